@@ -1,0 +1,1 @@
+"""From a slide to `Findings`: read `pipeline.py` first."""

@@ -1,0 +1,533 @@
+"""The steps from a slide to `Findings`; read this first.
+
+Each step is a plain function: paths and settings in, the key of an artifact out. A step whose
+artifact exists is not run again, so a crash resumes at the first missing one. Steps run in a worker
+process and never touch the ledger. Torch is loaded only by those that run a network.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from appliance.analysis.alignment import Alignment, align, thumbnail_mpp
+from appliance.analysis.findings import (
+    AlignmentFacts,
+    Findings,
+    ModelReference,
+    Rasters,
+    TileFinding,
+    save_findings,
+)
+from appliance.analysis.raster import RasterGrid
+from appliance.analysis.review import review_reasons
+from appliance.analysis.scoring import (
+    count_classes,
+    h_score,
+    load_guideline,
+    paper_score,
+    percent_of_tumor,
+    tile_grade,
+    tile_label,
+    wsi_percent,
+)
+from appliance.analysis.slide import SlideReader, fingerprint
+from appliance.analysis.stream import stream_batches
+from appliance.analysis.tiles import TilePlan, map_tumor
+from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import Identity, QuarantineReason, SlideFacts
+from appliance.errors import SlideError
+from appliance.geometry import TILE_UM, Affine, TileIndex
+from appliance.intake.identify import identify, read_sidecar
+from appliance.settings import Settings
+from models.spec import ModelSpec, Task, reference_folder, verify
+
+if TYPE_CHECKING:
+    from appliance.analysis.inference import Network
+
+MIN_TISSUE_SHARE = 0.1
+"""Tiles with less tissue are not read: at most the rim of a section is lost."""
+HE_RASTER_UM = 4.5
+"""Wanted resolution of the H&E tumor map; a tile's answer needs no finer raster."""
+IHC_RASTER_UM = 1.117
+"""Wanted resolution of the IHC label map: M answers at a quarter of `TILE_MPP`."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, total)."""
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """How long a step took; `reused` when its artifact was there already."""
+
+    step: str
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentifiedSlide:
+    """Outcome of step 2."""
+
+    facts: SlideFacts
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSlide:
+    """A slide as the later steps need it: facts and the keys of its own artifacts."""
+
+    facts: SlideFacts
+    inspect_key: str
+    read_key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Key of a step's artifact, and the times of what was done for it."""
+
+    key: str
+    times: tuple[StepTime, ...]
+
+
+# 2 identify
+
+
+def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
+    """Open a slide, check that it can be decoded, and learn who it is.
+
+    Raises
+    ------
+    SlideError
+        With the reason for quarantine.
+    """
+    sidecar = read_sidecar(path)
+    with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+        slide.probe()
+        identity = identify(path, slide.properties, sidecar, settings.identify)
+        facts = slide.facts
+    return IdentifiedSlide(facts=_with_fingerprint(facts, path), identity=identity)
+
+
+def open_facts(path: Path) -> SlideFacts:
+    """Facts of a slide whose identity does not matter; raises SlideError as `identify_slide`."""
+    with SlideReader.open(path, mpp=read_sidecar(path).mpp) as slide:
+        slide.probe()
+        facts = slide.facts
+    return _with_fingerprint(facts, path)
+
+
+def _with_fingerprint(facts: SlideFacts, path: Path) -> SlideFacts:
+    return SlideFacts(**asdict(facts) | {"fingerprint": fingerprint(path)})
+
+
+# 3 inspect
+
+
+def inspect_slide(facts: SlideFacts, settings: Settings) -> Outcome:
+    """Thumbnail and tissue mask: ``thumbnail.png``, ``tissue.npz``.
+
+    Raises
+    ------
+    SlideError
+        NO_TISSUE, or DAMAGED where pixels cannot be decoded.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=1)
+    with _timed("inspect", store.exists(key)) as times:
+        if not store.exists(key):
+            with _open(facts) as slide:
+                mpp = thumbnail_mpp(*_size_um(facts))
+                thumbnail = slide.thumbnail(mpp)
+            tissue = find_tissue(thumbnail, mpp)
+            if tissue.area_mm2 <= 0:
+                raise SlideError(QuarantineReason.NO_TISSUE)
+            with store.writing(key) as folder:
+                Image.fromarray(thumbnail).save(folder / "thumbnail.png")
+                _save_tissue(tissue, folder / "tissue.npz")
+    return Outcome(key=str(key), times=tuple(times))
+
+
+# 4 read one slide
+
+
+def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) -> Outcome:
+    """C on every tissue tile of the H&E slide: ``probability.npy``.
+
+    float32 (rows, columns of the tile grid), NaN where a tile was not read.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    folder = weights_folder(Task.TUMOR, settings)
+    key = ArtifactKey.of("tumor", slide=slide.facts.fingerprint, weights=verify(folder).sha256)
+    with _timed("tumor", store.exists(key)) as times:
+        if not store.exists(key):
+            network = _network(folder, settings)
+            tissue = _load_tissue(_inspected(slide, store) / "tissue.npz")
+            with _open(slide.facts) as reader, store.writing(key) as out:
+                tiles = _tissue_tiles(tissue_share(tissue, reader.grid))
+                probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
+                done = 0
+                batches = stream_batches(
+                    reader, tiles, tissue.white_rgb, settings.models.batch_size
+                )
+                for indices, pixels in batches:
+                    tumor = network.classify(pixels)[:, 1]
+                    for index, value in zip(indices, tumor, strict=True):
+                        probability[index.row, index.column] = value
+                    done += len(indices)
+                    progress("tumor on H&E", done, len(tiles))
+                np.save(out / "probability.npy", probability)
+    return Outcome(key=str(key), times=tuple(times))
+
+
+# 5 pair happens in the ledger: appliance.intake.pair
+
+
+# 6 align
+
+
+def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
+    """How H&E µm map to IHC µm: ``alignment.json``.
+
+    Raises
+    ------
+    AlignmentError
+        If the slides cannot be brought onto each other at all.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    key = ArtifactKey.of("align", he=he.facts.fingerprint, ihc=ihc.facts.fingerprint, version=1)
+    with _timed("align", store.exists(key)) as times:
+        if not store.exists(key):
+            sizes = [_size_um(slide.facts) for slide in (he, ihc)]
+            mpp = thumbnail_mpp(max(s[0] for s in sizes), max(s[1] for s in sizes))
+            images, tissues = [], []
+            for slide in (he, ihc):
+                with _open(slide.facts) as reader:
+                    images.append(reader.thumbnail(mpp))
+                tissues.append(find_tissue(images[-1], mpp))
+            found = align(images[0], tissues[0], images[1], tissues[1])
+            with store.writing(key) as folder:
+                (folder / "alignment.json").write_text(json.dumps(asdict(found)))
+    return Outcome(key=str(key), times=tuple(times))
+
+
+# 7 stain
+
+
+def read_ihc(
+    he: ReadSlide,
+    ihc: ReadSlide,
+    align_key: str,
+    settings: Settings,
+    progress: Progress = _silent,
+) -> Outcome:
+    """L and M on the IHC tiles that have a tumor partner; one decode feeds both.
+
+    ``classes.npz``: the label map (uint8, 0-4, at `mpp`); ``tiles.json``: one record per tile.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    folders = [weights_folder(task, settings) for task in (Task.INTENSITY, Task.SEGMENTATION)]
+    key = ArtifactKey.of(
+        "stain",
+        ihc=ihc.facts.fingerprint,
+        tumor=he.read_key,
+        align=align_key,
+        threshold=settings.scoring.tumor_threshold,
+        weights=[verify(folder).sha256 for folder in folders],
+    )
+    with _timed("stain", store.exists(key)) as times:
+        if not store.exists(key):
+            intensity, segmentation = (_network(folder, settings) for folder in folders)
+            tissue = _load_tissue(_inspected(ihc, store) / "tissue.npz")
+            with _open(ihc.facts) as reader, store.writing(key) as out:
+                plan = _plan(he, ihc, align_key, settings)
+                raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
+                classes = np.zeros(raster.shape, dtype=np.uint8)
+                records = []
+                batches = stream_batches(
+                    reader, plan.ihc_tiles, tissue.white_rgb, settings.models.batch_size
+                )
+                for indices, pixels in batches:
+                    likely = intensity.classify(pixels)
+                    for index, p, labels in zip(
+                        indices, likely, segmentation.segment(pixels), strict=True
+                    ):
+                        raster.paint(classes, index, labels)
+                        counts = count_classes(labels)
+                        grade = int(p.argmax())
+                        records.append(
+                            {
+                                "column": index.column,
+                                "row": index.row,
+                                "intensity": grade,
+                                "intensity_probability": float(p[grade]),
+                                "counts": counts.tolist(),
+                            }
+                        )
+                    progress("stain on IHC", len(records), len(plan.ihc_tiles))
+                np.savez_compressed(out / "classes.npz", classes=classes, mpp=raster.mpp)
+                (out / "tiles.json").write_text(json.dumps(records))
+    return Outcome(key=str(key), times=tuple(times))
+
+
+# 8 score
+
+
+def score_case(
+    identity: Identity,
+    he: ReadSlide,
+    ihc: ReadSlide,
+    align_key: str,
+    stain_key: str,
+    settings: Settings,
+) -> Outcome:
+    """Counts to scores to `Findings`, saved as an artifact."""
+    store = ArtifactStore(settings.artifacts_dir)
+    key = ArtifactKey.of(
+        "findings",
+        accession=identity.accession,
+        block=identity.block,
+        stain=stain_key,
+        he=he.facts.fingerprint,
+        guideline=settings.scoring.guideline,
+        review=settings.review.model_dump(),
+    )
+    with _timed("score", store.exists(key)) as times:
+        if not store.exists(key):
+            findings = _findings(identity, he, ihc, align_key, stain_key, settings)
+            with store.writing(key) as out:
+                save_findings(
+                    findings,
+                    out,
+                    he_thumbnail=_thumbnail(he, store),
+                    ihc_thumbnail=_thumbnail(ihc, store),
+                )
+    return Outcome(key=str(key), times=tuple(times))
+
+
+def analyse_case(
+    identity: Identity,
+    he: ReadSlide,
+    ihc: ReadSlide,
+    settings: Settings,
+    progress: Progress = _silent,
+) -> Outcome:
+    """Steps 6-8 in one go; what exists is not done again."""
+    aligned = align_slides(he, ihc, settings)
+    stained = read_ihc(he, ihc, aligned.key, settings, progress)
+    scored = score_case(identity, he, ihc, aligned.key, stained.key, settings)
+    return Outcome(key=scored.key, times=(*aligned.times, *stained.times, *scored.times))
+
+
+def _findings(
+    identity: Identity,
+    he: ReadSlide,
+    ihc: ReadSlide,
+    align_key: str,
+    stain_key: str,
+    settings: Settings,
+) -> Findings:
+    store = ArtifactStore(settings.artifacts_dir)
+    alignment = _load_alignment(align_key, store)
+    probability = _tumor_probability(he, store)
+    plan = _plan(he, ihc, align_key, settings)
+    stain_folder = store.path(ArtifactKey.parse(stain_key))
+    with np.load(stain_folder / "classes.npz", allow_pickle=False) as arrays:
+        classes, ihc_mpp = arrays["classes"], float(arrays["mpp"])
+    tiles: list[TileFinding] = []
+    counts = np.zeros(5, dtype=np.int64)
+    for record in json.loads((stain_folder / "tiles.json").read_text()):
+        n = np.array(record["counts"], dtype=np.int64)
+        partner = plan.partner[TileIndex(record["column"], record["row"])]
+        counts += n
+        tiles.append(
+            TileFinding(
+                column=record["column"],
+                row=record["row"],
+                he_column=partner.column,
+                he_row=partner.row,
+                tumor_probability=float(probability[partner.row, partner.column]),
+                intensity=record["intensity"],
+                intensity_probability=record["intensity_probability"],
+                percent=tuple(100.0 * n[1:5] / n.sum()),
+                grade=tile_grade(n),
+                label=tile_label(n, record["intensity"]),
+            )
+        )
+    percent = percent_of_tumor(counts)
+    guideline = load_guideline(settings.scoring.guideline)
+    tumor_px = int(counts[1:5].sum())
+    # A tile's label map always covers one tile, whatever its number of pixels.
+    um2_per_px = TILE_UM**2 * len(tiles) / max(1, int(counts.sum()))
+    tumor_area_mm2 = tumor_px * um2_per_px / 1e6
+    score = guideline.score(percent) if tumor_px else None
+    he_raster = RasterGrid.of(he.facts, HE_RASTER_UM)
+    return Findings(
+        accession=identity.accession,
+        block=identity.block,
+        he=he.facts,
+        ihc=ihc.facts,
+        alignment=AlignmentFacts(
+            matrix=alignment.he_to_ihc.matrix,
+            shift_um=alignment.he_to_ihc.shift_um,
+            error_um=alignment.error_um,
+            overlap=alignment.overlap,
+            method=alignment.method,
+        ),
+        guideline=guideline.name,
+        guideline_version=guideline.version,
+        score=score,
+        estimated=True,
+        paper_score=paper_score(tiles),
+        wsi_percent=wsi_percent(tiles),
+        percent=percent,
+        h_score=h_score(percent),
+        tumor_area_mm2=tumor_area_mm2,
+        unscored_tumor_area_mm2=len(plan.unscored_he) * TILE_UM**2 / 1e6,
+        comment="" if score is None else guideline.comment(score, percent),
+        review=review_reasons(
+            settings=settings.review,
+            guideline=guideline,
+            alignment=alignment,
+            score=score,
+            percent=percent,
+            tumor_area_mm2=tumor_area_mm2,
+            intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
+        ),
+        models=tuple(
+            ModelReference(
+                task=task.value, name=spec.name, version=spec.version, sha256=spec.sha256
+            )
+            for task in Task
+            for spec in [verify(weights_folder(task, settings))]
+        ),
+        tiles=tuple(tiles),
+        rasters=Rasters(
+            he_tumor=he_raster.expand(probability >= settings.scoring.tumor_threshold),
+            he_mpp=he_raster.mpp,
+            ihc_classes=classes,
+            ihc_mpp=ihc_mpp,
+            he_probability=probability,
+        ),
+    )
+
+
+# what the steps share
+
+
+def weights_folder(task: Task, settings: Settings) -> Path:
+    """Folder of the weights that the settings choose for a task."""
+    chosen = {
+        Task.TUMOR: settings.models.tumor,
+        Task.INTENSITY: settings.models.intensity,
+        Task.SEGMENTATION: settings.models.segmentation,
+    }[task]
+    return chosen or reference_folder(task)
+
+
+_NETWORKS: dict[tuple[Path, str], Network] = {}
+"""Networks of this worker process: loading costs more than reading a small slide."""
+
+
+def _network(folder: Path, settings: Settings) -> Network:
+    from appliance.analysis.inference import Network
+
+    spec: ModelSpec = verify(folder)
+    key = (folder, spec.sha256)
+    if key not in _NETWORKS:
+        _NETWORKS[key] = Network(folder, settings.models.device)
+    return _NETWORKS[key]
+
+
+def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> TilePlan:
+    store = ArtifactStore(settings.artifacts_dir)
+    tissue = _load_tissue(_inspected(ihc, store) / "tissue.npz")
+    with _open(he.facts) as reader:
+        he_grid = reader.grid
+    with _open(ihc.facts) as reader:
+        ihc_grid = reader.grid
+    return map_tumor(
+        _tumor_probability(he, store),
+        _load_alignment(align_key, store),
+        he_grid,
+        ihc_grid,
+        tissue_share(tissue, ihc_grid),
+        threshold=settings.scoring.tumor_threshold,
+    )
+
+
+def _open(facts: SlideFacts) -> SlideReader:
+    return SlideReader.open(Path(facts.path), mpp=facts.mpp)
+
+
+def _size_um(facts: SlideFacts) -> tuple[float, float]:
+    return facts.width_px * facts.mpp, facts.height_px * facts.mpp
+
+
+def _tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
+    rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
+    return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
+
+
+def _inspected(slide: ReadSlide, store: ArtifactStore) -> Path:
+    return store.path(ArtifactKey.parse(slide.inspect_key))
+
+
+def _thumbnail(slide: ReadSlide, store: ArtifactStore) -> NDArray[np.uint8]:
+    with Image.open(_inspected(slide, store) / "thumbnail.png") as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _tumor_probability(he: ReadSlide, store: ArtifactStore) -> NDArray[np.float32]:
+    path = store.path(ArtifactKey.parse(he.read_key)) / "probability.npy"
+    probability: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    return probability
+
+
+def _save_tissue(tissue: Tissue, path: Path) -> None:
+    np.savez_compressed(
+        path,
+        mask=tissue.mask,
+        mpp=tissue.mpp,
+        white_rgb=tissue.white_rgb,
+        area_mm2=tissue.area_mm2,
+    )
+
+
+def _load_tissue(path: Path) -> Tissue:
+    with np.load(path, allow_pickle=False) as arrays:
+        r, g, b = (int(v) for v in arrays["white_rgb"])
+        return Tissue(
+            mask=arrays["mask"],
+            mpp=float(arrays["mpp"]),
+            white_rgb=(r, g, b),
+            area_mm2=float(arrays["area_mm2"]),
+        )
+
+
+def _load_alignment(align_key: str, store: ArtifactStore) -> Alignment:
+    raw = json.loads((store.path(ArtifactKey.parse(align_key)) / "alignment.json").read_text())
+    affine = raw.pop("he_to_ihc")
+    return Alignment(he_to_ihc=Affine(tuple(affine["matrix"]), tuple(affine["shift_um"])), **raw)
+
+
+@contextmanager
+def _timed(step: str, reused: bool) -> Iterator[list[StepTime]]:
+    times: list[StepTime] = []
+    start = time.perf_counter()
+    yield times
+    times.append(StepTime(step=step, seconds=time.perf_counter() - start, reused=reused))

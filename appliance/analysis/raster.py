@@ -1,0 +1,59 @@
+"""Slide-wide rasters on which tiles' answers are painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.domain import SlideFacts
+from appliance.geometry import TILE_UM, TileIndex
+
+
+@dataclass(frozen=True, slots=True)
+class RasterGrid:
+    """A slide-wide raster whose px is a whole multiple of the slide's base px.
+
+    Viewers need that: a segmentation's spacing must equal a level's or a multiple of the base.
+    """
+
+    rows: int
+    columns: int
+    mpp: float
+
+    @classmethod
+    def of(cls, facts: SlideFacts, wanted_um: float) -> RasterGrid:
+        """The raster over a slide whose mpp is nearest `wanted_um`."""
+        factor = max(1, round(wanted_um / facts.mpp))
+        return cls(
+            rows=-(-facts.height_px // factor),
+            columns=-(-facts.width_px // factor),
+            mpp=facts.mpp * factor,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return (self.rows, self.columns)
+
+    def paint(self, raster: NDArray[np.uint8], index: TileIndex, labels: NDArray[np.uint8]) -> None:
+        """Write a tile's label map (any size, covering the tile) where the tile lies."""
+        rows = self._span(index.row, self.rows)
+        columns = self._span(index.column, self.columns)
+        # Nearest label of each raster px's center.
+        r = ((rows + 0.5) * self.mpp / TILE_UM - index.row) * labels.shape[0]
+        c = ((columns + 0.5) * self.mpp / TILE_UM - index.column) * labels.shape[1]
+        raster[np.ix_(rows, columns)] = labels[np.ix_(r.astype(int), c.astype(int))]
+
+    def _span(self, tile: int, length: int) -> NDArray[np.int64]:
+        first = int(np.ceil(tile * TILE_UM / self.mpp - 0.5))
+        last = int(np.ceil((tile + 1) * TILE_UM / self.mpp - 0.5))
+        return np.arange(max(0, first), min(length, last))
+
+    def expand(self, tiles: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """A mask over the tile grid (rows, columns) as a raster of 0 and 1."""
+        r = ((np.arange(self.rows) + 0.5) * self.mpp / TILE_UM).astype(int)
+        c = ((np.arange(self.columns) + 0.5) * self.mpp / TILE_UM).astype(int)
+        raster: NDArray[np.uint8] = tiles[np.ix_(r, c)].astype(np.uint8)
+        return raster

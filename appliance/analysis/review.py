@@ -1,0 +1,70 @@
+"""When the appliance is not sure: reasons for a person to look, as a result of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from appliance.analysis.alignment import Alignment
+from appliance.analysis.findings import ReviewReason
+from appliance.analysis.scoring import Guideline
+from appliance.domain import Her2Score
+from appliance.settings import Review
+
+
+def review_reasons(
+    *,
+    settings: Review,
+    guideline: Guideline,
+    alignment: Alignment,
+    score: Her2Score | None,
+    percent: Mapping[str, float],
+    tumor_area_mm2: float,
+    intensity_grade: float,
+) -> tuple[ReviewReason, ...]:
+    """All reasons that hold, most serious first.
+
+    `percent` per class of the tumor area (0-100); `intensity_grade` the mean class (0-3) that L
+    sees on the scored tiles, an independent reader of the same tiles.
+    """
+    found: list[ReviewReason] = []
+
+    def add(code: str, sentence: str) -> None:
+        found.append(ReviewReason(code=code, sentence=sentence))
+
+    if alignment.overlap < settings.min_overlap:
+        share = 100 * alignment.overlap
+        add(
+            "slides-do-not-match",
+            f"Only {share:.0f} % of the tissue lies on both slides: are they of the same block?",
+        )
+    if alignment.error_um > settings.max_alignment_error_um:
+        add(
+            "alignment-error",
+            f"The slides fit onto each other only within {alignment.error_um:.0f} µm: the H&E "
+            "tumor may lie on other IHC tissue.",
+        )
+    if alignment.mirrored:
+        add("mirrored", "One section lies face down on its slide.")
+    if score is None:
+        add("no-tumor", "No tumor was found that both slides show: there is nothing to score.")
+        return tuple(found)
+    if tumor_area_mm2 < settings.min_tumor_area_mm2:
+        add(
+            "little-tumor",
+            f"Only {tumor_area_mm2:.2f} mm² of tumor could be scored: too little for a percentage.",
+        )
+    if guideline.distance(percent) < settings.guard_band_percent:
+        add(
+            "near-threshold",
+            f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
+            "guideline: the neighbouring score is almost as likely.",
+        )
+    mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
+    if abs(mean_grade - intensity_grade) > 1.0:
+        add(
+            "readers-disagree",
+            "The tile classifier and the pixel segmentation disagree by more than one class.",
+        )
+    if guideline.status != "published":
+        add("guideline-unverified", "The site has not confirmed this guideline yet.")
+    return tuple(found)

@@ -1,0 +1,107 @@
+"""Content-addressed results on disk: written whole or not at all, found again after a crash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactKey:
+    """Name of a result: the step and a hash of everything that the result depends on."""
+
+    step: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.step}/{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> ArtifactKey:
+        """The key that was written as ``step/digest``."""
+        step, digest = text.split("/")
+        return cls(step, digest)
+
+    @classmethod
+    def of(cls, step: str, **depends_on: object) -> ArtifactKey:
+        """Key of a step's result from JSON-serialisable facts (fingerprints, checksums, …)."""
+        text = json.dumps([step, depends_on], sort_keys=True, default=str)
+        return cls(step, hashlib.sha256(text.encode()).hexdigest()[:32])
+
+
+class ArtifactStore:
+    """Results in ``root/step/digest/``; a folder that exists is complete."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, key: ArtifactKey) -> Path:
+        """Where the result is, or would be."""
+        return self.root / key.step / key.digest
+
+    def exists(self, key: ArtifactKey) -> bool:
+        """Whether the result is there, whole."""
+        return self.path(key).is_dir()
+
+    @contextmanager
+    def writing(self, key: ArtifactKey) -> Iterator[Path]:
+        """A temporary folder to fill; it becomes the artifact when the block ends well.
+
+        Another process that writes the same key at the same time is harmless: equal key means
+        equal content, and the first one to finish stays.
+        """
+        final = self.path(key)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.parent / f".{key.digest}.{uuid.uuid4().hex}"
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                if file.is_file():
+                    _fsync(file)
+            _fsync(temporary)
+            try:
+                temporary.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+            _fsync(final.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def sweep(self) -> int:
+        """Delete what crashed writers left; call only while no step runs. Returns how many."""
+        left = list(self.root.glob("*/.*")) if self.root.is_dir() else []
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
+        return len(left)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under its final name only when all of it is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.rename(path)
+        _fsync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)

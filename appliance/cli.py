@@ -1,0 +1,286 @@
+"""The command ``tandem``: parse, load settings, call. Torch-free until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from appliance.errors import TandemError
+from appliance.logs import configure_logging
+from appliance.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="tandem",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=(
+        "Tandem sits beside a slide scanner: it pairs the H&E and the HER2 slide of a tumor block, "
+        "scores them, and delivers the overlay and the report to PACS. For research use only."
+    ),
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+app.add_typer(config_app, name="config")
+
+out = Console()
+err = Console(stderr=True)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="Settings file. Default: $TANDEM_CONFIG, ./tandem.toml, /etc/tandem/tandem.toml.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """Run the daemon: watch the scanner's folder until stopped (SIGTERM or Ctrl-C)."""
+    settings = _settings(config)
+    from appliance.daemon import run_daemon
+
+    run_daemon(settings)
+
+
+@app.command()
+def process(
+    he: Annotated[Path, typer.Argument(help="H&E slide.", exists=True)],
+    ihc: Annotated[Path, typer.Argument(help="HER2 IHC slide of the same block.", exists=True)],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    accession: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
+    block: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Score one pair of slides: the daemon's steps on two files, no daemon, no database.
+
+    Writes findings.json, tiles.parquet, rasters.npz, thumbnails and the DICOM objects to --out.
+    """
+    settings = _settings(config)
+    from appliance.process import process_pair
+
+    with _progress(quiet=as_json) as progress:
+        result = process_pair(
+            he, ihc, out_dir, settings, accession=accession, block=block, progress=progress
+        )
+    if as_json:
+        typer.echo(json.dumps(result.summary, ensure_ascii=False))
+        return
+    summary = result.summary
+    out.print(f"score [bold]{summary['score'] or 'none'}[/] (estimated, {summary['guideline']})")
+    for name, share in summary["percent"].items():
+        out.print(f"  {name:>2} {share:5.1f} % of {summary['tumor_area_mm2']:.2f} mm² tumor")
+    for reason in summary["review"]:
+        out.print(f"  review: {reason['sentence']}")
+    for step in result.times:
+        out.print(f"  {step.step:<9}{step.seconds:7.1f} s")
+    out.print(f"{len(result.objects)} DICOM objects and findings.json in {out_dir}")
+    out.print(summary["notice"])
+
+
+@app.command()
+def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show every slide and case with its state, and what to do about trouble."""
+    settings = _settings(config)
+    from appliance.status import status_of
+
+    report = status_of(settings)
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False))
+        return
+    for title, columns, rows in (
+        ("Cases", ("id", "accession", "block", "state", "score", "review", "remedy"), "cases"),
+        ("Slides", ("id", "file", "stain", "state", "reason", "remedy"), "slides"),
+    ):
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column)
+        for row in report[rows]:
+            table.add_row(*(_cell(row[column]) for column in columns))
+        out.print(table)
+
+
+@app.command()
+def retry(
+    subject: Annotated[str, typer.Argument(metavar="ID", help="slide-3 or case-1, see status.")],
+    config: ConfigOption = None,
+) -> None:
+    """Try a quarantined slide, a failed or an undelivered case again."""
+    settings = _settings(config)
+    from appliance.status import retry_subject
+
+    typer.echo(retry_subject(settings, subject))
+
+
+@app.command()
+def doctor(config: ConfigOption = None) -> None:
+    """Check settings, disk, GPU, weights, PACS and folder rights; exit 1 on trouble."""
+    from appliance.doctor import examine
+
+    findings = examine(config)
+    for finding in findings:
+        mark = "[green]ok     [/]" if finding.ok else "[red]TROUBLE[/]"
+        out.print(f"{mark} {finding.what}: {finding.text}", highlight=False, soft_wrap=True)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(help="TCP port.")] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    config: ConfigOption = None,
+) -> None:
+    """Open the dashboard (Streamlit) on http://ADDRESS:PORT; reads the ledger, changes nothing."""
+    _settings(config)
+    command = [sys.executable, "-m", "dashboard.serve", "--port", str(port), "--address", address]
+    if config is not None:
+        command += ["--config", str(config)]
+    # Replaced, not spawned: a signal to `tandem dashboard` is a signal to the server.
+    os.execv(sys.executable, command)  # noqa: S606  our own interpreter and module
+
+
+@app.command()
+def synth(
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal tissue.")],
+    score: Annotated[str, typer.Option(help="HER2 score of the case: 0, 1+, 2+ or 3+.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the slides and the truth.")],
+    width: Annotated[int, typer.Option(help="Slide width in px at 0.2793 µm/px.")] = 12288,
+    height: Annotated[int, typer.Option(help="Slide height in px.")] = 9216,
+    file_format: Annotated[str, typer.Option("--format", help="svs or tiff.")] = "svs",
+    control: Annotated[bool, typer.Option(help="Control tissue on the IHC slide.")] = True,
+) -> None:
+    """Make a synthetic case: a matched pair of H&E and HER2 slides with its ground truth."""
+    from models.synthesis.slides import synthesize_case
+
+    if file_format not in ("svs", "tiff"):
+        raise typer.BadParameter("use svs or tiff", param_hint="--format")
+    with _progress() as progress:
+        case = synthesize_case(
+            out_dir,
+            seed=seed,
+            score=score,
+            width_px=width,
+            height_px=height,
+            file_format="svs" if file_format == "svs" else "tiff",
+            control=control,
+            progress=lambda share: progress("slides", round(100 * share), 100),
+        )
+    for path in (case.he_path, case.ihc_path, case.truth_path):
+        typer.echo(path)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="tumor, intensity or segmentation.")],
+    config_name: Annotated[
+        str, typer.Option("--config", help="Name of a configuration, or a TOML file.")
+    ],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for weights and manifest.")],
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal weights.")] = 0,
+    tiles: Annotated[int | None, typer.Option(help="Generated tiles to train on.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a network on generated tiles; a killed run goes on where it stopped."""
+    from appliance.analysis.inference import pick_device
+    from models.spec import Task
+    from models.training.configuration import load_configuration
+    from models.training.train import train as train_network
+
+    with _progress() as progress:
+        spec = train_network(
+            Task(task),
+            load_configuration(config_name, Task(task)),
+            out_dir,
+            seed=seed,
+            tiles=tiles,
+            device=pick_device(
+                "auto" if device == "auto" else "cuda" if device == "cuda" else "cpu"
+            ),
+            progress=progress,
+        )
+    typer.echo(json.dumps(spec.figures, indent=2))
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[Path, typer.Argument(help="Folder of weights (manifest.json inside).")],
+    tiles: Annotated[
+        int, typer.Option(help="Generated tiles, none of them seen in training.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of the tiles.")] = 1_000_003,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge weights on generated tiles that never trained them (synthetic figures)."""
+    from models.training.evaluate import evaluate as evaluate_network
+
+    with _progress(quiet=as_json) as progress:
+        figures = evaluate_network(weights, tiles=tiles, seed=seed, device="cpu", progress=progress)
+    typer.echo(json.dumps(figures, indent=None if as_json else 2))
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Validate the settings and print them as Tandem will use them."""
+    settings = _settings(config)
+    typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False))
+
+
+def _settings(config: Path | None) -> Settings:
+    settings = load_settings(config)
+    configure_logging(settings.log_level)
+    return settings
+
+
+def _cell(value: Any) -> str:
+    return "; ".join(value) if isinstance(value, list) else str(value)
+
+
+class _progress:  # noqa: N801  used as a function
+    """A progress bar per kind of work; silent when it is not a person who looks."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(),
+            console=err,
+            disable=quiet or not err.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> _progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._tasks[what], completed=done, total=total)
+
+
+def main() -> None:
+    """Entry point: errors that Tandem knows become one line and exit status 1."""
+    from dicom.errors import DicomError
+    from models.errors import ModelError
+
+    try:
+        app()
+    except (TandemError, DicomError, ModelError) as problem:
+        err.print(f"[red]error:[/] {problem}", highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None

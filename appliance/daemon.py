@@ -1,0 +1,144 @@
+"""The daemon: wires the parts and turns the crank. ``tandem run`` is this.
+
+Two loops. The *analysis* loop (main thread) looks at the folder and does the next step of the
+oldest slide or case, in the worker process. The *delivery* loop (its own thread) empties the
+outbox, so that a slow PACS never holds a slide up. Both talk only through the ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from appliance.artifacts import ArtifactStore
+from appliance.delivery.destinations import open_destination
+from appliance.delivery.outbox import Outbox
+from appliance.errors import SettingsError
+from appliance.intake.watch import FolderEvents, FolderScan
+from appliance.schedule import build_schedule
+from appliance.settings import Settings
+from appliance.steps import Line, work_once
+from appliance.store import Ledger
+from appliance.workers import Workers
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 1.0
+"""How often files that are still growing are looked at."""
+DELIVERY_SECONDS = 1.0
+"""How often the outbox is looked at; an empty one costs one query."""
+
+
+class Daemon:
+    """A running appliance; `run` returns when `stop` is called or a signal comes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+
+    def stop(self) -> None:
+        """Ask both loops to end after the step that they are in."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Run until stopped.
+
+        Raises
+        ------
+        SettingsError
+            If the folders cannot be used, or another daemon runs on the same state folder.
+        """
+        settings = self.settings
+        if not settings.watch.folder.is_dir():
+            raise SettingsError(
+                f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."
+            )
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        with _only_daemon(settings.state_dir):
+            ledger = Ledger(settings.ledger_url)
+            with ledger.transaction() as tx:
+                freed = tx.release_claims()
+            left = ArtifactStore(settings.artifacts_dir).sweep()
+            if freed or left:
+                log.info("taking up %d interrupted steps, %d unfinished results", freed, left)
+            self._run_loops(ledger)
+            ledger.close()
+
+    def _run_loops(self, ledger: Ledger) -> None:
+        settings = self.settings
+        workers = Workers(settings.log_level)
+        line = Line(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
+        scan = FolderScan(ledger, settings.watch)
+        events = FolderEvents(settings.watch.folder, self._wake.set)
+        schedule = build_schedule(settings, ledger, self._wake.set)
+        delivery = threading.Thread(
+            target=self._deliver, args=(ledger,), name="delivery", daemon=True
+        )
+        events.start()
+        schedule.start()
+        delivery.start()
+        log.info("watching; state in %s", settings.state_dir)
+        try:
+            self._wake.set()
+            while not self._stop.is_set():
+                if self._wake.is_set() or scan.busy:
+                    self._wake.clear()
+                    scan.run()
+                if not work_once(line):
+                    self._wake.wait(BUSY_SECONDS)
+        finally:
+            self._stop.set()
+            schedule.shutdown(wait=False)
+            events.stop()
+            delivery.join()
+            workers.close()
+            log.info("stopped")
+
+    def _deliver(self, ledger: Ledger) -> None:
+        destinations = {
+            section.name: open_destination(self.settings, section)
+            for section in self.settings.destinations
+        }
+        outbox = Outbox(ledger, self.settings, destinations)
+        while not self._stop.is_set():
+            try:
+                outbox.run()
+            except Exception:
+                log.exception("the outbox failed; it is tried again")
+                self._stop.wait(10 * DELIVERY_SECONDS)
+            self._stop.wait(DELIVERY_SECONDS)
+
+
+def run_daemon(settings: Settings) -> None:
+    """Run a daemon in this process until SIGTERM or SIGINT."""
+    daemon = Daemon(settings)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        daemon.stop()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    daemon.run()
+
+
+@contextmanager
+def _only_daemon(state_dir: Path) -> Iterator[None]:
+    """Hold the lock of a state folder; the kernel frees it when the process dies."""
+    with (state_dir / "daemon.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise SettingsError(
+                f"{state_dir}: another tandem run uses this state folder. Stop it first."
+            ) from err
+        yield

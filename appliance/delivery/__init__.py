@@ -1,0 +1,1 @@
+"""From `Findings` to DICOM objects that are proven to be in the archive."""

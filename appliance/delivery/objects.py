@@ -1,0 +1,260 @@
+"""From `Findings` to DICOM objects: slides (where the scanner wrote none), SEG and SR.
+
+All objects of a case lie in one artifact with an index, ``objects.json``; the outbox reads that.
+UIDs come from the content: the same findings make the same bytes under the same UIDs, and changed
+findings are new objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE, Findings, load_findings
+from appliance.analysis.scoring import load_guideline
+from appliance.analysis.slide import slide_files
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import SlideFacts, Stain
+from appliance.geometry import TILE_UM
+from appliance.settings import Settings
+from dicom import codes
+from dicom.report import ReportFacts, build_report
+from dicom.segmentation import AlgorithmFacts, SegmentFacts, build_segmentation
+from dicom.source import SlideIdentity, convert_slide, read_headers
+from dicom.uids import deterministic_uid
+
+MAX_ROIS = 5
+"""So many of the largest blocks of tiles that decided the score are outlined in the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectFile:
+    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR."""
+
+    kind: str
+    path: str
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+
+
+def write_objects(findings_key: str, settings: Settings) -> str:
+    """Write all objects of a case; returns the key of the artifact with ``objects.json``.
+
+    Raises
+    ------
+    dicom.errors.DicomError
+        If a slide cannot be converted or the findings make no valid object.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    findings_folder = store.path(ArtifactKey.parse(findings_key))
+    software = version("tandem-her2")
+    key = ArtifactKey.of("objects", findings=findings_key, software=software)
+    if store.exists(key):
+        return str(key)
+    findings = load_findings(findings_folder)
+    study_uid = deterministic_uid("study", findings.accession)
+    sources, objects = {}, []
+    for stain, facts in ((Stain.HE, findings.he), (Stain.HER2, findings.ihc)):
+        if facts.is_dicom:
+            sources[stain] = read_headers(slide_files(Path(facts.path)))
+            # Results belong into the study that the scanner opened.
+            study_uid = str(sources[stain][0].StudyInstanceUID)
+            continue
+        files = _converted(facts, stain, findings, study_uid, store)
+        sources[stain] = read_headers(files)
+        objects += [_index("WSM", file, store.root) for file in files]
+    # The objects say when they were made; equal findings must make equal bytes, so that is when
+    # the findings were saved.
+    saved = (findings_folder / "findings.json").stat().st_mtime
+    created = datetime.fromtimestamp(int(saved), tz=UTC)
+    seed = f"{findings_key}|{int(saved)}|{software}"
+    with store.writing(key) as folder:
+        written = _results(findings, sources, created, seed, software)
+        for number, (kind, dataset) in enumerate(written):
+            file = folder / f"{number:02d}-{kind.lower()}.dcm"
+            dataset.save_as(file, enforce_file_format=True)
+            final = store.path(key) / file.name
+            entry = _index(kind, file, store.root)
+            objects.append(
+                ObjectFile(**asdict(entry) | {"path": str(final.relative_to(store.root))})
+            )
+        index = [asdict(entry) for entry in objects]
+        (folder / "objects.json").write_text(json.dumps(index, indent=2) + "\n")
+    return str(key)
+
+
+def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
+    """The objects of a case, in the order of sending: slides first, then results."""
+    store = ArtifactStore(settings.artifacts_dir)
+    text = (store.path(ArtifactKey.parse(objects_key)) / "objects.json").read_text()
+    return [ObjectFile(**entry) for entry in json.loads(text)]
+
+
+def _converted(
+    facts: SlideFacts, stain: Stain, findings: Findings, study_uid: str, store: ArtifactStore
+) -> list[Path]:
+    """The slide as VL WSM instances: an artifact of its own, kept across re-runs."""
+    key = ArtifactKey.of(
+        "wsm",
+        slide=facts.fingerprint,
+        accession=findings.accession,
+        block=findings.block,
+        study=study_uid,
+    )
+    if not store.exists(key):
+        identity = SlideIdentity(
+            accession=findings.accession,
+            block=findings.block,
+            stain=stain.value,
+            container_id=f"{findings.accession}-{findings.block}-{stain.value}",
+            study_uid=study_uid,
+            fingerprint=facts.fingerprint,
+            scanned=datetime.fromtimestamp(int(Path(facts.path).stat().st_mtime), tz=UTC),
+        )
+        with store.writing(key) as folder:
+            convert_slide(Path(facts.path), folder, identity, mpp=facts.mpp)
+    return sorted(store.path(key).glob("*.dcm"))
+
+
+def _index(kind: str, file: Path, root: Path) -> ObjectFile:
+    from pydicom import dcmread
+
+    header = dcmread(file, stop_before_pixels=True)
+    return ObjectFile(
+        kind=kind,
+        path=str(file.relative_to(root)),
+        study_uid=str(header.StudyInstanceUID),
+        series_uid=str(header.SeriesInstanceUID),
+        sop_instance_uid=str(header.SOPInstanceUID),
+        sop_class_uid=str(header.SOPClassUID),
+    )
+
+
+def _results(
+    findings: Findings,
+    sources: dict[Stain, list[Any]],
+    created: datetime,
+    seed: str,
+    software: str,
+) -> list[tuple[str, Any]]:
+    algorithms = {
+        model.task: AlgorithmFacts(
+            name=f"Tandem {model.task}: {model.name}",
+            version=model.version,
+            weights_sha256=model.sha256,
+        )
+        for model in findings.models
+    }
+    rasters = findings.rasters
+    tumor = build_segmentation(
+        source_images=sources[Stain.HE],
+        label_map=rasters.he_tumor,
+        mpp=rasters.he_mpp,
+        segments=[
+            SegmentFacts(
+                number=1,
+                label="Tumor",
+                category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+                type=codes.NEOPLASM,
+                algorithm=algorithms["tumor"],
+                cielab=(55, 60, 40),
+            )
+        ],
+        series_description="Tumor on H&E (research use only)",
+        content_description=f"Tumor. {RESEARCH_USE}",
+        uid_seed=f"{seed}|tumor",
+        created=created,
+        software=software,
+    )
+    stain = build_segmentation(
+        source_images=sources[Stain.HER2],
+        label_map=rasters.ihc_classes,
+        mpp=rasters.ihc_mpp,
+        segments=[
+            SegmentFacts(
+                number=number,
+                label=f"HER2 {name}",
+                category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+                type=codes.NEOPLASM,
+                algorithm=algorithms["segmentation"],
+                cielab=cielab,
+            )
+            for number, (name, cielab) in enumerate(
+                zip(CLASS_NAMES, SEGMENT_CIELAB, strict=True), start=1
+            )
+        ],
+        series_description="HER2 stain on IHC (research use only)",
+        content_description=f"HER2 classes. {RESEARCH_USE}",
+        uid_seed=f"{seed}|stain",
+        created=created,
+        software=software,
+    )
+    guideline = load_guideline(findings.guideline)
+    report = build_report(
+        ReportFacts(
+            accession=findings.accession,
+            block=findings.block,
+            score=None if findings.score is None else findings.score.value,
+            estimated=findings.estimated,
+            guideline=guideline.title,
+            guideline_version=guideline.version,
+            percent_by_class=findings.percent,
+            tumor_area_mm2=findings.tumor_area_mm2,
+            unscored_tumor_area_mm2=findings.unscored_tumor_area_mm2,
+            h_score=findings.h_score,
+            paper_score=None if findings.paper_score is None else findings.paper_score.value,
+            wsi_percent=findings.wsi_percent,
+            comment=findings.comment,
+            review_reasons=[reason.sentence for reason in findings.review],
+            registration_error_um=findings.alignment.error_um,
+            algorithms=list(algorithms.values()),
+            roi_polygons_um=deciding_rois_um(findings),
+        ),
+        he_images=sources[Stain.HE],
+        ihc_images=sources[Stain.HER2],
+        segmentations=[*tumor, *stain],
+        created=created,
+        uid_seed=f"{seed}|report",
+        software=software,
+    )
+    return [*(("SEG", d) for d in tumor), *(("SEG", d) for d in stain), ("SR", report)]
+
+
+SEGMENT_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
+"""Recommended display colours of 0, 1+, 2+, 3+ (L*, a*, b*): blue, yellow, orange, red-brown."""
+
+
+def deciding_rois_um(findings: Findings) -> Sequence[NDArray[np.float64]]:
+    """Outlines of the largest blocks of tiles that have the reported score.
+
+    Each is a closed polygon, shape (N, 2), (x, y) in µm of the IHC slide; at most `MAX_ROIS`.
+    """
+    if findings.score is None or not findings.tiles:
+        return []
+    deciding = [tile for tile in findings.tiles if tile.grade == findings.score.grade]
+    if not deciding:
+        return []
+    # One raster px per tile corner distance: outlines follow the tiles' edges.
+    shape = (max(t.row for t in deciding) + 1, max(t.column for t in deciding) + 1)
+    mask = np.zeros(shape, dtype=np.uint8)
+    for tile in deciding:
+        mask[tile.row, tile.column] = 1
+    fine = np.kron(np.pad(mask, 1), np.ones((4, 4), dtype=np.uint8))
+    contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    largest = sorted(contours, key=cv2.contourArea, reverse=True)[:MAX_ROIS]
+    polygons = []
+    for contour in largest:
+        points = contour[:, 0, :].astype(np.float64)
+        polygons.append(((points + 0.5) / 4 - 1) * TILE_UM)
+    return polygons

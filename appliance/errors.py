@@ -1,0 +1,66 @@
+"""The appliance's errors; whether to try again is the class, not the caller's guess.
+
+::
+
+    TandemError
+    ├── TransientError                 try again later
+    │   ├── DestinationUnavailableError
+    │   └── WorkerDiedError
+    └── PermanentError                 tell a person
+        ├── SettingsError
+        ├── SlideError                 carries a QuarantineReason
+        ├── AlignmentError
+        └── DestinationRejectedError
+
+Every message names the thing and the remedy. ``try: … except TransientError`` is all that a
+caller needs to decide between waiting and telling.
+"""
+
+from __future__ import annotations
+
+from appliance.domain import QuarantineReason
+
+
+class TandemError(Exception):
+    """Any error that Tandem itself raises."""
+
+
+class TransientError(TandemError):
+    """Trying again later may succeed."""
+
+
+class DestinationUnavailableError(TransientError):
+    """A destination could not be reached, or asked us to come back."""
+
+
+class WorkerDiedError(TransientError):
+    """The worker process that ran a step died (codec crash, out of memory)."""
+
+
+class PermanentError(TandemError):
+    """Trying again with the same input cannot succeed; a person has to look."""
+
+
+class SettingsError(PermanentError):
+    """A setting is unknown, missing or out of range."""
+
+
+class AlignmentError(PermanentError):
+    """Two slides could not be brought onto each other."""
+
+
+class DestinationRejectedError(PermanentError):
+    """A destination understood an object and refused it for good."""
+
+
+class SlideError(PermanentError):
+    """A slide cannot be used; it is quarantined with `reason`, its file is left alone."""
+
+    def __init__(self, reason: QuarantineReason, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason.sentence}{f' ({detail})' if detail else ''} {reason.remedy}")
+
+    def __reduce__(self) -> tuple[type[SlideError], tuple[QuarantineReason, str]]:
+        # Errors come back from worker processes by pickle.
+        return (type(self), (self.reason, self.detail))

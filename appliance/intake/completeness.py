@@ -1,0 +1,109 @@
+"""When is a slide finished? When it is quiet *and* whole.
+
+No scanner says that it is done, and a copy over a network can pause. So two questions: has nothing
+changed for a while (`StabilityTracker`), and does the file hold everything that it says it holds
+(`is_whole`)? A half-copied TIFF is quiet during a stall, but its tiles lie beyond its end.
+"""
+
+from __future__ import annotations
+
+import configparser
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.errors import InvalidDicomError
+from tifffile import TiffFile, TiffFileError
+
+TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".svslide"})
+SLIDE_SUFFIXES = TIFF_SUFFIXES | {".mrxs", ".dcm"}
+"""Files that stand for a slide. Everything else in the folder is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Size in bytes and time of last change in ns, over all the files of a slide."""
+
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    signature: Signature
+    since: float
+
+
+class StabilityTracker:
+    """Remembers since when each slide has not changed. Times are monotonic seconds, passed in."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, _Seen] = {}
+
+    def quiet_seconds(self, path: Path, signature: Signature, now: float) -> float:
+        """For how long `path` has had this signature; 0 when it is new or has changed."""
+        known = self._seen.get(path)
+        if known is None or known.signature != signature:
+            self._seen[path] = _Seen(signature, now)
+            return 0.0
+        return now - known.since
+
+    def forget(self, path: Path) -> None:
+        """Stop following a path."""
+        self._seen.pop(path, None)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+def signature_of(files: list[Path]) -> Signature:
+    """Signature of a slide's files; raises FileNotFoundError when one has gone."""
+    stats = [file.stat() for file in files]
+    return Signature(sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
+
+
+def is_whole(path: Path, files: list[Path]) -> bool:
+    """Whether the files hold all that their own index says; True for formats we cannot ask."""
+    suffix = path.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        return _tiff_is_whole(path)
+    if suffix == ".mrxs":
+        return _mrxs_is_whole(path)
+    if suffix == ".dcm":
+        return all(_dicom_is_whole(file) for file in files)
+    return True
+
+
+def _tiff_is_whole(path: Path) -> bool:
+    size = path.stat().st_size
+    try:
+        with TiffFile(path) as tiff:
+            for page in tiff.pages:
+                ends = zip(page.dataoffsets, page.databytecounts, strict=True)
+                if any(offset + count > size for offset, count in ends):
+                    return False
+            return len(tiff.pages) > 0
+    except (TiffFileError, ValueError, KeyError, IndexError, AttributeError, OSError, struct.error):
+        # tifffile answers a chopped index with any of these.
+        return False
+
+
+def _mrxs_is_whole(path: Path) -> bool:
+    folder = path.with_suffix("")
+    index = configparser.ConfigParser(strict=False, interpolation=None)
+    try:
+        index.read(folder / "Slidedat.ini", encoding="utf-8-sig")
+        count = index.getint("DATAFILE", "FILE_COUNT")
+        names = [index.get("DATAFILE", f"FILE_{i}") for i in range(count)]
+    except (configparser.Error, OSError, ValueError):
+        return False
+    return all((folder / name).is_file() for name in names)
+
+
+def _dicom_is_whole(path: Path) -> bool:
+    try:
+        dataset = dcmread(path, defer_size=1024)
+    except (InvalidDicomError, EOFError, OSError, ValueError, struct.error):
+        return False
+    return "PixelData" not in dataset or bool(dataset.get("SOPInstanceUID"))

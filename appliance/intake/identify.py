@@ -1,0 +1,125 @@
+"""Who a slide is: accession, block and stain from sidecar, header, barcode and file name."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.domain import Identity, QuarantineReason, Stain
+from appliance.errors import SlideError
+from appliance.settings import Identify
+
+BARCODE_PROPERTIES = (
+    "aperio.Barcode",
+    "leica.barcode",
+    "mirax.GENERAL.SLIDE_ID",
+    "philips.PIM_DP_UFS_BARCODE",
+    "dicom.BarcodeValue",
+    "dicom.ContainerIdentifier",
+)
+"""OpenSlide properties in which scanners leave the label's barcode."""
+MAX_ACCESSION = 16
+"""AccessionNumber is SH: 16 characters (PS3.5 Table 6.2-1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """What a person wrote beside a slide in ``NAME.tandem.toml``; stronger than everything."""
+
+    mpp: float | None = None
+    accession: str = ""
+    block: str = ""
+    stain: str = ""
+
+
+def read_sidecar(slide: Path) -> Sidecar:
+    """The sidecar of a slide; an empty one when there is none.
+
+    Raises
+    ------
+    SlideError
+        UNREADABLE, if the sidecar is not TOML or has unknown keys.
+    """
+    path = slide.with_name(f"{slide.stem}.tandem.toml")
+    if not path.is_file():
+        return Sidecar()
+    try:
+        return Sidecar(**tomllib.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as err:
+        raise SlideError(QuarantineReason.UNREADABLE, f"sidecar {path.name}: {err}") from err
+
+
+def identify(
+    path: Path, properties: Mapping[str, str], sidecar: Sidecar, settings: Identify
+) -> Identity:
+    """Learn who a slide is.
+
+    `properties` are OpenSlide's. Order: sidecar, DICOM header, barcode, file name.
+
+    Raises
+    ------
+    SlideError
+        NO_ACCESSION, NO_BLOCK or UNKNOWN_STAIN.
+    """
+    barcodes = [_barcode(properties[key]) for key in BARCODE_PROPERTIES if properties.get(key)]
+    names = [*barcodes, path.stem]
+    accession = sidecar.accession or properties.get("dicom.AccessionNumber", "")
+    block = sidecar.block
+    for name in names:
+        found = _match(name, settings.patterns)
+        accession = accession or found.get("accession", "")
+        # A block belongs to the accession that it was printed with.
+        if not block and found.get("accession") == accession:
+            block = found.get("block") or ""
+    if not accession:
+        raise SlideError(QuarantineReason.NO_ACCESSION)
+    if len(accession) > MAX_ACCESSION:
+        raise SlideError(QuarantineReason.NO_ACCESSION, "what was found exceeds 16 characters")
+    if not block:
+        raise SlideError(QuarantineReason.NO_BLOCK)
+    words = [sidecar.stain] if sidecar.stain else [*_stain_properties(properties), *names]
+    return Identity(accession=accession, block=block, stain=_stain(words, settings.stains))
+
+
+def _match(name: str, patterns: Iterable[str]) -> dict[str, str]:
+    for pattern in patterns:
+        found = re.search(pattern, name)
+        if found:
+            return found.groupdict()
+    return {}
+
+
+def _stain_properties(properties: Mapping[str, str]) -> list[str]:
+    return [value for key, value in properties.items() if "stain" in key.lower() and value]
+
+
+def _stain(texts: Iterable[str], vocabulary: Mapping[str, tuple[str, ...]]) -> Stain:
+    """The first text that holds a word of exactly one stain decides."""
+    for text in texts:
+        found = {
+            stain
+            for stain, words in vocabulary.items()
+            if any(
+                re.search(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", text, re.IGNORECASE)
+                for word in words
+            )
+        }
+        if len(found) == 1:
+            return Stain(found.pop())
+        if found:
+            raise SlideError(QuarantineReason.UNKNOWN_STAIN, "the words of two stains were found")
+    raise SlideError(QuarantineReason.UNKNOWN_STAIN)
+
+
+def _barcode(value: str) -> str:
+    """Philips writes barcodes in base64; all others in clear."""
+    try:
+        decoded = base64.b64decode(value, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return value
+    return decoded if decoded.isprintable() and decoded else value

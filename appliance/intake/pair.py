@@ -1,0 +1,56 @@
+"""Brings the two slides of a block together; a late partner or a rescan reopens the case."""
+
+from __future__ import annotations
+
+from appliance.domain import Stain
+from appliance.lifecycle import CaseState, SlideState
+from appliance.store import CaseRow, SlideRow, Transaction
+
+
+def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> None:
+    """Put an identified slide into its case; an older scan of the same stain is superseded."""
+    slide_id = slide.id
+    for other in tx.session.query(SlideRow).filter_by(case_id=case.id, stain=slide.stain).all():
+        if other.id != slide_id and other.state not in (
+            SlideState.SUPERSEDED,
+            SlideState.QUARANTINED,
+        ):
+            detail = f"{slide.subject} is a newer scan"
+            tx.advance(other, SlideState.SUPERSEDED, now=now, detail=detail)
+    slide.case_id = case.id
+    tx.session.add(slide)
+    if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
+        case.findings_key = case.objects_key = case.score = case.reason = ""
+        case.review = "[]"
+        tx.advance(case, CaseState.WAITING, now=now, detail=f"{slide.subject} came in anew")
+
+
+def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
+    """`waiting` → `ready` when both slides are read; returns whether it did."""
+    if case.id is None or case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
+        return False
+    slides = tx.slides_of_case(case.id)
+    if set(slides) != set(Stain) or any(s.state != SlideState.READ for s in slides.values()):
+        return False
+    case.reason = ""
+    tx.advance(case, CaseState.READY, now=now)
+    return True
+
+
+def expire_waiting(tx: Transaction, timeout_seconds: float, now: float) -> int:
+    """`waiting` → `partnerless` for cases whose partner is overdue; returns how many."""
+    expired = 0
+    for case in tx.cases():
+        if case.id is None or case.state != CaseState.WAITING:
+            continue
+        slides = tx.slides_of_case(case.id)
+        overdue = now - case.changed_at >= timeout_seconds
+        if len(slides) == 1 and overdue:
+            missing = next(stain for stain in Stain if stain not in slides)
+            case.reason = (
+                f"No {missing} slide of this block came. Scan it, or look among the quarantined "
+                "slides; the case goes on by itself when it arrives."
+            )
+            tx.advance(case, CaseState.PARTNERLESS, now=now, detail=f"no {missing} slide")
+            expired += 1
+    return expired

@@ -1,0 +1,166 @@
+"""The scanner's folder: events are hints, the scan is the truth. Read-only, always."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from appliance.analysis.slide import slide_files
+from appliance.domain import QuarantineReason
+from appliance.intake.completeness import (
+    SLIDE_SUFFIXES,
+    Signature,
+    StabilityTracker,
+    is_whole,
+    signature_of,
+)
+from appliance.lifecycle import SlideState
+from appliance.settings import Watch
+from appliance.store import Ledger, Transaction
+
+log = logging.getLogger(__name__)
+
+JUNK_NAMES = frozenset(
+    {"@eadir", "thumbs.db", ".stfolder", ".ds_store", "$recycle.bin", "lost+found"}
+)
+"""What file servers and desktops leave in shared folders."""
+
+
+def candidates(folder: Path) -> Iterator[Path]:
+    """Files under `folder` that may stand for a slide, sorted; hidden and junk names left out.
+
+    Of the files of a DICOM series only one stands for the slide: see `slide_files`.
+    """
+    for root, folders, names in os.walk(folder):
+        here = Path(root)
+        # An MRXS slide's own folder holds data, not slides.
+        folders[:] = sorted(
+            name for name in folders if not _is_junk(name) and not (here / f"{name}.mrxs").is_file()
+        )
+        taken: set[Path] = set()
+        for name in sorted(names):
+            path = here / name
+            if _is_junk(name) or path.suffix.lower() not in SLIDE_SUFFIXES or path in taken:
+                continue
+            if path.suffix.lower() == ".dcm":
+                taken.update(slide_files(path))
+            yield path
+
+
+def _is_junk(name: str) -> bool:
+    return name.startswith((".", "~", "._")) or name.lower() in JUNK_NAMES
+
+
+class FolderScan:
+    """Brings the ledger up to date with the folder: `arriving` → `arrived` → back when changed."""
+
+    def __init__(self, ledger: Ledger, settings: Watch) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._tracker = StabilityTracker()
+        self._unreachable = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether files are being followed that are not finished yet."""
+        return len(self._tracker) > 0
+
+    def run(self, *, monotonic: float | None = None, now: float | None = None) -> int:
+        """Look at every file once; returns how many slides became `arrived` or were quarantined.
+
+        `monotonic` (s) measures quiet, `now` (s since the epoch) dates the events.
+        """
+        monotonic = time.monotonic() if monotonic is None else monotonic
+        now = time.time() if now is None else now
+        if not self._settings.folder.is_dir():
+            if not self._unreachable:
+                log.error("the scanner's folder cannot be reached; is the share mounted?")
+            self._unreachable = True
+            return 0
+        self._unreachable = False
+        changed = 0
+        for path in candidates(self._settings.folder):
+            try:
+                changed += self._look(path, monotonic, now)
+            except FileNotFoundError:
+                self._tracker.forget(path)  # gone between listing and looking
+        return changed
+
+    def _look(self, path: Path, monotonic: float, now: float) -> bool:
+        files = slide_files(path)
+        signature = signature_of(files)
+        with self._ledger.transaction() as tx:
+            row = tx.slide_of_path(str(path))
+            if row is None:
+                row = tx.add_slide(str(path), now)
+            known = Signature(row.size_bytes, row.modified_ns)
+            if row.state == SlideState.SUPERSEDED and known == signature:
+                return False
+            if row.state != SlideState.ARRIVING:
+                if known == signature:
+                    return False
+                # Also a file that was taken: what we know of it is no longer true.
+                row.reason = row.detail = row.fingerprint = ""
+                tx.advance(row, SlideState.ARRIVING, now=now, detail="the file changed")
+            quiet = self._tracker.quiet_seconds(path, signature, monotonic)
+            row.size_bytes, row.modified_ns = signature.size_bytes, signature.modified_ns
+            tx.session.add(row)
+            if quiet < self._settings.stable_seconds:
+                return False
+        # Outside the transaction: reading an index can be slow on a network share.
+        whole = is_whole(path, files)
+        if not whole and quiet < self._settings.stable_seconds + self._settings.patience_seconds:
+            return False
+        with self._ledger.transaction() as tx:
+            self._finish(tx, path, whole, now)
+        self._tracker.forget(path)
+        return True
+
+    def _finish(self, tx: Transaction, path: Path, whole: bool, now: float) -> None:
+        row = tx.slide_of_path(str(path))
+        if row is None or row.state != SlideState.ARRIVING:
+            return
+        if not whole:
+            # Opening it tells more than "not whole": identify names the reason.
+            row.detail = QuarantineReason.NEVER_FINISHED.code
+        tx.advance(row, SlideState.ARRIVED, now=now, detail="" if whole else "quiet, but not whole")
+
+
+class FolderEvents:
+    """Watches the folder and calls `wake` when something happens in it; only a hint."""
+
+    def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
+        self._folder = folder
+        self._wake = wake
+        self._observer = Observer()
+
+    def start(self) -> bool:
+        """Start watching; False (and a word in the log) where the system gives no events."""
+
+        class Handler(FileSystemEventHandler):
+            def __init__(self, wake: Callable[[], None]) -> None:
+                self._wake = wake
+
+            def on_any_event(self, event: FileSystemEvent) -> None:
+                if event.event_type in ("created", "modified", "moved", "closed"):
+                    self._wake()
+
+        self._observer.schedule(Handler(self._wake), str(self._folder), recursive=True)
+        try:
+            self._observer.start()
+        except OSError as err:
+            log.warning("no folder events (%s); the periodic scan finds slides instead", err)
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()

@@ -1,0 +1,137 @@
+"""States of slides, cases and deliveries, and the only code that changes one.
+
+A slide::
+
+    arriving → arrived → identified → inspected → read
+        any of them → quarantined → arrived     (the file changed, or a person said retry)
+        any of them → arriving                  (the file changed after it was taken)
+        any of them → superseded                (a rescan of the same slide took its place)
+
+A case (the H&E and the IHC slide of one block)::
+
+    waiting → ready → scored → written → delivered
+    waiting → partnerless → ready               (a late partner reopens it)
+    ready, scored → failed → ready              (a person said retry)
+    written → undelivered → written             (a destination refused for good; retry)
+    any of them → waiting                       (a rescan replaced one of its slides)
+
+A delivery (one object to one destination)::
+
+    queued → sent → proven
+    queued, sent → refused → queued             (retry)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol
+
+
+class SlideState(StrEnum):
+    """Where a slide is on its way."""
+
+    ARRIVING = "arriving"  #: seen, still growing or not whole yet
+    ARRIVED = "arrived"  #: finished on disk, not yet identified
+    IDENTIFIED = "identified"  #: accession, block, stain and mpp are known
+    INSPECTED = "inspected"  #: thumbnail and tissue are there
+    READ = "read"  #: its own networks have run (C on H&E)
+    QUARANTINED = "quarantined"  #: set aside with a reason; the file is left alone
+    SUPERSEDED = "superseded"  #: a newer scan of the same slide took its place
+
+
+class CaseState(StrEnum):
+    """Where a case is on its way."""
+
+    WAITING = "waiting"  #: one of its slides is not there or not read yet
+    PARTNERLESS = "partnerless"  #: its partner did not come in time
+    READY = "ready"  #: both slides are read
+    SCORED = "scored"  #: findings exist; a PACS outage never costs this again
+    WRITTEN = "written"  #: DICOM objects exist and are in the outbox
+    DELIVERED = "delivered"  #: every object is proven to be at every destination
+    UNDELIVERED = "undelivered"  #: a destination refused an object for good
+    FAILED = "failed"  #: a step failed; see reason
+
+
+class DeliveryState(StrEnum):
+    """Where one object is on its way to one destination."""
+
+    QUEUED = "queued"  #: to be sent (again) when `not_before` has passed
+    SENT = "sent"  #: the destination said yes; not proven yet
+    PROVEN = "proven"  #: found there by query, or on disk with the right bytes
+    REFUSED = "refused"  #: refused for good
+
+
+State = SlideState | CaseState | DeliveryState
+
+_S, _C, _D = SlideState, CaseState, DeliveryState
+
+TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
+    {
+        (_S.ARRIVING, _S.ARRIVED),
+        (_S.ARRIVED, _S.IDENTIFIED),
+        (_S.IDENTIFIED, _S.INSPECTED),
+        (_S.INSPECTED, _S.READ),
+        (_S.QUARANTINED, _S.ARRIVED),
+        *((state, _S.ARRIVING) for state in _S if state is not _S.ARRIVING),
+        *((state, _S.QUARANTINED) for state in _S if state not in (_S.QUARANTINED, _S.SUPERSEDED)),
+        *((state, _S.SUPERSEDED) for state in _S if state is not _S.SUPERSEDED),
+        (_C.WAITING, _C.READY),
+        (_C.WAITING, _C.PARTNERLESS),
+        (_C.PARTNERLESS, _C.READY),
+        (_C.READY, _C.SCORED),
+        (_C.READY, _C.FAILED),
+        (_C.SCORED, _C.WRITTEN),
+        (_C.SCORED, _C.FAILED),
+        (_C.WRITTEN, _C.DELIVERED),
+        (_C.WRITTEN, _C.UNDELIVERED),
+        (_C.UNDELIVERED, _C.WRITTEN),
+        (_C.FAILED, _C.READY),
+        *((state, _C.WAITING) for state in _C if state is not _C.WAITING),
+        (_D.QUEUED, _D.SENT),
+        (_D.QUEUED, _D.REFUSED),
+        (_D.SENT, _D.PROVEN),
+        (_D.SENT, _D.QUEUED),
+        (_D.SENT, _D.REFUSED),
+        (_D.REFUSED, _D.QUEUED),
+    }
+)
+
+
+class InvalidTransitionError(Exception):
+    """A state change that `TRANSITIONS` does not list: a defect of the program."""
+
+
+class Stateful(Protocol):
+    """A row with a state; `subject` names it in events (``slide-3``, ``case-1``)."""
+
+    state: str
+    changed_at: float
+
+    @property
+    def subject(self) -> str: ...
+
+
+class Journal(Protocol):
+    """An open transaction that can append an event."""
+
+    def append_event(self, subject: str, kind: str, text: str, now: float) -> None: ...
+
+
+def advance(journal: Journal, row: Stateful, to: State, *, now: float, detail: str = "") -> None:
+    """Change a row's state and append the event, both in the journal's transaction.
+
+    Raises
+    ------
+    InvalidTransitionError
+        If `TRANSITIONS` has no such arrow.
+    """
+    old = type(to)(row.state)
+    if (old, to) not in TRANSITIONS:
+        raise InvalidTransitionError(
+            f"{row.subject}: {old} → {to} is not an arrow of the lifecycle"
+        )
+    row.state = to.value
+    row.changed_at = now
+    journal.append_event(
+        row.subject, "state", f"{old} → {to}{f': {detail}' if detail else ''}", now
+    )

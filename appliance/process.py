@@ -1,0 +1,119 @@
+"""``tandem process``: the daemon's steps on two files, without daemon and database."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.analysis.pipeline import (
+    Progress,
+    ReadSlide,
+    StepTime,
+    analyse_case,
+    inspect_slide,
+    open_facts,
+    read_he,
+)
+from appliance.analysis.slide import SlideReader
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.objects import ObjectFile, read_index, write_objects
+from appliance.domain import Identity, QuarantineReason, Stain
+from appliance.errors import SettingsError, SlideError
+from appliance.intake.identify import identify, read_sidecar
+from appliance.settings import Settings
+
+UNIDENTIFIED = "UNIDENTIFIED"
+"""Accession and block where neither options nor headers nor names tell one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processed:
+    """What was found, how long each step took, and what was written."""
+
+    summary: dict[str, Any]
+    times: tuple[StepTime, ...]
+    objects: tuple[ObjectFile, ...]
+
+
+def process_pair(
+    he_path: Path,
+    ihc_path: Path,
+    out_dir: Path,
+    settings: Settings,
+    *,
+    accession: str = "",
+    block: str = "",
+    progress: Progress,
+) -> Processed:
+    """Score a pair and write findings and DICOM objects into `out_dir`.
+
+    Raises
+    ------
+    SlideError
+        If a slide cannot be used.
+    SettingsError
+        If `out_dir` cannot be written.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".tandem-", dir=out_dir))
+    except OSError as err:
+        raise SettingsError(f"--out {out_dir}: {err.strerror}. Choose another folder.") from err
+    try:
+        settings = settings.model_copy(update={"state_dir": scratch})
+        he, he_times = _inspected(he_path, settings)
+        ihc, ihc_times = _inspected(ihc_path, settings)
+        tumor = read_he(he, settings, progress)
+        he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=tumor.key)
+        identity = _identity(he_path, ihc_path, settings, accession, block)
+        scored = analyse_case(identity, he, ihc, settings, progress)
+        objects_key = write_objects(scored.key, settings)
+        index = read_index(objects_key, settings)
+        store = ArtifactStore(settings.artifacts_dir)
+        for file in store.path(ArtifactKey.parse(scored.key)).iterdir():
+            shutil.copy2(file, out_dir / file.name)
+        for item in index:
+            shutil.copy2(
+                settings.artifacts_dir / item.path,
+                out_dir / f"{item.kind}-{item.sop_instance_uid}.dcm",
+            )
+        summary = json.loads((out_dir / "findings.json").read_text())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    times = (*he_times, *ihc_times, *tumor.times, *scored.times)
+    return Processed(summary=summary, times=times, objects=tuple(index))
+
+
+def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+    facts = open_facts(path)
+    outcome = inspect_slide(facts, settings)
+    return ReadSlide(facts=facts, inspect_key=outcome.key), outcome.times
+
+
+def _identity(
+    he_path: Path, ihc_path: Path, settings: Settings, accession: str, block: str
+) -> Identity:
+    """From the options, else from the slides, else `UNIDENTIFIED`: the caller chose the files."""
+    for path in (ihc_path, he_path):
+        sidecar = read_sidecar(path)
+        with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+            try:
+                found = identify(path, slide.properties, sidecar, settings.identify)
+            except SlideError as err:
+                if err.reason not in (
+                    QuarantineReason.NO_ACCESSION,
+                    QuarantineReason.NO_BLOCK,
+                    QuarantineReason.UNKNOWN_STAIN,
+                ):
+                    raise
+                continue
+        return Identity(
+            accession=accession or found.accession, block=block or found.block, stain=Stain.HER2
+        )
+    return Identity(
+        accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=Stain.HER2
+    )

@@ -1,0 +1,285 @@
+"""Settings: one TOML file plus environment, read once at start and passed on as a value.
+
+Order, strongest first: environment (``TANDEM_WATCH__FOLDER=…``), the TOML file, the defaults.
+Unknown keys are refused. Each field says its unit, its default and why.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from appliance.errors import SettingsError
+
+SEARCHED = ("tandem.toml", "/etc/tandem/tandem.toml")
+"""Where settings are looked for when neither --config nor TANDEM_CONFIG names a file."""
+
+
+_YEAR_NUMBER = r"[A-Za-z]{1,4}\d{2}[-.]\d{2,8}"
+_BLOCK = r"[A-Z]{1,2}\d{1,3}"
+_END = r"(?=[_;. -]|$)"
+
+
+class Section(BaseModel):
+    """A table of the TOML file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Watch(Section):
+    """What to watch, and when a file counts as finished."""
+
+    folder: Path = Path("scans")
+    """The scanner's output folder, watched with its subfolders; read-only to Tandem."""
+    rescan_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Period of the full scan. Events are hints: network shares send none at all."""
+    stable_seconds: Annotated[float, Field(gt=0)] = 15.0
+    """Size and modification time must not change for so long. Scanners pause between regions."""
+    patience_seconds: Annotated[float, Field(ge=0)] = 120.0
+    """How long a quiet file that is not a whole slide may still become one before a person is
+    told. A copy over a slow network can stall; it is taken up again whenever it changes."""
+
+
+class Identify(Section):
+    """How accession, block and stain are learnt."""
+
+    patterns: tuple[str, ...] = (
+        rf"^(?P<accession>{_YEAR_NUMBER})[_;. -]+(?P<block>{_BLOCK}){_END}",
+        rf"^(?P<accession>[A-Za-z0-9][A-Za-z0-9-]*\d)[_;]+(?P<block>{_BLOCK}){_END}",
+        rf"^(?P<accession>{_YEAR_NUMBER}){_END}",
+    )
+    """Regular expressions on barcode and file name, first match wins; groups accession and
+    block (a pattern without block finds the accession of a slide that then lacks its block)."""
+    stains: dict[str, tuple[str, ...]] = Field(
+        default={
+            "HE": ("HE", "H&E", "H+E", "HNE", "H-E"),
+            "HER2": ("HER2", "HER-2", "HER2NEU", "CERBB2", "4B5"),
+        }
+    )
+    """The lab's words for each stain, matched as whole words without regard to case."""
+
+    @field_validator("stains")
+    @classmethod
+    def _known_stains(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        unknown = set(value) - {"HE", "HER2"}
+        if unknown:
+            raise ValueError(f"unknown stain {sorted(unknown)[0]!r}: use HE or HER2")
+        return value
+
+
+class PairSettings(Section):
+    """How long a slide waits for its partner."""
+
+    partner_timeout_hours: Annotated[float, Field(gt=0)] = 72.0
+    """After so long a slide without partner is shown as trouble; a late partner still reopens it.
+    IHC is often run one to three days after H&E."""
+
+
+class ModelSettings(Section):
+    """Which weights are used, and on what device."""
+
+    tumor: Path | None = None
+    """Folder of weights for C (manifest.json + model.safetensors); none: the reference weights."""
+    intensity: Path | None = None
+    """Folder of weights for L; none: the reference weights."""
+    segmentation: Path | None = None
+    """Folder of weights for M; none: the reference weights."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPU where there is one."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Tiles in one forward pass."""
+
+
+class Scoring(Section):
+    """Guideline and thresholds of the score."""
+
+    guideline: str = "breast-asco-cap-2018"
+    """Name of a file in appliance/analysis/guidelines."""
+    tumor_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """A tile is tumor when C's probability reaches this."""
+
+
+class Review(Section):
+    """When the appliance says that it is not sure."""
+
+    max_alignment_error_um: Annotated[float, Field(gt=0)] = 100.0
+    """Above this the H&E tumor may lie on the wrong IHC tile (a tile is 143 µm)."""
+    min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share (Dice) of tissue that both slides must have in common."""
+    min_tumor_area_mm2: Annotated[float, Field(ge=0)] = 0.1
+    """About 100 tumor cells at 1,000 µm² each: less is too little to score."""
+    guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
+    """A class whose percentage lies so near the guideline's threshold makes the score unsure."""
+
+
+class FolderDestination(Section):
+    """A folder archive: one folder per study."""
+
+    kind: Literal["folder"] = "folder"
+    name: str = "archive"
+    folder: Path | None = None
+    """Where objects go; none: ``archive`` in the state folder."""
+
+
+class PacsDestination(Section):
+    """A PACS that takes C-STORE."""
+
+    kind: Literal["dicom"]
+    name: str = "pacs"
+    host: str
+    port: Annotated[int, Field(gt=0, lt=65536)]
+    called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """For connecting and for each answer."""
+    dicomweb_url: str | None = None
+    """Base of QIDO-RS; where set, delivery is proven by QIDO, else by C-FIND."""
+
+
+Destination = Annotated[FolderDestination | PacsDestination, Field(discriminator="kind")]
+
+
+class Delivery(Section):
+    """Retries of delivery."""
+
+    first_retry_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Doubles with each failure."""
+    last_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
+    """Longest wait between two attempts."""
+
+
+class Settings(BaseSettings):
+    """All of it; frozen."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TANDEM_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    state_dir: Path = Path("tandem-state")
+    """Ledger, artifacts, outbox and the default archive: the only folder Tandem writes to."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """DEBUG may show accessions; nothing above it does."""
+    worker_deaths: Annotated[int, Field(ge=1)] = 3
+    """So many killed workers on one slide, and it is quarantined."""
+    watch: Watch = Watch()
+    identify: Identify = Identify()
+    pair: PairSettings = PairSettings()
+    models: ModelSettings = ModelSettings()
+    scoring: Scoring = Scoring()
+    review: Review = Review()
+    delivery: Delivery = Delivery()
+    destinations: tuple[Destination, ...] = (FolderDestination(),)
+
+    @field_validator("destinations")
+    @classmethod
+    def _names_differ(cls, value: tuple[Destination, ...]) -> tuple[Destination, ...]:
+        names = [destination.name for destination in value]
+        if not names:
+            raise ValueError("name at least one destination")
+        if len(set(names)) < len(names):
+            raise ValueError("two destinations have the same name")
+        return value
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return f"sqlite:///{self.state_dir / 'ledger.sqlite'}"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Root of the content-addressed results."""
+        return self.state_dir / "artifacts"
+
+    def archive_dir(self, destination: FolderDestination) -> Path:
+        """Folder that a folder destination writes to."""
+        return destination.folder or self.state_dir / "archive"
+
+
+def find_settings_file(explicit: Path | None) -> Path | None:
+    """The TOML file to read: --config, else TANDEM_CONFIG, else the first of `SEARCHED`.
+
+    Raises
+    ------
+    SettingsError
+        If a file was named and is not there.
+    """
+    named = explicit or (
+        Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None
+    )
+    if named is not None:
+        if not named.is_file():
+            raise SettingsError(f"{named}: no such settings file. Check --config or TANDEM_CONFIG.")
+        return named
+    return next((Path(name) for name in SEARCHED if Path(name).is_file()), None)
+
+
+def load_settings(explicit: Path | None = None) -> Settings:
+    """Read and validate the settings.
+
+    Raises
+    ------
+    SettingsError
+        With one line per offending key: its name, what is wrong, and what would be right.
+    """
+    path = find_settings_file(explicit)
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+            if path is not None:
+                sources += (TomlConfigSettingsSource(settings_cls, toml_file=path),)
+            return sources
+
+    try:
+        loaded = FromFile()
+    except ValidationError as err:
+        raise SettingsError(_explain(err, path)) from err
+    except ValueError as err:  # TOML syntax
+        raise SettingsError(f"{path}: not valid TOML: {err}") from err
+    # A plain Settings: the local class could not be pickled to a worker.
+    return Settings.model_construct(
+        **{name: getattr(loaded, name) for name in Settings.model_fields}
+    )
+
+
+def _explain(err: ValidationError, path: Path | None) -> str:
+    where = path or "environment (no settings file was read)"
+    lines = []
+    for problem in err.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key '{key}'. Remove it{_nearest(key)}.")
+        else:
+            shown: Any = problem["input"]
+            lines.append(f"{where}: '{key}' = {shown!r}: {problem['msg']}.")
+    return "\n".join(lines)
+
+
+def _nearest(key: str) -> str:
+    import difflib
+
+    *parents, last = key.split(".")
+    model: Any = Settings
+    for parent in parents:
+        model = model.model_fields[parent].annotation if parent in model.model_fields else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return ""
+    close = difflib.get_close_matches(last, list(model.model_fields), n=1)
+    return f", or did you mean '{'.'.join([*parents, close[0]])}'?" if close else ""

@@ -1,0 +1,1 @@
+"""Streamlit pages over the ledger and the artifacts."""

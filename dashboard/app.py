@@ -1,0 +1,18 @@
+"""The script that Streamlit runs: navigation only."""
+
+import streamlit as st
+
+from dashboard.views import case, look, queue
+
+st.set_page_config(page_title="Tandem", page_icon=look.icon(), layout="wide")
+look.style()
+page = st.navigation(
+    [
+        st.Page(queue.render, title="Queue", url_path="queue", default=True),
+        st.Page(case.render, title="Case", url_path="case"),
+    ],
+    position="hidden",
+)
+look.header()
+page.run()
+look.footer()

@@ -1,0 +1,83 @@
+"""Starts the dashboard's server: ``python -m dashboard.serve --config tandem.toml``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from appliance.errors import SettingsError
+from appliance.settings import find_settings_file, load_settings
+
+APP = Path(__file__).with_name("app.py")
+DEFAULT_PORT = 8501
+
+OPTIONS: dict[str, str] = {
+    "server.headless": "true",
+    # Nothing to reload in production, and the watcher would walk every imported package.
+    "server.fileWatcherType": "none",
+    "server.showEmailPrompt": "false",
+    # A browser tab that was closed is forgotten after so many seconds.
+    "server.disconnectedSessionTTL": "60",
+    "browser.gatherUsageStats": "false",
+    "client.toolbarMode": "minimal",
+    # Errors go to the log, not to the people in front of the screen.
+    "client.showErrorDetails": "none",
+    "runner.magicEnabled": "false",
+    "theme.base": "light",
+    "theme.primaryColor": "#0f6b6b",
+    "theme.backgroundColor": "#f5f7f8",
+    "theme.secondaryBackgroundColor": "#ffffff",
+    "theme.textColor": "#1c2833",
+    "theme.borderColor": "#dfe5e8",
+    "theme.baseRadius": "small",
+    "theme.baseFontSize": "15",
+}
+
+
+def command(port: int, address: str) -> list[str]:
+    """The command line of the server."""
+    options = OPTIONS | {"server.port": str(port), "server.address": address}
+    return [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(APP),
+        *(f"--{name}={value}" for name, value in options.items()),
+    ]
+
+
+def serve(config: Path | None, port: int, address: str) -> int:
+    """Become the dashboard's server; returns only when the settings are wrong (2).
+
+    The process is replaced, so that a signal to it reaches the server.
+    """
+    try:
+        load_settings(config)
+        path = find_settings_file(config)
+    except SettingsError as err:
+        print(err, file=sys.stderr)
+        return 2
+    environment = dict(os.environ)
+    if path is not None:
+        environment["TANDEM_CONFIG"] = str(path.absolute())
+    # Streamlit runs every refresh in a new thread; an allocator arena for each never shrinks.
+    environment.setdefault("MALLOC_ARENA_MAX", "2")
+    arguments = command(port, address)
+    os.execve(arguments[0], arguments, environment)  # noqa: S606  our own interpreter, no shell
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(prog="python -m dashboard.serve", description=__doc__)
+    parser.add_argument("--config", type=Path, help="settings file (else TANDEM_CONFIG)")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    given = parser.parse_args(arguments)
+    return serve(given.config, given.port, given.address)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,413 @@
+"""One case: score, reasons for review, both slides with overlays, numbers, delivery, timeline."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from appliance.analysis.findings import Findings, Rasters, load_findings
+from appliance.domain import SlideFacts, Stain
+from appliance.lifecycle import CaseState, SlideState
+from dashboard.overlay import (
+    CLASS_COLORS,
+    PROBABILITY_COLORS,
+    RGB,
+    Picture,
+    blend,
+    load_thumbnail,
+    stain_layer,
+    tumor_layer,
+)
+from dashboard.queries import CASES_IN_TROUBLE, CaseDetail, SlideLine, read_case
+from dashboard.views import look
+from dashboard.wording import (
+    BINARY_WORDS,
+    CASE_WORDS,
+    DELIVERY_WORDS,
+    OBJECT_WORDS,
+    SLIDE_WORDS,
+    STAIN_WORDS,
+    TASK_WORDS,
+)
+
+SLIDE_PATH = (
+    SlideState.ARRIVING,
+    SlideState.ARRIVED,
+    SlideState.IDENTIFIED,
+    SlideState.INSPECTED,
+    SlideState.READ,
+)
+CASE_PATH = (
+    (CaseState.WAITING, "Waiting"),
+    (CaseState.READY, "Scoring"),
+    (CaseState.SCORED, "Scored"),
+    (CaseState.WRITTEN, "Sending"),
+    (CaseState.DELIVERED, "Delivered"),
+)
+DETOURS = {
+    CaseState.PARTNERLESS: CaseState.WAITING,
+    CaseState.FAILED: CaseState.READY,
+    CaseState.UNDELIVERED: CaseState.WRITTEN,
+}
+"""Where on the path a case in trouble stopped."""
+
+_ARROW = re.compile(r"(?:(?P<old>\w+) )?→ (?P<new>\w+)(?:: (?P<detail>.*))?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class CasePictures:
+    """Both pictures and the findings without their large arrays."""
+
+    findings: Findings
+    he: Picture
+    ihc: Picture
+
+
+def render() -> None:
+    """The page of the case that the address names (``case?case=3``)."""
+    look.block('<a href="./" target="_self">← All cases</a>')
+    if not look.live():
+        return
+    wanted = st.query_params.get("case", "")
+    detail = (
+        read_case(look.ledger(), look.settings(), int(wanted))
+        if wanted.isascii() and wanted.isdecimal() and len(wanted) < 16
+        else None
+    )
+    if detail is None:
+        look.block('<div class="td-card">There is no such case. Choose one from the queue.</div>')
+        return
+    pictures = None
+    if detail.findings_folder is not None:
+        pictures = _load_pictures(str(detail.findings_folder))
+    findings = pictures.findings if pictures is not None else None
+    _status(detail.case.id, detail.picture_key)
+    if pictures is not None:
+        _scored_pictures(pictures)
+    else:
+        _unscored_pictures(detail)
+    if findings is not None:
+        left, right = st.columns(2)
+        with left:
+            look.block(_percent_markup(findings))
+            look.block(_models_markup(findings))
+        with right:
+            look.block(_facts_markup(findings))
+    _records(detail.case.id)
+
+
+# live parts
+
+
+@st.fragment(run_every=look.REFRESH_SECONDS)
+def _status(case_id: int, shown: str) -> None:
+    detail = read_case(look.ledger(), look.settings(), case_id)
+    if detail is None:
+        return
+    if detail.picture_key != shown:
+        # Other pictures: the whole page is drawn anew.
+        st.rerun(scope="app")
+    findings = None
+    if detail.findings_folder is not None:
+        findings = _load_pictures(str(detail.findings_folder)).findings
+    look.block(_header_markup(detail, findings))
+    if detail.trouble is not None:
+        look.block(
+            f'<div class="td-trouble"><div class="item"><div>{escape(detail.trouble.sentence)} '
+            f'<span class="muted small">{escape(detail.trouble.detail)}</span></div>'
+            f'<div class="remedy">{escape(detail.trouble.remedy)}</div></div></div>'
+        )
+    sentences = (
+        [reason.sentence for reason in findings.review] if findings else list(detail.case.review)
+    )
+    if sentences:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        look.block(
+            '<div class="td-review"><b>Review: a person should look at this case</b>'
+            f"<ul>{items}</ul></div>"
+        )
+
+
+@st.fragment(run_every=look.REFRESH_SECONDS)
+def _records(case_id: int) -> None:
+    detail = read_case(look.ledger(), look.settings(), case_id)
+    if detail is None:
+        return
+    left, right = st.columns(2)
+    with left:
+        look.block(_deliveries_markup(detail))
+    with right:
+        look.block(_timeline_markup(detail))
+
+
+# pictures
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _load_pictures(folder: str) -> CasePictures:
+    """Findings and pictures of an artifact, which never changes; few are kept in memory."""
+    findings = load_findings(Path(folder))
+    he = load_thumbnail(Path(folder) / "he_thumbnail.png")
+    ihc = load_thumbnail(Path(folder) / "ihc_thumbnail.png")
+    rasters = findings.rasters
+    pictures = (
+        Picture(he, tumor_layer(rasters, findings.he, he.shape[:2])),
+        Picture(ihc, stain_layer(rasters, findings.ihc, ihc.shape[:2])),
+    )
+    nothing = Rasters(
+        he_tumor=np.zeros((0, 0), np.uint8),
+        he_mpp=rasters.he_mpp,
+        ihc_classes=np.zeros((0, 0), np.uint8),
+        ihc_mpp=rasters.ihc_mpp,
+        he_probability=np.zeros((0, 0), np.float32),
+    )
+    return CasePictures(replace(findings, tiles=(), rasters=nothing), *pictures)
+
+
+@st.fragment
+def _scored_pictures(pictures: CasePictures) -> None:
+    with st.container(border=True, key="pictures"):
+        switch, slider, _ = st.columns([1, 2, 3], vertical_alignment="center")
+        shown = switch.toggle("Overlays", value=True)
+        percent = slider.slider(
+            "Overlay opacity", 0, 100, 60, step=5, format="%d %%", disabled=not shown
+        )
+        opacity = percent / 100 if shown else 0.0
+        left, right = st.columns(2)
+        with left:
+            _image(f"{STAIN_WORDS[Stain.HE]} with tumor heat map", blend(pictures.he, opacity))
+            look.block(_tumor_legend())
+        with right:
+            _image(f"{STAIN_WORDS[Stain.HER2]} with stain classes", blend(pictures.ihc, opacity))
+            look.block(_class_legend())
+
+
+def _unscored_pictures(detail: CaseDetail) -> None:
+    with st.container(border=True, key="pictures"):
+        for column, stain in zip(st.columns(2), Stain, strict=True):
+            slide = detail.slides.get(stain)
+            with column:
+                if slide is not None and slide.thumbnail is not None:
+                    _image(STAIN_WORDS[stain], load_thumbnail(slide.thumbnail))
+                else:
+                    text = (
+                        f"The {STAIN_WORDS[stain]} slide is not inspected yet."
+                        if slide is not None
+                        else f"No {STAIN_WORDS[stain]} slide yet."
+                    )
+                    look.block(f'<div class="td-missing">{escape(text)}</div>')
+
+
+def _image(title: str, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    look.block(f"<h2>{escape(title)}</h2>")
+    # JPEG: a tenth of PNG's size, and the overlay is soft anyway.
+    st.image(rgb, width="stretch", output_format="JPEG", alt=title)
+
+
+def _key(color: RGB) -> str:
+    return f'<span class="td-key" style="background: rgb{color}"></span>'
+
+
+def _class_legend() -> str:
+    items = "".join(f"<span>{_key(color)}{name}</span>" for name, color in CLASS_COLORS.items())
+    return (
+        f'<div class="td-legend" data-testid="class-legend">{items}'
+        '<span class="muted">uncoloured: not tumor, or not scored</span></div>'
+    )
+
+
+def _tumor_legend() -> str:
+    stops = ", ".join(f"rgb{color} {100 * stop:.0f}%" for stop, color in PROBABILITY_COLORS)
+    return (
+        '<div class="td-legend" data-testid="tumor-legend"><span>Tumor probability 0'
+        f'<span class="td-ramp" style="background: linear-gradient(90deg, {stops})"></span>1</span>'
+        '<span class="muted">dark line: rim of the tumor area</span></div>'
+    )
+
+
+# markup
+
+
+def _header_markup(detail: CaseDetail, findings: Findings | None) -> str:
+    case = detail.case
+    words = CASE_WORDS[case.state]
+    return (
+        '<div class="td-card"><div class="td-case"><div>'
+        f"<h1>{escape(case.accession)} · block {escape(case.block)}</h1>"
+        f"<div>{look.state_pill(words, case.claimed)} "
+        f'<span class="muted">{escape(words.sentence)} Since {look.clock(case.changed_at)}.</span>'
+        f"</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
+    )
+
+
+def _score_markup(findings: Findings | None) -> str:
+    if findings is None:
+        return '<div class="td-score"><div class="muted">Not scored yet</div></div>'
+    guideline = f"{findings.guideline} ({findings.guideline_version})"
+    paper = findings.paper_score.value if findings.paper_score else "none"
+    if findings.score is None:
+        head = "<b>No score</b>"
+    else:
+        estimated = ", estimated" if findings.estimated else ""
+        head = f"<b>{BINARY_WORDS[findings.score.binary]}</b>{estimated}"
+    comment = f'<div class="small">{escape(findings.comment)}</div>' if findings.comment else ""
+    big = findings.score.value if findings.score else "–"
+    return (
+        f'<div class="td-score"><div class="big{"" if findings.score else " none"}" '
+        f'data-testid="score">{big}</div><div style="max-width: 21rem"><div>{head}</div>{comment}'
+        f'<div class="muted small">Guideline: {escape(guideline)}</div>'
+        f'<div class="muted small">Paper score (Algorithm 1): {paper}</div></div></div>'
+    )
+
+
+def _steps_markup(detail: CaseDetail) -> str:
+    lines = []
+    for stain in Stain:
+        slide = detail.slides.get(stain)
+        lines.append((STAIN_WORDS[stain], _slide_steps(slide)))
+    state = DETOURS.get(detail.case.state, detail.case.state)
+    trouble = detail.case.state in CASES_IN_TROUBLE
+    here = [name for name, _ in CASE_PATH].index(state)
+    lines.append(("Case", _path([label for _, label in CASE_PATH], here, trouble)))
+    return (
+        '<div class="td-steps">'
+        + "".join(f'<div class="who">{escape(who)}</div>{path}' for who, path in lines)
+        + "</div>"
+    )
+
+
+def _slide_steps(slide: SlideLine | None) -> str:
+    labels = [SLIDE_WORDS[state].label for state in SLIDE_PATH]
+    here = SLIDE_PATH.index(slide.state) if slide is not None else -1
+    return _path(labels, here, False)
+
+
+def _path(labels: list[str], here: int, trouble: bool) -> str:
+    items = []
+    for index, label in enumerate(labels):
+        kind = "done" if index < here else "here" if index == here else ""
+        if index == here and trouble:
+            kind += " trouble"
+        elif index == here == len(labels) - 1:
+            kind += " last"
+        items.append(f'<li class="{kind}">{escape(label)}</li>')
+    return f"<ol>{''.join(items)}</ol>"
+
+
+def _percent_markup(findings: Findings) -> str:
+    bar = "".join(
+        f'<div title="{name}: {findings.percent[name]:.1f} %" style="width: '
+        f'{findings.percent[name]:.3f}%; background: rgb{color}"></div>'
+        for name, color in CLASS_COLORS.items()
+    )
+    rows = [
+        (f"{_key(color)}{name}", f"{findings.percent[name]:.1f} %")
+        for name, color in CLASS_COLORS.items()
+    ]
+    return (
+        '<div class="td-card"><h2>Share of the scored tumor area</h2>'
+        f'<div class="td-bar" role="img" aria-label="Share per class">{bar}</div>'
+        + look.table(("Class", "Tumor area>"), rows, "")
+        + "</div>"
+    )
+
+
+def _facts_markup(findings: Findings) -> str:
+    alignment = findings.alignment
+    rows = [
+        ("H-score (0-300)", f"{findings.h_score:.0f}"),
+        ("Stained 2+ or 3+ (WSI %)", f"{findings.wsi_percent:.1f} %"),
+        ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
+        ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
+        ("Registration error", f"{alignment.error_um:.0f} µm"),
+        ("Tissue overlap (Dice)", f"{alignment.overlap:.2f}"),
+        ("Alignment", escape(alignment.method)),
+    ]
+    rows += [
+        (f"{STAIN_WORDS[stain]} slide".replace("&", "&amp;"), escape(_slide_size(facts)))
+        for stain, facts in ((Stain.HE, findings.he), (Stain.HER2, findings.ihc))
+    ]
+    return (
+        '<div class="td-card td-facts"><h2>Measurements</h2>'
+        + look.table(("", ">"), rows, "").replace("<thead>", '<thead style="display:none">')
+        + "</div>"
+    )
+
+
+def _slide_size(facts: SlideFacts) -> str:
+    return f"{facts.format}, {facts.width_px} × {facts.height_px} px, {facts.mpp:.4g} µm/px"
+
+
+def _deliveries_markup(detail: CaseDetail) -> str:
+    rows = []
+    for line in detail.deliveries:
+        words = DELIVERY_WORDS[line.state]
+        note = ""
+        if line.error:
+            note = f'<div class="small muted">{escape(line.error)}</div>'
+        rows.append(
+            (
+                escape(OBJECT_WORDS.get(line.kind, line.kind)),
+                str(line.objects),
+                escape(line.destination),
+                look.state_pill(words) + note,
+                str(line.attempts),
+                look.ago(line.changed_at),
+            )
+        )
+    return (
+        '<div class="td-card"><h2>Delivery</h2>'
+        + look.table(
+            ("Object", "Count", "Destination", "State", "Attempts", "For>"),
+            rows,
+            "Nothing to deliver yet.",
+        )
+        + "</div>"
+    )
+
+
+def _timeline_markup(detail: CaseDetail) -> str:
+    rows = [
+        (
+            f'<span class="nowrap muted">{look.clock(event.at)}</span>',
+            f'<span class="nowrap">{escape(event.who)}</span>',
+            escape(_event_text(event.kind, event.text))
+            + (f' <span class="muted">× {event.count}</span>' if event.count > 1 else ""),
+        )
+        for event in reversed(detail.events)
+    ]
+    return (
+        '<div class="td-card"><h2>Timeline</h2><div style="max-height: 24rem; overflow-y: auto">'
+        + look.table(("Time", "What", "Event"), rows, "Nothing happened yet.")
+        + "</div></div>"
+    )
+
+
+def _event_text(kind: str, text: str) -> str:
+    match = _ARROW.fullmatch(text) if kind == "state" else None
+    if match is None:
+        return text
+    new, detail = match["new"], match["detail"]
+    return f"{new}: {detail}" if detail else new
+
+
+def _models_markup(findings: Findings) -> str:
+    rows = [
+        (
+            escape(TASK_WORDS.get(model.task, model.task)),
+            escape(model.name),
+            escape(model.version),
+            f'<code title="{escape(model.sha256)}">{escape(model.sha256[:12])}</code>',
+        )
+        for model in findings.models
+    ]
+    return (
+        '<div class="td-card"><h2>Models</h2>'
+        + look.table(("Task", "Model", "Version", "SHA-256"), rows, "No model was recorded.")
+        + "</div>"
+    )

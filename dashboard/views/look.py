@@ -1,0 +1,230 @@
+"""How every page looks: style sheet, header, footer, tables. All text from outside is escaped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+
+import streamlit as st
+from PIL import Image, ImageDraw
+
+from appliance.analysis.findings import RESEARCH_USE
+from appliance.settings import Settings, load_settings
+from dashboard.queries import LedgerReader
+from dashboard.wording import Tone, Wording, age
+
+REFRESH_SECONDS = 2.0
+"""Period of the live parts: a change of state is on the page within three seconds."""
+
+CSS = """
+<style>
+.stMainBlockContainer { padding: 0 2.2rem 1.5rem; max-width: 1500px; }
+header.stAppHeader { display: none; }
+div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
+.td { color: #1c2833; font-size: 0.95rem; line-height: 1.45; }
+.td a { color: #0f6b6b; text-decoration: none; font-weight: 600; }
+.td a:hover { text-decoration: underline; }
+.td h2 { font-size: 1.02rem; font-weight: 650; padding: 0; margin: 0 0 .55rem; }
+.td .muted { color: #5d6d78; }
+.td .small { font-size: .84rem; }
+.td-top { display: flex; align-items: center; gap: 1rem; padding: .85rem 2.2rem; margin: 0 -2.2rem;
+  background: #12343b; color: #fff; }
+.td-top a, .td-top a:hover { color: #fff; text-decoration: none; }
+.td-top .brand { font-size: 1.18rem; font-weight: 700; letter-spacing: .01em; }
+.td-top .what { color: #b8ced1; }
+.td-top .ruo { margin-left: auto; border: 1px solid #e8c46a; color: #f6dc9a; border-radius: 4px;
+  padding: .2rem .65rem; font-size: .85rem; font-weight: 600; }
+.td-foot { color: #5d6d78; font-size: .82rem; border-top: 1px solid #dfe5e8; padding-top: .6rem; }
+.td-card { background: #fff; border: 1px solid #dfe5e8; border-radius: 8px; padding: 1rem 1.15rem; }
+.td-counts { display: grid; grid-template-columns: repeat(5, 1fr); gap: .9rem; }
+.td-count { background: #fff; border: 1px solid #dfe5e8; border-left: 5px solid #9fb1b8;
+  border-radius: 8px; padding: .7rem 1rem .75rem; }
+.td-count .n { font-size: 2rem; font-weight: 700; line-height: 1.15;
+  font-variant-numeric: tabular-nums; }
+.td-count .name { font-weight: 650; }
+.td-count.running { border-left-color: #1d6fb8; } .td-count.review { border-left-color: #b98300; }
+.td-count.good { border-left-color: #1d7f5f; } .td-count.trouble { border-left-color: #b3261e; }
+.td-count.zero .n { color: #a9b5bb; } .td-count.zero { border-left-color: #d3dbdf; }
+.td table { width: 100%; border-collapse: collapse; margin: 0; }
+.td th { text-align: left; font-weight: 600; font-size: .82rem; color: #5d6d78; border: 0;
+  border-bottom: 1px solid #cfd8dc; padding: .3rem .6rem .35rem 0; white-space: nowrap; }
+.td td { border: 0; border-bottom: 1px solid #edf0f2; padding: .48rem .6rem .48rem 0;
+  vertical-align: top; }
+.td tr:last-child td { border-bottom: 0; }
+.td td.num, .td th.num { text-align: right; font-variant-numeric: tabular-nums; padding-right: 0; }
+.td td.file { overflow-wrap: anywhere; }
+.td .nowrap { white-space: nowrap; }
+.pill { display: inline-block; border-radius: 999px; padding: .05rem .6rem; font-size: .84rem;
+  font-weight: 600; white-space: nowrap; border: 1px solid transparent; }
+.pill.waiting { background: #eef2f4; color: #47565f; border-color: #d5dde1; }
+.pill.running { background: #e4f0fb; color: #12558f; border-color: #bcd9f2; }
+.pill.good { background: #e1f3ec; color: #14604a; border-color: #b5dfcf; }
+.pill.review { background: #fdf2d8; color: #7a5600; border-color: #efd594; }
+.pill.trouble { background: #fbe6e4; color: #8f1d16; border-color: #f0bcb7; }
+.pill.quiet { background: transparent; color: #7b8992; border-color: #d5dde1; }
+.score { display: inline-block; min-width: 2.3rem; text-align: center; font-weight: 700;
+  border: 1px solid #cfd8dc; border-radius: 5px; padding: 0 .4rem; background: #fafbfc; }
+.td-trouble { background: #fff; border: 1px solid #f0bcb7; border-left: 5px solid #b3261e;
+  border-radius: 8px; padding: .3rem 1.15rem; }
+.td-trouble .item { padding: .6rem 0; border-bottom: 1px solid #f5e3e1; }
+.td-trouble .item:last-child { border-bottom: 0; }
+.td-trouble .title { font-weight: 650; overflow-wrap: anywhere; }
+.td-trouble .remedy::before { content: "What to do: "; font-weight: 600; }
+.td-review { background: #fff9ea; border: 1px solid #efd594; border-left: 5px solid #b98300;
+  border-radius: 8px; padding: .8rem 1.15rem; }
+.td-review ul { margin: .3rem 0 0 1.1rem; padding: 0; } .td-review li { margin: .15rem 0; }
+.td-held { background: #fff9ea; border: 1px solid #efd594; border-radius: 8px;
+  padding: .6rem 1.15rem; }
+.td-empty { color: #5d6d78; padding: .5rem 0; }
+.td-case { display: grid; grid-template-columns: 1fr auto; gap: 1.2rem 2.5rem; }
+.td-case h1 { font-size: 1.7rem; font-weight: 700; padding: 0; margin: 0 0 .35rem;
+  overflow-wrap: anywhere; }
+.td-score { display: flex; align-items: center; gap: 1.1rem; border-left: 1px solid #dfe5e8;
+  padding-left: 2.2rem; }
+.td-score .big { font-size: 4.2rem; font-weight: 750; line-height: 1; letter-spacing: -.02em; }
+.td-score .big.none { color: #a9b5bb; font-weight: 400; }
+.st-key-pictures { background: #fff; }
+.td-steps { display: grid; grid-template-columns: 6rem 1fr; row-gap: .5rem; align-items: center;
+  margin-top: 1rem; max-width: 46rem; }
+.td-steps .who { font-weight: 600; font-size: .86rem; color: #47565f; }
+.td-steps ol { display: flex; list-style: none; margin: 0; padding: 0; gap: 4px; }
+.td-steps li { flex: 1; margin: 0; padding: .22rem 0 0; border-top: 4px solid #dfe5e8;
+  color: #97a4ab; font-size: .8rem; }
+.td-steps li.done { border-top-color: #63a892; color: #47565f; }
+.td-steps li.here { border-top-color: #1d6fb8; color: #12558f; font-weight: 700; }
+.td-steps li.here.last { border-top-color: #1d7f5f; color: #14604a; }
+.td-steps li.here.trouble { border-top-color: #b3261e; color: #8f1d16; }
+.td-bar { display: flex; height: 1.5rem; border-radius: 4px; overflow: hidden; background: #eef2f4;
+  margin: .2rem 0 .7rem; }
+.td-key { display: inline-block; width: .85rem; height: .85rem; border-radius: 2px;
+  vertical-align: -.1rem; margin-right: .4rem; border: 1px solid rgba(0,0,0,.15); }
+.td-legend { display: flex; flex-wrap: wrap; gap: .25rem 1.2rem; align-items: center;
+  font-size: .86rem; }
+.td-ramp { display: inline-block; width: 9rem; height: .85rem; border-radius: 2px; margin: 0 .4rem;
+  vertical-align: -.1rem; border: 1px solid rgba(0,0,0,.15); }
+.td-missing { display: flex; align-items: center; justify-content: center; min-height: 16rem;
+  border: 1px dashed #c3ced3; border-radius: 8px; color: #5d6d78; background: #fafbfc; }
+.td-facts td:first-child { color: #5d6d78; width: 42%; }
+@media (max-width: 900px) {
+  .td-counts { grid-template-columns: repeat(2, 1fr); }
+  .td-case { grid-template-columns: 1fr; } .td-score { border-left: 0; padding-left: 0; }
+}
+</style>
+"""
+
+
+@st.cache_resource
+def icon() -> Image.Image:
+    """The tab's icon: two sections, one over the other. Drawn here; an emoji is fetched."""
+    image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(image)
+    draw.rounded_rectangle((4, 4, 44, 44), 10, fill=(203, 120, 165, 255))
+    draw.rounded_rectangle((20, 20, 60, 60), 10, fill=(18, 52, 59, 255))
+    return image
+
+
+@st.cache_resource
+def settings() -> Settings:
+    """The settings that TANDEM_CONFIG names, read once."""
+    return load_settings()
+
+
+@st.cache_resource
+def ledger() -> LedgerReader:
+    """The ledger of those settings, opened for reading."""
+    return LedgerReader(settings().ledger_url)
+
+
+def style() -> None:
+    """The style sheet."""
+    st.html(CSS)
+
+
+def header() -> None:
+    """The bar on top of every page; it says what Tandem must not be used for."""
+    block(
+        '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
+        '<span class="what">HER2 scoring from paired H&amp;E and IHC slides</span>'
+        f'<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
+    )
+
+
+def footer() -> None:
+    """The last line of every page."""
+    block(
+        f'<div class="td-foot">{escape(RESEARCH_USE)} Scores are estimated from tumor area; '
+        "a pathologist decides.</div>"
+    )
+
+
+def block(markup: str) -> None:
+    """Show markup in the page's style. The caller has escaped what came from outside."""
+    st.html(f'<div class="td">{markup}</div>')
+
+
+def live() -> bool:
+    """Whether there is a ledger to show; says so if not."""
+    if ledger().ready:
+        return True
+    block(
+        '<div class="td-card"><h2>Tandem has not started yet</h2>'
+        '<div class="muted">There is no ledger in the state folder. Start the appliance with '
+        "<b>tandem run</b>; this page fills by itself.</div></div>"
+    )
+    return False
+
+
+def pill(text: str, tone: Tone | str) -> str:
+    """A state as a coloured word."""
+    return f'<span class="pill {tone}">{escape(text)}</span>'
+
+
+def state_pill(words: Wording, claimed: bool = False) -> str:
+    """A state; one that is being worked on this moment has a dot."""
+    return f'<span title="{escape(words.sentence)}">' + (
+        pill(("● " if claimed else "") + words.label, "running" if claimed else words.tone)
+        + "</span>"
+    )
+
+
+def score_mark(score: str) -> str:
+    """A score in a table."""
+    return (
+        f'<span class="score">{escape(score)}</span>' if score else '<span class="muted">–</span>'
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
+    """A table of ready markup; a head that ends with ``>`` makes its column flush right."""
+    lines = list(rows)
+    if not lines:
+        return f'<div class="td-empty">{escape(empty)}</div>'
+    classes = ["num" if head.endswith(">") else "" for head in heads]
+    top = "".join(
+        f'<th class="{c}">{escape(head.rstrip(">"))}</th>'
+        for head, c in zip(heads, classes, strict=True)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(f'<td class="{c}">{cell}</td>' for cell, c in zip(line, classes, strict=True))
+        + "</tr>"
+        for line in lines
+    )
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def ago(at: float) -> str:
+    """How long ago, with the exact time on hover."""
+    return f'<span class="nowrap" title="{clock(at)}">{age(max(0.0, time.time() - at))}</span>'
+
+
+def clock(at: float) -> str:
+    """Local date and time."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def case_link(case_id: int, text: str) -> str:
+    """A link to a case's page."""
+    return f'<a href="case?case={case_id}" target="_self">{escape(text)}</a>'

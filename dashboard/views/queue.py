@@ -1,0 +1,162 @@
+"""The queue: what is where, trouble first. It refreshes itself."""
+
+from __future__ import annotations
+
+from html import escape
+
+import streamlit as st
+
+from dashboard.queries import LIMIT, CaseLine, Counts, Queue, SlideLine, Trouble, read_queue
+from dashboard.views import look
+from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
+
+
+def render() -> None:
+    """The page."""
+    _overview()
+    left, _ = st.columns([1, 2])
+    search = left.text_input(
+        "Find", placeholder="Find an accession or file name", label_visibility="collapsed"
+    )
+    _tables(search.strip())
+
+
+@st.fragment(run_every=look.REFRESH_SECONDS)
+def _overview() -> None:
+    if not look.live():
+        return
+    queue = read_queue(look.ledger(), look.settings())
+    look.block(counts_markup(queue.counts))
+    if queue.troubles:
+        look.block(troubles_markup(queue))
+    if queue.held:
+        look.block(_held_markup(queue))
+
+
+@st.fragment(run_every=look.REFRESH_SECONDS)
+def _tables(search: str) -> None:
+    if not look.ledger().ready:
+        return
+    queue = read_queue(look.ledger(), look.settings(), search)
+    look.block(
+        '<div class="td-card"><h2>Cases</h2>'
+        + look.table(
+            ("Accession", "Block", "State", "Score", "Review", "In this state for>"),
+            [_case_cells(case) for case in queue.cases],
+            "No case matches." if search else "No case yet. It appears with its first slide.",
+        )
+        + _more(len(queue.cases), queue.counts.cases, search)
+        + "</div>"
+    )
+    look.block(
+        '<div class="td-card"><h2>Slides</h2>'
+        + look.table(
+            ("File", "Stain", "State", "Note", "In this state for>"),
+            [_slide_cells(slide) for slide in queue.slides],
+            "No slide matches." if search else "No slide yet. Tandem watches the scanner's folder.",
+        )
+        + _more(len(queue.slides), queue.counts.slides, search)
+        + "</div>"
+    )
+
+
+def counts_markup(counts: Counts) -> str:
+    """The five numbers."""
+
+    def tile(tone: str, number: int, name: str, note: str) -> str:
+        zero = "" if number else " zero"
+        return (
+            f'<div class="td-count {tone}{zero}"><div class="name">{name}</div>'
+            f'<div class="n">{number}</div><div class="muted small">{note}</div></div>'
+        )
+
+    working = f"{_many(counts.running_slides, 'slide')}, {_many(counts.running_cases, 'case')}"
+    return (
+        '<div class="td-counts">'
+        + tile("trouble", counts.trouble, "Trouble", "waits for a person")
+        + tile("review", counts.review, "Review", "scored, a person should look")
+        + tile("waiting", counts.waiting, "Waiting", "cases without both slides read")
+        + tile("running", counts.running_slides + counts.running_cases, "Running", working)
+        + tile("good", counts.delivered, "Delivered", "cases proven at every destination")
+        + "</div>"
+    )
+
+
+def troubles_markup(queue: Queue) -> str:
+    """The box of what waits for a person."""
+    more = queue.counts.trouble - len(queue.troubles)
+    return (
+        '<div class="td-trouble">'
+        + "".join(_trouble_item(trouble) for trouble in queue.troubles)
+        + (f'<div class="item muted">and {more} more</div>' if more > 0 else "")
+        + "</div>"
+    )
+
+
+def _trouble_item(trouble: Trouble) -> str:
+    title = (
+        look.case_link(trouble.case_id, trouble.title)
+        if trouble.case_id is not None
+        else escape(trouble.title)
+    )
+    detail = (
+        f' <span class="muted small">({escape(trouble.detail)})</span>' if trouble.detail else ""
+    )
+    return (
+        f'<div class="item"><span class="title">{title}</span> '
+        f'<span class="muted small">{escape(trouble.subject)}, {look.ago(trouble.at)}</span>'
+        f"<div>{escape(trouble.sentence)}{detail}</div>"
+        f'<div class="remedy">{escape(trouble.remedy)}</div></div>'
+    )
+
+
+def _held_markup(queue: Queue) -> str:
+    lines = "".join(
+        f"<div><b>{escape(held.destination)}</b>: {_many(held.objects, 'object')} waiting after a "
+        f"failed attempt; Tandem tries again by itself at {look.clock(held.next_try_at)[11:]}. "
+        f'<span class="muted small">{escape(held.error)}</span></div>'
+        for held in queue.held
+    )
+    return f'<div class="td-held">{lines}</div>'
+
+
+def _case_cells(case: CaseLine) -> tuple[str, ...]:
+    review = (
+        f'<span title="{escape(" ".join(case.review))}">{look.pill("Review", "review")}</span>'
+        if case.review
+        else ""
+    )
+    return (
+        look.case_link(case.id, case.accession),
+        escape(case.block),
+        look.state_pill(CASE_WORDS[case.state], case.claimed),
+        look.score_mark(case.score),
+        review,
+        look.ago(case.changed_at),
+    )
+
+
+def _slide_cells(slide: SlideLine) -> tuple[str, ...]:
+    words = SLIDE_WORDS[slide.state]
+    note = slide.reason.sentence if slide.reason else words.sentence
+    name = escape(slide.name)
+    if slide.case_id is not None:
+        name = look.case_link(slide.case_id, slide.name)
+    return (
+        f'<span style="overflow-wrap:anywhere">{name}</span>',
+        f'<span class="nowrap">{escape(stain_word(slide.stain))}</span>',
+        look.state_pill(words, slide.claimed),
+        f'<span class="muted">{escape(note)}</span>',
+        look.ago(slide.changed_at),
+    )
+
+
+def _more(shown: int, total: int, search: str) -> str:
+    if shown < LIMIT:
+        return ""
+    of = "" if search else f" of {total}"
+    return f'<div class="td-empty small">The newest {shown}{of}; use Find for older ones.</div>'
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

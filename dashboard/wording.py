@@ -1,0 +1,110 @@
+"""Plain words for the ledger's states: what people in the lab read. Nothing else decides a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from appliance.domain import Stain
+from appliance.lifecycle import CaseState, DeliveryState, SlideState
+
+Tone = Literal["waiting", "running", "good", "trouble", "quiet"]
+"""How a state is coloured; the word beside it always says the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A state for people: `label` in a table, `sentence` where there is room."""
+
+    label: str
+    sentence: str
+    tone: Tone
+
+
+SLIDE_WORDS: dict[SlideState, Wording] = {
+    SlideState.ARRIVING: Wording("Arriving", "The scanner is still writing the file.", "waiting"),
+    SlideState.ARRIVED: Wording(
+        "Arrived", "The file is complete; it is identified next.", "running"
+    ),
+    SlideState.IDENTIFIED: Wording(
+        "Identified", "Accession, block and stain are known.", "running"
+    ),
+    SlideState.INSPECTED: Wording(
+        "Inspected", "Tissue was found; the slide is read next.", "running"
+    ),
+    SlideState.READ: Wording("Read", "All that this slide alone can tell is known.", "good"),
+    SlideState.QUARANTINED: Wording(
+        "Set aside", "Tandem cannot use this slide; a person has to look.", "trouble"
+    ),
+    SlideState.SUPERSEDED: Wording("Replaced", "A newer scan took its place.", "quiet"),
+}
+
+CASE_WORDS: dict[CaseState, Wording] = {
+    CaseState.WAITING: Wording(
+        "Waiting for slides", "One of the two slides is not there or not read yet.", "waiting"
+    ),
+    CaseState.PARTNERLESS: Wording(
+        "Partner missing", "The second slide did not come in time.", "trouble"
+    ),
+    CaseState.READY: Wording(
+        "Scoring", "Both slides are read; the case is being scored.", "running"
+    ),
+    CaseState.SCORED: Wording(
+        "Scored", "The score is known; its DICOM objects are being written.", "running"
+    ),
+    CaseState.WRITTEN: Wording(
+        "Sending", "The objects are on their way to the archive.", "running"
+    ),
+    CaseState.DELIVERED: Wording(
+        "Delivered", "Every object is proven to be at every destination.", "good"
+    ),
+    CaseState.UNDELIVERED: Wording(
+        "Not delivered", "A destination refused an object for good.", "trouble"
+    ),
+    CaseState.FAILED: Wording("Failed", "A step failed; a person has to look.", "trouble"),
+}
+
+DELIVERY_WORDS: dict[DeliveryState, Wording] = {
+    DeliveryState.QUEUED: Wording("Queued", "To be sent.", "waiting"),
+    DeliveryState.SENT: Wording("Sent", "Accepted by the destination, not proven yet.", "running"),
+    DeliveryState.PROVEN: Wording("Proven", "Found at the destination.", "good"),
+    DeliveryState.REFUSED: Wording("Refused", "The destination refused it for good.", "trouble"),
+}
+
+STAIN_WORDS: dict[Stain, str] = {Stain.HE: "H&E", Stain.HER2: "HER2 IHC"}
+
+OBJECT_WORDS: dict[str, str] = {
+    "WSM": "Whole slide image",
+    "SEG": "Segmentation",
+    "SR": "Structured report",
+    "HEATMAP": "Tumor heat map",
+    "ANN": "Annotations",
+}
+
+TASK_WORDS: dict[str, str] = {
+    "tumor": "Tumor on H&E",
+    "intensity": "Stain intensity on IHC",
+    "segmentation": "Stain segmentation on IHC",
+}
+"""What a network does, by the value of `models.spec.Task`."""
+
+BINARY_WORDS = {
+    "negative": "HER2 negative",
+    "equivocal": "HER2 equivocal",
+    "positive": "HER2 positive",
+}
+
+
+def stain_word(stain: str) -> str:
+    """The stain as the lab says it; a dash where it is not known yet."""
+    return STAIN_WORDS[Stain(stain)] if stain else "–"
+
+
+def age(seconds: float) -> str:
+    """An age in one unit, coarse, so that a table at rest does not flicker."""
+    if seconds < 60:
+        return "just now" if seconds < 10 else "< 1 min"
+    for limit, unit, name in ((3600, 60, "min"), (86400, 3600, "h"), (float("inf"), 86400, "d")):
+        if seconds < limit:
+            return f"{int(seconds // unit)} {name}"
+    raise AssertionError(seconds)  # unreachable: the last limit is infinite

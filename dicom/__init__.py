@@ -1,0 +1,1 @@
+"""Standard objects from plain facts (arrays and coded concepts), and the wire to PACS."""

@@ -1,0 +1,51 @@
+"""Coded concepts that Tandem writes. LN is LOINC, SCT is SNOMED CT, DCM is DICOM (PS3.16)."""
+
+from __future__ import annotations
+
+from pydicom.sr.coding import Code
+
+MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically abnormal structure")
+NEOPLASM = Code("108369006", "SCT", "Neoplasm")
+
+HAEMATOXYLIN = Code("12710003", "SCT", "hematoxylin stain")
+EOSIN = Code("36879007", "SCT", "water soluble eosin stain")
+STAINING = Code("127790008", "SCT", "Staining")
+USING_SUBSTANCE = Code("424361007", "SCT", "Using substance")
+PROCESSING_TYPE = Code("111701", "DCM", "Processing type")
+
+HER2_SCORE = Code("85319-2", "LN", "HER2 [Presence] in Breast cancer specimen by Immune stain")
+SCORES = {
+    "0": Code("LA6111-4", "LN", "0"),
+    "1+": Code("LA11841-6", "LN", "1+"),
+    "2+": Code("LA11842-4", "LN", "2+"),
+    "3+": Code("LA11843-2", "LN", "3+"),
+}
+INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+
+AREA = Code("42798000", "SCT", "Area")
+SQUARE_MM = Code("mm2", "UCUM", "square millimeter")
+PERCENT = Code("%", "UCUM", "percent")
+MICROMETER = Code("um", "UCUM", "micrometer")
+NO_UNITS = Code("1", "UCUM", "no units")
+FINDING = Code("121071", "DCM", "Finding")
+COMMENT = Code("121106", "DCM", "Comment")
+FOR_RESEARCH = Code("113009", "DCM", "For Research")
+
+# No international code: private, and always beside the LOINC score.
+_PRIVATE = "99TANDEM"
+TUMOR_SHARE = {
+    name: Code(f"share-{name.rstrip('+')}", _PRIVATE, f"Tumor area scored {name}")
+    for name in SCORES
+}
+TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
+UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
+H_SCORE = Code("h-score", _PRIVATE, "H-score")
+PAPER_SCORE = Code("paper-score", _PRIVATE, "Score by arXiv 2512.22335 Algorithm 1")
+WSI_PERCENT = Code("wsi-percent", _PRIVATE, "Tumor tiles scored 2+ or 3+")
+REGISTRATION_ERROR = Code("registration-error", _PRIVATE, "Registration error of H&E and IHC")
+REVIEW = Code("review", _PRIVATE, "Reason for review")
+LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")
+GUIDELINE = Code("guideline", _PRIVATE, "Guideline")
+RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+ALGORITHM = Code("111001", "DCM", "Algorithm Name")

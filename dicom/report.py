@@ -1,0 +1,211 @@
+"""The result as Comprehensive 3D SR, template TID 1500 (PS3.16)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicom import codes
+from dicom.segmentation import MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
+from dicom.uids import deterministic_uid
+
+SERIES_NUMBER = 200
+DEVICE_NAME = "Tandem HER2"
+NOTICE = "For research use only. Not for diagnostic use."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFacts:
+    """What the report says. Percentages 0-100 of the scored tumor area, areas in mm².
+
+    `score` is None where there was nothing to score. `roi_polygons_um`: outlines (N, 2) of the
+    blocks that decided the score, (x, y) in µm of the IHC slide from its top left corner.
+    """
+
+    accession: str
+    block: str
+    score: str | None
+    estimated: bool
+    guideline: str
+    guideline_version: str
+    percent_by_class: Mapping[str, float]
+    tumor_area_mm2: float
+    unscored_tumor_area_mm2: float
+    h_score: float
+    paper_score: str | None
+    wsi_percent: float
+    comment: str
+    review_reasons: Sequence[str]
+    registration_error_um: float
+    algorithms: Sequence[AlgorithmFacts]
+    roi_polygons_um: Sequence[NDArray[np.float64]]
+
+
+def build_report(
+    facts: ReportFacts,
+    *,
+    he_images: Sequence[Dataset],
+    ihc_images: Sequence[Dataset],
+    segmentations: Sequence[Dataset],
+    created: datetime,
+    uid_seed: str,
+    software: str,
+) -> Dataset:
+    """The report, complete, not final, not verified: PRELIMINARY and UNVERIFIED until a
+    pathologist signs. It lies in the IHC slide's study and refers to both slides and their
+    segmentations. Equal arguments make equal bytes.
+    """
+    import highdicom as hd
+    from highdicom import sr
+
+    device = sr.ObserverContext(
+        observer_type=hd.sr.CodedConcept("121007", "DCM", "Device"),
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=deterministic_uid("device", software),
+            name=DEVICE_NAME,
+            manufacturer_name=MANUFACTURER,
+            model_name=f"{DEVICE_NAME} {software}",
+        ),
+    )
+    groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed)]
+    groups += [
+        _roi(sr, facts, number, polygon, ihc_images[0], uid_seed)
+        for number, polygon in enumerate(facts.roi_polygons_um, start=1)
+    ]
+    report = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(observer_device_context=device),
+        procedure_reported=codes.HER2_SCORE,
+        imaging_measurements=groups,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        dataset = sr.Comprehensive3DSR(
+            evidence=[*he_images, *ihc_images, *segmentations],
+            content=report,
+            series_instance_uid=deterministic_uid(uid_seed, "series"),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=deterministic_uid(uid_seed, "instance"),
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+        )
+    dataset.SeriesDescription = f"HER2 {facts.score or 'not scored'} (research use only)"
+    dataset.ManufacturerModelName = DEVICE_NAME
+    dataset.SoftwareVersions = software
+    stamp(dataset, created)
+    assert isinstance(dataset, Dataset)  # noqa: S101  highdicom is untyped
+    return dataset
+
+
+def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str) -> Any:
+    measurements = [
+        sr.Measurement(codes.TUMOR_SHARE[name], round(share, 2), codes.PERCENT)
+        for name, share in facts.percent_by_class.items()
+    ]
+    for name, value, unit in (
+        (codes.TUMOR_AREA, facts.tumor_area_mm2, codes.SQUARE_MM),
+        (codes.UNSCORED_AREA, facts.unscored_tumor_area_mm2, codes.SQUARE_MM),
+        (codes.H_SCORE, facts.h_score, codes.NO_UNITS),
+        (codes.WSI_PERCENT, facts.wsi_percent, codes.PERCENT),
+        (codes.REGISTRATION_ERROR, facts.registration_error_um, codes.MICROMETER),
+    ):
+        measurements.append(sr.Measurement(name, round(value, 3), unit))
+    evaluations = [sr.QualitativeEvaluation(codes.HER2_SCORE, _score(facts.score))]
+    if facts.paper_score is not None:
+        evaluations.append(
+            sr.QualitativeEvaluation(codes.PAPER_SCORE, codes.SCORES[facts.paper_score])
+        )
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=deterministic_uid(uid_seed, "slide"), identifier=f"HER2 {facts.block}"
+        ),
+        finding_type=codes.NEOPLASM,
+        measurements=measurements,
+        qualitative_evaluations=evaluations,
+        source_images=[sr.SourceImageForMeasurementGroup.from_source_image(ihc)],
+    )
+    certainty = " (estimated from areas, not from cells)" if facts.estimated else ""
+    texts = [
+        (codes.COMMENT, f"HER2 IHC score: {facts.score or 'not scored'}{certainty}"),
+        (codes.GUIDELINE, f"{facts.guideline}, {facts.guideline_version}"),
+        (codes.RESEARCH_NOTICE, NOTICE),
+        *((codes.REVIEW, reason) for reason in facts.review_reasons),
+        *(
+            (codes.ALGORITHM, f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}")
+            for a in facts.algorithms
+        ),
+    ]
+    if facts.comment:
+        texts.append((codes.LOW_COMMENT, facts.comment))
+    for name, text in texts:
+        # TID 1501 takes evaluations as text, too; highdicom only offers coded ones.
+        item = sr.TextContentItem(
+            name=name, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
+        )
+        group[0].ContentSequence.append(item)
+    return group
+
+
+def _roi(
+    sr: Any,
+    facts: ReportFacts,
+    number: int,
+    polygon_um: NDArray[np.float64],
+    ihc: Dataset,
+    uid_seed: str,
+) -> Any:
+    closed = np.vstack([polygon_um, polygon_um[:1]])
+    region = sr.ImageRegion3D(
+        graphic_type=sr.GraphicTypeValues3D.POLYGON,
+        graphic_data=to_frame_of_reference(closed, ihc),
+        frame_of_reference_uid=ihc.FrameOfReferenceUID,
+    )
+    area_mm2 = _area(polygon_um) / 1e6
+    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=deterministic_uid(uid_seed, "roi", str(number)), identifier=f"ROI {number}"
+        ),
+        referenced_region=region,
+        finding_type=codes.NEOPLASM,
+        measurements=[sr.Measurement(codes.AREA, round(area_mm2, 4), codes.SQUARE_MM)],
+        qualitative_evaluations=[sr.QualitativeEvaluation(codes.HER2_SCORE, _score(facts.score))],
+    )
+
+
+def _score(score: str | None) -> Code:
+    return codes.INDETERMINATE if score is None else codes.SCORES[score]
+
+
+def _area(polygon: NDArray[np.float64]) -> float:
+    x, y = polygon[:, 0], polygon[:, 1]
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
+
+
+def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDArray[np.float64]:
+    """Slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
+
+    PS3.3 C.8.12.4.1.1: the total pixel matrix starts, with the center of its first px, at
+    TotalPixelMatrixOriginSequence and runs along ImageOrientationSlide.
+    """
+    origin = image.TotalPixelMatrixOriginSequence[0]
+    start = np.array(
+        [
+            float(origin.XOffsetInSlideCoordinateSystem),
+            float(origin.YOffsetInSlideCoordinateSystem),
+            float(origin.get("ZOffsetInSlideCoordinateSystem", 0) or 0),
+        ]
+    )
+    along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
+    from_center_mm = points_um / 1000 - slide_mpp(image) / 2000
+    result: NDArray[np.float64] = start + from_center_mm @ along
+    return result

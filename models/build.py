@@ -1,0 +1,30 @@
+"""From a spec to a network with untrained weights."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from models.errors import ManifestError
+from models.maskformer import MaskformerSegmenter
+from models.segformer import SegformerSegmenter
+from models.spec import ModelSpec
+from models.vit import VitClassifier
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """The network of `spec.architecture`; ``forward(pixels)`` gives a tuple with ``logits``.
+
+    Raises
+    ------
+    ManifestError
+        If the architecture is none that Tandem knows.
+    """
+    match spec.architecture:
+        case "vit":
+            return VitClassifier(spec)
+        case "segformer":
+            return SegformerSegmenter(spec)
+        case "maskformer":
+            return MaskformerSegmenter(spec)
+        case unknown:
+            raise ManifestError(f"unknown architecture {unknown!r}: vit, segformer, maskformer")

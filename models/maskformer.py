@@ -1,0 +1,41 @@
+"""M, the other way: MaskFormer (Cheng et al., arXiv 2107.06278), masks with a class each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation, SwinConfig
+
+from models.pixels import Pixels
+from models.segformer import PixelLogits
+from models.spec import ModelSpec
+
+
+class MaskformerSegmenter(nn.Module):
+    """transformers' MaskFormer over a Swin body, read out as a label map.
+
+    The paper's semantic inference: per pixel and class the sum over queries of class probability
+    times mask probability; "no object" is left out. Its logarithm serves as logit, so that the
+    same pixel-wise cross-entropy trains both segmenters (a deviation from the paper's matching
+    loss: one label per pixel is all that M needs).
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.pixels = Pixels(spec)
+        numbers = dict(spec.config)
+        backbone = SwinConfig(
+            image_size=spec.input_px,
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+            **numbers.pop("backbone"),
+        )
+        config = MaskFormerConfig(backbone_config=backbone, num_labels=len(spec.classes), **numbers)
+        self.body = MaskFormerForInstanceSegmentation(config)
+
+    def forward(self, pixels: Tensor) -> PixelLogits:
+        """`pixels` (N, 3, T, T), 0-255."""
+        out = self.body(self.pixels(pixels))
+        classes = out.class_queries_logits.softmax(dim=-1)[..., :-1]  # (N, Q, K)
+        masks = out.masks_queries_logits.sigmoid()  # (N, Q, P / 4, P / 4)
+        seen = torch.einsum("nqk,nqhw->nkhw", classes, masks)  # (N, K, P / 4, P / 4)
+        return PixelLogits(seen.clamp(min=1e-6).log())

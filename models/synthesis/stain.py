@@ -1,0 +1,97 @@
+"""Beer-Lambert: concentrations of stains to transmitted light, and back.
+
+Optical density OD = -log10(I / I0) adds up over stains: OD = Σ concentration · vector. The vectors
+are those of Ruifrok & Johnston (Anal Quant Cytol Histol 2001;23:291), jittered per slide, as no two
+labs' bottles are the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+HAEMATOXYLIN = (0.650, 0.704, 0.286)
+EOSIN = (0.092, 0.954, 0.283)
+DAB = (0.300, 0.590, 0.750)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StainStyle:
+    """How one slide was stained and scanned.
+
+    `vectors` (3, 3): rows haematoxylin, eosin, DAB; columns R, G, B; unit length. `strength`
+    multiplies each stain's concentration. `white` is the glass, RGB 0-255. `gamma`, `blur_px`
+    (Gaussian sigma) and `noise` (sigma in grey levels) are the scanner's.
+    """
+
+    vectors: NDArray[np.float32]
+    strength: tuple[float, float, float]
+    white: tuple[int, int, int]
+    gamma: float
+    blur_px: float
+    noise: float
+
+
+def random_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
+    """A plausible slide; `spread` 0 gives the textbook one, 1 what labs differ by."""
+    base = np.array([HAEMATOXYLIN, EOSIN, DAB])
+    vectors = np.abs(base + spread * rng.normal(0, 0.045, (3, 3)))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    strength = np.exp(spread * rng.normal(0, 0.2, 3))
+    tint = rng.integers(0, 9, 3) * spread
+    white = np.clip(rng.integers(232, 250) - tint, 215, 252).astype(int)
+    return StainStyle(
+        vectors=vectors.astype(np.float32),
+        strength=(float(strength[0]), float(strength[1]), float(strength[2])),
+        white=(int(white[0]), int(white[1]), int(white[2])),
+        gamma=float(np.exp(spread * rng.normal(0, 0.06))),
+        blur_px=float(rng.uniform(0.3, 0.3 + 0.9 * spread)),
+        noise=float(rng.uniform(0.5, 0.5 + 2.0 * spread)),
+    )
+
+
+def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
+    """As `random_style`, with the pale counterstain that many IHC protocols have."""
+    style = random_style(rng, spread=spread)
+    haematoxylin, eosin, dab = style.strength
+    pale = 1 - spread * float(rng.uniform(0, 0.65))
+    return replace(style, strength=(haematoxylin * pale, eosin, dab))
+
+
+def transmit(
+    concentrations: NDArray[np.float32], style: StainStyle, rng: np.random.Generator | None = None
+) -> NDArray[np.uint8]:
+    """Light through stained tissue: uint8 RGB (rows, cols, 3).
+
+    `concentrations` float32 (rows, cols, 3): haematoxylin, eosin, DAB. `rng` adds sensor noise.
+    """
+    amounts = np.asarray(style.strength, dtype=np.float32)[:, None] * style.vectors
+    density = cv2.transform(concentrations, np.ascontiguousarray(amounts.T))
+    if style.blur_px > 0.35:
+        density = cv2.GaussianBlur(density, (0, 0), style.blur_px)
+    light = cv2.exp(density * np.float32(-np.log(10.0) * style.gamma))
+    light *= np.asarray(style.white, dtype=np.float32)
+    if rng is not None and style.noise > 0:
+        noise = np.empty(light.shape[:2], dtype=np.float32)
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        cv2.randn(noise, 0.0, style.noise)
+        light += noise[..., None]
+    pixels: NDArray[np.uint8] = np.clip(light + 0.5, 0, 255).astype(np.uint8)
+    return pixels
+
+
+def optical_density(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.float32]:
+    """-log10(I / I0) per channel, float32 (rows, cols, 3), clipped at 0; I0 is the glass."""
+    ratio = np.maximum(pixels, 1).astype(np.float32) / np.asarray(white, dtype=np.float32)
+    density: NDArray[np.float32] = np.maximum(-np.log10(ratio), 0).astype(np.float32)
+    return density
+
+
+def unmix(density: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Concentrations (rows, cols, 3) of three stains from optical density: the inverse."""
+    inverse = np.linalg.inv(vectors.astype(np.float64)).astype(np.float32)
+    concentrations: NDArray[np.float32] = cv2.transform(density, np.ascontiguousarray(inverse.T))
+    return concentrations

@@ -1,0 +1,1 @@
+"""Data sets, loops, evaluation and export of the three networks."""

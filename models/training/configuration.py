@@ -1,0 +1,87 @@
+"""Named configurations of training, torch-free: architecture and hyper-parameters in TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.errors import DataSetError
+from models.spec import CLASSES, ModelSpec, Task
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class TrainingConfig(BaseModel):
+    """What a TOML file in `CONFIGS` holds; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Name of the weights that it makes."""
+    architecture: Literal["vit", "segformer", "maskformer"]
+    input_px: int
+    """Edge of what the network sees."""
+    pixels: Literal["optical-density", "rgb"] = "optical-density"
+    mean: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    """Of what the network sees: the mean optical density of tissue."""
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    learning_rate: Annotated[float, Field(gt=0)]
+    batch_size: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1)]
+    tiles: Annotated[int, Field(ge=1)]
+    """Generated tiles to train on, where the caller asks for no other number."""
+    weight_decay: float = 0.05
+    warmup: float = 0.05
+    """Share of the steps over which the learning rate rises."""
+    config: dict[str, Any] = {}
+    """The architecture's own numbers."""
+
+    def spec(self, task: Task) -> ModelSpec:
+        """The spec of a network for `task`, not trained yet.
+
+        Raises
+        ------
+        DataSetError
+            If the architecture cannot do the task.
+        """
+        if (task is Task.SEGMENTATION) == (self.architecture == "vit"):
+            raise DataSetError(f"{self.name}: a {self.architecture} cannot do {task}")
+        return ModelSpec(
+            name=self.name,
+            version="0",
+            task=task,
+            architecture=self.architecture,
+            input_px=self.input_px,
+            classes=CLASSES[task],
+            mean=self.mean,
+            std=self.std,
+            pixels=self.pixels,
+            config=self.config,
+        )
+
+
+def configuration_names() -> list[str]:
+    """Names that `load_configuration` knows."""
+    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+
+
+def load_configuration(name: str, task: Task) -> TrainingConfig:
+    """A named configuration, or one in a file. ``reference`` and ``paper`` depend on the task.
+
+    Raises
+    ------
+    DataSetError
+        If there is none, or it has unknown or missing keys.
+    """
+    named = f"{name}-{task}" if name in ("reference", "paper") else name
+    path = Path(name) if name.endswith(".toml") else CONFIGS / f"{named}.toml"
+    if not path.is_file():
+        known = ", ".join(configuration_names())
+        raise DataSetError(f"no configuration {name!r}. There are: {known}; or name a .toml file.")
+    try:
+        return TrainingConfig.model_validate(tomllib.loads(path.read_text()))
+    except (ValidationError, tomllib.TOMLDecodeError) as err:
+        raise DataSetError(f"{path}: {err}") from err

@@ -1,0 +1,105 @@
+"""Generated tiles on disk: made once by worker processes, read as memory maps."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from models.synthesis.tiles import TILE_PX, synthesize_tile_pair
+
+GENERATOR_VERSION = 1
+"""Counted up when the generator changes what a seed means: old caches are then made anew."""
+LABEL_STEP = 4
+"""M answers at a quarter of the tile's resolution."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiles:
+    """A set of tile pairs, glass calibrated to 255.
+
+    `he`, `ihc` uint8 (N, 512, 512, 3); `classes` uint8 (N, 128, 128), 0-4; `tumor` uint8 (N,) 0/1;
+    `intensity` uint8 (N,) 0-3.
+    """
+
+    he: NDArray[np.uint8]
+    ihc: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
+    tumor: NDArray[np.uint8]
+    intensity: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.tumor)
+
+
+_NAMES = ("he", "ihc", "classes", "tumor", "intensity")
+
+
+def generated_tiles(folder: Path, *, first_seed: int, count: int, progress: Progress) -> Tiles:
+    """Tiles of seeds first_seed … first_seed + count - 1, made in `folder` unless they are there.
+
+    A set that was interrupted is made again: its index is written last.
+    """
+    folder = folder / f"v{GENERATOR_VERSION}-{first_seed}-{count}"
+    index = folder / "index.json"
+    if not index.is_file():
+        _generate(folder, first_seed, count, progress)
+        index.write_text(json.dumps({"first_seed": first_seed, "count": count}) + "\n")
+    return Tiles(
+        **{n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _NAMES}
+    )
+
+
+def _generate(folder: Path, first_seed: int, count: int, progress: Progress) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes = {
+        "he": (count, TILE_PX, TILE_PX, 3),
+        "ihc": (count, TILE_PX, TILE_PX, 3),
+        "classes": (count, TILE_PX // LABEL_STEP, TILE_PX // LABEL_STEP),
+        "tumor": (count,),
+        "intensity": (count,),
+    }
+    arrays = {
+        name: open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
+        for name, shape in shapes.items()
+    }
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        seeds = range(first_seed, first_seed + count)
+        for number, values in enumerate(pool.map(_tile, seeds, chunksize=8)):
+            for name, value in zip(_NAMES, values, strict=True):
+                arrays[name][number] = value
+            progress("generating tiles", number + 1, count)
+    for array in arrays.values():
+        array.flush()
+
+
+def _tile(
+    seed: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], int, int]:
+    cv2.setNumThreads(1)
+    pair = synthesize_tile_pair(seed)
+    half = LABEL_STEP // 2
+    return (
+        calibrated(pair.he, pair.he_white),
+        calibrated(pair.ihc, pair.white),
+        pair.class_map[half::LABEL_STEP, half::LABEL_STEP],
+        int(pair.tumor),
+        pair.intensity,
+    )
+
+
+def calibrated(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The tile with its slide's glass brought to 255 in each channel."""
+    scaled = pixels.astype(np.float32) * (255.0 / np.asarray(white, dtype=np.float32))
+    result: NDArray[np.uint8] = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+    return result

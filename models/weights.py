@@ -1,0 +1,45 @@
+"""Weights on disk: safetensors and a manifest with their checksum. Never a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from models.build import build
+from models.errors import ManifestError
+from models.spec import MANIFEST_NAME, WEIGHTS_NAME, ModelSpec, file_sha256, verify
+
+
+def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Module]:
+    """The spec and the network of a weights folder, in evaluation mode.
+
+    Raises
+    ------
+    ManifestError
+        If manifest or weights are missing, changed, or do not fit the architecture.
+    """
+    spec = verify(folder)
+    network = build(spec)
+    tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_NAME).items()}
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as err:
+        raise ManifestError(f"{folder}: the weights do not fit the manifest: {err}") from err
+    return spec, network.to(device).eval()
+
+
+def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec:
+    """Write weights (float16: half the size, no class changed) and manifest; returns its spec."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: t.detach().to("cpu", torch.float16).contiguous()
+        for name, t in network.state_dict().items()
+    }
+    save_file(tensors, folder / WEIGHTS_NAME)
+    spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
+    (folder / MANIFEST_NAME).write_text(spec.to_json())
+    return spec

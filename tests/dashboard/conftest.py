@@ -1,0 +1,303 @@
+"""A ledger and artifacts as the daemon would leave them, made by the appliance's own code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from appliance.analysis.findings import (
+    AlignmentFacts,
+    Findings,
+    ModelReference,
+    Rasters,
+    ReviewReason,
+    TileFinding,
+    save_findings,
+)
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import Her2Score, Identity, SlideFacts, Stain
+from appliance.geometry import TILE_UM, TileGrid
+from appliance.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.settings import Settings, load_settings
+from appliance.store import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
+
+WIDTH_PX, HEIGHT_PX, MPP = 24_000, 18_000, 0.25
+IHC_MPP = 2.0
+HE_MPP = 4.5
+
+
+def slide_facts(name: str) -> SlideFacts:
+    return SlideFacts(
+        path=name,
+        fingerprint=name,
+        format="aperio",
+        width_px=WIDTH_PX,
+        height_px=HEIGHT_PX,
+        mpp=MPP,
+        level_count=4,
+        is_dicom=False,
+    )
+
+
+def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
+    """An ellipse of textured tissue on white; px of 5 µm."""
+    rows, columns = HEIGHT_PX * MPP / 5, WIDTH_PX * MPP / 5
+    image = np.full((int(rows), int(columns), 3), 244, np.uint8)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    center = (int(columns / 2), int(rows / 2))
+    cv2.ellipse(mask, center, (int(columns * 0.4), int(rows * 0.38)), 12, 0, 360, 1, -1)
+    noise = np.random.default_rng(seed).normal(0, 30, (mask.shape[0], mask.shape[1]))
+    texture = cv2.GaussianBlur(noise.astype(np.float32), (0, 0), 3) * 4
+    tissue = np.clip(np.array(color) + texture[..., None], 0, 255).astype(np.uint8)
+    image[mask > 0] = tissue[mask > 0]
+    return image
+
+
+def synthetic_findings(
+    accession: str = "S26-0000101", review: tuple[ReviewReason, ...] = ()
+) -> Findings:
+    """Tumor in a disc, its stain classes in four quadrant-like bands."""
+    width_um, height_um = WIDTH_PX * MPP, HEIGHT_PX * MPP
+    grid = TileGrid.of(width_um, height_um)
+    centers = grid.centers_um()
+    ellipse = np.hypot(
+        (centers[..., 0] - width_um / 2) / (width_um * 0.4),
+        (centers[..., 1] - height_um / 2) / (height_um * 0.38),
+    )
+    distance = np.hypot(centers[..., 0] - width_um * 0.45, centers[..., 1] - height_um * 0.5)
+    probability = (1 / (1 + np.exp((distance - 1200) / 150))).astype(np.float32)
+    probability[ellipse > 1] = np.nan
+    tumor = np.nan_to_num(probability) >= 0.5
+    rows, columns = int(height_um / HE_MPP), int(width_um / HE_MPP)
+    r = ((np.arange(rows) + 0.5) * HE_MPP / TILE_UM).astype(int)
+    c = ((np.arange(columns) + 0.5) * HE_MPP / TILE_UM).astype(int)
+    ihc_shape = (int(height_um / IHC_MPP), int(width_um / IHC_MPP))
+    y, x = np.mgrid[: ihc_shape[0], : ihc_shape[1]]
+    noise = cv2.GaussianBlur(
+        np.random.default_rng(3).normal(0, 1, ihc_shape).astype(np.float32), (0, 0), 12
+    )
+    band = np.clip((x / ihc_shape[1] - 0.22) * 9 + noise * 30, 0, 3.99).astype(np.uint8) + 1
+    inside = tumor[(y * IHC_MPP / TILE_UM).astype(int), (x * IHC_MPP / TILE_UM).astype(int)]
+    classes = np.where(inside, band, 0).astype(np.uint8)
+    counts = np.bincount(classes.ravel(), minlength=5)[1:5]
+    percent = dict(
+        zip(("0", "1+", "2+", "3+"), (100 * counts / counts.sum()).tolist(), strict=True)
+    )
+    return Findings(
+        accession=accession,
+        block="A1",
+        he=slide_facts("he"),
+        ihc=slide_facts("ihc"),
+        alignment=AlignmentFacts(
+            matrix=(1.0, 0.0, 0.0, 1.0),
+            shift_um=(0.0, 0.0),
+            error_um=21.4,
+            overlap=0.93,
+            method="rigid",
+        ),
+        guideline="breast-asco-cap-2018",
+        guideline_version="2018, affirmed 2023",
+        score=Her2Score.TWO,
+        estimated=True,
+        paper_score=Her2Score.THREE,
+        wsi_percent=percent["2+"] + percent["3+"],
+        percent=percent,
+        h_score=sum(k * v for k, v in enumerate(percent.values())),
+        tumor_area_mm2=4.31,
+        unscored_tumor_area_mm2=0.22,
+        comment="HER2-low if ISH is negative.",
+        review=review,
+        models=tuple(
+            ModelReference(task=task, name=name, version="1.0.0", sha256=digit * 64)
+            for task, name, digit in (
+                ("tumor", "vit-small-tumor", "a"),
+                ("intensity", "vit-small-intensity", "b"),
+                ("segmentation", "segformer-b0-stain", "c"),
+            )
+        ),
+        tiles=(
+            TileFinding(
+                column=20,
+                row=16,
+                he_column=20,
+                he_row=16,
+                tumor_probability=0.98,
+                intensity=2,
+                intensity_probability=0.91,
+                percent=(20.0, 20.0, 50.0, 10.0),
+                grade=2,
+                label="NFWS/2+",
+            ),
+        ),
+        rasters=Rasters(
+            he_tumor=tumor[np.ix_(r, c)].astype(np.uint8),
+            he_mpp=HE_MPP,
+            ihc_classes=classes,
+            ihc_mpp=IHC_MPP,
+            he_probability=probability,
+        ),
+    )
+
+
+@dataclass
+class Lab:
+    """Does to the ledger what the daemon does; `now` is its clock."""
+
+    settings: Settings
+    ledger: Ledger
+    now: float = 1_750_000_000.0
+
+    def tick(self, seconds: float = 1.0) -> float:
+        self.now += seconds
+        return self.now
+
+    def do(self, change: Callable[[Transaction, float], None]) -> None:
+        with self.ledger.transaction() as tx:
+            change(tx, self.tick())
+
+    def arrive(self, name: str) -> int:
+        with self.ledger.transaction() as tx:
+            slide = tx.add_slide(str(self.settings.watch.folder / name), self.tick())
+            assert slide.id is not None
+            return slide.id
+
+    def move_slide(self, slide_id: int, to: SlideState, **values: object) -> None:
+        def change(tx: Transaction, now: float) -> None:
+            row = tx.slide(slide_id)
+            assert row is not None
+            for name, value in values.items():
+                setattr(row, name, value)
+            tx.advance(row, to, now=now)
+
+        self.do(change)
+
+    def identify(self, slide_id: int, accession: str, block: str, stain: Stain) -> int:
+        self.move_slide(slide_id, SlideState.ARRIVED)
+        with self.ledger.transaction() as tx:
+            row = tx.slide(slide_id)
+            assert row is not None
+            case = tx.case_for(Identity(accession=accession, block=block, stain=stain), self.tick())
+            assert case.id is not None
+            case_id = case.id
+            row.accession, row.block, row.stain, row.case_id = accession, block, stain, case_id
+            tx.advance(row, SlideState.IDENTIFIED, now=self.tick(), detail=stain.value)
+        return case_id
+
+    def inspect(self, slide_id: int, stain: Stain) -> None:
+        color, seed = ((206, 140, 178), 1) if stain is Stain.HE else ((198, 176, 160), 2)
+        key = ArtifactKey.of("inspect", slide=slide_id)
+        with ArtifactStore(self.settings.artifacts_dir).writing(key) as folder:
+            Image.fromarray(thumbnail(color, seed)).save(folder / "thumbnail.png")
+        self.move_slide(slide_id, SlideState.INSPECTED, inspect_key=str(key))
+
+    def slide(self, accession: str, stain: Stain, block: str = "A1") -> int:
+        """A slide that is read; returns its case's id."""
+        slide_id = self.arrive(f"{accession}_{block}_{stain}.svs")
+        case_id = self.identify(slide_id, accession, block, stain)
+        self.inspect(slide_id, stain)
+        self.move_slide(slide_id, SlideState.READ)
+        return case_id
+
+    def move_case(self, case_id: int, to: CaseState, **values: object) -> None:
+        def change(tx: Transaction, now: float) -> None:
+            row = tx.case(case_id)
+            assert row is not None
+            for name, value in values.items():
+                setattr(row, name, value)
+            tx.advance(row, to, now=now)
+
+        self.do(change)
+
+    def score(self, case_id: int, findings: Findings) -> None:
+        key = ArtifactKey.of("findings", case=case_id)
+        with ArtifactStore(self.settings.artifacts_dir).writing(key) as folder:
+            save_findings(
+                findings,
+                folder,
+                he_thumbnail=thumbnail((206, 140, 178), 1),
+                ihc_thumbnail=thumbnail((198, 176, 160), 2),
+            )
+        self.move_case(
+            case_id,
+            CaseState.SCORED,
+            findings_key=str(key),
+            score=findings.score.value if findings.score else "",
+            review=json.dumps([reason.sentence for reason in findings.review]),
+        )
+
+    def write(self, case_id: int, destinations: tuple[str, ...] = ("archive",)) -> None:
+        def change(tx: Transaction, now: float) -> None:
+            for destination in destinations:
+                for kind in ("WSM", "SEG", "SR"):
+                    tx.enqueue(
+                        case_id,
+                        NewDelivery(
+                            destination=destination,
+                            kind=kind,
+                            path=f"{kind}.dcm",
+                            study_uid="2.25.1",
+                            series_uid="2.25.2",
+                            sop_instance_uid=f"2.25.{case_id}.{len(kind)}.{ord(kind[0])}",
+                            sop_class_uid="1.2.840",
+                        ),
+                        now,
+                    )
+
+        self.do(change)
+        self.move_case(case_id, CaseState.WRITTEN)
+
+    def deliver(self, case_id: int) -> None:
+        def change(tx: Transaction, now: float) -> None:
+            for row in tx.deliveries(case_id):
+                row.attempts += 1
+                tx.advance(row, DeliveryState.SENT, now=now)
+                tx.advance(row, DeliveryState.PROVEN, now=now)
+
+        self.do(change)
+        self.move_case(case_id, CaseState.DELIVERED)
+
+    def quarantine(self, name: str, reason: str, detail: str = "") -> int:
+        slide_id = self.arrive(name)
+        self.move_slide(slide_id, SlideState.ARRIVED)
+        self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, detail=detail)
+        return slide_id
+
+    def rows(self) -> tuple[list[SlideRow], list[CaseRow]]:
+        with self.ledger.transaction() as tx:
+            return tx.slides(), tx.cases()
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """An empty laboratory; TANDEM_CONFIG names its settings."""
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path / "state"}"\n[watch]\nfolder = "{tmp_path / "scans"}"\n'
+    )
+    monkeypatch.setenv("TANDEM_CONFIG", str(config))
+    settings = load_settings()
+    ledger = Ledger(settings.ledger_url)
+    yield Lab(settings, ledger)
+    ledger.close()
+
+
+@pytest.fixture
+def findings() -> Findings:
+    """Findings with one reason for review."""
+    return synthetic_findings(
+        review=(
+            ReviewReason(
+                code="near-threshold",
+                sentence="A class lies within 3 points of a limit of the guideline: "
+                "the neighbouring score is almost as likely.",
+            ),
+        )
+    )

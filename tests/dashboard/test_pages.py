@@ -1,0 +1,157 @@
+"""The pages as Streamlit runs them, without a browser."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+import dashboard
+from appliance.analysis.findings import RESEARCH_USE, Findings
+from appliance.domain import QuarantineReason, Stain
+from appliance.lifecycle import CaseState
+from dashboard.serve import APP, command, main
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> Iterator[None]:
+    """Settings and ledger are cached per server; each test is a server of its own."""
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def case_page() -> None:
+    from dashboard.views import case, look
+
+    look.header()
+    case.render()
+
+
+def markup(page: AppTest) -> str:
+    assert not page.exception
+    return "".join(element.proto.body for element in page.get("html"))
+
+
+def open_case(case_id: object) -> str:
+    page = AppTest.from_function(case_page)
+    page.query_params["case"] = str(case_id)
+    return markup(page.run(timeout=60))
+
+
+def open_queue() -> str:
+    return markup(AppTest.from_file(str(APP)).run(timeout=60))
+
+
+def test_queue_before_the_daemon_ever_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{tmp_path / "state"}"\n')
+    monkeypatch.setenv("TANDEM_CONFIG", str(config))
+    page = open_queue()
+    assert "Tandem has not started yet" in page and RESEARCH_USE in page
+    assert not (tmp_path / "state").exists()
+
+
+def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.quarantine("<b>odd.svs", "no-mpp")
+    page = open_queue()
+    assert f'href="case?case={case_id}"' in page and "S26-0000001" in page
+    assert QuarantineReason.NO_MPP.sentence in page
+    assert "&lt;b&gt;odd.svs" in page and "<b>odd" not in page
+    assert page.index(QuarantineReason.NO_MPP.sentence) < page.index("S26-0000001")
+    assert RESEARCH_USE in page
+
+
+def test_case_that_waits_shows_what_is_there(lab: Lab) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    page = open_case(case_id)
+    assert "No HER2 IHC slide yet." in page and "Not scored yet" in page
+    assert RESEARCH_USE in page
+
+
+def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Findings) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id)
+    lab.deliver(case_id)
+    page = open_case(case_id)
+    for wanted in (
+        'data-testid="score">2+<',
+        "HER2 equivocal",
+        "estimated",
+        "breast-asco-cap-2018 (2018, affirmed 2023)",
+        "Paper score (Algorithm 1): 3+",
+        findings.review[0].sentence,
+        f"{findings.percent['2+']:.1f} %",
+        "4.31 mm²",
+        "21 µm",
+        f"{findings.h_score:.0f}",
+        "segformer-b0-stain",
+        "Structured report",
+        "Proven",
+        'data-testid="class-legend"',
+    ):
+        assert wanted in page
+
+
+def test_score_of_none_is_said(lab: Lab, findings: Findings) -> None:
+    from dataclasses import replace
+
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    nothing = dict.fromkeys(("0", "1+", "2+", "3+"), 0.0)
+    lab.score(case_id, replace(findings, score=None, paper_score=None, percent=nothing, tiles=()))
+    page = open_case(case_id)
+    assert "No score" in page and "Algorithm 1): none" in page
+
+
+@pytest.mark.parametrize("wanted", ["", "7", "x", "-1", "²", "9" * 30])
+def test_a_case_that_is_not_there(lab: Lab, wanted: str) -> None:
+    assert "There is no such case" in open_case(wanted)
+
+
+def test_wrong_settings_are_told_not_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text("stat_dir = 'x'\n")
+    assert main(["--config", str(config)]) == 2
+    assert "stat_dir" in capsys.readouterr().err
+
+
+def test_command_keeps_to_this_machine() -> None:
+    line = command(9000, "127.0.0.1")
+    assert "--server.address=127.0.0.1" in line and "--server.port=9000" in line
+    assert "--browser.gatherUsageStats=false" in line and "--server.fileWatcherType=none" in line
+
+
+def test_dashboard_never_loads_torch() -> None:
+    script = (
+        "import sys, dashboard.serve, dashboard.views.queue, dashboard.views.case\n"
+        "bad = {'torch', 'transformers', 'models', 'dicom', 'wsidicomizer'} & set(sys.modules)\n"
+        "sys.exit(bool(bad) and str(bad))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=Path(dashboard.__file__).parents[1],
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

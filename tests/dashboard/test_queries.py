@@ -1,0 +1,200 @@
+"""What the pages take from the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from appliance.analysis.findings import Findings
+from appliance.domain import QuarantineReason, Stain
+from appliance.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.store import SlideRow, Transaction
+from dashboard.queries import LIMIT, LedgerReader, read_case, read_queue
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+
+@pytest.fixture
+def reader(lab: Lab) -> LedgerReader:
+    return LedgerReader(lab.settings.ledger_url)
+
+
+def test_counts_put_every_case_in_one_place(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000002", Stain.HE)
+    scored = lab.slide("S26-0000002", Stain.HER2)
+    lab.move_case(scored, CaseState.READY)
+    lab.score(scored, findings)
+    lab.arrive("growing.svs")
+    lab.quarantine("odd.svs", "unknown-stain")
+
+    counts = read_queue(reader, lab.settings).counts
+
+    assert (counts.waiting, counts.running_cases, counts.delivered) == (1, 1, 0)
+    assert (counts.running_slides, counts.trouble, counts.review) == (1, 1, 1)
+    assert (counts.cases, counts.slides) == (2, 5)
+
+    lab.write(scored)
+    lab.deliver(scored)
+    counts = read_queue(reader, lab.settings).counts
+    assert (counts.running_cases, counts.delivered, counts.review) == (0, 1, 1)
+
+
+def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None:
+    lab.quarantine("odd.svs", "unknown-stain", "the header says 'KI67'")
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.move_case(case_id, CaseState.PARTNERLESS)
+    failed = lab.slide("S26-0000002", Stain.HE)
+    lab.slide("S26-0000002", Stain.HER2)
+    lab.move_case(failed, CaseState.READY)
+    lab.move_case(
+        failed,
+        CaseState.FAILED,
+        reason="RuntimeError: no. See the log, then: tandem retry case-2",
+    )
+
+    newest, partnerless, slide = read_queue(reader, lab.settings).troubles
+
+    assert newest.sentence == "RuntimeError: no"
+    assert newest.remedy == "See the log, then: tandem retry case-2"
+    assert "HER2 IHC" in partnerless.sentence and partnerless.case_id == case_id
+    assert slide.sentence == QuarantineReason.UNKNOWN_STAIN.sentence
+    assert slide.remedy == QuarantineReason.UNKNOWN_STAIN.remedy
+    assert (slide.title, slide.detail) == ("odd.svs", "the header says 'KI67'")
+
+
+def test_unknown_reason_of_a_newer_daemon_is_still_shown(lab: Lab, reader: LedgerReader) -> None:
+    lab.quarantine("odd.svs", "from-the-future")
+    (trouble,) = read_queue(reader, lab.settings).troubles
+    assert trouble.remedy == QuarantineReason.FAILED.remedy
+
+
+def test_refused_and_held_deliveries_name_the_destination(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id, ("archive", "pacs"))
+
+    def outage(tx: Transaction, now: float) -> None:
+        for row in tx.deliveries(case_id):
+            row.attempts = 1
+            if row.destination == "pacs":
+                row.error, row.not_before = "connection refused", now + 60
+            elif row.kind == "SR":
+                row.error = "0xA900 data set does not match"
+                tx.advance(row, DeliveryState.REFUSED, now=now)
+
+    lab.do(outage)
+    lab.move_case(case_id, CaseState.UNDELIVERED)
+    queue = read_queue(reader, lab.settings)
+
+    (held,) = queue.held
+    assert (held.destination, held.objects, held.error) == ("pacs", 3, "connection refused")
+    (trouble,) = queue.troubles
+    assert "archive refused 1" in trouble.sentence
+    assert trouble.detail == "0xA900 data set does not match"
+
+
+def test_case_has_slides_deliveries_and_one_timeline(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    old = lab.arrive("rescanned.svs")
+    case_id = lab.identify(old, "S26-0000001", "A1", Stain.HE)
+    lab.move_slide(old, SlideState.SUPERSEDED)
+    lab.slide("S26-0000001", Stain.HE)
+    before = read_case(reader, lab.settings, case_id)
+    assert before is not None
+    assert before.findings_folder is None and before.slides[Stain.HE].thumbnail is not None
+    assert [slide.name for slide in before.others] == ["rescanned.svs"]
+
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id)
+    lab.deliver(case_id)
+    lab.slide("S26-0000009", Stain.HE)
+    after = read_case(reader, lab.settings, case_id)
+
+    assert after is not None and after.findings_folder is not None
+    assert after.picture_key != before.picture_key
+    assert after.case.review == (findings.review[0].sentence,)
+    assert [line.kind for line in after.deliveries] == ["WSM", "SEG", "SR"]
+    assert {line.state for line in after.deliveries} == {DeliveryState.PROVEN}
+    assert {line.who for line in after.events} >= {"Case", "H&E slide", "SR to archive"}
+    assert after.events[-1].text == "written → delivered"
+    assert [line.at for line in after.events] == sorted(line.at for line in after.events)
+
+
+def test_a_slide_of_many_objects_is_one_line(lab: Lab, reader: LedgerReader) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    with lab.ledger.transaction() as tx:
+        from appliance.store import NewDelivery
+
+        for number in range(7):
+            tx.enqueue(
+                case_id,
+                NewDelivery(
+                    destination="pacs",
+                    kind="WSM",
+                    path="x.dcm",
+                    study_uid="2.25.1",
+                    series_uid="2.25.2",
+                    sop_instance_uid=f"2.25.3.{number}",
+                    sop_class_uid="1.2",
+                ),
+                lab.tick(),
+            )
+    detail = read_case(reader, lab.settings, case_id)
+    assert detail is not None
+    (line,) = detail.deliveries
+    assert (line.objects, line.kind) == (7, "WSM")
+    assert [event.count for event in detail.events if event.who == "WSM to pacs"] == [7]
+
+
+def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
+    with lab.ledger.transaction() as tx:
+        for number in range(LIMIT + 20):
+            tx.session.add(
+                SlideRow(
+                    path=f"/scans/S26-{number:07d}_A1_HE.svs",
+                    state=SlideState.ARRIVING,
+                    created_at=0.0,
+                    changed_at=0.0,
+                )
+            )
+    queue = read_queue(reader, lab.settings)
+    assert len(queue.slides) == LIMIT and queue.counts.slides == LIMIT + 20
+    found = read_queue(reader, lab.settings, "s26-0000003").slides
+    assert [slide.name for slide in found] == ["S26-0000003_A1_HE.svs"]
+    # A wildcard of SQL is an ordinary character to people.
+    assert read_queue(reader, lab.settings, "%").slides == ()
+
+
+def test_reader_cannot_write_and_does_not_block_the_daemon(lab: Lab, reader: LedgerReader) -> None:
+    lab.slide("S26-0000001", Stain.HE)
+    with reader.reading() as tx:
+        first = len(tx.slides())
+        # The daemon writes while a page reads; the page's view stays one view.
+        lab.slide("S26-0000002", Stain.HE)
+        assert len(tx.slides()) == first
+        with pytest.raises(OperationalError, match="readonly"):
+            tx.session.connection().execute(text("DELETE FROM slide"))
+    with reader.reading() as tx:
+        assert len(tx.slides()) == first + 1
+
+
+def test_no_ledger_is_not_made_by_looking(lab: Lab) -> None:
+    elsewhere = lab.settings.state_dir / "other.sqlite"
+    reader = LedgerReader(f"sqlite:///{elsewhere}")
+    assert not reader.ready
+    assert not elsewhere.exists()
+    assert LedgerReader(lab.settings.ledger_url).ready
