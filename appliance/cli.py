@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,7 +74,8 @@ def process(
             he, ihc, out_dir, settings, accession=accession, block=block, progress=progress
         )
     if as_json:
-        typer.echo(json.dumps(result.summary, ensure_ascii=False))
+        steps = [asdict(step) for step in result.times]
+        typer.echo(json.dumps(result.summary | {"steps": steps}, ensure_ascii=False))
         return
     summary = result.summary
     out.print(f"score [bold]{summary['score'] or 'none'}[/] (estimated, {summary['guideline']})")

@@ -127,6 +127,10 @@ class QuarantineReason(Enum):
         return next(r for r in cls if r.code == code)
 
 
+UNIDENTIFIED = "UNIDENTIFIED"
+"""Accession and block of a pair that a person processed by hand without naming them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Who a slide belongs to. PHI: never logged above DEBUG.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,10 @@ from appliance.analysis.pipeline import (
 from appliance.analysis.slide import SlideReader
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import ObjectFile, read_index, write_objects
-from appliance.domain import Identity, QuarantineReason, Stain
+from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
 from appliance.settings import Settings
-
-UNIDENTIFIED = "UNIDENTIFIED"
-"""Accession and block where neither options nor headers nor names tell one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +69,9 @@ def process_pair(
         he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=tumor.key)
         identity = _identity(he_path, ihc_path, settings, accession, block)
         scored = analyse_case(identity, he, ihc, settings, progress)
+        start = time.perf_counter()
         objects_key = write_objects(scored.key, settings)
+        written = StepTime(step="write", seconds=time.perf_counter() - start, reused=False)
         index = read_index(objects_key, settings)
         store = ArtifactStore(settings.artifacts_dir)
         for file in store.path(ArtifactKey.parse(scored.key)).iterdir():
@@ -84,7 +84,7 @@ def process_pair(
         summary = json.loads((out_dir / "findings.json").read_text())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    times = (*he_times, *ihc_times, *tumor.times, *scored.times)
+    times = (*he_times, *ihc_times, *tumor.times, *scored.times, written)
     return Processed(summary=summary, times=times, objects=tuple(index))
 
 

@@ -81,12 +81,11 @@ def _guarded_slide(line: Line, slide: SlideRow) -> None:
     try:
         finish = _SLIDE_STEPS[SlideState(slide.state)](line, slide)
     except SlideError as err:
-        reason, detail = _slide_reason(slide, err)
-        _quarantine(line, slide, reason, detail)
+        _quarantine(line, slide, err.reason, err.detail)
     except TransientError as err:
         _retry_slide(line, slide, err)
-    except Exception as err:
-        log.exception("%s: %s failed", slide.subject, slide.state)
+    except Exception as err:  # noqa: BLE001  the per-step boundary
+        _log_failure(slide.subject, slide.state, err)
         _quarantine(line, slide, QuarantineReason.FAILED, f"{type(err).__name__}: {err}")
     else:
         _close_slide(line, slide, finish)
@@ -175,10 +174,6 @@ def _quarantine(line: Line, slide: SlideRow, reason: QuarantineReason, detail: s
     _close_slide(line, slide, finish)
 
 
-def _slide_reason(slide: SlideRow, err: SlideError) -> tuple[QuarantineReason, str]:
-    return err.reason, err.detail
-
-
 def _retry_slide(line: Line, slide: SlideRow, err: TransientError) -> None:
     deaths = slide.deaths + isinstance(err, WorkerDiedError)
     if deaths >= line.settings.worker_deaths:
@@ -205,8 +200,8 @@ def _guarded_case(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> N
             _write(line, case)
     except TransientError as err:
         _retry_case(line, case, err)
-    except Exception as err:
-        log.exception("%s: step after %s failed", case.subject, case.state)
+    except Exception as err:  # noqa: BLE001  the per-step boundary
+        _log_failure(case.subject, case.state, err)
         _fail_case(line, case, f"{type(err).__name__}: {err}")
 
 
@@ -301,6 +296,12 @@ def facts_of(slide: SlideRow) -> SlideFacts:
 def read_slide_of(slide: SlideRow) -> ReadSlide:
     """A slide's row as the analysis steps take it."""
     return ReadSlide(facts=facts_of(slide), inspect_key=slide.inspect_key, read_key=slide.read_key)
+
+
+def _log_failure(subject: str, state: str, err: Exception) -> None:
+    # Messages of libraries hold paths, and paths hold accessions: details only at DEBUG.
+    log.error("%s: the step after '%s' failed: %s", subject, state, type(err).__name__)
+    log.debug("%s: details", subject, exc_info=err)
 
 
 def _append_times(tx: Transaction, subject: str, times: tuple[StepTime, ...], now: float) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.daemon import Daemon
 from fixtures.judges import judge_versions
 from fixtures.orthanc import Orthanc
+
+from models.synthesis.slides import SyntheticCase, synthesize_case
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
 
@@ -30,3 +33,19 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     server = Orthanc(tmp_path / "orthanc").start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def small_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
+    """A synthetic 2+ case of 4,096 x 3,072 px, made once."""
+    return synthesize_case(
+        tmp_path_factory.mktemp("case"), seed=5, score="2+", width_px=4096, height_px=3072
+    )
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon on embedded defaults, not started yet."""
+    made = Daemon(tmp_path / "appliance")
+    yield made
+    made.close()

@@ -11,11 +11,11 @@ from skimage.filters import threshold_otsu
 
 from appliance.geometry import TILE_UM, TileGrid
 
-MIN_DENSITY = 0.02
+MIN_DENSITY = 0.015
 """Optical density that glass never reaches: the floor under Otsu's threshold, so that an empty
-slide has no tissue. The palest IHC background with counterstain lies above 0.03."""
-MAX_THRESHOLD = 0.12
-"""Ceiling: beside dark control tissue Otsu would cut pale tissue off."""
+slide has no tissue. The palest IHC background with counterstain lies above 0.02."""
+MAX_THRESHOLD = 0.03
+"""Ceiling: beside dark tissue Otsu would cut off stroma that is paler than that."""
 SPECK_MM2 = 0.01
 """Smaller pieces are dust."""
 SMOOTH_UM = 12.0
@@ -42,11 +42,12 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
     white = _glass(thumbnail)
     ratio = np.maximum(thumbnail, 1).astype(np.float32) / np.array(white, dtype=np.float32)
     density = np.clip(-np.log10(ratio), 0, None).mean(axis=2).astype(np.float32)
-    sigma = SMOOTH_UM / mpp
+    # A tiny field is not smoothed away.
+    sigma = min(SMOOTH_UM / mpp, 0.02 * max(density.shape))
     smooth = cv2.GaussianBlur(density, (0, 0), sigma) if sigma > 0.3 else density
     usable = thumbnail.max(axis=2) > DARK
-    # Clipped, so that a few black px do not stretch the histogram.
-    values = np.clip(smooth[usable], 0, 0.6)
+    # Clipped, so that control tissue and black px do not stretch the histogram.
+    values = np.clip(smooth[usable], 0, 0.15)
     level = MIN_DENSITY
     if values.size and float(values.max()) > MIN_DENSITY:
         level = float(np.clip(0.35 * threshold_otsu(values), MIN_DENSITY, MAX_THRESHOLD))

@@ -8,22 +8,22 @@ findings are new objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
 
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE, Findings, load_findings
 from appliance.analysis.scoring import load_guideline
 from appliance.analysis.slide import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import SlideFacts, Stain
+from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.geometry import TILE_UM
 from appliance.settings import Settings
 from dicom import codes
@@ -63,17 +63,19 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     if store.exists(key):
         return str(key)
     findings = load_findings(findings_folder)
-    study_uid = deterministic_uid("study", findings.accession)
-    sources, objects = {}, []
-    for stain, facts in ((Stain.HE, findings.he), (Stain.HER2, findings.ihc)):
-        if facts.is_dicom:
-            sources[stain] = read_headers(slide_files(Path(facts.path)))
-            # Results belong into the study that the scanner opened.
-            study_uid = str(sources[stain][0].StudyInstanceUID)
-            continue
-        files = _converted(facts, stain, findings, study_uid, store)
-        sources[stain] = read_headers(files)
-        objects += [_index("WSM", file, store.root) for file in files]
+    slides = {Stain.HE: findings.he, Stain.HER2: findings.ihc}
+    sources = {
+        stain: read_headers(slide_files(Path(facts.path)))
+        for stain, facts in slides.items()
+        if facts.is_dicom
+    }
+    study_uid = _study_uid(findings, sources)
+    objects = []
+    for stain, facts in slides.items():
+        if stain not in sources:
+            files = _converted(facts, stain, findings, study_uid, store)
+            sources[stain] = read_headers(files)
+            objects += [_index("WSM", file, store.root) for file in files]
     # The objects say when they were made; equal findings must make equal bytes, so that is when
     # the findings were saved.
     saved = (findings_folder / "findings.json").stat().st_mtime
@@ -92,6 +94,17 @@ def write_objects(findings_key: str, settings: Settings) -> str:
         index = [asdict(entry) for entry in objects]
         (folder / "objects.json").write_text(json.dumps(index, indent=2) + "\n")
     return str(key)
+
+
+def _study_uid(findings: Findings, sources: Mapping[Stain, list[Dataset]]) -> str:
+    """The study that the scanner opened, where it wrote DICOM; else one per accession."""
+    for stain in (Stain.HER2, Stain.HE):
+        if stain in sources:
+            return str(sources[stain][0].StudyInstanceUID)
+    if findings.accession == UNIDENTIFIED:
+        # Two unknown pairs are not one study.
+        return deterministic_uid("study", findings.he.fingerprint, findings.ihc.fingerprint)
+    return deterministic_uid("study", findings.accession)
 
 
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
@@ -128,8 +141,6 @@ def _converted(
 
 
 def _index(kind: str, file: Path, root: Path) -> ObjectFile:
-    from pydicom import dcmread
-
     header = dcmread(file, stop_before_pixels=True)
     return ObjectFile(
         kind=kind,
@@ -143,11 +154,11 @@ def _index(kind: str, file: Path, root: Path) -> ObjectFile:
 
 def _results(
     findings: Findings,
-    sources: dict[Stain, list[Any]],
+    sources: Mapping[Stain, list[Dataset]],
     created: datetime,
     seed: str,
     software: str,
-) -> list[tuple[str, Any]]:
+) -> list[tuple[str, Dataset]]:
     algorithms = {
         model.task: AlgorithmFacts(
             name=f"Tandem {model.task}: {model.name}",

@@ -1,0 +1,55 @@
+"""Settings: what is wrong is named, with its key and the remedy."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import SettingsError
+from appliance.settings import FolderDestination, Settings, load_settings
+
+
+def load(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "tandem.toml"
+    path.write_text(text)
+    return load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[watch]\nfolde = '/x'\n", "unknown key 'watch.folde'.*did you mean 'watch.folder'"),
+        ("[watch]\nrescan_seconds = -1\n", "'watch.rescan_seconds' = -1.*greater than 0"),
+        ("destinations = []\n", "name at least one destination"),
+        ("[[destinations]]\nkind = 'dicom'\nport = 1\n", "destinations.0.dicom.host"),
+        ("[identify.stains]\nKI67 = ['KI67']\n", "unknown stain 'KI67'"),
+        ("= 3", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"(?s){message}"):
+        load(tmp_path, text)
+
+
+def test_environment_is_stronger_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_WATCH__STABLE_SECONDS", "42")
+    settings = load(tmp_path, "[watch]\nstable_seconds = 7\nrescan_seconds = 8\n")
+    assert (settings.watch.stable_seconds, settings.watch.rescan_seconds) == (42, 8)
+
+
+def test_defaults_need_no_file_and_survive_the_way_to_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert isinstance(settings.destinations[0], FolderDestination)
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  our own bytes
+
+
+def test_a_named_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such settings file"):
+        load_settings(tmp_path / "none.toml")
