@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from models.build import build
 from models.spec import ModelSpec, Task
+from models.training.card import write_card
 from models.training.configuration import TrainingConfig
 from models.training.data import GENERATOR_VERSION, Progress, Tiles, generated_tiles
 from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
@@ -81,7 +82,9 @@ def train(
             "configuration": json.loads(config.model_dump_json()),
         },
     )
-    return save_network(out, spec, network)
+    spec = save_network(out, spec, network)
+    write_card(out, spec)
+    return spec
 
 
 @dataclass

@@ -1,0 +1,122 @@
+"""Networks: every named configuration builds; weights that were changed are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.build import build
+from models.errors import DataSetError, ManifestError
+from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, reference_folder
+from models.training.configuration import configuration_names, load_configuration
+from models.training.data import generated_tiles
+from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
+from models.weights import load_network, save_network
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+@pytest.mark.parametrize("name", configuration_names())
+def test_every_named_configuration_builds(name: str) -> None:
+    built = 0
+    for task in Task:
+        config = load_configuration(name, task)
+        try:
+            spec = config.spec(task)
+        except DataSetError:
+            continue
+        with torch.device("meta"):
+            network = build(spec)
+        assert sum(p.numel() for p in network.parameters()) > 100_000
+        built += 1
+    assert built > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("reference", task) for task in Task] + [("maskformer-swin-tiny", Task.SEGMENTATION)],
+)
+def test_forward_gives_logits_of_the_promised_shape(name: str, task: Task) -> None:
+    spec = load_configuration(name, task).spec(task)
+    network = build(spec).eval()
+    pixels = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = network(pixels).logits
+        again = network(pixels.float()).logits
+    expected = (1, 5, 128, 128) if task is Task.SEGMENTATION else (1, len(spec.classes))
+    assert tuple(logits.shape) == expected
+    torch.testing.assert_close(logits, again)
+
+
+def test_weights_survive_the_disk_and_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    spec = load_configuration("reference", Task.TUMOR).spec(Task.TUMOR)
+    network = build(spec)
+    saved = save_network(tmp_path, spec, network)
+    loaded_spec, loaded = load_network(tmp_path)
+    assert loaded_spec == saved
+    for name, tensor in network.state_dict().items():
+        expected = tensor.half().float()  # stored at half precision
+        torch.testing.assert_close(loaded.state_dict()[name], expected)
+    weights = tmp_path / WEIGHTS_NAME
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ManifestError, match="checksum"):
+        load_network(tmp_path)
+    weights.unlink()
+    with pytest.raises(ManifestError, match="missing"):
+        load_network(tmp_path)
+    (tmp_path / MANIFEST_NAME).write_text("{}")
+    with pytest.raises(ManifestError, match="not a usable manifest"):
+        load_network(tmp_path)
+
+
+def test_unknown_configuration_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match="vit-small-patch16-224"):
+        load_configuration("vit-huge", Task.TUMOR)
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nlearnin_rate = 1\n')
+    with pytest.raises(DataSetError, match="learnin_rate"):
+        load_configuration(str(path), Task.TUMOR)
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "at_least"),
+    [
+        (Task.TUMOR, "accuracy", 0.93),
+        (Task.INTENSITY, "accuracy", 0.70),
+        (Task.SEGMENTATION, "mean_iou", 0.55),
+    ],
+)
+def test_reference_weights_know_held_out_tiles(
+    task: Task, key: str, at_least: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Seeds that neither trained nor chose them. The bar is low: this finds broken weights."""
+    cache = tmp_path_factory.getbasetemp() / "tiles"
+    tiles = generated_tiles(
+        cache, first_seed=FIRST_HELD_OUT_SEED + 5_000_000, count=64, progress=silent
+    )
+    spec, network = load_network(reference_folder(task))
+    figures = judge(spec, network, tiles, "cpu")
+    assert figures[key] >= at_least, figures
+
+
+def test_evaluation_counts_what_it_says() -> None:
+    from models.training.figures import classification_figures, confusion
+
+    matrix = confusion(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), 2)
+    assert matrix.tolist() == [[1, 1], [1, 2]]
+    figures = classification_figures(matrix, ("no", "yes"))
+    assert figures["accuracy"] == 0.6
+    assert figures["per_class"]["yes"] == {
+        "precision": 0.6667,
+        "recall": 0.6667,
+        "specificity": 0.5,
+        "f1": 0.6667,
+        "n": 3,
+    }

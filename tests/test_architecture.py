@@ -1,0 +1,82 @@
+"""Promises about the whole tree: torch's one door, the four package names, reference weights."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.spec import Task, reference_folder, verify
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_REFERENCE_MB = 60
+
+
+@pytest.mark.parametrize(
+    "imported",
+    [
+        "appliance.cli",
+        "appliance.daemon",
+        "appliance.process",
+        "appliance.doctor",
+        "dashboard.queries",
+        "dashboard.overlay",
+        "models.spec",
+        "models.training.configuration",
+        "models.synthesis.slides",
+        "dicom.pacs",
+        "dicom.report",
+    ],
+)
+def test_a_fresh_interpreter_never_loads_torch(imported: str) -> None:
+    code = (
+        f"import sys, {imported}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_torch_test_can_fail() -> None:
+    code = "import sys, appliance.analysis.inference; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_the_package_names_are_ours_alone() -> None:
+    owners = importlib.metadata.packages_distributions()
+    for name in ("appliance", "models", "dicom", "dashboard"):
+        assert set(owners.get(name, ["tandem-her2"])) == {"tandem-her2"}
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_reference_weights_are_those_of_their_manifest(task: Task) -> None:
+    folder = reference_folder(task)
+    spec = verify(folder)
+    assert spec.task is task
+    assert spec.figures["data"].startswith("synthetic")
+    assert spec.trained["seed"] is not None
+    assert (folder / "MODEL_CARD.md").is_file()
+
+
+def test_reference_weights_are_small_enough_for_the_repository() -> None:
+    files = (ROOT / "models" / "reference").rglob("*.safetensors")
+    assert sum(path.stat().st_size for path in files) < MAX_REFERENCE_MB * 1e6
+
+
+def test_every_dependency_is_pinned_and_explained() -> None:
+    pins = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    }
+    explained = (ROOT / "docs" / "dependencies.md").read_text().lower()
+    requires = importlib.metadata.requires("tandem-her2") or []
+    for requirement in requires:
+        name = requirement.split(";")[0].split("=")[0].split("<")[0].split(">")[0].strip().lower()
+        assert name in pins, name
+        if "extra" not in requirement:
+            assert name.split("[")[0].replace("opencv-python-headless", "opencv") in explained
+    assert "torch==2.13.0" in (ROOT / "requirements.lock").read_text()
