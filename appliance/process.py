@@ -91,6 +91,8 @@ def process_pair(
 def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
     facts = open_facts(path)
     outcome = inspect_slide(facts, settings)
+    if outcome.tissue_mm2 <= 0:
+        raise SlideError(QuarantineReason.NO_TISSUE)
     return ReadSlide(facts=facts, inspect_key=outcome.key), outcome.times
 
 

@@ -121,7 +121,11 @@ def _inspect(line: Line, slide: SlideRow) -> Finish:
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
         row.inspect_key = outcome.key
         _append_times(tx, row.subject, outcome.times, now)
-        tx.advance(row, SlideState.INSPECTED, now=now)
+        if outcome.tissue_mm2 > 0:
+            tx.advance(row, SlideState.INSPECTED, now=now)
+            return
+        row.reason = QuarantineReason.NO_TISSUE.code
+        tx.advance(row, SlideState.QUARANTINED, now=now, detail=row.reason)
 
     return finish
 

@@ -1,4 +1,7 @@
-"""Coded concepts that Tandem writes. LN is LOINC, SCT is SNOMED CT, DCM is DICOM (PS3.16)."""
+"""Coded concepts that Tandem writes. LN is LOINC, SCT is SNOMED CT, DCM is DICOM (PS3.16).
+
+Values have at most 16 characters (SH), meanings at most 64 (LO).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from pydicom.sr.coding import Code
 
 MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically abnormal structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
+TISSUE = Code("85756007", "SCT", "Tissue")
+BACKGROUND = Code("125040", "DCM", "Background")
 
 HAEMATOXYLIN = Code("12710003", "SCT", "hematoxylin stain")
 EOSIN = Code("36879007", "SCT", "water soluble eosin stain")
@@ -21,13 +26,27 @@ SCORES = {
     "3+": Code("LA11843-2", "LN", "3+"),
 }
 INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
+HER2_IN_TISSUE = Code("18474-7", "LN", "HER2 Ag [Presence] in Tissue by Immune stain")
+HER2_INTERPRETATION = Code("48676-1", "LN", "HER2 [Interpretation] in Tissue")
+COMPLETE_INTENSE_SHARE = Code(
+    "85328-3", "LN", "Cells with intense complete membrane staining/100 cells"
+)
+NEGATIVE = Code("260385009", "SCT", "Negative")
+EQUIVOCAL = Code("42425007", "SCT", "Equivocal")
+POSITIVE = Code("10828004", "SCT", "Positive")
+INTENSITIES = {
+    "none": Code("260413007", "SCT", "None"),
+    "faint": Code("260347006", "SCT", "+"),
+    "weak": Code("260348001", "SCT", "++"),
+    "strong": Code("260349009", "SCT", "+++"),
+}
 
 AREA = Code("42798000", "SCT", "Area")
+PROBABILITY = Code("122157", "DCM", "Probability")
 SQUARE_MM = Code("mm2", "UCUM", "square millimeter")
 PERCENT = Code("%", "UCUM", "percent")
 MICROMETER = Code("um", "UCUM", "micrometer")
 NO_UNITS = Code("1", "UCUM", "no units")
-FINDING = Code("121071", "DCM", "Finding")
 COMMENT = Code("121106", "DCM", "Comment")
 FOR_RESEARCH = Code("113009", "DCM", "For Research")
 
@@ -37,15 +56,16 @@ TUMOR_SHARE = {
     name: Code(f"share-{name.rstrip('+')}", _PRIVATE, f"Tumor area scored {name}")
     for name in SCORES
 }
+HER2_LOW = Code("her2-low", _PRIVATE, "HER2-low")
+HER2_ULTRALOW = Code("her2-ultralow", _PRIVATE, "HER2-ultralow")
 TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
 UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
 H_SCORE = Code("h-score", _PRIVATE, "H-score")
 PAPER_SCORE = Code("paper-score", _PRIVATE, "Score by arXiv 2512.22335 Algorithm 1")
 WSI_PERCENT = Code("wsi-percent", _PRIVATE, "Tumor tiles scored 2+ or 3+")
-REGISTRATION_ERROR = Code("registration-error", _PRIVATE, "Registration error of H&E and IHC")
+REGISTRATION_ERROR = Code("reg-error", _PRIVATE, "Registration error of H&E and IHC")
 REVIEW = Code("review", _PRIVATE, "Reason for review")
 LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")
 GUIDELINE = Code("guideline", _PRIVATE, "Guideline")
 RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
-ALGORITHM = Code("111001", "DCM", "Algorithm Name")

@@ -5,7 +5,8 @@ What can be tried again and what cannot follows the DICOM status (PS3.4 B.2.3, P
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +15,24 @@ from typing import Any
 import requests
 from pydicom import Dataset
 from pydicom.filereader import read_file_meta_info
+from pydicom.uid import UID
 from pynetdicom import AE, _config
-from pynetdicom.sop_class import (
-    StudyRootQueryRetrieveInformationModelFind,
-    Verification,
-)
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 
-# A slide of some GB is sent from disk in pieces instead of being read into memory first.
-_config.STORE_SEND_CHUNKED_DATASET = True
+log = logging.getLogger(__name__)
 
 MAX_CONTEXTS = 128
 """Of one association (PS3.8 9.3.2)."""
 SUCCESS = 0x0000
 PENDING = (0xFF00, 0xFF01)
+COME_BACK = frozenset({0x0110, 0x0213, *range(0xA700, 0xA800)})
+"""Trouble of the PACS's own: processing failure, resource limitation (PS3.7 C), out of resources
+(PS3.4 B.2.3)."""
+REJECTED_FOR_NOW = 0x02
+"""Result of A-ASSOCIATE-RJ, rejected-transient (PS3.8 9.3.4): too busy, not unwilling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +67,14 @@ def echo(address: PacsAddress) -> None:
     PacsUnavailableError, PacsRejectedError
     """
     with _association(address, [(Verification, None)]) as association:
-        status = association.send_c_echo()
-    if not status:
-        raise PacsUnavailableError(f"{_name(address)} did not answer C-ECHO")
-    if status.Status != SUCCESS:
-        raise PacsRejectedError(f"{_name(address)} refused C-ECHO", status.Status)
+        _judge(address, association.send_c_echo())
 
 
 def store(
     address: PacsAddress,
     paths: Sequence[Path],
     *,
-    on_stored: Callable[[Path, int], None],
+    on_stored: Callable[[Path, int], None] | None = None,
 ) -> None:
     """C-STORE the files in order over as few associations as their kinds allow.
 
@@ -88,20 +88,40 @@ def store(
         At the first file that is refused for good; those before it are stored.
     """
     kinds = {path: _kind(path) for path in paths}
+    # A slide of some GB is sent from disk in pieces instead of being read into memory first.
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    while paths:
+        now = _of_one_association(paths, kinds)
+        _store(address, {path: kinds[path] for path in now}, on_stored)
+        paths = paths[len(now) :]
+
+
+def _of_one_association(
+    paths: Sequence[Path], kinds: Mapping[Path, tuple[str, str]]
+) -> Sequence[Path]:
+    """As many of the first files as do with `MAX_CONTEXTS` kinds."""
+    seen: set[tuple[str, str]] = set()
+    for count, path in enumerate(paths):
+        seen.add(kinds[path])
+        if len(seen) > MAX_CONTEXTS:
+            return paths[:count]
+    return paths
+
+
+def _store(
+    address: PacsAddress,
+    kinds: Mapping[Path, tuple[str, str]],
+    on_stored: Callable[[Path, int], None] | None,
+) -> None:
     contexts = sorted(set(kinds.values()))
-    if len(contexts) > MAX_CONTEXTS:
-        half = len(paths) // 2
-        store(address, paths[:half], on_stored=on_stored)
-        store(address, paths[half:], on_stored=on_stored)
-        return
-    with _association(address, [(c, t) for c, t in contexts]) as association:
+    with _association(address, contexts) as association:
         accepted = {
             (str(c.abstract_syntax), str(c.transfer_syntax[0]))
             for c in association.accepted_contexts
         }
-        for path in paths:
-            if kinds[path] not in accepted:
-                sop_class, syntax = kinds[path]
+        for path, kind in kinds.items():
+            if kind not in accepted:
+                sop_class, syntax = kind
                 raise PacsRejectedError(
                     f"{_name(address)} takes no {_title(sop_class)} as {_title(syntax)}. "
                     "Allow it in the PACS, then: tandem retry."
@@ -111,7 +131,11 @@ def store(
             except RuntimeError as err:  # the association is gone
                 raise PacsUnavailableError(f"{_name(address)} closed the connection") from err
             _judge(address, status)
-            on_stored(path, int(status.Status))
+            code = int(status.Status)
+            if code != SUCCESS:
+                log.warning("%s stored an object with a warning (0x%04X)", _name(address), code)
+            if on_stored is not None:
+                on_stored(path, code)
 
 
 def _judge(address: PacsAddress, status: Dataset) -> None:
@@ -120,12 +144,18 @@ def _judge(address: PacsAddress, status: Dataset) -> None:
             f"{_name(address)} lost the connection or did not answer in time"
         )
     code = int(status.Status)
-    if code == SUCCESS or 0xB000 <= code <= 0xBFFF:
+    if code_to_category(code) in (STATUS_SUCCESS, STATUS_WARNING):
         return
     detail = str(status.get("ErrorComment", ""))
-    if 0xA700 <= code <= 0xA7FF:
-        raise PacsUnavailableError(f"{_name(address)} is out of resources (0x{code:04X}) {detail}")
-    raise PacsRejectedError(f"{_name(address)} refused an object (0x{code:04X}) {detail}", code)
+    if code in COME_BACK:
+        raise PacsUnavailableError(
+            f"{_name(address)} cannot take it now (0x{code:04X}) {detail}".rstrip()
+        )
+    raise PacsRejectedError(
+        f"{_name(address)} refused (0x{code:04X}) {detail}".rstrip()
+        + ". Look into its log; after a change there: tandem retry.",
+        code,
+    )
 
 
 def find_instance(
@@ -139,30 +169,36 @@ def find_instance(
     """
     if address.dicomweb_url:
         path = f"studies/{study_uid}/series/{series_uid}/instances"
-        found = _qido(address, path, {"SOPInstanceUID": sop_instance_uid})
-        return any(_value(item, "00080018") == sop_instance_uid for item in found)
+        items = _qido(address, path, {"SOPInstanceUID": sop_instance_uid})
+        return any(_value(item, "00080018") == sop_instance_uid for item in items)
     query = Dataset()
     query.QueryRetrieveLevel = "IMAGE"
     query.StudyInstanceUID = study_uid
     query.SeriesInstanceUID = series_uid
     query.SOPInstanceUID = sop_instance_uid
     model = StudyRootQueryRetrieveInformationModelFind
+    found = False
     with _association(address, [(model, None)]) as association:
-        if not association.accepted_contexts:
-            raise PacsRejectedError(f"{_name(address)} allows no C-FIND; set dicomweb_url instead")
         for status, item in association.send_c_find(query, model):
-            if not status:
-                raise PacsUnavailableError(f"{_name(address)} lost the connection during C-FIND")
-            if status.Status in PENDING and item is not None:
-                if item.get("SOPInstanceUID") == sop_instance_uid:
-                    return True
-            elif status.Status != SUCCESS:
+            if status and status.Status in PENDING:
+                # Read on to the end: a release amid answers is an abort to the other side.
+                if item is not None and item.get("SOPInstanceUID") == sop_instance_uid:
+                    found = True
+            else:
                 _judge(address, status)
-    return False
+    return found
 
 
 def find_study(address: PacsAddress, accession: str) -> list[StoredInstance]:
-    """All instances under an accession number, by QIDO-RS (`dicomweb_url` must be set)."""
+    """All instances under an accession number, by QIDO-RS.
+
+    Raises
+    ------
+    PacsUnavailableError, PacsRejectedError
+        Also if `dicomweb_url` is not set: there is no other way to ask for a whole study.
+    """
+    if not address.dicomweb_url:
+        raise PacsRejectedError(f"{_name(address)} has no dicomweb_url to ask for a study")
     found = _qido(address, "instances", {"AccessionNumber": accession, "includefield": "00080060"})
     return [
         StoredInstance(
@@ -193,12 +229,15 @@ def _qido(address: PacsAddress, path: str, params: dict[str, str]) -> list[dict[
         raise PacsUnavailableError(f"{_name(address)}: QIDO answered {answer.status_code}")
     if answer.status_code != 200:
         raise PacsRejectedError(f"{_name(address)}: QIDO answered {answer.status_code}")
-    items: list[dict[str, Any]] = answer.json()
+    try:
+        items: list[dict[str, Any]] = answer.json() if answer.content else []
+    except requests.JSONDecodeError as err:
+        raise PacsRejectedError(f"{_name(address)}: QIDO answered no JSON; dicomweb_url?") from err
     return items
 
 
 def _value(item: dict[str, Any], tag: str) -> str:
-    values = item.get(tag, {}).get("Value", [""])
+    values = item.get(tag, {}).get("Value") or [""]
     return str(values[0])
 
 
@@ -215,14 +254,7 @@ def _association(address: PacsAddress, contexts: Sequence[tuple[Any, str | None]
             ae.add_requested_context(abstract, syntax)
     association = ae.associate(address.host, address.port, ae_title=address.called_aet)
     if not association.is_established:
-        if association.is_rejected:
-            raise PacsRejectedError(
-                f"{_name(address)} rejected the association: check called_aet, calling_aet and the "
-                "PACS's list of known modalities"
-            )
-        raise PacsUnavailableError(
-            f"{_name(address)} cannot be reached: is it up, is the port open?"
-        )
+        raise _refusal(address, association)
     try:
         yield association
     except BaseException:
@@ -231,14 +263,32 @@ def _association(address: PacsAddress, contexts: Sequence[tuple[Any, str | None]
     association.release()
 
 
+def _refusal(address: PacsAddress, association: Any) -> PacsUnavailableError | PacsRejectedError:
+    """Why there is no association: nobody there, too busy, unwilling, or nothing in common."""
+    answer = association.acceptor.primitive
+    if association.is_rejected:
+        if answer is not None and answer.result == REJECTED_FOR_NOW:
+            return PacsUnavailableError(f"{_name(address)} is too busy for an association")
+        return PacsRejectedError(
+            f"{_name(address)} rejected the association: check called_aet, calling_aet and the "
+            "PACS's list of known modalities"
+        )
+    if association.rejected_contexts:
+        # It accepted the association but not one of its contexts.
+        wanted = sorted({_title(str(c.abstract_syntax)) for c in association.rejected_contexts})
+        return PacsRejectedError(
+            f"{_name(address)} takes none of: {', '.join(wanted)}. Allow it in the PACS, then: "
+            "tandem retry."
+        )
+    return PacsUnavailableError(f"{_name(address)} cannot be reached: is it up, is the port open?")
+
+
 def _kind(path: Path) -> tuple[str, str]:
     meta = read_file_meta_info(path)
     return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
 
 
 def _title(uid: str) -> str:
-    from pydicom.uid import UID
-
     return str(UID(uid).name)
 
 

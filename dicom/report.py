@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicom import codes
-from dicom.segmentation import MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
+from dicom.errors import ObjectError
+from dicom.segmentation import CHARACTER_SET, MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
 from dicom.uids import deterministic_uid
 
 SERIES_NUMBER = 200
@@ -62,7 +65,13 @@ def build_report(
     """The report, complete, not final, not verified: PRELIMINARY and UNVERIFIED until a
     pathologist signs. It lies in the IHC slide's study and refers to both slides and their
     segmentations. Equal arguments make equal bytes.
+
+    Raises
+    ------
+    ObjectError
+        If a score or a class is none of ``0, 1+, 2+, 3+``, or an outline is no polygon.
     """
+    _check(facts)
     import highdicom as hd
     from highdicom import sr
 
@@ -75,7 +84,7 @@ def build_report(
             model_name=f"{DEVICE_NAME} {software}",
         ),
     )
-    groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed)]
+    groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed, software)]
     groups += [
         _roi(sr, facts, number, polygon, ihc_images[0], uid_seed)
         for number, polygon in enumerate(facts.roi_polygons_um, start=1)
@@ -88,7 +97,8 @@ def build_report(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         dataset = sr.Comprehensive3DSR(
-            evidence=[*he_images, *ihc_images, *segmentations],
+            # The first one lends its patient and study.
+            evidence=[*ihc_images, *he_images, *segmentations],
             content=report,
             series_instance_uid=deterministic_uid(uid_seed, "series"),
             series_number=SERIES_NUMBER,
@@ -98,16 +108,35 @@ def build_report(
             is_complete=True,
             is_final=False,
             is_verified=False,
+            specific_character_set=CHARACTER_SET,
         )
     dataset.SeriesDescription = f"HER2 {facts.score or 'not scored'} (research use only)"
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
     stamp(dataset, created)
-    assert isinstance(dataset, Dataset)  # noqa: S101  highdicom is untyped
-    return dataset
+    return _named(dataset, uid_seed)
 
 
-def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str) -> Any:
+def _check(facts: ReportFacts) -> None:
+    for score in (facts.score, facts.paper_score, *facts.percent_by_class):
+        if score is not None and score not in codes.SCORES:
+            raise ObjectError(f"'{score}' is no HER2 score; scores are {', '.join(codes.SCORES)}")
+    for polygon in facts.roi_polygons_um:
+        if polygon.ndim != 2 or polygon.shape[0] < 3 or polygon.shape[1] != 2:
+            raise ObjectError(f"an outline of shape {polygon.shape} is no polygon (N >= 3, 2)")
+
+
+def _named(dataset: Any, uid_seed: str) -> Dataset:
+    """The report under a UID of its own bytes: a changed report can never keep its UID."""
+    written = BytesIO()
+    dataset.save_as(written, enforce_file_format=True)
+    uid = deterministic_uid(uid_seed, "instance", hashlib.sha256(written.getvalue()).digest())
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    named: Dataset = dataset
+    return named
+
+
+def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, software: str) -> Any:
     measurements = [
         sr.Measurement(codes.TUMOR_SHARE[name], round(share, 2), codes.PERCENT)
         for name, share in facts.percent_by_class.items()
@@ -132,6 +161,15 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str) -> An
         finding_type=codes.NEOPLASM,
         measurements=measurements,
         qualitative_evaluations=evaluations,
+        algorithm_id=sr.AlgorithmIdentification(
+            name=DEVICE_NAME,
+            version=software,
+            parameters=[
+                f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}"
+                for a in facts.algorithms
+            ],
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+        ),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(ihc)],
     )
     certainty = " (estimated from areas, not from cells)" if facts.estimated else ""
@@ -140,10 +178,6 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str) -> An
         (codes.GUIDELINE, f"{facts.guideline}, {facts.guideline_version}"),
         (codes.RESEARCH_NOTICE, NOTICE),
         *((codes.REVIEW, reason) for reason in facts.review_reasons),
-        *(
-            (codes.ALGORITHM, f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}")
-            for a in facts.algorithms
-        ),
     ]
     if facts.comment:
         texts.append((codes.LOW_COMMENT, facts.comment))
@@ -206,6 +240,8 @@ def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDA
         ]
     )
     along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
-    from_center_mm = points_um / 1000 - slide_mpp(image) / 2000
-    result: NDArray[np.float64] = start + from_center_mm @ along
+    measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    down, right = (float(v) for v in measures.PixelSpacing)
+    from_center_px = points_um / slide_mpp(image) - 0.5
+    result: NDArray[np.float64] = start + (from_center_px * [right, down]) @ along
     return result

@@ -1,39 +1,70 @@
-"""Slides as DICOM: convert what scanners wrote to VL Whole Slide Microscopy, and read headers.
+"""Slides as DICOM: convert what scanners wrote to VL Whole Slide Microscopy.
 
 Conversion is deterministic: equal slides and identities make equal bytes under equal UIDs.
 """
 
 from __future__ import annotations
 
-import ctypes.util
+import errno
 import logging
+import re
 import struct
-from collections.abc import Sequence
+import warnings
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
+from pydicom.uid import RE_VALID_UID, UID
 
 from dicom import codes
-from dicom.errors import SourceError
+from dicom.errors import ObjectError, SourceError
+from dicom.header import DicomSlideFacts, read_headers, slide_facts
 from dicom.uids import deterministic_uid
+
+__all__ = [
+    "DicomSlideFacts",
+    "SlideIdentity",
+    "WsmInstances",
+    "convert_slide",
+    "read_headers",
+    "slide_facts",
+]
 
 log = logging.getLogger(__name__)
 
-WSM_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 TILE_PX = 512
 """Edge of the tiles where they have to be made anew."""
 HEAD_BYTES = 8192
 """Content date and time lie in the first few hundred bytes."""
+SH_LENGTH, LO_LENGTH = 16, 64
+"""Longest values of the value representations SH and LO (PS3.5 6.2)."""
+PASSED_THROUGH = "tiles passed through"
+ENCODED_AGAIN = "decoded and encoded again"
+DISK_TROUBLE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),  # where we write
+        *(errno.ENOENT, errno.ESTALE, errno.EIO),  # the scanner's share went away
+    }
+)
+"""Trouble of ours, not of the slide's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideIdentity:
     """Whose slide it is. `stain` is ``HE`` or ``HER2``; `accession` at most 16 characters (SH);
-    `fingerprint` the hash of the slide's bytes; `scanned` becomes date and time of the study."""
+    `fingerprint` the hash of the slide's bytes; `scanned` the time of scanning.
+
+    `study_started` becomes date and time of the study: the same for all slides of one study, else
+    its instances contradict each other. None: the time of scanning.
+
+    Raises
+    ------
+    ObjectError
+        If a value does not fit its DICOM attribute.
+    """
 
     accession: str
     block: str
@@ -44,6 +75,24 @@ class SlideIdentity:
     scanned: datetime
     patient_id: str = ""
     patient_name: str = ""
+    study_started: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for what, value, longest in (
+            ("accession number", self.accession, SH_LENGTH),
+            ("container identifier", self.container_id, LO_LENGTH),
+            ("patient ID", self.patient_id, LO_LENGTH),
+            ("patient name", self.patient_name, LO_LENGTH),
+        ):
+            if len(value) > longest or "\\" in value:
+                # The value itself is PHI and stays out of messages.
+                raise ObjectError(
+                    f"the {what} has {len(value)} characters; DICOM allows {longest} and no \\"
+                )
+        if self.stain not in ("HE", "HER2"):
+            raise ObjectError(f"'{self.stain}' is no stain here; it must be HE or HER2")
+        if len(self.study_uid) > 64 or not re.fullmatch(RE_VALID_UID, self.study_uid):
+            raise ObjectError(f"'{self.study_uid}' is no DICOM UID")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,63 +104,125 @@ class WsmInstances:
 
 
 def convert_slide(
-    path: Path, out_dir: Path, identity: SlideIdentity, *, mpp: float
+    path: Path, out_dir: Path, identity: SlideIdentity, *, mpp: float, workers: int = 1
 ) -> WsmInstances:
     """Write the slide's levels as VL WSM instances into `out_dir`; no label, no macro image.
 
-    SVS tiles pass through untouched where libturbojpeg is there; else, and for other formats, the
-    pixels are decoded by OpenSlide and encoded again (slower, and said in `how`). `mpp` is in
-    µm per level-0 px.
+    JPEG and JPEG 2000 tiles pass through untouched where the format and libturbojpeg allow it;
+    else the pixels are decoded by OpenSlide and encoded again (slower, and said in `how`). The two
+    ways make different bytes, hence different UIDs. `mpp` is in µm per level-0 px; `workers`
+    threads encode.
 
     Raises
     ------
     SourceError
         If neither way works.
+    OSError
+        If `out_dir` cannot be written or is full, or the slide's disk went away: that says nothing
+        about the slide.
     """
-    if ctypes.util.find_library("turbojpeg") is not None:
-        try:
-            return _convert(path, out_dir, identity, mpp, passthrough=True)
-        except Exception as err:  # noqa: BLE001  the library raises anything at odd slides
-            why = type(err).__name__
-            log.warning("tiles cannot pass through (%s); converting the slower way", why)
-            for left in out_dir.glob("*.dcm"):
-                left.unlink()
+    path.stat()  # a slide that is not there is no bad slide
+    before = set(out_dir.glob("*")) if out_dir.is_dir() else set()
+    failures = _failures()
     try:
-        return _convert(path, out_dir, identity, mpp, passthrough=False)
-    except (ValueError, OSError, KeyError, RuntimeError) as err:
+        return _convert(path, out_dir, identity, mpp, passthrough=True, workers=workers)
+    except failures as err:
+        _raise_disk_trouble(err)
+        log.info("tiles cannot pass through (%s); converting the slower way", type(err).__name__)
+        for left in set(out_dir.glob("*")) - before:
+            left.unlink()
+    try:
+        return _convert(path, out_dir, identity, mpp, passthrough=False, workers=workers)
+    except failures as err:
+        _raise_disk_trouble(err)
+        # The libraries name the file in their messages, and files are named by accession (PHI).
         raise SourceError(
-            f"the slide cannot be converted to DICOM ({err}). Export DICOM on the scanner, or "
-            "report the slide's format."
+            f"the slide cannot be converted to DICOM ({type(err).__name__}). Export DICOM on the "
+            "scanner, or report the slide's format."
         ) from err
 
 
+def _failures() -> tuple[type[Exception], ...]:
+    """What the libraries raise at slides that they cannot take; their errors have no base."""
+    import openslide
+
+    with warnings.catch_warnings():
+        # dicomweb-client, a dependency of wsidicom, imports what pydicom 4 will drop.
+        warnings.filterwarnings("ignore", "get_frame_offsets is deprecated", DeprecationWarning)
+        from wsidicom import errors
+
+    # opentile ships no types.
+    from opentile.formats.svs.svs_image import (  # type: ignore[import-untyped]
+        NonSupportedCompressionException,
+    )
+    from opentile.jpeg.jpeg import (  # type: ignore[import-untyped]
+        JpegCropError,
+        JpegTagNotFound,
+    )
+
+    own = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)]
+    return (
+        *own,
+        openslide.OpenSlideError,
+        NonSupportedCompressionException,
+        JpegCropError,
+        JpegTagNotFound,
+        ArithmeticError,
+        AttributeError,
+        ImportError,  # no libturbojpeg
+        LookupError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        struct.error,
+    )
+
+
+def _raise_disk_trouble(err: Exception) -> None:
+    if isinstance(err, OSError) and err.errno in DISK_TROUBLE:
+        raise err
+
+
 def _convert(
-    path: Path, out_dir: Path, identity: SlideIdentity, mpp: float, *, passthrough: bool
+    path: Path,
+    out_dir: Path,
+    identity: SlideIdentity,
+    mpp: float,
+    *,
+    passthrough: bool,
+    workers: int,
 ) -> WsmInstances:
     from wsidicomizer.wsidicomizer import SourceIdentifier, WsiDicomizer
 
     out_dir.mkdir(parents=True, exist_ok=True)
+    scanned = _in_utc(identity.scanned)
+    uids = _Uids(identity, mpp, PASSED_THROUGH if passthrough else ENCODED_AGAIN)
     written = WsiDicomizer.convert(
         path,
         out_dir,
-        metadata=_metadata(identity, mpp),
+        metadata=_metadata(identity, mpp, uids),
         tile_size=TILE_PX,
-        uid_generator=_uids(identity),
+        uid_generator=_generator(uids),
         include_label=False,
         include_overview=False,
         include_thumbnail=False,
         include_confidential=False,
-        metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, identity.scanned),
-        workers=1,
-        preferred_source=None if passthrough else SourceIdentifier.OPENSLIDE,
+        metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, scanned),
+        workers=workers,
+        # Its own choice may fall on a reader that encodes again without saying so.
+        preferred_source=SourceIdentifier.OPENTILE if passthrough else SourceIdentifier.OPENSLIDE,
     )
     for file in written:
-        _set_content_time(Path(file), identity.scanned)
-    how = "tiles passed through" if passthrough else "decoded and encoded again"
-    return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=how)
+        _set_content_time(Path(file), scanned)
+    return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=uids.how)
 
 
-def _metadata(identity: SlideIdentity, mpp: float) -> Any:
+def _in_utc(time: datetime) -> datetime:
+    return time.astimezone(UTC) if time.tzinfo is not None else time
+
+
+def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
     from wsidicom.conceptcode import (
         AnatomicPathologySpecimenTypesCode,
         SpecimenSamplingProcedureCode,
@@ -135,19 +246,20 @@ def _metadata(identity: SlideIdentity, mpp: float) -> Any:
     sample = SlideSample(
         identifier=identity.container_id,
         sampled_from=block.sample(method=SpecimenSamplingProcedureCode("Block sectioning")),
-        uid=_uid(identity, "specimen"),
+        uid=uids.of("specimen"),
         short_description=f"Block {identity.block}, {identity.stain}",
     )
+    started = _in_utc(identity.study_started or identity.scanned)
     return WsiDicomizerMetadata(
         study=Study(
-            uid=_as_uid(identity.study_uid),
+            uid=UID(identity.study_uid),
             identifier=identity.accession,
-            date=identity.scanned.date(),
-            time=identity.scanned.time(),
+            date=started.date(),
+            time=started.time(),
             accession_number=identity.accession,
         ),
         series=Series(
-            uid=_uid(identity, "series"),
+            uid=uids.of("series"),
             number=1 if identity.stain == "HE" else 2,
             description=f"{identity.stain} {identity.block}",
         ),
@@ -158,24 +270,26 @@ def _metadata(identity: SlideIdentity, mpp: float) -> Any:
             samples=[sample],
         ),
         pyramid=Pyramid(
-            Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=_uid(identity, "pyramid")
+            Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=uids.of("pyramid")
         ),
-        frame_of_reference_uid=_uid(identity, "frame of reference"),
-        dimension_organization_uids=[_uid(identity, "dimension organization")],
+        frame_of_reference_uid=uids.of("frame of reference"),
+        dimension_organization_uids=[uids.of("dimension organization")],
     )
 
 
-def _as_uid(value: str) -> Any:
-    from pydicom.uid import UID
+class _Uids:
+    """UIDs of everything that goes into the bytes, so that equal UIDs mean equal bytes.
 
-    return UID(value)
+    That includes the way of conversion and the libraries that encode.
+    """
 
-
-def _uid(identity: SlideIdentity, role: str) -> Any:
-    """Of everything that goes into the bytes, so that equal UIDs mean equal bytes."""
-    return _as_uid(
-        deterministic_uid(
-            role,
+    def __init__(self, identity: SlideIdentity, mpp: float, how: str) -> None:
+        self.how = how
+        libraries = ["wsidicomizer", "wsidicom", "opentile", "pydicom"]
+        if how == ENCODED_AGAIN:
+            libraries += ["openslide-bin", "pillow", "imagecodecs"]
+        started = identity.study_started or identity.scanned
+        self._parts = (
             identity.study_uid,
             identity.fingerprint,
             identity.accession,
@@ -184,23 +298,29 @@ def _uid(identity: SlideIdentity, role: str) -> Any:
             identity.container_id,
             identity.patient_id,
             identity.patient_name,
-            identity.scanned.isoformat(),
+            _in_utc(identity.scanned).isoformat(),
+            _in_utc(started).isoformat(),
+            repr(mpp),
+            how,
+            *(f"{name} {version(name)}" for name in libraries),
         )
-    )
+
+    def of(self, role: str) -> UID:
+        return UID(deterministic_uid(role, *self._parts))
 
 
-def _uids(identity: SlideIdentity) -> Any:
+def _generator(uids: _Uids) -> Any:
     from wsidicom.metadata import CallableUidGenerator
 
-    class Uids(CallableUidGenerator):
+    class Generator(CallableUidGenerator):
         """Instances are told apart by their size: no two levels have the same."""
 
-        def sop_uid(self, dataset: Dataset) -> Any:
+        def sop_uid(self, dataset: Dataset) -> UID:
             columns = dataset.TotalPixelMatrixColumns
-            return _uid(identity, f"instance {columns} x {dataset.TotalPixelMatrixRows}")
+            return uids.of(f"instance {columns} x {dataset.TotalPixelMatrixRows}")
 
     count = iter(range(1_000_000))
-    return Uids(lambda: _uid(identity, f"other {next(count)}"))
+    return Generator(lambda: uids.of(f"other {next(count)}"))
 
 
 def _acquired(dataset: Dataset, scanned: datetime) -> Dataset:
@@ -231,24 +351,3 @@ def _set_content_time(path: Path, scanned: datetime) -> None:
                 raise SourceError(f"{path.name}: no place for the time of scanning")
             stream.seek(at + 8)
             stream.write(value.ljust(length).encode("ascii"))
-
-
-def read_headers(paths: Sequence[Path]) -> list[Dataset]:
-    """Headers (no pixels) of a slide's VOLUME images, level 0 first.
-
-    Raises
-    ------
-    SourceError
-        If none of the files is a VL WSM volume image.
-    """
-    found = []
-    for path in paths:
-        try:
-            header = dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
-            raise SourceError(f"{path.name}: not a readable DICOM file ({err})") from err
-        if header.get("SOPClassUID") == WSM_STORAGE and "VOLUME" in header.get("ImageType", []):
-            found.append(header)
-    if not found:
-        raise SourceError("none of the files is a whole slide volume image; export the slide again")
-    return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))

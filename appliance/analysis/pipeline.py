@@ -45,8 +45,7 @@ from appliance.analysis.stream import stream_batches
 from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import Identity, QuarantineReason, SlideFacts
-from appliance.errors import SlideError
+from appliance.domain import Identity, SlideFacts
 from appliance.geometry import TILE_UM, Affine, TileIndex
 from appliance.intake.identify import identify, read_sidecar
 from appliance.settings import Settings
@@ -97,6 +96,15 @@ class ReadSlide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedSlide:
+    """Outcome of step 3; a slide without tissue is inspected too, so that people can look."""
+
+    key: str
+    times: tuple[StepTime, ...]
+    tissue_mm2: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """Key of a step's artifact, and the times of what was done for it."""
 
@@ -138,28 +146,27 @@ def _with_fingerprint(facts: SlideFacts, path: Path) -> SlideFacts:
 # 3 inspect
 
 
-def inspect_slide(facts: SlideFacts, settings: Settings) -> Outcome:
+def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
     """Thumbnail and tissue mask: ``thumbnail.png``, ``tissue.npz``.
 
     Raises
     ------
     SlideError
-        NO_TISSUE, or DAMAGED where pixels cannot be decoded.
+        DAMAGED where pixels cannot be decoded.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=1)
+    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=2)
     with _timed("inspect", store.exists(key)) as times:
         if not store.exists(key):
             with _open(facts) as slide:
                 mpp = thumbnail_mpp(*_size_um(facts))
                 thumbnail = slide.thumbnail(mpp)
             tissue = find_tissue(thumbnail, mpp)
-            if tissue.area_mm2 <= 0:
-                raise SlideError(QuarantineReason.NO_TISSUE)
             with store.writing(key) as folder:
                 Image.fromarray(thumbnail).save(folder / "thumbnail.png")
                 _save_tissue(tissue, folder / "tissue.npz")
-    return Outcome(key=str(key), times=tuple(times))
+    tissue = _load_tissue(store.path(key) / "tissue.npz")
+    return InspectedSlide(key=str(key), times=tuple(times), tissue_mm2=tissue.area_mm2)
 
 
 # 4 read one slide

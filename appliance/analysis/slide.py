@@ -20,6 +20,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from tifffile import TiffFile, TiffFileError
 
+from appliance.analysis.tissue import glass_rgb
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, TileGrid, TileIndex
@@ -28,8 +29,10 @@ MPP_RANGE = (0.1, 1.1)
 """Plausible µm per px of level 0: 100x oil to 10x."""
 PROBE_GRID = 4
 """`probe` decodes so many places per row and column of each level."""
-STRIP_PX = 2048
-"""A thumbnail is read in strips of so many rows of its level, so memory does not grow."""
+BLOCK_PX = 2048
+"""A thumbnail is read in blocks of so many px of its level, so memory does not grow."""
+TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.error)
+"""What tifffile raises on bytes that are no TIFF, or only a part of one."""
 
 
 class SlideReader:
@@ -39,6 +42,9 @@ class SlideReader:
         self._handle = handle
         self.facts = facts
         self.grid = TileGrid.of(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
+        self._downsamples = [
+            _true_downsample(handle.dimensions, size) for size in handle.level_dimensions
+        ]
 
     @classmethod
     def open(cls, path: Path, *, mpp: float | None = None) -> SlideReader:
@@ -81,30 +87,40 @@ class SlideReader:
     def probe(self) -> None:
         """Decode a spread of places on every level, the last rows included.
 
-        A damaged slide often opens and reads down to some row. Raises SlideError DAMAGED.
+        A damaged slide often opens and reads down to some row, and a file whose copy only reserved
+        its length reads as nothing at all. Raises SlideError DAMAGED.
         """
+        anything = False
         for level, (width, height) in enumerate(self._handle.level_dimensions):
             for j in range(PROBE_GRID):
                 for i in range(PROBE_GRID):
                     x = (width - 1) * i // (PROBE_GRID - 1)
                     y = (height - 1) * j // (PROBE_GRID - 1)
-                    self._read(level, x, y, 1, 1)
+                    anything |= bool(self._read(level, x, y, 1, 1)[..., 3].any())
+        if not anything:
+            raise SlideError(QuarantineReason.DAMAGED, "no level holds any pixels")
 
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
-        """The whole slide at `mpp`: uint8 RGB (rows, cols, 3), cols = ceil(width in µm / mpp)."""
-        rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp)
-        columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp)
+        """The whole slide at exactly `mpp`: uint8 RGB (rows, cols, 3).
+
+        cols = ceil(width in µm / mpp). What was not scanned has the colour of the slide's glass.
+        Raises SlideError DAMAGED where it cannot be decoded.
+        """
+        rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp - 1e-6)
+        columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp - 1e-6)
         level, scale = self._level_for(mpp)  # level px per thumbnail px
-        width, height = self._handle.level_dimensions[level]
-        image = np.empty((rows, columns, 3), dtype=np.uint8)
-        strip = max(1, int(STRIP_PX / scale))
-        for top in range(0, rows, strip):
-            bottom = min(rows, top + strip)
-            y0, y1 = round(top * scale), min(height, max(round(bottom * scale), 1))
-            y0 = min(y0, y1 - 1)
-            pixels = self._read(level, 0, y0, width, y1 - y0)
-            image[top:bottom] = _resize(pixels, columns, bottom - top)
-        return image
+        rgba = np.empty((rows, columns, 4), dtype=np.uint8)
+        block = max(1, int(BLOCK_PX / max(scale, 1.0)))
+        for top in range(0, rows, block):
+            for left in range(0, columns, block):
+                height, width = min(block, rows - top), min(block, columns - left)
+                rgba[top : top + height, left : left + width] = self._sample(
+                    level, scale, left, top, width, height
+                )
+        scanned = rgba[..., 3] > 0
+        if not scanned.all() and scanned.any():
+            rgba[~scanned, :3] = glass_rgb(rgba[scanned, :3])
+        return rgba[..., :3].copy()
 
     def read_tile(self, index: TileIndex) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (512, 512, 3) at `TILE_MPP`, beyond the slide white.
@@ -112,25 +128,64 @@ class SlideReader:
         Raises SlideError DAMAGED where it cannot be decoded.
         """
         level, scale = self._level_for(TILE_MPP)  # level px per tile px
-        edge = TILE_PX * scale
-        x, y = index.column * edge, index.row * edge
-        if abs(scale - 1) < 1e-3:
-            return self._read(level, round(x), round(y), TILE_PX, TILE_PX)
-        x0, y0 = round(x), round(y)
-        pixels = self._read(level, x0, y0, round(x + edge) - x0, round(y + edge) - y0)
-        return _resize(pixels, TILE_PX, TILE_PX)
+        x, y = index.column * TILE_PX, index.row * TILE_PX
+        return self._sample(level, scale, x, y, TILE_PX, TILE_PX)[..., :3].copy()
+
+    def _sample(
+        self, level: int, scale: float, left: int, top: int, columns: int, rows: int
+    ) -> NDArray[np.uint8]:
+        """A window of the raster whose px are `scale` px of a level wide: RGBA, white where empty.
+
+        Exact to a fraction of a px: linear onto a whole multiple of the wanted raster (never
+        coarser than the level), then the area average over that multiple.
+        """
+        fine = max(1, math.ceil(scale - 1e-3))
+        step = scale / fine  # level px per fine px
+        # Not below 0: OpenSlide cuts negative positions on coarser levels off towards 0.
+        x0 = max(0, math.floor(left * scale - 0.5))
+        y0 = max(0, math.floor(top * scale - 0.5))
+        # One px more on each side than is wanted, for the linear part.
+        width = math.ceil((left + columns) * scale + 0.5) - x0 + 1
+        height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
+        rgba = self._read(level, x0, y0, width, height)
+        covered = rgba[..., 3] > 0
+        # Empty px weigh nothing: premultiplied, else a rim of their colour would stay.
+        if not covered.all():
+            rgba[~covered] = 0
+        # Centre of fine px i lies at (i + 0.5) * step from the window's edge.
+        shift = (left * scale - x0 + 0.5 * step - 0.5, top * scale - y0 + 0.5 * step - 0.5)
+        matrix = np.array([[step, 0, shift[0]], [0, step, shift[1]]])
+        size = (columns * fine, rows * fine)
+        sampled = cv2.warpAffine(
+            rgba,
+            matrix,
+            size,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        if fine > 1:
+            sampled = cv2.resize(sampled, (columns, rows), interpolation=cv2.INTER_AREA)
+        if not covered.all():
+            weight = sampled[..., 3:].astype(np.float32) / 255
+            color = sampled[..., :3] / np.maximum(weight, 1 / 255)
+            # Less than half a px of slide has no colour of its own that could be trusted.
+            seen = weight >= 0.5
+            sampled[..., :3] = np.where(seen, np.clip(color + 0.5, 0, 255), 255)
+            sampled[..., 3] = np.where(seen[..., 0], 255, 0)
+        window: NDArray[np.uint8] = sampled
+        return window
 
     def _level_for(self, mpp: float) -> tuple[int, float]:
         """(level, scale): the coarsest level at least as fine as `mpp`; its px per wanted px."""
         wanted = mpp / self.facts.mpp
         level = 0
-        for candidate, downsample in enumerate(self._handle.level_downsamples):
+        for candidate, downsample in enumerate(self._downsamples):
             if downsample <= wanted * 1.005:
                 level = candidate
-        return level, wanted / self._handle.level_downsamples[level]
+        return level, wanted / self._downsamples[level]
 
     def _read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Level px (x, y) to RGB; what lies beyond the slide is white."""
+        """Level px (x, y) on: RGBA (height, width, 4); alpha 0 beyond the slide and unscanned."""
         down = self._handle.level_downsamples[level]
         try:
             image = self._handle.read_region(
@@ -139,10 +194,19 @@ class SlideReader:
         except openslide.OpenSlideError as err:
             detail = _without_path(err, Path(self.facts.path))
             raise SlideError(QuarantineReason.DAMAGED, detail) from err
-        rgba = np.asarray(image)
-        rgb: NDArray[np.uint8] = rgba[..., :3].copy()
-        rgb[rgba[..., 3] == 0] = 255
-        return rgb
+        return np.array(image, dtype=np.uint8)
+
+
+def _true_downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
+    """Level-0 px per level px.
+
+    OpenSlide divides the sizes, but scanners shrink by a whole number and drop or round up what is
+    left at the edge: on a section 25 mm wide the quotient is off by several µm.
+    """
+    quotient = (base[0] / level[0] + base[1] / level[1]) / 2
+    whole = max(1, round(quotient))
+    exact = all(abs(b / whole - n) < 1 for b, n in zip(base, level, strict=True))
+    return float(whole) if exact else quotient
 
 
 def slide_files(path: Path) -> list[Path]:
@@ -196,12 +260,15 @@ def _facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideF
 
 
 def _why_no_format(path: Path) -> QuarantineReason:
-    """OpenSlide knows no such format: is it at least an image, only flat?"""
+    """OpenSlide knows no such format: is it at least an image, only flat, or a part of one?"""
+    if _is_cut_off(path):
+        return QuarantineReason.DAMAGED
     try:
         with TiffFile(path) as tiff:
-            if len(tiff.pages) > 0 and not tiff.pages.first.is_tiled:
+            page = tiff.pages.first
+            if page.shape and not page.is_tiled:
                 return QuarantineReason.NOT_PYRAMIDAL
-    except (TiffFileError, OSError, ValueError, IndexError, struct.error):
+    except TIFF_ERRORS:
         return QuarantineReason.UNREADABLE
     return QuarantineReason.UNREADABLE
 
@@ -210,13 +277,65 @@ def _why_not_open(path: Path) -> QuarantineReason:
     """OpenSlide knows the format and cannot open the file."""
     if path.suffix.lower() == ".dcm":
         return QuarantineReason.MISSING_TAGS
+    if _is_cut_off(path):
+        return QuarantineReason.DAMAGED
     try:
         with TiffFile(path) as tiff:
             if len(tiff.pages) > 0:
                 return QuarantineReason.UNSUPPORTED
-    except (TiffFileError, OSError, ValueError, IndexError, struct.error):
+    except TIFF_ERRORS:
         return QuarantineReason.UNREADABLE
     return QuarantineReason.UNREADABLE
+
+
+def _is_cut_off(path: Path) -> bool:
+    """A TIFF that refers to bytes behind its end, or whose directory is empty: copied in part."""
+    try:
+        size = path.stat().st_size
+        if _directory_end(path, size) > size:
+            return True
+        with TiffFile(path) as tiff:
+            # A directory of zeros: the length was reserved and the rest never came.
+            if not tiff.pages.first.shape or not tiff.pages.first.dataoffsets:
+                return True
+            return any(
+                offset + count > size
+                for page in tiff.pages
+                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+            )
+    except TIFF_ERRORS:
+        return False
+
+
+def _directory_end(path: Path, size: int) -> int:
+    """Furthest byte that the chain of TIFF directories reaches; raises ValueError for no TIFF."""
+    with path.open("rb") as stream:
+        head = stream.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            raise ValueError("no TIFF")
+        (version,) = struct.unpack(order + "H", head[2:4])
+        if version not in (42, 43):
+            raise ValueError("no TIFF")
+        # TIFF 6.0 and BigTIFF: number of entries, entry, offset of the next directory.
+        number, entry, link = ("H", 12, "I") if version == 42 else ("Q", 20, "Q")
+        start = 4 if version == 42 else 8
+        (at,) = struct.unpack_from(order + link, head, start)
+        furthest, seen = 0, set()
+        while at and at not in seen:
+            seen.add(at)
+            furthest = max(furthest, at + struct.calcsize(order + number))
+            if furthest > size:
+                return int(furthest)
+            stream.seek(at)
+            (entries,) = struct.unpack(order + number, stream.read(struct.calcsize(order + number)))
+            end = stream.tell() + entries * entry + struct.calcsize(order + link)
+            furthest = max(furthest, end)
+            if end > size:
+                return int(furthest)
+            stream.seek(end - struct.calcsize(order + link))
+            (at,) = struct.unpack(order + link, stream.read(struct.calcsize(order + link)))
+        return int(furthest)
 
 
 def _without_path(err: Exception, path: Path) -> str:
@@ -230,13 +349,3 @@ def _series_uid(path: Path) -> str:
     except (InvalidDicomError, EOFError, OSError, ValueError, struct.error):
         return ""
     return str(header.get("SeriesInstanceUID", ""))
-
-
-def _resize(pixels: NDArray[np.uint8], columns: int, rows: int) -> NDArray[np.uint8]:
-    """Area average when it shrinks, linear when it grows."""
-    if pixels.shape[:2] == (rows, columns):
-        return pixels
-    shrinks = pixels.shape[0] > rows or pixels.shape[1] > columns
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: NDArray[np.uint8] = cv2.resize(pixels, (columns, rows), interpolation=how)
-    return resized

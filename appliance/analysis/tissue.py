@@ -11,7 +11,7 @@ from skimage.filters import threshold_otsu
 
 from appliance.geometry import TILE_UM, TileGrid
 
-MIN_DENSITY = 0.015
+MIN_DENSITY = 0.02
 """Optical density that glass never reaches: the floor under Otsu's threshold, so that an empty
 slide has no tissue. The palest IHC background with counterstain lies above 0.02."""
 MAX_THRESHOLD = 0.03
@@ -22,6 +22,14 @@ SMOOTH_UM = 12.0
 """Nuclei and the gaps between them make one tissue."""
 DARK = 40
 """Below this grey level it is pen, edge or unscanned, not tissue and not glass."""
+
+
+ASSUMED_WHITE = (245, 245, 245)
+"""Glass of a slide that shows none."""
+FILL = 255
+"""Scanners that write no transparency fill what they did not scan with pure white."""
+FLAT_SIGMA = 3.0
+"""Standard deviation of grey in 5 x 5 px below which a place is even enough to be glass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +46,15 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
     """Tissue on a thumbnail, uint8 RGB (rows, cols, 3), at `mpp` µm per px.
 
     Optical density against the slide's own glass, smoothed over `SMOOTH_UM`, Otsu within bounds.
+    Green pen, black borders and the fill of unscanned areas are neither tissue nor glass.
     """
-    white = _glass(thumbnail)
+    usable = _usable(thumbnail)
+    white = glass_rgb(thumbnail[usable]) if usable.any() else ASSUMED_WHITE
     ratio = np.maximum(thumbnail, 1).astype(np.float32) / np.array(white, dtype=np.float32)
     density = np.clip(-np.log10(ratio), 0, None).mean(axis=2).astype(np.float32)
     # A tiny field is not smoothed away.
     sigma = min(SMOOTH_UM / mpp, 0.02 * max(density.shape))
-    smooth = cv2.GaussianBlur(density, (0, 0), sigma) if sigma > 0.3 else density
-    usable = thumbnail.max(axis=2) > DARK
+    smooth = _smooth(density, usable, sigma)
     # Clipped, so that control tissue and black px do not stretch the histogram.
     values = np.clip(smooth[usable], 0, 0.15)
     level = MIN_DENSITY
@@ -74,13 +83,70 @@ def tissue_share(tissue: Tissue, grid: TileGrid) -> NDArray[np.float32]:
     return share
 
 
-def _glass(thumbnail: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Median of the brightest tenth; a field full of tissue has hardly any glass."""
+def glass_rgb(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Colour of the glass from scanned px, uint8 RGB (n, 3): median of the brightest tenth.
+
+    A field full of tissue has hardly any glass; what is darker than any glass is tissue, and then
+    the usual scanner's white is assumed.
+    """
+    grey = pixels.min(axis=-1)
+    at_least = np.searchsorted(np.cumsum(np.bincount(grey, minlength=256)), 0.9 * grey.size)
+    r, g, b = (int(v) for v in np.median(pixels[grey >= at_least], axis=0))
+    return (r, g, b) if min(r, g, b) >= 180 else ASSUMED_WHITE
+
+
+def _usable(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What may be tissue or glass, bool (rows, cols)."""
+    red, green, blue = (thumbnail[..., c].astype(np.int16) for c in range(3))
+    dark = thumbnail.max(axis=2) <= DARK
+    # No stain of a section is green.
+    green_pen = (green > red + 30) & (green > blue + 15)
+    # A thumbnail px at the rim of these is a mixture.
+    rim = np.ones((5, 5), dtype=np.uint8)
+    unusable = cv2.dilate((dark | green_pen).astype(np.uint8), rim).astype(bool)
+    usable: NDArray[np.bool_] = ~(unusable | _fill(thumbnail))
+    return usable
+
+
+def _fill(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pure white that is not this slide's glass, bool (rows, cols).
+
+    Only where there is another even, colourless brightness that is clearly the glass; on a
+    scanner whose glass is pure white there is none.
+    """
+    nothing = np.zeros(thumbnail.shape[:2], dtype=bool)
+    fill = thumbnail.min(axis=2) == FILL
+    if fill.mean() < 0.01:
+        return nothing
     grey = thumbnail.min(axis=2)
-    bright = thumbnail[grey >= np.quantile(grey, 0.9)]
-    r, g, b = (int(v) for v in np.median(bright, axis=0))
-    # What is darker than any glass is tissue: then the scanner's white is assumed.
-    return (r, g, b) if min(r, g, b) >= 180 else (245, 245, 245)
+    mean = cv2.blur(grey.astype(np.float32), (5, 5))
+    variance = cv2.blur(grey.astype(np.float32) ** 2, (5, 5)) - mean**2
+    colorless = thumbnail.max(axis=2) - grey <= 10
+    even = colorless & (variance < FLAT_SIGMA**2) & (grey >= 180) & (grey <= 250)
+    counts = np.bincount(grey[even], minlength=256)
+    peak = int(counts.argmax())
+    near = int(counts[max(0, peak - 4) : peak + 5].sum())
+    if near < 0.05 * grey.size or near < 0.6 * int(even.sum()):
+        return nothing
+    filled: NDArray[np.bool_] = cv2.dilate(
+        fill.astype(np.uint8), np.ones((3, 3), dtype=np.uint8)
+    ).astype(bool)
+    return filled
+
+
+def _smooth(
+    density: NDArray[np.float32], usable: NDArray[np.bool_], sigma: float
+) -> NDArray[np.float32]:
+    """Gaussian over the usable px alone, so that black borders have no halo."""
+    if sigma <= 0.3:
+        return density
+    if usable.all():
+        whole: NDArray[np.float32] = cv2.GaussianBlur(density, (0, 0), sigma)
+        return whole
+    weight = cv2.GaussianBlur(usable.astype(np.float32), (0, 0), sigma)
+    total = cv2.GaussianBlur(np.where(usable, density, np.float32(0)), (0, 0), sigma)
+    smooth: NDArray[np.float32] = total / np.maximum(weight, 1e-3)
+    return smooth
 
 
 def _without_specks(mask: NDArray[np.uint8], mpp: float) -> NDArray[np.uint8]:

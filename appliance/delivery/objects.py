@@ -70,10 +70,11 @@ def write_objects(findings_key: str, settings: Settings) -> str:
         if facts.is_dicom
     }
     study_uid = _study_uid(findings, sources)
+    started = min(_scanned(facts) for facts in slides.values())
     objects = []
     for stain, facts in slides.items():
         if stain not in sources:
-            files = _converted(facts, stain, findings, study_uid, store)
+            files = _converted(facts, stain, findings, study_uid, started, store)
             sources[stain] = read_headers(files)
             objects += [_index("WSM", file, store.root) for file in files]
     # The objects say when they were made; equal findings must make equal bytes, so that is when
@@ -115,7 +116,12 @@ def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
 
 
 def _converted(
-    facts: SlideFacts, stain: Stain, findings: Findings, study_uid: str, store: ArtifactStore
+    facts: SlideFacts,
+    stain: Stain,
+    findings: Findings,
+    study_uid: str,
+    started: datetime,
+    store: ArtifactStore,
 ) -> list[Path]:
     """The slide as VL WSM instances: an artifact of its own, kept across re-runs."""
     key = ArtifactKey.of(
@@ -124,6 +130,7 @@ def _converted(
         accession=findings.accession,
         block=findings.block,
         study=study_uid,
+        started=started,
     )
     if not store.exists(key):
         identity = SlideIdentity(
@@ -133,11 +140,17 @@ def _converted(
             container_id=f"{findings.accession}-{findings.block}-{stain.value}",
             study_uid=study_uid,
             fingerprint=facts.fingerprint,
-            scanned=datetime.fromtimestamp(int(Path(facts.path).stat().st_mtime), tz=UTC),
+            scanned=_scanned(facts),
+            study_started=started,
         )
         with store.writing(key) as folder:
             convert_slide(Path(facts.path), folder, identity, mpp=facts.mpp)
     return sorted(store.path(key).glob("*.dcm"))
+
+
+def _scanned(facts: SlideFacts) -> datetime:
+    """When the scanner wrote the file: headers' own dates have no time zone."""
+    return datetime.fromtimestamp(int(Path(facts.path).stat().st_mtime), tz=UTC)
 
 
 def _index(kind: str, file: Path, root: Path) -> ObjectFile:

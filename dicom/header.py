@@ -1,0 +1,166 @@
+"""Headers of VL Whole Slide Microscopy: the volume images of a slide and what they state."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.coding import Code
+
+from dicom import codes
+from dicom.errors import SourceError
+
+WSM_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+NEEDED = (
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "TotalPixelMatrixColumns",
+    "TotalPixelMatrixRows",
+    "TotalPixelMatrixOriginSequence",
+    "ImageOrientationSlide",
+    "SharedFunctionalGroupsSequence",
+)
+"""Without these no result can be placed on a slide (PS3.3 A.32.8)."""
+HER2_WORDS = re.compile(r"her-?2|erbb-?2|c-?erb|4b5|hercep", re.IGNORECASE)
+"""What HER2 immunostains are called; clones have no code of their own in CID 8112."""
+
+
+def read_headers(paths: Sequence[Path]) -> list[Dataset]:
+    """Headers (no pixels) of a slide's VOLUME images, level 0 first.
+
+    Raises
+    ------
+    SourceError
+        If none of the files is a VL WSM volume image.
+    """
+    found = []
+    for path in paths:
+        try:
+            header = dcmread(path, stop_before_pixels=True)
+        except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
+            # File names may hold the accession (PHI).
+            raise SourceError(
+                f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
+            ) from err
+        if header.get("SOPClassUID") == WSM_STORAGE and "VOLUME" in header.get("ImageType", []):
+            missing = [keyword for keyword in NEEDED if not header.get(keyword)]
+            if missing:
+                raise SourceError(f"the slide lacks {', '.join(missing)}; export it again")
+            found.append(header)
+    if not found:
+        raise SourceError("none of the files is a whole slide volume image; export the slide again")
+    return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomSlideFacts:
+    """What a scanner's DICOM header says; empty where it says nothing. PHI: never logged.
+
+    `stain` is ``HE``, ``HER2`` or None (neither is stated); `stain_texts` are the substances as
+    written (code meaning or text), `stain_codes` those that were coded. `mpp` in µm per level-0
+    px, width and height in level-0 px.
+    """
+
+    accession: str
+    container_id: str
+    barcode: str
+    specimen_ids: tuple[str, ...]
+    stain: str | None
+    stain_codes: tuple[Code, ...]
+    stain_texts: tuple[str, ...]
+    mpp: float
+    width_px: int
+    height_px: int
+    frame_of_reference_uid: str
+    study_uid: str
+    series_uid: str
+
+
+def slide_facts(headers: Sequence[Dataset]) -> DicomSlideFacts:
+    """Facts of a slide from its headers (`read_headers`: level 0 first).
+
+    The stain is in the Specimen Preparation Sequence (PS3.3 C.7.6.22, TID 8001, 8003): the step
+    whose Processing type is Staining, its items Using substance, CODE or TEXT.
+
+    Raises
+    ------
+    SourceError
+        If the image does not state its pixel spacing.
+    """
+    base = headers[0]
+    measures = base.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+    if not measures or not measures[0].get("PixelSpacing"):
+        raise SourceError("the slide lacks PixelSpacing; export it again")
+    rows, columns = (float(v) for v in measures[0].PixelSpacing)
+    specimens = base.get("SpecimenDescriptionSequence") or []
+    stain_codes, stain_texts = _stains(specimens)
+    return DicomSlideFacts(
+        accession=str(base.get("AccessionNumber") or ""),
+        container_id=str(base.get("ContainerIdentifier") or ""),
+        barcode=str(base.get("BarcodeValue") or ""),
+        specimen_ids=tuple(str(s.get("SpecimenIdentifier") or "") for s in specimens),
+        stain=_stain(stain_codes, stain_texts),
+        stain_codes=stain_codes,
+        stain_texts=stain_texts,
+        mpp=(rows + columns) / 2 * 1000,
+        width_px=int(base.TotalPixelMatrixColumns),
+        height_px=int(base.TotalPixelMatrixRows),
+        frame_of_reference_uid=str(base.FrameOfReferenceUID),
+        study_uid=str(base.StudyInstanceUID),
+        series_uid=str(base.SeriesInstanceUID),
+    )
+
+
+def _stains(specimens: Sequence[Dataset]) -> tuple[tuple[Code, ...], tuple[str, ...]]:
+    coded: list[Code] = []
+    texts: list[str] = []
+    for specimen in specimens:
+        for step in specimen.get("SpecimenPreparationSequence") or []:
+            items = step.get("SpecimenPreparationStepContentItemSequence") or []
+            named = [(_code(item, "ConceptNameCodeSequence"), item) for item in items]
+            kinds = [
+                _code(item, "ConceptCodeSequence")
+                for name, item in named
+                if name == codes.PROCESSING_TYPE
+            ]
+            if codes.STAINING not in kinds:
+                continue
+            for name, item in named:
+                if name != codes.USING_SUBSTANCE:
+                    continue
+                code = _code(item, "ConceptCodeSequence")
+                if code is not None:
+                    coded.append(code)
+                texts.append(code.meaning if code is not None else str(item.get("TextValue") or ""))
+    return tuple(coded), tuple(text for text in texts if text)
+
+
+def _code(item: Dataset, keyword: str) -> Code | None:
+    """The code in an item's code sequence; codes of SRT equal those of SCT (pydicom's `Code`)."""
+    sequence = item.get(keyword)
+    if not sequence or not sequence[0].get("CodeValue"):
+        return None
+    found = sequence[0]
+    return Code(
+        str(found.CodeValue),
+        str(found.get("CodingSchemeDesignator") or ""),
+        str(found.get("CodeMeaning") or ""),
+    )
+
+
+def _stain(coded: Sequence[Code], texts: Sequence[str]) -> str | None:
+    # Haematoxylin alone is the counterstain of an immunostain: HER2 is looked for first.
+    if any(HER2_WORDS.search(text) for text in texts):
+        return "HER2"
+    joined = " ".join(texts).lower()
+    coded_both = codes.HAEMATOXYLIN in coded and codes.EOSIN in coded
+    if coded_both or ("matoxylin" in joined and "eosin" in joined):
+        return "HE"
+    return None

@@ -1,0 +1,156 @@
+"""To a real PACS and to the archive: once, whole, and whatever dies on the way."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+
+import requests
+from fixtures.daemon import Daemon, case_state, tandem
+from fixtures.orthanc import Orthanc
+from pydicom import dcmread
+
+from appliance.store import Ledger
+from models.synthesis.slides import SyntheticCase
+
+
+def pacs_settings(orthanc: Orthanc) -> str:
+    return (
+        '[[destinations]]\nkind = "dicom"\nname = "pacs"\nhost = "127.0.0.1"\n'
+        f'port = {orthanc.dicom_port}\ncalled_aet = "ORTHANC"\ntimeout_seconds = 5\n'
+        f'dicomweb_url = "{orthanc.dicomweb_url}"\n'
+    )
+
+
+def pacs_daemon(folder: Path, orthanc: Orthanc) -> Daemon:
+    daemon = Daemon(folder)
+    # Tables of a TOML array must follow the plain keys: appended.
+    daemon.config.write_text(daemon.config.read_text() + pacs_settings(orthanc))
+    return daemon
+
+
+def modalities(orthanc: Orthanc, accession: str) -> list[str]:
+    found = orthanc.qido("instances", AccessionNumber=accession, includefield="00080060")
+    return sorted(item["00080060"]["Value"][0] for item in found)
+
+
+def test_pacs_has_slides_segmentations_and_report_in_one_study(
+    tmp_path: Path, orthanc: Orthanc, small_case: SyntheticCase
+) -> None:
+    daemon = pacs_daemon(tmp_path / "appliance", orthanc)
+    try:
+        daemon.drop(small_case.he_path, small_case.ihc_path)
+        daemon.start()
+        status = daemon.wait(case_state("delivered"))
+        daemon.stop()
+    finally:
+        daemon.close()
+    assert status["cases"][0]["score"] == small_case.score
+    studies = orthanc.qido("studies", AccessionNumber=small_case.accession)
+    assert len(studies) == 1
+    found = modalities(orthanc, small_case.accession)
+    assert set(found) == {"SM", "SEG", "SR"}
+    assert len(found) == len(status["cases"][0]["deliveries"])
+    frames: dict[str, set[str]] = {"SM": set(), "SEG": set()}
+    study = studies[0]["0020000D"]["Value"][0]
+    answer = requests.get(
+        f"{orthanc.dicomweb_url}/studies/{study}/metadata",
+        headers={"Accept": "application/dicom+json"},
+        timeout=60,
+    )
+    for item in answer.json():
+        modality = item["00080060"]["Value"][0]
+        if modality in frames:
+            frames[modality].add(item["00200052"]["Value"][0])
+    assert frames["SEG"] == frames["SM"]
+    # Nothing above DEBUG names the accession.
+    assert small_case.accession not in daemon.log
+
+
+def test_pacs_outage_loses_nothing_and_duplicates_nothing(
+    tmp_path: Path, orthanc: Orthanc, small_case: SyntheticCase
+) -> None:
+    daemon = pacs_daemon(tmp_path / "appliance", orthanc)
+    try:
+        orthanc.stop()
+        daemon.drop(small_case.he_path, small_case.ihc_path)
+        daemon.start()
+        status = daemon.wait(
+            lambda s: any(d["attempts"] for c in s["cases"] for d in c["deliveries"])
+        )
+        assert status["cases"][0]["state"] == "written"
+        orthanc.start()
+        # Half-way: as soon as something is there it goes away again.
+        deadline = time.monotonic() + 60
+        while not modalities(orthanc, small_case.accession):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        orthanc.stop()
+        time.sleep(3)
+        orthanc.start()
+        status = daemon.wait(case_state("delivered"))
+    finally:
+        daemon.close()
+    deliveries = status["cases"][0]["deliveries"]
+    assert {d["state"] for d in deliveries} == {"proven"}
+    found = orthanc.qido("instances", AccessionNumber=small_case.accession)
+    uids = [item["00080018"]["Value"][0] for item in found]
+    assert sorted(uids) == sorted(d["sop_instance_uid"] for d in deliveries)
+
+
+def test_killed_while_reading_stain_the_case_is_delivered_once(
+    daemon: Daemon, small_case: SyntheticCase
+) -> None:
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    # Step 7 writes into a hidden folder first: its presence means that the step is under way.
+    stain = daemon.state / "artifacts" / "stain"
+    deadline = time.monotonic() + 180
+    while not (stain.is_dir() and any(p.name.startswith(".") for p in stain.iterdir())):
+        assert time.monotonic() < deadline, daemon.log
+        time.sleep(0.005)
+    daemon.kill()
+    assert daemon.status()["cases"][0]["state"] == "ready"
+    daemon.start()
+    status = daemon.wait(case_state("delivered"))
+    daemon.stop()
+    files = [dcmread(p, stop_before_pixels=True) for p in daemon.state.rglob("archive/**/*.dcm")]
+    uids = [str(f.SOPInstanceUID) for f in files]
+    assert len(uids) == len(set(uids)) == len(status["cases"][0]["deliveries"])
+    assert sorted(uids) == sorted(d["sop_instance_uid"] for d in status["cases"][0]["deliveries"])
+    assert [f.Modality for f in files].count("SR") == 1
+    # No step before the crash was run again, and the audit trail is whole.
+    ledger = Ledger(f"sqlite:///{daemon.state / 'ledger.sqlite'}")
+    assert ledger.verify_events() is None
+    ledger.close()
+    assert not list(stain.glob(".*"))
+
+
+def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase) -> None:
+    daemon.drop(small_case.he_path)
+    daemon.start()
+    daemon.wait(lambda s: bool(s["slides"]) and s["slides"][0]["state"] == "read")
+    daemon.stop()
+    path = daemon.state / "ledger.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE event SET text = 'nothing happened' WHERE id = 3")
+    connection.close()
+    ledger = Ledger(f"sqlite:///{path}")
+    assert ledger.verify_events() == 3
+    ledger.close()
+
+
+def test_doctor_tells_trouble_with_its_remedy(daemon: Daemon, tmp_path: Path) -> None:
+    assert tandem("doctor", "--config", daemon.config).returncode == 0
+    bad = daemon.config.read_text() + (
+        '[[destinations]]\nkind = "dicom"\nname = "pacs"\nhost = "127.0.0.1"\nport = 9\n'
+        'called_aet = "NOBODY"\ntimeout_seconds = 2\n'
+    )
+    config = tmp_path / "bad.toml"
+    config.write_text(bad.replace(json.dumps(str(daemon.scans)), '"/nowhere"'))
+    done = tandem("doctor", "--config", config, check=False)
+    assert done.returncode == 1
+    assert "/nowhere is not there" in done.stdout
+    assert "cannot be reached" in done.stdout

@@ -1,0 +1,87 @@
+"""``tandem process``: two files in, findings and DICOM out, judged by dciodvfy and dcmtk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import cv2
+import pytest
+from fixtures.daemon import tandem
+from fixtures.judges import dicom_errors, require_judge
+from pydicom import dcmread
+
+from models.synthesis.pyramid import write_pyramid
+from models.synthesis.slides import SyntheticCase
+
+BCI_MPP = 0.46
+
+
+def test_synthetic_case_is_scored_and_every_object_is_valid(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    done = tandem("process", small_case.he_path, small_case.ihc_path, "--out", tmp_path, "--json")
+    summary = json.loads(done.stdout)
+    assert summary["score"] == small_case.score
+    assert summary["accession"] == small_case.accession
+    assert "research use only" in summary["notice"]
+    objects = sorted(tmp_path.glob("*.dcm"))
+    kinds = [dcmread(path, stop_before_pixels=True).Modality for path in objects]
+    assert {kind: kinds.count(kind) > 0 for kind in ("SM", "SEG", "SR")} == {
+        "SM": True,
+        "SEG": True,
+        "SR": True,
+    }
+    assert {path.name: dicom_errors(path) for path in objects} == {p.name: [] for p in objects}
+    # One study, and each SEG in the frame of reference of its slide.
+    headers = [dcmread(path, stop_before_pixels=True) for path in objects]
+    assert len({h.StudyInstanceUID for h in headers}) == 1
+    assert {h.AccessionNumber for h in headers} == {small_case.accession}
+    frames = {h.FrameOfReferenceUID for h in headers if h.Modality == "SM"}
+    assert {h.FrameOfReferenceUID for h in headers if h.Modality == "SEG"} <= frames
+
+
+def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Path) -> None:
+    tandem("process", small_case.he_path, small_case.ihc_path, "--out", tmp_path)
+    report = next(tmp_path.glob("SR-*.dcm"))
+    command = [require_judge("dsrdump"), "+Pl", str(report)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f'"HER2 IHC score: {small_case.score}' in text
+    assert "For research use only" in text
+    assert "PRELIMINARY" in text
+    assert "UNVERIFIED" in text
+
+
+@pytest.mark.parametrize("name", ["bci-00672_3+", "bci-00901_1+"])
+def test_real_fields_go_all_the_way(name: str, real: Path, tmp_path: Path) -> None:
+    """Real pixels: whatever the score, everything must come out."""
+    slides = []
+    for stain in ("he", "her2"):
+        pixels = cv2.cvtColor(
+            cv2.imread(str(real / "her2_pairs" / f"{name}_{stain}.png")), cv2.COLOR_BGR2RGB
+        )
+        slides.append(tmp_path / f"B26-{name[4:9]}_A1_{stain.upper()}.svs")
+        write_pyramid(
+            slides[-1],
+            [pixels],
+            width_px=pixels.shape[1],
+            height_px=pixels.shape[0],
+            mpp=BCI_MPP,
+            file_format="svs",
+        )
+    out = tmp_path / "out"
+    tandem("process", *slides, "--out", out)
+    assert (out / "findings.json").is_file()
+    for kind in ("WSM", "SEG", "SR"):
+        objects = list(out.glob(f"{kind}-*.dcm"))
+        assert objects, kind
+        assert [dicom_errors(path) for path in objects] == [[] for _ in objects]
+
+
+def test_a_bad_slide_is_one_clear_line(real: Path, tmp_path: Path) -> None:
+    slide = real / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
+    done = tandem("process", slide, slide, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "does not say its resolution" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,225 @@
+"""SR: valid, readable for people, in its place on the slide, and honest about what it is."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.judges import dicom_errors, require_judge
+from fixtures.slide_objects import (
+    ALGORITHM,
+    her2_label_map,
+    identity,
+    report,
+    report_facts,
+    segmentation,
+    write_svs,
+)
+from pydicom import Dataset, dcmread
+from pydicom.sr.coding import Code
+
+from dicom import codes
+from dicom.errors import ObjectError
+from dicom.report import to_frame_of_reference
+from dicom.source import convert_slide, read_headers
+
+Save = Callable[[Dataset], Path]
+
+
+def dump(path: Path) -> str:
+    """What dcmtk shows of a report, as UTF-8."""
+    command = [require_judge("dsrdump"), "+Pl", "+U8", str(path)]
+    return subprocess.run(command, capture_output=True, check=True).stdout.decode()
+
+
+def items(node: Dataset) -> list[Dataset]:
+    """All content items below `node`, in order."""
+    below = list(node.get("ContentSequence") or [])
+    return [found for item in below for found in (item, *items(item))]
+
+
+def named(node: Dataset, name: Code) -> list[Dataset]:
+    names = [(item, item.get("ConceptNameCodeSequence")) for item in items(node)]
+    return [item for item, found in names if found and found[0].CodeValue == name.value]
+
+
+@pytest.fixture
+def made(
+    he_images: list[Dataset], ihc_images: list[Dataset], save: Save
+) -> Callable[..., tuple[Dataset, Path]]:
+    def make(**changes: Any) -> tuple[Dataset, Path]:
+        segs = segmentation(ihc_images, her2_label_map())
+        dataset = report(he_images, ihc_images, segs, report_facts(**changes))
+        return dataset, save(dataset)
+
+    return make
+
+
+@pytest.mark.parametrize("score", ["0", "1+", "2+", "3+"])
+def test_score_is_coded_and_readable(score: str, made: Callable[..., Any]) -> None:
+    _, path = made(score=score)
+    assert dicom_errors(path) == []
+    dataset = dcmread(path)
+    coded = named(dataset, codes.HER2_SCORE)
+    assert {c.ConceptCodeSequence[0].CodeValue for c in coded if "ConceptCodeSequence" in c} == {
+        codes.SCORES[score].value
+    }
+    text = dump(path)
+    assert f"HER2 IHC score: {score}" in text
+    assert f'{codes.SCORES[score].value},LN,"{score}"' in text
+
+
+def test_report_tells_people_what_they_need(made: Callable[..., Any]) -> None:
+    _, path = made()
+    text = dump(path)
+    for words in (
+        "For research use only",
+        "2018, affirmed 2023",
+        "The registration error is 31 µm, ≥ 30 µm.",
+        "ISH is needed",
+        ALGORITHM.weights_sha256,
+        "Tandem HER2",
+        "estimated from areas",
+        "PRELIMINARY",
+        "UNVERIFIED",
+        "COMPLETE",
+    ):
+        assert words in text, words
+    dataset = dcmread(path)
+    assert (dataset.CompletionFlag, dataset.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+    assert "research use only" in dataset.SeriesDescription
+    share = named(dataset, codes.TUMOR_SHARE["2+"])[0].MeasuredValueSequence[0]
+    assert float(share.NumericValue) == 65.5
+    assert named(dataset, codes.H_SCORE)[0].MeasuredValueSequence[0].NumericValue == 164.5
+    assert named(dataset, codes.PAPER_SCORE)[0].ConceptCodeSequence[0].CodeValue == "LA11843-2"
+
+
+def test_unscored_case_is_indeterminate(made: Callable[..., Any]) -> None:
+    _, path = made(score=None, paper_score=None, roi_polygons_um=[], percent_by_class={})
+    assert dicom_errors(path) == []
+    text = dump(path)
+    assert "HER2 IHC score: not scored" in text
+    assert '82334004,SCT,"Indeterminate"' in text
+
+
+def test_rois_lie_on_the_slide(made: Callable[..., Any], ihc_images: list[Dataset]) -> None:
+    dataset, _ = made()
+    base = ihc_images[0]
+    regions = [item for item in items(dataset) if item.ValueType == "SCOORD3D"]
+    assert len(regions) == 1
+    assert regions[0].ReferencedFrameOfReferenceUID == base.FrameOfReferenceUID
+    points = np.array(regions[0].GraphicData, dtype=float).reshape(-1, 3)
+    assert np.array_equal(points[0], points[-1])
+    origin = base.TotalPixelMatrixOriginSequence[0]
+    x = float(origin.XOffsetInSlideCoordinateSystem)
+    y = float(origin.YOffsetInSlideCoordinateSystem)
+    # Orientation 0\-1\0\-1\0\0: along a row -y, down a column -x; the first px's center is origin.
+    half_px = 0.000125
+    expected = [x - 0.060 + half_px, y - 0.050 + half_px, 0]
+    assert points[0] == pytest.approx(expected, abs=1e-6)
+    area = named(dataset, codes.AREA)[0].MeasuredValueSequence[0]
+    assert float(area.NumericValue) == pytest.approx(0.01)
+
+
+def test_frame_of_reference_agrees_with_highdicom(ihc_images: list[Dataset]) -> None:
+    """An independent reckoning of the same point, on pixels that are not quite square."""
+    from highdicom.spatial import PixelToReferenceTransformer
+
+    base = ihc_images[0]
+    measures = base.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.PixelSpacing = [0.000249, 0.000251]
+    origin = base.TotalPixelMatrixOriginSequence[0]
+    transformer = PixelToReferenceTransformer(
+        image_position=[
+            float(origin.XOffsetInSlideCoordinateSystem),
+            float(origin.YOffsetInSlideCoordinateSystem),
+            0.0,
+        ],
+        image_orientation=[float(v) for v in base.ImageOrientationSlide],
+        pixel_spacing=[0.000249, 0.000251],
+    )
+    px = np.array([[0, 0], [1399, 0], [700, 1099]])
+    ours = to_frame_of_reference((px + 0.5) * 0.25, base)
+    assert ours == pytest.approx(transformer(px), abs=1e-7)
+
+
+def test_report_refers_to_slides_and_segmentations(
+    made: Callable[..., Any], he_images: list[Dataset], ihc_images: list[Dataset]
+) -> None:
+    dataset, _ = made()
+    referenced = {
+        instance.ReferencedSOPInstanceUID
+        for keyword in (
+            "CurrentRequestedProcedureEvidenceSequence",
+            "PertinentOtherEvidenceSequence",
+        )
+        for study in dataset.get(keyword, [])
+        for series in study.ReferencedSeriesSequence
+        for instance in series.ReferencedSOPSequence
+    }
+    segs = segmentation(ihc_images, her2_label_map())
+    assert referenced == {d.SOPInstanceUID for d in (*he_images, *ihc_images, *segs)}
+
+
+def test_report_lies_in_the_ihc_slides_study(ihc_images: list[Dataset], tmp_path: Path) -> None:
+    """Scanners open a study per slide; the report belongs to the slide that it scores."""
+    slide = write_svs(tmp_path / "he.svs", seed=1)
+    elsewhere = identity("HE", study_uid="2.25.7002")
+    he = read_headers(convert_slide(slide, tmp_path, elsewhere, mpp=0.25).paths)
+    dataset = report(he, ihc_images, segmentation(ihc_images, her2_label_map()))
+    assert dataset.StudyInstanceUID == ihc_images[0].StudyInstanceUID
+
+
+def test_equal_facts_are_equal_bytes(made: Callable[..., Any]) -> None:
+    first, path = made()
+    content = path.read_bytes()
+    again, path = made()
+    assert path.read_bytes() == content
+    changed, _ = made(h_score=165.0)
+    assert changed.SOPInstanceUID != first.SOPInstanceUID == again.SOPInstanceUID
+
+
+def test_names_and_texts_survive_a_latin1_slide(
+    he_images: list[Dataset], ihc_images: list[Dataset], save: Save, tmp_path: Path
+) -> None:
+    """Texts of ours need UTF-8 even where the scanner wrote Latin-1."""
+    scanned = []
+    for number, image in enumerate((he_images[0], ihc_images[0])):
+        image.SpecificCharacterSet = "ISO_IR 100"
+        image.PatientName = "Müller^Jörg"
+        file = tmp_path / f"{number}.dcm"
+        image.save_as(file, enforce_file_format=True)
+        scanned.append(dcmread(file))
+    he, ihc = scanned
+    segs = segmentation([ihc], her2_label_map())
+    paths = [save(d) for d in (*segs, report([he], [ihc], segs))]
+    assert [dicom_errors(path) for path in paths] == [[] for _ in paths]
+    assert {str(dcmread(path).PatientName) for path in paths} == {"Müller^Jörg"}
+    assert "≥ 30 µm" in dump(paths[-1])
+
+
+def test_report_on_scanner_dicom(real: Path, save: Save) -> None:
+    headers = read_headers([real / "slides" / "sm_image.dcm"])
+    labels = np.ones((25, 25), dtype=np.uint8)
+    segs = segmentation(headers, labels, mpp=0.998)
+    assert dicom_errors(save(report(headers, headers, segs))) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": "4+"},
+        {"paper_score": "low"},
+        {"percent_by_class": {"2": 5.0}},
+        {"roi_polygons_um": [np.zeros((2, 2))]},
+    ],
+)
+def test_facts_that_make_no_report_are_refused(
+    changes: dict[str, Any], made: Callable[..., Any]
+) -> None:
+    with pytest.raises(ObjectError):
+        made(**changes)

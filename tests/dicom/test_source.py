@@ -1,0 +1,232 @@
+"""Slides become VL WSM: valid, the same pixels, equal bytes each time, with and without turbo."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from datetime import timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openslide
+import pytest
+from fixtures.judges import dicom_errors
+from fixtures.slide_objects import HEIGHT, MPP, SCANNED, STUDY_UID, WIDTH, identity, write_svs
+from pydicom import Dataset, dcmread
+from pydicom.sr.coding import Code
+
+from dicom import source
+from dicom.errors import ObjectError, SourceError
+from dicom.source import ENCODED_AGAIN, PASSED_THROUGH, convert_slide, read_headers, slide_facts
+
+WITHOUT_TURBO = """
+import ctypes.util, logging, pathlib, sys
+find = ctypes.util.find_library
+ctypes.util.find_library = lambda name: None if "jpeg" in name else find(name)
+import turbojpeg
+turbojpeg.DEFAULT_LIB_PATHS.clear()
+turbojpeg.DEFAULT_LIB_PATHS.update({name: [] for name in ("Darwin", "Linux", "FreeBSD", "NetBSD",
+    "Windows")})
+from fixtures.slide_objects import MPP, identity
+from dicom.source import convert_slide
+done = convert_slide(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), identity(), mpp=MPP)
+print(done.how)
+"""
+
+
+def pixels(slide: Path) -> np.ndarray:
+    with openslide.OpenSlide(slide) as opened:
+        return np.asarray(opened.read_region((0, 0), 0, opened.dimensions).convert("RGB"))
+
+
+def test_converted_slide_is_valid_and_says_who_it_is(ihc: list[Path]) -> None:
+    headers = read_headers(ihc)
+    assert [(h.TotalPixelMatrixColumns, h.TotalPixelMatrixRows) for h in headers] == [
+        (WIDTH, HEIGHT),
+        (WIDTH // 4, HEIGHT // 4),
+    ]
+    assert {path.name: dicom_errors(path) for path in ihc} == {path.name: [] for path in ihc}
+    facts = slide_facts(headers)
+    assert (facts.accession, facts.container_id) == ("S26-0042", "S26-0042-A1-HER2")
+    assert (facts.stain, facts.stain_texts) == ("HER2", ("HER2 immunohistochemistry",))
+    assert facts.mpp == pytest.approx(MPP)
+    assert facts.study_uid == STUDY_UID
+    assert len({h.FrameOfReferenceUID for h in headers}) == 1
+    assert all("LABEL" not in h.ImageType and "OVERVIEW" not in h.ImageType for h in headers)
+
+
+def test_both_stains_share_the_study_and_nothing_else(
+    he_images: list[Dataset], ihc_images: list[Dataset]
+) -> None:
+    he, ihc = he_images[0], ihc_images[0]
+    assert he.StudyInstanceUID == ihc.StudyInstanceUID == STUDY_UID
+    assert he.SeriesInstanceUID != ihc.SeriesInstanceUID
+    assert he.FrameOfReferenceUID != ihc.FrameOfReferenceUID
+    assert slide_facts(he_images).stain == "HE"
+
+
+def test_tiles_pass_through_with_the_same_pixels(svs: Path, tmp_path: Path) -> None:
+    done = convert_slide(svs, tmp_path, identity(), mpp=MPP)
+    assert done.how == PASSED_THROUGH
+    level_0 = max(done.paths, key=lambda path: path.stat().st_size)
+    assert np.array_equal(pixels(level_0), pixels(svs))
+
+
+def test_conversion_is_deterministic(svs: Path, ihc: list[Path], tmp_path: Path) -> None:
+    again = convert_slide(svs, tmp_path, identity(), mpp=MPP).paths
+    assert {p.name: p.read_bytes() for p in again} == {p.name: p.read_bytes() for p in ihc}
+    # The same moment, told in another time zone.
+    elsewhere = identity(scanned=SCANNED.astimezone(timezone(timedelta(hours=5))))
+    moved = convert_slide(svs, tmp_path / "moved", elsewhere, mpp=MPP).paths
+    assert {p.name: p.read_bytes() for p in moved} == {p.name: p.read_bytes() for p in ihc}
+
+
+@pytest.mark.parametrize(
+    ("changes", "mpp"),
+    [
+        ({"fingerprint": "other"}, MPP),
+        ({"patient_name": "Doe^Jane"}, MPP),
+        ({"accession": "S26-0043"}, MPP),
+        ({"study_started": SCANNED - timedelta(days=1)}, MPP),
+        ({}, 0.26),
+    ],
+)
+def test_other_facts_are_other_objects(
+    changes: dict[str, Any], mpp: float, svs: Path, ihc: list[Path], tmp_path: Path
+) -> None:
+    other = convert_slide(svs, tmp_path, identity(**changes), mpp=mpp).paths
+
+    def uids(paths: tuple[Path, ...] | list[Path]) -> set[str]:
+        return {h.SOPInstanceUID for h in read_headers(list(paths))}
+
+    assert not uids(other) & uids(ihc)
+
+
+def test_study_date_is_the_studys_not_the_slides(svs: Path, tmp_path: Path) -> None:
+    started = SCANNED - timedelta(days=2)
+    done = convert_slide(svs, tmp_path, identity(study_started=started), mpp=MPP)
+    header = read_headers(done.paths)[0]
+    assert (header.StudyDate, header.ContentDate) == ("20260302", "20260304")
+
+
+def test_stated_mpp_wins_over_the_files(svs: Path, tmp_path: Path) -> None:
+    done = convert_slide(svs, tmp_path, identity(), mpp=0.5)
+    headers = read_headers(done.paths)
+    assert [slide_facts([h]).mpp for h in headers] == pytest.approx([0.5, 2.0])
+
+
+def test_without_libturbojpeg_pixels_are_encoded_again(
+    svs: Path, ihc: list[Path], tmp_path: Path
+) -> None:
+    tests = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TURBO, str(svs), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": f"{tests}:{tests.parent}", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.stdout.strip().splitlines()[-1] == ENCODED_AGAIN
+    files = sorted(tmp_path.glob("*.dcm"))
+    headers = read_headers(files)
+    assert [h.TotalPixelMatrixColumns for h in headers] == [WIDTH, WIDTH // 4]
+    assert {path.name: dicom_errors(path) for path in files} == {path.name: [] for path in files}
+    # Other bytes than passed through: they must not have the same UIDs.
+    assert not {h.SOPInstanceUID for h in headers} & {h.SOPInstanceUID for h in read_headers(ihc)}
+    slow = pixels(max(files, key=lambda path: path.stat().st_size)).astype(int)
+    assert np.abs(slow - pixels(svs)).mean() < 4
+
+
+def test_cmu_slide(real: Path, tmp_path: Path) -> None:
+    slide = real / "slides" / "CMU-1-Small-Region.svs"
+    done = convert_slide(slide, tmp_path, identity("HE"), mpp=0.499)
+    assert done.how == PASSED_THROUGH
+    assert [dicom_errors(path) for path in done.paths] == [[] for _ in done.paths]
+    assert np.array_equal(pixels(done.paths[0]), pixels(slide))
+
+
+def test_tcga_slide_without_mpp(real: Path, tmp_path: Path) -> None:
+    """Opentile wants a stated MPP; the slide goes the slower way instead of nowhere."""
+    slide = real / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
+    done = convert_slide(slide, tmp_path, identity("HE"), mpp=0.5)
+    assert done.how == ENCODED_AGAIN
+    assert [dicom_errors(path) for path in done.paths] == [[] for _ in done.paths]
+
+
+def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:
+    junk = tmp_path / "junk.svs"
+    junk.write_bytes(b"II*\x00" + b"junk" * 100)
+    with pytest.raises(SourceError, match="cannot be converted"):
+        convert_slide(junk, tmp_path / "out", identity(), mpp=MPP)
+    whole = write_svs(tmp_path / "whole.svs")
+    cut = tmp_path / "cut.svs"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(SourceError) as refused:
+        convert_slide(cut, tmp_path / "out", identity(), mpp=MPP)
+    assert not list((tmp_path / "out").glob("*.dcm"))
+    # File names hold accessions: PHI stays out of messages.
+    assert "cut" not in str(refused.value)
+
+
+def test_full_disk_is_not_the_slides_fault(
+    svs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(source, "_set_content_time", full)
+    with pytest.raises(OSError, match="No space left"):
+        convert_slide(svs, tmp_path, identity(), mpp=MPP)
+    with pytest.raises(FileNotFoundError):
+        convert_slide(tmp_path / "gone.svs", tmp_path, identity(), mpp=MPP)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"accession": "S" * 17},
+        {"container_id": "C" * 65},
+        {"stain": "PR"},
+        {"study_uid": "1.2.03"},
+        {"accession": "S26\\1"},
+    ],
+)
+def test_identity_that_dicom_cannot_hold_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ObjectError):
+        identity(**changes)
+
+
+def test_scanner_dicom_is_read(real: Path) -> None:
+    facts = slide_facts(read_headers([real / "slides" / "sm_image.dcm"]))
+    assert facts.stain == "HE"
+    assert facts.stain_codes[0] == Code("12710003", "SCT", "Hematoxylin stain")
+    assert facts.accession == facts.container_id == "S19-1_A_1_1"
+    assert facts.mpp == pytest.approx(0.499)
+    assert facts.frame_of_reference_uid == "1.2.826.0.1.3680043.9.7433.2.1"
+
+
+def test_old_snomed_codes_and_missing_stains(he_images: list[Dataset]) -> None:
+    for step in he_images[0].SpecimenDescriptionSequence[0].SpecimenPreparationSequence:
+        for item in step.SpecimenPreparationStepContentItemSequence:
+            if "ConceptCodeSequence" in item:
+                code = item.ConceptCodeSequence[0]
+                old = {"12710003": "C-22968", "36879007": "C-2281A"}.get(code.CodeValue)
+                if old:
+                    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = old, "SRT", "?"
+    assert slide_facts(he_images).stain_texts == ("?", "?")
+    del he_images[0].SpecimenDescriptionSequence
+    facts = slide_facts(he_images)
+    assert (facts.stain, facts.stain_texts, facts.specimen_ids) == (None, (), ())
+
+
+def test_headers_that_place_nothing_are_refused(ihc: list[Path], tmp_path: Path) -> None:
+    broken = dcmread(ihc[0])
+    del broken.TotalPixelMatrixOriginSequence
+    broken.save_as(tmp_path / "broken.dcm")
+    with pytest.raises(SourceError, match="lacks TotalPixelMatrixOriginSequence"):
+        read_headers([tmp_path / "broken.dcm"])
+    (tmp_path / "text.dcm").write_text("no DICOM")
+    with pytest.raises(SourceError, match="no readable DICOM"):
+        read_headers([tmp_path / "text.dcm"])
