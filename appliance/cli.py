@@ -85,6 +85,8 @@ def process(
         out.print(f"  review: {reason['sentence']}")
     for step in result.times:
         out.print(f"  {step.step:<9}{step.seconds:7.1f} s")
+    for note in dict.fromkeys(file.note for file in result.objects if file.note):
+        out.print(f"  note: {note}")
     out.print(f"{len(result.objects)} DICOM objects and findings.json in {out_dir}")
     out.print(summary["notice"])
 

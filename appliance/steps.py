@@ -25,7 +25,7 @@ from appliance.analysis.pipeline import (
     read_he,
 )
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.delivery.objects import write_objects
+from appliance.delivery.objects import read_index, write_objects
 from appliance.delivery.outbox import enqueue_case
 from appliance.domain import Identity, QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, TransientError, WorkerDiedError
@@ -234,6 +234,7 @@ def _write(line: Line, case: CaseRow) -> None:
     start = time.perf_counter()
     objects_key = line.workers.run(write_objects, case.findings_key, line.settings)
     seconds = time.perf_counter() - start
+    notes = dict.fromkeys(file.note for file in read_index(objects_key, line.settings) if file.note)
     now = line.clock()
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
@@ -244,6 +245,9 @@ def _write(line: Line, case: CaseRow) -> None:
         _append_times(
             tx, row.subject, (StepTime(step="write", seconds=seconds, reused=False),), now
         )
+        for note in notes:
+            log.info("%s: %s", row.subject, note)
+            tx.append_event(row.subject, "note", note, now)
         queued = enqueue_case(tx, row, line.settings, now)
         tx.advance(row, CaseState.WRITTEN, now=now, detail=f"{queued} deliveries queued")
 

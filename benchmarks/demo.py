@@ -119,7 +119,7 @@ def report(folder: Path, status: dict[str, Any], truth: dict[str, Any], seconds:
     config = folder / "tandem.toml"
     for subject in (*status["slides"], case):
         for event in subject["steps"]:
-            if event["kind"] == "step":
+            if event["kind"] in ("step", "note"):
                 say(f"   {subject['id']:<8} {event['text']}")
     archive = folder / "state" / "archive"
     files = sorted(archive.rglob("*.dcm"))

@@ -35,7 +35,7 @@ def review_reasons(
         share = 100 * alignment.overlap
         add(
             "slides-do-not-match",
-            f"Only {share:.0f} % of the tissue lies on both slides: are they of the same block?",
+            f"Only {share:.0f} % of the H&E tissue lies on IHC tissue: are they of the same block?",
         )
     if alignment.error_um > settings.max_alignment_error_um:
         add(

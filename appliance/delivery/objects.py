@@ -29,16 +29,22 @@ from appliance.settings import Settings
 from dicom import codes
 from dicom.report import ReportFacts, build_report
 from dicom.segmentation import AlgorithmFacts, SegmentFacts, build_segmentation
-from dicom.source import SlideIdentity, convert_slide, read_headers
+from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide, read_headers
 from dicom.uids import deterministic_uid
 
 MAX_ROIS = 5
 """So many of the largest blocks of tiles that decided the score are outlined in the report."""
 
+NOTE_NAME = "note.txt"
+SLOWER = "(slower and lossy once more; with libturbojpeg0, JPEG tiles stay as they are)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFile:
-    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR."""
+    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR.
+
+    `note` says what an operator should know of how it came about.
+    """
 
     kind: str
     path: str
@@ -46,6 +52,7 @@ class ObjectFile:
     series_uid: str
     sop_instance_uid: str
     sop_class_uid: str
+    note: str = ""
 
 
 def write_objects(findings_key: str, settings: Settings) -> str:
@@ -76,7 +83,8 @@ def write_objects(findings_key: str, settings: Settings) -> str:
         if stain not in sources:
             files = _converted(facts, stain, findings, study_uid, started, store)
             sources[stain] = read_headers(files)
-            objects += [_index("WSM", file, store.root) for file in files]
+            note = (files[0].parent / NOTE_NAME).read_text()
+            objects += [_index("WSM", file, store.root, note) for file in files]
     # The objects say when they were made; equal findings must make equal bytes, so that is when
     # the findings were saved.
     saved = (findings_folder / "findings.json").stat().st_mtime
@@ -144,7 +152,10 @@ def _converted(
             study_started=started,
         )
         with store.writing(key) as folder:
-            convert_slide(Path(facts.path), folder, identity, mpp=facts.mpp)
+            done = convert_slide(Path(facts.path), folder, identity, mpp=facts.mpp)
+            slower = f"{stain.value} slide to DICOM: {done.how} {SLOWER}"
+            note = slower if done.how == ENCODED_AGAIN else ""
+            (folder / NOTE_NAME).write_text(note)
     return sorted(store.path(key).glob("*.dcm"))
 
 
@@ -153,7 +164,7 @@ def _scanned(facts: SlideFacts) -> datetime:
     return datetime.fromtimestamp(int(Path(facts.path).stat().st_mtime), tz=UTC)
 
 
-def _index(kind: str, file: Path, root: Path) -> ObjectFile:
+def _index(kind: str, file: Path, root: Path, note: str = "") -> ObjectFile:
     header = dcmread(file, stop_before_pixels=True)
     return ObjectFile(
         kind=kind,
@@ -162,6 +173,7 @@ def _index(kind: str, file: Path, root: Path) -> ObjectFile:
         series_uid=str(header.SeriesInstanceUID),
         sop_instance_uid=str(header.SOPInstanceUID),
         sop_class_uid=str(header.SOPClassUID),
+        note=note,
     )
 
 

@@ -325,7 +325,7 @@ def _facts_markup(findings: Findings) -> str:
         ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
         ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
         ("Registration error", f"{alignment.error_um:.0f} µm"),
-        ("Tissue overlap (Dice)", f"{alignment.overlap:.2f}"),
+        ("H&E tissue on IHC tissue", f"{alignment.overlap:.2f}"),
         ("Alignment", escape(alignment.method)),
     ]
     rows += [

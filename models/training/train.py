@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.build import build
+from models.errors import DataSetError
 from models.spec import ModelSpec, Task
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
@@ -28,6 +29,7 @@ from models.weights import save_network
 CROP_PX = 256
 """M trains on crops: four times as many steps for the same arithmetic."""
 HELD_OUT_TILES = 300
+SEEDS_PER_RUN = 1_000_000
 NON_TUMOR_SHARE = 0.15
 """L sees so many tiles without tumor, all "none": the rim of what C calls tumor."""
 
@@ -52,13 +54,19 @@ def train(
     Raises
     ------
     DataSetError
-        If the configuration's architecture cannot do the task.
+        If the configuration's architecture cannot do the task, or `seed` would draw held-out tiles.
     """
+    count = tiles or config.tiles
+    if not 0 <= seed * SEEDS_PER_RUN <= FIRST_HELD_OUT_SEED - count:
+        raise DataSetError(
+            f"seed {seed}: training draws tiles {SEEDS_PER_RUN} x seed onwards, and those from "
+            f"{FIRST_HELD_OUT_SEED} on are held out. Take a seed below "
+            f"{FIRST_HELD_OUT_SEED // SEEDS_PER_RUN}."
+        )
     spec = config.spec(task)
     out.mkdir(parents=True, exist_ok=True)
     cache = cache or out / "tiles"
-    count = tiles or config.tiles
-    data = generated_tiles(cache, first_seed=seed * 1_000_000, count=count, progress=progress)
+    data = generated_tiles(cache, first_seed=seed * SEEDS_PER_RUN, count=count, progress=progress)
     judged = generated_tiles(
         cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
     )
@@ -187,7 +195,8 @@ class _Run:
         temporary.rename(self.out / "checkpoint.safetensors")
 
     def _key(self) -> str:
-        return json.dumps([self.config.model_dump(mode="json"), self.seed, len(self.data)])
+        configuration = self.config.model_dump(mode="json")
+        return json.dumps([self.task, configuration, self.seed, len(self.data)])
 
     def _resume(self) -> int:
         path = self.out / "checkpoint.safetensors"

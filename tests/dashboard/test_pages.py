@@ -30,6 +30,13 @@ def fresh_caches() -> Iterator[None]:
     st.cache_resource.clear()
 
 
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit puts each page in the place of `__main__` and leaves it there; a process pool of
+    a later test would then start its workers from a page."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
 def case_page() -> None:
     from dashboard.views import case, look
 
