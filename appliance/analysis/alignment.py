@@ -10,6 +10,7 @@ local structure that the optimiser did not see at that scale.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -78,9 +79,14 @@ def align(
         raise AlignmentError("a slide without tissue cannot be aligned; look at the slide")
     mpp = he_tissue.mpp
     moving, fixed = _feature(he, he_tissue), _feature(ihc, ihc_tissue)
+    starts = _coarse(moving, he_tissue.mask, fixed, ihc_tissue.mask, mpp)
+    # SimpleITK's sums over threads differ from run to run, and equal slides must give equal
+    # results: one thread for each start instead.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with ThreadPoolExecutor(CANDIDATES) as pool:
+        refined_starts = list(pool.map(lambda start: _refine(moving, fixed, mpp, start), starts))
     best: tuple[float, Affine] | None = None
-    for start in _coarse(moving, he_tissue.mask, fixed, ihc_tissue.mask, mpp):
-        refined = _refine(moving, fixed, mpp, start)
+    for refined in refined_starts:
         score = _likeness(moving, fixed, mpp, refined)
         if best is None or score > best[0]:
             best = (score, refined)
@@ -185,10 +191,7 @@ def _refine(moving: Array, fixed: Array, mpp: float, start: Affine) -> Affine:
         m = np.array(rigid.GetMatrix()).reshape(2, 2)
         shift = np.array(rigid.GetTranslation()) + center - m @ center
     a, b, c, d = (float(v) for v in m.ravel())
-    found = Affine((a, b, c, d), (float(shift[0]), float(shift[1]))).inverse()
-    # Last bits differ from run to run; rounding (1 nm over a slide) makes equal results equal.
-    a, b, c, d = (round(v, 8) for v in found.matrix)
-    return Affine((a, b, c, d), (round(found.shift_um[0], 3), round(found.shift_um[1], 3)))
+    return Affine((a, b, c, d), (float(shift[0]), float(shift[1]))).inverse()
 
 
 def _optimise(
@@ -199,8 +202,6 @@ def _optimise(
     step: float,
 ) -> None:
     method = sitk.ImageRegistrationMethod()
-    # Sums over threads differ in their last bits; equal slides must give equal results.
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentagePerLevel([0.5] * len(shrink), SEED)
