@@ -162,6 +162,12 @@ def synth(
     height: Annotated[int, typer.Option(help="Slide height in px.")] = 9216,
     file_format: Annotated[str, typer.Option("--format", help="svs or tiff.")] = "svs",
     control: Annotated[bool, typer.Option(help="Control tissue on the IHC slide.")] = True,
+    organ: Annotated[
+        str, typer.Option(help="breast, gastric, colorectal or endometrial.")
+    ] = "breast",
+    scanner: Annotated[
+        str | None, typer.Option(help="neutral, warm, cool or crisp; none: drawn from the seed.")
+    ] = None,
 ) -> None:
     """Make a synthetic case: a matched pair of H&E and HER2 slides with its ground truth."""
     from models.synthesis.slides import synthesize_case
@@ -177,6 +183,8 @@ def synth(
             height_px=height,
             file_format="svs" if file_format == "svs" else "tiff",
             control=control,
+            organ=organ,
+            scanner=scanner,
             progress=lambda share: progress("slides", round(100 * share), 100),
         )
     for path in (case.he_path, case.ihc_path, case.truth_path):

@@ -7,7 +7,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SynthesisError
+from models.synthesis.canvas import STRAIGHT, View
+from models.synthesis.cohort import ORGANS, SCANNERS, as_scanned
+from models.synthesis.plan import MIXES, PATTERNS
 from models.synthesis.pyramid import FileFormat, write_pyramid
-from models.synthesis.render import STRAIGHT, StainName, View, has_tissue, render_region
+from models.synthesis.render import StainName, has_tissue, render_region
 from models.synthesis.stain import StainStyle, random_ihc_style, random_style
-from models.synthesis.world import MIXES, TissuePlan, World, build_world
+from models.synthesis.world import World, build_world
 
 MPP = 0.2793
 """Resolution of level 0 in µm per px."""
 BLOCK_PX = 1024
 """Slides are drawn in squares of this edge; a strip is one row of them."""
+PATTERN_CHANCES = {"nests": (0.5, 0.2, 0.05, 0.25), "glands": (0.2, 0.05, 0.05, 0.7)}
+"""Of nests, cords, scattered cells and glands, by what is usual in the organ."""
 CLASS_STEP, MASK_STEP = 4, 16
 """The truth's rasters: classes at 4 px, masks at 16 px of level 0."""
 
@@ -48,6 +53,8 @@ def synthesize_case(
     score: str,
     width_px: int = 12288,
     height_px: int = 9216,
+    organ: str = "breast",
+    scanner: str | None = None,
     file_format: FileFormat = "svs",
     control: bool = True,
     rotation_degrees: float = 12.0,
@@ -65,10 +72,13 @@ def synthesize_case(
     Raises
     ------
     SynthesisError
-        If the score is none of 0, 1+, 2+, 3+, or the slide is smaller than 2,048 x 1,536 px.
+        If score, organ or scanner is unknown, or the slide is smaller than 2,048 x 1,536 px.
     """
     if score not in MIXES:
         raise SynthesisError(f"score {score!r}: use one of {', '.join(MIXES)}")
+    for wish, known in ((organ, ORGANS), (scanner or "neutral", SCANNERS)):
+        if wish not in known:
+            raise SynthesisError(f"{wish!r}: use one of {', '.join(known)}")
     if width_px < 2048 or height_px < 1536:
         raise SynthesisError(f"{width_px} x {height_px} px: a slide needs at least 2,048 x 1,536")
     rng = np.random.default_rng([seed, 0xCA5E])
@@ -82,16 +92,24 @@ def synthesize_case(
         int(rng.integers(2**31)),
         width_um,
         height_um,
-        TissuePlan(mix=MIXES[score], zone_um=min(350.0, width_um / 8)),
+        replace(
+            ORGANS[organ],
+            mix=MIXES[score],
+            pattern=PATTERNS[int(rng.choice(4, p=PATTERN_CHANCES[ORGANS[organ].pattern]))],
+            zone_um=min(350.0, width_um / 8),
+            patchiness_um=min(300.0, width_um / 8),
+        ),
         control_um=cores,
     )
+    styles = {"HE": random_style(rng, spread=0.5), "HER2": random_ihc_style(rng, spread=0.5)}
+    if scanner is not None:
+        styles = {name: as_scanned(style, scanner) for name, style in styles.items()}
     accession = f"S26-{seed % 100_000:05d}"
     suffix = "svs" if file_format == "svs" else "tif"
     paths = {
         "HE": out_dir / f"{accession}_A1_HE.{suffix}",
         "HER2": out_dir / f"{accession}_A1_HER2.{suffix}",
     }
-    styles = {"HE": random_style(rng, spread=0.5), "HER2": random_ihc_style(rng, spread=0.5)}
     truth_dir = out_dir / "truth"
     truth_dir.mkdir(parents=True, exist_ok=True)
     rasters = {}
@@ -131,6 +149,8 @@ def synthesize_case(
         "accession": accession,
         "block": "A1",
         "score": score,
+        "organ": organ,
+        "scanner": scanner,
         "mpp": MPP,
         "width_px": width_px,
         "height_px": height_px,

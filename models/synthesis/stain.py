@@ -24,7 +24,8 @@ class StainStyle:
 
     `vectors` (3, 3): rows haematoxylin, eosin, DAB; columns R, G, B; unit length. `strength`
     multiplies each stain's concentration. `white` is the glass, RGB 0-255. `gamma`, `blur_px`
-    (Gaussian sigma) and `noise` (sigma in grey levels) are the scanner's.
+    (Gaussian sigma), `sharpen` (share of an unsharp mask) and `noise` (sigma in grey levels) are
+    the scanner's.
     """
 
     vectors: NDArray[np.float32]
@@ -33,32 +34,43 @@ class StainStyle:
     gamma: float
     blur_px: float
     noise: float
+    sharpen: float = 0.0
 
 
 def random_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
-    """A plausible slide; `spread` 0 gives the textbook one, 1 what labs differ by."""
+    """A plausible H&E slide; `spread` 0 gives the textbook one, 1 what labs differ by."""
     base = np.array([HAEMATOXYLIN, EOSIN, DAB])
-    vectors = np.abs(base + spread * rng.normal(0, 0.045, (3, 3)))
+    # Most labs are near the textbook; some scanners' colours are far off (magenta, purple, brown).
+    far = 2.4 if rng.random() < 0.3 * spread else 1.0
+    vectors = np.clip(base + spread * far * rng.normal(0, 0.05, (3, 3)), 0.01, None)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    strength = np.exp(spread * rng.normal(0, 0.2, 3))
+    strength = np.exp(spread * rng.normal(0, 0.25, 3))
     tint = rng.integers(0, 9, 3) * spread
     white = np.clip(rng.integers(232, 250) - tint, 215, 252).astype(int)
     return StainStyle(
         vectors=vectors.astype(np.float32),
         strength=(float(strength[0]), float(strength[1]), float(strength[2])),
         white=(int(white[0]), int(white[1]), int(white[2])),
-        gamma=float(np.exp(spread * rng.normal(0, 0.06))),
+        gamma=float(np.exp(spread * rng.normal(0, 0.1))),
         blur_px=float(rng.uniform(0.3, 0.3 + 0.9 * spread)),
         noise=float(rng.uniform(0.5, 0.5 + 2.0 * spread)),
+        sharpen=float(rng.uniform(0, 0.8 * spread)) if rng.random() < 0.5 else 0.0,
     )
 
 
 def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
-    """As `random_style`, with the pale counterstain that many IHC protocols have."""
+    """As `random_style`, with the pale counterstain of many IHC protocols; DAB varies less: a
+    laboratory controls it."""
     style = random_style(rng, spread=spread)
-    haematoxylin, eosin, dab = style.strength
+    vectors = np.array([HAEMATOXYLIN, EOSIN, DAB]) + spread * rng.normal(0, 0.04, (3, 3))
+    vectors = np.clip(vectors, 0.01, None)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    haematoxylin, eosin, _ = style.strength
     pale = 1 - spread * float(rng.uniform(0, 0.65))
-    return replace(style, strength=(haematoxylin * pale, eosin, dab))
+    dab = float(np.exp(spread * np.clip(rng.normal(0, 0.1), -0.2, 0.2)))
+    return replace(
+        style, vectors=vectors.astype(np.float32), strength=(haematoxylin * pale, eosin, dab)
+    )
 
 
 def transmit(
@@ -74,6 +86,9 @@ def transmit(
         density = cv2.GaussianBlur(density, (0, 0), style.blur_px)
     light = cv2.exp(density * np.float32(-np.log(10.0) * style.gamma))
     light *= np.asarray(style.white, dtype=np.float32)
+    if style.sharpen > 0:
+        smooth = cv2.GaussianBlur(light, (0, 0), 1.6)
+        cv2.addWeighted(light, 1 + style.sharpen, smooth, -style.sharpen, 0, light)
     if rng is not None and style.noise > 0:
         noise = np.empty(light.shape[:2], dtype=np.float32)
         cv2.setRNGSeed(int(rng.integers(2**31)))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from models.synthesis.render import View, render_region
+from models.synthesis.artefacts import random_artefacts
+from models.synthesis.canvas import View
+from models.synthesis.plan import PATTERNS, TissuePlan
+from models.synthesis.render import render_region
 from models.synthesis.stain import random_ihc_style, random_style
-from models.synthesis.world import MIXES, TissuePlan, build_world
+from models.synthesis.world import build_world
 
 TILE_PX = 512
 TILE_MPP = 0.2793
@@ -61,8 +65,8 @@ def synthesize_tile_pair(seed: int) -> TilePair:
     counts = np.bincount(he.classes.ravel(), minlength=5)[1:5]
     tumor = float(he.tumor.mean()) >= TUMOR_SHARE
     return TilePair(
-        he=_scanned(he.pixels, rng),
-        ihc=_scanned(ihc.pixels, rng),
+        he=_scanned(he.pixels, styles[0].white, rng),
+        ihc=_scanned(ihc.pixels, styles[1].white, rng),
         tumor_mask=he.tumor,
         class_map=ihc.classes,
         tumor=tumor,
@@ -73,59 +77,72 @@ def synthesize_tile_pair(seed: int) -> TilePair:
 
 
 def _plan(rng: np.random.Generator) -> TissuePlan:
+    """Most tiles hold tumor; the rest is everything that is taken for it."""
+
+    def between(low: float, high: float) -> float:
+        return float(rng.uniform(low, high))
+
+    def sometimes(chance: float, low: float, high: float) -> float:
+        return between(low, high) if rng.random() < chance else 0.0
+
     kind = rng.random()
-    mix = _random_mix(rng)
-    if kind < 0.35:  # the inside of a tumor
+    surroundings: dict[str, Any] = {
+        "lymph": sometimes(0.4, 0.02, 0.35),
+        "fat": sometimes(0.12, 0.1, 0.4),
+        "necrosis": sometimes(0.12, 0.05, 0.4),
+        "mucin": sometimes(0.06, 0.1, 0.5),
+        "vessels_per_mm2": between(0, 40),
+        "patchiness_um": between(150, 400),
+        "nuclear_positive": between(0, 1),
+    }
+    if kind < 0.62:
+        solid = kind < 0.34
+        pattern = PATTERNS[int(rng.choice(4, p=(0.4, 0.2, 0.15, 0.25)))]
         return TissuePlan(
-            tumor=float(rng.uniform(0.75, 1.0)),
-            nest_um=float(rng.uniform(25, 60)),
-            zone_um=90.0,
-            lumen=float(rng.choice([0.0, 0.03, 0.12])),
-            benign=0.0,
-            lymph=float(rng.uniform(0, 0.08)),
-            fat=0.0,
-            mix=mix,
-            outline=False,
+            tumor=between(0.7, 1.0) if solid else between(0.1, 0.7),
+            pattern=pattern,
+            nest_um=between(15, 60),
+            zone_um=between(40, 160),
+            lumen=between(0.05, 0.2) if pattern == "glands" else sometimes(0.3, 0.01, 0.05),
+            benign=0.0 if solid else sometimes(0.2, 0.03, 0.2),
+            mix=_random_mix(rng),
+            outline=bool(rng.random() < 0.06),
+            **surroundings,
         )
-    if kind < 0.62:  # nests in stroma
-        return TissuePlan(
-            tumor=float(rng.uniform(0.12, 0.7)),
-            nest_um=float(rng.uniform(15, 50)),
-            zone_um=float(rng.uniform(40, 150)),
-            lumen=float(rng.choice([0.0, 0.05])),
-            benign=float(rng.choice([0.0, 0.0, 0.1])),
-            lymph=float(rng.uniform(0, 0.2)),
-            fat=float(rng.choice([0.0, 0.0, 0.2])),
-            mix=mix,
-            outline=False,
-        )
+    surroundings["lymph"] = sometimes(0.4, 0.05, 1.0)
+    surroundings["fat"] = sometimes(0.3, 0.1, 0.95)
+    surroundings["necrosis"] = sometimes(0.15, 0.2, 1.0)
+    surroundings["mucin"] = sometimes(0.12, 0.2, 0.9)
     return TissuePlan(  # everything that is not tumor
         tumor=0.0,
-        lumen=float(rng.choice([0.0, 0.08, 0.2])),
-        benign=float(rng.choice([0, 0, 0.2, 0.6, 0.95])),
-        lymph=float(rng.choice([0.0, 0.05, 0.3, 0.9])),
-        fat=float(rng.choice([0.0, 0.0, 0.3, 0.9])),
-        mix=mix,
-        outline=bool(rng.random() < 0.25),
+        benign=sometimes(0.5, 0.1, 0.95),
+        skin=sometimes(0.12, 0.2, 1.0),
+        outline=bool(rng.random() < 0.2),
+        **surroundings,
     )
 
 
 def _random_mix(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A case's mix, or one that leans to one class, so that every neighbourhood occurs."""
-    if rng.random() < 0.5:
-        mix = np.array(MIXES[str(rng.choice(list(MIXES)))])
-    else:
-        mix = rng.dirichlet(np.full(4, 0.6))
-    a, b, c, d = (float(v) for v in mix / mix.sum())
+    """One class leads, its neighbours follow: a tile is smaller than a clone."""
+    leading = int(rng.integers(4))
+    weights = np.exp(-1.6 * np.abs(np.arange(4) - leading)) * rng.gamma(1.0, 1.0, 4)
+    weights[leading] = 0
+    lead = float(1 - rng.beta(1.0, 4.0) * 0.5)
+    mix = (1 - lead) * weights / weights.sum()
+    mix[leading] = lead
+    a, b, c, d = (float(v) for v in mix)
     return a, b, c, d
 
 
-def _scanned(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _scanned(
+    pixels: NDArray[np.uint8], white: tuple[int, int, int], rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """What a scanner's optics and codec leave: sometimes coarser, always JPEG."""
-    if rng.random() < 0.25:
-        factor = float(rng.uniform(1.3, 1.9))
+    pixels = random_artefacts(pixels, white, rng)
+    if rng.random() < 0.35:
+        factor = float(rng.uniform(1.2, 2.0))
         small = cv2.resize(pixels, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-        pixels = cv2.resize(small, (TILE_PX, TILE_PX), interpolation=cv2.INTER_LINEAR)
+        pixels = cv2.resize(small, (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
     quality = int(rng.integers(60, 95))
     decoded: NDArray[np.uint8] = imagecodecs.jpeg8_decode(
         imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), level=quality)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.synthesis.tiles import TILE_PX, synthesize_tile_pair
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Counted up when the generator changes what a seed means: old caches are then made anew."""
 LABEL_STEP = 4
 """M answers at a quarter of the tile's resolution."""
@@ -37,6 +37,7 @@ class Tiles:
     classes: NDArray[np.uint8]
     tumor: NDArray[np.uint8]
     intensity: NDArray[np.uint8]
+    folder: Path
 
     def __len__(self) -> int:
         return len(self.tumor)
@@ -56,7 +57,8 @@ def generated_tiles(folder: Path, *, first_seed: int, count: int, progress: Prog
         _generate(folder, first_seed, count, progress)
         index.write_text(json.dumps({"first_seed": first_seed, "count": count}) + "\n")
     return Tiles(
-        **{n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _NAMES}
+        **{n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _NAMES},
+        folder=folder,
     )
 
 

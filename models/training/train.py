@@ -22,13 +22,23 @@ from models.errors import DataSetError
 from models.spec import ModelSpec, Task
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
-from models.training.data import GENERATOR_VERSION, Progress, Tiles, generated_tiles
+from models.training.data import (
+    GENERATOR_VERSION,
+    LABEL_STEP,
+    Progress,
+    Tiles,
+    generated_tiles,
+)
 from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
+from models.training.resize import resized
 from models.weights import save_network
 
 CROP_PX = 256
 """M trains on crops: four times as many steps for the same arithmetic."""
-HELD_OUT_TILES = 300
+HELD_OUT_TILES = 400
+RESOLUTION_CHANCE = 0.4
+STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.05, Task.SEGMENTATION: 0.05}
+"""L and M tell strengths of stain apart: they may not be blinded to it."""
 SEEDS_PER_RUN = 1_000_000
 NON_TUMOR_SHARE = 0.15
 """L sees so many tiles without tumor, all "none": the rim of what C calls tumor."""
@@ -110,6 +120,10 @@ class _Run:
     def __post_init__(self) -> None:
         c = self.config
         self.chosen = self._choose()
+        name = "he" if self.task is Task.TUMOR else "ihc"
+        # M's crops keep the tile's resolution; classifiers see the whole tile, made small once.
+        whole = self.data.he if self.task is Task.TUMOR else self.data.ihc
+        self.images = resized(whole, c.input_px, self.data.folder / name)
         self.steps_per_epoch = math.ceil(len(self.chosen) / c.batch_size)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay
@@ -166,23 +180,18 @@ class _Run:
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(self.chosen)
-        images = self.data.he if self.task is Task.TUMOR else self.data.ihc
         for start in range(0, len(order), self.config.batch_size):
             batch = np.sort(order[start : start + self.config.batch_size])
-            pixels = torch.from_numpy(images[batch]).permute(0, 3, 1, 2).to(self.device).float()
-            labels = torch.from_numpy(self._labels(batch).astype(np.int64)).to(self.device)
             if self.task is Task.SEGMENTATION:
-                pixels, labels = _crop(pixels, labels, rng)
-            yield augment(pixels, labels, rng)
+                images, targets = _crops(self.images, self.data.classes, batch, rng)
+            else:
+                images, targets = self.images[batch], self._labels(batch)
+            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device).float()
+            labels = torch.from_numpy(targets.astype(np.int64)).to(self.device)
+            yield augment(pixels, labels, rng, stain=STAIN_JITTER[self.task])
 
     def _labels(self, batch: NDArray[np.int64]) -> NDArray[np.uint8]:
-        match self.task:
-            case Task.TUMOR:
-                return self.data.tumor[batch]
-            case Task.INTENSITY:
-                return self.data.intensity[batch]
-            case Task.SEGMENTATION:
-                return self.data.classes[batch]
+        return (self.data.tumor if self.task is Task.TUMOR else self.data.intensity)[batch]
 
     def _checkpoint(self, epoch: int) -> None:
         tensors = {f"network.{k}": v.detach().cpu() for k, v in self.network.state_dict().items()}
@@ -222,20 +231,27 @@ class _Run:
         return int(metadata["epoch"])
 
 
-def _crop(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random square of `CROP_PX` of each tile; labels are at a quarter of the resolution."""
-    step = pixels.shape[-1] // labels.shape[-1]
-    size = CROP_PX // step
-    corners = rng.integers(0, labels.shape[-1] - size + 1, (len(pixels), 2))
-    cut_pixels, cut_labels = [], []
-    for image, label, (y, x) in zip(pixels, labels, corners.tolist(), strict=True):
-        cut_pixels.append(image[:, y * step : y * step + CROP_PX, x * step : x * step + CROP_PX])
-        cut_labels.append(label[y : y + size, x : x + size])
-    return torch.stack(cut_pixels), torch.stack(cut_labels)
+def _crops(
+    images: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+    batch: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """A random square of `CROP_PX` of each tile, and its labels, a quarter as fine."""
+    size = CROP_PX // LABEL_STEP
+    corners = rng.integers(0, classes.shape[1] - size + 1, (len(batch), 2)).tolist()
+    pixels, labels = [], []
+    for k, (row, column) in zip(batch.tolist(), corners, strict=True):
+        y, x = row * LABEL_STEP, column * LABEL_STEP
+        pixels.append(images[k, y : y + CROP_PX, x : x + CROP_PX])
+        labels.append(classes[k, row : row + size, column : column + size])
+    return np.stack(pixels), np.stack(labels)
 
 
-def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Turns, flips, stain (per-channel density), glass and gamma jitter.
+def augment(
+    pixels: Tensor, labels: Tensor, rng: np.random.Generator, *, stain: float
+) -> tuple[Tensor, Tensor]:
+    """Turns, flips, resolution, glass, and stain: density per channel by about 1 ± `stain`.
 
     `pixels` float (N, 3, H, W), 0-255; `labels` (N,) or (N, h, w): those turn with their tiles.
     """
@@ -246,8 +262,12 @@ def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
     if flip:
         pixels = pixels.flip(3)
         labels = labels.flip(2) if labels.ndim == 3 else labels
-    n = len(pixels)
+    n, size = len(pixels), pixels.shape[-1]
     device = pixels.device
+    if rng.random() < RESOLUTION_CHANCE:
+        coarse = int(size / rng.uniform(1.1, 2.0))
+        small = functional.interpolate(pixels, (coarse, coarse), mode="bilinear", antialias=True)
+        pixels = functional.interpolate(small, (size, size), mode="bicubic").clamp(0, 255)
 
     def jitter(spread: float, channels: int) -> Tensor:
         values = np.exp(rng.normal(0, spread, (n, channels, 1, 1))).astype(np.float32)
@@ -255,4 +275,4 @@ def augment(pixels: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[T
 
     # I = 255 · (I0 / 255)^s scales the optical density by s.
     ratio = (pixels * jitter(0.015, 3)).clamp(1, 255) / 255
-    return ratio.pow(jitter(0.08, 3) * jitter(0.08, 1)) * 255, labels
+    return ratio.pow(jitter(stain, 3) * jitter(stain, 1)) * 255, labels

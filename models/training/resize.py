@@ -1,0 +1,30 @@
+"""Tiles as small as a classifier sees them, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from torch.nn import functional
+
+
+def resized(images: NDArray[np.uint8], px: int, cache: Path) -> NDArray[np.uint8]:
+    """The images, uint8 (N, T, T, 3), at `px` x `px`: what a classifier sees, made once and kept in
+    `cache`. The filter is that of `models.pixels`."""
+    if images.shape[1] == px:
+        return images
+    path = cache.with_suffix(f".{px}.npy")
+    if not path.is_file():
+        part = path.with_suffix(".part")
+        small = open_memmap(part, mode="w+", dtype=np.uint8, shape=(len(images), px, px, 3))
+        for start in range(0, len(images), 64):
+            batch = torch.from_numpy(np.array(images[start : start + 64])).permute(0, 3, 1, 2)
+            out = functional.interpolate(batch, (px, px), mode="bilinear", antialias=True)
+            small[start : start + 64] = out.permute(0, 2, 3, 1).numpy()
+        small.flush()
+        part.rename(path)
+    found: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found
