@@ -37,7 +37,7 @@ CROP_PX = 256
 """M trains on crops: four times as many steps for the same arithmetic."""
 HELD_OUT_TILES = 400
 RESOLUTION_CHANCE = 0.4
-STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.05, Task.SEGMENTATION: 0.05}
+STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.08, Task.SEGMENTATION: 0.05}
 """L and M tell strengths of stain apart: they may not be blinded to it."""
 SEEDS_PER_RUN = 1_000_000
 NON_TUMOR_SHARE = 0.15
@@ -137,6 +137,7 @@ class _Run:
         if first == 0:
             log.write_text("epoch,loss,learning_rate,seconds\n")
         for epoch in range(first, self.config.epochs):
+            torch.manual_seed(self.seed * 1000 + epoch)  # dropout: the same after a kill
             began = time.perf_counter()
             losses = []
             for step, (pixels, labels) in enumerate(self._batches(epoch)):

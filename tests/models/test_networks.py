@@ -53,6 +53,20 @@ def test_forward_gives_logits_of_the_promised_shape(name: str, task: Task) -> No
     torch.testing.assert_close(logits, again)
 
 
+def test_the_decode_head_says_what_that_of_the_library_says() -> None:
+    from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
+
+    config = load_configuration("reference", Task.SEGMENTATION)
+    network = build(config.spec(Task.SEGMENTATION)).eval()
+    ours = network.body.decode_head
+    theirs = SegformerDecodeHead(network.body.config).eval()
+    theirs.load_state_dict(ours.state_dict())
+    sizes = zip(network.body.config.hidden_sizes, (32, 16, 8, 4), strict=True)
+    states = [torch.randn(2, channels, size, size) for channels, size in sizes]
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(states), theirs(states))
+
+
 def test_weights_survive_the_disk_and_a_changed_byte_is_refused(tmp_path: Path) -> None:
     spec = load_configuration("reference", Task.TUMOR).spec(Task.TUMOR)
     network = build(spec)
