@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.spec import ModelSpec, Task
+from models.spec import CARD_NAME, ModelSpec, Task
 
-CARD_NAME = "MODEL_CARD.md"
 _ANSWERS = {
     Task.TUMOR: "whether an H&E tile (143 µm) holds tumor (network C)",
     Task.INTENSITY: "how strongly an IHC tile (143 µm) is stained: none, faint, weak, strong "
@@ -57,6 +56,30 @@ prints such figures on other seeds.
 |---|---|
 {table}
 
+**Calibration.** {_calibration(spec)}
+
+**Appearance.** {_appearance(spec)}
+
 **Limits.** {_LIMITS[spec.task]}
 """
+    )
+
+
+def _calibration(spec: ModelSpec) -> str:
+    facts = spec.trained.get("calibration")
+    if facts is None:
+        return "None: its probabilities are as the network gives them."
+    return (
+        f"Temperature {spec.temperature:g}, fitted on {facts['tiles']} synthetic tiles that "
+        f"neither trained nor judged it: negative log-likelihood {facts['nll_before']:g} before, "
+        f"{facts['nll']:g} after."
+    )
+
+
+def _appearance(spec: ModelSpec) -> str:
+    if spec.appearance is None:
+        return "Not recorded: Tandem cannot tell slides unlike its training tiles."
+    return (
+        f"Stain and focus of {spec.appearance['tiles']} training tiles are in `manifest.json`; "
+        "a slide with many tiles unlike them is given to a person."
     )

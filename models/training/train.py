@@ -20,6 +20,7 @@ from torch.nn import functional
 from models.build import build
 from models.errors import DataSetError
 from models.spec import ModelSpec, Task
+from models.training.calibration import FIRST_CALIBRATION_SEED
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
 from models.training.data import (
@@ -30,6 +31,7 @@ from models.training.data import (
     generated_tiles,
 )
 from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
+from models.training.finish import finished
 from models.training.resize import resized
 from models.weights import save_network
 
@@ -58,6 +60,7 @@ def train(
 ) -> ModelSpec:
     """Train a network on generated tiles and save it in `out` with its held-out figures.
 
+    As many tiles calibrate it as judge it (`held_out`), none of them in both or in training.
     `cache` keeps generated tiles for further runs (none: ``out/tiles``). A checkpoint is written
     after each epoch; a run with the same arguments goes on from it.
 
@@ -67,11 +70,11 @@ def train(
         If the configuration's architecture cannot do the task, or `seed` would draw held-out tiles.
     """
     count = tiles or config.tiles
-    if not 0 <= seed * SEEDS_PER_RUN <= FIRST_HELD_OUT_SEED - count:
+    if not 0 <= seed * SEEDS_PER_RUN <= FIRST_CALIBRATION_SEED - count:
         raise DataSetError(
             f"seed {seed}: training draws tiles {SEEDS_PER_RUN} x seed onwards, and those from "
-            f"{FIRST_HELD_OUT_SEED} on are held out. Take a seed below "
-            f"{FIRST_HELD_OUT_SEED // SEEDS_PER_RUN}."
+            f"{FIRST_CALIBRATION_SEED} on are held out. Take a seed below "
+            f"{FIRST_CALIBRATION_SEED // SEEDS_PER_RUN}."
         )
     spec = config.spec(task)
     out.mkdir(parents=True, exist_ok=True)
@@ -79,6 +82,9 @@ def train(
     data = generated_tiles(cache, first_seed=seed * SEEDS_PER_RUN, count=count, progress=progress)
     judged = generated_tiles(
         cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
+    )
+    calibrating = generated_tiles(
+        cache, first_seed=FIRST_CALIBRATION_SEED, count=held_out, progress=progress
     )
     torch.manual_seed(seed)
     network = build(spec).to(device)
@@ -100,6 +106,7 @@ def train(
             "configuration": json.loads(config.model_dump_json()),
         },
     )
+    spec = finished(spec, network, data, calibrating, device)
     spec = save_network(out, spec, network)
     write_card(out, spec)
     return spec
