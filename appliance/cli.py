@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance import cli_weights
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
 from appliance.settings import Settings, load_settings
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 app.add_typer(config_app, name="config")
+app.add_typer(cli_weights.app, name="weights")
 
 out = Console()
 err = Console(stderr=True)
