@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +17,33 @@ from models.training.data import Tiles
 from models.weights import load_network
 
 DESCRIBED_TILES = 2000
-"""About so many training tiles, evenly chosen, describe them all."""
+"""At most so many training tiles, evenly chosen, describe them all."""
+
+
+class Examples(NamedTuple):
+    """`images` uint8 (N, T, T, 3), `labels` (N,) or (N, h, w), `chosen` rows that count (n,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    chosen: NDArray[np.int64]
 
 
 def finished(
-    spec: ModelSpec, network: nn.Module, tiles: Tiles, calibration_tiles: Tiles, device: str
+    spec: ModelSpec, network: nn.Module, learnt: Examples, calibrating: Examples, device: str
 ) -> ModelSpec:
-    """The spec with temperature and appearance. `tiles` trained `network`, the others did not.
+    """The spec with temperature and appearance. `learnt` trained `network`, the others did not.
 
     Raises
     ------
     DataSetError
         If either set holds no tile that the task is about.
     """
-    images, labels, chosen = _about(spec.task, calibration_tiles)
-    spec = with_calibration(spec, network, images[chosen], labels[chosen], device)
-    images, _, chosen = _about(spec.task, tiles)
-    every = max(1, -(-len(chosen) // DESCRIBED_TILES))
-    return with_statistics(spec, (images[k] for k in chosen[::every]))
+    chosen = calibrating.chosen
+    spec = with_calibration(
+        spec, network, calibrating.images[chosen], calibrating.labels[chosen], device
+    )
+    every = max(1, -(-len(learnt.chosen) // DESCRIBED_TILES))
+    return with_statistics(spec, (learnt.images[k] for k in learnt.chosen[::every]))
 
 
 def finish(folder: Path, tiles: Tiles, calibration_tiles: Tiles, device: str) -> ModelSpec:
@@ -47,20 +57,20 @@ def finish(folder: Path, tiles: Tiles, calibration_tiles: Tiles, device: str) ->
         See `finished`.
     """
     spec, network = load_network(folder, device)
-    spec = finished(spec, network, tiles, calibration_tiles, device)
+    learnt, calibrating = (examples(spec.task, t) for t in (tiles, calibration_tiles))
+    spec = finished(spec, network, learnt, calibrating, device)
     (folder / MANIFEST_NAME).write_text(spec.to_json())
     write_card(folder, spec)
     return spec
 
 
-def _about(
-    task: Task, tiles: Tiles
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int64]]:
-    """Images, labels, and the numbers of those that a task is about; L is asked about tumor."""
+def examples(task: Task, tiles: Tiles) -> Examples:
+    """The tiles as a task sees them: H&E for C, tumor tiles of IHC for L, all IHC for M."""
+    everything = np.arange(len(tiles))
     match task:
         case Task.TUMOR:
-            return tiles.he, tiles.tumor, np.arange(len(tiles))
+            return Examples(tiles.he, tiles.tumor, everything)
         case Task.INTENSITY:
-            return tiles.ihc, tiles.intensity, np.flatnonzero(tiles.tumor)
+            return Examples(tiles.ihc, tiles.intensity, np.flatnonzero(tiles.tumor))
         case Task.SEGMENTATION:
-            return tiles.ihc, tiles.classes, np.arange(len(tiles))
+            return Examples(tiles.ihc, tiles.classes, everything)

@@ -31,7 +31,7 @@ from models.training.data import (
     generated_tiles,
 )
 from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
-from models.training.finish import finished
+from models.training.finish import examples, finished
 from models.training.resize import resized
 from models.weights import save_network
 
@@ -106,7 +106,7 @@ def train(
             "configuration": json.loads(config.model_dump_json()),
         },
     )
-    spec = finished(spec, network, data, calibrating, device)
+    spec = finished(spec, network, examples(task, data), examples(task, calibrating), device)
     spec = save_network(out, spec, network)
     write_card(out, spec)
     return spec
