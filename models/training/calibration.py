@@ -17,8 +17,6 @@ from torch.nn import functional
 from models.errors import DataSetError
 from models.spec import ModelSpec
 
-FIRST_CALIBRATION_SEED = 890_000_000
-"""Tiles of the seeds from here to the held-out ones calibrate; they neither train nor judge."""
 MAX_TEMPERATURE = 20.0
 BATCH = 16
 PIXEL_STEP = 8

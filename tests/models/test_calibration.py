@@ -17,8 +17,8 @@ from torch.nn import functional
 from appliance.analysis.inference import Network
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, ModelSpec, Task, read_manifest
-from models.training.calibration import FIRST_CALIBRATION_SEED, with_calibration
-from models.training.evaluate import FIRST_HELD_OUT_SEED
+from models.training.calibration import with_calibration
+from models.training.data import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
 from models.training.finish import finish
 from models.training.train import train
 
@@ -98,7 +98,7 @@ def test_nothing_to_calibrate_on_is_said(tmp_path: Path) -> None:
 def test_training_never_draws_what_calibrates_or_judges(tmp_path: Path) -> None:
     from fixtures.weights import TINY_VIT
 
-    assert FIRST_CALIBRATION_SEED < FIRST_HELD_OUT_SEED
+    assert FIRST_RESERVED_SEED < FIRST_HELD_OUT_SEED
     with pytest.raises(DataSetError, match="Take a seed below 890"):
         train(
             Task.TUMOR,
