@@ -70,7 +70,7 @@ def _calibration(spec: ModelSpec) -> str:
     if facts is None:
         return "None: its probabilities are as the network gives them."
     return (
-        f"Temperature {spec.temperature:g}, fitted on {facts['tiles']} synthetic tiles that "
+        f"Temperature {spec.temperature:g}, fitted on {facts['tiles']} tiles of the same kind that "
         f"neither trained nor judged it: negative log-likelihood {facts['nll_before']:g} before, "
         f"{facts['nll']:g} after."
     )
