@@ -18,7 +18,7 @@ from appliance.cli_dataset import dataset_app
 from appliance.cli_train import train
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
-from appliance.progress import ProgressBars
+from appliance.progress import progress_bars as _progress
 from appliance.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -76,7 +76,7 @@ def process(
     settings = _settings(config)
     from appliance.process import process_pair
 
-    with ProgressBars(quiet=as_json) as progress:
+    with _progress(quiet=as_json) as progress:
         result = process_pair(
             he, ihc, out_dir, settings, accession=accession, block=block, progress=progress
         )
@@ -181,7 +181,7 @@ def synth(
 
     if file_format not in ("svs", "tiff"):
         raise typer.BadParameter("use svs or tiff", param_hint="--format")
-    with ProgressBars() as progress:
+    with _progress() as progress:
         case = synthesize_case(
             out_dir,
             seed=seed,
@@ -210,7 +210,7 @@ def evaluate(
     """Judge weights on generated tiles that never trained them (synthetic figures)."""
     from models.training.evaluate import evaluate as evaluate_network
 
-    with ProgressBars(quiet=as_json) as progress:
+    with _progress(quiet=as_json) as progress:
         figures = evaluate_network(weights, tiles=tiles, seed=seed, device="cpu", progress=progress)
     typer.echo(json.dumps(figures, indent=None if as_json else 2))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from appliance.progress import ProgressBars
+from appliance.progress import progress_bars
 from models.spec import Task
 
 
@@ -53,7 +53,7 @@ def train(
     config = load_configuration(config_name, task)
     if epochs is not None:
         config = config.model_copy(update={"epochs": epochs})
-    with ProgressBars() as progress:
+    with progress_bars() as progress:
         spec = train_network(
             task,
             config,

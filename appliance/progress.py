@@ -1,4 +1,4 @@
-"""Progress bars of the command line."""
+"""Progress bars for people; silent for programs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class ProgressBars:
-    """A bar per kind of work on stderr; silent when it is not a person who looks."""
+class progress_bars:  # noqa: N801  used as a function
+    """A progress bar per kind of work; silent when it is not a person who looks."""
 
     def __init__(self, quiet: bool = False) -> None:
         console = Console(stderr=True)
@@ -23,7 +23,7 @@ class ProgressBars:
         )
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> ProgressBars:
+    def __enter__(self) -> progress_bars:
         self._bars.start()
         return self
 

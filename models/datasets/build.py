@@ -116,7 +116,7 @@ def _manifest(
             replace(item, tile=item.tile.model_copy(update={"split": splits[item.tile.patient]}))
             for item in kept
         ]
-        source = source | {"shares": shares, "seed": seed}
+        source = source | {"shares": list(shares), "seed": seed}
     members = [(item.tile.patient, item.tile.split) for item in kept]
     check_splits(members, str(out))
     patients = patients_per_split(members)

@@ -39,7 +39,7 @@ class _Strict(BaseModel):
 class Tile(_Strict):
     """One tile; its number in the list names its files."""
 
-    label: int | None
+    label: int | None = None
     """Index of its class; none where it has a label map."""
     patient: str
     """A pseudonym, as whoever built the set gave it."""

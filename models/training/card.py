@@ -43,14 +43,12 @@ Answers {_ANSWERS[spec.task]}.
 **Architecture.** {spec.architecture}, {spec.input_px} px, {spec.pixels}; numbers in
 `manifest.json`.
 
-**Data.** {trained["tiles"]} tiles of {trained["data"]}, seed {trained["seed"]}. No real image
-trained it.
+**Data.** {_data(spec)}
 
 **Training.** {trained["epochs"]} epochs, {trained["seconds"]} s. To make it again:
-`tandem train {spec.task} --config reference --seed {trained["seed"]} --out DIR`.
+`tandem train {spec.task} --config {_config(spec)} --seed {trained["seed"]} --out DIR`.
 
-**Figures** ({figures["data"]}; they say nothing of real tissue). `tandem evaluate DIR`
-prints such figures on other seeds.
+**Figures** ({figures["data"]}). {_reach(spec)}
 
 | figure | value |
 |---|---|
@@ -83,3 +81,27 @@ def _appearance(spec: ModelSpec) -> str:
         f"Stain and focus of {spec.appearance['tiles']} training tiles are in `manifest.json`; "
         "a slide with many tiles unlike them is given to a person."
     )
+
+
+def _data(spec: ModelSpec) -> str:
+    trained = spec.trained
+    told = f"{trained['tiles']} tiles of {trained['data']}, seed {trained['seed']}."
+    if "data_set" not in trained:
+        return f"{told} No real image trained it."
+    splits = ", ".join(
+        f"{name} {counts['tiles']} tiles of {counts['patients']} patients"
+        for name, counts in trained["data_set"]["counts"].items()
+    )
+    kind = trained["data_set"]["source"]["kind"]
+    return f"{told} Its SHA-256 is {trained['data_set']['sha256']}; made from {kind}; {splits}."
+
+
+def _config(spec: ModelSpec) -> str:
+    data = " --data DATASET" if "data_set" in spec.trained else ""
+    return f"{'reference' if spec.name == f'reference-{spec.task}' else spec.name}{data}"
+
+
+def _reach(spec: ModelSpec) -> str:
+    if "data_set" in spec.trained:
+        return "They hold for tissue, stains and scanners like those of its data set, and no other."
+    return "They say nothing of real tissue. `tandem evaluate DIR` prints such on other seeds."
