@@ -57,24 +57,8 @@ class ArtifactStore:
         Another process that writes the same key at the same time is harmless: equal key means
         equal content, and the first one to finish stays.
         """
-        final = self.path(key)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.parent / f".{key.digest}.{uuid.uuid4().hex}"
-        temporary.mkdir()
-        try:
-            yield temporary
-            for file in sorted(temporary.rglob("*")):
-                if file.is_file():
-                    _fsync(file)
-            _fsync(temporary)
-            try:
-                temporary.rename(final)
-            except OSError:
-                if not final.is_dir():
-                    raise
-            _fsync(final.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with writing_folder(self.path(key)) as folder:
+            yield folder
 
     def sweep(self) -> int:
         """Delete what crashed writers left; call only while no step runs. Returns how many."""
@@ -82,6 +66,31 @@ class ArtifactStore:
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         return len(left)
+
+
+@contextmanager
+def writing_folder(final: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it becomes `final`, whole, when the block ends well.
+
+    A `final` that is there already stays as it is.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.parent / f".{final.name}.{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                _fsync(file)
+        _fsync(temporary)
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        _fsync(final.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _fsync(path: Path) -> None:

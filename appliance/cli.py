@@ -13,8 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance import cli_weights
+from appliance.cli_dataset import dataset_app
+from appliance.cli_train import train
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
+from appliance.progress import progress_bars as _progress
 from appliance.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -28,6 +32,9 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 app.add_typer(config_app, name="config")
+app.add_typer(cli_weights.app, name="weights")
+app.add_typer(dataset_app, name="dataset")
+app.command()(train)
 
 out = Console()
 err = Console(stderr=True)
@@ -192,38 +199,6 @@ def synth(
 
 
 @app.command()
-def train(
-    task: Annotated[str, typer.Argument(help="tumor, intensity or segmentation.")],
-    config_name: Annotated[
-        str, typer.Option("--config", help="Name of a configuration, or a TOML file.")
-    ],
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for weights and manifest.")],
-    seed: Annotated[int, typer.Option(help="Equal seeds make equal weights.")] = 0,
-    tiles: Annotated[int | None, typer.Option(help="Generated tiles to train on.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Train a network on generated tiles; a killed run goes on where it stopped."""
-    from appliance.analysis.inference import pick_device
-    from models.spec import Task
-    from models.training.configuration import load_configuration
-    from models.training.train import train as train_network
-
-    with _progress() as progress:
-        spec = train_network(
-            Task(task),
-            load_configuration(config_name, Task(task)),
-            out_dir,
-            seed=seed,
-            tiles=tiles,
-            device=pick_device(
-                "auto" if device == "auto" else "cuda" if device == "cuda" else "cpu"
-            ),
-            progress=progress,
-        )
-    typer.echo(json.dumps(spec.figures, indent=2))
-
-
-@app.command()
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Folder of weights (manifest.json inside).")],
     tiles: Annotated[
@@ -255,35 +230,6 @@ def _settings(config: Path | None) -> Settings:
 
 def _cell(value: Any) -> str:
     return "; ".join(value) if isinstance(value, list) else str(value)
-
-
-class _progress:  # noqa: N801  used as a function
-    """A progress bar per kind of work; silent when it is not a person who looks."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(),
-            console=err,
-            disable=quiet or not err.is_terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _progress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done, total=total)
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from appliance.analysis.pipeline import weights_folder
 from appliance.analysis.scoring import load_guideline
 from appliance.delivery.destinations import open_destination
 from appliance.errors import TandemError
 from appliance.schedule import LOW_DISK_GIB
 from appliance.settings import Settings, find_settings_file, load_settings
+from appliance.weights import chosen_weights
 from models.errors import ModelError
-from models.spec import Task, verify
+from models.spec import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def _writable(folder: Path) -> str:
 
 
 def _weights(task: Task, settings: Settings) -> str:
-    spec = verify(weights_folder(task, settings))
+    _, spec = chosen_weights(task, settings)
     return f"{spec.name} {spec.version}, sha256 {spec.sha256[:12]}… fits"
 
 

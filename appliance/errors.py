@@ -10,6 +10,7 @@
         ├── SettingsError
         ├── SlideError                 carries a QuarantineReason
         ├── AlignmentError
+        ├── WeightsError
         └── DestinationRejectedError
 
 Every message names the thing and the remedy. ``try: … except TransientError`` is all that a
@@ -47,6 +48,10 @@ class SettingsError(PermanentError):
 
 class AlignmentError(PermanentError):
     """Two slides could not be brought onto each other."""
+
+
+class WeightsError(PermanentError):
+    """Weights are missing, changed, or not such as this appliance can use."""
 
 
 class DestinationRejectedError(PermanentError):

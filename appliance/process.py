@@ -17,7 +17,6 @@ from appliance.analysis.pipeline import (
     analyse_case,
     inspect_slide,
     open_facts,
-    read_he,
 )
 from appliance.analysis.slide import SlideReader
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -26,6 +25,7 @@ from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
 from appliance.settings import Settings
+from appliance.weights import with_chosen_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +62,10 @@ def process_pair(
     except OSError as err:
         raise SettingsError(f"--out {out_dir}: {err.strerror}. Choose another folder.") from err
     try:
-        settings = settings.model_copy(update={"state_dir": scratch})
+        # What is selected in the real state folder holds in this one.
+        settings = with_chosen_weights(settings).model_copy(update={"state_dir": scratch})
         he, he_times = _inspected(he_path, settings)
         ihc, ihc_times = _inspected(ihc_path, settings)
-        tumor = read_he(he, settings, progress)
-        he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=tumor.key)
         identity = _identity(he_path, ihc_path, settings, accession, block)
         scored = analyse_case(identity, he, ihc, settings, progress)
         start = time.perf_counter()
@@ -84,7 +83,7 @@ def process_pair(
         summary = json.loads((out_dir / "findings.json").read_text())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    times = (*he_times, *ihc_times, *tumor.times, *scored.times, written)
+    times = (*he_times, *ihc_times, *scored.times, written)
     return Processed(summary=summary, times=times, objects=tuple(index))
 
 

@@ -88,11 +88,12 @@ class ModelSettings(Section):
     """Which weights are used, and on what device."""
 
     tumor: Path | None = None
-    """Folder of weights for C (manifest.json + model.safetensors); none: the reference weights."""
+    """Folder of weights for C (manifest.json + model.safetensors), stronger than ``tandem weights
+    use``; none: those that it selected, else the reference weights."""
     intensity: Path | None = None
-    """Folder of weights for L; none: the reference weights."""
+    """The same for L."""
     segmentation: Path | None = None
-    """Folder of weights for M; none: the reference weights."""
+    """The same for M."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU where there is one."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -119,6 +120,9 @@ class Review(Section):
     """About 100 tumor cells at 1,000 µm² each: less is too little to score."""
     guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
     """A class whose percentage lies so near the guideline's threshold makes the score unsure."""
+    max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """More of a slide's tiles may not look unlike those that trained its network (stain, focus);
+    of its own training tiles at most 1 % do."""
 
 
 class FolderDestination(Section):
@@ -198,6 +202,11 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path:
         """Root of the content-addressed results."""
         return self.state_dir / "artifacts"
+
+    @property
+    def weights_dir(self) -> Path:
+        """Root of the installed weights and of what was selected among them."""
+        return self.state_dir / "weights"
 
     def archive_dir(self, destination: FolderDestination) -> Path:
         """Folder that a folder destination writes to."""

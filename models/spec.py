@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from models.errors import ManifestError
 
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "model.safetensors"
+CARD_NAME = "MODEL_CARD.md"
 
 
 class Task(StrEnum):
@@ -38,7 +40,14 @@ class ModelSpec:
     `input_px`. `mean` and `std` normalise what the network sees: RGB in 0-1 when `pixels` is
     ``rgb``, optical density (Beer-Lambert) per channel when it is ``optical-density``.
     `config` holds the architecture's own numbers (hidden size, layers, …).
-    `temperature` divides the logits (calibration). `trained` and `figures` are for people.
+    `temperature` (> 0) divides the logits (calibration, `models.training.calibration`).
+    `appearance` says what its training tiles looked like (`models.appearance`); none: unknown.
+    `trained` and `figures` are for people.
+
+    Raises
+    ------
+    ValueError
+        If the temperature is not a positive number.
     """
 
     name: str
@@ -53,10 +62,24 @@ class ModelSpec:
     tile_px: int = 512
     mpp: float = 0.2793
     temperature: float = 1.0
+    appearance: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature {self.temperature}: must be a positive number")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all that an answer depends on or states: weights, calibration, classes, …
+
+        The checksum alone does not cover what stands only in the manifest.
+        """
+        facts = {k: v for k, v in asdict(self).items() if k not in ("trained", "figures")}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """The manifest's text."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -23,11 +24,11 @@ def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Modul
         If manifest or weights are missing, changed, or do not fit the architecture.
     """
     spec = verify(folder)
-    network = build(spec)
-    tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_NAME).items()}
     try:
+        network = build(spec)
+        tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_NAME).items()}
         network.load_state_dict(tensors)
-    except RuntimeError as err:
+    except (RuntimeError, TypeError, ValueError, SafetensorError) as err:
         raise ManifestError(f"{folder}: the weights do not fit the manifest: {err}") from err
     return spec, network.to(device).eval()
 

@@ -22,6 +22,8 @@ MAX_REFERENCE_MB = 60
         "appliance.daemon",
         "appliance.process",
         "appliance.doctor",
+        "appliance.weights",
+        "models.appearance",
         "dashboard.queries",
         "dashboard.overlay",
         "models.spec",

@@ -7,7 +7,7 @@ scored IHC tile), ``rasters.npz`` and two thumbnails. Frames: see `appliance.geo
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,13 @@ RESEARCH_USE = "For research use only. Not for diagnostic use."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReference:
-    """Which weights said it."""
+    """Which weights said it; `fingerprint` covers calibration and the rest of the manifest too."""
 
     task: str
     name: str
     version: str
     sha256: str
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,9 @@ class Findings:
 
     `percent` is the share (0-100) of the scored tumor area per class, `wsi_percent` Eq. 9,
     `paper_score` Algorithm 1 as printed, `score` the guideline's. `score` is None where no tumor
-    was found on both slides: then `review` says so. Areas in mm².
+    was found on both slides: then `review` says so. Areas in mm². `appearance` is the share (0-100)
+    of the tiles read on ``he`` and ``ihc`` that look unlike those that trained the networks, where
+    their weights tell.
     """
 
     accession: str
@@ -118,6 +121,7 @@ class Findings:
     models: tuple[ModelReference, ...]
     tiles: tuple[TileFinding, ...]
     rasters: Rasters
+    appearance: dict[str, float] = field(default_factory=dict)
     version: int = FINDINGS_VERSION
     notice: str = RESEARCH_USE
 

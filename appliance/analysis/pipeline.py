@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.alignment import Alignment, align, thumbnail_mpp
+from appliance.analysis.appearance import Appearance, load_appearance
 from appliance.analysis.findings import (
     AlignmentFacts,
     Findings,
@@ -45,11 +46,12 @@ from appliance.analysis.stream import stream_batches
 from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import Identity, SlideFacts
+from appliance.domain import Identity, SlideFacts, Stain
 from appliance.geometry import TILE_UM, Affine, TileIndex
 from appliance.intake.identify import identify, read_sidecar
 from appliance.settings import Settings
-from models.spec import ModelSpec, Task, reference_folder, verify
+from appliance.weights import chosen_weights
+from models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
     from appliance.analysis.inference import Network
@@ -175,19 +177,22 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
 def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) -> Outcome:
     """C on every tissue tile of the H&E slide: ``probability.npy``.
 
-    float32 (rows, columns of the tile grid), NaN where a tile was not read.
+    float32 (rows, columns of the tile grid), NaN where a tile was not read. Beside it, as in every
+    artifact of a network: ``models.json``, who said it, and ``appearance.json``.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    folder = weights_folder(Task.TUMOR, settings)
-    key = ArtifactKey.of("tumor", slide=slide.facts.fingerprint, weights=verify(folder).sha256)
+    folder, spec = chosen_weights(Task.TUMOR, settings)
+    key = ArtifactKey.of(
+        "tumor", slide=slide.facts.fingerprint, weights=spec.fingerprint, version=2
+    )
     with _timed("tumor", store.exists(key)) as times:
         if not store.exists(key):
-            network = _network(folder, settings)
+            network = _network(folder, spec, settings)
             tissue = _load_tissue(_inspected(slide, store) / "tissue.npz")
             with _open(slide.facts) as reader, store.writing(key) as out:
                 tiles = _tissue_tiles(tissue_share(tissue, reader.grid))
                 probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
-                done = 0
+                done, looks = 0, Appearance()
                 batches = stream_batches(
                     reader, tiles, tissue.white_rgb, settings.models.batch_size
                 )
@@ -195,9 +200,12 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
                     tumor = network.classify(pixels)[:, 1]
                     for index, value in zip(indices, tumor, strict=True):
                         probability[index.row, index.column] = value
+                    looks = looks.seen(pixels, [spec])
                     done += len(indices)
                     progress("tumor on H&E", done, len(tiles))
                 np.save(out / "probability.npy", probability)
+                looks.save(out)
+                _save_models(out, [spec])
     return Outcome(key=str(key), times=tuple(times))
 
 
@@ -247,24 +255,26 @@ def read_ihc(
     ``classes.npz``: the label map (uint8, 0-4, at `mpp`); ``tiles.json``: one record per tile.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    folders = [weights_folder(task, settings) for task in (Task.INTENSITY, Task.SEGMENTATION)]
+    chosen = [chosen_weights(task, settings) for task in (Task.INTENSITY, Task.SEGMENTATION)]
+    specs = [spec for _, spec in chosen]
     key = ArtifactKey.of(
         "stain",
         ihc=ihc.facts.fingerprint,
         tumor=he.read_key,
         align=align_key,
         threshold=settings.scoring.tumor_threshold,
-        weights=[verify(folder).sha256 for folder in folders],
+        weights=[spec.fingerprint for spec in specs],
+        version=2,
     )
     with _timed("stain", store.exists(key)) as times:
         if not store.exists(key):
-            intensity, segmentation = (_network(folder, settings) for folder in folders)
+            intensity, segmentation = (_network(folder, spec, settings) for folder, spec in chosen)
             tissue = _load_tissue(_inspected(ihc, store) / "tissue.npz")
             with _open(ihc.facts) as reader, store.writing(key) as out:
                 plan = _plan(he, ihc, align_key, settings)
                 raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
                 classes = np.zeros(raster.shape, dtype=np.uint8)
-                records = []
+                records, looks = [], Appearance()
                 batches = stream_batches(
                     reader, plan.ihc_tiles, tissue.white_rgb, settings.models.batch_size
                 )
@@ -285,9 +295,12 @@ def read_ihc(
                                 "counts": counts.tolist(),
                             }
                         )
+                    looks = looks.seen(pixels, specs)
                     progress("stain on IHC", len(records), len(plan.ihc_tiles))
                 np.savez_compressed(out / "classes.npz", classes=classes, mpp=raster.mpp)
                 (out / "tiles.json").write_text(json.dumps(records))
+                looks.save(out)
+                _save_models(out, specs)
     return Outcome(key=str(key), times=tuple(times))
 
 
@@ -333,11 +346,18 @@ def analyse_case(
     settings: Settings,
     progress: Progress = _silent,
 ) -> Outcome:
-    """Steps 6-8 in one go; what exists is not done again."""
+    """Steps 6-8 in one go; what exists is not done again.
+
+    Step 4 comes first once more: the H&E slide may have been read days ago by other weights.
+    """
+    tumor = read_he(he, settings, progress)
+    he = replace(he, read_key=tumor.key)
     aligned = align_slides(he, ihc, settings)
     stained = read_ihc(he, ihc, aligned.key, settings, progress)
     scored = score_case(identity, he, ihc, aligned.key, stained.key, settings)
-    return Outcome(key=scored.key, times=(*aligned.times, *stained.times, *scored.times))
+    return Outcome(
+        key=scored.key, times=(*tumor.times, *aligned.times, *stained.times, *scored.times)
+    )
 
 
 def _findings(
@@ -352,7 +372,10 @@ def _findings(
     alignment = _load_alignment(align_key, store)
     probability = _tumor_probability(he, store)
     plan = _plan(he, ihc, align_key, settings)
-    stain_folder = store.path(ArtifactKey.parse(stain_key))
+    he_folder, stain_folder = (
+        store.path(ArtifactKey.parse(key)) for key in (he.read_key, stain_key)
+    )
+    looks = {Stain.HE: load_appearance(he_folder), Stain.HER2: load_appearance(stain_folder)}
     with np.load(stain_folder / "classes.npz", allow_pickle=False) as arrays:
         classes, ihc_mpp = arrays["classes"], float(arrays["mpp"])
     tiles: list[TileFinding] = []
@@ -414,14 +437,14 @@ def _findings(
             percent=percent,
             tumor_area_mm2=tumor_area_mm2,
             intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
+            appearance=looks,
         ),
-        models=tuple(
-            ModelReference(
-                task=task.value, name=spec.name, version=spec.version, sha256=spec.sha256
-            )
-            for task in Task
-            for spec in [verify(weights_folder(task, settings))]
-        ),
+        appearance={
+            name: round(seen.unusual_percent, 1)
+            for name, seen in (("he", looks[Stain.HE]), ("ihc", looks[Stain.HER2]))
+            if seen.tiles
+        },
+        models=(*_load_models(he_folder), *_load_models(stain_folder)),
         tiles=tuple(tiles),
         rasters=Rasters(
             he_tumor=he_raster.expand(probability >= settings.scoring.tumor_threshold),
@@ -436,28 +459,36 @@ def _findings(
 # what the steps share
 
 
-def weights_folder(task: Task, settings: Settings) -> Path:
-    """Folder of the weights that the settings choose for a task."""
-    chosen = {
-        Task.TUMOR: settings.models.tumor,
-        Task.INTENSITY: settings.models.intensity,
-        Task.SEGMENTATION: settings.models.segmentation,
-    }[task]
-    return chosen or reference_folder(task)
-
-
-_NETWORKS: dict[tuple[Path, str], Network] = {}
+_NETWORKS: dict[Task, Network] = {}
 """Networks of this worker process: loading costs more than reading a small slide."""
 
 
-def _network(folder: Path, settings: Settings) -> Network:
+def _network(folder: Path, spec: ModelSpec, settings: Settings) -> Network:
     from appliance.analysis.inference import Network
 
-    spec: ModelSpec = verify(folder)
-    key = (folder, spec.sha256)
-    if key not in _NETWORKS:
-        _NETWORKS[key] = Network(folder, settings.models.device)
-    return _NETWORKS[key]
+    known = _NETWORKS.get(spec.task)
+    if known is None or known.spec.fingerprint != spec.fingerprint:
+        # Replaced, not added: a lab that tries many weights has one GPU.
+        _NETWORKS[spec.task] = known = Network(folder, settings.models.device)
+    return known
+
+
+def _save_models(folder: Path, specs: Sequence[ModelSpec]) -> None:
+    said = [
+        ModelReference(
+            task=spec.task.value,
+            name=spec.name,
+            version=spec.version,
+            sha256=spec.sha256,
+            fingerprint=spec.fingerprint,
+        )
+        for spec in specs
+    ]
+    (folder / "models.json").write_text(json.dumps([asdict(model) for model in said]))
+
+
+def _load_models(folder: Path) -> list[ModelReference]:
+    return [ModelReference(**raw) for raw in json.loads((folder / "models.json").read_text())]
 
 
 def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> TilePlan:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from appliance.analysis.alignment import Alignment
+from appliance.analysis.appearance import Appearance
 from appliance.analysis.findings import ReviewReason
 from appliance.analysis.scoring import Guideline
-from appliance.domain import Her2Score
+from appliance.domain import Her2Score, Stain
 from appliance.settings import Review
+
+_SLIDE = {Stain.HE: "H&E", Stain.HER2: "HER2"}
+_DIFFERS = {"stain": "their stain", "focus": "their focus"}
 
 
 def review_reasons(
@@ -20,11 +24,12 @@ def review_reasons(
     percent: Mapping[str, float],
     tumor_area_mm2: float,
     intensity_grade: float,
+    appearance: Mapping[Stain, Appearance],
 ) -> tuple[ReviewReason, ...]:
     """All reasons that hold, most serious first.
 
     `percent` per class of the tumor area (0-100); `intensity_grade` the mean class (0-3) that L
-    sees on the scored tiles, an independent reader of the same tiles.
+    sees on the scored tiles, an independent reader of the same tiles; `appearance` of each slide.
     """
     found: list[ReviewReason] = []
 
@@ -43,6 +48,14 @@ def review_reasons(
             f"The slides fit onto each other only within {alignment.error_um:.0f} µm: the H&E "
             "tumor may lie on other IHC tissue.",
         )
+    for stain, seen in appearance.items():
+        if seen.unusual_percent > settings.max_unusual_tiles_percent:
+            add(
+                "out-of-distribution",
+                f"{seen.unusual_percent:.0f} % of the tiles of the {_SLIDE[stain]} slide look "
+                f"unlike those that its networks know (by {_DIFFERS[seen.differs_in]}): what they "
+                "say of it may be wrong.",
+            )
     if alignment.mirrored:
         add("mirrored", "One section lies face down on its slide.")
     if score is None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from models.spec import ModelSpec, Task
+from models.spec import CARD_NAME, ModelSpec, Task
 
-CARD_NAME = "MODEL_CARD.md"
 _ANSWERS = {
     Task.TUMOR: "whether an H&E tile (143 µm) holds tumor (network C)",
     Task.INTENSITY: "how strongly an IHC tile (143 µm) is stained: none, faint, weak, strong "
@@ -44,19 +43,65 @@ Answers {_ANSWERS[spec.task]}.
 **Architecture.** {spec.architecture}, {spec.input_px} px, {spec.pixels}; numbers in
 `manifest.json`.
 
-**Data.** {trained["tiles"]} tiles of {trained["data"]}, seed {trained["seed"]}. No real image
-trained it.
+**Data.** {_data(spec)}
 
 **Training.** {trained["epochs"]} epochs, {trained["seconds"]} s. To make it again:
-`tandem train {spec.task} --config reference --seed {trained["seed"]} --out DIR`.
+`tandem train {spec.task} --config {_config(spec)} --seed {trained["seed"]} --out DIR`.
 
-**Figures** ({figures["data"]}; they say nothing of real tissue). `tandem evaluate DIR`
-prints such figures on other seeds.
+**Figures** ({figures["data"]}). {_reach(spec)}
 
 | figure | value |
 |---|---|
 {table}
 
+**Calibration.** {_calibration(spec)}
+
+**Appearance.** {_appearance(spec)}
+
 **Limits.** {_LIMITS[spec.task]}
 """
     )
+
+
+def _calibration(spec: ModelSpec) -> str:
+    facts = spec.trained.get("calibration")
+    if facts is None:
+        return "None: its probabilities are as the network gives them."
+    return (
+        f"Temperature {spec.temperature:g}, fitted on {facts['tiles']} tiles of the same kind that "
+        f"neither trained nor judged it: negative log-likelihood {facts['nll_before']:g} before, "
+        f"{facts['nll']:g} after."
+    )
+
+
+def _appearance(spec: ModelSpec) -> str:
+    if spec.appearance is None:
+        return "Not recorded: Tandem cannot tell slides unlike its training tiles."
+    return (
+        f"Stain and focus of {spec.appearance['tiles']} training tiles are in `manifest.json`; "
+        "a slide with many tiles unlike them is given to a person."
+    )
+
+
+def _data(spec: ModelSpec) -> str:
+    trained = spec.trained
+    told = f"{trained['tiles']} tiles of {trained['data']}, seed {trained['seed']}."
+    if "data_set" not in trained:
+        return f"{told} No real image trained it."
+    splits = ", ".join(
+        f"{name} {counts['tiles']} tiles of {counts['patients']} patients"
+        for name, counts in trained["data_set"]["counts"].items()
+    )
+    kind = trained["data_set"]["source"]["kind"]
+    return f"{told} Its SHA-256 is {trained['data_set']['sha256']}; made from {kind}; {splits}."
+
+
+def _config(spec: ModelSpec) -> str:
+    data = " --data DATASET" if "data_set" in spec.trained else ""
+    return f"{'reference' if spec.name == f'reference-{spec.task}' else spec.name}{data}"
+
+
+def _reach(spec: ModelSpec) -> str:
+    if "data_set" in spec.trained:
+        return "They hold for tissue, stains and scanners like those of its data set, and no other."
+    return "They say nothing of real tissue. `tandem evaluate DIR` prints such on other seeds."

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.datasets.images import TILE_PX
 from models.errors import DataSetError
 from models.spec import CLASSES, ModelSpec, Task
 
@@ -45,10 +46,13 @@ class TrainingConfig(BaseModel):
         Raises
         ------
         DataSetError
-            If the architecture cannot do the task.
+            If the architecture cannot do the task, or for segmentation with another `input_px`.
         """
         if (task is Task.SEGMENTATION) == (self.architecture == "vit"):
             raise DataSetError(f"{self.name}: a {self.architecture} cannot do {task}")
+        if task is Task.SEGMENTATION and self.input_px != TILE_PX:
+            # It learns on crops of a tile's resolution and answers whole tiles.
+            raise DataSetError(f"{self.name}: input_px is {TILE_PX} for {task}, nothing else")
         return ModelSpec(
             name=self.name,
             version="0",

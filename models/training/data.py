@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,19 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from models.datasets.images import calibrated
+from models.datasets.store import LABEL_STEP as LABEL_STEP
+from models.datasets.store import Progress as Progress
 from models.synthesis.tiles import TILE_PX, synthesize_tile_pair
 
 GENERATOR_VERSION = 2
 """Counted up when the generator changes what a seed means: old caches are then made anew."""
-LABEL_STEP = 4
-"""M answers at a quarter of the tile's resolution."""
-
-Progress = Callable[[str, int, int], None]
+FIRST_RESERVED_SEED = 890_000_000
+"""Training never draws seeds from here on: they calibrate, and from the next one on they judge."""
+FIRST_HELD_OUT_SEED = 900_000_000
+SEEDS_PER_RUN = 1_000_000
+NON_TUMOR_SHARE = 0.15
+"""L sees so many tiles without tumor, all "none": the rim of what C calls tumor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,31 +81,34 @@ def _generate(folder: Path, first_seed: int, count: int, progress: Progress) -> 
     }
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         seeds = range(first_seed, first_seed + count)
-        for number, values in enumerate(pool.map(_tile, seeds, chunksize=8)):
-            for name, value in zip(_NAMES, values, strict=True):
-                arrays[name][number] = value
+        for number, tile in enumerate(pool.map(generated_tile, seeds, chunksize=8)):
+            for name in _NAMES:
+                arrays[name][number] = getattr(tile, name)
             progress("generating tiles", number + 1, count)
     for array in arrays.values():
         array.flush()
 
 
-def _tile(
-    seed: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], int, int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratedTile:
+    """One row of `Tiles`."""
+
+    he: NDArray[np.uint8]
+    ihc: NDArray[np.uint8]
+    classes: NDArray[np.uint8]
+    tumor: int
+    intensity: int
+
+
+def generated_tile(seed: int) -> GeneratedTile:
+    """The tile pair of a seed as networks see it; for worker processes."""
     cv2.setNumThreads(1)
     pair = synthesize_tile_pair(seed)
     half = LABEL_STEP // 2
-    return (
-        calibrated(pair.he, pair.he_white),
-        calibrated(pair.ihc, pair.white),
-        pair.class_map[half::LABEL_STEP, half::LABEL_STEP],
-        int(pair.tumor),
-        pair.intensity,
+    return GeneratedTile(
+        he=calibrated(pair.he, pair.he_white),
+        ihc=calibrated(pair.ihc, pair.white),
+        classes=pair.class_map[half::LABEL_STEP, half::LABEL_STEP],
+        tumor=int(pair.tumor),
+        intensity=pair.intensity,
     )
-
-
-def calibrated(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The tile with its slide's glass brought to 255 in each channel."""
-    scaled = pixels.astype(np.float32) * (255.0 / np.asarray(white, dtype=np.float32))
-    result: NDArray[np.uint8] = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
-    return result

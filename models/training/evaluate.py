@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from models.spec import ModelSpec, Task
+from models.training.data import FIRST_HELD_OUT_SEED as FIRST_HELD_OUT_SEED
 from models.training.data import Progress, Tiles, generated_tiles
 from models.training.figures import classification_figures, confusion, segmentation_figures
+from models.training.material import Examples, judged_tiles
 from models.weights import load_network
-
-FIRST_HELD_OUT_SEED = 900_000_000
-"""Training never draws seeds from here on."""
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -40,21 +39,26 @@ def judge(
     spec: ModelSpec, network: nn.Module, tiles: Tiles, device: str, progress: Progress = _silent
 ) -> dict[str, Any]:
     """Figures of a network on tiles; the intensity task is judged on tumor tiles only."""
-    chosen = np.flatnonzero(tiles.tumor) if spec.task is Task.INTENSITY else np.arange(len(tiles))
-    images = tiles.he if spec.task is Task.TUMOR else tiles.ihc
+    return judge_examples(spec, network, judged_tiles(spec.task, tiles), device, progress)
+
+
+def judge_examples(
+    spec: ModelSpec,
+    network: nn.Module,
+    examples: Examples,
+    device: str,
+    progress: Progress = _silent,
+) -> dict[str, Any]:
+    """Figures of a network on the examples of its task."""
+    chosen = examples.chosen
     matrix = np.zeros((len(spec.classes), len(spec.classes)), dtype=np.int64)
     network.eval()
     for start in range(0, len(chosen), 16):
         batch = chosen[start : start + 16]
-        pixels = torch.from_numpy(images[batch]).to(device).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(examples.images[batch]).to(device).permute(0, 3, 1, 2)
         with torch.inference_mode():
             found = network(pixels).logits.argmax(dim=1).cpu().numpy()
-        truth = {
-            Task.TUMOR: tiles.tumor,
-            Task.INTENSITY: tiles.intensity,
-            Task.SEGMENTATION: tiles.classes,
-        }[spec.task][batch]
-        matrix += confusion(truth, found, len(spec.classes))
+        matrix += confusion(examples.labels[batch], found, len(spec.classes))
         progress("judging", min(start + 16, len(chosen)), len(chosen))
     if spec.task is Task.SEGMENTATION:
         return segmentation_figures(matrix, spec.classes)

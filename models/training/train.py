@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.build import build
-from models.errors import DataSetError
 from models.spec import ModelSpec, Task
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
-from models.training.data import (
-    GENERATOR_VERSION,
-    LABEL_STEP,
-    Progress,
-    Tiles,
-    generated_tiles,
-)
-from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
+from models.training.data import LABEL_STEP, Progress
+from models.training.evaluate import judge_examples
+from models.training.finish import finished
+from models.training.material import Examples, data_set_material, generated_material
 from models.training.resize import resized
 from models.weights import save_network
 
@@ -39,9 +35,6 @@ HELD_OUT_TILES = 400
 RESOLUTION_CHANCE = 0.4
 STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.08, Task.SEGMENTATION: 0.05}
 """L and M tell strengths of stain apart: they may not be blinded to it."""
-SEEDS_PER_RUN = 1_000_000
-NON_TUMOR_SHARE = 0.15
-"""L sees so many tiles without tumor, all "none": the rim of what C calls tumor."""
 
 
 def train(
@@ -55,44 +48,47 @@ def train(
     progress: Progress,
     cache: Path | None = None,
     held_out: int = HELD_OUT_TILES,
+    data_set: Path | None = None,
 ) -> ModelSpec:
-    """Train a network on generated tiles and save it in `out` with its held-out figures.
+    """Train a network and save it in `out` with the figures of tiles that it never saw.
 
-    `cache` keeps generated tiles for further runs (none: ``out/tiles``). A checkpoint is written
-    after each epoch; a run with the same arguments goes on from it.
+    It learns from the data set in the folder `data_set` (its split train, judged on test), else
+    from generated tiles (`tiles` of them, judged on `held_out` others). `cache` keeps decoded
+    tiles for further runs (none: ``out/tiles``). A checkpoint is written after each epoch; a run
+    with the same arguments goes on from it, and ends with the same bytes as one never interrupted.
 
     Raises
     ------
     DataSetError
-        If the configuration's architecture cannot do the task, or `seed` would draw held-out tiles.
+        If the configuration's architecture cannot do the task, the data set cannot be used, or
+        `seed` would draw held-out tiles.
     """
-    count = tiles or config.tiles
-    if not 0 <= seed * SEEDS_PER_RUN <= FIRST_HELD_OUT_SEED - count:
-        raise DataSetError(
-            f"seed {seed}: training draws tiles {SEEDS_PER_RUN} x seed onwards, and those from "
-            f"{FIRST_HELD_OUT_SEED} on are held out. Take a seed below "
-            f"{FIRST_HELD_OUT_SEED // SEEDS_PER_RUN}."
-        )
     spec = config.spec(task)
     out.mkdir(parents=True, exist_ok=True)
     cache = cache or out / "tiles"
-    data = generated_tiles(cache, first_seed=seed * SEEDS_PER_RUN, count=count, progress=progress)
-    judged = generated_tiles(
-        cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
-    )
+    if data_set is not None:
+        material = data_set_material(task, data_set, cache, progress=progress)
+    else:
+        material = generated_material(
+            task,
+            cache,
+            seed=seed,
+            count=tiles or config.tiles,
+            held_out=held_out,
+            progress=progress,
+        )
     torch.manual_seed(seed)
     network = build(spec).to(device)
     start = time.perf_counter()
-    run = _Run(task, config, network, data, out, seed, device)
+    run = _Run(task, config, network, material.learnt, material.facts, out, seed, device)
     run.go(progress)
-    figures = judge(spec, network, judged, device, progress)
+    figures = judge_examples(spec, network, material.judged, device, progress)
     spec = replace(
         spec,
         version=f"1.{seed}",
-        figures={"data": f"synthetic, {held_out} held-out tiles", **figures},
+        figures={"data": material.judged_on, **figures},
         trained={
-            "data": f"generated tiles, generator version {GENERATOR_VERSION}",
-            "tiles": count,
+            **material.facts,
             "epochs": config.epochs,
             "seed": seed,
             "seconds": round(time.perf_counter() - start),
@@ -100,6 +96,7 @@ def train(
             "configuration": json.loads(config.model_dump_json()),
         },
     )
+    spec = finished(spec, network, material.learnt, material.held_back, device)
     spec = save_network(out, spec, network)
     write_card(out, spec)
     return spec
@@ -112,19 +109,17 @@ class _Run:
     task: Task
     config: TrainingConfig
     network: nn.Module
-    data: Tiles
+    examples: Examples
+    facts: dict[str, Any]
     out: Path
     seed: int
     device: str
 
     def __post_init__(self) -> None:
         c = self.config
-        self.chosen = self._choose()
-        name = "he" if self.task is Task.TUMOR else "ihc"
         # M's crops keep the tile's resolution; classifiers see the whole tile, made small once.
-        whole = self.data.he if self.task is Task.TUMOR else self.data.ihc
-        self.images = resized(whole, c.input_px, self.data.folder / name)
-        self.steps_per_epoch = math.ceil(len(self.chosen) / c.batch_size)
+        self.images = resized(self.examples.images, c.input_px, self.examples.copies)
+        self.steps_per_epoch = math.ceil(len(self.examples.chosen) / c.batch_size)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay
         )
@@ -134,12 +129,15 @@ class _Run:
         first = self._resume()
         total = self.config.epochs * self.steps_per_epoch
         log = self.out / "training.csv"
-        if first == 0:
-            log.write_text("epoch,loss,learning_rate,seconds\n")
+        # A kill between log and checkpoint leaves a line of an epoch that is run again.
+        lines = log.read_text().splitlines(keepends=True)[1 : first + 1] if first else []
+        log.write_text("".join(["epoch,loss,learning_rate,seconds\n", *lines]), newline="")
         for epoch in range(first, self.config.epochs):
             torch.manual_seed(self.seed * 1000 + epoch)  # dropout: the same after a kill
             began = time.perf_counter()
             losses = []
+            # Of this epoch alone: dropout after a resume is that of a run never interrupted.
+            torch.manual_seed(self.seed * self.config.epochs + epoch)
             for step, (pixels, labels) in enumerate(self._batches(epoch)):
                 done = epoch * self.steps_per_epoch + step
                 rate = self._rate(done / total)
@@ -171,28 +169,18 @@ class _Run:
         late = (share - c.warmup) / (1 - c.warmup)
         return c.learning_rate * (0.5 * (1 + math.cos(math.pi * late)) + 1e-3)
 
-    def _choose(self) -> NDArray[np.int64]:
-        if self.task is not Task.INTENSITY:
-            return np.arange(len(self.data))
-        tumor = np.flatnonzero(self.data.tumor)
-        other = np.flatnonzero(self.data.tumor == 0)
-        return np.concatenate([tumor, other[: int(len(tumor) * NON_TUMOR_SHARE)]])
-
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(self.chosen)
+        order = rng.permutation(self.examples.chosen)
         for start in range(0, len(order), self.config.batch_size):
             batch = np.sort(order[start : start + self.config.batch_size])
             if self.task is Task.SEGMENTATION:
-                images, targets = _crops(self.images, self.data.classes, batch, rng)
+                images, targets = _crops(self.images, self.examples.labels, batch, rng)
             else:
-                images, targets = self.images[batch], self._labels(batch)
+                images, targets = self.images[batch], self.examples.labels[batch]
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device).float()
             labels = torch.from_numpy(targets.astype(np.int64)).to(self.device)
             yield augment(pixels, labels, rng, stain=STAIN_JITTER[self.task])
-
-    def _labels(self, batch: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return (self.data.tumor if self.task is Task.TUMOR else self.data.intensity)[batch]
 
     def _checkpoint(self, epoch: int) -> None:
         tensors = {f"network.{k}": v.detach().cpu() for k, v in self.network.state_dict().items()}
@@ -206,7 +194,7 @@ class _Run:
 
     def _key(self) -> str:
         configuration = self.config.model_dump(mode="json")
-        return json.dumps([self.task, configuration, self.seed, len(self.data)])
+        return json.dumps([self.task, configuration, self.seed, self.facts])
 
     def _resume(self) -> int:
         path = self.out / "checkpoint.safetensors"

@@ -1,0 +1,67 @@
+"""``tandem train``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from appliance.progress import progress_bars
+from models.spec import Task
+
+
+def train(
+    task: Annotated[Task, typer.Argument(help="What the network is to answer.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for weights and manifest.")],
+    config_name: Annotated[
+        str,
+        typer.Option(
+            "--config",
+            help="reference (small, for a CPU), paper (for a GPU), another name, or a TOML file.",
+        ),
+    ] = "reference",
+    data_set: Annotated[
+        Path | None,
+        typer.Option("--data", help="Data set made by `tandem dataset`. None: generated tiles."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal weights.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the configuration's.")
+    ] = None,
+    tiles: Annotated[
+        int | None, typer.Option(min=1, help="Generated tiles, where there is no --data.")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+) -> None:
+    """Train a network; a killed run, started again, goes on after its last whole epoch.
+
+    Writes model.safetensors, manifest.json and MODEL_CARD.md to --out, and training.csv with the
+    loss of each epoch. The figures it prints are on tiles that training never saw: split test of
+    the data set, or held-out generated ones.
+
+    tandem train tumor --data DATASET --config reference --out WEIGHTS
+    """
+    from appliance.analysis.inference import pick_device
+    from models.errors import DataSetError
+    from models.training.configuration import load_configuration
+    from models.training.train import train as train_network
+
+    if data_set is not None and tiles is not None:
+        raise DataSetError("--tiles counts generated tiles; --data has its own. Leave one out.")
+    config = load_configuration(config_name, task)
+    if epochs is not None:
+        config = config.model_copy(update={"epochs": epochs})
+    with progress_bars() as progress:
+        spec = train_network(
+            task,
+            config,
+            out_dir,
+            seed=seed,
+            tiles=tiles,
+            device=pick_device(device),
+            progress=progress,
+            data_set=data_set,
+        )
+    typer.echo(json.dumps(spec.figures, indent=2))

@@ -1,0 +1,147 @@
+"""``tandem weights``: which weights there are, whether they are whole, and putting in one's own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from appliance.errors import WeightsError
+from appliance.settings import load_settings
+from appliance.weights import (
+    KnownWeights,
+    check_weights,
+    chosen_weights,
+    install_weights,
+    known_weights,
+    select_weights,
+)
+from models.errors import ModelError
+from models.spec import ModelSpec, Task
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Weights of the networks. To replace them by your own: tandem weights use FOLDER.",
+)
+out = Console()
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name for it. Default: name-version of its manifest.")
+]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show every set of weights that this installation knows, and which are in use."""
+    known = known_weights(load_settings(config))
+    if as_json:
+        typer.echo(json.dumps([_plain(each) for each in known], ensure_ascii=False))
+        return
+    table = Table("task", Column("name", overflow="fold"), "version", "sha256", "in use", "figures")
+    for each in known:
+        spec = each.spec
+        table.add_row(
+            each.task,
+            each.name,
+            spec.version if spec else "",
+            spec.sha256[:12] if spec else "",
+            "yes" if each.in_use else "",
+            _figures(spec) if spec else each.problem,
+        )
+    out.print(table)
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of weights. Default: all that are known.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Recompute checksums and load the networks; exit 1 when one is bad."""
+    settings = load_settings(config)
+    if folder is not None:
+        spec = check_weights(folder)
+        typer.echo(f"ok      {folder}: {spec.task}, {spec.name} {spec.version}")
+        return
+    bad = False
+    for each in known_weights(settings):
+        try:
+            check_weights(each.folder, each.task)
+            if each.in_use:
+                chosen_weights(each.task, settings)
+        except (ModelError, WeightsError) as err:
+            bad = True
+            typer.echo(f"TROUBLE {each.task} {each.name}: {err}")
+        else:
+            typer.echo(f"ok      {each.task} {each.name}")
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command()
+def install(
+    folder: Annotated[Path, typer.Argument(help="manifest.json, model.safetensors, MODEL_CARD.md")],
+    name: NameOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Verify a folder of weights and copy it into the state folder; nothing is selected yet."""
+    done = install_weights(folder, load_settings(config), name)
+    typer.echo(
+        f"installed {done.task} {done.name}. Next: tandem weights use {done.task} {done.name}"
+    )
+
+
+@app.command()
+def use(
+    what: Annotated[
+        str, typer.Argument(metavar="TASK|FOLDER", help="A task, or a folder to install and use.")
+    ],
+    known: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="An installed set, or reference.")
+    ] = None,
+    name: NameOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Use an installed set for a task, or a folder of your own; a running daemon follows."""
+    settings = load_settings(config)
+    if known is None:
+        installed = install_weights(Path(what), settings, name)
+        task, known = installed.task, installed.name
+    elif what in list(Task):
+        task = Task(what)
+    else:
+        raise typer.BadParameter(f"use {', '.join(Task)}", param_hint="TASK")
+    done = select_weights(task, known, settings)
+    typer.echo(f"{task}: {done.name} from now on.")
+    if not done.in_use:
+        typer.echo(
+            f"But the settings name a folder: remove models.{task} there, it is stronger.", err=True
+        )
+
+
+def _plain(each: KnownWeights) -> dict[str, Any]:
+    raw = asdict(each) | {"folder": str(each.folder)}
+    if each.spec is not None:
+        raw["spec"] = asdict(each.spec) | {"fingerprint": each.spec.fingerprint}
+    return raw
+
+
+def _figures(spec: ModelSpec) -> str:
+    shown = [
+        f"{title} {spec.figures[key]}"
+        for key, title in (
+            ("accuracy", "accuracy"),
+            ("macro_f1", "macro F1"),
+            ("mean_iou", "mean IoU"),
+        )
+        if key in spec.figures
+    ]
+    return f"{', '.join(shown)} ({spec.figures.get('data', 'unknown data')})" if shown else ""

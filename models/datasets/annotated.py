@@ -1,0 +1,183 @@
+"""Tiles of annotated slides. The slides are the caller's to open: `Slide` is what is asked of one.
+
+So a network learns from exactly the pixels that the appliance will show it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.build import Sample
+from models.datasets.geojson import Area, read_annotations
+from models.datasets.images import TILE_MPP, TILE_PX
+from models.datasets.masked import thinned
+from models.datasets.patients import read_table, split_of
+from models.datasets.rules import clahe, class_of, tile_label, usable
+from models.datasets.store import Progress
+from models.errors import DataSetError
+from models.spec import CLASSES, Task
+
+_SHIFT = 4
+"""OpenCV draws with so many bits below the px."""
+_NOTHING, _PASSED_OVER = 255, 254
+"""On a tile's raster: no annotation, and one that is to be ignored."""
+
+
+class Slide(Protocol):
+    """An open slide; `mpp` in µm per level-0 px."""
+
+    @property
+    def width_px(self) -> int: ...
+    @property
+    def height_px(self) -> int: ...
+    @property
+    def mpp(self) -> float: ...
+
+    def tile(self, column: int, row: int) -> NDArray[np.uint8]:
+        """A tile of the grid: uint8 RGB (512, 512, 3) at 0.2793 µm/px, glass at 255."""
+
+
+OpenSlide = Callable[[Path], AbstractContextManager[Slide]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How annotations become labels.
+
+    `names` translates class names; `rest` is the class of what nobody annotated (none: tiles
+    without annotation are left out); `equalise` applies CLAHE.
+    """
+
+    names: Mapping[str, str]
+    rest: str | None = None
+    equalise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """An area with the index of its class."""
+
+    area: Area
+    label: int
+
+
+def annotated_samples(
+    table: Path, task: Task, open_slide: OpenSlide, rules: Rules, progress: Progress
+) -> Iterator[Sample]:
+    """Tiles of the slides in a CSV table: ``slide``, ``annotations``, ``patient``, maybe ``split``.
+
+    Paths are relative to the table. A tile counts when 5 % of it are annotated and it is neither
+    too white nor too black; see `rules`. Where areas overlap, the smaller one counts. All
+    annotations are read before the first tile.
+
+    Raises
+    ------
+    DataSetError
+        If the table, an annotation or a class is not usable, or a slide has no tile to give.
+        Errors of `open_slide` pass through.
+    """
+    rest = None if rules.rest is None else class_of(task, rules.rest, {})
+    if rest is not None and task is not Task.TUMOR:
+        raise DataSetError(f"--rest is for tumor: {task} is asked about annotated tumor only")
+    slides = []
+    for row in read_table(table, ("slide", "annotations", "patient")):
+        slide_path = table.parent / row["slide"]
+        with open_slide(slide_path) as slide:
+            drawn = _drawn(table.parent / row["annotations"], task, slide, rules.names)
+            cells = _cells(slide, drawn, everything=rest is not None)
+        slides.append((slide_path, drawn, cells, row))
+    total = sum(len(cells) for _, _, cells, _ in slides)
+    done = 0
+    for number, (slide_path, drawn, cells, row) in enumerate(slides, 1):
+        found = 0
+        with open_slide(slide_path) as slide:
+            for column, line in cells:
+                done += 1
+                progress("cutting tiles", done, total)
+                raster = _raster(drawn, column, line, slide.mpp)
+                label = _label(task, raster, rest)
+                if label is None:
+                    continue
+                pixels = slide.tile(column, line)
+                if not usable(pixels):
+                    continue
+                found += 1
+                yield Sample(
+                    pixels=clahe(pixels) if rules.equalise else pixels,
+                    label=label,
+                    patient=row["patient"],
+                    split=split_of(row),
+                    origin=f"slide {number} of the table, column {column}, row {line}",
+                )
+        if not found:
+            raise DataSetError(
+                f"{slide_path}: no tile: what is annotated covers no tile by 5 %, or is glass"
+            )
+
+
+def _drawn(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) -> list[_Drawn]:
+    """The areas of a slide, the largest first."""
+    drawn = []
+    for area in read_annotations(path, slide.width_px, slide.height_px):
+        try:
+            label = class_of(task, area.name, names)
+        except DataSetError as err:
+            raise DataSetError(f"{path}, feature {area.number}: {err}") from err
+        drawn.append(_Drawn(area, _PASSED_OVER if label is None else label))
+    return sorted(drawn, key=lambda item: -item.area.size_px2)
+
+
+def _cells(slide: Slide, drawn: list[_Drawn], *, everything: bool) -> list[tuple[int, int]]:
+    """(column, row) of the tiles that may count, row by row."""
+    tile_px = TILE_PX * TILE_MPP / slide.mpp  # level-0 px
+    columns = math.ceil(slide.width_px / tile_px - 1e-6)
+    rows = math.ceil(slide.height_px / tile_px - 1e-6)
+    wanted = np.zeros((rows, columns), dtype=bool)
+    if everything:
+        wanted[:] = True
+    for item in drawn:
+        left, top, right, bottom = (max(0, math.floor(v / tile_px)) for v in item.area.box_px)
+        wanted[top : bottom + 1, left : right + 1] = True
+    return [(column, row) for row, column in np.argwhere(wanted).tolist()]
+
+
+def _raster(drawn: list[_Drawn], column: int, row: int, mpp: float) -> NDArray[np.uint8]:
+    """Class per px of a tile, uint8 (512, 512); `_NOTHING` where nobody annotated."""
+    raster = np.full((TILE_PX, TILE_PX), _NOTHING, dtype=np.uint8)
+    scale = mpp / TILE_MPP  # tile px per level-0 px
+    corner = np.array([column, row]) * TILE_PX
+    for item in drawn:
+        left, top, right, bottom = (v * scale for v in item.area.box_px)
+        if right < corner[0] or bottom < corner[1]:
+            continue
+        if left > corner[0] + TILE_PX or top > corner[1] + TILE_PX:
+            continue
+        # Px i of a raster covers i to i + 1; OpenCV has its centre at i.
+        rings = [
+            np.round((ring * scale - corner - 0.5) * 2**_SHIFT).astype(np.int32)
+            for ring in item.area.rings
+        ]
+        cv2.fillPoly(raster, rings, item.label, shift=_SHIFT)  # even-odd: holes stay open
+    return raster
+
+
+def _label(
+    task: Task, raster: NDArray[np.uint8], rest: int | None
+) -> int | NDArray[np.uint8] | None:
+    counts = np.bincount(raster.ravel(), minlength=_NOTHING + 1)
+    shares = counts[: len(CLASSES[task])] / raster.size
+    if rest is not None:
+        shares[rest] += counts[_NOTHING] / raster.size
+    label = tile_label(task, shares)
+    if task is not Task.SEGMENTATION or label is None:
+        return label
+    return thinned(np.where(raster >= _PASSED_OVER, 0, raster).astype(np.uint8))

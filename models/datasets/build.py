@@ -1,0 +1,164 @@
+"""From labelled tiles, one after the other, to a data set on disk: whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.splits import (
+    SPLITS,
+    Shares,
+    Split,
+    check_splits,
+    patients_per_split,
+    split_patients,
+)
+from models.datasets.store import Counts, Manifest, Tile, labels_path, tile_path
+from models.errors import DataSetError
+from models.spec import CLASSES, MANIFEST_NAME, Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A labelled tile on its way into a data set.
+
+    `pixels` uint8 (512, 512, 3), RGB at 0.2793 µm/px, glass at 255; `label` an index of a class,
+    for segmentation a map uint8 (128, 128) of them; `patient` a pseudonym; `origin` where it came
+    from, for people; `split` where the caller has decided it.
+    """
+
+    pixels: NDArray[np.uint8]
+    label: int | NDArray[np.uint8]
+    patient: str
+    origin: str
+    split: Split | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What stays in memory of a sample: its facts, and how many px or tiles of each class it is."""
+
+    tile: Tile
+    decided: bool
+    counts: NDArray[np.int64]
+
+
+def build_data_set(
+    out: Path,
+    samples: Iterable[Sample],
+    *,
+    task: Task,
+    source: dict[str, Any],
+    shares: Shares,
+    seed: int,
+) -> Manifest:
+    """Write the samples as a data set into the new folder `out`; returns its manifest.
+
+    Splits are made by patient once all are known, unless every sample brings its own. Everything
+    is written beside `out` and renamed at the end: on any error there is no `out`.
+
+    Raises
+    ------
+    DataSetError
+        If `out` exists or cannot be written, there are no samples, a class has none, a patient is
+        in two splits, patients are too few, or whatever `samples` itself raises.
+    """
+    if out.exists():
+        raise DataSetError(f"{out} exists. A data set is never changed: choose a new folder.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            part = Path(temporary) / "part"
+            for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
+                (part / folder).mkdir(parents=True)
+            kept = [_keep(part, k, sample, task) for k, sample in enumerate(samples)]
+            manifest = _manifest(out, kept, task, source, shares, seed)
+            (part / MANIFEST_NAME).write_text(manifest.to_json())
+            part.rename(out)
+    except OSError as err:
+        raise DataSetError(f"{out}: {err.strerror}. Choose another folder.") from err
+    return manifest
+
+
+def _keep(folder: Path, number: int, sample: Sample, task: Task) -> _Kept:
+    sha256 = _write(tile_path(folder, number), cv2.cvtColor(sample.pixels, cv2.COLOR_RGB2BGR))
+    values, labels_sha256 = np.asarray(sample.label, dtype=np.uint8), None
+    if task is Task.SEGMENTATION:
+        labels_sha256 = _write(labels_path(folder, number), values)
+    tile = Tile(
+        label=int(values) if labels_sha256 is None else None,
+        patient=sample.patient,
+        split=sample.split or "train",
+        origin=sample.origin,
+        sha256=sha256,
+        labels_sha256=labels_sha256,
+    )
+    counts = np.bincount(values.ravel(), minlength=len(CLASSES[task])).astype(np.int64)
+    return _Kept(tile, sample.split is not None, counts)
+
+
+def _manifest(
+    out: Path, kept: list[_Kept], task: Task, source: dict[str, Any], shares: Shares, seed: int
+) -> Manifest:
+    if not kept:
+        raise DataSetError(f"{out}: nothing to write: no tile was found")
+    if not all(item.decided for item in kept):
+        splits = split_patients(_strata(kept), shares, seed)
+        kept = [
+            replace(item, tile=item.tile.model_copy(update={"split": splits[item.tile.patient]}))
+            for item in kept
+        ]
+        source = source | {"shares": list(shares), "seed": seed}
+    members = [(item.tile.patient, item.tile.split) for item in kept]
+    check_splits(members, str(out))
+    patients = patients_per_split(members)
+    counts = {}
+    for split in SPLITS:
+        mine = [item for item in kept if item.tile.split == split]
+        if mine:
+            total = np.sum([item.counts for item in mine], axis=0)
+            classes = dict(zip(CLASSES[task], total.tolist(), strict=True))
+            counts[split] = Counts(tiles=len(mine), patients=patients[split], classes=classes)
+    learnt = counts["train"].classes if "train" in counts else {}
+    for name in CLASSES[task]:
+        if not learnt.get(name):
+            elsewhere = [split for split in counts if counts[split].classes[name]]
+            where = f"only in {' and '.join(elsewhere)}" if elsewhere else "nowhere"
+            raise DataSetError(
+                f"{out}: class {name!r} is empty: it has to be in split train and is {where}. "
+                "Add tiles or patients of it."
+            )
+    return Manifest(
+        task=task,
+        classes=CLASSES[task],
+        source=source,
+        counts=counts,
+        tiles=tuple(item.tile for item in kept),
+    )
+
+
+def _strata(kept: list[_Kept]) -> dict[str, int]:
+    """Each patient's main class; where labels are maps, the one that covers most but for 0."""
+    total: dict[str, NDArray[np.int64]] = {}
+    for item in kept:
+        counts = item.counts.copy()
+        if item.tile.labels_sha256 is not None:
+            counts[0] = 0
+        total[item.tile.patient] = total.get(item.tile.patient, 0) + counts
+    return {patient: int(counts.argmax()) for patient, counts in total.items()}
+
+
+def _write(path: Path, pixels: NDArray[np.uint8]) -> str:
+    """Write a PNG; returns the SHA-256 of its bytes."""
+    _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    data = encoded.tobytes()
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,138 @@
+"""Images and label masks from files that somebody else wrote: read whole, or refused by name."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.errors import DataSetError
+
+TILE_PX = 512
+TILE_MPP = 0.2793
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+LOSSY = {".jpg", ".jpeg"}
+_BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises on bytes that are no image, or only a part of one, or a huge one."""
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """An image file as uint8 RGB (rows, columns, 3); what is transparent becomes white.
+
+    Raises
+    ------
+    DataSetError
+        If the file is missing, is no image, is cut off, or holds more than 8 bits per channel.
+    """
+    return decode_rgb(_bytes(path), path)
+
+
+def decode_rgb(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """`read_rgb` for bytes that are already there; `path` names them in errors."""
+    image = _decode(data, path)
+    if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
+        raise DataSetError(f"{path}: pixels are {image.mode}; save the image as 8-bit RGB.")
+    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def read_mask(path: Path) -> NDArray[np.int32]:
+    """A label mask as int32 (rows, columns): grey values, or the indices of a palette.
+
+    Raises
+    ------
+    DataSetError
+        If the file is missing, no image or cut off, was compressed with loss, or has colours.
+    """
+    if path.suffix.lower() in LOSSY:
+        raise DataSetError(f"{path}: JPEG changes the values of labels; save the mask as PNG.")
+    return decode_mask(_bytes(path), path)
+
+
+def decode_mask(data: bytes, path: Path) -> NDArray[np.int32]:
+    """`read_mask` for bytes that are already there; `path` names them in errors."""
+    values = np.array(_decode(data, path))
+    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+        values = values[..., 0]  # grey, saved as RGB
+    if values.ndim != 2:
+        raise DataSetError(f"{path}: a mask has one value per px, this has colours; save it grey.")
+    return values.astype(np.int32)
+
+
+def calibrated(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The image, uint8 (rows, columns, 3), with its glass `white` brought to 255 per channel."""
+    if white == (255, 255, 255):
+        return pixels
+    scaled = pixels.astype(np.float32) * (255.0 / np.asarray(white, dtype=np.float32))
+    result: NDArray[np.uint8] = np.clip(scaled + 0.5, 0, 255).astype(np.uint8)
+    return result
+
+
+def tiles_of(image: NDArray[np.uint8], mpp: float) -> list[NDArray[np.uint8]]:
+    """The whole tiles of an image uint8 (rows, columns, 3) at `mpp` µm/px.
+
+    Resampled to `TILE_MPP`; then as many tiles as fit, centred. What is smaller than a tile is
+    mirrored at its edges.
+    """
+    shrinks = mpp < TILE_MPP
+    return _cut(_scaled(image, mpp, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+
+
+def label_tiles_of(labels: NDArray[np.uint8], mpp: float) -> list[NDArray[np.uint8]]:
+    """`tiles_of` for a label map uint8 (rows, columns): nearest neighbour, the same places."""
+    return _cut(_scaled(labels, mpp, cv2.INTER_NEAREST))
+
+
+def _scaled(image: NDArray[np.uint8], mpp: float, interpolation: int) -> NDArray[np.uint8]:
+    rows, columns = (max(1, round(n * mpp / TILE_MPP)) for n in image.shape[:2])
+    if (rows, columns) == image.shape[:2]:
+        return image
+    scaled: NDArray[np.uint8] = cv2.resize(image, (columns, rows), interpolation=interpolation)
+    return scaled
+
+
+def _cut(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    lack = [max(0, TILE_PX - n) for n in image.shape[:2]]
+    if any(lack):
+        pads = [(n // 2, n - n // 2) for n in lack] + [(0, 0)] * (image.ndim - 2)
+        image = np.pad(image, pads, mode="symmetric")
+    tops, lefts = (range((n % TILE_PX) // 2, n - TILE_PX + 1, TILE_PX) for n in image.shape[:2])
+    return [image[y : y + TILE_PX, x : x + TILE_PX] for y in tops for x in lefts]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise DataSetError(f"{path}: {err.strerror}") from err
+
+
+def _decode(data: bytes, path: Path) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of metadata, which nobody here reads
+            image = Image.open(io.BytesIO(data))
+            image.load()
+    except _BROKEN as err:
+        raise DataSetError(
+            f"{path}: damaged or no image ({err}). Copy or export the file again."
+        ) from err
+    return image

@@ -1,0 +1,98 @@
+"""Images with a label mask each: ``IMAGES/[PATIENT/]a.jpg`` and ``MASKS/[PATIENT/]a.png``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.build import Sample
+from models.datasets.folders import Rgb, image_files
+from models.datasets.images import calibrated, label_tiles_of, read_mask, read_rgb, tiles_of
+from models.datasets.patients import PatientOf
+from models.datasets.rules import tile_label
+from models.datasets.store import LABEL_STEP, Progress
+from models.errors import DataSetError
+from models.spec import CLASSES, Task
+
+
+def masked_samples(
+    images: Path,
+    masks: Path,
+    task: Task,
+    patient_of: PatientOf,
+    *,
+    values: Mapping[int, int],
+    mpp: float,
+    white: Rgb,
+    progress: Progress,
+) -> Iterator[Sample]:
+    """Every whole tile of every image, labelled from its mask of the same name and size.
+
+    `values` takes each value of the masks to an index of a class. For segmentation the label is
+    the map; for the classifiers it is the tile's class by `rules.tile_label`.
+
+    Raises
+    ------
+    DataSetError
+        If an image has no mask or the other way round, sizes differ, a mask has a value that
+        `values` does not know, a file is damaged, or a patient is not known.
+    """
+    files = image_files(images)
+    partners = {path.relative_to(masks).with_suffix(""): path for path in image_files(masks)}
+    for number, file in enumerate(files):
+        name = file.relative_to(images)
+        mask_path = partners.pop(name.with_suffix(""), None)
+        if mask_path is None:
+            raise DataSetError(f"{file}: no mask of this name in {masks}")
+        origin = PurePosixPath(name.as_posix())
+        patient, split = patient_of(origin)
+        image = calibrated(read_rgb(file), white)
+        labels = _labels(mask_path, values)
+        if labels.shape != image.shape[:2]:
+            raise DataSetError(
+                f"{mask_path}: {labels.shape[1]} x {labels.shape[0]} px, but its image has "
+                f"{image.shape[1]} x {image.shape[0]}"
+            )
+        pairs = zip(tiles_of(image, mpp), label_tiles_of(labels, mpp), strict=True)
+        for k, (pixels, part) in enumerate(pairs):
+            yield Sample(
+                pixels=pixels,
+                label=_label(task, part),
+                patient=patient,
+                split=split,
+                origin=f"{origin} #{k}",
+            )
+        progress("reading images", number + 1, len(files))
+    if partners:
+        raise DataSetError(f"{next(iter(partners.values()))}: no image of this name in {images}")
+
+
+def thinned(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The label map (128, 128) of a tile's labels (512, 512): the px nearest to each centre."""
+    half = LABEL_STEP // 2
+    return labels[half::LABEL_STEP, half::LABEL_STEP]
+
+
+def _labels(path: Path, values: Mapping[int, int]) -> NDArray[np.uint8]:
+    mask = read_mask(path)
+    labels = np.zeros(mask.shape, dtype=np.uint8)
+    for value in np.unique(mask).tolist():
+        if value not in values:
+            known = ", ".join(str(v) for v in sorted(values))
+            raise DataSetError(
+                f"{path}: label {value} is unknown; known are {known}. "
+                f"Say what it is with --label {value}=CLASS."
+            )
+        labels[mask == value] = values[value]
+    return labels
+
+
+def _label(task: Task, labels: NDArray[np.uint8]) -> int | NDArray[np.uint8]:
+    if task is Task.SEGMENTATION:
+        return thinned(labels)
+    counts = np.bincount(labels.ravel(), minlength=len(CLASSES[task]))
+    # Each px has a class, so one of them always reaches the 5 %.
+    return tile_label(task, counts / labels.size) or 0

@@ -1,0 +1,113 @@
+"""Whose tile is it: from a table, from a pattern in the file's name, or from its folder."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from models.datasets.splits import SPLITS, Split, check_splits
+from models.errors import DataSetError
+
+PatientOf = Callable[[PurePosixPath], tuple[str, Split | None]]
+"""From a path below the data's folder to the patient, and the split where a table says it."""
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a CSV file with `columns` and, where it is there, ``split``; no cell empty.
+
+    Raises
+    ------
+    DataSetError
+        If it cannot be read, a column is missing, a cell is empty, a split is none of the three,
+        there is no row, or a patient is in two splits.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+    if not rows:
+        raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(columns)}")
+    for line, row in enumerate(rows, 2):
+        wanted = (*columns, "split") if "split" in row else columns
+        for column in wanted:
+            if not row.get(column):
+                raise DataSetError(f"{path}, line {line}: no {column}")
+        if "split" in row and row["split"] not in SPLITS:
+            raise DataSetError(
+                f"{path}, line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}"
+            )
+    check_splits(((r["patient"], s) for r in rows if (s := split_of(r)) is not None), str(path))
+    return rows
+
+
+def split_of(row: dict[str, str]) -> Split | None:
+    """The split that a row of a table states, if any."""
+    return next((split for split in SPLITS if split == row.get("split")), None)
+
+
+def from_table(path: Path) -> PatientOf:
+    """By a CSV table with the columns ``file`` (below the data's folder), ``patient``, ``split``.
+
+    Raises
+    ------
+    DataSetError
+        See `read_table`; and later for a file that the table does not name.
+    """
+    known = {
+        PurePosixPath(row["file"]): (row["patient"], split_of(row))
+        for row in read_table(path, ("file", "patient"))
+    }
+
+    def patient(file: PurePosixPath) -> tuple[str, Split | None]:
+        if file not in known:
+            raise DataSetError(f"{file}: {path} does not say whose it is. Add a row.")
+        return known[file]
+
+    return patient
+
+
+def from_pattern(pattern: str) -> PatientOf:
+    """By the first group of a regular expression, searched in the path below the data's folder.
+
+    Raises
+    ------
+    DataSetError
+        If it is no regular expression with a group; later for a file that it does not match.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as err:
+        raise DataSetError(f"--patient-pattern {pattern!r}: {err}") from err
+    if compiled.groups < 1:
+        raise DataSetError(f"--patient-pattern {pattern!r}: put the patient in parentheses")
+
+    def patient(file: PurePosixPath) -> tuple[str, Split | None]:
+        found = compiled.search(str(file))
+        if found is None or not found[1]:
+            raise DataSetError(f"{file}: --patient-pattern {pattern!r} finds no patient in it")
+        return found[1], None
+
+    return patient
+
+
+def from_folder(depth: int) -> PatientOf:
+    """By the name of the folder `depth` levels below the data's: ``CLASS/PATIENT/tile`` is 1.
+
+    Raises
+    ------
+    DataSetError
+        Later, for a file that lies in no such folder.
+    """
+
+    def patient(file: PurePosixPath) -> tuple[str, Split | None]:
+        if len(file.parts) < depth + 2:
+            raise DataSetError(
+                f"{file}: whose is it? Put each patient's files in a folder of their own, or use "
+                "--patient-pattern or --patients."
+            )
+        return file.parts[depth], None
+
+    return patient

@@ -1,0 +1,83 @@
+"""Patients into train, validation and test: no patient is ever in two of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Literal, get_args
+
+import numpy as np
+
+from models.errors import DataSetError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Shares = tuple[float, float, float]
+
+
+def split_patients(patients: Mapping[str, int], shares: Shares, seed: int) -> dict[str, Split]:
+    """A split for each patient. `patients` takes each to its stratum (its main class).
+
+    Equal seeds make equal splits. Within each stratum and over all, the patients' shares come as
+    near to `shares` (train, validation, test) as whole patients allow.
+
+    Raises
+    ------
+    DataSetError
+        If the shares are no shares, or there are fewer patients than splits.
+    """
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise DataSetError(f"shares {shares}: three numbers from 0 on that add up to 1")
+    wanted = [k for k in range(3) if shares[k] > 0]
+    if len(patients) < len(wanted):
+        raise DataSetError(
+            f"{len(patients)} patients cannot fill {len(wanted)} splits: a patient is in one split "
+            "only. Add patients, or give fewer splits (--splits 0.5,0,0.5)."
+        )
+    names = sorted(patients)
+    order = [names[k] for k in np.random.default_rng([seed, 0x5B11]).permutation(len(names))]
+    order.sort(key=lambda name: patients[name])  # stable: strata one after the other
+    taken = np.zeros(3)
+    in_stratum: dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
+    chosen: dict[str, int] = {}
+    share = np.array(shares)
+    for name in order:
+        mine = in_stratum.setdefault(patients[name], np.zeros(3))
+        # The split that lacks most, in the stratum and over all.
+        lack = share * (mine.sum() + 1) - mine + share * (taken.sum() + 1) - taken
+        lack[share == 0] = -np.inf
+        k = int(lack.argmax())
+        mine[k] += 1
+        taken[k] += 1
+        chosen[name] = k
+    for k in wanted:  # few patients: a split may have been left without any
+        if taken[k] == 0:
+            richest = int(taken.argmax())
+            name = next(n for n in reversed(order) if chosen[n] == richest)
+            chosen[name] = k
+            taken[richest] -= 1
+            taken[k] += 1
+    return {name: SPLITS[k] for name, k in chosen.items()}
+
+
+def check_splits(tiles: Iterable[tuple[str, Split]], where: str) -> None:
+    """Each (patient, split) of a data set; `where` names it in the error.
+
+    Raises
+    ------
+    DataSetError
+        If a patient is in two splits.
+    """
+    seen: dict[str, Split] = {}
+    for patient, split in tiles:
+        first = seen.setdefault(patient, split)
+        if first != split:
+            raise DataSetError(
+                f"{where}: patient {patient} is in {first} and in {split}. A patient's tiles "
+                "belong to one split: correct the split column, or build the data set again."
+            )
+
+
+def patients_per_split(tiles: Iterable[tuple[str, Split]]) -> Counter[Split]:
+    """How many patients each split has."""
+    return Counter(split for _, split in set(tiles))

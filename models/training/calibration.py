@@ -1,0 +1,81 @@
+"""Temperature scaling (Guo et al., arXiv 1706.04599): probabilities that mean what they say.
+
+One number divides the logits. It changes no answer, only how sure the network says it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import nn
+from torch.nn import functional
+
+from models.errors import DataSetError
+from models.spec import ModelSpec
+
+MAX_TEMPERATURE = 20.0
+BATCH = 16
+PIXEL_STEP = 8
+"""M: every so many-th pixel of the label map, in both directions; neighbours say the same."""
+
+
+def with_calibration(
+    spec: ModelSpec,
+    network: nn.Module,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    device: str,
+) -> ModelSpec:
+    """The spec with the temperature that fits `labels` best (least negative log-likelihood).
+
+    `images` uint8 (N, T, T, 3), glass at 255, none of which trained the network; `labels` (N,)
+    classes of tiles, or (N, h, w) label maps at the resolution that the network answers.
+
+    Raises
+    ------
+    DataSetError
+        If there are no tiles.
+    """
+    if len(images) == 0:
+        raise DataSetError("no tiles to calibrate on: take more, or another seed.")
+    logits, truth = _answers(network, images, labels, device)
+
+    def loss(log_temperature: float) -> float:
+        return float(functional.cross_entropy(logits / np.exp(log_temperature), truth))
+
+    bound = float(np.log(MAX_TEMPERATURE))
+    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
+    facts = {
+        "tiles": len(images),
+        "nll_before": round(loss(0.0), 4),
+        "nll": round(float(found.fun), 4),
+    }
+    return replace(
+        spec,
+        temperature=round(float(np.exp(found.x)), 4),
+        trained=spec.trained | {"calibration": facts},
+    )
+
+
+def _answers(
+    network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.uint8], device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits float64 (n, classes) and labels int64 (n,), of tiles or of single pixels."""
+    logits, truth = [], []
+    network.eval()
+    for start in range(0, len(images), BATCH):
+        pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
+        target = torch.from_numpy(labels[start : start + BATCH].astype(np.int64))
+        with torch.inference_mode():
+            answer: torch.Tensor = network(pixels.permute(0, 3, 1, 2)).logits
+        if answer.ndim == 4:
+            step = slice(PIXEL_STEP // 2, None, PIXEL_STEP)
+            answer = answer[..., step, step].permute(0, 2, 3, 1).flatten(0, 2)
+            target = target[:, step, step].flatten()
+        logits.append(answer.double().cpu())
+        truth.append(target)
+    return torch.cat(logits), torch.cat(truth)

@@ -1,0 +1,156 @@
+"""What a network learns from and is judged on: generated tiles, or a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.splits import Split
+from models.datasets.store import Progress, load_dataset, read_data_set_manifest
+from models.errors import DataSetError
+from models.spec import MANIFEST_NAME, Task, file_sha256
+from models.training.data import (
+    FIRST_HELD_OUT_SEED,
+    FIRST_RESERVED_SEED,
+    GENERATOR_VERSION,
+    NON_TUMOR_SHARE,
+    SEEDS_PER_RUN,
+    Tiles,
+    generated_tiles,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examples:
+    """Images and labels of one task.
+
+    `images` uint8 (N, 512, 512, 3), glass at 255; `labels` uint8 (N,), for segmentation
+    (N, 128, 128); `chosen` int64 (n,), the rows that count; `copies` the stem of the files that
+    keep smaller copies of the images.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    chosen: NDArray[np.int64]
+    copies: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a run learns from (`learnt`) and is judged on (`judged`); no patient is in both.
+
+    `held_back` is a third set, in neither, where the data have one: it calibrates. `facts` say in
+    the weights' manifest what `learnt` is; they are the run's identity, so a checkpoint of other
+    data is never taken up. `judged_on` says in words what `judged` is.
+    """
+
+    learnt: Examples
+    judged: Examples
+    held_back: Examples | None
+    facts: dict[str, Any]
+    judged_on: str
+
+
+def generated_material(
+    task: Task, cache: Path, *, seed: int, count: int, held_out: int, progress: Progress
+) -> Material:
+    """`count` generated tiles of a seed to learn from, `held_out` others to be judged on.
+
+    Raises
+    ------
+    DataSetError
+        If `seed` would draw tiles that are held out.
+    """
+    first = seed * SEEDS_PER_RUN
+    if not 0 <= first <= FIRST_RESERVED_SEED - count:
+        raise DataSetError(
+            f"seed {seed}: training draws tiles {SEEDS_PER_RUN} x seed onwards, and those from "
+            f"{FIRST_RESERVED_SEED} on are held out. Take a seed below "
+            f"{FIRST_RESERVED_SEED // SEEDS_PER_RUN}."
+        )
+    learnt = generated_tiles(cache, first_seed=first, count=count, progress=progress)
+    judged = generated_tiles(
+        cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
+    )
+    held_back = generated_tiles(
+        cache, first_seed=FIRST_RESERVED_SEED, count=held_out, progress=progress
+    )
+    return Material(
+        learnt=_of_task(task, learnt, learning=True),
+        judged=judged_tiles(task, judged),
+        held_back=judged_tiles(task, held_back),
+        facts={"data": f"generated tiles, generator version {GENERATOR_VERSION}", "tiles": count},
+        judged_on=f"synthetic, {held_out} held-out tiles",
+    )
+
+
+def judged_tiles(task: Task, tiles: Tiles) -> Examples:
+    """Generated tiles as a task is judged on them; the intensity task on tumor tiles only."""
+    return _of_task(task, tiles, learning=False)
+
+
+def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progress) -> Material:
+    """Split train of a data set to learn from, test to be judged on, validation held back.
+
+    Raises
+    ------
+    DataSetError
+        If the data set is damaged, of another task, or has no test split.
+    """
+    manifest = read_data_set_manifest(folder)
+    if manifest.task is not task:
+        raise DataSetError(f"{folder}: a data set for {manifest.task}, not for {task}")
+    for needed in ("train", "test"):
+        if needed not in manifest.counts:
+            raise DataSetError(
+                f"{folder}: no split {needed!r}. Training needs train and test; build the data set "
+                "with other --splits."
+            )
+
+    def examples(split: Split) -> Examples:
+        data = load_dataset(folder, split, cache, progress)
+        return Examples(
+            images=data.images,
+            labels=data.labels,
+            chosen=np.arange(len(data)),
+            copies=cache / f"{data.sha256[:16]}-{split}" / "images",
+        )
+
+    sha256 = file_sha256(folder / MANIFEST_NAME)
+    kind = "synthetic" if manifest.source["kind"] == "generated" else "the data set's own"
+    test = manifest.counts["test"]
+    return Material(
+        learnt=examples("train"),
+        judged=examples("test"),
+        held_back=examples("validation") if "validation" in manifest.counts else None,
+        facts={
+            "data": f"data set {sha256[:12]}",
+            "tiles": manifest.counts["train"].tiles,
+            "data_set": {
+                "sha256": sha256,
+                "source": manifest.source,
+                "counts": manifest.model_dump(mode="json")["counts"],
+            },
+        },
+        judged_on=f"{kind} test split, {test.tiles} tiles of {test.patients} patients",
+    )
+
+
+def _of_task(task: Task, tiles: Tiles, *, learning: bool) -> Examples:
+    everything = np.arange(len(tiles))
+    match task:
+        case Task.TUMOR:
+            images, labels, chosen, name = tiles.he, tiles.tumor, everything, "he"
+        case Task.SEGMENTATION:
+            images, labels, chosen, name = tiles.ihc, tiles.classes, everything, "ihc"
+        case Task.INTENSITY:
+            images, labels, name = tiles.ihc, tiles.intensity, "ihc"
+            chosen = np.flatnonzero(tiles.tumor)
+            if learning:
+                other = np.flatnonzero(tiles.tumor == 0)
+                chosen = np.concatenate([chosen, other[: int(len(chosen) * NON_TUMOR_SHARE)]])
+    return Examples(images=images, labels=labels, chosen=chosen, copies=tiles.folder / name)

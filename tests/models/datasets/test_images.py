@@ -1,0 +1,95 @@
+"""Images of others: whole, or refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.tiles import save, tile
+from PIL import Image
+
+from models.datasets.images import label_tiles_of, read_mask, read_rgb, tiles_of
+from models.errors import DataSetError
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+def test_an_image_cut_off_anywhere_is_named_or_whole(suffix: str, tmp_path: Path) -> None:
+    path = save(tmp_path / f"whole.{suffix}", tile(1, px=128))
+    whole, data = read_rgb(path), path.read_bytes()
+    cut = tmp_path / f"cut.{suffix}"
+    refused = 0
+    for length in [0, 1, 8, *range(16, len(data), max(1, len(data) // 60)), len(data) - 1]:
+        cut.write_bytes(data[:length])
+        try:
+            found = read_rgb(cut)
+        except DataSetError as err:
+            assert f"cut.{suffix}: damaged or no image" in str(err)
+            refused += 1
+        else:  # what is missing are no pixels
+            assert (found == whole).all()
+    assert refused > 50
+
+
+def test_text_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("hello")
+    with pytest.raises(DataSetError, match=r"a\.png: damaged or no image"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_transparent_px_are_white(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 4), dtype=np.uint8)
+    pixels[:4, :, 3] = 255
+    found = read_rgb(save(tmp_path / "a.png", pixels))
+    assert (found[:4] == 0).all()
+    assert (found[4:] == 255).all()
+
+
+def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(DataSetError, match=r"a\.png: pixels are I;16"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_masks_grey_palette_and_grey_as_rgb(tmp_path: Path) -> None:
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4) % 5
+    grey = save(tmp_path / "grey.png", values)
+    rgb = save(tmp_path / "rgb.png", np.repeat(values[..., None], 3, axis=2))
+    palette = Image.fromarray(values, mode=None).convert("P")
+    palette.putpalette([200, 10, 10] * 256)
+    palette.putdata(values.ravel().tolist())
+    palette.save(tmp_path / "palette.png")
+    for path in (grey, rgb, tmp_path / "palette.png"):
+        assert (read_mask(path) == values).all()
+
+
+def test_masks_with_colours_or_loss_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=r"a\.png: a mask has one value per px"):
+        read_mask(save(tmp_path / "a.png", tile(1, px=32)))
+    with pytest.raises(DataSetError, match=r"a\.jpg: JPEG changes"):
+        read_mask(save(tmp_path / "a.jpg", np.zeros((8, 8), dtype=np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("size", "mpp", "count"),
+    [
+        ((512, 512), 0.2793, 1),
+        ((1024, 1100), 0.2793, 4),
+        ((600, 400), 0.2793, 1),
+        ((300, 300), 0.25, 1),
+        ((1024, 1024), 0.5, 9),
+    ],
+)
+def test_tiles_and_their_labels_are_cut_in_the_same_places(
+    size: tuple[int, int], mpp: float, count: int
+) -> None:
+    rows, columns = np.indices(size)
+    left = (columns < size[1] // 2).astype(np.uint8)
+    image = np.repeat((left * 200)[..., None], 3, axis=2)
+    tiles, labels = tiles_of(image, mpp), label_tiles_of(left, mpp)
+    assert len(tiles) == len(labels) == count
+    for pixels, label in zip(tiles, labels, strict=True):
+        assert pixels.shape == (512, 512, 3)
+        assert label.shape == (512, 512)
+        assert float(((pixels[..., 0] > 100) == label).mean()) > 0.99
+    assert rows.shape == size

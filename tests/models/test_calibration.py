@@ -1,0 +1,135 @@
+"""Calibration: a network that is too sure is told so, and its answers stay."""
+
+from __future__ import annotations
+
+import json
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures.weights import tiles_of, tiny_weights
+from torch import Tensor, nn
+from torch.nn import functional
+
+from appliance.analysis.inference import Network
+from models.errors import DataSetError, ManifestError
+from models.spec import MANIFEST_NAME, ModelSpec, Task, read_manifest
+from models.training.calibration import with_calibration
+from models.training.data import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
+from models.training.finish import finish
+from models.training.train import train
+
+Logits = namedtuple("Logits", "logits")
+
+
+class TooSure(nn.Module):
+    """Reads the answer off the first px and is right in `right` of 100; always sure by `scale`."""
+
+    def __init__(self, classes: int, scale: float, label_px: int | None = None) -> None:
+        super().__init__()
+        self.classes, self.scale, self.label_px = classes, scale, label_px
+
+    def forward(self, pixels: Tensor) -> Logits:
+        said = pixels[:, 0, 0, 0].long()
+        if self.label_px is not None:
+            said = said[:, None, None].expand(-1, self.label_px, self.label_px)
+        logits = functional.one_hot(said, self.classes).float() * self.scale
+        return Logits(logits.movedim(-1, 1))
+
+
+def spec_of(task: Task, tmp_path: Path) -> ModelSpec:
+    spec = tiny_weights(tmp_path / "base")
+    return replace(spec, task=task)
+
+
+@pytest.mark.parametrize("label_px", [None, 16])
+def test_temperature_makes_an_overconfident_network_as_sure_as_it_is_right(
+    tmp_path: Path, label_px: int | None
+) -> None:
+    """Right 80 times of 100, but 99.97 % sure: the fitted temperature makes that 80 %."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 100).astype(np.uint8)
+    said = np.where(np.arange(100) % 5 == 0, 1 - labels, labels)
+    images = np.zeros((100, 32, 32, 3), dtype=np.uint8)
+    images[:, 0, 0, 0] = said
+    truth = labels if label_px is None else np.tile(labels[:, None, None], (1, label_px, label_px))
+    spec = with_calibration(
+        spec_of(Task.TUMOR, tmp_path), TooSure(2, 8.0, label_px), images, truth, "cpu"
+    )
+    sure = torch.tensor([8.0, 0.0]).div(spec.temperature).softmax(0)[0]
+    assert float(sure) == pytest.approx(0.8, abs=1e-3)
+    facts = spec.trained["calibration"]
+    assert facts["nll"] < facts["nll_before"]
+
+
+def test_the_temperature_of_the_manifest_is_applied_to_probabilities(tmp_path: Path) -> None:
+    """And to nothing else: softmax(logits / T), the same answer, another fingerprint."""
+    cold = tiny_weights(tmp_path / "cold")
+    warm = tiny_weights(tmp_path / "warm", temperature=4.0)
+    assert cold.sha256 == warm.sha256
+    assert cold.fingerprint != warm.fingerprint
+    tiles = np.random.default_rng(0).integers(0, 256, (3, 512, 512, 3), dtype=np.uint8)
+    sharp, soft = (Network(tmp_path / n, "cpu").classify(tiles) for n in ("cold", "warm"))
+    expected = torch.from_numpy(sharp).log().div(4.0).softmax(dim=1).numpy()
+    np.testing.assert_allclose(soft, expected, atol=1e-5)
+    assert (soft.argmax(axis=1) == sharp.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), "warm"])
+def test_a_temperature_that_is_none_is_refused(tmp_path: Path, temperature: object) -> None:
+    tiny_weights(tmp_path)
+    path = tmp_path / MANIFEST_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"temperature": temperature}))
+    with pytest.raises(ManifestError, match=r"temperature|not supported"):
+        read_manifest(tmp_path)
+
+
+def test_nothing_to_calibrate_on_is_said(tmp_path: Path) -> None:
+    none = np.zeros((0, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(DataSetError, match="no tiles to calibrate"):
+        with_calibration(
+            spec_of(Task.TUMOR, tmp_path), TooSure(2, 1.0), none, np.zeros(0, np.uint8), "cpu"
+        )
+
+
+def test_training_never_draws_what_calibrates_or_judges(tmp_path: Path) -> None:
+    from fixtures.weights import TINY_VIT
+
+    assert FIRST_RESERVED_SEED < FIRST_HELD_OUT_SEED
+    with pytest.raises(DataSetError, match="Take a seed below 890"):
+        train(
+            Task.TUMOR,
+            TINY_VIT,
+            tmp_path,
+            seed=890,
+            tiles=1,
+            device="cpu",
+            progress=lambda _what, _done, _total: None,
+        )
+
+
+@pytest.mark.parametrize("task", [Task.TUMOR, Task.INTENSITY])
+def test_finish_adds_both_to_weights_that_are_trained(
+    task: Task, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = tmp_path_factory.getbasetemp() / "tiles"
+    tiles = tiles_of(cache, FIRST_HELD_OUT_SEED + 5_000_000, 64)
+    before = tiny_weights(
+        tmp_path,
+        task=task,
+        figures={"data": "synthetic", "accuracy": 0.5, "macro_f1": 0.5, "per_class": {}},
+        trained={"tiles": 64, "data": "generated tiles", "seed": 0, "epochs": 1, "seconds": 1},
+    )
+    spec = finish(tmp_path, tiles, tiles, "cpu")
+    assert read_manifest(tmp_path) == spec
+    assert spec.sha256 == before.sha256
+    assert spec.appearance is not None
+    assert spec.temperature != 1.0
+    wanted = 64 if task is Task.TUMOR else int(tiles.tumor.sum())
+    assert spec.trained["calibration"]["tiles"] == wanted
+    card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert f"Temperature {spec.temperature:g}" in card
+    assert f"Stain and focus of {spec.appearance['tiles']} training tiles" in card
