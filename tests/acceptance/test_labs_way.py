@@ -30,7 +30,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> Lab:
     folder = tmp_path_factory.mktemp("lab")
-    other = synthesize_case(folder, seed=8, score="3+", width_px=3072, height_px=2304)
+    other = synthesize_case(folder, seed=9, score="3+", width_px=4096, height_px=3072)
     cases = (other, small_case)
     config = write_config(folder / "tiny.toml", VIT, epochs=2)
     data, weights = {}, {}
