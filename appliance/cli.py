@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from appliance.cli_evaluate import app as evaluate_app
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
+from appliance.progress import progress_bars as _progress
 from appliance.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -28,6 +30,7 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 app.add_typer(config_app, name="config")
+app.add_typer(evaluate_app, name="evaluate")
 
 out = Console()
 err = Console(stderr=True)
@@ -223,23 +226,6 @@ def train(
     typer.echo(json.dumps(spec.figures, indent=2))
 
 
-@app.command()
-def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Folder of weights (manifest.json inside).")],
-    tiles: Annotated[
-        int, typer.Option(help="Generated tiles, none of them seen in training.")
-    ] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the tiles.")] = 1_000_003,
-    as_json: JsonOption = False,
-) -> None:
-    """Judge weights on generated tiles that never trained them (synthetic figures)."""
-    from models.training.evaluate import evaluate as evaluate_network
-
-    with _progress(quiet=as_json) as progress:
-        figures = evaluate_network(weights, tiles=tiles, seed=seed, device="cpu", progress=progress)
-    typer.echo(json.dumps(figures, indent=None if as_json else 2))
-
-
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""
@@ -255,35 +241,6 @@ def _settings(config: Path | None) -> Settings:
 
 def _cell(value: Any) -> str:
     return "; ".join(value) if isinstance(value, list) else str(value)
-
-
-class _progress:  # noqa: N801  used as a function
-    """A progress bar per kind of work; silent when it is not a person who looks."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(),
-            console=err,
-            disable=quiet or not err.is_terminal,
-        )
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> _progress:
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done, total=total)
 
 
 def main() -> None:

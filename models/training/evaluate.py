@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from models.evaluation.figures import classification_figures, confusion, segmentation_figures
 from models.spec import ModelSpec, Task
 from models.training.data import Progress, Tiles, generated_tiles
-from models.training.figures import classification_figures, confusion, segmentation_figures
 from models.weights import load_network
 
 FIRST_HELD_OUT_SEED = 900_000_000

@@ -107,7 +107,7 @@ def test_reference_weights_know_held_out_tiles(
 
 
 def test_evaluation_counts_what_it_says() -> None:
-    from models.training.figures import classification_figures, confusion
+    from models.evaluation.figures import classification_figures, confusion
 
     matrix = confusion(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), 2)
     assert matrix.tolist() == [[1, 1], [1, 2]]
