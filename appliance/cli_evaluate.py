@@ -56,8 +56,8 @@ def pairs(
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Make the pairs first.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the made pairs.")] = 0,
     count: Annotated[int, typer.Option("--pairs", min=1, help="How many to make.")] = 40,
-    width: Annotated[int, typer.Option(help="Width of made slides, px at 0.2793 µm.")] = 8192,
-    height: Annotated[int, typer.Option(help="Height of made slides in px.")] = 6144,
+    width: Annotated[int, typer.Option(help="Width of made slides, px at 0.2793 µm.")] = 6144,
+    height: Annotated[int, typer.Option(help="Height of made slides in px.")] = 4608,
     weights_root: Annotated[
         Path | None,
         typer.Option(help="Folder with tumor, intensity and segmentation weights in it."),
@@ -74,7 +74,7 @@ def pairs(
 ) -> None:
     """Run the whole appliance on pairs of slides and compare with their truth.
 
-    Made pairs have scores in balance and come from all scanners; about a minute and a half each
+    Made pairs have scores in balance and come from all scanners; about a minute each
     and core. Quoted: C, L and M on tiles, the slides' scores, calibration; each for the baseline
     too. Definitions: docs/evaluation.md.
     """

@@ -189,13 +189,15 @@ def _decision(sides: dict[str, Any]) -> str:
         Line(name=name, points=list(zip(at, values, strict=True)), color=color, dashed=dashed)
         for name, (values, color, dashed) in every.items()
     ]
-    top = max(0.05, *curve["model"], *curve["treat_all"]) * 1.1
+    best = max(*curve["model"], *curve["treat_all"])
+    step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.35) if 3 * s >= best)
     return line_plot(
         lines,
         x_label="risk threshold",
         y_label="net benefit",
         x_range=(0, 0.3),
-        y_range=(-0.1 * top, top),
+        y_range=(-step, 3 * step),
+        x_steps=3,
         title="Decision curve",
     )
 

@@ -31,9 +31,10 @@ def line_plot(
     y_label: str,
     x_range: tuple[float, float] = (0, 1),
     y_range: tuple[float, float] = (0, 1),
+    x_steps: int = 4,
     title: str = "",
 ) -> str:
-    """Lines over axes with five ticks each; points beyond the axes are drawn at their edge."""
+    """Lines over axes with ticks at `x_steps` and four intervals; points beyond lie on the edge."""
     (x0, x1), (y0, y1) = x_range, y_range
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -45,14 +46,16 @@ def line_plot(
         )
 
     parts = []
-    for k in range(5):
-        x, y = x0 + (x1 - x0) * k / 4, y0 + (y1 - y0) * k / 4
+    for k in range(x_steps + 1):
+        x = x0 + (x1 - x0) * k / x_steps
         (left, bottom), (right, top) = at(x, y0), at(x, y1)
         parts.append(_rule(left, bottom, right, top))
-        parts.append(_text(left, bottom + 16, f"{x:.2g}", "middle"))
+        parts.append(_text(left, bottom + 16, f"{x:.3g}", "middle"))
+    for k in range(5):
+        y = y0 + (y1 - y0) * k / 4
         (left, bottom), (right, top) = at(x0, y), at(x1, y)
         parts.append(_rule(left, bottom, right, top))
-        parts.append(_text(left - 6, bottom + 4, f"{y:.2g}", "end"))
+        parts.append(_text(left - 6, bottom + 4, f"{round(y, 6):.3g}", "end"))
     for line in lines:
         places = [at(x, y) for x, y in line.points]
         path = " ".join(f"{x},{y}" for x, y in places)

@@ -50,8 +50,8 @@ trained it.
 **Training.** {trained["epochs"]} epochs, {trained["seconds"]} s. To make it again:
 `tandem train {spec.task} --config reference --seed {trained["seed"]} --out DIR`.
 
-**Figures** ({figures["data"]}; they say nothing of real tissue). `tandem evaluate DIR`
-prints such figures on other seeds.
+**Figures** ({figures["data"]}; they say nothing of real tissue). `tandem evaluate
+tiles --task {spec.task} --generated 200 --weights DIR` prints such figures on other seeds.
 
 | figure | value |
 |---|---|
