@@ -15,6 +15,7 @@ from rich.table import Table
 
 from appliance import cli_weights
 from appliance.cli_dataset import dataset_app
+from appliance.cli_evaluate import app as evaluate_app
 from appliance.cli_train import train
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
@@ -35,6 +36,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(cli_weights.app, name="weights")
 app.add_typer(dataset_app, name="dataset")
 app.command()(train)
+app.add_typer(evaluate_app, name="evaluate")
 
 out = Console()
 err = Console(stderr=True)
@@ -199,22 +201,6 @@ def synth(
 
 
 @app.command()
-def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Folder of weights (manifest.json inside).")],
-    tiles: Annotated[
-        int, typer.Option(help="Generated tiles, none of them seen in training.")
-    ] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of the tiles.")] = 1_000_003,
-    as_json: JsonOption = False,
-) -> None:
-    """Judge weights on generated tiles that never trained them (synthetic figures)."""
-    from models.training.evaluate import evaluate as evaluate_network
-
-    with _progress(quiet=as_json) as progress:
-        figures = evaluate_network(weights, tiles=tiles, seed=seed, device="cpu", progress=progress)
-    typer.echo(json.dumps(figures, indent=None if as_json else 2))
-
-
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""

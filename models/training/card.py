@@ -13,8 +13,8 @@ _ANSWERS = {
     Task.SEGMENTATION: "the HER2 class of each 1.1 µm pixel of an IHC tile (network M)",
 }
 _LIMITS = {
-    Task.TUMOR: "It never saw in situ carcinoma, necrosis, folds, pen or frozen sections. What is "
-    "crowded or has large nuclei may be called tumor.",
+    Task.TUMOR: "It never saw in situ carcinoma, mitoses, lobular carcinoma in single file, or "
+    "frozen sections. What is crowded or has large nuclei may be called tumor.",
     Task.INTENSITY: "A tile of mixed intensities has one label: the class of most tumor pixels. "
     "Haze and cytoplasmic staining may be called faint.",
     Task.SEGMENTATION: "It separates tumor from other tissue by what the IHC slide shows alone; it "
@@ -48,7 +48,8 @@ Answers {_ANSWERS[spec.task]}.
 **Training.** {trained["epochs"]} epochs, {trained["seconds"]} s. To make it again:
 `tandem train {spec.task} --config {_config(spec)} --seed {trained["seed"]} --out DIR`.
 
-**Figures** ({figures["data"]}). {_reach(spec)}
+**Figures** ({figures["data"]}). {_reach(spec)} `tandem evaluate
+tiles --task {spec.task} --generated 200 --weights DIR` prints such figures on other seeds.
 
 | figure | value |
 |---|---|
@@ -104,4 +105,4 @@ def _config(spec: ModelSpec) -> str:
 def _reach(spec: ModelSpec) -> str:
     if "data_set" in spec.trained:
         return "They hold for tissue, stains and scanners like those of its data set, and no other."
-    return "They say nothing of real tissue. `tandem evaluate DIR` prints such on other seeds."
+    return "They say nothing of real tissue."

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from models.evaluation.figures import classification_figures, confusion, segmentation_figures
 from models.spec import ModelSpec, Task
-from models.training.data import FIRST_HELD_OUT_SEED as FIRST_HELD_OUT_SEED
-from models.training.data import Progress, Tiles, generated_tiles
-from models.training.figures import classification_figures, confusion, segmentation_figures
+from models.training.data import Progress, Tiles
 from models.training.material import Examples, judged_tiles
-from models.weights import load_network
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
     return None
-
-
-def evaluate(
-    folder: Path, *, tiles: int, seed: int, device: str, progress: Progress = _silent
-) -> dict[str, Any]:
-    """Figures of the weights in `folder` on `tiles` held-out tiles; JSON-ready."""
-    spec, network = load_network(folder, device)
-    with tempfile.TemporaryDirectory() as cache:
-        held_out = generated_tiles(
-            Path(cache), first_seed=FIRST_HELD_OUT_SEED + seed, count=tiles, progress=progress
-        )
-        figures = judge(spec, network, held_out, device, progress)
-    return {"weights": spec.name, "sha256": spec.sha256, "data": "synthetic", **figures}
 
 
 def judge(

@@ -133,7 +133,6 @@ class _Run:
         lines = log.read_text().splitlines(keepends=True)[1 : first + 1] if first else []
         log.write_text("".join(["epoch,loss,learning_rate,seconds\n", *lines]), newline="")
         for epoch in range(first, self.config.epochs):
-            torch.manual_seed(self.seed * 1000 + epoch)  # dropout: the same after a kill
             began = time.perf_counter()
             losses = []
             # Of this epoch alone: dropout after a resume is that of a run never interrupted.

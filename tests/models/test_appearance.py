@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.appearance import differs, measure, with_statistics
 from models.errors import DataSetError
 from models.spec import MANIFEST_NAME, Task, read_manifest
-from models.training.evaluate import FIRST_HELD_OUT_SEED
+from models.training.data import FIRST_HELD_OUT_SEED
 
 Pixels = NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from models.build import build
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, reference_folder
 from models.training.configuration import configuration_names, load_configuration
-from models.training.data import generated_tiles
-from models.training.evaluate import FIRST_HELD_OUT_SEED, judge
+from models.training.data import FIRST_HELD_OUT_SEED, generated_tiles
+from models.training.evaluate import judge
 from models.weights import load_network, save_network
 
 
@@ -121,7 +121,7 @@ def test_reference_weights_know_held_out_tiles(
 
 
 def test_evaluation_counts_what_it_says() -> None:
-    from models.training.figures import classification_figures, confusion
+    from models.evaluation.figures import classification_figures, confusion
 
     matrix = confusion(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 1, 0]), 2)
     assert matrix.tolist() == [[1, 1], [1, 2]]

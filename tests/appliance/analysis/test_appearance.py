@@ -22,7 +22,7 @@ from appliance.settings import ModelSettings, Review, Settings
 from models.appearance import with_statistics
 from models.spec import MANIFEST_NAME
 from models.synthesis.pyramid import write_pyramid
-from models.training.evaluate import FIRST_HELD_OUT_SEED
+from models.training.data import FIRST_HELD_OUT_SEED
 
 
 def reasons(he: Appearance, ihc: Appearance) -> list[str]:

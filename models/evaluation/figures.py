@@ -1,0 +1,242 @@
+"""Figures of merit, ready for JSON; torch-free. Rows of a confusion matrix are truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import cohen_kappa_score
+
+from models.evaluation.bootstrap import bootstrap
+from models.evaluation.curves import (
+    decision_curve,
+    expected_calibration_error,
+    reliability,
+    roc_points,
+)
+from models.evaluation.judged import Judged, JudgedPixels, JudgedSlides
+from models.spec import CLASSES, Task
+
+POSITIVE = {Task.TUMOR: (1,), Task.INTENSITY: (2, 3)}
+"""Classes that count as positive in the decision curve: tumor; what a lab would act on (2+, 3+)."""
+SHOWN = ("precision", "recall", "specificity", "f1")
+
+
+def confusion(
+    truth: NDArray[np.integer[Any]], found: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
+    """Confusion matrix (classes, classes): rows truth, columns found."""
+    pairs = truth.astype(np.int64).ravel() * classes + found.astype(np.int64).ravel()
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).astype(np.int64)
+
+
+def classification_figures(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, and precision, recall, specificity and F1 per class and their means (macro)."""
+    total = int(matrix.sum())
+    per_class = {}
+    for k, name in enumerate(names):
+        hit = int(matrix[k, k])
+        truth, found = int(matrix[k].sum()), int(matrix[:, k].sum())
+        precision, recall = _ratio(hit, found), _ratio(hit, truth)
+        per_class[name] = {
+            "precision": precision,
+            "recall": recall,
+            "specificity": _ratio(total - truth - found + hit, total - truth),
+            "f1": _ratio(2 * hit, truth + found),
+            "n": truth,
+        }
+
+    def mean(key: str) -> float:
+        # A class that is not there has no recall, one that all belong to has no specificity.
+        least, most = (0, total - 1) if key == "specificity" else (1, total)
+        return _average([c[key] for c in per_class.values() if least <= c["n"] <= most])
+
+    return {
+        "n": total,
+        "accuracy": _ratio(int(np.trace(matrix)), total),
+        **{f"macro_{key}": mean(key) for key in SHOWN},
+        "per_class": per_class,
+        "confusion": matrix.tolist(),
+    }
+
+
+def segmentation_figures(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+    """Pixel accuracy and IoU per class and mean (over classes that are there or were found)."""
+    union = matrix.sum(axis=1) + matrix.sum(axis=0) - np.diag(matrix)
+    iou = {name: _ratio(int(matrix[k, k]), int(union[k])) for k, name in enumerate(names)}
+    seen = [value for value, px in zip(iou.values(), union, strict=True) if px]
+    share = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+    return {
+        "pixels": int(matrix.sum()),
+        "pixel_accuracy": _ratio(int(np.trace(matrix)), int(matrix.sum())),
+        "mean_iou": _average(seen),
+        "iou": iou,
+        "confusion_share": np.round(share, 4).tolist(),
+    }
+
+
+def auc(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> float:
+    """Area under the ROC curve by ranks (Mann-Whitney); NaN with one class alone."""
+    n, m = int(positive.sum()), int((~positive).sum())
+    if not n or not m:
+        return float("nan")
+    return float((rankdata(probability)[positive].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, Any]:
+    """Everything that is said of a classifier: figures, intervals by patient, curves.
+
+    `macro_auc` is the mean of the one-vs-rest AUCs of the classes that are there; figures that are
+    not defined on such data are None. `seed` is the bootstrap's.
+    """
+    names = CLASSES[task]
+    classes = range(len(names))
+
+    def scalars(chosen: NDArray[np.int64]) -> dict[str, float]:
+        some = judged.where(chosen)
+        figures = classification_figures(confusion(some.truth, some.found, len(names)), names)
+        areas = [auc(some.truth == k, some.probability[:, k]) for k in classes]
+        figures["macro_auc"] = _mean(areas)
+        figures["ece"] = expected_calibration_error(*_confidence(some))
+        wanted = ("accuracy", *(f"macro_{key}" for key in SHOWN), "macro_auc", "ece")
+        return {name: float(figures[name]) for name in wanted}
+
+    if not len(judged):
+        return {"n": 0, "patients": 0}
+    figures = classification_figures(confusion(judged.truth, judged.found, len(names)), names)
+    areas = [auc(judged.truth == k, judged.probability[:, k]) for k in classes]
+    for name, area in zip(names, areas, strict=True):
+        figures["per_class"][name]["auc"] = _rounded(area)
+    risk = judged.probability[:, list(POSITIVE[task])].sum(axis=1)
+    return {
+        **figures,
+        "patients": len(np.unique(judged.patient)),
+        "macro_auc": _rounded(_mean(areas)),
+        "ece": _rounded(expected_calibration_error(*_confidence(judged))),
+        **_order(judged),
+        "interval": bootstrap(judged.patient, scalars, seed=seed),
+        "classes": list(names),
+        "roc": {
+            name: roc_points(judged.truth == k, judged.probability[:, k])
+            for k, name in enumerate(names)
+        },
+        "reliability": reliability(*_confidence(judged)),
+        "decision_curve": decision_curve(np.isin(judged.truth, POSITIVE[task]), risk),
+    }
+
+
+def segmentation(judged: JudgedPixels, *, seed: int = 0) -> dict[str, Any]:
+    """Everything that is said of label maps: figures and intervals by patient."""
+    names = CLASSES[Task.SEGMENTATION]
+
+    def scalars(chosen: NDArray[np.int64]) -> dict[str, float]:
+        figures = segmentation_figures(judged.matrices[chosen].sum(axis=0), names)
+        return {name: float(figures[name]) for name in ("pixel_accuracy", "mean_iou")}
+
+    return {
+        "n": len(judged),
+        "patients": len(np.unique(judged.patient)),
+        **segmentation_figures(judged.matrices.sum(axis=0), names),
+        "interval": bootstrap(judged.patient, scalars, seed=seed),
+        "classes": list(names),
+    }
+
+
+def slide_figures(judged: JudgedSlides, *, seed: int = 0) -> dict[str, Any]:
+    """How often the score is right; `exact` and `within_one` are numbers of slides.
+
+    A slide without score is wrong by more than one class. `confusion` has a last column for those.
+    """
+    distance = np.where(judged.found < 0, 9, np.abs(judged.truth - judged.found))
+
+    def scalars(chosen: NDArray[np.int64]) -> dict[str, float]:
+        return {
+            "accuracy": float((distance[chosen] == 0).mean()),
+            "within_one_share": float((distance[chosen] <= 1).mean()),
+            "kappa_quadratic": kappa(judged.truth[chosen], judged.found[chosen]),
+        }
+
+    if not len(judged):
+        return {"n": 0, "exact": 0, "within_one": 0}
+    everything = {k: _rounded(v) for k, v in scalars(np.arange(len(judged))).items()}
+    columns = np.where(judged.found < 0, 4, judged.found)
+    return {
+        "n": len(judged),
+        "exact": int((distance == 0).sum()),
+        "within_one": int((distance <= 1).sum()),
+        **everything,
+        "interval": bootstrap(judged.patient, scalars, seed=seed),
+        "confusion": confusion(judged.truth, columns, 5)[:4].tolist(),
+    }
+
+
+def headline(task: Task, figures: dict[str, Any]) -> dict[str, float | None]:
+    """The figures that are quoted, under their dotted names: ``tumor.auc``, ``calibration.ece``."""
+    quoted = {
+        Task.TUMOR: {"accuracy": "accuracy", "auc": "macro_auc"},
+        Task.INTENSITY: {
+            "accuracy": "accuracy",
+            "specificity": "macro_specificity",
+            "auc": "macro_auc",
+            "kappa_quadratic": "kappa_quadratic",
+            "spearman": "spearman",
+        },
+        Task.SEGMENTATION: {"mean_iou": "mean_iou"},
+    }[task]
+    found = {f"{task}.{name}": figures.get(key) for name, key in quoted.items()}
+    return found | ({"calibration.ece": figures["ece"]} if "ece" in figures else {})
+
+
+def kappa(truth: NDArray[np.int64], found: NDArray[np.int64]) -> float:
+    """Cohen's kappa with quadratic weights over the grades 0-3; things without answer are left out.
+
+    NaN where both sides say one and the same grade of all.
+    """
+    there = found >= 0
+    if len(np.unique(np.concatenate([truth[there], found[there]]))) < 2:
+        return float("nan")
+    return float(
+        cohen_kappa_score(truth[there], found[there], labels=[0, 1, 2, 3], weights="quadratic")
+    )
+
+
+def mean_class(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Expected class number, float (N,): between the classes, unlike the likeliest one."""
+    mean: NDArray[np.float64] = probability @ np.arange(probability.shape[1])
+    return mean
+
+
+def _order(judged: Judged) -> dict[str, float | None]:
+    """For ordered classes: quadratic kappa, and Spearman's correlation of the mean class."""
+    if judged.probability.shape[1] < 3:
+        return {}
+    mean = mean_class(judged.probability)
+    varied = len(np.unique(judged.truth)) > 1 and len(np.unique(mean)) > 1
+    return {
+        "kappa_quadratic": _rounded(kappa(judged.truth, judged.found)),
+        "spearman": _rounded(float(spearmanr(judged.truth, mean)[0])) if varied else None,
+    }
+
+
+def _confidence(judged: Judged) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    return judged.probability.max(axis=1), judged.found == judged.truth
+
+
+def _mean(values: list[float]) -> float:
+    defined = [v for v in values if not np.isnan(v)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)
+
+
+def _average(values: list[float]) -> float:
+    return round(float(np.mean(values)), 4) if values else 0.0
+
+
+def _ratio(part: int, whole: int) -> float:
+    return round(part / whole, 4) if whole else 0.0

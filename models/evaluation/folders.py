@@ -1,0 +1,280 @@
+"""Folders of images to judge on: which layouts are understood, and what each image is said to be.
+
+::
+
+    DIR/CLASS/[PATIENT/]IMAGE          class folders (tumor, intensity)
+    DIR/NAME.png + DIR/NAME_mask.png   images with masks (all tasks)
+    DIR/images/NAME + DIR/masks/NAME   the same in two folders
+    DIR/labels.csv                     columns file, label and, if wanted, patient, mpp
+    DIR/…_2+_….png                     the case's score in the file's name (intensity)
+
+``DIR/mpp``, ``mpp.txt`` or ``mpp.json`` may hold the images' resolution in µm per px.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from models.errors import DataSetError
+from models.spec import CLASSES, Task
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+MPP_RANGE = (0.05, 5.0)
+WORDS: dict[Task, tuple[tuple[str, ...], ...]] = {
+    Task.TUMOR: (
+        ("other", "normal", "non-tumor", "non-tumour", "nontumor", "no-tumor", "notumor",
+         "not-tumor", "benign", "negative", "non-cancer", "0"),
+        ("tumor", "tumour", "cancer", "malignant", "positive", "1"),
+    ),
+    Task.INTENSITY: (
+        ("none", "no", "no-stain", "negative", "n", "0"),
+        ("faint", "f", "1+", "1"),
+        ("weak", "w", "moderate", "2+", "2"),
+        ("strong", "s", "3+", "3"),
+    ),
+    Task.SEGMENTATION: (),
+}  # fmt: skip
+"""What a class may be called, in the order of `CLASSES`; case, blanks and underscores are alike."""
+_MASK_FOLDERS = ("masks", "mask", "labels", "annotations")
+_MASK_NAME = re.compile(r"^(?P<stem>.+)[_-](mask|masks|label|labels|seg|gt)$", re.IGNORECASE)
+_SCORE = re.compile(r"(?:^|[_ -])(0|1\+|2\+|3\+)(?=[_. -]|$)")
+_STAIN = re.compile(r"(?:^|[_. -])(HE|H&E|HER2|IHC)(?=[_. -]|$)", re.IGNORECASE)
+_COLUMNS = {
+    "file": ("file", "filename", "image", "name", "path"),
+    "label": ("label", "class", "score"),
+    "patient": ("patient", "case", "patient_id"),
+    "mpp": ("mpp",),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImage:
+    """An image and what is known of it: the class of the whole image, or a mask, or both.
+
+    `name` is its path inside the folder; `mpp` in µm per px, None where nothing says it.
+    """
+
+    path: Path
+    name: str
+    patient: str
+    label: int | None = None
+    mask: Path | None = None
+    mpp: float | None = None
+
+
+def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[LabelledImage]:
+    """Every image of `folder` with its truth, in order of their names; `mpp` wins over files.
+
+    Raises
+    ------
+    DataSetError
+        If the layout is none of those above, a class or a mask is missing, a name is unknown, or
+        a resolution is implausible: the message names the file and what would be right.
+    """
+    if not folder.is_dir():
+        raise DataSetError(f"{folder}: no such folder.")
+    table = folder / "labels.csv"
+    if table.is_file():
+        images = _from_table(table, task)
+    elif task is not Task.SEGMENTATION and _class_folders(folder, task):
+        images = _from_class_folders(folder, task)
+    elif pair := _two_folders(folder):
+        images = _with_masks(folder, _images(pair[0]), _images(pair[1]))
+    else:
+        images = _flat(folder, task)
+    common = _checked(mpp, "--mpp") or _stored_mpp(folder)
+    return [
+        image if mpp is None and image.mpp is not None else replace(image, mpp=common)
+        for image in images
+    ]
+
+
+def class_number(word: str, task: Task) -> int | None:
+    """Number of the class that `word` names, None where it names none."""
+    plain = re.sub(r"[\s_]+", "-", word.strip().lower())
+    plain = re.sub(r"^(score|her2|class|grade)-", "", plain)
+    return next((k for k, words in enumerate(WORDS[task]) if plain in words), None)
+
+
+def _images(folder: Path) -> list[Path]:
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    hidden = (p for p in found if not any(part.startswith(".") for part in p.parts[-3:]))
+    return sorted(hidden)
+
+
+def _class_folders(folder: Path, task: Task) -> dict[Path, int | None]:
+    """Subfolders with images and their classes; empty where no one is called like a class."""
+    subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and _images(p))
+    classes = {p: class_number(p.name, task) for p in subfolders}
+    return classes if any(k is not None for k in classes.values()) else {}
+
+
+def _from_class_folders(folder: Path, task: Task) -> list[LabelledImage]:
+    images = []
+    for subfolder, label in _class_folders(folder, task).items():
+        if label is None:
+            raise DataSetError(f"{subfolder}: unknown class folder. {_classes(task)}")
+        for path in _images(subfolder):
+            inside = path.relative_to(subfolder).parts
+            # A folder below the class is a patient; else each image stands for itself.
+            patient = inside[0] if len(inside) > 1 else f"{subfolder.name}/{path.stem}"
+            name = str(path.relative_to(folder))
+            images.append(LabelledImage(path=path, name=name, patient=patient, label=label))
+    return images
+
+
+def _two_folders(folder: Path) -> tuple[Path, Path] | None:
+    images = folder / "images"
+    masks = next((folder / n for n in _MASK_FOLDERS if (folder / n).is_dir()), None)
+    return (images, masks) if images.is_dir() and masks is not None else None
+
+
+def _flat(folder: Path, task: Task) -> list[LabelledImage]:
+    found = _images(folder)
+    masks = [p for p in found if _MASK_NAME.match(p.stem)]
+    images = [p for p in found if p not in masks]
+    if masks:
+        return _with_masks(folder, images, masks)
+    if task is Task.INTENSITY:
+        # Fields of a pair lie side by side: only the IHC ones are asked about stain.
+        images = [p for p in images if not _is_he(p)]
+        scores = {p: _score_of(p, folder) for p in images}
+        unknown = [p for p, score in scores.items() if score is None]
+        if images and not unknown:
+            return [
+                LabelledImage(
+                    path=p, name=str(p.relative_to(folder)), patient=p.stem, label=scores[p]
+                )
+                for p in images
+            ]
+        if images and len(unknown) < len(images):
+            raise DataSetError(f"{unknown[0]}: no score (0, 1+, 2+, 3+) in the file's name.")
+    raise DataSetError(
+        f"{folder}: no layout that the {task} task understands. Use {_layouts(task)}."
+    )
+
+
+def _with_masks(root: Path, images: list[Path], masks: list[Path]) -> list[LabelledImage]:
+    by_stem: dict[str, Path] = {}
+    for mask in masks:
+        match = _MASK_NAME.match(mask.stem)
+        by_stem[match["stem"] if match else mask.stem] = mask
+    found = []
+    for path in images:
+        mask_of = by_stem.pop(path.stem, None)
+        if mask_of is None:
+            raise DataSetError(f"{path}: no mask. It would be called {path.stem}_mask.png.")
+        name = str(path.relative_to(root))
+        found.append(LabelledImage(path=path, name=name, patient=path.stem, mask=mask_of))
+    if by_stem:
+        raise DataSetError(f"{next(iter(by_stem.values()))}: a mask without its image.")
+    return found
+
+
+def _from_table(table: Path, task: Task) -> list[LabelledImage]:
+    folder = table.parent
+    with table.open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    masked = {}
+    found = _images(folder)
+    if any(_MASK_NAME.match(p.stem) for p in found) or _two_folders(folder):
+        pair = _two_folders(folder)
+        masks = _images(pair[1]) if pair else [p for p in found if _MASK_NAME.match(p.stem)]
+        masked = {i.path: i for i in _with_masks(folder, _others(found, masks), masks)}
+    images = []
+    for line, raw in enumerate(rows, start=2):
+        row = {key.strip().lower(): (value or "").strip() for key, value in raw.items() if key}
+        cells = {
+            key: next((row[n] for n in names if row.get(n)), "") for key, names in _COLUMNS.items()
+        }
+        where = f"{table}, line {line}"
+        if not cells["file"]:
+            raise DataSetError(f"{where}: no file. Columns are file, label, patient, mpp.")
+        path = folder / cells["file"]
+        if not path.is_file():
+            raise DataSetError(f"{where}: there is no {cells['file']} in the folder.")
+        label = class_number(cells["label"], task) if cells["label"] else None
+        mask = masked[path].mask if path in masked else None
+        if label is None and mask is None:
+            raise DataSetError(f"{where}: unknown label {cells['label']!r}. {_classes(task)}")
+        images.append(
+            LabelledImage(
+                path=path,
+                name=cells["file"],
+                patient=cells["patient"] or path.stem,
+                label=label,
+                mask=mask,
+                mpp=_checked(_number(cells["mpp"], where), where),
+            )
+        )
+    if not images:
+        raise DataSetError(f"{table}: no lines. Columns are file, label, patient, mpp.")
+    return images
+
+
+def _others(found: list[Path], masks: list[Path]) -> list[Path]:
+    return [p for p in found if p not in set(masks)]
+
+
+def _is_he(path: Path) -> bool:
+    stains = [s.upper() for s in _STAIN.findall(path.stem)]
+    return bool(stains) and stains[-1] in ("HE", "H&E")
+
+
+def _score_of(path: Path, root: Path) -> int | None:
+    """From the file's name, else from a folder's between it and `root`."""
+    for part in (path.stem, *reversed(path.relative_to(root).parts[:-1])):
+        if scores := _SCORE.findall(part):
+            return class_number(scores[-1], Task.INTENSITY)
+    return None
+
+
+def _stored_mpp(folder: Path) -> float | None:
+    for name in ("mpp", "mpp.txt", "mpp.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        text = path.read_text().strip()
+        try:
+            held = json.loads(text)
+            value = float(held["mpp"] if isinstance(held, dict) else held)
+        except (ValueError, KeyError, TypeError) as err:
+            raise DataSetError(f"{path}: holds {text[:40]!r}, not a number of µm per px.") from err
+        return _checked(value, str(path))
+    return None
+
+
+def _number(text: str, where: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError as err:
+        raise DataSetError(f"{where}: {text!r} is not a number of µm per px.") from err
+
+
+def _checked(mpp: float | None, where: str) -> float | None:
+    if mpp is not None and not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        raise DataSetError(
+            f"{where}: {mpp:g} µm per px is implausible; a 40x scan has about 0.25, 20x 0.5."
+        )
+    return mpp
+
+
+def _classes(task: Task) -> str:
+    names: Iterable[str] = (
+        f"{name} ({', '.join(words)})"
+        for name, words in zip(CLASSES[task], WORDS[task], strict=False)
+    )
+    return f"Classes are: {'; '.join(names)}."
+
+
+def _layouts(task: Task) -> str:
+    masks = "images with masks (NAME.png + NAME_mask.png, or images/ + masks/)"
+    if task is Task.SEGMENTATION:
+        return masks
+    table = f"class folders ({', '.join(CLASSES[task])}), labels.csv (file,label), {masks}"
+    return table + (", or file names with the score (…_2+_….png)" * (task is Task.INTENSITY))

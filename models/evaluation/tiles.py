@@ -1,0 +1,205 @@
+"""Images to tiles with truth: read, brought to 0.2793 µm/px, cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from models.errors import DataSetError
+from models.spec import CLASSES, Task
+
+TILE_PX = 512
+TILE_MPP = 0.2793
+IGNORED = 255
+"""Mask value of px that nobody labelled, and of those that only fill a tile up."""
+MOST_FILL = 0.1
+"""A last tile may lack so much of its edge and is filled up by mirroring; else it is left out."""
+BCSS_CODES = 21
+"""Highest code of the BCSS data set: 1 is tumor, 0 lies outside the labelled region."""
+USUAL_GLASS = (245, 245, 245)
+DARKEST_GLASS = 180
+TUMOR_FROM, OTHER_UP_TO = 0.5, 0.1
+"""A tile with so much tumor is one, with so little is none; between them it is not judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskValues:
+    """Which mask values mean which class: ``mask.json``, as {"tumor": [1, 19], "ignore": [0]}."""
+
+    classes: dict[int, tuple[int, ...]]
+    ignore: tuple[int, ...]
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Uint8 RGB (rows, cols, 3).
+
+    Raises
+    ------
+    DataSetError
+        If the file is no image, or is cut off.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as err:
+        raise DataSetError(f"{path}: not a whole image ({err}). Copy it again.") from err
+
+
+def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
+    """What ``mask.json`` in `folder` says, None without that file.
+
+    Raises
+    ------
+    DataSetError
+        If it is not as `MaskValues` shows, or names a class that the task does not have.
+    """
+    path = folder / "mask.json"
+    if not path.is_file():
+        return None
+    try:
+        raw = {name: tuple(int(v) for v in values) for name, values in _object(path).items()}
+    except (ValueError, TypeError, AttributeError) as err:
+        raise DataSetError(f'{path}: not of the form {{"tumor": [1], "ignore": [0]}}.') from err
+    ignore = raw.pop("ignore", ())
+    if unknown := set(raw) - set(CLASSES[task]):
+        known = ", ".join(CLASSES[task])
+        raise DataSetError(f"{path}: unknown class {min(unknown)!r}; there are {known}, ignore.")
+    return MaskValues(classes={CLASSES[task].index(n): v for n, v in raw.items()}, ignore=ignore)
+
+
+def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArray[np.uint8]:
+    """Class of each px, uint8 (rows, cols): 0/1 for the tumor task, else 0-4; `IGNORED` too.
+
+    Without `values`: a tumor mask's white, or whatever is not 0, is tumor; where it holds several
+    values up to `BCSS_CODES` they are BCSS codes. Other masks hold 0-4 as network M answers.
+
+    Raises
+    ------
+    DataSetError
+        If the file is no image, or holds a value that means nothing.
+    """
+    try:
+        with Image.open(path) as image:
+            lossy = image.format == "JPEG"
+            plain = image if image.mode in ("L", "P", "1", "I;16", "I") else image.convert("L")
+            mask = np.asarray(plain, dtype=np.int64)
+    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as err:
+        raise DataSetError(f"{path}: not a whole image ({err}). Copy it again.") from err
+    present = np.unique(mask)
+    if values is not None:
+        found = np.full(mask.shape, 0 if task is Task.TUMOR else IGNORED, dtype=np.uint8)
+        for number, codes in values.classes.items():
+            found[np.isin(mask, codes)] = number
+        found[np.isin(mask, values.ignore)] = IGNORED
+        known = [*values.ignore, *(c for codes in values.classes.values() for c in codes)]
+        if task is not Task.TUMOR and (strange := set(present.tolist()) - set(known)):
+            raise DataSetError(f"{path}: mask value {min(strange)} is not in mask.json.")
+        return found
+    if task is Task.TUMOR:
+        if lossy or present[-1] > BCSS_CODES:
+            return (mask > 127).astype(np.uint8)
+        if present[-1] > 1 and len(present[present > 0]) > 1:
+            return np.where(mask == 0, IGNORED, mask == 1).astype(np.uint8)
+        return (mask > 0).astype(np.uint8)
+    highest = len(CLASSES[Task.SEGMENTATION]) - 1
+    if lossy or present[-1] > highest:
+        why = "JPEG does not keep values" if lossy else f"value {present[-1]}"
+        raise DataSetError(
+            f"{path}: {why}; a mask holds 0 (background) to {highest} (3+), losslessly, or "
+            "mask.json says what its values mean."
+        )
+    return mask.astype(np.uint8)
+
+
+def fitting_mask(
+    mask: NDArray[np.uint8], pixels: NDArray[np.uint8], path: Path
+) -> NDArray[np.uint8]:
+    """The mask at the size of its image; it may be coarser or finer.
+
+    Raises
+    ------
+    DataSetError
+        If its shape is another one.
+    """
+    rows, columns = pixels.shape[:2]
+    if abs(mask.shape[1] * rows / (mask.shape[0] * columns) - 1) > 0.02:
+        raise DataSetError(
+            f"{path}: a mask of {mask.shape[1]} x {mask.shape[0]} px does not fit an image of "
+            f"{columns} x {rows} px."
+        )
+    return _resized(mask, (columns, rows), cv2.INTER_NEAREST_EXACT)
+
+
+def glass_of_field(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Colour of the glass of a field, uint8 RGB (rows, cols, 3): median of its brightest hundredth.
+
+    A slide's brightest tenth is glass; a field has hardly any, and its brightest tenth is pale
+    tissue. What is darker than any glass is tissue too: then the usual white is assumed.
+    """
+    flat = pixels.reshape(-1, 3)
+    grey = flat.min(axis=1)
+    brightest = flat[grey >= np.percentile(grey, 99)]
+    r, g, b = (int(v) for v in np.median(brightest, axis=0))
+    return (r, g, b) if min(r, g, b) >= DARKEST_GLASS else USUAL_GLASS
+
+
+def at_tile_mpp(pixels: NDArray[np.uint8], mpp: float, *, labels: bool) -> NDArray[np.uint8]:
+    """An image or a mask (`labels`) of `mpp` µm/px at `TILE_MPP`."""
+    factor = mpp / TILE_MPP
+    if abs(factor - 1) < 0.005:
+        return pixels
+    rows, columns = (max(1, round(n * factor)) for n in pixels.shape[:2])
+    smooth = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return _resized(pixels, (columns, rows), cv2.INTER_NEAREST_EXACT if labels else smooth)
+
+
+def cut(pixels: NDArray[np.uint8], *, labels: bool = False) -> NDArray[np.uint8]:
+    """Tiles (n, 512, 512[, 3]) of an image at `TILE_MPP`, row by row, none twice.
+
+    The grid lies in the image's middle. What lacks at most `MOST_FILL` of an edge, or is smaller
+    than a tile, is filled by mirroring (masks: with `IGNORED`).
+    """
+    counts = [max(1, int(n / TILE_PX + MOST_FILL)) for n in pixels.shape[:2]]
+    for axis, count in enumerate(counts):
+        spare = pixels.shape[axis] - count * TILE_PX
+        if spare >= 0:
+            first = spare // 2
+            kept = slice(first, first + count * TILE_PX)
+            pixels = pixels[kept] if axis == 0 else pixels[:, kept]
+        else:
+            sides = (-spare // 2, -spare - (-spare // 2))
+            width = [sides if k == axis else (0, 0) for k in range(pixels.ndim)]
+            if labels:
+                pixels = np.pad(pixels, width, constant_values=IGNORED)
+            else:
+                pixels = np.pad(pixels, width, mode="symmetric")
+    rows, columns = counts
+    shape = (rows, TILE_PX, columns, TILE_PX, *pixels.shape[2:])
+    tiles = pixels.reshape(shape).swapaxes(1, 2)
+    return np.ascontiguousarray(tiles).reshape(-1, TILE_PX, TILE_PX, *pixels.shape[2:])
+
+
+def tumor_share(masks: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Share of tumor in each tile of masks (n, 512, 512); NaN where less than half is labelled."""
+    flat = masks.reshape(len(masks), -1)
+    labelled = (flat != IGNORED).sum(axis=1)
+    tumor = ((flat > 0) & (flat != IGNORED)).sum(axis=1)
+    return np.where(labelled >= flat.shape[1] / 2, tumor / np.maximum(labelled, 1), np.nan)
+
+
+def _resized(array: NDArray[np.uint8], size: tuple[int, int], how: int) -> NDArray[np.uint8]:
+    if array.shape[1::-1] == size:
+        return array
+    resized: NDArray[np.uint8] = cv2.resize(np.ascontiguousarray(array), size, interpolation=how)
+    return resized
+
+
+def _object(path: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = json.loads(path.read_text())
+    return found

@@ -1,0 +1,205 @@
+"""Which folders can be judged on, and what is said of those that cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.errors import DataSetError
+from models.evaluation.folders import find_images
+from models.evaluation.tiles import (
+    IGNORED,
+    at_tile_mpp,
+    cut,
+    fitting_mask,
+    glass_of_field,
+    read_image,
+    read_mask,
+    read_mask_values,
+    tumor_share,
+)
+from models.spec import Task
+
+
+def put(path: Path, pixels: NDArray[np.uint8] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = np.full((8, 8, 3), 200, np.uint8) if pixels is None else pixels
+    assert cv2.imwrite(str(path), plain)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        (Task.INTENSITY, ("0", "1+", "2+", "3+")),
+        (Task.INTENSITY, ("0", "1", "2", "3")),
+        (Task.INTENSITY, ("None", "faint", "WEAK", "strong")),
+        (Task.INTENSITY, ("score_0", "score 1+", "HER2_2+", "class-3")),
+        (Task.TUMOR, ("other", "tumor")),
+        (Task.TUMOR, ("normal", "Tumour")),
+        (Task.TUMOR, ("non_tumor", "tumor")),
+        (Task.TUMOR, ("0", "1")),
+    ],
+)
+def test_class_folders(task: Task, names: tuple[str, ...], tmp_path: Path) -> None:
+    for name in names:
+        put(tmp_path / name / "a.png")
+        put(tmp_path / name / "patient-7" / "b.jpg")
+    images = find_images(tmp_path, task)
+    found = {(i.name, i.label) for i in images}
+    assert found >= {(f"{name}/a.png", k) for k, name in enumerate(names)}
+    assert [i.patient for i in images].count("patient-7") == len(names)
+    assert all(i.mpp is None for i in images)
+
+
+def test_masks_beside_and_in_folders(tmp_path: Path) -> None:
+    put(tmp_path / "beside" / "one.jpg"), put(tmp_path / "beside" / "one-mask.png")
+    put(tmp_path / "folders" / "images" / "two.png")
+    put(tmp_path / "folders" / "masks" / "two.png")
+    for layout, stem in (("beside", "one"), ("folders", "two")):
+        for task in Task:
+            (image,) = find_images(tmp_path / layout, task)
+            assert image.path.stem == stem
+            assert image.mask is not None
+            assert image.mask.exists()
+
+
+def test_scores_in_names_leave_the_he_fields_out(tmp_path: Path) -> None:
+    for name in ("bci-1_1+_he", "bci-1_1+_her2", "bci-2_3+_her2", "c_0_HER2"):
+        put(tmp_path / f"{name}.png")
+    images = find_images(tmp_path, Task.INTENSITY)
+    assert {i.name: i.label for i in images} == {
+        "bci-1_1+_her2.png": 1,
+        "bci-2_3+_her2.png": 3,
+        "c_0_HER2.png": 0,
+    }
+
+
+def test_a_table_of_labels(tmp_path: Path) -> None:
+    put(tmp_path / "a.png"), put(tmp_path / "sub" / "b.png")
+    (tmp_path / "labels.csv").write_text(
+        "file,label,patient,mpp\na.png,2+,P1,0.5\nsub/b.png,none,P2,\n"
+    )
+    (tmp_path / "mpp").write_text("0.25\n")
+    images = find_images(tmp_path, Task.INTENSITY)
+    assert [(i.name, i.label, i.patient, i.mpp) for i in images] == [
+        ("a.png", 2, "P1", 0.5),
+        ("sub/b.png", 0, "P2", 0.25),
+    ]
+    assert {i.mpp for i in find_images(tmp_path, Task.INTENSITY, mpp=0.3)} == {0.3}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("mpp", "0.46"), ("mpp.txt", "0.46\n"), ("mpp.json", '{"mpp": 0.46}')]
+)
+def test_resolution_in_a_file(name: str, text: str, tmp_path: Path) -> None:
+    put(tmp_path / "tumor" / "a.png")
+    (tmp_path / name).write_text(text)
+    assert find_images(tmp_path, Task.TUMOR)[0].mpp == 0.46
+
+
+def broken(folder: Path, kind: str) -> Task:
+    """Make a folder that is wrong in one way; the task that it is for."""
+    match kind:
+        case "class":
+            put(folder / "tumor" / "a.png"), put(folder / "maybe" / "b.png")
+        case "no mask":
+            put(folder / "a.png"), put(folder / "b.png"), put(folder / "b_mask.png")
+        case "no image":
+            put(folder / "b.png"), put(folder / "b_mask.png"), put(folder / "c_mask.png")
+        case "layout":
+            put(folder / "a.png")
+        case "label":
+            put(folder / "a.png")
+            (folder / "labels.csv").write_text("file,label\na.png,blue\n")
+        case "listed":
+            folder.mkdir()
+            (folder / "labels.csv").write_text("file,label\nz.png,tumor\n")
+        case "mpp":
+            put(folder / "tumor" / "a.png")
+            (folder / "mpp").write_text("forty")
+        case "implausible":
+            put(folder / "tumor" / "a.png")
+            (folder / "mpp").write_text("40")
+    return Task.TUMOR
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("class", "maybe: unknown class folder"),
+        ("no mask", "a.png: no mask"),
+        ("no image", "c_mask.png: a mask without its image"),
+        ("layout", "no layout that the tumor task understands. Use class folders"),
+        ("label", "line 2: unknown label 'blue'"),
+        ("listed", "line 2: there is no z.png"),
+        ("mpp", "not a number"),
+        ("implausible", "implausible"),
+        ("nowhere", "no such folder"),
+    ],
+)
+def test_what_is_wrong_is_named(kind: str, said: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    task = broken(folder, kind)
+    with pytest.raises(DataSetError, match=said.replace("(", r"\(")):
+        find_images(folder, task)
+
+
+def test_tumor_masks_white_numbered_and_of_bcss(tmp_path: Path) -> None:
+    half = np.zeros((16, 16), np.uint8)
+    half[:, 8:] = 1
+    for name, mask in (("white.png", half * 255), ("one.png", half), ("lossy.jpg", half * 255)):
+        assert read_mask(put(tmp_path / name, mask), Task.TUMOR).mean() == 0.5
+    codes = half + 1  # 1 tumor, 2 stroma
+    codes[0] = 0
+    read = read_mask(put(tmp_path / "codes.png", codes), Task.TUMOR)
+    assert (read[0] == IGNORED).all()
+    assert (read[1:] == (codes[1:] == 1)).all()
+    (tmp_path / "mask.json").write_text('{"tumor": [2], "ignore": [0]}')
+    values = read_mask_values(tmp_path, Task.TUMOR)
+    assert (read_mask(tmp_path / "codes.png", Task.TUMOR, values)[1:] == half[1:]).all()
+
+
+def test_label_masks_hold_0_to_4_and_nothing_else(tmp_path: Path) -> None:
+    mask = (np.arange(256) % 5).reshape(16, 16).astype(np.uint8)
+    assert (read_mask(put(tmp_path / "a.png", mask), Task.SEGMENTATION) == mask).all()
+    with pytest.raises(DataSetError, match=r"b\.png: value 9"):
+        read_mask(put(tmp_path / "b.png", mask + 5), Task.SEGMENTATION)
+    with pytest.raises(DataSetError, match=r"c\.jpg: JPEG"):
+        read_mask(put(tmp_path / "c.jpg", mask), Task.SEGMENTATION)
+    (tmp_path / "mask.json").write_text('{"weak": [1]}')
+    with pytest.raises(DataSetError, match="unknown class 'weak'"):
+        read_mask_values(tmp_path, Task.SEGMENTATION)
+
+
+def test_a_cut_off_image_and_a_mask_of_another_shape_are_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    whole = put(tmp_path / "a.png", noise).read_bytes()
+    (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataSetError, match=r"a\.png: not a whole image"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(DataSetError, match="does not fit"):
+        fitting_mask(np.zeros((64, 32), np.uint8), noise, tmp_path / "m.png")
+
+
+def test_tiles_are_cut_once_and_filled_up() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (1030, 1500, 3)).astype(np.uint8)
+    tiles = cut(image)
+    assert tiles.shape == (6, 512, 512, 3)  # 1500 px are 2.93 tiles: the third is filled up
+    assert (tiles[0] == np.pad(image, ((0, 0), (18, 18), (0, 0)), "symmetric")[3:515, :512]).all()
+    small = cut(np.full((200, 512), 3, np.uint8), labels=True)
+    assert small.shape == (1, 512, 512)
+    assert (small == 3).sum() == 200 * 512
+    assert np.isnan(tumor_share(small))[0]  # less than half of the tile is known
+    assert at_tile_mpp(image, 0.5586, labels=False).shape == (2060, 3000, 3)
+
+
+def test_glass_is_what_is_brightest() -> None:
+    field = np.full((200, 200, 3), 150, np.uint8)
+    assert glass_of_field(field) == (245, 245, 245)
+    field[:20, :50] = (240, 235, 230)
+    assert glass_of_field(field) == (240, 235, 230)
