@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -110,7 +110,10 @@ def tiles(
     task: Annotated[str, typer.Option(help="tumor, intensity or segmentation.")],
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Class folders, or images with masks, or labels.csv."),
+        typer.Argument(
+            metavar="[DIR]",
+            help="Class folders, images with masks, labels.csv, or a data set of tandem dataset.",
+        ),
     ] = None,
     generated: Annotated[
         int, typer.Option(min=0, help="Instead of DIR: so many generated tiles.")
@@ -119,6 +122,9 @@ def tiles(
     weights: Annotated[
         Path | None, typer.Option(help="Folder of weights. Default: those that Tandem uses.")
     ] = None,
+    split: Annotated[
+        Literal["train", "validation", "test"], typer.Option(help="Of a data set.")
+    ] = "test",
     mpp: Annotated[
         float | None,
         typer.Option(help="µm per px of the images. Default: DIR/mpp, else 0.2793."),
@@ -136,13 +142,14 @@ def tiles(
     if bool(generated) == (folder is not None):
         raise typer.BadParameter("name a folder, or a number to --generated", param_hint="DIR")
     settings = load_settings(config)
-    from models.spec import Task
+    from models.spec import MANIFEST_NAME, Task
 
     if task not in list(Task):
         raise typer.BadParameter(f"use {', '.join(Task)}", param_hint="--task")
     from appliance.evaluation_tiles import (
         TileJudge,
         describe,
+        evaluate_data_set,
         evaluate_folder,
         evaluate_generated,
     )
@@ -151,7 +158,9 @@ def tiles(
     chosen = weights or chosen_weights(Task(task), settings)[0]
     judge = TileJudge(Task(task), chosen, settings.models.device)
     with progress_bars(quiet=as_json) as progress:
-        if folder is not None:
+        if folder is not None and (folder / MANIFEST_NAME).is_file():
+            result = evaluate_data_set(folder, judge, split=split, progress=progress)
+        elif folder is not None:
             result = evaluate_folder(folder, judge, mpp=mpp, progress=progress)
         else:
             result = evaluate_generated(judge, tiles=generated, seed=seed, progress=progress)

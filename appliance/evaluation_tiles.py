@@ -20,7 +20,9 @@ from appliance.analysis.inference import Device, Network
 from appliance.analysis.pipeline import MIN_TISSUE_SHARE, Progress
 from appliance.analysis.stream import calibrate, white_table
 from appliance.analysis.tissue import MAX_THRESHOLD
-from models.errors import ManifestError
+from models.datasets.splits import Split
+from models.datasets.store import load_dataset, read_data_set_manifest
+from models.errors import DataSetError, ManifestError
 from models.evaluation.baseline import Baseline, load_baseline
 from models.evaluation.figures import (
     classification,
@@ -197,6 +199,30 @@ def evaluate_generated(
         judge_tiles(judge, pixels, truth, chosen, progress=progress)
     source = {"data": "synthetic", "seed": seed, "generator_version": GENERATOR_VERSION}
     return judge.result(source)
+
+
+def evaluate_data_set(
+    folder: Path, judge: TileJudge, *, split: Split, progress: Progress
+) -> dict[str, Any]:
+    """Figures on one split of a data set, intervals by its patients.
+
+    Raises
+    ------
+    DataSetError
+        If the data set is damaged, of another task, or has no such split.
+    """
+    manifest = read_data_set_manifest(folder)
+    if manifest.task is not judge.task:
+        raise DataSetError(
+            f"{folder}: a data set for {manifest.task}. Ask with --task {manifest.task}."
+        )
+    with tempfile.TemporaryDirectory() as cache:
+        data = load_dataset(folder, split, Path(cache), progress)
+        chosen, patients = np.arange(len(data)), np.array(data.patients, np.str_)
+        judge_tiles(judge, data.images, data.labels, chosen, patients, progress=progress)
+    generated = manifest.source["kind"] == "generated"
+    source = {"data": "synthetic" if generated else "data set", "split": split}
+    return judge.result(source | {"data_set_sha256": data.sha256})
 
 
 def judge_tiles(

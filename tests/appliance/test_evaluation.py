@@ -86,6 +86,22 @@ def test_tiles_of_a_folder(
     assert "<svg" in page.read_text()
 
 
+def test_a_split_of_a_data_set(generated: Path, tmp_path: Path) -> None:
+    data_set = tmp_path / "set"
+    done = tandem("dataset", "folders", generated / "tumor", "--task", "tumor", "--mpp", 0.2793,
+                  "--white", "255,255,255", "--patient-pattern", r"([0-9]+)\.png",
+                  "--splits", "0.5,0.1,0.4", "--out", data_set)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = json.loads((data_set / "manifest.json").read_text())["counts"]
+    done = tandem("evaluate", "tiles", "--task", "tumor", data_set, "--json")
+    result = json.loads(done.stdout)
+    assert result["split"] == "test"
+    assert result["details"]["model"]["n"] == counts["test"]["tiles"] > 0
+    wrong = tandem("evaluate", "tiles", "--task", "intensity", data_set, check=False)
+    assert wrong.returncode == 1
+    assert "a data set for tumor" in wrong.stderr
+
+
 def test_generated_tiles_for_people(tmp_path: Path) -> None:
     done = tandem("evaluate", "tiles", "--task", "tumor", "--generated", 6, "--seed", 3)
     assert "synthetic" in done.stdout
