@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.annotations import he_annotations, ihc_annotations
+from fixtures.annotations import TILE_PX, he_annotations, ihc_annotations, truth_raster
 from fixtures.daemon import tandem
 from fixtures.tiny import VIT, write_config
+from numpy.typing import NDArray
 
 from models.datasets.store import load_dataset, read_data_set_manifest
 from models.spec import Task, verify
-from models.synthesis.slides import SyntheticCase, synthesize_case
+from models.synthesis.slides import CLASS_STEP, MASK_STEP, SyntheticCase, synthesize_case
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,25 @@ def lab(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> 
     return Lab(cases, data, weights)
 
 
+def truth_of_tiles(
+    lab: Lab, task: Task, name: str, step: int
+) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
+    """Label and truth of each tile of a data set, by the place that its origin states."""
+    rasters = [truth_raster(case, name) for case in lab.cases]
+    for entry in read_data_set_manifest(lab.data[task]).tiles:
+        slide, column, row = (int(word) for word in re.findall(r"\d+", entry.origin))
+        top, left, edge = row * TILE_PX // step, column * TILE_PX // step, TILE_PX // step
+        yield entry.label, rasters[slide - 1][top : top + edge, left : left + edge]
+
+
 @pytest.mark.slow
 def test_annotations_become_tiles_of_the_right_class(lab: Lab) -> None:
-    tumor = load_dataset(lab.data[Task.TUMOR], "train")
-    # Haematoxylin: tumor is darker than what surrounds it.
-    brightness = tumor.images.mean(axis=(1, 2, 3))
-    assert brightness[tumor.labels == 1].mean() < brightness[tumor.labels == 0].mean()
+    for label, part in truth_of_tiles(lab, Task.TUMOR, "he_tumor", MASK_STEP):
+        share = float((part > 0).mean())
+        if not 0.04 < share < 0.06:  # an outline is not exact to the px
+            assert label == (share >= 0.05)
+    for label, part in truth_of_tiles(lab, Task.INTENSITY, "ihc_classes", CLASS_STEP):
+        assert float((part == label + 1).mean()) > 0.05
     manifest = read_data_set_manifest(lab.data[Task.INTENSITY])
     assert set(manifest.counts) == {"train", "test"}
     stain = load_dataset(lab.data[Task.INTENSITY], "train")

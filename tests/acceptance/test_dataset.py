@@ -1,0 +1,137 @@
+"""``tandem dataset``: bad input is one clear line that names the file and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.daemon import tandem
+from fixtures.tiles import COLORS, save, tile
+
+from models.datasets.store import load_dataset, read_data_set_manifest
+from models.spec import Task
+from models.synthesis.pyramid import write_pyramid
+
+
+def refused(tmp_path: Path, *arguments: object) -> str:
+    """What a command prints that must fail, and must leave its folder as it was."""
+    out = tmp_path / "made" / "set"
+    out.parent.mkdir()
+    done = tandem("dataset", *arguments, "--out", out, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert list(out.parent.iterdir()) == []
+    return done.stderr
+
+
+@pytest.fixture
+def tiles(tmp_path: Path) -> Path:
+    """Four patients with a tile of each class."""
+    for label, name in enumerate(("other", "tumor")):
+        for patient in range(4):
+            save(tmp_path / "tiles" / name / f"P{patient}" / "a.png", tile(label, patient))
+    return tmp_path / "tiles"
+
+
+def test_folders_to_a_checked_set(tiles: Path, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    made = tandem("dataset", "folders", tiles, "--task", "tumor", "--out", out).stdout
+    checked = tandem("dataset", "check", out).stdout
+    assert made == checked
+    manifest = read_data_set_manifest(out)
+    assert sum(c.patients for c in manifest.counts.values()) == 4
+    path = out / "tiles" / "000003.png"
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 4
+    path.write_bytes(data)
+    done = tandem("dataset", "check", out, check=False)
+    assert done.returncode == 1
+    assert "000003.png: its checksum is not the manifest's" in done.stderr
+
+
+def test_a_truncated_image(tiles: Path, tmp_path: Path) -> None:
+    path = tiles / "tumor" / "P3" / "a.png"
+    path.write_bytes(path.read_bytes()[:-100])
+    said = refused(tmp_path, "folders", tiles, "--task", "tumor")
+    assert "tumor/P3/a.png: damaged or no image" in said
+
+
+def test_an_empty_class(tiles: Path, tmp_path: Path) -> None:
+    for path in (tiles / "tumor").rglob("*.png"):
+        path.unlink()
+    said = refused(tmp_path, "folders", tiles, "--task", "tumor")
+    assert "tiles/tumor: class 'tumor' is empty" in said
+
+
+def test_a_patient_in_two_splits(tiles: Path, tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text(
+        "file,patient,split\n"
+        + "".join(f"other/P{k}/a.png,P{k},train\ntumor/P{k}/a.png,P{k},train\n" for k in range(3))
+        + "other/P3/a.png,P3,train\ntumor/P3/a.png,P3,test\n"
+    )
+    said = refused(tmp_path, "folders", tiles, "--task", "tumor", "--patients", table)
+    assert "patients.csv: patient P3 is in train and in test" in said
+
+
+def test_a_mask_with_an_unknown_label(tmp_path: Path) -> None:
+    mask = np.zeros((512, 512), dtype=np.uint8)
+    for patient in range(3):
+        save(tmp_path / "images" / f"P{patient}" / "a.png", tile(0, patient))
+        save(tmp_path / "masks" / f"P{patient}" / "a.png", mask)
+    mask[100, 100] = 9
+    save(tmp_path / "masks" / "P2" / "a.png", mask)
+    said = refused(
+        tmp_path, "masks", tmp_path / "images", tmp_path / "masks", "--task", "segmentation"
+    )
+    assert "masks/P2/a.png: label 9 is unknown" in said
+
+
+def test_an_annotation_outside_its_slide_and_a_slide_that_is_none(tmp_path: Path) -> None:
+    pixels = np.concatenate([tile(1, 0, 1536), tile(0, 0, 1536)], axis=1)
+    slide = tmp_path / "a.svs"
+    write_pyramid(slide, [pixels], width_px=3072, height_px=1536, mpp=0.2793, file_format="svs")
+
+    def annotate(left: int) -> None:
+        ring = [[left, 0], [left + 1000, 0], [left + 1000, 1000], [left, 1000], [left, 0]]
+        feature = {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [ring]},
+            "properties": {"classification": {"name": "Tumor"}},
+        }
+        (tmp_path / "a.geojson").write_text(json.dumps([feature]))
+
+    table = tmp_path / "slides.csv"
+    table.write_text("slide,annotations,patient,split\na.svs,a.geojson,p,train\n")
+    command = ("annotations", table, "--task", "tumor", "--rest", "other")
+    annotate(2500)
+    said = refused(tmp_path, *command)
+    assert "a.geojson, feature 1: reaches from (2500, 0) to (3500, 1000), outside" in said
+    annotate(0)
+    tandem("dataset", *command, "--out", tmp_path / "good")
+    data = load_dataset(tmp_path / "good", "train")
+    assert data.task is Task.TUMOR
+    # The right half is the brightest: taken for glass, brought to 255, and left out as white.
+    assert data.labels.tolist() == [1, 1, 0, 1, 1, 0, 0, 0, 0]
+    expected = tile(1, 0, 1536)[:512, :512] * 255.0 / COLORS[0]
+    assert np.abs(data.images[0].mean(axis=(0, 1)) - expected.mean(axis=(0, 1))).max() < 8
+    slide.write_bytes(slide.read_bytes()[:5000])
+    (tmp_path / "made").rmdir()
+    assert "a.svs: " in refused(tmp_path, *command)
+
+
+def test_generated_tiles_are_equal_for_equal_seeds(tmp_path: Path) -> None:
+    for name in "ab":
+        tandem(
+            "dataset", "generated", "--task", "intensity", "--tiles", 24, "--seed", 3,
+            "--splits", "0.8,0,0.2", "--out", tmp_path / name,
+        )  # fmt: skip
+    assert (tmp_path / "a" / "manifest.json").read_bytes() == (
+        tmp_path / "b" / "manifest.json"
+    ).read_bytes()
+    manifest = read_data_set_manifest(tmp_path / "a")
+    assert manifest.source["kind"] == "generated"
+    assert len(manifest.tiles) == 24
+    assert "89" in refused(tmp_path, "generated", "--task", "tumor", "--tiles", 8, "--seed", 890)
