@@ -183,14 +183,14 @@ def evaluate_folder(
 def evaluate_generated(
     judge: TileJudge, *, tiles: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
-    """Figures on generated tiles that never trained a network; L is asked about tumor tiles."""
+    """Figures on generated tiles that trained no network; L and M are asked about tumor tiles."""
     from models.training.data import FIRST_HELD_OUT_SEED, GENERATOR_VERSION, generated_tiles
 
     with tempfile.TemporaryDirectory() as cache:
         made = generated_tiles(
             Path(cache), first_seed=FIRST_HELD_OUT_SEED + seed, count=tiles, progress=progress
         )
-        chosen = np.flatnonzero(made.tumor) if judge.task is Task.INTENSITY else np.arange(tiles)
+        chosen = np.arange(tiles) if judge.task is Task.TUMOR else np.flatnonzero(made.tumor)
         pixels, truth = {
             Task.TUMOR: (made.he, made.tumor),
             Task.INTENSITY: (made.ihc, made.intensity),

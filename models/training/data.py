@@ -25,7 +25,7 @@ FIRST_RESERVED_SEED = 890_000_000
 FIRST_HELD_OUT_SEED = 900_000_000
 SEEDS_PER_RUN = 1_000_000
 NON_TUMOR_SHARE = 0.15
-"""L sees so many tiles without tumor, all "none": the rim of what C calls tumor."""
+"""L and M see so many tiles without tumor per tumor tile: the rim of what C calls tumor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ def generated_material(
 
 
 def judged_tiles(task: Task, tiles: Tiles) -> Examples:
-    """Generated tiles as a task is judged on them; the intensity task on tumor tiles only."""
+    """Generated tiles as a task is judged on them: those of IHC on tumor tiles only."""
     return _of_task(task, tiles, learning=False)
 
 
@@ -141,16 +141,17 @@ def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progre
 
 
 def _of_task(task: Task, tiles: Tiles, *, learning: bool) -> Examples:
-    everything = np.arange(len(tiles))
-    match task:
-        case Task.TUMOR:
-            images, labels, chosen, name = tiles.he, tiles.tumor, everything, "he"
-        case Task.SEGMENTATION:
-            images, labels, chosen, name = tiles.ihc, tiles.classes, everything, "ihc"
-        case Task.INTENSITY:
-            images, labels, name = tiles.ihc, tiles.intensity, "ihc"
-            chosen = np.flatnonzero(tiles.tumor)
-            if learning:
-                other = np.flatnonzero(tiles.tumor == 0)
-                chosen = np.concatenate([chosen, other[: int(len(chosen) * NON_TUMOR_SHARE)]])
-    return Examples(images=images, labels=labels, chosen=chosen, copies=tiles.folder / name)
+    if task is Task.TUMOR:
+        return Examples(
+            images=tiles.he,
+            labels=tiles.tumor,
+            chosen=np.arange(len(tiles)),
+            copies=tiles.folder / "he",
+        )
+    # L and M are asked about what C calls tumor: such tiles, and some from around them.
+    chosen = np.flatnonzero(tiles.tumor)
+    if learning:
+        other = np.flatnonzero(tiles.tumor == 0)
+        chosen = np.concatenate([chosen, other[: int(len(chosen) * NON_TUMOR_SHARE)]])
+    labels = tiles.intensity if task is Task.INTENSITY else tiles.classes
+    return Examples(images=tiles.ihc, labels=labels, chosen=chosen, copies=tiles.folder / "ihc")
