@@ -18,7 +18,8 @@ MAX_REFERENCE_MB = 60
 @pytest.mark.parametrize(
     "imported",
     [
-        "appliance.cli",
+        "appliance.cli.main",
+        "appliance.evaluation.pairs",
         "appliance.daemon",
         "appliance.process",
         "appliance.doctor",

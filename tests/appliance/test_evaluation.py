@@ -188,7 +188,7 @@ def test_a_synthetic_pair_goes_all_the_way(tmp_path: Path) -> None:
 
 def test_truth_is_where_the_tiles_are(small_case: SyntheticCase, tmp_path: Path) -> None:
     """The counts that figures rest on are those of the generator's own rasters."""
-    from appliance.evaluation_case import CaseFiles, judge_case
+    from appliance.evaluation.case import CaseFiles, judge_case
     from appliance.settings import Settings
 
     files = CaseFiles(he=small_case.he_path, ihc=small_case.ihc_path, truth=small_case.truth_path)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import appliance.weights as weights_module
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, read_he
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.cli import app
+from appliance.cli.main import app
 from appliance.errors import WeightsError
 from appliance.settings import ModelSettings, Settings
 from appliance.weights import (

@@ -5,27 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fixtures.weights import TINY_VIT
 
 from models.spec import WEIGHTS_NAME, ModelSpec, Task
-from models.training.configuration import TrainingConfig
 from models.training.train import train
 
-TINY = TrainingConfig(
-    name="tiny",
-    architecture="vit",
-    input_px=32,
-    learning_rate=1e-3,
-    batch_size=4,
-    epochs=3,
-    tiles=8,
-    config={
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-        "patch_size": 16,
-    },
-)
+TINY = TINY_VIT.model_copy(update={"epochs": 3})
 
 
 class PowerCutError(Exception):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE
 from appliance.analysis.pipeline import Progress
 from appliance.errors import TandemError
-from appliance.evaluation_case import CaseFiles, JudgedCase, judge_case
+from appliance.evaluation.case import CaseFiles, JudgedCase, judge_case
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
 from models.errors import DataSetError

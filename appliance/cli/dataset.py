@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance.progress import progress_bars
+from appliance.cli.progress import progress_bars
 from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.datasets.patients import PatientOf
     from models.datasets.store import Manifest
 
-dataset_app = typer.Typer(
+app = typer.Typer(
     no_args_is_help=True,
     help=(
         "Make and check data sets to train and judge networks with. A data set is a folder of "
@@ -57,7 +57,7 @@ WhiteOption = Annotated[
 DEFAULT_SPLITS = "0.7,0.15,0.15"
 
 
-@dataset_app.command()
+@app.command()
 def generated(
     task: TaskOption,
     out_dir: OutOption,
@@ -76,7 +76,7 @@ def generated(
     _print(out_dir, manifest)
 
 
-@dataset_app.command("annotations")
+@app.command("annotations")
 def from_annotations(
     table: Annotated[
         Path, typer.Argument(help="CSV table: slide, annotations, patient, and maybe split.")
@@ -115,7 +115,7 @@ def from_annotations(
     _print(out_dir, manifest)
 
 
-@dataset_app.command()
+@app.command()
 def folders(
     folder: Annotated[Path, typer.Argument(help="Holds a folder per class.")],
     task: TaskOption,
@@ -153,7 +153,7 @@ def folders(
     _print(out_dir, manifest)
 
 
-@dataset_app.command()
+@app.command()
 def masks(
     images: Annotated[Path, typer.Argument(help="Folder of images, maybe a folder per patient.")],
     mask_dir: Annotated[
@@ -199,7 +199,7 @@ def masks(
     _print(out_dir, manifest)
 
 
-@dataset_app.command()
+@app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="A data set.")],
 ) -> None:

@@ -13,13 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance import cli_weights
-from appliance.cli_dataset import dataset_app
-from appliance.cli_evaluate import app as evaluate_app
-from appliance.cli_train import train
+from appliance.cli import dataset, evaluate, weights
+from appliance.cli.progress import progress_bars as _progress
+from appliance.cli.train import train
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
-from appliance.progress import progress_bars as _progress
 from appliance.settings import Settings, load_settings
 
 app = typer.Typer(
@@ -33,10 +31,9 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
 app.add_typer(config_app, name="config")
-app.add_typer(cli_weights.app, name="weights")
-app.add_typer(dataset_app, name="dataset")
-app.command()(train)
-app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(weights.app, name="weights")
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(evaluate.app, name="evaluate")
 
 out = Console()
 err = Console(stderr=True)
@@ -200,7 +197,9 @@ def synth(
         typer.echo(path)
 
 
-@app.command()
+app.command()(train)
+
+
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from appliance.progress import progress_bars
+from appliance.cli.progress import progress_bars
 from appliance.settings import ModelSettings, load_settings
 
 DEFAULT = "pairs"
@@ -85,7 +85,7 @@ def pairs(
         tasks = {name: weights_root / name for name in ("tumor", "intensity", "segmentation")}
         models = ModelSettings(**settings.models.model_dump() | tasks)
         settings = settings.model_copy(update={"models": models})
-    from appliance.evaluation import evaluate_pairs, evaluate_synthetic
+    from appliance.evaluation.pairs import evaluate_pairs, evaluate_synthetic
 
     with progress_bars(quiet=as_json) as progress:
         if folder is not None:
@@ -146,7 +146,7 @@ def tiles(
 
     if task not in list(Task):
         raise typer.BadParameter(f"use {', '.join(Task)}", param_hint="--task")
-    from appliance.evaluation_tiles import (
+    from appliance.evaluation.tiles import (
         TileJudge,
         describe,
         evaluate_data_set,

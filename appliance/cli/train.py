@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from appliance.progress import progress_bars
+from appliance.cli.progress import progress_bars
 from models.spec import Task
 
 

@@ -1,0 +1,1 @@
+"""The command ``tandem``: `main.py` first."""
