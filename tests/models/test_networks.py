@@ -103,8 +103,8 @@ def test_unknown_configuration_lists_the_known_ones(tmp_path: Path) -> None:
     ("task", "key", "at_least"),
     [
         (Task.TUMOR, "accuracy", 0.93),
-        (Task.INTENSITY, "accuracy", 0.70),
-        (Task.SEGMENTATION, "mean_iou", 0.55),
+        (Task.INTENSITY, "accuracy", 0.90),
+        (Task.SEGMENTATION, "mean_iou", 0.75),
     ],
 )
 def test_reference_weights_know_held_out_tiles(
