@@ -15,6 +15,10 @@ from models.errors import ManifestError
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "model.safetensors"
 CARD_NAME = "MODEL_CARD.md"
+TILE_PX = 512
+"""Edge in px of the tiles that networks are made for (arXiv 2512.22335, Eq. 1-2)."""
+TILE_MPP = 0.2793
+"""Their resolution in µm per px."""
 
 
 class Task(StrEnum):
@@ -59,8 +63,8 @@ class ModelSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pixels: str = "optical-density"
-    tile_px: int = 512
-    mpp: float = 0.2793
+    tile_px: int = TILE_PX
+    mpp: float = TILE_MPP
     temperature: float = 1.0
     appearance: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)

@@ -26,10 +26,10 @@ from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
 from appliance.process import process_pair
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
+from models.datasets.images import read_rgb
 from models.errors import DataSetError
 from models.evaluation.baseline import Baseline, load_baseline
 from models.evaluation.figures import confusion
-from models.evaluation.tiles import read_image
 from models.spec import Task
 
 Floats = NDArray[np.float32]
@@ -92,8 +92,8 @@ def judge_case(files: CaseFiles, out_dir: Path, settings: Settings) -> JudgedCas
         )
     baseline = load_baseline()
     stem = str(files.truth.with_suffix(""))
-    he_truth = (read_image(Path(f"{stem}_he_tumor.png"))[..., 0] > 127).astype(np.float32)
-    classes = read_image(Path(f"{stem}_ihc_classes.png"))[..., 0]
+    he_truth = (read_rgb(Path(f"{stem}_he_tumor.png"))[..., 0] > 127).astype(np.float32)
+    classes = read_rgb(Path(f"{stem}_ihc_classes.png"))[..., 0]
     with SlideReader.open(files.he, mpp=findings.he.mpp) as he:
         read = ~np.isnan(findings.rasters.he_probability)
         he_tiles = _indices(read)

@@ -30,12 +30,11 @@ from models.evaluation.judged import Judged, JudgedPixels, JudgedSlides
 from models.spec import CLASSES, Task
 from models.synthesis.cohort import CaseDraw, draw_cohort
 from models.synthesis.slides import synthesize_case
+from models.synthesis.tiles import TUMOR_SHARE
 
 SIDES = ("model", "baseline")
 TUMOR_FROM, OTHER_UP_TO = 0.5, 0.05
 """A tile with so much tumor is one, with so little is none; between them only ``all`` judges."""
-TUMOR_SHARE = 0.05
-"""The networks were taught that so much tumor makes a tumor tile."""
 MAJORITY = 0.5
 """A tile's intensity is the class of more than half of its tumor px; else it has no single one."""
 ROI_TILES = 4

@@ -20,6 +20,7 @@ from appliance.analysis.inference import Device, Network
 from appliance.analysis.pipeline import MIN_TISSUE_SHARE, Progress
 from appliance.analysis.stream import calibrate, white_table
 from appliance.analysis.tissue import MAX_THRESHOLD
+from models.datasets.images import read_rgb
 from models.datasets.splits import Split
 from models.datasets.store import load_dataset, read_data_set_manifest
 from models.errors import DataSetError, ManifestError
@@ -36,19 +37,17 @@ from models.evaluation.judged import Judged, JudgedPixels
 from models.evaluation.tiles import (
     IGNORED,
     OTHER_UP_TO,
-    TILE_MPP,
     TUMOR_FROM,
     MaskValues,
     at_tile_mpp,
     cut,
     fitting_mask,
     glass_of_field,
-    read_image,
     read_mask,
     read_mask_values,
     tumor_share,
 )
-from models.spec import CLASSES, Task, reference_folder
+from models.spec import CLASSES, TILE_MPP, Task, reference_folder
 from models.synthesis.tiles import TUMOR_SHARE
 
 BATCH = 16
@@ -255,7 +254,7 @@ def _judged_image(
     image: LabelledImage, values: MaskValues | None, judge: TileJudge
 ) -> dict[str, Any]:
     """One image: its tiles are judged against its mask, or itself against its label."""
-    pixels = read_image(image.path)
+    pixels = read_rgb(image.path)
     mpp = image.mpp or TILE_MPP
     glass = glass_of_field(pixels)
     mask = None

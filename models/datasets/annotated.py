@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from models.datasets.build import Sample
 from models.datasets.geojson import Area, read_annotations
-from models.datasets.images import TILE_MPP, TILE_PX
 from models.datasets.masked import thinned
 from models.datasets.patients import read_table, split_of
 from models.datasets.rules import clahe, class_of, tile_label, usable
 from models.datasets.store import Progress
 from models.errors import DataSetError
-from models.spec import CLASSES, Task
+from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
 _SHIFT = 4
 """OpenCV draws with so many bits below the px."""

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import DataSetError
+from models.spec import TILE_MPP, TILE_PX
 
-TILE_PX = 512
-TILE_MPP = 0.2793
 SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 LOSSY = {".jpg", ".jpeg"}
 _BROKEN = (
@@ -115,6 +114,17 @@ def _cut(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         image = np.pad(image, pads, mode="symmetric")
     tops, lefts = (range((n % TILE_PX) // 2, n - TILE_PX + 1, TILE_PX) for n in image.shape[:2])
     return [image[y : y + TILE_PX, x : x + TILE_PX] for y in tops for x in lefts]
+
+
+def open_whole(path: Path) -> Image.Image:
+    """An image file, decoded to its end.
+
+    Raises
+    ------
+    DataSetError
+        If the file is missing, is no image, or is cut off.
+    """
+    return _decode(_bytes(path), path)
 
 
 def _bytes(path: Path) -> bytes:

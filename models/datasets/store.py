@@ -20,10 +20,10 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from models.datasets.images import TILE_MPP, TILE_PX, decode_mask, decode_rgb
+from models.datasets.images import decode_mask, decode_rgb
 from models.datasets.splits import SPLITS, Split, check_splits
 from models.errors import DataSetError
-from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
+from models.spec import CLASSES, MANIFEST_NAME, TILE_MPP, TILE_PX, Task, file_sha256
 
 LABEL_STEP = 4
 """M answers at a quarter of the tile's resolution."""

@@ -9,13 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
+from models.datasets.images import open_whole
 from models.errors import DataSetError
-from models.spec import CLASSES, Task
+from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
-TILE_PX = 512
-TILE_MPP = 0.2793
 IGNORED = 255
 """Mask value of px that nobody labelled, and of those that only fill a tile up."""
 MOST_FILL = 0.1
@@ -34,21 +32,6 @@ class MaskValues:
 
     classes: dict[int, tuple[int, ...]]
     ignore: tuple[int, ...]
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Uint8 RGB (rows, cols, 3).
-
-    Raises
-    ------
-    DataSetError
-        If the file is no image, or is cut off.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as err:
-        raise DataSetError(f"{path}: not a whole image ({err}). Copy it again.") from err
 
 
 def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
@@ -84,13 +67,10 @@ def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArr
     DataSetError
         If the file is no image, or holds a value that means nothing.
     """
-    try:
-        with Image.open(path) as image:
-            lossy = image.format == "JPEG"
-            plain = image if image.mode in ("L", "P", "1", "I;16", "I") else image.convert("L")
-            mask = np.asarray(plain, dtype=np.int64)
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as err:
-        raise DataSetError(f"{path}: not a whole image ({err}). Copy it again.") from err
+    image = open_whole(path)
+    lossy = image.format == "JPEG"
+    plain = image if image.mode in ("L", "P", "1", "I;16", "I") else image.convert("L")
+    mask = np.asarray(plain, dtype=np.int64)
     present = np.unique(mask)
     if values is not None:
         found = np.full(mask.shape, 0 if task is Task.TUMOR else IGNORED, dtype=np.uint8)

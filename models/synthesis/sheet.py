@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.synthesis.tiles import TILE_MPP, TILE_PX, synthesize_tile_pair
+from models.spec import TILE_MPP, TILE_PX
+from models.synthesis.tiles import synthesize_tile_pair
 
 THUMB_PX = 256
 

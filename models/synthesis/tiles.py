@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from models.spec import TILE_MPP, TILE_PX
 from models.synthesis.artefacts import random_artefacts
 from models.synthesis.canvas import View
 from models.synthesis.plan import PATTERNS, TissuePlan
@@ -17,8 +18,6 @@ from models.synthesis.render import render_region
 from models.synthesis.stain import random_ihc_style, random_style
 from models.synthesis.world import build_world
 
-TILE_PX = 512
-TILE_MPP = 0.2793
 TUMOR_SHARE = 0.05
 """A tile is a tumor tile when so much of it is tumor (5 % overlap rule of arXiv 2503.22069)."""
 _BORDER_UM = 60.0

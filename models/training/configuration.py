@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.datasets.images import TILE_PX
 from models.errors import DataSetError
-from models.spec import CLASSES, ModelSpec, Task
+from models.spec import CLASSES, TILE_PX, ModelSpec, Task
 
 CONFIGS = Path(__file__).parent / "configs"
 

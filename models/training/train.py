@@ -107,7 +107,7 @@ def train(
 
 @dataclass
 class _Run:
-    """One run of training and its checkpoint: ``checkpoint.safetensors``, ``checkpoint.json``."""
+    """One run of training and its checkpoint, ``checkpoint.safetensors``."""
 
     task: Task
     config: TrainingConfig

@@ -18,9 +18,12 @@ from appliance.analysis.inference import Network
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, ModelSpec, Task, read_manifest
 from models.training.calibration import with_calibration
+from models.training.card import write_card
 from models.training.data import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
-from models.training.finish import finish
+from models.training.finish import finished
+from models.training.material import judged_tiles
 from models.training.train import train
+from models.weights import load_network
 
 Logits = namedtuple("Logits", "logits")
 
@@ -112,7 +115,7 @@ def test_training_never_draws_what_calibrates_or_judges(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", [Task.TUMOR, Task.INTENSITY])
-def test_finish_adds_both_to_weights_that_are_trained(
+def test_a_trained_network_leaves_with_both(
     task: Task, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cache = tmp_path_factory.getbasetemp() / "tiles"
@@ -123,8 +126,9 @@ def test_finish_adds_both_to_weights_that_are_trained(
         figures={"data": "synthetic", "accuracy": 0.5, "macro_f1": 0.5, "per_class": {}},
         trained={"tiles": 64, "data": "generated tiles", "seed": 0, "epochs": 1, "seconds": 1},
     )
-    spec = finish(tmp_path, tiles, tiles, "cpu")
-    assert read_manifest(tmp_path) == spec
+    examples = judged_tiles(task, tiles)
+    spec = finished(before, load_network(tmp_path)[1], examples, examples, "cpu")
+    write_card(tmp_path, spec)
     assert spec.sha256 == before.sha256
     assert spec.appearance is not None
     assert spec.temperature != 1.0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.datasets.images import read_rgb
 from models.errors import DataSetError
 from models.evaluation.folders import find_images
 from models.evaluation.tiles import (
@@ -17,7 +18,6 @@ from models.evaluation.tiles import (
     cut,
     fitting_mask,
     glass_of_field,
-    read_image,
     read_mask,
     read_mask_values,
     tumor_share,
@@ -180,8 +180,8 @@ def test_a_cut_off_image_and_a_mask_of_another_shape_are_named(tmp_path: Path) -
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
     whole = put(tmp_path / "a.png", noise).read_bytes()
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataSetError, match=r"a\.png: not a whole image"):
-        read_image(tmp_path / "a.png")
+    with pytest.raises(DataSetError, match=r"a\.png: damaged"):
+        read_rgb(tmp_path / "a.png")
     with pytest.raises(DataSetError, match="does not fit"):
         fitting_mask(np.zeros((64, 32), np.uint8), noise, tmp_path / "m.png")
 
