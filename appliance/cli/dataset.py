@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance.cli.progress import progress_bars
+from appliance.cli.progress import ProgressBars
 from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def generated(
     from models.datasets.generated import generated_samples
     from models.training.data import GENERATOR_VERSION
 
-    with progress_bars() as progress:
+    with ProgressBars() as progress:
         samples = generated_samples(task, count=tiles, seed=seed, progress=progress)
         source = {"kind": "generated", "generator_version": GENERATOR_VERSION, "seed": seed}
         manifest = _build(out_dir, samples, task, source, splits, seed)
@@ -108,7 +108,7 @@ def from_annotations(
 
     names = _pairs(classes, "--class")
     rules = Rules(names=names, rest=rest, equalise=clahe)
-    with progress_bars() as progress:
+    with ProgressBars() as progress:
         samples = annotated_samples(table, task, open_calibrated, rules, progress)
         source = {"kind": "annotations", "classes": names, "rest": rest, "clahe": clahe}
         manifest = _build(out_dir, samples, task, source, splits, seed)
@@ -138,7 +138,7 @@ def folders(
     from models.datasets.folders import folder_samples
 
     names = _pairs(classes, "--class")
-    with progress_bars() as progress:
+    with ProgressBars() as progress:
         samples = folder_samples(
             folder,
             task,
@@ -183,7 +183,7 @@ def masks(
 
     named = _pairs(labels, "--label")
     values = {_number(value): _index(task, name) for value, name in named.items()}
-    with progress_bars() as progress:
+    with ProgressBars() as progress:
         samples = masked_samples(
             images,
             mask_dir,
@@ -206,7 +206,7 @@ def check(
     """Read every file of a data set: checksums, labels, and that no patient is in two splits."""
     from models.datasets.store import check_data_set
 
-    with progress_bars() as progress:
+    with ProgressBars() as progress:
         manifest = check_data_set(folder, progress)
     _print(folder, manifest)
 

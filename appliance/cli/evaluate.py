@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from appliance.cli.progress import progress_bars
+from appliance.cli.progress import ProgressBars
 from appliance.settings import ModelSettings, load_settings
 
 DEFAULT = "pairs"
@@ -87,7 +87,7 @@ def pairs(
         settings = settings.model_copy(update={"models": models})
     from appliance.evaluation.pairs import evaluate_pairs, evaluate_synthetic
 
-    with progress_bars(quiet=as_json) as progress:
+    with ProgressBars(quiet=as_json) as progress:
         if folder is not None:
             result = evaluate_pairs(
                 folder, settings, out_dir=out_dir, workers=workers, progress=progress
@@ -157,7 +157,7 @@ def tiles(
 
     chosen = weights or chosen_weights(Task(task), settings)[0]
     judge = TileJudge(Task(task), chosen, settings.models.device)
-    with progress_bars(quiet=as_json) as progress:
+    with ProgressBars(quiet=as_json) as progress:
         if folder is not None and (folder / MANIFEST_NAME).is_file():
             result = evaluate_data_set(folder, judge, split=split, progress=progress)
         elif folder is not None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli import dataset, evaluate, weights
-from appliance.cli.progress import progress_bars as _progress
+from appliance.cli.progress import ProgressBars
 from appliance.cli.train import train
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
@@ -75,7 +75,7 @@ def process(
     settings = _settings(config)
     from appliance.process import process_pair
 
-    with _progress(quiet=as_json) as progress:
+    with ProgressBars(quiet=as_json) as progress:
         result = process_pair(
             he, ihc, out_dir, settings, accession=accession, block=block, progress=progress
         )
@@ -180,7 +180,7 @@ def synth(
 
     if file_format not in ("svs", "tiff"):
         raise typer.BadParameter("use svs or tiff", param_hint="--format")
-    with _progress() as progress:
+    with ProgressBars() as progress:
         case = synthesize_case(
             out_dir,
             seed=seed,

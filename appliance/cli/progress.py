@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class progress_bars:  # noqa: N801  used as a function
+class ProgressBars:
     """A progress bar per kind of work; silent when it is not a person who looks."""
 
     def __init__(self, quiet: bool = False) -> None:
@@ -23,7 +23,7 @@ class progress_bars:  # noqa: N801  used as a function
         )
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> progress_bars:
+    def __enter__(self) -> ProgressBars:
         self._bars.start()
         return self
 

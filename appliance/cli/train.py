@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from appliance.cli.progress import progress_bars
+from appliance.cli.progress import ProgressBars
 from models.spec import Task
 
 
@@ -53,7 +53,7 @@ def train(
     config = load_configuration(config_name, task)
     if epochs is not None:
         config = config.model_copy(update={"epochs": epochs})
-    with progress_bars() as progress:
+    with ProgressBars() as progress:
         spec = train_network(
             task,
             config,

@@ -1,7 +1,8 @@
 """What plain colour deconvolution can do: it runs beside every network, so that nobody is fooled.
 
-Textbook stain vectors, optical densities, a handful of thresholds, fitted on generated tiles that
-also train the networks. ``python -m models.evaluation.baseline`` fits them anew (a minute or two)
+Textbook stain vectors, optical densities, a handful of thresholds, fitted on generated tiles of
+the kind that trains the networks. ``python -m models.evaluation.baseline`` fits them anew (a minute
+or two)
 and writes ``baseline.json``.
 """
 
@@ -28,7 +29,7 @@ from models.training.data import GENERATOR_VERSION, Tiles, generated_tiles
 
 STORED = Path(__file__).with_name("baseline.json")
 FIRST_SEED, TILES = 0, 400
-"""The seeds of the reference training begin here too."""
+"""Seeds of the range that training draws from; the reference weights learnt on others of it."""
 STEP = 4
 """It looks at a quarter of the tile's resolution, 1.1 µm, as M answers."""
 TISSUE_DENSITY = 0.06
