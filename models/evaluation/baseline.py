@@ -2,8 +2,7 @@
 
 Textbook stain vectors, optical densities, a handful of thresholds, fitted on generated tiles of
 the kind that trains the networks. ``python -m models.evaluation.baseline`` fits them anew (a minute
-or two)
-and writes ``baseline.json``.
+or two) and writes ``baseline.json``.
 """
 
 from __future__ import annotations
