@@ -31,6 +31,12 @@ train(Task.SEGMENTATION, load_configuration(config, Task.SEGMENTATION), Path(out
 """`tandem train` without --data, but for the 400 held-out tiles that it would generate."""
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several, sums may be added in another order, and the last bits differ."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 def kill_after_an_epoch(command: list[str], out: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
