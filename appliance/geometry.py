@@ -109,10 +109,24 @@ class Affine:
         x, y = self.shift_um
         return Affine((ia, ib, ic, id_), (-(ia * x + ib * y), -(ic * x + id_ * y)))
 
+    def after(self, first: Affine) -> Affine:
+        """The map that does `first`, then this one."""
+        linear = np.array(self.matrix).reshape(2, 2) @ np.array(first.matrix).reshape(2, 2)
+        (a, b), (c, d) = linear.tolist()
+        x, y = self.apply(np.array(first.shift_um)).tolist()
+        return Affine((a, b, c, d), (x, y))
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether it turns a face over."""
+        a, b, c, d = self.matrix
+        return a * d - b * c < 0
+
     @property
     def rotation_degrees(self) -> float:
-        """Rotation part, x towards y, in degrees."""
-        return math.degrees(math.atan2(self.matrix[2], self.matrix[0]))
+        """Rotation part, x towards y, in degrees; of a map that mirrors, after x → -x."""
+        sign = -1 if self.mirrors else 1
+        return math.degrees(math.atan2(sign * self.matrix[2], sign * self.matrix[0]))
 
     def to_raster(self, source_mpp: float, target_mpp: float) -> NDArray[np.float64]:
         """The same map between two rasters' *pixel centers*, shape (2, 3), for ``cv2.warpAffine``.

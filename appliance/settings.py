@@ -114,8 +114,11 @@ class Review(Section):
 
     max_alignment_error_um: Annotated[float, Field(gt=0)] = 100.0
     """Above this the H&E tumor may lie on the wrong IHC tile (a tile is 143 µm)."""
-    min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the H&E tissue that must lie on IHC tissue."""
+    min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Share of the H&E tissue that must lie on IHC tissue; what does not is not scored."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Share of the H&E tissue's patches whose structure must be found again on the IHC slide, where
+    their neighbours say: of one block more than half are, of two blocks less than a tenth."""
     min_tumor_area_mm2: Annotated[float, Field(ge=0)] = 0.1
     """About 100 tumor cells at 1,000 µm² each: less is too little to score."""
     guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0

@@ -1,63 +1,105 @@
-"""Brings the H&E slide onto the IHC slide of the same block: any turn, rigid, then affine.
+"""Brings the H&E slide onto the IHC slide of the same block.
 
 Serial sections lie differently on their slides and are stained differently. What both show is
 tissue and nuclei: the red channel's optical density, because haematoxylin absorbs red in both
-stains, eosin hardly does, and DAB does less. A coarse search over all angles by cross-correlation
-(OpenCV) starts SimpleITK, which optimises mutual information. The error is measured afterwards, on
-local structure that the optimiser did not see at that scale.
+stains, eosin hardly does, and DAB does less. The whole section is placed first (`registration`);
+pieces that lie elsewhere are placed on their own; then patches of fine structure bend each piece
+into place (`displacement`), and those kept out of the fit say how well it lies.
 """
 
 from __future__ import annotations
 
-import math
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  its own convention
 from numpy.typing import NDArray
 
+from appliance.analysis.displacement import FEWEST, Votes, agreeing, fitted, held_out_errors, vote
+from appliance.analysis.mapping import Piece, SlideMapping
+from appliance.analysis.registration import Array, Picture, find_poses, refined
 from appliance.analysis.tissue import Tissue
 from appliance.errors import AlignmentError
 from appliance.geometry import Affine
 
 LONGEST_PX = 1500
-"""Wanted longest side of a thumbnail: fine enough for 10 µm, small enough for seconds."""
+"""Wanted longest side of a thumbnail to look at."""
 MPP_RANGE = (1.0, 8.0)
-COARSE_PX = 160
-"""Longest side of the images of the coarse search."""
-ANGLE_STEP = 6.0
-"""Of the coarse search, in degrees; the optimiser's basin is wider than that."""
-CANDIDATES = 3
-"""So many of the best coarse angles are refined."""
-SEED = 20
-PATCH_UM = 260.0
-"""Edge of the patches on which the error is measured."""
-SEARCH_UM = 160.0
-"""So far around its expected place a patch is looked for: about one tile."""
-UNKNOWN_ERROR_UM = 2 * SEARCH_UM
-"""Reported where no patch found its counterpart."""
-
-Array = NDArray[np.float32]
+ALIGNMENT_MPP_RANGE = (1.0, 4.5)
+"""Glands and single nuclei show at 4.5 µm, which every scanner's pyramid has nearly ready."""
+WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
+"""First patches: as wide as a lobule, looked for as far as a bent section may be off."""
+NARROW_UM, NARROW_REACH_UM = 280.0, 60.0
+"""Second patches, at the full resolution."""
+WIDE_MPP = 9.0
+LEAST_PIECE_MM2 = 0.3
+"""Smaller crumbs go with their nearest piece."""
+JOIN_UM = 150.0
+"""Tissue closer than this is one piece."""
+PLACED = 0.25
+"""Share of a piece's patches that must agree for the piece to count as found."""
+UNKNOWN_ERROR_UM = 320.0
+"""Reported where too few patches found their counterpart."""
+LABELS_UM = 64.0
+LIKENESS_UM = 12.0
+SOLID_DENSITY = 0.3
+"""Summed over red, green and blue: so dense is all that is tissue; lumens and clefts are less."""
+_DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """`he_to_ihc` maps slide µm to slide µm. `error_um`: median distance between where patches of
-    H&E structure are found on the IHC slide and where the map puts them. `overlap`: share of the
-    mapped H&E tissue that lies on IHC tissue (control tissue has no part in it)."""
+    """`mapping` takes H&E µm to IHC µm. `error_um`: median distance, over patches that had no part
+    in the fit, between where their structure is and where the fit puts it. `agreement`: share
+    (0-1) of the patches of placed tissue that were found where their neighbours say. `overlap`:
+    share of the H&E tissue that lies on IHC tissue. `lost_mm2`: H&E tissue without a place.
+    `mirrored`: one section lies face down."""
 
-    he_to_ihc: Affine
+    mapping: SlideMapping
     error_um: float
     overlap: float
-    method: str
+    agreement: float
+    lost_mm2: float = 0.0
     mirrored: bool = False
+    method: str = "similarity by mutual information; affine and displacement by patches"
+
+    def save(self, folder: Path) -> None:
+        """Write ``mapping.npz`` and ``alignment.json``."""
+        self.mapping.save(folder / "mapping.npz")
+        facts = {name: getattr(self, name) for name in self.__slots__ if name != "mapping"}
+        (folder / "alignment.json").write_text(json.dumps(facts))
+
+    @classmethod
+    def load(cls, folder: Path) -> Alignment:
+        """Read what `save` wrote."""
+        facts = json.loads((folder / "alignment.json").read_text())
+        return cls(mapping=SlideMapping.load(folder / "mapping.npz"), **facts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A piece of tissue (`mask`, H&E px) and where it lies; none: the IHC slide has it nowhere."""
+
+    mask: NDArray[np.bool_]
+    piece: Piece | None
+    votes: Votes
+
+    @property
+    def agreement(self) -> float:
+        return len(self.votes) / max(1, self.votes.tried)
 
 
 def thumbnail_mpp(width_um: float, height_um: float) -> float:
-    """Resolution at which a slide of that size is inspected and aligned, µm per px."""
+    """Resolution at which a slide of that size is inspected, µm per px."""
     return min(max(max(width_um, height_um) / LONGEST_PX, MPP_RANGE[0]), MPP_RANGE[1])
+
+
+def alignment_mpp(width_um: float, height_um: float) -> float:
+    """Resolution at which slides of that size are aligned, µm per px."""
+    low, high = ALIGNMENT_MPP_RANGE
+    return min(max(max(width_um, height_um) / LONGEST_PX, low), high)
 
 
 def align(
@@ -65,231 +107,183 @@ def align(
     he_tissue: Tissue,
     ihc: NDArray[np.uint8],
     ihc_tissue: Tissue,
+    mpp: float,
 ) -> Alignment:
-    """Align two thumbnails, uint8 RGB (rows, cols, 3), whose mpp is that of their tissue.
+    """Align two overviews, uint8 RGB (rows, cols, 3) at `mpp`; tissue may be of another one.
 
     Raises
     ------
     AlignmentError
-        If the two have different mpp, or one has no tissue.
+        If one slide has no tissue, or the two cannot be laid over each other at all.
     """
-    if abs(he_tissue.mpp - ihc_tissue.mpp) > 1e-6:
-        raise AlignmentError("thumbnails of different resolution cannot be aligned")
-    if not he_tissue.mask.any() or not ihc_tissue.mask.any():
+    moving, fixed = _picture(he, he_tissue, mpp), _picture(ihc, ihc_tissue, mpp)
+    if not moving.mask.any() or not fixed.mask.any():
         raise AlignmentError("a slide without tissue cannot be aligned; look at the slide")
-    mpp = he_tissue.mpp
-    moving, fixed = _feature(he, he_tissue), _feature(ihc, ihc_tissue)
-    starts = _coarse(moving, he_tissue.mask, fixed, ihc_tissue.mask, mpp)
-    # SimpleITK's sums over threads differ from run to run, and equal slides must give equal
-    # results: one thread for each start instead.
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    with ThreadPoolExecutor(CANDIDATES) as pool:
-        refined_starts = list(pool.map(lambda start: _refine(moving, fixed, mpp, start), starts))
-    best: tuple[float, Affine] | None = None
-    for refined in refined_starts:
-        score = _likeness(moving, fixed, mpp, refined)
-        if best is None or score > best[0]:
-            best = (score, refined)
-    if best is None:
+    size_um = _size_um(moving)
+    placed = [_bent(moving, fixed, p) for p in _placed(moving, fixed, _pieces(moving))]
+    found = [p for p in placed if p.piece is not None]
+    if not found:
         raise AlignmentError("no position was found in which the slides overlap")
-    he_to_ihc = best[1]
+    errors = np.concatenate([held_out_errors(p.votes, size_um) for p in found])
+    mapping = _mapping(placed, mpp)
+    lost_px = sum(int(p.mask.sum()) for p in placed if p.piece is None)
     return Alignment(
-        he_to_ihc=he_to_ihc,
-        error_um=_measured_error(moving, fixed, he_tissue.mask, mpp, he_to_ihc),
-        overlap=_overlap(he_tissue.mask, ihc_tissue.mask, mpp, he_to_ihc),
-        method="rigid, affine; mutual information of red optical density",
+        mapping=mapping,
+        error_um=float(np.median(errors)) if len(errors) >= FEWEST else UNKNOWN_ERROR_UM,
+        overlap=_overlap(mapping, moving, fixed),
+        agreement=sum(len(p.votes) for p in found) / max(1, sum(p.votes.tried for p in found)),
+        lost_mm2=lost_px * mpp**2 / 1e6,
+        mirrored=mapping.main.mirrors,
     )
 
 
-def _feature(image: NDArray[np.uint8], tissue: Tissue) -> Array:
-    """Optical density of the red channel within the tissue, 0-1, 0 outside."""
-    red = np.maximum(image[..., 0], 1).astype(np.float32) / tissue.white_rgb[0]
-    density = np.clip(-np.log10(red), 0, None)
-    density[~tissue.mask] = 0
-    top = float(np.quantile(density[tissue.mask], 0.99)) or 1.0
-    scaled: Array = np.clip(density / top, 0, 1).astype(np.float32)
-    return scaled
-
-
-def _coarse(
-    moving: Array,
-    moving_mask: NDArray[np.bool_],
-    fixed: Array,
-    fixed_mask: NDArray[np.bool_],
-    mpp: float,
-) -> list[Affine]:
-    """The most likely turns and shifts, best first."""
-    step = max(1.0, max(*moving.shape, *fixed.shape) / COARSE_PX)
-    coarse_mpp = mpp * step
-    # Mask and structure together: an outline alone fits itself upside down.
-    small_moving = _shrink(0.5 * moving_mask + moving, step)
-    small_fixed = _shrink(0.5 * fixed_mask + fixed, step)
-    side = cv2.getOptimalDFTSize(int(np.hypot(*small_moving.shape)) + max(small_fixed.shape) + 2)
-    target = np.zeros((side, side), dtype=np.float32)
-    target[: small_fixed.shape[0], : small_fixed.shape[1]] = small_fixed
-    target_dft = np.fft.rfft2(target)
-    found: list[tuple[float, float, Affine]] = []
-    rows, columns = small_moving.shape
-    center = (columns / 2, rows / 2)
-    canvas = math.ceil(np.hypot(rows, columns))
-    for degrees in np.arange(-180, 180, ANGLE_STEP):
-        turn = cv2.getRotationMatrix2D(center, -float(degrees), 1.0)
-        turn[:, 2] += canvas / 2 - np.array(center)
-        turned = cv2.warpAffine(small_moving, turn, (canvas, canvas))
-        energy = float(np.sqrt((turned**2).sum() * (small_fixed**2).sum())) or 1.0
-        template = np.zeros((side, side), dtype=np.float32)
-        template[:canvas, :canvas] = turned
-        correlation = np.fft.irfft2(target_dft * np.conj(np.fft.rfft2(template)), (side, side))
-        peak = np.unravel_index(int(correlation.argmax()), correlation.shape)
-        dy, dx = (int(p) - side if p > side // 2 else int(p) for p in peak)
-        # Pixel-center map of the coarse rasters to a µm map.
-        linear, shift = turn[:, :2], turn[:, 2] + (dx, dy)
-        shift_um = (shift - linear @ np.array([0.5, 0.5]) + 0.5) * coarse_mpp
-        affine = Affine(
-            (linear[0, 0], linear[0, 1], linear[1, 0], linear[1, 1]),
-            (float(shift_um[0]), float(shift_um[1])),
-        )
-        found.append((float(correlation.max()) / energy, float(degrees), affine))
-    found.sort(key=lambda item: -item[0])
-    chosen: list[tuple[float, Affine]] = []
-    for _, degrees, affine in found:
-        apart = (abs((degrees - d + 180) % 360 - 180) for d, _ in chosen)
-        if all(a > 2 * ANGLE_STEP for a in apart):
-            chosen.append((degrees, affine))
-        if len(chosen) == CANDIDATES:
-            break
-    return [affine for _, affine in chosen]
-
-
-def _shrink(image: NDArray[np.floating], step: float) -> Array:
-    size = (max(1, round(image.shape[1] / step)), max(1, round(image.shape[0] / step)))
-    small: Array = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return small
-
-
-def _refine(moving: Array, fixed: Array, mpp: float, start: Affine) -> Affine:
-    """Rigid, then affine, coarse to fine, by mutual information; physical units are µm."""
-    fixed_image, moving_image = _image(fixed, mpp), _image(moving, mpp)
-    backward = start.inverse()  # SimpleITK maps fixed points to moving ones
-    rigid = sitk.Euler2DTransform()
-    size = np.array(fixed.shape[::-1]) * mpp / 2
-    rigid.SetCenter(size.tolist())
-    rigid.SetAngle(math.radians(backward.rotation_degrees))
-    moved = backward.apply(size[None])[0]
-    rigid.SetTranslation((moved - size).tolist())
-    _optimise(fixed_image, moving_image, rigid, (8, 4), step=4.0)
-    affine = sitk.AffineTransform(2)
-    affine.SetCenter(rigid.GetCenter())
-    affine.SetMatrix(rigid.GetMatrix())
-    affine.SetTranslation(rigid.GetTranslation())
-    _optimise(fixed_image, moving_image, affine, (4, 2), step=1.0)
-    m = np.array(affine.GetMatrix()).reshape(2, 2)
-    center = np.array(affine.GetCenter())
-    shift = np.array(affine.GetTranslation()) + center - m @ center
-    # A section does not shrink by a tenth: then the optimiser ran away, and rigid is better.
-    if abs(np.linalg.det(m) - 1) > 0.1:
-        m = np.array(rigid.GetMatrix()).reshape(2, 2)
-        shift = np.array(rigid.GetTranslation()) + center - m @ center
-    a, b, c, d = (float(v) for v in m.ravel())
-    return Affine((a, b, c, d), (float(shift[0]), float(shift[1]))).inverse()
-
-
-def _optimise(
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    transform: sitk.Transform,
-    shrink: tuple[int, ...],
-    step: float,
-) -> None:
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentagePerLevel([0.5] * len(shrink), SEED)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=step, minStep=1e-3, numberOfIterations=120, relaxationFactor=0.6
+def _picture(image: NDArray[np.uint8], tissue: Tissue, mpp: float) -> Picture:
+    """Both layers of an overview, uint8 RGB (rows, cols, 3) at `mpp`."""
+    rows, columns = image.shape[:2]
+    scale = mpp / tissue.mpp
+    to_tissue = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5]])
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    mask = cv2.warpAffine(tissue.mask.astype(np.uint8), to_tissue, (columns, rows), flags=flags) > 0
+    red, green, blue = (
+        np.maximum(_DENSITY[image[..., k]] - _DENSITY[tissue.white_rgb[k]], 0) for k in range(3)
     )
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel(list(shrink))
-    method.SetSmoothingSigmasPerLevel([0.5 * s for s in shrink])
-    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()
-    method.SetInitialTransform(transform, inPlace=True)
-    try:
-        method.Execute(fixed, moving)
-    except RuntimeError as err:  # samples all outside: this start was no good
-        if "outside" not in str(err) and "sample" not in str(err).lower():
-            raise
+    there = np.clip((red + green + blue) / SOLID_DENSITY, 0, 1)
+    seen = red[mask]
+    top = float(np.quantile(seen[:: max(1, seen.size // 100_000)], 0.99)) if seen.size else 0.0
+    layers: Array = np.dstack([np.clip(red / (top or 1.0), 0, 1), there]) * mask[..., None]
+    return Picture(layers=layers.astype(np.float32), mask=mask, mpp=mpp)
 
 
-def _image(array: Array, mpp: float) -> sitk.Image:
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing((mpp, mpp))
-    image.SetOrigin((mpp / 2, mpp / 2))
-    return image
+def _size_um(picture: Picture) -> tuple[float, float]:
+    rows, columns = picture.mask.shape
+    return columns * picture.mpp, rows * picture.mpp
 
 
-def _warp(array: Array, mpp: float, affine: Affine, shape: tuple[int, int]) -> Array:
-    """An H&E raster as it lies on the IHC slide."""
-    warped: Array = cv2.warpAffine(array, affine.to_raster(mpp, mpp), (shape[1], shape[0]))
-    return warped
+def _pieces(moving: Picture) -> list[NDArray[np.bool_]]:
+    """The section's pieces, largest first; crumbs are part of their nearest piece."""
+    step = max(1, round(JOIN_UM / 8 / moving.mpp))
+    small = moving.shrunk(step)
+    reach = max(1, round(JOIN_UM / 2 / small.mpp))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    joined = cv2.morphologyEx(small.mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel)
+    count, labels = cv2.connectedComponents(joined)
+    area = np.bincount(labels[small.mask], minlength=count) * small.mpp**2 / 1e6
+    order = [int(k) for k in np.argsort(-area) if k > 0]
+    large = [k for k in order if area[k] >= LEAST_PIECE_MM2]
+    if len(large) <= 1:
+        return [moving.mask]
+    nearest = _nearest([labels == k for k in large]).astype(np.uint8)
+    rows, columns = moving.mask.shape
+    fine = nearest.repeat(step, axis=0).repeat(step, axis=1)[:rows, :columns]
+    return [moving.mask & (fine == k) for k in range(len(large))]
 
 
-def _likeness(moving: Array, fixed: Array, mpp: float, affine: Affine) -> float:
-    """Correlation coefficient over the union of both tissues, smoothed to 20 µm."""
-    sigma = max(0.5, 20 / mpp)
-    a = cv2.GaussianBlur(_warp(moving, mpp, affine, fixed.shape), (0, 0), sigma)
-    b = cv2.GaussianBlur(fixed, (0, 0), sigma)
-    union = (a > 0.02) | (b > 0.02)
-    if union.sum() < 100 or not (a > 0.02).any():
+def _nearest(masks: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """Index of the mask nearest to each px."""
+    distances = [cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) for mask in masks]
+    nearest: NDArray[np.int64] = np.argmin(distances, axis=0)
+    return nearest
+
+
+def _placed(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[_Placed]:
+    """Each piece where the section as a whole lies, else where it lies on its own."""
+    step = max(1, round(WIDE_MPP / moving.mpp))
+    pair = moving.shrunk(step), fixed.shrunk(step)
+    small = [_shrunk(mask, step) for mask in masks]
+    best = _best(*pair, small)
+    placed = [p if p.agreement >= PLACED else replace(p, piece=None) for p in best]
+    if not any(p.piece for p in placed):
+        # Poor as it may be, it is the best there is, and its agreement says how poor.
+        placed = best
+    for k, lost in enumerate(placed):
+        if lost.piece is None:
+            alone = _best(pair[0].within(small[k]), pair[1], [small[k]])[0]
+            if alone.agreement >= PLACED:
+                placed[k] = alone
+    return [replace(p, mask=mask) for p, mask in zip(placed, masks, strict=True)]
+
+
+def _best(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[_Placed]:
+    """All pieces at the pose that patches and the picture as a whole bear out best."""
+    best: list[_Placed] = []
+    most = -np.inf
+    for pose in find_poses(moving, fixed):
+        votes = [_wide(moving, fixed, mask, Piece.rigid(pose)) for mask in masks]
+        placed = [
+            _Placed(mask, fitted(v, _size_um(moving)), v)
+            for mask, v in zip(masks, votes, strict=True)
+        ]
+        agreement = sum(len(v) for v in votes) / max(1, sum(v.tried for v in votes))
+        quality = agreement + _likeness(moving, fixed, pose)
+        if quality > most:
+            most, best = quality, placed
+    return best
+
+
+def _likeness(moving: Picture, fixed: Picture, pose: Affine) -> float:
+    """Correlation coefficient over both tissues, smoothed to `LIKENESS_UM`."""
+    rows, columns = moving.mask.shape
+    sigma = max(0.5, LIKENESS_UM / moving.mpp)
+    to_fixed = pose.to_raster(moving.mpp, fixed.mpp)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    a = cv2.GaussianBlur(moving.structure, (0, 0), sigma)
+    b = cv2.GaussianBlur(
+        cv2.warpAffine(fixed.structure, to_fixed, (columns, rows), flags=flags), (0, 0), sigma
+    )
+    both = (a > 0.02) | (b > 0.02)
+    if both.sum() < 100 or not (b > 0.02).any():
         return -1.0
-    return float(np.corrcoef(a[union], b[union])[0, 1])
+    return float(np.corrcoef(a[both], b[both])[0, 1])
 
 
-def _overlap(
-    moving: NDArray[np.bool_], fixed: NDArray[np.bool_], mpp: float, affine: Affine
-) -> float:
-    mapped = _warp(moving.astype(np.float32), mpp, affine, fixed.shape) > 0.5
-    # Over the mapped tissue's whole area, what falls off the slide included.
-    a, b, c, d = affine.matrix
-    area = float(moving.sum()) * abs(a * d - b * c)
-    return min(1.0, float((mapped & fixed).sum()) / max(area, 1.0))
+def _wide(moving: Picture, fixed: Picture, mask: NDArray[np.bool_], piece: Piece) -> Votes:
+    patch = min(WIDE_UM, _least_um(moving, fixed) / 2)
+    reach = min(WIDE_REACH_UM, patch / 2)
+    return agreeing(vote(moving, fixed, mask, piece, patch_um=patch, reach_um=reach))
 
 
-def _measured_error(
-    moving: Array, fixed: Array, moving_mask: NDArray[np.bool_], mpp: float, affine: Affine
-) -> float:
-    """Median offset (µm) of patches that are found again with certainty, see `Alignment`."""
-    warped = _warp(moving, mpp, affine, fixed.shape)
-    mask = _warp(moving_mask.astype(np.float32), mpp, affine, fixed.shape) > 0.5
-    sigma = max(0.6, 6 / mpp)
-    # Band-pass: what is finer than a gland and coarser than noise.
-    a, b = (
-        cv2.GaussianBlur(x, (0, 0), sigma) - cv2.GaussianBlur(x, (0, 0), 8 * sigma)
-        for x in (warped, fixed)
+def _bent(moving: Picture, fixed: Picture, placed: _Placed) -> _Placed:
+    """The piece with its fine displacement."""
+    if placed.piece is None:
+        return placed
+    piece = placed.piece
+    if placed.votes.few:
+        piece = Piece.rigid(refined(moving.within(placed.mask), fixed, piece.affine))
+    patch = min(NARROW_UM, _least_um(moving, fixed) / 2)
+    reach = min(NARROW_REACH_UM, patch / 3)
+    votes = agreeing(vote(moving, fixed, placed.mask, piece, patch_um=patch, reach_um=reach))
+    if len(votes) < 2 * FEWEST and not votes.few:
+        return placed
+    return replace(placed, piece=fitted(votes, _size_um(moving)), votes=votes)
+
+
+def _least_um(moving: Picture, fixed: Picture) -> float:
+    least: int = min(*moving.mask.shape, *fixed.mask.shape)
+    return least * moving.mpp
+
+
+def _mapping(placed: list[_Placed], mpp: float) -> SlideMapping:
+    step = max(1, round(LABELS_UM / mpp))
+    nearest = _nearest([_shrunk(p.mask, step) for p in placed])
+    numbers = np.cumsum([p.piece is not None for p in placed])
+    table = np.array(
+        [n if p.piece is not None else 0 for n, p in zip(numbers, placed, strict=True)]
     )
-    patch = max(24, round(PATCH_UM / mpp))
-    reach = max(8, round(SEARCH_UM / mpp))
-    patch = min(patch, min(fixed.shape) // 3)
-    reach = min(reach, (min(fixed.shape) - patch) // 2)
-    if patch < 12 or reach < 2:
-        return UNKNOWN_ERROR_UM
-    offsets = []
-    for y in range(0, fixed.shape[0] - patch + 1, patch):
-        for x in range(0, fixed.shape[1] - patch + 1, patch):
-            if mask[y : y + patch, x : x + patch].mean() < 0.6:
-                continue
-            offset = _find(a[y : y + patch, x : x + patch], b, x, y, reach)
-            if offset is not None:
-                offsets.append(offset * mpp)
-    return float(np.median(offsets)) if len(offsets) >= 3 else UNKNOWN_ERROR_UM
+    return SlideMapping(
+        pieces=tuple(p.piece for p in placed if p.piece is not None),
+        labels=table[nearest].astype(np.uint8),
+        labels_mpp=mpp * step,
+    )
 
 
-def _find(template: Array, image: Array, x: int, y: int, reach: int) -> float | None:
-    """Offset in px of a template near (x, y) of an image; None where nothing stands out."""
-    y0, x0 = max(0, y - reach), max(0, x - reach)
-    window = image[y0 : y + template.shape[0] + reach, x0 : x + template.shape[1] + reach]
-    likeness = cv2.matchTemplate(window, template, cv2.TM_CCOEFF_NORMED)
-    _, top, _, at = cv2.minMaxLoc(likeness)
-    if top < 0.25:
-        return None
-    return float(np.hypot(at[0] + x0 - x, at[1] + y0 - y))
+def _shrunk(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
+    layers = np.zeros((*mask.shape, 2), dtype=np.float32)
+    return Picture(layers=layers, mask=mask, mpp=1.0).shrunk(step).mask
+
+
+def _overlap(mapping: SlideMapping, moving: Picture, fixed: Picture) -> float:
+    rows, columns = np.nonzero(moving.mask[::4, ::4])
+    places = mapping.forward(np.stack([4 * columns + 0.5, 4 * rows + 0.5], axis=1) * moving.mpp)
+    px = np.floor(np.nan_to_num(places, nan=-1.0) / fixed.mpp).astype(int)
+    on = ((px >= 0) & (px < fixed.mask.shape[::-1])).all(axis=1)
+    return float(fixed.mask[px[on, 1], px[on, 0]].sum()) / max(1, len(px))

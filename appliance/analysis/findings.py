@@ -1,7 +1,7 @@
 """`Findings`: everything the appliance says of a case. Delivery and the dashboard read only this.
 
-On disk a folder: ``findings.json`` (all but the rasters and tiles), ``tiles.parquet`` (one row per
-scored IHC tile), ``rasters.npz`` and two thumbnails. Frames: see `appliance.geometry`.
+On disk a folder: ``findings.json`` (all but what follows), ``tiles.parquet`` (one row per scored
+IHC tile), ``rasters.npz``, ``mapping.npz`` and two thumbnails. Frames: see `appliance.geometry`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from appliance.analysis.mapping import SlideMapping
 from appliance.domain import Her2Score, SlideFacts
 
-FINDINGS_VERSION = 1
+FINDINGS_VERSION = 2
 CLASS_NAMES = ("0", "1+", "2+", "3+")
 """Scores of the label map's values 1, 2, 3, 4; 0 is background."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
@@ -65,12 +66,17 @@ class TileFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlignmentFacts:
-    """How H&E µm map to IHC µm (row-major 2 x 2 matrix, shift), and how well."""
+    """How well the H&E slide lies on the IHC slide, see `Alignment`; `matrix` (row-major 2 x 2) and
+    `shift_um` are the affine part of its largest piece, H&E µm to IHC µm."""
 
     matrix: tuple[float, float, float, float]
     shift_um: tuple[float, float]
     error_um: float
     overlap: float
+    agreement: float
+    lost_mm2: float
+    mirrored: bool
+    pieces: int
     method: str
 
 
@@ -106,6 +112,7 @@ class Findings:
     he: SlideFacts
     ihc: SlideFacts
     alignment: AlignmentFacts
+    mapping: SlideMapping
     guideline: str
     guideline_version: str
     score: Her2Score | None
@@ -130,7 +137,8 @@ class Findings:
         plain = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name not in ("tiles", "rasters", "he", "ihc", "alignment", "review", "models")
+            if name
+            not in ("tiles", "rasters", "he", "ihc", "alignment", "mapping", "review", "models")
         }
         plain |= {
             "he": asdict(self.he),
@@ -167,6 +175,7 @@ def save_findings(
         ihc_classes=findings.rasters.ihc_classes,
         he_probability=findings.rasters.he_probability,
     )
+    findings.mapping.save(folder / "mapping.npz")
     Image.fromarray(he_thumbnail).save(folder / "he_thumbnail.png")
     Image.fromarray(ihc_thumbnail).save(folder / "ihc_thumbnail.png")
 
@@ -206,6 +215,7 @@ def load_findings(folder: Path) -> Findings:
         models=tuple(ModelReference(**model) for model in raw.pop("models")),
         score=None if (score := raw.pop("score")) is None else Her2Score(score),
         paper_score=None if (paper := raw.pop("paper_score")) is None else Her2Score(paper),
+        mapping=SlideMapping.load(folder / "mapping.npz"),
         tiles=tuple(TileFinding(**row | {"percent": tuple(row["percent"])}) for row in rows),
         rasters=rasters,
         **raw,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from appliance.analysis.alignment import Alignment, align, thumbnail_mpp
+from appliance.analysis.alignment import Alignment, align, alignment_mpp, thumbnail_mpp
 from appliance.analysis.appearance import Appearance, load_appearance
 from appliance.analysis.findings import (
     AlignmentFacts,
@@ -47,7 +47,7 @@ from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Identity, SlideFacts, Stain
-from appliance.geometry import TILE_UM, Affine, TileIndex
+from appliance.geometry import TILE_UM, TileIndex
 from appliance.intake.identify import identify, read_sidecar
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
@@ -216,7 +216,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
 
 
 def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
-    """How H&E µm map to IHC µm: ``alignment.json``.
+    """How H&E µm map to IHC µm: ``mapping.npz``, and how well: ``alignment.json``.
 
     Raises
     ------
@@ -224,19 +224,19 @@ def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
         If the slides cannot be brought onto each other at all.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("align", he=he.facts.fingerprint, ihc=ihc.facts.fingerprint, version=1)
+    key = ArtifactKey.of("align", he=he.facts.fingerprint, ihc=ihc.facts.fingerprint, version=2)
     with _timed("align", store.exists(key)) as times:
         if not store.exists(key):
             sizes = [_size_um(slide.facts) for slide in (he, ihc)]
-            mpp = thumbnail_mpp(max(s[0] for s in sizes), max(s[1] for s in sizes))
+            mpp = alignment_mpp(max(s[0] for s in sizes), max(s[1] for s in sizes))
             images, tissues = [], []
             for slide in (he, ihc):
                 with _open(slide.facts) as reader:
                     images.append(reader.thumbnail(mpp))
-                tissues.append(find_tissue(images[-1], mpp))
-            found = align(images[0], tissues[0], images[1], tissues[1])
+                tissues.append(_load_tissue(_inspected(slide, store) / "tissue.npz"))
+            found = align(images[0], tissues[0], images[1], tissues[1], mpp)
             with store.writing(key) as folder:
-                (folder / "alignment.json").write_text(json.dumps(asdict(found)))
+                found.save(folder)
     return Outcome(key=str(key), times=tuple(times))
 
 
@@ -412,12 +412,17 @@ def _findings(
         he=he.facts,
         ihc=ihc.facts,
         alignment=AlignmentFacts(
-            matrix=alignment.he_to_ihc.matrix,
-            shift_um=alignment.he_to_ihc.shift_um,
+            matrix=alignment.mapping.main.matrix,
+            shift_um=alignment.mapping.main.shift_um,
             error_um=alignment.error_um,
             overlap=alignment.overlap,
+            agreement=alignment.agreement,
+            lost_mm2=alignment.lost_mm2,
+            mirrored=alignment.mirrored,
+            pieces=len(alignment.mapping.pieces),
             method=alignment.method,
         ),
+        mapping=alignment.mapping,
         guideline=guideline.name,
         guideline_version=guideline.version,
         score=score,
@@ -500,7 +505,7 @@ def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> 
         ihc_grid = reader.grid
     return map_tumor(
         _tumor_probability(he, store),
-        _load_alignment(align_key, store),
+        _load_alignment(align_key, store).mapping,
         he_grid,
         ihc_grid,
         tissue_share(tissue, ihc_grid),
@@ -558,9 +563,7 @@ def _load_tissue(path: Path) -> Tissue:
 
 
 def _load_alignment(align_key: str, store: ArtifactStore) -> Alignment:
-    raw = json.loads((store.path(ArtifactKey.parse(align_key)) / "alignment.json").read_text())
-    affine = raw.pop("he_to_ihc")
-    return Alignment(he_to_ihc=Affine(tuple(affine["matrix"]), tuple(affine["shift_um"])), **raw)
+    return Alignment.load(store.path(ArtifactKey.parse(align_key)))
 
 
 @contextmanager

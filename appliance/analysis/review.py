@@ -36,18 +36,7 @@ def review_reasons(
     def add(code: str, sentence: str) -> None:
         found.append(ReviewReason(code=code, sentence=sentence))
 
-    if alignment.overlap < settings.min_overlap:
-        share = 100 * alignment.overlap
-        add(
-            "slides-do-not-match",
-            f"Only {share:.0f} % of the H&E tissue lies on IHC tissue: are they of the same block?",
-        )
-    if alignment.error_um > settings.max_alignment_error_um:
-        add(
-            "alignment-error",
-            f"The slides fit onto each other only within {alignment.error_um:.0f} µm: the H&E "
-            "tumor may lie on other IHC tissue.",
-        )
+    found.extend(alignment_reasons(settings, alignment))
     for stain, seen in appearance.items():
         if seen.unusual_percent > settings.max_unusual_tiles_percent:
             add(
@@ -56,8 +45,6 @@ def review_reasons(
                 f"unlike those that its networks know (by {_DIFFERS[seen.differs_in]}): what they "
                 "say of it may be wrong.",
             )
-    if alignment.mirrored:
-        add("mirrored", "One section lies face down on its slide.")
     if score is None:
         add("no-tumor", "No tumor was found that both slides show: there is nothing to score.")
         return tuple(found)
@@ -80,4 +67,34 @@ def review_reasons(
         )
     if guideline.status != "published":
         add("guideline-unverified", "The site has not confirmed this guideline yet.")
+    return tuple(found)
+
+
+def alignment_reasons(settings: Review, alignment: Alignment) -> tuple[ReviewReason, ...]:
+    """Those that the alignment of the two slides gives."""
+    found: list[ReviewReason] = []
+
+    def add(code: str, sentence: str) -> None:
+        found.append(ReviewReason(code=code, sentence=sentence))
+
+    if alignment.agreement < settings.min_agreement:
+        add(
+            "slides-do-not-match",
+            f"Only {100 * alignment.agreement:.0f} % of the H&E tissue's structure is found again "
+            "on the IHC slide: are the slides of the same block?",
+        )
+    elif alignment.overlap < settings.min_overlap:
+        add(
+            "tissue-missing",
+            f"Only {100 * alignment.overlap:.0f} % of the H&E tissue lies on IHC tissue: the rest "
+            "is not scored.",
+        )
+    if alignment.error_um > settings.max_alignment_error_um:
+        add(
+            "alignment-error",
+            f"The slides fit onto each other only within {alignment.error_um:.0f} µm: the H&E "
+            "tumor may lie on other IHC tissue.",
+        )
+    if alignment.mirrored:
+        add("mirrored", "One section lies face down on its slide.")
     return tuple(found)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from appliance.analysis.alignment import Alignment
+from appliance.analysis.mapping import SlideMapping
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 
 MIN_TISSUE_SHARE = 0.1
@@ -34,7 +34,7 @@ class TilePlan:
 
 def map_tumor(
     he_tumor: NDArray[np.float32],
-    alignment: Alignment,
+    mapping: SlideMapping,
     he_grid: TileGrid,
     ihc_grid: TileGrid,
     ihc_tissue_share: NDArray[np.float32],
@@ -50,7 +50,7 @@ def map_tumor(
     """
     rows, columns = np.nonzero(np.nan_to_num(he_tumor, nan=-1.0) >= threshold)
     tumor = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
-    pairs = _pair(tumor, alignment, he_grid, ihc_grid, ihc_tissue_share)
+    pairs = _pair(tumor, mapping, he_grid, ihc_grid, ihc_tissue_share)
     partner = {ihc: tumor[number] for number, ihc in pairs.items()}
     order = sorted(partner, key=lambda index: (index.row, index.column))
     return TilePlan(
@@ -62,7 +62,7 @@ def map_tumor(
 
 def _pair(
     tumor: list[TileIndex],
-    alignment: Alignment,
+    mapping: SlideMapping,
     he_grid: TileGrid,
     ihc_grid: TileGrid,
     share: NDArray[np.float32],
@@ -71,7 +71,9 @@ def _pair(
     if not tumor:
         return {}
     centers = he_grid.centers_um()[[t.row for t in tumor], [t.column for t in tumor]]
-    place = alignment.he_to_ihc.apply(centers) / TILE_UM - 0.5  # IHC grid, tile centers at integers
+    place = mapping.forward(centers) / TILE_UM - 0.5  # IHC grid, tile centers at integers
+    # Tissue that the IHC slide lacks is near no tile.
+    place = np.nan_to_num(place, nan=-9.0)
     edges: list[tuple[int, int, float]] = []
     nearest = np.round(place).astype(int)
     for dx in (-1, 0, 1):

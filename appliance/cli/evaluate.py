@@ -35,6 +35,7 @@ app = typer.Typer(
         "colour-deconvolution baseline runs beside it, always. For research use only.\n\n"
         "The appliance on pairs made for it:  tandem evaluate --synthetic --seed 1 --pairs 40\n\n"
         "The appliance on pairs that tandem synth wrote:  tandem evaluate DIR\n\n"
+        "Alignment of whole sections:  tandem evaluate --mapping --seed 1 --pairs 60\n\n"
         "One network on images with truth:  tandem evaluate tiles --task tumor DIR\n\n"
         "One network on generated tiles:  tandem evaluate tiles --task tumor --generated 200"
     ),
@@ -54,6 +55,13 @@ def pairs(
         ),
     ] = None,
     synthetic: Annotated[bool, typer.Option("--synthetic", help="Make the pairs first.")] = False,
+    mapping: Annotated[
+        bool,
+        typer.Option(
+            "--mapping",
+            help="Judge alignment, mix-ups and control tissue alone, on made whole sections.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the made pairs.")] = 0,
     count: Annotated[int, typer.Option("--pairs", min=1, help="How many to make.")] = 40,
     width: Annotated[int, typer.Option(help="Width of made slides, px at 0.2793 µm.")] = 6144,
@@ -78,9 +86,21 @@ def pairs(
     and core. Quoted: C, L and M on tiles, the slides' scores, calibration; each for the baseline
     too. Definitions: docs/evaluation.md.
     """
-    if synthetic == (folder is not None):
-        raise typer.BadParameter("name a folder of pairs, or ask for --synthetic", param_hint="DIR")
+    if synthetic + mapping + (folder is not None) != 1:
+        raise typer.BadParameter(
+            "name a folder of pairs, or ask for --synthetic or --mapping", param_hint="DIR"
+        )
     settings = load_settings(config)
+    if mapping:
+        from appliance.evaluation.mapping import evaluate_mapping
+
+        with ProgressBars(quiet=as_json) as progress:
+            _show(
+                evaluate_mapping(seed, count, settings, workers=workers, progress=progress),
+                as_json=as_json,
+                html=None,
+            )
+        return
     if weights_root is not None:
         tasks = {name: weights_root / name for name in ("tumor", "intensity", "segmentation")}
         models = ModelSettings(**settings.models.model_dump() | tasks)
@@ -182,10 +202,11 @@ def _show(result: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
     table = Table(title="synthetic figures" if result["data"] == "synthetic" else None)
-    for column in ("figure", "Tandem", "baseline"):
+    sides = ("", "baseline.") if any(key.startswith("baseline.") for key in result) else ("",)
+    for column in ("figure", "Tandem", "baseline")[: 1 + len(sides)]:
         table.add_column(column)
-    for name in (key for key in result if f"baseline.{key}" in result):
-        table.add_row(name, *(_cell(result[key]) for key in (name, f"baseline.{name}")))
+    for name in (key for key in result if "." in key and not key.startswith("baseline.")):
+        table.add_row(name, *(_cell(result[f"{side}{name}"]) for side in sides))
     out = Console()
     out.print(table)
     if html is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.alignment import Alignment, thumbnail_mpp
+from appliance.analysis.alignment import thumbnail_mpp
 from appliance.analysis.findings import CLASS_NAMES, Findings, load_findings
 from appliance.analysis.scoring import count_classes, load_guideline, percent_of_tumor
 from appliance.analysis.slide import SlideReader
@@ -22,7 +22,7 @@ from appliance.analysis.stream import stream_batches
 from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.domain import Her2Score
-from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
+from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.process import process_pair
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
@@ -224,15 +224,8 @@ def _baseline_plan(
     share: Floats,
     settings: Settings,
 ) -> TilePlan:
-    facts = findings.alignment
-    alignment = Alignment(
-        he_to_ihc=Affine(facts.matrix, facts.shift_um),
-        error_um=facts.error_um,
-        overlap=facts.overlap,
-        method=facts.method,
-    )
     threshold = settings.scoring.tumor_threshold
-    return map_tumor(he_baseline, alignment, he_grid, ihc_grid, share, threshold=threshold)
+    return map_tumor(he_baseline, findings.mapping, he_grid, ihc_grid, share, threshold=threshold)
 
 
 def _inspected(reader: SlideReader) -> tuple[tuple[int, int, int], Floats]:

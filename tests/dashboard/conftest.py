@@ -22,9 +22,10 @@ from appliance.analysis.findings import (
     TileFinding,
     save_findings,
 )
+from appliance.analysis.mapping import SlideMapping
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Her2Score, Identity, SlideFacts, Stain
-from appliance.geometry import TILE_UM, TileGrid
+from appliance.geometry import TILE_UM, Affine, TileGrid
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.settings import Settings, load_settings
 from appliance.store import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
@@ -101,8 +102,13 @@ def synthetic_findings(
             shift_um=(0.0, 0.0),
             error_um=21.4,
             overlap=0.93,
+            agreement=0.81,
+            lost_mm2=0.0,
+            mirrored=False,
+            pieces=1,
             method="rigid",
         ),
+        mapping=SlideMapping.of(Affine.identity()),
         guideline="breast-asco-cap-2018",
         guideline_version="2018, affirmed 2023",
         score=Her2Score.TWO,

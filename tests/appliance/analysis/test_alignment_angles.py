@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from appliance.analysis.alignment import Alignment, align
 from appliance.analysis.tissue import find_tissue
 from appliance.geometry import Affine
+from appliance.settings import Review
 
 MPP = 4.0
 ROWS, COLUMNS = 600, 800
@@ -48,7 +49,7 @@ def aligned(he_seed: int, ihc_seed: int, truth: Affine) -> Alignment:
     )
     cv2.circle(brown, (60, 60), 40, 0.6, -1)  # control tissue, on the IHC slide alone
     ihc = paint(0.6 * blue, brown, (0.5, 1.1, 1.4))
-    return align(he, find_tissue(he, MPP), ihc, find_tissue(ihc, MPP))
+    return align(he, find_tissue(he, MPP), ihc, find_tissue(ihc, MPP), MPP)
 
 
 def turn(degrees: float, scale: float = 1.0) -> Affine:
@@ -66,12 +67,22 @@ def test_any_turn_is_found(degrees: float, scale: float) -> None:
     found = aligned(3, 3, truth)
     x = np.linspace(0.3, 0.7, 9) * COLUMNS * MPP
     y = np.linspace(0.3, 0.7, 9) * ROWS * MPP
-    points = np.stack(np.meshgrid(x, y), axis=-1)
-    error = np.linalg.norm(found.he_to_ihc.apply(points) - truth.apply(points), axis=-1)
+    points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    error = np.linalg.norm(found.mapping.forward(points) - truth.apply(points), axis=-1)
     assert np.median(error) < 20
     assert found.error_um < 20
     assert found.overlap > 0.85
 
 
+def test_a_section_that_lies_face_down_is_found_and_said() -> None:
+    flip = Affine((-1.0, 0.0, 0.0, 1.0), (COLUMNS * MPP, 0.0))
+    truth = turn(37).after(flip)
+    found = aligned(3, 3, truth)
+    assert found.mirrored
+    points = np.array([[1200.0, 900.0], [1800.0, 1500.0], [1600.0, 1100.0]])
+    assert np.linalg.norm(found.mapping.forward(points) - truth.apply(points), axis=1).max() < 20
+
+
 def test_unrelated_tissue_is_far_worse_than_any_true_pair() -> None:
-    assert aligned(3, 4, turn(30)).error_um > 60
+    assert aligned(3, 4, turn(30)).agreement < 0.5 * Review().min_agreement
+    assert aligned(3, 3, turn(30)).agreement > 2 * Review().min_agreement

@@ -12,6 +12,7 @@ from fixtures.weights import tiles_of, tiny_weights
 
 from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance, load_appearance
+from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, read_he
 from appliance.analysis.review import review_reasons
 from appliance.analysis.scoring import load_guideline
@@ -31,11 +32,10 @@ def reasons(he: Appearance, ihc: Appearance) -> list[str]:
         settings=Review(),
         guideline=load_guideline("breast-asco-cap-2018"),
         alignment=Alignment(
-            he_to_ihc=Affine((1, 0, 0, 1), (0, 0)),
+            mapping=SlideMapping.of(Affine.identity()),
             error_um=1.0,
             overlap=1.0,
-            mirrored=False,
-            method="affine",
+            agreement=1.0,
         ),
         score=None,
         percent={},

@@ -1,0 +1,179 @@
+"""The mapping I of arXiv 2512.22335 (Eq. 3-4) between two sections that no index connects.
+
+Sections lie differently on their slides and are bent, torn and in pieces. The mapping takes each
+piece of H&E tissue to its place on the IHC slide by an affine map and a smooth displacement, and
+back. Tissue whose counterpart the IHC slide lacks has no place there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.geometry import Affine
+
+LATTICE_UM = 400.0
+"""Displacements are kept so far apart on the H&E slide, and are linear between."""
+STEEPEST = 0.4
+"""Displacement may change by so much of the way (µm per µm): the map stays one to one."""
+ROUNDS = 24
+"""Of the inverse's iteration; each takes away more than half of what is left."""
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Where one piece lies: ``ihc_um = affine(he_um) + displacement(he_um)``.
+
+    `lattice` float32 (rows, columns, 2), displacement (x, y) in µm of the IHC slide, at H&E
+    places (column, row) · `LATTICE_UM`.
+    """
+
+    affine: Affine
+    lattice: NDArray[np.float32]
+
+    @classmethod
+    def rigid(cls, affine: Affine) -> Piece:
+        """A piece that is not bent."""
+        return cls(affine=affine, lattice=np.zeros((2, 2, 2), dtype=np.float32))
+
+    def forward(self, he_um: Points) -> Points:
+        """IHC µm (n, 2) of H&E µm (n, 2)."""
+        placed: Points = self.affine.apply(he_um) + self._displacement(he_um)
+        return placed
+
+    def inverse(self, ihc_um: Points) -> Points:
+        """H&E µm (n, 2) of IHC µm (n, 2)."""
+        back = self.affine.inverse()
+        found = back.apply(ihc_um)
+        if self.lattice.any():
+            for _ in range(ROUNDS):
+                found = back.apply(ihc_um - self._displacement(found))
+        return found
+
+    def _displacement(self, he_um: Points) -> Points:
+        return _bilinear(self.lattice, he_um / LATTICE_UM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideMapping:
+    """All pieces. `labels` uint8 (rows, columns) at `labels_mpp` over the H&E slide: number of the
+    nearest piece, counted from 1; 0 nearest to tissue that the IHC slide lacks."""
+
+    pieces: tuple[Piece, ...]
+    labels: NDArray[np.uint8]
+    labels_mpp: float
+
+    @classmethod
+    def of(cls, affine: Affine) -> SlideMapping:
+        """The mapping of one piece that is not bent."""
+        labels = np.ones((1, 1), dtype=np.uint8)
+        return cls(pieces=(Piece.rigid(affine),), labels=labels, labels_mpp=1.0)
+
+    @property
+    def main(self) -> Affine:
+        """Affine part of the largest piece."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.pieces) + 1)[1:]
+        return self.pieces[int(counts.argmax())].affine
+
+    def forward(self, he_um: Points) -> Points:
+        """IHC µm (n, 2) of H&E µm (n, 2); NaN where the IHC slide has no such tissue."""
+        placed = np.full(he_um.shape, np.nan)
+        label = self._label(he_um)
+        for number, piece in enumerate(self.pieces, start=1):
+            mine = label == number
+            if mine.any():
+                placed[mine] = piece.forward(he_um[mine])
+        return placed
+
+    def inverse(self, ihc_um: Points) -> Points:
+        """H&E µm (n, 2) of IHC µm (n, 2); NaN where no piece lies there.
+
+        Where two pieces were pushed over each other the one with the lower number answers.
+        """
+        found = np.full(ihc_um.shape, np.nan)
+        for number, piece in reversed(list(enumerate(self.pieces, start=1))):
+            back = piece.inverse(ihc_um)
+            mine = self._label(back) == number
+            found[mine] = back[mine]
+        return found
+
+    def carry(
+        self, raster: NDArray[np.float32], he_mpp: float, shape: tuple[int, int], ihc_mpp: float
+    ) -> NDArray[np.float32]:
+        """An H&E raster (rows, columns at `he_mpp`) as it lies on the IHC slide: `shape` at
+        `ihc_mpp`, 0 where nothing of it does."""
+        x, y = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
+        back = self.inverse(np.stack([x.ravel(), y.ravel()], axis=1) * ihc_mpp)
+        place = np.nan_to_num(back / he_mpp - 0.5, nan=-9.0).reshape(*shape, 2).astype(np.float32)
+        carried: NDArray[np.float32] = cv2.remap(raster, place, None, cv2.INTER_LINEAR)
+        return carried
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz``."""
+        arrays: dict[str, Any] = {f"lattice_{k}": p.lattice for k, p in enumerate(self.pieces)}
+        arrays |= {
+            "matrices": np.array([p.affine.matrix for p in self.pieces], dtype=np.float64),
+            "shifts_um": np.array([p.affine.shift_um for p in self.pieces], dtype=np.float64),
+            "labels": self.labels,
+            "labels_mpp": self.labels_mpp,
+        }
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> SlideMapping:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as raw:
+            pieces = []
+            for k, (matrix, shift) in enumerate(
+                zip(raw["matrices"], raw["shifts_um"], strict=True)
+            ):
+                shift = raw["shifts_um"][k].tolist()
+                affine = Affine(tuple(matrix), tuple(shift))
+                pieces.append(Piece(affine=affine, lattice=raw[f"lattice_{k}"]))
+            return cls(
+                pieces=tuple(pieces), labels=raw["labels"], labels_mpp=float(raw["labels_mpp"])
+            )
+
+    def _label(self, he_um: Points) -> NDArray[np.uint8]:
+        rows, columns = self.labels.shape
+        place = np.floor(he_um / self.labels_mpp)
+        column = np.clip(place[:, 0], 0, columns - 1).astype(int)
+        row = np.clip(place[:, 1], 0, rows - 1).astype(int)
+        label: NDArray[np.uint8] = self.labels[row, column]
+        return label
+
+
+def gentle(lattice: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The lattice, weakened until no displacement changes faster than `STEEPEST`."""
+    steps = [np.abs(np.diff(lattice, axis=axis)) for axis in (0, 1) if lattice.shape[axis] > 1]
+    steepest = max((float(s.max()) for s in steps), default=0.0) / LATTICE_UM
+    # Both axes and both components may add up.
+    limit = STEEPEST / 2
+    weakened: NDArray[np.float32] = lattice * np.float32(min(1.0, limit / max(steepest, 1e-9)))
+    return weakened
+
+
+def _bilinear(lattice: NDArray[np.float32], place: Points) -> Points:
+    """Values at fractional (column, row); beyond the rim those of the rim.
+
+    OpenCV's remap would round places to 1/32 px, which is 12 µm here.
+    """
+    rows, columns = lattice.shape[:2]
+    x = np.clip(place[:, 0], 0, columns - 1)
+    y = np.clip(place[:, 1], 0, rows - 1)
+    left, top = np.minimum(x.astype(int), columns - 2), np.minimum(y.astype(int), rows - 2)
+    fx, fy = (x - left)[:, None], (y - top)[:, None]
+    values: Points = (
+        lattice[top, left] * (1 - fx) * (1 - fy)
+        + lattice[top, left + 1] * fx * (1 - fy)
+        + lattice[top + 1, left] * (1 - fx) * fy
+        + lattice[top + 1, left + 1] * fx * fy
+    )
+    return values
