@@ -18,8 +18,10 @@ from models.synthesis.render import render_region
 from models.synthesis.stain import random_ihc_style, random_style
 from models.synthesis.world import build_world
 
-TUMOR_SHARE = 0.05
-"""A tile is a tumor tile when so much of it is tumor (5 % overlap rule of arXiv 2503.22069)."""
+TUMOR_SHARE = 0.1
+"""A tile is a tumor tile when so much of it is tumor. Annotated data sets take 5 % (overlap rule of
+arXiv 2503.22069), as hands draw; here the share is exact, and a network that is taught to call 5 %
+calls tiles with 2 % too."""
 _BORDER_UM = 60.0
 
 
@@ -29,7 +31,8 @@ class TilePair:
 
     `he`, `ihc` uint8 RGB (512, 512, 3) at 0.2793 µm/px; `tumor_mask` bool (512, 512);
     `class_map` uint8 (512, 512): 0 background, 1-4 tumor cells scored 0, 1+, 2+, 3+; `intensity`
-    0-3, the class of most tumor pixels; `white` the glass of the IHC slide, `he_white` that of H&E.
+    0-3, the class of most tumor pixels, 0 without any; `white` the glass of the IHC slide,
+    `he_white` that of H&E.
     """
 
     he: NDArray[np.uint8]
@@ -69,7 +72,7 @@ def synthesize_tile_pair(seed: int) -> TilePair:
         tumor_mask=he.tumor,
         class_map=ihc.classes,
         tumor=tumor,
-        intensity=int(counts.argmax()) if tumor else 0,
+        intensity=int(counts.argmax()),
         white=styles[1].white,
         he_white=styles[0].white,
     )
@@ -98,10 +101,10 @@ def _plan(rng: np.random.Generator) -> TissuePlan:
         solid = kind < 0.34
         pattern = PATTERNS[int(rng.choice(4, p=(0.4, 0.2, 0.15, 0.25)))]
         return TissuePlan(
-            tumor=between(0.7, 1.0) if solid else between(0.1, 0.7),
+            tumor=between(0.7, 1.0) if solid else between(0.02, 0.7),
             pattern=pattern,
             nest_um=between(15, 60),
-            zone_um=between(40, 160),
+            zone_um=between(40, 300),
             lumen=between(0.05, 0.2) if pattern == "glands" else sometimes(0.3, 0.01, 0.05),
             benign=0.0 if solid else sometimes(0.2, 0.03, 0.2),
             mix=_random_mix(rng),
@@ -122,11 +125,11 @@ def _plan(rng: np.random.Generator) -> TissuePlan:
 
 
 def _random_mix(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """One class leads, its neighbours follow: a tile is smaller than a clone."""
+    """One class leads, its neighbours follow: a tile may lie within a clone or between two."""
     leading = int(rng.integers(4))
     weights = np.exp(-1.6 * np.abs(np.arange(4) - leading)) * rng.gamma(1.0, 1.0, 4)
     weights[leading] = 0
-    lead = float(1 - rng.beta(1.0, 4.0) * 0.5)
+    lead = float(1 - rng.beta(1.0, 1.6) * 0.6)
     mix = (1 - lead) * weights / weights.sum()
     mix[leading] = lead
     a, b, c, d = (float(v) for v in mix)

@@ -19,7 +19,7 @@ from models.datasets.store import Progress as Progress
 from models.spec import TILE_PX
 from models.synthesis.tiles import synthesize_tile_pair
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Counted up when the generator changes what a seed means: old caches are then made anew."""
 FIRST_RESERVED_SEED = 890_000_000
 """Training never draws seeds from here on: they calibrate, and from the next one on they judge."""
