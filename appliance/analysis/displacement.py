@@ -16,7 +16,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
 from appliance.analysis.mapping import LATTICE_UM, Piece, Points, gentle
-from appliance.analysis.registration import Array, Picture
+from appliance.analysis.registration import SCALE_RANGE, Array, Picture
 from appliance.geometry import Affine
 
 LIKE = 0.15
@@ -29,7 +29,9 @@ NEIGHBOURS = 9
 FEWEST = 6
 """Patches that a piece needs for a map of its own."""
 FEW_PATCHES = 16
+"""Where fewer fit side by side they overlap."""
 SMOOTHING = 1.0
+"""Of the splines; votes are some µm off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +137,13 @@ def agreeing(votes: Votes) -> Votes:
 def fitted(votes: Votes, size_um: tuple[float, float]) -> Piece:
     """The piece that takes `votes` to their places; `size_um` of the H&E slide.
 
-    Where votes are few it stays where it started: they only measure.
+    Where votes are few, or lie on one line, it stays where it started: they only measure.
     """
     if votes.few or len(votes) < FEWEST:
         return Piece.rigid(votes.start)
     affine, _ = _affine(votes)
     if affine is None:
-        raise ValueError("an affine map needs votes that are not on one line")
+        return Piece.rigid(votes.start)
     piece = Piece.rigid(affine)
     if len(votes) < 2 * FEWEST:
         return piece
@@ -178,10 +180,7 @@ def held_out_errors(votes: Votes, size_um: tuple[float, float]) -> Points:
     for half in (votes.odd, ~votes.odd):
         if half.sum() < 3 or (~half).sum() < FEWEST:
             continue
-        try:
-            piece = fitted(votes.where(~half), size_um)
-        except ValueError:
-            continue
+        piece = fitted(votes.where(~half), size_um)
         errors.append(_apart(piece.forward(votes.he_um[half]), votes.ihc_um[half]))
     return np.concatenate(errors) if errors else np.zeros(0)
 
@@ -205,6 +204,9 @@ def _affine(votes: Votes) -> tuple[Affine | None, NDArray[np.bool_]]:
     if matrix is None:
         return None, np.zeros(len(votes), dtype=bool)
     (a, b, x), (c, d, y) = matrix.tolist()
+    low, high = (scale**2 for scale in SCALE_RANGE)
+    if not low < abs(a * d - b * c) < high:  # votes nearly on one line
+        return None, np.zeros(len(votes), dtype=bool)
     return Affine((a, b, c, d), (x, y)), inside.ravel().astype(bool)
 
 

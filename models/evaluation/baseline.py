@@ -28,7 +28,7 @@ from models.training.data import GENERATOR_VERSION, Tiles, generated_tiles
 
 STORED = Path(__file__).with_name("baseline.json")
 FIRST_SEED, TILES = 1_000_000, 400
-"""Of the very tiles that the reference weights learnt from."""
+"""Of the seeds that the reference weights learnt from."""
 STEP = 4
 """It looks at a quarter of the tile's resolution, 1.1 µm, as M answers."""
 TISSUE_DENSITY = 0.06
