@@ -1,115 +1,22 @@
-"""From tile and pixel counts to scores: Eq. 5-9 and Algorithm 1 of arXiv 2512.22335, guidelines."""
+"""From pixel counts to tile and slide scores: Eq. 5-9 and Algorithm 1 of arXiv 2512.22335.
+
+The reported score is a guideline's: `appliance.analysis.guideline`.
+"""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.analysis.findings import CLASS_NAMES, TileFinding
 from appliance.domain import Her2Score
-from appliance.errors import SettingsError
 
-GUIDELINES = Path(__file__).parent / "guidelines"
 INTENSITY_LETTERS = ("N", "F", "W", "S")
 """None, faint, weak, strong: the paper's letters in a tile's label."""
 SEEN_PERCENT = 5.0
 """A class counts as seen on a tile when it covers so much of the tile's tumor pixels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """`score` when the summed percentage of `classes` is over `limit` (from it, if inclusive)."""
-
-    score: Her2Score
-    classes: tuple[str, ...]
-    limit: float
-    inclusive: bool
-    text: str
-
-    def total(self, percent: Mapping[str, float]) -> float:
-        """Summed percentage of this rule's classes."""
-        return sum(percent[name] for name in self.classes)
-
-    def holds(self, percent: Mapping[str, float]) -> bool:
-        """Whether the rule applies."""
-        total = self.total(percent)
-        return total >= self.limit if self.inclusive else total > self.limit
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guideline:
-    """A scheme of scoring, read from a file in `GUIDELINES`."""
-
-    name: str
-    title: str
-    version: str
-    status: str
-    rules: tuple[Rule, ...]
-    comments: Mapping[str, str | float]
-
-    def score(self, percent: Mapping[str, float]) -> Her2Score:
-        """Score of percentages (0-100) per class; the first rule that holds decides."""
-        return next(rule.score for rule in self.rules if rule.holds(percent))
-
-    def distance(self, percent: Mapping[str, float]) -> float:
-        """Percentage points to the nearest limit at which the score would be another one."""
-        score = self.score(percent)
-        distances = [
-            abs(rule.total(percent) - rule.limit)
-            for rule in self.rules
-            if rule.limit > 0 and (rule.score == score) == rule.holds(percent)
-        ]
-        return min(distances, default=100.0)
-
-    def comment(self, score: Her2Score, percent: Mapping[str, float]) -> str:
-        """What stands beside the score: low, ultralow, null; empty for 3+."""
-        if score is Her2Score.THREE:
-            return ""
-        if score is Her2Score.TWO:
-            return str(self.comments["low_if_ish_negative"])
-        if score is Her2Score.ONE:
-            return str(self.comments["low"])
-        stained = 100.0 - percent["0"]
-        seen = stained >= float(self.comments["ultralow_from_percent"])
-        return str(self.comments["ultralow" if seen else "null"])
-
-
-def load_guideline(name: str) -> Guideline:
-    """Read a guideline.
-
-    Raises
-    ------
-    SettingsError
-        If there is no such file; the message lists those there are.
-    """
-    path = GUIDELINES / f"{name}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in GUIDELINES.glob("*.toml")))
-        raise SettingsError(f"scoring.guideline: no guideline {name!r}. There are: {known}.")
-    raw = tomllib.loads(path.read_text())
-    rules = tuple(
-        Rule(
-            score=Her2Score(rule["score"]),
-            classes=tuple(rule["classes"]),
-            limit=rule.get("over", rule.get("from")),
-            inclusive="from" in rule,
-            text=rule["text"],
-        )
-        for rule in raw["rules"]
-    )
-    return Guideline(
-        name=raw["name"],
-        title=raw["title"],
-        version=raw["version"],
-        status=raw["status"],
-        rules=rules,
-        comments=raw["comments"],
-    )
 
 
 def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:

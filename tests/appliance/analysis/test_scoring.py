@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from appliance.analysis.findings import TileFinding
 from appliance.analysis.scoring import (
     h_score,
-    load_guideline,
     paper_score,
     percent_of_tumor,
     tile_grade,
@@ -18,54 +15,10 @@ from appliance.analysis.scoring import (
     wsi_percent,
 )
 from appliance.domain import Her2Score
-from appliance.errors import SettingsError
-
-BREAST = load_guideline("breast-asco-cap-2018")
 
 
 def percent(zero: float, one: float, two: float, three: float) -> dict[str, float]:
     return {"0": zero, "1+": one, "2+": two, "3+": three}
-
-
-@pytest.mark.parametrize(
-    ("shares", "score"),
-    [
-        (percent(100, 0, 0, 0), "0"),
-        (percent(90, 10, 0, 0), "0"),  # <= 10 % faint
-        (percent(89.9, 10.1, 0, 0), "1+"),  # > 10 % faint
-        (percent(90, 0, 10, 0), "0"),
-        (percent(60, 29.9, 10.1, 0), "2+"),
-        (percent(50, 0, 40, 10), "2+"),  # intense in <= 10 % is 2+
-        (percent(50, 0, 39.9, 10.1), "3+"),
-        (percent(94, 0, 0, 6), "2+"),  # intense complete in <= 10 %
-    ],
-)
-def test_breast_guideline_at_its_limits(shares: dict[str, float], score: str) -> None:
-    assert BREAST.score(shares) == score
-
-
-@given(st.lists(st.floats(0, 100), min_size=4, max_size=4).filter(lambda v: sum(v) > 1))
-def test_more_intense_staining_never_lowers_the_score(values: list[float]) -> None:
-    shares = [100 * v / sum(values) for v in values]
-    for lower in range(3):
-        moved = list(shares)
-        moved[lower + 1] += moved[lower] / 2
-        moved[lower] /= 2
-        assert BREAST.score(percent(*moved)).grade >= BREAST.score(percent(*shares)).grade
-
-
-def test_distance_to_the_nearest_limit() -> None:
-    assert BREAST.distance(percent(0, 0, 88, 12)) == pytest.approx(2)
-    assert BREAST.distance(percent(88, 12, 0, 0)) == pytest.approx(2)
-    assert BREAST.distance(percent(10, 20, 70, 0)) == pytest.approx(10)  # to 3+
-
-
-def test_low_and_ultralow_are_comments() -> None:
-    assert "low" in BREAST.comment(Her2Score.ONE, percent(50, 50, 0, 0))
-    assert "ultralow" in BREAST.comment(Her2Score.ZERO, percent(95, 5, 0, 0))
-    assert "null" in BREAST.comment(Her2Score.ZERO, percent(100, 0, 0, 0))
-    assert "ISH" in BREAST.comment(Her2Score.TWO, percent(0, 0, 100, 0))
-    assert BREAST.comment(Her2Score.THREE, percent(0, 0, 0, 100)) == ""
 
 
 def test_tile_label_and_grade_as_in_the_paper() -> None:
@@ -106,8 +59,3 @@ def test_percent_and_h_score() -> None:
     assert shares == pytest.approx(percent(10, 20, 30, 40))
     assert h_score(shares) == pytest.approx(20 + 60 + 120)
     assert sum(percent_of_tumor(np.array([500, 0, 0, 0, 0])).values()) == 0
-
-
-def test_unknown_guideline_lists_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="breast-asco-cap-2018"):
-        load_guideline("breast")
