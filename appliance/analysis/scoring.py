@@ -20,14 +20,14 @@ SEEN_PERCENT = 5.0
 
 
 def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """N{k} of Eq. 5: pixels of class k = 0..4 in a label map, shape (5,)."""
+    """N{k} of Eq. 5-6: pixels of class k = 0..4 in a label map, shape (5,)."""
     return np.bincount(label_map.ravel(), minlength=5)[:5].astype(np.int64)
 
 
 def tile_grade(counts: NDArray[np.int64]) -> int:
     """max(N{1..4}) of Eq. 7: the grade (0-3) whose class covers most tumor pixels of the tile.
 
-    A tie goes to the higher grade; a tile without tumor pixels is grade 0.
+    A tie goes to the higher grade. A tile without tumor pixels is grade 0 here, and scored nowhere.
     """
     tumor = counts[1:5]
     return int(3 - np.argmax(tumor[::-1])) if tumor.sum() > 0 else 0
@@ -36,16 +36,17 @@ def tile_grade(counts: NDArray[np.int64]) -> int:
 def tile_label(counts: NDArray[np.int64], intensity: int) -> str:
     """The paper's tile label: intensities seen in order N, F, W, S, and the score: ``NF/1+``.
 
-    `intensity` (0-3) is L's word; it counts as seen too.
+    `intensity` (0-3) is L's word; it counts as seen too. A tile without tumor pixels is annotated
+    and not scored: ``N``.
     """
     tumor = counts[1:5]
-    total = max(1, int(tumor.sum()))
-    seen = [100.0 * n / total >= SEEN_PERCENT for n in tumor]
+    total = int(tumor.sum())
+    seen = [total > 0 and 100.0 * n / total >= SEEN_PERCENT for n in tumor]
     seen[intensity] = True
     letters = "".join(
         letter for letter, there in zip(INTENSITY_LETTERS, seen, strict=True) if there
     )
-    return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}"
+    return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}" if total > 0 else letters
 
 
 def percent_of_tumor(counts: NDArray[np.int64]) -> dict[str, float]:
@@ -57,19 +58,25 @@ def percent_of_tumor(counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def paper_score(tiles: Sequence[TileFinding]) -> Her2Score | None:
-    """Algorithm 1 exactly as printed: the maximum of T over the scored tiles.
+    """Eq. 8, Algorithm 1 exactly as printed: the maximum of T over the scored tiles.
 
     Tiles of 2+ or 3+ (k in {3, 4}) decide where there are any, else all do, which is the maximum
     either way. One stray tile makes a slide 3+: that is why a guideline decides the reported score.
+    None without scored tiles.
     """
-    return Her2Score.from_grade(max(tile.grade for tile in tiles)) if tiles else None
+    grades = [tile.grade for tile in _scored(tiles)]
+    return Her2Score.from_grade(max(grades)) if grades else None
 
 
 def wsi_percent(tiles: Sequence[TileFinding]) -> float:
-    """Eq. 9: 100 · (area scored 2+ or 3+) / (tumor area), in tiles; 0 without tiles."""
-    if not tiles:
-        return 0.0
-    return 100.0 * sum(tile.grade >= 2 for tile in tiles) / len(tiles)
+    """Eq. 9: 100 · (area scored 2+ or 3+) / (tumor area), in scored tiles; 0 without any."""
+    grades = [tile.grade for tile in _scored(tiles)]
+    return 100.0 * sum(grade >= 2 for grade in grades) / len(grades) if grades else 0.0
+
+
+def _scored(tiles: Sequence[TileFinding]) -> list[TileFinding]:
+    """Tiles on which M sees tumor; the others are annotated and not scored."""
+    return [tile for tile in tiles if sum(tile.percent) > 0]
 
 
 def h_score(percent: Mapping[str, float]) -> float:
