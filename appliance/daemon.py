@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from appliance.analysis.guideline import choose_guideline
 from appliance.artifacts import ArtifactStore
 from appliance.delivery.destinations import open_destination
 from appliance.delivery.outbox import Outbox
@@ -56,9 +57,11 @@ class Daemon:
         Raises
         ------
         SettingsError
-            If the folders cannot be used, or another daemon runs on the same state folder.
+            If the folders cannot be used, no guideline fits the site's organ, or another daemon
+            runs on the same state folder.
         """
         settings = self.settings
+        choose_guideline(settings.scoring)
         if not settings.watch.folder.is_dir():
             raise SettingsError(
                 f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."

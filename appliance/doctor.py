@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from appliance.analysis.scoring import load_guideline
+from appliance.analysis.guideline import choose_guideline
 from appliance.delivery.destinations import open_destination
 from appliance.errors import TandemError
 from appliance.schedule import LOW_DISK_GIB
@@ -44,7 +44,7 @@ def examine(config: Path | None) -> list[Examined]:
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
     yield _try("state folder", lambda: _writable(settings.state_dir))
-    yield _try("guideline", lambda: load_guideline(settings.scoring.guideline).title)
+    yield _try("guideline", lambda: _guideline(settings))
     for task in Task:
         yield _try(f"weights for {task}", partial(_weights, task, settings))
     yield _try("device", lambda: _device(settings))
@@ -76,6 +76,11 @@ def _writable(folder: Path) -> str:
     if free < LOW_DISK_GIB:
         raise OSError(f"only {free:.1f} GiB free in {folder}: make room or move state_dir.")
     return f"{folder} (write), {free:.0f} GiB free"
+
+
+def _guideline(settings: Settings) -> str:
+    guideline = choose_guideline(settings.scoring).guideline
+    return f"{guideline.title}, {guideline.version} ({guideline.status}; {guideline.source})"
 
 
 def _weights(task: Task, settings: Settings) -> str:

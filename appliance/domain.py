@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Literal
+
+Binary = Literal["negative", "equivocal", "positive"]
+"""A result in two classes, and what lies between them."""
 
 
 class Stain(StrEnum):
@@ -34,9 +38,19 @@ class Her2Score(StrEnum):
         return list(cls)[grade]
 
     @property
-    def binary(self) -> str:
+    def binary(self) -> Binary:
         """0 and 1+ negative, 2+ equivocal, 3+ positive (ASCO/CAP 2018)."""
-        return ("negative", "negative", "equivocal", "positive")[self.grade]
+        words: tuple[Binary, ...] = ("negative", "negative", "equivocal", "positive")
+        return words[self.grade]
+
+
+class ResultCategory(StrEnum):
+    """What a score means, where a guideline says it beside the score (HERACLES)."""
+
+    NEGATIVE = "negative"
+    EQUIVOCAL = "equivocal"  #: retest and ISH decide
+    POSITIVE_AFTER_RETEST = "positive after retest and ISH"  #: if both confirm it
+    POSITIVE = "positive"
 
 
 class QuarantineReason(Enum):

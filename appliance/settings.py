@@ -100,11 +100,20 @@ class ModelSettings(Section):
     """Tiles in one forward pass."""
 
 
+Specimen = Literal["resection", "biopsy"]
+
+
 class Scoring(Section):
     """Guideline and thresholds of the score."""
 
-    guideline: str = "breast-asco-cap-2018"
-    """Name of a file in appliance/analysis/guidelines."""
+    guideline: str | None = None
+    """Name of a file in appliance/analysis/guidelines, which every case is then scored by; none:
+    the one that fits the organ and the specimen."""
+    organ: str = "breast"
+    """What the site scores where a slide's sidecar does not say: breast, gastric, colorectal or
+    endometrial."""
+    specimen: Specimen = "resection"
+    """The same for the kind of specimen."""
     tumor_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """A tile is tumor when C's probability reaches this."""
 

@@ -67,5 +67,7 @@ REGISTRATION_ERROR = Code("reg-error", _PRIVATE, "Registration error of H&E and 
 REVIEW = Code("review", _PRIVATE, "Reason for review")
 LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")
 GUIDELINE = Code("guideline", _PRIVATE, "Guideline")
+RULE = Code("rule", _PRIVATE, "Rule of the guideline that decided")
+CATEGORY = Code("category", _PRIVATE, "Result category of the guideline")
 RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")

@@ -30,7 +30,8 @@ class ReportFacts:
     """What the report says. Percentages 0-100 of the scored tumor area, areas in mm².
 
     `score` is None where there was nothing to score. `roi_polygons_um`: outlines (N, 2) of the
-    blocks that decided the score, (x, y) in µm of the IHC slide from its top left corner.
+    blocks that decided the score, (x, y) in µm of the IHC slide from its top left corner. `rule` is
+    the guideline's rule that decided, `category` what it says the score means; empty where none.
     """
 
     accession: str
@@ -50,6 +51,8 @@ class ReportFacts:
     registration_error_um: float
     algorithms: Sequence[AlgorithmFacts]
     roi_polygons_um: Sequence[NDArray[np.float64]]
+    rule: str = ""
+    category: str = ""
 
 
 def build_report(
@@ -110,7 +113,9 @@ def build_report(
             is_verified=False,
             specific_character_set=CHARACTER_SET,
         )
-    dataset.SeriesDescription = f"HER2 {facts.score or 'not scored'} (research use only)"
+    # A list of series must not show a bare 3+ that the guideline calls negative.
+    said = ", ".join(word for word in (facts.score or "not scored", facts.category) if word)
+    dataset.SeriesDescription = f"HER2 {said} (research use only)"
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
     stamp(dataset, created)
@@ -179,6 +184,10 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
         (codes.RESEARCH_NOTICE, NOTICE),
         *((codes.REVIEW, reason) for reason in facts.review_reasons),
     ]
+    if facts.category:
+        texts.append((codes.CATEGORY, facts.category))
+    if facts.rule:
+        texts.append((codes.RULE, facts.rule))
     if facts.comment:
         texts.append((codes.LOW_COMMENT, facts.comment))
     for name, text in texts:

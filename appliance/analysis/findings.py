@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.mapping import SlideMapping
-from appliance.domain import Her2Score, SlideFacts
+from appliance.analysis.readouts import ReadOuts, read_outs
+from appliance.domain import Her2Score, ResultCategory, SlideFacts
 
 FINDINGS_VERSION = 2
 CLASS_NAMES = ("0", "1+", "2+", "3+")
@@ -49,7 +50,8 @@ class TileFinding:
 
     `column`, `row` in the IHC grid, `he_column`, `he_row` its partner. `percent` is the share of
     the tile's pixels in classes 0, 1+, 2+, 3+. `grade` is the class (0-3) that covers most stained
-    pixels, `intensity` L's class, `label` the paper's form (``NF/1+``).
+    pixels, `intensity` L's class, `label` the paper's form (``NF/1+``). What the three networks
+    say stays apart (⊕ of Eq. 7 is no sum). A tile whose `percent` is all 0 is not scored.
     """
 
     column: int
@@ -102,9 +104,10 @@ class Findings:
 
     `percent` is the share (0-100) of the scored tumor area per class, `wsi_percent` Eq. 9,
     `paper_score` Algorithm 1 as printed, `score` the guideline's. `score` is None where no tumor
-    was found on both slides: then `review` says so. Areas in mm². `appearance` is the share (0-100)
-    of the tiles read on ``he`` and ``ihc`` that look unlike those that trained the networks, where
-    their weights tell.
+    was found on both slides: then `review` says so. `rule` is the guideline's rule that decided, as
+    printed, and `category` what the score means, where the scheme says it. Areas in mm².
+    `appearance` is the share (0-100) of the tiles read on ``he`` and ``ihc`` that look unlike those
+    that trained the networks, where their weights tell.
     """
 
     accession: str
@@ -129,8 +132,18 @@ class Findings:
     tiles: tuple[TileFinding, ...]
     rasters: Rasters
     appearance: dict[str, float] = field(default_factory=dict)
+    organ: str = "breast"
+    rule: str = ""
+    category: ResultCategory | None = None
     version: int = FINDINGS_VERSION
     notice: str = RESEARCH_USE
+
+    @property
+    def read_outs(self) -> ReadOuts | None:
+        """Binary, 3-way and 4-way read-out; ISH is not known yet."""
+        if self.score is None:
+            return None
+        return read_outs(self.score, organ=self.organ, category=self.category)
 
     def summary(self) -> dict[str, Any]:
         """All but tiles and rasters, ready for JSON."""
@@ -146,6 +159,7 @@ class Findings:
             "alignment": asdict(self.alignment),
             "review": [asdict(reason) for reason in self.review],
             "models": [asdict(model) for model in self.models],
+            "read_outs": None if self.read_outs is None else asdict(self.read_outs),
             "tiles_scored": len(self.tiles),
             "he_mpp": self.rasters.he_mpp,
             "ihc_mpp": self.rasters.ihc_mpp,
@@ -203,6 +217,7 @@ def load_findings(folder: Path) -> Findings:
         )
     rows = pq.read_table(folder / "tiles.parquet").to_pylist()
     del raw["tiles_scored"]
+    raw.pop("read_outs", None)
     alignment = raw.pop("alignment")
     return Findings(
         he=SlideFacts(**raw.pop("he")),
@@ -214,6 +229,7 @@ def load_findings(folder: Path) -> Findings:
         review=tuple(ReviewReason(**reason) for reason in raw.pop("review")),
         models=tuple(ModelReference(**model) for model in raw.pop("models")),
         score=None if (score := raw.pop("score")) is None else Her2Score(score),
+        category=None if (word := raw.pop("category", None)) is None else ResultCategory(word),
         paper_score=None if (paper := raw.pop("paper_score")) is None else Her2Score(paper),
         mapping=SlideMapping.load(folder / "mapping.npz"),
         tiles=tuple(TileFinding(**row | {"percent": tuple(row["percent"])}) for row in rows),

@@ -29,12 +29,12 @@ from appliance.analysis.findings import (
     TileFinding,
     save_findings,
 )
+from appliance.analysis.guideline import ChosenGuideline, choose_guideline
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.review import review_reasons
 from appliance.analysis.scoring import (
     count_classes,
     h_score,
-    load_guideline,
     paper_score,
     percent_of_tumor,
     tile_grade,
@@ -317,18 +317,20 @@ def score_case(
 ) -> Outcome:
     """Counts to scores to `Findings`, saved as an artifact."""
     store = ArtifactStore(settings.artifacts_dir)
+    sidecars = [read_sidecar(Path(slide.facts.path)) for slide in (ihc, he)]
+    chosen = choose_guideline(settings.scoring, sidecars)
     key = ArtifactKey.of(
         "findings",
         accession=identity.accession,
         block=identity.block,
         stain=stain_key,
         he=he.facts.fingerprint,
-        guideline=settings.scoring.guideline,
+        guideline=asdict(chosen),
         review=settings.review.model_dump(),
     )
     with _timed("score", store.exists(key)) as times:
         if not store.exists(key):
-            findings = _findings(identity, he, ihc, align_key, stain_key, settings)
+            findings = _findings(identity, he, ihc, align_key, stain_key, chosen, settings)
             with store.writing(key) as out:
                 save_findings(
                     findings,
@@ -366,6 +368,7 @@ def _findings(
     ihc: ReadSlide,
     align_key: str,
     stain_key: str,
+    chosen: ChosenGuideline,
     settings: Settings,
 ) -> Findings:
     store = ArtifactStore(settings.artifacts_dir)
@@ -399,12 +402,13 @@ def _findings(
             )
         )
     percent = percent_of_tumor(counts)
-    guideline = load_guideline(settings.scoring.guideline)
+    guideline = chosen.guideline
     tumor_px = int(counts[1:5].sum())
     # A tile's label map always covers one tile, whatever its number of pixels.
     um2_per_px = TILE_UM**2 * len(tiles) / max(1, int(counts.sum()))
     tumor_area_mm2 = tumor_px * um2_per_px / 1e6
-    score = guideline.score(percent) if tumor_px else None
+    rule = guideline.decide(percent) if tumor_px else None
+    score = None if rule is None else rule.score
     he_raster = RasterGrid.of(he.facts, HE_RASTER_UM)
     return Findings(
         accession=identity.accession,
@@ -425,7 +429,10 @@ def _findings(
         mapping=alignment.mapping,
         guideline=guideline.name,
         guideline_version=guideline.version,
+        organ=guideline.organ,
         score=score,
+        rule="" if rule is None else rule.text,
+        category=None if rule is None else rule.category,
         estimated=True,
         paper_score=paper_score(tiles),
         wsi_percent=wsi_percent(tiles),
@@ -434,15 +441,18 @@ def _findings(
         tumor_area_mm2=tumor_area_mm2,
         unscored_tumor_area_mm2=len(plan.unscored_he) * TILE_UM**2 / 1e6,
         comment="" if score is None else guideline.comment(score, percent),
-        review=review_reasons(
-            settings=settings.review,
-            guideline=guideline,
-            alignment=alignment,
-            score=score,
-            percent=percent,
-            tumor_area_mm2=tumor_area_mm2,
-            intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
-            appearance=looks,
+        review=(
+            *chosen.reasons,
+            *review_reasons(
+                settings=settings.review,
+                guideline=guideline,
+                alignment=alignment,
+                score=score,
+                percent=percent,
+                tumor_area_mm2=tumor_area_mm2,
+                intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
+                appearance=looks,
+            ),
         ),
         appearance={
             name: round(seen.unusual_percent, 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance
 from appliance.analysis.findings import ReviewReason
-from appliance.analysis.scoring import Guideline
+from appliance.analysis.guideline import ClusterCells, Guideline
 from appliance.domain import Her2Score, Stain
 from appliance.settings import Review
 
@@ -25,11 +25,13 @@ def review_reasons(
     tumor_area_mm2: float,
     intensity_grade: float,
     appearance: Mapping[Stain, Appearance],
+    cluster_cells: ClusterCells | None = None,
 ) -> tuple[ReviewReason, ...]:
     """All reasons that hold, most serious first.
 
     `percent` per class of the tumor area (0-100); `intensity_grade` the mean class (0-3) that L
-    sees on the scored tiles, an independent reader of the same tiles; `appearance` of each slide.
+    sees on the scored tiles, an independent reader of the same tiles; `appearance` of each slide;
+    `cluster_cells` where cells were counted.
     """
     found: list[ReviewReason] = []
 
@@ -53,11 +55,17 @@ def review_reasons(
             "little-tumor",
             f"Only {tumor_area_mm2:.2f} mm² of tumor could be scored: too little for a percentage.",
         )
-    if guideline.distance(percent) < settings.guard_band_percent:
+    if guideline.asks_for_clusters and cluster_cells is None:
+        add(
+            "clusters-not-counted",
+            "The guideline scores the largest cluster of stained cells; cells were not counted, "
+            "and the stained share of the tumor area stood in.",
+        )
+    if guideline.distance(percent, cluster_cells) < settings.guard_band_percent:
         add(
             "near-threshold",
             f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
-            "guideline: the neighbouring score is almost as likely.",
+            "guideline: the neighbouring result is almost as likely.",
         )
     mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
     if abs(mean_grade - intensity_grade) > 1.0:

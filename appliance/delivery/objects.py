@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE, Findings, load_findings
-from appliance.analysis.scoring import load_guideline
+from appliance.analysis.guideline import load_guideline
 from appliance.analysis.slide import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
@@ -245,6 +245,8 @@ def _results(
             estimated=findings.estimated,
             guideline=guideline.title,
             guideline_version=guideline.version,
+            rule=findings.rule,
+            category="" if findings.category is None else findings.category.value,
             percent_by_class=findings.percent,
             tumor_area_mm2=findings.tumor_area_mm2,
             unscored_tumor_area_mm2=findings.unscored_tumor_area_mm2,

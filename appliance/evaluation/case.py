@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from appliance.analysis.alignment import thumbnail_mpp
 from appliance.analysis.findings import CLASS_NAMES, Findings, load_findings
-from appliance.analysis.scoring import count_classes, load_guideline, percent_of_tumor
+from appliance.analysis.guideline import load_guideline
+from appliance.analysis.scoring import count_classes, percent_of_tumor
 from appliance.analysis.slide import SlideReader
 from appliance.analysis.stream import stream_batches
 from appliance.analysis.tiles import TilePlan, map_tumor
@@ -211,7 +212,7 @@ def _ihc(
                 said[side][place] = likely[side][k]
                 matrices[side][place] = confusion(truth, _cut(found[side], truth), 5)
     percent = percent_of_tumor(counts)
-    guideline = load_guideline(settings.scoring.guideline)
+    guideline = load_guideline(findings.guideline)
     grade = _grade(guideline.score(percent)) if counts[1:].sum() else -1
     return said, matrices, grade, percent
 

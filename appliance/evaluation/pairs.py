@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE
+from appliance.analysis.guideline import choose_guideline
 from appliance.analysis.pipeline import Progress
 from appliance.errors import TandemError
 from appliance.evaluation.case import CaseFiles, JudgedCase, judge_case
@@ -167,7 +168,7 @@ def summarise(
     return {
         "notice": RESEARCH_USE,
         **source,
-        "guideline": settings.scoring.guideline,
+        "guideline": choose_guideline(settings.scoring).guideline.name,
         **quoted,
         "weights": {
             task.value: {"name": spec.name, "version": spec.version, "sha256": spec.sha256}

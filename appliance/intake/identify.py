@@ -29,12 +29,17 @@ MAX_ACCESSION = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What a person wrote beside a slide in ``NAME.tandem.toml``; stronger than everything."""
+    """What a person wrote beside a slide in ``NAME.tandem.toml``; stronger than everything.
+
+    `organ` and `specimen` choose the guideline (`appliance.analysis.guideline`).
+    """
 
     mpp: float | None = None
     accession: str = ""
     block: str = ""
     stain: str = ""
+    organ: str = ""
+    specimen: str = ""
 
 
 def read_sidecar(slide: Path) -> Sidecar:

@@ -250,17 +250,19 @@ def _score_markup(findings: Findings | None) -> str:
         return '<div class="td-score"><div class="muted">Not scored yet</div></div>'
     guideline = f"{findings.guideline} ({findings.guideline_version})"
     paper = findings.paper_score.value if findings.paper_score else "none"
-    if findings.score is None:
+    outs = findings.read_outs
+    if outs is None:
         head = "<b>No score</b>"
     else:
         estimated = ", estimated" if findings.estimated else ""
-        head = f"<b>{BINARY_WORDS[findings.score.binary]}</b>{estimated}"
+        head = f"<b>{BINARY_WORDS[outs.binary]}</b>{estimated}"
     comment = f'<div class="small">{escape(findings.comment)}</div>' if findings.comment else ""
+    rule = f'<div class="muted small">Rule: {escape(findings.rule)}</div>' if findings.rule else ""
     big = findings.score.value if findings.score else "–"
     return (
         f'<div class="td-score"><div class="big{"" if findings.score else " none"}" '
         f'data-testid="score">{big}</div><div style="max-width: 21rem"><div>{head}</div>{comment}'
-        f'<div class="muted small">Guideline: {escape(guideline)}</div>'
+        f'<div class="muted small">Guideline: {escape(guideline)}</div>{rule}'
         f'<div class="muted small">Paper score (Algorithm 1): {paper}</div></div></div>'
     )
 

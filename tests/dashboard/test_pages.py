@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboard
 from appliance.analysis.findings import RESEARCH_USE, Findings
-from appliance.domain import QuarantineReason, Stain
+from appliance.domain import Her2Score, QuarantineReason, ResultCategory, Stain
 from appliance.lifecycle import CaseState
 from dashboard.serve import APP, command, main
 
@@ -126,6 +126,26 @@ def test_score_of_none_is_said(lab: Lab, findings: Findings) -> None:
     lab.score(case_id, replace(findings, score=None, paper_score=None, percent=nothing, tiles=()))
     page = open_case(case_id)
     assert "No score" in page and "Algorithm 1): none" in page
+
+
+def test_a_category_is_stronger_than_the_score(lab: Lab, findings: Findings) -> None:
+    """HERACLES: strong staining of a tenth of the tumor is 3+, and negative."""
+    from dataclasses import replace
+
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    negative = replace(
+        findings,
+        organ="colorectal",
+        score=Her2Score.THREE,
+        category=ResultCategory.NEGATIVE,
+        rule="3+ in <= 10 % of tumor cells is negative",
+    )
+    lab.score(case_id, negative)
+    page = open_case(case_id)
+    assert "HER2 negative" in page and "HER2 positive" not in page
+    assert "Rule: 3+ in &lt;= 10 % of tumor cells is negative" in page
 
 
 @pytest.mark.parametrize("wanted", ["", "7", "x", "-1", "²", "9" * 30])

@@ -98,6 +98,20 @@ def test_report_tells_people_what_they_need(made: Callable[..., Any]) -> None:
     assert named(dataset, codes.PAPER_SCORE)[0].ConceptCodeSequence[0].CodeValue == "LA11843-2"
 
 
+def test_a_category_stands_beside_the_score(made: Callable[..., Any]) -> None:
+    category = "positive after retest and ISH"
+    rule = "3+ in > 10 % and < 50 % of tumor cells is positive after retest and ISH"
+    _, path = made(score="3+", category=category, rule=rule)
+    assert dicom_errors(path) == []
+    dataset = dcmread(path)
+    assert [item.TextValue for item in named(dataset, codes.CATEGORY)] == [category]
+    assert [item.TextValue for item in named(dataset, codes.RULE)] == [rule]
+    assert dataset.SeriesDescription == f"HER2 3+, {category} (research use only)"
+    assert len(dataset.SeriesDescription) <= 64  # LO
+    without, _ = made()
+    assert not named(without, codes.CATEGORY)
+
+
 def test_unscored_case_is_indeterminate(made: Callable[..., Any]) -> None:
     _, path = made(score=None, paper_score=None, roi_polygons_um=[], percent_by_class={})
     assert dicom_errors(path) == []

@@ -12,10 +12,10 @@ from fixtures.weights import tiles_of, tiny_weights
 
 from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance, load_appearance
+from appliance.analysis.guideline import load_guideline
 from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, read_he
 from appliance.analysis.review import review_reasons
-from appliance.analysis.scoring import load_guideline
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Stain
 from appliance.geometry import Affine
