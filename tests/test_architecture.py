@@ -19,6 +19,7 @@ MAX_REFERENCE_MB = 60
     "imported",
     [
         "appliance.cli.main",
+        "appliance.analysis.cells",
         "appliance.evaluation.pairs",
         "appliance.daemon",
         "appliance.process",

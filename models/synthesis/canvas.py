@@ -113,7 +113,7 @@ class Canvas:
         """1 within control tissue."""
         layer = np.zeros(self.shape, dtype=np.float32)
         for x, y, radius, _ in self.world.control_um:
-            at = np.round(self._px(np.array([[x, y]], dtype=np.float32))[0]).astype(int)
+            at = np.round(self.to_px(np.array([[x, y]], dtype=np.float32))[0]).astype(int)
             cv2.circle(layer, at.tolist(), round(radius * self.um), 1.0, -1)
         return layer
 
@@ -136,7 +136,8 @@ class Canvas:
         )  # fmt: skip
         return warped
 
-    def _px(self, xy_um: Array) -> NDArray[np.float64]:
+    def to_px(self, xy_um: Array) -> NDArray[np.float64]:
+        """Points (n, 2) in world µm as px of the canvas."""
         ones = np.ones((len(xy_um), 1))
         points: NDArray[np.float64] = np.hstack([xy_um, ones]) @ self._from_world.T
         return points
@@ -149,9 +150,9 @@ class Canvas:
         turn = np.radians(cells.angle + self._turn)[:, None]
         c, s = np.cos(turn), np.sin(turn)
         local = np.stack([c * x - s * y, s * x + c * y], axis=-1) * self.um
-        points: NDArray[np.int32] = np.round((self._px(cells.xy_um)[:, None] + local) * 16).astype(
-            np.int32
-        )
+        points: NDArray[np.int32] = np.round(
+            (self.to_px(cells.xy_um)[:, None] + local) * 16
+        ).astype(np.int32)
         return points
 
     def nuclei(self) -> tuple[Array, Array]:
@@ -163,7 +164,7 @@ class Canvas:
         inner = np.clip(cells.chromatin * (1 - 0.6 * cells.vesicle) * _SCALE, 1, 255)
         rim = np.clip(cells.chromatin * (1 + 0.15 * cells.vesicle) * _SCALE, 1, 255)
         rimmed = cells.vesicle > 0.3
-        dots = np.round(self._px(cells.xy_um) * 16).astype(int)
+        dots = np.round(self.to_px(cells.xy_um) * 16).astype(int)
         width = max(1, round(0.45 * self.um))
         for k, (outline, value, edge, with_rim) in enumerate(
             zip(self._outlines(cells), inner.tolist(), rim.tolist(), rimmed.tolist(), strict=True)
@@ -206,7 +207,7 @@ class Canvas:
         """Voronoi regions of the epithelial cells, each cut at its reach."""
         cells = self.cells.take(self.cells.kind >= Kind.BENIGN)
         columns, rows = self.size
-        points = np.floor(self._px(cells.xy_um)).astype(int)
+        points = np.floor(self.to_px(cells.xy_um)).astype(int)
         on = ((points >= 0) & (points < (columns, rows))).all(axis=1)
         cells, points = cells.take(np.asarray(on)), points[on]
         if len(points) == 0:

@@ -16,7 +16,7 @@ from models.synthesis.canvas import View
 from models.synthesis.plan import PATTERNS, TissuePlan
 from models.synthesis.render import render_region
 from models.synthesis.stain import random_ihc_style, random_style
-from models.synthesis.world import build_world
+from models.synthesis.world import World, build_world
 
 TUMOR_SHARE = 0.1
 """A tile is a tumor tile when so much of it is tumor. Annotated data sets take 5 % (overlap rule of
@@ -47,19 +47,7 @@ class TilePair:
 
 def synthesize_tile_pair(seed: int) -> TilePair:
     """A tile pair from a seed: about 60 % hold tumor, the four intensities equally often."""
-    rng = np.random.default_rng([seed, 0x711E])
-    size_um = TILE_PX * TILE_MPP + 2 * _BORDER_UM
-    world = build_world(int(rng.integers(2**31)), size_um, size_um, _plan(rng))
-    mpp = TILE_MPP * float(rng.uniform(0.92, 1.09))
-    turn = float(rng.uniform(0, 2 * np.pi))
-    c, s = np.cos(turn), np.sin(turn)
-    half = TILE_PX * mpp / 2
-    center = size_um / 2
-    view = View(
-        matrix=(c, -s, s, c),
-        shift_um=(center - (c - s) * half, center - (s + c) * half),
-        mpp=mpp,
-    )
+    world, view, rng = tile_scene(seed)
     styles = random_style(rng), random_ihc_style(rng)
     box = {"x_px": 0, "y_px": 0, "width_px": TILE_PX, "height_px": TILE_PX}
     he = render_region(world, view, "HE", styles[0], **box)
@@ -76,6 +64,24 @@ def synthesize_tile_pair(seed: int) -> TilePair:
         white=styles[1].white,
         he_white=styles[0].white,
     )
+
+
+def tile_scene(seed: int) -> tuple[World, View, np.random.Generator]:
+    """The tissue of a tile pair, how the tile lies in it, and what draws the rest of the pair."""
+    rng = np.random.default_rng([seed, 0x711E])
+    size_um = TILE_PX * TILE_MPP + 2 * _BORDER_UM
+    world = build_world(int(rng.integers(2**31)), size_um, size_um, _plan(rng))
+    mpp = TILE_MPP * float(rng.uniform(0.92, 1.09))
+    turn = float(rng.uniform(0, 2 * np.pi))
+    c, s = np.cos(turn), np.sin(turn)
+    half = TILE_PX * mpp / 2
+    center = size_um / 2
+    view = View(
+        matrix=(c, -s, s, c),
+        shift_um=(center - (c - s) * half, center - (s + c) * half),
+        mpp=mpp,
+    )
+    return world, view, rng
 
 
 def _plan(rng: np.random.Generator) -> TissuePlan:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance
 from appliance.analysis.findings import Findings, load_findings
 from appliance.analysis.guideline import choose_guideline, load_guideline
+from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, score_case
 from appliance.analysis.review import review_reasons
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -26,7 +26,7 @@ from appliance.settings import Review, Scoring, Settings, Watch
 from models.synthesis.pyramid import write_pyramid
 
 ALIGNED = Alignment(
-    he_to_ihc=Affine((1, 0, 0, 1), (0, 0)), error_um=1.0, overlap=1.0, method="affine"
+    mapping=SlideMapping.of(Affine.identity()), error_um=1.0, overlap=1.0, agreement=1.0
 )
 
 
@@ -139,7 +139,8 @@ class ScoredCase:
             self._painted(self.ihc_path, (150, 100, 60)),
         )
         grid = TileGrid.of(*(1024 * he.facts.mpp,) * 2)
-        self.align_key = self._artifact("align", {"alignment.json": asdict(ALIGNED)})
+        self.align_key = self._artifact("align", {})
+        ALIGNED.save(self.store.path(ArtifactKey.parse(self.align_key)))
         tiles = [
             {
                 "column": k % 2,
