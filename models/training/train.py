@@ -82,9 +82,8 @@ def train(
         )
     torch.manual_seed(seed)
     network = build(spec).to(device)
-    start = time.perf_counter()
     run = _Run(task, config, network, material.learnt, material.facts, out, seed, device)
-    run.go(progress)
+    seconds = run.go(progress)
     figures = judge_examples(spec, network, material.judged, device, progress)
     spec = replace(
         spec,
@@ -94,7 +93,7 @@ def train(
             **material.facts,
             "epochs": config.epochs,
             "seed": seed,
-            "seconds": round(time.perf_counter() - start),
+            "seconds": round(seconds),
             "torch": torch.__version__,
             "configuration": json.loads(config.model_dump_json()),
         },
@@ -128,7 +127,8 @@ class _Run:
         )
         self.half = self.device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
-    def go(self, progress: Progress) -> None:
+    def go(self, progress: Progress) -> float:
+        """Seconds of all epochs, those before a kill too."""
         first = self._resume()
         total = self.config.epochs * self.steps_per_epoch
         log = self.out / "training.csv"
@@ -151,6 +151,8 @@ class _Run:
                 seconds = time.perf_counter() - began
                 csv.writer(stream).writerow([epoch, np.mean(losses), rate, round(seconds, 1)])
             self._checkpoint(epoch + 1)
+        with log.open(newline="") as stream:
+            return sum(float(row["seconds"]) for row in csv.DictReader(stream))
 
     def _step(self, pixels: Tensor, labels: Tensor) -> float:
         self.network.train()

@@ -15,7 +15,7 @@ from fixtures.tiles import made
 from fixtures.tiny import SEGFORMER, VIT, write_config
 
 from models.datasets.store import read_data_set_manifest
-from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, file_sha256
+from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, file_sha256, read_manifest
 
 EPOCHS = 12
 GENERATED = """
@@ -57,6 +57,10 @@ def epochs_of(out: Path) -> list[str]:
 def same_weights(whole: Path, killed: Path) -> None:
     assert (whole / WEIGHTS_NAME).read_bytes() == (killed / WEIGHTS_NAME).read_bytes()
     assert epochs_of(whole) == epochs_of(killed) == ["epoch", *(str(k) for k in range(EPOCHS))]
+    # The manifest counts the time before the kill too.
+    lines = (killed / "training.csv").read_text().splitlines()[1:]
+    total = sum(float(line.rsplit(",", 1)[1]) for line in lines)
+    assert read_manifest(killed).trained["seconds"] == round(total)
 
 
 def test_killed_while_learning_from_a_data_set(tmp_path: Path) -> None:
