@@ -129,12 +129,28 @@ class Review(Section):
     """Share of the H&E tissue's patches whose structure must be found again on the IHC slide, where
     their neighbours say: of one block more than half are, of two blocks less than a tenth."""
     min_tumor_area_mm2: Annotated[float, Field(ge=0)] = 0.1
-    """About 100 tumor cells at 1,000 µm² each: less is too little to score."""
+    """Less tumor is too little to score."""
+    min_tumor_cells: Annotated[int, Field(ge=0)] = 100
+    """Nor are fewer tumor cells enough."""
+    max_unscored_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 30.0
+    """Of the H&E slide's tumor may have no partner on the HER2 slide."""
+    max_tumor_disagreement_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
+    """Of the tiles that C calls tumor M may find none on."""
+    max_reader_difference: Annotated[float, Field(gt=0, le=3)] = 1.0
+    """Classes between the mean of L and that of M."""
+    heterogeneity_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    """So much 3+ beside so much 0 or 1+ is a heterogeneous tumor."""
     guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
     """A class whose percentage lies so near the guideline's threshold makes the score unsure."""
     max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
     """More of a slide's tiles may not look unlike those that trained its network (stain, focus);
     of its own training tiles at most 1 % do."""
+    max_marked_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
+    """Tumor tiles may lie under pen or on a fold."""
+    control_strongest: Literal["1+", "2+", "3+"] = "3+"
+    """The strongest class of the site's control tissue, when a run worked."""
+    control_required: bool = False
+    """Every HER2 slide of the site carries control tissue: one without goes to review."""
 
 
 class FolderDestination(Section):

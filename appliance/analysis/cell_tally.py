@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.findings import CLASS_NAMES
+from appliance.analysis.findings import CLASS_NAMES, CellFacts
 from appliance.analysis.scoring import h_score, percent_of_tumor
 
 COMPLETE = 0.8
@@ -75,6 +75,24 @@ class CellTally:
     def mean_membrane_od(self) -> dict[str, float | None]:
         """Mean DAB of the visible membrane per class, optical density; 0 for a cell without."""
         return self._mean(self.membrane_od)
+
+    @property
+    def facts(self) -> CellFacts:
+        """As findings hold it."""
+        return CellFacts(
+            counted=sum(self.counted),
+            measured=sum(self.measured),
+            percent=self.percent,
+            h_score=self.h_score,
+            completeness=self.mean_completeness,
+            complete_percent=self.complete_percent,
+            largest_cluster=self.largest_cluster,
+        )
+
+    @property
+    def largest_cluster(self) -> dict[str, int]:
+        """Cells in the largest cluster of each class or a higher one."""
+        return dict(zip(CLASS_NAMES, self.cluster, strict=True))
 
     def _mean(self, sums: tuple[float, ...]) -> dict[str, float | None]:
         return {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.readouts import ReadOuts, read_outs
 from appliance.domain import Her2Score, ResultCategory, SlideFacts
 
-FINDINGS_VERSION = 2
+FINDINGS_VERSION = 3
 CLASS_NAMES = ("0", "1+", "2+", "3+")
 """Scores of the label map's values 1, 2, 3, 4; 0 is background."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
@@ -36,12 +37,85 @@ class ModelReference:
     fingerprint: str = ""
 
 
+class Reason(StrEnum):
+    """Why a person should look. Codes are stable; `docs/review.md` says what each means."""
+
+    MISMATCH = "slides-do-not-match"
+    TISSUE_MISSING = "tissue-missing"
+    ALIGNMENT_ERROR = "alignment-error"
+    MIRRORED = "mirrored"
+    CONTROL_FAILED = "control-failed"
+    CONTROL_MISSING = "control-missing"
+    UNUSUAL = "out-of-distribution"
+    OUT_OF_FOCUS = "out-of-focus"
+    MARKED = "pen-or-fold"
+    NO_TUMOR = "no-tumor"
+    LITTLE_TUMOR = "little-tumor"
+    TUMOR_NOT_SCORED = "tumor-not-scored"
+    TUMOR_DISAGREES = "tumor-disagrees"
+    READERS_DISAGREE = "readers-disagree"
+    HETEROGENEOUS = "heterogeneous"
+    NEAR_THRESHOLD = "near-threshold"
+    ORGAN_UNKNOWN = "organ-unknown"
+    ORGAN_CONTRADICTED = "organ-contradicted"
+    SPECIMEN_UNKNOWN = "specimen-unknown"
+    SPECIMEN_CONTRADICTED = "specimen-contradicted"
+    GUIDELINE_UNVERIFIED = "guideline-unverified"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewReason:
-    """Why a person should look: a stable code, and a sentence for people."""
+    """A reason that holds, and a sentence for people."""
 
-    code: str
+    code: Reason
     sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlFacts:
+    """Tissue that the HER2 slide alone shows, taken for control tissue: `tiles` of it were read,
+    `percent` (0-100) of its cells' area per class, `strongest` the strongest class that enough of
+    its tiles show, `works` whether that is what the site's control shows when the run worked."""
+
+    area_mm2: float
+    tiles: int
+    percent: dict[str, float]
+    strongest: str
+    works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFacts:
+    """Tumor cells of the scored tiles; dictionaries by class 0, 1+, 2+, 3+.
+
+    `counted` cells, of which `measured` lie wholly on their tile. `percent` (0-100) and `h_score`
+    (0-300) by cells; `completeness` mean stained share (0-1) of the outline and `complete_percent`
+    the share of complete membranes, over measured cells, None without any; `largest_cluster` cells
+    of that class or a higher one that touch each other.
+    """
+
+    counted: int
+    measured: int
+    percent: dict[str, float]
+    h_score: float
+    completeness: dict[str, float | None]
+    complete_percent: dict[str, float | None]
+    largest_cluster: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roi:
+    """A block of tiles that decided the score. `outline_um` a closed polygon, (x, y) in µm of the
+    IHC slide; `grades` and `intensities` tiles per class as M and as L see them (the counts of
+    Table 3, arXiv 2512.22335); `percent` (0-100) per class of its tumor area."""
+
+    name: str
+    outline_um: tuple[tuple[float, float], ...]
+    tiles: int
+    tumor_area_mm2: float
+    percent: dict[str, float]
+    grades: dict[str, int]
+    intensities: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +181,8 @@ class Findings:
     was found on both slides: then `review` says so. `rule` is the guideline's rule that decided, as
     printed, and `category` what the score means, where the scheme says it. Areas in mm².
     `appearance` is the share (0-100) of the tiles read on ``he`` and ``ihc`` that look unlike those
-    that trained the networks, where their weights tell.
+    that trained the networks, where their weights tell. `cells` is None without tumor, `control`
+    without control tissue; `rois` are the largest blocks, largest first.
     """
 
     accession: str
@@ -132,6 +207,9 @@ class Findings:
     tiles: tuple[TileFinding, ...]
     rasters: Rasters
     appearance: dict[str, float] = field(default_factory=dict)
+    cells: CellFacts | None = None
+    control: ControlFacts | None = None
+    rois: tuple[Roi, ...] = ()
     organ: str = "breast"
     rule: str = ""
     category: ResultCategory | None = None
@@ -150,15 +228,16 @@ class Findings:
         plain = {
             name: getattr(self, name)
             for name in self.__slots__
-            if name
-            not in ("tiles", "rasters", "he", "ihc", "alignment", "mapping", "review", "models")
+            if name not in ("tiles", "rasters", "mapping", "review", "models", "rois")
         }
         plain |= {
-            "he": asdict(self.he),
-            "ihc": asdict(self.ihc),
-            "alignment": asdict(self.alignment),
+            name: None if (part := plain[name]) is None else asdict(part)
+            for name in ("he", "ihc", "alignment", "cells", "control")
+        }
+        plain |= {
             "review": [asdict(reason) for reason in self.review],
             "models": [asdict(model) for model in self.models],
+            "rois": [asdict(roi) for roi in self.rois],
             "read_outs": None if self.read_outs is None else asdict(self.read_outs),
             "tiles_scored": len(self.tiles),
             "he_mpp": self.rasters.he_mpp,
@@ -226,7 +305,16 @@ def load_findings(folder: Path) -> Findings:
             **alignment
             | {"matrix": tuple(alignment["matrix"]), "shift_um": tuple(alignment["shift_um"])}
         ),
-        review=tuple(ReviewReason(**reason) for reason in raw.pop("review")),
+        review=tuple(
+            ReviewReason(code=Reason(reason["code"]), sentence=reason["sentence"])
+            for reason in raw.pop("review")
+        ),
+        cells=None if (cells := raw.pop("cells")) is None else CellFacts(**cells),
+        control=None if (control := raw.pop("control")) is None else ControlFacts(**control),
+        rois=tuple(
+            Roi(**roi | {"outline_um": tuple((x, y) for x, y in roi["outline_um"])})
+            for roi in raw.pop("rois")
+        ),
         models=tuple(ModelReference(**model) for model in raw.pop("models")),
         score=None if (score := raw.pop("score")) is None else Her2Score(score),
         category=None if (word := raw.pop("category", None)) is None else ResultCategory(word),

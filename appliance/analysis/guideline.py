@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from appliance.analysis.findings import ReviewReason
+from appliance.analysis.findings import Reason, ReviewReason
 from appliance.domain import Her2Score, ResultCategory
 from appliance.errors import SettingsError
 from appliance.intake.identify import Sidecar
@@ -111,11 +111,6 @@ class Guideline:
     status: str
     rules: tuple[Rule, ...]
     comments: Comments | None
-
-    @property
-    def asks_for_clusters(self) -> bool:
-        """Whether a cluster of cells decides, where clusters were counted."""
-        return any(rule.cluster_from_cells is not None for rule in self.rules)
 
     def decide(
         self, percent: Mapping[str, float], cluster_cells: ClusterCells | None = None
@@ -259,7 +254,7 @@ def _stated(
     if len(set(said)) > 1:
         reasons.append(
             ReviewReason(
-                code=f"{what}-contradicted",
+                code=Reason(f"{what}-contradicted"),
                 sentence=f"The sidecars of the two slides name two different {what}s: "
                 "that of the HER2 slide counts.",
             )
@@ -268,7 +263,7 @@ def _stated(
         return said[0], tuple(reasons)
     reasons.append(
         ReviewReason(
-            code=f"{what}-unknown",
+            code=Reason(f"{what}-unknown"),
             sentence=f"No guideline knows the sidecar's {what} {said[0][:SHOWN_WORD]!r} (they "
             f"know {', '.join(sorted(known))}): the case was scored as {default}.",
         )

@@ -19,35 +19,32 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from appliance.analysis.alignment import Alignment, align, alignment_mpp, thumbnail_mpp
-from appliance.analysis.appearance import Appearance, load_appearance
-from appliance.analysis.findings import (
-    AlignmentFacts,
-    Findings,
-    ModelReference,
-    Rasters,
-    TileFinding,
-    save_findings,
-)
-from appliance.analysis.guideline import ChosenGuideline, choose_guideline
+from appliance.analysis.alignment import align, alignment_mpp, thumbnail_mpp
+from appliance.analysis.appearance import Appearance
+from appliance.analysis.assemble import Found, assemble
+from appliance.analysis.cells import measure_cells
+from appliance.analysis.control import ControlTissue, find_control
+from appliance.analysis.findings import FINDINGS_VERSION, save_findings
+from appliance.analysis.guideline import choose_guideline
+from appliance.analysis.marks import marked_percent
 from appliance.analysis.raster import RasterGrid
-from appliance.analysis.review import review_reasons
-from appliance.analysis.scoring import (
-    count_classes,
-    h_score,
-    paper_score,
-    percent_of_tumor,
-    tile_grade,
-    tile_label,
-    wsi_percent,
-)
+from appliance.analysis.scoring import count_classes
 from appliance.analysis.slide import SlideReader, fingerprint
+from appliance.analysis.stored import (
+    folder_of,
+    load_alignment,
+    load_probability,
+    load_thumbnail,
+    load_tissue,
+    save_models,
+    save_tissue,
+)
 from appliance.analysis.stream import stream_batches
 from appliance.analysis.tiles import TilePlan, map_tumor
-from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
+from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Identity, SlideFacts, Stain
-from appliance.geometry import TILE_UM, TileIndex
+from appliance.geometry import TileIndex
 from appliance.intake.identify import identify, read_sidecar
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
@@ -58,8 +55,6 @@ if TYPE_CHECKING:
 
 MIN_TISSUE_SHARE = 0.1
 """Tiles with less tissue are not read: at most the rim of a section is lost."""
-HE_RASTER_UM = 4.5
-"""Wanted resolution of the H&E tumor map; a tile's answer needs no finer raster."""
 IHC_RASTER_UM = 1.117
 """Wanted resolution of the IHC label map: M answers at a quarter of `TILE_MPP`."""
 
@@ -166,8 +161,8 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
             tissue = find_tissue(thumbnail, mpp)
             with store.writing(key) as folder:
                 Image.fromarray(thumbnail).save(folder / "thumbnail.png")
-                _save_tissue(tissue, folder / "tissue.npz")
-    tissue = _load_tissue(store.path(key) / "tissue.npz")
+                save_tissue(tissue, folder / "tissue.npz")
+    tissue = load_tissue(store.path(key))
     return InspectedSlide(key=str(key), times=tuple(times), tissue_mm2=tissue.area_mm2)
 
 
@@ -188,7 +183,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
     with _timed("tumor", store.exists(key)) as times:
         if not store.exists(key):
             network = _network(folder, spec, settings)
-            tissue = _load_tissue(_inspected(slide, store) / "tissue.npz")
+            tissue = load_tissue(folder_of(slide.inspect_key, store))
             with _open(slide.facts) as reader, store.writing(key) as out:
                 tiles = _tissue_tiles(tissue_share(tissue, reader.grid))
                 probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
@@ -205,7 +200,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
                     progress("tumor on H&E", done, len(tiles))
                 np.save(out / "probability.npy", probability)
                 looks.save(out)
-                _save_models(out, [spec])
+                save_models(out, [spec])
     return Outcome(key=str(key), times=tuple(times))
 
 
@@ -233,7 +228,7 @@ def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
             for slide in (he, ihc):
                 with _open(slide.facts) as reader:
                     images.append(reader.thumbnail(mpp))
-                tissues.append(_load_tissue(_inspected(slide, store) / "tissue.npz"))
+                tissues.append(load_tissue(folder_of(slide.inspect_key, store)))
             found = align(images[0], tissues[0], images[1], tissues[1], mpp)
             with store.writing(key) as folder:
                 found.save(folder)
@@ -250,9 +245,10 @@ def read_ihc(
     settings: Settings,
     progress: Progress = _silent,
 ) -> Outcome:
-    """L and M on the IHC tiles that have a tumor partner; one decode feeds both.
+    """L and M on the IHC tiles that have a tumor partner, M on control tissue too.
 
-    ``classes.npz``: the label map (uint8, 0-4, at `mpp`); ``tiles.json``: one record per tile.
+    ``classes.npz``: the label map (uint8, 0-4, at `mpp`); ``tiles.json``: one record per tile, with
+    its cells; ``control.json``: area and counts per tile of the control tissue.
     """
     store = ArtifactStore(settings.artifacts_dir)
     chosen = [chosen_weights(task, settings) for task in (Task.INTENSITY, Task.SEGMENTATION)]
@@ -264,14 +260,15 @@ def read_ihc(
         align=align_key,
         threshold=settings.scoring.tumor_threshold,
         weights=[spec.fingerprint for spec in specs],
-        version=2,
+        version=3,
     )
     with _timed("stain", store.exists(key)) as times:
         if not store.exists(key):
             intensity, segmentation = (_network(folder, spec, settings) for folder, spec in chosen)
-            tissue = _load_tissue(_inspected(ihc, store) / "tissue.npz")
+            tissue = load_tissue(folder_of(ihc.inspect_key, store))
             with _open(ihc.facts) as reader, store.writing(key) as out:
                 plan = _plan(he, ihc, align_key, settings)
+                control = _control_tissue(he, ihc, align_key, store)
                 raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
                 classes = np.zeros(raster.shape, dtype=np.uint8)
                 records, looks = [], Appearance()
@@ -279,12 +276,9 @@ def read_ihc(
                     reader, plan.ihc_tiles, tissue.white_rgb, settings.models.batch_size
                 )
                 for indices, pixels in batches:
-                    likely = intensity.classify(pixels)
-                    for index, p, labels in zip(
-                        indices, likely, segmentation.segment(pixels), strict=True
-                    ):
+                    likely, maps = intensity.classify(pixels), segmentation.segment(pixels)
+                    for index, tile, p, labels in zip(indices, pixels, likely, maps, strict=True):
                         raster.paint(classes, index, labels)
-                        counts = count_classes(labels)
                         grade = int(p.argmax())
                         records.append(
                             {
@@ -292,15 +286,29 @@ def read_ihc(
                                 "row": index.row,
                                 "intensity": grade,
                                 "intensity_probability": float(p[grade]),
-                                "counts": counts.tolist(),
+                                "counts": count_classes(labels).tolist(),
+                                "cells": asdict(measure_cells(tile, labels).tally),
                             }
                         )
                     looks = looks.seen(pixels, specs)
                     progress("stain on IHC", len(records), len(plan.ihc_tiles))
+                shown = [
+                    count_classes(labels).tolist()
+                    for _, pixels in stream_batches(
+                        reader,
+                        control.tiles(reader.grid),
+                        tissue.white_rgb,
+                        settings.models.batch_size,
+                    )
+                    for labels in segmentation.segment(pixels)
+                ]
                 np.savez_compressed(out / "classes.npz", classes=classes, mpp=raster.mpp)
                 (out / "tiles.json").write_text(json.dumps(records))
+                (out / "control.json").write_text(
+                    json.dumps({"area_mm2": control.area_mm2, "counts": shown})
+                )
                 looks.save(out)
-                _save_models(out, specs)
+                save_models(out, specs)
     return Outcome(key=str(key), times=tuple(times))
 
 
@@ -327,16 +335,30 @@ def score_case(
         he=he.facts.fingerprint,
         guideline=asdict(chosen),
         review=settings.review.model_dump(),
+        version=FINDINGS_VERSION,
     )
     with _timed("score", store.exists(key)) as times:
         if not store.exists(key):
-            findings = _findings(identity, he, ihc, align_key, stain_key, chosen, settings)
+            plan = _plan(he, ihc, align_key, settings)
+            found = Found(
+                he=he.facts,
+                ihc=ihc.facts,
+                tumor=folder_of(he.read_key, store),
+                stain=folder_of(stain_key, store),
+                alignment=load_alignment(align_key, store),
+                plan=plan,
+                marked_percent={
+                    Stain.HE: _marked(he, [plan.partner[tile] for tile in plan.ihc_tiles], store),
+                    Stain.HER2: _marked(ihc, plan.ihc_tiles, store),
+                },
+            )
+            findings = assemble(identity, found, chosen, settings)
             with store.writing(key) as out:
                 save_findings(
                     findings,
                     out,
-                    he_thumbnail=_thumbnail(he, store),
-                    ihc_thumbnail=_thumbnail(ihc, store),
+                    he_thumbnail=load_thumbnail(folder_of(he.inspect_key, store)),
+                    ihc_thumbnail=load_thumbnail(folder_of(ihc.inspect_key, store)),
                 )
     return Outcome(key=str(key), times=tuple(times))
 
@@ -362,115 +384,6 @@ def analyse_case(
     )
 
 
-def _findings(
-    identity: Identity,
-    he: ReadSlide,
-    ihc: ReadSlide,
-    align_key: str,
-    stain_key: str,
-    chosen: ChosenGuideline,
-    settings: Settings,
-) -> Findings:
-    store = ArtifactStore(settings.artifacts_dir)
-    alignment = _load_alignment(align_key, store)
-    probability = _tumor_probability(he, store)
-    plan = _plan(he, ihc, align_key, settings)
-    he_folder, stain_folder = (
-        store.path(ArtifactKey.parse(key)) for key in (he.read_key, stain_key)
-    )
-    looks = {Stain.HE: load_appearance(he_folder), Stain.HER2: load_appearance(stain_folder)}
-    with np.load(stain_folder / "classes.npz", allow_pickle=False) as arrays:
-        classes, ihc_mpp = arrays["classes"], float(arrays["mpp"])
-    tiles: list[TileFinding] = []
-    counts = np.zeros(5, dtype=np.int64)
-    for record in json.loads((stain_folder / "tiles.json").read_text()):
-        n = np.array(record["counts"], dtype=np.int64)
-        partner = plan.partner[TileIndex(record["column"], record["row"])]
-        counts += n
-        tiles.append(
-            TileFinding(
-                column=record["column"],
-                row=record["row"],
-                he_column=partner.column,
-                he_row=partner.row,
-                tumor_probability=float(probability[partner.row, partner.column]),
-                intensity=record["intensity"],
-                intensity_probability=record["intensity_probability"],
-                percent=tuple(100.0 * n[1:5] / n.sum()),
-                grade=tile_grade(n),
-                label=tile_label(n, record["intensity"]),
-            )
-        )
-    percent = percent_of_tumor(counts)
-    guideline = chosen.guideline
-    tumor_px = int(counts[1:5].sum())
-    # A tile's label map always covers one tile, whatever its number of pixels.
-    um2_per_px = TILE_UM**2 * len(tiles) / max(1, int(counts.sum()))
-    tumor_area_mm2 = tumor_px * um2_per_px / 1e6
-    rule = guideline.decide(percent) if tumor_px else None
-    score = None if rule is None else rule.score
-    he_raster = RasterGrid.of(he.facts, HE_RASTER_UM)
-    return Findings(
-        accession=identity.accession,
-        block=identity.block,
-        he=he.facts,
-        ihc=ihc.facts,
-        alignment=AlignmentFacts(
-            matrix=alignment.mapping.main.matrix,
-            shift_um=alignment.mapping.main.shift_um,
-            error_um=alignment.error_um,
-            overlap=alignment.overlap,
-            agreement=alignment.agreement,
-            lost_mm2=alignment.lost_mm2,
-            mirrored=alignment.mirrored,
-            pieces=len(alignment.mapping.pieces),
-            method=alignment.method,
-        ),
-        mapping=alignment.mapping,
-        guideline=guideline.name,
-        guideline_version=guideline.version,
-        organ=guideline.organ,
-        score=score,
-        rule="" if rule is None else rule.text,
-        category=None if rule is None else rule.category,
-        estimated=True,
-        paper_score=paper_score(tiles),
-        wsi_percent=wsi_percent(tiles),
-        percent=percent,
-        h_score=h_score(percent),
-        tumor_area_mm2=tumor_area_mm2,
-        unscored_tumor_area_mm2=len(plan.unscored_he) * TILE_UM**2 / 1e6,
-        comment="" if score is None else guideline.comment(score, percent),
-        review=(
-            *chosen.reasons,
-            *review_reasons(
-                settings=settings.review,
-                guideline=guideline,
-                alignment=alignment,
-                score=score,
-                percent=percent,
-                tumor_area_mm2=tumor_area_mm2,
-                intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
-                appearance=looks,
-            ),
-        ),
-        appearance={
-            name: round(seen.unusual_percent, 1)
-            for name, seen in (("he", looks[Stain.HE]), ("ihc", looks[Stain.HER2]))
-            if seen.tiles
-        },
-        models=(*_load_models(he_folder), *_load_models(stain_folder)),
-        tiles=tuple(tiles),
-        rasters=Rasters(
-            he_tumor=he_raster.expand(probability >= settings.scoring.tumor_threshold),
-            he_mpp=he_raster.mpp,
-            ihc_classes=classes,
-            ihc_mpp=ihc_mpp,
-            he_probability=probability,
-        ),
-    )
-
-
 # what the steps share
 
 
@@ -488,39 +401,35 @@ def _network(folder: Path, spec: ModelSpec, settings: Settings) -> Network:
     return known
 
 
-def _save_models(folder: Path, specs: Sequence[ModelSpec]) -> None:
-    said = [
-        ModelReference(
-            task=spec.task.value,
-            name=spec.name,
-            version=spec.version,
-            sha256=spec.sha256,
-            fingerprint=spec.fingerprint,
-        )
-        for spec in specs
-    ]
-    (folder / "models.json").write_text(json.dumps([asdict(model) for model in said]))
-
-
-def _load_models(folder: Path) -> list[ModelReference]:
-    return [ModelReference(**raw) for raw in json.loads((folder / "models.json").read_text())]
-
-
 def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> TilePlan:
     store = ArtifactStore(settings.artifacts_dir)
-    tissue = _load_tissue(_inspected(ihc, store) / "tissue.npz")
+    tissue = load_tissue(folder_of(ihc.inspect_key, store))
     with _open(he.facts) as reader:
         he_grid = reader.grid
     with _open(ihc.facts) as reader:
         ihc_grid = reader.grid
     return map_tumor(
-        _tumor_probability(he, store),
-        _load_alignment(align_key, store).mapping,
+        load_probability(folder_of(he.read_key, store)),
+        load_alignment(align_key, store).mapping,
         he_grid,
         ihc_grid,
         tissue_share(tissue, ihc_grid),
         threshold=settings.scoring.tumor_threshold,
     )
+
+
+def _control_tissue(
+    he: ReadSlide, ihc: ReadSlide, align_key: str, store: ArtifactStore
+) -> ControlTissue:
+    tissues = [load_tissue(folder_of(slide.inspect_key, store)) for slide in (he, ihc)]
+    return find_control(load_alignment(align_key, store).mapping, *tissues)
+
+
+def _marked(slide: ReadSlide, tiles: Sequence[TileIndex], store: ArtifactStore) -> float:
+    inspected = folder_of(slide.inspect_key, store)
+    with _open(slide.facts) as reader:
+        grid = reader.grid
+    return marked_percent(load_thumbnail(inspected), load_tissue(inspected), grid, tiles)
 
 
 def _open(facts: SlideFacts) -> SlideReader:
@@ -534,46 +443,6 @@ def _size_um(facts: SlideFacts) -> tuple[float, float]:
 def _tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
     rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
     return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
-
-
-def _inspected(slide: ReadSlide, store: ArtifactStore) -> Path:
-    return store.path(ArtifactKey.parse(slide.inspect_key))
-
-
-def _thumbnail(slide: ReadSlide, store: ArtifactStore) -> NDArray[np.uint8]:
-    with Image.open(_inspected(slide, store) / "thumbnail.png") as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _tumor_probability(he: ReadSlide, store: ArtifactStore) -> NDArray[np.float32]:
-    path = store.path(ArtifactKey.parse(he.read_key)) / "probability.npy"
-    probability: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    return probability
-
-
-def _save_tissue(tissue: Tissue, path: Path) -> None:
-    np.savez_compressed(
-        path,
-        mask=tissue.mask,
-        mpp=tissue.mpp,
-        white_rgb=tissue.white_rgb,
-        area_mm2=tissue.area_mm2,
-    )
-
-
-def _load_tissue(path: Path) -> Tissue:
-    with np.load(path, allow_pickle=False) as arrays:
-        r, g, b = (int(v) for v in arrays["white_rgb"])
-        return Tissue(
-            mask=arrays["mask"],
-            mpp=float(arrays["mpp"]),
-            white_rgb=(r, g, b),
-            area_mm2=float(arrays["area_mm2"]),
-        )
-
-
-def _load_alignment(align_key: str, store: ArtifactStore) -> Alignment:
-    return Alignment.load(store.path(ArtifactKey.parse(align_key)))
 
 
 @contextmanager

@@ -1,12 +1,17 @@
-"""When the appliance is not sure: reasons for a person to look, as a result of its own."""
+"""When the appliance is not sure: reasons for a person to look, as a result of its own.
+
+What each reason means, and the setting that moves its limit: docs/review.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance
-from appliance.analysis.findings import ReviewReason
+from appliance.analysis.cell_tally import CellTally
+from appliance.analysis.findings import ControlFacts, Reason, ReviewReason
 from appliance.analysis.guideline import ClusterCells, Guideline
 from appliance.domain import Her2Score, Stain
 from appliance.settings import Review
@@ -15,94 +20,169 @@ _SLIDE = {Stain.HE: "H&E", Stain.HER2: "HER2"}
 _DIFFERS = {"stain": "their stain", "focus": "their focus"}
 
 
-def review_reasons(
-    *,
-    settings: Review,
-    guideline: Guideline,
-    alignment: Alignment,
-    score: Her2Score | None,
-    percent: Mapping[str, float],
-    tumor_area_mm2: float,
-    intensity_grade: float,
-    appearance: Mapping[Stain, Appearance],
-    cluster_cells: ClusterCells | None = None,
-) -> tuple[ReviewReason, ...]:
-    """All reasons that hold, most serious first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a score rests on.
 
-    `percent` per class of the tumor area (0-100); `intensity_grade` the mean class (0-3) that L
-    sees on the scored tiles, an independent reader of the same tiles; `appearance` of each slide;
-    `cluster_cells` where cells were counted.
+    `percent` (0-100) per class of the tumor area; `areas` in mm²; `cells` of the scored tiles;
+    `intensity_grade` the mean class (0-3) that L sees there, an independent reader of the same
+    tiles; `without_tumor_percent` of the tiles that C calls tumor and M finds none on;
+    `appearance` and `marked_percent` (tumor tiles under pen or on a fold) of each slide.
     """
-    found: list[ReviewReason] = []
 
-    def add(code: str, sentence: str) -> None:
-        found.append(ReviewReason(code=code, sentence=sentence))
+    alignment: Alignment
+    score: Her2Score | None
+    percent: Mapping[str, float]
+    tumor_area_mm2: float
+    unscored_tumor_area_mm2: float
+    cells: CellTally
+    intensity_grade: float
+    without_tumor_percent: float
+    appearance: Mapping[Stain, Appearance]
+    marked_percent: Mapping[Stain, float]
+    control: ControlFacts | None
 
-    found.extend(alignment_reasons(settings, alignment))
-    for stain, seen in appearance.items():
-        if seen.unusual_percent > settings.max_unusual_tiles_percent:
-            add(
-                "out-of-distribution",
-                f"{seen.unusual_percent:.0f} % of the tiles of the {_SLIDE[stain]} slide look "
-                f"unlike those that its networks know (by {_DIFFERS[seen.differs_in]}): what they "
-                "say of it may be wrong.",
-            )
-    if score is None:
-        add("no-tumor", "No tumor was found that both slides show: there is nothing to score.")
-        return tuple(found)
-    if tumor_area_mm2 < settings.min_tumor_area_mm2:
-        add(
-            "little-tumor",
-            f"Only {tumor_area_mm2:.2f} mm² of tumor could be scored: too little for a percentage.",
-        )
-    if guideline.asks_for_clusters and cluster_cells is None:
-        add(
-            "clusters-not-counted",
-            "The guideline scores the largest cluster of stained cells; cells were not counted, "
-            "and the stained share of the tumor area stood in.",
-        )
-    if guideline.distance(percent, cluster_cells) < settings.guard_band_percent:
-        add(
-            "near-threshold",
-            f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
-            "guideline: the neighbouring result is almost as likely.",
-        )
-    mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
-    if abs(mean_grade - intensity_grade) > 1.0:
-        add(
-            "readers-disagree",
-            "The tile classifier and the pixel segmentation disagree by more than one class.",
-        )
-    if guideline.status != "published":
-        add("guideline-unverified", "The site has not confirmed this guideline yet.")
-    return tuple(found)
+    @property
+    def cluster_cells(self) -> ClusterCells:
+        """The largest clusters, as guidelines ask for them."""
+        return self.cells.largest_cluster
+
+
+def review_reasons(
+    settings: Review, guideline: Guideline, evidence: Evidence
+) -> tuple[ReviewReason, ...]:
+    """All reasons that hold, most serious first."""
+    return (
+        *alignment_reasons(settings, evidence.alignment),
+        *_control(settings, evidence.control),
+        *_pictures(settings, evidence),
+        *_tumor(settings, evidence),
+        *_score(settings, guideline, evidence),
+    )
 
 
 def alignment_reasons(settings: Review, alignment: Alignment) -> tuple[ReviewReason, ...]:
     """Those that the alignment of the two slides gives."""
-    found: list[ReviewReason] = []
+    return tuple(_alignment(settings, alignment))
 
-    def add(code: str, sentence: str) -> None:
-        found.append(ReviewReason(code=code, sentence=sentence))
 
+def _alignment(settings: Review, alignment: Alignment) -> Iterator[ReviewReason]:
     if alignment.agreement < settings.min_agreement:
-        add(
-            "slides-do-not-match",
+        yield _because(
+            Reason.MISMATCH,
             f"Only {100 * alignment.agreement:.0f} % of the H&E tissue's structure is found again "
             "on the IHC slide: are the slides of the same block?",
         )
     elif alignment.overlap < settings.min_overlap:
-        add(
-            "tissue-missing",
+        yield _because(
+            Reason.TISSUE_MISSING,
             f"Only {100 * alignment.overlap:.0f} % of the H&E tissue lies on IHC tissue: the rest "
             "is not scored.",
         )
     if alignment.error_um > settings.max_alignment_error_um:
-        add(
-            "alignment-error",
+        yield _because(
+            Reason.ALIGNMENT_ERROR,
             f"The slides fit onto each other only within {alignment.error_um:.0f} µm: the H&E "
             "tumor may lie on other IHC tissue.",
         )
     if alignment.mirrored:
-        add("mirrored", "One section lies face down on its slide.")
-    return tuple(found)
+        yield _because(Reason.MIRRORED, "One section lies face down on its slide.")
+
+
+def _control(settings: Review, control: ControlFacts | None) -> Iterator[ReviewReason]:
+    if control is None and settings.control_required:
+        yield _because(
+            Reason.CONTROL_MISSING,
+            "No control tissue was found on the HER2 slide: nothing shows that the staining run "
+            "worked.",
+        )
+    if control is not None and not control.works:
+        yield _because(
+            Reason.CONTROL_FAILED,
+            f"The control tissue is stained {control.strongest} at most, not "
+            f"{settings.control_strongest}: the staining run may have failed.",
+        )
+
+
+def _pictures(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
+    for stain, seen in evidence.appearance.items():
+        if seen.unusual_percent > settings.max_unusual_tiles_percent:
+            focus = seen.differs_in == "focus"
+            yield _because(
+                Reason.OUT_OF_FOCUS if focus else Reason.UNUSUAL,
+                f"{seen.unusual_percent:.0f} % of the tiles of the {_SLIDE[stain]} slide look "
+                f"unlike those that its networks know (by {_DIFFERS[seen.differs_in]}): "
+                + ("scan it again." if focus else "what they say of it may be wrong."),
+            )
+    for stain, percent in evidence.marked_percent.items():
+        if percent > settings.max_marked_tumor_percent:
+            yield _because(
+                Reason.MARKED,
+                f"Pen or a fold lies over {percent:.0f} % of the tumor on the {_SLIDE[stain]} "
+                "slide.",
+            )
+
+
+def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
+    if evidence.score is None:
+        yield _because(
+            Reason.NO_TUMOR,
+            "No tumor was found that both slides show: there is nothing to score.",
+        )
+        return
+    cells = sum(evidence.cells.counted)
+    if evidence.tumor_area_mm2 < settings.min_tumor_area_mm2 or cells < settings.min_tumor_cells:
+        yield _because(
+            Reason.LITTLE_TUMOR,
+            f"Only {evidence.tumor_area_mm2:.2f} mm² of tumor with {cells} cells could be scored: "
+            "too little for a percentage.",
+        )
+    whole = evidence.tumor_area_mm2 + evidence.unscored_tumor_area_mm2
+    unscored = 100 * evidence.unscored_tumor_area_mm2 / whole
+    if unscored > settings.max_unscored_tumor_percent:
+        yield _because(
+            Reason.TUMOR_NOT_SCORED,
+            f"{unscored:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is "
+            "not scored.",
+        )
+    if evidence.without_tumor_percent > settings.max_tumor_disagreement_percent:
+        yield _because(
+            Reason.TUMOR_DISAGREES,
+            f"On {evidence.without_tumor_percent:.0f} % of the tiles that are tumor on the H&E "
+            "slide none is found on the HER2 slide.",
+        )
+
+
+def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:
+    if evidence.score is None:
+        return
+    percent = evidence.percent
+    mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
+    if abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
+        yield _because(
+            Reason.READERS_DISAGREE,
+            "The tile classifier and the pixel segmentation disagree by more than "
+            f"{settings.max_reader_difference:g} class.",
+        )
+    least = settings.heterogeneity_percent
+    if percent["3+"] >= least and percent["0"] + percent["1+"] >= least:
+        yield _because(
+            Reason.HETEROGENEOUS,
+            f"{percent['3+']:.0f} % of the tumor is stained 3+ and "
+            f"{percent['0'] + percent['1+']:.0f} % is 0 or 1+: two kinds of tumor, or two "
+            "parts of which one is stained badly.",
+        )
+    if guideline.distance(percent, evidence.cluster_cells) < settings.guard_band_percent:
+        yield _because(
+            Reason.NEAR_THRESHOLD,
+            f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
+            "guideline: the neighbouring result is almost as likely.",
+        )
+    if guideline.status != "published":
+        yield _because(
+            Reason.GUIDELINE_UNVERIFIED, "The site has not confirmed this guideline yet."
+        )
+
+
+def _because(code: Reason, sentence: str) -> ReviewReason:
+    return ReviewReason(code=code, sentence=sentence)

@@ -36,6 +36,7 @@ app = typer.Typer(
         "The appliance on pairs made for it:  tandem evaluate --synthetic --seed 1 --pairs 40\n\n"
         "The appliance on pairs that tandem synth wrote:  tandem evaluate DIR\n\n"
         "Alignment of whole sections:  tandem evaluate --mapping --seed 1 --pairs 60\n\n"
+        "Cases made to mislead:  tandem evaluate --traps --seed 1 --pairs 50\n\n"
         "One network on images with truth:  tandem evaluate tiles --task tumor DIR\n\n"
         "One network on generated tiles:  tandem evaluate tiles --task tumor --generated 200"
     ),
@@ -62,6 +63,13 @@ def pairs(
             help="Judge alignment, mix-ups and control tissue alone, on made whole sections.",
         ),
     ] = False,
+    traps: Annotated[
+        bool,
+        typer.Option(
+            "--traps",
+            help="Judge cases made to mislead: control tissue, failed runs, mixed tumors.",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the made pairs.")] = 0,
     count: Annotated[int, typer.Option("--pairs", min=1, help="How many to make.")] = 40,
     width: Annotated[int, typer.Option(help="Width of made slides, px at 0.2793 µm.")] = 6144,
@@ -86,9 +94,10 @@ def pairs(
     and core. Quoted: C, L and M on tiles, the slides' scores, calibration; each for the baseline
     too. Definitions: docs/evaluation.md.
     """
-    if synthetic + mapping + (folder is not None) != 1:
+    if synthetic + mapping + traps + (folder is not None) != 1:
         raise typer.BadParameter(
-            "name a folder of pairs, or ask for --synthetic or --mapping", param_hint="DIR"
+            "name a folder of pairs, or ask for --synthetic, --mapping or --traps",
+            param_hint="DIR",
         )
     settings = load_settings(config)
     if mapping:
@@ -105,6 +114,15 @@ def pairs(
         tasks = {name: weights_root / name for name in ("tumor", "intensity", "segmentation")}
         models = ModelSettings(**settings.models.model_dump() | tasks)
         settings = settings.model_copy(update={"models": models})
+    if traps:
+        from appliance.evaluation.traps import evaluate_traps
+
+        with ProgressBars(quiet=as_json) as progress:
+            found = evaluate_traps(
+                seed, count, settings, size_px=(width, height), workers=workers, progress=progress
+            )
+        _show(found, as_json=as_json, html=None)
+        return
     from appliance.evaluation.pairs import evaluate_pairs, evaluate_synthetic
 
     with ProgressBars(quiet=as_json) as progress:

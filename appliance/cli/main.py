@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -167,7 +167,10 @@ def synth(
     width: Annotated[int, typer.Option(help="Slide width in px at 0.2793 µm/px.")] = 12288,
     height: Annotated[int, typer.Option(help="Slide height in px.")] = 9216,
     file_format: Annotated[str, typer.Option("--format", help="svs or tiff.")] = "svs",
-    control: Annotated[bool, typer.Option(help="Control tissue on the IHC slide.")] = True,
+    control: Annotated[
+        Literal["works", "failed", "none"],
+        typer.Option(help="Control tissue on the IHC slide; of a run that failed it is unstained."),
+    ] = "works",
     organ: Annotated[
         str, typer.Option(help="breast, gastric, colorectal or endometrial.")
     ] = "breast",

@@ -8,15 +8,13 @@ findings are new objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE, Findings, load_findings
@@ -24,7 +22,6 @@ from appliance.analysis.guideline import load_guideline
 from appliance.analysis.slide import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
-from appliance.geometry import TILE_UM
 from appliance.settings import Settings
 from dicom import codes
 from dicom.report import ReportFacts, build_report
@@ -257,7 +254,7 @@ def _results(
             review_reasons=[reason.sentence for reason in findings.review],
             registration_error_um=findings.alignment.error_um,
             algorithms=list(algorithms.values()),
-            roi_polygons_um=deciding_rois_um(findings),
+            roi_polygons_um=[np.array(roi.outline_um) for roi in findings.rois[:MAX_ROIS]],
         ),
         he_images=sources[Stain.HE],
         ihc_images=sources[Stain.HER2],
@@ -271,28 +268,3 @@ def _results(
 
 SEGMENT_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
 """Recommended display colours of 0, 1+, 2+, 3+ (L*, a*, b*): blue, yellow, orange, red-brown."""
-
-
-def deciding_rois_um(findings: Findings) -> Sequence[NDArray[np.float64]]:
-    """Outlines of the largest blocks of tiles that have the reported score.
-
-    Each is a closed polygon, shape (N, 2), (x, y) in µm of the IHC slide; at most `MAX_ROIS`.
-    """
-    if findings.score is None or not findings.tiles:
-        return []
-    deciding = [tile for tile in findings.tiles if tile.grade == findings.score.grade]
-    if not deciding:
-        return []
-    # One raster px per tile corner distance: outlines follow the tiles' edges.
-    shape = (max(t.row for t in deciding) + 1, max(t.column for t in deciding) + 1)
-    mask = np.zeros(shape, dtype=np.uint8)
-    for tile in deciding:
-        mask[tile.row, tile.column] = 1
-    fine = np.kron(np.pad(mask, 1), np.ones((4, 4), dtype=np.uint8))
-    contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    largest = sorted(contours, key=cv2.contourArea, reverse=True)[:MAX_ROIS]
-    polygons = []
-    for contour in largest:
-        points = contour[:, 0, :].astype(np.float64)
-        polygons.append(((points + 0.5) / 4 - 1) * TILE_UM)
-    return polygons

@@ -6,12 +6,10 @@ px show them; full resolution would add nothing that alignment looks at. All fig
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -25,6 +23,7 @@ from appliance.analysis.review import alignment_reasons
 from appliance.analysis.tiles import map_tumor
 from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
 from appliance.errors import AlignmentError
+from appliance.evaluation.pool import run_all
 from appliance.geometry import TILE_UM, TileGrid
 from appliance.settings import Settings
 from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair, synthesize_sections
@@ -81,15 +80,10 @@ def evaluate_mapping(
     first = seed * SEEDS_PER_RUN
     # Two blocks at a time: each lends the other its IHC slide for a mix-up.
     jobs = [(first + k, first + k + 1) for k in range(0, pairs + pairs % 2, 2)]
-    count = min(len(jobs), workers or os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    found: dict[int, MappedPair] = {}
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
-        futures = [pool.submit(_both, job, settings) for job in jobs]
-        progress("pairs", 0, pairs)
-        for future in as_completed(futures):
-            found |= {pair.seed: pair for pair in future.result()}
-            progress("pairs", min(len(found), pairs), pairs)
+    both = run_all(
+        partial(_both, settings=settings), jobs, workers=workers, what="pairs", progress=progress
+    )
+    found = {pair.seed: pair for two in both for pair in two}
     chosen = [found[first + k] for k in range(pairs)]
     return {
         "notice": RESEARCH_USE,
@@ -131,7 +125,6 @@ def summarise(pairs: Sequence[MappedPair]) -> dict[str, Any]:
 
 
 def _both(seeds: tuple[int, int], settings: Settings) -> list[MappedPair]:
-    cv2.setNumThreads(1)
     one, other = (synthesize_sections(seed, mpp=SECTIONS_MPP) for seed in seeds)
     return [
         _mapped(seeds[0], one, other.ihc, settings),

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +20,7 @@ from appliance.analysis.guideline import choose_guideline
 from appliance.analysis.pipeline import Progress
 from appliance.errors import TandemError
 from appliance.evaluation.case import CaseFiles, JudgedCase, judge_case
+from appliance.evaluation.pool import run_all
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
 from models.errors import DataSetError
@@ -288,28 +286,8 @@ def _score(grade: int) -> str | None:
 def _judged(
     jobs: list[Job], settings: Settings, workers: int | None, keep: bool, progress: Progress
 ) -> list[JudgedCase | FailedCase]:
-    """Cases in the jobs' order, one worker process each, as many at once as there are cores."""
-    count = min(len(jobs), workers or os.cpu_count() or 1)
-    threads = max(1, (os.cpu_count() or 1) // count)
-    found: dict[int, JudgedCase | FailedCase] = {}
-    with ProcessPoolExecutor(
-        count,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=(threads,),
-    ) as pool:
-        futures = {pool.submit(_work, job, settings, keep): k for k, job in enumerate(jobs)}
-        progress("pairs", 0, len(jobs))
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            progress("pairs", len(found), len(jobs))
-    return [found[k] for k in range(len(jobs))]
-
-
-def _start(threads: int) -> None:
-    # Before torch is loaded: processes that each take all cores would stand in each other's way.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    cv2.setNumThreads(threads)
+    work = partial(_work, settings=settings, keep=keep)
+    return run_all(work, jobs, workers=workers, what="pairs", progress=progress)
 
 
 def _work(job: Job, settings: Settings, keep: bool) -> JudgedCase | FailedCase:

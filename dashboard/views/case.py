@@ -11,12 +11,11 @@ import numpy as np
 import streamlit as st
 
 from appliance.analysis.findings import Findings, Rasters, load_findings
-from appliance.domain import SlideFacts, Stain
+from appliance.domain import Stain
 from appliance.lifecycle import CaseState, SlideState
 from dashboard.overlay import (
     CLASS_COLORS,
     PROBABILITY_COLORS,
-    RGB,
     Picture,
     blend,
     load_thumbnail,
@@ -24,7 +23,7 @@ from dashboard.overlay import (
     tumor_layer,
 )
 from dashboard.queries import CASES_IN_TROUBLE, CaseDetail, SlideLine, read_case
-from dashboard.views import look
+from dashboard.views import look, measured
 from dashboard.wording import (
     BINARY_WORDS,
     CASE_WORDS,
@@ -32,7 +31,6 @@ from dashboard.wording import (
     OBJECT_WORDS,
     SLIDE_WORDS,
     STAIN_WORDS,
-    TASK_WORDS,
 )
 
 SLIDE_PATH = (
@@ -94,10 +92,11 @@ def render() -> None:
     if findings is not None:
         left, right = st.columns(2)
         with left:
-            look.block(_percent_markup(findings))
-            look.block(_models_markup(findings))
+            look.block(measured.percent(findings))
+            look.block(measured.rois(findings))
+            look.block(measured.models(findings))
         with right:
-            look.block(_facts_markup(findings))
+            look.block(measured.facts(findings))
     _records(detail.case.id)
 
 
@@ -209,12 +208,10 @@ def _image(title: str, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> 
     st.image(rgb, width="stretch", output_format="JPEG", alt=title)
 
 
-def _key(color: RGB) -> str:
-    return f'<span class="td-key" style="background: rgb{color}"></span>'
-
-
 def _class_legend() -> str:
-    items = "".join(f"<span>{_key(color)}{name}</span>" for name, color in CLASS_COLORS.items())
+    items = "".join(
+        f"<span>{measured.key(color)}{name}</span>" for name, color in CLASS_COLORS.items()
+    )
     return (
         f'<div class="td-legend" data-testid="class-legend">{items}'
         '<span class="muted">uncoloured: not tumor, or not scored</span></div>'
@@ -301,50 +298,6 @@ def _path(labels: list[str], here: int, trouble: bool) -> str:
     return f"<ol>{''.join(items)}</ol>"
 
 
-def _percent_markup(findings: Findings) -> str:
-    bar = "".join(
-        f'<div title="{name}: {findings.percent[name]:.1f} %" style="width: '
-        f'{findings.percent[name]:.3f}%; background: rgb{color}"></div>'
-        for name, color in CLASS_COLORS.items()
-    )
-    rows = [
-        (f"{_key(color)}{name}", f"{findings.percent[name]:.1f} %")
-        for name, color in CLASS_COLORS.items()
-    ]
-    return (
-        '<div class="td-card"><h2>Share of the scored tumor area</h2>'
-        f'<div class="td-bar" role="img" aria-label="Share per class">{bar}</div>'
-        + look.table(("Class", "Tumor area>"), rows, "")
-        + "</div>"
-    )
-
-
-def _facts_markup(findings: Findings) -> str:
-    alignment = findings.alignment
-    rows = [
-        ("H-score (0-300)", f"{findings.h_score:.0f}"),
-        ("Stained 2+ or 3+ (WSI %)", f"{findings.wsi_percent:.1f} %"),
-        ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
-        ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
-        ("Registration error", f"{alignment.error_um:.0f} µm"),
-        ("H&E tissue on IHC tissue", f"{alignment.overlap:.2f}"),
-        ("Alignment", escape(alignment.method)),
-    ]
-    rows += [
-        (f"{STAIN_WORDS[stain]} slide".replace("&", "&amp;"), escape(_slide_size(facts)))
-        for stain, facts in ((Stain.HE, findings.he), (Stain.HER2, findings.ihc))
-    ]
-    return (
-        '<div class="td-card td-facts"><h2>Measurements</h2>'
-        + look.table(("", ">"), rows, "").replace("<thead>", '<thead style="display:none">')
-        + "</div>"
-    )
-
-
-def _slide_size(facts: SlideFacts) -> str:
-    return f"{facts.format}, {facts.width_px} × {facts.height_px} px, {facts.mpp:.4g} µm/px"
-
-
 def _deliveries_markup(detail: CaseDetail) -> str:
     rows = []
     for line in detail.deliveries:
@@ -396,20 +349,3 @@ def _event_text(kind: str, text: str) -> str:
         return text
     new, detail = match["new"], match["detail"]
     return f"{new}: {detail}" if detail else new
-
-
-def _models_markup(findings: Findings) -> str:
-    rows = [
-        (
-            escape(TASK_WORDS.get(model.task, model.task)),
-            escape(model.name),
-            escape(model.version),
-            f'<code title="{escape(model.sha256)}">{escape(model.sha256[:12])}</code>',
-        )
-        for model in findings.models
-    ]
-    return (
-        '<div class="td-card"><h2>Models</h2>'
-        + look.table(("Task", "Model", "Version", "SHA-256"), rows, "No model was recorded.")
-        + "</div>"
-    )

@@ -59,6 +59,8 @@ class Laid:
         return result
 
     def _bent(self, points_um: Points) -> Points:
+        if not len(points_um):
+            return points_um
         place = (points_um / LATTICE_UM).astype(np.float32)
         # OpenCV's remap holds at most 32,767 points in a row.
         columns = 16_384

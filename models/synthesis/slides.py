@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ BLOCK_PX = 1024
 """Slides are drawn in squares of this edge; a strip is one row of them."""
 PATTERN_CHANCES = {"nests": (0.5, 0.2, 0.05, 0.25), "glands": (0.2, 0.05, 0.05, 0.7)}
 """Of nests, cords, scattered cells and glands, by what is usual in the organ."""
+Control = Literal["works", "failed", "none"]
 CLASS_STEP, MASK_STEP = 4, 16
 """The truth's rasters: classes at 4 px, masks at 16 px of level 0."""
 
@@ -56,7 +57,8 @@ def synthesize_case(
     organ: str = "breast",
     scanner: str | None = None,
     file_format: FileFormat = "svs",
-    control: bool = True,
+    control: Control = "works",
+    mix: tuple[float, float, float, float] | None = None,
     rotation_degrees: float = 12.0,
     shift_um: float = 120.0,
     workers: int | None = None,
@@ -64,10 +66,12 @@ def synthesize_case(
 ) -> SyntheticCase:
     """Write both slides and their truth into `out_dir`.
 
-    The IHC section lies on its slide turned by up to `rotation_degrees` and shifted by up to
-    `shift_um` in x and y. Truth (``truth/ACCESSION_A1.json`` and PNG rasters beside it): the
-    transform H&E µm → IHC µm, tumor mask on each slide, HER2 class per px on the IHC slide,
-    control tissue, shares per class, score. Equal arguments make equal files.
+    `mix`: shares of tumor cells of 0, 1+, 2+, 3+, where they are not those usual in `score`.
+    Control tissue of a run that ``failed`` is not stained. The IHC section lies on its slide
+    turned by up to `rotation_degrees` and shifted by up to `shift_um` in x and y. Truth
+    (``truth/ACCESSION_A1.json`` and PNG rasters beside it): the transform H&E µm → IHC µm, tumor
+    mask on each slide, HER2 class per px on the IHC slide, control tissue, shares per class,
+    score. Equal arguments make equal files.
 
     Raises
     ------
@@ -87,14 +91,14 @@ def synthesize_case(
     shift = rng.uniform(-shift_um, shift_um, 2) * min(1.0, width_um / 2000)
     he_to_ihc = _rigid(turn, (width_um / 2, height_um / 2), (float(shift[0]), float(shift[1])))
     ihc_view = _inverse_view(he_to_ihc)
-    cores = _control_cores(width_um, height_um, ihc_view) if control else ()
+    cores = _control_cores(width_um, height_um, ihc_view, control)
     world = build_world(
         int(rng.integers(2**31)),
         width_um,
         height_um,
         replace(
             ORGANS[organ],
-            mix=MIXES[score],
+            mix=mix or MIXES[score],
             pattern=PATTERNS[int(rng.choice(4, p=PATTERN_CHANCES[ORGANS[organ].pattern]))],
             zone_um=min(350.0, width_um / 8),
             patchiness_um=min(300.0, width_um / 8),
@@ -191,15 +195,17 @@ def _inverse_view(transform: tuple[_Matrix, tuple[float, float]]) -> View:
 
 
 def _control_cores(
-    width_um: float, height_um: float, view: View
+    width_um: float, height_um: float, view: View, control: Control
 ) -> tuple[tuple[float, float, float, int], ...]:
-    """A 3+ and a 0 core near the left edge of the IHC slide, in world µm."""
+    """Two 3+ cores and one of 0 near the left edge of the IHC slide, in world µm."""
+    if control == "none":
+        return ()
     radius = min(110.0, 0.05 * width_um)
     cores = []
     for share, grade in ((0.12, 3), (0.34, 0), (0.9, 3)):
         at = np.array([0.02 * width_um + radius, share * height_um])
         x, y = np.array(view.matrix).reshape(2, 2) @ at + np.array(view.shift_um)
-        cores.append((float(x), float(y), radius, grade))
+        cores.append((float(x), float(y), radius, grade if control == "works" else 0))
     return tuple(cores)
 
 

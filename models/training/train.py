@@ -35,9 +35,11 @@ HELD_OUT_TILES = 400
 RESOLUTION_CHANCE = 0.4
 STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.08, Task.SEGMENTATION: 0.05}
 """L and M tell strengths of stain apart: they may not be blinded to it."""
-PALE_CHANCE = {Task.TUMOR: 0.0, Task.INTENSITY: 0.0, Task.SEGMENTATION: 0.3}
-PALEST = 0.55
-"""Of a tile's optical density is left, at least, where a laboratory or a scanner is pale."""
+PALE_CHANCE = {Task.TUMOR: 0.0, Task.INTENSITY: 0.35, Task.SEGMENTATION: 0.3}
+PALEST = {Task.TUMOR: 1.0, Task.INTENSITY: 0.3, Task.SEGMENTATION: 0.55}
+"""Of a tile's optical density is left, at least, where a laboratory or a scanner is pale. L has to
+know weak staining from strong staining that is shown weakly: by the counterstain, which is pale as
+well, and by the membranes' completeness."""
 
 
 def train(
@@ -184,9 +186,7 @@ class _Run:
                 images, targets = self.images[batch], self.examples.labels[batch]
             pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device).float()
             labels = torch.from_numpy(targets.astype(np.int64)).to(self.device)
-            yield augment(
-                pixels, labels, rng, stain=STAIN_JITTER[self.task], pale=PALE_CHANCE[self.task]
-            )
+            yield augment(pixels, labels, rng, self.task)
 
     def _checkpoint(self, epoch: int) -> None:
         tensors = {f"network.{k}": v.detach().cpu() for k, v in self.network.state_dict().items()}
@@ -244,10 +244,10 @@ def _crops(
 
 
 def augment(
-    pixels: Tensor, labels: Tensor, rng: np.random.Generator, *, stain: float, pale: float
+    pixels: Tensor, labels: Tensor, rng: np.random.Generator, task: Task
 ) -> tuple[Tensor, Tensor]:
-    """Turns, flips, resolution, glass, and stain: density per channel by about 1 ± `stain`, and
-    with a chance of `pale` down to `PALEST` of all.
+    """Turns, flips, resolution, glass, and stain: density per channel by about 1 ± `STAIN_JITTER`,
+    and with a chance of `PALE_CHANCE` down to `PALEST` of all.
 
     `pixels` float (N, 3, H, W), 0-255; `labels` (N,) or (N, h, w): those turn with their tiles.
     """
@@ -269,7 +269,9 @@ def augment(
         values = np.exp(rng.normal(0, spread, (n, channels, 1, 1))).astype(np.float32)
         return torch.from_numpy(values).to(device)
 
-    left = np.where(rng.random((n, 1, 1, 1)) < pale, rng.uniform(PALEST, 1, (n, 1, 1, 1)), 1)
+    pale = rng.random((n, 1, 1, 1)) < PALE_CHANCE[task]
+    left = np.where(pale, rng.uniform(PALEST[task], 1, (n, 1, 1, 1)), 1)
+    stain = STAIN_JITTER[task]
     # I = 255 · (I0 / 255)^s scales the optical density by s.
     ratio = (pixels * jitter(0.015, 3)).clamp(1, 255) / 255
     strength = jitter(stain, 3) * jitter(stain, 1) * torch.from_numpy(left).to(pixels)

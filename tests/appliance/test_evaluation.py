@@ -208,3 +208,36 @@ def test_truth_is_where_the_tiles_are(small_case: SyntheticCase, tmp_path: Path)
     clear = (case.he_share > 0.5) | (case.he_share < 0.05)
     said = case.he_said["model"][clear, 1] > 0.5
     assert (said == (case.he_share[clear] > 0.5)).mean() > 0.6
+
+
+def test_whole_sections_are_aligned_and_a_mix_up_is_caught() -> None:
+    result = json.loads(tandem("evaluate", "--mapping", "--seed", 5, "--pairs", 2, "--json").stdout)
+    assert result["data"] == "synthetic" and len(result["pairs_found"]) == 2
+    assert result["alignment.tre_um_median"] <= 20
+    assert result["alignment.unflagged_failures"] == 0
+    assert result["mismatch.recall"] == 1 and result["mismatch.false_alarm_rate"] == 0
+    assert result["control.leaked"] == 0
+    assert result["control.n"] == sum(pair["control"] for pair in result["pairs_found"])
+
+
+def test_nobody_falls_into_a_trap() -> None:
+    size = ("--width", 4096, "--height", 3072)
+    done = tandem("evaluate", "--traps", "--seed", 5, "--pairs", 1, *size, "--json")
+    result = json.loads(done.stdout)
+    assert [case["trap"] for case in result["cases"]] == [
+        "control",
+        "failed-control",
+        "heterogeneity",
+    ]
+    assert result["control.scored_zero"] == result["control.n"] == 1
+    assert result["control.false_alarms"] == 0
+    assert result["failed_control.reviewed"] == 1
+    assert result["heterogeneity.confidently_wrong"] == 0
+    share = result["cases"][2]["percent"]["truth"]["3+"]
+    assert 3 < share < 20
+
+
+def test_a_command_asks_for_one_thing() -> None:
+    done = tandem("evaluate", "--mapping", "--traps", check=False)
+    assert done.returncode == 2
+    assert "--synthetic, --mapping or --traps" in done.stderr

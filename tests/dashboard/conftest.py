@@ -10,42 +10,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
 from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.findings import (
-    AlignmentFacts,
     Findings,
-    ModelReference,
-    Rasters,
+    Reason,
     ReviewReason,
-    TileFinding,
     save_findings,
 )
-from appliance.analysis.mapping import SlideMapping
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import Her2Score, Identity, SlideFacts, Stain
-from appliance.geometry import TILE_UM, Affine, TileGrid
+from appliance.domain import Identity, Stain
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.settings import Settings, load_settings
 from appliance.store import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
-
-WIDTH_PX, HEIGHT_PX, MPP = 24_000, 18_000, 0.25
-IHC_MPP = 2.0
-HE_MPP = 4.5
-
-
-def slide_facts(name: str) -> SlideFacts:
-    return SlideFacts(
-        path=name,
-        fingerprint=name,
-        format="aperio",
-        width_px=WIDTH_PX,
-        height_px=HEIGHT_PX,
-        mpp=MPP,
-        level_count=4,
-        is_dicom=False,
-    )
 
 
 def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
@@ -60,97 +39,6 @@ def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
     tissue = np.clip(np.array(color) + texture[..., None], 0, 255).astype(np.uint8)
     image[mask > 0] = tissue[mask > 0]
     return image
-
-
-def synthetic_findings(
-    accession: str = "S26-0000101", review: tuple[ReviewReason, ...] = ()
-) -> Findings:
-    """Tumor in a disc, its stain classes in four quadrant-like bands."""
-    width_um, height_um = WIDTH_PX * MPP, HEIGHT_PX * MPP
-    grid = TileGrid.of(width_um, height_um)
-    centers = grid.centers_um()
-    ellipse = np.hypot(
-        (centers[..., 0] - width_um / 2) / (width_um * 0.4),
-        (centers[..., 1] - height_um / 2) / (height_um * 0.38),
-    )
-    distance = np.hypot(centers[..., 0] - width_um * 0.45, centers[..., 1] - height_um * 0.5)
-    probability = (1 / (1 + np.exp((distance - 1200) / 150))).astype(np.float32)
-    probability[ellipse > 1] = np.nan
-    tumor = np.nan_to_num(probability) >= 0.5
-    rows, columns = int(height_um / HE_MPP), int(width_um / HE_MPP)
-    r = ((np.arange(rows) + 0.5) * HE_MPP / TILE_UM).astype(int)
-    c = ((np.arange(columns) + 0.5) * HE_MPP / TILE_UM).astype(int)
-    ihc_shape = (int(height_um / IHC_MPP), int(width_um / IHC_MPP))
-    y, x = np.mgrid[: ihc_shape[0], : ihc_shape[1]]
-    noise = cv2.GaussianBlur(
-        np.random.default_rng(3).normal(0, 1, ihc_shape).astype(np.float32), (0, 0), 12
-    )
-    band = np.clip((x / ihc_shape[1] - 0.22) * 9 + noise * 30, 0, 3.99).astype(np.uint8) + 1
-    inside = tumor[(y * IHC_MPP / TILE_UM).astype(int), (x * IHC_MPP / TILE_UM).astype(int)]
-    classes = np.where(inside, band, 0).astype(np.uint8)
-    counts = np.bincount(classes.ravel(), minlength=5)[1:5]
-    percent = dict(
-        zip(("0", "1+", "2+", "3+"), (100 * counts / counts.sum()).tolist(), strict=True)
-    )
-    return Findings(
-        accession=accession,
-        block="A1",
-        he=slide_facts("he"),
-        ihc=slide_facts("ihc"),
-        alignment=AlignmentFacts(
-            matrix=(1.0, 0.0, 0.0, 1.0),
-            shift_um=(0.0, 0.0),
-            error_um=21.4,
-            overlap=0.93,
-            agreement=0.81,
-            lost_mm2=0.0,
-            mirrored=False,
-            pieces=1,
-            method="rigid",
-        ),
-        mapping=SlideMapping.of(Affine.identity()),
-        guideline="breast-asco-cap-2018",
-        guideline_version="2018, affirmed 2023",
-        score=Her2Score.TWO,
-        estimated=True,
-        paper_score=Her2Score.THREE,
-        wsi_percent=percent["2+"] + percent["3+"],
-        percent=percent,
-        h_score=sum(k * v for k, v in enumerate(percent.values())),
-        tumor_area_mm2=4.31,
-        unscored_tumor_area_mm2=0.22,
-        comment="HER2-low if ISH is negative.",
-        review=review,
-        models=tuple(
-            ModelReference(task=task, name=name, version="1.0.0", sha256=digit * 64)
-            for task, name, digit in (
-                ("tumor", "vit-small-tumor", "a"),
-                ("intensity", "vit-small-intensity", "b"),
-                ("segmentation", "segformer-b0-stain", "c"),
-            )
-        ),
-        tiles=(
-            TileFinding(
-                column=20,
-                row=16,
-                he_column=20,
-                he_row=16,
-                tumor_probability=0.98,
-                intensity=2,
-                intensity_probability=0.91,
-                percent=(20.0, 20.0, 50.0, 10.0),
-                grade=2,
-                label="NFWS/2+",
-            ),
-        ),
-        rasters=Rasters(
-            he_tumor=tumor[np.ix_(r, c)].astype(np.uint8),
-            he_mpp=HE_MPP,
-            ihc_classes=classes,
-            ihc_mpp=IHC_MPP,
-            he_probability=probability,
-        ),
-    )
 
 
 @dataclass
@@ -298,10 +186,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 @pytest.fixture
 def findings() -> Findings:
     """Findings with one reason for review."""
-    return synthetic_findings(
+    return some_findings(
         review=(
             ReviewReason(
-                code="near-threshold",
+                code=Reason.NEAR_THRESHOLD,
                 sentence="A class lies within 3 points of a limit of the guideline: "
                 "the neighbouring score is almost as likely.",
             ),

@@ -8,17 +8,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fixtures.evidence import sure
 from fixtures.weights import tiles_of, tiny_weights
 
-from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance, load_appearance
 from appliance.analysis.guideline import load_guideline
-from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, read_he
 from appliance.analysis.review import review_reasons
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Stain
-from appliance.geometry import Affine
 from appliance.settings import ModelSettings, Review, Settings
 from models.appearance import with_statistics
 from models.spec import MANIFEST_NAME
@@ -26,34 +24,23 @@ from models.synthesis.pyramid import write_pyramid
 from models.training.data import FIRST_HELD_OUT_SEED
 
 
-def reasons(he: Appearance, ihc: Appearance) -> list[str]:
-    """Sentences of the reason out-of-distribution, on a case without tumor."""
-    found = review_reasons(
-        settings=Review(),
-        guideline=load_guideline("breast-asco-cap-2018"),
-        alignment=Alignment(
-            mapping=SlideMapping.of(Affine.identity()),
-            error_um=1.0,
-            overlap=1.0,
-            agreement=1.0,
-        ),
-        score=None,
-        percent={},
-        tumor_area_mm2=0,
-        intensity_grade=0,
-        appearance={Stain.HE: he, Stain.HER2: ihc},
-    )
-    return [reason.sentence for reason in found if reason.code == "out-of-distribution"]
+def reasons(he: Appearance, ihc: Appearance) -> list[tuple[str, str]]:
+    """Codes and sentences of the reasons for review."""
+    evidence = replace(sure(), appearance={Stain.HE: he, Stain.HER2: ihc})
+    found = review_reasons(Review(), load_guideline("breast-asco-cap-2018"), evidence)
+    return [(reason.code, reason.sentence) for reason in found]
 
 
 def test_many_unusual_tiles_are_a_reason_for_review() -> None:
     usual = Appearance(tiles=100, stain=10, focus=15)
     assert reasons(usual, usual) == []
     assert reasons(Appearance(), Appearance()) == []
-    (sentence,) = reasons(usual, replace(usual, focus=50))
+    ((code, sentence),) = reasons(usual, replace(usual, focus=50))
+    assert code == "out-of-focus"
     assert sentence.startswith("60 % of the tiles of the HER2 slide")
     assert "focus" in sentence
-    (sentence,) = reasons(replace(usual, stain=90, focus=1), usual)
+    ((code, sentence),) = reasons(replace(usual, stain=90, focus=1), usual)
+    assert code == "out-of-distribution"
     assert sentence.startswith("91 % of the tiles of the H&E slide")
     assert "stain" in sentence
 

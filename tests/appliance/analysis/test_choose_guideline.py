@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.evidence import ALIGNED, sure
 
-from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance
+from appliance.analysis.cell_tally import CellTally
 from appliance.analysis.findings import Findings, load_findings
 from appliance.analysis.guideline import choose_guideline, load_guideline
-from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, score_case
 from appliance.analysis.review import review_reasons
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -20,14 +21,10 @@ from appliance.daemon import Daemon
 from appliance.doctor import examine
 from appliance.domain import Her2Score, Identity, ResultCategory, Stain
 from appliance.errors import SettingsError
-from appliance.geometry import Affine, TileGrid
+from appliance.geometry import TileGrid
 from appliance.intake.identify import Sidecar, read_sidecar
 from appliance.settings import Review, Scoring, Settings, Watch
 from models.synthesis.pyramid import write_pyramid
-
-ALIGNED = Alignment(
-    mapping=SlideMapping.of(Affine.identity()), error_um=1.0, overlap=1.0, agreement=1.0
-)
 
 
 def chosen(scoring: Scoring, *sidecars: Sidecar) -> tuple[str, list[str]]:
@@ -82,26 +79,15 @@ def test_an_unknown_specimen_and_a_contradiction_are_reviewed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "counted", "codes"),
+    ("name", "codes"),
     [
-        ("breast-asco-cap-2018", False, []),
-        ("gastric-biopsy-2014", False, ["clusters-not-counted"]),
-        ("gastric-biopsy-2014", True, []),
-        ("endometrial-trial", False, ["guideline-unverified"]),
+        ("breast-asco-cap-2018", []),
+        ("gastric-biopsy-2014", []),
+        ("endometrial-trial", ["guideline-unverified"]),
     ],
 )
-def test_what_a_guideline_gives_to_review(name: str, counted: bool, codes: list[str]) -> None:
-    found = review_reasons(
-        settings=Review(),
-        guideline=load_guideline(name),
-        alignment=ALIGNED,
-        score=Her2Score.THREE,
-        percent={"0": 0.0, "1+": 0.0, "2+": 0.0, "3+": 100.0},
-        tumor_area_mm2=9.0,
-        intensity_grade=3.0,
-        appearance={},
-        cluster_cells={"1+": 99, "2+": 99, "3+": 99} if counted else None,
-    )
+def test_what_a_guideline_gives_to_review(name: str, codes: list[str]) -> None:
+    found = review_reasons(Review(), load_guideline(name), sure())
     assert [reason.code for reason in found] == codes
 
 
@@ -148,10 +134,14 @@ class ScoredCase:
                 "intensity": 3,
                 "intensity_probability": 1.0,
                 "counts": [50, 0, 0, 0, 50] if k < 2 else [50, 50, 0, 0, 0],
+                "cells": asdict(CellTally(counted=(0, 0, 0, 60) if k < 2 else (60, 0, 0, 0))),
             }
             for k in range(4)
         ]
-        self.stain_key = self._artifact("stain", {"tiles.json": tiles, "models.json": []})
+        nothing = {"area_mm2": 0.0, "counts": []}
+        self.stain_key = self._artifact(
+            "stain", {"tiles.json": tiles, "control.json": nothing, "models.json": []}
+        )
         read_key = self._artifact("tumor", {"models.json": []})
         folders = [self.store.path(ArtifactKey.parse(k)) for k in (self.stain_key, read_key)]
         for place in folders:

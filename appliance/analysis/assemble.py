@@ -1,0 +1,186 @@
+"""Step 8: from what the steps found to `Findings`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.analysis.alignment import Alignment
+from appliance.analysis.appearance import load_appearance
+from appliance.analysis.cell_tally import CellTally, add_up
+from appliance.analysis.control import judge_control
+from appliance.analysis.findings import (
+    CLASS_NAMES,
+    AlignmentFacts,
+    ControlFacts,
+    Findings,
+    Rasters,
+    TileFinding,
+)
+from appliance.analysis.guideline import ChosenGuideline
+from appliance.analysis.raster import RasterGrid
+from appliance.analysis.review import Evidence, review_reasons
+from appliance.analysis.rois import deciding_rois
+from appliance.analysis.scoring import (
+    h_score,
+    paper_score,
+    percent_of_tumor,
+    tile_grade,
+    tile_label,
+    wsi_percent,
+)
+from appliance.analysis.stored import load_models, load_probability
+from appliance.analysis.tiles import TilePlan
+from appliance.domain import Identity, SlideFacts, Stain
+from appliance.geometry import TILE_UM, TileIndex
+from appliance.settings import Settings
+
+HE_RASTER_UM = 4.5
+"""Wanted resolution of the H&E tumor map; a tile's answer needs no finer raster."""
+NO_TUMOR_SHARE = 0.02
+"""M finds no tumor on a tile when it calls less of it tumor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What the steps left: facts of both slides, folders of steps 4 and 7, alignment and plan;
+    `marked_percent` of the tumor tiles on each slide lie under pen or on a fold."""
+
+    he: SlideFacts
+    ihc: SlideFacts
+    tumor: Path
+    stain: Path
+    alignment: Alignment
+    plan: TilePlan
+    marked_percent: dict[Stain, float]
+
+
+def assemble(
+    identity: Identity, found: Found, chosen: ChosenGuideline, settings: Settings
+) -> Findings:
+    """Counts to shares, shares to a score, and everything that makes it doubtful."""
+    probability = load_probability(found.tumor)
+    records = json.loads((found.stain / "tiles.json").read_text())
+    tiles = tuple(_tile(record, found.plan, probability) for record in records)
+    counts = np.array([r["counts"] for r in records], dtype=np.int64).reshape(-1, 5)
+    cells = add_up(CellTally(**_tuples(record["cells"])) for record in records)
+    control = _control(found.stain, settings)
+    with np.load(found.stain / "classes.npz", allow_pickle=False) as arrays:
+        classes, ihc_mpp = arrays["classes"], float(arrays["mpp"])
+    total = counts.sum(axis=0)
+    percent = percent_of_tumor(total)
+    guideline = chosen.guideline
+    rule = guideline.decide(percent, cells.largest_cluster) if total[1:].any() else None
+    score = None if rule is None else rule.score
+    # A tile's label map always covers one tile, whatever its number of pixels.
+    tumor_area_mm2 = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6
+    unscored_mm2 = len(found.plan.unscored_he) * TILE_UM**2 / 1e6
+    looks = {Stain.HE: load_appearance(found.tumor), Stain.HER2: load_appearance(found.stain)}
+    no_tumor = [sum(tile.percent) < 100 * NO_TUMOR_SHARE for tile in tiles]
+    reasons = review_reasons(
+        settings.review,
+        guideline,
+        Evidence(
+            alignment=found.alignment,
+            score=score,
+            percent=percent,
+            tumor_area_mm2=tumor_area_mm2,
+            unscored_tumor_area_mm2=unscored_mm2,
+            cells=cells,
+            intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
+            without_tumor_percent=100 * float(np.mean(no_tumor)) if tiles else 0.0,
+            appearance=looks,
+            marked_percent=found.marked_percent,
+            control=control,
+        ),
+    )
+    he_raster = RasterGrid.of(found.he, HE_RASTER_UM)
+    return Findings(
+        accession=identity.accession,
+        block=identity.block,
+        he=found.he,
+        ihc=found.ihc,
+        alignment=_alignment(found.alignment),
+        mapping=found.alignment.mapping,
+        guideline=guideline.name,
+        guideline_version=guideline.version,
+        organ=guideline.organ,
+        score=score,
+        rule="" if rule is None else rule.text,
+        category=None if rule is None else rule.category,
+        estimated=True,
+        paper_score=paper_score(tiles),
+        wsi_percent=wsi_percent(tiles),
+        percent=percent,
+        h_score=h_score(percent),
+        tumor_area_mm2=tumor_area_mm2,
+        unscored_tumor_area_mm2=unscored_mm2,
+        comment="" if score is None else guideline.comment(score, percent),
+        review=(*chosen.reasons, *reasons),
+        appearance={
+            name: round(seen.unusual_percent, 1)
+            for name, seen in (("he", looks[Stain.HE]), ("ihc", looks[Stain.HER2]))
+            if seen.tiles
+        },
+        cells=cells.facts if tiles else None,
+        control=control,
+        rois=deciding_rois(tiles, score),
+        models=(*load_models(found.tumor), *load_models(found.stain)),
+        tiles=tiles,
+        rasters=Rasters(
+            he_tumor=he_raster.expand(probability >= settings.scoring.tumor_threshold),
+            he_mpp=he_raster.mpp,
+            ihc_classes=classes,
+            ihc_mpp=ihc_mpp,
+            he_probability=probability,
+        ),
+    )
+
+
+def _tile(record: dict[str, Any], plan: TilePlan, probability: NDArray[np.float32]) -> TileFinding:
+    counts = np.array(record["counts"], dtype=np.int64)
+    partner = plan.partner[TileIndex(record["column"], record["row"])]
+    shares = 100.0 * counts[1:5] / counts.sum()
+    return TileFinding(
+        column=record["column"],
+        row=record["row"],
+        he_column=partner.column,
+        he_row=partner.row,
+        tumor_probability=float(probability[partner.row, partner.column]),
+        intensity=record["intensity"],
+        intensity_probability=record["intensity_probability"],
+        percent=tuple(shares.tolist()),
+        grade=tile_grade(counts),
+        label=tile_label(counts, record["intensity"]),
+    )
+
+
+def _control(stain: Path, settings: Settings) -> ControlFacts | None:
+    raw = json.loads((stain / "control.json").read_text())
+    counts = [np.array(tile, dtype=np.int64) for tile in raw["counts"]]
+    strongest = CLASS_NAMES.index(settings.review.control_strongest)
+    return judge_control(raw["area_mm2"], counts, strongest)
+
+
+def _alignment(alignment: Alignment) -> AlignmentFacts:
+    main = alignment.mapping.main
+    return AlignmentFacts(
+        matrix=main.matrix,
+        shift_um=main.shift_um,
+        error_um=alignment.error_um,
+        overlap=alignment.overlap,
+        agreement=alignment.agreement,
+        lost_mm2=alignment.lost_mm2,
+        mirrored=alignment.mirrored,
+        pieces=len(alignment.mapping.pieces),
+        method=alignment.method,
+    )
+
+
+def _tuples(raw: dict[str, list[float]]) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(values) for name, values in raw.items()}

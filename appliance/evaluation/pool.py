@@ -1,0 +1,48 @@
+"""Cases side by side: one worker process each, as many at once as there are cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
+
+import cv2
+
+from appliance.analysis.pipeline import Progress
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+
+def run_all(
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    workers: int | None,
+    what: str,
+    progress: Progress,
+) -> list[Result]:
+    """`work` on each job, results in the jobs' order; both must be picklable."""
+    cores = os.cpu_count() or 1
+    count = max(1, min(len(jobs), workers or cores))
+    found: dict[int, Result] = {}
+    with ProcessPoolExecutor(
+        count,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start,
+        initargs=(max(1, cores // count),),
+    ) as pool:
+        futures = {pool.submit(work, job): k for k, job in enumerate(jobs)}
+        progress(what, 0, len(jobs))
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            progress(what, len(found), len(jobs))
+    return [found[k] for k in range(len(jobs))]
+
+
+def _start(threads: int) -> None:
+    # Before torch is loaded: processes that each take all cores would stand in each other's way.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    cv2.setNumThreads(threads)

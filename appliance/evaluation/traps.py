@@ -1,0 +1,167 @@
+"""``tandem evaluate --traps``: cases made to mislead, through the whole appliance.
+
+``control``: a tumor of score 0 beside 3+ control tissue must stay 0. ``failed-control``: the same
+with the unstained control tissue of a run that failed must go to review. ``heterogeneity``: tumor
+of 1+ with 10 ± 2 % of 3+ in it must be scored right or go to review. All figures are synthetic.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from appliance.analysis.findings import RESEARCH_USE, Findings, Reason, load_findings
+from appliance.analysis.guideline import choose_guideline
+from appliance.analysis.pipeline import (
+    Progress,
+    ReadSlide,
+    analyse_case,
+    inspect_slide,
+    open_facts,
+)
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import Identity, Stain
+from appliance.evaluation.pool import run_all
+from appliance.settings import Settings
+from appliance.weights import with_chosen_weights
+from models.synthesis.slides import SyntheticCase, synthesize_case
+
+Trap = Literal["control", "failed-control", "heterogeneity"]
+SEEDS_PER_RUN, SEEDS_PER_TRAP = 100_000, 10_000
+STRONG_SHARE = (0.08, 0.12)
+"""Share of 3+ cells in a heterogeneous tumor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sprung:
+    """What the appliance says of a trap; `expected` is the guideline's score of the true shares."""
+
+    trap: Trap
+    seed: int
+    expected: str
+    score: str | None
+    review: tuple[str, ...]
+    true_percent: dict[str, float]
+    percent: dict[str, float]
+    control: str | None
+
+    @property
+    def right(self) -> bool:
+        """The score is that of the truth."""
+        return self.score == self.expected
+
+
+def evaluate_traps(
+    seed: int,
+    pairs: int,
+    settings: Settings,
+    *,
+    size_px: tuple[int, int],
+    workers: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Make `pairs` cases of each trap, score them, and count who fell into it."""
+    first = seed * SEEDS_PER_RUN
+    jobs: list[tuple[Trap, int]] = [
+        (trap, first + SEEDS_PER_TRAP * number + k)
+        for number, trap in enumerate(get_args(Trap))
+        for k in range(pairs)
+    ]
+    work = partial(spring, settings=with_chosen_weights(settings), size_px=size_px)
+    found = run_all(work, jobs, workers=workers, what="traps", progress=progress)
+    return {
+        "notice": RESEARCH_USE,
+        "data": "synthetic",
+        "seed": seed,
+        "pairs": pairs,
+        "size_px": list(size_px),
+        **summarise(found),
+        "cases": [_row(case) for case in found],
+    }
+
+
+def summarise(found: Sequence[Sprung]) -> dict[str, Any]:
+    """The quoted figures."""
+    by = {trap: [case for case in found if case.trap == trap] for trap in get_args(Trap)}
+    control, failed, mixed = by["control"], by["failed-control"], by["heterogeneity"]
+    return {
+        "control.n": len(control),
+        "control.scored_zero": sum(case.score == "0" for case in control),
+        "control.false_alarms": sum(Reason.CONTROL_FAILED in case.review for case in control),
+        "failed_control.n": len(failed),
+        "failed_control.reviewed": sum(Reason.CONTROL_FAILED in case.review for case in failed),
+        "heterogeneity.n": len(mixed),
+        "heterogeneity.right": sum(case.right for case in mixed),
+        "heterogeneity.reviewed": sum(bool(case.review) for case in mixed),
+        "heterogeneity.confidently_wrong": sum(
+            not case.right and not case.review for case in mixed
+        ),
+    }
+
+
+def spring(job: tuple[Trap, int], settings: Settings, size_px: tuple[int, int]) -> Sprung:
+    """Make the case of a trap and a seed, and score it."""
+    trap, seed = job
+    with tempfile.TemporaryDirectory(prefix="tandem-trap-") as scratch:
+        folder = Path(scratch)
+        case = _made(trap, seed, folder, size_px)
+        findings = _scored(case, settings.model_copy(update={"state_dir": folder / "state"}))
+        truth = json.loads(case.truth_path.read_text())
+    guideline = choose_guideline(settings.scoring).guideline
+    return Sprung(
+        trap=trap,
+        seed=seed,
+        expected=guideline.score(truth["percent"]).value,
+        score=None if findings.score is None else findings.score.value,
+        review=tuple(reason.code for reason in findings.review),
+        true_percent=truth["percent"],
+        percent=findings.percent,
+        control=None if findings.control is None else findings.control.strongest,
+    )
+
+
+def _made(trap: Trap, seed: int, folder: Path, size_px: tuple[int, int]) -> SyntheticCase:
+    strong = float(np.random.default_rng([seed, 0x7AB]).uniform(*STRONG_SHARE))
+    mixed = trap == "heterogeneity"
+    return synthesize_case(
+        folder,
+        seed=seed,
+        score="2+" if mixed else "0",
+        mix=(0.2 * (1 - strong), 0.8 * (1 - strong), 0.0, strong) if mixed else None,
+        control="failed" if trap == "failed-control" else "works",
+        width_px=size_px[0],
+        height_px=size_px[1],
+        workers=1,
+    )
+
+
+def _scored(case: SyntheticCase, settings: Settings) -> Findings:
+    slides = []
+    for path in (case.he_path, case.ihc_path):
+        facts = open_facts(path)
+        slides.append(ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key))
+    identity = Identity(accession=case.accession, block=case.block, stain=Stain.HER2)
+    scored = analyse_case(identity, slides[0], slides[1], settings)
+    return load_findings(ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(scored.key)))
+
+
+def _row(case: Sprung) -> dict[str, Any]:
+    return {
+        "trap": case.trap,
+        "seed": case.seed,
+        "expected": case.expected,
+        "score": case.score,
+        "review": list(case.review),
+        "percent": {
+            side: {name: round(p, 2) for name, p in shares.items()}
+            for side, shares in (("truth", case.true_percent), ("found", case.percent))
+        },
+        "control": case.control,
+    }

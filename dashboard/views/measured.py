@@ -1,0 +1,128 @@
+"""What was measured of a case, as markup: shares, regions, numbers, models."""
+
+from __future__ import annotations
+
+from html import escape
+
+from appliance.analysis.findings import CellFacts, ControlFacts, Findings
+from appliance.domain import SlideFacts, Stain
+from dashboard.overlay import CLASS_COLORS, RGB
+from dashboard.views import look
+from dashboard.wording import STAIN_WORDS, TASK_WORDS
+
+SHOWN_ROIS = 8
+"""Rows of the table of regions; all are in the findings."""
+
+
+def key(color: RGB) -> str:
+    """A square of a color, for legends."""
+    return f'<span class="td-key" style="background: rgb{color}"></span>'
+
+
+def percent(findings: Findings) -> str:
+    """Share of each class of the scored tumor area, as a bar and a table."""
+    bar = "".join(
+        f'<div title="{name}: {findings.percent[name]:.1f} %" style="width: '
+        f'{findings.percent[name]:.3f}%; background: rgb{color}"></div>'
+        for name, color in CLASS_COLORS.items()
+    )
+    rows = [
+        (f"{key(color)}{name}", f"{findings.percent[name]:.1f} %")
+        for name, color in CLASS_COLORS.items()
+    ]
+    return (
+        '<div class="td-card"><h2>Share of the scored tumor area</h2>'
+        f'<div class="td-bar" role="img" aria-label="Share per class">{bar}</div>'
+        + look.table(("Class", "Tumor area>"), rows, "")
+        + "</div>"
+    )
+
+
+def rois(findings: Findings) -> str:
+    """The blocks of tiles that decided the score."""
+    rows = [
+        (
+            escape(roi.name),
+            str(roi.tiles),
+            f"{roi.tumor_area_mm2:.2f} mm²",
+            *(f"{roi.percent[name]:.0f} %" for name in CLASS_COLORS),
+            " · ".join(str(roi.grades[name]) for name in CLASS_COLORS),
+            " · ".join(str(roi.intensities[name]) for name in CLASS_COLORS),
+        )
+        for roi in findings.rois[:SHOWN_ROIS]
+    ]
+    columns = ("Region", "Tiles", "Tumor", *CLASS_COLORS, "Tiles by M", "by L>")
+    return (
+        '<div class="td-card"><h2>Regions that decided the score</h2>'
+        + look.table(columns, rows, "None: there is no score.")
+        + "</div>"
+    )
+
+
+def facts(findings: Findings) -> str:
+    """Areas, cells, control tissue, alignment, slides."""
+    alignment = findings.alignment
+    rows = [
+        ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
+        ("Stained 2+ or 3+ (WSI %)", f"{findings.wsi_percent:.1f} %"),
+        ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
+        ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
+        *_cell_rows(findings.cells),
+        ("Control tissue", _control_words(findings.control)),
+        ("Registration error", f"{alignment.error_um:.0f} µm"),
+        ("H&amp;E structure found on IHC", f"{100 * alignment.agreement:.0f} %"),
+        ("H&amp;E tissue on IHC tissue", f"{100 * alignment.overlap:.0f} %"),
+    ]
+    rows += [
+        (f"{STAIN_WORDS[stain]} slide".replace("&", "&amp;"), escape(_slide_size(facts)))
+        for stain, facts in ((Stain.HE, findings.he), (Stain.HER2, findings.ihc))
+    ]
+    return (
+        '<div class="td-card td-facts"><h2>Measurements</h2>'
+        + look.table(("", ">"), rows, "").replace("<thead>", '<thead style="display:none">')
+        + "</div>"
+    )
+
+
+def models(findings: Findings) -> str:
+    """Which weights said it."""
+    rows = [
+        (
+            escape(TASK_WORDS.get(model.task, model.task)),
+            escape(model.name),
+            escape(model.version),
+            f'<code title="{escape(model.sha256)}">{escape(model.sha256[:12])}</code>',
+        )
+        for model in findings.models
+    ]
+    return (
+        '<div class="td-card"><h2>Models</h2>'
+        + look.table(("Task", "Model", "Version", "SHA-256"), rows, "No model was recorded.")
+        + "</div>"
+    )
+
+
+def _cell_rows(cells: CellFacts | None) -> list[tuple[str, str]]:
+    if cells is None or not cells.counted:
+        return []
+    complete = [
+        f"{name} {share:.0f} %"
+        for name, share in cells.complete_percent.items()
+        if name != "0" and share is not None
+    ]
+    return [
+        ("Tumor cells counted", f"{cells.counted:,}"),
+        ("H-score by cells (0-300)", f"{cells.h_score:.0f}"),
+        ("Complete membranes", ", ".join(complete) or "no stained cell"),
+    ]
+
+
+def _control_words(control: ControlFacts | None) -> str:
+    if control is None:
+        return "none found"
+    worked = "the run worked" if control.works else "the run may have failed"
+    return f"{control.area_mm2:.2f} mm², {control.strongest} at most: {worked}"
+
+
+def _slide_size(facts: SlideFacts) -> str:
+    return f"{facts.format}, {facts.width_px} × {facts.height_px} px, {facts.mpp:.4g} µm/px"
