@@ -27,6 +27,8 @@ LEAST_MM2 = 0.02
 """Smaller pieces are crumbs; a core of a tissue array has 0.3 mm² and more."""
 JOIN_UM = 60.0
 """Tissue closer than this is one piece."""
+LOOK_UM = 32.0
+"""Distance between the places of a piece that are looked up on the H&E slide."""
 LEAST_SHARE = 0.4
 """Of a tile, to be read."""
 MOST_TILES = 64
@@ -64,14 +66,17 @@ def find_control(mapping: SlideMapping, he_tissue: Tissue, ihc_tissue: Tissue) -
     A fragment of the block that the H&E slide lost is taken for control tissue too: nothing tells
     them apart. It is as little scored.
     """
-    mpp = ihc_tissue.mpp
+    mpp, mask = ihc_tissue.mpp, ihc_tissue.mask
     pieces, count = _pieces(ihc_tissue)
-    x, y = np.meshgrid(*(np.arange(n) + 0.5 for n in pieces.shape[::-1]))
-    mask = ihc_tissue.mask
-    back = mapping.inverse(np.stack([x[mask], y[mask]], axis=1) * mpp)
-    partnered = np.bincount(pieces[mask], weights=_on(he_tissue, back), minlength=count)
-    area = np.maximum(np.bincount(pieces[mask], minlength=count), 1)
-    alone = (partnered / area < PARTNERED) & (area * mpp**2 / 1e6 >= LEAST_MM2)
+    step = max(1, round(LOOK_UM / mpp))
+    row, column = (n * step for n in np.nonzero(mask[::step, ::step]))
+    places = np.stack([column, row], axis=1).astype(np.float64) + 0.5
+    back = mapping.inverse(places * mpp)
+    piece = pieces[row, column]
+    looked_at = np.maximum(np.bincount(piece, minlength=count), 1)
+    partnered = np.bincount(piece, weights=_on(he_tissue, back), minlength=count) / looked_at
+    area_mm2 = np.bincount(pieces[mask], minlength=count) * mpp**2 / 1e6
+    alone = (partnered < PARTNERED) & (area_mm2 >= LEAST_MM2)
     alone[0] = False
     return ControlTissue(mask=alone[pieces] & mask, mpp=mpp)
 
