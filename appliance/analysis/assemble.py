@@ -20,6 +20,7 @@ from appliance.analysis.findings import (
     ControlFacts,
     Findings,
     Rasters,
+    Reason,
     TileFinding,
 )
 from appliance.analysis.guideline import ChosenGuideline
@@ -75,13 +76,14 @@ def assemble(
     total = counts.sum(axis=0)
     percent = percent_of_tumor(total)
     guideline = chosen.guideline
-    rule = guideline.decide(percent, cells.largest_cluster) if total[1:].any() else None
+    clusters = cells.largest_cluster if any(cells.counted) else None
+    rule = guideline.decide(percent, clusters) if total[1:].any() else None
     score = None if rule is None else rule.score
     # A tile's label map always covers one tile, whatever its number of pixels.
     tumor_area_mm2 = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6
-    unscored_mm2 = len(found.plan.unscored_he) * TILE_UM**2 / 1e6
+    plan = found.plan
     looks = {Stain.HE: load_appearance(found.tumor), Stain.HER2: load_appearance(found.stain)}
-    no_tumor = [sum(tile.percent) < 100 * NO_TUMOR_SHARE for tile in tiles]
+    tumor_share = np.array([sum(tile.percent) for tile in tiles]) / 100
     reasons = review_reasons(
         settings.review,
         guideline,
@@ -90,10 +92,14 @@ def assemble(
             score=score,
             percent=percent,
             tumor_area_mm2=tumor_area_mm2,
-            unscored_tumor_area_mm2=unscored_mm2,
+            unscored_tumor_percent=100
+            * len(plan.unscored_he)
+            / max(1, len(plan.unscored_he) + len(tiles)),
             cells=cells,
-            intensity_grade=float(np.mean([t.intensity for t in tiles])) if tiles else 0.0,
-            without_tumor_percent=100 * float(np.mean(no_tumor)) if tiles else 0.0,
+            intensity_grade=_weighted([tile.intensity for tile in tiles], tumor_share),
+            without_tumor_percent=100 * float((tumor_share < NO_TUMOR_SHARE).mean())
+            if tiles
+            else 0.0,
             appearance=looks,
             marked_percent=found.marked_percent,
             control=control,
@@ -119,9 +125,9 @@ def assemble(
         percent=percent,
         h_score=h_score(percent),
         tumor_area_mm2=tumor_area_mm2,
-        unscored_tumor_area_mm2=unscored_mm2,
+        unscored_tumor_area_mm2=len(plan.unscored_he) * TILE_UM**2 / 1e6,
         comment="" if score is None else guideline.comment(score, percent),
-        review=(*chosen.reasons, *reasons),
+        review=tuple(sorted((*chosen.reasons, *reasons), key=lambda r: list(Reason).index(r.code))),
         appearance={
             name: round(seen.unusual_percent, 1)
             for name, seen in (("he", looks[Stain.HE]), ("ihc", looks[Stain.HER2]))
@@ -158,6 +164,12 @@ def _tile(record: dict[str, Any], plan: TilePlan, probability: NDArray[np.float3
         grade=tile_grade(counts),
         label=tile_label(counts, record["intensity"]),
     )
+
+
+def _weighted(intensities: list[int], tumor_share: NDArray[np.float64]) -> float:
+    """L's mean class over the tumor that M sees, so that both speak of the same px."""
+    total = float(tumor_share.sum())
+    return float(np.dot(intensities, tumor_share)) / total if total > 0 else 0.0
 
 
 def _control(stain: Path, settings: Settings) -> ControlFacts | None:

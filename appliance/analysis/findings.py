@@ -56,6 +56,7 @@ class Reason(StrEnum):
     READERS_DISAGREE = "readers-disagree"
     HETEROGENEOUS = "heterogeneous"
     NEAR_THRESHOLD = "near-threshold"
+    CLUSTERS_UNCONFIRMED = "clusters-unconfirmed"
     ORGAN_UNKNOWN = "organ-unknown"
     ORGAN_CONTRADICTED = "organ-contradicted"
     SPECIMEN_UNKNOWN = "specimen-unknown"
@@ -105,9 +106,12 @@ class CellFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roi:
-    """A block of tiles that decided the score. `outline_um` a closed polygon, (x, y) in µm of the
-    IHC slide; `grades` and `intensities` tiles per class as M and as L see them (the counts of
-    Table 3, arXiv 2512.22335); `percent` (0-100) per class of its tumor area."""
+    """A block of tiles that decided the score.
+
+    `outline_um` a polygon, (x, y) in µm of the IHC slide, its first point not repeated; `grades`
+    and `intensities` tiles per class as M and as L see them (the counts of Table 3, arXiv
+    2512.22335); `percent` (0-100) per class of its tumor area.
+    """
 
     name: str
     outline_um: tuple[tuple[float, float], ...]
@@ -181,8 +185,8 @@ class Findings:
     was found on both slides: then `review` says so. `rule` is the guideline's rule that decided, as
     printed, and `category` what the score means, where the scheme says it. Areas in mm².
     `appearance` is the share (0-100) of the tiles read on ``he`` and ``ihc`` that look unlike those
-    that trained the networks, where their weights tell. `cells` is None without tumor, `control`
-    without control tissue; `rois` are the largest blocks, largest first.
+    that trained the networks, where their weights tell. `cells` is None without scored tiles,
+    `control` without control tissue; `rois` are the largest blocks, largest first.
     """
 
     accession: str

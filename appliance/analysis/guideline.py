@@ -112,6 +112,11 @@ class Guideline:
     rules: tuple[Rule, ...]
     comments: Comments | None
 
+    @property
+    def asks_for_clusters(self) -> bool:
+        """Whether a cluster of cells decides, where cells were counted."""
+        return any(rule.cluster_from_cells is not None for rule in self.rules)
+
     def decide(
         self, percent: Mapping[str, float], cluster_cells: ClusterCells | None = None
     ) -> Rule:

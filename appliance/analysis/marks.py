@@ -8,13 +8,12 @@ tissue and no other stain.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.tissue import Tissue, tissue_share
+from appliance.analysis.tissue import Tissue, mask_share, usable_px
 from appliance.geometry import TileGrid, TileIndex
 
 STROKE_UM = 40.0
@@ -28,6 +27,9 @@ BLACK_INK = (0.85, 0.75)
 RED_INK = (0.3, 0.65)
 """Red ink: red over green at most, blue over green at least. Eosin has 0.1 and 0.1, DAB 0.5 and
 1.4."""
+
+HIDDEN_UM = 400.0
+"""Half the width of a stroke that tissue on both sides of it says it crosses."""
 
 FOLD_MPP = 32.0
 FOLD_LENGTH_UM, FOLD_WIDTH_UM = 1000.0, 45.0
@@ -49,20 +51,39 @@ MARKED_SHARE = 0.2
 def marked_percent(
     thumbnail: NDArray[np.uint8], tissue: Tissue, grid: TileGrid, tiles: Sequence[TileIndex]
 ) -> float:
-    """Share (0-100) of `tiles` under pen or on a fold; 0 of none."""
-    marks = replace(tissue, mask=find_marks(thumbnail, tissue))
-    share = tissue_share(marks, grid)
+    """Share (0-100) of `tiles` under pen or on a fold, 0 of none; or of the tissue that opaque pen
+    hides, where that is more: what it hides is in no tile."""
+    share = mask_share(find_marks(thumbnail, tissue), tissue.mpp, grid)
     marked = [share[tile.row, tile.column] >= MARKED_SHARE for tile in tiles]
-    return 100 * float(np.mean(marked)) if marked else 0.0
+    return 100 * max(float(np.mean(marked)) if marked else 0.0, _hidden(thumbnail, tissue))
 
 
 def find_marks(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.bool_]:
-    """Where pen or folds lie, bool (rows, cols) as the thumbnail, which is uint8 RGB at
-    `tissue.mpp`. Green pen is no tissue to begin with, see `find_tissue`."""
-    light = np.maximum(thumbnail, 1) / np.array(tissue.white_rgb, dtype=np.float32)
-    density = np.maximum(-np.log10(light), 0).astype(np.float32)
+    """Where pen or folds lie over tissue, bool (rows, cols) as the thumbnail, which is uint8 RGB at
+    `tissue.mpp`. Green and opaque black pen are no tissue to begin with, see `find_tissue`."""
+    density = _density(thumbnail, tissue)
     marks: NDArray[np.bool_] = _pen(density, tissue) | _folds(density, tissue)
     return marks & tissue.mask
+
+
+def find_pen(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.bool_]:
+    """Where pen lies that was taken for tissue, bool as `find_marks`."""
+    return _pen(_density(thumbnail, tissue), tissue) & tissue.mask
+
+
+def _hidden(thumbnail: NDArray[np.uint8], tissue: Tissue) -> float:
+    """Share (0-1) of the tissue that lies under green or black pen, where tissue is round it."""
+    reach = max(1, round(HIDDEN_UM / tissue.mpp))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    around = cv2.morphologyEx(tissue.mask.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0
+    hidden = int((around & ~tissue.mask & ~usable_px(thumbnail)).sum())
+    return hidden / max(1, hidden + int(tissue.mask.sum()))
+
+
+def _density(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.float32]:
+    light = np.maximum(thumbnail, 1) / np.array(tissue.white_rgb, dtype=np.float32)
+    density: NDArray[np.float32] = np.maximum(-np.log10(light), 0).astype(np.float32)
+    return density
 
 
 def _pen(density: NDArray[np.float32], tissue: Tissue) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ from appliance.analysis.cells import measure_cells
 from appliance.analysis.control import ControlTissue, find_control
 from appliance.analysis.findings import FINDINGS_VERSION, save_findings
 from appliance.analysis.guideline import choose_guideline
-from appliance.analysis.marks import marked_percent
+from appliance.analysis.marks import find_pen, marked_percent
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.scoring import count_classes
 from appliance.analysis.slide import SlideReader, fingerprint
@@ -177,9 +177,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
     """
     store = ArtifactStore(settings.artifacts_dir)
     folder, spec = chosen_weights(Task.TUMOR, settings)
-    key = ArtifactKey.of(
-        "tumor", slide=slide.facts.fingerprint, weights=spec.fingerprint, version=2
-    )
+    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=3)
     with _timed("tumor", store.exists(key)) as times:
         if not store.exists(key):
             network = _network(folder, spec, settings)
@@ -219,7 +217,7 @@ def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
         If the slides cannot be brought onto each other at all.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("align", he=he.facts.fingerprint, ihc=ihc.facts.fingerprint, version=2)
+    key = ArtifactKey.of("align", he=he.inspect_key, ihc=ihc.inspect_key, version=3)
     with _timed("align", store.exists(key)) as times:
         if not store.exists(key):
             sizes = [_size_um(slide.facts) for slide in (he, ihc)]
@@ -255,7 +253,7 @@ def read_ihc(
     specs = [spec for _, spec in chosen]
     key = ArtifactKey.of(
         "stain",
-        ihc=ihc.facts.fingerprint,
+        ihc=ihc.inspect_key,
         tumor=he.read_key,
         align=align_key,
         threshold=settings.scoring.tumor_threshold,
@@ -293,14 +291,14 @@ def read_ihc(
                     looks = looks.seen(pixels, specs)
                     progress("stain on IHC", len(records), len(plan.ihc_tiles))
                 shown = [
-                    count_classes(labels).tolist()
-                    for _, pixels in stream_batches(
+                    count_classes(control.within(index, labels)).tolist()
+                    for indices, pixels in stream_batches(
                         reader,
                         control.tiles(reader.grid),
                         tissue.white_rgb,
                         settings.models.batch_size,
                     )
-                    for labels in segmentation.segment(pixels)
+                    for index, labels in zip(indices, segmentation.segment(pixels), strict=True)
                 ]
                 np.savez_compressed(out / "classes.npz", classes=classes, mpp=raster.mpp)
                 (out / "tiles.json").write_text(json.dumps(records))
@@ -332,7 +330,7 @@ def score_case(
         accession=identity.accession,
         block=identity.block,
         stain=stain_key,
-        he=he.facts.fingerprint,
+        he=he.inspect_key,
         guideline=asdict(chosen),
         review=settings.review.model_dump(),
         version=FINDINGS_VERSION,
@@ -421,8 +419,10 @@ def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> 
 def _control_tissue(
     he: ReadSlide, ihc: ReadSlide, align_key: str, store: ArtifactStore
 ) -> ControlTissue:
-    tissues = [load_tissue(folder_of(slide.inspect_key, store)) for slide in (he, ihc)]
-    return find_control(load_alignment(align_key, store).mapping, *tissues)
+    inspected = [folder_of(slide.inspect_key, store) for slide in (he, ihc)]
+    he_tissue, ihc_tissue = (load_tissue(folder) for folder in inspected)
+    pen = find_pen(load_thumbnail(inspected[1]), ihc_tissue)
+    return find_control(load_alignment(align_key, store).mapping, he_tissue, ihc_tissue, pen)
 
 
 def _marked(slide: ReadSlide, tiles: Sequence[TileIndex], store: ArtifactStore) -> float:

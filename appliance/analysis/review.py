@@ -24,9 +24,9 @@ _DIFFERS = {"stain": "their stain", "focus": "their focus"}
 class Evidence:
     """What a score rests on.
 
-    `percent` (0-100) per class of the tumor area; `areas` in mm²; `cells` of the scored tiles;
-    `intensity_grade` the mean class (0-3) that L sees there, an independent reader of the same
-    tiles; `without_tumor_percent` of the tiles that C calls tumor and M finds none on;
+    `percent` (0-100) per class of the tumor area; `unscored_tumor_percent` of the H&E slide's tumor
+    tiles; `cells` of the scored tiles; `intensity_grade` the mean class (0-3) that L sees on the
+    same tumor; `without_tumor_percent` of the tiles that C calls tumor and M finds none on;
     `appearance` and `marked_percent` (tumor tiles under pen or on a fold) of each slide.
     """
 
@@ -34,7 +34,7 @@ class Evidence:
     score: Her2Score | None
     percent: Mapping[str, float]
     tumor_area_mm2: float
-    unscored_tumor_area_mm2: float
+    unscored_tumor_percent: float
     cells: CellTally
     intensity_grade: float
     without_tumor_percent: float
@@ -43,9 +43,9 @@ class Evidence:
     control: ControlFacts | None
 
     @property
-    def cluster_cells(self) -> ClusterCells:
-        """The largest clusters, as guidelines ask for them."""
-        return self.cells.largest_cluster
+    def cluster_cells(self) -> ClusterCells | None:
+        """The largest clusters, as guidelines ask for them; None where no cell was counted."""
+        return self.cells.largest_cluster if any(self.cells.counted) else None
 
 
 def review_reasons(
@@ -137,13 +137,11 @@ def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
             f"Only {evidence.tumor_area_mm2:.2f} mm² of tumor with {cells} cells could be scored: "
             "too little for a percentage.",
         )
-    whole = evidence.tumor_area_mm2 + evidence.unscored_tumor_area_mm2
-    unscored = 100 * evidence.unscored_tumor_area_mm2 / whole
-    if unscored > settings.max_unscored_tumor_percent:
+    if evidence.unscored_tumor_percent > settings.max_unscored_tumor_percent:
         yield _because(
             Reason.TUMOR_NOT_SCORED,
-            f"{unscored:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is "
-            "not scored.",
+            f"{evidence.unscored_tumor_percent:.0f} % of the tumor on the H&E slide has no place "
+            "on the HER2 slide and is not scored.",
         )
     if evidence.without_tumor_percent > settings.max_tumor_disagreement_percent:
         yield _because(
@@ -178,10 +176,22 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
             f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
             "guideline: the neighbouring result is almost as likely.",
         )
+    if guideline.asks_for_clusters:
+        yield _because(
+            Reason.CLUSTERS_UNCONFIRMED,
+            "The guideline scores the largest cluster of stained cells, "
+            f"{_largest(evidence.cluster_cells)}: no site has confirmed Tandem's count yet.",
+        )
     if guideline.status != "published":
         yield _because(
             Reason.GUIDELINE_UNVERIFIED, "The site has not confirmed this guideline yet."
         )
+
+
+def _largest(clusters: ClusterCells | None) -> str:
+    if clusters is None:
+        return "but no cell was found, and the stained share of the tumor area stood in"
+    return ", ".join(f"{clusters[name]} of {name}" for name in ("3+", "2+", "1+")) + " or more"
 
 
 def _because(code: Reason, sentence: str) -> ReviewReason:

@@ -14,30 +14,33 @@ from appliance.domain import Her2Score
 from appliance.geometry import TILE_UM
 
 DECIDING_SHARE = 0.25
-"""A tile had a part in a score when so much of its tumor is of that class or a higher one."""
+"""A tile had a part in a score when so much of its tumor is of that class or a higher one; where no
+tile has so much, when it has half as much as the tile with most."""
 MOST = 20
 """Blocks that are listed, largest first."""
-FINE = 4
-"""Outlines run 1 / (2 · FINE) of a tile within the tiles' edges: blocks that touch at a corner stay
-simple polygons."""
+FINE = 16
+"""Outlines run 1 / (2 · FINE) of a tile within the tiles' edges: so a block whose tiles meet
+again at a corner has a simple polygon."""
 
 
 def deciding_rois(tiles: Sequence[TileFinding], score: Her2Score | None) -> tuple[Roi, ...]:
-    """Blocks of touching tiles whose stain made the score; of a 0, all scored tumor."""
+    """Blocks of tiles, edge to edge, whose stain made the score; of a 0, all scored tumor."""
     if score is None:
         return ()
-    deciding = {
-        (tile.row, tile.column): tile
+    shares = {
+        tile: sum(tile.percent[score.grade :]) / sum(tile.percent)
         for tile in tiles
         if sum(tile.percent) > 0
-        and sum(tile.percent[score.grade :]) >= DECIDING_SHARE * sum(tile.percent)
     }
-    if not deciding:
+    most = max(shares.values(), default=0.0)
+    if most <= 0:
         return ()
+    least = min(DECIDING_SHARE, most / 2)
+    deciding = {(tile.row, tile.column): tile for tile, share in shares.items() if share >= least}
     mask = np.zeros([max(place[k] for place in deciding) + 1 for k in (0, 1)], dtype=np.uint8)
     for place in deciding:
         mask[place] = 1
-    count, blocks = cv2.connectedComponents(mask, connectivity=8)
+    count, blocks = cv2.connectedComponents(mask, connectivity=4)
     sizes = np.bincount(blocks.ravel(), minlength=count)[1:]
     largest = (np.argsort(-sizes, kind="stable")[:MOST] + 1).tolist()
     return tuple(

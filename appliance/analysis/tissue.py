@@ -48,7 +48,7 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
     Optical density against the slide's own glass, smoothed over `SMOOTH_UM`, Otsu within bounds.
     Green pen, black borders and the fill of unscanned areas are neither tissue nor glass.
     """
-    usable = _usable(thumbnail)
+    usable = usable_px(thumbnail)
     white = glass_rgb(thumbnail[usable]) if usable.any() else ASSUMED_WHITE
     ratio = np.maximum(thumbnail, 1).astype(np.float32) / np.array(white, dtype=np.float32)
     density = np.clip(-np.log10(ratio), 0, None).mean(axis=2).astype(np.float32)
@@ -72,11 +72,16 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
 
 def tissue_share(tissue: Tissue, grid: TileGrid) -> NDArray[np.float32]:
     """Share (0-1) of each tile that is tissue, float32 (rows, columns of the grid)."""
-    to_tile = tissue.mpp / TILE_UM
+    return mask_share(tissue.mask, tissue.mpp, grid)
+
+
+def mask_share(mask: NDArray[np.bool_], mpp: float, grid: TileGrid) -> NDArray[np.float32]:
+    """Share (0-1) of each tile that a mask of the slide at `mpp` covers, as `tissue_share`."""
+    to_tile = mpp / TILE_UM
     # Cumulative sums answer any rectangle, whatever the ratio of the two rasters.
-    total = np.pad(tissue.mask.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    rows = np.minimum(np.round(np.arange(grid.rows + 1) / to_tile), tissue.mask.shape[0])
-    columns = np.minimum(np.round(np.arange(grid.columns + 1) / to_tile), tissue.mask.shape[1])
+    total = np.pad(mask.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    rows = np.minimum(np.round(np.arange(grid.rows + 1) / to_tile), mask.shape[0])
+    columns = np.minimum(np.round(np.arange(grid.columns + 1) / to_tile), mask.shape[1])
     corner = total[np.ix_(rows.astype(int), columns.astype(int))]
     inside = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
     share: NDArray[np.float32] = (inside * to_tile**2).astype(np.float32)
@@ -95,8 +100,8 @@ def glass_rgb(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
     return (r, g, b) if min(r, g, b) >= 180 else ASSUMED_WHITE
 
 
-def _usable(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What may be tissue or glass, bool (rows, cols)."""
+def usable_px(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What may be tissue or glass, bool (rows, cols): not green pen, black, or fill."""
     red, green, blue = (thumbnail[..., c].astype(np.int16) for c in range(3))
     dark = thumbnail.max(axis=2) <= DARK
     # No stain of a section is green.

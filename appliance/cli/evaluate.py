@@ -99,6 +99,8 @@ def pairs(
             "name a folder of pairs, or ask for --synthetic, --mapping or --traps",
             param_hint="DIR",
         )
+    if (mapping or traps) and (html is not None or out_dir is not None):
+        raise typer.BadParameter("--mapping and --traps print; they write no report and no slides")
     settings = load_settings(config)
     if mapping:
         from appliance.evaluation.mapping import evaluate_mapping

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.analysis.alignment import Alignment, align, thumbnail_mpp
-from appliance.analysis.findings import RESEARCH_USE
+from appliance.analysis.findings import RESEARCH_USE, Reason
 from appliance.analysis.pipeline import Progress
 from appliance.analysis.review import alignment_reasons
 from appliance.analysis.tiles import map_tumor
@@ -33,7 +33,6 @@ FAILED_UM = 60.0
 """A pair whose median error is larger has failed; the winner of ACROBAT 2022 came to 60 µm."""
 FAILED_UNPLACED = 0.2
 """So has one that finds no place for so much of the tissue that both slides show."""
-MISMATCH = "slides-do-not-match"
 SEEDS_PER_RUN = 100_000
 
 
@@ -115,9 +114,9 @@ def summarise(pairs: Sequence[MappedPair]) -> dict[str, Any]:
         "alignment.mirrored_known": sum(p.truth["mirrored"] == p.mirrored for p in pairs),
         "alignment.seconds_median": round(float(np.median([p.seconds for p in pairs])), 2),
         "mismatch.n": len(pairs),
-        "mismatch.recall": round(float(np.mean([MISMATCH in p.mix_up for p in pairs])), 4),
+        "mismatch.recall": round(float(np.mean([Reason.MISMATCH in p.mix_up for p in pairs])), 4),
         "mismatch.false_alarm_rate": round(
-            float(np.mean([MISMATCH in p.reasons for p in pairs])), 4
+            float(np.mean([Reason.MISMATCH in p.reasons for p in pairs])), 4
         ),
         "control.n": len(with_control),
         "control.leaked": sum(pair.leaked > 0 for pair in with_control),
@@ -184,7 +183,7 @@ def _aligned(
 
 def _reasons(found: Alignment | None, settings: Settings) -> tuple[str, ...]:
     if found is None:
-        return (MISMATCH,)
+        return (Reason.MISMATCH,)
     return tuple(reason.code for reason in alignment_reasons(settings.review, found))
 
 

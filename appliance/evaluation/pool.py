@@ -36,9 +36,14 @@ def run_all(
     ) as pool:
         futures = {pool.submit(work, job): k for k, job in enumerate(jobs)}
         progress(what, 0, len(jobs))
-        for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            progress(what, len(found), len(jobs))
+        try:
+            for future in as_completed(futures):
+                found[futures[future]] = future.result()
+                progress(what, len(found), len(jobs))
+        except BaseException:
+            # What has not begun need not run before the error is seen.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return [found[k] for k in range(len(jobs))]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -28,6 +28,7 @@ from appliance.analysis.pipeline import (
 )
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Identity, Stain
+from appliance.errors import TandemError
 from appliance.evaluation.pool import run_all
 from appliance.settings import Settings
 from appliance.weights import with_chosen_weights
@@ -41,16 +42,18 @@ STRONG_SHARE = (0.08, 0.12)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sprung:
-    """What the appliance says of a trap; `expected` is the guideline's score of the true shares."""
+    """What the appliance says of a trap; `expected` is the guideline's score of the true shares
+    (0-100), `control` the strongest class of the control tissue, `problem` why it has no score."""
 
     trap: Trap
     seed: int
     expected: str
-    score: str | None
-    review: tuple[str, ...]
     true_percent: dict[str, float]
-    percent: dict[str, float]
-    control: str | None
+    score: str | None = None
+    review: tuple[str, ...] = ()
+    percent: dict[str, float] = field(default_factory=dict)
+    control: str | None = None
+    problem: str = ""
 
     @property
     def right(self) -> bool:
@@ -89,16 +92,24 @@ def evaluate_traps(
 
 def summarise(found: Sequence[Sprung]) -> dict[str, Any]:
     """The quoted figures."""
+    errors = [
+        abs(case.percent["3+"] - case.true_percent["3+"])
+        for case in found
+        if case.trap == "heterogeneity" and case.percent
+    ]
     by = {trap: [case for case in found if case.trap == trap] for trap in get_args(Trap)}
     control, failed, mixed = by["control"], by["failed-control"], by["heterogeneity"]
     return {
         "control.n": len(control),
+        "control.found": sum(case.control is not None for case in control),
         "control.scored_zero": sum(case.score == "0" for case in control),
         "control.false_alarms": sum(Reason.CONTROL_FAILED in case.review for case in control),
         "failed_control.n": len(failed),
         "failed_control.reviewed": sum(Reason.CONTROL_FAILED in case.review for case in failed),
         "heterogeneity.n": len(mixed),
         "heterogeneity.right": sum(case.right for case in mixed),
+        "heterogeneity.error_points_median": round(float(np.median(errors)), 2) if errors else None,
+        "heterogeneity.error_points_most": round(max(errors), 2) if errors else None,
         "heterogeneity.reviewed": sum(bool(case.review) for case in mixed),
         "heterogeneity.confidently_wrong": sum(
             not case.right and not case.review for case in mixed
@@ -112,16 +123,17 @@ def spring(job: tuple[Trap, int], settings: Settings, size_px: tuple[int, int]) 
     with tempfile.TemporaryDirectory(prefix="tandem-trap-") as scratch:
         folder = Path(scratch)
         case = _made(trap, seed, folder, size_px)
-        findings = _scored(case, settings.model_copy(update={"state_dir": folder / "state"}))
         truth = json.loads(case.truth_path.read_text())
-    guideline = choose_guideline(settings.scoring).guideline
-    return Sprung(
-        trap=trap,
-        seed=seed,
-        expected=guideline.score(truth["percent"]).value,
+        expected = choose_guideline(settings.scoring).guideline.score(truth["percent"]).value
+        sprung = Sprung(trap=trap, seed=seed, expected=expected, true_percent=truth["percent"])
+        try:
+            findings = _scored(case, settings.model_copy(update={"state_dir": folder / "state"}))
+        except TandemError as problem:
+            return replace(sprung, problem=str(problem))
+    return replace(
+        sprung,
         score=None if findings.score is None else findings.score.value,
         review=tuple(reason.code for reason in findings.review),
-        true_percent=truth["percent"],
         percent=findings.percent,
         control=None if findings.control is None else findings.control.strongest,
     )
@@ -164,4 +176,5 @@ def _row(case: Sprung) -> dict[str, Any]:
             for side, shares in (("truth", case.true_percent), ("found", case.percent))
         },
         "control": case.control,
+        "problem": case.problem,
     }

@@ -80,9 +80,7 @@ def render() -> None:
     if detail is None:
         look.block('<div class="td-card">There is no such case. Choose one from the queue.</div>')
         return
-    pictures = None
-    if detail.findings_folder is not None:
-        pictures = _load_pictures(str(detail.findings_folder))
+    pictures = _pictures_of(detail)
     findings = pictures.findings if pictures is not None else None
     _status(detail.case.id, detail.picture_key)
     if pictures is not None:
@@ -111,9 +109,13 @@ def _status(case_id: int, shown: str) -> None:
     if detail.picture_key != shown:
         # Other pictures: the whole page is drawn anew.
         st.rerun(scope="app")
-    findings = None
-    if detail.findings_folder is not None:
-        findings = _load_pictures(str(detail.findings_folder)).findings
+    pictures = _pictures_of(detail)
+    findings = pictures.findings if pictures is not None else None
+    if pictures is None and detail.findings_folder is not None:
+        look.block(
+            '<div class="td-card">This case was scored by another version of Tandem, whose '
+            "findings this one does not read. Its report is where it was delivered.</div>"
+        )
     look.block(_header_markup(detail, findings))
     if detail.trouble is not None:
         look.block(
@@ -145,6 +147,16 @@ def _records(case_id: int) -> None:
 
 
 # pictures
+
+
+def _pictures_of(detail: CaseDetail) -> CasePictures | None:
+    """None without findings, and where another version of Tandem wrote them."""
+    if detail.findings_folder is None:
+        return None
+    try:
+        return _load_pictures(str(detail.findings_folder))
+    except ValueError:
+        return None
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

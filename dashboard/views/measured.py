@@ -54,7 +54,7 @@ def rois(findings: Findings) -> str:
     columns = ("Region", "Tiles", "Tumor", *CLASS_COLORS, "Tiles by M", "by L>")
     return (
         '<div class="td-card"><h2>Regions that decided the score</h2>'
-        + look.table(columns, rows, "None: there is no score.")
+        + look.table(columns, rows, "None.")
         + "</div>"
     )
 

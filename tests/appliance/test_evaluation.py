@@ -232,7 +232,9 @@ def test_nobody_falls_into_a_trap() -> None:
     assert result["control.scored_zero"] == result["control.n"] == 1
     assert result["control.false_alarms"] == 0
     assert result["failed_control.reviewed"] == 1
+    assert result["control.found"] == 1
     assert result["heterogeneity.confidently_wrong"] == 0
+    assert result["heterogeneity.error_points_most"] < 5
     share = result["cases"][2]["percent"]["truth"]["3+"]
     assert 3 < share < 20
 

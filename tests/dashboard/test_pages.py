@@ -121,6 +121,19 @@ def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Finding
         assert wanted in page
 
 
+def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findings) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    (path,) = lab.settings.artifacts_dir.rglob("findings.json")
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    page = open_case(case_id)
+    assert "scored by another version of Tandem" in page
+    assert "S26-0000001" in page
+
+
 def test_score_of_none_is_said(lab: Lab, findings: Findings) -> None:
     from dataclasses import replace
 

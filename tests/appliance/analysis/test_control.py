@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.analysis.control import ControlTissue, find_control, judge_control
-from appliance.analysis.mapping import SlideMapping
+from appliance.analysis.mapping import Piece, SlideMapping
 from appliance.analysis.tissue import Tissue
-from appliance.geometry import Affine, TileGrid, TileIndex
+from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
 
 MPP = 8.0
 
@@ -23,9 +23,17 @@ def tissue(*discs: tuple[float, float, float]) -> Tissue:
     return Tissue(mask=mask > 0, mpp=MPP, white_rgb=(240, 240, 240), area_mm2=0.0)
 
 
-def found(he: Tissue, ihc: Tissue, shift_um: tuple[float, float] = (0.0, 0.0)) -> ControlTissue:
+NO_PEN = np.zeros((750, 1000), dtype=bool)
+
+
+def found(
+    he: Tissue,
+    ihc: Tissue,
+    shift_um: tuple[float, float] = (0.0, 0.0),
+    pen: NDArray[np.bool_] = NO_PEN,
+) -> ControlTissue:
     mapping = SlideMapping.of(Affine((1.0, 0.0, 0.0, 1.0), shift_um))
-    return find_control(mapping, he, ihc)
+    return find_control(mapping, he, ihc, pen)
 
 
 def counts(grade: int, stained: float = 0.5) -> NDArray[np.int64]:
@@ -38,8 +46,8 @@ def test_what_the_ihc_slide_alone_shows_is_control_tissue() -> None:
     section, core = (4000.0, 3000.0, 1500.0), (900.0, 1000.0, 400.0)
     control = found(tissue(section), tissue(section, core))
     assert control.area_mm2 == pytest.approx(np.pi * 0.4**2, rel=0.05)
-    assert control.mask[round(1000 / MPP), round(900 / MPP)]
-    assert not control.mask[round(3000 / MPP), round(4000 / MPP)]
+    assert control.pieces[round(1000 / MPP), round(900 / MPP)]
+    assert not control.pieces[round(3000 / MPP), round(4000 / MPP)]
 
 
 def test_the_section_is_no_control_where_the_mapping_puts_it() -> None:
@@ -47,6 +55,53 @@ def test_the_section_is_no_control_where_the_mapping_puts_it() -> None:
     assert found(he, ihc, (2000.0, 500.0)).area_mm2 == 0
     # Without the shift the H&E section is elsewhere: all of it would be without partner.
     assert found(he, ihc).area_mm2 > 3
+
+
+def test_a_piece_that_lies_elsewhere_on_the_ihc_slide_is_no_control() -> None:
+    """Core biopsies drift apart on the slide: the second lies nearer to the first's H&E place."""
+    he = tissue((2000, 3000, 600), (6000, 3000, 600))
+    ihc = tissue((2000, 3000, 600), (3900, 3000, 600))
+    labels = np.ones((6, 8), dtype=np.uint8)
+    labels[:, 4:] = 2
+    mapping = SlideMapping(
+        pieces=(
+            Piece.rigid(Affine.identity()),
+            Piece.rigid(Affine((1.0, 0.0, 0.0, 1.0), (-2100.0, 0.0))),
+        ),
+        labels=labels,
+        labels_mpp=1000.0,
+    )
+    assert find_control(mapping, he, ihc, NO_PEN).area_mm2 == 0
+    # A piece that the IHC slide lacks takes no other tissue along.
+    lost = SlideMapping(
+        pieces=mapping.pieces[:1], labels=np.where(labels == 2, 0, labels), labels_mpp=1000.0
+    )
+    core = find_control(lost, he, tissue((2000, 3000, 600), (6000, 1000, 300)), NO_PEN)
+    assert core.area_mm2 == pytest.approx(np.pi * 0.3**2, rel=0.05)
+
+
+def test_pen_on_the_glass_is_no_control_tissue() -> None:
+    section, stroke = tissue((4000, 3000, 1500)), tissue((900, 1000, 400))
+    both = tissue((4000, 3000, 1500), (900, 1000, 400))
+    assert found(section, both, pen=stroke.mask).area_mm2 == 0
+
+
+def test_a_small_core_across_four_tiles_is_read() -> None:
+    grid = TileGrid.of(8000.0, 6000.0)
+    corner = 7 * TILE_UM
+    core = found(tissue(), tissue((corner, corner, 95)))
+    assert 0.02 < core.area_mm2 < 0.033
+    assert core.tiles(grid)
+
+
+def test_only_control_px_of_a_tile_count() -> None:
+    labels = np.full((128, 128), 4, dtype=np.uint8)
+    labels[32:96, 32:96] = 1
+    disc = tissue((7.5 * TILE_UM, 7.5 * TILE_UM, 50)).mask.astype(np.int32)
+    inside = ControlTissue(pieces=disc, mpp=MPP).within(TileIndex(7, 7), labels)
+    assert inside.size == pytest.approx(np.pi * 50**2 / TILE_UM**2 * 128**2, rel=0.15)
+    assert (inside == 1).mean() == pytest.approx(64**2 / inside.size, abs=0.02)
+    assert ControlTissue(pieces=disc, mpp=MPP).within(TileIndex(0, 0), labels).size == 0
 
 
 def test_crumbs_and_ragged_rims_are_no_control_tissue() -> None:
@@ -63,7 +118,7 @@ def test_few_tiles_stand_for_much_control_tissue() -> None:
     assert 33 <= len(large) <= 64
     rows = [tile.row for tile in large]
     assert rows == sorted(rows) and max(rows) - min(rows) > 28
-    assert ControlTissue(mask=np.zeros((9, 9), dtype=bool), mpp=MPP).tiles(grid) == ()
+    assert ControlTissue(pieces=np.zeros((9, 9), dtype=np.int32), mpp=MPP).tiles(grid) == ()
     assert isinstance(large[0], TileIndex)
 
 
@@ -89,5 +144,10 @@ def test_a_stray_tile_or_stray_px_do_not_make_a_run_work() -> None:
     assert px is not None and not px.works
 
 
-def test_no_control_tissue_says_nothing() -> None:
+def test_no_control_tissue_says_nothing_and_neither_does_dirt() -> None:
     assert judge_control(0.0, [], 3) is None
+    assert judge_control(0.1, [counts(0, 0.04)] * 3, 3) is None
+    assert judge_control(0.1, [np.zeros(5, dtype=np.int64)], 3) is None
+    # Tiles that hold none of it do not count.
+    mixed = judge_control(0.1, [np.zeros(5, dtype=np.int64), counts(0)], 3)
+    assert mixed is not None and mixed.tiles == 1 and not mixed.works

@@ -64,6 +64,18 @@ def test_pen_over_tissue_is_found(
     assert outside < 0.01
 
 
+def test_tissue_that_green_pen_hides_is_counted(slides: dict[str, Pixels]) -> None:
+    image = slides["he"]
+    grid = TileGrid.of(image.shape[1] * MPP, image.shape[0] * MPP)
+    assert marked_percent(image, find_tissue(image, MPP), grid, []) < 0.5
+    where = band(image, 600)
+    drawn = image.copy()
+    drawn[where] = (60, 170, 90)
+    tissue = find_tissue(drawn, MPP)
+    hidden = 100 * where.sum() / find_tissue(image, MPP).mask.sum()
+    assert marked_percent(drawn, tissue, grid, []) == pytest.approx(hidden, rel=0.3)
+
+
 @pytest.mark.parametrize("stain", ["he", "ihc"])
 def test_a_long_fold_is_found(slides: dict[str, Pixels], stain: str) -> None:
     image = slides[stain]
@@ -98,4 +110,4 @@ def test_the_share_is_of_the_tiles_asked_for(slides: dict[str, Pixels]) -> None:
 
     assert marked_percent(image, tissue, grid, tiles(left=True)) > 80
     assert marked_percent(image, tissue, grid, tiles(left=False)) < 5
-    assert marked_percent(image, tissue, grid, []) == 0
+    assert marked_percent(image, tissue, grid, []) < 1

@@ -90,8 +90,8 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
         ),
         (
             Reason.TUMOR_NOT_SCORED,
-            {"unscored_tumor_area_mm2": 3.0, "tumor_area_mm2": 7.0},
-            {"unscored_tumor_area_mm2": 3.1, "tumor_area_mm2": 6.9},
+            {"unscored_tumor_percent": 30.0},
+            {"unscored_tumor_percent": 30.1},
         ),
         (
             Reason.TUMOR_DISAGREES,
@@ -131,6 +131,16 @@ def test_without_a_score_nothing_is_said_of_it() -> None:
 def test_limits_come_from_the_settings() -> None:
     strict = Review(min_tumor_area_mm2=20, max_alignment_error_um=1)
     assert codes(strict) == [Reason.ALIGNMENT_ERROR, Reason.LITTLE_TUMOR]
+
+
+def test_a_cluster_that_decides_is_always_looked_at() -> None:
+    biopsy = load_guideline("gastric-biopsy-2014")
+    (reason,) = review_reasons(Review(), biopsy, sure())
+    assert reason.code == Reason.CLUSTERS_UNCONFIRMED and "99 of 3+" in reason.sentence
+    unseen = replace(sure(), cells=CellTally())
+    found = review_reasons(Review(), biopsy, unseen)
+    assert [r.code for r in found] == [Reason.LITTLE_TUMOR, Reason.CLUSTERS_UNCONFIRMED]
+    assert "no cell was found" in found[1].sentence
 
 
 def test_the_most_serious_reason_comes_first() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.analysis.findings import TileFinding
-from appliance.analysis.rois import DECIDING_SHARE, MOST, deciding_rois
+from appliance.analysis.rois import DECIDING_SHARE, FINE, MOST, deciding_rois
 from appliance.domain import Her2Score
 from appliance.geometry import TILE_UM
 
@@ -65,13 +65,28 @@ def test_two_blocks_of_strong_tiles() -> None:
     for column, row in ((2, 1), (3, 1), (3, 2)):
         assert inside(outline, (column + 0.5) * TILE_UM, (row + 0.5) * TILE_UM)
     assert not inside(outline, 2.5 * TILE_UM, 2.5 * TILE_UM)
-    assert 0.65 * 3 < area(first.outline_um) / TILE_UM**2 < 3
-    assert outline.min(axis=0) == pytest.approx([2.125 * TILE_UM, 1.125 * TILE_UM])
+    assert 0.85 * 3 < area(first.outline_um) / TILE_UM**2 < 3
+    inset = 1 / (2 * FINE)
+    assert outline.min(axis=0) == pytest.approx([(2 + inset) * TILE_UM, (1 + inset) * TILE_UM])
 
 
-def test_tiles_that_touch_at_a_corner_are_one_block() -> None:
-    (roi,) = deciding_rois([tile(0, 0, 0, 9, 0, 0), tile(1, 1, 0, 9, 0, 0)], Her2Score.ONE)
-    assert roi.tiles == 2
+def test_tiles_that_touch_at_a_corner_are_two_blocks() -> None:
+    rois = deciding_rois([tile(0, 0, 0, 9, 0, 0), tile(1, 1, 0, 9, 0, 0)], Her2Score.ONE)
+    assert [roi.tiles for roi in rois] == [1, 1]
+
+
+def test_a_ring_that_meets_itself_at_a_corner_is_a_simple_polygon() -> None:
+    ring = [(0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 2), (2, 1)]
+    (roi,) = deciding_rois([tile(c, r, 0, 9, 0, 0) for c, r in ring], Her2Score.ONE)
+    assert roi.tiles == len(ring)
+    assert len(set(roi.outline_um)) == len(roi.outline_um)
+
+
+def test_a_score_of_thin_staining_has_its_regions_too() -> None:
+    """1+ by 20 % faint on every tile: no tile reaches the usual share."""
+    tiles = [tile(k, 0, 80, 20, 0, 0) for k in range(4)] + [tile(9, 9, 98, 2, 0, 0)]
+    (roi,) = deciding_rois(tiles, Her2Score.ONE)
+    assert roi.tiles == 4
 
 
 def test_a_few_strong_cells_decide_a_two() -> None:
