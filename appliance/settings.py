@@ -138,8 +138,10 @@ class Review(Section):
     """Of the tiles that C calls tumor M may find none on."""
     max_reader_difference: Annotated[float, Field(gt=0, le=3)] = 1.0
     """Classes between the mean of L and that of M."""
-    heterogeneity_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
-    """So much 3+ beside so much 0 or 1+ is a heterogeneous tumor."""
+    heterogeneity_strong_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    """So much 3+ …"""
+    heterogeneity_faint_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """… beside so much 0 and 1+ is a heterogeneous tumor."""
     guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
     """A class whose percentage lies so near the guideline's threshold makes the score unsure."""
     max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0

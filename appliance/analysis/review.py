@@ -162,12 +162,15 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
             "The tile classifier and the pixel segmentation disagree by more than "
             f"{settings.max_reader_difference:g} class.",
         )
-    least = settings.heterogeneity_percent
-    if percent["3+"] >= least and percent["0"] + percent["1+"] >= least:
+    faint = percent["0"] + percent["1+"]
+    if (
+        percent["3+"] >= settings.heterogeneity_strong_percent
+        and faint >= settings.heterogeneity_faint_percent
+    ):
         yield _because(
             Reason.HETEROGENEOUS,
             f"{percent['3+']:.0f} % of the tumor is stained 3+ and "
-            f"{percent['0'] + percent['1+']:.0f} % is 0 or 1+: two kinds of tumor, or two "
+            f"{faint:.0f} % is 0 or 1+: two kinds of tumor, or two "
             "parts of which one is stained badly.",
         )
     if guideline.distance(percent, evidence.cluster_cells) < settings.guard_band_percent:

@@ -101,8 +101,13 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
         (Reason.READERS_DISAGREE, {"intensity_grade": 2.0}, {"intensity_grade": 1.9}),
         (
             Reason.HETEROGENEOUS,
-            {"percent": percent(2, 2.9, 0.1, 95)},
-            {"percent": percent(2, 3.1, 0, 94.9)},
+            {"percent": percent(20, 4.9, 0.1, 75)},
+            {"percent": percent(20, 5, 0, 75)},
+        ),
+        (
+            Reason.HETEROGENEOUS,
+            {"percent": percent(20, 75.1, 0, 4.9), "intensity_grade": 1.0},
+            {"percent": percent(20, 75, 0, 5), "intensity_grade": 1.0},
         ),
         (
             Reason.NEAR_THRESHOLD,
