@@ -73,7 +73,7 @@ def test_an_he_slide_without_tissue_is_refused(
 @pytest.mark.parametrize(
     ("ihc", "wanted"),
     [
-        ("without tumor", "tumor-not-scored"),
+        ("without tumor", "tumor-disagrees"),
         ("half", "tissue-missing"),
         ("inverted", "out-of-distribution"),
     ],
