@@ -144,10 +144,11 @@ def test_a_stray_tile_or_stray_px_do_not_make_a_run_work() -> None:
     assert px is not None and not px.works
 
 
-def test_no_control_tissue_says_nothing_and_neither_does_dirt() -> None:
+def test_no_control_tissue_says_nothing() -> None:
     assert judge_control(0.0, [], 3) is None
-    assert judge_control(0.1, [counts(0, 0.04)] * 3, 3) is None
     assert judge_control(0.1, [np.zeros(5, dtype=np.int64)], 3) is None
+    blank = judge_control(0.1, [counts(0, 0.0)] * 3, 3)
+    assert blank is not None and not blank.works and blank.strongest == "0"
     # Tiles that hold none of it do not count.
     mixed = judge_control(0.1, [np.zeros(5, dtype=np.int64), counts(0)], 3)
     assert mixed is not None and mixed.tiles == 1 and not mixed.works
