@@ -76,8 +76,7 @@ def assemble(
     total = counts.sum(axis=0)
     percent = percent_of_tumor(total)
     guideline = chosen.guideline
-    clusters = cells.largest_cluster if any(cells.counted) else None
-    rule = guideline.decide(percent, clusters) if total[1:].any() else None
+    rule = guideline.decide(percent, cells.cluster_cells) if total[1:].any() else None
     score = None if rule is None else rule.score
     # A tile's label map always covers one tile, whatever its number of pixels.
     tumor_area_mm2 = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6

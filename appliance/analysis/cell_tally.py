@@ -94,6 +94,11 @@ class CellTally:
         """Cells in the largest cluster of each class or a higher one."""
         return dict(zip(CLASS_NAMES, self.cluster, strict=True))
 
+    @property
+    def cluster_cells(self) -> dict[str, int] | None:
+        """`largest_cluster` as guidelines ask for it: None where no cell was counted."""
+        return self.largest_cluster if any(self.counted) else None
+
     def _mean(self, sums: tuple[float, ...]) -> dict[str, float | None]:
         return {
             name: float(total / n) if n else None

@@ -42,11 +42,6 @@ class Evidence:
     marked_percent: Mapping[Stain, float]
     control: ControlFacts | None
 
-    @property
-    def cluster_cells(self) -> ClusterCells | None:
-        """The largest clusters, as guidelines ask for them; None where no cell was counted."""
-        return self.cells.largest_cluster if any(self.cells.counted) else None
-
 
 def review_reasons(
     settings: Review, guideline: Guideline, evidence: Evidence
@@ -173,7 +168,7 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
             f"{faint:.0f} % is 0 or 1+: two kinds of tumor, or two "
             "parts of which one is stained badly.",
         )
-    if guideline.distance(percent, evidence.cluster_cells) < settings.guard_band_percent:
+    if guideline.distance(percent, evidence.cells.cluster_cells) < settings.guard_band_percent:
         yield _because(
             Reason.NEAR_THRESHOLD,
             f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
@@ -183,7 +178,7 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
         yield _because(
             Reason.CLUSTERS_UNCONFIRMED,
             "The guideline scores the largest cluster of stained cells, "
-            f"{_largest(evidence.cluster_cells)}: no site has confirmed Tandem's count yet.",
+            f"{_largest(evidence.cells.cluster_cells)}: no site has confirmed Tandem's count yet.",
         )
     if guideline.status != "published":
         yield _because(

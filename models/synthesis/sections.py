@@ -81,7 +81,7 @@ class SectionPair:
     """Overviews and truth. `he`, `ihc` uint8 RGB (rows, cols, 3) at `mpp`; `he_um`, `ihc_um` (n, 2)
     are the same n places of tissue that both slides show, in slide µm; `he_tumor`, `ihc_tumor` and
     `ihc_control` bool at `MASK_UM`. `torn`: the IHC slide lacks a part; `moved`: its pieces lie
-    differently to each other; `mirrored`: face down. `control_works`: its 3+ cores are stained."""
+    differently to each other; `mirrored`: face down."""
 
     he: NDArray[np.uint8]
     ihc: NDArray[np.uint8]
@@ -95,7 +95,6 @@ class SectionPair:
     moved: bool
     mirrored: bool
     control: bool
-    control_works: bool
     degrees: float
     pieces: int
 
@@ -144,7 +143,6 @@ def synthesize_sections(seed: int, *, mpp: float = 4.0) -> SectionPair:
         moved=moved,
         mirrored=mirrored,
         control=bool(cores),
-        control_works=works,
         degrees=degrees,
         pieces=count,
     )
