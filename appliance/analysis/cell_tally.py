@@ -22,8 +22,8 @@ class CellTally:
     """Sums over tumor cells, one number per class 0, 1+, 2+, 3+; tallies of tiles add up with +.
 
     `counted` cells, of which `measured` lie wholly on their tile; over the measured ones:
-    `completeness`, the sum of their stained shares, `complete`, the number of at least `COMPLETE`,
-    and `membrane_od`, the sum of their membranes' DAB. `cluster` is the number of cells in the
+    `completeness`, the sum of their stained shares, and `complete`, the number of at least
+    `COMPLETE`. `cluster` is the number of cells in the
     largest group of touching cells of this class *or a higher one*, within a tile: a cluster that
     reaches over a tile's edge counts as its larger part. Gastric biopsies ask for at least 5 cells
     (WJG 2014 v20 i16 p4526); a 3+ cell among 2+ cells does not break their cluster.
@@ -33,7 +33,6 @@ class CellTally:
     measured: tuple[int, ...] = (0, 0, 0, 0)
     completeness: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     complete: tuple[int, ...] = (0, 0, 0, 0)
-    membrane_od: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
     cluster: tuple[int, ...] = (0, 0, 0, 0)
 
     def __add__(self, other: CellTally) -> CellTally:
@@ -70,11 +69,6 @@ class CellTally:
             name: None if share is None else 100 * share
             for name, share in self._mean(self.complete).items()
         }
-
-    @property
-    def mean_membrane_od(self) -> dict[str, float | None]:
-        """Mean DAB of the visible membrane per class, optical density; 0 for a cell without."""
-        return self._mean(self.membrane_od)
 
     @property
     def facts(self) -> CellFacts:
@@ -114,10 +108,9 @@ def add_up(tallies: Iterable[CellTally]) -> CellTally:
 def tally_cells(
     grade: NDArray[np.uint8],
     completeness: NDArray[np.float32],
-    membrane_od: NDArray[np.float32],
     cluster: tuple[int, ...],
 ) -> CellTally:
-    """The tally of a tile's cells: their grades 0-3, stained shares (NaN: not measured), DAB, (n,)
+    """The tally of a tile's cells: their grades 0-3, stained shares (NaN: not measured), (n,)
     each, and the largest cluster per class."""
     whole = np.isfinite(completeness)
 
@@ -130,6 +123,5 @@ def tally_cells(
         measured=tuple(np.bincount(grade[whole], minlength=4).tolist()),
         completeness=tuple(per_class(completeness)),
         complete=tuple(int(v) for v in per_class(completeness >= COMPLETE)),
-        membrane_od=tuple(per_class(membrane_od)),
         cluster=cluster,
     )

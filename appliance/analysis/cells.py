@@ -248,7 +248,7 @@ def _measure(found: CellMap, dab: Array, labels: NDArray[np.uint8]) -> TileCells
         grade=grades,
         completeness=share,
         membrane_od=density,
-        tally=tally_cells(grades, share, density, _clusters(found.cells, grade, counted)),
+        tally=tally_cells(grades, share, _clusters(found.cells, grade, counted)),
     )
 
 

@@ -258,7 +258,7 @@ def read_ihc(
         align=align_key,
         threshold=settings.scoring.tumor_threshold,
         weights=[spec.fingerprint for spec in specs],
-        version=3,
+        version=4,
     )
     with _timed("stain", store.exists(key)) as times:
         if not store.exists(key):

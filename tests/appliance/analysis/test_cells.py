@@ -232,7 +232,7 @@ def test_whatever_the_pixels_are_the_counts_add_up(seed: int, size: int) -> None
 
 four = st.tuples(*[st.integers(0, 1000)] * 4)
 tallies = st.builds(
-    CellTally, counted=four, measured=four, completeness=four, complete=four, membrane_od=four,
+    CellTally, counted=four, measured=four, completeness=four, complete=four,
     cluster=four,
 )  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_tiles_add_up_in_any_order_and_grouping(several: list[CellTally], cut: i
 def test_a_slide_is_scored_by_its_cells() -> None:
     one = CellTally(
         counted=(0, 10, 20, 0), measured=(0, 8, 16, 0), completeness=(0, 4.0, 14.4, 0),
-        complete=(0, 0, 12, 0), membrane_od=(0, 1.6, 8.0, 0), cluster=(30, 30, 18, 0),
+        complete=(0, 0, 12, 0), cluster=(30, 30, 18, 0),
     )  # fmt: skip
     other = CellTally(counted=(10, 0, 0, 0), measured=(5, 0, 0, 0), cluster=(10, 0, 0, 0))
     total = add_up([one, other])
@@ -259,7 +259,6 @@ def test_a_slide_is_scored_by_its_cells() -> None:
     assert total.h_score == 125.0
     assert total.mean_completeness == {"0": 0.0, "1+": 0.5, "2+": 0.9, "3+": None}
     assert total.complete_percent == {"0": 0.0, "1+": 0.0, "2+": 75.0, "3+": None}
-    assert total.mean_membrane_od == {"0": 0.0, "1+": 0.2, "2+": 0.5, "3+": None}
     assert total.cluster == (30, 30, 18, 0)
 
 
