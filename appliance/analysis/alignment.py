@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 
 from appliance.analysis.displacement import FEWEST, Votes, agreeing, fitted, held_out_errors, vote
 from appliance.analysis.mapping import Piece, SlideMapping
-from appliance.analysis.registration import Array, Picture, find_poses, refined
+from appliance.analysis.registration import (
+    NUCLEI_UM,
+    Array,
+    Picture,
+    find_poses,
+    pose_by_nuclei,
+    refined,
+)
 from appliance.analysis.tissue import Tissue
 from appliance.errors import AlignmentError
 from appliance.geometry import Affine
@@ -33,6 +40,8 @@ WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
 """First patches: as wide as a lobule, looked for as far as a bent section may be off."""
 NARROW_UM, NARROW_REACH_UM = 280.0, 60.0
 """Second patches, at the full resolution."""
+NUCLEI_PATCH_UM, NUCLEI_REACH_UM = 150.0, 15.0
+"""Patches of a field that its nuclei alone could place."""
 WIDE_MPP = 9.0
 LEAST_PIECE_MM2 = 0.3
 """Smaller crumbs go with their nearest piece."""
@@ -121,6 +130,8 @@ def align(
         raise AlignmentError("a slide without tissue cannot be aligned; look at the slide")
     size_um = _size_um(moving)
     placed = [_bent(moving, fixed, p) for p in _placed(moving, fixed, _pieces(moving))]
+    if len(placed) == 1 and placed[0].agreement < PLACED:
+        placed = [_by_nuclei(moving, fixed) or placed[0]]
     found = [p for p in placed if p.piece is not None]
     if not found:
         raise AlignmentError("no position was found in which the slides overlap")
@@ -255,6 +266,25 @@ def _bent(moving: Picture, fixed: Picture, placed: _Placed) -> _Placed:
     if len(votes) < 2 * FEWEST and not votes.few:
         return placed
     return replace(placed, piece=fitted(votes, _size_um(moving)), votes=votes)
+
+
+def _by_nuclei(moving: Picture, fixed: Picture) -> _Placed | None:
+    """All the tissue where its nuclei lie, if they say so clearly."""
+    moving, fixed = (replace(picture, detail_um=NUCLEI_UM) for picture in (moving, fixed))
+    pose = pose_by_nuclei(moving, fixed)
+    if pose is None:
+        return None
+    patches = vote(
+        moving,
+        fixed,
+        moving.mask,
+        Piece.rigid(pose),
+        patch_um=NUCLEI_PATCH_UM,
+        reach_um=NUCLEI_REACH_UM,
+        least_like=0.0,
+    )
+    votes = agreeing(patches)
+    return _Placed(moving.mask, fitted(votes, _size_um(moving)), votes)
 
 
 def _least_um(moving: Picture, fixed: Picture) -> float:

@@ -72,8 +72,12 @@ def vote(
     *,
     patch_um: float,
     reach_um: float,
+    least_like: float = LIKE,
 ) -> Votes:
-    """Look for each patch in `mask` of `moving` within `reach_um` of where `piece` puts it."""
+    """Look for each patch in `mask` of `moving` within `reach_um` of where `piece` puts it.
+
+    It counts as found from a correlation of `least_like` on.
+    """
     mpp = moving.mpp
     patch, reach = max(12, round(patch_um / mpp)), max(2, round(reach_um / mpp))
     side = patch + 2 * reach
@@ -93,7 +97,7 @@ def vote(
         window = cv2.warpAffine(
             b, to_fixed, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-        offset = _find(template, window, patch)
+        offset = _find(template, window, patch, least_like)
         if offset is None:
             continue
         found.append(he_um[k])
@@ -222,11 +226,11 @@ def _centers(mask: NDArray[np.bool_], patch: int, step: int) -> NDArray[np.int64
     return np.stack([x[c], y[r]], axis=1).astype(np.int64)
 
 
-def _find(template: Array, window: Array, patch: int) -> Points | None:
+def _find(template: Array, window: Array, patch: int, least_like: float) -> Points | None:
     """Offset (x, y) in px of the template in the window; None where nothing stands out."""
     likeness = cv2.matchTemplate(window, template, cv2.TM_CCOEFF_NORMED)
     _, top, _, (x, y) = cv2.minMaxLoc(likeness)
-    if top < LIKE or not np.isfinite(top):
+    if top < least_like or not np.isfinite(top):
         return None
     rows, columns = likeness.shape
     if x in (0, columns - 1) or y in (0, rows - 1):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -32,7 +32,19 @@ FINE_PX, FINE_SAMPLES = 1000, 40_000
 """The same for a piece too small for patches."""
 SEED = 20
 DETAIL_UM = 5.0
-"""Width of the finest structure that both stains show alike."""
+"""Width of the finest structure that both stains show alike, whatever the knife took between."""
+NUCLEI_UM = 0.8
+"""Width of a nucleus's rim and of chromatin, which the next section shares in part only."""
+NUCLEI_MPP = 1.5
+"""Coarser pictures do not show that."""
+NUCLEI_STEP = 0.7
+"""In degrees: half a millimeter of nuclei is lost a degree beside the right angle."""
+NUCLEI_PX = 800
+"""Longest side of a field so searched; it takes half a minute on two cores."""
+STANDS_OUT = 1.2
+"""Chance's best angle is a few hundredths better than its second."""
+LOUDEST = 3.0
+"""Standard deviations at which detail is cut off: one speck of dirt must not decide."""
 SCALE_RANGE = (0.9, 1.1)
 """A section does not shrink by a tenth: then the optimiser ran away."""
 
@@ -42,11 +54,13 @@ Array = NDArray[np.float32]
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """What both stains show of a slide. `layers` float32 (rows, cols, 2), 0-1, 0 on glass: nuclei
-    (red optical density), and where there is tissue at all; `mask` bool, lumens filled."""
+    (red optical density), and where there is tissue at all; `mask` bool, lumens filled;
+    `detail_um`: width of the finest structure to look at."""
 
     layers: Array
     mask: NDArray[np.bool_]
     mpp: float
+    detail_um: float = DETAIL_UM
 
     @cached_property
     def structure(self) -> Array:
@@ -57,7 +71,7 @@ class Picture:
     @cached_property
     def detail(self) -> Array:
         """Band-pass of both layers: finer than a lobule, coarser than noise; equal in weight."""
-        sigma = max(0.7, DETAIL_UM / self.mpp)
+        sigma = max(0.7, self.detail_um / self.mpp)
         fine = cv2.GaussianBlur(self.layers, (0, 0), sigma)
         step = max(1, round(2 * sigma))
         rows, columns = fine.shape[:2]
@@ -85,12 +99,12 @@ class Picture:
             )
             for layer in (self.layers, self.mask)
         )
-        return Picture(layers=layers, mask=mask > 0.5, mpp=self.mpp * step)
+        return replace(self, layers=layers, mask=mask > 0.5, mpp=self.mpp * step)
 
     def within(self, mask: NDArray[np.bool_]) -> Picture:
         """The part that `mask` shows."""
         layers = self.layers * mask[..., None]
-        return Picture(layers=layers, mask=self.mask & mask, mpp=self.mpp)
+        return replace(self, layers=layers, mask=self.mask & mask)
 
 
 def find_poses(moving: Picture, fixed: Picture) -> list[Affine]:
@@ -106,6 +120,39 @@ def find_poses(moving: Picture, fixed: Picture) -> list[Affine]:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with ThreadPoolExecutor(CANDIDATES) as pool:
         return list(pool.map(lambda start: _optimised(*small, start, ROUGH_SAMPLES), starts))
+
+
+def pose_by_nuclei(moving: Picture, fixed: Picture) -> Affine | None:
+    """The pose of a small field of solid tissue, which has no outline and no lobules to go by.
+
+    What is left are nuclei that lie in both sections. They correlate within a degree of the right
+    angle only, so all angles are tried at full resolution, some 30 ms each for half a millimeter.
+    In so many places chance finds good ones too, and its patches agree with each other; so the
+    best must stand out from all other angles. None where it does not, or the field is too large.
+    """
+    if max(*moving.mask.shape, *fixed.mask.shape) > NUCLEI_PX or moving.mpp > NUCLEI_MPP:
+        return None
+    template, target = _rimless(moving), _rimless(fixed)
+    rows, columns = template.shape
+    canvas = math.ceil(math.hypot(rows, columns))
+    side = int(fft.next_fast_len(max(fixed.mask.shape) + canvas, real=True))
+    spectrum = fft.rfft2(target, (side, side))
+
+    def tried(turned: tuple[float, bool]) -> tuple[float, float, Affine]:
+        degrees, face_down = turned
+        turn = _turn(degrees, (columns, rows), canvas, face_down)
+        there = fft.rfft2(cv2.warpAffine(template, turn, (canvas, canvas)), (side, side))
+        likeness, pose = _peak(
+            fft.irfft2(spectrum * np.conj(there), (side, side)), turn, moving.mpp
+        )
+        return likeness, degrees, pose
+
+    angles = np.arange(0, 360, NUCLEI_STEP).tolist()
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(tried, [(a, down) for down in (False, True) for a in angles]))
+    best, at, pose = max(found, key=lambda item: item[0])
+    others = max(v for v, a, _ in found if abs((a - at + 180) % 360 - 180) > 3 * NUCLEI_STEP)
+    return pose if best > STANDS_OUT * others else None
 
 
 def refined(moving: Picture, fixed: Picture, pose: Affine) -> Affine:
@@ -138,14 +185,8 @@ def _coarse(moving: Picture, fixed: Picture) -> list[Affine]:
                 turned = cv2.warpAffine(layer, turn, (canvas, canvas))
                 spectrum = np.conj(fft.rfft2(turned, (side, side)))
                 total += fft.irfft2(target * spectrum, (side, side)) / energy
-            peak = np.unravel_index(int(total.argmax()), total.shape)
-            dy, dx = (int(p) - side if p > side // 2 else int(p) for p in peak)
-            linear, shift = turn[:, :2], turn[:, 2] + (dx, dy)
-            # Pixel-center map of the coarse rasters to a µm map.
-            shift_um = (shift - linear @ np.array([0.5, 0.5]) + 0.5) * mpp
-            (a, b), (c, d) = linear.tolist()
-            affine = Affine((a, b, c, d), (float(shift_um[0]), float(shift_um[1])))
-            found.append((float(total.max()), float(degrees), face_down, affine))
+            likeness, affine = _peak(total, turn, mpp)
+            found.append((likeness, float(degrees), face_down, affine))
     found.sort(key=lambda item: -item[0])
     chosen: list[tuple[float, bool, Affine]] = []
     for _, degrees, face_down, affine in found:
@@ -155,6 +196,29 @@ def _coarse(moving: Picture, fixed: Picture) -> list[Affine]:
         if len(chosen) == CANDIDATES:
             break
     return [affine for _, _, affine in chosen]
+
+
+def _peak(
+    likeness: NDArray[np.float32], turn: NDArray[np.float64], mpp: float
+) -> tuple[float, Affine]:
+    """Highest value of a circular correlation, and its pose, of a picture turned by `turn`."""
+    side = len(likeness)
+    peak = np.unravel_index(int(likeness.argmax()), likeness.shape)
+    dy, dx = (int(p) - side if p > side // 2 else int(p) for p in peak)
+    linear, shift = turn[:, :2], turn[:, 2] + (dx, dy)
+    # Pixel-center map of the rasters to a µm map.
+    shift_um = (shift - linear @ np.array([0.5, 0.5]) + 0.5) * mpp
+    (a, b), (c, d) = linear.tolist()
+    pose = Affine((a, b, c, d), (float(shift_um[0]), float(shift_um[1])))
+    return float(likeness[peak]), pose
+
+
+def _rimless(picture: Picture) -> Array:
+    """Detail without the tissue's rim, which would outshine the nuclei."""
+    reach = 2 * math.ceil(4 * picture.detail_um / picture.mpp) + 1
+    inner = cv2.erode(picture.mask.astype(np.uint8), np.ones((reach, reach), np.uint8))
+    detail: Array = np.clip(picture.detail, -LOUDEST, LOUDEST).mean(axis=2) * inner
+    return detail
 
 
 def _step(moving: Picture, fixed: Picture, longest_px: int) -> int:
