@@ -1,0 +1,136 @@
+"""A slide of any size in a minute: the encoded tiles of a small field, repeated.
+
+``python benchmarks/big_slide.py OUT.svs --stain he --width 60000 --height 50000 --tissue 0.2``
+draws one field of synthetic tissue and writes its encoded tiles over and over. For memory and
+speed; nothing can be aligned with itself, and every field has the same score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import TiffWriter
+
+from appliance.analysis.alignment import alignment_mpp
+from appliance.analysis.slide import SlideReader
+from appliance.geometry import TILE_MPP, TILE_PX
+from models.synthesis.pyramid import QUALITY, STEP, TILE
+from models.synthesis.tiles import synthesize_tile_pair
+
+FIELD_PX = 4096
+"""Edge of the repeated field: whole tiles on three levels, each `STEP` times smaller."""
+GLASS = 243
+
+
+def make_big_slide(
+    out: Path, *, stain: str, width_px: int, height_px: int, tissue: float, seed: int = 0
+) -> None:
+    """Write `out` (Aperio's flavor, `TILE_MPP`), sizes rounded up to whole fields.
+
+    `stain` is he or ihc. `tissue` (0-1) is the share of fields that hold tissue, those nearest the
+    middle; the others are glass.
+    """
+    columns, rows = (-(-n // FIELD_PX) for n in (width_px, height_px))
+    nearest = sorted(
+        np.ndindex(rows, columns),
+        key=lambda rc: float(np.hypot((rc[0] + 0.5) / rows - 0.5, (rc[1] + 0.5) / columns - 0.5)),
+    )
+    filled = set(nearest[: round(tissue * columns * rows)])
+    levels = [_encoded_tiles(image) for image in _levels(_field(stain, seed))]
+    (glass,) = _encoded_tiles(np.full((TILE, TILE, 3), GLASS, dtype=np.uint8))
+    size = f"{columns * FIELD_PX}x{rows * FIELD_PX}"
+    with TiffWriter(out, bigtiff=True) as writer:
+        for level, tiles in enumerate(levels):
+            side = FIELD_PX // STEP**level // TILE  # tiles a field has here, in each direction
+
+            def repeated(tiles: list[bytes] = tiles, side: int = side) -> Iterator[bytes]:
+                for row in range(rows * side):
+                    for column in range(columns * side):
+                        there = (row // side, column // side) in filled
+                        yield tiles[row % side * side + column % side] if there else glass
+
+            own = f"{columns * side * TILE}x{rows * side * TILE}"
+            writer.write(
+                repeated(),
+                shape=(rows * side * TILE, columns * side * TILE, 3),
+                dtype=np.uint8,
+                tile=(TILE, TILE),
+                photometric="rgb",
+                compression="jpeg",
+                description=f"Aperio Image Library v12.0.15 \r\n{size} [0,0 {size}] (256x256) -> "
+                f"{own} JPEG/RGB Q={QUALITY}|AppMag = 40|MPP = {TILE_MPP}",
+                software=False,
+                metadata=None,
+            )
+
+
+def _field(stain: str, seed: int) -> NDArray[np.uint8]:
+    side = FIELD_PX // TILE_PX
+    pairs = [synthesize_tile_pair(seed + number) for number in range(side**2)]
+    tiles = np.stack([getattr(pair, stain) for pair in pairs])
+    grid = tiles.reshape(side, side, TILE_PX, TILE_PX, 3).swapaxes(1, 2)
+    return grid.reshape(FIELD_PX, FIELD_PX, 3)
+
+
+def _levels(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Down to one tile a field."""
+    while True:
+        yield image
+        if len(image) <= TILE:
+            return
+        size = (image.shape[1] // STEP, image.shape[0] // STEP)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _encoded_tiles(image: NDArray[np.uint8]) -> list[bytes]:
+    """JPEG as Aperio's, row by row."""
+    return [
+        imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(image[y : y + TILE, x : x + TILE]),
+            level=QUALITY,
+            colorspace="rgb",
+            outcolorspace="rgb",
+        )
+        for y in range(0, len(image), TILE)
+        for x in range(0, image.shape[1], TILE)
+    ]
+
+
+def main() -> int:
+    """Write the slide, say how long that took and how long reading its overview takes; exit 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--stain", choices=("he", "ihc"), default="he")
+    parser.add_argument("--width", type=int, default=60_000)
+    parser.add_argument("--height", type=int, default=50_000)
+    parser.add_argument("--tissue", type=float, default=1.0)
+    options = parser.parse_args()
+    start = time.perf_counter()
+    make_big_slide(
+        options.out,
+        stain=options.stain,
+        width_px=options.width,
+        height_px=options.height,
+        tissue=options.tissue,
+    )
+    size = options.out.stat().st_size / 2**20
+    print(f"{options.out}: {size:.0f} MiB in {time.perf_counter() - start:.0f} s")
+    with SlideReader.open(options.out) as slide:
+        facts = slide.facts
+        mpp = alignment_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
+        start = time.perf_counter()
+        slide.thumbnail(mpp)
+    print(f"overview at {mpp:.1f} µm/px, as alignment reads: {time.perf_counter() - start:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
