@@ -63,7 +63,8 @@ def make_big_slide(
                 shape=(rows * side * TILE, columns * side * TILE, 3),
                 dtype=np.uint8,
                 tile=(TILE, TILE),
-                photometric="rgb",
+                photometric="ycbcr",
+                subsampling=(2, 2),
                 compression="jpeg",
                 description=f"Aperio Image Library v12.0.15 \r\n{size} [0,0 {size}] (256x256) -> "
                 f"{own} JPEG/RGB Q={QUALITY}|AppMag = 40|MPP = {TILE_MPP}",
@@ -97,7 +98,8 @@ def _encoded_tiles(image: NDArray[np.uint8]) -> list[bytes]:
             np.ascontiguousarray(image[y : y + TILE, x : x + TILE]),
             level=QUALITY,
             colorspace="rgb",
-            outcolorspace="rgb",
+            outcolorspace="ycbcr",
+            subsampling="420",
         )
         for y in range(0, len(image), TILE)
         for x in range(0, image.shape[1], TILE)

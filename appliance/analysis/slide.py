@@ -1,6 +1,8 @@
-"""The slide reader: one fresh OpenSlide handle, tiles and thumbnails at any resolution.
+"""The slide reader: tiles and thumbnails of any slide at any resolution.
 
-OpenSlide's errors latch: after one, a handle is dead. So a reader is opened per attempt.
+OpenSlide knows the format, the header and every pixel; where the tiles of a level decode to the
+same pixels they are read directly (`direct`). OpenSlide's errors latch: after one, a handle is
+dead. So a reader is opened per attempt.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import openslide
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from tifffile import TiffFile, TiffFileError
 
+from appliance.analysis.direct import Covered, DirectSlide, Pixels
+from appliance.analysis.slide_trouble import why_no_format, why_not_open, without_path
 from appliance.analysis.tissue import glass_rgb
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError
@@ -31,8 +34,6 @@ PROBE_GRID = 4
 """`probe` decodes so many places per row and column of each level."""
 BLOCK_PX = 2048
 """A thumbnail is read in blocks of so many px of its level, so memory does not grow."""
-TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.error)
-"""What tifffile raises on bytes that are no TIFF, or only a part of one."""
 
 
 class SlideReader:
@@ -41,6 +42,7 @@ class SlideReader:
     def __init__(self, handle: openslide.OpenSlide, facts: SlideFacts) -> None:
         self._handle = handle
         self.facts = facts
+        self._direct = DirectSlide(Path(facts.path), handle.level_dimensions, self._read_general)
         self.grid = TileGrid.of(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
         self._downsamples = [
             _true_downsample(handle.dimensions, size) for size in handle.level_dimensions
@@ -58,9 +60,9 @@ class SlideReader:
         try:
             handle = openslide.OpenSlide(path)
         except openslide.OpenSlideUnsupportedFormatError as err:
-            raise SlideError(_why_no_format(path)) from err
+            raise SlideError(why_no_format(path)) from err
         except (openslide.OpenSlideError, OSError) as err:
-            raise SlideError(_why_not_open(path), _without_path(err, path)) from err
+            raise SlideError(why_not_open(path), without_path(err, path)) from err
         try:
             return cls(handle, _facts(path, handle, mpp))
         except SlideError:
@@ -76,6 +78,7 @@ class SlideReader:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._direct.close()
         self._handle.close()
 
     @property
@@ -96,7 +99,7 @@ class SlideReader:
                 for i in range(PROBE_GRID):
                     x = (width - 1) * i // (PROBE_GRID - 1)
                     y = (height - 1) * j // (PROBE_GRID - 1)
-                    anything |= bool(self._read(level, x, y, 1, 1)[..., 3].any())
+                    anything |= bool(self._read_general(level, x, y, 1, 1)[..., 3].any())
         if not anything:
             raise SlideError(QuarantineReason.DAMAGED, "no level holds any pixels")
 
@@ -109,18 +112,19 @@ class SlideReader:
         rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp - 1e-6)
         columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp - 1e-6)
         level, scale = self._level_for(mpp)  # level px per thumbnail px
-        rgba = np.empty((rows, columns, 4), dtype=np.uint8)
+        image = np.empty((rows, columns, 3), dtype=np.uint8)
+        scanned = np.ones((rows, columns), dtype=bool)
         block = max(1, int(BLOCK_PX / max(scale, 1.0)))
         for top in range(0, rows, block):
             for left in range(0, columns, block):
                 height, width = min(block, rows - top), min(block, columns - left)
-                rgba[top : top + height, left : left + width] = self._sample(
-                    level, scale, left, top, width, height
-                )
-        scanned = rgba[..., 3] > 0
+                part = slice(top, top + height), slice(left, left + width)
+                image[part], covered = self._sample(level, scale, left, top, width, height)
+                if covered is not None:
+                    scanned[part] = covered
         if not scanned.all() and scanned.any():
-            rgba[~scanned, :3] = glass_rgb(rgba[scanned, :3])
-        return rgba[..., :3].copy()
+            image[~scanned] = glass_rgb(image[scanned])
+        return image
 
     def read_tile(self, index: TileIndex) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (512, 512, 3) at `TILE_MPP`, beyond the slide white.
@@ -129,12 +133,13 @@ class SlideReader:
         """
         level, scale = self._level_for(TILE_MPP)  # level px per tile px
         x, y = index.column * TILE_PX, index.row * TILE_PX
-        return self._sample(level, scale, x, y, TILE_PX, TILE_PX)[..., :3].copy()
+        return self._sample(level, scale, x, y, TILE_PX, TILE_PX)[0]
 
     def _sample(
         self, level: int, scale: float, left: int, top: int, columns: int, rows: int
-    ) -> NDArray[np.uint8]:
-        """A window of the raster whose px are `scale` px of a level wide: RGBA, white where empty.
+    ) -> tuple[Pixels, Covered]:
+        """A window of the raster whose px are `scale` px of a level wide: RGB, white where the
+        slide has nothing, and where it has.
 
         Exact to a fraction of a px: linear onto a whole multiple of the wanted raster (never
         coarser than the level), then the area average over that multiple.
@@ -147,33 +152,37 @@ class SlideReader:
         # One px more on each side than is wanted, for the linear part.
         width = math.ceil((left + columns) * scale + 0.5) - x0 + 1
         height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
-        rgba = self._read(level, x0, y0, width, height)
-        covered = rgba[..., 3] > 0
-        # Empty px weigh nothing: premultiplied, else a rim of their colour would stay.
-        if not covered.all():
-            rgba[~covered] = 0
+        if scale == 1:  # the level's own px
+            x0, y0, width, height = left, top, columns, rows
+        rgb, covered = self._read(level, x0, y0, width, height)
         # Centre of fine px i lies at (i + 0.5) * step from the window's edge.
         shift = (left * scale - x0 + 0.5 * step - 0.5, top * scale - y0 + 0.5 * step - 0.5)
         matrix = np.array([[step, 0, shift[0]], [0, step, shift[1]]])
-        size = (columns * fine, rows * fine)
-        sampled = cv2.warpAffine(
-            rgba,
-            matrix,
-            size,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        if fine > 1:
-            sampled = cv2.resize(sampled, (columns, rows), interpolation=cv2.INTER_AREA)
-        if not covered.all():
-            weight = sampled[..., 3:].astype(np.float32) / 255
-            color = sampled[..., :3] / np.maximum(weight, 1 / 255)
-            # Less than half a px of slide has no colour of its own that could be trusted.
-            seen = weight >= 0.5
-            sampled[..., :3] = np.where(seen, np.clip(color + 0.5, 0, 255), 255)
-            sampled[..., 3] = np.where(seen[..., 0], 255, 0)
-        window: NDArray[np.uint8] = sampled
-        return window
+
+        def resampled(pixels: Pixels) -> Pixels:
+            if scale == 1:
+                return pixels
+            sampled = cv2.warpAffine(
+                pixels,
+                matrix,
+                (columns * fine, rows * fine),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            if fine > 1:
+                sampled = cv2.resize(sampled, (columns, rows), interpolation=cv2.INTER_AREA)
+            return np.asarray(sampled, dtype=np.uint8)
+
+        if covered is None:
+            return resampled(rgb), None
+        # Empty px weigh nothing: premultiplied, else a rim of their colour would stay.
+        rgb[~covered] = 0
+        weight = resampled(covered.astype(np.uint8) * 255).astype(np.float32)[..., None] / 255
+        color = resampled(rgb) / np.maximum(weight, 1 / 255)
+        # Less than half a px of slide has no colour of its own that could be trusted.
+        seen = weight >= 0.5
+        image = np.where(seen, np.clip(color + 0.5, 0, 255), 255).astype(np.uint8)
+        return image, seen[..., 0]
 
     def _level_for(self, mpp: float) -> tuple[int, float]:
         """(level, scale): the coarsest level at least as fine as `mpp`; its px per wanted px."""
@@ -184,15 +193,24 @@ class SlideReader:
                 level = candidate
         return level, wanted / self._downsamples[level]
 
-    def _read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """Level px (x, y) on: RGBA (height, width, 4); alpha 0 beyond the slide and unscanned."""
+    def _read(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Pixels, Covered]:
+        """Level px (x, y) on: RGB (height, width, 3), and which of them the slide has."""
+        direct = self._direct.level(level)
+        if direct is not None:
+            return direct.read(x, y, width, height)
+        rgba = self._read_general(level, x, y, width, height)
+        covered = rgba[..., 3] > 0
+        return rgba[..., :3].copy(), None if covered.all() else covered
+
+    def _read_general(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """By OpenSlide: RGBA (height, width, 4); alpha 0 beyond the slide and where not scanned."""
         down = self._handle.level_downsamples[level]
         try:
             image = self._handle.read_region(
                 (round(x * down), round(y * down)), level, (width, height)
             )
         except openslide.OpenSlideError as err:
-            detail = _without_path(err, Path(self.facts.path))
+            detail = without_path(err, Path(self.facts.path))
             raise SlideError(QuarantineReason.DAMAGED, detail) from err
         return np.array(image, dtype=np.uint8)
 
@@ -257,90 +275,6 @@ def _facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideF
         level_count=handle.level_count,
         is_dicom=vendor == "dicom",
     )
-
-
-def _why_no_format(path: Path) -> QuarantineReason:
-    """OpenSlide knows no such format: is it at least an image, only flat, or a part of one?"""
-    if _is_cut_off(path):
-        return QuarantineReason.DAMAGED
-    try:
-        with TiffFile(path) as tiff:
-            page = tiff.pages.first
-            if page.shape and not page.is_tiled:
-                return QuarantineReason.NOT_PYRAMIDAL
-    except TIFF_ERRORS:
-        return QuarantineReason.UNREADABLE
-    return QuarantineReason.UNREADABLE
-
-
-def _why_not_open(path: Path) -> QuarantineReason:
-    """OpenSlide knows the format and cannot open the file."""
-    if path.suffix.lower() == ".dcm":
-        return QuarantineReason.MISSING_TAGS
-    if _is_cut_off(path):
-        return QuarantineReason.DAMAGED
-    try:
-        with TiffFile(path) as tiff:
-            if len(tiff.pages) > 0:
-                return QuarantineReason.UNSUPPORTED
-    except TIFF_ERRORS:
-        return QuarantineReason.UNREADABLE
-    return QuarantineReason.UNREADABLE
-
-
-def _is_cut_off(path: Path) -> bool:
-    """A TIFF that refers to bytes behind its end, or whose directory is empty: copied in part."""
-    try:
-        size = path.stat().st_size
-        if _directory_end(path, size) > size:
-            return True
-        with TiffFile(path) as tiff:
-            # A directory of zeros: the length was reserved and the rest never came.
-            if not tiff.pages.first.shape or not tiff.pages.first.dataoffsets:
-                return True
-            return any(
-                offset + count > size
-                for page in tiff.pages
-                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
-            )
-    except TIFF_ERRORS:
-        return False
-
-
-def _directory_end(path: Path, size: int) -> int:
-    """Furthest byte that the chain of TIFF directories reaches; raises ValueError for no TIFF."""
-    with path.open("rb") as stream:
-        head = stream.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(head[:2])
-        if order is None or len(head) < 16:
-            raise ValueError("no TIFF")
-        (version,) = struct.unpack(order + "H", head[2:4])
-        if version not in (42, 43):
-            raise ValueError("no TIFF")
-        # TIFF 6.0 and BigTIFF: number of entries, entry, offset of the next directory.
-        number, entry, link = ("H", 12, "I") if version == 42 else ("Q", 20, "Q")
-        start = 4 if version == 42 else 8
-        (at,) = struct.unpack_from(order + link, head, start)
-        furthest, seen = 0, set()
-        while at and at not in seen:
-            seen.add(at)
-            furthest = max(furthest, at + struct.calcsize(order + number))
-            if furthest > size:
-                return int(furthest)
-            stream.seek(at)
-            (entries,) = struct.unpack(order + number, stream.read(struct.calcsize(order + number)))
-            end = stream.tell() + entries * entry + struct.calcsize(order + link)
-            furthest = max(furthest, end)
-            if end > size:
-                return int(furthest)
-            stream.seek(end - struct.calcsize(order + link))
-            (at,) = struct.unpack(order + link, stream.read(struct.calcsize(order + link)))
-        return int(furthest)
-
-
-def _without_path(err: Exception, path: Path) -> str:
-    # File names hold accessions; details go to logs and events.
-    return str(err).replace(str(path), "the file").replace(path.name, "the file")
 
 
 def _series_uid(path: Path) -> str:

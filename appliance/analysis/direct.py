@@ -1,0 +1,208 @@
+"""The direct path into a TIFF-family slide: its own encoded tiles, straight to the codec.
+
+OpenSlide composes every read on a transparent canvas; that costs several times what decoding does.
+Here a tile is read from the file at its offset and decoded, nothing else. What a format does beyond
+its tiles (stitching, overlaps, odd color) is OpenSlide's to know, so a level is read directly only
+where samples of it came out identical to OpenSlide's: `opened` looks, and says what it found.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+from tifffile import COMPRESSION, TiffFile, TiffFileError, TiffPage
+
+from appliance.analysis.slide_trouble import TIFF_ERRORS
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
+Covered = NDArray[np.bool_] | None
+"""Which px the slide has, bool (rows, cols); none where it has them all."""
+
+CODECS = {COMPRESSION.JPEG, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC}
+SAMPLES = 8
+"""Tiles of a level that are compared with OpenSlide's."""
+CACHED_BYTES = 128 * 2**20
+"""Decoded tiles kept, so that those which straddle two reads are decoded once."""
+
+
+class DirectSlide:
+    """The levels of a slide that can be read directly; each is compared when it is first read.
+
+    `general` reads RGBA (height, width, 4) from a level of `sizes` by OpenSlide.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        sizes: Sequence[tuple[int, int]],
+        general: Callable[[int, int, int, int, int], Pixels],
+    ) -> None:
+        self._general = general
+        self._lock = Lock()
+        self._checked: dict[int, DirectLevel | None] = {}
+        self._file = os.open(path, os.O_RDONLY)
+        self._found = _levels(path, sizes, self._fetch)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def level(self, number: int) -> DirectLevel | None:
+        """The level, where its px are OpenSlide's; none where they are not."""
+        with self._lock:
+            if number not in self._checked:
+                level = self._found.get(number)
+                same = level is not None and self._same(number, level)
+                self._checked[number] = level if same else None
+                if not same:
+                    log.info("level %d is read by OpenSlide: no tiles as it decodes them", number)
+            return self._checked[number]
+
+    def _same(self, number: int, level: DirectLevel) -> bool:
+        compared = 0
+        for column, row in level.fullest(SAMPLES):
+            try:
+                tile = level.tile(column, row)
+            except SlideError:  # and OpenSlide would not survive it either
+                continue
+            if tile is None:
+                continue
+            height, width = tile.shape[:2]
+            rgba = self._general(number, column * width, row * height, width, height)
+            if not (rgba[..., 3] == 255).all() or not np.array_equal(rgba[..., :3], tile):
+                return False
+            compared += 1
+        return compared > 0
+
+    def _fetch(self, offset: int, count: int) -> bytes:
+        return os.pread(self._file, count, offset)
+
+
+def _levels(
+    path: Path, sizes: Sequence[tuple[int, int]], fetch: Callable[[int, int], bytes]
+) -> dict[int, DirectLevel]:
+    """Levels with a page of their own: tiled, 8-bit RGB, of a known codec, alone of its size."""
+    cache = TileCache()
+    found = {}
+    try:
+        with TiffFile(path) as tiff:
+            for number, (width, height) in enumerate(sizes):
+                fit = [
+                    page
+                    for page in tiff.pages
+                    if isinstance(page, TiffPage)
+                    and page.is_tiled
+                    and page.shape == (height, width, 3)
+                    and page.dtype == np.uint8
+                    and page.compression in CODECS
+                ]
+                if len(fit) == 1:
+                    # Here, as tifffile reads some of a page's tags when they are asked for.
+                    found[number] = DirectLevel(fit[0], fetch, cache)
+    except TIFF_ERRORS:
+        return {}
+    return found
+
+
+class DirectLevel:
+    """One level; its px from the file's own tiles. May be used by many threads."""
+
+    def __init__(
+        self, page: TiffPage, fetch: Callable[[int, int], bytes], cache: TileCache
+    ) -> None:
+        self.height, self.width = page.shape[:2]
+        self._tile_rows, self._tile_columns = page.tilelength, page.tilewidth
+        self._columns = -(-self.width // self._tile_columns)
+        self._rows = -(-self.height // self._tile_rows)
+        self._offsets, self._counts = page.dataoffsets, page.databytecounts
+        self._decode, self._tables = page.decode, page.jpegtables
+        self._fetch, self._cache, self._page = fetch, cache, page.index
+
+    def fullest(self, number: int) -> list[tuple[int, int]]:
+        """(column, row) of the whole tiles with most bytes: glass would look alike anyway."""
+        whole = (self.width // self._tile_columns, self.height // self._tile_rows)
+        order = np.argsort(-np.asarray(self._counts), kind="stable").tolist()
+        places = ((index % self._columns, index // self._columns) for index in order)
+        return list(islice((p for p in places if p[0] < whole[0] and p[1] < whole[1]), number))
+
+    def read(self, x: int, y: int, width: int, height: int) -> tuple[Pixels, Covered]:
+        """Level px from (x, y) on, uint8 RGB (height, width, 3), and which of them there are.
+
+        Raises SlideError DAMAGED where a tile cannot be decoded.
+        """
+        out = np.empty((height, width, 3), dtype=np.uint8)
+        covered = None
+        if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
+            covered = np.zeros((height, width), dtype=bool)
+            covered[max(0, -y) : self.height - y, max(0, -x) : self.width - x] = True
+        first_row, last_row = max(0, y // self._tile_rows), (y + height - 1) // self._tile_rows
+        first, last = max(0, x // self._tile_columns), (x + width - 1) // self._tile_columns
+        for row in range(first_row, min(last_row, self._rows - 1) + 1):
+            top = row * self._tile_rows - y
+            into_rows = slice(max(0, top), min(height, top + self._tile_rows))
+            for column in range(first, min(last, self._columns - 1) + 1):
+                left = column * self._tile_columns - x
+                into = into_rows, slice(max(0, left), min(width, left + self._tile_columns))
+                tile = self.tile(column, row)
+                if tile is None:
+                    if covered is None:
+                        covered = np.ones((height, width), dtype=bool)
+                    covered[into] = False
+                    continue
+                r, c = into
+                out[into] = tile[r.start - top : r.stop - top, c.start - left : c.stop - left]
+        return out, covered
+
+    def tile(self, column: int, row: int) -> Pixels | None:
+        """A whole tile of the file, uint8 RGB; none where the scanner left it out."""
+        index = row * self._columns + column
+        if self._counts[index] == 0:
+            return None
+        return self._cache.get((self._page, index), lambda: self._decoded(index))
+
+    def _decoded(self, index: int) -> Pixels:
+        data = self._fetch(self._offsets[index], self._counts[index])
+        try:
+            tile, _, shape = self._decode(data, index, jpegtables=self._tables)
+        except (RuntimeError, ValueError, TiffFileError, struct.error) as err:
+            raise SlideError(QuarantineReason.DAMAGED, f"tile {index}: {err}") from err
+        pixels: Pixels = tile.reshape(shape[1:])
+        return pixels
+
+
+class TileCache:
+    """The decoded tiles used last, up to a number of bytes; may be used by many threads."""
+
+    def __init__(self, most_bytes: int = CACHED_BYTES) -> None:
+        self._most, self._held = most_bytes, 0
+        self._tiles: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: tuple[int, int], make: Callable[[], Pixels]) -> Pixels:
+        """The tile; `make` decodes it outside the lock (two threads may do so at once)."""
+        with self._lock:
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+                return self._tiles[key]
+        tile = make()
+        with self._lock:
+            if key not in self._tiles:
+                self._tiles[key] = tile
+                self._held += tile.nbytes
+            while self._held > self._most:
+                _, oldest = self._tiles.popitem(last=False)
+                self._held -= oldest.nbytes
+        return tile

@@ -1,0 +1,97 @@
+"""Why a slide does not open: what a person is told when OpenSlide only says no."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from tifffile import TiffFile, TiffFileError
+
+from appliance.domain import QuarantineReason
+
+TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.error)
+"""What tifffile raises on bytes that are no TIFF, or only a part of one."""
+
+
+def why_no_format(path: Path) -> QuarantineReason:
+    """OpenSlide knows no such format: is it at least an image, only flat, or a part of one?"""
+    if _is_cut_off(path):
+        return QuarantineReason.DAMAGED
+    try:
+        with TiffFile(path) as tiff:
+            page = tiff.pages.first
+            if page.shape and not page.is_tiled:
+                return QuarantineReason.NOT_PYRAMIDAL
+    except TIFF_ERRORS:
+        return QuarantineReason.UNREADABLE
+    return QuarantineReason.UNREADABLE
+
+
+def why_not_open(path: Path) -> QuarantineReason:
+    """OpenSlide knows the format and cannot open the file."""
+    if path.suffix.lower() == ".dcm":
+        return QuarantineReason.MISSING_TAGS
+    if _is_cut_off(path):
+        return QuarantineReason.DAMAGED
+    try:
+        with TiffFile(path) as tiff:
+            if len(tiff.pages) > 0:
+                return QuarantineReason.UNSUPPORTED
+    except TIFF_ERRORS:
+        return QuarantineReason.UNREADABLE
+    return QuarantineReason.UNREADABLE
+
+
+def _is_cut_off(path: Path) -> bool:
+    """A TIFF that refers to bytes behind its end, or whose directory is empty: copied in part."""
+    try:
+        size = path.stat().st_size
+        if _directory_end(path, size) > size:
+            return True
+        with TiffFile(path) as tiff:
+            # A directory of zeros: the length was reserved and the rest never came.
+            if not tiff.pages.first.shape or not tiff.pages.first.dataoffsets:
+                return True
+            return any(
+                offset + count > size
+                for page in tiff.pages
+                for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+            )
+    except TIFF_ERRORS:
+        return False
+
+
+def _directory_end(path: Path, size: int) -> int:
+    """Furthest byte that the chain of TIFF directories reaches; raises ValueError for no TIFF."""
+    with path.open("rb") as stream:
+        head = stream.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16:
+            raise ValueError("no TIFF")
+        (version,) = struct.unpack(order + "H", head[2:4])
+        if version not in (42, 43):
+            raise ValueError("no TIFF")
+        # TIFF 6.0 and BigTIFF: number of entries, entry, offset of the next directory.
+        number, entry, link = ("H", 12, "I") if version == 42 else ("Q", 20, "Q")
+        start = 4 if version == 42 else 8
+        (at,) = struct.unpack_from(order + link, head, start)
+        furthest, seen = 0, set()
+        while at and at not in seen:
+            seen.add(at)
+            furthest = max(furthest, at + struct.calcsize(order + number))
+            if furthest > size:
+                return int(furthest)
+            stream.seek(at)
+            (entries,) = struct.unpack(order + number, stream.read(struct.calcsize(order + number)))
+            end = stream.tell() + entries * entry + struct.calcsize(order + link)
+            furthest = max(furthest, end)
+            if end > size:
+                return int(furthest)
+            stream.seek(end - struct.calcsize(order + link))
+            (at,) = struct.unpack(order + link, stream.read(struct.calcsize(order + link)))
+        return int(furthest)
+
+
+def without_path(err: Exception, path: Path) -> str:
+    # File names hold accessions; details go to logs and events.
+    return str(err).replace(str(path), "the file").replace(path.name, "the file")

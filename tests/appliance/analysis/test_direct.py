@@ -1,0 +1,151 @@
+"""The direct path gives OpenSlide's pixels, or is not taken."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffWriter
+
+from appliance.analysis.direct import DirectSlide, TileCache
+from appliance.errors import SlideError
+from models.synthesis.pyramid import FileFormat, write_pyramid
+
+WIDTH, HEIGHT = 1500, 1100
+
+
+def open_both(path: Path) -> tuple[openslide.OpenSlide, DirectSlide]:
+    handle = openslide.OpenSlide(path)
+
+    def general(level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        down = handle.level_downsamples[level]
+        place = (round(x * down), round(y * down))
+        return np.array(handle.read_region(place, level, (width, height)), dtype=np.uint8)
+
+    return handle, DirectSlide(path, handle.level_dimensions, general)
+
+
+def picture(seed: int = 0) -> NDArray[np.uint8]:
+    """Smooth color with sharp edges, so that chroma's subsampling shows."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(60, 255, (HEIGHT // 20, WIDTH // 20, 3), dtype=np.uint8)
+    return image.repeat(20, axis=0).repeat(20, axis=1)
+
+
+def some_slide(path: Path, file_format: FileFormat = "svs") -> Path:
+    image = picture()
+    strips = [image[y : y + 256] for y in range(0, HEIGHT, 256)]
+    write_pyramid(path, strips, width_px=WIDTH, height_px=HEIGHT, mpp=0.25, file_format=file_format)
+    return path
+
+
+def assert_same_everywhere(path: Path, level: int = 0, block: int = 300) -> None:
+    handle, direct = open_both(path)
+    read = direct.level(level)
+    assert read is not None
+    width, height = handle.level_dimensions[level]
+    down = round(handle.level_downsamples[level])
+    for y in range(0, height, block):
+        for x in range(0, width, block):  # and beyond the right and lower edge
+            place = (x * down, y * down)
+            rgba = np.array(handle.read_region(place, level, (block, block)))
+            rgb, covered = read.read(x, y, block, block)
+            there = rgba[..., 3] > 0
+            assert np.array_equal(there, np.ones_like(there) if covered is None else covered)
+            assert np.array_equal(rgb[there], rgba[..., :3][there])
+
+
+@pytest.mark.parametrize("file_format", ["svs", "tiff"])
+def test_a_whole_slide_is_the_same(file_format: FileFormat, tmp_path: Path) -> None:
+    path = some_slide(tmp_path / f"slide.{file_format}", file_format)
+    assert_same_everywhere(path)
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
+def test_real_slides_are_the_same(name: str, real: Path) -> None:
+    """JPEG with shared tables and odd tiles; JPEG 2000."""
+    assert_same_everywhere(real / "slides" / name, block=500)
+
+
+def test_what_openslide_reads_otherwise_is_left_to_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = some_slide(tmp_path / "slide.svs")
+    handle = openslide.OpenSlide(path)
+
+    def stitched(level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+        """As a format whose tiles overlap by a px."""
+        return np.array(handle.read_region((x + 1, y), level, (width, height)), dtype=np.uint8)
+
+    direct = DirectSlide(path, handle.level_dimensions, stitched)
+    with caplog.at_level(logging.INFO):
+        assert direct.level(0) is None
+    assert "level 0 is read by OpenSlide" in caplog.text
+
+
+def test_a_tile_left_out_by_the_scanner_is_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.tiff"
+    tiles = [picture(seed)[:256, :256] for seed in range(4)]
+
+    def some() -> list[NDArray[np.uint8] | None]:
+        return [tiles[0], None, tiles[2], tiles[3]]
+
+    with TiffWriter(path) as writer:
+        writer.write(
+            iter(some()),
+            shape=(512, 512, 3),
+            dtype=np.uint8,
+            tile=(256, 256),
+            photometric="rgb",
+            compression="jpeg",
+        )
+    _, direct = open_both(path)
+    level = direct.level(0)
+    assert level is not None
+    assert level.tile(1, 0) is None
+    _, covered = level.read(200, 200, 100, 100)
+    assert covered is not None
+    assert not covered[:56, 56:].any()
+    assert covered.sum() == 100 * 100 - 56 * 44
+
+
+def test_a_tile_that_does_not_decode_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.svs"
+    shutil.copy(some_slide(tmp_path / "slide.svs"), path)
+    with TiffFile(path) as tiff:
+        page = tiff.pages.first
+        offset, count = page.dataoffsets[7], page.databytecounts[7]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + count] = bytes(count)
+    path.write_bytes(data)
+    _, direct = open_both(path)
+    level = direct.level(0)
+    assert level is not None  # its other tiles are sound
+    with pytest.raises(SlideError, match="tile 7"):
+        level.tile(1, 1)
+    assert level.tile(0, 0) is not None
+
+
+def test_a_file_that_is_no_tiff_has_no_direct_levels(tmp_path: Path) -> None:
+    path = tmp_path / "slide.mrxs"
+    path.write_bytes(b"index")
+    direct = DirectSlide(path, [(100, 100)], lambda *_: np.zeros((1, 1, 4), np.uint8))
+    assert direct.level(0) is None
+
+
+def test_the_cache_forgets_what_was_used_longest_ago() -> None:
+    made: list[int] = []
+
+    def maker(number: int) -> NDArray[np.uint8]:
+        made.append(number)
+        return np.full((10, 10), number, dtype=np.uint8)
+
+    cache = TileCache(most_bytes=200)
+    for number in (1, 2, 1, 3, 1, 2):
+        assert cache.get((0, number), lambda n=number: maker(n))[0, 0] == number
+    assert made == [1, 2, 3, 2]
