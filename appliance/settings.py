@@ -147,6 +147,8 @@ class Review(Section):
     max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
     """More of a slide's tiles may not look unlike those that trained its network (stain, focus);
     of its own training tiles at most 1 % do."""
+    max_unreadable_percent: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Of a slide's tiles may be damaged in the file."""
     max_marked_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
     """Tumor tiles may lie under pen or on a fold."""
     control_strongest: Literal["1+", "2+", "3+"] = "3+"

@@ -35,7 +35,7 @@ from appliance.analysis.scoring import (
     tile_label,
     wsi_percent,
 )
-from appliance.analysis.stored import load_models, load_probability
+from appliance.analysis.stored import load_models, load_probability, load_unreadable
 from appliance.analysis.tiles import TilePlan
 from appliance.domain import Identity, SlideFacts, Stain
 from appliance.geometry import TILE_UM, TileIndex
@@ -82,6 +82,10 @@ def assemble(
     tumor_area_mm2 = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6
     plan = found.plan
     looks = {Stain.HE: load_appearance(found.tumor), Stain.HER2: load_appearance(found.stain)}
+    unreadable = {
+        Stain.HE: load_unreadable(found.tumor),
+        Stain.HER2: load_unreadable(found.stain),
+    }
     tumor_share = np.array([sum(tile.percent) for tile in tiles]) / 100
     reasons = review_reasons(
         settings.review,
@@ -101,6 +105,7 @@ def assemble(
             else 0.0,
             appearance=looks,
             marked_percent=found.marked_percent,
+            unreadable_percent=unreadable,
             control=control,
         ),
     )
@@ -131,6 +136,10 @@ def assemble(
             name: round(seen.unusual_percent, 1)
             for name, seen in (("he", looks[Stain.HE]), ("ihc", looks[Stain.HER2]))
             if seen.tiles
+        },
+        unreadable={
+            name: round(unreadable[stain], 2)
+            for name, stain in (("he", Stain.HE), ("ihc", Stain.HER2))
         },
         cells=cells.facts if tiles else None,
         control=control,

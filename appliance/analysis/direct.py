@@ -138,10 +138,12 @@ class DirectLevel:
         places = ((index % self._columns, index // self._columns) for index in order)
         return list(islice((p for p in places if p[0] < whole[0] and p[1] < whole[1]), number))
 
-    def read(self, x: int, y: int, width: int, height: int) -> tuple[Pixels, Covered]:
+    def read(
+        self, x: int, y: int, width: int, height: int, *, patiently: bool = False
+    ) -> tuple[Pixels, Covered]:
         """Level px from (x, y) on, uint8 RGB (height, width, 3), and which of them there are.
 
-        Raises SlideError DAMAGED where a tile cannot be decoded.
+        Raises SlideError DAMAGED where a tile cannot be decoded; `patiently`, it is not there.
         """
         out = np.empty((height, width, 3), dtype=np.uint8)
         covered = None
@@ -156,7 +158,12 @@ class DirectLevel:
             for column in range(first, min(last, self._columns - 1) + 1):
                 left = column * self._tile_columns - x
                 into = into_rows, slice(max(0, left), min(width, left + self._tile_columns))
-                tile = self.tile(column, row)
+                try:
+                    tile = self.tile(column, row)
+                except SlideError:
+                    if not patiently:
+                        raise
+                    tile = None
                 if tile is None:
                     if covered is None:
                         covered = np.ones((height, width), dtype=bool)

@@ -20,7 +20,7 @@ from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.readouts import ReadOuts, read_outs
 from appliance.domain import Her2Score, ResultCategory, SlideFacts
 
-FINDINGS_VERSION = 3
+FINDINGS_VERSION = 4
 CLASS_NAMES = ("0", "1+", "2+", "3+")
 """Scores of the label map's values 1, 2, 3, 4; 0 is background."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
@@ -46,6 +46,7 @@ class Reason(StrEnum):
     MIRRORED = "mirrored"
     CONTROL_FAILED = "control-failed"
     CONTROL_MISSING = "control-missing"
+    UNREADABLE = "unreadable-tiles"
     UNUSUAL = "out-of-distribution"
     OUT_OF_FOCUS = "out-of-focus"
     MARKED = "pen-or-fold"
@@ -185,8 +186,9 @@ class Findings:
     was found on both slides: then `review` says so. `rule` is the guideline's rule that decided, as
     printed, and `category` what the score means, where the scheme says it. Areas in mm².
     `appearance` is the share (0-100) of the tiles read on ``he`` and ``ihc`` that look unlike those
-    that trained the networks, where their weights tell. `cells` is None without scored tiles,
-    `control` without control tissue; `rois` are the largest blocks, largest first.
+    that trained the networks, where their weights tell; `unreadable` is the share of the tiles that
+    were wanted and that the file does not give. `cells` is None without scored tiles, `control`
+    without control tissue; `rois` are the largest blocks, largest first.
     """
 
     accession: str
@@ -211,6 +213,7 @@ class Findings:
     tiles: tuple[TileFinding, ...]
     rasters: Rasters
     appearance: dict[str, float] = field(default_factory=dict)
+    unreadable: dict[str, float] = field(default_factory=dict)
     cells: CellFacts | None = None
     control: ControlFacts | None = None
     rois: tuple[Roi, ...] = ()

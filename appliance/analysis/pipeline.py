@@ -38,8 +38,9 @@ from appliance.analysis.stored import (
     load_tissue,
     save_models,
     save_tissue,
+    save_unreadable,
 )
-from appliance.analysis.stream import stream_batches
+from appliance.analysis.stream import TileStream
 from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -177,7 +178,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
     """
     store = ArtifactStore(settings.artifacts_dir)
     folder, spec = chosen_weights(Task.TUMOR, settings)
-    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=3)
+    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=4)
     with _timed("tumor", store.exists(key)) as times:
         if not store.exists(key):
             network = _network(folder, spec, settings)
@@ -186,9 +187,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
                 tiles = _tissue_tiles(tissue_share(tissue, reader.grid))
                 probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
                 done, looks = 0, Appearance()
-                batches = stream_batches(
-                    reader, tiles, tissue.white_rgb, settings.models.batch_size
-                )
+                batches = TileStream(reader, tiles, tissue.white_rgb, settings.models.batch_size)
                 for indices, pixels in batches:
                     tumor = network.classify(pixels)[:, 1]
                     for index, value in zip(indices, tumor, strict=True):
@@ -197,6 +196,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
                     done += len(indices)
                     progress("tumor on H&E", done, len(tiles))
                 np.save(out / "probability.npy", probability)
+                save_unreadable(out, batches.unreadable_percent)
                 looks.save(out)
                 save_models(out, [spec])
     return Outcome(key=str(key), times=tuple(times))
@@ -258,7 +258,7 @@ def read_ihc(
         align=align_key,
         threshold=settings.scoring.tumor_threshold,
         weights=[spec.fingerprint for spec in specs],
-        version=4,
+        version=5,
     )
     with _timed("stain", store.exists(key)) as times:
         if not store.exists(key):
@@ -270,7 +270,7 @@ def read_ihc(
                 raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
                 classes = np.zeros(raster.shape, dtype=np.uint8)
                 records, looks = [], Appearance()
-                batches = stream_batches(
+                batches = TileStream(
                     reader, plan.ihc_tiles, tissue.white_rgb, settings.models.batch_size
                 )
                 for indices, pixels in batches:
@@ -292,7 +292,7 @@ def read_ihc(
                     progress("stain on IHC", len(records), len(plan.ihc_tiles))
                 shown = [
                     count_classes(control.within(index, labels)).tolist()
-                    for indices, pixels in stream_batches(
+                    for indices, pixels in TileStream(
                         reader,
                         control.tiles(reader.grid),
                         tissue.white_rgb,
@@ -305,6 +305,7 @@ def read_ihc(
                 (out / "control.json").write_text(
                     json.dumps({"area_mm2": control.area_mm2, "counts": shown})
                 )
+                save_unreadable(out, batches.unreadable_percent)
                 looks.save(out)
                 save_models(out, specs)
     return Outcome(key=str(key), times=tuple(times))

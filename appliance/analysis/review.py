@@ -27,7 +27,8 @@ class Evidence:
     `percent` (0-100) per class of the tumor area; `unscored_tumor_percent` of the H&E slide's tumor
     tiles; `cells` of the scored tiles; `intensity_grade` the mean class (0-3) that L sees on the
     same tumor; `without_tumor_percent` of the tiles that C calls tumor and M finds none on;
-    `appearance` and `marked_percent` (tumor tiles under pen or on a fold) of each slide.
+    `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and `unreadable_percent`
+    (tiles that the file does not give) of each slide.
     """
 
     alignment: Alignment
@@ -40,6 +41,7 @@ class Evidence:
     without_tumor_percent: float
     appearance: Mapping[Stain, Appearance]
     marked_percent: Mapping[Stain, float]
+    unreadable_percent: Mapping[Stain, float]
     control: ControlFacts | None
 
 
@@ -100,6 +102,13 @@ def _control(settings: Review, control: ControlFacts | None) -> Iterator[ReviewR
 
 
 def _pictures(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
+    for stain, percent in evidence.unreadable_percent.items():
+        if percent > settings.max_unreadable_percent:
+            yield _because(
+                Reason.UNREADABLE,
+                f"{percent:.0f} % of the tiles of the {_SLIDE[stain]} slide cannot be decoded: the "
+                "file is damaged; copy or scan it again.",
+            )
     for stain, seen in evidence.appearance.items():
         if seen.unusual_percent > settings.max_unusual_tiles_percent:
             focus = seen.differs_in == "focus"

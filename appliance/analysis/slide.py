@@ -2,7 +2,7 @@
 
 OpenSlide knows the format, the header and every pixel; where the tiles of a level decode to the
 same pixels they are read directly (`direct`). OpenSlide's errors latch: after one, a handle is
-dead. So a reader is opened per attempt.
+dead, and the reader opens another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 import cv2
@@ -32,6 +33,8 @@ MPP_RANGE = (0.1, 1.1)
 """Plausible µm per px of level 0: 100x oil to 10x."""
 PROBE_GRID = 4
 """`probe` decodes so many places per row and column of each level."""
+SMALLEST_PART_PX = 256
+"""Of an overview that OpenSlide cannot decode: about a tile of the file."""
 BLOCK_PX = 2048
 """A thumbnail is read in blocks of so many px of its level, so memory does not grow."""
 
@@ -41,6 +44,7 @@ class SlideReader:
 
     def __init__(self, handle: openslide.OpenSlide, facts: SlideFacts) -> None:
         self._handle = handle
+        self._reopening = Lock()
         self.facts = facts
         self._direct = DirectSlide(Path(facts.path), handle.level_dimensions, self._read_general)
         self.grid = TileGrid.of(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
@@ -91,23 +95,30 @@ class SlideReader:
         """Decode a spread of places on every level, the last rows included.
 
         A damaged slide often opens and reads down to some row, and a file whose copy only reserved
-        its length reads as nothing at all. Raises SlideError DAMAGED.
+        its length reads as nothing at all. One bad place may be a single bad tile, which analysis
+        counts; two on one level are a damaged slide. Raises SlideError DAMAGED.
         """
         anything = False
         for level, (width, height) in enumerate(self._handle.level_dimensions):
+            bad = 0
             for j in range(PROBE_GRID):
                 for i in range(PROBE_GRID):
                     x = (width - 1) * i // (PROBE_GRID - 1)
                     y = (height - 1) * j // (PROBE_GRID - 1)
-                    anything |= bool(self._read_general(level, x, y, 1, 1)[..., 3].any())
+                    try:
+                        anything |= bool(self._read_general(level, x, y, 1, 1)[..., 3].any())
+                    except SlideError:
+                        bad += 1
+                        if bad > 1:
+                            raise
         if not anything:
             raise SlideError(QuarantineReason.DAMAGED, "no level holds any pixels")
 
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
         """The whole slide at exactly `mpp`: uint8 RGB (rows, cols, 3).
 
-        cols = ceil(width in µm / mpp). What was not scanned has the colour of the slide's glass.
-        Raises SlideError DAMAGED where it cannot be decoded.
+        cols = ceil(width in µm / mpp). What was not scanned, or cannot be decoded, has the colour
+        of the slide's glass.
         """
         rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp - 1e-6)
         columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp - 1e-6)
@@ -119,7 +130,9 @@ class SlideReader:
             for left in range(0, columns, block):
                 height, width = min(block, rows - top), min(block, columns - left)
                 part = slice(top, top + height), slice(left, left + width)
-                image[part], covered = self._sample(level, scale, left, top, width, height)
+                image[part], covered = self._sample(
+                    level, scale, left, top, width, height, patiently=True
+                )
                 if covered is not None:
                     scanned[part] = covered
         if not scanned.all() and scanned.any():
@@ -136,7 +149,15 @@ class SlideReader:
         return self._sample(level, scale, x, y, TILE_PX, TILE_PX)[0]
 
     def _sample(
-        self, level: int, scale: float, left: int, top: int, columns: int, rows: int
+        self,
+        level: int,
+        scale: float,
+        left: int,
+        top: int,
+        columns: int,
+        rows: int,
+        *,
+        patiently: bool = False,
     ) -> tuple[Pixels, Covered]:
         """A window of the raster whose px are `scale` px of a level wide: RGB, white where the
         slide has nothing, and where it has.
@@ -154,7 +175,7 @@ class SlideReader:
         height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
         if scale == 1:  # the level's own px
             x0, y0, width, height = left, top, columns, rows
-        rgb, covered = self._read(level, x0, y0, width, height)
+        rgb, covered = self._read(level, x0, y0, width, height, patiently=patiently)
         # Centre of fine px i lies at (i + 0.5) * step from the window's edge.
         shift = (left * scale - x0 + 0.5 * step - 0.5, top * scale - y0 + 0.5 * step - 0.5)
         matrix = np.array([[step, 0, shift[0]], [0, step, shift[1]]])
@@ -193,25 +214,55 @@ class SlideReader:
                 level = candidate
         return level, wanted / self._downsamples[level]
 
-    def _read(self, level: int, x: int, y: int, width: int, height: int) -> tuple[Pixels, Covered]:
-        """Level px (x, y) on: RGB (height, width, 3), and which of them the slide has."""
+    def _read(
+        self, level: int, x: int, y: int, width: int, height: int, *, patiently: bool
+    ) -> tuple[Pixels, Covered]:
+        """Level px (x, y) on: RGB (height, width, 3), and which of them the slide has.
+
+        What cannot be decoded raises SlideError DAMAGED; `patiently`, it is not there.
+        """
         direct = self._direct.level(level)
         if direct is not None:
-            return direct.read(x, y, width, height)
-        rgba = self._read_general(level, x, y, width, height)
+            return direct.read(x, y, width, height, patiently=patiently)
+        if patiently:
+            rgba = self._read_parts(level, x, y, width, height)
+        else:
+            rgba = self._read_general(level, x, y, width, height)
         covered = rgba[..., 3] > 0
         return rgba[..., :3].copy(), None if covered.all() else covered
+
+    def _read_parts(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """By OpenSlide, ever smaller parts around what it cannot decode, which stays empty."""
+        try:
+            return self._read_general(level, x, y, width, height)
+        except SlideError:
+            rgba = np.zeros((height, width, 4), dtype=np.uint8)
+            if max(width, height) <= SMALLEST_PART_PX:
+                return rgba
+        w, h = -(-width // 2), -(-height // 2)
+        for top in range(0, height, h):
+            for left in range(0, width, w):
+                size = min(w, width - left), min(h, height - top)
+                part = self._read_parts(level, x + left, y + top, *size)
+                rgba[top : top + size[1], left : left + size[0]] = part
+        return rgba
 
     def _read_general(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """By OpenSlide: RGBA (height, width, 4); alpha 0 beyond the slide and where not scanned."""
         down = self._handle.level_downsamples[level]
+        place = round(x * down), round(y * down)
         try:
-            image = self._handle.read_region(
-                (round(x * down), round(y * down)), level, (width, height)
-            )
-        except openslide.OpenSlideError as err:
-            detail = without_path(err, Path(self.facts.path))
-            raise SlideError(QuarantineReason.DAMAGED, detail) from err
+            image = self._handle.read_region(place, level, (width, height))
+        except openslide.OpenSlideError:
+            # The handle is dead, perhaps by another thread's place: once more with a fresh one.
+            with self._reopening:
+                self._handle = openslide.OpenSlide(self.facts.path)
+                try:
+                    image = self._handle.read_region(place, level, (width, height))
+                except openslide.OpenSlideError as err:
+                    self._handle = openslide.OpenSlide(self.facts.path)
+                    detail = without_path(err, Path(self.facts.path))
+                    raise SlideError(QuarantineReason.DAMAGED, detail) from err
         return np.array(image, dtype=np.uint8)
 
 

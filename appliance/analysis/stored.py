@@ -52,6 +52,16 @@ def load_thumbnail(inspected: Path) -> NDArray[np.uint8]:
         return np.asarray(image.convert("RGB"))
 
 
+def save_unreadable(folder: Path, percent: float) -> None:
+    """Write which share (0-100) of the tiles asked for the slide's file did not give."""
+    (folder / "reading.json").write_text(json.dumps({"unreadable_percent": percent}))
+
+
+def load_unreadable(folder: Path) -> float:
+    """Read what `save_unreadable` wrote."""
+    return float(json.loads((folder / "reading.json").read_text())["unreadable_percent"])
+
+
 def load_probability(read: Path) -> NDArray[np.float32]:
     """C's answers on an H&E slide, float32 (rows, columns of its tile grid), NaN where none."""
     probability: NDArray[np.float32] = np.load(read / "probability.npy", allow_pickle=False)

@@ -19,7 +19,7 @@ from appliance.analysis.findings import CLASS_NAMES, Findings, load_findings
 from appliance.analysis.guideline import load_guideline
 from appliance.analysis.scoring import count_classes, percent_of_tumor
 from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import stream_batches
+from appliance.analysis.stream import TileStream
 from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.domain import Her2Score
@@ -161,7 +161,7 @@ def _tumor_map(
     """The baseline's tumor probability over the H&E grid, NaN where nothing was read."""
     found = np.full(reader.grid.shape, np.nan, dtype=np.float32)
     white, _ = _inspected(reader)
-    for indices, pixels in stream_batches(reader, tiles, white, settings.models.batch_size):
+    for indices, pixels in TileStream(reader, tiles, white, settings.models.batch_size):
         said = baseline.classify(Task.TUMOR, pixels)[:, 1]
         for index, value in zip(indices, said, strict=True):
             found[index.row, index.column] = value
@@ -192,7 +192,7 @@ def _ihc(
     own = set(plan.ihc_tiles)
     counts = np.zeros(5, dtype=np.int64)
     every = sorted(set(scored) | own, key=lambda t: (t.row, t.column))
-    for indices, pixels in stream_batches(reader, every, white, settings.models.batch_size):
+    for indices, pixels in TileStream(reader, every, white, settings.models.batch_size):
         labels = baseline.segment(pixels)
         likely = {
             "model": network.classify(pixels),

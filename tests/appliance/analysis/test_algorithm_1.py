@@ -53,7 +53,7 @@ from appliance.analysis.findings import Findings
 from appliance.analysis.guideline import choose_guideline
 from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.scoring import count_classes
-from appliance.analysis.stored import save_models
+from appliance.analysis.stored import save_models, save_unreadable
 from appliance.analysis.tiles import map_tumor
 from appliance.domain import Her2Score, Identity, SlideFacts, Stain
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
@@ -99,6 +99,7 @@ def findings(tmp_path: Path) -> Findings:
         folder.mkdir()
         Appearance().save(folder)
         save_models(folder, [])
+        save_unreadable(folder, 0.0)
     np.save(tumor / "probability.npy", TUMOR)
     records = []
     for index in plan.ihc_tiles:
