@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from appliance.analysis.pipeline import (
-    Progress,
     ReadSlide,
     StepTime,
     analyse_case,
     inspect_slide,
     open_facts,
 )
+from appliance.analysis.reading import Progress
 from appliance.analysis.slide import SlideReader
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import ObjectFile, read_index, write_objects

@@ -69,7 +69,7 @@ def assemble(
     records = json.loads((found.stain / "tiles.json").read_text())
     tiles = tuple(_tile(record, found.plan, probability) for record in records)
     counts = np.array([r["counts"] for r in records], dtype=np.int64).reshape(-1, 5)
-    cells = add_up(CellTally(**_tuples(record["cells"])) for record in records)
+    cells = add_up(CellTally(**_tuples(record["cells"])) for record in records if "cells" in record)
     control = _control(found.stain, settings)
     with np.load(found.stain / "classes.npz", allow_pickle=False) as arrays:
         classes, ihc_mpp = arrays["classes"], float(arrays["mpp"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.alignment import align, alignment_mpp, thumbnail_mpp
-from appliance.analysis.appearance import Appearance
 from appliance.analysis.assemble import Found, assemble
-from appliance.analysis.cells import measure_cells
 from appliance.analysis.control import ControlTissue, find_control
 from appliance.analysis.findings import FINDINGS_VERSION, save_findings
 from appliance.analysis.guideline import choose_guideline
 from appliance.analysis.marks import find_pen, marked_percent
 from appliance.analysis.raster import RasterGrid
-from appliance.analysis.scoring import count_classes
+from appliance.analysis.reading import Progress, read_control, read_stain, read_tumor
 from appliance.analysis.slide import SlideReader, fingerprint
 from appliance.analysis.stored import (
     folder_of,
@@ -40,7 +38,6 @@ from appliance.analysis.stored import (
     save_tissue,
     save_unreadable,
 )
-from appliance.analysis.stream import TileStream
 from appliance.analysis.tiles import TilePlan, map_tumor
 from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -58,9 +55,6 @@ MIN_TISSUE_SHARE = 0.1
 """Tiles with less tissue are not read: at most the rim of a section is lost."""
 IHC_RASTER_UM = 1.117
 """Wanted resolution of the IHC label map: M answers at a quarter of `TILE_MPP`."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, total)."""
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -185,19 +179,11 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
             tissue = load_tissue(folder_of(slide.inspect_key, store))
             with _open(slide.facts) as reader, store.writing(key) as out:
                 tiles = _tissue_tiles(tissue_share(tissue, reader.grid))
-                probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
-                done, looks = 0, Appearance()
-                batches = TileStream(reader, tiles, tissue.white_rgb, settings.models.batch_size)
-                for indices, pixels in batches:
-                    tumor = network.classify(pixels)[:, 1]
-                    for index, value in zip(indices, tumor, strict=True):
-                        probability[index.row, index.column] = value
-                    looks = looks.seen(pixels, [spec])
-                    done += len(indices)
-                    progress("tumor on H&E", done, len(tiles))
-                np.save(out / "probability.npy", probability)
-                save_unreadable(out, batches.unreadable_percent)
-                looks.save(out)
+                batch_size = settings.models.batch_size
+                read = read_tumor(reader, tiles, tissue.white_rgb, network, batch_size, progress)
+                np.save(out / "probability.npy", read.probability)
+                save_unreadable(out, read.unreadable_percent)
+                read.looks.save(out)
                 save_models(out, [spec])
     return Outcome(key=str(key), times=tuple(times))
 
@@ -268,45 +254,25 @@ def read_ihc(
                 plan = _plan(he, ihc, align_key, settings)
                 control = _control_tissue(he, ihc, align_key, store)
                 raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
-                classes = np.zeros(raster.shape, dtype=np.uint8)
-                records, looks = [], Appearance()
-                batches = TileStream(
-                    reader, plan.ihc_tiles, tissue.white_rgb, settings.models.batch_size
+                white, batch_size = tissue.white_rgb, settings.models.batch_size
+                read = read_stain(
+                    reader,
+                    plan.ihc_tiles,
+                    white,
+                    raster,
+                    intensity,
+                    segmentation,
+                    batch_size,
+                    progress,
                 )
-                for indices, pixels in batches:
-                    likely, maps = intensity.classify(pixels), segmentation.segment(pixels)
-                    for index, tile, p, labels in zip(indices, pixels, likely, maps, strict=True):
-                        raster.paint(classes, index, labels)
-                        grade = int(p.argmax())
-                        records.append(
-                            {
-                                "column": index.column,
-                                "row": index.row,
-                                "intensity": grade,
-                                "intensity_probability": float(p[grade]),
-                                "counts": count_classes(labels).tolist(),
-                                "cells": asdict(measure_cells(tile, labels).tally),
-                            }
-                        )
-                    looks = looks.seen(pixels, specs)
-                    progress("stain on IHC", len(records), len(plan.ihc_tiles))
-                shown = [
-                    count_classes(control.within(index, labels)).tolist()
-                    for indices, pixels in TileStream(
-                        reader,
-                        control.tiles(reader.grid),
-                        tissue.white_rgb,
-                        settings.models.batch_size,
-                    )
-                    for index, labels in zip(indices, segmentation.segment(pixels), strict=True)
-                ]
-                np.savez_compressed(out / "classes.npz", classes=classes, mpp=raster.mpp)
-                (out / "tiles.json").write_text(json.dumps(records))
+                shown = read_control(reader, control, white, segmentation, batch_size)
+                np.savez_compressed(out / "classes.npz", classes=read.classes, mpp=raster.mpp)
+                (out / "tiles.json").write_text(json.dumps(read.records))
                 (out / "control.json").write_text(
                     json.dumps({"area_mm2": control.area_mm2, "counts": shown})
                 )
-                save_unreadable(out, batches.unreadable_percent)
-                looks.save(out)
+                save_unreadable(out, read.unreadable_percent)
+                read.looks.save(out)
                 save_models(out, specs)
     return Outcome(key=str(key), times=tuple(times))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from appliance.analysis.alignment import Alignment, align, thumbnail_mpp
 from appliance.analysis.findings import RESEARCH_USE, Reason
-from appliance.analysis.pipeline import Progress
+from appliance.analysis.reading import Progress
 from appliance.analysis.review import alignment_reasons
 from appliance.analysis.tiles import map_tumor
 from appliance.analysis.tissue import Tissue, find_tissue, tissue_share

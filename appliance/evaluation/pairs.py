@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE
 from appliance.analysis.guideline import choose_guideline
-from appliance.analysis.pipeline import Progress
+from appliance.analysis.reading import Progress
 from appliance.errors import TandemError
 from appliance.evaluation.case import CaseFiles, JudgedCase, judge_case
 from appliance.evaluation.pool import run_all

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from appliance.analysis.findings import RESEARCH_USE
 from appliance.analysis.inference import Device, Network
-from appliance.analysis.pipeline import MIN_TISSUE_SHARE, Progress
+from appliance.analysis.pipeline import MIN_TISSUE_SHARE
+from appliance.analysis.reading import Progress
 from appliance.analysis.stream import calibrate, white_table
 from appliance.analysis.tissue import MAX_THRESHOLD
 from models.datasets.images import read_rgb

@@ -20,12 +20,12 @@ import numpy as np
 from appliance.analysis.findings import RESEARCH_USE, Findings, Reason, load_findings
 from appliance.analysis.guideline import choose_guideline
 from appliance.analysis.pipeline import (
-    Progress,
     ReadSlide,
     analyse_case,
     inspect_slide,
     open_facts,
 )
+from appliance.analysis.reading import Progress
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Identity, Stain
 from appliance.errors import TandemError
