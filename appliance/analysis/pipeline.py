@@ -178,7 +178,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
             network = _network(folder, spec, settings)
             tissue = load_tissue(folder_of(slide.inspect_key, store))
             with _open(slide.facts) as reader, store.writing(key) as out:
-                tiles = _tissue_tiles(tissue_share(tissue, reader.grid))
+                tiles = tissue_tiles(tissue_share(tissue, reader.grid))
                 batch_size = settings.models.batch_size
                 read = read_tumor(reader, tiles, tissue.white_rgb, network, batch_size, progress)
                 np.save(out / "probability.npy", read.probability)
@@ -407,7 +407,8 @@ def _size_um(facts: SlideFacts) -> tuple[float, float]:
     return facts.width_px * facts.mpp, facts.height_px * facts.mpp
 
 
-def _tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
+def tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
+    """Tiles with enough tissue (0-1 per tile, shape of the grid) to be read, row by row."""
     rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
     return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
 

@@ -91,6 +91,11 @@ class SlideReader:
         properties: Mapping[str, str] = self._handle.properties
         return properties
 
+    def paths_taken(self) -> list[str]:
+        """How each level is read: ``direct`` or ``openslide``."""
+        levels = range(self._handle.level_count)
+        return ["openslide" if self._direct.level(n) is None else "direct" for n in levels]
+
     def probe(self) -> None:
         """Decode a spread of places on every level, the last rows included.
 
@@ -122,7 +127,7 @@ class SlideReader:
         """
         rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp - 1e-6)
         columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp - 1e-6)
-        level, scale = self._level_for(mpp)  # level px per thumbnail px
+        level, scale = self.level_for(mpp)  # level px per thumbnail px
         image = np.empty((rows, columns, 3), dtype=np.uint8)
         scanned = np.ones((rows, columns), dtype=bool)
         block = max(1, int(BLOCK_PX / max(scale, 1.0)))
@@ -144,7 +149,7 @@ class SlideReader:
 
         Raises SlideError DAMAGED where it cannot be decoded.
         """
-        level, scale = self._level_for(TILE_MPP)  # level px per tile px
+        level, scale = self.level_for(TILE_MPP)  # level px per tile px
         x, y = index.column * TILE_PX, index.row * TILE_PX
         return self._sample(level, scale, x, y, TILE_PX, TILE_PX)[0]
 
@@ -205,7 +210,7 @@ class SlideReader:
         image = np.where(seen, np.clip(color + 0.5, 0, 255), 255).astype(np.uint8)
         return image, seen[..., 0]
 
-    def _level_for(self, mpp: float) -> tuple[int, float]:
+    def level_for(self, mpp: float) -> tuple[int, float]:
         """(level, scale): the coarsest level at least as fine as `mpp`; its px per wanted px."""
         wanted = mpp / self.facts.mpp
         level = 0

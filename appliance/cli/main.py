@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli import dataset, evaluate, weights
+from appliance.cli.bench import bench
 from appliance.cli.progress import ProgressBars
 from appliance.cli.train import train
 from appliance.errors import TandemError
@@ -201,6 +202,7 @@ def synth(
 
 
 app.command()(train)
+app.command()(bench)
 
 
 @config_app.command("check")

@@ -1,0 +1,212 @@
+"""``tandem bench``: how fast a slide is read, and what limits it.
+
+Three ceilings and the truth, interleaved in one run, so that a noisy machine is as noisy for each:
+decoding the plan's tiles and nothing else, the same by OpenSlide alone, the networks on tiles that
+lie in memory, and the real reading from file to label map.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from appliance.analysis.alignment import thumbnail_mpp
+from appliance.analysis.pipeline import IHC_RASTER_UM, tissue_tiles
+from appliance.analysis.raster import RasterGrid
+from appliance.analysis.reading import Progress, White, read_stain, read_tumor
+from appliance.analysis.slide import SlideReader
+from appliance.analysis.stream import DECODE_THREADS, TileStream
+from appliance.analysis.tissue import find_tissue, tissue_share
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
+from appliance.settings import Settings
+from appliance.weights import chosen_weights
+from models.spec import Task
+
+if TYPE_CHECKING:
+    from appliance.analysis.inference import Network
+
+Reading = Literal["tumor", "stain"]
+TASKS: dict[Reading, tuple[Task, ...]] = {
+    "tumor": (Task.TUMOR,),
+    "stain": (Task.INTENSITY, Task.SEGMENTATION),
+}
+PRELOADED = 64
+"""Tiles in memory for the networks' own ceiling."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    path: Path
+    tiles: Sequence[TileIndex]
+    white_rgb: White
+    raster: RasterGrid
+
+
+def bench(
+    slide: Path,
+    reading: Reading,
+    settings: Settings,
+    *,
+    most_tiles: int,
+    repeats: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measure one slide; rates are medians over the repeats, in tiles per second.
+
+    Raises
+    ------
+    SlideError
+        If the slide cannot be opened, or holds no tissue.
+    """
+    from appliance.analysis.inference import Network
+
+    plan = _planned(slide, most_tiles)
+    networks = [
+        Network(chosen_weights(task, settings)[0], settings.models.device)
+        for task in TASKS[reading]
+    ]
+    batch_size = settings.models.batch_size
+    with SlideReader.open(slide) as reader:
+        first = TileStream(reader, plan.tiles[:PRELOADED], plan.white_rgb, batch_size)
+        batches = [pixels for _, pixels in first]
+        level_paths = reader.paths_taken()
+    _answer(networks, batches[0])  # once before the clock runs
+    before = _memory_mib("VmRSS", reset=True)
+    _whole(plan, reading, networks, batch_size)
+    peak = _memory_mib("VmHWM")
+    kinds: dict[str, Callable[[], None]] = {
+        "decode": lambda: _decode(plan, batch_size),
+        "openslide": lambda: _openslide(plan),
+        "model": lambda: _model(networks, batches, len(plan.tiles)),
+        "end_to_end": lambda: _whole(plan, reading, networks, batch_size),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for repeat in range(repeats):
+        for number, (name, work) in enumerate(kinds.items()):
+            progress("bench", repeat * len(kinds) + number, repeats * len(kinds))
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    rates = {name: len(plan.tiles) / statistics.median(s) for name, s in seconds.items()}
+    return {
+        "levels": level_paths,
+        "reading": reading,
+        "device": networks[0].device,
+        "tiles": len(plan.tiles),
+        "batch_size": batch_size,
+        "repeats": repeats,
+        **{f"{name}_tiles_per_s": round(rate, 1) for name, rate in rates.items()},
+        "decode_over_openslide": round(rates["decode"] / rates["openslide"], 2),
+        "efficiency": round(rates["end_to_end"] / min(rates["decode"], rates["model"]), 3),
+        "peak_rss_mib": peak,
+        "rss_before_mib": before,
+        "peers": {},
+    }
+
+
+def _planned(slide: Path, most_tiles: int) -> _Plan:
+    with SlideReader.open(slide) as reader:
+        facts = reader.facts
+        mpp = thumbnail_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
+        tissue = find_tissue(reader.thumbnail(mpp), mpp)
+        tiles = tissue_tiles(tissue_share(tissue, reader.grid))
+    if not tiles:
+        raise SlideError(QuarantineReason.NO_TISSUE)
+    # Neighbours, as a real reading has them: the first rows from the middle on.
+    start = max(0, min(len(tiles) // 2, len(tiles) - most_tiles))
+    return _Plan(
+        path=slide,
+        tiles=tiles[start : start + most_tiles],
+        white_rgb=tissue.white_rgb,
+        raster=RasterGrid.of(facts, IHC_RASTER_UM),
+    )
+
+
+def _decode(plan: _Plan, batch_size: int) -> None:
+    with SlideReader.open(plan.path) as reader:
+        for _ in TileStream(reader, plan.tiles, plan.white_rgb, batch_size):
+            pass
+
+
+def _openslide(plan: _Plan) -> None:
+    """Plain `read_region` of the same windows on as many threads, to RGB."""
+    with SlideReader.open(plan.path) as reader, openslide.OpenSlide(plan.path) as handle:
+        level, scale = reader.level_for(TILE_MPP)
+        down = handle.level_downsamples[level]
+        side = round(TILE_PX * scale)
+
+        def read(tile: TileIndex) -> NDArray[np.uint8]:
+            place = (round(v * TILE_PX * scale * down) for v in (tile.column, tile.row))
+            x, y = place
+            region = handle.read_region((x, y), level, (side, side))
+            return np.asarray(region.convert("RGB"), dtype=np.uint8)
+
+        with ThreadPoolExecutor(DECODE_THREADS) as pool:
+            for start in range(0, len(plan.tiles), 64):
+                list(pool.map(read, islice(plan.tiles, start, start + 64)))
+
+
+def _model(networks: Sequence[Network], batches: Sequence[NDArray[np.uint8]], tiles: int) -> None:
+    done = 0
+    while done < tiles:
+        for batch in batches:
+            _answer(networks, batch[: tiles - done])
+            done += len(batch)
+            if done >= tiles:
+                return
+
+
+def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:
+    for network in networks:
+        if network.spec.task is Task.SEGMENTATION:
+            network.segment(batch)
+        else:
+            network.classify(batch)
+
+
+def _whole(plan: _Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
+    with SlideReader.open(plan.path) as reader:
+        if reading == "tumor":
+            (tumor,) = networks
+            read_tumor(reader, plan.tiles, plan.white_rgb, tumor, batch_size, _silent)
+        else:
+            intensity, segmentation = networks
+            read_stain(
+                reader,
+                plan.tiles,
+                plan.white_rgb,
+                plan.raster,
+                intensity,
+                segmentation,
+                batch_size,
+                _silent,
+            )
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+def _memory_mib(name: str, *, reset: bool = False) -> int | None:
+    """A line of this process's memory facts; none where the system has no such file."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    if reset:
+        # Linux: the peak counts from here (proc(5), clear_refs).
+        Path("/proc/self/clear_refs").write_text("5")
+    found = re.search(rf"^{name}:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+    return None if found is None else int(found.group(1)) // 1024

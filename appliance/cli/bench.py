@@ -1,0 +1,62 @@
+"""``tandem bench``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from appliance.cli.progress import ProgressBars
+from appliance.settings import load_settings
+
+out = Console()
+
+
+def bench(
+    slide: Annotated[
+        Path | None, typer.Option(help="Any slide. Default: a synthetic one.", exists=True)
+    ] = None,
+    read: Annotated[
+        Literal["tumor", "stain"],
+        typer.Option(help="What is read: tumor is C on H&E, stain is L and M together on IHC."),
+    ] = "tumor",
+    tiles: Annotated[int, typer.Option(min=1, help="At most so many tiles.")] = 256,
+    repeats: Annotated[int, typer.Option(min=1, help="Medians are over so many.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings file.")] = None,
+) -> None:
+    """Measure how fast a slide is read, and whether codec or network is the limit."""
+    settings = load_settings(config)
+    from appliance.bench import bench as measure
+    from models.synthesis.slides import synthesize_case
+
+    with tempfile.TemporaryDirectory() as folder, ProgressBars(quiet=as_json) as progress:
+        if slide is None:
+            case = synthesize_case(
+                Path(folder),
+                seed=1,
+                score="2+",
+                width_px=9216,
+                height_px=9216,
+                progress=lambda share: progress("slides", round(100 * share), 100),
+            )
+            slide = case.he_path if read == "tumor" else case.ihc_path
+        found = measure(slide, read, settings, most_tiles=tiles, repeats=repeats, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    out.print(f"{found['tiles']} tiles, {found['device']}, batches of {found['batch_size']}")
+    for name, what in (
+        ("decode", "decoding alone"),
+        ("openslide", "OpenSlide's read_region alone"),
+        ("model", "networks alone"),
+        ("end_to_end", "file to label map"),
+    ):
+        out.print(f"  {what:<32}{found[f'{name}_tiles_per_s']:9.1f} tiles/s")
+    out.print(f"  decoding is {found['decode_over_openslide']:.1f} times OpenSlide's rate")
+    out.print(f"  {100 * found['efficiency']:.0f} % of the slower of decoding and networks")
+    out.print(f"  memory {found['rss_before_mib']} MiB before, {found['peak_rss_mib']} MiB at most")
