@@ -108,7 +108,7 @@ def bench(
         "tiles": len(plan.tiles),
         "batch_size": batch_size,
         "repeats": repeats,
-        **{f"{name}_tiles_per_s": round(rate, 1) for name, rate in rates.items()},
+        **{f"{name}_tiles_per_s": round(rate, 2) for name, rate in rates.items()},
         "decode_over_openslide": round(rates["decode"] / rates["openslide"], 2),
         "efficiency": round(rates["end_to_end"] / min(rates["decode"], rates["model"]), 3),
         "peak_rss_mib": peak,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.evidence import sure
 from tifffile import TiffFile
 
 from appliance.analysis.direct import DirectSlide
@@ -20,7 +21,6 @@ from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TileIndex
 from appliance.settings import Review, Settings
 from models.synthesis.pyramid import TILE, write_pyramid
-from tests.fixtures.evidence import sure
 
 COLUMNS, ROWS = 8, 6
 """Tiles of 512 px, which are 16 x 12 tiles of the file."""
