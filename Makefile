@@ -35,6 +35,8 @@ check: install
 
 bench: install
 	@$(BIN)/python benchmarks/steps.py
+	@$(BIN)/tandem bench --read tumor
+	@$(BIN)/tandem bench --read stain
 
 # The judges that tests ask: a PACS, validators, a browser. By apt where that is allowed.
 judges:
