@@ -12,8 +12,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,6 +53,8 @@ class _Plan:
     tiles: Sequence[TileIndex]
     white_rgb: White
     raster: RasterGrid
+    level: int
+    scale: float
 
 
 def bench(
@@ -113,7 +115,6 @@ def bench(
         "efficiency": round(rates["end_to_end"] / min(rates["decode"], rates["model"]), 3),
         "peak_rss_mib": peak,
         "rss_before_mib": before,
-        "peers": {},
     }
 
 
@@ -123,6 +124,7 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
         mpp = thumbnail_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
         tissue = find_tissue(reader.thumbnail(mpp), mpp)
         tiles = tissue_tiles(tissue_share(tissue, reader.grid))
+        level, scale = reader.level_for(TILE_MPP)
     if not tiles:
         raise SlideError(QuarantineReason.NO_TISSUE)
     # Neighbours, as a real reading has them: the first rows from the middle on.
@@ -132,6 +134,8 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
         tiles=tiles[start : start + most_tiles],
         white_rgb=tissue.white_rgb,
         raster=RasterGrid.of(facts, IHC_RASTER_UM),
+        level=level,
+        scale=scale,
     )
 
 
@@ -143,20 +147,18 @@ def _decode(plan: _Plan, batch_size: int) -> None:
 
 def _openslide(plan: _Plan) -> None:
     """Plain `read_region` of the same windows on as many threads, to RGB."""
-    with SlideReader.open(plan.path) as reader, openslide.OpenSlide(plan.path) as handle:
-        level, scale = reader.level_for(TILE_MPP)
-        down = handle.level_downsamples[level]
-        side = round(TILE_PX * scale)
+    with openslide.OpenSlide(plan.path) as handle:
+        down = handle.level_downsamples[plan.level]
+        side = round(TILE_PX * plan.scale)
 
         def read(tile: TileIndex) -> NDArray[np.uint8]:
-            place = (round(v * TILE_PX * scale * down) for v in (tile.column, tile.row))
-            x, y = place
-            region = handle.read_region((x, y), level, (side, side))
+            x, y = (round(v * TILE_PX * plan.scale * down) for v in (tile.column, tile.row))
+            region = handle.read_region((x, y), plan.level, (side, side))
             return np.asarray(region.convert("RGB"), dtype=np.uint8)
 
         with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            for start in range(0, len(plan.tiles), 64):
-                list(pool.map(read, islice(plan.tiles, start, start + 64)))
+            for _ in pool.map(read, plan.tiles):
+                pass
 
 
 def _model(networks: Sequence[Network], batches: Sequence[NDArray[np.uint8]], tiles: int) -> None:
@@ -207,6 +209,7 @@ def _memory_mib(name: str, *, reset: bool = False) -> int | None:
         return None
     if reset:
         # Linux: the peak counts from here (proc(5), clear_refs).
-        Path("/proc/self/clear_refs").write_text("5")
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
     found = re.search(rf"^{name}:\s+(\d+) kB", status.read_text(), re.MULTILINE)
     return None if found is None else int(found.group(1)) // 1024

@@ -55,6 +55,8 @@ LABELS_UM = 64.0
 LIKENESS_UM = 12.0
 SOLID_DENSITY = 0.3
 """Summed over red, green and blue: so dense is all that is tissue; lumens and clefts are less."""
+METHOD = "similarity by mutual information; affine and displacement by patches"
+METHOD_NUCLEI = "similarity by correlation of nuclei over all angles"
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 
 
@@ -72,7 +74,7 @@ class Alignment:
     agreement: float
     lost_mm2: float = 0.0
     mirrored: bool = False
-    method: str = "similarity by mutual information; affine and displacement by patches"
+    method: str = METHOD
 
     def save(self, folder: Path) -> None:
         """Write ``mapping.npz`` and ``alignment.json``."""
@@ -130,8 +132,11 @@ def align(
         raise AlignmentError("a slide without tissue cannot be aligned; look at the slide")
     size_um = _size_um(moving)
     placed = [_bent(moving, fixed, p) for p in _placed(moving, fixed, _pieces(moving))]
+    method = METHOD
     if len(placed) == 1 and placed[0].agreement < PLACED:
-        placed = [_by_nuclei(moving, fixed) or placed[0]]
+        by_nuclei = _by_nuclei(moving, fixed)
+        if by_nuclei is not None:
+            placed, method = [by_nuclei], METHOD_NUCLEI
     found = [p for p in placed if p.piece is not None]
     if not found:
         raise AlignmentError("no position was found in which the slides overlap")
@@ -145,6 +150,7 @@ def align(
         agreement=sum(len(p.votes) for p in found) / max(1, sum(p.votes.tried for p in found)),
         lost_mm2=lost_px * mpp**2 / 1e6,
         mirrored=mapping.main.mirrors,
+        method=method,
     )
 
 

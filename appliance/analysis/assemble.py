@@ -81,6 +81,8 @@ def assemble(
     # A tile's label map always covers one tile, whatever its number of pixels.
     tumor_area_mm2 = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6
     plan = found.plan
+    # Without a partner, or with one that the file does not give.
+    unscored = len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles)
     looks = {Stain.HE: load_appearance(found.tumor), Stain.HER2: load_appearance(found.stain)}
     unreadable = {
         Stain.HE: load_unreadable(found.tumor),
@@ -95,9 +97,7 @@ def assemble(
             score=score,
             percent=percent,
             tumor_area_mm2=tumor_area_mm2,
-            unscored_tumor_percent=100
-            * len(plan.unscored_he)
-            / max(1, len(plan.unscored_he) + len(tiles)),
+            unscored_tumor_percent=100 * unscored / max(1, unscored + len(tiles)),
             cells=cells,
             intensity_grade=_weighted([tile.intensity for tile in tiles], tumor_share),
             without_tumor_percent=100 * float((tumor_share < NO_TUMOR_SHARE).mean())
@@ -129,7 +129,7 @@ def assemble(
         percent=percent,
         h_score=h_score(percent),
         tumor_area_mm2=tumor_area_mm2,
-        unscored_tumor_area_mm2=len(plan.unscored_he) * TILE_UM**2 / 1e6,
+        unscored_tumor_area_mm2=unscored * TILE_UM**2 / 1e6,
         comment="" if score is None else guideline.comment(score, percent),
         review=tuple(sorted((*chosen.reasons, *reasons), key=lambda r: list(Reason).index(r.code))),
         appearance={

@@ -18,8 +18,9 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, TiffFile, TiffFileError, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffFileError, TiffPage
 
 from appliance.analysis.slide_trouble import TIFF_ERRORS
 from appliance.domain import QuarantineReason
@@ -53,8 +54,13 @@ class DirectSlide:
         self._general = general
         self._lock = Lock()
         self._checked: dict[int, DirectLevel | None] = {}
+        self._found: dict[int, DirectLevel] = {}
         self._file = os.open(path, os.O_RDONLY)
-        self._found = _levels(path, sizes, self._fetch)
+        try:
+            self._found = _levels(path, sizes, self._fetch)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -68,7 +74,10 @@ class DirectSlide:
                 same = level is not None and self._same(number, level)
                 self._checked[number] = level if same else None
                 if not same:
-                    log.info("level %d is read by OpenSlide: no tiles as it decodes them", number)
+                    log.info(
+                        "level %d is read by OpenSlide: its tiles alone give other pixels, or none",
+                        number,
+                    )
             return self._checked[number]
 
     def _same(self, number: int, level: DirectLevel) -> bool:
@@ -76,19 +85,22 @@ class DirectSlide:
         for column, row in level.fullest(SAMPLES):
             try:
                 tile = level.tile(column, row)
-            except SlideError:  # and OpenSlide would not survive it either
+                if tile is None:
+                    continue
+                height, width = tile.shape[:2]
+                rgba = self._general(number, column * width, row * height, width, height)
+            except SlideError:  # a damaged tile says nothing of the others
                 continue
-            if tile is None:
-                continue
-            height, width = tile.shape[:2]
-            rgba = self._general(number, column * width, row * height, width, height)
             if not (rgba[..., 3] == 255).all() or not np.array_equal(rgba[..., :3], tile):
                 return False
             compared += 1
         return compared > 0
 
     def _fetch(self, offset: int, count: int) -> bytes:
-        return os.pread(self._file, count, offset)
+        data = os.pread(self._file, count, offset)
+        if len(data) < count:
+            raise SlideError(QuarantineReason.DAMAGED, "the file ends within a tile")
+        return data
 
 
 def _levels(
@@ -109,7 +121,8 @@ def _levels(
                     and page.dtype == np.uint8
                     and page.compression in CODECS
                 ]
-                if len(fit) == 1:
+                # OpenSlide draws what a reduced level lacks from a finer one.
+                if len(fit) == 1 and (number == 0 or all(fit[0].databytecounts)):
                     # Here, as tifffile reads some of a page's tags when they are asked for.
                     found[number] = DirectLevel(fit[0], fetch, cache)
     except TIFF_ERRORS:
@@ -128,7 +141,7 @@ class DirectLevel:
         self._columns = -(-self.width // self._tile_columns)
         self._rows = -(-self.height // self._tile_rows)
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
-        self._decode, self._tables = page.decode, page.jpegtables
+        self._decode = _jpeg(page) if page.compression == COMPRESSION.JPEG else _other(page)
         self._fetch, self._cache, self._page = fetch, cache, page.index
 
     def fullest(self, number: int) -> list[tuple[int, int]]:
@@ -139,17 +152,19 @@ class DirectLevel:
         return list(islice((p for p in places if p[0] < whole[0] and p[1] < whole[1]), number))
 
     def read(
-        self, x: int, y: int, width: int, height: int, *, patiently: bool = False
+        self, x: int, y: int, width: int, height: int, *, lost_px: list[int] | None = None
     ) -> tuple[Pixels, Covered]:
         """Level px from (x, y) on, uint8 RGB (height, width, 3), and which of them there are.
 
-        Raises SlideError DAMAGED where a tile cannot be decoded; `patiently`, it is not there.
+        Raises SlideError DAMAGED where a tile cannot be decoded; given `lost_px`, such a tile is
+        not there, and its number of px is added to the list.
         """
         out = np.empty((height, width, 3), dtype=np.uint8)
         covered = None
         if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
             covered = np.zeros((height, width), dtype=bool)
-            covered[max(0, -y) : self.height - y, max(0, -x) : self.width - x] = True
+            rows = slice(max(0, -y), max(0, self.height - y))
+            covered[rows, max(0, -x) : max(0, self.width - x)] = True
         first_row, last_row = max(0, y // self._tile_rows), (y + height - 1) // self._tile_rows
         first, last = max(0, x // self._tile_columns), (x + width - 1) // self._tile_columns
         for row in range(first_row, min(last_row, self._rows - 1) + 1):
@@ -161,9 +176,11 @@ class DirectLevel:
                 try:
                     tile = self.tile(column, row)
                 except SlideError:
-                    if not patiently:
+                    if lost_px is None:
                         raise
                     tile = None
+                    r, c = into
+                    lost_px.append((r.stop - r.start) * (c.stop - c.start))
                 if tile is None:
                     if covered is None:
                         covered = np.ones((height, width), dtype=bool)
@@ -183,11 +200,50 @@ class DirectLevel:
     def _decoded(self, index: int) -> Pixels:
         data = self._fetch(self._offsets[index], self._counts[index])
         try:
-            tile, _, shape = self._decode(data, index, jpegtables=self._tables)
+            tile = self._decode(data, index)
         except (RuntimeError, ValueError, TiffFileError, struct.error) as err:
             raise SlideError(QuarantineReason.DAMAGED, f"tile {index}: {err}") from err
+        size = (self._tile_rows, self._tile_columns, 3)
+        if tile.shape != size:  # some writers cut the tiles at the slide's edge
+            whole = np.zeros(size, dtype=np.uint8)
+            rows, columns = (min(a, b) for a, b in zip(tile.shape[:2], size[:2], strict=True))
+            whole[:rows, :columns] = tile[:rows, :columns]
+            return whole
+        return tile
+
+
+Decode = Callable[[bytes, int], Pixels]
+"""Px of an encoded tile, given its bytes and its number."""
+
+
+def _jpeg(page: TiffPage) -> Decode:
+    """Strictly: what libjpeg only warns of (a hole, an early end) is an error, as to OpenSlide.
+
+    A tile's tables may be the page's, and its color space is the page's too: libjpeg goes by
+    Adobe's marker (APP14) and would guess without.
+    """
+    transform = 0 if page.photometric == PHOTOMETRIC.RGB else 1
+    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
+    tables = page.jpegtables[2:-2] if page.jpegtables else b""
+    head = b"\xff\xd8" + adobe + tables
+
+    def decode(data: bytes, _index: int) -> Pixels:
+        pixels: Pixels = simplejpeg.decode_jpeg(head + data[2:], colorspace="RGB", strict=True)
+        return pixels
+
+    return decode
+
+
+def _other(page: TiffPage) -> Decode:
+    """By tifffile's own choice of a codec."""
+
+    def decode(data: bytes, index: int) -> Pixels:
+        tile, _, shape = page.decode(data, index)
         pixels: Pixels = tile.reshape(shape[1:])
         return pixels
+
+    page.decode  # noqa: B018  made now: it asks the open file for tags
+    return decode
 
 
 class TileCache:

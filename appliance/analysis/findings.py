@@ -88,7 +88,8 @@ class ControlFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFacts:
-    """Tumor cells of the scored tiles; dictionaries by class 0, 1+, 2+, 3+.
+    """Tumor cells of the scored tiles, or of 600 drawn from them; dictionaries by class 0, 1+, 2+,
+    3+.
 
     `counted` cells, of which `measured` lie wholly on their tile. `percent` (0-100) and `h_score`
     (0-300) by cells; `completeness` mean stained share (0-1) of the outline and `complete_percent`

@@ -23,7 +23,7 @@ from appliance.analysis.alignment import align, alignment_mpp, thumbnail_mpp
 from appliance.analysis.assemble import Found, assemble
 from appliance.analysis.control import ControlTissue, find_control
 from appliance.analysis.findings import FINDINGS_VERSION, save_findings
-from appliance.analysis.guideline import choose_guideline
+from appliance.analysis.guideline import ChosenGuideline, choose_guideline
 from appliance.analysis.marks import find_pen, marked_percent
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.reading import Progress, read_control, read_stain, read_tumor
@@ -203,7 +203,7 @@ def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
         If the slides cannot be brought onto each other at all.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("align", he=he.inspect_key, ihc=ihc.inspect_key, version=3)
+    key = ArtifactKey.of("align", he=he.inspect_key, ihc=ihc.inspect_key, version=4)
     with _timed("align", store.exists(key)) as times:
         if not store.exists(key):
             sizes = [_size_um(slide.facts) for slide in (he, ihc)]
@@ -236,6 +236,7 @@ def read_ihc(
     """
     store = ArtifactStore(settings.artifacts_dir)
     chosen = [chosen_weights(task, settings) for task in (Task.INTENSITY, Task.SEGMENTATION)]
+    every_cell = _guideline(he, ihc, settings).guideline.asks_for_clusters
     specs = [spec for _, spec in chosen]
     key = ArtifactKey.of(
         "stain",
@@ -244,6 +245,7 @@ def read_ihc(
         align=align_key,
         threshold=settings.scoring.tumor_threshold,
         weights=[spec.fingerprint for spec in specs],
+        every_cell=every_cell,
         version=5,
     )
     with _timed("stain", store.exists(key)) as times:
@@ -264,14 +266,15 @@ def read_ihc(
                     segmentation,
                     batch_size,
                     progress,
+                    every_cell=every_cell,
                 )
-                shown = read_control(reader, control, white, segmentation, batch_size)
+                shown, lost = read_control(reader, control, white, segmentation, batch_size)
                 np.savez_compressed(out / "classes.npz", classes=read.classes, mpp=raster.mpp)
                 (out / "tiles.json").write_text(json.dumps(read.records))
                 (out / "control.json").write_text(
                     json.dumps({"area_mm2": control.area_mm2, "counts": shown})
                 )
-                save_unreadable(out, read.unreadable_percent)
+                save_unreadable(out, max(lost, read.unreadable_percent))
                 read.looks.save(out)
                 save_models(out, specs)
     return Outcome(key=str(key), times=tuple(times))
@@ -290,8 +293,7 @@ def score_case(
 ) -> Outcome:
     """Counts to scores to `Findings`, saved as an artifact."""
     store = ArtifactStore(settings.artifacts_dir)
-    sidecars = [read_sidecar(Path(slide.facts.path)) for slide in (ihc, he)]
-    chosen = choose_guideline(settings.scoring, sidecars)
+    chosen = _guideline(he, ihc, settings)
     key = ArtifactKey.of(
         "findings",
         accession=identity.accession,
@@ -364,6 +366,11 @@ def _network(folder: Path, spec: ModelSpec, settings: Settings) -> Network:
         # Replaced, not added: a lab that tries many weights has one GPU.
         _NETWORKS[spec.task] = known = Network(folder, settings.models.device)
     return known
+
+
+def _guideline(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> ChosenGuideline:
+    sidecars = [read_sidecar(Path(slide.facts.path)) for slide in (ihc, he)]
+    return choose_guideline(settings.scoring, sidecars)
 
 
 def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> TilePlan:

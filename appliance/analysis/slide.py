@@ -11,6 +11,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 import openslide
 from numpy.typing import NDArray
+from PIL.Image import Image
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
@@ -33,8 +35,10 @@ MPP_RANGE = (0.1, 1.1)
 """Plausible µm per px of level 0: 100x oil to 10x."""
 PROBE_GRID = 4
 """`probe` decodes so many places per row and column of each level."""
-SMALLEST_PART_PX = 256
-"""Of an overview that OpenSlide cannot decode: about a tile of the file."""
+PART_PX = 256
+"""About a tile of a file."""
+MOST_LOST = 0.01
+"""Share of an overview that may be damaged: tissue that is not seen is not analysed."""
 BLOCK_PX = 2048
 """A thumbnail is read in blocks of so many px of its level, so memory does not grow."""
 
@@ -45,6 +49,7 @@ class SlideReader:
     def __init__(self, handle: openslide.OpenSlide, facts: SlideFacts) -> None:
         self._handle = handle
         self._reopening = Lock()
+        self._openslide_downsamples = handle.level_downsamples
         self.facts = facts
         self._direct = DirectSlide(Path(facts.path), handle.level_dimensions, self._read_general)
         self.grid = TileGrid.of(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
@@ -101,11 +106,11 @@ class SlideReader:
 
         A damaged slide often opens and reads down to some row, and a file whose copy only reserved
         its length reads as nothing at all. One bad place may be a single bad tile, which analysis
-        counts; two on one level are a damaged slide. Raises SlideError DAMAGED.
+        counts; two on one level, apart, are a damaged slide. Raises SlideError DAMAGED.
         """
         anything = False
         for level, (width, height) in enumerate(self._handle.level_dimensions):
-            bad = 0
+            bad = set()
             for j in range(PROBE_GRID):
                 for i in range(PROBE_GRID):
                     x = (width - 1) * i // (PROBE_GRID - 1)
@@ -113,8 +118,8 @@ class SlideReader:
                     try:
                         anything |= bool(self._read_general(level, x, y, 1, 1)[..., 3].any())
                     except SlideError:
-                        bad += 1
-                        if bad > 1:
+                        bad.add((x // PART_PX, y // PART_PX))
+                        if len(bad) > 1:
                             raise
         if not anything:
             raise SlideError(QuarantineReason.DAMAGED, "no level holds any pixels")
@@ -123,23 +128,28 @@ class SlideReader:
         """The whole slide at exactly `mpp`: uint8 RGB (rows, cols, 3).
 
         cols = ceil(width in µm / mpp). What was not scanned, or cannot be decoded, has the colour
-        of the slide's glass.
+        of the slide's glass. Raises SlideError DAMAGED where more than `MOST_LOST` cannot.
         """
         rows = math.ceil(self.facts.height_px * self.facts.mpp / mpp - 1e-6)
         columns = math.ceil(self.facts.width_px * self.facts.mpp / mpp - 1e-6)
         level, scale = self.level_for(mpp)  # level px per thumbnail px
         image = np.empty((rows, columns, 3), dtype=np.uint8)
         scanned = np.ones((rows, columns), dtype=bool)
+        lost_px: list[int] = []
         block = max(1, int(BLOCK_PX / max(scale, 1.0)))
         for top in range(0, rows, block):
             for left in range(0, columns, block):
                 height, width = min(block, rows - top), min(block, columns - left)
                 part = slice(top, top + height), slice(left, left + width)
                 image[part], covered = self._sample(
-                    level, scale, left, top, width, height, patiently=True
+                    level, scale, left, top, width, height, lost_px=lost_px
                 )
                 if covered is not None:
                     scanned[part] = covered
+        whole = math.prod(self._handle.level_dimensions[level])
+        if sum(lost_px) > MOST_LOST * whole:
+            detail = f"{100 * sum(lost_px) / whole:.0f} % of level {level} cannot be decoded"
+            raise SlideError(QuarantineReason.DAMAGED, detail)
         if not scanned.all() and scanned.any():
             image[~scanned] = glass_rgb(image[scanned])
         return image
@@ -162,7 +172,7 @@ class SlideReader:
         columns: int,
         rows: int,
         *,
-        patiently: bool = False,
+        lost_px: list[int] | None = None,
     ) -> tuple[Pixels, Covered]:
         """A window of the raster whose px are `scale` px of a level wide: RGB, white where the
         slide has nothing, and where it has.
@@ -180,7 +190,7 @@ class SlideReader:
         height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
         if scale == 1:  # the level's own px
             x0, y0, width, height = left, top, columns, rows
-        rgb, covered = self._read(level, x0, y0, width, height, patiently=patiently)
+        rgb, covered = self._read(level, x0, y0, width, height, lost_px=lost_px)
         # Centre of fine px i lies at (i + 0.5) * step from the window's edge.
         shift = (left * scale - x0 + 0.5 * step - 0.5, top * scale - y0 + 0.5 * step - 0.5)
         matrix = np.array([[step, 0, shift[0]], [0, step, shift[1]]])
@@ -220,55 +230,74 @@ class SlideReader:
         return level, wanted / self._downsamples[level]
 
     def _read(
-        self, level: int, x: int, y: int, width: int, height: int, *, patiently: bool
+        self,
+        level: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        *,
+        lost_px: list[int] | None,
     ) -> tuple[Pixels, Covered]:
         """Level px (x, y) on: RGB (height, width, 3), and which of them the slide has.
 
-        What cannot be decoded raises SlideError DAMAGED; `patiently`, it is not there.
+        What cannot be decoded raises SlideError DAMAGED; given `lost_px`, it is not there, and its
+        number of px is added to the list.
         """
         direct = self._direct.level(level)
         if direct is not None:
-            return direct.read(x, y, width, height, patiently=patiently)
-        if patiently:
-            rgba = self._read_parts(level, x, y, width, height)
-        else:
+            return direct.read(x, y, width, height, lost_px=lost_px)
+        if lost_px is None:
             rgba = self._read_general(level, x, y, width, height)
+        else:
+            rgba = self._read_parts(level, x, y, width, height, lost_px)
         covered = rgba[..., 3] > 0
         return rgba[..., :3].copy(), None if covered.all() else covered
 
-    def _read_parts(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+    def _read_parts(
+        self, level: int, x: int, y: int, width: int, height: int, lost_px: list[int]
+    ) -> Pixels:
         """By OpenSlide, ever smaller parts around what it cannot decode, which stays empty."""
         try:
             return self._read_general(level, x, y, width, height)
         except SlideError:
             rgba = np.zeros((height, width, 4), dtype=np.uint8)
-            if max(width, height) <= SMALLEST_PART_PX:
+            if max(width, height) <= PART_PX:
+                lost_px.append(width * height)
                 return rgba
         w, h = -(-width // 2), -(-height // 2)
         for top in range(0, height, h):
             for left in range(0, width, w):
                 size = min(w, width - left), min(h, height - top)
-                part = self._read_parts(level, x + left, y + top, *size)
+                part = self._read_parts(level, x + left, y + top, *size, lost_px)
                 rgba[top : top + size[1], left : left + size[0]] = part
         return rgba
 
     def _read_general(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """By OpenSlide: RGBA (height, width, 4); alpha 0 beyond the slide and where not scanned."""
-        down = self._handle.level_downsamples[level]
+        down = self._openslide_downsamples[level]
         place = round(x * down), round(y * down)
         try:
             image = self._handle.read_region(place, level, (width, height))
         except openslide.OpenSlideError:
-            # The handle is dead, perhaps by another thread's place: once more with a fresh one.
-            with self._reopening:
-                self._handle = openslide.OpenSlide(self.facts.path)
-                try:
-                    image = self._handle.read_region(place, level, (width, height))
-                except openslide.OpenSlideError as err:
-                    self._handle = openslide.OpenSlide(self.facts.path)
-                    detail = without_path(err, Path(self.facts.path))
-                    raise SlideError(QuarantineReason.DAMAGED, detail) from err
+            image = self._read_again(place, level, (width, height))
         return np.array(image, dtype=np.uint8)
+
+    def _read_again(self, place: tuple[int, int], level: int, size: tuple[int, int]) -> Image:
+        """The handle is dead, perhaps by another thread's place: once more with one of our own,
+        which others get only when it lives."""
+        path = self.facts.path
+        with self._reopening:
+            try:
+                own = openslide.OpenSlide(path)
+                image: Image = own.read_region(place, level, size)
+            except (openslide.OpenSlideError, OSError) as err:
+                with suppress(openslide.OpenSlideError, OSError):
+                    self._handle = openslide.OpenSlide(path)
+                detail = without_path(err, Path(path))
+                raise SlideError(QuarantineReason.DAMAGED, detail) from err
+            self._handle = own
+        return image
 
 
 def _true_downsample(base: tuple[int, int], level: tuple[int, int]) -> float:

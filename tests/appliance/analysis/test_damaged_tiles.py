@@ -93,6 +93,28 @@ def test_an_overview_shows_glass_there(sound: Path, monkeypatch: pytest.MonkeyPa
     assert not differs.any()
 
 
+@pytest.mark.usefixtures("way")
+def test_an_overview_that_lacks_too_much_is_refused(sound: Path) -> None:
+    """Tissue that is not seen is not analysed: 3 of 192 tiles are 1.6 %."""
+    damaged = with_bad_tiles(sound, [5, 50, 100])
+    with SlideReader.open(damaged) as slide, pytest.raises(SlideError) as caught:
+        slide.thumbnail(TILE_MPP)
+    assert caught.value.reason is QuarantineReason.DAMAGED
+
+
+@pytest.mark.usefixtures("way")
+def test_many_bad_tiles_spoil_no_sound_one(sound: Path) -> None:
+    """OpenSlide's handle dies of each, in the middle of other threads' reads."""
+    bad = list(range(1, 192, 8))  # one of the upper right quarters in every other grid tile
+    damaged = with_bad_tiles(sound, bad)
+    lost = {TileIndex(n % 16 // 2, n // 16 // 2) for n in bad}
+    with SlideReader.open(damaged) as slide:
+        stream = TileStream(slide, EVERY, WHITE, batch_size=3)
+        found = [tile for indices, _ in stream for tile in indices]
+    assert set(stream.unreadable) == lost
+    assert set(found) == set(EVERY) - lost
+
+
 def test_one_bad_place_does_not_quarantine_and_two_do(sound: Path) -> None:
     """The probe looks at the corners, among others: file tiles 0, 15, 176 and 191."""
     with SlideReader.open(with_bad_tiles(sound, [0])) as slide:

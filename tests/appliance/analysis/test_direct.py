@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -114,21 +113,58 @@ def test_a_tile_left_out_by_the_scanner_is_not_there(tmp_path: Path) -> None:
     assert covered.sum() == 100 * 100 - 56 * 44
 
 
-def test_a_tile_that_does_not_decode_is_said(tmp_path: Path) -> None:
-    path = tmp_path / "damaged.svs"
-    shutil.copy(some_slide(tmp_path / "slide.svs"), path)
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [(0.0, 1.0), (0.5, 1.0), (0.6, 0.7)],
+    ids=["nothing", "the first half", "all but a hole"],
+)
+def test_a_tile_that_does_not_decode_is_said(first: float, last: float, tmp_path: Path) -> None:
+    """OpenSlide refuses it too: libjpeg alone would paint what is missing."""
+    path = some_slide(tmp_path / "damaged.svs")
     with TiffFile(path) as tiff:
         page = tiff.pages.first
         offset, count = page.dataoffsets[7], page.databytecounts[7]
     data = bytearray(path.read_bytes())
-    data[offset : offset + count] = bytes(count)
+    start, stop = offset + int(first * count), offset + int(last * count)
+    data[start:stop] = bytes(stop - start)
     path.write_bytes(data)
+    with openslide.OpenSlide(path) as handle, pytest.raises(openslide.OpenSlideError):
+        handle.read_region((256, 256), 0, (256, 256))
     _, direct = open_both(path)
     level = direct.level(0)
     assert level is not None  # its other tiles are sound
     with pytest.raises(SlideError, match="tile 7"):
         level.tile(1, 1)
     assert level.tile(0, 0) is not None
+
+
+def test_what_a_reduced_level_lacks_openslide_draws_from_a_finer_one(tmp_path: Path) -> None:
+    path = tmp_path / "big.svs"
+    image = np.tile(picture(), (3, 3, 1))
+    height, width = image.shape[:2]
+    strips = [image[y : y + 256] for y in range(0, height, 256)]
+    write_pyramid(path, strips, width_px=width, height_px=height, mpp=0.25, file_format="svs")
+    with TiffFile(path) as tiff:
+        tag = tiff.pages[2].tags["TileByteCounts"]
+        assert tag.count > 1
+        place, size = tag.valueoffset, 4 if tag.dtype == 4 else 2
+    data = bytearray(path.read_bytes())
+    data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+    handle, direct = open_both(path)
+    assert np.array(handle.read_region((0, 0), 1, (256, 256)))[..., 3].all()
+    assert direct.level(0) is not None
+    assert direct.level(1) is None
+
+
+def test_a_window_beyond_the_slide_is_not_there(tmp_path: Path) -> None:
+    _, direct = open_both(some_slide(tmp_path / "slide.svs"))
+    level = direct.level(0)
+    assert level is not None
+    for x, y in ((0, HEIGHT + 10), (WIDTH + 10, 0), (WIDTH + 700, HEIGHT + 700)):
+        _, covered = level.read(x, y, 300, 300)
+        assert covered is not None
+        assert not covered.any()
 
 
 def test_a_file_that_is_no_tiff_has_no_direct_levels(tmp_path: Path) -> None:
