@@ -1,9 +1,9 @@
-"""The direct path into a TIFF-family slide: its own encoded tiles, straight to the codec.
+"""The direct path into a slide: its own encoded tiles, straight to the codec.
 
 OpenSlide composes every read on a transparent canvas; that costs several times what decoding does.
-Here a tile is read from the file at its offset and decoded, nothing else. What a format does beyond
+Here a tile is read from its file at its offset and decoded, nothing else. What a format does beyond
 its tiles (stitching, overlaps, odd color) is OpenSlide's to know, so a level is read directly only
-where samples of it came out identical to OpenSlide's: `opened` looks, and says what it found.
+where samples of it come out identical to OpenSlide's: `DirectSlide.level` looks.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
-from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffFileError, TiffPage
+from tifffile import TiffFileError
 
-from appliance.analysis.slide_trouble import TIFF_ERRORS
+from appliance.analysis.dicom_tiles import dicom_levels
+from appliance.analysis.encoded import EncodedLevel, Pixels
+from appliance.analysis.tiff_tiles import tiff_levels
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 
 log = logging.getLogger(__name__)
 
-Pixels = NDArray[np.uint8]
 Covered = NDArray[np.bool_] | None
 """Which px the slide has, bool (rows, cols); none where it has them all."""
 
-CODECS = {COMPRESSION.JPEG, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC}
 SAMPLES = 8
 """Tiles of a level that are compared with OpenSlide's."""
 CACHED_BYTES = 128 * 2**20
@@ -53,18 +53,21 @@ class DirectSlide:
     ) -> None:
         self._general = general
         self._lock = Lock()
+        self._opening = Lock()
         self._checked: dict[int, DirectLevel | None] = {}
-        self._found: dict[int, DirectLevel] = {}
-        self._file = os.open(path, os.O_RDONLY)
-        try:
-            self._found = _levels(path, sizes, self._fetch)
-        except BaseException:
-            self.close()
-            raise
+        self._files: dict[Path, int] = {}
+        cache = TileCache()
+        levels = dicom_levels(path, sizes) if path.suffix.lower() == ".dcm" else None
+        self._found = {
+            number: DirectLevel(level, number, partial(self._fetch, level.path), cache)
+            for number, level in (levels or tiff_levels(path, sizes)).items()
+        }
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+        """Close its files."""
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
 
     def level(self, number: int) -> DirectLevel | None:
         """The level, where its px are OpenSlide's; none where they are not."""
@@ -96,53 +99,29 @@ class DirectSlide:
             compared += 1
         return compared > 0
 
-    def _fetch(self, offset: int, count: int) -> bytes:
-        data = os.pread(self._file, count, offset)
+    def _fetch(self, path: Path, offset: int, count: int) -> bytes:
+        with self._opening:
+            if path not in self._files:
+                self._files[path] = os.open(path, os.O_RDONLY)
+            file = self._files[path]
+        data = os.pread(file, count, offset)
         if len(data) < count:
             raise SlideError(QuarantineReason.DAMAGED, "the file ends within a tile")
         return data
-
-
-def _levels(
-    path: Path, sizes: Sequence[tuple[int, int]], fetch: Callable[[int, int], bytes]
-) -> dict[int, DirectLevel]:
-    """Levels with a page of their own: tiled, 8-bit RGB, of a known codec, alone of its size."""
-    cache = TileCache()
-    found = {}
-    try:
-        with TiffFile(path) as tiff:
-            for number, (width, height) in enumerate(sizes):
-                fit = [
-                    page
-                    for page in tiff.pages
-                    if isinstance(page, TiffPage)
-                    and page.is_tiled
-                    and page.shape == (height, width, 3)
-                    and page.dtype == np.uint8
-                    and page.compression in CODECS
-                ]
-                # OpenSlide draws what a reduced level lacks from a finer one.
-                if len(fit) == 1 and (number == 0 or all(fit[0].databytecounts)):
-                    # Here, as tifffile reads some of a page's tags when they are asked for.
-                    found[number] = DirectLevel(fit[0], fetch, cache)
-    except TIFF_ERRORS:
-        return {}
-    return found
 
 
 class DirectLevel:
     """One level; its px from the file's own tiles. May be used by many threads."""
 
     def __init__(
-        self, page: TiffPage, fetch: Callable[[int, int], bytes], cache: TileCache
+        self, level: EncodedLevel, number: int, fetch: Callable[[int, int], bytes], cache: TileCache
     ) -> None:
-        self.height, self.width = page.shape[:2]
-        self._tile_rows, self._tile_columns = page.tilelength, page.tilewidth
+        self.width, self.height = level.size_px
+        self._tile_columns, self._tile_rows = level.tile_px
         self._columns = -(-self.width // self._tile_columns)
         self._rows = -(-self.height // self._tile_rows)
-        self._offsets, self._counts = page.dataoffsets, page.databytecounts
-        self._decode = _jpeg(page) if page.compression == COMPRESSION.JPEG else _other(page)
-        self._fetch, self._cache, self._page = fetch, cache, page.index
+        self._offsets, self._counts, self._decode = level.offsets, level.counts, level.decode
+        self._fetch, self._cache, self._number = fetch, cache, number
 
     def fullest(self, number: int) -> list[tuple[int, int]]:
         """(column, row) of the whole tiles with most bytes: glass would look alike anyway."""
@@ -195,7 +174,7 @@ class DirectLevel:
         index = row * self._columns + column
         if self._counts[index] == 0:
             return None
-        return self._cache.get((self._page, index), lambda: self._decoded(index))
+        return self._cache.get((self._number, index), lambda: self._decoded(index))
 
     def _decoded(self, index: int) -> Pixels:
         data = self._fetch(self._offsets[index], self._counts[index])
@@ -210,40 +189,6 @@ class DirectLevel:
             whole[:rows, :columns] = tile[:rows, :columns]
             return whole
         return tile
-
-
-Decode = Callable[[bytes, int], Pixels]
-"""Px of an encoded tile, given its bytes and its number."""
-
-
-def _jpeg(page: TiffPage) -> Decode:
-    """Strictly: what libjpeg only warns of (a hole, an early end) is an error, as to OpenSlide.
-
-    A tile's tables may be the page's, and its color space is the page's too: libjpeg goes by
-    Adobe's marker (APP14) and would guess without.
-    """
-    transform = 0 if page.photometric == PHOTOMETRIC.RGB else 1
-    adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
-    tables = page.jpegtables[2:-2] if page.jpegtables else b""
-    head = b"\xff\xd8" + adobe + tables
-
-    def decode(data: bytes, _index: int) -> Pixels:
-        pixels: Pixels = simplejpeg.decode_jpeg(head + data[2:], colorspace="RGB", strict=True)
-        return pixels
-
-    return decode
-
-
-def _other(page: TiffPage) -> Decode:
-    """By tifffile's own choice of a codec."""
-
-    def decode(data: bytes, index: int) -> Pixels:
-        tile, _, shape = page.decode(data, index)
-        pixels: Pixels = tile.reshape(shape[1:])
-        return pixels
-
-    page.decode  # noqa: B018  made now: it asks the open file for tags
-    return decode
 
 
 class TileCache:

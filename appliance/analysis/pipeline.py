@@ -27,7 +27,8 @@ from appliance.analysis.guideline import ChosenGuideline, choose_guideline
 from appliance.analysis.marks import find_pen, marked_percent
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.reading import Progress, read_control, read_stain, read_tumor
-from appliance.analysis.slide import SlideReader, fingerprint
+from appliance.analysis.slide import SlideReader
+from appliance.analysis.slide_files import fingerprint
 from appliance.analysis.stored import (
     folder_of,
     load_alignment,

@@ -7,9 +7,7 @@ dead, and the reader opens another.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +19,9 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 from PIL.Image import Image
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
-from appliance.analysis.direct import Covered, DirectSlide, Pixels
+from appliance.analysis.direct import Covered, DirectSlide
+from appliance.analysis.encoded import Pixels
 from appliance.analysis.slide_trouble import why_no_format, why_not_open, without_path
 from appliance.analysis.tissue import glass_rgb
 from appliance.domain import QuarantineReason, SlideFacts
@@ -312,31 +309,6 @@ def _true_downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
     return float(whole) if exact else quotient
 
 
-def slide_files(path: Path) -> list[Path]:
-    """All files of the slide that `path` stands for, sorted.
-
-    One file; an MRXS index and its folder; all files of a DICOM file's series in its folder.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".mrxs":
-        folder = path.with_suffix("")
-        return [path, *sorted(p for p in folder.rglob("*") if p.is_file())]
-    if suffix == ".dcm":
-        series = _series_uid(path)
-        if series:
-            return [p for p in sorted(path.parent.glob("*.dcm")) if _series_uid(p) == series]
-    return [path]
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 (hex) over the bytes of all files of a slide, in order of their names."""
-    digest = hashlib.sha256()
-    for file in slide_files(path):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
-
-
 def _facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideFacts:
     properties = handle.properties
     if mpp is None:
@@ -360,11 +332,3 @@ def _facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideF
         level_count=handle.level_count,
         is_dicom=vendor == "dicom",
     )
-
-
-def _series_uid(path: Path) -> str:
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-    except (InvalidDicomError, EOFError, OSError, ValueError, struct.error):
-        return ""
-    return str(header.get("SeriesInstanceUID", ""))

@@ -19,7 +19,7 @@ from pydicom import Dataset, dcmread
 
 from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE, Findings, load_findings
 from appliance.analysis.guideline import load_guideline
-from appliance.analysis.slide import slide_files
+from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.settings import Settings

@@ -11,7 +11,7 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from appliance.analysis.slide import slide_files
+from appliance.analysis.slide_files import slide_files
 from appliance.domain import QuarantineReason
 from appliance.intake.completeness import (
     SLIDE_SUFFIXES,

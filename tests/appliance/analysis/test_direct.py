@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import openslide
 import pytest
+from fixtures.slide_objects import identity, write_svs
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffWriter
 
 from appliance.analysis.direct import DirectSlide, TileCache
 from appliance.errors import SlideError
+from dicom.source import convert_slide
 from models.synthesis.pyramid import FileFormat, write_pyramid
 
 WIDTH, HEIGHT = 1500, 1100
@@ -69,6 +71,17 @@ def test_a_whole_slide_is_the_same(file_format: FileFormat, tmp_path: Path) -> N
 def test_real_slides_are_the_same(name: str, real: Path) -> None:
     """JPEG with shared tables and odd tiles; JPEG 2000."""
     assert_same_everywhere(real / "slides" / name, block=500)
+
+
+def test_a_dicom_slide_is_the_same(tmp_path: Path) -> None:
+    """Frames that a converter passed through as they are."""
+    path = write_svs(tmp_path / "slide.svs")
+    found = convert_slide(path, tmp_path / "dicom", identity(), mpp=0.25)
+    first = next(p for p in found.paths if p.suffix == ".dcm")
+    handle, direct = open_both(first)
+    assert handle.properties["openslide.vendor"] == "dicom"
+    assert direct.level(0) is not None
+    assert_same_everywhere(first)
 
 
 def test_what_openslide_reads_otherwise_is_left_to_it(

@@ -10,7 +10,8 @@ import openslide
 import pytest
 
 from appliance.analysis.pipeline import inspect_slide, open_facts
-from appliance.analysis.slide import SlideReader, fingerprint
+from appliance.analysis.slide import SlideReader
+from appliance.analysis.slide_files import fingerprint
 from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason

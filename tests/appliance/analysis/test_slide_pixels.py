@@ -12,7 +12,8 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from appliance.analysis.slide import SlideReader, fingerprint, slide_files
+from appliance.analysis.slide import SlideReader
+from appliance.analysis.slide_files import fingerprint, slide_files
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_UM, TileIndex
