@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from appliance.analysis.findings import RESEARCH_USE, Findings
+from appliance.analysis.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
 from appliance.domain import Her2Score, QuarantineReason, ResultCategory, Stain
 from appliance.lifecycle import CaseState
 from dashboard.serve import APP, command, main
@@ -128,7 +129,8 @@ def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findi
     lab.score(case_id, findings)
     (path,) = lab.settings.artifacts_dir.rglob("findings.json")
     path.chmod(0o644)
-    path.write_text(path.read_text().replace('"version": 3', '"version": 2'))
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps(raw | {"version": FINDINGS_VERSION - 1}))
     page = open_case(case_id)
     assert "scored by another version of Tandem" in page
     assert "S26-0000001" in page

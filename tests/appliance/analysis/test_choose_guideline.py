@@ -16,6 +16,7 @@ from appliance.analysis.findings import Findings, load_findings
 from appliance.analysis.guideline import choose_guideline, load_guideline
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, score_case
 from appliance.analysis.review import review_reasons
+from appliance.analysis.stored import save_unreadable
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.daemon import Daemon
 from appliance.doctor import examine
@@ -146,6 +147,7 @@ class ScoredCase:
         folders = [self.store.path(ArtifactKey.parse(k)) for k in (self.stain_key, read_key)]
         for place in folders:
             Appearance().save(place)
+            save_unreadable(place, 0.0)
         np.savez(folders[0] / "classes.npz", classes=np.ones((256, 256), np.uint8), mpp=1.1172)
         np.save(folders[1] / "probability.npy", np.ones(grid.shape, np.float32))
         self.he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=read_key)
