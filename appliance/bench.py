@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ import openslide
 from numpy.typing import NDArray
 
 from appliance.analysis.alignment import thumbnail_mpp
+from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.pipeline import IHC_RASTER_UM, tissue_tiles
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.reading import Progress, White, read_stain, read_tumor
@@ -186,16 +188,20 @@ def _whole(plan: _Plan, reading: Reading, networks: Sequence[Network], batch_siz
             read_tumor(reader, plan.tiles, plan.white_rgb, tumor, batch_size, _silent)
         else:
             intensity, segmentation = networks
-            read_stain(
-                reader,
-                plan.tiles,
-                plan.white_rgb,
-                plan.raster,
-                intensity,
-                segmentation,
-                batch_size,
-                _silent,
-            )
+            with (
+                tempfile.TemporaryDirectory(prefix="tandem-bench-") as scratch,
+                LabelWriter(Path(scratch) / "labels.zarr.zip", plan.raster) as labels,
+            ):
+                read_stain(
+                    reader,
+                    plan.tiles,
+                    plan.white_rgb,
+                    labels,
+                    intensity,
+                    segmentation,
+                    batch_size,
+                    _silent,
+                )
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:

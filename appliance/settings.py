@@ -116,6 +116,9 @@ class Scoring(Section):
     """The same for the kind of specimen."""
     tumor_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """A tile is tumor when C's probability reaches this."""
+    margin_tiles: Annotated[int, Field(ge=0, le=20)] = 0
+    """M also reads so many tiles around the tumor of the IHC slide, for the eye alone: they are in
+    the label map and never in the score. Nothing else of the slide is read."""
 
 
 class Review(Section):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.findings import Rasters
+from appliance.analysis.label_map import CHUNK_PX, LabelMap
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM
 
@@ -102,7 +103,7 @@ def stain_layer(rasters: Rasters, ihc: SlideFacts, shape: tuple[int, int]) -> ND
 
 
 def class_shares(
-    classes: NDArray[np.uint8], mpp: float, slide: SlideFacts, shape: tuple[int, int]
+    classes: LabelMap, mpp: float, slide: SlideFacts, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Share (0-1) of classes 1-4 in each thumbnail px: float32 (rows, columns, 4).
 
@@ -114,7 +115,7 @@ def class_shares(
         slide.width_px * slide.mpp / shape[1],
     )
     if min(px_um) < mpp:
-        labels = _nearest(classes, mpp, rows, columns)
+        labels = _nearest(classes[:], mpp, rows, columns)
         return np.stack([labels == k for k in range(1, 5)], axis=-1).astype(np.float32)
     # Finer than the thumbnail: sum runs of rows, then of columns.
     starts = [
@@ -123,13 +124,16 @@ def class_shares(
     ]
     ends = [np.append(s[1:], length) for s, length in zip(starts, classes.shape, strict=True)]
     area = np.outer(ends[0] - starts[0], ends[1] - starts[1]).astype(np.float32)
-    shares = np.empty((*shape, 4), dtype=np.float32)
-    for row, (first, last) in enumerate(zip(starts[0], ends[0], strict=True)):
+    shares = np.zeros((*shape, 4), dtype=np.float32)
+    height = classes.shape[0]
+    for top in range(0, height, CHUNK_PX):
         # One band at a time: a label map of a large slide has half a billion px.
-        band = classes[first:last]
-        for k in range(1, 5):
-            counts = (band == k).sum(axis=0, dtype=np.int32)
-            shares[row, :, k - 1] = np.add.reduceat(counts, starts[1])
+        band = classes[top : top + CHUNK_PX]
+        for row in np.flatnonzero((starts[0] < top + len(band)) & (ends[0] > top)):
+            part = band[max(0, starts[0][row] - top) : ends[0][row] - top]
+            for k in range(1, 5):
+                counts = (part == k).sum(axis=0, dtype=np.int32)
+                shares[row, :, k - 1] += np.add.reduceat(counts, starts[1])
     shares /= np.maximum(area, 1)[..., None]
     return shares
 

@@ -6,17 +6,18 @@ of some tiles, drawn from all: a few hundred say it as well as ten thousand do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.analysis.appearance import Appearance
+from appliance.analysis.cell_tally import CellTally
 from appliance.analysis.cells import measure_cells
 from appliance.analysis.control import ControlTissue
-from appliance.analysis.raster import RasterGrid
+from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.scoring import count_classes
 from appliance.analysis.slide import SlideReader
 from appliance.analysis.stream import TileStream
@@ -45,11 +46,28 @@ class TumorReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StainReading:
-    """`classes` uint8, 0-4, on the raster; `records` one per tile, ready for JSON."""
+class TileReadings:
+    """What L and M say of n tiles, row by row of the grid.
 
-    classes: NDArray[np.uint8]
-    records: list[dict[str, Any]]
+    `places` int32 (n, 2), column and row; `intensity` uint8 (n,), L's class 0-3, and `certainty`
+    float32 (n,), its probability; `counts` int64 (n, 5), px per class of M's label map; `cells` the
+    tally of those tiles whose cells were measured, by their number.
+    """
+
+    places: NDArray[np.int32]
+    intensity: NDArray[np.uint8]
+    certainty: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    cells: Mapping[int, CellTally]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StainReading:
+    """`tiles` that are scored and could be decoded; `read` bool, the shape of the tile grid, those
+    on the label map, with their margin."""
+
+    tiles: TileReadings
+    read: NDArray[np.bool_]
     looks: Appearance
     unreadable_percent: float
 
@@ -83,44 +101,56 @@ def read_stain(
     reader: SlideReader,
     tiles: Sequence[TileIndex],
     white_rgb: White,
-    raster: RasterGrid,
+    labels: LabelWriter,
     intensity: Network,
     segmentation: Network,
     batch_size: int,
     progress: Progress,
     *,
+    margin: Sequence[TileIndex] = (),
     every_cell: bool = False,
 ) -> StainReading:
-    """L and M on these tiles of an IHC slide, decoded once for both.
+    """L and M on these tiles of an IHC slide, decoded once for both; M's answers go to `labels`.
 
-    `every_cell`: cells are measured on every tile, not on `CELL_TILES` of them.
+    `margin`: tiles for the label map alone. `every_cell`: cells are measured on every tile, not on
+    `CELL_TILES` of them.
     """
-    classes = np.zeros(raster.shape, dtype=np.uint8)
-    records: list[dict[str, Any]] = []
-    looks, looked_at = Appearance(), _spread(tiles, LOOKED_AT)
-    with_cells = frozenset(tiles) if every_cell else _spread(tiles, CELL_TILES)
-    stream = TileStream(reader, tiles, white_rgb, batch_size)
+    scored = frozenset(tiles)
+    every = sorted((*tiles, *margin), key=lambda tile: (tile.row, tile.column))
+    with_cells = scored if every_cell else _spread(tiles, CELL_TILES)
+    read = np.zeros(reader.grid.shape, dtype=bool)
+    places: list[TileIndex] = []
+    said: list[NDArray[np.float32]] = []
+    counts: list[NDArray[np.int64]] = []
+    cells: dict[int, CellTally] = {}
+    done, looks, looked_at = 0, Appearance(), _spread(tiles, LOOKED_AT)
+    stream = TileStream(reader, every, white_rgb, batch_size)
     for indices, pixels in stream:
         likely, maps = intensity.classify(pixels), segmentation.segment(pixels)
-        for index, tile, p, labels in zip(indices, pixels, likely, maps, strict=True):
-            raster.paint(classes, index, labels)
-            grade = int(p.argmax())
-            record: dict[str, Any] = {
-                "column": index.column,
-                "row": index.row,
-                "intensity": grade,
-                "intensity_probability": float(p[grade]),
-                "counts": count_classes(labels).tolist(),
-            }
+        for index, tile, p, label_map in zip(indices, pixels, likely, maps, strict=True):
+            labels.paint(index, label_map)
+            read[index.row, index.column] = True
+            if index not in scored:
+                continue
             if index in with_cells:
-                record["cells"] = asdict(measure_cells(tile, labels).tally)
-            records.append(record)
+                cells[len(places)] = measure_cells(tile, label_map).tally
+            places.append(index)
+            said.append(p)
+            counts.append(count_classes(label_map))
         some = [tile for index, tile in zip(indices, pixels, strict=True) if index in looked_at]
         looks = looks.seen(some, [intensity.spec, segmentation.spec])
-        progress("stain on IHC", len(records), len(tiles))
+        done += len(indices)
+        progress("stain on IHC", done, len(every))
+    likely = np.array(said, dtype=np.float32).reshape(-1, len(intensity.spec.classes))
     return StainReading(
-        classes=classes,
-        records=records,
+        tiles=TileReadings(
+            places=np.array([(t.column, t.row) for t in places], np.int32).reshape(-1, 2),
+            intensity=likely.argmax(axis=1).astype(np.uint8),
+            certainty=likely.max(axis=1, initial=0.0),
+            counts=np.array(counts, dtype=np.int64).reshape(-1, 5),
+            cells=cells,
+        ),
+        read=read,
         looks=looks,
         unreadable_percent=stream.unreadable_percent,
     )

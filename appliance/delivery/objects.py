@@ -212,7 +212,7 @@ def _results(
     )
     stain = build_segmentation(
         source_images=sources[Stain.HER2],
-        label_map=rasters.ihc_classes,
+        label_map=rasters.ihc_classes[:],
         mpp=rasters.ihc_mpp,
         segments=[
             SegmentFacts(

@@ -183,7 +183,7 @@ def _ihc(
     from appliance.analysis.inference import Network
 
     network = Network(chosen_weights(Task.INTENSITY, settings)[0], settings.models.device)
-    classes = findings.rasters.ihc_classes
+    classes = findings.rasters.ihc_classes[:]
     white, share = _inspected(reader)
     plan = _baseline_plan(he_baseline, findings, he_grid, reader.grid, share, settings)
     number = {index: k for k, index in enumerate(scored)}

@@ -175,6 +175,7 @@ def _load_pictures(folder: str) -> CasePictures:
         he_mpp=rasters.he_mpp,
         ihc_classes=np.zeros((0, 0), np.uint8),
         ihc_mpp=rasters.ihc_mpp,
+        ihc_read=np.zeros((0, 0), bool),
         he_probability=np.zeros((0, 0), np.float32),
     )
     return CasePictures(replace(findings, tiles=(), rasters=nothing), *pictures)

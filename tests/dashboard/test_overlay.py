@@ -41,7 +41,12 @@ def rasters(classes: np.ndarray, mpp: float) -> Rasters:
     tumor = np.zeros((250, 500), np.uint8)  # 2 µm
     tumor[round(TILE_UM / 2) : round(TILE_UM), round(1.5 * TILE_UM) : round(2.5 * TILE_UM)] = 1
     return Rasters(
-        he_tumor=tumor, he_mpp=2.0, ihc_classes=classes, ihc_mpp=mpp, he_probability=probability
+        he_tumor=tumor,
+        he_mpp=2.0,
+        ihc_classes=classes,
+        ihc_mpp=mpp,
+        ihc_read=np.ones((4, 7), dtype=bool),
+        he_probability=probability,
     )
 
 
