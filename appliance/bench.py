@@ -1,8 +1,9 @@
 """``tandem bench``: how fast a slide is read, and what limits it.
 
 Three ceilings and the truth, interleaved in one run, so that a noisy machine is as noisy for each:
-decoding the plan's tiles and nothing else, the same by OpenSlide alone, the networks on tiles that
-lie in memory, and the real reading from file to label map.
+decoding the plan's tiles and nothing else (as large as the reading wants them), the same tiles at
+full size by OpenSlide alone, the networks on tiles that lie in memory, and the real reading from
+file to label map.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,7 +29,7 @@ from appliance.analysis.alignment import thumbnail_mpp
 from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.pipeline import IHC_RASTER_UM, tissue_tiles
 from appliance.analysis.raster import RasterGrid
-from appliance.analysis.reading import Progress, White, read_stain, read_tumor
+from appliance.analysis.reading import Progress, White, classifier_px, read_stain, read_tumor
 from appliance.analysis.slide import SlideReader
 from appliance.analysis.stream import DECODE_THREADS, TileStream
 from appliance.analysis.tissue import find_tissue, tissue_share
@@ -82,17 +85,18 @@ def bench(
         Network(chosen_weights(task, settings)[0], settings.models.device)
         for task in TASKS[reading]
     ]
-    batch_size = settings.models.batch_size
+    batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)
+    px = classifier_px(networks[0].spec) if reading == "tumor" else TILE_PX
     with SlideReader.open(slide) as reader:
-        first = TileStream(reader, plan.tiles[:PRELOADED], plan.white_rgb, batch_size)
-        batches = [pixels for _, pixels in first]
+        first = TileStream(reader, plan.tiles[:PRELOADED], plan.white_rgb, batch_size, px=px)
+        batches = [pixels.copy() for _, pixels in first]
         level_paths = reader.paths_taken()
     _answer(networks, batches[0])  # once before the clock runs
     before = _memory_mib("VmRSS", reset=True)
     _whole(plan, reading, networks, batch_size)
     peak = _memory_mib("VmHWM")
     kinds: dict[str, Callable[[], None]] = {
-        "decode": lambda: _decode(plan, batch_size),
+        "decode": lambda: _decode(plan, px),
         "openslide": lambda: _openslide(plan),
         "model": lambda: _model(networks, batches, len(plan.tiles)),
         "end_to_end": lambda: _whole(plan, reading, networks, batch_size),
@@ -110,6 +114,7 @@ def bench(
         "reading": reading,
         "device": networks[0].device,
         "tiles": len(plan.tiles),
+        "decoded_px": px,
         "batch_size": batch_size,
         "repeats": repeats,
         **{f"{name}_tiles_per_s": round(rate, 2) for name, rate in rates.items()},
@@ -141,9 +146,12 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
     )
 
 
-def _decode(plan: _Plan, batch_size: int) -> None:
-    with SlideReader.open(plan.path) as reader:
-        for _ in TileStream(reader, plan.tiles, plan.white_rgb, batch_size):
+def _decode(plan: _Plan, px: int) -> None:
+    with (
+        SlideReader.open(plan.path) as reader,
+        ThreadPoolExecutor(DECODE_THREADS) as pool,
+    ):
+        for _ in pool.map(partial(reader.read_tile, px=px), plan.tiles):
             pass
 
 
@@ -164,13 +172,11 @@ def _openslide(plan: _Plan) -> None:
 
 
 def _model(networks: Sequence[Network], batches: Sequence[NDArray[np.uint8]], tiles: int) -> None:
-    done = 0
-    while done < tiles:
-        for batch in batches:
-            _answer(networks, batch[: tiles - done])
-            done += len(batch)
-            if done >= tiles:
-                return
+    lanes = networks[0].lanes
+    some = islice(cycle(batches), -(-tiles // len(batches[0])))
+    with ThreadPoolExecutor(lanes) as pool:
+        for _ in pool.map(lambda batch: _answer(networks, batch), some):
+            pass
 
 
 def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:

@@ -92,7 +92,7 @@ class ControlFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFacts:
-    """Tumor cells of the scored tiles, or of 600 drawn from them; dictionaries by class 0, 1+, 2+,
+    """Tumor cells of the scored tiles, or of 200 drawn from them; dictionaries by class 0, 1+, 2+,
     3+.
 
     `counted` cells, of which `measured` lie wholly on their tile. `percent` (0-100) and `h_score`

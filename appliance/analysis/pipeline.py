@@ -182,7 +182,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
             tissue = load_tissue(folder_of(slide.inspect_key, store))
             with _open(slide.facts) as reader, store.writing(key) as out:
                 tiles = tissue_tiles(tissue_share(tissue, reader.grid))
-                batch_size = settings.models.batch_size
+                batch_size = settings.models.batch_size or network.fitting_batch()
                 read = read_tumor(reader, tiles, tissue.white_rgb, network, batch_size, progress)
                 np.save(out / "probability.npy", read.probability)
                 save_unreadable(out, read.unreadable_percent)
@@ -260,7 +260,10 @@ def read_ihc(
                 plan = _plan(he, ihc, align_key, settings)
                 control = _control_tissue(he, ihc, align_key, store)
                 raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
-                white, batch_size = tissue.white_rgb, settings.models.batch_size
+                white = tissue.white_rgb
+                batch_size = settings.models.batch_size or min(
+                    network.fitting_batch() for network in (intensity, segmentation)
+                )
                 with LabelWriter(out / IHC_CLASSES, raster) as labels:
                     read = read_stain(
                         reader,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from appliance.analysis.control import ControlTissue
 from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.scoring import count_classes
 from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import TileStream
-from appliance.geometry import TileIndex
+from appliance.analysis.stream import TileStream, in_lanes
+from appliance.geometry import TILE_PX, TileIndex
+from models.spec import ModelSpec
 
 if TYPE_CHECKING:
     from appliance.analysis.inference import Network
@@ -30,10 +31,10 @@ Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 White = tuple[int, int, int]
 
-LOOKED_AT = 300
+LOOKED_AT = 100
 """Tiles of a slide whose stain and focus are compared with those of training."""
-CELL_TILES = 600
-"""Tiles whose cells are measured, 12 mm², where no guideline asks for the largest cluster."""
+CELL_TILES = 200
+"""Tiles whose cells are measured, 4 mm², where no guideline asks for the largest cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,19 @@ class StainReading:
     unreadable_percent: float
 
 
+class _Answers(NamedTuple):
+    """Of a batch: L's probabilities, M's label maps, cells where they are measured."""
+
+    intensity: NDArray[np.float32]
+    maps: NDArray[np.uint8]
+    cells: list[CellTally | None]
+
+
+def classifier_px(spec: ModelSpec) -> int:
+    """Edge of the tiles that a classifier is given: half of `TILE_PX` where it sees no more."""
+    return TILE_PX // 2 if spec.input_px <= TILE_PX // 2 else TILE_PX
+
+
 def read_tumor(
     reader: SlideReader,
     tiles: Sequence[TileIndex],
@@ -82,14 +96,24 @@ def read_tumor(
 ) -> TumorReading:
     """C on these tiles of an H&E slide."""
     probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
-    done, looks, looked_at = 0, Appearance(), _spread(tiles, LOOKED_AT)
-    stream = TileStream(reader, tiles, white_rgb, batch_size)
-    for indices, pixels in stream:
-        tumor = network.classify(pixels)[:, 1]
-        for index, value in zip(indices, tumor, strict=True):
+    looks = Appearance()
+    some = sorted(_spread(tiles, LOOKED_AT), key=_row_by_row)
+    for _, pixels in TileStream(reader, some, white_rgb, batch_size):
+        looks = looks.seen(pixels, [network.spec])
+    done = 0
+    stream = TileStream(
+        reader,
+        tiles,
+        white_rgb,
+        batch_size,
+        px=classifier_px(network.spec),
+        hold=network.lanes,
+        allocate=network.batch_memory,
+    )
+    answers = in_lanes(stream, lambda _, pixels: network.classify(pixels), network.lanes)
+    for indices, _, likely in answers:
+        for index, value in zip(indices, likely[:, 1], strict=True):
             probability[index.row, index.column] = value
-        some = [tile for index, tile in zip(indices, pixels, strict=True) if index in looked_at]
-        looks = looks.seen(some, [network.spec])
         done += len(indices)
         progress("tumor on H&E", done, len(tiles))
     return TumorReading(
@@ -116,7 +140,7 @@ def read_stain(
     `CELL_TILES` of them.
     """
     scored = frozenset(tiles)
-    every = sorted((*tiles, *margin), key=lambda tile: (tile.row, tile.column))
+    every = sorted((*tiles, *margin), key=_row_by_row)
     with_cells = scored if every_cell else _spread(tiles, CELL_TILES)
     read = np.zeros(reader.grid.shape, dtype=bool)
     places: list[TileIndex] = []
@@ -124,16 +148,30 @@ def read_stain(
     counts: list[NDArray[np.int64]] = []
     cells: dict[int, CellTally] = {}
     done, looks, looked_at = 0, Appearance(), _spread(tiles, LOOKED_AT)
-    stream = TileStream(reader, every, white_rgb, batch_size)
-    for indices, pixels in stream:
-        likely, maps = intensity.classify(pixels), segmentation.segment(pixels)
-        for index, tile, p, label_map in zip(indices, pixels, likely, maps, strict=True):
+    lanes = intensity.lanes
+    stream = TileStream(
+        reader, every, white_rgb, batch_size, hold=lanes, allocate=segmentation.batch_memory
+    )
+
+    def answer(indices: Sequence[TileIndex], pixels: NDArray[np.uint8]) -> _Answers:
+        maps = segmentation.segment(pixels)
+        return _Answers(
+            intensity.classify(pixels),
+            maps,
+            [
+                measure_cells(tile, label_map).tally if index in with_cells else None
+                for index, tile, label_map in zip(indices, pixels, maps, strict=True)
+            ],
+        )
+
+    for indices, pixels, said_now in in_lanes(stream, answer, lanes):
+        for index, p, label_map, tally in zip(indices, *said_now, strict=True):
             labels.paint(index, label_map)
             read[index.row, index.column] = True
             if index not in scored:
                 continue
-            if index in with_cells:
-                cells[len(places)] = measure_cells(tile, label_map).tally
+            if tally is not None:
+                cells[len(places)] = tally
             places.append(index)
             said.append(p)
             counts.append(count_classes(label_map))
@@ -172,6 +210,10 @@ def read_control(
         for index, labels in zip(indices, segmentation.segment(pixels), strict=True)
     ]
     return counts, stream.unreadable_percent
+
+
+def _row_by_row(tile: TileIndex) -> tuple[int, int]:
+    return tile.row, tile.column
 
 
 def _spread(tiles: Sequence[TileIndex], most: int) -> frozenset[TileIndex]:
