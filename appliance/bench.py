@@ -53,7 +53,9 @@ PRELOADED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
+    """Tiles of a slide with tissue; `scale` is px of `level` per tile px."""
+
     path: Path
     tiles: Sequence[TileIndex]
     white_rgb: White
@@ -80,7 +82,7 @@ def bench(
     """
     from appliance.analysis.inference import Network
 
-    plan = _planned(slide, most_tiles)
+    plan = planned(slide, most_tiles)
     networks = [
         Network(chosen_weights(task, settings)[0], settings.models.device)
         for task in TASKS[reading]
@@ -92,14 +94,14 @@ def bench(
         batches = [pixels.copy() for _, pixels in first]
         level_paths = reader.paths_taken()
     _answer(networks, batches[0])  # once before the clock runs
-    before = _memory_mib("VmRSS", reset=True)
-    _whole(plan, reading, networks, batch_size)
-    peak = _memory_mib("VmHWM")
+    before = memory_mib("VmRSS", reset=True)
+    read_plan(plan, reading, networks, batch_size)
+    peak = memory_mib("VmHWM")
     kinds: dict[str, Callable[[], None]] = {
         "decode": lambda: _decode(plan, px),
         "openslide": lambda: _openslide(plan),
         "model": lambda: _model(networks, batches, len(plan.tiles)),
-        "end_to_end": lambda: _whole(plan, reading, networks, batch_size),
+        "end_to_end": lambda: read_plan(plan, reading, networks, batch_size),
     }
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for repeat in range(repeats):
@@ -125,7 +127,8 @@ def bench(
     }
 
 
-def _planned(slide: Path, most_tiles: int) -> _Plan:
+def planned(slide: Path, most_tiles: int) -> Plan:
+    """At most so many tiles with tissue, from the middle of the slide; raises SlideError."""
     with SlideReader.open(slide) as reader:
         facts = reader.facts
         mpp = thumbnail_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
@@ -136,7 +139,7 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
         raise SlideError(QuarantineReason.NO_TISSUE)
     # Neighbours, as a real reading has them: the first rows from the middle on.
     start = max(0, min(len(tiles) // 2, len(tiles) - most_tiles))
-    return _Plan(
+    return Plan(
         path=slide,
         tiles=tiles[start : start + most_tiles],
         white_rgb=tissue.white_rgb,
@@ -146,7 +149,7 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
     )
 
 
-def _decode(plan: _Plan, px: int) -> None:
+def _decode(plan: Plan, px: int) -> None:
     with (
         SlideReader.open(plan.path) as reader,
         ThreadPoolExecutor(DECODE_THREADS) as pool,
@@ -155,7 +158,7 @@ def _decode(plan: _Plan, px: int) -> None:
             pass
 
 
-def _openslide(plan: _Plan) -> None:
+def _openslide(plan: Plan) -> None:
     """Plain `read_region` of the same windows on as many threads, to RGB."""
     with openslide.OpenSlide(plan.path) as handle:
         down = handle.level_downsamples[plan.level]
@@ -187,7 +190,8 @@ def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:
             network.classify(batch)
 
 
-def _whole(plan: _Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
+def read_plan(plan: Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
+    """The real reading, from file to label map."""
     with SlideReader.open(plan.path) as reader:
         if reading == "tumor":
             (tumor,) = networks
@@ -214,7 +218,7 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     return None
 
 
-def _memory_mib(name: str, *, reset: bool = False) -> int | None:
+def memory_mib(name: str, *, reset: bool = False) -> int | None:
     """A line of this process's memory facts; none where the system has no such file."""
     status = Path("/proc/self/status")
     if not status.exists():
