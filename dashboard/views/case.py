@@ -251,7 +251,7 @@ def _header_markup(detail: CaseDetail, findings: Findings | None) -> str:
         f"<h1>{escape(case.accession)} · block {escape(case.block)}</h1>"
         f"<div>{look.state_pill(words, case.claimed)} "
         f'<span class="muted">{escape(words.sentence)} Since {look.clock(case.changed_at)}.</span>'
-        f"</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
+        f"{look.progress_line(case.progress)}</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
     )
 
 
