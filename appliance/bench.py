@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -49,7 +49,7 @@ TASKS: dict[Reading, tuple[Task, ...]] = {
     "stain": (Task.INTENSITY, Task.SEGMENTATION),
 }
 PRELOADED = 64
-"""Tiles in memory for the networks' own ceiling."""
+"""Tiles in memory for the networks' own ceiling, or a batch where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,8 @@ def bench(
     batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)
     px = classifier_px(networks[0].spec) if reading == "tumor" else TILE_PX
     with SlideReader.open(slide) as reader:
-        first = TileStream(reader, plan.tiles[:PRELOADED], plan.white_rgb, batch_size, px=px)
+        most = max(PRELOADED, batch_size)
+        first = TileStream(reader, plan.tiles[:most], plan.white_rgb, batch_size, px=px)
         batches = [pixels.copy() for _, pixels in first]
         level_paths = reader.paths_taken()
     _answer(networks, batches[0])  # once before the clock runs
@@ -175,9 +176,13 @@ def _openslide(plan: Plan) -> None:
 
 
 def _model(networks: Sequence[Network], batches: Sequence[NDArray[np.uint8]], tiles: int) -> None:
-    lanes = networks[0].lanes
-    some = islice(cycle(batches), -(-tiles // len(batches[0])))
-    with ThreadPoolExecutor(lanes) as pool:
+    some, left = [], tiles
+    for batch in cycle(batches):
+        some.append(batch[:left])
+        left -= len(some[-1])
+        if left == 0:
+            break
+    with ThreadPoolExecutor(networks[0].lanes) as pool:
         for _ in pool.map(lambda batch: _answer(networks, batch), some):
             pass
 

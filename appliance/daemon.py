@@ -100,6 +100,8 @@ class Daemon:
                 if not work_once(line):
                     self._wake.wait(BUSY_SECONDS)
         except StoppedError:
+            with ledger.transaction() as tx:
+                tx.release_claims()
             log.info("the step in hand is done again at the next start")
         finally:
             self._stop.set()

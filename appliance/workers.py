@@ -29,8 +29,9 @@ STOP_SECONDS = 0.2
 
 def _prepare_worker(log_level: str) -> None:
     configure_logging(log_level)
-    # Ctrl-C goes to the whole group; the daemon decides when its workers end.
+    # Ctrl-C and systemd's SIGTERM go to the whole group; the daemon decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         # A daemon that was killed must not leave a worker that holds the GPU.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -74,6 +75,9 @@ class Workers:
                     raise StoppedError("the daemon was stopped")
             return running.result()
         except BrokenProcessPool as err:
+            if self._stop.is_set():
+                self.close()
+                raise StoppedError("the daemon was stopped") from err
             log.error("a worker process died; a new one is started")
             self.close()
             raise WorkerDiedError("the worker process died") from err

@@ -106,6 +106,7 @@ def compare(slide: Path, config: str, most: int, repeats: int) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as scratch:
         save_network(Path(scratch), spec, build(spec))
         network = Network(Path(scratch), "auto")
+        own = torch.get_num_threads()
         plain = Normalised(spec, network._module).eval().to(network.device)
         kinds: dict[str, Callable[[], None]] = {
             "tandem": lambda: _tandem(plan, network),
@@ -116,7 +117,7 @@ def compare(slide: Path, config: str, most: int, repeats: int) -> dict[str, Any]
         for _ in range(repeats):
             for name, work in kinds.items():
                 # As the peers would set torch up, and as Tandem does.
-                torch.set_num_threads(1 if name == "tandem" else os.cpu_count() or 1)
+                torch.set_num_threads(own if name == "tandem" else os.cpu_count() or 1)
                 start = time.perf_counter()
                 work()
                 seconds[name].append(time.perf_counter() - start)

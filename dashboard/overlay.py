@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from appliance.analysis.findings import Rasters
+from appliance.analysis.findings import MARGIN, Rasters
 from appliance.analysis.label_map import CHUNK_PX, LabelMap
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM
@@ -44,6 +44,7 @@ BAND_ROWS = 64
 """Rows of a picture that are mixed at a time."""
 
 MAX_EDGE_PX = 1600
+MARGIN_OPACITY = 0.35
 """Longest edge of a picture on the page."""
 
 
@@ -93,13 +94,20 @@ def stain_layer(rasters: Rasters, ihc: SlideFacts, shape: tuple[int, int]) -> ND
     """RGBA (rows, columns, 4) of the stain classes.
 
     A thumbnail px covers many px of the label map: its colour is the mix of their classes by area
-    and its opacity the labelled share, so that no class is drawn larger than it is.
+    and its opacity the labelled share, so that no class is drawn larger than it is. What is not
+    scored is faint.
     """
     shares = class_shares(rasters.ihc_classes, rasters.ihc_mpp, ihc, shape)
     colors = np.array(list(CLASS_COLORS.values()), dtype=np.float32)
     labelled = shares.sum(axis=-1)
     mix = shares @ colors / np.maximum(labelled, 1e-6)[..., None]
-    return np.dstack([mix, 255 * labelled]).round().astype(np.uint8)
+    rows, columns = _centers_um(ihc, shape)
+    r, c = (
+        np.minimum((um / TILE_UM).astype(int), length - 1)
+        for um, length in zip((rows, columns), rasters.ihc_read.shape, strict=True)
+    )
+    faint = np.where(rasters.ihc_read[np.ix_(r, c)] == MARGIN, MARGIN_OPACITY, 1.0)
+    return np.dstack([mix, 255 * labelled * faint]).round().astype(np.uint8)
 
 
 def class_shares(

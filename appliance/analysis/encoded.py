@@ -53,10 +53,11 @@ def half_jpeg_decoder(tile_px: tuple[int, int], *, rgb: bool, tables: bytes = b"
     width, height = tile_px[0] // 2, tile_px[1] // 2
 
     def decode(data: bytes, number: int) -> Pixels:
-        half: Pixels = simplejpeg.decode_jpeg(
-            head + data[2:], colorspace="RGB", strict=True, min_width=width, min_height=height
-        )
-        if half.shape[:2] == (height, width):
+        stream = head + data[2:]
+        if simplejpeg.decode_jpeg_header(stream)[:2] == (tile_px[1], tile_px[0]):
+            half: Pixels = simplejpeg.decode_jpeg(
+                stream, colorspace="RGB", strict=True, min_width=width, min_height=height
+            )
             return half
         # Some writers cut the tiles at the slide's edge: such a one is made smaller afterwards.
         tile = whole(data, number)

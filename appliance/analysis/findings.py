@@ -25,6 +25,8 @@ from appliance.domain import Her2Score, ResultCategory, SlideFacts
 FINDINGS_VERSION = 5
 IHC_CLASSES = "ihc_classes.zarr.zip"
 """File of the label map, in the artifact of M and in that of the findings."""
+MARGIN, SCORED = 1, 2
+"""How a tile of the IHC slide was read."""
 CLASS_NAMES = ("0", "1+", "2+", "3+")
 """Scores of the label map's values 1, 2, 3, 4; 0 is background."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
@@ -172,15 +174,16 @@ class Rasters:
 
     `he_tumor` uint8 (rows, cols), 1 = tumor, at `he_mpp`; `ihc_classes` uint8 (rows, cols),
     0 background or not read, 1-4 = 0, 1+, 2+, 3+, at `ihc_mpp`, on disk where it was loaded;
-    `ihc_read` bool (rows, columns of the IHC tile grid), whether M read the tile; `he_probability`
-    float32 (rows, columns of the H&E tile grid), NaN where no tissue was read.
+    `ihc_read` uint8 (rows, columns of the IHC tile grid), 0 not read, `MARGIN` on the label map to
+    be looked at, `SCORED`; `he_probability` float32 (rows, columns of the H&E tile grid), NaN where
+    no tissue was read.
     """
 
     he_tumor: NDArray[np.uint8]
     he_mpp: float
     ihc_classes: LabelMap
     ihc_mpp: float
-    ihc_read: NDArray[np.bool_]
+    ihc_read: NDArray[np.uint8]
     he_probability: NDArray[np.float32]
 
 

@@ -160,7 +160,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _free_bytes(device: str) -> int:
     if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0] + kept)
     with suppress(OSError):
         found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
         if found is not None:

@@ -1,4 +1,4 @@
-"""Label maps that lie on disk in compressed chunks: as large as a slide, never whole in memory."""
+"""Label maps on disk in compressed chunks: as large as a slide, written without having it whole."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,12 @@ def _opened(path: Path) -> Iterator[Any]:
     import zarr
     from zarr.storage import ZipStore
 
-    store = ZipStore(path, mode="r")
+    # A file that is missing or no ZIP is told as such; zarr would fail on closing it instead.
+    with ZipFile(path):
+        store = ZipStore(path, mode="r")
+    array = zarr.open_array(store, mode="r")
     try:
-        yield zarr.open_array(store, mode="r")
+        yield array
     finally:
         store.close()
 

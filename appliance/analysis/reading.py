@@ -17,6 +17,7 @@ from appliance.analysis.appearance import Appearance
 from appliance.analysis.cell_tally import CellTally
 from appliance.analysis.cells import measure_cells
 from appliance.analysis.control import ControlTissue
+from appliance.analysis.findings import MARGIN, SCORED
 from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.scoring import count_classes
 from appliance.analysis.slide import SlideReader
@@ -64,11 +65,11 @@ class TileReadings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StainReading:
-    """`tiles` that are scored and could be decoded; `read` bool, the shape of the tile grid, those
-    on the label map, with their margin."""
+    """`tiles` that are scored and could be decoded; `read` uint8, the shape of the tile grid: 0 not
+    on the label map, 1 there as margin, 2 scored; `unreadable_percent` of those to be scored."""
 
     tiles: TileReadings
-    read: NDArray[np.bool_]
+    read: NDArray[np.uint8]
     looks: Appearance
     unreadable_percent: float
 
@@ -142,7 +143,7 @@ def read_stain(
     scored = frozenset(tiles)
     every = sorted((*tiles, *margin), key=_row_by_row)
     with_cells = scored if every_cell else _spread(tiles, CELL_TILES)
-    read = np.zeros(reader.grid.shape, dtype=bool)
+    read = np.zeros(reader.grid.shape, dtype=np.uint8)
     places: list[TileIndex] = []
     said: list[NDArray[np.float32]] = []
     counts: list[NDArray[np.int64]] = []
@@ -167,9 +168,10 @@ def read_stain(
     for indices, pixels, said_now in in_lanes(stream, answer, lanes):
         for index, p, label_map, tally in zip(indices, *said_now, strict=True):
             labels.paint(index, label_map)
-            read[index.row, index.column] = True
+            read[index.row, index.column] = MARGIN
             if index not in scored:
                 continue
+            read[index.row, index.column] = SCORED
             if tally is not None:
                 cells[len(places)] = tally
             places.append(index)
@@ -190,7 +192,7 @@ def read_stain(
         ),
         read=read,
         looks=looks,
-        unreadable_percent=stream.unreadable_percent,
+        unreadable_percent=100 * len(scored.intersection(stream.unreadable)) / max(1, len(tiles)),
     )
 
 

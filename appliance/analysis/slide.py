@@ -160,7 +160,7 @@ class SlideReader:
         codec that decodes to half the size. Raises SlideError DAMAGED where it cannot be decoded.
         """
         level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
-        halved = scale >= HALVED_FROM and self._direct.half(level) is not None
+        halved = px < TILE_PX and scale >= HALVED_FROM and self._direct.half(level) is not None
         scale = scale / 2 if halved else scale
         left, top = index.column * px, index.row * px
         return self._sample(level, scale, left, top, px, px, halved=halved)[0]

@@ -64,8 +64,8 @@ def load_unreadable(folder: Path) -> float:
     return float(json.loads((folder / "reading.json").read_text())["unreadable_percent"])
 
 
-def save_readings(folder: Path, tiles: TileReadings, read: NDArray[np.bool_], mpp: float) -> None:
-    """Write what L and M say of each tile, which tiles of the grid were `read`, and the `mpp` of
+def save_readings(folder: Path, tiles: TileReadings, read: NDArray[np.uint8], mpp: float) -> None:
+    """Write what L and M say of each tile, how each tile of the grid was `read`, and the `mpp` of
     the label map beside it."""
     np.savez_compressed(
         folder / "tiles.npz",
@@ -80,7 +80,7 @@ def save_readings(folder: Path, tiles: TileReadings, read: NDArray[np.bool_], mp
     (folder / "cells.json").write_text(json.dumps(cells))
 
 
-def load_readings(folder: Path) -> tuple[TileReadings, NDArray[np.bool_], float]:
+def load_readings(folder: Path) -> tuple[TileReadings, NDArray[np.uint8], float]:
     """Read what `save_readings` wrote."""
     cells = json.loads((folder / "cells.json").read_text())
     with np.load(folder / "tiles.npz", allow_pickle=False) as arrays:

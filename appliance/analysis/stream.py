@@ -65,23 +65,34 @@ class TileStream:
 
     def __iter__(self) -> Iterator[Batch]:
         shape = (min(self._batch_size, len(self._tiles)), self._px, self._px, 3)
+        free: list[Pixels] = []
         given: deque[Pixels] = deque()
         ahead: deque[tuple[Sequence[TileIndex], Pixels, list[Future[bool]]]] = deque()
         with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
             for start in range(0, len(self._tiles), self._batch_size):
                 batch = self._tiles[start : start + self._batch_size]
-                fresh = len(given) < self._hold
-                memory = self._allocate(shape) if fresh else given.popleft()
+                if free:
+                    memory = free.pop()
+                else:
+                    fresh = len(given) < self._hold
+                    memory = self._allocate(shape) if fresh else given.popleft()
                 read = [
                     pool.submit(self._read, index, into)
                     for index, into in zip(batch, memory, strict=False)
                 ]
                 ahead.append((batch, memory, read))
                 if len(ahead) > AHEAD:
-                    given.append(ahead[0][1])
-                    yield from self._collect(*ahead.popleft())
+                    memory = ahead[0][1]
+                    batch_read = self._collect(*ahead.popleft())
+                    if batch_read is None:  # nobody was given it
+                        free.append(memory)
+                    else:
+                        given.append(memory)
+                        yield batch_read
             while ahead:
-                yield from self._collect(*ahead.popleft())
+                batch_read = self._collect(*ahead.popleft())
+                if batch_read is not None:
+                    yield batch_read
 
     def _read(self, index: TileIndex, into: Pixels) -> bool:
         try:
@@ -93,14 +104,13 @@ class TileStream:
 
     def _collect(
         self, batch: Sequence[TileIndex], memory: Pixels, read: Sequence[Future[bool]]
-    ) -> Iterator[Batch]:
+    ) -> Batch | None:
+        """The batch without what could not be decoded; none where nothing could."""
         there = [number for number, future in enumerate(read) if future.result()]
         if len(there) == len(batch):
-            yield batch, memory[: len(batch)]
-            return
+            return batch, memory[: len(batch)]
         self.unreadable += [index for k, index in enumerate(batch) if k not in set(there)]
-        if there:
-            yield [batch[k] for k in there], memory[there]
+        return ([batch[k] for k in there], memory[there]) if there else None
 
 
 def in_lanes(

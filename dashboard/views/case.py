@@ -175,7 +175,7 @@ def _load_pictures(folder: str) -> CasePictures:
         he_mpp=rasters.he_mpp,
         ihc_classes=np.zeros((0, 0), np.uint8),
         ihc_mpp=rasters.ihc_mpp,
-        ihc_read=np.zeros((0, 0), bool),
+        ihc_read=np.zeros((0, 0), np.uint8),
         he_probability=np.zeros((0, 0), np.float32),
     )
     return CasePictures(replace(findings, tiles=(), rasters=nothing), *pictures)
@@ -227,7 +227,7 @@ def _class_legend() -> str:
     )
     return (
         f'<div class="td-legend" data-testid="class-legend">{items}'
-        '<span class="muted">uncoloured: not tumor, or not scored</span></div>'
+        '<span class="muted">faint or uncoloured: not tumor, or not scored</span></div>'
     )
 
 

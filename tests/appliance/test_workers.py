@@ -43,6 +43,18 @@ def test_a_step_that_runs_is_abandoned_within_a_second(tmp_path: Path) -> None:
     assert not (tmp_path / "left").exists()
 
 
+def test_a_worker_that_systemd_ends_with_the_daemon_did_not_die_of_its_step(tmp_path: Path) -> None:
+    """SIGTERM goes to both; the worker waits for the daemon, whichever hears it first."""
+    stop = Event()
+    workers = Workers("INFO", stop)
+    pid = workers.run(os.getpid)
+    Timer(0.3, lambda: os.kill(pid, signal.SIGTERM)).start()
+    Timer(0.6, stop.set).start()
+    with pytest.raises(StoppedError):
+        workers.run(sleep_and_leave, tmp_path / "left", 20.0)
+    assert not (tmp_path / "left").exists()
+
+
 def _state(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]

@@ -114,7 +114,7 @@ def findings(tmp_path: Path) -> Findings:
         counts=np.array(counts),
         cells={number: CellTally() for number in range(len(counts))},
     )
-    save_readings(stain, said, tissue > 0, TILE_UM / 2)
+    save_readings(stain, said, np.full(grid.shape, 2, np.uint8), TILE_UM / 2)
     save_labels(np.zeros((6, 8), np.uint8), stain / IHC_CLASSES)
     (stain / "control.json").write_text(json.dumps({"area_mm2": 0.0, "counts": []}))
     found = Found(

@@ -145,7 +145,7 @@ class ScoredCase:
         for place in folders:
             Appearance().save(place)
             save_unreadable(place, 0.0)
-        save_readings(folders[0], tiles, np.ones(grid.shape, bool), 1.1172)
+        save_readings(folders[0], tiles, np.full(grid.shape, 2, np.uint8), 1.1172)
         save_labels(np.ones((256, 256), np.uint8), folders[0] / IHC_CLASSES)
         np.save(folders[1] / "probability.npy", np.ones(grid.shape, np.float32))
         self.he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=read_key)

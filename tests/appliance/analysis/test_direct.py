@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffWriter
 
 from appliance.analysis.direct import DirectSlide, TileCache
+from appliance.analysis.slide import SlideReader
 from appliance.errors import SlideError
+from appliance.geometry import TileIndex
 from dicom.source import convert_slide
 from models.synthesis.pyramid import FileFormat, write_pyramid
 
@@ -246,3 +248,16 @@ def test_a_half_is_not_taken_where_the_whole_is_not(tmp_path: Path) -> None:
     _, direct = open_both(path)
     direct._checked[0] = None
     assert direct.half(0) is None
+
+
+def test_whole_tiles_are_never_made_from_halves(tmp_path: Path) -> None:
+    """At 0.125 µm/px a tile of 512 px is 1,144 px of the slide: its mean is exact all the same."""
+    path = tmp_path / "fine.svs"
+    write_pyramid(path, [picture()], width_px=WIDTH, height_px=HEIGHT, mpp=0.125, file_format="svs")
+    with SlideReader.open(path) as direct:
+        assert direct.paths_taken()[0] == "direct"
+        tile = direct.read_tile(TileIndex(0, 0))
+    with SlideReader.open(path) as general:
+        general._direct = DirectSlide(tmp_path, [], lambda *_: np.zeros((0, 0, 4), np.uint8))
+        assert general.paths_taken()[0] == "openslide"
+        assert np.array_equal(tile, general.read_tile(TileIndex(0, 0)))

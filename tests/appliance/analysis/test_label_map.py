@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pytest
@@ -82,3 +82,11 @@ def test_a_copy_is_the_same(tmp_path: Path, place: str) -> None:
     assert copied.shape == whole.shape
     assert np.array_equal(copied[:], whole)
     assert np.array_equal(copied[1000:1100, 3:7], whole[1000:1100, 3:7])
+
+
+def test_a_map_that_is_missing_or_no_zip_is_said(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        StoredLabels.open(tmp_path / "none.zarr.zip")
+    (tmp_path / "cut.zarr.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(BadZipFile):
+        StoredLabels.open(tmp_path / "cut.zarr.zip")
