@@ -36,7 +36,7 @@ Covered = NDArray[np.bool_] | None
 
 SAMPLES = 8
 """Tiles of a level that are compared with OpenSlide's."""
-CACHED_BYTES = 128 * 2**20
+CACHED_BYTES = 64 * 2**20
 """Decoded tiles kept, so that those which straddle two reads are decoded once."""
 
 
