@@ -33,7 +33,7 @@ from appliance.geometry import Affine
 
 LONGEST_PX = 1500
 """Wanted longest side of a thumbnail to look at."""
-MPP_RANGE = (1.0, 8.0)
+MPP_RANGE = (1.0, 25.0)
 ALIGNMENT_MPP_RANGE = (1.0, 4.5)
 """Glands and single nuclei show at 4.5 µm, which every scanner's pyramid has nearly ready."""
 WIDE_UM, WIDE_REACH_UM = 400.0, 260.0

@@ -150,7 +150,7 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
         DAMAGED where pixels cannot be decoded.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=2)
+    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=3)
     with _timed("inspect", store.exists(key)) as times:
         if not store.exists(key):
             with _open(facts) as slide:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -78,15 +79,24 @@ def tissue_share(tissue: Tissue, grid: TileGrid) -> NDArray[np.float32]:
 
 def mask_share(mask: NDArray[np.bool_], mpp: float, grid: TileGrid) -> NDArray[np.float32]:
     """Share (0-1) of each tile that a mask of the slide at `mpp` covers, as `tissue_share`."""
-    to_tile = mpp / TILE_UM
-    # Cumulative sums answer any rectangle, whatever the ratio of the two rasters.
-    total = cv2.integral(mask.astype(np.uint8))  # int32, one row and column more
-    rows = np.minimum(np.round(np.arange(grid.rows + 1) / to_tile), mask.shape[0])
-    columns = np.minimum(np.round(np.arange(grid.columns + 1) / to_tile), mask.shape[1])
-    corner = total[np.ix_(rows.astype(int), columns.astype(int))]
-    inside = (corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]).astype(float)
-    share: NDArray[np.float32] = (inside * to_tile**2).astype(np.float32)
+    tile_px = TILE_UM / mpp
+    # Cumulative sums answer any rectangle; between px of the mask they are linear.
+    total = cv2.integral(mask.astype(np.uint8), sdepth=cv2.CV_64F)  # one row and column more
+    total = _at(total, np.arange(grid.rows + 1) * tile_px)
+    total = _at(total.T, np.arange(grid.columns + 1) * tile_px).T
+    inside = total[1:, 1:] - total[:-1, 1:] - total[1:, :-1] + total[:-1, :-1]
+    share: NDArray[np.float32] = (inside / tile_px**2).astype(np.float32)
     return share
+
+
+def _at(rows: NDArray[np.float64], places: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Rows of an array at places between them, shape (places, columns); the last beyond it."""
+    places = np.minimum(places, len(rows) - 1)
+    before = places.astype(int)
+    part = (places - before)[:, None]
+    between: NDArray[np.float64] = rows[before] * (1 - part)
+    between += rows[np.minimum(before + 1, len(rows) - 1)] * part
+    return between
 
 
 def glass_rgb(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
