@@ -84,7 +84,7 @@ def bench(
 
     plan = planned(slide, most_tiles)
     networks = [
-        Network(chosen_weights(task, settings)[0], settings.models.device)
+        Network(chosen_weights(task, settings)[0], settings.models.device, settings.models.runtime)
         for task in TASKS[reading]
     ]
     batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)

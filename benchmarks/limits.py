@@ -95,7 +95,7 @@ def read_one(slide: Path, reading: Reading) -> dict[str, Any]:
     """Read all tissue of a slide once, from opening it to the label map."""
     settings = load_settings(None)
     networks = [
-        Network(chosen_weights(task, settings)[0], settings.models.device)
+        Network(chosen_weights(task, settings)[0], settings.models.device, settings.models.runtime)
         for task in TASKS[reading]
     ]
     batch_size = min(network.fitting_batch() for network in networks)

@@ -26,6 +26,7 @@ from models.weights import load_network
 log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["torch", "openvino"]
 
 MOST_TILES = {"cpu": {Task.SEGMENTATION: 4}, "cuda": {}}
 MOST_TILES_OF_OTHERS = {"cpu": 8, "cuda": 256}
@@ -52,7 +53,8 @@ class Network:
         If the weights are missing or are not those of their manifest.
     """
 
-    def __init__(self, folder: Path, device: Device = "auto") -> None:
+    def __init__(self, folder: Path, device: Device = "auto", runtime: Runtime = "torch") -> None:
+        """`runtime`: who runs the layers on a CPU; on a GPU it is always torch."""
         self.device = pick_device(device)
         spec, module = load_network(folder, self.device)
         self.spec: ModelSpec = spec
@@ -68,6 +70,11 @@ class Network:
             self.lanes = min(cores, MOST_LANES)
             torch.set_num_threads(cores // self.lanes)
             _keep_freed_memory()
+        self._answering = module
+        if runtime == "openvino" and self.device == "cpu":
+            from models.compiled import CompiledNetwork
+
+            self._answering = CompiledNetwork(spec, module, lanes=self.lanes, half=self._half)
 
     def fitting_batch(self) -> int:
         """The largest power of two of tiles that fits, in every lane, into half of the free
@@ -136,7 +143,7 @@ class Network:
             torch.inference_mode(),
             torch.autocast(self.device, dtype=torch.bfloat16, enabled=self._half),
         ):
-            logits: torch.Tensor = self._module(pixels).logits
+            logits: torch.Tensor = self._answering(pixels).logits
         return logits.float() / self.spec.temperature
 
     def classify(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -372,7 +372,9 @@ def _network(folder: Path, spec: ModelSpec, settings: Settings) -> Network:
     known = _NETWORKS.get(spec.task)
     if known is None or known.spec.fingerprint != spec.fingerprint:
         # Replaced, not added: a lab that tries many weights has one GPU.
-        _NETWORKS[spec.task] = known = Network(folder, settings.models.device)
+        _NETWORKS[spec.task] = known = Network(
+            folder, settings.models.device, settings.models.runtime
+        )
     return known
 
 

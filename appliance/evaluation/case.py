@@ -183,7 +183,8 @@ def _ihc(
     # Here, so that a listing of cases needs no torch.
     from appliance.analysis.inference import Network
 
-    network = Network(chosen_weights(Task.INTENSITY, settings)[0], settings.models.device)
+    folder, _ = chosen_weights(Task.INTENSITY, settings)
+    network = Network(folder, settings.models.device, settings.models.runtime)
     classes = findings.rasters.ihc_classes[:]
     white, share = _inspected(reader)
     plan = _baseline_plan(he_baseline, findings, he_grid, reader.grid, share, settings)

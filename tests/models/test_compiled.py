@@ -1,0 +1,76 @@
+"""OpenVINO's networks beside torch's own: the same answers, from any thread, and no call home."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from appliance.analysis.inference import Network
+from models.build import build
+from models.spec import Task, reference_folder
+from models.synthesis.tiles import synthesize_tile_pair
+from models.training.configuration import load_configuration
+from models.weights import save_network
+
+
+@pytest.fixture(scope="module")
+def tiles() -> NDArray[np.uint8]:
+    pairs = [synthesize_tile_pair(9_500_000 + k) for k in range(6)]
+    return np.stack([tile for pair in pairs for tile in (pair.he, pair.ihc)])
+
+
+@pytest.mark.parametrize("task", [Task.TUMOR, Task.INTENSITY])
+def test_classifiers_agree(task: Task, tiles: NDArray[np.uint8]) -> None:
+    theirs, ours = (Network(reference_folder(task), "cpu", r) for r in ("openvino", "torch"))
+    found, expected = theirs.classify(tiles), ours.classify(tiles)
+    assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
+    assert np.abs(found - expected).max() < 0.05
+    assert not np.array_equal(found, expected)  # it is another runtime
+
+
+def test_label_maps_agree_whatever_the_batch_and_the_thread(tiles: NDArray[np.uint8]) -> None:
+    folder = reference_folder(Task.SEGMENTATION)
+    theirs, ours = (Network(folder, "cpu", r) for r in ("openvino", "torch"))
+    found, expected = theirs.segment(tiles[1::2]), ours.segment(tiles[1::2])
+    assert found.shape == expected.shape == (6, 128, 128)
+    assert (found == expected).mean() >= 0.995
+    assert np.unique(found).size > 1
+    with ThreadPoolExecutor(3) as pool:
+        again = list(pool.map(theirs.segment, [tiles[1::2]] * 6))
+    assert all(np.array_equal(found, other) for other in again)
+    assert (theirs.segment(tiles[1:2])[0] == found[0]).mean() >= 0.995
+
+
+@pytest.mark.parametrize("config", ["vit-tiny-patch16-224", "maskformer-swin-tiny"])
+def test_other_architectures_compile(config: str, tiles: NDArray[np.uint8], tmp_path: Path) -> None:
+    task = Task.SEGMENTATION if "former" in config else Task.TUMOR
+    spec = load_configuration(config, task).spec(task)
+    save_network(tmp_path, spec, build(spec))
+    theirs, ours = (Network(tmp_path, "cpu", r) for r in ("openvino", "torch"))
+    pixels = np.ascontiguousarray(tiles[:1])
+    if task is Task.TUMOR:
+        assert np.abs(theirs.classify(pixels) - ours.classify(pixels)).max() < 0.02
+    else:
+        assert (theirs.segment(pixels) == ours.segment(pixels)).mean() > 0.9
+
+
+def test_nobody_is_told_of_it() -> None:
+    code = (
+        "import sys; from models.compiled import CompiledNetwork\n"
+        "from models.spec import Task, reference_folder\n"
+        "from models.weights import load_network\n"
+        "spec, network = load_network(reference_folder(Task.TUMOR))\n"
+        "CompiledNetwork(spec, network, lanes=1, half=False)\n"
+        "assert 'openvino' in sys.modules\n"
+        "print([n for n, m in sys.modules.items() if 'telemetry' in n and m is not None])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert "openvino_telemetry" not in done.stdout
