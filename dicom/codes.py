@@ -47,6 +47,9 @@ SQUARE_MM = Code("mm2", "UCUM", "square millimeter")
 PERCENT = Code("%", "UCUM", "percent")
 MICROMETER = Code("um", "UCUM", "micrometer")
 NO_UNITS = Code("1", "UCUM", "no units")
+PERSON = Code("121006", "DCM", "Person")
+DEVICE = Code("121007", "DCM", "Device")
+SPECIMEN = Code("121027", "DCM", "Specimen")
 COMMENT = Code("121106", "DCM", "Comment")
 FOR_RESEARCH = Code("113009", "DCM", "For Research")
 
@@ -56,8 +59,15 @@ TUMOR_SHARE = {
     name: Code(f"share-{name.rstrip('+')}", _PRIVATE, f"Tumor area scored {name}")
     for name in SCORES
 }
-HER2_LOW = Code("her2-low", _PRIVATE, "HER2-low")
-HER2_ULTRALOW = Code("her2-ultralow", _PRIVATE, "HER2-ultralow")
+COMPLETENESS = {
+    name: Code(f"membrane-{name.rstrip('+')}", _PRIVATE, f"Membrane completeness, cells of {name}")
+    for name in SCORES
+}
+LOW_CLASS = Code("low-class", _PRIVATE, "HER2-low class")
+LOW_CLASSES = {
+    "HER2-low": Code("her2-low", _PRIVATE, "HER2-low"),
+    "HER2-ultralow": Code("her2-ultralow", _PRIVATE, "HER2-ultralow"),
+}
 TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
 UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
 H_SCORE = Code("h-score", _PRIVATE, "H-score")
@@ -69,5 +79,6 @@ LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")
 GUIDELINE = Code("guideline", _PRIVATE, "Guideline")
 RULE = Code("rule", _PRIVATE, "Rule of the guideline that decided")
 CATEGORY = Code("category", _PRIVATE, "Result category of the guideline")
+CORRECTION = Code("correction", _PRIVATE, "Why a person corrected the score")
 RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")

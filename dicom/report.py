@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
 from typing import Any
@@ -26,12 +26,34 @@ NOTICE = "For research use only. Not for diagnostic use."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoiFacts:
+    """A block of tiles that decided the score: its outline (N, 2), (x, y) in µm of the IHC slide
+    from its top left corner, and the share (0-100) per class of its tumor area."""
+
+    outline_um: NDArray[np.float64]
+    percent_by_class: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionFacts:
+    """A person's word against the appliance's: `by` whom (a DICOM person name), `why`, and the
+    score that the appliance had given."""
+
+    by: str
+    why: str
+    was: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
     """What the report says. Percentages 0-100 of the scored tumor area, areas in mm².
 
-    `score` is None where there was nothing to score. `roi_polygons_um`: outlines (N, 2) of the
-    blocks that decided the score, (x, y) in µm of the IHC slide from its top left corner. `rule` is
-    the guideline's rule that decided, `category` what it says the score means; empty where none.
+    `score` is None where there was nothing to score. `rule` is the guideline's rule that decided,
+    `category` what it says the score means; empty where none. `low` is ``HER2-low`` or
+    ``HER2-ultralow`` where a breast score of 1+ or 0 is also that; `comment` says so to people.
+    `completeness` is the mean stained share (0-1) of the membranes of cells per class, and
+    `intense_complete_percent` the share (0-100) of cells that are 3+ with a complete membrane,
+    where cells were measured.
     """
 
     accession: str
@@ -50,9 +72,13 @@ class ReportFacts:
     review_reasons: Sequence[str]
     registration_error_um: float
     algorithms: Sequence[AlgorithmFacts]
-    roi_polygons_um: Sequence[NDArray[np.float64]]
+    rois: Sequence[RoiFacts]
     rule: str = ""
     category: str = ""
+    low: str = ""
+    completeness: Mapping[str, float] = field(default_factory=dict)
+    intense_complete_percent: float | None = None
+    correction: CorrectionFacts | None = None
 
 
 def build_report(
@@ -64,10 +90,12 @@ def build_report(
     created: datetime,
     uid_seed: str,
     software: str,
+    predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
     """The report, complete, not final, not verified: PRELIMINARY and UNVERIFIED until a
-    pathologist signs. It lies in the IHC slide's study and refers to both slides and their
-    segmentations. Equal arguments make equal bytes.
+    pathologist signs. It lies in the IHC slide's study and refers to both slides, their
+    segmentations, and the reports (`predecessors`) that it takes the place of. Equal arguments
+    make equal bytes.
 
     Raises
     ------
@@ -75,11 +103,10 @@ def build_report(
         If a score or a class is none of ``0, 1+, 2+, 3+``, or an outline is no polygon.
     """
     _check(facts)
-    import highdicom as hd
     from highdicom import sr
 
     device = sr.ObserverContext(
-        observer_type=hd.sr.CodedConcept("121007", "DCM", "Device"),
+        observer_type=codes.DEVICE,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
             uid=deterministic_uid("device", software),
             name=DEVICE_NAME,
@@ -89,11 +116,15 @@ def build_report(
     )
     groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed, software)]
     groups += [
-        _roi(sr, facts, number, polygon, ihc_images[0], uid_seed)
-        for number, polygon in enumerate(facts.roi_polygons_um, start=1)
+        _roi(sr, roi, number, ihc_images[0], uid_seed)
+        for number, roi in enumerate(facts.rois, start=1)
     ]
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(observer_device_context=device),
+        observation_context=sr.ObservationContext(
+            observer_person_context=None if facts.correction is None else _person(sr, facts),
+            observer_device_context=device,
+            subject_context=_subject(sr, ihc_images[0]),
+        ),
         procedure_reported=codes.HER2_SCORE,
         imaging_measurements=groups,
     )
@@ -112,6 +143,7 @@ def build_report(
             is_final=False,
             is_verified=False,
             specific_character_set=CHARACTER_SET,
+            previous_versions=predecessors or None,
         )
     # A list of series must not show a bare 3+ that the guideline calls negative.
     said = ", ".join(word for word in (facts.score or "not scored", facts.category) if word)
@@ -126,7 +158,8 @@ def _check(facts: ReportFacts) -> None:
     for score in (facts.score, facts.paper_score, *facts.percent_by_class):
         if score is not None and score not in codes.SCORES:
             raise ObjectError(f"'{score}' is no HER2 score; scores are {', '.join(codes.SCORES)}")
-    for polygon in facts.roi_polygons_um:
+    for roi in facts.rois:
+        polygon = roi.outline_um
         if polygon.ndim != 2 or polygon.shape[0] < 3 or polygon.shape[1] != 2:
             raise ObjectError(f"an outline of shape {polygon.shape} is no polygon (N >= 3, 2)")
 
@@ -139,6 +172,31 @@ def _named(dataset: Any, uid_seed: str) -> Dataset:
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
     named: Dataset = dataset
     return named
+
+
+def _person(sr: Any, facts: ReportFacts) -> Any:
+    """Who corrected the score (TID 1003)."""
+    name = "" if facts.correction is None else facts.correction.by
+    return sr.ObserverContext(
+        observer_type=codes.PERSON,
+        observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(name=name),
+    )
+
+
+def _subject(sr: Any, ihc: Dataset) -> Any:
+    """The specimen on the IHC slide (TID 1009), where its header names one."""
+    specimens = ihc.get("SpecimenDescriptionSequence") or []
+    if not specimens or not specimens[0].get("SpecimenUID"):
+        return None
+    specimen = specimens[0]
+    return sr.SubjectContext(
+        subject_class=codes.SPECIMEN,
+        subject_class_specific_context=sr.SubjectContextSpecimen(
+            uid=str(specimen.SpecimenUID),
+            identifier=str(specimen.get("SpecimenIdentifier") or "") or None,
+            container_identifier=str(ihc.get("ContainerIdentifier") or "") or None,
+        ),
+    )
 
 
 def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, software: str) -> Any:
@@ -154,11 +212,20 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
         (codes.REGISTRATION_ERROR, facts.registration_error_um, codes.MICROMETER),
     ):
         measurements.append(sr.Measurement(name, round(value, 3), unit))
+    measurements += [
+        sr.Measurement(codes.COMPLETENESS[name], round(100 * share, 1), codes.PERCENT)
+        for name, share in facts.completeness.items()
+    ]
+    if facts.intense_complete_percent is not None:
+        share = round(facts.intense_complete_percent, 2)
+        measurements.append(sr.Measurement(codes.COMPLETE_INTENSE_SHARE, share, codes.PERCENT))
     evaluations = [sr.QualitativeEvaluation(codes.HER2_SCORE, _score(facts.score))]
     if facts.paper_score is not None:
         evaluations.append(
             sr.QualitativeEvaluation(codes.PAPER_SCORE, codes.SCORES[facts.paper_score])
         )
+    if facts.low:
+        evaluations.append(sr.QualitativeEvaluation(codes.LOW_CLASS, codes.LOW_CLASSES[facts.low]))
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=deterministic_uid(uid_seed, "slide"), identifier=f"HER2 {facts.block}"
@@ -177,13 +244,21 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
         ),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(ihc)],
     )
-    certainty = " (estimated from areas, not from cells)" if facts.estimated else ""
+    certainty = ""
+    if facts.correction is not None:
+        certainty = (
+            f" (corrected by a person; the appliance had said {facts.correction.was or '-'})"
+        )
+    elif facts.estimated:
+        certainty = " (estimated from areas, not from cells)"
     texts = [
         (codes.COMMENT, f"HER2 IHC score: {facts.score or 'not scored'}{certainty}"),
         (codes.GUIDELINE, f"{facts.guideline}, {facts.guideline_version}"),
         (codes.RESEARCH_NOTICE, NOTICE),
         *((codes.REVIEW, reason) for reason in facts.review_reasons),
     ]
+    if facts.correction is not None:
+        texts.append((codes.CORRECTION, facts.correction.why))
     if facts.category:
         texts.append((codes.CATEGORY, facts.category))
     if facts.rule:
@@ -199,29 +274,26 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
     return group
 
 
-def _roi(
-    sr: Any,
-    facts: ReportFacts,
-    number: int,
-    polygon_um: NDArray[np.float64],
-    ihc: Dataset,
-    uid_seed: str,
-) -> Any:
-    closed = np.vstack([polygon_um, polygon_um[:1]])
+def _roi(sr: Any, roi: RoiFacts, number: int, ihc: Dataset, uid_seed: str) -> Any:
+    closed = np.vstack([roi.outline_um, roi.outline_um[:1]])
     region = sr.ImageRegion3D(
         graphic_type=sr.GraphicTypeValues3D.POLYGON,
         graphic_data=to_frame_of_reference(closed, ihc),
         frame_of_reference_uid=ihc.FrameOfReferenceUID,
     )
-    area_mm2 = _area(polygon_um) / 1e6
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=deterministic_uid(uid_seed, "roi", str(number)), identifier=f"ROI {number}"
         ),
         referenced_region=region,
         finding_type=codes.NEOPLASM,
-        measurements=[sr.Measurement(codes.AREA, round(area_mm2, 4), codes.SQUARE_MM)],
-        qualitative_evaluations=[sr.QualitativeEvaluation(codes.HER2_SCORE, _score(facts.score))],
+        measurements=[
+            sr.Measurement(codes.AREA, round(_area(roi.outline_um) / 1e6, 4), codes.SQUARE_MM),
+            *(
+                sr.Measurement(codes.TUMOR_SHARE[name], round(share, 2), codes.PERCENT)
+                for name, share in roi.percent_by_class.items()
+            ),
+        ],
     )
 
 

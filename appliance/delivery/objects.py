@@ -17,14 +17,21 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, Findings, load_findings
-from appliance.analysis.guideline import load_guideline
+from appliance.analysis.findings import (
+    CLASS_NAMES,
+    MARGIN,
+    RESEARCH_USE,
+    CellFacts,
+    Findings,
+    load_findings,
+)
+from appliance.analysis.guideline import Comments, load_guideline
 from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.settings import Settings
 from dicom import codes
-from dicom.report import ReportFacts, build_report
+from dicom.report import ReportFacts, RoiFacts, build_report
 from dicom.segmentation import AlgorithmFacts, SegmentFacts, build_segmentation
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide, read_headers
 from dicom.uids import deterministic_uid
@@ -235,6 +242,7 @@ def _results(
         software=software,
     )
     guideline = load_guideline(findings.guideline)
+    completeness, intense = _membranes(findings.cells)
     report = build_report(
         ReportFacts(
             accession=findings.accession,
@@ -255,7 +263,13 @@ def _results(
             review_reasons=[reason.sentence for reason in findings.review],
             registration_error_um=findings.alignment.error_um,
             algorithms=list(algorithms.values()),
-            roi_polygons_um=[np.array(roi.outline_um) for roi in findings.rois[:MAX_ROIS]],
+            rois=[
+                RoiFacts(outline_um=np.array(roi.outline_um), percent_by_class=roi.percent)
+                for roi in findings.rois[:MAX_ROIS]
+            ],
+            low=_low_class(findings.comment, guideline.comments),
+            completeness=completeness,
+            intense_complete_percent=intense,
         ),
         he_images=sources[Stain.HE],
         ihc_images=sources[Stain.HER2],
@@ -265,6 +279,26 @@ def _results(
         software=software,
     )
     return [*(("SEG", d) for d in tumor), *(("SEG", d) for d in stain), ("SR", report)]
+
+
+def _low_class(comment: str, comments: Comments | None) -> str:
+    """Which class of HER2-low a guideline's comment states; empty where none."""
+    if comments is None:
+        return ""
+    return {comments.low: "HER2-low", comments.ultralow: "HER2-ultralow"}.get(comment, "")
+
+
+def _membranes(cells: CellFacts | None) -> tuple[dict[str, float], float | None]:
+    """Completeness (0-1) per class, where cells of it were measured, and the share (0-100) of cells
+    that are 3+ with a complete membrane."""
+    if cells is None:
+        return {}, None
+    found = {name: share for name, share in cells.completeness.items() if share is not None}
+    complete = cells.complete_percent["3+"]
+    # No cell of 3+ on its tile as a whole: where there is none at all, the share is known.
+    if complete is None:
+        return found, None if cells.percent["3+"] else 0.0
+    return found, cells.percent["3+"] * complete / 100
 
 
 SEGMENT_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))

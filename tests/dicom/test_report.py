@@ -24,7 +24,7 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.errors import ObjectError
-from dicom.report import to_frame_of_reference
+from dicom.report import CorrectionFacts, RoiFacts, to_frame_of_reference
 from dicom.source import convert_slide, read_headers
 
 Save = Callable[[Dataset], Path]
@@ -112,8 +112,65 @@ def test_a_category_stands_beside_the_score(made: Callable[..., Any]) -> None:
     assert not named(without, codes.CATEGORY)
 
 
+def test_a_low_class_is_coded_beside_the_score(made: Callable[..., Any]) -> None:
+    _, path = made(score="1+", low="HER2-low", comment="HER2-low (1+)")
+    assert dicom_errors(path) == []
+    dataset = dcmread(path)
+    (coded,) = named(dataset, codes.LOW_CLASS)
+    assert coded.ConceptCodeSequence[0].CodingSchemeDesignator == "99TANDEM"
+    assert coded.ConceptCodeSequence[0].CodeMeaning == "HER2-low"
+    assert named(dataset, codes.HER2_SCORE)[-1].ConceptCodeSequence[0].CodeValue == "LA11841-6"
+
+
+def test_membranes_are_measured(made: Callable[..., Any]) -> None:
+    _, path = made(completeness={"2+": 0.71, "3+": 0.935}, intense_complete_percent=3.2)
+    assert dicom_errors(path) == []
+    dataset = dcmread(path)
+    shares = {
+        name: [m.MeasuredValueSequence[0].NumericValue for m in named(dataset, code)]
+        for name, code in codes.COMPLETENESS.items()
+    }
+    assert shares == {"0": [], "1+": [], "2+": [71.0], "3+": [93.5]}
+    (loinc,) = named(dataset, codes.COMPLETE_INTENSE_SHARE)
+    assert loinc.MeasuredValueSequence[0].NumericValue == 3.2
+
+
+def test_the_specimen_is_the_slides(made: Callable[..., Any], ihc_images: list[Dataset]) -> None:
+    dataset, _ = made()
+    uids = [item.UID for item in items(dataset) if item.ValueType == "UIDREF"]
+    assert ihc_images[0].SpecimenDescriptionSequence[0].SpecimenUID in uids
+    assert ihc_images[0].ContainerIdentifier in {
+        item.TextValue for item in items(dataset) if item.ValueType == "TEXT"
+    }
+
+
+def test_a_correction_names_who_and_why_and_its_predecessor(
+    made: Callable[..., Any], he_images: list[Dataset], ihc_images: list[Dataset], save: Save
+) -> None:
+    first, _ = made()
+    facts = report_facts(
+        score="1+",
+        correction=CorrectionFacts(by="Müller^Jörg", why="Cytoplasmic staining only.", was="2+"),
+    )
+    segs = segmentation(ihc_images, her2_label_map())
+    second = report(he_images, ihc_images, segs, facts, predecessors=[first])
+    path = save(second)
+    assert dicom_errors(path) == []
+    text = dump(path)
+    for words in (
+        "corrected by a person; the appliance had said 2+",
+        "Cytoplasmic staining only.",
+        "Müller^Jörg",
+        "UNVERIFIED",
+    ):
+        assert words in text, words
+    (study,) = dcmread(path).PredecessorDocumentsSequence
+    (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert instance.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+
+
 def test_unscored_case_is_indeterminate(made: Callable[..., Any]) -> None:
-    _, path = made(score=None, paper_score=None, roi_polygons_um=[], percent_by_class={})
+    _, path = made(score=None, paper_score=None, rois=[], percent_by_class={})
     assert dicom_errors(path) == []
     text = dump(path)
     assert "HER2 IHC score: not scored" in text
@@ -137,6 +194,8 @@ def test_rois_lie_on_the_slide(made: Callable[..., Any], ihc_images: list[Datase
     assert points[0] == pytest.approx(expected, abs=1e-6)
     area = named(dataset, codes.AREA)[0].MeasuredValueSequence[0]
     assert float(area.NumericValue) == pytest.approx(0.01)
+    shares = named(dataset, codes.TUMOR_SHARE["2+"])  # of the slide, of the ROI
+    assert [s.MeasuredValueSequence[0].NumericValue for s in shares] == [65.5, 80.0]
 
 
 def test_frame_of_reference_agrees_with_highdicom(ihc_images: list[Dataset]) -> None:
@@ -229,7 +288,7 @@ def test_report_on_scanner_dicom(real: Path, save: Save) -> None:
         {"score": "4+"},
         {"paper_score": "low"},
         {"percent_by_class": {"2": 5.0}},
-        {"roi_polygons_um": [np.zeros((2, 2))]},
+        {"rois": [RoiFacts(outline_um=np.zeros((2, 2)), percent_by_class={})]},
     ],
 )
 def test_facts_that_make_no_report_are_refused(
