@@ -180,8 +180,8 @@ def _basis(findings: Findings) -> list[tuple[str, float, bool, RGB]]:
     if findings.estimated and findings.score is not None:
         lines.append(
             (
-                "Estimated: shares of tumor area stand for shares of cells, and complete "
-                "membranes were not asked for.",
+                "Estimated: shares are of tumor area, not of cells, and complete membranes were "
+                "not asked for.",
                 8.0,
                 True,
                 INK,

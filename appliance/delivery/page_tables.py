@@ -69,7 +69,7 @@ def roi_rows(findings: Findings) -> Rows:
         rows.append(
             (
                 roi.name,
-                f"{roi.tumor_area_mm2:.2f} mm²",
+                f"{roi.tumor_area_mm2:.3f} mm²",
                 str(roi.tiles),
                 *(_percent(roi.percent[name]) for name in CLASS_NAMES),
                 " · ".join(str(roi.grades[name]) for name in CLASS_NAMES),

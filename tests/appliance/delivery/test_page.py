@@ -78,7 +78,7 @@ def test_page_says_what_the_findings_say() -> None:
         "2345 (2000 whole)",
         "88 %",
         f"{findings.percent['2+']:.1f} %",
-        "R1 0.02 mm² 1 20 % 20 % 50 % 10 %",
+        "R1 0.020 mm² 1 20 % 20 % 50 % 10 %",
         "segformer-b0-stain 1.0.0 cccccccccccc…",
         "Tandem HER2 0.1.0",
     ):
