@@ -20,7 +20,7 @@ from appliance.analysis.pipeline import (
 from appliance.analysis.reading import Progress
 from appliance.analysis.slide import SlideReader
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.delivery.objects import ObjectFile, read_index, write_objects
+from appliance.delivery.objects import PAGE_NAME, ObjectFile, read_index, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
@@ -47,7 +47,7 @@ def process_pair(
     block: str = "",
     progress: Progress,
 ) -> Processed:
-    """Score a pair and write findings and DICOM objects into `out_dir`.
+    """Score a pair and write findings, DICOM objects and the page as PDF into `out_dir`.
 
     Raises
     ------
@@ -80,6 +80,8 @@ def process_pair(
                 settings.artifacts_dir / item.path,
                 out_dir / f"{item.kind}-{item.sop_instance_uid}.dcm",
             )
+        page = store.path(ArtifactKey.parse(objects_key)) / PAGE_NAME
+        shutil.copy2(page, out_dir / PAGE_NAME)
         summary = json.loads((out_dir / "findings.json").read_text())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -164,6 +164,18 @@ class Review(Section):
     """Every HER2 slide of the site carries control tissue: one without goes to review."""
 
 
+class ObjectSettings(Section):
+    """What is written beside slides, Segmentation and structured report (docs/report.md)."""
+
+    report_pdf: bool = True
+    """The page for people as Encapsulated PDF."""
+    page_image: bool = False
+    """The same page as Secondary Capture, for viewers that open no PDF; 6 MiB."""
+    annotations: bool = False
+    """The labels of the tiles as Microscopy Bulk Simple Annotations. Debian's Orthanc cuts their
+    metadata short, and few viewers show them."""
+
+
 class FolderDestination(Section):
     """A folder archive: one folder per study."""
 
@@ -219,6 +231,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     scoring: Scoring = Scoring()
     review: Review = Review()
+    objects: ObjectSettings = ObjectSettings()
     delivery: Delivery = Delivery()
     destinations: tuple[Destination, ...] = (FolderDestination(),)
 

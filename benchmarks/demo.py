@@ -130,6 +130,8 @@ def report(folder: Path, status: dict[str, Any], truth: dict[str, Any], seconds:
             f"   {header.Modality:<4}{file.stat().st_size / 2**20:8.2f} MiB  "
             f"{header.get('SeriesDescription', '')}"
         )
+    shutil.copy2(next((folder / "state" / "artifacts" / "objects").glob("*/report.pdf")), folder)
+    say(f"   the report page: {os.path.relpath(folder / 'report.pdf')}")
     expected = len(case["deliveries"])
     ok = len(files) == expected > 0 and case["score"] == truth["score"]
     for reason in case["review"]:

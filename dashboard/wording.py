@@ -78,6 +78,8 @@ OBJECT_WORDS: dict[str, str] = {
     "WSM": "Whole slide image",
     "SEG": "Segmentation",
     "SR": "Structured report",
+    "PDF": "Report page",
+    "SC": "Report page as picture",
     "HEATMAP": "Tumor heat map",
     "ANN": "Annotations",
 }

@@ -31,6 +31,7 @@ HER2_INTERPRETATION = Code("48676-1", "LN", "HER2 [Interpretation] in Tissue")
 COMPLETE_INTENSE_SHARE = Code(
     "85328-3", "LN", "Cells with intense complete membrane staining/100 cells"
 )
+PATHOLOGY_STUDY = Code("11526-1", "LN", "Pathology study")
 NEGATIVE = Code("260385009", "SCT", "Negative")
 EQUIVOCAL = Code("42425007", "SCT", "Equivocal")
 POSITIVE = Code("10828004", "SCT", "Positive")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from pydicom.sr.coding import Code
 from dicom import codes
 from dicom.errors import ObjectError
 from dicom.segmentation import CHARACTER_SET, MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
-from dicom.uids import deterministic_uid
+from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 200
 DEVICE_NAME = "Tandem HER2"
@@ -151,7 +149,7 @@ def build_report(
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
     stamp(dataset, created)
-    return _named(dataset, uid_seed)
+    return named_by_bytes(dataset, uid_seed)
 
 
 def _check(facts: ReportFacts) -> None:
@@ -162,16 +160,6 @@ def _check(facts: ReportFacts) -> None:
         polygon = roi.outline_um
         if polygon.ndim != 2 or polygon.shape[0] < 3 or polygon.shape[1] != 2:
             raise ObjectError(f"an outline of shape {polygon.shape} is no polygon (N >= 3, 2)")
-
-
-def _named(dataset: Any, uid_seed: str) -> Dataset:
-    """The report under a UID of its own bytes: a changed report can never keep its UID."""
-    written = BytesIO()
-    dataset.save_as(written, enforce_file_format=True)
-    uid = deterministic_uid(uid_seed, "instance", hashlib.sha256(written.getvalue()).digest())
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
-    named: Dataset = dataset
-    return named
 
 
 def _person(sr: Any, facts: ReportFacts) -> Any:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
+from io import BytesIO
+from typing import Any
+
+from pydicom import Dataset
 
 NAMESPACE = uuid.UUID("6f1a3c1e-7c5c-5a53-9f3e-0b6f3d7f2a26")
 """Tandem's own, so that equal names elsewhere make other UIDs."""
@@ -15,3 +20,13 @@ def deterministic_uid(*parts: str | bytes) -> str:
     """
     names = (part.hex() if isinstance(part, bytes) else part for part in parts)
     return f"2.25.{uuid.uuid5(NAMESPACE, chr(0).join(names)).int}"
+
+
+def named_by_bytes(dataset: Any, uid_seed: str) -> Dataset:
+    """The object under a UID of its own bytes: changed content can never keep its UID."""
+    written = BytesIO()
+    dataset.save_as(written, enforce_file_format=True)
+    uid = deterministic_uid(uid_seed, "instance", hashlib.sha256(written.getvalue()).digest())
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid
+    named: Dataset = dataset
+    return named

@@ -71,7 +71,7 @@ def process(
 ) -> None:
     """Score one pair of slides: the daemon's steps on two files, no daemon, no database.
 
-    Writes findings.json, tiles.parquet, rasters.npz, thumbnails and the DICOM objects to --out.
+    Writes findings, the report page (report.pdf) and the DICOM objects to --out.
     """
     settings = _settings(config)
     from appliance.process import process_pair
@@ -94,7 +94,7 @@ def process(
         out.print(f"  {step.step:<9}{step.seconds:7.1f} s")
     for note in dict.fromkeys(file.note for file in result.objects if file.note):
         out.print(f"  note: {note}")
-    out.print(f"{len(result.objects)} DICOM objects and findings.json in {out_dir}")
+    out.print(f"{len(result.objects)} DICOM objects, findings.json and report.pdf in {out_dir}")
     out.print(summary["notice"])
 
 

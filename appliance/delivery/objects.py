@@ -1,4 +1,4 @@
-"""From `Findings` to DICOM objects: slides (where the scanner wrote none), SEG and SR.
+"""From `Findings` to DICOM objects: slides (where the scanner wrote none), SEG, SR, the page.
 
 All objects of a case lie in one artifact with an index, ``objects.json``; the outbox reads that.
 UIDs come from the content: the same findings make the same bytes under the same UIDs, and changed
@@ -26,8 +26,12 @@ from appliance.analysis.findings import (
     load_findings,
 )
 from appliance.analysis.guideline import Comments, load_guideline
+from appliance.analysis.overlay import load_thumbnail
 from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.optional import optional_objects
+from appliance.delivery.page import build_page
+from appliance.delivery.page_tables import MAX_ROIS
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.settings import Settings
 from dicom import codes
@@ -36,16 +40,16 @@ from dicom.segmentation import AlgorithmFacts, SegmentFacts, build_segmentation
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide, read_headers
 from dicom.uids import deterministic_uid
 
-MAX_ROIS = 5
-"""So many of the largest blocks of tiles that decided the score are outlined in the report."""
-
 NOTE_NAME = "note.txt"
+PAGE_NAME = "report.pdf"
+"""The page for people, beside the objects; which of them are sent is the settings' choice."""
 SLOWER = "(slower and lossy once more; with libturbojpeg0, JPEG tiles stay as they are)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFile:
-    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR.
+    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR,
+    PDF, SC, ANN.
 
     `note` says what an operator should know of how it came about.
     """
@@ -70,7 +74,12 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     store = ArtifactStore(settings.artifacts_dir)
     findings_folder = store.path(ArtifactKey.parse(findings_key))
     software = version("tandem-her2")
-    key = ArtifactKey.of("objects", findings=findings_key, software=software)
+    key = ArtifactKey.of(
+        "objects",
+        findings=findings_key,
+        software=software,
+        objects=settings.objects.model_dump(),
+    )
     if store.exists(key):
         return str(key)
     findings = load_findings(findings_folder)
@@ -96,6 +105,25 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     seed = f"{findings_key}|{int(saved)}|{software}"
     with store.writing(key) as folder:
         written = _results(findings, sources, created, seed, software)
+        page = build_page(
+            findings,
+            he_thumbnail=load_thumbnail(findings_folder / "he_thumbnail.png"),
+            ihc_thumbnail=load_thumbnail(findings_folder / "ihc_thumbnail.png"),
+            created=created,
+            software=software,
+        )
+        (folder / PAGE_NAME).write_bytes(page)
+        written += optional_objects(
+            settings.objects,
+            findings,
+            page,
+            sources=sources,
+            report=written[-1][1],
+            algorithm=_algorithms(findings)["segmentation"],
+            created=created,
+            seed=seed,
+            software=software,
+        )
         for number, (kind, dataset) in enumerate(written):
             file = folder / f"{number:02d}-{kind.lower()}.dcm"
             dataset.save_as(file, enforce_file_format=True)
@@ -181,14 +209,8 @@ def _index(kind: str, file: Path, root: Path, note: str = "") -> ObjectFile:
     )
 
 
-def _results(
-    findings: Findings,
-    sources: Mapping[Stain, list[Dataset]],
-    created: datetime,
-    seed: str,
-    software: str,
-) -> list[tuple[str, Dataset]]:
-    algorithms = {
+def _algorithms(findings: Findings) -> dict[str, AlgorithmFacts]:
+    return {
         model.task: AlgorithmFacts(
             name=f"Tandem {model.task}: {model.name}",
             version=model.version,
@@ -196,6 +218,16 @@ def _results(
         )
         for model in findings.models
     }
+
+
+def _results(
+    findings: Findings,
+    sources: Mapping[Stain, list[Dataset]],
+    created: datetime,
+    seed: str,
+    software: str,
+) -> list[tuple[str, Dataset]]:
+    algorithms = _algorithms(findings)
     rasters = findings.rasters
     tumor = build_segmentation(
         source_images=sources[Stain.HE],

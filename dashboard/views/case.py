@@ -11,9 +11,7 @@ import numpy as np
 import streamlit as st
 
 from appliance.analysis.findings import Findings, Rasters, load_findings
-from appliance.domain import Stain
-from appliance.lifecycle import CaseState, SlideState
-from dashboard.overlay import (
+from appliance.analysis.overlay import (
     CLASS_COLORS,
     PROBABILITY_COLORS,
     Picture,
@@ -22,6 +20,8 @@ from dashboard.overlay import (
     stain_layer,
     tumor_layer,
 )
+from appliance.domain import Stain
+from appliance.lifecycle import CaseState, SlideState
 from dashboard.queries import CASES_IN_TROUBLE, CaseDetail, SlideLine, read_case
 from dashboard.views import look, measured
 from dashboard.wording import (

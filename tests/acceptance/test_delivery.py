@@ -51,7 +51,7 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
     studies = orthanc.qido("studies", AccessionNumber=small_case.accession)
     assert len(studies) == 1
     found = modalities(orthanc, small_case.accession)
-    assert set(found) == {"SM", "SEG", "SR"}
+    assert set(found) == {"SM", "SEG", "SR", "DOC"}
     assert len(found) == len(status["cases"][0]["deliveries"])
     frames: dict[str, set[str]] = {"SM": set(), "SEG": set()}
     study = studies[0]["0020000D"]["Value"][0]

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import cv2
+import pypdfium2
 import pytest
 from fixtures.daemon import tandem
 from fixtures.judges import dicom_errors, require_judge
@@ -19,8 +20,10 @@ BCI_MPP = 0.46
 
 
 def test_synthetic_case_is_scored_and_every_object_is_valid(
-    small_case: SyntheticCase, tmp_path: Path
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TANDEM_OBJECTS__PAGE_IMAGE", "true")
+    monkeypatch.setenv("TANDEM_OBJECTS__ANNOTATIONS", "true")
     done = tandem("process", small_case.he_path, small_case.ihc_path, "--out", tmp_path, "--json")
     summary = json.loads(done.stdout)
     assert summary["score"] == small_case.score
@@ -28,11 +31,8 @@ def test_synthetic_case_is_scored_and_every_object_is_valid(
     assert "research use only" in summary["notice"]
     objects = sorted(tmp_path.glob("*.dcm"))
     kinds = [dcmread(path, stop_before_pixels=True).Modality for path in objects]
-    assert {kind: kinds.count(kind) > 0 for kind in ("SM", "SEG", "SR")} == {
-        "SM": True,
-        "SEG": True,
-        "SR": True,
-    }
+    assert set(kinds) == {"SM", "SEG", "SR", "DOC", "OT", "ANN"}
+    assert [kinds.count(kind) for kind in ("SR", "DOC", "OT", "ANN")] == [1, 1, 1, 1]
     assert {path.name: dicom_errors(path) for path in objects} == {p.name: [] for p in objects}
     # One study, and each SEG in the frame of reference of its slide.
     headers = [dcmread(path, stop_before_pixels=True) for path in objects]
@@ -51,6 +51,13 @@ def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Pa
     assert "For research use only" in text
     assert "PRELIMINARY" in text
     assert "UNVERIFIED" in text
+    # What settings do not ask for is not made; the page for people lies beside the objects.
+    assert not [*tmp_path.glob("SC-*"), *tmp_path.glob("ANN-*")]
+    document = dcmread(next(tmp_path.glob("PDF-*.dcm")))
+    page = (tmp_path / "report.pdf").read_bytes()
+    assert document.EncapsulatedDocument[: document.EncapsulatedDocumentLength] == page
+    with pypdfium2.PdfDocument(page) as pdf:
+        assert small_case.accession in pdf[0].get_textpage().get_text_bounded()
 
 
 @pytest.mark.parametrize("name", ["bci-00672_3+", "bci-00901_1+"])
@@ -73,7 +80,7 @@ def test_real_fields_go_all_the_way(name: str, real: Path, tmp_path: Path) -> No
     out = tmp_path / "out"
     tandem("process", *slides, "--out", out)
     assert (out / "findings.json").is_file()
-    for kind in ("WSM", "SEG", "SR"):
+    for kind in ("WSM", "SEG", "SR", "PDF"):
         objects = list(out.glob(f"{kind}-*.dcm"))
         assert objects, kind
         assert [dicom_errors(path) for path in objects] == [[] for _ in objects]

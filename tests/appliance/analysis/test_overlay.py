@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.findings import some_findings
 from PIL import Image
 
-from appliance.analysis.findings import MARGIN, SCORED, Findings, Rasters
-from appliance.domain import SlideFacts
-from appliance.geometry import TILE_UM
-from dashboard.overlay import (
+from appliance.analysis.findings import MARGIN, SCORED, Rasters
+from appliance.analysis.overlay import (
     CLASS_COLORS,
     MAX_EDGE_PX,
     OUTLINE,
@@ -22,6 +21,8 @@ from dashboard.overlay import (
     stain_layer,
     tumor_layer,
 )
+from appliance.domain import SlideFacts
+from appliance.geometry import TILE_UM
 
 SLIDE = SlideFacts(
     path="s",
@@ -93,8 +94,9 @@ def test_a_mixed_px_shows_every_class_by_its_area() -> None:
     assert layer[..., 3].mean() == pytest.approx(255 * 0.75, abs=1)
 
 
-def test_shares_are_the_label_map_s_own(findings: Findings) -> None:
+def test_shares_are_the_label_map_s_own() -> None:
     # Nothing is lost or drawn larger on the way to the thumbnail.
+    findings = some_findings()
     classes = findings.rasters.ihc_classes
     shares = class_shares(classes, findings.rasters.ihc_mpp, findings.ihc, (331, 457))
     wanted = [(classes == k).mean() for k in range(1, 5)]

@@ -1,0 +1,90 @@
+"""Objects that a site may choose: the page as PDF and as picture, the labels of the tiles."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from appliance.analysis.findings import Findings
+from appliance.delivery.page import page_pixels
+from appliance.domain import Stain
+from appliance.geometry import TILE_UM
+from appliance.settings import ObjectSettings
+from dicom.annotations import build_annotations
+from dicom.capture import build_capture
+from dicom.encapsulated import build_encapsulated_pdf
+from dicom.segmentation import AlgorithmFacts
+
+
+def optional_objects(
+    settings: ObjectSettings,
+    findings: Findings,
+    page: bytes,
+    *,
+    sources: Mapping[Stain, Sequence[Dataset]],
+    report: Dataset,
+    algorithm: AlgorithmFacts,
+    created: datetime,
+    seed: str,
+    software: str,
+) -> list[tuple[str, Dataset]]:
+    """(kind, object) of those that `settings` ask for, in the order of sending.
+
+    `page` is the PDF, `sources` the slides' headers, level 0 first, `report` the SR of the case,
+    `algorithm` what graded the tiles.
+
+    Raises
+    ------
+    dicom.errors.ObjectError
+        If the page or the tiles make no valid object.
+    """
+    ihc = sources[Stain.HER2][0]
+    made = []
+    if settings.report_pdf:
+        document = build_encapsulated_pdf(
+            page,
+            ihc_image=ihc,
+            sources=[*sources[Stain.HER2], *sources[Stain.HE], report],
+            created=created,
+            uid_seed=f"{seed}|pdf",
+            software=software,
+        )
+        made.append(("PDF", document))
+    if settings.page_image:
+        picture = build_capture(
+            page_pixels(page),
+            ihc_image=ihc,
+            created=created,
+            uid_seed=f"{seed}|picture",
+            software=software,
+        )
+        made.append(("SC", picture))
+    if settings.annotations and findings.tiles:
+        annotations = build_annotations(
+            tiles_by_label(findings),
+            image=ihc,
+            algorithm=algorithm,
+            created=created,
+            uid_seed=f"{seed}|annotations",
+            software=software,
+        )
+        made.append(("ANN", annotations))
+    return made
+
+
+def tiles_by_label(findings: Findings) -> dict[str, NDArray[np.float64]]:
+    """Boxes (N, 4) of the tiles of each label (``NFW/1+``): left, top, right, bottom in µm of the
+    IHC slide. What a border tile reaches over the slide's edge is cut off."""
+    boxes = defaultdict(list)
+    for tile in findings.tiles:
+        boxes[tile.label].append((tile.column, tile.row, tile.column + 1, tile.row + 1))
+    size_um = np.array([findings.ihc.width_px, findings.ihc.height_px]) * findings.ihc.mpp
+    return {
+        label: np.minimum(np.array(places) * TILE_UM, np.tile(size_um, 2))
+        for label, places in boxes.items()
+    }

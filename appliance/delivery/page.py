@@ -1,0 +1,321 @@
+"""The findings on one A4 page, for people: layout alone, nothing is reckoned here.
+
+Equal arguments make equal bytes. What does not fit is made smaller, then cut with a note; the
+pictures take the height that the words leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.analysis.findings import RESEARCH_USE, Findings, Roi
+from appliance.analysis.guideline import load_guideline
+from appliance.analysis.overlay import (
+    CLASS_COLORS,
+    OUTLINE,
+    PROBABILITY_COLORS,
+    Picture,
+    blend,
+    stain_layer,
+    tumor_layer,
+)
+from appliance.delivery.page_tables import (
+    MAX_ROIS,
+    class_rows,
+    measure_rows,
+    model_rows,
+    roi_rows,
+)
+from appliance.delivery.sheet import (
+    HAIR,
+    INK,
+    QUIET,
+    RGB,
+    ROW,
+    WHITE,
+    Block,
+    Sheet,
+    paragraph,
+)
+
+LEFT, WIDTH, BOTTOM = 14.0, 182.0, 280.0
+"""Of what is printed, in mm of the page."""
+GAP = 4.0
+HALF = (WIDTH - GAP) / 2
+"""Width of a picture."""
+CAPTION, LEGEND = 4.5, 6.0
+LEAST_PICTURES = 50.0
+"""Height that reasons for review leave to the pictures with caption and legend."""
+REASON_GAP = 0.6
+SCORE_WIDTH = 46.0
+OVERLAY_OPACITY = 0.5
+REASON_SIZES = (8.0, 7.5, 7.0, 6.5)
+"""Sizes of type tried for the reasons before some are left out."""
+
+NOTICE: RGB = (150, 20, 30)
+ALERT: RGB = (168, 84, 0)
+ALERT_FILL: RGB = (255, 246, 230)
+PLAIN_FILL: RGB = (244, 247, 250)
+
+
+def build_page(
+    findings: Findings,
+    *,
+    he_thumbnail: NDArray[np.uint8],
+    ihc_thumbnail: NDArray[np.uint8],
+    created: datetime,
+    software: str,
+) -> bytes:
+    """The page as PDF; `created` in UTC, thumbnails uint8 RGB (rows, cols, 3) of whole slides.
+
+    Raises
+    ------
+    SettingsError
+        If the guideline of the findings is not there.
+    """
+    sheet = Sheet(
+        title="HER2 IHC report (research use only)",
+        author=f"Tandem HER2 {software}",
+        subject=RESEARCH_USE,
+        made=created,
+    )
+    y = _header(sheet, findings, created)
+    y = _score(sheet, y, findings) + GAP
+    room = BOTTOM - _tables_height(findings) - GAP - y
+    below = _review(sheet, y, findings, room - LEAST_PICTURES - GAP) + GAP
+    he = Picture(he_thumbnail, tumor_layer(findings.rasters, findings.he, he_thumbnail.shape[:2]))
+    ihc = Picture(
+        ihc_thumbnail, stain_layer(findings.rasters, findings.ihc, ihc_thumbnail.shape[:2])
+    )
+    y = _pictures(sheet, below, room - (below - y), findings, he, ihc) + GAP
+    _tables(sheet, y, findings)
+    _footer(sheet, created, software)
+    return sheet.pdf()
+
+
+def page_pixels(pdf: bytes, dpi: int = 150) -> NDArray[np.uint8]:
+    """The page of `build_page` as a picture: RGB uint8 (rows, columns, 3)."""
+    import pypdfium2
+
+    with pypdfium2.PdfDocument(pdf) as document:
+        bitmap = document[0].render(scale=dpi / 72)
+        return np.array(bitmap.to_pil().convert("RGB"))
+
+
+def _header(sheet: Sheet, findings: Findings, created: datetime) -> float:
+    sheet.text(LEFT, 18, "Tandem HER2", 16, bold=True)
+    sheet.text(LEFT + WIDTH, 18, RESEARCH_USE, 9.5, bold=True, color=NOTICE, align="right")
+    sheet.box(LEFT, 21, WIDTH, 0, edge=INK, line=1.2)
+    for x, width, label, words in (
+        (LEFT, 108.0, "Accession", findings.accession),
+        (LEFT + 110, 34.0, "Block", findings.block),
+        (LEFT + 146, 36.0, "Made", f"{created:%Y-%m-%d %H:%M} UTC"),
+    ):
+        sheet.text(x, 25.5, label, 6.5, color=QUIET)
+        sheet.text(x, 30, words, 10.5, width=width, bold=True)
+    return 34.0
+
+
+def _score(sheet: Sheet, y: float, findings: Findings) -> float:
+    """The score and beside it what it rests on. One that goes to review must not look sure."""
+    unsure = bool(findings.review)
+    x = LEFT + SCORE_WIDTH + GAP
+    blocks = [
+        paragraph(words, WIDTH - SCORE_WIDTH - GAP, size, bold=bold, color=color)
+        for words, size, bold, color in _basis(findings)
+    ]
+    height = max(32.0, sum(block.height + 1.2 for block in blocks))
+    color = ALERT if unsure else INK
+    sheet.box(
+        LEFT,
+        y,
+        SCORE_WIDTH,
+        height,
+        fill=ALERT_FILL if unsure else PLAIN_FILL,
+        edge=color,
+        line=1.0,
+        dashed=unsure,
+    )
+    center = LEFT + SCORE_WIDTH / 2
+    inner = SCORE_WIDTH - 4
+    label = "HER2 IHC score" + (", to be reviewed" if unsure else "")
+    sheet.text(center, y + 5.5, label, 8.5, width=inner, bold=True, color=color, align="center")
+    score = "not scored" if findings.score is None else findings.score.value
+    sheet.text(
+        center,
+        y + 20.5,
+        score,
+        44 if findings.score else 20,
+        width=inner,
+        bold=True,
+        color=color,
+        align="center",
+        hollow=unsure and findings.score is not None,
+    )
+    sheet.text(center, y + 27.5, _meaning(findings), 9, width=inner, color=color, align="center")
+    for block in blocks:
+        y = sheet.put(block, x, y) + 1.2
+    return y - sum(block.height + 1.2 for block in blocks) + height
+
+
+def _meaning(findings: Findings) -> str:
+    if findings.category is not None:
+        return findings.category.value
+    return "" if findings.read_outs is None else findings.read_outs.binary
+
+
+def _basis(findings: Findings) -> list[tuple[str, float, bool, RGB]]:
+    """What stands beside the score: words, size of type, bold, colour."""
+    guideline = load_guideline(findings.guideline)
+    lines = [(guideline.title, 10.0, True, INK)]
+    lines.append((f"Version: {findings.guideline_version}", 8.0, False, INK))
+    if findings.rule:
+        lines.append((f"Rule that decided: {findings.rule}", 8.0, False, INK))
+    if findings.comment:
+        lines.append((f"Comment: {findings.comment}", 8.0, False, INK))
+    if findings.estimated and findings.score is not None:
+        lines.append(
+            (
+                "Estimated: shares are of tumor area, not of cells, and complete membranes were "
+                "not asked for.",
+                8.0,
+                True,
+                INK,
+            )
+        )
+    return lines
+
+
+def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
+    """The reasons in a box at most `room` mm high, or a line that there are none."""
+    count = len(findings.review)
+    if not count:
+        sheet.text(LEFT, y + 3, "No reason for review was found.", 8, color=QUIET)
+        return y + 4
+    head = 7.0
+    blocks, height = _reasons([f"{r.sentence} [{r.code}]" for r in findings.review], room - head)
+    sheet.box(LEFT, y, WIDTH, height + head, fill=ALERT_FILL, edge=ALERT, line=1.0)
+    sheet.box(LEFT, y, 2, height + head, fill=ALERT)
+    title = f"REVIEW: a person has to look, {count} {'reason' if count == 1 else 'reasons'}"
+    sheet.text(LEFT + 5, y + 5, title, 10, bold=True, color=ALERT)
+    y += head
+    for block in blocks:
+        y = sheet.put(block, LEFT + 5, y) + REASON_GAP
+    return y - REASON_GAP + 2
+
+
+def _reasons(sentences: Sequence[str], room: float) -> tuple[list[Block], float]:
+    """The sentences as large as they fit into `room` mm of height, the last left out if need be;
+    and their height."""
+    for size in REASON_SIZES:
+        blocks = [paragraph(f"• {sentence}", WIDTH - 9, size) for sentence in sentences]
+        if _height(blocks) <= room:
+            return blocks, _height(blocks)
+    while True:
+        # The smallest size has been tried last.
+        blocks.pop()
+        words = f"… and {len(sentences) - len(blocks)} more: see the structured report."
+        note = paragraph(words, WIDTH - 9, REASON_SIZES[-1], bold=True)
+        if not blocks or _height([*blocks, note]) <= room:
+            return [*blocks, note], _height([*blocks, note])
+
+
+def _height(blocks: Sequence[Block]) -> float:
+    return sum(block.height + REASON_GAP for block in blocks) - REASON_GAP + 2
+
+
+def _pictures(
+    sheet: Sheet, y: float, room: float, findings: Findings, he: Picture, ihc: Picture
+) -> float:
+    """Both slides side by side, in at most `room` mm of height with caption and legend."""
+    bottom = y
+    for x, picture, slide, name in (
+        (LEFT, he, findings.he, "H&E: tumor"),
+        (LEFT + HALF + GAP, ihc, findings.ihc, "HER2 IHC: stain of the scored tumor"),
+    ):
+        size_mm = np.array([slide.width_px, slide.height_px]) * slide.mpp / 1000
+        sheet.text(x, y + 3, name, 8, width=HALF - 34, bold=True)
+        scale = min(HALF / size_mm[0], (room - CAPTION - LEGEND) / size_mm[1])
+        width, height = (size_mm * scale).tolist()
+        top = y + CAPTION
+        sheet.picture(blend(picture, OVERLAY_OPACITY), x, top, width, height)
+        sheet.box(x, top, width, height, edge=HAIR, line=0.5)
+        if slide is findings.ihc:
+            _rois(sheet, x, top, scale, findings.rois[:MAX_ROIS])
+        _scale_bar(sheet, x + HALF, y + 3, float(size_mm[0]), scale)
+        bottom = max(bottom, top + height)
+    _legends(sheet, bottom + 1.5, bool(findings.rois))
+    return bottom + LEGEND
+
+
+def _rois(sheet: Sheet, x: float, y: float, scale: float, rois: Sequence[Roi]) -> None:
+    for roi in rois:
+        points = np.array(roi.outline_um) / 1000 * scale + [x, y]
+        sheet.polygon(points, edge=WHITE, line=2.2)
+        sheet.polygon(points, edge=INK, line=1.0)
+    for roi in rois:
+        left, top = min(roi.outline_um, key=lambda point: (point[1], point[0]))
+        left, top = x + left / 1000 * scale, y + top / 1000 * scale
+        sheet.box(left, top - 3.2, 4.6, 3.2, fill=WHITE, edge=INK, line=0.4)
+        sheet.text(left + 2.3, top - 0.8, roi.name, 6.5, width=4.2, bold=True, align="center")
+
+
+def _scale_bar(sheet: Sheet, right: float, y: float, slide_mm: float, scale: float) -> None:
+    """The longest round length that is no more than a quarter of the slide's width."""
+    steps = [n * 10.0**e for e in (-2, -1, 0, 1) for n in (1, 2, 5)]
+    length = max([step for step in steps if step <= slide_mm / 4] or steps[:1])
+    width = length * scale
+    sheet.box(right - width, y - 1.2, width, 0.8, fill=INK)
+    sheet.text(right - width - 1.5, y, f"{length:g} mm", 7, align="right")
+
+
+def _legends(sheet: Sheet, y: float, rois: bool) -> None:
+    x = LEFT
+    sheet.text(x, y + 2.5, "0", 7)
+    stops = [stop for stop, _ in PROBABILITY_COLORS]
+    for step in range(20):
+        red, green, blue = (
+            round(float(np.interp(step / 19, stops, channel)))
+            for channel in zip(*(color for _, color in PROBABILITY_COLORS), strict=True)
+        )
+        sheet.box(x + 2.5 + step, y, 1.02, 3, fill=(red, green, blue))
+    sheet.text(x + 24, y + 2.5, "1  probability of tumor", 7)
+    sheet.box(x + 58, y, 4, 3, edge=OUTLINE, line=1.2)
+    sheet.text(x + 63.5, y + 2.5, "rim of the tumor", 7)
+    x = LEFT + HALF + GAP
+    for name, color in CLASS_COLORS.items():
+        sheet.box(x, y, 4, 3, fill=color)
+        sheet.text(x + 5, y + 2.5, name, 7)
+        x += 12
+    if rois:
+        sheet.box(x, y, 4, 3, edge=INK, line=1.0)
+        sheet.text(x + 5.5, y + 2.5, "region that decided", 7)
+
+
+def _tables_height(findings: Findings) -> float:
+    """Height of what `_tables` draws."""
+    rois = roi_rows(findings)
+    beside = max(
+        len(measure_rows(findings)) * ROW,
+        (len(class_rows(findings)) + len(model_rows(findings))) * ROW + GAP,
+    )
+    return beside + (GAP + len(rois) * ROW if rois else 0)
+
+
+def _tables(sheet: Sheet, y: float, findings: Findings) -> None:
+    left = sheet.table(LEFT, y, class_rows(findings), (11, 19, 15, 24, 16, 23))
+    left = sheet.table(LEFT, left + GAP, model_rows(findings), (26, 36, 16, 30))
+    right = sheet.table(LEFT + 114, y, measure_rows(findings), (36, 32))
+    if rois := roi_rows(findings):
+        sheet.table(LEFT, max(left, right) + GAP, rois, (42, 20, 12, 13, 13, 13, 13, 36, 20))
+
+
+def _footer(sheet: Sheet, created: datetime, software: str) -> None:
+    sheet.box(LEFT, BOTTOM + 2, WIDTH, 0, edge=HAIR, line=0.5)
+    words = f"Tandem HER2 {software}, made {created:%Y-%m-%d %H:%M} UTC"
+    sheet.text(LEFT, BOTTOM + 6, words, 7, color=QUIET)
+    sheet.text(LEFT + WIDTH, BOTTOM + 6, RESEARCH_USE, 7, bold=True, color=NOTICE, align="right")

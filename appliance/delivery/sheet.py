@@ -1,0 +1,223 @@
+"""One A4 page as PDF: text that fits, tables and pictures, placed in mm from its top left corner.
+
+Equal calls make equal bytes: reportlab's `invariant` leaves out random ids and the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from reportlab.lib.colors import Color
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.lib.units import mm
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import Paragraph
+
+RGB = tuple[int, int, int]
+INK: RGB = (28, 36, 48)
+QUIET: RGB = (96, 106, 120)
+HAIR: RGB = (200, 206, 214)
+WHITE: RGB = (255, 255, 255)
+
+FONTS = Path(__file__).parent / "fonts"
+REGULAR, BOLD = "DejaVuSansCondensed", "DejaVuSansCondensed-Bold"
+SMALLEST = 0.6
+"""Of its size is how small text may become before it is cut."""
+LEADING = 1.25
+"""Distance of lines, of the size of the type."""
+ROW = 4.1
+"""Height of a table's row."""
+CELL_GAP = 1.5
+"""Between two columns."""
+PICTURE_DPI = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Text broken into lines, ready to be put on a sheet; `height` in mm."""
+
+    paragraph: Paragraph
+    height: float
+
+
+class Sheet:
+    """A page to draw on; every length in mm, sizes of type in points, y downwards."""
+
+    def __init__(self, *, title: str, author: str, subject: str, made: datetime) -> None:
+        """`made`, in UTC, becomes the date of the document."""
+        _register_fonts()
+        self._bytes = BytesIO()
+        self._canvas = Canvas(self._bytes, pagesize=A4, invariant=True, pageCompression=1)
+        self._canvas.setTitle(title)
+        self._canvas.setAuthor(author)
+        self._canvas.setSubject(subject)
+        self._canvas.setDateFormatter(lambda *_: f"D:{made:%Y%m%d%H%M%S}+00'00'")
+
+    def pdf(self) -> bytes:
+        """The finished document; nothing can be drawn afterwards."""
+        self._canvas.save()
+        return self._bytes.getvalue()
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: float = 8,
+        *,
+        width: float = 0,
+        bold: bool = False,
+        color: RGB = INK,
+        align: Literal["left", "center", "right"] = "left",
+        hollow: bool = False,
+    ) -> None:
+        """One line with its baseline at `y`; where a `width` is given, smaller or cut to fit it.
+
+        `hollow` draws the outline of the letters alone.
+        """
+        font = BOLD if bold else REGULAR
+        if width:
+            words, size = _fitted(words, width * mm, font, size)
+        shift = {"left": 0.0, "center": 0.5, "right": 1.0}[align]
+        start = x * mm - shift * pdfmetrics.stringWidth(words, font, size)
+        self._canvas.setFont(font, size)
+        self._canvas.setFillColor(_color(color))
+        self._canvas.setStrokeColor(_color(color))
+        self._canvas.setLineWidth(size / 30)
+        self._canvas.setDash([])
+        self._canvas.drawString(start, _up(y), words, mode=1 if hollow else 0)
+
+    def put(self, block: Block, x: float, y: float) -> float:
+        """Draw a paragraph with its top at `y`; returns the y of its bottom."""
+        block.paragraph.drawOn(self._canvas, x * mm, _up(y + block.height))
+        return y + block.height
+
+    def table(
+        self, x: float, y: float, rows: Sequence[Sequence[str]], widths: Sequence[float]
+    ) -> float:
+        """Rows of `ROW` mm with their top at `y`; the first one is the head, the first column
+        stands left and the others right. Columns are `widths` mm. Returns the y of the bottom."""
+        for number, row in enumerate(rows):
+            left, base = x, y + ROW * (number + 0.72)
+            for column, (words, width) in enumerate(zip(row, widths, strict=True)):
+                self.text(
+                    left + (width if column else 0),
+                    base,
+                    words,
+                    7,
+                    width=width - CELL_GAP,
+                    bold=number == 0,
+                    color=QUIET if number == 0 else INK,
+                    align="right" if column else "left",
+                )
+                left += width
+            self.box(x, y + ROW * (number + 1), left - x, 0, edge=HAIR, line=0.4)
+        return y + ROW * len(rows)
+
+    def box(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        *,
+        fill: RGB | None = None,
+        edge: RGB | None = None,
+        line: float = 0.6,
+        dashed: bool = False,
+    ) -> None:
+        """A rectangle; `line` in points."""
+        self._pen(fill, edge, line, dashed)
+        self._canvas.rect(
+            x * mm,
+            _up(y + height),
+            width * mm,
+            height * mm,
+            stroke=int(edge is not None),
+            fill=int(fill is not None),
+        )
+
+    def polygon(self, points: NDArray[np.float64], *, edge: RGB, line: float) -> None:
+        """Through `points` (N, 2), (x, y) in mm of the page; `line` in points."""
+        self._pen(None, edge, line, dashed=False)
+        path = self._canvas.beginPath()
+        path.moveTo(points[0, 0] * mm, _up(points[0, 1]))
+        for x, y in points[1:].tolist():
+            path.lineTo(x * mm, _up(y))
+        path.close()
+        self._canvas.drawPath(path)
+
+    def picture(
+        self, pixels: NDArray[np.uint8], x: float, y: float, width: float, height: float
+    ) -> None:
+        """RGB uint8 (rows, columns, 3), stretched over the rectangle, as JPEG of `PICTURE_DPI`."""
+        image = Image.fromarray(pixels)
+        image.thumbnail((width / 25.4 * PICTURE_DPI, height / 25.4 * PICTURE_DPI))
+        encoded = BytesIO()
+        image.save(encoded, "JPEG", quality=88)
+        encoded.seek(0)
+        reader = ImageReader(encoded)
+        self._canvas.drawImage(reader, x * mm, _up(y + height), width * mm, height * mm)
+
+    def _pen(self, fill: RGB | None, edge: RGB | None, line: float, dashed: bool) -> None:
+        self._canvas.setFillColor(_color(fill or WHITE))
+        self._canvas.setStrokeColor(_color(edge or WHITE))
+        self._canvas.setLineWidth(line)
+        self._canvas.setDash([3, 2] if dashed else [])
+        self._canvas.setLineJoin(1)
+
+
+def paragraph(
+    words: str, width: float, size: float = 8, *, bold: bool = False, color: RGB = INK
+) -> Block:
+    """Plain words over as many lines of `width` mm as they need."""
+    style = ParagraphStyle(
+        "page",
+        fontName=BOLD if bold else REGULAR,
+        fontSize=size,
+        leading=size * LEADING,
+        textColor=_color(color),
+    )
+    text = Paragraph(escape(words), style)
+    _, height = text.wrap(width * mm, A4[1])
+    return Block(text, height / mm)
+
+
+@cache
+def _register_fonts() -> None:
+    for name in (REGULAR, BOLD):
+        pdfmetrics.registerFont(TTFont(name, FONTS / f"{name}.ttf"))
+
+
+def _fitted(words: str, width: float, font: str, size: float) -> tuple[str, float]:
+    """The words and the size at which they fit into `width` points, cut where they must be."""
+    needed = pdfmetrics.stringWidth(words, font, size)
+    if needed <= width:
+        return words, size
+    size *= max(SMALLEST, width / needed)
+    while pdfmetrics.stringWidth(words, font, size) > width + 1e-6 and len(words) > 1:
+        words = words.removesuffix("…")[:-1] + "…"
+    return words, size
+
+
+def _up(y: float) -> float:
+    """PDF counts points from the lower left corner."""
+    return float(A4[1] - y * mm)
+
+
+def _color(rgb: RGB) -> Color:
+    return Color(*(value / 255 for value in rgb))

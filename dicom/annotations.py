@@ -1,0 +1,99 @@
+"""What was said of each tile, as Microscopy Bulk Simple Annotations (PS3.3 A.87)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom import codes
+from dicom.errors import ObjectError
+from dicom.report import DEVICE_NAME, to_frame_of_reference
+from dicom.segmentation import (
+    CHARACTER_SET,
+    CREATOR,
+    MANUFACTURER,
+    SERIAL,
+    AlgorithmFacts,
+    algorithm_identification,
+    stamp,
+)
+from dicom.uids import deterministic_uid, named_by_bytes
+
+SERIES_NUMBER = 203
+
+
+def build_annotations(
+    tiles_um: Mapping[str, NDArray[np.float64]],
+    *,
+    image: Dataset,
+    algorithm: AlgorithmFacts,
+    created: datetime,
+    uid_seed: str,
+    software: str,
+) -> Dataset:
+    """One group of rectangles per label; equal arguments make equal bytes.
+
+    `tiles_um`: by label, boxes (N, 4) as left, top, right, bottom in µm of the slide from its top
+    left corner; groups are numbered in the order of their labels. Coordinates are in mm of the
+    frame of reference of `image`, level 0 of the slide.
+
+    Raises
+    ------
+    ObjectError
+        If there is no label, a label without tiles, or boxes of another shape.
+    """
+    if not tiles_um:
+        raise ObjectError("there are no tiles to annotate")
+    import highdicom as hd
+
+    groups = [
+        hd.ann.AnnotationGroup(
+            number=number,
+            uid=deterministic_uid(uid_seed, "group", label),
+            label=label,
+            annotated_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+            annotated_property_type=codes.NEOPLASM,
+            graphic_type="RECTANGLE",
+            graphic_data=_corners(label, tiles_um[label], image),
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm_identification(algorithm),
+        )
+        for number, label in enumerate(sorted(tiles_um), start=1)
+    ]
+    dataset: Any = hd.ann.MicroscopyBulkSimpleAnnotations(
+        source_images=[image],
+        annotation_coordinate_type="3D",
+        annotation_groups=groups,
+        series_instance_uid=deterministic_uid(uid_seed, "series"),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=deterministic_uid(uid_seed, "instance"),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=DEVICE_NAME,
+        software_versions=software,
+        device_serial_number=SERIAL,
+        content_label="HER2_TILES",
+        content_description="Labels of the scored tiles. For research use only.",
+        content_creator_name=CREATOR,
+        series_description="HER2 tile labels (research use only)",
+        specific_character_set=CHARACTER_SET,
+    )
+    stamp(dataset, created)
+    return named_by_bytes(dataset, uid_seed)
+
+
+def _corners(
+    label: str, boxes_um: NDArray[np.float64], image: Dataset
+) -> list[NDArray[np.float32]]:
+    """Corners (4, 3) of each box in mm, clockwise from the top left one (PS3.3 C.37.1.2)."""
+    if boxes_um.ndim != 2 or boxes_um.shape[0] < 1 or boxes_um.shape[1] != 4:
+        raise ObjectError(f"boxes of shape {boxes_um.shape} for {label!r} are none (N >= 1, 4)")
+    corners = boxes_um[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].reshape(-1, 2)
+    # float32 holds the 75 mm of a slide to 4 nm.
+    points = to_frame_of_reference(corners, image).astype(np.float32)
+    return list(points.reshape(-1, 4, 3))

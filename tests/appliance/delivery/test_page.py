@@ -1,0 +1,160 @@
+"""The page for people: says what the findings say, looks unsure where they are, and is one page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pypdfium2
+import pypdfium2.raw as pdfium
+import pytest
+from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
+
+from appliance.analysis.findings import Findings, Reason, ReviewReason, Roi
+from appliance.delivery.page import build_page, page_pixels
+from appliance.domain import Her2Score, ResultCategory
+
+MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+SOME = some_findings()
+WHITE = np.full((90, 120, 3), 255, np.uint8)
+
+
+def page(findings: Findings) -> bytes:
+    return build_page(
+        findings, he_thumbnail=WHITE, ihc_thumbnail=WHITE, created=MADE, software="0.1.0"
+    )
+
+
+def words(pdf: bytes) -> str:
+    """The text of the only page, as a person copies it out."""
+    with pypdfium2.PdfDocument(pdf) as document:
+        assert len(document) == 1
+        return re.sub(r"\s+", " ", document[0].get_textpage().get_text_bounded())
+
+
+def longest() -> Findings:
+    """Every reason there is, twelve regions, the longest names."""
+    some = some_findings(
+        accession="Ü26-ß" + 59 * "W",
+        review=tuple(
+            ReviewReason(
+                code=code,
+                sentence=f"{n} % of the tiles of the HER2 slide look unlike those that its "
+                "networks know (by their stain), ≥ 3 µm & < 5 mm²: what they say may be wrong.",
+            )
+            for n, code in enumerate(Reason)
+        ),
+    )
+    return replace(
+        some,
+        block=64 * "B",
+        rois=12 * some.rois,
+        rule=3 * "weak to moderate complete membrane staining in <= 10 % of tumor cells; ",
+        category=ResultCategory.POSITIVE_AFTER_RETEST,
+        models=tuple(replace(model, name=64 * "m", version=32 * "9") for model in some.models),
+    )
+
+
+def test_page_says_what_the_findings_say() -> None:
+    findings = replace(SOME, rule="weak staining in > 10 % of tumor cells")
+    text = words(page(findings))
+    for said in (
+        "For research use only. Not for diagnostic use.",
+        "S26-0000101",
+        "2026-03-04 05:06 UTC",
+        "HER2 IHC, breast, ASCO/CAP 2018",
+        "2018, affirmed 2023",
+        "weak staining in > 10 % of tumor cells",
+        "HER2-low if ISH is negative.",
+        "Estimated",
+        "equivocal · pending ISH · 2+",
+        "REVIEW: a person has to look, 1 reason",
+        "A class lies near a limit. [near-threshold]",
+        "4.31 mm²",
+        "21 µm",
+        "works: 3+, 1.21 mm²",
+        "2345 (2000 whole)",
+        "88 %",
+        f"{findings.percent['2+']:.1f} %",
+        "R1 0.020 mm² 1 20 % 20 % 50 % 10 %",
+        "segformer-b0-stain 1.0.0 cccccccccccc…",
+        "Tandem HER2 0.1.0",
+    ):
+        assert said in text, said
+
+
+def test_a_score_that_goes_to_review_does_not_look_sure() -> None:
+    assert "HER2 IHC score, to be reviewed 2+ equivocal" in words(page(SOME))
+    sure = words(page(some_findings(review=())))
+    assert "HER2 IHC score 2+ equivocal" in sure
+    assert "No reason for review" in sure
+    assert "REVIEW" not in sure
+
+
+def test_a_category_is_said_and_not_the_binary_read_out() -> None:
+    negative = replace(
+        SOME, score=Her2Score.THREE, category=ResultCategory.NEGATIVE, organ="colorectal"
+    )
+    assert "to be reviewed 3+ negative" in words(page(negative))
+
+
+def test_a_case_without_score_has_its_page() -> None:
+    nothing = replace(
+        SOME, score=None, paper_score=None, cells=None, control=None, rois=(), comment=""
+    )
+    text = words(page(nothing))
+    assert "not scored" in text
+    assert "Control tissue none found" in text
+    assert "Regions that decided" not in text
+
+
+def test_equal_findings_make_equal_bytes() -> None:
+    assert page(SOME) == page(SOME)
+    assert page(SOME) != page(replace(SOME, h_score=3.0))
+
+
+@pytest.mark.parametrize("findings", [SOME, longest()], ids=["usual", "longest"])
+def test_nothing_leaves_the_page_and_no_words_lie_on_others(findings: Findings) -> None:
+    with pypdfium2.PdfDocument(page(findings)) as document:
+        assert len(document) == 1
+        width, height = document[0].get_size()
+        text = document[0].get_textpage()
+        boxes = np.array([text.get_rect(n) for n in range(text.count_rects())])
+    margin = 10 / 25.4 * 72
+    assert boxes[:, :2].min() > margin
+    assert boxes[:, 2].max() < width - margin
+    assert boxes[:, 3].max() < height - margin
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    shared = np.minimum(high, high.swapaxes(0, 1)) - np.maximum(low, low.swapaxes(0, 1))
+    over = (shared > 0.5).all(axis=-1)
+    np.fill_diagonal(over, False)
+    assert not over.any()
+
+
+def test_what_does_not_fit_is_cut_with_a_note() -> None:
+    text = words(page(longest()))
+    assert re.search(r"… and \d+ more: see the structured report\.", text)
+    assert "0 % of the tiles of the HER2 slide" in text  # the most serious one
+    assert "(the largest of 12)" in text
+    assert "≥ 3 µm & < 5 mm²" in text
+    assert "Ü26-ßWWW" in text
+
+
+def test_regions_are_drawn_where_they_lie() -> None:
+    square = ((1000.0, 1500.0), (3000.0, 1500.0), (3000.0, 3500.0), (1000.0, 3500.0))
+    roi: Roi = replace(SOME.rois[0], outline_um=square)
+    pdf = page(replace(SOME, rois=(roi,)))
+    dpi = 144
+    with pypdfium2.PdfDocument(pdf) as document:
+        height = document[0].get_height()
+        images = document[0].get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE])
+        left, bottom, right, top = max(image.get_bounds() for image in images)  # the right one
+    pixels = page_pixels(pdf, dpi)
+    assert pixels.shape == (1684, 1191, 3)
+    for x_um, y_um, on in ((2000, 3500, True), (3000, 2500, True), (2000, 3700, False)):
+        x = left + (right - left) * x_um / (WIDTH_PX * MPP)
+        y = height - top + (top - bottom) * y_um / (HEIGHT_PX * MPP)
+        around = pixels[round(y * 2) - 1 : round(y * 2) + 2, round(x * 2) - 1 : round(x * 2) + 2]
+        assert (around.max(axis=-1).min() < 90) == on
