@@ -13,6 +13,8 @@ A case (the H&E and the IHC slide of one block)::
     waiting → partnerless → ready               (a late partner reopens it)
     ready, scored → failed → ready              (a person said retry)
     written → undelivered → written             (a destination refused for good; retry)
+    written, delivered, undelivered → scored    (a person corrected the score)
+    written, delivered, undelivered → ready     (a person said rerun: other weights)
     any of them → waiting                       (a rescan replaced one of its slides)
 
 A delivery (one object to one destination)::
@@ -86,6 +88,11 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_C.WRITTEN, _C.UNDELIVERED),
         (_C.UNDELIVERED, _C.WRITTEN),
         (_C.FAILED, _C.READY),
+        *(
+            (state, again)
+            for state in (_C.WRITTEN, _C.DELIVERED, _C.UNDELIVERED)
+            for again in (_C.SCORED, _C.READY)
+        ),
         *((state, _C.WAITING) for state in _C if state is not _C.WAITING),
         (_D.QUEUED, _D.SENT),
         (_D.QUEUED, _D.REFUSED),

@@ -22,7 +22,7 @@ from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.readouts import ReadOuts, read_outs
 from appliance.domain import Her2Score, ResultCategory, SlideFacts
 
-FINDINGS_VERSION = 5
+FINDINGS_VERSION = 6
 IHC_CLASSES = "ihc_classes.zarr.zip"
 """File of the label map, in the artifact of M and in that of the findings."""
 MARGIN, SCORED = 1, 2
@@ -77,6 +77,16 @@ class ReviewReason:
 
     code: Reason
     sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A person's score in place of the appliance's: `by` whom (a DICOM person name), `why`, and
+    `was`, the score that the appliance had given."""
+
+    by: str
+    why: str
+    was: Her2Score | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +240,7 @@ class Findings:
     organ: str = "breast"
     rule: str = ""
     category: ResultCategory | None = None
+    correction: Correction | None = None
     version: int = FINDINGS_VERSION
     notice: str = RESEARCH_USE
 
@@ -249,7 +260,7 @@ class Findings:
         }
         plain |= {
             name: None if (part := plain[name]) is None else asdict(part)
-            for name in ("he", "ihc", "alignment", "cells", "control")
+            for name in ("he", "ihc", "alignment", "cells", "control", "correction")
         }
         plain |= {
             "review": [asdict(reason) for reason in self.review],
@@ -328,6 +339,7 @@ def load_findings(folder: Path) -> Findings:
             ReviewReason(code=Reason(reason["code"]), sentence=reason["sentence"])
             for reason in raw.pop("review")
         ),
+        correction=_correction(raw.pop("correction")),
         cells=None if (cells := raw.pop("cells")) is None else CellFacts(**cells),
         control=None if (control := raw.pop("control")) is None else ControlFacts(**control),
         rois=tuple(
@@ -342,4 +354,13 @@ def load_findings(folder: Path) -> Findings:
         tiles=tuple(TileFinding(**row | {"percent": tuple(row["percent"])}) for row in rows),
         rasters=rasters,
         **raw,
+    )
+
+
+def _correction(raw: dict[str, str | None] | None) -> Correction | None:
+    if raw is None:
+        return None
+    was = raw["was"]
+    return Correction(
+        by=str(raw["by"]), why=str(raw["why"]), was=None if was is None else Her2Score(was)
     )

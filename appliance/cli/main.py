@@ -17,6 +17,7 @@ from appliance.cli import dataset, evaluate, weights
 from appliance.cli.bench import bench
 from appliance.cli.progress import ProgressBars
 from appliance.cli.train import train
+from appliance.domain import Her2Score
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
 from appliance.settings import Settings, load_settings
@@ -130,6 +131,33 @@ def retry(
     from appliance.status import retry_subject
 
     typer.echo(retry_subject(settings, subject))
+
+
+@app.command()
+def correct(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    score: Annotated[Her2Score, typer.Option(help="The right score.")],
+    by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
+    why: Annotated[str, typer.Option(help="The reason, for the report.")],
+    config: ConfigOption = None,
+) -> None:
+    """Replace a case's score by a person's: a new report that names the old one; both are kept."""
+    settings = _settings(config)
+    from appliance.corrections import correct_score
+
+    typer.echo(correct_score(settings, case, score, by=by, why=why))
+
+
+@app.command()
+def rerun(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    config: ConfigOption = None,
+) -> None:
+    """Analyse a case with a result again, by today's weights and settings; old results are kept."""
+    settings = _settings(config)
+    from appliance.corrections import rerun_case
+
+    typer.echo(rerun_case(settings, case))
 
 
 @app.command()

@@ -177,6 +177,10 @@ def _basis(findings: Findings) -> list[tuple[str, float, bool, RGB]]:
         lines.append((f"Rule that decided: {findings.rule}", 8.0, False, INK))
     if findings.comment:
         lines.append((f"Comment: {findings.comment}", 8.0, False, INK))
+    if findings.correction is not None:
+        was = "no score" if findings.correction.was is None else findings.correction.was.value
+        lines.append((f"Corrected by a person; the appliance had said {was}.", 8.0, True, INK))
+        lines.append((f"Why: {findings.correction.why}", 8.0, False, INK))
     if findings.estimated and findings.score is not None:
         lines.append(
             (
@@ -194,7 +198,9 @@ def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
     """The reasons in a box at most `room` mm high, or a line that there are none."""
     count = len(findings.review)
     if not count:
-        sheet.text(LEFT, y + 3, "No reason for review was found.", 8, color=QUIET)
+        corrected = findings.correction is not None
+        words = "A person has looked." if corrected else "No reason for review was found."
+        sheet.text(LEFT, y + 3, words, 8, color=QUIET)
         return y + 4
     head = 7.0
     blocks, height = _reasons([f"{r.sentence} [{r.code}]" for r in findings.review], room - head)

@@ -266,6 +266,8 @@ def _score_markup(findings: Findings | None) -> str:
     else:
         estimated = ", estimated" if findings.estimated else ""
         head = f"<b>{BINARY_WORDS[outs.binary]}</b>{estimated}"
+    if findings.correction is not None:
+        head += ", corrected by a person"
     comment = f'<div class="small">{escape(findings.comment)}</div>' if findings.comment else ""
     rule = f'<div class="muted small">Rule: {escape(findings.rule)}</div>' if findings.rule else ""
     big = findings.score.value if findings.score else "–"
