@@ -56,7 +56,28 @@ class RasterGrid:
 
     def expand(self, tiles: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """A mask over the tile grid (rows, columns) as a raster of 0 and 1."""
-        r = ((np.arange(self.rows) + 0.5) * self.mpp / TILE_UM).astype(int)
-        c = ((np.arange(self.columns) + 0.5) * self.mpp / TILE_UM).astype(int)
-        raster: NDArray[np.uint8] = tiles[np.ix_(r, c)].astype(np.uint8)
+        return TileMask(self, tiles)[:, :]
+
+
+@dataclass(frozen=True, slots=True)
+class TileMask:
+    """A mask over the tile grid (rows, columns) as a raster of 0 and 1, made where it is read."""
+
+    grid: RasterGrid
+    tiles: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.grid.shape
+
+    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
+        # The last px may have its center beyond the slide, and so beyond the last tile.
+        r, c = (
+            np.minimum(((np.arange(px)[part] + 0.5) * self.grid.mpp / TILE_UM).astype(int), last)
+            for px, part, last in zip(
+                self.shape, place, np.array(self.tiles.shape) - 1, strict=True
+            )
+        )
+        raster: NDArray[np.uint8] = self.tiles[np.ix_(r, c)].view(np.uint8)
         return raster

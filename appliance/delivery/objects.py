@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, Findings, load_findings
+from appliance.analysis.findings import Findings, load_findings
 from appliance.analysis.guideline import load_guideline
 from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.overlays import Making, write_overlays
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.settings import Settings
-from dicom import codes
 from dicom.report import ReportFacts, build_report
-from dicom.segmentation import AlgorithmFacts, SegmentFacts, build_segmentation
+from dicom.segmentation import AlgorithmFacts
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide, read_headers
 from dicom.uids import deterministic_uid
 
@@ -63,7 +63,12 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     store = ArtifactStore(settings.artifacts_dir)
     findings_folder = store.path(ArtifactKey.parse(findings_key))
     software = version("tandem-her2")
-    key = ArtifactKey.of("objects", findings=findings_key, software=software)
+    key = ArtifactKey.of(
+        "objects",
+        findings=findings_key,
+        software=software,
+        objects=settings.objects.model_dump(),
+    )
     if store.exists(key):
         return str(key)
     findings = load_findings(findings_folder)
@@ -88,10 +93,23 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     created = datetime.fromtimestamp(int(saved), tz=UTC)
     seed = f"{findings_key}|{int(saved)}|{software}"
     with store.writing(key) as folder:
-        written = _results(findings, sources, created, seed, software)
-        for number, (kind, dataset) in enumerate(written):
-            file = folder / f"{number:02d}-{kind.lower()}.dcm"
-            dataset.save_as(file, enforce_file_format=True)
+        making = Making(
+            findings=findings,
+            sources=sources,
+            algorithms=_algorithms(findings),
+            settings=settings.objects,
+            created=created,
+            seed=seed,
+            software=software,
+        )
+        written = write_overlays(folder, making)
+        segmentations = [
+            dcmread(file, stop_before_pixels=True) for kind, file in written if kind == "SEG"
+        ]
+        for kind, dataset in _results(making, segmentations):
+            written.append((kind, folder / f"{kind.lower()}.dcm"))
+            dataset.save_as(written[-1][1], enforce_file_format=True)
+        for kind, file in written:
             final = store.path(key) / file.name
             entry = _index(kind, file, store.root)
             objects.append(
@@ -174,14 +192,8 @@ def _index(kind: str, file: Path, root: Path, note: str = "") -> ObjectFile:
     )
 
 
-def _results(
-    findings: Findings,
-    sources: Mapping[Stain, list[Dataset]],
-    created: datetime,
-    seed: str,
-    software: str,
-) -> list[tuple[str, Dataset]]:
-    algorithms = {
+def _algorithms(findings: Findings) -> dict[str, AlgorithmFacts]:
+    return {
         model.task: AlgorithmFacts(
             name=f"Tandem {model.task}: {model.name}",
             version=model.version,
@@ -189,51 +201,10 @@ def _results(
         )
         for model in findings.models
     }
-    rasters = findings.rasters
-    tumor = build_segmentation(
-        source_images=sources[Stain.HE],
-        label_map=rasters.he_tumor,
-        mpp=rasters.he_mpp,
-        segments=[
-            SegmentFacts(
-                number=1,
-                label="Tumor",
-                category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
-                type=codes.NEOPLASM,
-                algorithm=algorithms["tumor"],
-                cielab=(55, 60, 40),
-            )
-        ],
-        series_description="Tumor on H&E (research use only)",
-        content_description=f"Tumor. {RESEARCH_USE}",
-        uid_seed=f"{seed}|tumor",
-        created=created,
-        software=software,
-    )
-    margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
-    stain = build_segmentation(
-        source_images=sources[Stain.HER2],
-        label_map=rasters.ihc_classes[:],
-        mpp=rasters.ihc_mpp,
-        segments=[
-            SegmentFacts(
-                number=number,
-                label=f"HER2 {name}",
-                category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
-                type=codes.NEOPLASM,
-                algorithm=algorithms["segmentation"],
-                cielab=cielab,
-            )
-            for number, (name, cielab) in enumerate(
-                zip(CLASS_NAMES, SEGMENT_CIELAB, strict=True), start=1
-            )
-        ],
-        series_description="HER2 stain on IHC (research use only)",
-        content_description=f"HER2 classes{margin}. {RESEARCH_USE}",
-        uid_seed=f"{seed}|stain",
-        created=created,
-        software=software,
-    )
+
+
+def _results(making: Making, segmentations: list[Dataset]) -> list[tuple[str, Dataset]]:
+    findings = making.findings
     guideline = load_guideline(findings.guideline)
     report = build_report(
         ReportFacts(
@@ -254,18 +225,14 @@ def _results(
             comment=findings.comment,
             review_reasons=[reason.sentence for reason in findings.review],
             registration_error_um=findings.alignment.error_um,
-            algorithms=list(algorithms.values()),
+            algorithms=list(making.algorithms.values()),
             roi_polygons_um=[np.array(roi.outline_um) for roi in findings.rois[:MAX_ROIS]],
         ),
-        he_images=sources[Stain.HE],
-        ihc_images=sources[Stain.HER2],
-        segmentations=[*tumor, *stain],
-        created=created,
-        uid_seed=f"{seed}|report",
-        software=software,
+        he_images=making.sources[Stain.HE],
+        ihc_images=making.sources[Stain.HER2],
+        segmentations=segmentations,
+        created=making.created,
+        uid_seed=f"{making.seed}|report",
+        software=making.software,
     )
-    return [*(("SEG", d) for d in tumor), *(("SEG", d) for d in stain), ("SR", report)]
-
-
-SEGMENT_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
-"""Recommended display colours of 0, 1+, 2+, 3+ (L*, a*, b*): blue, yellow, orange, red-brown."""
+    return [("SR", report)]
