@@ -169,6 +169,11 @@ class ObjectSettings(Section):
     IHC and 4.5 µm on H&E. 4 makes it a sixteenth as large."""
     max_mib: Annotated[float, Field(gt=0, le=4095)] = 2048.0
     """A level of a Segmentation that could be larger is left out; uncompressed px end at 4 GiB."""
+    heatmaps: bool = True
+    """Parametric Maps of tumor probability and of stain intensity."""
+    heatmap_palette: bool = False
+    """Heat maps carry their own colours. Right by the standard, and few viewers look; dciodvfy of
+    2022 calls eight of the attributes errors."""
 
 
 class FolderDestination(Section):

@@ -78,7 +78,7 @@ OBJECT_WORDS: dict[str, str] = {
     "WSM": "Whole slide image",
     "SEG": "Segmentation",
     "SR": "Structured report",
-    "HEATMAP": "Tumor heat map",
+    "PM": "Heat map",
     "ANN": "Annotations",
 }
 

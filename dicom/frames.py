@@ -161,7 +161,6 @@ def _sample(
 def functional_groups(
     frames: NDArray[np.int32],
     template: Dataset,
-    *,
     origin_mm: NDArray[np.float64],
     step_mm: NDArray[np.float64],
 ) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
@@ -111,7 +112,7 @@ def write_segmentation(
     """
     base = source_images[0]
     shape = _check_layers(layers)
-    factor = _factor(base, shape, mpp)
+    factor = px_per_value(base, shape, mpp)
     segments = [segment for layer in layers for segment in layer.segments]
     counts = [len(layer.segments) for layer in layers]
     levels, digest = survey([layer.labels for layer in layers], counts, factors)
@@ -121,22 +122,22 @@ def write_segmentation(
     seed += [created.isoformat(), software, *(str(level.factor) for level in levels)]
     paths = []
     for number, level in enumerate(levels, start=1):
-        spacing_mm = tuple(factor * level.factor * value for value in _spacing(base))
+        spacing = [factor * level.factor * value for value in spacing_mm(base)]
         skeleton = _skeleton(
             base,
             segments,
             seed,
             number,
-            spacing_mm,
+            spacing,
             content_description=content_description,
             software=software,
         )
         skeleton.SegmentsOverlap = "NO" if len(layers) == 1 else "YES"
         skeleton.TotalPixelMatrixRows, skeleton.TotalPixelMatrixColumns = level.shape
         skeleton.NumberOfFrames = len(level.frames)
-        _finish(skeleton, series_description, created)
+        finish(skeleton, series_description, created)
         paths.append(stem.with_name(f"{stem.name}-{number}.dcm"))
-        _write(paths[-1], skeleton, level, counts, spacing_mm)
+        _write(paths[-1], skeleton, level, counts, spacing)
     return paths
 
 
@@ -145,7 +146,7 @@ def _skeleton(
     segments: Sequence[SegmentFacts],
     seed: Sequence[str | bytes],
     number: int,
-    spacing_mm: tuple[float, ...],
+    spacing: Sequence[float],
     *,
     content_description: str,
     software: str,
@@ -155,7 +156,7 @@ def _skeleton(
 
     # At the slide's own spacing highdicom wants all its px: another one, until it is made.
     doubled, real = (
-        hd.PixelMeasuresSequence(pixel_spacing=[k * v for v in spacing_mm], slice_thickness=0.001)
+        hd.PixelMeasuresSequence(pixel_spacing=[k * v for v in spacing], slice_thickness=0.001)
         for k in (2, 1)
     )
     with warnings.catch_warnings():
@@ -193,19 +194,13 @@ def _write(
     skeleton: Dataset,
     level: Level,
     segment_counts: Sequence[int],
-    spacing_mm: tuple[float, ...],
+    spacing: Sequence[float],
 ) -> None:
     """The skeleton's elements, then the level's frames: these are the last two elements."""
-    start = skeleton.TotalPixelMatrixOriginSequence[0]
-    along = np.array([float(v) for v in skeleton.ImageOrientationSlide]).reshape(2, 3)
     groups = functional_groups(
         level.frames,
         skeleton.PerFrameFunctionalGroupsSequence[0],
-        origin_mm=np.array(
-            [float(start.get(f"{n}OffsetInSlideCoordinateSystem") or 0) for n in "XYZ"]
-        ),
-        # ImageOrientationSlide says first where columns run to, then rows (PS3.3 C.8.12.4).
-        step_mm=along[::-1] * np.array(spacing_mm)[:, None],
+        *axes_mm(skeleton, spacing),
     )
     del skeleton.PerFrameFunctionalGroupsSequence, skeleton.PixelData
     with path.open("wb") as file:
@@ -227,8 +222,14 @@ def _within(levels: Sequence[Level], max_bytes: int) -> list[Level]:
     return kept
 
 
-def _factor(base: Dataset, shape: tuple[int, int], mpp: float) -> int:
-    """How many px of the slide one px of the label map is wide."""
+def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
+    """How many px of the slide one px of a raster of `mpp` µm is wide.
+
+    Raises
+    ------
+    ObjectError
+        If that is no whole number, or the raster (rows, columns) does not lie on the slide.
+    """
     base_mpp = slide_mpp(base)
     factor = max(1, round(mpp / base_mpp))
     # Rounding errors add up over the slide: at its far edge they must stay under half a px.
@@ -263,16 +264,27 @@ def _check_layers(layers: Sequence[Layer]) -> tuple[int, int]:
 
 def slide_mpp(image: Dataset) -> float:
     """µm per px of an image, mean of rows and columns; they must agree to 1% (ObjectError)."""
-    rows, columns = _spacing(image)
+    rows, columns = spacing_mm(image)
     if abs(rows - columns) > 0.01 * rows:
         raise ObjectError("the slide's pixels are not square")
     return (rows + columns) / 2 * 1000
 
 
-def _spacing(image: Dataset) -> tuple[float, float]:
+def spacing_mm(image: Dataset) -> tuple[float, float]:
     """Spacing of rows and of columns in mm (PS3.3 10.7.1.3)."""
     rows, columns = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
     return float(rows), float(columns)
+
+
+def axes_mm(
+    image: Dataset, spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where a total pixel matrix starts (3,) and one px of `spacing` down and to the right (2, 3),
+    in mm of the slide's frame of reference (PS3.3 C.8.12.4)."""
+    start = image.TotalPixelMatrixOriginSequence[0]
+    origin = [float(start.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
+    right, down = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
+    return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
 
 
 def _description(segment: SegmentFacts) -> Any:
@@ -304,11 +316,11 @@ def algorithm_identification(algorithm: AlgorithmFacts) -> Any:
     )
 
 
-def _finish(dataset: Dataset, series_description: str, created: datetime) -> None:
+def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
+    """What highdicom leaves open or draws at random, of an object that is laid over a slide."""
     dataset.SpecificCharacterSet = CHARACTER_SET
     dataset.SeriesDescription = series_description[:64]
     dataset.PatientOrientation = None
-    # highdicom draws this one at random.
     organization = deterministic_uid(dataset.SOPInstanceUID, "dimension organization")
     for item in [*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence]:
         item.DimensionOrganizationUID = organization

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM, TileIndex
+
+T = TypeVar("T", bound=np.generic)
+WHOLE = (slice(None), slice(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ class RasterGrid:
         """A mask over the tile grid (rows, columns) as a raster of 0 and 1."""
         return TileMask(self, tiles)[:, :]
 
+    def sampled(self, tiles: NDArray[T], place: tuple[slice, slice] = WHOLE) -> NDArray[T]:
+        """Values over the tile grid (rows, columns) at the centers of the raster's px."""
+        # The last px may have its center beyond the slide, and so beyond the last tile.
+        r, c = (
+            np.minimum(((np.arange(px)[part] + 0.5) * self.mpp / TILE_UM).astype(int), count - 1)
+            for px, part, count in zip(self.shape, place, tiles.shape, strict=True)
+        )
+        return tiles[np.ix_(r, c)]
+
 
 @dataclass(frozen=True, slots=True)
 class TileMask:
@@ -72,12 +85,4 @@ class TileMask:
         return self.grid.shape
 
     def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
-        # The last px may have its center beyond the slide, and so beyond the last tile.
-        r, c = (
-            np.minimum(((np.arange(px)[part] + 0.5) * self.grid.mpp / TILE_UM).astype(int), last)
-            for px, part, last in zip(
-                self.shape, place, np.array(self.tiles.shape) - 1, strict=True
-            )
-        )
-        raster: NDArray[np.uint8] = self.tiles[np.ix_(r, c)].view(np.uint8)
-        return raster
+        return self.grid.sampled(self.tiles, place).view(np.uint8)

@@ -1,4 +1,4 @@
-"""From `Findings` to DICOM objects: slides (where the scanner wrote none), SEG and SR.
+"""From `Findings` to DICOM objects: slides (where the scanner wrote none), SEG, PM and SR.
 
 All objects of a case lie in one artifact with an index, ``objects.json``; the outbox reads that.
 UIDs come from the content: the same findings make the same bytes under the same UIDs, and changed
@@ -38,9 +38,9 @@ SLOWER = "(slower and lossy once more; with libturbojpeg0, JPEG tiles stay as th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFile:
-    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR.
+    """One DICOM file of a case; `path` is relative to the artifacts folder.
 
-    `note` says what an operator should know of how it came about.
+    `kind` is WSM, SEG, PM or SR; `note` says what an operator should know of how it came about.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What viewers lay over the slides, from the findings' rasters: Segmentation."""
+"""What viewers lay over the slides, from the findings' rasters: Segmentations and heat maps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
 
 from appliance.analysis.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, SCORED, Findings
+from appliance.analysis.label_map import LabelMap
 from appliance.analysis.raster import RasterGrid, TileMask
 from appliance.domain import Stain
 from appliance.geometry import TILE_UM
 from appliance.settings import ObjectSettings
 from dicom import codes
+from dicom.frames import BAND_PX
+from dicom.heatmap import HeatLevel, build_heatmap
 from dicom.segmentation import (
     AlgorithmFacts,
     Layer,
@@ -27,6 +32,11 @@ from dicom.segmentation import (
 CLASS_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
 """Recommended display colours of 0, 1+, 2+, 3+ (L*, a*, b*): blue, yellow, orange, red-brown."""
 TUMOR_CIELAB = (55, 60, 40)
+PROBABILITY_CIELAB = ((30, 20, -50), (60, 0, 0), (85, 0, 70))
+"""Blue, grey, yellow: even steps of lightness, and told apart by the colour blind."""
+BLOCK_PX, COARSER = 16, 8
+"""Edge of an intensity's block in px of the label map (18 µm), and how much coarser its second
+level is: then about a tile."""
 MIB = 1 << 20
 
 
@@ -51,7 +61,12 @@ def write_overlays(folder: Path, making: Making) -> list[tuple[str, Path]]:
     dicom.errors.ObjectError
         If a raster makes no valid object.
     """
-    return [("SEG", path) for path in (*_tumor(folder, making), *_stain(folder, making))]
+    made = [("SEG", path) for path in (*_tumor(folder, making), *_stain(folder, making))]
+    if making.settings.heatmaps:
+        made += [
+            ("PM", path) for path in (*_probability(folder, making), *_intensity(folder, making))
+        ]
+    return made
 
 
 def _tumor(folder: Path, making: Making) -> list[Path]:
@@ -126,3 +141,89 @@ def _segmentation(
         software=making.software,
         **facts,
     )
+
+
+def _probability(folder: Path, making: Making) -> list[Path]:
+    """Tumor probability on H&E, a px per tile."""
+    grid = RasterGrid.of(making.findings.he, TILE_UM)
+    values = grid.sampled(making.findings.rasters.he_probability)
+    return _heatmap(
+        folder / "pm-he",
+        making,
+        stain=Stain.HE,
+        levels=[HeatLevel(values=values, mpp=grid.mpp)],
+        highest=1.0,
+        quantity=codes.PROBABILITY,
+        label="Tumor",
+        cielab=PROBABILITY_CIELAB,
+        series_description="Tumor probability on H&E (research use only)",
+        content_description="Tumor probability of a tile. For research use only.",
+    )
+
+
+def _intensity(folder: Path, making: Making) -> list[Path]:
+    """Stain intensity on IHC: mean class, 0 to 3, of the tumor px of a block."""
+    rasters = making.findings.rasters
+    total, stained = block_sums(rasters.ihc_classes, BLOCK_PX)
+    levels = []
+    for factor in (1, COARSER):
+        sums, counts = (_added(part, factor) for part in (total, stained))
+        values = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+        levels.append(
+            HeatLevel(values=values.astype(np.float32), mpp=rasters.ihc_mpp * BLOCK_PX * factor)
+        )
+    return _heatmap(
+        folder / "pm-ihc",
+        making,
+        stain=Stain.HER2,
+        levels=levels,
+        highest=3.0,
+        quantity=codes.STAIN_INTENSITY,
+        label="HER2 intensity",
+        cielab=CLASS_CIELAB,
+        series_description="HER2 intensity on IHC (research use only)",
+        content_description="Mean class (0-3) of tumor px. For research use only.",
+    )
+
+
+def block_sums(labels: LabelMap, edge: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Of each block of `edge` x `edge` px: the sum of the classes 0-3 of its px with a label (1-4),
+    and how many these are. Blocks at the far edges count what they have. Read band by band."""
+    rows, columns = labels.shape
+    shape = (-(-rows // edge), -(-columns // edge))
+    total, counts = np.zeros(shape, dtype=np.uint32), np.zeros(shape, dtype=np.uint32)
+    height = BAND_PX // edge * edge
+    for top in range(0, rows, height):
+        band = labels[top : top + height, 0:columns]
+        if not band.any():
+            continue
+        place = slice(top // edge, -(-(top + len(band)) // edge))
+        counts[place] = _added(band > 0, edge)
+        total[place] = _added(band, edge) - counts[place]
+    return total, counts
+
+
+def _added(values: NDArray[Any], edge: int) -> NDArray[np.uint32]:
+    """Sums over blocks of `edge` x `edge`; rows first, which is fast."""
+    for axis in (0, 1):
+        starts = np.arange(0, values.shape[axis], edge)
+        values = np.add.reduceat(values, starts, axis=axis, dtype=np.uint32)
+    return values
+
+
+def _heatmap(stem: Path, making: Making, *, stain: Stain, cielab: Any, **facts: Any) -> list[Path]:
+    paths = []
+    for number, dataset in enumerate(
+        build_heatmap(
+            source_images=making.sources[stain],
+            cielab=cielab if making.settings.heatmap_palette else (),
+            uid_seed=f"{making.seed}|{stem.name}",
+            created=making.created,
+            software=making.software,
+            **facts,
+        ),
+        start=1,
+    ):
+        paths.append(stem.with_name(f"{stem.name}-{number}.dcm"))
+        dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
