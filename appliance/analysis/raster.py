@@ -69,7 +69,9 @@ class RasterGrid:
             np.minimum(((np.arange(px)[part] + 0.5) * self.mpp / TILE_UM).astype(int), count - 1)
             for px, part, count in zip(self.shape, place, tiles.shape, strict=True)
         )
-        return tiles[np.ix_(r, c)]
+        # Columns first: rows are then copied whole.
+        values: NDArray[T] = tiles[:, c][r]
+        return values
 
 
 @dataclass(frozen=True, slots=True)

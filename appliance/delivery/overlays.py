@@ -205,10 +205,8 @@ def block_sums(labels: LabelMap, edge: int) -> tuple[NDArray[np.uint32], NDArray
 
 def _added(values: NDArray[Any], edge: int) -> NDArray[np.uint32]:
     """Sums over blocks of `edge` x `edge`; rows first, which is fast."""
-    for axis in (0, 1):
-        starts = np.arange(0, values.shape[axis], edge)
-        values = np.add.reduceat(values, starts, axis=axis, dtype=np.uint32)
-    return values
+    rows = [values[y : y + edge].sum(axis=0, dtype=np.uint32) for y in range(0, len(values), edge)]
+    return np.add.reduceat(np.stack(rows), np.arange(0, values.shape[1], edge), axis=1)
 
 
 def _heatmap(stem: Path, making: Making, *, stain: Stain, cielab: Any, **facts: Any) -> list[Path]:
