@@ -169,6 +169,13 @@ class ObjectSettings(Section):
     IHC and 4.5 µm on H&E. 4 makes it a sixteenth as large."""
     max_mib: Annotated[float, Field(gt=0, le=4095)] = 2048.0
     """A level of a Segmentation that could be larger is left out; uncompressed px end at 4 GiB."""
+    segmentation: Literal["sparse", "full", "labelmap"] = "sparse"
+    """sparse: BINARY, frames that hold something, what viewers and archives take. full: BINARY
+    with a frame for every tile; dciodvfy of 2022 calls five of its attributes errors. labelmap: a
+    hundredth as large, but viewers of today and archives as they are installed refuse it. The last
+    two are made in memory, from levels of at most 32 M px."""
+    fractional: bool = False
+    """Tumor probability as FRACTIONAL Segmentation too, for viewers without Parametric Maps."""
     heatmaps: bool = True
     """Parametric Maps of tumor probability and of stain intensity."""
     heatmap_palette: bool = False

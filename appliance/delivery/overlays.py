@@ -19,10 +19,12 @@ from appliance.domain import Stain
 from appliance.geometry import TILE_UM
 from appliance.settings import ObjectSettings
 from dicom import codes
+from dicom.fraction import write_fraction
 from dicom.frames import BAND_PX
 from dicom.heatmap import HeatLevel, build_heatmap
 from dicom.segmentation import (
     AlgorithmFacts,
+    Form,
     Layer,
     SegmentFacts,
     pyramid_factors,
@@ -62,6 +64,8 @@ def write_overlays(folder: Path, making: Making) -> list[tuple[str, Path]]:
         If a raster makes no valid object.
     """
     made = [("SEG", path) for path in (*_tumor(folder, making), *_stain(folder, making))]
+    if making.settings.fractional:
+        made.append(("SEG", _fraction(folder, making)))
     if making.settings.heatmaps:
         made += [
             ("PM", path) for path in (*_probability(folder, making), *_intensity(folder, making))
@@ -99,21 +103,52 @@ def _stain(folder: Path, making: Making) -> list[Path]:
         )
     ]
     rows, columns = rasters.ihc_classes.shape
-    grid = RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp)
-    tumor = _tumor_segment(len(classes) + 1, "Tumor, scored (from H&E)", making)
-    margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
-    return _segmentation(
-        folder / "seg-ihc",
-        making,
-        stain=Stain.HER2,
-        layers=[
-            Layer(labels=rasters.ihc_classes, segments=classes),
-            Layer(labels=TileMask(grid, rasters.ihc_read == SCORED), segments=[tumor]),
-        ],
-        mpp=rasters.ihc_mpp,
-        series_description="HER2 stain on IHC (research use only)",
-        content_description=f"HER2 classes{margin}. {RESEARCH_USE}",
+    mask = TileMask(
+        RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp), rasters.ihc_read == SCORED
     )
+    margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
+    together = Form(making.settings.segmentation) is Form.SPARSE
+    tumor = _tumor_segment(len(classes) + 1 if together else 1, "Tumor, scored (from H&E)", making)
+    layers = [
+        Layer(labels=rasters.ihc_classes, segments=classes),
+        Layer(labels=mask, segments=[tumor]),
+    ]
+    # Segments that overlap need a series each where the form does not let them.
+    series = {"seg-ihc": layers}
+    if not together:
+        series = {"seg-ihc": layers[:1], "seg-ihc-tumor": layers[1:]}
+    return [
+        path
+        for name, part in series.items()
+        for path in _segmentation(
+            folder / name,
+            making,
+            stain=Stain.HER2,
+            layers=part,
+            mpp=rasters.ihc_mpp,
+            series_description="HER2 stain on IHC (research use only)",
+            content_description=f"HER2 classes{margin}. {RESEARCH_USE}",
+        )
+    ]
+
+
+def _fraction(folder: Path, making: Making) -> Path:
+    """Tumor probability on H&E, a px per tile."""
+    grid = RasterGrid.of(making.findings.he, TILE_UM)
+    path = folder / "seg-he-probability.dcm"
+    write_fraction(
+        path,
+        source_images=making.sources[Stain.HE],
+        probability=grid.sampled(making.findings.rasters.he_probability),
+        mpp=grid.mpp,
+        segment=_tumor_segment(1, "Tumor probability", making),
+        series_description="Tumor probability on H&E (research use only)",
+        content_description=f"Tumor probability. {RESEARCH_USE}",
+        uid_seed=f"{making.seed}|{path.stem}",
+        created=making.created,
+        software=making.software,
+    )
+    return path
 
 
 def _tumor_segment(number: int, label: str, making: Making) -> SegmentFacts:
@@ -135,6 +170,7 @@ def _segmentation(
         source_images=making.sources[stain],
         mpp=mpp,
         factors=pyramid_factors(mpp, finest_um=making.settings.finest_um, coarsest_um=TILE_UM),
+        form=Form(making.settings.segmentation),
         max_bytes=int(making.settings.max_mib * MIB),
         uid_seed=f"{making.seed}|{stem.name}",
         created=making.created,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from fixtures.slide_objects import (
     HEIGHT,
     MAP_MPP,
     MPP,
+    SCANNED,
     WIDTH,
     her2_label_map,
     her2_segments,
@@ -29,11 +31,20 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom import codes
 from dicom.errors import ObjectError
+from dicom.fraction import write_fraction
 from dicom.frames import survey
-from dicom.segmentation import Layer, SegmentFacts, pyramid_factors
+from dicom.segmentation import IN_MEMORY_PX, Form, Layer, SegmentFacts, pyramid_factors
 from dicom.source import read_headers
 
 Save = Callable[[Dataset], Path]
+
+FALSE_ERRORS = {
+    # TILED_FULL says by its order what these attributes would say frame by frame.
+    Form.FULL: re.compile("Missing.*(PlanePos|PlaneOri|SegmentIdentification|PerFrameFunctional)"),
+    # The class is younger than dciodvfy of 2022, and its background is segment 0.
+    Form.LABELMAP: re.compile("Information Object Not found|SegmentNumber of 0"),
+}
+"""What dciodvfy of 2022 says of objects that are right."""
 
 
 def read_back(path: Path) -> NDArray[np.uint8]:
@@ -41,6 +52,10 @@ def read_back(path: Path) -> NDArray[np.uint8]:
     opened = hd.seg.segread(path)
     labels: NDArray[np.uint8] = opened.get_total_pixel_matrix(combine_segments=True)
     return labels
+
+
+def coarser(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.pad(labels, [(0, -n % 4) for n in labels.shape], mode="edge")[2::4, 2::4]
 
 
 def tumor_segment() -> list[SegmentFacts]:
@@ -63,8 +78,7 @@ def test_her2_classes_are_read_back_exactly(ihc_images: list[Dataset], save: Sav
     assert [dicom_errors(path) for path in paths] == [[] for _ in paths]
     assert np.array_equal(read_back(paths[0]), labels)
     # The coarser one: the label in the middle of each block of 4 x 4.
-    coarse = np.pad(labels, [(0, -n % 4) for n in labels.shape], mode="edge")[2::4, 2::4]
-    assert np.array_equal(read_back(paths[1]), coarse)
+    assert np.array_equal(read_back(paths[1]), coarser(labels))
 
 
 def test_series_is_a_pyramid_in_the_slides_frame(ihc_images: list[Dataset]) -> None:
@@ -283,6 +297,47 @@ def test_levels_beyond_the_limit_are_left_out_before_any_is_written(
     assert kept.TotalPixelMatrixRows == HEIGHT // 4
     with pytest.raises(ObjectError, match="even the coarsest"):
         segmentation(ihc_images, labels, mpp=MPP, max_bytes=1000)
+
+
+@pytest.mark.parametrize("form", [Form.FULL, Form.LABELMAP])
+def test_other_forms_are_read_back_too(form: Form, ihc_images: list[Dataset], save: Save) -> None:
+    labels = her2_label_map()
+    for factor, dataset in zip((1, 4), segmentation(ihc_images, labels, form=form), strict=True):
+        path = save(dataset)
+        assert [line for line in dicom_errors(path) if not FALSE_ERRORS[form].search(line)] == []
+        assert np.array_equal(read_back(path), labels if factor == 1 else coarser(labels))
+    tumor = layer(np.minimum(labels, 1), [replace(tumor_segment()[0], number=5)])
+    with pytest.raises(ObjectError, match="one layer"):
+        segmentation(ihc_images, labels, form=form, layers=[layer(labels), tumor])
+
+
+def test_levels_that_are_made_in_memory_are_small(ihc_images: list[Dataset]) -> None:
+    rows, columns = IN_MEMORY_PX // 1000, 1001
+    ihc_images[0].TotalPixelMatrixRows, ihc_images[0].TotalPixelMatrixColumns = 4 * rows, 4004
+    labels = np.broadcast_to(np.uint8(0), (rows, columns))
+    (kept,) = segmentation(ihc_images, labels, form=Form.LABELMAP)
+    assert kept.TotalPixelMatrixColumns == 251
+
+
+def test_a_probability_is_read_back_in_steps(he_images: list[Dataset], tmp_path: Path) -> None:
+    probability = np.linspace(0, 1, 8 * 10, dtype=np.float32).reshape(8, 10)
+    path = tmp_path / "fraction.dcm"
+    write_fraction(
+        path,
+        source_images=he_images,
+        probability=np.where(probability < 0.1, np.nan, probability),
+        mpp=MPP * 140,
+        segment=tumor_segment()[0],
+        series_description="Tumor probability",
+        content_description="Tumor probability",
+        uid_seed="seed",
+        created=SCANNED,
+        software="0.1.0",
+    )
+    assert dicom_errors(path) == []
+    found = hd.seg.segread(path).get_total_pixel_matrix()[..., 0]
+    wanted = np.where(probability < 0.1, 0, probability)
+    np.testing.assert_allclose(found, wanted, atol=0.5 / 255 + 1e-6)
 
 
 def test_levels_go_from_the_finest_wanted_to_a_px_per_tile() -> None:

@@ -118,3 +118,19 @@ def test_settings_leave_out_levels_and_heat_maps(
     finest = dcmread(tmp_path / "seg-ihc-1.dcm")
     spacing = finest.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
     assert float(spacing[0]) == pytest.approx(0.008)
+
+
+def test_other_forms_have_a_series_for_segments_that_overlap(
+    findings: Findings, header: Dataset, tmp_path: Path
+) -> None:
+    chosen = making(findings, header, segmentation="labelmap", fractional=True, heatmaps=False)
+    names = {path.name for _, path in write_overlays(tmp_path, chosen)}
+    assert {"seg-ihc-1.dcm", "seg-ihc-tumor-1.dcm", "seg-he-probability.dcm"} < names
+    mask = hd.seg.segread(tmp_path / "seg-ihc-tumor-1.dcm")
+    scored = RasterGrid(*findings.rasters.ihc_classes.shape, mpp=findings.rasters.ihc_mpp).expand(
+        findings.rasters.ihc_read == SCORED
+    )
+    assert np.array_equal(mask.get_total_pixel_matrix(combine_segments=True), scored)
+    fraction = hd.seg.segread(tmp_path / "seg-he-probability.dcm").get_total_pixel_matrix()[..., 0]
+    wanted = np.nan_to_num(findings.rasters.he_probability)
+    np.testing.assert_allclose(fraction, wanted, atol=0.6 / 255)
