@@ -171,9 +171,9 @@ class ObjectSettings(Section):
     """A level of a Segmentation that could be larger is left out; uncompressed px end at 4 GiB."""
     segmentation: Literal["sparse", "full", "labelmap"] = "sparse"
     """sparse: BINARY, frames that hold something, what viewers and archives take. full: BINARY
-    with a frame for every tile; dciodvfy of 2022 calls five of its attributes errors. labelmap: a
-    hundredth as large, but viewers of today and archives as they are installed refuse it. The last
-    two are made in memory, from levels of at most 32 M px."""
+    with a frame for every tile; dciodvfy of 2022 misses five attributes. labelmap: a tenth as
+    large, but viewers of today and archives as they are installed refuse it. The last two are made
+    in memory, from levels of at most 32 M px."""
     fractional: bool = False
     """Tumor probability as FRACTIONAL Segmentation too, for viewers without Parametric Maps."""
     heatmaps: bool = True
