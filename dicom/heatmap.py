@@ -81,7 +81,7 @@ def build_heatmap(
     digest = hashlib.sha256(b"".join(pixels.tobytes() for pixels in stored)).digest()
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(highest)]
     seed += [f"{level.values.shape} {level.mpp!r}" for level in levels]
-    seed += [created.isoformat(), software]
+    seed += [repr(cielab), created.isoformat(), software]
     mapping = hd.pm.RealWorldValueMapping(
         lut_label=label,
         lut_explanation=content_description[:64],

@@ -87,12 +87,12 @@ class Layer:
 def pyramid_factors(mpp: float, *, finest_um: float, coarsest_um: float) -> tuple[int, ...]:
     """How many px of a raster (`mpp` µm) one px of each level is wide, finest first.
 
-    Levels are `LEVEL_STEP` apart; the last one is as near `coarsest_um` as whole px allow. Those
-    finer than `finest_um` are left out.
+    Levels are `LEVEL_STEP` apart; the last one is as near `coarsest_um` as whole px allow, and at
+    least twice as coarse as the one before. Those finer than `finest_um` are left out.
     """
     last = max(1, round(coarsest_um / mpp))
     factors, factor = [last], 1
-    while factor < last:
+    while 2 * factor <= last:
         factors.append(factor)
         factor *= LEVEL_STEP
     return tuple(sorted(f for f in factors if f == last or f * mpp > 0.99 * finest_um))
