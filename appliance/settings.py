@@ -165,7 +165,7 @@ class Review(Section):
 
 
 class ObjectSettings(Section):
-    """What is written beside slides, Segmentation and structured report (docs/report.md)."""
+    """What is written beside the structured report (docs/dicom-objects.md, docs/report.md)."""
 
     report_pdf: bool = True
     """The page for people as Encapsulated PDF."""
@@ -174,6 +174,23 @@ class ObjectSettings(Section):
     annotations: bool = False
     """The labels of the tiles as Microscopy Bulk Simple Annotations. Debian's Orthanc cuts their
     metadata short, and few viewers show them."""
+    finest_um: Annotated[float, Field(ge=0)] = 0.0
+    """Edge of a px of the finest level of a Segmentation; 0: as fine as the label map, 1.1 µm on
+    IHC and 4.5 µm on H&E. 4 makes it a sixteenth as large."""
+    max_mib: Annotated[float, Field(gt=0, le=4095)] = 2048.0
+    """A level of a Segmentation that could be larger is left out; uncompressed px end at 4 GiB."""
+    segmentation: Literal["sparse", "full", "labelmap"] = "sparse"
+    """sparse: BINARY, frames that hold something, what viewers and archives take. full: BINARY
+    with a frame for every tile; dciodvfy of 2022 misses five attributes. labelmap: a tenth as
+    large, but viewers of today and archives as they are installed refuse it. The last two are made
+    in memory, from levels of at most 32 M px."""
+    fractional: bool = False
+    """Tumor probability as FRACTIONAL Segmentation too, for viewers without Parametric Maps."""
+    heatmaps: bool = True
+    """Parametric Maps of tumor probability and of stain intensity."""
+    heatmap_palette: bool = False
+    """Heat maps carry their own colours. Right by the standard, and few viewers look; dciodvfy of
+    2022 calls eight of the attributes errors."""
 
 
 class FolderDestination(Section):

@@ -240,7 +240,9 @@ def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
 
 def _write(line: Line, case: CaseRow) -> None:
     start = time.perf_counter()
-    objects_key = line.workers.run(write_objects, case.findings_key, line.settings)
+    objects_key = line.workers.run(
+        write_objects, case.findings_key, line.settings, case.objects_key
+    )
     seconds = time.perf_counter() - start
     notes = dict.fromkeys(file.note for file in read_index(objects_key, line.settings) if file.note)
     now = line.clock()

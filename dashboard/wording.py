@@ -80,7 +80,7 @@ OBJECT_WORDS: dict[str, str] = {
     "SR": "Structured report",
     "PDF": "Report page",
     "SC": "Report page as picture",
-    "HEATMAP": "Tumor heat map",
+    "PM": "Heat map",
     "ANN": "Annotations",
 }
 

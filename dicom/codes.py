@@ -71,6 +71,7 @@ LOW_CLASSES = {
 }
 TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
 UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
+STAIN_INTENSITY = Code("intensity", _PRIVATE, "Mean intensity class of stained tumor")
 H_SCORE = Code("h-score", _PRIVATE, "H-score")
 PAPER_SCORE = Code("paper-score", _PRIVATE, "Score by arXiv 2512.22335 Algorithm 1")
 WSI_PERCENT = Code("wsi-percent", _PRIVATE, "Tumor tiles scored 2+ or 3+")

@@ -1,35 +1,58 @@
-"""Label maps as DICOM Segmentation (PS3.3 A.51): BINARY, tiled, a small pyramid per label map."""
+"""Label maps as DICOM Segmentation (PS3.3 A.51): BINARY, TILED_SPARSE, a pyramid per series."""
 
 from __future__ import annotations
 
-import hashlib
+import math
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom import codes
 from dicom.errors import ObjectError
+from dicom.frames import (
+    FRAME_BYTES,
+    HEADER_BYTES,
+    NATIVE_BYTES,
+    TILE_PX,
+    Level,
+    Raster,
+    functional_groups,
+    survey,
+    write_frames,
+)
 from dicom.uids import deterministic_uid
 
-TILE_PX = 512
 LEVEL_STEP = 4
 """Each coarser level has pixels so many times larger: still whole multiples of the slide's."""
-COARSEST_PX = 300
-"""No second coarser level is added below a longest side of so many pixels."""
 CREATOR = "Tandem^^^^"
 MANUFACTURER = "Tandem"
 SERIAL = "1"
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8, whatever the slide's: our texts hold µ and ≥."""
 FIRST_SERIES_NUMBER = 100
+
+
+class Form(StrEnum):
+    """How a series is written. All but the first hold a level in memory, one layer at a time."""
+
+    SPARSE = "sparse"  #: BINARY, TILED_SPARSE: what every viewer and every judge takes
+    FULL = "full"  #: BINARY, TILED_FULL: empty frames too; dciodvfy of 2022 gives false errors
+    LABELMAP = "labelmap"  #: LABELMAP, RLE: small; viewers and archives of today mostly refuse it
+
+
+IN_MEMORY_PX = 1 << 25
+"""Levels with more px are left out where highdicom holds them: it copies them a few times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,90 +76,220 @@ class SegmentFacts:
     cielab: tuple[int, int, int]
 
 
-def build_segmentation(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """Segments that do not overlap: value v of `labels` (uint8 (rows, columns)) is the v-th."""
+
+    labels: Raster
+    segments: Sequence[SegmentFacts]
+
+
+def pyramid_factors(mpp: float, *, finest_um: float, coarsest_um: float) -> tuple[int, ...]:
+    """How many px of a raster (`mpp` µm) one px of each level is wide, finest first.
+
+    Levels are `LEVEL_STEP` apart; the last one is as near `coarsest_um` as whole px allow, and at
+    least twice as coarse as the one before. Those finer than `finest_um` are left out.
+    """
+    last = max(1, round(coarsest_um / mpp))
+    factors, factor = [last], 1
+    while 2 * factor <= last:
+        factors.append(factor)
+        factor *= LEVEL_STEP
+    return tuple(sorted(f for f in factors if f == last or f * mpp > 0.99 * finest_um))
+
+
+def write_segmentation(
+    stem: Path,
     *,
     source_images: Sequence[Dataset],
-    label_map: NDArray[np.uint8],
+    layers: Sequence[Layer],
     mpp: float,
-    segments: Sequence[SegmentFacts],
+    factors: Sequence[int],
+    max_bytes: int = NATIVE_BYTES,
+    form: Form = Form.SPARSE,
     series_description: str,
     content_description: str,
     uid_seed: str,
     created: datetime,
     software: str,
-) -> list[Dataset]:
-    """One series of SEG instances: the label map and coarser copies of it, finest first.
+) -> list[Path]:
+    """One series of SEG instances, finest first: ``stem-1.dcm``, ``stem-2.dcm``, …
 
-    `label_map` uint8 (rows, cols), 0 background, starts at the slide's top left corner; its px is
+    The layers' label maps have one shape, start at the slide's top left corner, and their px is
     `mpp` µm, a whole multiple of the slide's. `source_images` are the slide's headers, level 0
-    first. A label map without any segment gives a valid object with empty frames. Equal arguments
-    make equal bytes.
+    first. Of the levels (`factors`, see `pyramid_factors`) those whose file could exceed
+    `max_bytes` are left out before anything is written. Layers without any segment give valid
+    objects with an empty frame. Equal arguments make equal bytes. Memory: see `frames.survey`.
+    Other forms than `Form.SPARSE` take one layer, and leave out levels of over `IN_MEMORY_PX`.
 
     Raises
     ------
     ObjectError
-        If `mpp` is no multiple of the slide's, the label map does not lie on the slide, its values
-        are no segments, or the segments are not numbered 1, 2, ….
+        If `mpp` is no multiple of the slide's, the label maps do not lie on the slide, their values
+        are no segments, segments are not numbered 1, 2, …, layers are more than the form takes, or
+        no level is within the limits.
     """
+    base = source_images[0]
+    shape = _check_layers(layers)
+    factor = px_per_value(base, shape, mpp)
+    segments = [segment for layer in layers for segment in layer.segments]
+    counts = [len(layer.segments) for layer in layers]
+    levels, digest = survey([layer.labels for layer in layers], counts, factors)
+    levels = _within(levels, max_bytes, form, len(segments))
+    # Of what the objects state, so that a changed label map can never keep its UIDs.
+    seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(mpp)]
+    seed += [created.isoformat(), software, form, *(str(level.factor) for level in levels)]
+    paths = []
+    for number, level in enumerate(levels, start=1):
+        spacing = [factor * level.factor * value for value in spacing_mm(base)]
+        facts = (base, segments, seed, number, spacing, content_description, software)
+        paths.append(stem.with_name(f"{stem.name}-{number}.dcm"))
+        if form is Form.SPARSE:
+            skeleton = _skeleton(*facts)
+            skeleton.SegmentsOverlap = "NO" if len(layers) == 1 else "YES"
+            skeleton.TotalPixelMatrixRows, skeleton.TotalPixelMatrixColumns = level.shape
+            skeleton.NumberOfFrames = len(level.frames)
+            finish(skeleton, series_description, created)
+            _write(paths[-1], skeleton, level, counts, spacing)
+        else:
+            (labels,) = level.rasters
+            dataset = made_by_highdicom(
+                *facts, pixels=labels[0 : level.shape[0], 0 : level.shape[1]], form=form
+            )
+            finish(dataset, series_description, created)
+            dataset.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+def _skeleton(
+    base: Dataset,
+    segments: Sequence[SegmentFacts],
+    seed: Sequence[str | bytes],
+    number: int,
+    spacing: Sequence[float],
+    content_description: str,
+    software: str,
+) -> Dataset:
+    """The object of a label map of a single px: all but frames and sizes is as in the real one."""
     import highdicom as hd
 
-    base = source_images[0]
-    factor = _factor(base, label_map, mpp)
-    _check_segments(label_map, segments)
-    digest = hashlib.sha256(np.ascontiguousarray(label_map).tobytes()).digest()
-    # Of what the objects state, so that a changed label map can never keep its UIDs.
-    seed = (uid_seed, str(base.SOPInstanceUID), digest, repr(mpp), created.isoformat(), software)
-    descriptions = [_description(segment) for segment in segments]
-    series_uid = deterministic_uid(*seed, "series")
-    pyramid_uid = deterministic_uid(*seed, "pyramid")
-    made: list[Dataset] = []
-    spacing_mm = tuple(factor * value for value in _spacing(base))
-    for level, labels in enumerate(_levels(label_map)):
-        with warnings.catch_warnings():
-            # highdicom tells that frames are empty; we know, and empty maps are results too.
-            warnings.simplefilter("ignore", UserWarning)
-            dataset = hd.seg.Segmentation(
-                source_images=[base],
-                pixel_array=labels[None],
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=descriptions,
-                series_instance_uid=series_uid,
-                series_number=FIRST_SERIES_NUMBER + int(base.get("SeriesNumber") or 1),
-                sop_instance_uid=deterministic_uid(*seed, "instance", str(level)),
-                instance_number=level + 1,
-                manufacturer=MANUFACTURER,
-                manufacturer_model_name="Tandem HER2",
-                software_versions=software,
-                device_serial_number=SERIAL,
-                content_description=content_description[:64],
-                content_creator_name=CREATOR,
-                content_label="HER2" if len(segments) > 1 else "TUMOR",
-                transfer_syntax_uid=ExplicitVRLittleEndian,
-                pixel_measures=hd.PixelMeasuresSequence(
-                    pixel_spacing=spacing_mm, slice_thickness=0.001
-                ),
-                tile_pixel_array=True,
-                tile_size=(TILE_PX, TILE_PX),
-                dimension_organization_type="TILED_SPARSE",
-                omit_empty_frames=True,
-                pyramid_uid=pyramid_uid,
-            )
-        _finish(dataset, series_description, created)
-        made.append(dataset)
-        spacing_mm = tuple(LEVEL_STEP * value for value in spacing_mm)
-    return made
+    # At the slide's own spacing highdicom wants all its px: another one, until it is made.
+    other = [2 * value for value in spacing]
+    facts = (base, segments, seed, number, other, content_description, software)
+    dataset = made_by_highdicom(*facts, pixels=np.ones((1, 1), dtype=np.uint8), form=Form.SPARSE)
+    measures = hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=0.001)
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = measures
+    return dataset
 
 
-def _factor(base: Dataset, label_map: NDArray[np.uint8], mpp: float) -> int:
-    """How many px of the slide one px of the label map is wide."""
+def made_by_highdicom(
+    base: Dataset,
+    segments: Sequence[SegmentFacts],
+    seed: Sequence[str | bytes],
+    number: int,
+    spacing: Sequence[float],
+    content_description: str,
+    software: str,
+    *,
+    pixels: NDArray[Any],
+    form: Form | None,
+) -> Dataset:
+    """The object of `pixels` (rows, columns) as highdicom makes it; without a form, FRACTIONAL."""
+    import highdicom as hd
+
+    type_ = {None: "FRACTIONAL", Form.LABELMAP: "LABELMAP"}.get(form, "BINARY")
+    with warnings.catch_warnings():
+        # highdicom tells that segments are empty.
+        warnings.simplefilter("ignore", UserWarning)
+        dataset: Dataset = hd.seg.Segmentation(
+            source_images=[base],
+            pixel_array=pixels[None],
+            segmentation_type=type_,
+            segment_descriptions=[_description(segment) for segment in segments],
+            series_instance_uid=deterministic_uid(*seed, "series"),
+            series_number=FIRST_SERIES_NUMBER + int(base.get("SeriesNumber") or 1),
+            sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
+            instance_number=number,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name="Tandem HER2",
+            software_versions=software,
+            device_serial_number=SERIAL,
+            fractional_type="PROBABILITY",
+            content_description=content_description[:64],
+            content_creator_name=CREATOR,
+            content_label="HER2" if len(segments) > 1 else "TUMOR",
+            transfer_syntax_uid=RLELossless if form is Form.LABELMAP else ExplicitVRLittleEndian,
+            pixel_measures=hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=0.001),
+            tile_pixel_array=True,
+            tile_size=(TILE_PX, TILE_PX),
+            dimension_organization_type="TILED_FULL" if form is Form.FULL else "TILED_SPARSE",
+            omit_empty_frames=form is not Form.FULL,
+            pyramid_uid=deterministic_uid(*seed, "pyramid"),
+        )
+    return dataset
+
+
+def _write(
+    path: Path,
+    skeleton: Dataset,
+    level: Level,
+    segment_counts: Sequence[int],
+    spacing: Sequence[float],
+) -> None:
+    """The skeleton's elements, then the level's frames: these are the last two elements."""
+    groups = functional_groups(
+        level.frames,
+        skeleton.PerFrameFunctionalGroupsSequence[0],
+        *axes_mm(skeleton, spacing),
+    )
+    del skeleton.PerFrameFunctionalGroupsSequence, skeleton.PixelData
+    with path.open("wb") as file:
+        skeleton.save_as(file, enforce_file_format=True)
+        file.write(struct.pack("<2H2s2xI", 0x5200, 0x9230, b"SQ", len(groups)))
+        file.write(groups)
+        write_frames(file, level, segment_counts)
+
+
+def _within(levels: Sequence[Level], max_bytes: int, form: Form, segments: int) -> list[Level]:
+    """Those levels that stay under the limits."""
+    if form is not Form.SPARSE and len(levels[0].rasters) > 1:
+        raise ObjectError(f"a segmentation as {form} takes one layer: segments must not overlap")
+
+    def size(level: Level) -> int:
+        tiles = math.prod(-(-px // TILE_PX) for px in level.shape)
+        full = HEADER_BYTES + tiles * segments * FRAME_BYTES
+        return full if form is Form.FULL else level.expected_bytes
+
+    kept = [
+        level
+        for level in levels
+        if size(level) <= min(max_bytes, NATIVE_BYTES)
+        and (form is Form.SPARSE or math.prod(level.shape) <= IN_MEMORY_PX)
+    ]
+    if not kept:
+        raise ObjectError(
+            f"even the coarsest segmentation could have {min(map(size, levels))} bytes, allowed "
+            f"are {max_bytes}: allow larger ones"
+        )
+    return kept
+
+
+def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
+    """How many px of the slide one px of a raster of `mpp` µm is wide.
+
+    Raises
+    ------
+    ObjectError
+        If that is no whole number, or the raster (rows, columns) does not lie on the slide.
+    """
     base_mpp = slide_mpp(base)
     factor = max(1, round(mpp / base_mpp))
     # Rounding errors add up over the slide: at its far edge they must stay under half a px.
-    drift_px = abs(mpp / base_mpp / factor - 1) * max(label_map.shape)
+    drift_px = abs(mpp / base_mpp / factor - 1) * max(shape)
     if drift_px > 0.5:
         raise ObjectError(f"{mpp:g} µm is no whole multiple of the slide's {base_mpp:g} µm")
     size = (int(base.TotalPixelMatrixRows), int(base.TotalPixelMatrixColumns))
-    for what, cells, px in zip(("rows", "columns"), label_map.shape, size, strict=True):
+    for what, cells, px in zip(("rows", "columns"), shape, size, strict=True):
         # One more than covers the slide is padding; beyond that it belongs to another slide.
         if cells > -(-px // factor) + 1:
             raise ObjectError(
@@ -146,44 +299,44 @@ def _factor(base: Dataset, label_map: NDArray[np.uint8], mpp: float) -> int:
     return factor
 
 
-def _check_segments(label_map: NDArray[np.uint8], segments: Sequence[SegmentFacts]) -> None:
-    if label_map.ndim != 2 or label_map.dtype != np.uint8 or label_map.size == 0:
-        raise ObjectError("a label map is a uint8 array (rows, columns) with at least one px")
-    numbers = [segment.number for segment in segments]
+def _check_layers(layers: Sequence[Layer]) -> tuple[int, int]:
+    """Rows and columns of all layers; ObjectError where they or their segments are none."""
+    shapes = {layer.labels.shape for layer in layers}
+    shape = next(iter(shapes))
+    if len(shapes) > 1 or len(shape) != 2 or 0 in shape:
+        raise ObjectError("label maps are arrays (rows, columns) of one size, of at least one px")
+    for layer in layers:
+        if layer.labels[0:1, 0:1].dtype != np.uint8:
+            raise ObjectError("a label map's px are uint8")
+    numbers = [segment.number for layer in layers for segment in layer.segments]
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         raise ObjectError(f"segments must be numbered 1, 2, …, not {numbers}")
-    highest = int(label_map.max())
-    if highest > len(segments):
-        raise ObjectError(f"the label map holds {highest}, there are {len(segments)} segments")
+    return shape[0], shape[1]
 
 
 def slide_mpp(image: Dataset) -> float:
     """µm per px of an image, mean of rows and columns; they must agree to 1% (ObjectError)."""
-    rows, columns = _spacing(image)
+    rows, columns = spacing_mm(image)
     if abs(rows - columns) > 0.01 * rows:
         raise ObjectError("the slide's pixels are not square")
     return (rows + columns) / 2 * 1000
 
 
-def _spacing(image: Dataset) -> tuple[float, float]:
+def spacing_mm(image: Dataset) -> tuple[float, float]:
     """Spacing of rows and of columns in mm (PS3.3 10.7.1.3)."""
     rows, columns = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
     return float(rows), float(columns)
 
 
-def _levels(label_map: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """The label map and coarser ones: the label in the middle of each block.
-
-    At least one is coarser where there is anything to coarsen: viewers fetch by level.
-    """
-    levels = [np.ascontiguousarray(label_map)]
-    while max(levels[-1].shape) > COARSEST_PX * LEVEL_STEP or (
-        len(levels) == 1 and min(label_map.shape) > LEVEL_STEP
-    ):
-        half = LEVEL_STEP // 2
-        padded = np.pad(levels[-1], [(0, -n % LEVEL_STEP) for n in levels[-1].shape], mode="edge")
-        levels.append(np.ascontiguousarray(padded[half::LEVEL_STEP, half::LEVEL_STEP]))
-    return levels
+def axes_mm(
+    image: Dataset, spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where a total pixel matrix starts (3,) and one px of `spacing` down and to the right (2, 3),
+    in mm of the slide's frame of reference (PS3.3 C.8.12.4)."""
+    start = image.TotalPixelMatrixOriginSequence[0]
+    origin = [float(start.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
+    right, down = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
+    return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
 
 
 def _description(segment: SegmentFacts) -> Any:
@@ -215,13 +368,16 @@ def algorithm_identification(algorithm: AlgorithmFacts) -> Any:
     )
 
 
-def _finish(dataset: Dataset, series_description: str, created: datetime) -> None:
+def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
+    """What highdicom leaves open or draws at random, of an object that is laid over a slide."""
     dataset.SpecificCharacterSet = CHARACTER_SET
     dataset.SeriesDescription = series_description[:64]
     dataset.PatientOrientation = None
-    # highdicom draws this one at random.
     organization = deterministic_uid(dataset.SOPInstanceUID, "dimension organization")
-    for item in [*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence]:
+    for item in (
+        *dataset.DimensionOrganizationSequence,
+        *dataset.get("DimensionIndexSequence", []),  # not of TILED_FULL
+    ):
         item.DimensionOrganizationUID = organization
     stamp(dataset, created)
 

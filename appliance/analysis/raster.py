@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM, TileIndex
+
+T = TypeVar("T", bound=np.generic)
+WHOLE = (slice(None), slice(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,31 @@ class RasterGrid:
 
     def expand(self, tiles: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """A mask over the tile grid (rows, columns) as a raster of 0 and 1."""
-        r = ((np.arange(self.rows) + 0.5) * self.mpp / TILE_UM).astype(int)
-        c = ((np.arange(self.columns) + 0.5) * self.mpp / TILE_UM).astype(int)
-        raster: NDArray[np.uint8] = tiles[np.ix_(r, c)].astype(np.uint8)
-        return raster
+        return TileMask(self, tiles)[:, :]
+
+    def sampled(self, tiles: NDArray[T], place: tuple[slice, slice] = WHOLE) -> NDArray[T]:
+        """Values over the tile grid (rows, columns) at the centers of the raster's px."""
+        # The last px may have its center beyond the slide, and so beyond the last tile.
+        r, c = (
+            np.minimum(((np.arange(px)[part] + 0.5) * self.mpp / TILE_UM).astype(int), count - 1)
+            for px, part, count in zip(self.shape, place, tiles.shape, strict=True)
+        )
+        # Columns first: rows are then copied whole.
+        values: NDArray[T] = tiles[:, c][r]
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class TileMask:
+    """A mask over the tile grid (rows, columns) as a raster of 0 and 1, made where it is read."""
+
+    grid: RasterGrid
+    tiles: NDArray[np.bool_]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.grid.shape
+
+    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
+        return self.grid.sampled(self.tiles, place).view(np.uint8)

@@ -1,4 +1,4 @@
-"""From `Findings` to DICOM objects: slides (where the scanner wrote none), SEG, SR, the page.
+"""From `Findings` to DICOM objects: slides (where the scanner wrote none), overlays, SR, the page.
 
 All objects of a case lie in one artifact with an index, ``objects.json``; the outbox reads that.
 UIDs come from the content: the same findings make the same bytes under the same UIDs, and changed
@@ -13,45 +13,34 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import (
-    CLASS_NAMES,
-    MARGIN,
-    RESEARCH_USE,
-    CellFacts,
-    Findings,
-    load_findings,
-)
-from appliance.analysis.guideline import Comments, load_guideline
+from appliance.analysis.findings import Findings, load_findings
 from appliance.analysis.overlay import load_thumbnail
 from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.optional import optional_objects
+from appliance.delivery.overlays import Making, write_overlays
 from appliance.delivery.page import build_page
-from appliance.delivery.page_tables import MAX_ROIS
+from appliance.delivery.structured_report import structured_report
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.settings import Settings
-from dicom import codes
-from dicom.report import ReportFacts, RoiFacts, build_report
-from dicom.segmentation import AlgorithmFacts, SegmentFacts, build_segmentation
+from dicom.segmentation import AlgorithmFacts
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide, read_headers
 from dicom.uids import deterministic_uid
 
-NOTE_NAME = "note.txt"
-PAGE_NAME = "report.pdf"
-"""The page for people, beside the objects; which of them are sent is the settings' choice."""
+NOTE_NAME, PAGE_NAME, INDEX_NAME = "note.txt", "report.pdf", "objects.json"
 SLOWER = "(slower and lossy once more; with libturbojpeg0, JPEG tiles stay as they are)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectFile:
-    """One DICOM file of a case; `path` is relative to the artifacts folder, `kind` WSM, SEG, SR,
-    PDF, SC, ANN.
+    """One DICOM file of a case; `path` is relative to the artifacts folder.
 
-    `note` says what an operator should know of how it came about.
+    `kind` is WSM, SEG, PM, SR, PDF, SC or ANN; `note` says what an operator should know of how it
+    came about.
     """
 
     kind: str
@@ -63,8 +52,11 @@ class ObjectFile:
     note: str = ""
 
 
-def write_objects(findings_key: str, settings: Settings) -> str:
+def write_objects(findings_key: str, settings: Settings, previous: str = "") -> str:
     """Write all objects of a case; returns the key of the artifact with ``objects.json``.
+
+    `previous` is the key of the objects that the case has already: those of the same findings stay,
+    and the report of others is named as the new one's predecessor.
 
     Raises
     ------
@@ -74,12 +66,14 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     store = ArtifactStore(settings.artifacts_dir)
     findings_folder = store.path(ArtifactKey.parse(findings_key))
     software = version("tandem-her2")
-    key = ArtifactKey.of(
-        "objects",
-        findings=findings_key,
-        software=software,
-        objects=settings.objects.model_dump(),
-    )
+    made_from = {
+        "findings": findings_key,
+        "software": software,
+        "objects": settings.objects.model_dump(),
+    }
+    if previous and _made_from(previous, store) == made_from:
+        return previous
+    key = ArtifactKey.of("objects", **made_from, previous=previous)
     if store.exists(key):
         return str(key)
     findings = load_findings(findings_folder)
@@ -104,7 +98,20 @@ def write_objects(findings_key: str, settings: Settings) -> str:
     created = datetime.fromtimestamp(int(saved), tz=UTC)
     seed = f"{findings_key}|{int(saved)}|{software}"
     with store.writing(key) as folder:
-        written = _results(findings, sources, created, seed, software)
+        making = Making(
+            findings=findings,
+            sources=sources,
+            algorithms=_algorithms(findings),
+            settings=settings.objects,
+            created=created,
+            seed=seed,
+            software=software,
+        )
+        written = write_overlays(folder, making)
+        segmentations = [
+            dcmread(file, stop_before_pixels=True) for kind, file in written if kind == "SEG"
+        ]
+        report = structured_report(making, segmentations, _reports(previous, settings))
         page = build_page(
             findings,
             he_thumbnail=load_thumbnail(findings_folder / "he_thumbnail.png"),
@@ -113,28 +120,36 @@ def write_objects(findings_key: str, settings: Settings) -> str:
             software=software,
         )
         (folder / PAGE_NAME).write_bytes(page)
-        written += optional_objects(
-            settings.objects,
-            findings,
-            page,
-            sources=sources,
-            report=written[-1][1],
-            algorithm=_algorithms(findings)["segmentation"],
-            created=created,
-            seed=seed,
-            software=software,
-        )
-        for number, (kind, dataset) in enumerate(written):
-            file = folder / f"{number:02d}-{kind.lower()}.dcm"
-            dataset.save_as(file, enforce_file_format=True)
+        for kind, dataset in [("SR", report), *optional_objects(making, page, report)]:
+            written.append((kind, folder / f"{kind.lower()}.dcm"))
+            dataset.save_as(written[-1][1], enforce_file_format=True)
+        for kind, file in written:
             final = store.path(key) / file.name
             entry = _index(kind, file, store.root)
             objects.append(
                 ObjectFile(**asdict(entry) | {"path": str(final.relative_to(store.root))})
             )
-        index = [asdict(entry) for entry in objects]
-        (folder / "objects.json").write_text(json.dumps(index, indent=2) + "\n")
+        index = {"made_from": made_from, "objects": [asdict(entry) for entry in objects]}
+        (folder / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")
     return str(key)
+
+
+def _made_from(objects_key: str, store: ArtifactStore) -> dict[str, Any]:
+    """What a case's objects were made from."""
+    text = (store.path(ArtifactKey.parse(objects_key)) / INDEX_NAME).read_text()
+    made_from: dict[str, Any] = json.loads(text)["made_from"]
+    return made_from
+
+
+def _reports(objects_key: str, settings: Settings) -> list[Dataset]:
+    """The report among a case's objects."""
+    if not objects_key:
+        return []
+    return [
+        dcmread(settings.artifacts_dir / item.path)
+        for item in read_index(objects_key, settings)
+        if item.kind == "SR"
+    ]
 
 
 def _study_uid(findings: Findings, sources: Mapping[Stain, list[Dataset]]) -> str:
@@ -151,8 +166,8 @@ def _study_uid(findings: Findings, sources: Mapping[Stain, list[Dataset]]) -> st
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
     """The objects of a case, in the order of sending: slides first, then results."""
     store = ArtifactStore(settings.artifacts_dir)
-    text = (store.path(ArtifactKey.parse(objects_key)) / "objects.json").read_text()
-    return [ObjectFile(**entry) for entry in json.loads(text)]
+    text = (store.path(ArtifactKey.parse(objects_key)) / INDEX_NAME).read_text()
+    return [ObjectFile(**entry) for entry in json.loads(text)["objects"]]
 
 
 def _converted(
@@ -218,120 +233,3 @@ def _algorithms(findings: Findings) -> dict[str, AlgorithmFacts]:
         )
         for model in findings.models
     }
-
-
-def _results(
-    findings: Findings,
-    sources: Mapping[Stain, list[Dataset]],
-    created: datetime,
-    seed: str,
-    software: str,
-) -> list[tuple[str, Dataset]]:
-    algorithms = _algorithms(findings)
-    rasters = findings.rasters
-    tumor = build_segmentation(
-        source_images=sources[Stain.HE],
-        label_map=rasters.he_tumor,
-        mpp=rasters.he_mpp,
-        segments=[
-            SegmentFacts(
-                number=1,
-                label="Tumor",
-                category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
-                type=codes.NEOPLASM,
-                algorithm=algorithms["tumor"],
-                cielab=(55, 60, 40),
-            )
-        ],
-        series_description="Tumor on H&E (research use only)",
-        content_description=f"Tumor. {RESEARCH_USE}",
-        uid_seed=f"{seed}|tumor",
-        created=created,
-        software=software,
-    )
-    margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
-    stain = build_segmentation(
-        source_images=sources[Stain.HER2],
-        label_map=rasters.ihc_classes[:],
-        mpp=rasters.ihc_mpp,
-        segments=[
-            SegmentFacts(
-                number=number,
-                label=f"HER2 {name}",
-                category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
-                type=codes.NEOPLASM,
-                algorithm=algorithms["segmentation"],
-                cielab=cielab,
-            )
-            for number, (name, cielab) in enumerate(
-                zip(CLASS_NAMES, SEGMENT_CIELAB, strict=True), start=1
-            )
-        ],
-        series_description="HER2 stain on IHC (research use only)",
-        content_description=f"HER2 classes{margin}. {RESEARCH_USE}",
-        uid_seed=f"{seed}|stain",
-        created=created,
-        software=software,
-    )
-    guideline = load_guideline(findings.guideline)
-    completeness, intense = _membranes(findings.cells)
-    report = build_report(
-        ReportFacts(
-            accession=findings.accession,
-            block=findings.block,
-            score=None if findings.score is None else findings.score.value,
-            estimated=findings.estimated,
-            guideline=guideline.title,
-            guideline_version=guideline.version,
-            rule=findings.rule,
-            category="" if findings.category is None else findings.category.value,
-            percent_by_class=findings.percent,
-            tumor_area_mm2=findings.tumor_area_mm2,
-            unscored_tumor_area_mm2=findings.unscored_tumor_area_mm2,
-            h_score=findings.h_score,
-            paper_score=None if findings.paper_score is None else findings.paper_score.value,
-            wsi_percent=findings.wsi_percent,
-            comment=findings.comment,
-            review_reasons=[reason.sentence for reason in findings.review],
-            registration_error_um=findings.alignment.error_um,
-            algorithms=list(algorithms.values()),
-            rois=[
-                RoiFacts(outline_um=np.array(roi.outline_um), percent_by_class=roi.percent)
-                for roi in findings.rois[:MAX_ROIS]
-            ],
-            low=_low_class(findings.comment, guideline.comments),
-            completeness=completeness,
-            intense_complete_percent=intense,
-        ),
-        he_images=sources[Stain.HE],
-        ihc_images=sources[Stain.HER2],
-        segmentations=[*tumor, *stain],
-        created=created,
-        uid_seed=f"{seed}|report",
-        software=software,
-    )
-    return [*(("SEG", d) for d in tumor), *(("SEG", d) for d in stain), ("SR", report)]
-
-
-def _low_class(comment: str, comments: Comments | None) -> str:
-    """Which class of HER2-low a guideline's comment states; empty where none."""
-    if comments is None:
-        return ""
-    return {comments.low: "HER2-low", comments.ultralow: "HER2-ultralow"}.get(comment, "")
-
-
-def _membranes(cells: CellFacts | None) -> tuple[dict[str, float], float | None]:
-    """Completeness (0-1) per class, where cells of it were measured, and the share (0-100) of cells
-    that are 3+ with a complete membrane."""
-    if cells is None:
-        return {}, None
-    found = {name: share for name, share in cells.completeness.items() if share is not None}
-    complete = cells.complete_percent["3+"]
-    # No cell of 3+ on its tile as a whole: where there is none at all, the share is known.
-    if complete is None:
-        return found, None if cells.percent["3+"] else 0.0
-    return found, cells.percent["3+"] * complete / 100
-
-
-SEGMENT_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
-"""Recommended display colours of 0, 1+, 2+, 3+ (L*, a*, b*): blue, yellow, orange, red-brown."""

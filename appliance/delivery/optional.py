@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
 from appliance.analysis.findings import Findings
+from appliance.delivery.overlays import Making
 from appliance.delivery.page import page_pixels
 from appliance.domain import Stain
 from appliance.geometry import TILE_UM
-from appliance.settings import ObjectSettings
 from dicom.annotations import build_annotations
 from dicom.capture import build_capture
 from dicom.encapsulated import build_encapsulated_pdf
-from dicom.segmentation import AlgorithmFacts
 
 
-def optional_objects(
-    settings: ObjectSettings,
-    findings: Findings,
-    page: bytes,
-    *,
-    sources: Mapping[Stain, Sequence[Dataset]],
-    report: Dataset,
-    algorithm: AlgorithmFacts,
-    created: datetime,
-    seed: str,
-    software: str,
-) -> list[tuple[str, Dataset]]:
-    """(kind, object) of those that `settings` ask for, in the order of sending.
+def optional_objects(making: Making, page: bytes, report: Dataset) -> list[tuple[str, Dataset]]:
+    """(kind, object) of those that the settings ask for, in the order of sending.
 
-    `page` is the PDF, `sources` the slides' headers, level 0 first, `report` the SR of the case,
-    `algorithm` what graded the tiles.
+    `page` is the PDF, `report` the SR of the case.
 
     Raises
     ------
     dicom.errors.ObjectError
         If the page or the tiles make no valid object.
     """
+    settings, sources = making.settings, making.sources
     ihc = sources[Stain.HER2][0]
     made = []
     if settings.report_pdf:
@@ -50,28 +36,28 @@ def optional_objects(
             page,
             ihc_image=ihc,
             sources=[*sources[Stain.HER2], *sources[Stain.HE], report],
-            created=created,
-            uid_seed=f"{seed}|pdf",
-            software=software,
+            created=making.created,
+            uid_seed=f"{making.seed}|pdf",
+            software=making.software,
         )
         made.append(("PDF", document))
     if settings.page_image:
         picture = build_capture(
             page_pixels(page),
             ihc_image=ihc,
-            created=created,
-            uid_seed=f"{seed}|picture",
-            software=software,
+            created=making.created,
+            uid_seed=f"{making.seed}|picture",
+            software=making.software,
         )
         made.append(("SC", picture))
-    if settings.annotations and findings.tiles:
+    if settings.annotations and making.findings.tiles:
         annotations = build_annotations(
-            tiles_by_label(findings),
+            tiles_by_label(making.findings),
             image=ihc,
-            algorithm=algorithm,
-            created=created,
-            uid_seed=f"{seed}|annotations",
-            software=software,
+            algorithm=making.algorithms["segmentation"],
+            created=making.created,
+            uid_seed=f"{making.seed}|annotations",
+            software=making.software,
         )
         made.append(("ANN", annotations))
     return made

@@ -51,9 +51,9 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
     studies = orthanc.qido("studies", AccessionNumber=small_case.accession)
     assert len(studies) == 1
     found = modalities(orthanc, small_case.accession)
-    assert set(found) == {"SM", "SEG", "SR", "DOC"}
+    assert set(found) == {"SM", "SEG", "OT", "SR", "DOC"}
     assert len(found) == len(status["cases"][0]["deliveries"])
-    frames: dict[str, set[str]] = {"SM": set(), "SEG": set()}
+    frames: dict[str, set[str]] = {"SM": set(), "SEG": set(), "OT": set()}
     study = studies[0]["0020000D"]["Value"][0]
     answer = requests.get(
         f"{orthanc.dicomweb_url}/studies/{study}/metadata",
@@ -64,7 +64,7 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
         modality = item["00080060"]["Value"][0]
         if modality in frames:
             frames[modality].add(item["00200052"]["Value"][0])
-    assert frames["SEG"] == frames["SM"]
+    assert frames["SEG"] == frames["OT"] == frames["SM"]
     # Nothing above DEBUG names the accession.
     assert small_case.accession not in daemon.log
 

@@ -1,0 +1,55 @@
+"""Probabilities as DICOM Segmentation (PS3.3 A.51): FRACTIONAL."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom.segmentation import (
+    SegmentFacts,
+    finish,
+    made_by_highdicom,
+    px_per_value,
+    spacing_mm,
+)
+
+
+def write_fraction(
+    path: Path,
+    *,
+    source_images: Sequence[Dataset],
+    probability: NDArray[np.float32],
+    mpp: float,
+    segment: SegmentFacts,
+    series_description: str,
+    content_description: str,
+    uid_seed: str,
+    created: datetime,
+    software: str,
+) -> None:
+    """A FRACTIONAL Segmentation: `probability` 0-1 (rows, columns), NaN as 0, in steps of 1/255.
+
+    For coarse maps, all in memory. Viewers show it as a mask of one colour and varying opacity.
+
+    Raises
+    ------
+    ObjectError
+        If `mpp` is no multiple of the slide's, or the map does not lie on the slide.
+    """
+    base = source_images[0]
+    factor = px_per_value(base, probability.shape, mpp)
+    pixels = np.nan_to_num(probability).astype(np.float32)
+    digest = hashlib.sha256(pixels.tobytes()).digest()
+    seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(mpp)]
+    seed += [str(pixels.shape), created.isoformat(), software]
+    spacing = [factor * value for value in spacing_mm(base)]
+    facts = (base, [segment], seed, 1, spacing, content_description, software)
+    dataset = made_by_highdicom(*facts, pixels=pixels, form=None)
+    finish(dataset, series_description, created)
+    dataset.save_as(path, enforce_file_format=True)

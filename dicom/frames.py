@@ -1,0 +1,238 @@
+"""Binary segments as sparse frames (PS3.3 C.7.6.17): surveyed, then written without holding them.
+
+A level of a segmentation can have ten thousand frames and a label map as large as a slide. Only a
+band of it is in memory at a time, and functional groups are rows of bytes instead of objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.valuerep import DS, format_number_as_ds
+
+from dicom.errors import ObjectError
+
+TILE_PX = 512
+FRAME_BYTES = TILE_PX * TILE_PX // 8
+"""One bit per px: whole bytes, so that no frame shares one with its neighbour."""
+BAND_PX = 2 * TILE_PX
+"""Rows in memory. Label maps lie on disk in chunks as high, so none is decoded twice."""
+GROUP_BYTES = 320
+HEADER_BYTES = 1 << 16
+"""At most, of a frame's functional groups and of everything else before the px."""
+NATIVE_BYTES = 2**32 - 2
+"""Where uncompressed PixelData ends (PS3.5 7.1.1)."""
+
+
+class Raster(Protocol):
+    """uint8 (rows, columns): any numpy array, or something that reads px when asked for them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+
+    def __getitem__(self, place: Any, /) -> Any:
+        """The px of two slices, uint8."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A level that can be written: `rasters` whose px is `factor` times as wide as the finest's.
+
+    `frames` int32 (n, 3) are those that hold a px, in the order of the file: tile row, tile column,
+    segment number (from 1).
+    """
+
+    factor: int
+    rasters: tuple[Raster, ...]
+    frames: NDArray[np.int32]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the total pixel matrix."""
+        rows, columns = self.rasters[0].shape
+        return rows, columns
+
+    @property
+    def expected_bytes(self) -> int:
+        """What the file will have at most."""
+        return HEADER_BYTES + len(self.frames) * (FRAME_BYTES + GROUP_BYTES)
+
+
+def survey(
+    rasters: Sequence[Raster], segment_counts: Sequence[int], factors: Sequence[int]
+) -> tuple[list[Level], bytes]:
+    """Read the rasters once: a level per factor, and a digest of their px.
+
+    Value v of a raster is the v-th of its segments, 0 none; segments are numbered through over all
+    rasters. A px of a coarser level is the one in the middle of its block: shares stay true, thin
+    things do not. Beside a band only the coarser levels are in memory: with factors 4, 16, … a
+    fifteenth of the rasters' px. A level without any segment gets one empty frame, as an object
+    has at least one.
+
+    Raises
+    ------
+    ObjectError
+        If a raster holds a value that is no segment.
+    """
+    rows, columns = rasters[0].shape
+    digest = hashlib.sha256(repr((rows, columns, len(rasters))).encode())
+    finest: list[tuple[int, int, int]] = []
+    coarser: dict[int, list[NDArray[np.uint8]]] = {f: [] for f in factors if f > 1}
+    for raster, count, first in _numbered(rasters, segment_counts):
+        for factor, made in coarser.items():
+            made.append(np.zeros((-(-rows // factor), -(-columns // factor)), dtype=np.uint8))
+        for top in range(0, rows, BAND_PX):
+            band = raster[top : top + BAND_PX, 0:columns]
+            highest = int(band.max())
+            if highest > count:
+                raise ObjectError(f"the label map holds {highest}, there are {count} segments")
+            if not highest:
+                continue
+            for row, column, tile in _tiles(band, top):
+                digest.update(struct.pack("<3I", first, row, column))
+                digest.update(tile.tobytes())
+                finest += [(row, column, first + value - 1) for value in _values(tile)]
+            for factor, made in coarser.items():
+                _sample(band, top, factor, rows, made[-1])
+    found = {1: finest} | {
+        factor: [
+            (row, column, first + value - 1)
+            for raster, _, first in _numbered(made, segment_counts)
+            for row, column, tile in _tiles(raster, 0)
+            for value in _values(tile)
+        ]
+        for factor, made in coarser.items()
+    }
+    levels = [
+        Level(
+            factor=factor,
+            rasters=tuple(coarser.get(factor, rasters)),
+            frames=np.array(sorted(found[factor]) or [(0, 0, 1)], dtype=np.int32),
+        )
+        for factor in factors
+    ]
+    return levels, digest.digest()
+
+
+def _numbered(
+    rasters: Sequence[Any], segment_counts: Sequence[int]
+) -> Iterator[tuple[Any, int, int]]:
+    """Each raster, how many segments it has, and the number of its first."""
+    first = 1
+    for raster, count in zip(rasters, segment_counts, strict=True):
+        yield raster, count, first
+        first += count
+
+
+def _tiles(band: NDArray[np.uint8], top: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+    """Tile row, tile column and px of a band's tiles that are not empty."""
+    for y in range(0, band.shape[0], TILE_PX):
+        for x in range(0, band.shape[1], TILE_PX):
+            tile = band[y : y + TILE_PX, x : x + TILE_PX]
+            if tile.any():
+                yield (top + y) // TILE_PX, x // TILE_PX, tile
+
+
+def _values(tile: NDArray[np.uint8]) -> list[int]:
+    return [value for value in range(1, int(tile.max()) + 1) if (tile == value).any()]
+
+
+def _sample(
+    band: NDArray[np.uint8], top: int, factor: int, rows: int, coarse: NDArray[np.uint8]
+) -> None:
+    """Fill those px of `coarse` whose middle lies in the band."""
+    # A block that reaches over the edge has no middle on the slide: its last px stands for it.
+    r = np.minimum(np.arange(coarse.shape[0]) * factor + factor // 2, rows - 1)
+    c = np.minimum(np.arange(coarse.shape[1]) * factor + factor // 2, band.shape[1] - 1)
+    first, last = np.searchsorted(r, (top, top + len(band)))
+    coarse[first:last] = band[np.ix_(r[first:last] - top, c)]
+
+
+def functional_groups(
+    frames: NDArray[np.int32],
+    template: Dataset,
+    origin_mm: NDArray[np.float64],
+    step_mm: NDArray[np.float64],
+) -> bytes:
+    """Items of the Per-Frame Functional Groups Sequence of `frames`.
+
+    `template` is the item of some frame, as highdicom made it; place, segment and index of each
+    frame are put into copies of its bytes. `origin_mm` (3,) is where the total pixel matrix starts,
+    `step_mm` (2, 3) one px down and one to the right, both in the slide's frame of reference.
+    """
+    place = template.PlanePositionSlideSequence[0]
+    for axis in "XYZ":
+        # As long as a DS gets: room for any.
+        setattr(place, f"{axis}OffsetInSlideCoordinateSystem", DS("0.00000000000000"))
+    item = _encoded(template)
+    rows = np.tile(np.frombuffer(item, dtype=np.uint8), (len(frames), 1))
+    corners = frames[:, :2] * TILE_PX
+    offsets_mm = origin_mm + corners @ step_mm
+    ranks = [np.unique(frames[:, axis], return_inverse=True)[1] + 1 for axis in (0, 1)]
+    values: dict[tuple[int, int, bytes], NDArray[Any]] = {
+        (0x0020, 0x9157, b"UL"): np.column_stack([frames[:, 2], *ranks]).astype("<u4"),
+        (0x0048, 0x021E, b"SL"): (corners[:, 1:] + 1).astype("<i4"),
+        (0x0048, 0x021F, b"SL"): (corners[:, :1] + 1).astype("<i4"),
+    }
+    # The shared groups hold the number of the only segment.
+    if "SegmentIdentificationSequence" in template:
+        values[0x0062, 0x000B, b"US"] = frames[:, 2:].astype("<u2")
+    for element, axis_mm in zip((0x072A, 0x073A, 0x074A), offsets_mm.T, strict=True):
+        texts = [format_number_as_ds(v).ljust(16) for v in axis_mm.tolist()]
+        values[0x0040, element, b"DS"] = np.array(texts, dtype="S16")[:, None]
+    for (group, element, vr), column in values.items():
+        size = column.shape[1] * column.itemsize
+        at = _only(item, struct.pack("<2H2sH", group, element, vr, size)) + 8
+        rows[:, at : at + size] = np.ascontiguousarray(column).view(np.uint8)
+    return rows.tobytes()
+
+
+def _encoded(item: Dataset) -> bytes:
+    """An item of a sequence, Explicit VR Little Endian, with its length."""
+    written = DicomBytesIO()
+    written.is_little_endian, written.is_implicit_VR = True, False
+    write_dataset(written, item)
+    content: bytes = written.getvalue()
+    return struct.pack("<2HI", 0xFFFE, 0xE000, len(content)) + content
+
+
+def _only(content: bytes, part: bytes) -> int:
+    if content.count(part) != 1:
+        raise ObjectError(f"a frame's groups hold {part!r} {content.count(part)} times, not once")
+    return content.index(part)
+
+
+def write_frames(file: BinaryIO, level: Level, segment_counts: Sequence[int]) -> None:
+    """PixelData of the level's frames, bit by bit from the lowest (PS3.5 8.1.1, D)."""
+    columns = level.shape[1]
+    segments = [
+        (raster, value)
+        for raster, count, _ in _numbered(level.rasters, segment_counts)
+        for value in range(1, count + 1)
+    ]
+    file.write(struct.pack("<2H2s2xI", 0x7FE0, 0x0010, b"OB", len(level.frames) * FRAME_BYTES))
+    bands: dict[int, NDArray[np.uint8]] = {}
+    last_top = -1
+    for row, column, segment in level.frames.tolist():
+        top = row * TILE_PX // BAND_PX * BAND_PX
+        if top != last_top:
+            bands.clear()
+            last_top = top
+        raster, value = segments[segment - 1]
+        if id(raster) not in bands:
+            bands[id(raster)] = raster[top : top + BAND_PX, 0:columns]
+        y, x = row * TILE_PX - top, column * TILE_PX
+        tile = bands[id(raster)][y : y + TILE_PX, x : x + TILE_PX]
+        frame = np.zeros((TILE_PX, TILE_PX), dtype=np.bool_)
+        np.equal(tile, value, out=frame[: tile.shape[0], : tile.shape[1]])
+        file.write(np.packbits(frame, bitorder="little").tobytes())

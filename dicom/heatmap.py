@@ -1,0 +1,200 @@
+"""Heat maps as DICOM Parametric Map (PS3.3 A.75): uint16, TILED_SPARSE."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom import codes
+from dicom.errors import ObjectError
+from dicom.segmentation import (
+    CREATOR,
+    FIRST_SERIES_NUMBER,
+    MANUFACTURER,
+    SERIAL,
+    axes_mm,
+    finish,
+    px_per_value,
+    spacing_mm,
+)
+from dicom.uids import deterministic_uid
+
+TILE_PX = 128
+"""Edge of a frame: 32 KiB as in a segmentation, and small enough to leave out what was not read."""
+HIGHEST = 2**16 - 1
+SERIES_OFFSET = 50
+"""Series numbers are so much higher than those of the slide's segmentations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatLevel:
+    """Values float (rows, columns) from the slide's top left corner, NaN where nothing was read;
+    one is `mpp` µm wide, a whole multiple of the slide's px."""
+
+    values: NDArray[np.float32]
+    mpp: float
+
+
+def build_heatmap(
+    *,
+    source_images: Sequence[Dataset],
+    levels: Sequence[HeatLevel],
+    highest: float,
+    quantity: Code,
+    label: str,
+    cielab: Sequence[tuple[float, float, float]] = (),
+    series_description: str,
+    content_description: str,
+    uid_seed: str,
+    created: datetime,
+    software: str,
+) -> list[Dataset]:
+    """One series of Parametric Maps, an instance per level that has a value at all.
+
+    Values from 0 to `highest` are stored as 1 to 65535, so that a value is the stored one times
+    highest/65535 (Real World Value Mapping); 0 is what was not read. Frames without any value are
+    absent. `quantity` is what the values are, `label` its name in 16 characters. `cielab` are
+    colours (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that goes
+    straight through CIELAB; without, the viewer chooses. `source_images` are the slide's headers,
+    level 0 first. Equal arguments make equal bytes.
+
+    Raises
+    ------
+    ObjectError
+        If a level does not lie on the slide, or a value is not within 0 and `highest`.
+    """
+    import highdicom as hd
+
+    base = source_images[0]
+    stored = [_stored(level.values, highest) for level in levels]
+    digest = hashlib.sha256(b"".join(pixels.tobytes() for pixels in stored)).digest()
+    seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(highest)]
+    seed += [f"{level.values.shape} {level.mpp!r}" for level in levels]
+    seed += [repr(cielab), created.isoformat(), software]
+    mapping = hd.pm.RealWorldValueMapping(
+        lut_label=label,
+        lut_explanation=content_description[:64],
+        unit=codes.NO_UNITS,
+        value_range=(1, HIGHEST),
+        slope=highest / HIGHEST,
+        intercept=0.0,
+        quantity_definition=quantity,
+    )
+    made: list[Dataset] = []
+    for level, pixels in zip(levels, stored, strict=True):
+        spacing = [px_per_value(base, pixels.shape, level.mpp) * v for v in spacing_mm(base)]
+        frames, places = _frames(pixels)
+        if not frames.size:
+            continue
+        origin, step = axes_mm(base, spacing)
+        number = len(made) + 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            dataset = hd.pm.ParametricMap(
+                source_images=[base],
+                pixel_array=frames,
+                series_instance_uid=deterministic_uid(*seed, "series"),
+                series_number=FIRST_SERIES_NUMBER
+                + SERIES_OFFSET
+                + int(base.get("SeriesNumber") or 1),
+                sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
+                instance_number=number,
+                manufacturer=MANUFACTURER,
+                manufacturer_model_name="Tandem HER2",
+                software_versions=software,
+                device_serial_number=SERIAL,
+                contains_recognizable_visual_features=False,
+                real_world_value_mappings=[mapping],
+                voi_lut_transformations=[
+                    hd.VOILUTTransformation(
+                        window_center=(HIGHEST + 1) / 2, window_width=HIGHEST + 1
+                    )
+                ],
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+                content_description=content_description[:64],
+                content_creator_name=CREATOR,
+                content_label="HEATMAP",
+                pixel_measures=hd.PixelMeasuresSequence(
+                    pixel_spacing=spacing, slice_thickness=0.001
+                ),
+                plane_positions=[
+                    hd.PlanePositionSequence(
+                        coordinate_system="SLIDE",
+                        image_position=origin + np.array(place) @ step,
+                        pixel_matrix_position=(place[1] + 1, place[0] + 1),
+                    )
+                    for place in places
+                ],
+                dimension_organization_type="TILED_SPARSE",
+                derived_pixel_contrast="NONE",
+                palette_color_lut_transformation=_palette(cielab) if cielab else None,
+                icc_profile=_srgb() if cielab else None,
+                pyramid_uid=deterministic_uid(*seed, "pyramid"),
+            )
+        if cielab:
+            # Type 1 where a palette is (PS3.3 C.7.6.16.2.26), and not made by highdicom.
+            colored = Dataset()
+            colored.MinimumStoredValueMapped, colored.MaximumStoredValueMapped = 0.0, float(HIGHEST)
+            dataset.SharedFunctionalGroupsSequence[0].StoredValueColorRangeSequence = [colored]
+        # highdicom takes the frames' extent for the whole.
+        dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = pixels.shape
+        dataset.TotalPixelMatrixOriginSequence = base.TotalPixelMatrixOriginSequence
+        finish(dataset, series_description, created)
+        made.append(dataset)
+    return made
+
+
+def _stored(values: NDArray[np.float32], highest: float) -> NDArray[np.uint16]:
+    read = np.isfinite(values)
+    if read.any() and not 0 <= values[read].min() <= values[read].max() <= highest:
+        raise ObjectError(f"a heat map's values lie within 0 and {highest:g}")
+    scaled = np.clip(np.nan_to_num(values) * (HIGHEST / highest), 1, HIGHEST)
+    return np.where(read, np.rint(scaled), 0).astype(np.uint16)
+
+
+def _frames(
+    pixels: NDArray[np.uint16],
+) -> tuple[NDArray[np.uint16], list[tuple[int, int]]]:
+    """The tiles with a value, padded at the edges, and the row and column that they start at."""
+    padded = np.pad(pixels, [(0, -n % TILE_PX) for n in pixels.shape])
+    places = [
+        (y, x)
+        for y in range(0, padded.shape[0], TILE_PX)
+        for x in range(0, padded.shape[1], TILE_PX)
+        if padded[y : y + TILE_PX, x : x + TILE_PX].any()
+    ]
+    frames = [padded[y : y + TILE_PX, x : x + TILE_PX] for y, x in places]
+    return np.array(frames, dtype=np.uint16), places
+
+
+def _palette(cielab: Sequence[tuple[float, float, float]]) -> Any:
+    """An entry per stored value: white for what was not read, the colours for the rest."""
+    import highdicom as hd
+    from skimage.color import lab2rgb
+
+    at = np.linspace(0, len(cielab) - 1, HIGHEST)
+    lab = np.stack([np.interp(at, range(len(cielab)), axis) for axis in zip(*cielab, strict=True)])
+    rgb = np.vstack([np.ones((1, 3)), lab2rgb(lab.T[None])[0]])
+    entries = np.rint(rgb * HIGHEST).astype(np.uint16)
+    return hd.PaletteColorLUTTransformation(
+        *(
+            hd.PaletteColorLUT(0, np.ascontiguousarray(entries[:, number]), color)
+            for number, color in enumerate(("red", "green", "blue"))
+        )
+    )
+
+
+def _srgb() -> bytes:
+    """The profile that highdicom gives presentation states; a palette has to have one."""
+    return (files("highdicom") / "_icc_profiles" / "sRGB_v4_ICC_preference.icc").read_bytes()

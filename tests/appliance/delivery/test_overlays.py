@@ -1,0 +1,136 @@
+"""Overlays of a case: valid, and the findings' very rasters when read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
+from fixtures.judges import dicom_errors
+from fixtures.slide_objects import ALGORITHM, identity, write_svs
+from pydicom import Dataset, dcmread
+
+from appliance.analysis.findings import MARGIN, SCORED, Findings
+from appliance.analysis.label_map import StoredLabels, save_labels
+from appliance.analysis.raster import RasterGrid
+from appliance.delivery.overlays import Making, block_sums, write_overlays
+from appliance.domain import Stain
+from appliance.settings import ObjectSettings
+from dicom.source import convert_slide, read_headers
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Level 0 of a slide as large as that of the findings."""
+    folder = tmp_path_factory.mktemp("slide")
+    done = convert_slide(write_svs(folder / "a.svs"), folder / "wsm", identity(), mpp=MPP)
+    base = read_headers(done.paths)[0]
+    base.TotalPixelMatrixColumns, base.TotalPixelMatrixRows = WIDTH_PX, HEIGHT_PX
+    return base
+
+
+def making(findings: Findings, header: Dataset, **settings: object) -> Making:
+    return Making(
+        findings=findings,
+        sources={stain: [header] for stain in Stain},
+        algorithms=dict.fromkeys(("tumor", "intensity", "segmentation"), ALGORITHM),
+        settings=ObjectSettings(**settings),
+        created=datetime(2026, 3, 4, tzinfo=UTC),
+        seed="seed",
+        software="0.1.0",
+    )
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Findings:
+    """With a margin, and the label map on disk as after a real reading."""
+    made = some_findings()
+    scored = np.nan_to_num(made.rasters.he_probability) >= 0.5
+    read = np.where(scored, SCORED, 0).astype(np.uint8)
+    read[0, :3] = MARGIN
+    save_labels(made.rasters.ihc_classes, tmp_path / "labels.zip")
+    stored = StoredLabels.open(tmp_path / "labels.zip")
+    return replace(made, rasters=replace(made.rasters, ihc_read=read, ihc_classes=stored))
+
+
+def test_a_cases_overlays_are_its_rasters(
+    findings: Findings, header: Dataset, tmp_path: Path
+) -> None:
+    written = write_overlays(tmp_path, making(findings, header))
+    assert {path.name: dicom_errors(path) for _, path in written} == {
+        path.name: [] for _, path in written
+    }
+    rasters = findings.rasters
+    (he, *_), (ihc, *coarser) = (
+        [path for kind, path in written if kind == "SEG" and path.name.startswith(name)]
+        for name in ("seg-he", "seg-ihc")
+    )
+    # 2, 8, 32 and 142 µm: the last is the whole number nearest to a tile.
+    assert len(coarser) == 3
+    assert np.array_equal(
+        hd.seg.segread(he).get_total_pixel_matrix(combine_segments=True), rasters.he_tumor
+    )
+    opened = hd.seg.segread(ihc)
+    classes = rasters.ihc_classes[:, :]
+    assert np.array_equal(
+        opened.get_total_pixel_matrix(segment_numbers=[1, 2, 3, 4], combine_segments=True), classes
+    )
+    grid = RasterGrid(*classes.shape, mpp=rasters.ihc_mpp)
+    assert np.array_equal(
+        opened.get_total_pixel_matrix(segment_numbers=[5])[..., 0],
+        grid.expand(rasters.ihc_read == SCORED),
+    )
+    assert "margin" in opened.ContentDescription
+    tiles = dcmread(coarser[-1])
+    shape = (tiles.TotalPixelMatrixRows, tiles.TotalPixelMatrixColumns)
+    assert shape == rasters.ihc_read.shape
+
+
+def test_heat_maps_hold_probability_and_mean_class(
+    findings: Findings, header: Dataset, tmp_path: Path
+) -> None:
+    written = dict(reversed(item) for item in write_overlays(tmp_path, making(findings, header)))
+    heat = {path.name: dcmread(path) for path, kind in written.items() if kind == "PM"}
+    assert set(heat) == {"pm-he-1.dcm", "pm-ihc-1.dcm", "pm-ihc-2.dcm"}
+    probability = findings.rasters.he_probability
+    frame = np.frombuffer(heat["pm-he-1.dcm"].PixelData, "<u2").reshape(128, 128)
+    row, column = np.unravel_index(np.nanargmax(probability), probability.shape)
+    assert frame[row, column] / 65535 == pytest.approx(probability[row, column], abs=1e-4)
+    assert (frame[: len(probability), :42] > 0).sum() == np.isfinite(probability).sum()
+    total, counts = block_sums(findings.rasters.ihc_classes, 16)
+    classes = findings.rasters.ihc_classes[:, :].astype(int)
+    block = classes[64 * 16 : 65 * 16, 80 * 16 : 81 * 16]
+    assert counts[64, 80] == (block > 0).sum() > 0
+    assert total[64, 80] == (block[block > 0] - 1).sum()
+    assert counts.sum() == (classes > 0).sum()
+    assert counts.shape == (-(-classes.shape[0] // 16), -(-classes.shape[1] // 16))
+
+
+def test_settings_leave_out_levels_and_heat_maps(
+    findings: Findings, header: Dataset, tmp_path: Path
+) -> None:
+    written = write_overlays(tmp_path, making(findings, header, finest_um=8.0, heatmaps=False))
+    assert {kind for kind, _ in written} == {"SEG"}
+    finest = dcmread(tmp_path / "seg-ihc-1.dcm")
+    spacing = finest.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    assert float(spacing[0]) == pytest.approx(0.008)
+
+
+def test_other_forms_have_a_series_for_segments_that_overlap(
+    findings: Findings, header: Dataset, tmp_path: Path
+) -> None:
+    chosen = making(findings, header, segmentation="labelmap", fractional=True, heatmaps=False)
+    names = {path.name for _, path in write_overlays(tmp_path, chosen)}
+    assert {"seg-ihc-1.dcm", "seg-ihc-tumor-1.dcm", "seg-he-probability.dcm"} < names
+    mask = hd.seg.segread(tmp_path / "seg-ihc-tumor-1.dcm")
+    scored = RasterGrid(*findings.rasters.ihc_classes.shape, mpp=findings.rasters.ihc_mpp).expand(
+        findings.rasters.ihc_read == SCORED
+    )
+    assert np.array_equal(mask.get_total_pixel_matrix(combine_segments=True), scored)
+    fraction = hd.seg.segread(tmp_path / "seg-he-probability.dcm").get_total_pixel_matrix()[..., 0]
+    wanted = np.nan_to_num(findings.rasters.he_probability)
+    np.testing.assert_allclose(fraction, wanted, atol=0.6 / 255)
