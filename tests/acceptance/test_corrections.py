@@ -1,0 +1,101 @@
+"""A result that was wrong: replaced by a new one that names it, and nothing is overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from fixtures.daemon import Daemon, tandem
+from fixtures.judges import dicom_errors
+from pydicom import Dataset, dcmread
+
+from models.synthesis.slides import SyntheticCase
+
+
+def archived(daemon: Daemon) -> dict[Path, Dataset]:
+    files = (daemon.state / "archive").rglob("*.dcm")
+    return {path: dcmread(path, stop_before_pixels=True) for path in files}
+
+
+def reports(daemon: Daemon) -> list[Dataset]:
+    """In the order of the ledger's deliveries."""
+    (case,) = daemon.status()["cases"]
+    order = [d["sop_instance_uid"] for d in case["deliveries"] if d["kind"] == "SR"]
+    found = {h.SOPInstanceUID: h for h in archived(daemon).values() if h.Modality == "SR"}
+    return [found[uid] for uid in order]
+
+
+def predecessor(report: Dataset) -> str:
+    (study,) = report.PredecessorDocumentsSequence
+    (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    uid: str = instance.ReferencedSOPInstanceUID
+    return uid
+
+
+def delivered(count: int) -> Any:
+    def is_so(status: dict[str, Any]) -> bool:
+        (case,) = status["cases"] or [None]
+        if case is None or case["state"] != "delivered":
+            return False
+        return [d["kind"] for d in case["deliveries"]].count("SR") == count
+
+    return is_so
+
+
+def test_a_persons_score_and_a_rerun_are_new_reports(
+    daemon: Daemon, small_case: SyntheticCase
+) -> None:
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    before = daemon.wait(delivered(1))["cases"][0]
+    bytes_before = {p: hashlib.sha256(p.read_bytes()).digest() for p in archived(daemon)}
+    other = "1+" if before["score"] != "1+" else "2+"
+    arguments = ("--by", "Meyer^Anna", "--why", "Only cytoplasm is stained.")
+    said = tandem(
+        "correct", "case-1", "--score", other, *arguments, "--config", daemon.config
+    ).stdout
+    assert f"corrected from {before['score']} to {other}" in said
+    after = daemon.wait(delivered(2))["cases"][0]
+    assert (after["score"], after["review"]) == (other, [])
+    first, second = reports(daemon)
+    assert predecessor(second) == first.SOPInstanceUID
+    assert "PredecessorDocumentsSequence" not in first
+    assert f"HER2 {other}" in second.SeriesDescription
+    (path,) = [p for p, h in archived(daemon).items() if h.SOPInstanceUID == second.SOPInstanceUID]
+    assert dicom_errors(path) == []
+    # What was delivered first is there still, to the byte; its SEG too, beside a new one.
+    assert bytes_before == {p: hashlib.sha256(p.read_bytes()).digest() for p in bytes_before}
+    series = {h.SeriesInstanceUID for h in archived(daemon).values() if h.Modality == "SEG"}
+    assert len(series) == 4
+
+    tandem("rerun", "case-1", "--config", daemon.config)
+    again = daemon.wait(delivered(3))["cases"][0]
+    assert again["score"] == before["score"]
+    assert predecessor(reports(daemon)[2]) == second.SOPInstanceUID
+    # Nothing new to say: nothing new is written.
+    count = len(archived(daemon))
+    tandem("rerun", "case-1", "--config", daemon.config)
+    daemon.wait(
+        lambda s: (
+            sum("rerun" in e["text"] for e in s["cases"][0]["steps"]) == 2
+            and s["cases"][0]["state"] == "delivered"
+        )
+    )
+    assert len(archived(daemon)) == count
+    daemon.stop()
+    assert small_case.accession not in daemon.log
+    assert "Meyer" not in daemon.log
+
+
+def test_what_cannot_be_corrected_says_why(daemon: Daemon, small_case: SyntheticCase) -> None:
+    daemon.drop(small_case.he_path)
+    daemon.start()
+    daemon.wait(lambda s: bool(s["cases"]))
+    daemon.stop()
+    arguments = ("--score", "1+", "--by", "Meyer^Anna", "--why", "x", "--config", daemon.config)
+    for case, words in (("case-1", "no delivered result yet"), ("case-7", "no 'case-7'")):
+        done = tandem("correct", case, *arguments, check=False)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
