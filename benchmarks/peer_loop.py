@@ -47,8 +47,9 @@ def main(precision: str, job_path: str) -> None:
     loader = DataLoader(Tiles(job), batch_size=job["batch"], num_workers=job["workers"])
     likely = []
     with torch.inference_mode():
+        shape = min(job["batch"], len(job["places"])), 3, *[job["input_px"]] * 2
         for _ in range(3):  # TorchScript optimises itself in its first calls
-            network(torch.zeros(job["batch"], 3, *[job["input_px"]] * 2, device=device))
+            network(torch.zeros(shape, device=device))
         start = time.perf_counter()
         for pixels in loader:
             likely.append(network(pixels.to(device)).softmax(dim=1).cpu())

@@ -95,9 +95,11 @@ def measured(job: dict[str, Any], network: str, scratch: Path) -> tuple[float, n
         device=device,
     )
     predictor.places, predictor.tile_px = np.array(job["places"]), job["tile_px"]
-    blank = torch.zeros(job["batch"], *[job["input_px"]] * 2, 3, dtype=torch.uint8)
+    shape = min(job["batch"], len(job["places"])), *[job["input_px"]] * 2, 3
     for _ in range(3):  # TorchScript optimises itself in its first calls
-        Classifier.infer_batch(predictor.model, blank, device=device)
+        Classifier.infer_batch(
+            predictor.model, torch.zeros(shape, dtype=torch.uint8), device=device
+        )
     slide = Path(job["slide"])
     start = time.perf_counter()
     written = predictor.run(

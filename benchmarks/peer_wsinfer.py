@@ -69,9 +69,10 @@ def measured(job: dict[str, Any], network: str, scratch: Path) -> tuple[float, p
     set_backend("openslide")
     loaded = get_pretrained_torch_module(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    shape = min(job["batch"], len(job["places"])), 3, *[job["input_px"]] * 2
     with torch.no_grad():
         for _ in range(3):  # TorchScript optimises itself in its first calls
-            loaded.to(device)(torch.zeros(job["batch"], 3, *[job["input_px"]] * 2, device=device))
+            loaded.to(device)(torch.zeros(shape, device=device))
     # Loaded before the clock runs: it would be loaded anew for each call.
     engine.get_pretrained_torch_module = lambda model: loaded
     start = time.perf_counter()

@@ -26,6 +26,7 @@ import torch
 
 from appliance.analysis.inference import Network
 from appliance.bench import planned, read_plan
+from appliance.errors import PeerError
 from appliance.peers import (
     PEERS_NAME,
     REFERENCE,
@@ -71,8 +72,11 @@ def main(arguments: Sequence[str]) -> None:
         return
     if options.slide is None:
         parser.error("name a slide, or --install")
-    commands = LOOPS if options.peers is None else read_commands(options.peers)
-    found = compare(options.slide, options.config, options.tiles, options.repeats, commands)
+    try:
+        commands = LOOPS if options.peers is None else read_commands(options.peers)
+        found = compare(options.slide, options.config, options.tiles, options.repeats, commands)
+    except PeerError as err:
+        raise SystemExit(str(err)) from err
     for name in PACKAGES.keys() - commands:
         found[f"peers.{name}"] = "left out: not installed (--install FOLDER, then --peers FOLDER)"
     print(json.dumps(found))
@@ -111,6 +115,7 @@ def compare(
 
 def install(root: Path) -> dict[str, str]:
     """What came of installing each peer below `root`, whose list then names those that work."""
+    root.mkdir(parents=True, exist_ok=True)
     commands, said = dict(LOOPS), {}
     for name, packages in PACKAGES.items():
         python = root / name / "bin" / "python"
