@@ -3,7 +3,7 @@
 Three ceilings and the truth, interleaved in one run, so that a noisy machine is as noisy for each:
 decoding the plan's tiles and nothing else (as large as the reading wants them), the same tiles at
 full size by OpenSlide alone, the networks on tiles that lie in memory, and the real reading from
-file to label map.
+file to label map. Other tools (`appliance.peers`) take their turns with these where they are named.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
+from appliance.peers import Commands, peers_on
 from appliance.settings import Settings
 from appliance.weights import chosen_weights
 from models.spec import Task
@@ -72,13 +73,18 @@ def bench(
     most_tiles: int,
     repeats: int,
     progress: Progress,
+    peers: Commands | None = None,
 ) -> dict[str, Any]:
     """Measure one slide; rates are medians over the repeats, in tiles per second.
+
+    `peers` are asked to do what C does, so they go with the reading of tumor alone.
 
     Raises
     ------
     SlideError
         If the slide cannot be opened, or holds no tissue.
+    PeerError
+        If a peer does not run, or answers for other tiles.
     """
     from appliance.analysis.inference import Network
 
@@ -105,12 +111,15 @@ def bench(
         "end_to_end": lambda: read_plan(plan, reading, networks, batch_size),
     }
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
-    for repeat in range(repeats):
-        for number, (name, work) in enumerate(kinds.items()):
-            progress("bench", repeat * len(kinds) + number, repeats * len(kinds))
-            start = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - start)
+    with peers_on(peers or {}, slide, plan.tiles, networks[0], batch_size) as others:
+        for repeat in range(repeats):
+            for number, (name, work) in enumerate(kinds.items()):
+                progress("bench", repeat * len(kinds) + number, repeats * len(kinds))
+                start = time.perf_counter()
+                work()
+                seconds[name].append(time.perf_counter() - start)
+            others.take_turns()
+        figures = others.figures()
     rates = {name: len(plan.tiles) / statistics.median(s) for name, s in seconds.items()}
     return {
         "levels": level_paths,
@@ -123,6 +132,7 @@ def bench(
         **{f"{name}_tiles_per_s": round(rate, 2) for name, rate in rates.items()},
         "decode_over_openslide": round(rates["decode"] / rates["openslide"], 2),
         "efficiency": round(rates["end_to_end"] / min(rates["decode"], rates["model"]), 3),
+        **figures,
         "peak_rss_mib": peak,
         "rss_before_mib": before,
     }

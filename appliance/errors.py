@@ -11,6 +11,7 @@
         ├── SlideError                 carries a QuarantineReason
         ├── AlignmentError
         ├── WeightsError
+        ├── PeerError
         └── DestinationRejectedError
 
 Every message names the thing and the remedy. ``try: … except TransientError`` is all that a
@@ -56,6 +57,10 @@ class AlignmentError(PermanentError):
 
 class WeightsError(PermanentError):
     """Weights are missing, changed, or not such as this appliance can use."""
+
+
+class PeerError(PermanentError):
+    """Another tool, measured beside the appliance, is missing, failed or did other work."""
 
 
 class DestinationRejectedError(PermanentError):

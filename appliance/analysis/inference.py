@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.spec import ModelSpec, Task
+from models.torchscript import save_torchscript
 from models.weights import load_network
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,15 @@ class Network:
             shape, dtype=torch.uint8, pin_memory=self.device == "cuda"
         ).numpy()
         return pinned
+
+    @property
+    def precision(self) -> str:
+        """``bfloat16`` or ``float32``: in which it answers."""
+        return "bfloat16" if self._half else "float32"
+
+    def save_torchscript(self, path: Path, *, half: bool) -> None:
+        """Write a classifier for other tools (`models.torchscript`)."""
+        save_torchscript(path, self.spec, self._module, self.device, half=half)
 
     def _memory_of(self, tile: NDArray[np.uint8]) -> int:
         """Bytes that one tile needs on its way: on a CPU all layers' answers, a bound."""

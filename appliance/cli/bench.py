@@ -27,14 +27,22 @@ def bench(
     ] = "tumor",
     tiles: Annotated[int, typer.Option(min=1, help="At most so many tiles.")] = 256,
     repeats: Annotated[int, typer.Option(min=1, help="Medians are over so many.")] = 3,
+    peers: Annotated[
+        Path | None,
+        typer.Option(help="Folder of other tools to compare with: docs/performance.md."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings file.")] = None,
 ) -> None:
     """Measure how fast a slide is read, and whether codec or network is the limit."""
+    if peers is not None and read != "tumor":
+        raise typer.BadParameter("--peers do what C does: --read tumor")
     settings = load_settings(config)
     from appliance.bench import bench as measure
+    from appliance.peers import read_commands
     from models.synthesis.slides import synthesize_case
 
+    commands = None if peers is None else read_commands(peers)
     with tempfile.TemporaryDirectory() as folder, ProgressBars(quiet=as_json) as progress:
         if slide is None:
             case = synthesize_case(
@@ -46,7 +54,15 @@ def bench(
                 progress=lambda share: progress("slides", round(100 * share), 100),
             )
             slide = case.he_path if read == "tumor" else case.ihc_path
-        found = measure(slide, read, settings, most_tiles=tiles, repeats=repeats, progress=progress)
+        found = measure(
+            slide,
+            read,
+            settings,
+            most_tiles=tiles,
+            repeats=repeats,
+            progress=progress,
+            peers=commands,
+        )
     if as_json:
         typer.echo(json.dumps(found))
         return
@@ -58,6 +74,8 @@ def bench(
         ("end_to_end", "file to label map"),
     ):
         out.print(f"  {what:<32}{found[f'{name}_tiles_per_s']:9.1f} tiles/s")
+    for name in commands or ():
+        out.print(f"  {name:<32}{found[f'peers.{name}.tiles_per_s']:9.1f} tiles/s")
     out.print(
         f"  decoding to {found['decoded_px']} px is {found['decode_over_openslide']:.1f} times "
         f"OpenSlide's rate to {TILE_PX} px"
