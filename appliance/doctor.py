@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from appliance.analysis.guideline import choose_guideline
-from appliance.delivery.destinations import open_destination
+from appliance.delivery.peers import open_destination
 from appliance.errors import TandemError
 from appliance.schedule import LOW_DISK_GIB
 from appliance.settings import Settings, find_settings_file, load_settings

@@ -10,6 +10,8 @@ A slide::
 A case (the H&E and the IHC slide of one block)::
 
     waiting → ready → scored → written → delivered
+    written → unproven → delivered              (sent; a destination cannot say that it has it)
+    unproven → written, undelivered             (it turns out that it has not; retry)
     waiting → partnerless → ready               (a late partner reopens it)
     ready, scored → failed → ready              (a person said retry)
     written → undelivered → written             (a destination refused for good; retry)
@@ -18,6 +20,8 @@ A case (the H&E and the IHC slide of one block)::
 A delivery (one object to one destination)::
 
     queued → sent → proven
+    sent → unproven → proven                    (nobody there can say; asked again)
+    sent, unproven → queued                     (it says that it has not: sent again)
     queued, sent → refused → queued             (retry)
 """
 
@@ -48,6 +52,7 @@ class CaseState(StrEnum):
     SCORED = "scored"  #: findings exist; a PACS outage never costs this again
     WRITTEN = "written"  #: DICOM objects exist and are in the outbox
     DELIVERED = "delivered"  #: every object is proven to be at every destination
+    UNPROVEN = "unproven"  #: all is sent; a destination cannot say that it has it
     UNDELIVERED = "undelivered"  #: a destination refused an object for good
     FAILED = "failed"  #: a step failed; see reason
 
@@ -57,7 +62,8 @@ class DeliveryState(StrEnum):
 
     QUEUED = "queued"  #: to be sent (again) when `not_before` has passed
     SENT = "sent"  #: the destination said yes; not proven yet
-    PROVEN = "proven"  #: found there by query, or on disk with the right bytes
+    UNPROVEN = "unproven"  #: sent, but nobody there can say whether it arrived; asked again
+    PROVEN = "proven"  #: committed to, found by query, or on disk with the right bytes
     REFUSED = "refused"  #: refused for good
 
 
@@ -84,6 +90,10 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_C.SCORED, _C.FAILED),
         (_C.WRITTEN, _C.DELIVERED),
         (_C.WRITTEN, _C.UNDELIVERED),
+        (_C.WRITTEN, _C.UNPROVEN),
+        (_C.UNPROVEN, _C.WRITTEN),
+        (_C.UNPROVEN, _C.DELIVERED),
+        (_C.UNPROVEN, _C.UNDELIVERED),
         (_C.UNDELIVERED, _C.WRITTEN),
         (_C.FAILED, _C.READY),
         *((state, _C.WAITING) for state in _C if state is not _C.WAITING),
@@ -92,6 +102,10 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_D.SENT, _D.PROVEN),
         (_D.SENT, _D.QUEUED),
         (_D.SENT, _D.REFUSED),
+        (_D.SENT, _D.UNPROVEN),
+        (_D.UNPROVEN, _D.PROVEN),
+        (_D.UNPROVEN, _D.QUEUED),
+        (_D.UNPROVEN, _D.REFUSED),
         (_D.REFUSED, _D.QUEUED),
     }
 )
