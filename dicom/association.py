@@ -110,7 +110,10 @@ def _send_in_pieces(association: Any, address: PacsAddress) -> None:
     pynetdicom queues an object's pieces as fast as the disk gives them and starts the clock of the
     answer then: over a slow line a slide would lie in memory, and time out while it is being sent.
     """
-    association.dul.socket.socket.settimeout(address.timeout_s)
+    line = association.dul.socket.socket
+    line.settimeout(address.timeout_s)
+    # A command and its object are two small writes: each pair would wait for an acknowledgement.
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for item in association.acceptor.user_information:
         if isinstance(item, MaximumLengthNotification):
             item.maximum_length_received = min(

@@ -101,10 +101,10 @@ class Pacs:
         """Proposed in an association; nothing is sent."""
         with _translated(self.name):
             taken = pacs.probe(self.address, list(SENT_KINDS))
-        remedy = "not taken: allow this class and syntax in the PACS, for this AE title"
-        return [
-            KindCheck(_title(kind), ok, "taken" if ok else remedy) for kind, ok in taken.items()
-        ]
+        remedy = (
+            f"Allow it in the PACS for {self.address.calling_aet}, or leave it out by `objects`."
+        )
+        return [KindCheck(_title(kind), ok, "" if ok else remedy) for kind, ok in taken.items()]
 
     def close(self) -> None:
         """Close the port of the commitment reports."""
