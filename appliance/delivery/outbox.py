@@ -111,9 +111,12 @@ class Outbox:
 
     def _hold(self, rows: Sequence[DeliveryRow], error: str) -> None:
         """The destination's trouble: wait as long again as each row has waited."""
+        now = self._clock()
         for row in rows:
-            if row.state not in (DeliveryState.PROVEN, DeliveryState.REFUSED):
-                self._postpone(row, error, self._clock() - row.changed_at)
+            through = row.state in (DeliveryState.PROVEN, DeliveryState.REFUSED)
+            # One that has just failed by itself waits for that.
+            if not through and row.not_before <= now:
+                self._postpone(row, error, now - row.changed_at)
 
     def _send(self, rows: Sequence[DeliveryRow], destination: Destination) -> None:
         tried = [row for row in rows if row.attempts > 0]
@@ -187,9 +190,8 @@ class Outbox:
 
     def _after_failure(self, row: DeliveryRow) -> float:
         """Doubles with each attempt at this object."""
-        return self._settings.delivery.first_retry_seconds * 2.0 ** min(
-            max(row.attempts - 1, 0), 30
-        )
+        doublings = min(max(row.attempts - 1, 0), 30)
+        return self._settings.delivery.first_retry_seconds * 2.0**doublings
 
     def _save(self, row: DeliveryRow) -> None:
         with self._ledger.transaction() as tx:
