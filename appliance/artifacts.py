@@ -103,13 +103,23 @@ def _fsync(path: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under its final name only when all of it is on disk."""
+    with _becoming(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def copy_whole(path: Path, source: Path) -> None:
+    """Copy a file; it has its final name only when all of it is on disk."""
+    with _becoming(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def _becoming(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
+        _fsync(temporary)
         temporary.rename(path)
         _fsync(path.parent)
     finally:

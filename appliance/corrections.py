@@ -20,7 +20,7 @@ from appliance.settings import Settings
 from appliance.status import open_ledger
 from appliance.store import CaseRow, Ledger, Transaction
 
-ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNDELIVERED)
+ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
 def correct_score(settings: Settings, subject: str, score: Her2Score, *, by: str, why: str) -> str:

@@ -20,8 +20,8 @@ from types import FrameType
 
 from appliance.analysis.guideline import choose_guideline
 from appliance.artifacts import ArtifactStore
-from appliance.delivery.destinations import open_destination
 from appliance.delivery.outbox import Outbox
+from appliance.delivery.peers import open_destination
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
 from appliance.schedule import build_schedule
@@ -124,6 +124,8 @@ class Daemon:
                 log.exception("the outbox failed; it is tried again")
                 self._stop.wait(10 * DELIVERY_SECONDS)
             self._stop.wait(DELIVERY_SECONDS)
+        for destination in destinations.values():
+            destination.close()
 
 
 def run_daemon(settings: Settings) -> None:

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from appliance.analysis.guideline import choose_guideline
-from appliance.delivery.destinations import open_destination
-from appliance.errors import TandemError
+from appliance.delivery.destinations import KindCheck
+from appliance.delivery.peers import open_destination
+from appliance.errors import SettingsError, TandemError
 from appliance.schedule import LOW_DISK_GIB
 from appliance.settings import Settings, find_settings_file, load_settings
 from appliance.weights import chosen_weights
@@ -39,6 +40,21 @@ def examine(config: Path | None) -> list[Examined]:
     except TandemError as err:
         return [Examined("settings", False, str(err))]
     return [Examined("settings", True, str(source)), *_checks(settings)]
+
+
+def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
+    """Which kinds of objects a destination takes, before the first case needs it.
+
+    Raises
+    ------
+    TandemError
+        If there is no such destination, or it cannot be asked.
+    """
+    for section in settings.destinations:
+        if section.name == name:
+            return open_destination(settings, section).kinds()
+    known = ", ".join(section.name for section in settings.destinations)
+    raise SettingsError(f"no destination '{name}' in the settings; there are: {known}")
 
 
 def _checks(settings: Settings) -> Iterator[Examined]:

@@ -10,16 +10,20 @@ A slide::
 A case (the H&E and the IHC slide of one block)::
 
     waiting → ready → scored → written → delivered
+    written → unproven → delivered              (sent; a destination cannot say that it has it)
+    unproven → written, undelivered             (it turns out that it has not; retry)
     waiting → partnerless → ready               (a late partner reopens it)
     ready, scored → failed → ready              (a person said retry)
     written → undelivered → written             (a destination refused for good; retry)
-    written, delivered, undelivered → scored    (a person corrected the score)
-    written, delivered, undelivered → ready     (a person said rerun: other weights)
+    written and after it → scored               (a person corrected the score)
+    written and after it → ready                (a person said rerun: other weights)
     any of them → waiting                       (a rescan replaced one of its slides)
 
 A delivery (one object to one destination)::
 
     queued → sent → proven
+    sent → unproven → proven                    (nobody there can say; asked again)
+    sent, unproven → queued                     (it says that it has not: sent again)
     queued, sent → refused → queued             (retry)
 """
 
@@ -50,6 +54,7 @@ class CaseState(StrEnum):
     SCORED = "scored"  #: findings exist; a PACS outage never costs this again
     WRITTEN = "written"  #: DICOM objects exist and are in the outbox
     DELIVERED = "delivered"  #: every object is proven to be at every destination
+    UNPROVEN = "unproven"  #: all is sent; a destination cannot say that it has it
     UNDELIVERED = "undelivered"  #: a destination refused an object for good
     FAILED = "failed"  #: a step failed; see reason
 
@@ -59,7 +64,8 @@ class DeliveryState(StrEnum):
 
     QUEUED = "queued"  #: to be sent (again) when `not_before` has passed
     SENT = "sent"  #: the destination said yes; not proven yet
-    PROVEN = "proven"  #: found there by query, or on disk with the right bytes
+    UNPROVEN = "unproven"  #: sent, but nobody there can say whether it arrived; asked again
+    PROVEN = "proven"  #: committed to, found by query, or on disk with the right bytes
     REFUSED = "refused"  #: refused for good
 
 
@@ -86,11 +92,15 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_C.SCORED, _C.FAILED),
         (_C.WRITTEN, _C.DELIVERED),
         (_C.WRITTEN, _C.UNDELIVERED),
+        (_C.WRITTEN, _C.UNPROVEN),
+        (_C.UNPROVEN, _C.WRITTEN),
+        (_C.UNPROVEN, _C.DELIVERED),
+        (_C.UNPROVEN, _C.UNDELIVERED),
         (_C.UNDELIVERED, _C.WRITTEN),
         (_C.FAILED, _C.READY),
         *(
             (state, again)
-            for state in (_C.WRITTEN, _C.DELIVERED, _C.UNDELIVERED)
+            for state in (_C.WRITTEN, _C.DELIVERED, _C.UNPROVEN, _C.UNDELIVERED)
             for again in (_C.SCORED, _C.READY)
         ),
         *((state, _C.WAITING) for state in _C if state is not _C.WAITING),
@@ -99,6 +109,10 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_D.SENT, _D.PROVEN),
         (_D.SENT, _D.QUEUED),
         (_D.SENT, _D.REFUSED),
+        (_D.SENT, _D.UNPROVEN),
+        (_D.UNPROVEN, _D.PROVEN),
+        (_D.UNPROVEN, _D.QUEUED),
+        (_D.UNPROVEN, _D.REFUSED),
         (_D.REFUSED, _D.QUEUED),
     }
 )

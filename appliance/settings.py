@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -193,7 +201,17 @@ class ObjectSettings(Section):
     2022 calls eight of the attributes errors."""
 
 
-class FolderDestination(Section):
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")]
+"""Without user or password: those are secrets, and settings are printed."""
+ObjectKind = Literal["WSM", "SEG", "PM", "SR", "PDF", "SC", "ANN"]
+
+
+class _Destination(Section):
+    objects: Annotated[tuple[ObjectKind, ...], Field(min_length=1)] | None = None
+    """Kinds of objects that go there; none: all."""
+
+
+class FolderDestination(_Destination):
     """A folder archive: one folder per study."""
 
     kind: Literal["folder"] = "folder"
@@ -202,7 +220,36 @@ class FolderDestination(Section):
     """Where objects go; none: ``archive`` in the state folder."""
 
 
-class PacsDestination(Section):
+class _NetworkDestination(_Destination):
+    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """For connecting and for each answer."""
+    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
+    """Most MiB that are sent in a second; none: as fast as it goes."""
+    ca_file: Path | None = None
+    """Who vouches for the other side (PEM); none: the system's authorities."""
+    certificate: Path | None = None
+    """Our own certificate (PEM), where the other side wants one."""
+    key: Path | None = None
+    """Its key (PEM, unencrypted), where it is not in the same file."""
+    user: str | None = None
+    """Of DICOMweb: the secret is this user's password; without a user it is a bearer token."""
+    secret_file: Path | None = None
+    """File that holds the secret; it is read at each use and never printed."""
+    secret_env: str | None = None
+    """Environment variable that holds it, where there is no file."""
+
+    @model_validator(mode="after")
+    def _secret_is_whole(self) -> Self:
+        if self.secret_file is not None and self.secret_env is not None:
+            raise ValueError("secret_file and secret_env: name one")
+        if self.user is not None and self.secret_file is None and self.secret_env is None:
+            raise ValueError("user needs secret_file or secret_env")
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key needs certificate")
+        return self
+
+
+class PacsDestination(_NetworkDestination):
     """A PACS that takes C-STORE."""
 
     kind: Literal["dicom"]
@@ -211,22 +258,40 @@ class PacsDestination(Section):
     port: Annotated[int, Field(gt=0, lt=65536)]
     called_aet: Annotated[str, Field(min_length=1, max_length=16)]
     calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
-    timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
-    """For connecting and for each answer."""
-    dicomweb_url: str | None = None
-    """Base of QIDO-RS; where set, delivery is proven by QIDO, else by C-FIND."""
+    tls: bool = False
+    """DICOM over TLS; the PACS's certificate must be for `host`."""
+    commitment_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
+    """Port of ours for the PACS's storage commitment reports; none: no commitment is asked for."""
+    commitment_host: str = ""
+    """Address that the port is opened on; empty: all of this machine's."""
+    dicomweb_url: Url | None = None
+    """Base of QIDO-RS, asked where there is no commitment; without it C-FIND is."""
 
 
-Destination = Annotated[FolderDestination | PacsDestination, Field(discriminator="kind")]
+class DicomWebDestination(_NetworkDestination):
+    """A PACS that takes STOW-RS; proven by QIDO-RS."""
+
+    kind: Literal["dicomweb"]
+    name: str = "dicomweb"
+    url: Url
+    """Base of the DICOMweb service."""
+
+
+Destination = Annotated[
+    FolderDestination | PacsDestination | DicomWebDestination, Field(discriminator="kind")
+]
 
 
 class Delivery(Section):
     """Retries of delivery."""
 
     first_retry_seconds: Annotated[float, Field(gt=0)] = 10.0
-    """Doubles with each failure."""
+    """Doubles with each failure, give or take a quarter."""
     last_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
     """Longest wait between two attempts."""
+    most_attempts: Annotated[int, Field(ge=1)] = 30
+    """So often an object is put on the wire before it counts as refused (some six hours). A
+    destination that cannot be reached costs no attempt."""
 
 
 class Settings(BaseSettings):
@@ -260,6 +325,10 @@ class Settings(BaseSettings):
             raise ValueError("name at least one destination")
         if len(set(names)) < len(names):
             raise ValueError("two destinations have the same name")
+        ports = [d.commitment_port for d in value if isinstance(d, PacsDestination)]
+        taken = [port for port in ports if port is not None]
+        if len(set(taken)) < len(taken):
+            raise ValueError("two destinations have the same commitment_port")
         return value
 
     @property

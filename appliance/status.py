@@ -139,18 +139,17 @@ def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
         case.reason, case.deaths, case.not_before = "", 0, 0.0
         tx.advance(case, CaseState.READY, now=now, detail="retry")
         return f"{case.subject} is analysed again"
-    waiting = [
-        row
-        for row in tx.deliveries(case.id or 0)
-        if row.state in (DeliveryState.REFUSED, DeliveryState.QUEUED, DeliveryState.SENT)
-    ]
-    if case.state not in (CaseState.UNDELIVERED, CaseState.WRITTEN) or not waiting:
+    waiting = [row for row in tx.deliveries(case.id or 0) if row.state != DeliveryState.PROVEN]
+    sending = (CaseState.UNDELIVERED, CaseState.UNPROVEN, CaseState.WRITTEN)
+    if case.state not in sending or not waiting:
         raise SettingsError(
-            f"{case.subject} is {case.state}: only failed, written and undelivered cases "
-            "are retried."
+            f"{case.subject} is {case.state}: only failed, written, unproven and undelivered "
+            "cases are retried."
         )
     for row in waiting:
         row.not_before, row.error = 0.0, ""
+        # As many attempts again, but not none: what was on the wire is looked for first.
+        row.attempts = min(row.attempts, 1)
         if row.state == DeliveryState.REFUSED:
             tx.advance(row, DeliveryState.QUEUED, now=now, detail="retry")
         tx.session.add(row)

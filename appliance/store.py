@@ -96,7 +96,7 @@ class DeliveryRow(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     case_id: int = Field(foreign_key="case.id", index=True)
     destination: str
-    kind: str  # WSM, SEG, SR
+    kind: str  # one of settings.ObjectKind
     path: str  # of the object's file, relative to the artifacts folder
     study_uid: str
     series_uid: str
@@ -296,7 +296,7 @@ class Transaction:
 
     def due_deliveries(self, now: float) -> list[DeliveryRow]:
         """Deliveries to be sent or proven now, in the order of sending."""
-        open_states = (DeliveryState.QUEUED, DeliveryState.SENT)
+        open_states = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
         return list(
             self.session.exec(
                 select(DeliveryRow)
@@ -304,6 +304,16 @@ class Transaction:
                 .order_by(col(DeliveryRow.id))
             ).all()
         )
+
+    def written_cases_without_open_deliveries(self) -> list[int]:
+        """Ids of cases that wait for nothing any more."""
+        under_way = select(DeliveryRow.case_id).where(
+            col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT))
+        )
+        written = select(CaseRow.id).where(
+            CaseRow.state == CaseState.WRITTEN, col(CaseRow.id).not_in(under_way)
+        )
+        return [case_id for case_id in self.session.exec(written).all() if case_id is not None]
 
     def enqueue(self, case_id: int, new: NewDelivery, now: float) -> None:
         """Put an object into the outbox; one that is there already stays as it is."""

@@ -36,7 +36,7 @@ SLIDES_AT_WORK = (
     SlideState.IDENTIFIED,
     SlideState.INSPECTED,
 )
-CASES_AT_WORK = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
+CASES_AT_WORK = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.UNPROVEN)
 CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
 
 
@@ -102,9 +102,13 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldDestination:
-    """A destination that objects are waiting for after a failed attempt; retried by itself."""
+    """A destination that objects are waiting for; retried by itself.
+
+    `unproven`: they are sent, and it cannot say whether it has them; else an attempt failed.
+    """
 
     destination: str
+    unproven: bool
     objects: int
     error: str
     next_try_at: float
@@ -335,6 +339,13 @@ def _case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
 
 
 def _held(tx: Transaction) -> tuple[HeldDestination, ...]:
+    failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
+    return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
+
+
+def _waiting(
+    tx: Transaction, states: tuple[DeliveryState, ...], *, unproven: bool
+) -> tuple[HeldDestination, ...]:
     rows = tx.session.exec(
         select(
             DeliveryRow.destination,
@@ -342,12 +353,14 @@ def _held(tx: Transaction) -> tuple[HeldDestination, ...]:
             func.max(DeliveryRow.error),
             func.min(DeliveryRow.not_before),
         )
-        .where(DeliveryRow.state == DeliveryState.QUEUED, DeliveryRow.error != "")
+        .where(col(DeliveryRow.state).in_(states), DeliveryRow.error != "")
         .group_by(DeliveryRow.destination)
         .order_by(DeliveryRow.destination)
     )
     return tuple(
-        HeldDestination(destination=name, objects=number, error=error, next_try_at=at)
+        HeldDestination(
+            destination=name, unproven=unproven, objects=number, error=error, next_try_at=at
+        )
         for name, number, error, at in rows
     )
 

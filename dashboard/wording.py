@@ -59,6 +59,9 @@ CASE_WORDS: dict[CaseState, Wording] = {
     CaseState.DELIVERED: Wording(
         "Delivered", "Every object is proven to be at every destination.", "good"
     ),
+    CaseState.UNPROVEN: Wording(
+        "Sent, not proven", "Sent; a destination cannot say whether it has it.", "waiting"
+    ),
     CaseState.UNDELIVERED: Wording(
         "Not delivered", "A destination refused an object for good.", "trouble"
     ),
@@ -69,6 +72,9 @@ DELIVERY_WORDS: dict[DeliveryState, Wording] = {
     DeliveryState.QUEUED: Wording("Queued", "To be sent.", "waiting"),
     DeliveryState.SENT: Wording("Sent", "Accepted by the destination, not proven yet.", "running"),
     DeliveryState.PROVEN: Wording("Proven", "Found at the destination.", "good"),
+    DeliveryState.UNPROVEN: Wording(
+        "Sent, not proven", "Accepted, but nobody there can say whether it is kept.", "waiting"
+    ),
     DeliveryState.REFUSED: Wording("Refused", "The destination refused it for good.", "trouble"),
 }
 

@@ -3,10 +3,12 @@
 ::
 
     DicomError
-    ├── SourceError            a slide cannot be converted or read
-    ├── ObjectError            facts do not make a valid object
-    ├── PacsUnavailableError   no connection, no answer, out of resources: try again later
-    └── PacsRejectedError      refused for good; carries the DICOM status
+    ├── SourceError               a slide cannot be converted or read
+    ├── ObjectError               facts do not make a valid object
+    ├── PacsUnavailableError      no connection, no answer, out of resources: try again later
+    │   └── ConnectionLostError   the line was lost while an object was on it
+    └── PacsRejectedError         refused for good
+        └── ClassesRejectedError  an association without a single class in common
 """
 
 from __future__ import annotations
@@ -28,9 +30,13 @@ class PacsUnavailableError(DicomError):
     """The PACS could not be reached or asked us to come back."""
 
 
-class PacsRejectedError(DicomError):
-    """The PACS refused for good; `status` is its DICOM status, 0 where there was none."""
+class ConnectionLostError(PacsUnavailableError):
+    """The line was lost, or no answer came, while an object was on it."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
+
+class PacsRejectedError(DicomError):
+    """The PACS refused for good."""
+
+
+class ClassesRejectedError(PacsRejectedError):
+    """The PACS takes none of the classes of an association."""

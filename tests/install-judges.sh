@@ -8,6 +8,7 @@ need Orthanc orthanc
 need dciodvfy dicom3tools
 need dsrdump dcmtk
 need chromium chromium
+need openssl openssl
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 ldconfig -p 2>/dev/null | grep -q libturbojpeg || missing="$missing libturbojpeg0"
 if [ -n "$missing" ]; then

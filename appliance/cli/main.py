@@ -161,10 +161,28 @@ def rerun(
 
 
 @app.command()
-def doctor(config: ConfigOption = None) -> None:
+def doctor(
+    pacs: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A destination: show which objects it takes."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
     """Check settings, disk, GPU, weights, PACS and folder rights; exit 1 on trouble."""
-    from appliance.doctor import examine
+    from appliance.doctor import examine, examine_destination
 
+    if pacs is not None:
+        table = Table(title=f"What '{pacs}' takes", title_justify="left")
+        for column in ("object", "", "remedy"):
+            table.add_column(column, overflow="fold")
+        checks = examine_destination(_settings(config), pacs)
+        for check in checks:
+            mark = "[green]taken[/]" if check.ok else "[red]NOT TAKEN[/]"
+            table.add_row(check.title, mark, check.text)
+        out.print(table)
+        if not all(check.ok for check in checks):
+            raise typer.Exit(1)
+        return
     findings = examine(config)
     for finding in findings:
         mark = "[green]ok     [/]" if finding.ok else "[red]TROUBLE[/]"

@@ -1,4 +1,4 @@
-"""Where objects go: a folder archive or a PACS. Both answer the same two questions."""
+"""Where objects go, and what delivery asks of each place. Here: the folder archive."""
 
 from __future__ import annotations
 
@@ -6,24 +6,50 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from appliance.artifacts import write_whole
-from appliance.errors import DestinationRejectedError, DestinationUnavailableError
-from appliance.settings import FolderDestination, PacsDestination, Settings
-from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.pacs import PacsAddress, echo, find_instance, store
+from appliance.artifacts import copy_whole
+from appliance.errors import DestinationUnavailableError
+from dicom.status import InstanceRef, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parcel:
-    """One object on its way: the file and where it must be found afterwards."""
+    """One object on its way: the file and what must be found afterwards."""
 
     path: Path
-    study_uid: str
-    series_uid: str
-    sop_instance_uid: str
+    ref: InstanceRef
+
+
+class Proof(StrEnum):
+    """What a destination says of an object."""
+
+    THERE = "there"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"  #: nobody there can say
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A destination's word on an object; `text`: who said it, or why nobody can."""
+
+    proof: Proof
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KindCheck:
+    """One line of ``tandem doctor --pacs``."""
+
+    title: str
+    ok: bool
+    text: str
+
+
+Before = Callable[[Parcel], None]
+After = Callable[[Parcel, Outcome], None]
 
 
 class Destination(Protocol):
@@ -31,19 +57,32 @@ class Destination(Protocol):
 
     name: str
 
-    def send(self, parcels: Sequence[Parcel], sent: Callable[[Parcel], None]) -> None:
-        """Hand over parcels in order, calling `sent` after each that was accepted.
+    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+        """Hand over parcels in order; no parcel's trouble keeps the next from being sent.
 
-        Raises DestinationUnavailableError (later) or DestinationRejectedError (never).
+        `before` is called when a parcel is about to go, `after` with what became of it. Raises
+        DestinationUnavailableError where the trouble is the destination's; what had no `after` was
+        not sent.
         """
         ...
 
-    def has(self, parcel: Parcel) -> bool:
-        """Proof: whether the object is there now. Raises DestinationUnavailableError."""
+    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+        """What it says of each, by SOP Instance UID. Raises DestinationUnavailableError."""
         ...
 
     def check(self) -> str:
         """One line for ``tandem doctor``; raises TandemError on trouble."""
+        ...
+
+    def kinds(self) -> list[KindCheck]:
+        """Which kinds of objects it takes, as far as that can be known without sending one.
+
+        Raises TandemError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back ports."""
         ...
 
 
@@ -55,24 +94,35 @@ class FolderArchive:
         self.folder = folder
 
     def _place(self, parcel: Parcel) -> Path:
-        return self.folder / parcel.study_uid / f"{parcel.sop_instance_uid}.dcm"
+        return self.folder / parcel.ref.study_uid / f"{parcel.ref.sop_instance_uid}.dcm"
 
-    def send(self, parcels: Sequence[Parcel], sent: Callable[[Parcel], None]) -> None:
+    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
         """Copy each file under a temporary name, then rename it."""
         for parcel in parcels:
+            if not parcel.path.is_file():
+                after(parcel, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
+                continue
+            before(parcel)
             try:
-                write_whole(self._place(parcel), parcel.path.read_bytes())
+                copy_whole(self._place(parcel), parcel.path)
             except OSError as err:
                 raise DestinationUnavailableError(
                     f"archive folder of '{self.name}' cannot be written: {err.strerror}. "
                     "Check that it is mounted, writable and not full."
                 ) from err
-            sent(parcel)
+            after(parcel, Outcome(verdict=Verdict.STORED))
 
-    def has(self, parcel: Parcel) -> bool:
-        """Whether the file is there with the very bytes that were sent."""
+    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+        """Whether each file is there with the very bytes that were sent."""
+        return {parcel.ref.sop_instance_uid: self._compare(parcel) for parcel in parcels}
+
+    def _compare(self, parcel: Parcel) -> Answer:
         place = self._place(parcel)
-        return place.is_file() and _digest(place) == _digest(parcel.path)
+        if not place.is_file() or not parcel.path.is_file():
+            return Answer(Proof.ABSENT, "no file")
+        if _digest(place) != _digest(parcel.path):
+            return Answer(Proof.ABSENT, "other bytes")
+        return Answer(Proof.THERE, "by its bytes")
 
     def check(self) -> str:
         """Free space of the folder; raises DestinationUnavailableError where it cannot be made."""
@@ -83,70 +133,14 @@ class FolderArchive:
             raise DestinationUnavailableError(f"{self.folder}: {err.strerror}") from err
         return f"folder {self.folder}, {free:.0f} GiB free"
 
+    def kinds(self) -> list[KindCheck]:
+        """A folder takes everything."""
+        return [KindCheck("any object", True, "a folder takes everything")]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def _digest(path: Path) -> bytes:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").digest()
-
-
-class Pacs:
-    """A PACS over C-STORE, proven by QIDO or C-FIND."""
-
-    def __init__(self, settings: PacsDestination) -> None:
-        self.name = settings.name
-        self.address = PacsAddress(
-            host=settings.host,
-            port=settings.port,
-            called_aet=settings.called_aet,
-            calling_aet=settings.calling_aet,
-            timeout_s=settings.timeout_seconds,
-            dicomweb_url=settings.dicomweb_url,
-        )
-
-    def send(self, parcels: Sequence[Parcel], sent: Callable[[Parcel], None]) -> None:
-        """One association for all parcels."""
-        by_path = {parcel.path: parcel for parcel in parcels}
-        try:
-            store(
-                self.address,
-                list(by_path),
-                on_stored=lambda path, _status: sent(by_path[path]),
-            )
-        except PacsUnavailableError as err:
-            raise DestinationUnavailableError(f"PACS '{self.name}': {err}") from err
-        except PacsRejectedError as err:
-            raise DestinationRejectedError(f"PACS '{self.name}': {err}") from err
-
-    def has(self, parcel: Parcel) -> bool:
-        """Whether a query finds the instance."""
-        try:
-            return find_instance(
-                self.address,
-                study_uid=parcel.study_uid,
-                series_uid=parcel.series_uid,
-                sop_instance_uid=parcel.sop_instance_uid,
-            )
-        except PacsUnavailableError as err:
-            raise DestinationUnavailableError(f"PACS '{self.name}': {err}") from err
-        except PacsRejectedError as err:
-            raise DestinationRejectedError(f"PACS '{self.name}': {err}") from err
-
-    def check(self) -> str:
-        """C-ECHO."""
-        try:
-            echo(self.address)
-        except PacsUnavailableError as err:
-            raise DestinationUnavailableError(str(err)) from err
-        except PacsRejectedError as err:
-            raise DestinationRejectedError(str(err)) from err
-        proof = "QIDO" if self.address.dicomweb_url else "C-FIND"
-        return f"C-ECHO answered at {self.address.host}:{self.address.port}, proof by {proof}"
-
-
-def open_destination(
-    settings: Settings, destination: FolderDestination | PacsDestination
-) -> Destination:
-    """The destination of a section of the settings."""
-    if isinstance(destination, FolderDestination):
-        return FolderArchive(destination.name, settings.archive_dir(destination))
-    return Pacs(destination)

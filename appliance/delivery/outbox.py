@@ -1,33 +1,44 @@
 """The outbox: sends what is queued, proves what was sent, tries again, and gives up aloud.
 
-`attempts` is counted in the ledger *before* a send. After a crash an object with attempts is looked
-for at the destination first, so a lost answer does not send it twice.
+`attempts` is counted in the ledger *before* an object goes on the wire. An object with attempts is
+looked for at its destination first, so a lost answer does not send it twice.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from itertools import groupby
+import zlib
+from collections.abc import Callable, Sequence
 
-from appliance.delivery.destinations import Destination, Parcel
+from appliance.delivery.destinations import Answer, Destination, Parcel, Proof
 from appliance.delivery.objects import read_index
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.lifecycle import CaseState, DeliveryState
 from appliance.settings import Settings
 from appliance.store import CaseRow, DeliveryRow, Ledger, NewDelivery, Transaction
+from dicom.status import InstanceRef, Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
+SLIDES = "WSM"
+REFUSED = "A destination refused an object for good; see the deliveries."
+UNPROVEN = "A destination cannot say whether it has an object; see the deliveries."
+
 
 def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
-    """Put each object of a written case into the outbox of each destination; returns how many."""
+    """Put the objects of a written case into the outbox of each destination that wants them.
+
+    Returns how many.
+    """
     if case.id is None:
         return 0
-    objects = read_index(case.objects_key, settings)
+    queued = 0
     for destination in settings.destinations:
-        for item in objects:
+        for item in read_index(case.objects_key, settings):
+            if destination.objects is not None and item.kind not in destination.objects:
+                continue
+            queued += 1
             tx.enqueue(
                 case.id,
                 NewDelivery(
@@ -41,7 +52,7 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
                 ),
                 now,
             )
-    return len(objects) * len(settings.destinations)
+    return queued
 
 
 class Outbox:
@@ -59,137 +70,187 @@ class Outbox:
         self._destinations = destinations
         self._clock = clock
 
-    def run(self) -> int:
-        """Send and prove everything that is due; returns how many rows were proven."""
-        proven = 0
+    def run(self) -> None:
+        """Send and prove everything that is due, then close the cases that are through."""
         with self._ledger.transaction() as tx:
             due = tx.due_deliveries(self._clock())
-
-        def place(row: DeliveryRow) -> tuple[int, str]:
-            return (row.case_id, row.destination)
-
-        for (case_id, name), group in groupby(sorted(due, key=place), key=place):
-            rows = sorted(group, key=lambda row: row.id or 0)
-            proven += self._deliver(rows, name)
+        away: dict[str, str] = {}
+        for (case_id, name), rows in _in_order(due):
+            if name in away:
+                self._hold(rows, away[name])
+            elif error := self._deliver(rows, name):
+                away[name] = error
             self._close_case(case_id)
-        return proven
+        with self._ledger.transaction() as tx:
+            through = tx.written_cases_without_open_deliveries()
+        for case_id in through:
+            self._close_case(case_id)
 
-    def _deliver(self, rows: list[DeliveryRow], name: str) -> int:
+    def _deliver(self, rows: list[DeliveryRow], name: str) -> str:
+        """Why the destination is not to be had now; empty: it is."""
         destination = self._destinations.get(name)
         if destination is None:
             error = f"no destination '{name}' in the settings any more; add it, then: tandem retry"
             for row in rows:
-                self._refuse(row, error)
-            return 0
+                self._advance(row, DeliveryState.REFUSED, error)
+            return ""
         try:
-            self._send(rows, destination)
-            return self._prove(rows, destination)
-        except DestinationUnavailableError as err:
-            self._postpone(rows, str(err))
-        except DestinationRejectedError as err:
-            self._refuse_one(rows, str(err))
-        return 0
+            self._send([row for row in rows if row.state == DeliveryState.QUEUED], destination)
+            asked = (DeliveryState.SENT, DeliveryState.UNPROVEN)
+            sent = [row for row in rows if row.state in asked]
+            answers = destination.prove([self._parcel(row) for row in sent]) if sent else {}
+            for row in sent:
+                self._settle(row, answers[row.sop_instance_uid])
+        except (DestinationUnavailableError, DestinationRejectedError) as err:
+            # Rejected: its settings or ours are wrong. No object is to blame, and all of them go
+            # when a person has put it right.
+            log.warning("delivery postponed: %s", err)
+            self._hold(rows, str(err))
+            return str(err)
+        return ""
 
-    def _send(self, rows: list[DeliveryRow], destination: Destination) -> None:
-        queued = [row for row in rows if row.state == DeliveryState.QUEUED]
-        parcels = {}
-        for row in queued:
-            parcel = self._parcel(row)
-            if row.attempts > 0 and destination.has(parcel):
-                self._sent(row, "found there already")
+    def _hold(self, rows: Sequence[DeliveryRow], error: str) -> None:
+        """The destination's trouble: wait as long again as each row has waited."""
+        now = self._clock()
+        for row in rows:
+            through = row.state in (DeliveryState.PROVEN, DeliveryState.REFUSED)
+            # One that has just failed by itself waits for that.
+            if not through and row.not_before <= now:
+                self._postpone(row, error, now - row.changed_at)
+
+    def _send(self, rows: Sequence[DeliveryRow], destination: Destination) -> None:
+        tried = [row for row in rows if row.attempts > 0]
+        answers = destination.prove([self._parcel(row) for row in tried]) if tried else {}
+        by_uid = {}
+        for row in rows:
+            answer = answers.get(row.sop_instance_uid)
+            if answer is not None and answer.proof is Proof.THERE:
+                self._advance(row, DeliveryState.SENT, "", "it was there already")
+                self._settle(row, answer)
+            elif row.attempts >= self._settings.delivery.most_attempts:
+                error = f"given up after {row.attempts} attempts: {row.error or 'no answer'}"
+                self._advance(row, DeliveryState.REFUSED, error)
             else:
-                parcels[parcel.sop_instance_uid] = (row, parcel)
-        if not parcels:
+                by_uid[row.sop_instance_uid] = row
+        if not by_uid:
             return
-        with self._ledger.transaction() as tx:
-            for row, _ in parcels.values():
-                row.attempts += 1
-                tx.session.merge(row)
-        destination.send(
-            [parcel for _, parcel in parcels.values()],
-            lambda parcel: self._sent(parcels[parcel.sop_instance_uid][0], ""),
-        )
+        on_the_wire: list[DeliveryRow] = []
 
-    def _prove(self, rows: list[DeliveryRow], destination: Destination) -> int:
-        proven = 0
-        for row in rows:
-            if row.state != DeliveryState.SENT:
-                continue
-            if destination.has(self._parcel(row)):
-                self._advance(row, DeliveryState.PROVEN, "")
-                proven += 1
-            else:
-                # It said yes and does not have it: some archives index late.
-                row.error = "accepted, but not found by query yet"
-                self._advance(row, DeliveryState.QUEUED, row.error, self._backoff(row))
-        return proven
+        def before(parcel: Parcel) -> None:
+            row = by_uid[parcel.ref.sop_instance_uid]
+            row.attempts += 1
+            self._save(row)
+            on_the_wire.append(row)
 
-    def _sent(self, row: DeliveryRow, detail: str) -> None:
-        row.error = ""
-        self._advance(row, DeliveryState.SENT, detail)
+        def after(parcel: Parcel, outcome: Outcome) -> None:
+            on_the_wire.clear()
+            self._note(by_uid[parcel.ref.sop_instance_uid], outcome)
 
-    def _postpone(self, rows: list[DeliveryRow], error: str) -> None:
-        log.warning("delivery postponed: %s", error)
-        with self._ledger.transaction() as tx:
-            for row in rows:
-                if row.state in (DeliveryState.QUEUED, DeliveryState.SENT):
-                    row.error = error
-                    row.not_before = self._backoff(row)
-                    tx.session.merge(row)
+        try:
+            destination.send([self._parcel(row) for row in by_uid.values()], before, after)
+        except DestinationUnavailableError:
+            # It said so itself, of itself: that was no attempt at this object.
+            for row in on_the_wire:
+                row.attempts -= 1
+            raise
 
-    def _refuse_one(self, rows: list[DeliveryRow], error: str) -> None:
-        """The first object that was not accepted is the one refused; the others go on."""
-        for row in rows:
-            if row.state == DeliveryState.QUEUED:
-                self._refuse(row, error)
-                return
+    def _note(self, row: DeliveryRow, outcome: Outcome) -> None:
+        match outcome.verdict:
+            case Verdict.STORED:
+                self._advance(row, DeliveryState.SENT, "", outcome.text)
+            case Verdict.NEVER:
+                log.error("%s refused (0x%04X)", row.subject, outcome.status)
+                self._advance(row, DeliveryState.REFUSED, f"'{row.destination}' {outcome.text}")
+            case Verdict.LATER:
+                log.warning("%s: attempt %d failed", row.subject, row.attempts)
+                self._postpone(row, f"'{row.destination}' {outcome.text}", self._after_failure(row))
 
-    def _refuse(self, row: DeliveryRow, error: str) -> None:
-        log.error("delivery refused: %s", error)
+    def _settle(self, row: DeliveryRow, answer: Answer) -> None:
+        match answer.proof:
+            case Proof.THERE:
+                self._advance(row, DeliveryState.PROVEN, "", answer.text)
+            case Proof.ABSENT:
+                # Perhaps it only indexes late: it is looked for again before it is sent again.
+                error = f"accepted, but not there ({answer.text})"
+                self._advance(row, DeliveryState.QUEUED, error)
+                self._postpone(row, error, self._after_failure(row))
+            case Proof.UNKNOWN:
+                if row.state == DeliveryState.SENT:
+                    self._advance(row, DeliveryState.UNPROVEN, answer.text)
+                self._postpone(row, answer.text, self._clock() - row.changed_at)
+
+    def _postpone(self, row: DeliveryRow, error: str, wait: float) -> None:
+        times = self._settings.delivery
+        # Objects that failed together are spread by their UID, the same way each time.
+        spread = zlib.crc32(f"{row.sop_instance_uid} {row.attempts}".encode()) / 2**32
+        wait = min(max(wait, times.first_retry_seconds), times.last_retry_seconds)
         row.error = error
-        self._advance(row, DeliveryState.REFUSED, error)
+        row.not_before = self._clock() + wait * (0.75 + 0.5 * spread)
+        self._save(row)
+
+    def _after_failure(self, row: DeliveryRow) -> float:
+        """Doubles with each attempt at this object."""
+        doublings = min(max(row.attempts - 1, 0), 30)
+        return self._settings.delivery.first_retry_seconds * 2.0**doublings
+
+    def _save(self, row: DeliveryRow) -> None:
+        with self._ledger.transaction() as tx:
+            tx.session.merge(row)
 
     def _advance(
-        self, row: DeliveryRow, to: DeliveryState, detail: str, not_before: float = 0.0
+        self, row: DeliveryRow, to: DeliveryState, error: str, detail: str | None = None
     ) -> None:
-        now = self._clock()
+        row.error = error
+        row.not_before = 0.0
+        row.changed_at = self._clock()
         with self._ledger.transaction() as tx:
-            row.not_before = not_before
             merged = tx.session.merge(row)
-            tx.advance(merged, to, now=now, detail=detail)
+            tx.advance(merged, to, now=row.changed_at, detail=error if detail is None else detail)
         row.state = to.value
 
-    def _backoff(self, row: DeliveryRow) -> float:
-        times = self._settings.delivery
-        wait = times.first_retry_seconds * 2 ** min(row.attempts, 20)
-        return self._clock() + float(min(wait, times.last_retry_seconds))
-
     def _close_case(self, case_id: int) -> None:
-        """`written` → `delivered` when all is proven, → `undelivered` when one was refused."""
+        """Let a case's state follow from its deliveries'."""
         now = self._clock()
         with self._ledger.transaction() as tx:
             case = tx.case(case_id)
-            if case is None or case.state != CaseState.WRITTEN:
+            if case is None or case.state not in (CaseState.WRITTEN, CaseState.UNPROVEN):
                 return
-            current = {
-                item.sop_instance_uid for item in read_index(case.objects_key, self._settings)
-            }
-            states = {
-                row.state for row in tx.deliveries(case_id) if row.sop_instance_uid in current
-            }
-            if states == {DeliveryState.PROVEN}:
-                tx.advance(case, CaseState.DELIVERED, now=now)
-            elif DeliveryState.REFUSED in states and not states & {
-                DeliveryState.QUEUED,
-                DeliveryState.SENT,
-            }:
-                case.reason = "A destination refused an object for good; see the deliveries."
-                tx.advance(case, CaseState.UNDELIVERED, now=now)
+            index = read_index(case.objects_key, self._settings)
+            current = {item.sop_instance_uid for item in index}
+            rows = [row for row in tx.deliveries(case_id) if row.sop_instance_uid in current]
+            state, reason = _case_state({DeliveryState(row.state) for row in rows})
+            if case.state != state:
+                case.reason = reason
+                tx.advance(case, state, now=now)
 
     def _parcel(self, row: DeliveryRow) -> Parcel:
         return Parcel(
             path=self._settings.artifacts_dir / row.path,
-            study_uid=row.study_uid,
-            series_uid=row.series_uid,
-            sop_instance_uid=row.sop_instance_uid,
+            ref=InstanceRef(
+                study_uid=row.study_uid,
+                series_uid=row.series_uid,
+                sop_instance_uid=row.sop_instance_uid,
+                sop_class_uid=row.sop_class_uid,
+            ),
         )
+
+
+def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[DeliveryRow]]]:
+    """By case and destination, what failed least first, so that it stands in nobody's way.
+
+    Slides go before results: a viewer shows an overlay only on what it has.
+    """
+    groups: dict[tuple[int, str], list[DeliveryRow]] = {}
+    for row in sorted(due, key=lambda row: (row.attempts, row.kind != SLIDES, row.id or 0)):
+        groups.setdefault((row.case_id, row.destination), []).append(row)
+    return sorted(groups.items(), key=lambda group: (group[1][-1].attempts, group[0]))
+
+
+def _case_state(deliveries: set[DeliveryState]) -> tuple[CaseState, str]:
+    if deliveries & {DeliveryState.QUEUED, DeliveryState.SENT}:
+        return CaseState.WRITTEN, ""
+    if DeliveryState.REFUSED in deliveries:
+        return CaseState.UNDELIVERED, REFUSED
+    if DeliveryState.UNPROVEN in deliveries:
+        return CaseState.UNPROVEN, UNPROVEN
+    return CaseState.DELIVERED, ""

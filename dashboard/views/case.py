@@ -50,6 +50,7 @@ CASE_PATH = (
 DETOURS = {
     CaseState.PARTNERLESS: CaseState.WAITING,
     CaseState.FAILED: CaseState.READY,
+    CaseState.UNPROVEN: CaseState.WRITTEN,
     CaseState.UNDELIVERED: CaseState.WRITTEN,
 }
 """Where on the path a case in trouble stopped."""

@@ -112,8 +112,13 @@ def _trouble_item(trouble: Trouble) -> str:
 
 def _held_markup(queue: Queue) -> str:
     lines = "".join(
-        f"<div><b>{escape(held.destination)}</b>: {_many(held.objects, 'object')} waiting after a "
-        f"failed attempt; Tandem tries again by itself at {look.clock(held.next_try_at)[11:]}. "
+        f"<div><b>{escape(held.destination)}</b>: {_many(held.objects, 'object')} "
+        + (
+            "sent, not proven to be there; "
+            if held.unproven
+            else "waiting after a failed attempt; "
+        )
+        + f"Tandem tries again by itself at {look.clock(held.next_try_at)[11:]}. "
         f'<span class="muted small">{escape(held.error)}</span></div>'
         for held in queue.held
     )

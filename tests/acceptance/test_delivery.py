@@ -77,9 +77,7 @@ def test_pacs_outage_loses_nothing_and_duplicates_nothing(
         orthanc.stop()
         daemon.drop(small_case.he_path, small_case.ihc_path)
         daemon.start()
-        status = daemon.wait(
-            lambda s: any(d["attempts"] for c in s["cases"] for d in c["deliveries"])
-        )
+        status = daemon.wait(lambda s: any(d["error"] for c in s["cases"] for d in c["deliveries"]))
         assert status["cases"][0]["state"] == "written"
         orthanc.start()
         # Half-way: as soon as something is there it goes away again.

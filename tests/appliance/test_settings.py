@@ -10,6 +10,12 @@ import pytest
 from appliance.errors import SettingsError
 from appliance.settings import FolderDestination, Settings, load_settings
 
+WEB = "[[destinations]]\nkind = 'dicomweb'\n"
+PACS = (
+    "[[destinations]]\nkind = 'dicom'\nhost = 'h'\nport = 1\ncalled_aet = 'A'\n"
+    "commitment_port = 2\n"
+)
+
 
 def load(tmp_path: Path, text: str) -> Settings:
     path = tmp_path / "tandem.toml"
@@ -24,6 +30,12 @@ def load(tmp_path: Path, text: str) -> Settings:
         ("[watch]\nrescan_seconds = -1\n", "'watch.rescan_seconds' = -1.*greater than 0"),
         ("destinations = []\n", "name at least one destination"),
         ("[[destinations]]\nkind = 'dicom'\nport = 1\n", "destinations.0.dicom.host"),
+        (WEB + "url = 'https://me:pw@pacs'\n", "destinations.0.dicomweb.url"),
+        (WEB + "url = 'https://pacs'\nuser = 'me'\n", "user needs secret_file or secret_env"),
+        (WEB + "url = 'https://pacs'\nobjects = ['SRR']\n", "destinations.0.dicomweb.objects.0"),
+        (WEB + "url = 'https://pacs'\nkey = 'k'\n", "key needs certificate"),
+        (2 * PACS, "two destinations have the same name"),
+        (PACS + PACS.replace("'dicom'", "'dicom'\nname = 'b'"), "the same commitment_port"),
         ("[identify.stains]\nKI67 = ['KI67']\n", "unknown stain 'KI67'"),
         ("= 3", "not valid TOML"),
     ],

@@ -104,6 +104,31 @@ def test_refused_and_held_deliveries_name_the_destination(
     assert trouble.detail == "0xA900 data set does not match"
 
 
+def test_what_cannot_be_proven_is_shown_as_that(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", Stain.HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id, ("pacs",))
+
+    def silence(tx: Transaction, now: float) -> None:
+        for row in tx.deliveries(case_id):
+            row.error = "nobody there can say"
+            tx.advance(row, DeliveryState.SENT, now=now)
+            tx.advance(row, DeliveryState.UNPROVEN, now=now)
+
+    lab.do(silence)
+    lab.move_case(case_id, CaseState.UNPROVEN)
+    queue = read_queue(reader, lab.settings)
+    assert [(h.destination, h.unproven, h.objects) for h in queue.held] == [("pacs", True, 3)]
+    assert (queue.counts.delivered, queue.counts.running_cases) == (0, 1)
+    detail = read_case(reader, lab.settings, case_id)
+    assert detail is not None
+    assert {line.state for line in detail.deliveries} == {DeliveryState.UNPROVEN}
+
+
 def test_case_has_slides_deliveries_and_one_timeline(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.instances import made_object
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.slide_objects import her2_label_map, report, segmentation
 from pydicom import Dataset, dcmread
@@ -15,44 +18,52 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
+    CTImageStorage,
     SegmentationStorage,
     Verification,
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from dicom import pacs
-from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.pacs import PacsAddress, echo, find_instance, find_study, store
+from dicom import dicomweb, pacs
+from dicom.association import Kind, PacsAddress
+from dicom.dicomweb import WebAddress
+from dicom.errors import ClassesRejectedError, PacsRejectedError, PacsUnavailableError
+from dicom.pacs import echo, find_instances, probe
+from dicom.status import InstanceRef, Outcome, Verdict
 
 # pynetdicom drops the socket of a refused connection without closing it.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
 )
 
-ALL_KINDS = [
-    (VLWholeSlideMicroscopyImageStorage, JPEGBaseline8Bit),
-    (SegmentationStorage, ExplicitVRLittleEndian),
-    (Comprehensive3DSRStorage, ExplicitVRLittleEndian),
+ALL_KINDS: list[Kind] = [
+    (str(VLWholeSlideMicroscopyImageStorage), str(JPEGBaseline8Bit)),
+    (str(SegmentationStorage), str(ExplicitVRLittleEndian)),
+    (str(Comprehensive3DSRStorage), str(ExplicitVRLittleEndian)),
 ]
 
 
-def address_of(server: Orthanc, *, dicomweb: bool = True) -> PacsAddress:
-    return PacsAddress(
-        host="127.0.0.1",
-        port=server.dicom_port,
-        called_aet="ORTHANC",
-        timeout_s=10,
-        dicomweb_url=server.dicomweb_url if dicomweb else None,
+def address_of(server: Orthanc) -> PacsAddress:
+    return PacsAddress(host="127.0.0.1", port=server.dicom_port, called_aet="ORTHANC", timeout_s=10)
+
+
+def ref_of(path: Path) -> InstanceRef:
+    header = dcmread(path, stop_before_pixels=True)
+    return InstanceRef(
+        study_uid=header.StudyInstanceUID,
+        series_uid=header.SeriesInstanceUID,
+        sop_instance_uid=header.SOPInstanceUID,
+        sop_class_uid=header.SOPClassUID,
     )
 
 
-def where(path: Path) -> dict[str, str]:
-    header = dcmread(path, stop_before_pixels=True)
-    return {
-        "study_uid": header.StudyInstanceUID,
-        "series_uid": header.SeriesInstanceUID,
-        "sop_instance_uid": header.SOPInstanceUID,
-    }
+def store(address: PacsAddress, paths: list[Path]) -> dict[Path, Outcome]:
+    """What became of each; every file that went on the wire was announced."""
+    outcomes: dict[Path, Outcome] = {}
+    announced: list[Path] = []
+    pacs.store(address, paths, before=announced.append, after=outcomes.__setitem__)
+    assert [path for path in outcomes if path in announced] == announced
+    return outcomes
 
 
 @pytest.fixture
@@ -74,22 +85,20 @@ def scp() -> Iterator[Callable[..., PacsAddress]]:
     servers = []
 
     def start(
-        status: int = 0, kinds: Any = tuple(ALL_KINDS), timeout_s: float = 5, **options: Any
+        status: int = 0,
+        kinds: Any = tuple(ALL_KINDS),
+        on_store: Callable[[evt.Event], int] | None = None,
+        **options: Any,
     ) -> PacsAddress:
-        def handle_store(event: evt.Event) -> int:
-            received.append(event.request.AffectedSOPInstanceUID)
-            return status
-
-        received: list[str] = []
         ae = AE(ae_title="SCP")
         for name, value in options.items():
             setattr(ae, name, value)
         for sop_class, syntax in kinds:
             ae.add_supported_context(sop_class, syntax)
         port = free_port()
-        handlers = [(evt.EVT_C_STORE, handle_store)]
+        handlers = [(evt.EVT_C_STORE, on_store or (lambda _event: status))]
         servers.append(ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers))
-        return PacsAddress(host="127.0.0.1", port=port, called_aet="SCP", timeout_s=timeout_s)
+        return PacsAddress(host="127.0.0.1", port=port, called_aet="SCP", timeout_s=5)
 
     yield start
     for server in servers:
@@ -98,103 +107,101 @@ def scp() -> Iterator[Callable[..., PacsAddress]]:
 
 @pytest.mark.judge
 def test_round_trip_with_orthanc(orthanc: Orthanc, objects: list[Path]) -> None:
-    address = address_of(orthanc)
+    address, web = address_of(orthanc), WebAddress(url=orthanc.dicomweb_url)
+    refs = [ref_of(path) for path in objects]
+    uids = {ref.sop_instance_uid for ref in refs}
     echo(address)
-    assert not find_instance(address, **where(objects[-1]))
-    stored: list[tuple[Path, int]] = []
-    store(address, objects, on_stored=lambda path, status: stored.append((path, status)))
-    assert stored == [(path, 0) for path in objects]
-    by_c_find = address_of(orthanc, dicomweb=False)
-    for path in objects:
-        assert find_instance(address, **where(path))
-        assert find_instance(by_c_find, **where(path))
-    absent = where(objects[-1]) | {"sop_instance_uid": "2.25.404"}
-    assert not find_instance(address, **absent)
-    assert not find_instance(by_c_find, **absent)
+    assert find_instances(address, refs) == dicomweb.find_instances(web, refs) == set()
+    outcomes = store(address, objects)
+    assert list(outcomes) == objects
+    assert {outcome.status for outcome in outcomes.values()} == {0}
+    absent = replace(refs[0], sop_instance_uid="2.25.404")
+    assert find_instances(address, [*refs, absent]) == uids
+    assert dicomweb.find_instances(web, [*refs, absent]) == uids
 
-    found = find_study(address, "S26-0042")
-    headers = [dcmread(path, stop_before_pixels=True) for path in objects]
-    assert {(f.modality, f.series_uid, f.sop_instance_uid, f.sop_class_uid) for f in found} == {
-        (h.Modality, h.SeriesInstanceUID, h.SOPInstanceUID, h.SOPClassUID) for h in headers
-    }
-    assert {f.modality for f in found} == {"SM", "SEG", "SR"}
-    assert find_study(address, "S26-9999") == []
+    found = dicomweb.query(web, "instances", {"AccessionNumber": "S26-0042"})
+    assert {item["00080018"]["Value"][0] for item in found} == uids
+    assert dicomweb.query(web, "instances", {"AccessionNumber": "S26-9999"}) == []
 
 
 @pytest.mark.judge
 def test_outage_is_transient_and_storage_survives(orthanc: Orthanc, objects: list[Path]) -> None:
-    address = address_of(orthanc)
+    address, web = address_of(orthanc), WebAddress(url=orthanc.dicomweb_url)
+    refs = [ref_of(path) for path in objects]
     store(address, objects)
     orthanc.stop()
-    with pytest.raises(PacsUnavailableError):
-        echo(address)
-    with pytest.raises(PacsUnavailableError):
-        store(address, objects)
-    with pytest.raises(PacsUnavailableError):
-        find_instance(address, **where(objects[0]))
-    with pytest.raises(PacsUnavailableError):
-        find_instance(address_of(orthanc, dicomweb=False), **where(objects[0]))
+    for ask in (
+        lambda: echo(address),
+        lambda: store(address, objects),
+        lambda: find_instances(address, refs),
+        lambda: dicomweb.find_instances(web, refs),
+    ):
+        with pytest.raises(PacsUnavailableError):
+            ask()
     orthanc.start()
-    assert find_instance(address, **where(objects[0]))
+    assert len(find_instances(address, refs)) == len(refs)
     # Sending twice is sending once.
     store(address, objects)
-    assert len(find_study(address, "S26-0042")) == len(objects)
+    found = dicomweb.query(web, "instances", {"AccessionNumber": "S26-0042"})
+    assert len(found) == len(objects)
 
 
 @pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110, 0x0213])
 def test_out_of_resources_is_transient(
     status: int, scp: Callable[..., PacsAddress], objects: list[Path]
 ) -> None:
-    with pytest.raises(PacsUnavailableError, match=f"0x{status:04X}"):
-        store(scp(status), objects)
+    outcomes = store(scp(status), objects)
+    assert list(outcomes) == objects
+    assert {(o.verdict, o.status) for o in outcomes.values()} == {(Verdict.LATER, status)}
 
 
 @pytest.mark.parametrize("status", [0x0122, 0x0124, 0xA900, 0xC000])
 def test_refusal_is_permanent(
     status: int, scp: Callable[..., PacsAddress], objects: list[Path]
 ) -> None:
-    stored: list[Path] = []
-    with pytest.raises(PacsRejectedError) as refused:
-        store(scp(status), objects, on_stored=lambda path, _: stored.append(path))
-    assert refused.value.status == status
-    assert stored == []
+    outcomes = store(scp(status), objects)
+    assert list(outcomes) == objects
+    assert {(o.verdict, o.status) for o in outcomes.values()} == {(Verdict.NEVER, status)}
+    assert all(f"0x{status:04X}" in outcome.text for outcome in outcomes.values())
 
 
-@pytest.mark.parametrize("status", [0xB000, 0xB007, 0x0107])
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0107, 0x0111])
 def test_warning_is_success_with_a_note(
     status: int,
     scp: Callable[..., PacsAddress],
     objects: list[Path],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    stored: list[int] = []
     with caplog.at_level(logging.WARNING, logger="dicom.pacs"):
-        store(scp(status), objects[:1], on_stored=lambda _, code: stored.append(code))
-    assert stored == [status]
+        (outcome,) = store(scp(status), objects[:1]).values()
+    assert (outcome.verdict, outcome.status) == (Verdict.STORED, status)
     assert f"0x{status:04X}" in caplog.text
 
 
-def test_class_that_a_pacs_does_not_know_is_permanent(
+def test_class_that_a_pacs_does_not_know_is_permanent_for_that_class(
     scp: Callable[..., PacsAddress], objects: list[Path]
 ) -> None:
-    """What comes before it is stored; the class is named for the person who must allow it."""
-    stored: list[Path] = []
-    with pytest.raises(PacsRejectedError, match="Segmentation Storage"):
-        store(
-            scp(kinds=ALL_KINDS[:1]), objects, on_stored=lambda path, _status: stored.append(path)
-        )
-    assert stored == objects[: len(stored)]
-    assert len(stored) == 4
+    """The others are stored; the class is named for the person who must allow it."""
+    address = scp(kinds=[ALL_KINDS[0], ALL_KINDS[2]])
+    outcomes = store(address, objects)
+    refused = {path for path, outcome in outcomes.items() if outcome.verdict is Verdict.NEVER}
+    assert refused == {p for p in objects if ref_of(p).sop_class_uid == SegmentationStorage}
+    assert refused and all("Segmentation Storage" in outcomes[path].text for path in refused)
+    assert {outcomes[p].verdict for p in objects if p not in refused} == {Verdict.STORED}
+    taken = probe(address, ALL_KINDS)
+    assert taken == dict(zip(ALL_KINDS, (True, False, True), strict=True))
 
 
 def test_nothing_in_common_is_permanent(
     scp: Callable[..., PacsAddress], objects: list[Path]
 ) -> None:
-    address = scp(kinds=[(Verification, ExplicitVRLittleEndian)])
-    with pytest.raises(PacsRejectedError, match="takes none of"):
-        store(address, objects)
-    with pytest.raises(PacsRejectedError, match="takes none of"):
-        find_instance(address, **where(objects[0]))
+    address = scp(kinds=[(CTImageStorage, ExplicitVRLittleEndian)])
+    outcomes = store(address, objects)
+    assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.NEVER}
+    assert all("takes none of" in outcome.text for outcome in outcomes.values())
+    with pytest.raises(ClassesRejectedError, match="takes none of"):
+        find_instances(address, [ref_of(objects[0])])
+    assert set(probe(address, ALL_KINDS).values()) == {False}
 
 
 def test_wrong_title_is_permanent_and_a_full_house_is_transient(
@@ -214,40 +221,67 @@ def test_wrong_title_is_permanent_and_a_full_house_is_transient(
 
 def test_nobody_there_is_transient() -> None:
     address = PacsAddress(host="127.0.0.1", port=free_port(), called_aet="X", timeout_s=2)
-    with pytest.raises(PacsUnavailableError, match="cannot be reached"):
+    with pytest.raises(PacsUnavailableError, match="cannot be reached: Connection refused"):
         echo(address)
 
 
-def test_connection_lost_amid_a_send_is_transient(
-    scp: Callable[..., PacsAddress], objects: list[Path]
-) -> None:
+def hanging_up_on(scp: Callable[..., PacsAddress], *unlucky: Path) -> PacsAddress:
+    uids = {ref_of(path).sop_instance_uid for path in unlucky}
+
     def hang_up(event: evt.Event) -> int:
-        event.assoc.abort()
+        if event.request.AffectedSOPInstanceUID in uids:
+            event.assoc.abort()
         return 0
 
-    ae = AE(ae_title="SCP")
-    for sop_class, syntax in ALL_KINDS:
-        ae.add_supported_context(sop_class, syntax)
-    port = free_port()
-    server = ae.start_server(
-        ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, hang_up)]
-    )
-    try:
-        with pytest.raises(PacsUnavailableError):
-            store(PacsAddress(host="127.0.0.1", port=port, called_aet="SCP", timeout_s=5), objects)
-    finally:
-        server.shutdown()
+    return scp(on_store=hang_up)
+
+
+def test_a_line_lost_amid_one_object_is_that_objects_trouble(
+    scp: Callable[..., PacsAddress], objects: list[Path]
+) -> None:
+    outcomes = store(hanging_up_on(scp, objects[1]), objects)
+    later = [path for path, outcome in outcomes.items() if outcome.verdict is Verdict.LATER]
+    assert list(outcomes) == objects and later == [objects[1]]
+
+
+def test_lines_lost_in_a_row_are_the_pacs_trouble(
+    scp: Callable[..., PacsAddress], objects: list[Path]
+) -> None:
+    outcomes: dict[Path, Outcome] = {}
+    begun: list[Path] = []
+    with pytest.raises(PacsUnavailableError, match="2 times in a row"):
+        pacs.store(
+            hanging_up_on(scp, *objects),
+            objects,
+            before=begun.append,
+            after=outcomes.__setitem__,
+        )
+    assert begun == list(outcomes) == objects[:2]
+
+
+def test_a_file_that_is_gone_stands_in_nobodys_way(
+    scp: Callable[..., PacsAddress], objects: list[Path], tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.dcm"
+    outcomes = store(scp(), [gone, *objects])
+    assert outcomes.pop(gone).verdict is Verdict.NEVER
+    assert {outcome.verdict for outcome in outcomes.values()} == {Verdict.STORED}
 
 
 def test_more_kinds_than_an_association_holds(
     scp: Callable[..., PacsAddress], objects: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacs, "MAX_CONTEXTS", 1)
-    stored: list[Path] = []
-    store(scp(), objects, on_stored=lambda path, _: stored.append(path))
-    assert stored == objects
+    assert list(store(scp(), objects)) == objects
 
 
-def test_slides_are_sent_from_disk(scp: Callable[..., PacsAddress], objects: list[Path]) -> None:
-    store(scp(), objects)
+def test_a_capped_line_takes_its_time(scp: Callable[..., PacsAddress], tmp_path: Path) -> None:
+    """The clock of the answer starts when the object has gone, not when it was read from disk."""
+    big = tmp_path / "big.dcm"
+    made_object(big, size_bytes=2**21)
+    started = time.monotonic()
+    (outcome,) = store(replace(scp(), mib_s=2.0, timeout_s=0.5), [big]).values()
+    assert outcome.verdict is Verdict.STORED
+    assert time.monotonic() - started > 0.8
+    # A slide of some GB is never read into memory.
     assert _config.STORE_SEND_CHUNKED_DATASET

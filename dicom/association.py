@@ -1,0 +1,169 @@
+"""An association with a PACS: opened with or without TLS, ended well, sent over in pieces."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.uid import UID
+from pynetdicom import AE
+from pynetdicom.pdu_primitives import P_DATA, MaximumLengthNotification
+
+from dicom.errors import (
+    ClassesRejectedError,
+    ConnectionLostError,
+    PacsRejectedError,
+    PacsUnavailableError,
+)
+from dicom.pace import Pace
+from dicom.tls import TlsFiles
+
+MAX_CONTEXTS = 128
+"""Of one association (PS3.8 9.3.2)."""
+REJECTED_FOR_NOW = 0x02
+"""Result of A-ASSOCIATE-RJ, rejected-transient (PS3.8 9.3.4): too busy, not unwilling."""
+MAX_PDU_BYTES = 2**16
+"""Of a piece, where the PACS sets no limit: pynetdicom would send an object as one piece."""
+QUEUED_PDUS = 8
+"""So many pieces wait for the line at most."""
+
+Kind = tuple[str, str | None]
+"""SOP class and transfer syntax; None: those that pynetdicom proposes by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PacsAddress:
+    """Where a PACS listens. AE titles have at most 16 characters; `timeout_s` is for connecting
+    and for each answer. With `tls` the PACS needs a certificate for `host`."""
+
+    host: str
+    port: int
+    called_aet: str
+    calling_aet: str = "TANDEM"
+    timeout_s: float = 30.0
+    tls: TlsFiles | None = None
+    mib_s: float | None = None
+    """Bandwidth cap in MiB/s."""
+
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return f"{self.called_aet} at {self.host}:{self.port}"
+
+
+@contextmanager
+def associate(
+    address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[Any] = ()
+) -> Iterator[Any]:
+    """An established association, released at the end (aborted after an error).
+
+    Raises
+    ------
+    PacsUnavailableError
+        Nobody there, too busy, TLS failed.
+    PacsRejectedError
+        Rejected for good; `ClassesRejectedError` where it takes none of `kinds`.
+    """
+    association = negotiate(address, kinds, handlers)
+    if not association.is_established:
+        raise _refusal(address, association)
+    _send_in_pieces(association, address)
+    try:
+        yield association
+    except BaseException:
+        association.abort()
+        raise
+    association.release()
+
+
+def negotiate(address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[Any] = ()) -> Any:
+    """An association that was asked for; whether it is established is for the caller to see."""
+    ae = AE(ae_title=address.calling_aet)
+    ae.connection_timeout = ae.acse_timeout = address.timeout_s
+    ae.dimse_timeout = ae.network_timeout = address.timeout_s
+    for abstract, syntax in kinds:
+        if syntax is None:
+            ae.add_requested_context(abstract)
+        else:
+            ae.add_requested_context(abstract, syntax)
+    return ae.associate(
+        address.host,
+        address.port,
+        ae_title=address.called_aet,
+        tls_args=None if address.tls is None else (address.tls.client(), address.host),
+        evt_handlers=list(handlers),
+    )
+
+
+def title_of(uid: str) -> str:
+    """A UID's name in the standard."""
+    return str(UID(uid).name)
+
+
+def _send_in_pieces(association: Any, address: PacsAddress) -> None:
+    """Hold pieces back until the line has room.
+
+    pynetdicom queues an object's pieces as fast as the disk gives them and starts the clock of the
+    answer then: over a slow line a slide would lie in memory, and time out while it is being sent.
+    """
+    line = association.dul.socket.socket
+    line.settimeout(address.timeout_s)
+    # A command and its object are two small writes: each pair would wait for an acknowledgement.
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for item in association.acceptor.user_information:
+        if isinstance(item, MaximumLengthNotification):
+            item.maximum_length_received = min(
+                item.maximum_length_received or MAX_PDU_BYTES, MAX_PDU_BYTES
+            )
+    dul, pace = association.dul, Pace(address.mib_s)
+    send = dul.send_pdu
+
+    def send_pdu(primitive: Any) -> None:
+        if isinstance(primitive, P_DATA):
+            pace.spend(sum(len(value) for _, value in primitive.presentation_data_value_list))
+            while dul.is_alive() and dul.to_provider_queue.qsize() >= QUEUED_PDUS:
+                time.sleep(0.001)
+            if not dul.is_alive():
+                raise ConnectionLostError(f"{address.title} closed the connection")
+        send(primitive)
+
+    dul.send_pdu = send_pdu
+
+
+def _refusal(address: PacsAddress, association: Any) -> PacsUnavailableError | PacsRejectedError:
+    """Why there is no association: nobody there, too busy, unwilling, or nothing in common."""
+    answer = association.acceptor.primitive
+    if association.is_rejected:
+        if answer is not None and answer.result == REJECTED_FOR_NOW:
+            return PacsUnavailableError(f"{address.title} is too busy for an association")
+        return PacsRejectedError(
+            f"{address.title} rejected the association: check called_aet, calling_aet and the "
+            "PACS's list of known modalities"
+        )
+    if association.rejected_contexts:
+        # It accepted the association but not one of its contexts.
+        wanted = sorted({title_of(str(c.abstract_syntax)) for c in association.rejected_contexts})
+        return ClassesRejectedError(
+            f"{address.title} takes none of: {', '.join(wanted)}. Allow it in the PACS, then: "
+            "tandem retry."
+        )
+    return PacsUnavailableError(
+        f"{address.title} cannot be reached: {_trouble(address)}is it up, is the port open?"
+    )
+
+
+def _trouble(address: PacsAddress) -> str:
+    """What a plain connection says; pynetdicom keeps the reason to itself."""
+    try:
+        with socket.create_connection((address.host, address.port), address.timeout_s) as plain:
+            if address.tls is not None:
+                context = address.tls.client()
+                with context.wrap_socket(plain, server_hostname=address.host):
+                    pass
+    except OSError as err:
+        return f"{getattr(err, 'verify_message', '') or err.strerror or type(err).__name__}; "
+    return ""

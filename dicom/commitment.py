@@ -1,0 +1,144 @@
+"""Storage commitment (PS3.4 Annex J): the PACS takes over the duty of keeping an object.
+
+We ask by N-ACTION. The PACS answers by N-EVENT-REPORT, when it likes: on the same association, or
+on one that it opens to our port.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+
+from dicom.association import PacsAddress, associate
+from dicom.errors import PacsUnavailableError
+from dicom.pacs import check_answer
+from dicom.status import SUCCESS, InstanceRef
+
+REQUEST = 1
+"""Action type: request storage commitment."""
+NO_SUCH_OBJECT = 0x0112
+"""Failure reason: it is not there. Others (busy, class not supported) say nothing about that."""
+UNSAID = 0x0110
+"""Failure reason where a PACS gives none: processing failure."""
+INVALID_ARGUMENT = 0x0115
+REPORT_WAIT_S = 5.0
+"""So long a report is waited for; one that comes later answers the next question."""
+
+
+class Commitment:
+    """Asks a PACS for storage commitment and listens on `port` of `host` for its reports.
+
+    Use from one thread. The port is opened at the first question and stays open until `close`.
+    """
+
+    def __init__(self, address: PacsAddress, port: int, host: str = "") -> None:
+        self._address = address
+        self._listen_at = (host, port)
+        self._server: Any = None
+        self._changed = threading.Condition()
+        self._asked: dict[str, str] = {}  # SOP Instance UID → its newest transaction
+        self._reasons: dict[str, int] = {}  # SOP Instance UID → failure reason, 0: committed
+
+    def ask(self, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
+        """Which instances the PACS commits itself to keep (True) and which it lacks (False).
+
+        What it has no word on (yet) is left out.
+
+        Raises
+        ------
+        PacsUnavailableError, PacsRejectedError
+        """
+        self._listen()
+        said = self._take(wanted)
+        left = [ref for ref in wanted if ref.sop_instance_uid not in said]
+        if not left:
+            return said
+        transaction = str(generate_uid())
+        with self._changed:
+            self._asked.update((ref.sop_instance_uid, transaction) for ref in left)
+        question = Dataset()
+        question.TransactionUID = transaction
+        question.ReferencedSOPSequence = [_item(ref) for ref in left]
+        handlers = [(evt.EVT_N_EVENT_REPORT, self._report)]
+        model = StorageCommitmentPushModel
+        with associate(self._address, [(model, None)], handlers) as association:
+            status, _ = association.send_n_action(
+                question, REQUEST, model, StorageCommitmentPushModelInstance
+            )
+            check_answer(self._address, status)
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: all(ref.sop_instance_uid in self._reasons for ref in left),
+                    min(REPORT_WAIT_S, self._address.timeout_s),
+                )
+        return said | self._take(left)
+
+    def close(self) -> None:
+        """Close the port."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server = None
+
+    def _listen(self) -> None:
+        if self._server is not None:
+            return
+        ae = AE(ae_title=self._address.calling_aet)
+        # The PACS calls us, yet it is the one that provides the service (PS3.4 J.3.3).
+        ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+        tls = self._address.tls
+        try:
+            self._server = ae.start_server(
+                self._listen_at,
+                block=False,
+                evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._report)],
+                ssl_context=None if tls is None else tls.server(),
+            )
+        except OSError as err:
+            raise PacsUnavailableError(
+                f"commitment_port {self._listen_at[1]} cannot be opened: {err.strerror}. Is "
+                "another Tandem running?"
+            ) from err
+
+    def _take(self, wanted: Iterable[InstanceRef]) -> dict[str, bool]:
+        said = {}
+        with self._changed:
+            for ref in wanted:
+                reason = self._reasons.pop(ref.sop_instance_uid, None)
+                if reason in (SUCCESS, NO_SUCH_OBJECT):
+                    said[ref.sop_instance_uid] = reason == SUCCESS
+        return said
+
+    def _report(self, event: Any) -> tuple[int, None]:
+        told = event.event_information
+        transaction = str(told.get("TransactionUID", ""))
+        with self._changed:
+            # Only who was asked knows the transaction; an older question's answer may be out of
+            # date.
+            ours = {uid for uid, newest in self._asked.items() if newest == transaction}
+            if not ours:
+                return INVALID_ARGUMENT, None
+            for item in told.get("ReferencedSOPSequence") or []:
+                self._note(ours, item, SUCCESS)
+            for item in told.get("FailedSOPSequence") or []:
+                self._note(ours, item, int(item.get("FailureReason", UNSAID)))
+            self._changed.notify_all()
+        return SUCCESS, None
+
+    def _note(self, ours: set[str], item: Dataset, reason: int) -> None:
+        uid = str(item.get("ReferencedSOPInstanceUID", ""))
+        if uid in ours:
+            del self._asked[uid]
+            self._reasons[uid] = reason
+
+
+def _item(ref: InstanceRef) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = ref.sop_class_uid
+    item.ReferencedSOPInstanceUID = ref.sop_instance_uid
+    return item

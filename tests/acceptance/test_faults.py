@@ -1,0 +1,223 @@
+"""Delivery on bad days: whatever a PACS or the power does, nothing is lost, doubled or hidden."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.instances import made_object
+from fixtures.orthanc import free_port
+from fixtures.peer import Peer
+from pynetdicom.sop_class import (
+    Comprehensive3DSRStorage,
+    SegmentationStorage,
+    VLWholeSlideMicroscopyImageStorage,
+)
+
+from appliance.delivery.destinations import After, Before, Parcel
+from appliance.delivery.outbox import Outbox, enqueue_case
+from appliance.delivery.peers import Pacs
+from appliance.domain import Identity, Stain
+from appliance.lifecycle import CaseState, DeliveryState
+from appliance.settings import Delivery, PacsDestination, Settings
+from appliance.store import DeliveryRow, Ledger
+from dicom.kinds import SENT_KINDS
+from dicom.status import Outcome
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+SEQUENCES = 200
+OBJECTS = (
+    ("SR", Comprehensive3DSRStorage),
+    ("WSM", VLWholeSlideMicroscopyImageStorage),
+    ("SEG", SegmentationStorage),
+)
+FAULTS = (0xA700, 0x0110, 0xB000, 0xA900, 0xC000, "drop", "mute", "lose", None)
+KILLED = ("before", "after", "between")
+
+
+class KilledError(Exception):
+    """Our process died here."""
+
+
+class Mortal(Pacs):
+    """A PACS destination during whose work our process dies at set moments."""
+
+    deaths: list[str]
+
+    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+        def dying_before(parcel: Parcel) -> None:
+            self._die("before")
+            before(parcel)
+
+        def dying_after(parcel: Parcel, outcome: Outcome) -> None:
+            self._die("between")  # the PACS has answered, the ledger does not know
+            after(parcel, outcome)
+            self._die("after")
+
+        super().send(parcels, dying_before, dying_after)
+
+    def _die(self, moment: str) -> None:
+        if self.deaths and self.deaths[0] == moment:
+            self.deaths.pop(0)
+            raise KilledError(moment)
+
+
+@dataclass
+class Lab:
+    """Two written cases, a ledger in memory, a clock that is set by hand."""
+
+    settings: Settings
+    section: PacsDestination
+    ledger: Ledger
+    destination: Mortal
+    now: float = 1000.0
+
+    def outbox(self) -> Outbox:
+        """As after a start of the process."""
+        return Outbox(self.ledger, self.settings, {"pacs": self.destination}, lambda: self.now)
+
+    def work(self, rounds: int, *also: DeliveryState) -> None:
+        """Until nothing is to be sent (nor in the states `also`), or for so many rounds."""
+        waiting_for = (DeliveryState.QUEUED, DeliveryState.SENT, *also)
+        outbox = self.outbox()
+        for _ in range(rounds):
+            try:
+                outbox.run()
+            except KilledError:
+                outbox = self.outbox()
+                continue
+            if not self.rows(*waiting_for):
+                return
+            self.now += 2000
+
+    def rows(self, *states: DeliveryState) -> list[DeliveryRow]:
+        with self.ledger.transaction() as tx:
+            return [row for row in tx.deliveries() if not states or row.state in states]
+
+    def cases(self) -> list[str]:
+        with self.ledger.transaction() as tx:
+            return [case.state for case in tx.cases()]
+
+
+def lab_of(
+    folder: Path, peer: Peer, cases: int = 2, destination: Mortal | None = None, **to: Any
+) -> Lab:
+    """Cases of a slide, a segmentation and a report each, ready to be sent to the peer."""
+    section = PacsDestination(
+        kind="dicom",
+        host="127.0.0.1",
+        port=peer.port,
+        called_aet="PEER",
+        timeout_seconds=peer.address.timeout_s,
+        commitment_port=peer.report_to,
+        commitment_host="127.0.0.1",
+        **to,
+    )
+    settings = Settings(
+        state_dir=folder, destinations=(section,), delivery=Delivery(most_attempts=3)
+    )
+    ledger = Ledger("sqlite://")
+    for number in range(cases):
+        key = f"objects/{number}"
+        objects = settings.artifacts_dir / key
+        if not objects.is_dir():
+            objects.mkdir(parents=True)
+            index = []
+            for kind, sop_class in OBJECTS:
+                path = objects / f"{kind}.dcm"
+                syntax = next(syntax for known, syntax in SENT_KINDS if known == sop_class)
+                study = f"{folder.name}-{number}"
+                ref = made_object(path, sop_class=sop_class, study=study, syntax=syntax)
+                relative = str(path.relative_to(settings.artifacts_dir))
+                names = {name: getattr(ref, name) for name in ref.__slots__}
+                index.append({"kind": kind, "path": relative} | names)
+            (objects / "objects.json").write_text(json.dumps(index))
+        with ledger.transaction() as tx:
+            identity = Identity(accession=f"S26-{number}", block="A1", stain=Stain.HE)
+            case = tx.case_for(identity, 1000.0)
+            case.objects_key = key
+            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+                tx.advance(case, state, now=1000.0)
+            enqueue_case(tx, case, settings, 1000.0)
+    destination = destination or Mortal(section)
+    destination.deaths = []
+    return Lab(settings, section, ledger, destination)
+
+
+@pytest.fixture
+def peers(tmp_path: Path) -> Iterator[dict[str, Peer]]:
+    """One that can be asked in every way, one by query only, one that cannot be asked at all."""
+    made = {
+        "commitment": Peer(tmp_path / "a", query=False, report_to=free_port()),
+        "query": Peer(tmp_path / "b"),
+        "nothing": Peer(tmp_path / "c", query=False),
+    }
+    for peer in made.values():
+        peer.start()
+    yield made
+    for peer in made.values():
+        peer.stop()
+
+
+def test_random_faults_lose_nothing_and_double_nothing(
+    peers: dict[str, Peer], tmp_path: Path
+) -> None:
+    seen: set[tuple[str, str]] = set()
+    # Its port takes half a second to close: one for all.
+    committed = lab_of(tmp_path / "first", peers["commitment"]).destination
+    for seed in range(SEQUENCES):
+        dice = random.Random(seed)  # noqa: S311  a test's dice
+        way = dice.choice(list(peers))
+        peer = peers[way]
+        faults = FAULTS if way == "commitment" else (*FAULTS, "hang")
+        peer.faults = [dice.choice(faults) for _ in range(dice.randrange(5))]
+        # Short only where somebody has to wait for it.
+        timeout_s = 0.5 if "hang" in peer.faults else 5.0
+        peer.address = replace(peer.address, timeout_s=timeout_s)
+        peer.contents.clear(), peer.arrivals.clear()
+        destination = committed if way == "commitment" else None
+        lab = lab_of(tmp_path / f"s{seed}", peer, dice.choice((1, 1, 2)), destination)
+        lab.destination.deaths = [dice.choice(KILLED) for _ in range(dice.randrange(3))]
+        poison = dice.choice(lab.rows()).sop_instance_uid if dice.random() < 0.2 else ""
+        peer.cursed = {poison}
+        lost = peer.faults.count("lose")
+        refusals = sum(fault in (0xA900, 0xC000) for fault in peer.faults)
+        lab.work(15, *(() if way == "nothing" else (DeliveryState.UNPROVEN,)))
+        rows = lab.rows()
+        where = f"seed {seed}, {way}: {[(row.state, row.error) for row in rows]}"
+        seen |= {(way, row.state) for row in rows}
+        states = {row.sop_instance_uid: row.state for row in rows}
+        ends = {DeliveryState.PROVEN, DeliveryState.REFUSED, DeliveryState.UNPROVEN}
+        assert set(states.values()) <= ends, where
+        # Proven is there; what cannot be proven is never said to be.
+        for uid, state in states.items():
+            assert state != DeliveryState.PROVEN or (way != "nothing" and peer.has(uid)), where
+        if way != "nothing":
+            assert DeliveryState.UNPROVEN not in states.values(), where
+        missing = [uid for uid, s in states.items() if s == "unproven" and not peer.has(uid)]
+        assert len(missing) <= lost, where
+        # Refused only for a reason, and the reason is there to read.
+        refused = [row for row in rows if row.state == DeliveryState.REFUSED]
+        assert len(refused) <= refusals + 1 and all(row.error for row in refused), where
+        assert poison == "" or states[poison] == DeliveryState.REFUSED, where
+        # Once: no other UID, no other bytes, and never again after the peer could say it has it.
+        assert set(peer.contents) <= set(states), where
+        assert all(len(digests) == 1 for digests in peer.contents.values()), where
+        if way != "nothing":
+            assert not any(kept for _, kept in peer.arrivals), where
+        expected = {"refused": "undelivered", "unproven": "unproven", "proven": "delivered"}
+        for number, state in enumerate(lab.cases()):
+            of_case = {row.state for row in rows if row.case_id == number + 1}
+            worst = next(name for name in expected if name in of_case)
+            assert state == expected[worst], where
+        lab.ledger.close()
+    committed.close()
+    assert {state for _, state in seen} == {"proven", "refused", "unproven"}

@@ -1,0 +1,195 @@
+"""Destinations against a real Orthanc: mutual TLS, storage commitment, STOW-RS, bytes of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from fixtures.certificates import Certificates, make_certificates
+from fixtures.daemon import tandem
+from fixtures.instances import made_object
+from fixtures.orthanc import Orthanc, free_port
+from fixtures.peer import Peer
+from fixtures.slide_objects import MPP, identity, write_svs
+from pydicom import dcmread
+from pydicom.encaps import generate_frames
+from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscopyImageStorage
+
+from appliance.delivery.destinations import Destination, Parcel, Proof
+from appliance.delivery.peers import DicomWeb, Pacs
+from appliance.settings import DicomWebDestination, PacsDestination
+from dicom.kinds import SENT_KINDS
+from dicom.source import convert_slide
+from dicom.status import InstanceRef, Outcome, Verdict
+
+pytestmark = [
+    pytest.mark.judge,
+    pytest.mark.filterwarnings(
+        "ignore:Exception ignored in. <(socket.socket|ssl.SSLSocket):"
+        "pytest.PytestUnraisableExceptionWarning"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def parcels(tmp_path_factory: pytest.TempPathFactory) -> list[Parcel]:
+    """A slide's objects."""
+    folder = tmp_path_factory.mktemp("slide")
+    slide = write_svs(folder / "S26-0042_A1_HER2.svs")
+    paths = convert_slide(slide, folder / "wsm", identity("HER2"), mpp=MPP).paths
+    return [parcel_of(path) for path in paths]
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return make_certificates(tmp_path / "certificates")
+
+
+@pytest.fixture
+def secured(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Orthanc, int]]:
+    """An Orthanc that wants certificates, and our port that it reports to."""
+    port, files = free_port(), certificates.files("server")
+    tandem_there = {"AET": "TANDEM", "Host": "127.0.0.1", "Port": port, "UseDicomTls": True}
+    server = Orthanc(
+        tmp_path / "orthanc",
+        DicomTlsEnabled=True,
+        DicomTlsCertificate=str(files.certificate),
+        DicomTlsPrivateKey=str(files.key),
+        DicomTlsTrustedCertificates=str(files.ca),
+        DicomModalities={"tandem": tandem_there},
+    ).start()
+    yield server, port
+    server.stop()
+
+
+def parcel_of(path: Path) -> Parcel:
+    header = dcmread(path, stop_before_pixels=True)
+    return Parcel(
+        path=path,
+        ref=InstanceRef(
+            study_uid=header.StudyInstanceUID,
+            series_uid=header.SeriesInstanceUID,
+            sop_instance_uid=header.SOPInstanceUID,
+            sop_class_uid=header.SOPClassUID,
+        ),
+    )
+
+
+def send(destination: Destination, parcels: list[Parcel]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    destination.send(
+        parcels, lambda _parcel: None, lambda _parcel, outcome: outcomes.append(outcome)
+    )
+    return outcomes
+
+
+def assert_frames_are_those_sent(server: Orthanc, parcels: list[Parcel]) -> None:
+    """Each first and last frame, byte by byte, by WADO-RS."""
+    for parcel in parcels:
+        ref, dataset = parcel.ref, dcmread(parcel.path)
+        count = int(dataset.NumberOfFrames)
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
+        for number in {1, count}:
+            answer = requests.get(
+                f"{server.dicomweb_url}/studies/{ref.study_uid}/series/{ref.series_uid}"
+                f"/instances/{ref.sop_instance_uid}/frames/{number}",
+                headers={
+                    "Accept": 'multipart/related; type="application/octet-stream"; '
+                    "transfer-syntax=*"
+                },
+                timeout=30,
+            )
+            answer.raise_for_status()
+            assert frames[number - 1].rstrip(b"\0") in answer.content
+
+
+def test_mutual_tls_and_commitment(
+    secured: tuple[Orthanc, int], certificates: Certificates, parcels: list[Parcel]
+) -> None:
+    server, port = secured
+    files = certificates.files("client")
+    pacs = Pacs(
+        PacsDestination(
+            kind="dicom",
+            host="127.0.0.1",
+            port=server.dicom_port,
+            called_aet="ORTHANC",
+            tls=True,
+            ca_file=files.ca,
+            certificate=files.certificate,
+            key=files.key,
+            commitment_port=port,
+            commitment_host="127.0.0.1",
+        )
+    )
+    try:
+        assert "TLS, proof by storage commitment, else C-FIND" in pacs.check()
+        assert {outcome.verdict for outcome in send(pacs, parcels[:-1])} == {Verdict.STORED}
+        answers = pacs.prove(parcels)
+    finally:
+        pacs.close()
+    missing = parcels[-1].ref.sop_instance_uid
+    assert answers.pop(missing).proof is Proof.ABSENT
+    assert {(a.proof, a.text) for a in answers.values()} == {(Proof.THERE, "by storage commitment")}
+    assert_frames_are_those_sent(server, parcels[:-1])
+
+
+def test_stow_with_a_password(tmp_path: Path, parcels: list[Parcel]) -> None:
+    server = Orthanc(
+        tmp_path / "orthanc",
+        AuthenticationEnabled=True,
+        RegisteredUsers={"tandem": "secret word"},
+    )
+    secret = tmp_path / "secret"
+    secret.write_text("secret word\n")
+    section = DicomWebDestination(
+        kind="dicomweb", url=server.dicomweb_url, user="tandem", secret_file=secret
+    )
+    web = DicomWeb(section)
+    server.start(("tandem", "secret word"))
+    try:
+        assert "QIDO-RS answered" in web.check()
+        assert [check.ok for check in web.kinds()] == [True]
+        outcomes = send(web, parcels)
+        assert {outcome.verdict for outcome in outcomes} == {Verdict.STORED}, outcomes
+        # Again: what is there is there, and stays once.
+        assert {outcome.verdict for outcome in send(web, parcels[:1])} == {Verdict.STORED}
+        assert {answer.proof for answer in web.prove(parcels).values()} == {Proof.THERE}
+        found = server.qido("instances", StudyInstanceUID=parcels[0].ref.study_uid)
+        uids = sorted(item["00080018"]["Value"][0] for item in found)
+        assert uids == sorted(parcel.ref.sop_instance_uid for parcel in parcels)
+    finally:
+        server.stop()
+
+
+def test_doctor_shows_what_a_pacs_takes(tmp_path: Path) -> None:
+    """A PACS without half of the classes: told before the first case, and per object."""
+    kinds = SENT_KINDS[:4]
+    peer = Peer(tmp_path / "peer", kinds=kinds).start()
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f'[[destinations]]\nkind = "dicom"\nname = "old"\nhost = "127.0.0.1"\nport = {peer.port}\n'
+        'called_aet = "PEER"\n'
+    )
+    try:
+        done = tandem("doctor", "--pacs", "old", "--config", config, check=False)
+        assert done.returncode == 1
+        assert done.stdout.count("NOT TAKEN") == len(SENT_KINDS) - len(kinds)
+        assert "Segmentation Storage" in done.stdout and "Allow it in the PACS" in done.stdout
+        unknown = tandem("doctor", "--pacs", "new", "--config", config, check=False)
+        assert unknown.returncode == 1 and "there are: old" in unknown.stderr
+
+        section: dict[str, Any] = {"kind": "dicom", "host": "127.0.0.1", "called_aet": "PEER"}
+        pacs = Pacs(PacsDestination(**section, port=peer.port))
+        slide, report = tmp_path / "slide.dcm", tmp_path / "report.dcm"
+        made_object(report, sop_class=Comprehensive3DSRStorage)
+        jpeg = next(s for c, s in SENT_KINDS if c == VLWholeSlideMicroscopyImageStorage)
+        made_object(slide, sop_class=VLWholeSlideMicroscopyImageStorage, syntax=jpeg)
+        refused, stored = send(pacs, [parcel_of(report), parcel_of(slide)])
+        assert (refused.verdict, stored.verdict) == (Verdict.NEVER, Verdict.STORED)
+        assert "takes no Comprehensive 3D SR" in refused.text
+    finally:
+        peer.stop()

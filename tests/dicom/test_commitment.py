@@ -1,0 +1,137 @@
+"""Storage commitment, with and without TLS, and what is made of its answers."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fixtures.certificates import Certificates, make_certificates
+from fixtures.instances import made_object
+from fixtures.orthanc import free_port
+from fixtures.peer import Peer
+
+from dicom import pacs
+from dicom.association import PacsAddress
+from dicom.commitment import Commitment
+from dicom.errors import ClassesRejectedError, PacsUnavailableError
+from dicom.status import InstanceRef
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <(socket.socket|ssl.SSLSocket):"
+    "pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def peer_of(tmp_path: Path) -> Iterator[Callable[..., Peer]]:
+    started = []
+
+    def start(**options: object) -> Peer:
+        started.append(Peer(tmp_path / "peer", **options).start())  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for peer in started:
+        peer.stop()
+    # pynetdicom leaves the sockets of failed handshakes to the collector: here, not in other tests.
+    gc.collect()
+
+
+def send(peer: Peer, folder: Path, *names: str) -> list[InstanceRef]:
+    refs = [made_object(folder / name) for name in names]
+    pacs.store(
+        peer.address,
+        [folder / name for name in names],
+        before=lambda _path: None,
+        after=lambda _path, _outcome: None,
+    )
+    return refs
+
+
+def ask_once(address: PacsAddress, ref: InstanceRef) -> dict[str, bool]:
+    commitment = Commitment(address, free_port(), "127.0.0.1")
+    try:
+        return commitment.ask([ref])
+    finally:
+        commitment.close()
+
+
+def test_a_pacs_commits_itself_to_what_it_has(peer_of: Callable[..., Peer], tmp_path: Path) -> None:
+    port = free_port()
+    peer = peer_of(report_to=port)
+    peer.faults = [None, "lose"]
+    kept, lost = send(peer, tmp_path, "kept", "lost")
+    commitment = Commitment(peer.address, port, "127.0.0.1")
+    try:
+        said = commitment.ask([kept, lost])
+        assert said == {kept.sop_instance_uid: True, lost.sop_instance_uid: False}
+        assert commitment.ask([kept]) == {kept.sop_instance_uid: True}
+        peer.silent = True
+        hasty = replace(peer.address, timeout_s=0.2)
+        assert ask_once(hasty, kept) == {}
+    finally:
+        commitment.close()
+
+
+def test_without_the_service_the_class_is_rejected(
+    peer_of: Callable[..., Peer], tmp_path: Path
+) -> None:
+    peer = peer_of()
+    commitment = Commitment(peer.address, free_port(), "127.0.0.1")
+    with pytest.raises(ClassesRejectedError, match="Storage Commitment"):
+        commitment.ask(send(peer, tmp_path, "one"))
+    commitment.close()
+
+
+def test_mutual_tls_both_ways(
+    peer_of: Callable[..., Peer], certificates: Certificates, tmp_path: Path
+) -> None:
+    port = free_port()
+    peer = peer_of(report_to=port, tls=certificates.files("server"))
+    peer.address = replace(peer.address, tls=certificates.files("client"))
+    (ref,) = send(peer, tmp_path, "one")
+    assert peer.has(ref.sop_instance_uid)
+    # Our port, too, is for those with a certificate; the peer checks that it is Tandem's.
+    commitment = Commitment(peer.address, port, "127.0.0.1")
+    try:
+        assert commitment.ask([ref]) == {ref.sop_instance_uid: True}
+    finally:
+        commitment.close()
+
+
+@pytest.mark.parametrize(
+    ("server", "client", "message"),
+    [
+        ("elsewhere", "client", "IP address mismatch"),
+        ("stranger", "client", "self-signed|unable to get|not be trusted|verify failed"),
+        ("server", "stranger", "cannot be reached|closed|lost"),
+    ],
+)
+def test_tls_with_the_wrong_other_side_is_no_connection(
+    server: str,
+    client: str,
+    message: str,
+    peer_of: Callable[..., Peer],
+    certificates: Certificates,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    peer = peer_of(tls=certificates.files(server))
+    address = replace(peer.address, tls=certificates.files(client), timeout_s=2)
+    with pytest.raises(PacsUnavailableError, match=message):
+        pacs.echo(address)
+
+
+def test_files_of_tls_are_named_when_they_are_not_there(
+    certificates: Certificates, tmp_path: Path
+) -> None:
+    files = replace(certificates.files("client"), key=tmp_path / "gone.key")
+    with pytest.raises(PacsUnavailableError, match=r"gone\.key.*Check ca_file"):
+        files.client()

@@ -1,0 +1,196 @@
+"""STOW-RS and QIDO-RS against a server that answers as bad days do; Orthanc is in test_delivery."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.instances import made_object
+
+from dicom.dicomweb import Secret, WebAddress, check_stow, find_instances, query, stow
+from dicom.errors import PacsRejectedError, PacsUnavailableError
+from dicom.status import InstanceRef, Outcome, Verdict
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request with the next of `answers`: HTTP status and body, or ``drop``."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any] | str] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/dicom-web"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append((self.path, dict(self.headers), body))
+        answer = self.server.answers.pop(0)
+        if isinstance(answer, str):
+            self.close_connection = True
+            return
+        status, said = answer
+        text = said if isinstance(said, bytes) else json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = _answer  # noqa: N815  names of http.server
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def failed(ref: InstanceRef, reason: int) -> Any:
+    return {"00081198": {"vr": "SQ", "Value": [_item(ref, "00081197", reason)]}}
+
+
+def stored(ref: InstanceRef, warning: int | None = None) -> Any:
+    return {"00081199": {"vr": "SQ", "Value": [_item(ref, "00081196", warning)]}}
+
+
+def _item(ref: InstanceRef, tag: str, code: int | None) -> dict[str, Any]:
+    item: dict[str, Any] = {"00081155": {"vr": "UI", "Value": [ref.sop_instance_uid]}}
+    return item if code is None else item | {tag: {"vr": "US", "Value": [code]}}
+
+
+def send(address: WebAddress, items: list[tuple[InstanceRef, Path]]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    stow(
+        address,
+        items,
+        before=lambda _path: None,
+        after=lambda _path, outcome: outcomes.append(outcome),
+    )
+    return outcomes
+
+
+def test_body_is_the_file_with_a_length(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "one.dcm"
+    ref = made_object(path, size_bytes=10**6)
+    server.answers = [(200, stored(ref))]
+    (outcome,) = send(WebAddress(url=server.url), [(ref, path)])
+    assert outcome == Outcome(verdict=Verdict.STORED)
+    where, headers, body = server.requests[0]
+    assert where == f"/dicom-web/studies/{ref.study_uid}"
+    assert headers["Content-Type"].startswith('multipart/related; type="application/dicom"')
+    assert "Transfer-Encoding" not in headers
+    boundary = headers["Content-Type"].partition("boundary=")[2].encode()
+    head, part, tail = body.split(b"--" + boundary)
+    assert (head, tail) == (b"", b"--\r\n")
+    assert part == b"\r\nContent-Type: application/dicom\r\n\r\n" + path.read_bytes() + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("http", "answer", "verdict", "status"),
+    [
+        (200, lambda ref: stored(ref), Verdict.STORED, 0),
+        (200, lambda ref: [stored(ref)], Verdict.STORED, 0),
+        (202, lambda ref: stored(ref, 0xB007), Verdict.STORED, 0xB007),
+        (202, lambda ref: failed(ref, 0xA700), Verdict.LATER, 0xA700),
+        (200, lambda ref: failed(ref, 0x0110), Verdict.LATER, 0x0110),
+        (409, lambda ref: failed(ref, 0x0122), Verdict.NEVER, 0x0122),
+        (409, lambda ref: failed(ref, 0xA900), Verdict.NEVER, 0xA900),
+        (409, lambda ref: failed(ref, 0xC000), Verdict.NEVER, 0xC000),
+        (409, lambda _: {"0008119A": {"Value": [{"00081197": {"Value": [0xC122]}}]}}, "never", 0),
+        (400, lambda _: b"no", Verdict.NEVER, 0),
+        (409, lambda _: b"", Verdict.NEVER, 0),
+        (413, lambda _: b"too large", Verdict.NEVER, 0),
+        (415, lambda _: b"", Verdict.NEVER, 0),
+        (500, lambda _: b"", Verdict.LATER, 0),
+        (200, lambda _: b"<NativeDicomModel/>", Verdict.STORED, 0),
+    ],
+)
+def test_answers(
+    http: int, answer: Any, verdict: str, status: int, server: Server, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.dcm"
+    ref = made_object(path)
+    server.answers = [(http, answer(ref))]
+    (outcome,) = send(WebAddress(url=server.url), [(ref, path)])
+    assert outcome.verdict == verdict
+    assert outcome.status == status or outcome.status == 0xC122
+
+
+def test_one_objects_trouble_is_not_anothers(server: Server, tmp_path: Path) -> None:
+    items = [(made_object(tmp_path / f"{n}.dcm"), tmp_path / f"{n}.dcm") for n in range(6)]
+    items[4][1].unlink()
+    server.answers = [
+        (200, {}),
+        "drop",
+        (409, failed(items[2][0], 0xA900)),
+        (500, b""),
+        (200, {}),
+    ]
+    verdicts = [outcome.verdict for outcome in send(WebAddress(url=server.url), items)]
+    assert verdicts == ["stored", "later", "never", "later", "never", "stored"]
+
+
+@pytest.mark.parametrize("answers", [["drop", "drop"], [(401, b"")], [(503, b"")], [(404, b"")]])
+def test_the_servers_trouble_is_no_objects(
+    answers: list[Any], server: Server, tmp_path: Path
+) -> None:
+    items = [(made_object(tmp_path / f"{n}.dcm"), tmp_path / f"{n}.dcm") for n in range(3)]
+    server.answers = list(answers)
+    with pytest.raises(PacsUnavailableError):
+        send(WebAddress(url=server.url), items)
+    assert len(server.requests) == len(answers)
+
+
+def test_secrets_are_read_at_each_use_and_never_shown(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "secret"
+    basic = WebAddress(url=server.url, user="tandem", secret=Secret(file=secret))
+    with pytest.raises(PacsUnavailableError, match=str(secret)):
+        query(basic, "studies", {})
+    secret.write_text("pass word\n")
+    token = WebAddress(url=server.url, secret=Secret(variable="TEST_TOKEN"))
+    monkeypatch.setenv("TEST_TOKEN", "old")
+    server.answers = [(200, []), (200, []), (200, []), (200, {})]
+    query(basic, "studies", {})
+    query(token, "studies", {})
+    monkeypatch.setenv("TEST_TOKEN", "new")
+    query(token, "studies", {})
+    assert "no text" not in check_stow(token)
+    sent = [headers["Authorization"] for _, headers, _ in server.requests]
+    assert sent == ["Basic dGFuZGVtOnBhc3Mgd29yZA==", "Bearer old", "Bearer new", "Bearer new"]
+    assert "pass word" not in repr(basic) and "new" not in repr(token)
+
+
+def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
+    refs = [made_object(tmp_path / f"{n}.dcm") for n in range(3)]
+    address = WebAddress(url=server.url)
+    there = [{"00080018": {"vr": "UI", "Value": [refs[0].sop_instance_uid]}}]
+    server.answers = [(200, there), (200, there), (204, b"")]
+    assert find_instances(address, refs) == {refs[0].sop_instance_uid}
+    for answer, error in (
+        ((503, b""), PacsUnavailableError),
+        ((403, b""), PacsRejectedError),
+        ((200, b"<html>"), PacsRejectedError),
+    ):
+        server.answers = [answer]
+        with pytest.raises(error):
+            find_instances(address, refs[:1])
