@@ -289,8 +289,8 @@ class Delivery(Section):
     """Doubles with each failure, give or take a quarter."""
     last_retry_seconds: Annotated[float, Field(gt=0)] = 900.0
     """Longest wait between two attempts."""
-    most_attempts: Annotated[int, Field(ge=1)] = 30
-    """So often an object is put on the wire before it counts as refused (some six hours). A
+    most_attempts: Annotated[int, Field(ge=1)] = 300
+    """So often an object is put on the wire before it counts as refused (some three days). A
     destination that cannot be reached costs no attempt."""
 
 

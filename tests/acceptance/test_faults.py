@@ -144,7 +144,7 @@ def lab_of(
                 relative = str(path.relative_to(settings.artifacts_dir))
                 names = {name: getattr(ref, name) for name in ref.__slots__}
                 index.append({"kind": kind, "path": relative} | names)
-            (objects / "objects.json").write_text(json.dumps(index))
+            (objects / "objects.json").write_text(json.dumps({"objects": index}))
         with ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=Stain.HE)
             case = tx.case_for(identity, 1000.0)

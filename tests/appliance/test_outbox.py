@@ -85,7 +85,7 @@ class Desk:
             {"kind": kind, "sop_instance_uid": f"{number}.{kind}"} | dict.fromkeys(names, "1")
             for kind in KINDS
         ]
-        (folder / "objects.json").write_text(json.dumps(index))
+        (folder / "objects.json").write_text(json.dumps({"objects": index}))
         with self.ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=Stain.HE)
             case = tx.case_for(identity, 0.0)
