@@ -1,19 +1,23 @@
 """``tandem bench``: how fast a slide is read, and what limits it.
 
 Three ceilings and the truth, interleaved in one run, so that a noisy machine is as noisy for each:
-decoding the plan's tiles and nothing else, the same by OpenSlide alone, the networks on tiles that
-lie in memory, and the real reading from file to label map.
+decoding the plan's tiles and nothing else (as large as the reading wants them), the same tiles at
+full size by OpenSlide alone, the networks on tiles that lie in memory, and the real reading from
+file to label map.
 """
 
 from __future__ import annotations
 
 import re
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,9 +26,10 @@ import openslide
 from numpy.typing import NDArray
 
 from appliance.analysis.alignment import thumbnail_mpp
+from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.pipeline import IHC_RASTER_UM, tissue_tiles
 from appliance.analysis.raster import RasterGrid
-from appliance.analysis.reading import Progress, White, read_stain, read_tumor
+from appliance.analysis.reading import Progress, White, classifier_px, read_stain, read_tumor
 from appliance.analysis.slide import SlideReader
 from appliance.analysis.stream import DECODE_THREADS, TileStream
 from appliance.analysis.tissue import find_tissue, tissue_share
@@ -44,11 +49,13 @@ TASKS: dict[Reading, tuple[Task, ...]] = {
     "stain": (Task.INTENSITY, Task.SEGMENTATION),
 }
 PRELOADED = 64
-"""Tiles in memory for the networks' own ceiling."""
+"""Tiles in memory for the networks' own ceiling, or a batch where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
+    """Tiles of a slide with tissue; `scale` is px of `level` per tile px."""
+
     path: Path
     tiles: Sequence[TileIndex]
     white_rgb: White
@@ -75,25 +82,27 @@ def bench(
     """
     from appliance.analysis.inference import Network
 
-    plan = _planned(slide, most_tiles)
+    plan = planned(slide, most_tiles)
     networks = [
         Network(chosen_weights(task, settings)[0], settings.models.device)
         for task in TASKS[reading]
     ]
-    batch_size = settings.models.batch_size
+    batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)
+    px = classifier_px(networks[0].spec) if reading == "tumor" else TILE_PX
     with SlideReader.open(slide) as reader:
-        first = TileStream(reader, plan.tiles[:PRELOADED], plan.white_rgb, batch_size)
-        batches = [pixels for _, pixels in first]
+        most = max(PRELOADED, batch_size)
+        first = TileStream(reader, plan.tiles[:most], plan.white_rgb, batch_size, px=px)
+        batches = [pixels.copy() for _, pixels in first]
         level_paths = reader.paths_taken()
     _answer(networks, batches[0])  # once before the clock runs
-    before = _memory_mib("VmRSS", reset=True)
-    _whole(plan, reading, networks, batch_size)
-    peak = _memory_mib("VmHWM")
+    before = memory_mib("VmRSS", reset=True)
+    read_plan(plan, reading, networks, batch_size)
+    peak = memory_mib("VmHWM")
     kinds: dict[str, Callable[[], None]] = {
-        "decode": lambda: _decode(plan, batch_size),
+        "decode": lambda: _decode(plan, px),
         "openslide": lambda: _openslide(plan),
         "model": lambda: _model(networks, batches, len(plan.tiles)),
-        "end_to_end": lambda: _whole(plan, reading, networks, batch_size),
+        "end_to_end": lambda: read_plan(plan, reading, networks, batch_size),
     }
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for repeat in range(repeats):
@@ -108,6 +117,7 @@ def bench(
         "reading": reading,
         "device": networks[0].device,
         "tiles": len(plan.tiles),
+        "decoded_px": px,
         "batch_size": batch_size,
         "repeats": repeats,
         **{f"{name}_tiles_per_s": round(rate, 2) for name, rate in rates.items()},
@@ -118,7 +128,8 @@ def bench(
     }
 
 
-def _planned(slide: Path, most_tiles: int) -> _Plan:
+def planned(slide: Path, most_tiles: int) -> Plan:
+    """At most so many tiles with tissue, from the middle of the slide; raises SlideError."""
     with SlideReader.open(slide) as reader:
         facts = reader.facts
         mpp = thumbnail_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
@@ -129,7 +140,7 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
         raise SlideError(QuarantineReason.NO_TISSUE)
     # Neighbours, as a real reading has them: the first rows from the middle on.
     start = max(0, min(len(tiles) // 2, len(tiles) - most_tiles))
-    return _Plan(
+    return Plan(
         path=slide,
         tiles=tiles[start : start + most_tiles],
         white_rgb=tissue.white_rgb,
@@ -139,13 +150,16 @@ def _planned(slide: Path, most_tiles: int) -> _Plan:
     )
 
 
-def _decode(plan: _Plan, batch_size: int) -> None:
-    with SlideReader.open(plan.path) as reader:
-        for _ in TileStream(reader, plan.tiles, plan.white_rgb, batch_size):
+def _decode(plan: Plan, px: int) -> None:
+    with (
+        SlideReader.open(plan.path) as reader,
+        ThreadPoolExecutor(DECODE_THREADS) as pool,
+    ):
+        for _ in pool.map(partial(reader.read_tile, px=px), plan.tiles):
             pass
 
 
-def _openslide(plan: _Plan) -> None:
+def _openslide(plan: Plan) -> None:
     """Plain `read_region` of the same windows on as many threads, to RGB."""
     with openslide.OpenSlide(plan.path) as handle:
         down = handle.level_downsamples[plan.level]
@@ -162,13 +176,15 @@ def _openslide(plan: _Plan) -> None:
 
 
 def _model(networks: Sequence[Network], batches: Sequence[NDArray[np.uint8]], tiles: int) -> None:
-    done = 0
-    while done < tiles:
-        for batch in batches:
-            _answer(networks, batch[: tiles - done])
-            done += len(batch)
-            if done >= tiles:
-                return
+    some, left = [], tiles
+    for batch in cycle(batches):
+        some.append(batch[:left])
+        left -= len(some[-1])
+        if left == 0:
+            break
+    with ThreadPoolExecutor(networks[0].lanes) as pool:
+        for _ in pool.map(lambda batch: _answer(networks, batch), some):
+            pass
 
 
 def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:
@@ -179,30 +195,35 @@ def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:
             network.classify(batch)
 
 
-def _whole(plan: _Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
+def read_plan(plan: Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
+    """The real reading, from file to label map."""
     with SlideReader.open(plan.path) as reader:
         if reading == "tumor":
             (tumor,) = networks
             read_tumor(reader, plan.tiles, plan.white_rgb, tumor, batch_size, _silent)
         else:
             intensity, segmentation = networks
-            read_stain(
-                reader,
-                plan.tiles,
-                plan.white_rgb,
-                plan.raster,
-                intensity,
-                segmentation,
-                batch_size,
-                _silent,
-            )
+            with (
+                tempfile.TemporaryDirectory(prefix="tandem-bench-") as scratch,
+                LabelWriter(Path(scratch) / "labels.zarr.zip", plan.raster) as labels,
+            ):
+                read_stain(
+                    reader,
+                    plan.tiles,
+                    plan.white_rgb,
+                    labels,
+                    intensity,
+                    segmentation,
+                    batch_size,
+                    _silent,
+                )
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
     return None
 
 
-def _memory_mib(name: str, *, reset: bool = False) -> int | None:
+def memory_mib(name: str, *, reset: bool = False) -> int | None:
     """A line of this process's memory facts; none where the system has no such file."""
     status = Path("/proc/self/status")
     if not status.exists():

@@ -22,7 +22,7 @@ from appliance.analysis.guideline import choose_guideline
 from appliance.artifacts import ArtifactStore
 from appliance.delivery.destinations import open_destination
 from appliance.delivery.outbox import Outbox
-from appliance.errors import SettingsError
+from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
 from appliance.schedule import build_schedule
 from appliance.settings import Settings
@@ -47,7 +47,7 @@ class Daemon:
         self._wake = threading.Event()
 
     def stop(self) -> None:
-        """Ask both loops to end after the step that they are in."""
+        """End both loops. A step in hand is abandoned, and done again at the next start."""
         self._stop.set()
         self._wake.set()
 
@@ -79,7 +79,7 @@ class Daemon:
 
     def _run_loops(self, ledger: Ledger) -> None:
         settings = self.settings
-        workers = Workers(settings.log_level)
+        workers = Workers(settings.log_level, self._stop)
         line = Line(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
         scan = FolderScan(ledger, settings.watch)
         events = FolderEvents(settings.watch.folder, self._wake.set)
@@ -99,6 +99,10 @@ class Daemon:
                     scan.run()
                 if not work_once(line):
                     self._wake.wait(BUSY_SECONDS)
+        except StoppedError:
+            with ledger.transaction() as tx:
+                tx.release_claims()
+            log.info("the step in hand is done again at the next start")
         finally:
             self._stop.set()
             schedule.shutdown(wait=False)

@@ -38,6 +38,10 @@ class WorkerDiedError(TransientError):
     """The worker process that ran a step died (codec crash, out of memory)."""
 
 
+class StoppedError(TandemError):
+    """The daemon was told to stop while a step ran; the step is done again at the next start."""
+
+
 class PermanentError(TandemError):
     """Trying again with the same input cannot succeed; a person has to look."""
 

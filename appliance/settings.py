@@ -96,8 +96,9 @@ class ModelSettings(Section):
     """The same for M."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU where there is one."""
-    batch_size: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Tiles in one forward pass."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Tiles in one forward pass; none: as many as fit into half of the free memory, at most 8 on a
+    CPU (4 for M), 256 on a GPU. Where memory runs out all the same, half as many from then on."""
 
 
 Specimen = Literal["resection", "biopsy"]
@@ -116,6 +117,9 @@ class Scoring(Section):
     """The same for the kind of specimen."""
     tumor_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """A tile is tumor when C's probability reaches this."""
+    margin_tiles: Annotated[int, Field(ge=0, le=20)] = 0
+    """M also reads so many tiles around the tumor of the IHC slide, for the eye alone: they are in
+    the label map and never in the score. Nothing else of the slide is read."""
 
 
 class Review(Section):

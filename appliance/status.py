@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SettingsError
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.progress import read_progress
 from appliance.settings import Settings
 from appliance.store import CaseRow, DeliveryRow, Ledger, SlideRow, Transaction
 
@@ -19,8 +21,8 @@ def status_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     ledger = open_ledger(settings)
     now = time.time()
     with ledger.transaction() as tx:
-        cases = [_case(tx, row, now) for row in tx.cases()]
-        slides = [_slide(tx, row, now) for row in tx.slides()]
+        cases = [_case(tx, row, now) | _progress(settings, row.subject) for row in tx.cases()]
+        slides = [_slide(tx, row, now) | _progress(settings, row.subject) for row in tx.slides()]
     ledger.close()
     return {"cases": cases, "slides": slides}
 
@@ -56,6 +58,11 @@ def _case(tx: Transaction, row: CaseRow, now: float) -> dict[str, Any]:
         "deliveries": [_delivery(delivery) for delivery in deliveries],
         "steps": _steps(tx, row.subject),
     }
+
+
+def _progress(settings: Settings, subject: str) -> dict[str, Any]:
+    said = read_progress(settings, subject)
+    return {"progress": None if said is None else asdict(said)}
 
 
 def _steps(tx: Transaction, subject: str) -> list[dict[str, Any]]:

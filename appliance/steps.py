@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,10 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import read_index, write_objects
 from appliance.delivery.outbox import enqueue_case
 from appliance.domain import Identity, QuarantineReason, SlideFacts, Stain
-from appliance.errors import SlideError, TransientError, WorkerDiedError
+from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
 from appliance.intake.pair import join_case, make_ready
 from appliance.lifecycle import CaseState, SlideState
+from appliance.progress import ProgressFile
 from appliance.settings import Settings
 from appliance.store import CaseRow, Ledger, SlideRow, Transaction
 from appliance.workers import Workers
@@ -82,6 +84,8 @@ def _guarded_slide(line: Line, slide: SlideRow) -> None:
         finish = _SLIDE_STEPS[SlideState(slide.state)](line, slide)
     except SlideError as err:
         _quarantine(line, slide, err.reason, err.detail)
+    except StoppedError:
+        raise
     except TransientError as err:
         _retry_slide(line, slide, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
@@ -133,7 +137,8 @@ def _inspect(line: Line, slide: SlideRow) -> Finish:
 def _read(line: Line, slide: SlideRow) -> Finish:
     outcome: Outcome | None = None
     if slide.stain == Stain.HE:
-        outcome = line.workers.run(read_he, read_slide_of(slide), line.settings)
+        with _shown(line, slide.subject) as progress:
+            outcome = line.workers.run(read_he, read_slide_of(slide), line.settings, progress)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
         if outcome is not None:
@@ -202,6 +207,8 @@ def _guarded_case(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> N
             _analyse(line, case, slides)
         else:
             _write(line, case)
+    except StoppedError:
+        raise
     except TransientError as err:
         _retry_case(line, case, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
@@ -212,9 +219,10 @@ def _guarded_case(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> N
 def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
     he, ihc = slides[Stain.HE], slides[Stain.HER2]
     identity = Identity(accession=case.accession, block=case.block, stain=Stain.HER2)
-    outcome = line.workers.run(
-        analyse_case, identity, read_slide_of(he), read_slide_of(ihc), line.settings
-    )
+    with _shown(line, case.subject) as progress:
+        outcome = line.workers.run(
+            analyse_case, identity, read_slide_of(he), read_slide_of(ihc), line.settings, progress
+        )
     store = ArtifactStore(line.settings.artifacts_dir)
     findings = load_findings(store.path(ArtifactKey.parse(outcome.key)))
     now = line.clock()
@@ -250,6 +258,15 @@ def _write(line: Line, case: CaseRow) -> None:
             tx.append_event(row.subject, "note", note, now)
         queued = enqueue_case(tx, row, line.settings, now)
         tx.advance(row, CaseState.WRITTEN, now=now, detail=f"{queued} deliveries queued")
+
+
+@contextmanager
+def _shown(line: Line, subject: str) -> Iterator[ProgressFile]:
+    progress = ProgressFile.of(line.settings, subject)
+    try:
+        yield progress
+    finally:
+        progress.clear()
 
 
 def _reclaimed(tx: Transaction, case: CaseRow) -> CaseRow | None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from appliance.analysis.findings import Rasters
+from appliance.analysis.findings import MARGIN, Rasters
+from appliance.analysis.label_map import CHUNK_PX, LabelMap
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM
 
@@ -43,6 +44,7 @@ BAND_ROWS = 64
 """Rows of a picture that are mixed at a time."""
 
 MAX_EDGE_PX = 1600
+MARGIN_OPACITY = 0.35
 """Longest edge of a picture on the page."""
 
 
@@ -92,17 +94,24 @@ def stain_layer(rasters: Rasters, ihc: SlideFacts, shape: tuple[int, int]) -> ND
     """RGBA (rows, columns, 4) of the stain classes.
 
     A thumbnail px covers many px of the label map: its colour is the mix of their classes by area
-    and its opacity the labelled share, so that no class is drawn larger than it is.
+    and its opacity the labelled share, so that no class is drawn larger than it is. What is not
+    scored is faint.
     """
     shares = class_shares(rasters.ihc_classes, rasters.ihc_mpp, ihc, shape)
     colors = np.array(list(CLASS_COLORS.values()), dtype=np.float32)
     labelled = shares.sum(axis=-1)
     mix = shares @ colors / np.maximum(labelled, 1e-6)[..., None]
-    return np.dstack([mix, 255 * labelled]).round().astype(np.uint8)
+    rows, columns = _centers_um(ihc, shape)
+    r, c = (
+        np.minimum((um / TILE_UM).astype(int), length - 1)
+        for um, length in zip((rows, columns), rasters.ihc_read.shape, strict=True)
+    )
+    faint = np.where(rasters.ihc_read[np.ix_(r, c)] == MARGIN, MARGIN_OPACITY, 1.0)
+    return np.dstack([mix, 255 * labelled * faint]).round().astype(np.uint8)
 
 
 def class_shares(
-    classes: NDArray[np.uint8], mpp: float, slide: SlideFacts, shape: tuple[int, int]
+    classes: LabelMap, mpp: float, slide: SlideFacts, shape: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Share (0-1) of classes 1-4 in each thumbnail px: float32 (rows, columns, 4).
 
@@ -114,7 +123,7 @@ def class_shares(
         slide.width_px * slide.mpp / shape[1],
     )
     if min(px_um) < mpp:
-        labels = _nearest(classes, mpp, rows, columns)
+        labels = _nearest(classes[:], mpp, rows, columns)
         return np.stack([labels == k for k in range(1, 5)], axis=-1).astype(np.float32)
     # Finer than the thumbnail: sum runs of rows, then of columns.
     starts = [
@@ -123,13 +132,16 @@ def class_shares(
     ]
     ends = [np.append(s[1:], length) for s, length in zip(starts, classes.shape, strict=True)]
     area = np.outer(ends[0] - starts[0], ends[1] - starts[1]).astype(np.float32)
-    shares = np.empty((*shape, 4), dtype=np.float32)
-    for row, (first, last) in enumerate(zip(starts[0], ends[0], strict=True)):
+    shares = np.zeros((*shape, 4), dtype=np.float32)
+    height = classes.shape[0]
+    for top in range(0, height, CHUNK_PX):
         # One band at a time: a label map of a large slide has half a billion px.
-        band = classes[first:last]
-        for k in range(1, 5):
-            counts = (band == k).sum(axis=0, dtype=np.int32)
-            shares[row, :, k - 1] = np.add.reduceat(counts, starts[1])
+        band = classes[top : top + CHUNK_PX]
+        for row in np.flatnonzero((starts[0] < top + len(band)) & (ends[0] > top)):
+            part = band[max(0, starts[0][row] - top) : ends[0][row] - top]
+            for k in range(1, 5):
+                counts = (part == k).sum(axis=0, dtype=np.int32)
+                shares[row, :, k - 1] += np.add.reduceat(counts, starts[1])
     shares /= np.maximum(area, 1)[..., None]
     return shares
 

@@ -20,6 +20,7 @@ from sqlmodel import Session, col, select
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason, Stain
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.progress import StepProgress, read_progress
 from appliance.settings import Settings
 from appliance.store import CaseRow, DeliveryRow, EventRow, SlideRow, Transaction
 from dashboard.wording import CASE_WORDS, STAIN_WORDS
@@ -64,6 +65,7 @@ class CaseLine:
     score: str
     review: tuple[str, ...]
     claimed: bool
+    progress: StepProgress | None
     created_at: float
     changed_at: float
 
@@ -80,6 +82,7 @@ class SlideLine:
     reason: QuarantineReason | None
     detail: str
     claimed: bool
+    progress: StepProgress | None
     thumbnail: Path | None
     changed_at: float
 
@@ -261,7 +264,7 @@ def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Qu
             ),
             troubles=_troubles(tx),
             held=_held(tx),
-            cases=tuple(_case_line(row) for row in tx.session.exec(cases)),
+            cases=tuple(_case_line(row, settings) for row in tx.session.exec(cases)),
             slides=tuple(_slide_line(row, settings) for row in tx.session.exec(slides)),
             last_event_at=tx.session.exec(
                 select(EventRow.at).order_by(col(EventRow.id).desc()).limit(1)
@@ -378,7 +381,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
         trouble = _case_trouble(tx, row) if row.state in CASES_IN_TROUBLE else None
         folder = store.path(ArtifactKey.parse(row.findings_key)) if row.findings_key else None
         return CaseDetail(
-            case=_case_line(row),
+            case=_case_line(row, settings),
             trouble=trouble,
             slides={stain: _slide_line(slide, settings) for stain, slide in current.items()},
             others=tuple(
@@ -440,7 +443,7 @@ def _reason(code: str) -> QuarantineReason | None:
     return next((reason for reason in QuarantineReason if reason.code == code), None)
 
 
-def _case_line(row: CaseRow) -> CaseLine:
+def _case_line(row: CaseRow, settings: Settings) -> CaseLine:
     return CaseLine(
         id=_id(row),
         accession=row.accession,
@@ -449,6 +452,7 @@ def _case_line(row: CaseRow) -> CaseLine:
         score=row.score,
         review=tuple(str(sentence) for sentence in json.loads(row.review)),
         claimed=row.claimed_by != "",
+        progress=read_progress(settings, row.subject) if row.claimed_by else None,
         created_at=row.created_at,
         changed_at=row.changed_at,
     )
@@ -468,6 +472,7 @@ def _slide_line(row: SlideRow, settings: Settings) -> SlideLine:
         reason=_reason(row.reason) if row.reason else None,
         detail=row.detail,
         claimed=row.claimed_by != "",
+        progress=read_progress(settings, row.subject) if row.claimed_by else None,
         thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,
         changed_at=row.changed_at,
     )

@@ -29,11 +29,18 @@ class Pixels(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Float32 whatever the precision of what follows."""
-        x = pixels.float() / 255
+        """Float32 whatever the precision of what follows.
+
+        Bytes are made smaller as bytes where torch can do so (on a CPU), which is what training
+        does with tiles, and ten times as fast.
+        """
+        if self.resize and pixels.device.type != "cpu":
+            pixels = pixels.float()
+        x = pixels
         if self.resize:
             size = (self.input_px, self.input_px)
             x = functional.interpolate(x, size, mode="bilinear", antialias=True)  # (N, 3, P, P)
+        x = x.float() / 255
         if self.density:
             x = -torch.log10(x.clamp(min=1 / 255))  # Beer-Lambert, 0 (glass) to 2.4
         return (x - self.mean) / self.std

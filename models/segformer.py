@@ -21,26 +21,41 @@ class PixelLogits(NamedTuple):
 
 
 class _DecodeHead(SegformerDecodeHead):
-    """transformers' head, its weights and its result, at a third of the work.
+    """transformers' head, its weights and its result, at a fraction of the work.
 
     It fuses the scales by a 1 x 1 convolution over their enlarged maps laid side by side. Such a
     convolution and bilinear enlargement commute: here each scale is convolved while it is small.
+    Channels come last, as the tokens have them, and without training the normalisation that
+    follows is part of the convolution: the enlarged maps are what costs time.
     """
 
     def forward(self, encoder_hidden_states: tuple[Tensor, ...], **_: Any) -> Tensor:
         size = encoder_hidden_states[0].shape[2:]
+        gain, shift = self._folded()
         # The fusing weights hold the coarsest scale first.
         shares = self.linear_fuse.weight.chunk(len(encoder_hidden_states), dim=1)[::-1]
-        fused = torch.zeros(())
+        fused = shift[:, None, None]
         for state, project, share in zip(
             encoder_hidden_states, self.linear_projections, shares, strict=True
         ):
-            tokens = functional.linear(project(state), share[..., 0, 0])  # (N, h · w, D)
-            scale = tokens.transpose(1, 2).unflatten(2, state.shape[2:]).float()
-            fused = fused + functional.interpolate(scale, size, mode="bilinear")
-        fused = self.dropout(self.activation(self.batch_norm(fused)))
-        logits: Tensor = self.classifier(fused)
+            weight = share[..., 0, 0] * gain[:, None]
+            tokens = functional.linear(project(state), weight).float()  # (N, h · w, D)
+            scale = tokens.unflatten(1, state.shape[2:]).permute(0, 3, 1, 2)
+            if scale.shape[2:] == size:
+                fused = scale + fused
+            else:
+                fused += functional.interpolate(scale, size, mode="bilinear")
+        fused = self.batch_norm(fused) if self.training else fused
+        logits: Tensor = self.classifier(self.dropout(functional.relu(fused, inplace=True)))
         return logits
+
+    def _folded(self) -> tuple[Tensor, Tensor]:
+        """What the normalisation multiplies by and adds, per channel; 1 and 0 in training."""
+        norm = self.batch_norm
+        if self.training:
+            return torch.ones_like(norm.weight), torch.zeros_like(norm.weight)
+        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return gain, norm.bias - norm.running_mean * gain
 
 
 class SegformerSegmenter(nn.Module):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import load_appearance
-from appliance.analysis.cell_tally import CellTally, add_up
+from appliance.analysis.cell_tally import add_up
 from appliance.analysis.control import judge_control
 from appliance.analysis.findings import (
     CLASS_NAMES,
+    IHC_CLASSES,
     AlignmentFacts,
     ControlFacts,
     Findings,
@@ -24,7 +24,9 @@ from appliance.analysis.findings import (
     TileFinding,
 )
 from appliance.analysis.guideline import ChosenGuideline
+from appliance.analysis.label_map import StoredLabels
 from appliance.analysis.raster import RasterGrid
+from appliance.analysis.reading import TileReadings
 from appliance.analysis.review import Evidence, review_reasons
 from appliance.analysis.rois import deciding_rois
 from appliance.analysis.scoring import (
@@ -35,7 +37,12 @@ from appliance.analysis.scoring import (
     tile_label,
     wsi_percent,
 )
-from appliance.analysis.stored import load_models, load_probability, load_unreadable
+from appliance.analysis.stored import (
+    load_models,
+    load_probability,
+    load_readings,
+    load_unreadable,
+)
 from appliance.analysis.tiles import TilePlan
 from appliance.domain import Identity, SlideFacts, Stain
 from appliance.geometry import TILE_UM, TileIndex
@@ -66,13 +73,13 @@ def assemble(
 ) -> Findings:
     """Counts to shares, shares to a score, and everything that makes it doubtful."""
     probability = load_probability(found.tumor)
-    records = json.loads((found.stain / "tiles.json").read_text())
-    tiles = tuple(_tile(record, found.plan, probability) for record in records)
-    counts = np.array([r["counts"] for r in records], dtype=np.int64).reshape(-1, 5)
-    cells = add_up(CellTally(**_tuples(record["cells"])) for record in records if "cells" in record)
+    read, ihc_read, ihc_mpp = load_readings(found.stain)
+    tiles = tuple(
+        _tile(read, number, found.plan, probability) for number in range(len(read.places))
+    )
+    counts = read.counts
+    cells = add_up(read.cells.values())
     control = _control(found.stain, settings)
-    with np.load(found.stain / "classes.npz", allow_pickle=False) as arrays:
-        classes, ihc_mpp = arrays["classes"], float(arrays["mpp"])
     total = counts.sum(axis=0)
     percent = percent_of_tumor(total)
     guideline = chosen.guideline
@@ -149,28 +156,33 @@ def assemble(
         rasters=Rasters(
             he_tumor=he_raster.expand(probability >= settings.scoring.tumor_threshold),
             he_mpp=he_raster.mpp,
-            ihc_classes=classes,
+            ihc_classes=StoredLabels.open(found.stain / IHC_CLASSES),
             ihc_mpp=ihc_mpp,
+            ihc_read=ihc_read,
             he_probability=probability,
         ),
     )
 
 
-def _tile(record: dict[str, Any], plan: TilePlan, probability: NDArray[np.float32]) -> TileFinding:
-    counts = np.array(record["counts"], dtype=np.int64)
-    partner = plan.partner[TileIndex(record["column"], record["row"])]
+def _tile(
+    read: TileReadings, number: int, plan: TilePlan, probability: NDArray[np.float32]
+) -> TileFinding:
+    counts = read.counts[number]
+    column, row = read.places[number].tolist()
+    intensity = int(read.intensity[number])
+    partner = plan.partner[TileIndex(column, row)]
     shares = 100.0 * counts[1:5] / counts.sum()
     return TileFinding(
-        column=record["column"],
-        row=record["row"],
+        column=column,
+        row=row,
         he_column=partner.column,
         he_row=partner.row,
         tumor_probability=float(probability[partner.row, partner.column]),
-        intensity=record["intensity"],
-        intensity_probability=record["intensity_probability"],
+        intensity=intensity,
+        intensity_probability=float(read.certainty[number]),
         percent=tuple(shares.tolist()),
         grade=tile_grade(counts),
-        label=tile_label(counts, record["intensity"]),
+        label=tile_label(counts, intensity),
     )
 
 
@@ -200,7 +212,3 @@ def _alignment(alignment: Alignment) -> AlignmentFacts:
         pieces=len(alignment.mapping.pieces),
         method=alignment.method,
     )
-
-
-def _tuples(raw: dict[str, list[float]]) -> dict[str, tuple[Any, ...]]:
-    return {name: tuple(values) for name, values in raw.items()}

@@ -14,7 +14,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGBaseline8Bit
 
-from appliance.analysis.encoded import Decode, EncodedLevel, Pixels, jpeg_decoder
+from appliance.analysis.encoded import Decode, EncodedLevel, Pixels, half_jpeg_decoder, jpeg_decoder
 from appliance.analysis.slide_files import slide_files
 
 ITEM = b"\xfe\xff\x00\xe0"
@@ -61,8 +61,20 @@ def _level(file: Path, stream: BinaryIO, header: Dataset) -> EncodedLevel | None
         return None
     offsets, counts = spans
     return EncodedLevel(
-        path=file, size_px=size, tile_px=tile, offsets=offsets, counts=counts, decode=decode
+        path=file,
+        size_px=size,
+        tile_px=tile,
+        offsets=offsets,
+        counts=counts,
+        decode=decode,
+        decode_half=_half_decoder(header, tile),
     )
+
+
+def _half_decoder(header: Dataset, tile_px: tuple[int, int]) -> Decode | None:
+    if header.file_meta.TransferSyntaxUID != JPEGBaseline8Bit:
+        return None
+    return half_jpeg_decoder(tile_px, rgb=header.PhotometricInterpretation == "RGB")
 
 
 def _decoder(header: Dataset) -> Decode | None:

@@ -13,6 +13,7 @@ import os
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,7 +36,7 @@ Covered = NDArray[np.bool_] | None
 
 SAMPLES = 8
 """Tiles of a level that are compared with OpenSlide's."""
-CACHED_BYTES = 128 * 2**20
+CACHED_BYTES = 64 * 2**20
 """Decoded tiles kept, so that those which straddle two reads are decoded once."""
 
 
@@ -58,9 +59,15 @@ class DirectSlide:
         self._files: dict[Path, int] = {}
         cache = TileCache()
         levels = dicom_levels(path, sizes) if path.suffix.lower() == ".dcm" else None
+        encoded = levels or tiff_levels(path, sizes)
         self._found = {
-            number: DirectLevel(level, number, partial(self._fetch, level.path), cache)
-            for number, level in (levels or tiff_levels(path, sizes)).items()
+            number: DirectLevel(level, (number, 1), partial(self._fetch, level.path), cache)
+            for number, level in encoded.items()
+        }
+        self._halved = {
+            number: DirectLevel(half, (number, 2), partial(self._fetch, level.path), cache)
+            for number, level in encoded.items()
+            if (half := _halved(level)) is not None
         }
 
     def close(self) -> None:
@@ -82,6 +89,13 @@ class DirectSlide:
                         number,
                     )
             return self._checked[number]
+
+    def half(self, number: int) -> DirectLevel | None:
+        """The level at half its size, straight from the codec; none where that costs as much.
+
+        A level that was not there before: its px are nearly, not exactly, the means of four.
+        """
+        return None if self.level(number) is None else self._halved.get(number)
 
     def _same(self, number: int, level: DirectLevel) -> bool:
         compared = 0
@@ -114,14 +128,18 @@ class DirectLevel:
     """One level; its px from the file's own tiles. May be used by many threads."""
 
     def __init__(
-        self, level: EncodedLevel, number: int, fetch: Callable[[int, int], bytes], cache: TileCache
+        self,
+        level: EncodedLevel,
+        name: tuple[int, int],
+        fetch: Callable[[int, int], bytes],
+        cache: TileCache,
     ) -> None:
         self.width, self.height = level.size_px
         self._tile_columns, self._tile_rows = level.tile_px
         self._columns = -(-self.width // self._tile_columns)
         self._rows = -(-self.height // self._tile_rows)
         self._offsets, self._counts, self._decode = level.offsets, level.counts, level.decode
-        self._fetch, self._cache, self._number = fetch, cache, number
+        self._fetch, self._cache, self._name = fetch, cache, name
 
     def fullest(self, number: int) -> list[tuple[int, int]]:
         """(column, row) of the whole tiles with most bytes: glass would look alike anyway."""
@@ -152,8 +170,12 @@ class DirectLevel:
             for column in range(first, min(last, self._columns - 1) + 1):
                 left = column * self._tile_columns - x
                 into = into_rows, slice(max(0, left), min(width, left + self._tile_columns))
+                # One that lies within the window whole is wanted by no other.
+                inside = (
+                    0 <= top <= height - self._tile_rows and 0 <= left <= width - self._tile_columns
+                )
                 try:
-                    tile = self.tile(column, row)
+                    tile = self.tile(column, row, keep=not inside)
                 except SlideError:
                     if lost_px is None:
                         raise
@@ -169,12 +191,14 @@ class DirectLevel:
                 out[into] = tile[r.start - top : r.stop - top, c.start - left : c.stop - left]
         return out, covered
 
-    def tile(self, column: int, row: int) -> Pixels | None:
+    def tile(self, column: int, row: int, *, keep: bool = True) -> Pixels | None:
         """A whole tile of the file, uint8 RGB; none where the scanner left it out."""
         index = row * self._columns + column
         if self._counts[index] == 0:
             return None
-        return self._cache.get((self._number, index), lambda: self._decoded(index))
+        if not keep:
+            return self._decoded(index)
+        return self._cache.get((*self._name, index), lambda: self._decoded(index))
 
     def _decoded(self, index: int) -> Pixels:
         data = self._fetch(self._offsets[index], self._counts[index])
@@ -183,6 +207,8 @@ class DirectLevel:
         except (RuntimeError, ValueError, TiffFileError, struct.error) as err:
             raise SlideError(QuarantineReason.DAMAGED, f"tile {index}: {err}") from err
         size = (self._tile_rows, self._tile_columns, 3)
+        if any(a > b for a, b in zip(tile.shape, size, strict=True)):
+            raise SlideError(QuarantineReason.DAMAGED, f"tile {index} is too large")
         if tile.shape != size:  # some writers cut the tiles at the slide's edge
             whole = np.zeros(size, dtype=np.uint8)
             rows, columns = (min(a, b) for a, b in zip(tile.shape[:2], size[:2], strict=True))
@@ -191,15 +217,23 @@ class DirectLevel:
         return tile
 
 
+def _halved(level: EncodedLevel) -> EncodedLevel | None:
+    if level.decode_half is None or any(edge % 2 for edge in level.tile_px):
+        return None
+    width, height = (-(-edge // 2) for edge in level.size_px)
+    tile_px = (level.tile_px[0] // 2, level.tile_px[1] // 2)
+    return replace(level, size_px=(width, height), tile_px=tile_px, decode=level.decode_half)
+
+
 class TileCache:
     """The decoded tiles used last, up to a number of bytes; may be used by many threads."""
 
     def __init__(self, most_bytes: int = CACHED_BYTES) -> None:
         self._most, self._held = most_bytes, 0
-        self._tiles: OrderedDict[tuple[int, int], Pixels] = OrderedDict()
+        self._tiles: OrderedDict[tuple[int, ...], Pixels] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: tuple[int, int], make: Callable[[], Pixels]) -> Pixels:
+    def get(self, key: tuple[int, ...], make: Callable[[], Pixels]) -> Pixels:
         """The tile; `make` decodes it outside the lock (two threads may do so at once)."""
         with self._lock:
             if key in self._tiles:

@@ -1,7 +1,8 @@
 """`Findings`: everything the appliance says of a case. Delivery and the dashboard read only this.
 
 On disk a folder: ``findings.json`` (all but what follows), ``tiles.parquet`` (one row per scored
-IHC tile), ``rasters.npz``, ``mapping.npz`` and two thumbnails. Frames: see `appliance.geometry`.
+IHC tile), ``rasters.npz``, ``ihc_classes.zarr.zip``, ``mapping.npz`` and two thumbnails. Frames:
+see `appliance.geometry`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from appliance.analysis.label_map import LabelMap, StoredLabels, save_labels
 from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.readouts import ReadOuts, read_outs
 from appliance.domain import Her2Score, ResultCategory, SlideFacts
 
-FINDINGS_VERSION = 4
+FINDINGS_VERSION = 5
+IHC_CLASSES = "ihc_classes.zarr.zip"
+"""File of the label map, in the artifact of M and in that of the findings."""
+MARGIN, SCORED = 1, 2
+"""How a tile of the IHC slide was read."""
 CLASS_NAMES = ("0", "1+", "2+", "3+")
 """Scores of the label map's values 1, 2, 3, 4; 0 is background."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
@@ -88,7 +94,7 @@ class ControlFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellFacts:
-    """Tumor cells of the scored tiles, or of 600 drawn from them; dictionaries by class 0, 1+, 2+,
+    """Tumor cells of the scored tiles, or of 200 drawn from them; dictionaries by class 0, 1+, 2+,
     3+.
 
     `counted` cells, of which `measured` lie wholly on their tile. `percent` (0-100) and `h_score`
@@ -167,14 +173,17 @@ class Rasters:
     """The label maps; each starts at its slide's top left corner.
 
     `he_tumor` uint8 (rows, cols), 1 = tumor, at `he_mpp`; `ihc_classes` uint8 (rows, cols),
-    0 background or not read, 1-4 = 0, 1+, 2+, 3+, at `ihc_mpp`; `he_probability` float32
-    (rows, columns of the H&E tile grid), NaN where no tissue was read.
+    0 background or not read, 1-4 = 0, 1+, 2+, 3+, at `ihc_mpp`, on disk where it was loaded;
+    `ihc_read` uint8 (rows, columns of the IHC tile grid), 0 not read, `MARGIN` on the label map to
+    be looked at, `SCORED`; `he_probability` float32 (rows, columns of the H&E tile grid), NaN where
+    no tissue was read.
     """
 
     he_tumor: NDArray[np.uint8]
     he_mpp: float
-    ihc_classes: NDArray[np.uint8]
+    ihc_classes: LabelMap
     ihc_mpp: float
+    ihc_read: NDArray[np.uint8]
     he_probability: NDArray[np.float32]
 
 
@@ -273,9 +282,10 @@ def save_findings(
     np.savez_compressed(
         folder / "rasters.npz",
         he_tumor=findings.rasters.he_tumor,
-        ihc_classes=findings.rasters.ihc_classes,
+        ihc_read=findings.rasters.ihc_read,
         he_probability=findings.rasters.he_probability,
     )
+    save_labels(findings.rasters.ihc_classes, folder / IHC_CLASSES)
     findings.mapping.save(folder / "mapping.npz")
     Image.fromarray(he_thumbnail).save(folder / "he_thumbnail.png")
     Image.fromarray(ihc_thumbnail).save(folder / "ihc_thumbnail.png")
@@ -298,8 +308,9 @@ def load_findings(folder: Path) -> Findings:
         rasters = Rasters(
             he_tumor=arrays["he_tumor"],
             he_mpp=raw.pop("he_mpp"),
-            ihc_classes=arrays["ihc_classes"],
+            ihc_classes=StoredLabels.open(folder / IHC_CLASSES),
             ihc_mpp=raw.pop("ihc_mpp"),
+            ihc_read=arrays["ihc_read"],
             he_probability=arrays["he_probability"],
         )
     rows = pq.read_table(folder / "tiles.parquet").to_pylist()

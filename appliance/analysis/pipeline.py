@@ -22,8 +22,9 @@ from PIL import Image
 from appliance.analysis.alignment import align, alignment_mpp, thumbnail_mpp
 from appliance.analysis.assemble import Found, assemble
 from appliance.analysis.control import ControlTissue, find_control
-from appliance.analysis.findings import FINDINGS_VERSION, save_findings
+from appliance.analysis.findings import FINDINGS_VERSION, IHC_CLASSES, save_findings
 from appliance.analysis.guideline import ChosenGuideline, choose_guideline
+from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.marks import find_pen, marked_percent
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.reading import Progress, read_control, read_stain, read_tumor
@@ -36,6 +37,7 @@ from appliance.analysis.stored import (
     load_thumbnail,
     load_tissue,
     save_models,
+    save_readings,
     save_tissue,
     save_unreadable,
 )
@@ -180,7 +182,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
             tissue = load_tissue(folder_of(slide.inspect_key, store))
             with _open(slide.facts) as reader, store.writing(key) as out:
                 tiles = tissue_tiles(tissue_share(tissue, reader.grid))
-                batch_size = settings.models.batch_size
+                batch_size = settings.models.batch_size or network.fitting_batch()
                 read = read_tumor(reader, tiles, tissue.white_rgb, network, batch_size, progress)
                 np.save(out / "probability.npy", read.probability)
                 save_unreadable(out, read.unreadable_percent)
@@ -232,8 +234,8 @@ def read_ihc(
 ) -> Outcome:
     """L and M on the IHC tiles that have a tumor partner, M on control tissue too.
 
-    ``classes.npz``: the label map (uint8, 0-4, at `mpp`); ``tiles.json``: one record per tile, with
-    its cells; ``control.json``: area and counts per tile of the control tissue.
+    ``ihc_classes.zarr.zip``: the label map (uint8, 0-4); ``tiles.npz``, ``cells.json``: what they
+    say of each tile; ``control.json``: area and counts per tile of the control tissue.
     """
     store = ArtifactStore(settings.artifacts_dir)
     chosen = [chosen_weights(task, settings) for task in (Task.INTENSITY, Task.SEGMENTATION)]
@@ -247,7 +249,8 @@ def read_ihc(
         threshold=settings.scoring.tumor_threshold,
         weights=[spec.fingerprint for spec in specs],
         every_cell=every_cell,
-        version=5,
+        margin=settings.scoring.margin_tiles,
+        version=6,
     )
     with _timed("stain", store.exists(key)) as times:
         if not store.exists(key):
@@ -257,21 +260,25 @@ def read_ihc(
                 plan = _plan(he, ihc, align_key, settings)
                 control = _control_tissue(he, ihc, align_key, store)
                 raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
-                white, batch_size = tissue.white_rgb, settings.models.batch_size
-                read = read_stain(
-                    reader,
-                    plan.ihc_tiles,
-                    white,
-                    raster,
-                    intensity,
-                    segmentation,
-                    batch_size,
-                    progress,
-                    every_cell=every_cell,
+                white = tissue.white_rgb
+                batch_size = settings.models.batch_size or min(
+                    network.fitting_batch() for network in (intensity, segmentation)
                 )
+                with LabelWriter(out / IHC_CLASSES, raster) as labels:
+                    read = read_stain(
+                        reader,
+                        plan.ihc_tiles,
+                        white,
+                        labels,
+                        intensity,
+                        segmentation,
+                        batch_size,
+                        progress,
+                        margin=plan.margin,
+                        every_cell=every_cell,
+                    )
                 shown, lost = read_control(reader, control, white, segmentation, batch_size)
-                np.savez_compressed(out / "classes.npz", classes=read.classes, mpp=raster.mpp)
-                (out / "tiles.json").write_text(json.dumps(read.records))
+                save_readings(out, read.tiles, read.read, raster.mpp)
                 (out / "control.json").write_text(
                     json.dumps({"area_mm2": control.area_mm2, "counts": shown})
                 )
@@ -388,6 +395,7 @@ def _plan(he: ReadSlide, ihc: ReadSlide, align_key: str, settings: Settings) -> 
         ihc_grid,
         tissue_share(tissue, ihc_grid),
         threshold=settings.scoring.tumor_threshold,
+        margin_tiles=settings.scoring.margin_tiles,
     )
 
 

@@ -1,4 +1,4 @@
-"""Slide-wide rasters on which tiles' answers are painted."""
+"""The grid of a slide-wide raster, and where a tile lies on it."""
 
 from __future__ import annotations
 
@@ -37,19 +37,22 @@ class RasterGrid:
         """(rows, columns)."""
         return (self.rows, self.columns)
 
-    def paint(self, raster: NDArray[np.uint8], index: TileIndex, labels: NDArray[np.uint8]) -> None:
-        """Write a tile's label map (any size, covering the tile) where the tile lies."""
+    def resampled(
+        self, index: TileIndex, labels: NDArray[np.uint8]
+    ) -> tuple[slice, slice, NDArray[np.uint8]]:
+        """Rows and columns of a tile, and its label map (any size, covering the tile) there."""
         rows = self._span(index.row, self.rows)
         columns = self._span(index.column, self.columns)
         # Nearest label of each raster px's center.
-        r = ((rows + 0.5) * self.mpp / TILE_UM - index.row) * labels.shape[0]
-        c = ((columns + 0.5) * self.mpp / TILE_UM - index.column) * labels.shape[1]
-        raster[np.ix_(rows, columns)] = labels[np.ix_(r.astype(int), c.astype(int))]
+        r = (np.arange(rows.start, rows.stop) + 0.5) * self.mpp / TILE_UM - index.row
+        c = (np.arange(columns.start, columns.stop) + 0.5) * self.mpp / TILE_UM - index.column
+        height, width = labels.shape
+        return rows, columns, labels[np.ix_((r * height).astype(int), (c * width).astype(int))]
 
-    def _span(self, tile: int, length: int) -> NDArray[np.int64]:
+    def _span(self, tile: int, length: int) -> slice:
         first = int(np.ceil(tile * TILE_UM / self.mpp - 0.5))
         last = int(np.ceil((tile + 1) * TILE_UM / self.mpp - 0.5))
-        return np.arange(max(0, first), min(length, last))
+        return slice(max(0, first), max(0, first, min(length, last)))
 
     def expand(self, tiles: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """A mask over the tile grid (rows, columns) as a raster of 0 and 1."""

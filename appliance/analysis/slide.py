@@ -36,6 +36,8 @@ PART_PX = 256
 """About a tile of a file."""
 MOST_LOST = 0.01
 """Share of an overview that may be damaged: tissue that is not seen is not analysed."""
+HALVED_FROM = 1.99
+"""Level px per wanted px from which on half the level is fine enough."""
 BLOCK_PX = 2048
 """A thumbnail is read in blocks of so many px of its level, so memory does not grow."""
 
@@ -145,20 +147,25 @@ class SlideReader:
                     scanned[part] = covered
         whole = math.prod(self._handle.level_dimensions[level])
         if sum(lost_px) > MOST_LOST * whole:
-            detail = f"{100 * sum(lost_px) / whole:.0f} % of level {level} cannot be decoded"
+            # Blocks overlap by a px, and a tile that two of them need counts twice.
+            lost = min(100.0, 100 * sum(lost_px) / whole)
+            detail = f"{lost:.0f} % of level {level} cannot be decoded"
             raise SlideError(QuarantineReason.DAMAGED, detail)
         if not scanned.all() and scanned.any():
             image[~scanned] = glass_rgb(image[scanned])
         return image
 
-    def read_tile(self, index: TileIndex) -> NDArray[np.uint8]:
-        """A tile of the grid: uint8 RGB (512, 512, 3) at `TILE_MPP`, beyond the slide white.
+    def read_tile(self, index: TileIndex, px: int = TILE_PX) -> NDArray[np.uint8]:
+        """A tile of the grid: uint8 RGB (`px`, `px`, 3), beyond the slide white.
 
-        Raises SlideError DAMAGED where it cannot be decoded.
+        512 px are `TILE_MPP` and exact; fewer come from the cheapest level that has them, or from a
+        codec that decodes to half the size. Raises SlideError DAMAGED where it cannot be decoded.
         """
-        level, scale = self.level_for(TILE_MPP)  # level px per tile px
-        x, y = index.column * TILE_PX, index.row * TILE_PX
-        return self._sample(level, scale, x, y, TILE_PX, TILE_PX)[0]
+        level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
+        halved = px < TILE_PX and scale >= HALVED_FROM and self._direct.half(level) is not None
+        scale = scale / 2 if halved else scale
+        left, top = index.column * px, index.row * px
+        return self._sample(level, scale, left, top, px, px, halved=halved)[0]
 
     def _sample(
         self,
@@ -169,13 +176,15 @@ class SlideReader:
         columns: int,
         rows: int,
         *,
+        halved: bool = False,
         lost_px: list[int] | None = None,
     ) -> tuple[Pixels, Covered]:
         """A window of the raster whose px are `scale` px of a level wide: RGB, white where the
         slide has nothing, and where it has.
 
         Exact to a fraction of a px: linear onto a whole multiple of the wanted raster (never
-        coarser than the level), then the area average over that multiple.
+        coarser than the level), then the area average over that multiple. `halved`: px of the level
+        are those that its codec makes at half its size.
         """
         fine = max(1, math.ceil(scale - 1e-3))
         step = scale / fine  # level px per fine px
@@ -187,7 +196,11 @@ class SlideReader:
         height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
         if scale == 1:  # the level's own px
             x0, y0, width, height = left, top, columns, rows
-        rgb, covered = self._read(level, x0, y0, width, height, lost_px=lost_px)
+        half = self._direct.half(level) if halved else None
+        if half is not None:
+            rgb, covered = half.read(x0, y0, width, height)
+        else:
+            rgb, covered = self._read(level, x0, y0, width, height, lost_px=lost_px)
         # Centre of fine px i lies at (i + 0.5) * step from the window's edge.
         shift = (left * scale - x0 + 0.5 * step - 0.5, top * scale - y0 + 0.5 * step - 0.5)
         matrix = np.array([[step, 0, shift[0]], [0, step, shift[1]]])

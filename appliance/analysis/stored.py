@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.alignment import Alignment
+from appliance.analysis.cell_tally import CellTally
 from appliance.analysis.findings import ModelReference
+from appliance.analysis.reading import TileReadings
 from appliance.analysis.tissue import Tissue
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from models.spec import ModelSpec
@@ -60,6 +62,39 @@ def save_unreadable(folder: Path, percent: float) -> None:
 def load_unreadable(folder: Path) -> float:
     """Read what `save_unreadable` wrote."""
     return float(json.loads((folder / "reading.json").read_text())["unreadable_percent"])
+
+
+def save_readings(folder: Path, tiles: TileReadings, read: NDArray[np.uint8], mpp: float) -> None:
+    """Write what L and M say of each tile, how each tile of the grid was `read`, and the `mpp` of
+    the label map beside it."""
+    np.savez_compressed(
+        folder / "tiles.npz",
+        places=tiles.places,
+        intensity=tiles.intensity,
+        certainty=tiles.certainty,
+        counts=tiles.counts,
+        read=read,
+        mpp=mpp,
+    )
+    cells = {number: asdict(tally) for number, tally in tiles.cells.items()}
+    (folder / "cells.json").write_text(json.dumps(cells))
+
+
+def load_readings(folder: Path) -> tuple[TileReadings, NDArray[np.uint8], float]:
+    """Read what `save_readings` wrote."""
+    cells = json.loads((folder / "cells.json").read_text())
+    with np.load(folder / "tiles.npz", allow_pickle=False) as arrays:
+        tiles = TileReadings(
+            places=arrays["places"],
+            intensity=arrays["intensity"],
+            certainty=arrays["certainty"],
+            counts=arrays["counts"],
+            cells={
+                int(number): CellTally(**{name: tuple(v) for name, v in tally.items()})
+                for number, tally in cells.items()
+            },
+        )
+        return tiles, arrays["read"], float(arrays["mpp"])
 
 
 def load_probability(read: Path) -> NDArray[np.float32]:

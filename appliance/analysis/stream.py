@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,23 +15,31 @@ from numpy.typing import NDArray
 
 from appliance.analysis.slide import SlideReader
 from appliance.errors import SlideError
-from appliance.geometry import TileIndex
+from appliance.geometry import TILE_PX, TileIndex
 
 log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 Batch = tuple[Sequence[TileIndex], Pixels]
+Answer = TypeVar("Answer")
+Allocate = Callable[[tuple[int, ...]], Pixels]
 
-DECODE_THREADS = 2
-"""OpenSlide's own lock and two cores: more threads measured no faster."""
+DECODE_THREADS = min(8, max(2, os.cpu_count() or 2))
+AHEAD = 2
+"""Batches that are decoded ahead of the caller."""
+
+
+def _pageable(shape: tuple[int, ...]) -> Pixels:
+    return np.empty(shape, dtype=np.uint8)
 
 
 class TileStream:
     """Tiles of a slide, in batches; those that cannot be decoded are left out and counted.
 
-    Iterating yields (indices, pixels uint8 (n, 512, 512, 3) at `TILE_MPP`, glass calibrated to
-    255). At most two batches are in memory ahead of the caller, however large the slide is.
-    `unreadable` grows as they come.
+    Iterating yields (indices, pixels uint8 (n, `px`, `px`, 3), glass calibrated to 255). The same
+    few batches of memory are filled again and again, however large the slide is: pixels hold until
+    the `hold`-th batch after them is asked for. `allocate` gives that memory. `unreadable` grows as
+    they come.
     """
 
     def __init__(
@@ -38,9 +48,14 @@ class TileStream:
         tiles: Sequence[TileIndex],
         white_rgb: tuple[int, int, int],
         batch_size: int,
+        *,
+        px: int = TILE_PX,
+        hold: int = 1,
+        allocate: Allocate = _pageable,
     ) -> None:
         self._slide, self._tiles, self._batch_size = slide, tiles, batch_size
         self._white = white_table(white_rgb)
+        self._px, self._hold, self._allocate = px, hold, allocate
         self.unreadable: list[TileIndex] = []
 
     @property
@@ -49,32 +64,71 @@ class TileStream:
         return 100 * len(self.unreadable) / max(1, len(self._tiles))
 
     def __iter__(self) -> Iterator[Batch]:
+        shape = (min(self._batch_size, len(self._tiles)), self._px, self._px, 3)
+        free: list[Pixels] = []
+        given: deque[Pixels] = deque()
+        ahead: deque[tuple[Sequence[TileIndex], Pixels, list[Future[bool]]]] = deque()
         with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
-            ahead: deque[tuple[Sequence[TileIndex], list[Future[Pixels | None]]]] = deque()
             for start in range(0, len(self._tiles), self._batch_size):
                 batch = self._tiles[start : start + self._batch_size]
-                ahead.append((batch, [pool.submit(self._read, index) for index in batch]))
-                if len(ahead) > 2:
-                    yield from self._collect(*ahead.popleft())
+                if free:
+                    memory = free.pop()
+                else:
+                    fresh = len(given) < self._hold
+                    memory = self._allocate(shape) if fresh else given.popleft()
+                read = [
+                    pool.submit(self._read, index, into)
+                    for index, into in zip(batch, memory, strict=False)
+                ]
+                ahead.append((batch, memory, read))
+                if len(ahead) > AHEAD:
+                    memory = ahead[0][1]
+                    batch_read = self._collect(*ahead.popleft())
+                    if batch_read is None:  # nobody was given it
+                        free.append(memory)
+                    else:
+                        given.append(memory)
+                        yield batch_read
             while ahead:
-                yield from self._collect(*ahead.popleft())
+                batch_read = self._collect(*ahead.popleft())
+                if batch_read is not None:
+                    yield batch_read
 
-    def _read(self, index: TileIndex) -> Pixels | None:
+    def _read(self, index: TileIndex, into: Pixels) -> bool:
         try:
-            return calibrate(self._slide.read_tile(index), self._white)
+            calibrate(self._slide.read_tile(index, self._px), self._white, into)
         except SlideError as err:
             log.warning("tile %d, %d: %s", index.column, index.row, err.reason)
-            return None
+            return False
+        return True
 
     def _collect(
-        self, indices: Sequence[TileIndex], futures: Sequence[Future[Pixels | None]]
-    ) -> Iterator[Batch]:
-        read = {
-            i: p for i, f in zip(indices, futures, strict=True) if (p := f.result()) is not None
-        }
-        self.unreadable += [index for index in indices if index not in read]
-        if read:
-            yield list(read), np.stack(list(read.values()))
+        self, batch: Sequence[TileIndex], memory: Pixels, read: Sequence[Future[bool]]
+    ) -> Batch | None:
+        """The batch without what could not be decoded; none where nothing could."""
+        there = [number for number, future in enumerate(read) if future.result()]
+        if len(there) == len(batch):
+            return batch, memory[: len(batch)]
+        self.unreadable += [index for k, index in enumerate(batch) if k not in set(there)]
+        return ([batch[k] for k in there], memory[there]) if there else None
+
+
+def in_lanes(
+    stream: Iterable[Batch], work: Callable[[Sequence[TileIndex], Pixels], Answer], lanes: int
+) -> Iterator[tuple[Sequence[TileIndex], Pixels, Answer]]:
+    """`work` on every batch, on `lanes` threads, in the stream's order.
+
+    The stream has to hold `lanes` batches.
+    """
+    ahead: deque[tuple[Sequence[TileIndex], Pixels, Future[Answer]]] = deque()
+    with ThreadPoolExecutor(lanes, thread_name_prefix="network") as pool:
+        for indices, pixels in stream:
+            ahead.append((indices, pixels, pool.submit(work, indices, pixels)))
+            if len(ahead) == lanes:
+                done, shown, answer = ahead.popleft()
+                yield done, shown, answer.result()
+        for done, shown, answer in ahead:
+            yield done, shown, answer.result()
 
 
 def white_table(white_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -83,7 +137,11 @@ def white_table(white_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
     return np.clip(values * 255.0 / np.maximum(white_rgb, 1), 0, 255).round().astype(np.uint8)
 
 
-def calibrate(pixels: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Apply `white_table` to uint8 RGB pixels (..., rows, cols, 3)."""
-    rows = pixels.reshape(-1, pixels.shape[-2], 3)
-    return np.asarray(cv2.LUT(rows, table.reshape(1, 256, 3)), np.uint8).reshape(pixels.shape)
+def calibrate(
+    pixels: NDArray[np.uint8], table: NDArray[np.uint8], into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Apply `white_table` to uint8 RGB pixels (..., rows, cols, 3); `into` is as large."""
+    out = np.empty_like(pixels) if into is None else into
+    rows = (-1, pixels.shape[-2], 3)
+    cv2.LUT(pixels.reshape(rows), table.reshape(1, 256, 3), out.reshape(rows))
+    return out

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
 
-from appliance.analysis.encoded import Decode, EncodedLevel, Pixels, jpeg_decoder
+from appliance.analysis.encoded import Decode, EncodedLevel, Pixels, half_jpeg_decoder, jpeg_decoder
 from appliance.analysis.slide_trouble import TIFF_ERRORS
 
 CODECS = {COMPRESSION.JPEG, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC}
@@ -40,16 +40,20 @@ def tiff_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, Encod
 
 def _level(path: Path, page: TiffPage) -> EncodedLevel:
     """While the file is open: tifffile reads some of a page's tags when they are asked for."""
-    jpeg = page.compression == COMPRESSION.JPEG
+    decode, half = _other(page), None
+    if page.compression == COMPRESSION.JPEG:
+        rgb, tables = page.photometric == PHOTOMETRIC.RGB, page.jpegtables or b""
+        decode = jpeg_decoder(rgb=rgb, tables=tables)
+        tile_px = page.tilewidth, page.tilelength
+        half = half_jpeg_decoder(tile_px, rgb=rgb, tables=tables)
     return EncodedLevel(
         path=path,
         size_px=(page.imagewidth, page.imagelength),
         tile_px=(page.tilewidth, page.tilelength),
         offsets=page.dataoffsets,
         counts=page.databytecounts,
-        decode=jpeg_decoder(rgb=page.photometric == PHOTOMETRIC.RGB, tables=page.jpegtables or b"")
-        if jpeg
-        else _other(page),
+        decode=decode,
+        decode_half=half,
     )
 
 

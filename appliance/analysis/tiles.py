@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
@@ -22,13 +23,16 @@ NO_EDGE = 1e6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TilePlan:
-    """Which IHC tiles are read. `partner` takes each to its own H&E tile: one to one.
+    """Which IHC tiles are read. `partner` takes each scored one to its own H&E tile: one to one.
 
-    `unscored_he` are tumor tiles of the H&E slide without partner: tumor that is not scored.
+    `margin` are tiles with tissue around `ihc_tiles`, to be looked at and not to be scored; both go
+    row by row. `unscored_he` are tumor tiles of the H&E slide without partner: tumor that is not
+    scored.
     """
 
     ihc_tiles: tuple[TileIndex, ...]
     partner: Mapping[TileIndex, TileIndex]
+    margin: tuple[TileIndex, ...]
     unscored_he: tuple[TileIndex, ...]
 
 
@@ -40,6 +44,7 @@ def map_tumor(
     ihc_tissue_share: NDArray[np.float32],
     *,
     threshold: float,
+    margin_tiles: int = 0,
 ) -> TilePlan:
     """Give each tumor tile of the H&E slide an IHC tile of its own.
 
@@ -47,6 +52,7 @@ def map_tumor(
     `ihc_tissue_share` float32 (rows, columns of `ihc_grid`). An IHC tile without tissue, or farther
     than `REACH_TILES` from every free tumor tile, has no partner: on-slide control tissue is never
     scored. Of all one-to-one pairings the one with the smallest sum of distances is taken.
+    `margin_tiles` is how far the margin goes, in tiles.
     """
     rows, columns = np.nonzero(np.nan_to_num(he_tumor, nan=-1.0) >= threshold)
     tumor = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
@@ -56,6 +62,7 @@ def map_tumor(
     return TilePlan(
         ihc_tiles=tuple(order),
         partner=partner,
+        margin=_margin(order, ihc_tissue_share, margin_tiles),
         unscored_he=tuple(t for number, t in enumerate(tumor) if number not in pairs),
     )
 
@@ -90,6 +97,17 @@ def _pair(
         number: TileIndex(target % ihc_grid.columns, target // ihc_grid.columns)
         for number, target in _assign(edges).items()
     }
+
+
+def _margin(
+    tiles: list[TileIndex], share: NDArray[np.float32], width: int
+) -> tuple[TileIndex, ...]:
+    scored = np.zeros(share.shape, dtype=bool)
+    for tile in tiles:
+        scored[tile.row, tile.column] = True
+    near = maximum_filter(scored, size=2 * width + 1)
+    rows, columns = np.nonzero(near & ~scored & (share >= MIN_TISSUE_SHARE))
+    return tuple(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
 
 
 def _assign(edges: list[tuple[int, int, float]]) -> dict[int, int]:

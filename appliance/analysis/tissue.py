@@ -30,6 +30,8 @@ FILL = 255
 """Scanners that write no transparency fill what they did not scan with pure white."""
 FLAT_SIGMA = 3.0
 """Standard deviation of grey in 5 x 5 px below which a place is even enough to be glass."""
+BAND_ROWS = 256
+"""Rows of a thumbnail that are worked on at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,7 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
     """
     usable = usable_px(thumbnail)
     white = glass_rgb(thumbnail[usable]) if usable.any() else ASSUMED_WHITE
-    ratio = np.maximum(thumbnail, 1).astype(np.float32) / np.array(white, dtype=np.float32)
-    density = np.clip(-np.log10(ratio), 0, None).mean(axis=2).astype(np.float32)
+    density = _density(thumbnail, white)
     # A tiny field is not smoothed away.
     sigma = min(SMOOTH_UM / mpp, 0.02 * max(density.shape))
     smooth = _smooth(density, usable, sigma)
@@ -79,11 +80,11 @@ def mask_share(mask: NDArray[np.bool_], mpp: float, grid: TileGrid) -> NDArray[n
     """Share (0-1) of each tile that a mask of the slide at `mpp` covers, as `tissue_share`."""
     to_tile = mpp / TILE_UM
     # Cumulative sums answer any rectangle, whatever the ratio of the two rasters.
-    total = np.pad(mask.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    total = cv2.integral(mask.astype(np.uint8))  # int32, one row and column more
     rows = np.minimum(np.round(np.arange(grid.rows + 1) / to_tile), mask.shape[0])
     columns = np.minimum(np.round(np.arange(grid.columns + 1) / to_tile), mask.shape[1])
     corner = total[np.ix_(rows.astype(int), columns.astype(int))]
-    inside = corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]
+    inside = (corner[1:, 1:] - corner[:-1, 1:] - corner[1:, :-1] + corner[:-1, :-1]).astype(float)
     share: NDArray[np.float32] = (inside * to_tile**2).astype(np.float32)
     return share
 
@@ -137,6 +138,19 @@ def _fill(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
         fill.astype(np.uint8), np.ones((3, 3), dtype=np.uint8)
     ).astype(bool)
     return filled
+
+
+def _density(thumbnail: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Mean optical density of each px against the glass, in bands: a large slide's overview has
+    ten million px, and three channels of floats of it are more than all the rest."""
+    levels = np.maximum(np.arange(256), 1).astype(np.float32)[:, None]
+    ratio = levels / np.array(white, dtype=np.float32)
+    table = np.clip(-np.log10(ratio), 0, None).reshape(1, 256, 3)
+    density = np.empty(thumbnail.shape[:2], dtype=np.float32)
+    for top in range(0, len(thumbnail), BAND_ROWS):
+        band = np.ascontiguousarray(thumbnail[top : top + BAND_ROWS])
+        density[top : top + BAND_ROWS] = cv2.LUT(band, table).mean(axis=2)
+    return density
 
 
 def _smooth(

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from appliance.cli.progress import ProgressBars
+from appliance.geometry import TILE_PX
 from appliance.settings import load_settings
 
 out = Console()
@@ -57,6 +58,9 @@ def bench(
         ("end_to_end", "file to label map"),
     ):
         out.print(f"  {what:<32}{found[f'{name}_tiles_per_s']:9.1f} tiles/s")
-    out.print(f"  decoding is {found['decode_over_openslide']:.1f} times OpenSlide's rate")
+    out.print(
+        f"  decoding to {found['decoded_px']} px is {found['decode_over_openslide']:.1f} times "
+        f"OpenSlide's rate to {TILE_PX} px"
+    )
     out.print(f"  {100 * found['efficiency']:.0f} % of the slower of decoding and networks")
     out.print(f"  memory {found['rss_before_mib']} MiB before, {found['peak_rss_mib']} MiB at most")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE, Findings, load_findings
+from appliance.analysis.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, Findings, load_findings
 from appliance.analysis.guideline import load_guideline
 from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -210,9 +210,10 @@ def _results(
         created=created,
         software=software,
     )
+    margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
     stain = build_segmentation(
         source_images=sources[Stain.HER2],
-        label_map=rasters.ihc_classes,
+        label_map=rasters.ihc_classes[:],
         mpp=rasters.ihc_mpp,
         segments=[
             SegmentFacts(
@@ -228,7 +229,7 @@ def _results(
             )
         ],
         series_description="HER2 stain on IHC (research use only)",
-        content_description=f"HER2 classes. {RESEARCH_USE}",
+        content_description=f"HER2 classes{margin}. {RESEARCH_USE}",
         uid_seed=f"{seed}|stain",
         created=created,
         software=software,

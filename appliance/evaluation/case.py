@@ -34,6 +34,7 @@ from models.evaluation.figures import confusion
 from models.spec import Task
 
 Floats = NDArray[np.float32]
+BATCH_TILES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +162,7 @@ def _tumor_map(
     """The baseline's tumor probability over the H&E grid, NaN where nothing was read."""
     found = np.full(reader.grid.shape, np.nan, dtype=np.float32)
     white, _ = _inspected(reader)
-    for indices, pixels in TileStream(reader, tiles, white, settings.models.batch_size):
+    for indices, pixels in TileStream(reader, tiles, white, BATCH_TILES):
         said = baseline.classify(Task.TUMOR, pixels)[:, 1]
         for index, value in zip(indices, said, strict=True):
             found[index.row, index.column] = value
@@ -183,7 +184,7 @@ def _ihc(
     from appliance.analysis.inference import Network
 
     network = Network(chosen_weights(Task.INTENSITY, settings)[0], settings.models.device)
-    classes = findings.rasters.ihc_classes
+    classes = findings.rasters.ihc_classes[:]
     white, share = _inspected(reader)
     plan = _baseline_plan(he_baseline, findings, he_grid, reader.grid, share, settings)
     number = {index: k for k, index in enumerate(scored)}
@@ -192,7 +193,7 @@ def _ihc(
     own = set(plan.ihc_tiles)
     counts = np.zeros(5, dtype=np.int64)
     every = sorted(set(scored) | own, key=lambda t: (t.row, t.column))
-    for indices, pixels in TileStream(reader, every, white, settings.models.batch_size):
+    for indices, pixels in TileStream(reader, every, white, BATCH_TILES):
         labels = baseline.segment(pixels)
         likely = {
             "model": network.classify(pixels),

@@ -175,6 +175,7 @@ def _load_pictures(folder: str) -> CasePictures:
         he_mpp=rasters.he_mpp,
         ihc_classes=np.zeros((0, 0), np.uint8),
         ihc_mpp=rasters.ihc_mpp,
+        ihc_read=np.zeros((0, 0), np.uint8),
         he_probability=np.zeros((0, 0), np.float32),
     )
     return CasePictures(replace(findings, tiles=(), rasters=nothing), *pictures)
@@ -226,7 +227,7 @@ def _class_legend() -> str:
     )
     return (
         f'<div class="td-legend" data-testid="class-legend">{items}'
-        '<span class="muted">uncoloured: not tumor, or not scored</span></div>'
+        '<span class="muted">faint or uncoloured: not tumor, or not scored</span></div>'
     )
 
 
@@ -250,7 +251,7 @@ def _header_markup(detail: CaseDetail, findings: Findings | None) -> str:
         f"<h1>{escape(case.accession)} · block {escape(case.block)}</h1>"
         f"<div>{look.state_pill(words, case.claimed)} "
         f'<span class="muted">{escape(words.sentence)} Since {look.clock(case.changed_at)}.</span>'
-        f"</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
+        f"{look.progress_line(case.progress)}</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
     )
 
 

@@ -11,9 +11,10 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from appliance.analysis.findings import RESEARCH_USE
+from appliance.progress import StepProgress
 from appliance.settings import Settings, load_settings
 from dashboard.queries import LedgerReader
-from dashboard.wording import Tone, Wording, age
+from dashboard.wording import Tone, Wording, age, progress_words
 
 REFRESH_SECONDS = 2.0
 """Period of the live parts: a change of state is on the page within three seconds."""
@@ -59,6 +60,8 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .pill { display: inline-block; border-radius: 999px; padding: .05rem .6rem; font-size: .84rem;
   font-weight: 600; white-space: nowrap; border: 1px solid transparent; }
 .pill.waiting { background: #eef2f4; color: #47565f; border-color: #d5dde1; }
+.td-bar { height: 4px; border-radius: 2px; background: #dfe7ec; margin: .35rem 0 .15rem; }
+.td-bar span { display: block; height: 100%; border-radius: 2px; background: #1d6fb8; }
 .pill.running { background: #e4f0fb; color: #12558f; border-color: #bcd9f2; }
 .pill.good { background: #e1f3ec; color: #14604a; border-color: #b5dfcf; }
 .pill.review { background: #fdf2d8; color: #7a5600; border-color: #efd594; }
@@ -186,6 +189,17 @@ def state_pill(words: Wording, claimed: bool = False) -> str:
     return f'<span title="{escape(words.sentence)}">' + (
         pill(("● " if claimed else "") + words.label, "running" if claimed else words.tone)
         + "</span>"
+    )
+
+
+def progress_line(progress: StepProgress | None) -> str:
+    """How far a step is, under its state; nothing where none says so."""
+    if progress is None:
+        return ""
+    return (
+        f'<div class="td-bar" title="{progress.done} of {progress.total} tiles">'
+        f'<span style="width: {progress.percent:.0f}%"></span></div>'
+        f'<div class="muted small">{escape(progress_words(progress))}</div>'
     )
 
 

@@ -129,7 +129,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
     return (
         look.case_link(case.id, case.accession),
         escape(case.block),
-        look.state_pill(CASE_WORDS[case.state], case.claimed),
+        look.state_pill(CASE_WORDS[case.state], case.claimed) + look.progress_line(case.progress),
         look.score_mark(case.score),
         review,
         look.ago(case.changed_at),
@@ -145,7 +145,7 @@ def _slide_cells(slide: SlideLine) -> tuple[str, ...]:
     return (
         f'<span style="overflow-wrap:anywhere">{name}</span>',
         f'<span class="nowrap">{escape(stain_word(slide.stain))}</span>',
-        look.state_pill(words, slide.claimed),
+        look.state_pill(words, slide.claimed) + look.progress_line(slide.progress),
         f'<span class="muted">{escape(note)}</span>',
         look.ago(slide.changed_at),
     )

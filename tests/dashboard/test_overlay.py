@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from appliance.analysis.findings import Findings, Rasters
+from appliance.analysis.findings import MARGIN, SCORED, Findings, Rasters
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM
 from dashboard.overlay import (
@@ -41,7 +41,12 @@ def rasters(classes: np.ndarray, mpp: float) -> Rasters:
     tumor = np.zeros((250, 500), np.uint8)  # 2 µm
     tumor[round(TILE_UM / 2) : round(TILE_UM), round(1.5 * TILE_UM) : round(2.5 * TILE_UM)] = 1
     return Rasters(
-        he_tumor=tumor, he_mpp=2.0, ihc_classes=classes, ihc_mpp=mpp, he_probability=probability
+        he_tumor=tumor,
+        he_mpp=2.0,
+        ihc_classes=classes,
+        ihc_mpp=mpp,
+        ihc_read=np.full((4, 7), SCORED, np.uint8),
+        he_probability=probability,
     )
 
 
@@ -125,3 +130,12 @@ def test_class_colours_stay_apart_for_colour_blind_readers() -> None:
 def test_large_thumbnails_are_shown_smaller(tmp_path: Path) -> None:
     Image.new("RGB", (MAX_EDGE_PX * 2, 900)).save(tmp_path / "thumbnail.png")
     assert load_thumbnail(tmp_path / "thumbnail.png").shape == (450, MAX_EDGE_PX, 3)
+
+
+def test_what_is_not_scored_is_faint() -> None:
+    some = rasters(np.full((250, 500), 4, np.uint8), 2.0)
+    some.ihc_read[1, 2] = MARGIN
+    layer = stain_layer(some, SLIDE, (100, 200))  # 5 µm
+    row = int(1.5 * TILE_UM / 5)
+    inside, beside = (int(layer[row, int(column * TILE_UM / 5), 3]) for column in (2.5, 3.5))
+    assert beside == 255 and 0 < inside < 128

@@ -16,7 +16,9 @@ from streamlit.testing.v1 import AppTest
 import dashboard
 from appliance.analysis.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
 from appliance.domain import Her2Score, QuarantineReason, ResultCategory, Stain
-from appliance.lifecycle import CaseState
+from appliance.lifecycle import CaseState, SlideState
+from appliance.progress import ProgressFile
+from appliance.store import Transaction
 from dashboard.serve import APP, command, main
 
 if TYPE_CHECKING:
@@ -81,6 +83,22 @@ def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
     assert "&lt;b&gt;odd.svs" in page and "<b>odd" not in page
     assert page.index(QuarantineReason.NO_MPP.sentence) < page.index("S26-0000001")
     assert RESEARCH_USE in page
+
+
+def test_a_slide_that_is_being_read_shows_how_far(lab: Lab) -> None:
+    slide_id = lab.arrive("S26-0000001_A1_HE.svs")
+    progress = ProgressFile.of(lab.settings, f"slide-{slide_id}")
+    progress("tumor on H&E", 45, 100)
+    assert "tumor on H&amp;E" not in open_queue()  # nobody has claimed it: an old file
+
+    def claim(tx: Transaction, now: float) -> None:
+        assert tx.claim_slide([SlideState.ARRIVING], "daemon", now) is not None
+
+    lab.do(claim)
+    page = open_queue()
+    assert "tumor on H&amp;E 45 %" in page and "45 of 100 tiles" in page
+    progress.clear()
+    assert "tumor on H&amp;E" not in open_queue()
 
 
 def test_case_that_waits_shows_what_is_there(lab: Lab) -> None:

@@ -39,7 +39,6 @@ Tumor: 12 + 14 + 16 + 0 + 16 + 12 = 70 of 16 px a tile: 4.375 tiles.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +48,13 @@ from appliance.analysis.alignment import Alignment
 from appliance.analysis.appearance import Appearance
 from appliance.analysis.assemble import Found, assemble
 from appliance.analysis.cell_tally import CellTally
-from appliance.analysis.findings import Findings
+from appliance.analysis.findings import IHC_CLASSES, Findings
 from appliance.analysis.guideline import choose_guideline
+from appliance.analysis.label_map import save_labels
 from appliance.analysis.mapping import SlideMapping
+from appliance.analysis.reading import TileReadings
 from appliance.analysis.scoring import count_classes
-from appliance.analysis.stored import save_models, save_unreadable
+from appliance.analysis.stored import save_models, save_readings, save_unreadable
 from appliance.analysis.tiles import map_tumor
 from appliance.domain import Her2Score, Identity, SlideFacts, Stain
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
@@ -101,23 +102,21 @@ def findings(tmp_path: Path) -> Findings:
         save_models(folder, [])
         save_unreadable(folder, 0.0)
     np.save(tumor / "probability.npy", TUMOR)
-    records = []
+    counts = []
     for index in plan.ihc_tiles:
-        px, intensity = SEGMENTED[index.row, index.column]
+        px, _ = SEGMENTED[index.row, index.column]
         label_map = np.repeat(np.arange(5, dtype=np.uint8), px).reshape(4, 4)
-        records.append(
-            {
-                "column": index.column,
-                "row": index.row,
-                "intensity": intensity,
-                "intensity_probability": 0.9,
-                "counts": count_classes(label_map).tolist(),
-                "cells": asdict(CellTally()),
-            }
-        )
-    (stain / "tiles.json").write_text(json.dumps(records))
+        counts.append(count_classes(label_map))
+    said = TileReadings(
+        places=np.array([(t.column, t.row) for t in plan.ihc_tiles], np.int32),
+        intensity=np.array([SEGMENTED[t.row, t.column][1] for t in plan.ihc_tiles], np.uint8),
+        certainty=np.full(len(counts), 0.9, np.float32),
+        counts=np.array(counts),
+        cells={number: CellTally() for number in range(len(counts))},
+    )
+    save_readings(stain, said, np.full(grid.shape, 2, np.uint8), TILE_UM / 2)
+    save_labels(np.zeros((6, 8), np.uint8), stain / IHC_CLASSES)
     (stain / "control.json").write_text(json.dumps({"area_mm2": 0.0, "counts": []}))
-    np.savez_compressed(stain / "classes.npz", classes=np.zeros((6, 8), np.uint8), mpp=TILE_UM / 2)
     found = Found(
         he=slide("he"),
         ihc=slide("ihc"),

@@ -17,7 +17,7 @@ from appliance.analysis.mapping import SlideMapping
 from appliance.analysis.slide import SlideReader
 from appliance.analysis.tiles import map_tumor
 from appliance.analysis.tissue import Tissue, find_tissue
-from appliance.geometry import TILE_UM, Affine, TileGrid
+from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
 from appliance.settings import Review
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
@@ -174,3 +174,17 @@ def test_identity_maps_each_tile_to_itself_and_control_tissue_has_no_partner() -
     assert all(ihc == he for ihc, he in plan.partner.items())
     assert len(plan.ihc_tiles) == 9
     assert all(index.column >= 2 for index in plan.ihc_tiles)  # column 0: control tissue
+
+
+def test_the_margin_is_tissue_around_the_tumor_and_is_not_scored() -> None:
+    grid = TileGrid(8, 6)
+    tumor = np.full(grid.shape, np.nan, dtype=np.float32)
+    tumor[2, 3:5] = 0.9
+    tissue = np.ones(grid.shape, dtype=np.float32)
+    tissue[:, 2] = 0
+    mapping = SlideMapping.of(Affine.identity())
+    plan = map_tumor(tumor, mapping, grid, grid, tissue, threshold=0.5, margin_tiles=1)
+    assert set(plan.ihc_tiles) == {TileIndex(3, 2), TileIndex(4, 2)} == set(plan.partner)
+    around = {TileIndex(c, r) for r in (1, 2, 3) for c in (3, 4, 5)} - set(plan.ihc_tiles)
+    assert set(plan.margin) == around
+    assert map_tumor(tumor, mapping, grid, grid, tissue, threshold=0.5).margin == ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,13 @@ from fixtures.evidence import ALIGNED, sure
 
 from appliance.analysis.appearance import Appearance
 from appliance.analysis.cell_tally import CellTally
-from appliance.analysis.findings import Findings, load_findings
+from appliance.analysis.findings import IHC_CLASSES, Findings, load_findings
 from appliance.analysis.guideline import choose_guideline, load_guideline
+from appliance.analysis.label_map import save_labels
 from appliance.analysis.pipeline import ReadSlide, inspect_slide, open_facts, score_case
+from appliance.analysis.reading import TileReadings
 from appliance.analysis.review import review_reasons
-from appliance.analysis.stored import save_unreadable
+from appliance.analysis.stored import save_readings, save_unreadable
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.daemon import Daemon
 from appliance.doctor import examine
@@ -128,27 +129,24 @@ class ScoredCase:
         grid = TileGrid.of(*(1024 * he.facts.mpp,) * 2)
         self.align_key = self._artifact("align", {})
         ALIGNED.save(self.store.path(ArtifactKey.parse(self.align_key)))
-        tiles = [
-            {
-                "column": k % 2,
-                "row": k // 2,
-                "intensity": 3,
-                "intensity_probability": 1.0,
-                "counts": [50, 0, 0, 0, 50] if k < 2 else [50, 50, 0, 0, 0],
-                "cells": asdict(CellTally(counted=(0, 0, 0, 60) if k < 2 else (60, 0, 0, 0))),
-            }
-            for k in range(4)
-        ]
-        nothing = {"area_mm2": 0.0, "counts": []}
-        self.stain_key = self._artifact(
-            "stain", {"tiles.json": tiles, "control.json": nothing, "models.json": []}
+        tiles = TileReadings(
+            places=np.array([(k % 2, k // 2) for k in range(4)], np.int32),
+            intensity=np.full(4, 3, np.uint8),
+            certainty=np.ones(4, np.float32),
+            counts=np.array([[50, 0, 0, 0, 50]] * 2 + [[50, 50, 0, 0, 0]] * 2),
+            cells={
+                k: CellTally(counted=(0, 0, 0, 60) if k < 2 else (60, 0, 0, 0)) for k in range(4)
+            },
         )
+        nothing = {"area_mm2": 0.0, "counts": []}
+        self.stain_key = self._artifact("stain", {"control.json": nothing, "models.json": []})
         read_key = self._artifact("tumor", {"models.json": []})
         folders = [self.store.path(ArtifactKey.parse(k)) for k in (self.stain_key, read_key)]
         for place in folders:
             Appearance().save(place)
             save_unreadable(place, 0.0)
-        np.savez(folders[0] / "classes.npz", classes=np.ones((256, 256), np.uint8), mpp=1.1172)
+        save_readings(folders[0], tiles, np.full(grid.shape, 2, np.uint8), 1.1172)
+        save_labels(np.ones((256, 256), np.uint8), folders[0] / IHC_CLASSES)
         np.save(folders[1] / "probability.npy", np.ones(grid.shape, np.float32))
         self.he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=read_key)
         self.ihc = ihc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import openslide
 import pytest
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from tifffile import TiffFile, TiffWriter
 
 from appliance.analysis.direct import DirectSlide, TileCache
+from appliance.analysis.slide import SlideReader
 from appliance.errors import SlideError
+from appliance.geometry import TileIndex
 from dicom.source import convert_slide
 from models.synthesis.pyramid import FileFormat, write_pyramid
 
@@ -198,3 +201,63 @@ def test_the_cache_forgets_what_was_used_longest_ago() -> None:
     for number in (1, 2, 1, 3, 1, 2):
         assert cache.get((0, number), lambda n=number: maker(n))[0, 0] == number
     assert made == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize("edge", ["whole tiles", "cut tiles"])
+def test_half_a_level_is_nearly_the_mean_of_four_px(edge: str, tmp_path: Path) -> None:
+    path = some_slide(tmp_path / "slide.svs") if edge == "whole tiles" else cut_tiles(tmp_path)
+    _, direct = open_both(path)
+    half = direct.half(0)
+    assert half is not None
+    width, height = WIDTH // 2, HEIGHT // 2
+    rgb, covered = half.read(0, 0, width, height)
+    assert covered is None
+    means = picture().reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+    inside = np.zeros((height, width), dtype=bool)  # edges of the picture's squares ring in JPEG
+    inside[np.ix_(np.arange(height) % 10 // 3 == 1, np.arange(width) % 10 // 3 == 1)] = True
+    assert np.abs(rgb - means)[inside].mean() < 3
+    for shift in ((1, 0), (0, 1)):
+        beside = np.abs(rgb - np.roll(means, shift, (0, 1))).mean()
+        assert beside > 1.2 * np.abs(rgb - means).mean()
+
+
+def cut_tiles(folder: Path) -> Path:
+    """As some writers do, the tiles at the slide's edge hold only what is on the slide."""
+    image, tiles = picture(), []
+    for y in range(0, HEIGHT, 256):
+        for x in range(0, WIDTH, 256):
+            part = np.ascontiguousarray(image[y : y + 256, x : x + 256])
+            tiles.append(imagecodecs.jpeg8_encode(part, level=90))
+    path = folder / "cut.svs"
+    with TiffWriter(path) as writer:
+        writer.write(
+            iter(tiles),
+            shape=(HEIGHT, WIDTH, 3),
+            dtype=np.uint8,
+            photometric="ycbcr",
+            subsampling=(2, 2),
+            compression="jpeg",
+            tile=(256, 256),
+            description="Aperio Image Library |MPP = 0.25|AppMag = 40",
+        )
+    return path
+
+
+def test_a_half_is_not_taken_where_the_whole_is_not(tmp_path: Path) -> None:
+    path = some_slide(tmp_path / "slide.svs")
+    _, direct = open_both(path)
+    direct._checked[0] = None
+    assert direct.half(0) is None
+
+
+def test_whole_tiles_are_never_made_from_halves(tmp_path: Path) -> None:
+    """At 0.125 µm/px a tile of 512 px is 1,144 px of the slide: its mean is exact all the same."""
+    path = tmp_path / "fine.svs"
+    write_pyramid(path, [picture()], width_px=WIDTH, height_px=HEIGHT, mpp=0.125, file_format="svs")
+    with SlideReader.open(path) as direct:
+        assert direct.paths_taken()[0] == "direct"
+        tile = direct.read_tile(TileIndex(0, 0))
+    with SlideReader.open(path) as general:
+        general._direct = DirectSlide(tmp_path, [], lambda *_: np.zeros((0, 0, 4), np.uint8))
+        assert general.paths_taken()[0] == "openslide"
+        assert np.array_equal(tile, general.read_tile(TileIndex(0, 0)))

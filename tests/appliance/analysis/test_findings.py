@@ -23,7 +23,8 @@ def test_all_that_is_saved_is_loaded(tmp_path: Path) -> None:
     for field in fields(findings):
         before, after = getattr(findings, field.name), getattr(loaded, field.name)
         if field.name == "rasters":
-            assert np.array_equal(before.ihc_classes, after.ihc_classes)
+            assert np.array_equal(before.ihc_classes, after.ihc_classes[:])
+            assert np.array_equal(before.ihc_read, after.ihc_read)
             assert np.array_equal(before.he_probability, after.he_probability, equal_nan=True)
         elif field.name == "mapping":
             points = np.array([[100.0, 200.0], [3000.0, 40.0]])
