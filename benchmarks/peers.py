@@ -2,10 +2,9 @@
 
 ``python benchmarks/peers.py SLIDE --config vit-tiny-patch16-224 --tiles 1000``
 
-Peers: a plain loop (OpenSlide's `read_region` in torch's DataLoader, one worker per core), in
-float32 and in bfloat16; and WSInfer and TIAToolbox's PatchPredictor, where the package index has
-them: ``--install`` puts each into an environment of its own and says what came of it. Weights are
-random: speed does not depend on them.
+The peer is a plain loop (OpenSlide's `read_region` in torch's DataLoader, one worker per core), in
+float32 and in bfloat16. ``--install`` puts WSInfer and TIAToolbox into environments of their own
+and says what came of it; they are not run yet. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ BAND_ROWS = 64
 """Rows of a picture that are mixed at a time."""
 
 MAX_EDGE_PX = 1600
-MARGIN_OPACITY = 0.35
 """Longest edge of a picture on the page."""
+MARGIN_OPACITY = 0.35
+"""Of what was read to be looked at and is not scored, beside 1 for what is."""
 
 
 @dataclass(frozen=True, slots=True)

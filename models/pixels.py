@@ -31,8 +31,8 @@ class Pixels(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Float32 whatever the precision of what follows.
 
-        Bytes are made smaller as bytes where torch can do so (on a CPU), which is what training
-        does with tiles, and ten times as fast.
+        Bytes are made smaller as bytes where torch can do so (on a CPU): training does the same
+        with its tiles, and it is much faster.
         """
         if self.resize and pixels.device.type != "cpu":
             pixels = pixels.float()

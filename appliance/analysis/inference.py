@@ -173,7 +173,7 @@ def _keep_freed_memory() -> None:
     """Tell glibc to keep the large blocks that are freed after each layer.
 
     It gives them back to the system otherwise, which zeroes them page by page when the next layer
-    asks: that took 40 % of M's time.
+    asks: for M that costs almost as much as its arithmetic.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):

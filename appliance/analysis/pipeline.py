@@ -175,7 +175,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
     """
     store = ArtifactStore(settings.artifacts_dir)
     folder, spec = chosen_weights(Task.TUMOR, settings)
-    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=4)
+    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=5)
     with _timed("tumor", store.exists(key)) as times:
         if not store.exists(key):
             network = _network(folder, spec, settings)

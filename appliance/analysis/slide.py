@@ -20,7 +20,7 @@ import openslide
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from appliance.analysis.direct import Covered, DirectSlide
+from appliance.analysis.direct import Covered, DirectLevel, DirectSlide
 from appliance.analysis.encoded import Pixels
 from appliance.analysis.slide_trouble import why_no_format, why_not_open, without_path
 from appliance.analysis.tissue import glass_rgb
@@ -162,10 +162,10 @@ class SlideReader:
         codec that decodes to half the size. Raises SlideError DAMAGED where it cannot be decoded.
         """
         level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
-        halved = px < TILE_PX and scale >= HALVED_FROM and self._direct.half(level) is not None
-        scale = scale / 2 if halved else scale
         left, top = index.column * px, index.row * px
-        return self._sample(level, scale, left, top, px, px, halved=halved)[0]
+        if px < TILE_PX and scale >= HALVED_FROM and (half := self._direct.half(level)) is not None:
+            return self._sample(level, scale / 2, left, top, px, px, half=half)[0]
+        return self._sample(level, scale, left, top, px, px)[0]
 
     def _sample(
         self,
@@ -176,15 +176,15 @@ class SlideReader:
         columns: int,
         rows: int,
         *,
-        halved: bool = False,
+        half: DirectLevel | None = None,
         lost_px: list[int] | None = None,
     ) -> tuple[Pixels, Covered]:
         """A window of the raster whose px are `scale` px of a level wide: RGB, white where the
         slide has nothing, and where it has.
 
         Exact to a fraction of a px: linear onto a whole multiple of the wanted raster (never
-        coarser than the level), then the area average over that multiple. `halved`: px of the level
-        are those that its codec makes at half its size.
+        coarser than the level), then the area average over that multiple. `half` stands in for the
+        level where its codec makes it at half its size: `scale` is then px of that.
         """
         fine = max(1, math.ceil(scale - 1e-3))
         step = scale / fine  # level px per fine px
@@ -196,7 +196,6 @@ class SlideReader:
         height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
         if scale == 1:  # the level's own px
             x0, y0, width, height = left, top, columns, rows
-        half = self._direct.half(level) if halved else None
         if half is not None:
             rgb, covered = half.read(x0, y0, width, height)
         else:

@@ -128,6 +128,29 @@ def test_killed_while_reading_stain_the_case_is_delivered_once(
     assert not list(stain.glob(".*"))
 
 
+def test_stopped_while_reading_it_ends_at_once_and_goes_on_at_the_next_start(
+    daemon: Daemon, small_case: SyntheticCase
+) -> None:
+    daemon.drop(small_case.he_path)
+    daemon.start()
+    tumor = daemon.state / "artifacts" / "tumor"
+    deadline = time.monotonic() + 180
+    while not (tumor.is_dir() and any(p.name.startswith(".") for p in tumor.iterdir())):
+        assert time.monotonic() < deadline, daemon.log
+        time.sleep(0.005)
+    daemon.stop()
+    assert "done again at the next start" in daemon.log
+    assert not any(p for p in tumor.iterdir() if not p.name.startswith("."))
+    (slide,) = daemon.status()["slides"]
+    assert (slide["state"], slide["progress"]) == ("inspected", None)
+    with sqlite3.connect(daemon.state / "ledger.sqlite") as connection:
+        assert connection.execute("SELECT claimed_by, deaths FROM slide").fetchall() == [("", 0)]
+    connection.close()
+    daemon.start()
+    daemon.wait(lambda s: s["slides"][0]["state"] == "read")
+    daemon.stop()
+
+
 def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase) -> None:
     daemon.drop(small_case.he_path)
     daemon.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 from appliance.progress import ProgressFile, StepProgress, read_progress
 from appliance.settings import Settings
+from appliance.workers import Workers
 from dashboard.wording import progress_words
 
 
@@ -22,7 +22,7 @@ def settings(tmp_path: Path) -> Settings:
 def test_rate_and_time_left(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "time", lambda: now)
-    progress = pickle.loads(pickle.dumps(ProgressFile.of(settings, "slide-3")))  # noqa: S301
+    progress = ProgressFile.of(settings, "slide-3")
     progress("stain on IHC", 10, 410)
     now = 1000.1
     progress("stain on IHC", 20, 410)  # too soon to be written
@@ -42,6 +42,16 @@ def test_rate_and_time_left(settings: Settings, monkeypatch: pytest.MonkeyPatch)
     found = read_progress(settings, "slide-3")
     assert found is not None
     assert found.percent == 100
+
+
+def test_a_worker_process_tells_it(settings: Settings) -> None:
+    progress = ProgressFile.of(settings, "case-1")
+    workers = Workers("INFO")
+    workers.run(progress, "stain on IHC", 3, 12)
+    workers.close()
+    found = read_progress(settings, "case-1")
+    assert found is not None
+    assert (found.what, found.done, found.total) == ("stain on IHC", 3, 12)
 
 
 def test_what_is_over_stale_or_damaged_is_not_shown(
