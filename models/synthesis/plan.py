@@ -44,6 +44,8 @@ class TissuePlan:
     nuclear_positive: float = 0.7
     """Share of tumor cells with ER or PR in the nucleus."""
     outline: bool = True
+    stroma_dab: float | None = None
+    """DAB of stained stroma; None: as the patient has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

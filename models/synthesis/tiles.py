@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -45,9 +45,13 @@ class TilePair:
     he_white: tuple[int, int, int]
 
 
-def synthesize_tile_pair(seed: int) -> TilePair:
-    """A tile pair from a seed: about 60 % hold tumor, the four intensities equally often."""
-    world, view, rng = tile_scene(seed)
+def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair:
+    """A tile pair from a seed: about 60 % hold tumor, the four intensities equally often.
+
+    `stained_stroma`: tumor of 0 or 1+ in stroma that took DAB up, which is easily read as one class
+    more than it is.
+    """
+    world, view, rng = tile_scene(seed, stained_stroma=stained_stroma)
     styles = random_style(rng), random_ihc_style(rng)
     box = {"x_px": 0, "y_px": 0, "width_px": TILE_PX, "height_px": TILE_PX}
     he = render_region(world, view, "HE", styles[0], **box)
@@ -66,11 +70,16 @@ def synthesize_tile_pair(seed: int) -> TilePair:
     )
 
 
-def tile_scene(seed: int) -> tuple[World, View, np.random.Generator]:
+def tile_scene(
+    seed: int, *, stained_stroma: bool = False
+) -> tuple[World, View, np.random.Generator]:
     """The tissue of a tile pair, how the tile lies in it, and what draws the rest of the pair."""
     rng = np.random.default_rng([seed, 0x711E])
     size_um = TILE_PX * TILE_MPP + 2 * _BORDER_UM
-    world = build_world(int(rng.integers(2**31)), size_um, size_um, _plan(rng))
+    world_seed, plan = int(rng.integers(2**31)), _plan(rng)
+    if stained_stroma:
+        plan = _in_stained_stroma(plan, np.random.default_rng([seed, 0x57A1]))
+    world = build_world(world_seed, size_um, size_um, plan)
     mpp = TILE_MPP * float(rng.uniform(0.92, 1.09))
     turn = float(rng.uniform(0, 2 * np.pi))
     c, s = np.cos(turn), np.sin(turn)
@@ -127,6 +136,19 @@ def _plan(rng: np.random.Generator) -> TissuePlan:
         skin=sometimes(0.12, 0.2, 1.0),
         outline=bool(rng.random() < 0.2),
         **surroundings,
+    )
+
+
+def _in_stained_stroma(plan: TissuePlan, rng: np.random.Generator) -> TissuePlan:
+    """1+ tumor as well: a network that knew stained stroma beside 0 alone would read it as 0."""
+    fewer = float(rng.beta(0.6, 3.0))
+    mix = (1 - fewer, fewer, 0.0, 0.0) if rng.random() < 0.7 else (fewer, 1 - fewer, 0.0, 0.0)
+    return replace(
+        plan,
+        tumor=max(plan.tumor, float(rng.uniform(0.3, 0.95))),
+        benign=0.0,
+        mix=mix,
+        stroma_dab=float(rng.uniform(0.08, 0.3)),
     )
 
 

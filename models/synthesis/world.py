@@ -7,7 +7,7 @@ IHC truth agree by construction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -47,6 +47,8 @@ def build_world(
     rng = np.random.default_rng([seed, 0x7A55])
     shape = (int(np.ceil(height_um / FIELD_UM)) + 1, int(np.ceil(width_um / FIELD_UM)) + 1)
     look = random_look(rng)
+    if plan.stroma_dab is not None:
+        look = replace(look, stroma_dab=plan.stroma_dab)
     fields = _fields(rng, shape, plan, look)
     vessels = _vessels(rng, fields, plan)
     cells = populate(rng, fields, vessels, plan, look)

@@ -33,6 +33,8 @@ class TrainingConfig(BaseModel):
     epochs: Annotated[int, Field(ge=1)]
     tiles: Annotated[int, Field(ge=1)]
     """Generated tiles to train on, where the caller asks for no other number."""
+    stained_stroma_tiles: Annotated[int, Field(ge=0)] = 0
+    """Generated tiles beside those, of tumor of 0 or 1+ in stroma that took DAB up."""
     weight_decay: float = 0.05
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises."""

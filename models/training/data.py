@@ -51,15 +51,19 @@ class Tiles:
 _NAMES = ("he", "ihc", "classes", "tumor", "intensity")
 
 
-def generated_tiles(folder: Path, *, first_seed: int, count: int, progress: Progress) -> Tiles:
+def generated_tiles(
+    folder: Path, *, first_seed: int, count: int, progress: Progress, stained_stroma: int = 0
+) -> Tiles:
     """Tiles of seeds first_seed … first_seed + count - 1, made in `folder` unless they are there.
 
-    A set that was interrupted is made again: its index is written last.
+    The next `stained_stroma` seeds give as many more, of tumor in stained stroma. A set that was
+    interrupted is made again: its index is written last.
     """
-    folder = folder / f"v{GENERATOR_VERSION}-{first_seed}-{count}"
+    more = f"+{stained_stroma}" if stained_stroma else ""
+    folder = folder / f"v{GENERATOR_VERSION}-{first_seed}-{count}{more}"
     index = folder / "index.json"
     if not index.is_file():
-        _generate(folder, first_seed, count, progress)
+        _generate(folder, first_seed, count, stained_stroma, progress)
         index.write_text(json.dumps({"first_seed": first_seed, "count": count}) + "\n")
     return Tiles(
         **{n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _NAMES},
@@ -67,8 +71,11 @@ def generated_tiles(folder: Path, *, first_seed: int, count: int, progress: Prog
     )
 
 
-def _generate(folder: Path, first_seed: int, count: int, progress: Progress) -> None:
+def _generate(
+    folder: Path, first_seed: int, usual: int, stained_stroma: int, progress: Progress
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
+    count = usual + stained_stroma
     shapes = {
         "he": (count, TILE_PX, TILE_PX, 3),
         "ihc": (count, TILE_PX, TILE_PX, 3),
@@ -82,7 +89,8 @@ def _generate(folder: Path, first_seed: int, count: int, progress: Progress) -> 
     }
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         seeds = range(first_seed, first_seed + count)
-        for number, tile in enumerate(pool.map(generated_tile, seeds, chunksize=8)):
+        stained = [k >= usual for k in range(count)]
+        for number, tile in enumerate(pool.map(generated_tile, seeds, stained, chunksize=8)):
             for name in _NAMES:
                 arrays[name][number] = getattr(tile, name)
             progress("generating tiles", number + 1, count)
@@ -101,10 +109,10 @@ class GeneratedTile:
     intensity: int
 
 
-def generated_tile(seed: int) -> GeneratedTile:
+def generated_tile(seed: int, stained_stroma: bool = False) -> GeneratedTile:
     """The tile pair of a seed as networks see it; for worker processes."""
     cv2.setNumThreads(1)
-    pair = synthesize_tile_pair(seed)
+    pair = synthesize_tile_pair(seed, stained_stroma=stained_stroma)
     half = LABEL_STEP // 2
     return GeneratedTile(
         he=calibrated(pair.he, pair.he_white),

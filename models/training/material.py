@@ -56,9 +56,18 @@ class Material:
 
 
 def generated_material(
-    task: Task, cache: Path, *, seed: int, count: int, held_out: int, progress: Progress
+    task: Task,
+    cache: Path,
+    *,
+    seed: int,
+    count: int,
+    held_out: int,
+    progress: Progress,
+    stained_stroma: int = 0,
 ) -> Material:
     """`count` generated tiles of a seed to learn from, `held_out` others to be judged on.
+
+    It also learns from `stained_stroma` tiles of tumor in stained stroma; none of them judges.
 
     Raises
     ------
@@ -66,13 +75,16 @@ def generated_material(
         If `seed` would draw tiles that are held out.
     """
     first = seed * SEEDS_PER_RUN
-    if not 0 <= first <= FIRST_RESERVED_SEED - count:
+    learning = count + stained_stroma
+    if not 0 <= first <= FIRST_RESERVED_SEED - learning:
         raise DataSetError(
             f"seed {seed}: training draws tiles {SEEDS_PER_RUN} x seed onwards, and those from "
             f"{FIRST_RESERVED_SEED} on are held out. Take a seed below "
             f"{FIRST_RESERVED_SEED // SEEDS_PER_RUN}."
         )
-    learnt = generated_tiles(cache, first_seed=first, count=count, progress=progress)
+    learnt = generated_tiles(
+        cache, first_seed=first, count=count, stained_stroma=stained_stroma, progress=progress
+    )
     judged = generated_tiles(
         cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
     )
@@ -83,7 +95,11 @@ def generated_material(
         learnt=_of_task(task, learnt, learning=True),
         judged=judged_tiles(task, judged),
         held_back=judged_tiles(task, held_back),
-        facts={"data": f"generated tiles, generator version {GENERATOR_VERSION}", "tiles": count},
+        facts={
+            "data": f"generated tiles, generator version {GENERATOR_VERSION}",
+            "tiles": learning,
+            "stained_stroma_tiles": stained_stroma,
+        },
         judged_on=f"synthetic, {held_out} held-out tiles",
     )
 

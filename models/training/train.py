@@ -74,11 +74,13 @@ def train(
     if data_set is not None:
         material = data_set_material(task, data_set, cache, progress=progress)
     else:
+        count = tiles or config.tiles
         material = generated_material(
             task,
             cache,
             seed=seed,
-            count=tiles or config.tiles,
+            count=count,
+            stained_stroma=round(config.stained_stroma_tiles * count / config.tiles),
             held_out=held_out,
             progress=progress,
         )
