@@ -86,7 +86,7 @@ def build_segmentation(
     digest = hashlib.sha256(np.ascontiguousarray(label_map).tobytes()).digest()
     # Of what the objects state, so that a changed label map can never keep its UIDs.
     seed = (uid_seed, str(base.SOPInstanceUID), digest, repr(mpp), created.isoformat(), software)
-    descriptions = [_description(segment) for segment in segments]
+    descriptions = [_description(segment, seed) for segment in segments]
     series_uid = deterministic_uid(*seed, "series")
     pyramid_uid = deterministic_uid(*seed, "pyramid")
     made: list[Dataset] = []
@@ -186,7 +186,7 @@ def _levels(label_map: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return levels
 
 
-def _description(segment: SegmentFacts) -> Any:
+def _description(segment: SegmentFacts, seed: Sequence[str | bytes]) -> Any:
     import highdicom as hd
 
     description = hd.seg.SegmentDescription(
@@ -197,7 +197,8 @@ def _description(segment: SegmentFacts) -> Any:
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm_identification(segment.algorithm),
         tracking_id=segment.label,
-        tracking_uid=deterministic_uid("tracking", segment.label, segment.algorithm.weights_sha256),
+        # Viewers take one UID for one thing: never that of another case or of a correction.
+        tracking_uid=deterministic_uid(*seed, "tracking", segment.label),
         display_color=hd.color.CIELabColor(*segment.cielab),
     )
     return description

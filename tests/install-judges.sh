@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests judge with: a real PACS, DICOM validators and a browser.
+# Installs what the tests judge with: a real PACS, DICOM validators, a browser and a slide viewer.
 # Where apt may not, it says what is missing; the tests then skip (with CI=true: fail).
 set -u
 missing=""
