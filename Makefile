@@ -38,7 +38,8 @@ bench: install
 	@$(BIN)/tandem bench --read tumor
 	@$(BIN)/tandem bench --read stain
 
-# The judges that tests ask: a PACS, validators, a browser. By apt where that is allowed.
+# The judges that tests ask: a PACS, validators, a browser, a slide viewer. By apt and npm where
+# that is allowed.
 judges:
 	@sh tests/install-judges.sh
 
@@ -48,4 +49,4 @@ lock: install
 	 } > requirements.lock
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo-case .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build *.egg-info demo-case tests/viewer/js .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

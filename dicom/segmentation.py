@@ -205,7 +205,7 @@ def made_by_highdicom(
             source_images=[base],
             pixel_array=pixels[None],
             segmentation_type=type_,
-            segment_descriptions=[_description(segment) for segment in segments],
+            segment_descriptions=[_description(segment, seed) for segment in segments],
             series_instance_uid=deterministic_uid(*seed, "series"),
             series_number=FIRST_SERIES_NUMBER + int(base.get("SeriesNumber") or 1),
             sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
@@ -339,7 +339,7 @@ def axes_mm(
     return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
 
 
-def _description(segment: SegmentFacts) -> Any:
+def _description(segment: SegmentFacts, seed: Sequence[str | bytes]) -> Any:
     import highdicom as hd
 
     description = hd.seg.SegmentDescription(
@@ -350,7 +350,8 @@ def _description(segment: SegmentFacts) -> Any:
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm_identification(segment.algorithm),
         tracking_id=segment.label,
-        tracking_uid=deterministic_uid("tracking", segment.label, segment.algorithm.weights_sha256),
+        # Viewers take one UID for one thing: never that of another case or of a correction.
+        tracking_uid=deterministic_uid(*seed, "tracking", segment.label),
         display_color=hd.color.CIELabColor(*segment.cielab),
     )
     return description

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the tests judge with: a real PACS, DICOM validators and a browser.
+# Installs what the tests judge with: a real PACS, DICOM validators, a browser and a slide viewer.
 # Where apt may not, it says what is missing; the tests then skip (with CI=true: fail).
 set -u
 missing=""
@@ -9,6 +9,7 @@ need dciodvfy dicom3tools
 need dsrdump dcmtk
 need chromium chromium
 need openssl openssl
+need npm npm # fetches the viewer
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 ldconfig -p 2>/dev/null | grep -q libturbojpeg || missing="$missing libturbojpeg0"
 if [ -n "$missing" ]; then
@@ -19,9 +20,11 @@ if [ -n "$missing" ]; then
         # No service may be started by an installation: the tests start their own.
         printf '#!/bin/sh\nexit 101\n' >/tmp/policy-rc.$$ && chmod +x /tmp/policy-rc.$$
         [ -e /usr/sbin/policy-rc.d ] || { cp /tmp/policy-rc.$$ /usr/sbin/policy-rc.d; ours=1; }
-        # shellcheck disable=SC2086
-        apt-get -qq install -y --no-install-recommends $missing >/dev/null 2>&1 ||
-            echo "apt could not install:$missing"
+        # One by one: what cannot be had must not keep the others away.
+        for package in $missing; do
+            apt-get -qq install -y --no-install-recommends "$package" >/dev/null 2>&1 ||
+                echo "apt could not install: $package"
+        done
         [ "${ours:-0}" = 1 ] && rm -f /usr/sbin/policy-rc.d
         rm -f /tmp/policy-rc.$$
     else
@@ -32,4 +35,5 @@ fi
 for tool in Orthanc dciodvfy dsrdump chromium; do
     command -v "$tool" >/dev/null 2>&1 || echo "judge missing: $tool"
 done
+sh "$(dirname "$0")/viewer/install.sh" || echo "judge missing: dicom-microscopy-viewer"
 exit 0
