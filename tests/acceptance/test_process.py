@@ -11,8 +11,11 @@ import pypdfium2
 import pytest
 from fixtures.daemon import tandem
 from fixtures.judges import dicom_errors, require_judge
+from fixtures.slide_objects import identity
 from pydicom import dcmread
 
+from appliance.analysis.slide import SlideReader
+from dicom.source import convert_slide
 from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import SyntheticCase
 
@@ -58,6 +61,34 @@ def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Pa
     assert document.EncapsulatedDocument[: document.EncapsulatedDocumentLength] == page
     with pypdfium2.PdfDocument(page) as pdf:
         assert small_case.accession in pdf[0].get_textpage().get_text_bounded()
+
+
+def test_a_scanners_own_dicom_is_referred_to_as_it_is(
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_OBJECTS__PAGE_IMAGE", "true")
+    monkeypatch.setenv("TANDEM_OBJECTS__ANNOTATIONS", "true")
+    slides = []
+    for stain, path in (("HE", small_case.he_path), ("HER2", small_case.ihc_path)):
+        whose = identity(stain, patient_name="Müller^Jörg", fingerprint=path.name)
+        with SlideReader.open(path) as slide:
+            mpp = slide.facts.mpp
+        slides.append(convert_slide(path, tmp_path / stain, whose, mpp=mpp).paths[0])
+    out = tmp_path / "out"
+    summary = json.loads(tandem("process", *slides, "--out", out, "--json").stdout)
+    assert summary["score"] == small_case.score
+    assert (summary["accession"], summary["block"]) == ("S26-0042", "A1")
+    objects = sorted(out.glob("*.dcm"))
+    assert {path.name: dicom_errors(path) for path in objects} == {p.name: [] for p in objects}
+    headers = [dcmread(path, stop_before_pixels=True) for path in objects]
+    assert {h.Modality for h in headers} == {"SEG", "SR", "DOC", "OT", "ANN"}  # no second slide
+    given = [dcmread(path, stop_before_pixels=True) for path in slides]
+    assert {h.StudyInstanceUID for h in headers} == {h.StudyInstanceUID for h in given}
+    assert {str(h.PatientName) for h in headers} == {"Müller^Jörg"}
+    # A missing patient ID stays missing: nobody makes one up.
+    assert {h.PatientID for h in headers} == {given[0].PatientID}
+    frames = {h.FrameOfReferenceUID for h in given}
+    assert {h.FrameOfReferenceUID for h in headers if h.Modality == "SEG"} == frames
 
 
 @pytest.mark.parametrize("name", ["bci-00672_3+", "bci-00901_1+"])
