@@ -13,6 +13,7 @@ from appliance.analysis.findings import Correction, load_findings, save_findings
 from appliance.analysis.guideline import load_guideline
 from appliance.analysis.overlay import load_thumbnail
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.objects import read_findings_key
 from appliance.domain import Her2Score
 from appliance.errors import SettingsError
 from appliance.lifecycle import CaseState
@@ -44,6 +45,7 @@ def correct_score(settings: Settings, subject: str, score: Her2Score, *, by: str
                 raise SettingsError(f"{subject} has a new result since: look at it first.")
             detail = f"corrected from {row.score or 'none'} to {score}"
             row.findings_key, row.score, row.review = str(key), score.value, "[]"
+            row.reason = ""
             tx.append_event(row.subject, "note", f"{detail} by {by}", time.time())
             tx.advance(row, CaseState.SCORED, now=time.time(), detail=detail)
     finally:
@@ -62,20 +64,35 @@ def rerun_case(settings: Settings, subject: str) -> str:
     ledger: Ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            row = _ended(tx, subject)
-            row.reason = ""
+            row = _ended(tx, subject, CaseState.FAILED)
+            row.reason = row.findings_key = row.score = ""
+            row.review = "[]"
+            row.deaths, row.not_before = 0, 0.0
             tx.advance(row, CaseState.READY, now=time.time(), detail="rerun")
     finally:
         ledger.close()
     return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
 
 
-def _ended(tx: Transaction, subject: str) -> CaseRow:
+def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
+    """The findings that hold: those of `findings_key`, or a person's correction of these very ones.
+
+    A slide that was touched or read again with the same outcome takes nobody's word back.
+    """
+    if not objects_key:
+        return findings_key
+    last = read_findings_key(objects_key, settings)
+    folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(last))
+    correction = load_findings(folder).correction
+    return last if correction is not None and correction.corrects == findings_key else findings_key
+
+
+def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
     kind, _, number = subject.partition("-")
     case = tx.case(int(number)) if kind == "case" and number.isdigit() else None
     if case is None:
         raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as case-1.")
-    if case.state not in ENDED:
+    if case.state not in (*ENDED, *also):
         raise SettingsError(
             f"{subject} is {case.state}: it has no delivered result yet. `tandem status` tells "
             "what it waits for."
@@ -92,21 +109,24 @@ def _corrected(
     findings = load_findings(folder)
     if findings.score is score:
         raise SettingsError(f"{case.subject} has the score {score} already.")
-    was = findings.score if findings.correction is None else findings.correction.was
+    was, root = findings.score, case.findings_key
+    if findings.correction is not None:
+        was, root = findings.correction.was, findings.correction.corrects
     key = ArtifactKey.of("findings", corrects=case.findings_key, score=score, by=by, why=why)
     if not store.exists(key):
         guideline = load_guideline(findings.guideline)
         corrected = replace(
             findings,
             score=score,
-            correction=Correction(by=by, why=why, was=was),
-            # What the appliance said of its own score does not hold for a person's; its reasons
-            # for review are answered, and stay in the report that is replaced.
+            correction=Correction(by=by, why=why, was=was, corrects=root),
+            # What the appliance said of its own score does not hold for a person's, nor do its
+            # shares, which tell ultralow from null; its reasons for review are answered, and stay
+            # in the report that is replaced.
             review=(),
             estimated=False,
             rule="",
             category=None,
-            comment=guideline.comment(score, findings.percent),
+            comment="" if score is Her2Score.ZERO else guideline.comment(score, findings.percent),
         )
         with store.writing(key) as out:
             save_findings(

@@ -13,7 +13,8 @@ A case (the H&E and the IHC slide of one block)::
     written → unproven → delivered              (sent; a destination cannot say that it has it)
     unproven → written, undelivered             (it turns out that it has not; retry)
     waiting → partnerless → ready               (a late partner reopens it)
-    ready, scored → failed → ready              (a person said retry)
+    ready → failed → ready                      (a person said retry)
+    scored → failed → scored, ready             (a person said retry, rerun)
     written → undelivered → written             (a destination refused for good; retry)
     written and after it → scored               (a person corrected the score)
     written and after it → ready                (a person said rerun: other weights)
@@ -98,6 +99,7 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_C.UNPROVEN, _C.UNDELIVERED),
         (_C.UNDELIVERED, _C.WRITTEN),
         (_C.FAILED, _C.READY),
+        (_C.FAILED, _C.SCORED),
         *(
             (state, again)
             for state in (_C.WRITTEN, _C.DELIVERED, _C.UNPROVEN, _C.UNDELIVERED)

@@ -137,6 +137,9 @@ def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
 def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
     if case.state == CaseState.FAILED:
         case.reason, case.deaths, case.not_before = "", 0, 0.0
+        if case.findings_key:  # it failed when its objects were written
+            tx.advance(case, CaseState.SCORED, now=now, detail="retry")
+            return f"{case.subject} is written again"
         tx.advance(case, CaseState.READY, now=now, detail="retry")
         return f"{case.subject} is analysed again"
     waiting = [row for row in tx.deliveries(case.id or 0) if row.state != DeliveryState.PROVEN]

@@ -26,6 +26,7 @@ from appliance.analysis.pipeline import (
     read_he,
 )
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.corrections import standing
 from appliance.delivery.objects import read_index, write_objects
 from appliance.delivery.outbox import enqueue_case
 from appliance.domain import Identity, QuarantineReason, SlideFacts, Stain
@@ -224,13 +225,14 @@ def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
             analyse_case, identity, read_slide_of(he), read_slide_of(ihc), line.settings, progress
         )
     store = ArtifactStore(line.settings.artifacts_dir)
-    findings = load_findings(store.path(ArtifactKey.parse(outcome.key)))
+    findings_key = standing(outcome.key, case.objects_key, line.settings)
+    findings = load_findings(store.path(ArtifactKey.parse(findings_key)))
     now = line.clock()
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is None:
             return
-        row.findings_key = outcome.key
+        row.findings_key = findings_key
         row.score = "" if findings.score is None else findings.score.value
         row.review = json.dumps([reason.sentence for reason in findings.review])
         row.deaths = 0

@@ -208,6 +208,11 @@ class Transaction:
         ).all()
         return {Stain(row.stain): row for row in rows}
 
+    def slides_ever(self, case_id: int, stain: str) -> list[SlideRow]:
+        """All slides of a case's stain, superseded and quarantined ones too."""
+        query = select(SlideRow).where(SlideRow.case_id == case_id, SlideRow.stain == stain)
+        return list(self.session.exec(query).all())
+
     # cases
 
     def case(self, case_id: int) -> CaseRow | None:

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -28,6 +29,18 @@ NEEDED = (
     "SharedFunctionalGroupsSequence",
 )
 """Without these no result can be placed on a slide (PS3.3 A.32.8)."""
+MAY_BE_EMPTY = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+"""Of type 2: careless exports leave them out altogether."""
 HER2_WORDS = re.compile(r"her-?2|erbb-?2|c-?erb|4b5|hercep", re.IGNORECASE)
 """What HER2 immunostains are called; clones have no code of their own in CID 8112."""
 
@@ -49,6 +62,11 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
             raise SourceError(
                 f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
             ) from err
+        for keyword in MAY_BE_EMPTY:
+            if keyword not in header:
+                setattr(header, keyword, None)
+        # What is copied from it is written in UTF-8, whatever its own character set.
+        header.decode()
         if header.get("SOPClassUID") == WSM_STORAGE and "VOLUME" in header.get("ImageType", []):
             missing = [keyword for keyword in NEEDED if not header.get(keyword)]
             if missing:
@@ -164,3 +182,13 @@ def _stain(coded: Sequence[Code], texts: Sequence[str]) -> str | None:
     if coded_both or ("matoxylin" in joined and "eosin" in joined):
         return "HE"
     return None
+
+
+def study_start(header: Dataset) -> datetime | None:
+    """Date and time of the study, local as the scanner wrote them; None where it did not."""
+    try:
+        return datetime.strptime(
+            f"{header.StudyDate}{str(header.StudyTime or '000000')[:6]}", "%Y%m%d%H%M%S"
+        )
+    except ValueError:
+        return None

@@ -56,6 +56,7 @@ class ReportFacts:
 
     accession: str
     block: str
+    organ: str
     score: str | None
     estimated: bool
     guideline: str
@@ -123,7 +124,7 @@ def build_report(
             observer_device_context=device,
             subject_context=_subject(sr, ihc_images[0]),
         ),
-        procedure_reported=codes.HER2_SCORE,
+        procedure_reported=_score_name(facts),
         imaging_measurements=groups,
     )
     with warnings.catch_warnings():
@@ -207,7 +208,7 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
     if facts.intense_complete_percent is not None:
         share = round(facts.intense_complete_percent, 2)
         measurements.append(sr.Measurement(codes.COMPLETE_INTENSE_SHARE, share, codes.PERCENT))
-    evaluations = [sr.QualitativeEvaluation(codes.HER2_SCORE, _score(facts.score))]
+    evaluations = [sr.QualitativeEvaluation(_score_name(facts), _score(facts.score))]
     if facts.paper_score is not None:
         evaluations.append(
             sr.QualitativeEvaluation(codes.PAPER_SCORE, codes.SCORES[facts.paper_score])
@@ -283,6 +284,11 @@ def _roi(sr: Any, roi: RoiFacts, number: int, ihc: Dataset, uid_seed: str) -> An
             ),
         ],
     )
+
+
+def _score_name(facts: ReportFacts) -> Code:
+    """LOINC's name of the score: one for breast, one for any other tissue."""
+    return codes.HER2_SCORE if facts.organ == "breast" else codes.HER2_IN_TISSUE
 
 
 def _score(score: str | None) -> Code:

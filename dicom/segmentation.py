@@ -31,6 +31,7 @@ from dicom.frames import (
     survey,
     write_frames,
 )
+from dicom.times import local
 from dicom.uids import deterministic_uid
 
 LEVEL_STEP = 4
@@ -385,7 +386,7 @@ def finish(dataset: Dataset, series_description: str, created: datetime) -> None
 
 def stamp(dataset: Dataset, created: datetime) -> None:
     """All times of making are `created`: equal facts make equal bytes."""
-    date, time = created.strftime("%Y%m%d"), created.strftime("%H%M%S")
+    date, time = local(created).strftime("%Y%m%d %H%M%S").split()
     for contribution in dataset.get("ContributingEquipmentSequence", []):
         contribution.ContributionDateTime = f"{date}{time}"
     for keyword in ("ContentDate", "InstanceCreationDate", "SeriesDate"):

@@ -22,6 +22,7 @@ from pydicom.uid import RE_VALID_UID, UID
 from dicom import codes
 from dicom.errors import ObjectError, SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
+from dicom.times import local
 from dicom.uids import deterministic_uid
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
+CHARACTER_SET = "ISO_IR 192"
+"""UTF-8."""
 TILE_PX = 512
 """Edge of the tiles where they have to be made anew."""
 HEAD_BYTES = 8192
@@ -214,7 +217,7 @@ def _convert(
         preferred_source=SourceIdentifier.OPENTILE if passthrough else SourceIdentifier.OPENSLIDE,
     )
     for file in written:
-        _set_content_time(Path(file), scanned)
+        _set_content_time(Path(file), local(identity.scanned))
     return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=uids.how)
 
 
@@ -249,7 +252,7 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
         uid=uids.of("specimen"),
         short_description=f"Block {identity.block}, {identity.stain}",
     )
-    started = _in_utc(identity.study_started or identity.scanned)
+    started = local(identity.study_started or identity.scanned)
     return WsiDicomizerMetadata(
         study=Study(
             uid=UID(identity.study_uid),
@@ -302,6 +305,7 @@ class _Uids:
             _in_utc(started).isoformat(),
             repr(mpp),
             how,
+            CHARACTER_SET,
             *(f"{name} {version(name)}" for name in libraries),
         )
 
@@ -324,6 +328,7 @@ def _generator(uids: _Uids) -> Any:
 
 
 def _acquired(dataset: Dataset, scanned: datetime) -> Dataset:
+    dataset.SpecificCharacterSet = CHARACTER_SET
     dataset.AcquisitionDateTime = scanned.strftime("%Y%m%d%H%M%S+0000")
     for path in dataset.get("OpticalPathSequence", []):
         profile = path.get("ICCProfile")

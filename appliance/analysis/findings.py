@@ -82,11 +82,12 @@ class ReviewReason:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
     """A person's score in place of the appliance's: `by` whom (a DICOM person name), `why`, and
-    `was`, the score that the appliance had given."""
+    `was`, the score that the appliance had given, in the findings with the key `corrects`."""
 
     by: str
     why: str
     was: Her2Score | None
+    corrects: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,5 +363,8 @@ def _correction(raw: dict[str, str | None] | None) -> Correction | None:
         return None
     was = raw["was"]
     return Correction(
-        by=str(raw["by"]), why=str(raw["why"]), was=None if was is None else Her2Score(was)
+        by=str(raw["by"]),
+        why=str(raw["why"]),
+        was=None if was is None else Her2Score(was),
+        corrects=str(raw["corrects"]),
     )

@@ -27,11 +27,13 @@ from appliance.delivery.page import build_page
 from appliance.delivery.structured_report import structured_report
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.settings import Settings
+from dicom.header import read_headers, study_start
 from dicom.segmentation import AlgorithmFacts
-from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide, read_headers
+from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.uids import deterministic_uid
 
 NOTE_NAME, PAGE_NAME, INDEX_NAME = "note.txt", "report.pdf", "objects.json"
+SCANNED_NAME = "scanned.txt"
 SLOWER = "(slower and lossy once more; with libturbojpeg0, JPEG tiles stay as they are)"
 
 
@@ -78,17 +80,14 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         return str(key)
     findings = load_findings(findings_folder)
     slides = {Stain.HE: findings.he, Stain.HER2: findings.ihc}
-    sources = {
-        stain: read_headers(slide_files(Path(facts.path)))
-        for stain, facts in slides.items()
-        if facts.is_dicom
-    }
-    study_uid = _study_uid(findings, sources)
-    started = min(_scanned(facts) for facts in slides.values())
+    known = {stain: _known(facts, store) for stain, facts in slides.items()}
+    sources = {stain: read_headers(files) for stain, (_, files) in known.items() if files}
+    scanned = {stain: when for stain, (when, _) in known.items()}
+    study = _study(findings, sources, min(scanned.values()))
     objects = []
     for stain, facts in slides.items():
         if stain not in sources:
-            files = _converted(facts, stain, findings, study_uid, started, store)
+            files = _converted(facts, stain, findings, study, scanned[stain], store)
             sources[stain] = read_headers(files)
             note = (files[0].parent / NOTE_NAME).read_text()
             objects += [_index("WSM", file, store.root, note) for file in files]
@@ -96,7 +95,8 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     # the findings were saved.
     saved = (findings_folder / "findings.json").stat().st_mtime
     created = datetime.fromtimestamp(int(saved), tz=UTC)
-    seed = f"{findings_key}|{int(saved)}|{software}"
+    libraries = ",".join(f"{name} {version(name)}" for name in ("highdicom", "pydicom"))
+    seed = f"{findings_key}|{int(saved)}|{software}|{libraries}"
     with store.writing(key) as folder:
         making = Making(
             findings=findings,
@@ -134,6 +134,12 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     return str(key)
 
 
+def read_findings_key(objects_key: str, settings: Settings) -> str:
+    """The key of the findings that a case's objects were made from."""
+    made_from = _made_from(objects_key, ArtifactStore(settings.artifacts_dir))
+    return str(made_from["findings"])
+
+
 def _made_from(objects_key: str, store: ArtifactStore) -> dict[str, Any]:
     """What a case's objects were made from."""
     text = (store.path(ArtifactKey.parse(objects_key)) / INDEX_NAME).read_text()
@@ -152,15 +158,50 @@ def _reports(objects_key: str, settings: Settings) -> list[Dataset]:
     ]
 
 
-def _study_uid(findings: Findings, sources: Mapping[Stain, list[Dataset]]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Study:
+    """The study of a case, and whose it is."""
+
+    uid: str
+    started: datetime
+    patient_id: str = ""
+    patient_name: str = ""
+
+
+def _study(findings: Findings, sources: Mapping[Stain, list[Dataset]], scanned: datetime) -> _Study:
     """The study that the scanner opened, where it wrote DICOM; else one per accession."""
     for stain in (Stain.HER2, Stain.HE):
         if stain in sources:
-            return str(sources[stain][0].StudyInstanceUID)
+            header = sources[stain][0]
+            return _Study(
+                uid=str(header.StudyInstanceUID),
+                started=study_start(header) or scanned,
+                patient_id=str(header.PatientID or ""),
+                patient_name=str(header.PatientName or ""),
+            )
     if findings.accession == UNIDENTIFIED:
         # Two unknown pairs are not one study.
-        return deterministic_uid("study", findings.he.fingerprint, findings.ihc.fingerprint)
-    return deterministic_uid("study", findings.accession)
+        uid = deterministic_uid("study", findings.he.fingerprint, findings.ihc.fingerprint)
+    else:
+        uid = deterministic_uid("study", findings.accession)
+    return _Study(uid=uid, started=scanned)
+
+
+def _known(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, list[Path]]:
+    """When a slide was scanned, and its headers where it is DICOM: an artifact, because scanners'
+    folders are cleared, and a correction may come after that."""
+    key = ArtifactKey.of("source", slide=facts.fingerprint)
+    if not store.exists(key):
+        path = Path(facts.path)
+        with store.writing(key) as folder:
+            # When the scanner wrote the file: headers' own dates have no time zone.
+            (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))
+            headers = read_headers(slide_files(path)) if facts.is_dicom else []
+            for number, header in enumerate(headers):
+                header.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
+    folder = store.path(key)
+    scanned = datetime.fromtimestamp(int((folder / SCANNED_NAME).read_text()), tz=UTC)
+    return scanned, sorted(folder.glob("*.dcm"))
 
 
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
@@ -174,8 +215,8 @@ def _converted(
     facts: SlideFacts,
     stain: Stain,
     findings: Findings,
-    study_uid: str,
-    started: datetime,
+    study: _Study,
+    scanned: datetime,
     store: ArtifactStore,
 ) -> list[Path]:
     """The slide as VL WSM instances: an artifact of its own, kept across re-runs."""
@@ -184,8 +225,8 @@ def _converted(
         slide=facts.fingerprint,
         accession=findings.accession,
         block=findings.block,
-        study=study_uid,
-        started=started,
+        study=asdict(study),
+        scanned=scanned,
     )
     if not store.exists(key):
         identity = SlideIdentity(
@@ -193,10 +234,12 @@ def _converted(
             block=findings.block,
             stain=stain.value,
             container_id=f"{findings.accession}-{findings.block}-{stain.value}",
-            study_uid=study_uid,
+            study_uid=study.uid,
             fingerprint=facts.fingerprint,
-            scanned=_scanned(facts),
-            study_started=started,
+            scanned=scanned,
+            study_started=study.started,
+            patient_id=study.patient_id,
+            patient_name=study.patient_name,
         )
         with store.writing(key) as folder:
             done = convert_slide(Path(facts.path), folder, identity, mpp=facts.mpp)
@@ -204,11 +247,6 @@ def _converted(
             note = slower if done.how == ENCODED_AGAIN else ""
             (folder / NOTE_NAME).write_text(note)
     return sorted(store.path(key).glob("*.dcm"))
-
-
-def _scanned(facts: SlideFacts) -> datetime:
-    """When the scanner wrote the file: headers' own dates have no time zone."""
-    return datetime.fromtimestamp(int(Path(facts.path).stat().st_mtime), tz=UTC)
 
 
 def _index(kind: str, file: Path, root: Path, note: str = "") -> ObjectFile:

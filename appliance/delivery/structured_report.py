@@ -33,6 +33,7 @@ def structured_report(
         ReportFacts(
             accession=findings.accession,
             block=findings.block,
+            organ=findings.organ,
             score=None if findings.score is None else findings.score.value,
             estimated=findings.estimated,
             guideline=guideline.title,
@@ -48,7 +49,8 @@ def structured_report(
             comment=findings.comment,
             low=_low_class(findings.comment, guideline.comments),
             completeness=completeness,
-            intense_complete_percent=intense,
+            # The LOINC term is one of breast cancer.
+            intense_complete_percent=intense if findings.organ == "breast" else None,
             review_reasons=[reason.sentence for reason in findings.review],
             registration_error_um=findings.alignment.error_um,
             algorithms=list(making.algorithms.values()),

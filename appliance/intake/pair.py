@@ -10,7 +10,7 @@ from appliance.store import CaseRow, SlideRow, Transaction
 def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> None:
     """Put an identified slide into its case; an older scan of the same stain is superseded."""
     slide_id = slide.id
-    for other in tx.session.query(SlideRow).filter_by(case_id=case.id, stain=slide.stain).all():
+    for other in tx.slides_ever(case.id or 0, slide.stain):
         if other.id != slide_id and other.state not in (
             SlideState.SUPERSEDED,
             SlideState.QUARANTINED,
@@ -20,7 +20,8 @@ def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> No
     slide.case_id = case.id
     tx.session.add(slide)
     if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
-        case.findings_key = case.objects_key = case.score = case.reason = ""
+        # What was sent stays known: the next report names the one that it replaces.
+        case.findings_key = case.score = case.reason = ""
         case.review = "[]"
         tx.advance(case, CaseState.WAITING, now=now, detail=f"{slide.subject} came in anew")
 

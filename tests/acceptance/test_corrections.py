@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def delivered(count: int) -> Any:
     return is_so
 
 
+def ended_again(after: str) -> Any:
+    """Delivered, after an event with these words."""
+
+    def is_so(status: dict[str, Any]) -> bool:
+        (case,) = status["cases"]
+        words = [event["text"] for event in case["steps"]]
+        return any(after in text for text in words) and "→ delivered" in words[-1]
+
+    return is_so
+
+
 def test_a_persons_score_and_a_rerun_are_new_reports(
     daemon: Daemon, small_case: SyntheticCase
 ) -> None:
@@ -69,20 +81,24 @@ def test_a_persons_score_and_a_rerun_are_new_reports(
     series = {h.SeriesInstanceUID for h in archived(daemon).values() if h.Modality == "SEG"}
     assert len(series) == 4
 
-    tandem("rerun", "case-1", "--config", daemon.config)
-    again = daemon.wait(delivered(3))["cases"][0]
-    assert again["score"] == before["score"]
-    assert predecessor(reports(daemon)[2]) == second.SOPInstanceUID
-    # Nothing new to say: nothing new is written.
+    # The same findings again: the person's word about them stands, nothing new is written. Nor
+    # does a touched slide take it back.
     count = len(archived(daemon))
     tandem("rerun", "case-1", "--config", daemon.config)
-    daemon.wait(
-        lambda s: (
-            sum("rerun" in e["text"] for e in s["cases"][0]["steps"]) == 2
-            and s["cases"][0]["state"] == "delivered"
-        )
-    )
-    assert len(archived(daemon)) == count
+    daemon.wait(ended_again("rerun"))
+    os.utime(daemon.scans / small_case.ihc_path.name)
+    again = daemon.wait(ended_again("came in anew"))["cases"][0]
+    assert (again["score"], len(archived(daemon))) == (other, count)
+
+    # A scanner's folder is cleared: a person may still be right.
+    for slide in daemon.scans.iterdir():
+        slide.unlink()
+    tandem("correct", "case-1", "--score", "0", *arguments, "--config", daemon.config)
+    assert daemon.wait(delivered(3))["cases"][0]["score"] == "0"
+    third = reports(daemon)[2]
+    assert predecessor(third) == second.SOPInstanceUID
+    (path,) = [p for p, h in archived(daemon).items() if h.SOPInstanceUID == third.SOPInstanceUID]
+    assert b"ultralow" not in path.read_bytes()
     daemon.stop()
     assert small_case.accession not in daemon.log
     assert "Meyer" not in daemon.log

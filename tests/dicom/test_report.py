@@ -264,15 +264,44 @@ def test_names_and_texts_survive_a_latin1_slide(
     for number, image in enumerate((he_images[0], ihc_images[0])):
         image.SpecificCharacterSet = "ISO_IR 100"
         image.PatientName = "Müller^Jörg"
+        image.SpecimenDescriptionSequence[0].SpecimenShortDescription = "Blöck"
         file = tmp_path / f"{number}.dcm"
         image.save_as(file, enforce_file_format=True)
-        scanned.append(dcmread(file))
+        scanned += read_headers([file])
     he, ihc = scanned
     segs = segmentation([ihc], her2_label_map())
     paths = [save(d) for d in (*segs, report([he], [ihc], segs))]
     assert [dicom_errors(path) for path in paths] == [[] for _ in paths]
-    assert {str(dcmread(path).PatientName) for path in paths} == {"Müller^Jörg"}
+    written = [dcmread(path) for path in paths]
+    assert {str(dataset.PatientName) for dataset in written} == {"Müller^Jörg"}
+    overlay = written[0].SpecimenDescriptionSequence[0]
+    assert overlay.SpecimenShortDescription == "Blöck"
     assert "≥ 30 µm" in dump(paths[-1])
+
+
+def test_a_careless_export_without_type_2_attributes(
+    he_images: list[Dataset], ihc_images: list[Dataset], save: Save, tmp_path: Path
+) -> None:
+    scanned = []
+    for number, image in enumerate((he_images[0], ihc_images[0])):
+        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID"):
+            del image[keyword]
+        image.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+        scanned += read_headers([tmp_path / f"{number}.dcm"])
+    he, ihc = scanned
+    segs = segmentation([ihc], her2_label_map())
+    paths = [save(d) for d in (*segs, report([he], [ihc], segs))]
+    assert [dicom_errors(path) for path in paths] == [[] for _ in paths]
+    assert {dcmread(path).PatientID for path in paths} == {""}
+
+
+@pytest.mark.parametrize("organ", ["gastric", "colorectal"])
+def test_other_organs_are_not_called_breast(organ: str, made: Callable[..., Any]) -> None:
+    dataset, path = made(organ=organ)
+    assert dicom_errors(path) == []
+    assert not named(dataset, codes.HER2_SCORE)
+    assert named(dataset, codes.HER2_IN_TISSUE)[-1].ConceptCodeSequence[0].CodeValue == "LA11842-4"
+    assert codes.HER2_SCORE.value not in dump(path)
 
 
 def test_report_on_scanner_dicom(real: Path, save: Save) -> None:

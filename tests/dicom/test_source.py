@@ -104,6 +104,17 @@ def test_other_facts_are_other_objects(
     assert not uids(other) & uids(ihc)
 
 
+def test_names_beyond_ascii_survive(svs: Path, tmp_path: Path) -> None:
+    whose = identity(accession="Ж12", block="ß", patient_name="Müller^Jörg")
+    paths = convert_slide(svs, tmp_path, whose, mpp=MPP).paths
+    assert [dicom_errors(path) for path in paths] == [[] for _ in paths]
+    for path in paths:
+        header = dcmread(path, stop_before_pixels=True)
+        assert header.SpecificCharacterSet == "ISO_IR 192"
+        assert (header.AccessionNumber, str(header.PatientName)) == ("Ж12", "Müller^Jörg")
+        assert "ß" in header.SpecimenDescriptionSequence[0].SpecimenShortDescription
+
+
 def test_study_date_is_the_studys_not_the_slides(svs: Path, tmp_path: Path) -> None:
     started = SCANNED - timedelta(days=2)
     done = convert_slide(svs, tmp_path, identity(study_started=started), mpp=MPP)
