@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import cv2
+import highdicom as hd
 import pypdfium2
 import pytest
 from fixtures.daemon import tandem
@@ -20,6 +21,24 @@ from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import SyntheticCase
 
 BCI_MPP = 0.46
+
+
+def reads_back(path: Path) -> bool:
+    """Whether dcmtk, pydicom and, where it has a reader of its own, highdicom take it."""
+    dataset = dcmread(path)
+    # dcm2json takes no compressed px.
+    judge = "dcmdump" if dataset.Modality == "SM" else "dcm2json"
+    told = subprocess.run([require_judge(judge), path], capture_output=True, check=False)
+    readers = {
+        "SEG": hd.seg.segread,
+        "SR": hd.sr.srread,
+        "ANN": hd.ann.annread,
+        "SM": hd.imread,
+        "OT": hd.imread if "FrameOfReferenceUID" in dataset else dcmread,
+    }
+    read = readers.get(dataset.Modality, dcmread)(path)
+    same: bool = read.SOPInstanceUID == dataset.SOPInstanceUID
+    return told.returncode == 0 and bool(told.stdout) and same
 
 
 def test_synthetic_case_is_scored_and_every_object_is_valid(
@@ -37,12 +56,15 @@ def test_synthetic_case_is_scored_and_every_object_is_valid(
     assert set(kinds) == {"SM", "SEG", "SR", "DOC", "OT", "ANN"}
     assert [kinds.count(kind) for kind in ("SR", "DOC", "ANN")] == [1, 1, 1]
     assert {path.name: dicom_errors(path) for path in objects} == {p.name: [] for p in objects}
+    assert [path.name for path in objects if not reads_back(path)] == []
     # One study, and each SEG in the frame of reference of its slide.
     headers = [dcmread(path, stop_before_pixels=True) for path in objects]
     assert len({h.StudyInstanceUID for h in headers}) == 1
     assert {h.AccessionNumber for h in headers} == {small_case.accession}
     frames = {h.FrameOfReferenceUID for h in headers if h.Modality == "SM"}
-    assert {h.FrameOfReferenceUID for h in headers if h.Modality in ("SEG", "OT")} <= frames
+    laid_over = [h for h in headers if h.Modality in ("SEG", "OT") and "FrameOfReferenceUID" in h]
+    assert {h.FrameOfReferenceUID for h in laid_over} == frames
+    assert {h.Modality for h in laid_over} == {"SEG", "OT"}
 
 
 def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Path) -> None:
@@ -92,8 +114,12 @@ def test_a_scanners_own_dicom_is_referred_to_as_it_is(
 
 
 @pytest.mark.parametrize("name", ["bci-00672_3+", "bci-00901_1+"])
-def test_real_fields_go_all_the_way(name: str, real: Path, tmp_path: Path) -> None:
+def test_real_fields_go_all_the_way(
+    name: str, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Real pixels: whatever the score, everything must come out."""
+    monkeypatch.setenv("TANDEM_OBJECTS__PAGE_IMAGE", "true")
+    monkeypatch.setenv("TANDEM_OBJECTS__ANNOTATIONS", "true")
     slides = []
     for stain in ("he", "her2"):
         pixels = cv2.cvtColor(
@@ -111,7 +137,11 @@ def test_real_fields_go_all_the_way(name: str, real: Path, tmp_path: Path) -> No
     out = tmp_path / "out"
     tandem("process", *slides, "--out", out)
     assert (out / "findings.json").is_file()
-    for kind in ("WSM", "SEG", "PM", "SR", "PDF"):
+    assert (
+        list(out.glob("ANN-*.dcm"))
+        or not json.loads((out / "findings.json").read_text())["tiles_scored"]
+    )
+    for kind in ("WSM", "SEG", "PM", "SR", "PDF", "SC"):
         objects = list(out.glob(f"{kind}-*.dcm"))
         assert objects, kind
         assert [dicom_errors(path) for path in objects] == [[] for _ in objects]
