@@ -5,18 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from appliance.analysis.inference import Network
 from models.build import build
+from models.compiled import CompiledNetwork
 from models.spec import Task, reference_folder
 from models.synthesis.tiles import synthesize_tile_pair
 from models.training.configuration import load_configuration
-from models.weights import save_network
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +48,17 @@ def test_label_maps_agree_whatever_the_batch_and_the_thread(tiles: NDArray[np.ui
 
 
 @pytest.mark.parametrize("config", ["vit-tiny-patch16-224", "maskformer-swin-tiny"])
-def test_other_architectures_compile(config: str, tiles: NDArray[np.uint8], tmp_path: Path) -> None:
+def test_other_architectures_compile(config: str, tiles: NDArray[np.uint8]) -> None:
+    """In float32, where both say the same to rounding; weights are random."""
     task = Task.SEGMENTATION if "former" in config else Task.TUMOR
     spec = load_configuration(config, task).spec(task)
-    save_network(tmp_path, spec, build(spec))
-    theirs, ours = (Network(tmp_path, "cpu", r) for r in ("openvino", "torch"))
-    pixels = np.ascontiguousarray(tiles[:1])
-    if task is Task.TUMOR:
-        assert np.abs(theirs.classify(pixels) - ours.classify(pixels)).max() < 0.02
-    else:
-        assert (theirs.segment(pixels) == ours.segment(pixels)).mean() > 0.9
+    network = build(spec).eval()
+    pixels = torch.from_numpy(tiles[:2]).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = network(pixels).logits
+        found = CompiledNetwork(spec, network, lanes=1, half=False)(pixels).logits
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-3)
 
 
 def test_nobody_is_told_of_it() -> None:
