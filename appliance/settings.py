@@ -226,7 +226,8 @@ class _NetworkDestination(_Destination):
     bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
     """Most MiB that are sent in a second; none: as fast as it goes."""
     ca_file: Path | None = None
-    """Who vouches for the other side (PEM); none: the system's authorities."""
+    """Who vouches for the other side (PEM); none: the system's authorities, over
+    DICOMweb those of certifi."""
     certificate: Path | None = None
     """Our own certificate (PEM), where the other side wants one."""
     key: Path | None = None

@@ -32,6 +32,11 @@ from dicom.kinds import SENT_KINDS
 from dicom.status import InstanceRef
 from dicom.tls import TlsFiles
 
+NOBODY = InstanceRef(
+    study_uid="2.25.1", series_uid="2.25.1", sop_instance_uid="2.25.1", sop_class_uid=""
+)
+"""An instance that is nowhere, for the doctor to ask for."""
+
 Ask = Callable[[Sequence[InstanceRef]], dict[str, bool]]
 """A way of asking: what it knows to be there, and what not; on the rest it has no word."""
 
@@ -89,13 +94,27 @@ class Pacs:
         return _prove(self.name, parcels, self._ways)
 
     def check(self) -> str:
-        """C-ECHO."""
+        """C-ECHO, and each way of proof."""
         with _translated(self.name):
             pacs.echo(self.address)
+            ways = self._check_ways()
         return (
             f"C-ECHO answered at {self.address.host}:{self.address.port}"
-            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(self._ways)}"
+            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(ways)}"
         )
+
+    def _check_ways(self) -> list[str]:
+        """Those that work. C-FIND, which nobody has set, may fail where there is commitment."""
+        ways = list(self._ways)
+        if self._commitment is not None:
+            self._commitment.check()
+        try:
+            self._ways[ways[-1]]([NOBODY])
+        except PacsRejectedError:
+            if ways != ["storage commitment", "C-FIND"]:
+                raise
+            ways.pop()
+        return ways
 
     def kinds(self) -> list[KindCheck]:
         """Proposed in an association; nothing is sent."""
@@ -142,7 +161,7 @@ class DicomWeb:
     def check(self) -> str:
         """A query of at most one study."""
         with _translated(self.name):
-            dicomweb.query(self.address, "studies", {"limit": "1"})
+            dicomweb.check_query(self.address)
         return f"QIDO-RS answered at {self.address.url}"
 
     def kinds(self) -> list[KindCheck]:

@@ -20,6 +20,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscop
 
 from appliance.delivery.destinations import Destination, Parcel, Proof
 from appliance.delivery.peers import DicomWeb, Pacs
+from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings import DicomWebDestination, PacsDestination
 from dicom.kinds import SENT_KINDS
 from dicom.source import convert_slide
@@ -163,6 +164,39 @@ def test_stow_with_a_password(tmp_path: Path, parcels: list[Parcel]) -> None:
         assert uids == sorted(parcel.ref.sop_instance_uid for parcel in parcels)
     finally:
         server.stop()
+
+
+def test_doctor_asks_every_way_of_proof(orthanc: Orthanc, tmp_path: Path) -> None:
+    def check(port: int, **more: Any) -> str:
+        pacs = Pacs(
+            PacsDestination(kind="dicom", host="127.0.0.1", port=port, called_aet="PEER", **more)
+        )
+        try:
+            return pacs.check()
+        finally:
+            pacs.close()
+
+    url = orthanc.dicomweb_url
+    assert "proof by QIDO-RS" in check(orthanc.dicom_port, dicomweb_url=url)
+    with pytest.raises(DestinationUnavailableError, match=f"{url}-not.*Is the url right"):
+        check(orthanc.dicom_port, dicomweb_url=f"{url}-not")
+    with pytest.raises(DestinationUnavailableError, match="Is the url right"):
+        DicomWeb(DicomWebDestination(kind="dicomweb", url=f"{url}-not")).check()
+    mute, committing = (
+        Peer(tmp_path / "a", query=False),
+        Peer(tmp_path / "b", query=False, report_to=free_port()),
+    )
+    for peer in (mute, committing):
+        peer.start()
+    try:
+        for wrong in ({}, {"commitment_port": free_port()}):
+            with pytest.raises(DestinationRejectedError, match="takes none of"):
+                check(mute.port, **wrong)
+        text = check(committing.port, commitment_port=free_port())
+        assert text.endswith("proof by storage commitment")
+    finally:
+        mute.stop()
+        committing.stop()
 
 
 def test_doctor_shows_what_a_pacs_takes(tmp_path: Path) -> None:
