@@ -217,7 +217,7 @@ class FolderDestination(_Destination):
     kind: Literal["folder"] = "folder"
     name: str = "archive"
     folder: Path | None = None
-    """Where objects go; none: ``archive`` in the state folder."""
+    """Where objects go; it must be there. None: ``archive`` in the state folder, which is made."""
 
 
 class _NetworkDestination(_Destination):

@@ -28,7 +28,7 @@ from dicom.association import Kind, PacsAddress, title_of
 from dicom.commitment import Commitment
 from dicom.dicomweb import Secret, WebAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.kinds import SENT_KINDS
+from dicom.kinds import SENT_KINDS, sent_kinds
 from dicom.status import InstanceRef
 from dicom.tls import TlsFiles
 
@@ -45,9 +45,10 @@ def open_destination(settings: Settings, section: Section) -> Destination:
     """The destination of a section of the settings."""
     match section:
         case FolderDestination():
-            return FolderArchive(section.name, settings.archive_dir(section))
+            folder = settings.archive_dir(section)
+            return FolderArchive(section.name, folder, ours=section.folder is None)
         case PacsDestination():
-            return Pacs(section)
+            return Pacs(section, sent_kinds(labelmap=settings.objects.segmentation == "labelmap"))
         case DicomWebDestination():
             return DicomWeb(section)
 
@@ -55,8 +56,9 @@ def open_destination(settings: Settings, section: Section) -> Destination:
 class Pacs:
     """A PACS over C-STORE, proven by storage commitment, else QIDO-RS, else C-FIND."""
 
-    def __init__(self, section: PacsDestination) -> None:
+    def __init__(self, section: PacsDestination, kinds: Sequence[Kind] = SENT_KINDS) -> None:
         self.name = section.name
+        self._kinds = kinds
         self.address = PacsAddress(
             host=section.host,
             port=section.port,
@@ -119,7 +121,7 @@ class Pacs:
     def kinds(self) -> list[KindCheck]:
         """Proposed in an association; nothing is sent."""
         with _translated(self.name):
-            taken = pacs.probe(self.address, list(SENT_KINDS))
+            taken = pacs.probe(self.address, self._kinds)
         remedy = (
             f"Allow it in the PACS for {self.address.calling_aet}, or leave it out by `objects`."
         )
