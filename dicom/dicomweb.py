@@ -41,7 +41,7 @@ class Secret:
         """
         try:
             text = self.file.read_text() if self.file else os.environ[self.variable or ""]
-        except (OSError, KeyError) as err:
+        except (OSError, KeyError, UnicodeDecodeError) as err:
             raise PacsUnavailableError(f"no secret in {self.file or self.variable}") from err
         return text.strip()
 

@@ -166,6 +166,9 @@ def test_secrets_are_read_at_each_use_and_never_shown(
     basic = WebAddress(url=server.url, user="tandem", secret=Secret(file=secret))
     with pytest.raises(PacsUnavailableError, match=str(secret)):
         query(basic, "studies", {})
+    secret.write_bytes(b"\xff\xfe")
+    with pytest.raises(PacsUnavailableError, match=str(secret)):
+        query(basic, "studies", {})
     secret.write_text("pass word\n")
     token = WebAddress(url=server.url, secret=Secret(variable="TEST_TOKEN"))
     monkeypatch.setenv("TEST_TOKEN", "old")
