@@ -7,6 +7,7 @@ Unknown keys are refused. Each field says its unit, its default and why.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -415,9 +416,14 @@ def _explain(err: ValidationError, path: Path | None) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key '{key}'. Remove it{_nearest(key)}.")
         else:
-            shown: Any = problem["input"]
-            lines.append(f"{where}: '{key}' = {shown!r}: {problem['msg']}.")
+            lines.append(f"{where}: '{key}'{_shown(key, problem['input'])}: {problem['msg']}.")
     return "\n".join(lines)
+
+
+def _shown(key: str, value: object) -> str:
+    """A wrong value, but no secret: a url may hold one, and a whole section may hold a url."""
+    plain = isinstance(value, (str, int, float)) and not re.search("url|secret|destinations$", key)
+    return f" = {value!r}" if plain else ""
 
 
 def _nearest(key: str) -> str:
