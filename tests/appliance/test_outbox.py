@@ -98,6 +98,15 @@ class Desk:
                 tx.advance(case, state, now=0.0)
             enqueue_case(tx, case, self.settings, 0.0)
 
+    def correct(self) -> None:
+        """Another report in the place of the first case's."""
+        index = self.settings.artifacts_dir / "objects" / "1" / "objects.json"
+        index.write_text(index.read_text().replace("1.SR", "1.corrected"))
+        with self.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            enqueue_case(tx, case, self.settings, self.now)
+
     def rows(self) -> dict[str, DeliveryRow]:
         with self.ledger.transaction() as tx:
             return {row.sop_instance_uid: row for row in tx.deliveries()}
@@ -243,3 +252,22 @@ def test_what_nobody_foresaw_starves_no_other_case(
     desk.told.stale.clear()
     index.write_text(text)
     desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
+
+
+def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = judge(0x0110)
+    desk.outbox.run()
+    # Corrected while the first report waits for its second attempt.
+    desk.correct()
+    desk.outbox.run()
+    assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
+    desk.told.outcomes.clear()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent[3:] == ["1.SR", "1.corrected"]
+    # One that is refused for good holds nothing up.
+    desk = Desk(tmp_path / "refused")
+    desk.told.outcomes["1.SR"] = judge(0xC000)
+    desk.correct()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent[-1] == "1.corrected"
