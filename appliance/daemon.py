@@ -120,8 +120,9 @@ class Daemon:
         while not self._stop.is_set():
             try:
                 outbox.run()
-            except Exception:
-                log.exception("the outbox failed; it is tried again")
+            except Exception as err:  # the delivery loop goes on
+                log.error("the outbox failed: %s; it is tried again", type(err).__name__)
+                log.debug("details", exc_info=err)
                 self._stop.wait(10 * DELIVERY_SECONDS)
             self._stop.wait(DELIVERY_SECONDS)
         for destination in destinations.values():

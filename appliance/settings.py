@@ -7,6 +7,7 @@ Unknown keys are refused. Each field says its unit, its default and why.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -217,7 +218,7 @@ class FolderDestination(_Destination):
     kind: Literal["folder"] = "folder"
     name: str = "archive"
     folder: Path | None = None
-    """Where objects go; none: ``archive`` in the state folder."""
+    """Where objects go; it must be there. None: ``archive`` in the state folder, which is made."""
 
 
 class _NetworkDestination(_Destination):
@@ -226,7 +227,8 @@ class _NetworkDestination(_Destination):
     bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
     """Most MiB that are sent in a second; none: as fast as it goes."""
     ca_file: Path | None = None
-    """Who vouches for the other side (PEM); none: the system's authorities."""
+    """Who vouches for the other side (PEM); none: the system's authorities, over
+    DICOMweb those of certifi."""
     certificate: Path | None = None
     """Our own certificate (PEM), where the other side wants one."""
     key: Path | None = None
@@ -414,9 +416,14 @@ def _explain(err: ValidationError, path: Path | None) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key '{key}'. Remove it{_nearest(key)}.")
         else:
-            shown: Any = problem["input"]
-            lines.append(f"{where}: '{key}' = {shown!r}: {problem['msg']}.")
+            lines.append(f"{where}: '{key}'{_shown(key, problem['input'])}: {problem['msg']}.")
     return "\n".join(lines)
+
+
+def _shown(key: str, value: object) -> str:
+    """A wrong value, but no secret: a url may hold one, and a whole section may hold a url."""
+    plain = isinstance(value, (str, int, float)) and not re.search("url|secret|destinations$", key)
+    return f" = {value!r}" if plain else ""
 
 
 def _nearest(key: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import aliased
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Field, Session, SQLModel, UniqueConstraint, col, create_engine, select
 
@@ -24,6 +25,8 @@ from appliance.lifecycle import CaseState, DeliveryState, SlideState, State, adv
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for another; our transactions last milliseconds."""
+REPORT = "SR"
+"""The kind of object that a newer one may correct."""
 
 
 class SlideRow(SQLModel, table=True):
@@ -300,12 +303,33 @@ class Transaction:
         return list(self.session.exec(query).all())
 
     def due_deliveries(self, now: float) -> list[DeliveryRow]:
-        """Deliveries to be sent or proven now, in the order of sending."""
+        """Deliveries to be sent or proven now, in the order of sending.
+
+        A case's reports go one after the other: one that corrects another never overtakes it.
+        """
         open_states = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
+        older = aliased(DeliveryRow)
+        overtakes = (
+            select(older.id)
+            .where(
+                col(DeliveryRow.state) == DeliveryState.QUEUED,
+                col(DeliveryRow.kind) == REPORT,
+                col(older.kind) == REPORT,
+                col(older.case_id) == DeliveryRow.case_id,
+                col(older.destination) == DeliveryRow.destination,
+                col(older.id) < col(DeliveryRow.id),
+                col(older.state).in_((DeliveryState.QUEUED, DeliveryState.SENT)),
+            )
+            .exists()
+        )
         return list(
             self.session.exec(
                 select(DeliveryRow)
-                .where(col(DeliveryRow.state).in_(open_states), DeliveryRow.not_before <= now)
+                .where(
+                    col(DeliveryRow.state).in_(open_states),
+                    DeliveryRow.not_before <= now,
+                    ~overtakes,
+                )
                 .order_by(col(DeliveryRow.id))
             ).all()
         )
@@ -354,7 +378,8 @@ class Ledger:
     def __init__(self, url: str) -> None:
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self._engine: Engine = create_engine(url)
+        # Parameters are accessions, and errors go to the log.
+        self._engine: Engine = create_engine(url, hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             event.listen(self._engine, "connect", _configure_sqlite)
             event.listen(

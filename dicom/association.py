@@ -19,6 +19,7 @@ from dicom.errors import (
     PacsRejectedError,
     PacsUnavailableError,
 )
+from dicom.kinds import LABEL_MAP
 from dicom.pace import Pace
 from dicom.tls import TlsFiles
 
@@ -101,7 +102,8 @@ def negotiate(address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[An
 
 def title_of(uid: str) -> str:
     """A UID's name in the standard."""
-    return str(UID(uid).name)
+    # pydicom's dictionary is older than this class.
+    return "Label Map Segmentation Storage" if uid == LABEL_MAP[0] else str(UID(uid).name)
 
 
 def _send_in_pieces(association: Any, address: PacsAddress) -> None:

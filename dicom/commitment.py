@@ -79,6 +79,16 @@ class Commitment:
                 )
         return said | self._take(left)
 
+    def check(self) -> None:
+        """Whether the PACS negotiates it; nothing is asked, and the port stays closed.
+
+        Raises
+        ------
+        PacsUnavailableError, PacsRejectedError
+        """
+        with associate(self._address, [(StorageCommitmentPushModel, None)]):
+            pass
+
     def close(self) -> None:
         """Close the port."""
         if self._server is not None:

@@ -21,7 +21,7 @@ PIECE_BYTES = 2**18
 PROCESSING_FAILURE = 0x0110
 ABOUT_THE_SERVER = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 429, 502, 503, 504})
 """HTTP answers to a store that say nothing about the object: wrong url, wrong secret, too busy."""
-NOT_FOUND = (204, 404)
+STUDIES = "studies"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Secret:
         """
         try:
             text = self.file.read_text() if self.file else os.environ[self.variable or ""]
-        except (OSError, KeyError) as err:
+        except (OSError, KeyError, UnicodeDecodeError) as err:
             raise PacsUnavailableError(f"no secret in {self.file or self.variable}") from err
         return text.strip()
 
@@ -75,6 +75,8 @@ class WebAddress:
         certificate = tuple(str(f) for f in (self.tls.certificate, self.tls.key) if f)
         try:
             with requests.Session() as session:
+                # Proxies, authorities and ~/.netrc of the environment would be stronger than these.
+                session.trust_env = False
                 session.verify = str(self.tls.ca) if self.tls.ca else True
                 session.cert = certificate if len(certificate) == 2 else (certificate or (None,))[0]
                 session.auth = self._auth()
@@ -232,15 +234,33 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[st
     return found & {ref.sop_instance_uid for ref in wanted}
 
 
-def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
-    """The items of a QIDO-RS query, as DICOM JSON.
+def check_query(address: WebAddress) -> None:
+    """Ask for at most one study, whichever.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
+    query(address, STUDIES, {"limit": "1"})
+
+
+def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
+    """The items of a QIDO-RS query, as DICOM JSON.
+
+    Raises
+    ------
+    PacsUnavailableError
+        Not to be reached, too busy, or no QIDO-RS at this url.
+    PacsRejectedError
+    """
     answer = address.call("GET", path, params=params)
-    if answer.status_code in NOT_FOUND:
+    if answer.status_code == 204:
+        return []
+    if answer.status_code == 404:
+        # Some servers say so of an instance that is not there, and all of them of a wrong url.
+        if path == STUDIES:
+            raise PacsUnavailableError(_explain(address, "QIDO-RS", 404))
+        check_query(address)
         return []
     if answer.status_code >= 500 or answer.status_code in (408, 429):
         raise PacsUnavailableError(_explain(address, "QIDO-RS", answer.status_code))

@@ -7,10 +7,12 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    RLELossless,
 )
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
+    LabelMapSegmentationStorage,
     MicroscopyBulkSimpleAnnotationsStorage,
     ParametricMapStorage,
     SecondaryCaptureImageStorage,
@@ -35,4 +37,12 @@ SENT_KINDS: tuple[tuple[str, str], ...] = (
         )
     ),
 )
-"""SOP class and transfer syntax. A slide keeps the compression of its scanner."""
+"""SOP class and transfer syntax, as settings are by default. A slide keeps its scanner's
+compression."""
+
+LABEL_MAP = (str(LabelMapSegmentationStorage), str(RLELossless))
+
+
+def sent_kinds(*, labelmap: bool) -> tuple[tuple[str, str], ...]:
+    """The same, with Label Map Segmentation where the settings ask for it."""
+    return (*SENT_KINDS, LABEL_MAP) if labelmap else SENT_KINDS

@@ -87,11 +87,29 @@ class Destination(Protocol):
 
 
 class FolderArchive:
-    """One folder per study, one file per object, named by UID: no patient data in names."""
+    """One folder per study, one file per object, named by UID: no patient data in names.
 
-    def __init__(self, name: str, folder: Path) -> None:
+    A `folder` that is `ours` is made; any other must be there: in place of a mount that is away
+    objects would fill this machine's disk, and count as proven.
+    """
+
+    def __init__(self, name: str, folder: Path, *, ours: bool) -> None:
         self.name = name
         self.folder = folder
+        self._ours = ours
+
+    def _require(self) -> None:
+        try:
+            if self._ours:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            there = self.folder.is_dir()
+        except OSError as err:
+            raise DestinationUnavailableError(f"{self.folder}: {err.strerror}") from err
+        if not there:
+            raise DestinationUnavailableError(
+                f"archive folder of '{self.name}', {self.folder}, is not there. Create it, or "
+                "mount it."
+            )
 
     def _place(self, parcel: Parcel) -> Path:
         return self.folder / parcel.ref.study_uid / f"{parcel.ref.sop_instance_uid}.dcm"
@@ -102,6 +120,7 @@ class FolderArchive:
             if not parcel.path.is_file():
                 after(parcel, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
                 continue
+            self._require()
             before(parcel)
             try:
                 copy_whole(self._place(parcel), parcel.path)
@@ -114,6 +133,7 @@ class FolderArchive:
 
     def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
         """Whether each file is there with the very bytes that were sent."""
+        self._require()
         return {parcel.ref.sop_instance_uid: self._compare(parcel) for parcel in parcels}
 
     def _compare(self, parcel: Parcel) -> Answer:
@@ -125,12 +145,9 @@ class FolderArchive:
         return Answer(Proof.THERE, "by its bytes")
 
     def check(self) -> str:
-        """Free space of the folder; raises DestinationUnavailableError where it cannot be made."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.folder).free / 2**30
-        except OSError as err:
-            raise DestinationUnavailableError(f"{self.folder}: {err.strerror}") from err
+        """Free space of the folder; raises DestinationUnavailableError where it is not there."""
+        self._require()
+        free = shutil.disk_usage(self.folder).free / 2**30
         return f"folder {self.folder}, {free:.0f} GiB free"
 
     def kinds(self) -> list[KindCheck]:

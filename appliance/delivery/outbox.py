@@ -69,6 +69,7 @@ class Outbox:
         self._settings = settings
         self._destinations = destinations
         self._clock = clock
+        self._told: set[int] = set()  # cases whose trouble is in the log already
 
     def run(self) -> None:
         """Send and prove everything that is due, then close the cases that are through."""
@@ -107,6 +108,11 @@ class Outbox:
             log.warning("delivery postponed: %s", err)
             self._hold(rows, str(err))
             return str(err)
+        except Exception as err:  # the delivery loop goes on
+            # Messages hold paths and what a library says of a patient: details only at DEBUG.
+            log.error("case-%d to '%s' failed: %s", rows[0].case_id, name, type(err).__name__)
+            log.debug("details", exc_info=err)
+            self._hold(rows, f"{type(err).__name__}: {err}. It is tried again.")
         return ""
 
     def _hold(self, rows: Sequence[DeliveryRow], error: str) -> None:
@@ -210,6 +216,16 @@ class Outbox:
 
     def _close_case(self, case_id: int) -> None:
         """Let a case's state follow from its deliveries'."""
+        try:
+            self._follow(case_id)
+            self._told.discard(case_id)
+        except Exception as err:  # the delivery loop goes on
+            if case_id not in self._told:
+                log.error("case-%d cannot be ended: %s", case_id, type(err).__name__)
+                log.debug("details", exc_info=err)
+            self._told.add(case_id)
+
+    def _follow(self, case_id: int) -> None:
         now = self._clock()
         with self._ledger.transaction() as tx:
             case = tx.case(case_id)

@@ -28,9 +28,14 @@ from dicom.association import Kind, PacsAddress, title_of
 from dicom.commitment import Commitment
 from dicom.dicomweb import Secret, WebAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.kinds import SENT_KINDS
+from dicom.kinds import SENT_KINDS, sent_kinds
 from dicom.status import InstanceRef
 from dicom.tls import TlsFiles
+
+NOBODY = InstanceRef(
+    study_uid="2.25.1", series_uid="2.25.1", sop_instance_uid="2.25.1", sop_class_uid=""
+)
+"""An instance that is nowhere, for the doctor to ask for."""
 
 Ask = Callable[[Sequence[InstanceRef]], dict[str, bool]]
 """A way of asking: what it knows to be there, and what not; on the rest it has no word."""
@@ -40,9 +45,10 @@ def open_destination(settings: Settings, section: Section) -> Destination:
     """The destination of a section of the settings."""
     match section:
         case FolderDestination():
-            return FolderArchive(section.name, settings.archive_dir(section))
+            folder = settings.archive_dir(section)
+            return FolderArchive(section.name, folder, ours=section.folder is None)
         case PacsDestination():
-            return Pacs(section)
+            return Pacs(section, sent_kinds(labelmap=settings.objects.segmentation == "labelmap"))
         case DicomWebDestination():
             return DicomWeb(section)
 
@@ -50,8 +56,9 @@ def open_destination(settings: Settings, section: Section) -> Destination:
 class Pacs:
     """A PACS over C-STORE, proven by storage commitment, else QIDO-RS, else C-FIND."""
 
-    def __init__(self, section: PacsDestination) -> None:
+    def __init__(self, section: PacsDestination, kinds: Sequence[Kind] = SENT_KINDS) -> None:
         self.name = section.name
+        self._kinds = kinds
         self.address = PacsAddress(
             host=section.host,
             port=section.port,
@@ -89,18 +96,32 @@ class Pacs:
         return _prove(self.name, parcels, self._ways)
 
     def check(self) -> str:
-        """C-ECHO."""
+        """C-ECHO, and each way of proof."""
         with _translated(self.name):
             pacs.echo(self.address)
+            ways = self._check_ways()
         return (
             f"C-ECHO answered at {self.address.host}:{self.address.port}"
-            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(self._ways)}"
+            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(ways)}"
         )
+
+    def _check_ways(self) -> list[str]:
+        """Those that work. C-FIND, which nobody has set, may fail where there is commitment."""
+        ways = list(self._ways)
+        if self._commitment is not None:
+            self._commitment.check()
+        try:
+            self._ways[ways[-1]]([NOBODY])
+        except PacsRejectedError:
+            if ways != ["storage commitment", "C-FIND"]:
+                raise
+            ways.pop()
+        return ways
 
     def kinds(self) -> list[KindCheck]:
         """Proposed in an association; nothing is sent."""
         with _translated(self.name):
-            taken = pacs.probe(self.address, list(SENT_KINDS))
+            taken = pacs.probe(self.address, self._kinds)
         remedy = (
             f"Allow it in the PACS for {self.address.calling_aet}, or leave it out by `objects`."
         )
@@ -142,7 +163,7 @@ class DicomWeb:
     def check(self) -> str:
         """A query of at most one study."""
         with _translated(self.name):
-            dicomweb.query(self.address, "studies", {"limit": "1"})
+            dicomweb.check_query(self.address)
         return f"QIDO-RS answered at {self.address.url}"
 
     def kinds(self) -> list[KindCheck]:

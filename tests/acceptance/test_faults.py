@@ -44,8 +44,8 @@ MOODS = ("open", "open", "open", "busy", "closed")
 KILLED = ("before", "after", "between")
 
 
-class KilledError(Exception):
-    """Our process died here."""
+class KilledError(BaseException):
+    """Our process died here; no boundary of errors stops that."""
 
 
 class Mortal(Pacs):

@@ -19,8 +19,9 @@ from pydicom.encaps import generate_frames
 from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscopyImageStorage
 
 from appliance.delivery.destinations import Destination, Parcel, Proof
-from appliance.delivery.peers import DicomWeb, Pacs
-from appliance.settings import DicomWebDestination, PacsDestination
+from appliance.delivery.peers import DicomWeb, Pacs, open_destination
+from appliance.errors import DestinationRejectedError, DestinationUnavailableError
+from appliance.settings import DicomWebDestination, FolderDestination, PacsDestination, Settings
 from dicom.kinds import SENT_KINDS
 from dicom.source import convert_slide
 from dicom.status import InstanceRef, Outcome, Verdict
@@ -165,6 +166,61 @@ def test_stow_with_a_password(tmp_path: Path, parcels: list[Parcel]) -> None:
         server.stop()
 
 
+def test_an_archive_that_is_not_mounted_is_not_made(tmp_path: Path, parcels: list[Parcel]) -> None:
+    mount = tmp_path / "mnt"
+    settings = Settings(
+        state_dir=tmp_path / "state", destinations=(FolderDestination(folder=mount / "tandem"),)
+    )
+    archive = open_destination(settings, settings.destinations[0])
+    for ask in (
+        archive.check,
+        lambda: send(archive, parcels),
+        lambda: archive.prove(parcels),
+    ):
+        with pytest.raises(DestinationUnavailableError, match="Create it, or mount it"):
+            ask()
+    assert not mount.exists()
+    (mount / "tandem").mkdir(parents=True)
+    assert {outcome.verdict for outcome in send(archive, parcels)} == {Verdict.STORED}
+    assert {answer.proof for answer in archive.prove(parcels).values()} == {Proof.THERE}
+    # The one in the state folder is ours to make.
+    ours = Settings(state_dir=tmp_path / "state")
+    assert "free" in open_destination(ours, ours.destinations[0]).check()
+
+
+def test_doctor_asks_every_way_of_proof(orthanc: Orthanc, tmp_path: Path) -> None:
+    def check(port: int, **more: Any) -> str:
+        pacs = Pacs(
+            PacsDestination(kind="dicom", host="127.0.0.1", port=port, called_aet="PEER", **more)
+        )
+        try:
+            return pacs.check()
+        finally:
+            pacs.close()
+
+    url = orthanc.dicomweb_url
+    assert "proof by QIDO-RS" in check(orthanc.dicom_port, dicomweb_url=url)
+    with pytest.raises(DestinationUnavailableError, match=f"{url}-not.*Is the url right"):
+        check(orthanc.dicom_port, dicomweb_url=f"{url}-not")
+    with pytest.raises(DestinationUnavailableError, match="Is the url right"):
+        DicomWeb(DicomWebDestination(kind="dicomweb", url=f"{url}-not")).check()
+    mute, committing = (
+        Peer(tmp_path / "a", query=False),
+        Peer(tmp_path / "b", query=False, report_to=free_port()),
+    )
+    for peer in (mute, committing):
+        peer.start()
+    try:
+        for wrong in ({}, {"commitment_port": free_port()}):
+            with pytest.raises(DestinationRejectedError, match="takes none of"):
+                check(mute.port, **wrong)
+        text = check(committing.port, commitment_port=free_port())
+        assert text.endswith("proof by storage commitment")
+    finally:
+        mute.stop()
+        committing.stop()
+
+
 def test_doctor_shows_what_a_pacs_takes(tmp_path: Path) -> None:
     """A PACS without half of the classes: told before the first case, and per object."""
     kinds = SENT_KINDS[:4]
@@ -179,6 +235,10 @@ def test_doctor_shows_what_a_pacs_takes(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stdout.count("NOT TAKEN") == len(SENT_KINDS) - len(kinds)
         assert "Segmentation Storage" in done.stdout and "Allow it in the PACS" in done.stdout
+        config.write_text(f'[objects]\nsegmentation = "labelmap"\n{config.read_text()}')
+        done = tandem("doctor", "--pacs", "old", "--config", config, check=False)
+        assert done.stdout.count("NOT TAKEN") == len(SENT_KINDS) - len(kinds) + 1
+        assert "Label Map" in done.stdout
         unknown = tandem("doctor", "--pacs", "new", "--config", config, check=False)
         assert unknown.returncode == 1 and "there are: old" in unknown.stderr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ class Told:
         self.outcomes: dict[str, Outcome] = {}
         self.proofs: dict[str, Proof] = {}
         self.away = False
+        self.stale: set[str] = set()
 
     def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
         for parcel in parcels:
@@ -39,6 +41,8 @@ class Told:
                 raise DestinationUnavailableError("nobody there")
             before(parcel)
             uid = parcel.ref.sop_instance_uid
+            if uid in self.stale:
+                raise OSError(errno.ESTALE, "Stale file handle", "/scans/Miller.svs")
             self.sent.append(uid)
             outcome = self.outcomes.get(uid, Outcome(verdict=Verdict.STORED))
             if outcome.verdict is Verdict.STORED:
@@ -93,6 +97,15 @@ class Desk:
             for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=0.0)
             enqueue_case(tx, case, self.settings, 0.0)
+
+    def correct(self) -> None:
+        """Another report in the place of the first case's."""
+        index = self.settings.artifacts_dir / "objects" / "1" / "objects.json"
+        index.write_text(index.read_text().replace("1.SR", "1.corrected"))
+        with self.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            enqueue_case(tx, case, self.settings, self.now)
 
     def rows(self) -> dict[str, DeliveryRow]:
         with self.ledger.transaction() as tx:
@@ -219,3 +232,42 @@ def test_no_word_of_a_pacs_about_a_patient_is_logged(
     desk.outbox.run()
     assert "Miller" in desk.rows()["1.SR"].error
     assert "0xC000" in caplog.text and "Miller" not in caplog.text
+
+
+def test_what_nobody_foresaw_starves_no_other_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, cases=3)
+    desk.told.stale = {"1.WSM"}
+    index = desk.settings.artifacts_dir / "objects" / "2" / "objects.json"
+    text = index.read_text()
+    index.unlink()
+    for _ in range(3):
+        desk.outbox.run()
+    assert [desk.case(number) for number in (1, 2, 3)] == ["written", "written", "delivered"]
+    held = desk.rows()["1.WSM"]
+    assert held.not_before > desk.now and "Stale file handle" in held.error
+    assert "case-1 to 'told' failed: OSError" in caplog.text and "Miller" not in caplog.text
+    assert caplog.text.count("case-2 cannot be ended: FileNotFoundError") == 1
+    desk.told.stale.clear()
+    index.write_text(text)
+    desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
+
+
+def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = judge(0x0110)
+    desk.outbox.run()
+    # Corrected while the first report waits for its second attempt.
+    desk.correct()
+    desk.outbox.run()
+    assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
+    desk.told.outcomes.clear()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent[3:] == ["1.SR", "1.corrected"]
+    # One that is refused for good holds nothing up.
+    desk = Desk(tmp_path / "refused")
+    desk.told.outcomes["1.SR"] = judge(0xC000)
+    desk.correct()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent[-1] == "1.corrected"

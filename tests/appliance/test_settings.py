@@ -45,6 +45,24 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
         load(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        WEB + "url = 'https://me:hidden@pacs'\n",
+        WEB + "url = 'https://me:hidden@pacs'\nuser = 'me'\n",
+        "[[destinations]]\nkind = 'web'\nurl = 'https://me:hidden@pacs'\n",
+        "[[destinations]]\nkind = 'dicom'\ndicomweb_url = 'https://me:hidden@pacs'\n",
+        "destinations = 'https://me:hidden@pacs'\n",
+        WEB + "url = 'https://pacs'\npassword = 'hidden'\n",
+        WEB + "url = 'https://pacs'\nsecret_file = 7\nsecret_env = ['hidden']\n",
+    ],
+)
+def test_a_password_in_a_wrong_setting_is_not_shown(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="destinations") as caught:
+        load(tmp_path, text)
+    assert "hidden" not in str(caught.value)
+
+
 def test_environment_is_stronger_than_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from appliance.domain import Identity, Stain
 from appliance.lifecycle import CaseState, DeliveryState, InvalidTransitionError, SlideState
-from appliance.store import DeliveryRow, Ledger, NewDelivery
+from appliance.store import CaseRow, DeliveryRow, Ledger, NewDelivery
 
 
 @pytest.fixture
@@ -116,3 +116,13 @@ def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
 
     with pytest.raises(IntegrityError):
         enqueue_behind_its_back()
+
+
+def test_no_error_of_the_database_names_an_accession(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        tx.case_for(Identity(accession="S26-1", block="A1", stain=Stain.HE), now=1.0)
+        values = tx.cases()[0].model_dump(exclude={"id"})
+    with pytest.raises(IntegrityError) as caught, ledger.transaction() as tx:
+        tx.session.add(CaseRow(**values))
+        tx.session.flush()
+    assert "S26-1" not in str(caught.value)

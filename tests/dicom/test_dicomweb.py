@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fixtures.instances import made_object
 
-from dicom.dicomweb import Secret, WebAddress, check_stow, find_instances, query, stow
+from dicom.dicomweb import Secret, WebAddress, check_query, check_stow, find_instances, query, stow
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.status import InstanceRef, Outcome, Verdict
 
@@ -166,6 +166,9 @@ def test_secrets_are_read_at_each_use_and_never_shown(
     basic = WebAddress(url=server.url, user="tandem", secret=Secret(file=secret))
     with pytest.raises(PacsUnavailableError, match=str(secret)):
         query(basic, "studies", {})
+    secret.write_bytes(b"\xff\xfe")
+    with pytest.raises(PacsUnavailableError, match=str(secret)):
+        query(basic, "studies", {})
     secret.write_text("pass word\n")
     token = WebAddress(url=server.url, secret=Secret(variable="TEST_TOKEN"))
     monkeypatch.setenv("TEST_TOKEN", "old")
@@ -194,3 +197,33 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
         server.answers = [answer]
         with pytest.raises(error):
             find_instances(address, refs[:1])
+
+
+def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:
+    ref, address = made_object(tmp_path / "one.dcm"), WebAddress(url=server.url)
+    # Some servers answer 404 for an instance that is not there.
+    server.answers = [(404, b""), (200, [])]
+    assert find_instances(address, [ref]) == set()
+    server.answers = [(404, b""), (404, b"")]
+    with pytest.raises(PacsUnavailableError, match=f"{server.url}.*Is the url right"):
+        find_instances(address, [ref])
+    assert server.requests[-1][0] == "/dicom-web/studies?limit=1"
+    server.answers = [(404, b"")]
+    with pytest.raises(PacsUnavailableError, match=server.url):
+        check_query(address)
+
+
+def test_the_environment_changes_no_setting(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = tmp_path / "netrc"
+    login.write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(login))
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.answers = [(200, [])]
+    check_query(WebAddress(url=server.url))
+    ((_, headers, _),) = server.requests
+    assert "Authorization" not in headers

@@ -28,6 +28,7 @@ from dicom import dicomweb, pacs
 from dicom.association import Kind, PacsAddress
 from dicom.dicomweb import WebAddress
 from dicom.errors import ClassesRejectedError, PacsRejectedError, PacsUnavailableError
+from dicom.kinds import LABEL_MAP
 from dicom.pacs import echo, find_instances, probe
 from dicom.status import InstanceRef, Outcome, Verdict
 
@@ -144,6 +145,17 @@ def test_outage_is_transient_and_storage_survives(orthanc: Orthanc, objects: lis
     store(address, objects)
     found = dicomweb.query(web, "instances", {"AccessionNumber": "S26-0042"})
     assert len(found) == len(objects)
+
+
+def test_a_label_map_is_proposed_as_it_is_encoded(
+    scp: Callable[..., PacsAddress], tmp_path: Path
+) -> None:
+    path = tmp_path / "map.dcm"
+    made_object(path, sop_class=LABEL_MAP[0], syntax=LABEL_MAP[1])
+    (taken,) = store(scp(kinds=[LABEL_MAP]), [path]).values()
+    (refused,) = store(scp(), [path]).values()
+    assert (taken.verdict, refused.verdict) == (Verdict.STORED, Verdict.NEVER)
+    assert "Label Map Segmentation Storage" in refused.text
 
 
 @pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110, 0x0213])
