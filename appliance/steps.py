@@ -1,6 +1,6 @@
 """One step of one slide or case: claim it, run it in the worker, write down how it ended.
 
-The only ``except Exception`` of the product is here: whatever a step raises, the line goes on, and
+An ``except Exception`` of few (CONTRIBUTING.md): whatever a step raises, the line goes on, and
 the slide or case shows it.
 """
 
