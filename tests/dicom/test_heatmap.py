@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom import codes
+from dicom.association import PacsAddress
 from dicom.errors import ObjectError
 from dicom.heatmap import HeatLevel, build_heatmap
-from dicom.pacs import PacsAddress, store
+from dicom.pacs import store
+from dicom.status import Outcome
 
 Save = Callable[[Dataset], Path]
 CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
@@ -170,6 +172,9 @@ def test_orthanc_takes_and_serves_them(
     ihc_images: list[Dataset], save: Save, orthanc: Orthanc
 ) -> None:
     paths = [save(dataset) for dataset in heatmap(ihc_images, levels())]
-    store(PacsAddress(host="127.0.0.1", port=orthanc.dicom_port, called_aet="ORTHANC"), paths)
+    address = PacsAddress(host="127.0.0.1", port=orthanc.dicom_port, called_aet="ORTHANC")
+    outcomes: dict[Path, Outcome] = {}
+    store(address, paths, before=lambda _path: None, after=outcomes.__setitem__)
+    assert {outcome.status for outcome in outcomes.values()} == {0}
     found = orthanc.qido("instances", includefield="00080016")
     assert [item["00080016"]["Value"][0] for item in found] == ["1.2.840.10008.5.1.4.1.1.30"] * 2
