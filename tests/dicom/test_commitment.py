@@ -19,11 +19,6 @@ from dicom.commitment import Commitment
 from dicom.errors import ClassesRejectedError, PacsUnavailableError
 from dicom.status import InstanceRef
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <(socket.socket|ssl.SSLSocket):"
-    "pytest.PytestUnraisableExceptionWarning"
-)
-
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
