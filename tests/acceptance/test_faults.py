@@ -29,10 +29,6 @@ from appliance.store import DeliveryRow, Ledger
 from dicom.kinds import SENT_KINDS
 from dicom.status import Outcome
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 SEQUENCES = 200
 OBJECTS = (
     ("SR", Comprehensive3DSRStorage),

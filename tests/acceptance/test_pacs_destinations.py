@@ -26,13 +26,7 @@ from dicom.kinds import SENT_KINDS
 from dicom.source import convert_slide
 from dicom.status import InstanceRef, Outcome, Verdict
 
-pytestmark = [
-    pytest.mark.judge,
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <(socket.socket|ssl.SSLSocket):"
-        "pytest.PytestUnraisableExceptionWarning"
-    ),
-]
+pytestmark = pytest.mark.judge
 
 
 @pytest.fixture(scope="module")

@@ -32,11 +32,6 @@ from dicom.kinds import LABEL_MAP
 from dicom.pacs import echo, find_instances, probe
 from dicom.status import InstanceRef, Outcome, Verdict
 
-# pynetdicom drops the socket of a refused connection without closing it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
-
 ALL_KINDS: list[Kind] = [
     (str(VLWholeSlideMicroscopyImageStorage), str(JPEGBaseline8Bit)),
     (str(SegmentationStorage), str(ExplicitVRLittleEndian)),
