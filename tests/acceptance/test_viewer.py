@@ -159,6 +159,7 @@ def test_results_lie_on_their_tissue(stain: str, case: CaseObjects, viewer: View
             light = np.where(screen.inside, painted.sum(axis=2, dtype=int), -1)
             shown = light > np.sort(light, axis=None)[-wanted.sum() - 1]
         found[f"{overlay.kind} {overlay.label}"] = round(overlap(shown, wanted), 3)
+    print(found)
     photograph(viewer, overlays, stain)
     assert {overlay.label for overlay in overlays} >= set(MUST_BE[stain])
     assert min(found.values()) >= OVERLAP, found
