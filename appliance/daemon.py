@@ -21,7 +21,7 @@ from types import FrameType
 from appliance.analysis.guideline import choose_guideline
 from appliance.artifacts import ArtifactStore
 from appliance.delivery.outbox import Outbox
-from appliance.delivery.peers import open_destination
+from appliance.delivery.pacs import open_destination
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
 from appliance.schedule import build_schedule

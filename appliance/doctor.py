@@ -14,7 +14,7 @@ from pathlib import Path
 
 from appliance.analysis.guideline import choose_guideline
 from appliance.delivery.destinations import KindCheck
-from appliance.delivery.peers import open_destination
+from appliance.delivery.pacs import open_destination
 from appliance.errors import SettingsError, TandemError
 from appliance.schedule import LOW_DISK_GIB
 from appliance.settings import Settings, find_settings_file, load_settings

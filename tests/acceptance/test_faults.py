@@ -21,7 +21,7 @@ from pynetdicom.sop_class import (
 
 from appliance.delivery.destinations import After, Before, Parcel
 from appliance.delivery.outbox import Outbox, enqueue_case
-from appliance.delivery.peers import Pacs
+from appliance.delivery.pacs import Pacs
 from appliance.domain import Identity, Stain
 from appliance.lifecycle import CaseState, DeliveryState
 from appliance.settings import Delivery, PacsDestination, Settings

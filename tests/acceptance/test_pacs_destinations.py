@@ -19,7 +19,7 @@ from pydicom.encaps import generate_frames
 from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscopyImageStorage
 
 from appliance.delivery.destinations import Destination, Parcel, Proof
-from appliance.delivery.peers import DicomWeb, Pacs, open_destination
+from appliance.delivery.pacs import DicomWeb, Pacs, open_destination
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings import DicomWebDestination, FolderDestination, PacsDestination, Settings
 from dicom.kinds import SENT_KINDS
