@@ -106,8 +106,8 @@ class ModelSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes the GPU where there is one."""
     runtime: Literal["torch", "openvino"] = "torch"
-    """Who runs the networks on a CPU. openvino takes about half as long for M and gives the same
-    class nearly everywhere, see docs/performance.md; a GPU is always torch's."""
+    """Who runs the networks on a CPU. openvino is faster and gives the same class nearly
+    everywhere, see docs/performance.md; a GPU is always torch's."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Tiles in one forward pass; none: as many as fit into half of the free memory, at most 8 on a
     CPU (4 for M), 256 on a GPU. Where memory runs out all the same, half as many from then on."""
