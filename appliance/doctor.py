@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance.analysis.guideline import choose_guideline
 from appliance.delivery.destinations import KindCheck
+from appliance.delivery.orders import check_worklist
 from appliance.delivery.pacs import open_destination
 from appliance.errors import SettingsError, TandemError
 from appliance.schedule import LOW_DISK_GIB
@@ -65,6 +66,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try(f"weights for {task}", partial(_weights, task, settings))
     yield _try("device", lambda: _device(settings))
     yield _try("libturbojpeg", _turbojpeg)
+    if settings.worklist is not None:
+        yield _try("worklist", partial(check_worklist, settings.worklist))
     for section in settings.destinations:
         yield _try(f"destination {section.name}", open_destination(settings, section).check)
 

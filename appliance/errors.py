@@ -5,6 +5,7 @@
     TandemError
     ├── TransientError                 try again later
     │   ├── DestinationUnavailableError
+    │   ├── WorklistUnavailableError
     │   └── WorkerDiedError
     └── PermanentError                 tell a person
         ├── SettingsError
@@ -20,6 +21,8 @@ caller needs to decide between waiting and telling.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from appliance.domain import QuarantineReason
 
 
@@ -30,9 +33,18 @@ class TandemError(Exception):
 class TransientError(TandemError):
     """Trying again later may succeed."""
 
+    wait_seconds: ClassVar[float] = 5.0
+    """Before the next attempt."""
+
 
 class DestinationUnavailableError(TransientError):
     """A destination could not be reached, or asked us to come back."""
+
+
+class WorklistUnavailableError(TransientError):
+    """The worklist could not be asked; without its order objects would name no patient."""
+
+    wait_seconds = 60.0
 
 
 class WorkerDiedError(TransientError):

@@ -20,7 +20,7 @@ from appliance.analysis.pipeline import (
 from appliance.analysis.reading import Progress
 from appliance.analysis.slide import SlideReader
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.delivery.objects import PAGE_NAME, ObjectFile, read_index, write_objects
+from appliance.delivery.objects import PAGE_NAME, ObjectFile, read_index, read_notes, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
@@ -30,11 +30,12 @@ from appliance.weights import with_chosen_weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processed:
-    """What was found, how long each step took, and what was written."""
+    """What was found, how long each step took, what was written, what to know of it."""
 
     summary: dict[str, Any]
     times: tuple[StepTime, ...]
     objects: tuple[ObjectFile, ...]
+    notes: tuple[str, ...]
 
 
 def process_pair(
@@ -71,7 +72,7 @@ def process_pair(
         start = time.perf_counter()
         objects_key = write_objects(scored.key, settings)
         written = StepTime(step="write", seconds=time.perf_counter() - start, reused=False)
-        index = read_index(objects_key, settings)
+        index, notes = read_index(objects_key, settings), read_notes(objects_key, settings)
         store = ArtifactStore(settings.artifacts_dir)
         for file in store.path(ArtifactKey.parse(scored.key)).iterdir():
             shutil.copy2(file, out_dir / file.name)
@@ -86,7 +87,7 @@ def process_pair(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     times = (*he_times, *ihc_times, *scored.times, written)
-    return Processed(summary=summary, times=times, objects=tuple(index))
+    return Processed(summary=summary, times=times, objects=tuple(index), notes=tuple(notes))
 
 
 def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:

@@ -176,6 +176,9 @@ class Review(Section):
 class ObjectSettings(Section):
     """What is written beside the structured report (docs/dicom-objects.md, docs/report.md)."""
 
+    label_images: bool = False
+    """The photographs of a converted slide's label, and of the whole slide with it. They show what
+    is printed there, the patient's name included."""
     report_pdf: bool = True
     """The page for people as Encapsulated PDF."""
     page_image: bool = False
@@ -221,11 +224,11 @@ class FolderDestination(_Destination):
     """Where objects go; it must be there. None: ``archive`` in the state folder, which is made."""
 
 
-class _NetworkDestination(_Destination):
+class OverTls(Section):
+    """The other side of a connection."""
+
     timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
     """For connecting and for each answer."""
-    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
-    """Most MiB that are sent in a second; none: as fast as it goes."""
     ca_file: Path | None = None
     """Who vouches for the other side (PEM); none: the system's authorities, over
     DICOMweb those of certifi."""
@@ -233,6 +236,29 @@ class _NetworkDestination(_Destination):
     """Our own certificate (PEM), where the other side wants one."""
     key: Path | None = None
     """Its key (PEM, unencrypted), where it is not in the same file."""
+
+    @model_validator(mode="after")
+    def _key_is_of_a_certificate(self) -> Self:
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key needs certificate")
+        return self
+
+
+class Worklist(OverTls):
+    """The lab's modality worklist. It is asked by accession, for slides whose files are no DICOM:
+    their objects then name the order's patient and lie in its study."""
+
+    host: str
+    port: Annotated[int, Field(gt=0, lt=65536)]
+    called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    tls: bool = False
+    """DICOM over TLS; the worklist's certificate must be for `host`."""
+
+
+class _NetworkDestination(_Destination, OverTls):
+    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
+    """Most MiB that are sent in a second; none: as fast as it goes."""
     user: str | None = None
     """Of DICOMweb: the secret is this user's password; without a user it is a bearer token."""
     secret_file: Path | None = None
@@ -246,8 +272,6 @@ class _NetworkDestination(_Destination):
             raise ValueError("secret_file and secret_env: name one")
         if self.user is not None and self.secret_file is None and self.secret_env is None:
             raise ValueError("user needs secret_file or secret_env")
-        if self.key is not None and self.certificate is None:
-            raise ValueError("key needs certificate")
         return self
 
 
@@ -317,6 +341,7 @@ class Settings(BaseSettings):
     review: Review = Review()
     objects: ObjectSettings = ObjectSettings()
     delivery: Delivery = Delivery()
+    worklist: Worklist | None = None
     destinations: tuple[Destination, ...] = (FolderDestination(),)
 
     @field_validator("destinations")

@@ -142,12 +142,16 @@ def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
             return f"{case.subject} is written again"
         tx.advance(case, CaseState.READY, now=now, detail="retry")
         return f"{case.subject} is analysed again"
+    if case.state in (CaseState.READY, CaseState.SCORED) and case.reason:
+        case.not_before = 0.0
+        tx.session.add(case)
+        return f"{case.subject} is tried again now"
     waiting = [row for row in tx.deliveries(case.id or 0) if row.state != DeliveryState.PROVEN]
     sending = (CaseState.UNDELIVERED, CaseState.UNPROVEN, CaseState.WRITTEN)
     if case.state not in sending or not waiting:
         raise SettingsError(
-            f"{case.subject} is {case.state}: only failed, written, unproven and undelivered "
-            "cases are retried."
+            f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
+            "undelivered cases are retried."
         )
     for row in waiting:
         row.not_before, row.error = 0.0, ""

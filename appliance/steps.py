@@ -27,7 +27,7 @@ from appliance.analysis.pipeline import (
 )
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.corrections import standing
-from appliance.delivery.objects import read_index, write_objects
+from appliance.delivery.objects import read_notes, write_objects
 from appliance.delivery.outbox import enqueue_case
 from appliance.domain import Identity, QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
@@ -39,9 +39,6 @@ from appliance.store import CaseRow, Ledger, SlideRow, Transaction
 from appliance.workers import Workers
 
 log = logging.getLogger(__name__)
-
-RETRY_SECONDS = 5.0
-"""First wait after a transient failure; doubles with each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +191,7 @@ def _retry_slide(line: Line, slide: SlideRow, err: TransientError) -> None:
         if row is not None:
             row.claimed_by = ""
             row.deaths = deaths
-            row.not_before = line.clock() + RETRY_SECONDS * 2**deaths
+            row.not_before = line.clock() + err.wait_seconds * 2**deaths
             tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
             tx.session.add(row)
 
@@ -235,7 +232,7 @@ def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
         row.findings_key = findings_key
         row.score = "" if findings.score is None else findings.score.value
         row.review = json.dumps([reason.sentence for reason in findings.review])
-        row.deaths = 0
+        row.deaths, row.reason = 0, ""
         _append_times(tx, row.subject, outcome.times, now)
         tx.advance(row, CaseState.SCORED, now=now)
 
@@ -246,14 +243,14 @@ def _write(line: Line, case: CaseRow) -> None:
         write_objects, case.findings_key, line.settings, case.objects_key
     )
     seconds = time.perf_counter() - start
-    notes = dict.fromkeys(file.note for file in read_index(objects_key, line.settings) if file.note)
+    notes = read_notes(objects_key, line.settings)
     now = line.clock()
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is None:
             return
         row.objects_key = objects_key
-        row.deaths = 0
+        row.deaths, row.reason = 0, ""
         _append_times(
             tx, row.subject, (StepTime(step="write", seconds=seconds, reused=False),), now
         )
@@ -292,8 +289,10 @@ def _retry_case(line: Line, case: CaseRow, err: TransientError) -> None:
         row = _reclaimed(tx, case)
         if row is not None:
             row.deaths = deaths
-            row.not_before = line.clock() + RETRY_SECONDS * 2**deaths
-            tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
+            row.not_before = line.clock() + err.wait_seconds * 2**deaths
+            if row.reason != str(err):  # a worklist may be away for days
+                row.reason = str(err)
+                tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
 
 
 def _fail_case(line: Line, case: CaseRow, reason: str) -> None:

@@ -36,6 +36,7 @@ from appliance.geometry import TileGrid, TileIndex
 from appliance.settings import ObjectSettings
 from dicom.segmentation import AlgorithmFacts
 from dicom.source import SlideIdentity, convert_slide, read_headers
+from dicom.study import StudyFacts
 from models.synthesis.pyramid import write_pyramid
 
 TUMOR = 0.2
@@ -101,7 +102,7 @@ def slide_header(folder: Path, mpp: float) -> Dataset:
         block="A1",
         stain="HER2",
         container_id="B-1-A1",
-        study_uid="2.25.1",
+        study=StudyFacts(uid="2.25.1"),
         fingerprint="synthetic",
         scanned=MADE,
     )

@@ -115,12 +115,22 @@ class HeldDestination:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldCases:
+    """Cases that wait for the same thing outside of Tandem; retried by themselves."""
+
+    cases: int
+    error: str
+    next_try_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
     """All that the queue page shows."""
 
     counts: Counts
     troubles: tuple[Trouble, ...]
     held: tuple[HeldDestination, ...]
+    held_cases: tuple[HeldCases, ...]
     cases: tuple[CaseLine, ...]
     slides: tuple[SlideLine, ...]
     last_event_at: float | None
@@ -268,6 +278,7 @@ def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Qu
             ),
             troubles=_troubles(tx),
             held=_held(tx),
+            held_cases=_held_cases(tx),
             cases=tuple(_case_line(row, settings) for row in tx.session.exec(cases)),
             slides=tuple(_slide_line(row, settings) for row in tx.session.exec(slides)),
             last_event_at=tx.session.exec(
@@ -341,6 +352,16 @@ def _case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
 def _held(tx: Transaction) -> tuple[HeldDestination, ...]:
     failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
     return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
+
+
+def _held_cases(tx: Transaction) -> tuple[HeldCases, ...]:
+    rows = tx.session.exec(
+        select(CaseRow.reason, func.count(), func.min(CaseRow.not_before))
+        .where(col(CaseRow.state).in_((CaseState.READY, CaseState.SCORED)), CaseRow.reason != "")
+        .group_by(CaseRow.reason)
+        .order_by(CaseRow.reason)
+    )
+    return tuple(HeldCases(cases=number, error=error, next_try_at=at) for error, number, at in rows)
 
 
 def _waiting(

@@ -14,7 +14,6 @@ from dicom import codes
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME, to_frame_of_reference
 from dicom.segmentation import (
-    CHARACTER_SET,
     CREATOR,
     MANUFACTURER,
     SERIAL,
@@ -22,6 +21,7 @@ from dicom.segmentation import (
     algorithm_identification,
     stamp,
 )
+from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 203

@@ -12,7 +12,8 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 from dicom import codes
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME
-from dicom.segmentation import CHARACTER_SET, MANUFACTURER, SERIAL, stamp
+from dicom.segmentation import MANUFACTURER, SERIAL, stamp
+from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 201

@@ -6,7 +6,6 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -182,13 +181,3 @@ def _stain(coded: Sequence[Code], texts: Sequence[str]) -> str | None:
     if coded_both or ("matoxylin" in joined and "eosin" in joined):
         return "HE"
     return None
-
-
-def study_start(header: Dataset) -> datetime | None:
-    """Date and time of the study, local as the scanner wrote them; None where it did not."""
-    try:
-        return datetime.strptime(
-            f"{header.StudyDate}{str(header.StudyTime or '000000')[:6]}", "%Y%m%d%H%M%S"
-        )
-    except ValueError:
-        return None

@@ -15,7 +15,8 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.errors import ObjectError
-from dicom.segmentation import CHARACTER_SET, MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
+from dicom.segmentation import MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
+from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 200

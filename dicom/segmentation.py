@@ -31,6 +31,7 @@ from dicom.frames import (
     survey,
     write_frames,
 )
+from dicom.study import CHARACTER_SET
 from dicom.times import local
 from dicom.uids import deterministic_uid
 
@@ -39,8 +40,6 @@ LEVEL_STEP = 4
 CREATOR = "Tandem^^^^"
 MANUFACTURER = "Tandem"
 SERIAL = "1"
-CHARACTER_SET = "ISO_IR 192"
-"""UTF-8, whatever the slide's: our texts hold µ and ≥."""
 FIRST_SERIES_NUMBER = 100
 
 

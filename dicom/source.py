@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.uid import RE_VALID_UID, UID
+from pydicom.uid import UID
 
 from dicom import codes
 from dicom.errors import ObjectError, SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
+from dicom.study import CHARACTER_SET, LO_LENGTH, SH_LENGTH, StudyFacts, check_length
 from dicom.times import local
 from dicom.uids import deterministic_uid
 
@@ -36,14 +36,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-CHARACTER_SET = "ISO_IR 192"
-"""UTF-8."""
 TILE_PX = 512
 """Edge of the tiles where they have to be made anew."""
 HEAD_BYTES = 8192
 """Content date and time lie in the first few hundred bytes."""
-SH_LENGTH, LO_LENGTH = 16, 64
-"""Longest values of the value representations SH and LO (PS3.5 6.2)."""
 PASSED_THROUGH = "tiles passed through"
 ENCODED_AGAIN = "decoded and encoded again"
 DISK_TROUBLE = frozenset(
@@ -58,10 +54,8 @@ DISK_TROUBLE = frozenset(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideIdentity:
     """Whose slide it is. `stain` is ``HE`` or ``HER2``; `accession` at most 16 characters (SH);
-    `fingerprint` the hash of the slide's bytes; `scanned` the time of scanning.
-
-    `study_started` becomes date and time of the study: the same for all slides of one study, else
-    its instances contradict each other. None: the time of scanning.
+    `fingerprint` the hash of the slide's bytes; `scanned` the time of scanning, which counts as
+    the study's start where `study` has none.
 
     Raises
     ------
@@ -73,29 +67,20 @@ class SlideIdentity:
     block: str
     stain: str
     container_id: str
-    study_uid: str
+    study: StudyFacts
     fingerprint: str
     scanned: datetime
-    patient_id: str = ""
-    patient_name: str = ""
-    study_started: datetime | None = None
 
     def __post_init__(self) -> None:
-        for what, value, longest in (
-            ("accession number", self.accession, SH_LENGTH),
-            ("container identifier", self.container_id, LO_LENGTH),
-            ("patient ID", self.patient_id, LO_LENGTH),
-            ("patient name", self.patient_name, LO_LENGTH),
-        ):
-            if len(value) > longest or "\\" in value:
-                # The value itself is PHI and stays out of messages.
-                raise ObjectError(
-                    f"the {what} has {len(value)} characters; DICOM allows {longest} and no \\"
-                )
+        check_length("accession number", self.accession, SH_LENGTH)
+        check_length("container identifier", self.container_id, LO_LENGTH)
         if self.stain not in ("HE", "HER2"):
             raise ObjectError(f"'{self.stain}' is no stain here; it must be HE or HER2")
-        if len(self.study_uid) > 64 or not re.fullmatch(RE_VALID_UID, self.study_uid):
-            raise ObjectError(f"'{self.study_uid}' is no DICOM UID")
+
+    @property
+    def started(self) -> datetime:
+        """When the study was."""
+        return self.study.started or self.scanned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +92,18 @@ class WsmInstances:
 
 
 def convert_slide(
-    path: Path, out_dir: Path, identity: SlideIdentity, *, mpp: float, workers: int = 1
+    path: Path,
+    out_dir: Path,
+    identity: SlideIdentity,
+    *,
+    mpp: float,
+    with_label: bool = False,
+    workers: int = 1,
 ) -> WsmInstances:
-    """Write the slide's levels as VL WSM instances into `out_dir`; no label, no macro image.
+    """Write the slide's levels as VL WSM instances into `out_dir`.
+
+    `with_label`: the photographs of the label, and of the whole slide with it, as well. They carry
+    what is printed there (PHI).
 
     JPEG and JPEG 2000 tiles pass through untouched where the format and libturbojpeg allow it;
     else the pixels are decoded by OpenSlide and encoded again (slower, and said in `how`). The two
@@ -128,14 +122,16 @@ def convert_slide(
     before = set(out_dir.glob("*")) if out_dir.is_dir() else set()
     failures = _failures()
     try:
-        return _convert(path, out_dir, identity, mpp, passthrough=True, workers=workers)
+        return _convert(path, out_dir, identity, mpp, with_label, passthrough=True, workers=workers)
     except failures as err:
         _raise_disk_trouble(err)
         log.info("tiles cannot pass through (%s); converting the slower way", type(err).__name__)
         for left in set(out_dir.glob("*")) - before:
             left.unlink()
     try:
-        return _convert(path, out_dir, identity, mpp, passthrough=False, workers=workers)
+        return _convert(
+            path, out_dir, identity, mpp, with_label, passthrough=False, workers=workers
+        )
     except failures as err:
         _raise_disk_trouble(err)
         # The libraries name the file in their messages, and files are named by accession (PHI).
@@ -192,6 +188,7 @@ def _convert(
     out_dir: Path,
     identity: SlideIdentity,
     mpp: float,
+    with_label: bool,
     *,
     passthrough: bool,
     workers: int,
@@ -207,8 +204,8 @@ def _convert(
         metadata=_metadata(identity, mpp, uids),
         tile_size=TILE_PX,
         uid_generator=_generator(uids),
-        include_label=False,
-        include_overview=False,
+        include_label=with_label,
+        include_overview=with_label,
         include_thumbnail=False,
         include_confidential=False,
         metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, scanned),
@@ -232,7 +229,16 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
         SpecimenStainsCode,
     )
     from wsidicom.geometry import SizeMm
-    from wsidicom.metadata import Image, Patient, Pyramid, Series, Slide, Study
+    from wsidicom.metadata import (
+        Image,
+        Overview,
+        Patient,
+        PatientSex,
+        Pyramid,
+        Series,
+        Slide,
+        Study,
+    )
     from wsidicom.metadata.sample import SlideSample, Specimen, Staining
     from wsidicomizer.metadata import WsiDicomizerMetadata
 
@@ -252,21 +258,27 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
         uid=uids.of("specimen"),
         short_description=f"Block {identity.block}, {identity.stain}",
     )
-    started = local(identity.study_started or identity.scanned)
+    study, started = identity.study, local(identity.started)
     return WsiDicomizerMetadata(
         study=Study(
-            uid=UID(identity.study_uid),
-            identifier=identity.accession,
+            uid=UID(study.uid),
+            identifier=study.study_id or identity.accession,
             date=started.date(),
             time=started.time(),
             accession_number=identity.accession,
+            referring_physician_name=study.referring_physician or None,
         ),
         series=Series(
             uid=uids.of("series"),
             number=1 if identity.stain == "HE" else 2,
             description=f"{identity.stain} {identity.block}",
         ),
-        patient=Patient(name=identity.patient_name or None, identifier=identity.patient_id or None),
+        patient=Patient(
+            name=study.patient_name or None,
+            identifier=study.patient_id or None,
+            birth_date=study.patient_birth_date,
+            sex=PatientSex[study.patient_sex] if study.patient_sex else None,
+        ),
         slide=Slide(
             identifier=identity.container_id,
             stainings=[Staining(substances=substances)],
@@ -275,6 +287,7 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
         pyramid=Pyramid(
             Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=uids.of("pyramid")
         ),
+        overview=Overview(Image(), [], contains_phi=True),  # the label is in it
         frame_of_reference_uid=uids.of("frame of reference"),
         dimension_organization_uids=[uids.of("dimension organization")],
     )
@@ -291,18 +304,15 @@ class _Uids:
         libraries = ["wsidicomizer", "wsidicom", "opentile", "pydicom"]
         if how == ENCODED_AGAIN:
             libraries += ["openslide-bin", "pillow", "imagecodecs"]
-        started = identity.study_started or identity.scanned
+        study = replace(identity.study, started=_in_utc(identity.started))
         self._parts = (
-            identity.study_uid,
+            *(str(value) for value in astuple(study)),
             identity.fingerprint,
             identity.accession,
             identity.block,
             identity.stain,
             identity.container_id,
-            identity.patient_id,
-            identity.patient_name,
             _in_utc(identity.scanned).isoformat(),
-            _in_utc(started).isoformat(),
             repr(mpp),
             how,
             CHARACTER_SET,
@@ -317,11 +327,11 @@ def _generator(uids: _Uids) -> Any:
     from wsidicom.metadata import CallableUidGenerator
 
     class Generator(CallableUidGenerator):
-        """Instances are told apart by their size: no two levels have the same."""
+        """Instances are told apart by flavor and size: no two levels have the same."""
 
         def sop_uid(self, dataset: Dataset) -> UID:
-            columns = dataset.TotalPixelMatrixColumns
-            return uids.of(f"instance {columns} x {dataset.TotalPixelMatrixRows}")
+            flavor, columns = dataset.ImageType[2], dataset.TotalPixelMatrixColumns
+            return uids.of(f"{flavor} {columns} x {dataset.TotalPixelMatrixRows}")
 
     count = iter(range(1_000_000))
     return Generator(lambda: uids.of(f"other {next(count)}"))

@@ -93,7 +93,7 @@ def process(
         out.print(f"  review: {reason['sentence']}")
     for step in result.times:
         out.print(f"  {step.step:<9}{step.seconds:7.1f} s")
-    for note in dict.fromkeys(file.note for file in result.objects if file.note):
+    for note in result.notes:
         out.print(f"  note: {note}")
     out.print(f"{len(result.objects)} DICOM objects, findings.json and report.pdf in {out_dir}")
     out.print(summary["notice"])

@@ -20,6 +20,7 @@ from appliance.settings import Destination as Section
 from appliance.settings import (
     DicomWebDestination,
     FolderDestination,
+    OverTls,
     PacsDestination,
     Settings,
 )
@@ -65,7 +66,7 @@ class Pacs:
             called_aet=section.called_aet,
             calling_aet=section.calling_aet,
             timeout_s=section.timeout_seconds,
-            tls=_tls(section) if section.tls else None,
+            tls=tls_files(section) if section.tls else None,
             mib_s=section.bandwidth_mib_s,
         )
         self._commitment: Commitment | None = None
@@ -208,7 +209,8 @@ def _by_query(address: WebAddress) -> Ask:
     return ask
 
 
-def _tls(section: PacsDestination | DicomWebDestination) -> TlsFiles:
+def tls_files(section: OverTls) -> TlsFiles:
+    """The TLS files of a section of the settings."""
     return TlsFiles(ca=section.ca_file, certificate=section.certificate, key=section.key)
 
 
@@ -217,7 +219,7 @@ def _web(section: PacsDestination | DicomWebDestination, url: str) -> WebAddress
     return WebAddress(
         url=url,
         timeout_s=section.timeout_seconds,
-        tls=_tls(section),
+        tls=tls_files(section),
         user=section.user,
         secret=Secret(file=section.secret_file, variable=section.secret_env) if named else None,
         mib_s=section.bandwidth_mib_s,

@@ -29,7 +29,7 @@ def _overview() -> None:
     look.block(counts_markup(queue.counts))
     if queue.troubles:
         look.block(troubles_markup(queue))
-    if queue.held:
+    if queue.held or queue.held_cases:
         look.block(_held_markup(queue))
 
 
@@ -121,6 +121,12 @@ def _held_markup(queue: Queue) -> str:
         + f"Tandem tries again by itself at {look.clock(held.next_try_at)[11:]}. "
         f'<span class="muted small">{escape(held.error)}</span></div>'
         for held in queue.held
+    )
+    lines += "".join(
+        f"<div><b>{_many(waiting.cases, 'case')}</b> waiting; "
+        f"Tandem tries again by itself at {look.clock(waiting.next_try_at)[11:]}. "
+        f'<span class="muted small">{escape(waiting.error)}</span></div>'
+        for waiting in queue.held_cases
     )
     return f'<div class="td-held">{lines}</div>'
 

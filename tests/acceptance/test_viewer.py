@@ -171,7 +171,7 @@ def test_a_scanner_may_lay_the_slide_otherwise(
     """Another orientation and origin than ours, a label map between the slide's levels, and a
     correction beside what it corrects."""
     slide = write_svs(tmp_path / "slide.svs")
-    converted = convert_slide(slide, tmp_path / "wsm", identity(study_uid="2.25.7002"), mpp=MPP)
+    converted = convert_slide(slide, tmp_path / "wsm", identity(uid="2.25.7002"), mpp=MPP)
     for path in converted.paths:
         instance = dcmread(path)
         instance.ImageOrientationSlide = [-1, 0, 0, 0, 1, 0]

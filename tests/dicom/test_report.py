@@ -241,7 +241,7 @@ def test_report_refers_to_slides_and_segmentations(
 def test_report_lies_in_the_ihc_slides_study(ihc_images: list[Dataset], tmp_path: Path) -> None:
     """Scanners open a study per slide; the report belongs to the slide that it scores."""
     slide = write_svs(tmp_path / "he.svs", seed=1)
-    elsewhere = identity("HE", study_uid="2.25.7002")
+    elsewhere = identity("HE", uid="2.25.7002")
     he = read_headers(convert_slide(slide, tmp_path, elsewhere, mpp=0.25).paths)
     dataset = report(he, ihc_images, segmentation(ihc_images, her2_label_map()))
     assert dataset.StudyInstanceUID == ihc_images[0].StudyInstanceUID

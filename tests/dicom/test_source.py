@@ -89,7 +89,7 @@ def test_conversion_is_deterministic(svs: Path, ihc: list[Path], tmp_path: Path)
         ({"fingerprint": "other"}, MPP),
         ({"patient_name": "Doe^Jane"}, MPP),
         ({"accession": "S26-0043"}, MPP),
-        ({"study_started": SCANNED - timedelta(days=1)}, MPP),
+        ({"started": SCANNED - timedelta(days=1)}, MPP),
         ({}, 0.26),
     ],
 )
@@ -117,7 +117,7 @@ def test_names_beyond_ascii_survive(svs: Path, tmp_path: Path) -> None:
 
 def test_study_date_is_the_studys_not_the_slides(svs: Path, tmp_path: Path) -> None:
     started = SCANNED - timedelta(days=2)
-    done = convert_slide(svs, tmp_path, identity(study_started=started), mpp=MPP)
+    done = convert_slide(svs, tmp_path, identity(started=started), mpp=MPP)
     header = read_headers(done.paths)[0]
     assert (header.StudyDate, header.ContentDate) == ("20260302", "20260304")
 
@@ -200,7 +200,7 @@ def test_full_disk_is_not_the_slides_fault(
         {"accession": "S" * 17},
         {"container_id": "C" * 65},
         {"stain": "PR"},
-        {"study_uid": "1.2.03"},
+        {"uid": "1.2.03"},
         {"accession": "S26\\1"},
     ],
 )

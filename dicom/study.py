@@ -1,0 +1,103 @@
+"""A study and whose it is: what all of its objects say alike, from a header or from an order."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import RE_VALID_UID
+
+from dicom.errors import ObjectError
+
+CHARACTER_SET = "ISO_IR 192"
+"""UTF-8, whatever a slide's: our texts hold µ and ≥."""
+SH_LENGTH, LO_LENGTH = 16, 64
+"""Longest values of the value representations SH and LO (PS3.5 6.2)."""
+SEXES = ("", "F", "M", "O")
+"""Defined terms of PatientSex (PS3.3 C.7.1.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFacts:
+    """Attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1).
+
+    They are the same in every object of a study, else its objects contradict each other. `started`
+    is without a zone where a scanner wrote it; None: unknown.
+
+    Raises
+    ------
+    ObjectError
+        If a value does not fit its attribute. The value itself is PHI and stays out of messages.
+    """
+
+    uid: str
+    started: datetime | None = None
+    study_id: str = ""
+    referring_physician: str = ""
+    patient_id: str = ""
+    patient_name: str = ""
+    patient_birth_date: date | None = None
+    patient_sex: str = ""
+
+    def __post_init__(self) -> None:
+        check_length("study ID", self.study_id, SH_LENGTH)
+        check_length("patient ID", self.patient_id, LO_LENGTH)
+        check_length("patient name", self.patient_name, LO_LENGTH)
+        check_length("referring physician's name", self.referring_physician, LO_LENGTH)
+        if self.patient_sex not in SEXES:
+            raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
+        if len(self.uid) > 64 or not re.fullmatch(RE_VALID_UID, self.uid):
+            raise ObjectError(f"'{self.uid}' is no DICOM UID")
+
+
+def check_length(what: str, value: str, longest: int) -> None:
+    """Whether a value fits its attribute.
+
+    Raises
+    ------
+    ObjectError
+        If it does not.
+    """
+    if len(value) > longest or "\\" in value:
+        raise ObjectError(
+            f"the {what} has {len(value)} characters; DICOM allows {longest} and no \\"
+        )
+
+
+def study_of(header: Dataset) -> StudyFacts:
+    """What a slide's header, or an order of a worklist, says of its study."""
+    sex = _text(header, "PatientSex")
+    return StudyFacts(
+        uid=_text(header, "StudyInstanceUID"),
+        started=_started(header),
+        # Of an order its own ID: what scanners write as the study's (PS3.17 J.6).
+        study_id=_text(header, "StudyID") or _text(header, "RequestedProcedureID"),
+        referring_physician=_text(header, "ReferringPhysicianName"),
+        patient_id=_text(header, "PatientID"),
+        patient_name=_text(header, "PatientName"),
+        patient_birth_date=_day(_text(header, "PatientBirthDate")),
+        patient_sex=sex if sex in SEXES else "",
+    )
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    value: Any = header.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _started(header: Dataset) -> datetime | None:
+    day, time = _text(header, "StudyDate"), _text(header, "StudyTime")[:6] or "000000"
+    try:
+        return datetime.strptime(day + time, "%Y%m%d%H%M%S")
+    except ValueError:
+        return None
+
+
+def _day(value: str) -> date | None:
+    try:
+        return datetime.strptime(value, "%Y%m%d").date()
+    except ValueError:
+        return None

@@ -1,0 +1,80 @@
+"""A pair of which the scanner wrote one slide as DICOM: the other joins its study, label or not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+from fixtures.findings import some_findings
+from fixtures.judges import dicom_errors
+from fixtures.slide_objects import MPP, identity, write_svs
+from pydicom import Dataset, dcmread
+
+from appliance.analysis.findings import Findings
+from appliance.analysis.pipeline import open_facts
+from appliance.delivery.sources import slide_sources
+from appliance.domain import Stain
+from appliance.settings import ObjectSettings, Settings
+from dicom.source import convert_slide
+
+OF_THE_STUDY = {
+    "study_id": "ST-1",
+    "started": datetime(2026, 3, 1, 9, 30),
+    "referring_physician": "Weiß^Karl",
+    "patient_id": "P-4711",
+    "patient_name": "Müller^Jana",
+    "patient_birth_date": date(1961, 2, 3),
+    "patient_sex": "F",
+}
+KEYWORDS = (
+    *("StudyInstanceUID", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, real: Path) -> Findings:
+    """H&E as the scanner's DICOM; in place of the IHC slide a real SVS that has a label."""
+    scanned = convert_slide(
+        write_svs(tmp_path / "he.svs"), tmp_path / "he", identity("HE", **OF_THE_STUDY), mpp=MPP
+    )
+    he = max(scanned.paths, key=lambda path: path.stat().st_size)
+    ihc = real / "slides" / "CMU-1-Small-Region.svs"
+    return replace(some_findings(), he=open_facts(he), ihc=open_facts(ihc))
+
+
+def flavors(paths: tuple[Path, ...]) -> dict[str, Dataset]:
+    headers = [dcmread(path) for path in paths]
+    return {header.ImageType[2]: header for header in headers}
+
+
+@pytest.mark.parametrize("with_label", [False, True])
+def test_the_other_slide_joins_the_study(with_label: bool, mixed: Findings, tmp_path: Path) -> None:
+    settings = Settings(
+        state_dir=tmp_path / "state", objects=ObjectSettings(label_images=with_label)
+    )
+    sources = slide_sources(mixed, settings)
+    he = sources.headers[Stain.HE][0]
+    made = flavors(sources.converted)
+    assert set(made) == {"VOLUME"} | ({"LABEL", "OVERVIEW"} if with_label else set())
+    for header in made.values():
+        assert {k: header[k].value for k in KEYWORDS} == {k: he[k].value for k in KEYWORDS}
+    assert [header.ImageType[2] for header in sources.headers[Stain.HER2]] == ["VOLUME"]
+    assert [dicom_errors(path) for path in sources.converted] == [[] for _ in sources.converted]
+    assert len({header.SOPInstanceUID for header in made.values()}) == len(made)
+    # What shows the label says so: archives strip it by these.
+    for flavor, header in made.items():
+        shows = "NO" if flavor == "VOLUME" else "YES"
+        assert (header.BurnedInAnnotation, header.SpecimenLabelInImage) == (shows, shows)
+    if with_label:
+        volume = Path(str(made["VOLUME"].filename))
+        with openslide.OpenSlide(volume) as opened, openslide.OpenSlide(mixed.ihc.path) as origin:
+            for name in ("label", "macro"):
+                photos = [
+                    np.asarray(o.associated_images[name].convert("RGB")) for o in (opened, origin)
+                ]
+                assert np.abs(np.subtract(*photos, dtype=np.int16)).mean() < 6
