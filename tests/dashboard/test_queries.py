@@ -104,6 +104,31 @@ def test_refused_and_held_deliveries_name_the_destination(
     assert trouble.detail == "0xA900 data set does not match"
 
 
+def test_cases_that_wait_for_the_worklist_are_held_and_no_trouble(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    for accession in ("S26-0000001", "S26-0000002"):
+        case_id = lab.slide(accession, Stain.HE)
+        lab.slide(accession, Stain.HER2)
+        lab.move_case(case_id, CaseState.READY)
+        lab.score(case_id, findings)
+
+        def wait(tx: Transaction, now: float, case_id: int = case_id) -> None:
+            row = tx.case(case_id)
+            assert row is not None
+            row.reason, row.not_before = "worklist: RIS cannot be reached", 7e9 + case_id
+
+        lab.do(wait)
+    queue = read_queue(reader, lab.settings)
+    (held,) = queue.held_cases
+    assert (held.cases, held.error, held.next_try_at) == (
+        2,
+        "worklist: RIS cannot be reached",
+        7e9 + 1,
+    )
+    assert (queue.troubles, queue.held) == ((), ())
+
+
 def test_what_cannot_be_proven_is_shown_as_that(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:
