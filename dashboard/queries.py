@@ -37,6 +37,8 @@ SLIDES_AT_WORK = (
     SlideState.INSPECTED,
 )
 CASES_AT_WORK = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.UNPROVEN)
+CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
+"""Under way; with a reason: something outside of Tandem is missing."""
 CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
 
 
@@ -116,7 +118,8 @@ class HeldDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCases:
-    """Cases that wait for the same thing outside of Tandem; retried by themselves."""
+    """Cases that wait for the same thing outside of Tandem; retried by themselves, at once where
+    `next_try_at` is 0."""
 
     cases: int
     error: str
@@ -357,7 +360,7 @@ def _held(tx: Transaction) -> tuple[HeldDestination, ...]:
 def _held_cases(tx: Transaction) -> tuple[HeldCases, ...]:
     rows = tx.session.exec(
         select(CaseRow.reason, func.count(), func.min(CaseRow.not_before))
-        .where(col(CaseRow.state).in_((CaseState.READY, CaseState.SCORED)), CaseRow.reason != "")
+        .where(col(CaseRow.state).in_(CASES_HELD), CaseRow.reason != "")
         .group_by(CaseRow.reason)
         .order_by(CaseRow.reason)
     )

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SLIDES = "WSM"
 REFUSED = "A destination refused an object for good; see the deliveries."
+UNREADABLE = "The list of this case's objects cannot be read"
+RESTORE = "so it is not known what belongs to it. Restore artifacts/ of the state folder."
 UNPROVEN = "A destination cannot say whether it has an object; see the deliveries."
 
 
@@ -223,7 +225,15 @@ class Outbox:
             if case_id not in self._told:
                 log.error("case-%d cannot be ended: %s", case_id, type(err).__name__)
                 log.debug("details", exc_info=err)
+                self._tell(case_id, f"{UNREADABLE} ({type(err).__name__}), {RESTORE}")
             self._told.add(case_id)
+
+    def _tell(self, case_id: int, reason: str) -> None:
+        with self._ledger.transaction() as tx:
+            case = tx.case(case_id)
+            if case is not None:
+                case.reason = reason
+                tx.session.add(case)
 
     def _follow(self, case_id: int) -> None:
         now = self._clock()
@@ -235,8 +245,9 @@ class Outbox:
             current = {item.sop_instance_uid for item in index}
             rows = [row for row in tx.deliveries(case_id) if row.sop_instance_uid in current]
             state, reason = _case_state({DeliveryState(row.state) for row in rows})
+            case.reason = reason
+            tx.session.add(case)
             if case.state != state:
-                case.reason = reason
                 tx.advance(case, state, now=now)
 
     def _parcel(self, row: DeliveryRow) -> Parcel:

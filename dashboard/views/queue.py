@@ -118,17 +118,21 @@ def _held_markup(queue: Queue) -> str:
             if held.unproven
             else "waiting after a failed attempt; "
         )
-        + f"Tandem tries again by itself at {look.clock(held.next_try_at)[11:]}. "
+        + f"Tandem tries again by itself{_at(held.next_try_at)}. "
         f'<span class="muted small">{escape(held.error)}</span></div>'
         for held in queue.held
     )
     lines += "".join(
         f"<div><b>{_many(waiting.cases, 'case')}</b> waiting; "
-        f"Tandem tries again by itself at {look.clock(waiting.next_try_at)[11:]}. "
+        f"Tandem tries again by itself{_at(waiting.next_try_at)}. "
         f'<span class="muted small">{escape(waiting.error)}</span></div>'
         for waiting in queue.held_cases
     )
     return f'<div class="td-held">{lines}</div>'
+
+
+def _at(time: float) -> str:
+    return f" at {look.clock(time)[11:]}" if time else ""
 
 
 def _case_cells(case: CaseLine) -> tuple[str, ...]:

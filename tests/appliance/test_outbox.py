@@ -249,9 +249,17 @@ def test_what_nobody_foresaw_starves_no_other_case(
     assert held.not_before > desk.now and "Stale file handle" in held.error
     assert "case-1 to 'told' failed: OSError" in caplog.text and "Miller" not in caplog.text
     assert caplog.text.count("case-2 cannot be ended: FileNotFoundError") == 1
+    with desk.ledger.transaction() as tx:
+        case = tx.case(2)
+        assert case is not None
+        assert "Restore artifacts/" in case.reason
     desk.told.stale.clear()
     index.write_text(text)
     desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
+    with desk.ledger.transaction() as tx:
+        case = tx.case(2)
+        assert case is not None
+        assert case.reason == ""
 
 
 def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
