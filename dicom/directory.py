@@ -135,7 +135,8 @@ def build_directory(folder: Path, study_uid: str) -> Directory:
         if (
             header is not None
             and header.get("StudyInstanceUID") == study_uid
-            and file_id(header.SeriesInstanceUID, header.SOPInstanceUID) == path.parts[-2:]
+            and file_id(header.get("SeriesInstanceUID", ""), header.SOPInstanceUID)
+            == path.parts[-2:]
         ):
             found[path] = header
     headers = sorted(found.values(), key=_order)
@@ -208,11 +209,10 @@ def _leaf(header: FileDataset) -> Dataset:
     kind, keys = LEAVES.get(header.SOPClassUID, IMAGE)
     values = {key: header.get(key) for key in keys}
     if kind == "SR DOCUMENT":
-        # Of the tree only what modifies the title (F.5.25).
+        # Of the tree only what modifies the title, which is of type 1C.
         items = header.get("ContentSequence") or []
-        values["ContentSequence"] = [
-            item for item in items if item.get("RelationshipType") == "HAS CONCEPT MOD"
-        ]
+        if said := [item for item in items if item.get("RelationshipType") == "HAS CONCEPT MOD"]:
+            values["ContentSequence"] = said
     place = file_id(header.SeriesInstanceUID, header.SOPInstanceUID)
     reference = {
         "ReferencedFileID": list(place),
