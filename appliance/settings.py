@@ -222,6 +222,8 @@ class FolderDestination(_Destination):
     name: str = "archive"
     folder: Path | None = None
     """Where objects go; it must be there. None: ``archive`` in the state folder, which is made."""
+    dicomdir: bool = False
+    """Each study's folder is a DICOM file-set: a DICOMDIR, and files named as PS3.10 8.5 allows."""
 
 
 class OverTls(Section):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -111,6 +112,16 @@ class FolderArchive:
                 "mount it."
             )
 
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            raise DestinationUnavailableError(
+                f"archive folder of '{self.name}' cannot be written: {err.strerror}. "
+                "Check that it is mounted, writable and not full."
+            ) from err
+
     def _place(self, parcel: Parcel) -> Path:
         return self.folder / parcel.ref.study_uid / f"{parcel.ref.sop_instance_uid}.dcm"
 
@@ -122,13 +133,8 @@ class FolderArchive:
                 continue
             self._require()
             before(parcel)
-            try:
+            with self._translated():
                 copy_whole(self._place(parcel), parcel.path)
-            except OSError as err:
-                raise DestinationUnavailableError(
-                    f"archive folder of '{self.name}' cannot be written: {err.strerror}. "
-                    "Check that it is mounted, writable and not full."
-                ) from err
             after(parcel, Outcome(verdict=Verdict.STORED))
 
     def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:

@@ -15,6 +15,7 @@ from appliance.delivery.destinations import (
     Parcel,
     Proof,
 )
+from appliance.delivery.fileset import FileSetArchive
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings import Destination as Section
 from appliance.settings import (
@@ -47,7 +48,8 @@ def open_destination(settings: Settings, section: Section) -> Destination:
     match section:
         case FolderDestination():
             folder = settings.archive_dir(section)
-            return FolderArchive(section.name, folder, ours=section.folder is None)
+            archive = FileSetArchive if section.dicomdir else FolderArchive
+            return archive(section.name, folder, ours=section.folder is None)
         case PacsDestination():
             return Pacs(section, sent_kinds(labelmap=settings.objects.segmentation == "labelmap"))
         case DicomWebDestination():

@@ -1,0 +1,271 @@
+"""DICOMDIR (Media Storage Directory, PS3.3 F) of a study's folder, from the headers that are there.
+
+The folder is a file-set of its own (PS3.10 8). `pydicom.fileset.FileSet` copies whole instances to
+read their headers, lists the whole tree of an SR, and takes annotations for images.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    MicroscopyBulkSimpleAnnotationsStorage,
+)
+
+from dicom.study import CHARACTER_SET
+from dicom.uids import deterministic_uid
+
+NAME = "DICOMDIR"
+IN_USE = 0xFFFF
+SERIES_KEYS = ("Modality", "SeriesInstanceUID", "SeriesNumber")
+IMAGE: tuple[str, tuple[str, ...]] = ("IMAGE", ("InstanceNumber",))
+LEAVES: dict[str, tuple[str, tuple[str, ...]]] = {
+    Comprehensive3DSRStorage: (
+        "SR DOCUMENT",
+        (
+            "InstanceNumber",
+            "CompletionFlag",
+            "VerificationFlag",
+            "ContentDate",
+            "ContentTime",
+            "ConceptNameCodeSequence",
+        ),
+    ),
+    EncapsulatedPDFStorage: (
+        "ENCAP DOC",
+        (
+            "InstanceNumber",
+            "ContentDate",
+            "ContentTime",
+            "DocumentTitle",
+            "ConceptNameCodeSequence",
+            "MIMETypeOfEncapsulatedDocument",
+        ),
+    ),
+    MicroscopyBulkSimpleAnnotationsStorage: (
+        "ANNOTATION",
+        (
+            "InstanceNumber",
+            "ContentDate",
+            "ContentTime",
+            "ContentLabel",
+            "ContentDescription",
+            "ContentCreatorName",
+        ),
+    ),
+}
+"""Record type and keys (PS3.3 F.5) by SOP class; all other kinds that Tandem writes are IMAGE."""
+READ = [
+    *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", *SERIES_KEYS, "ContentSequence"),
+    *("PatientName", "PatientID"),
+    *("StudyDate", "StudyTime", "StudyDescription", "StudyID", "AccessionNumber"),
+    *sorted({key for _, keys in LEAVES.values() for key in keys}),
+]
+"""All that is read of a file: neither pixels nor documents are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The bytes of a DICOMDIR, and the files that it lists."""
+
+    data: bytes
+    files: frozenset[Path]
+
+
+def file_id(series_uid: str, sop_instance_uid: str) -> tuple[str, str]:
+    """Where an instance lies in its study's file-set: folder and file (PS3.10 8.2, 8.5).
+
+    Each is 40 bits of a UID's SHA-256: always the same for the same UID, and no patient's data.
+    """
+    return _component(series_uid), _component(sop_instance_uid)
+
+
+def _component(uid: str) -> str:
+    return base64.b32encode(hashlib.sha256(uid.encode()).digest()[:5]).decode()
+
+
+def read_keys(path: Path) -> FileDataset | None:
+    """What a DICOMDIR needs of a file; None: no instance, or one that cannot be read.
+
+    Raises
+    ------
+    OSError
+        If the file system fails, or there is no file.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=READ)
+        # What is copied from it is written in UTF-8, whatever its own character set.
+        header.decode()
+    except (InvalidDicomError, EOFError, ValueError, struct.error):
+        return None
+    except OSError as err:
+        if err.errno is not None:
+            raise
+        return None  # pydicom's own, where an item ends too early
+    return header if header.get("SOPInstanceUID") else None
+
+
+def build_directory(folder: Path, study_uid: str) -> Directory:
+    """The DICOMDIR of the files below `folder` that are instances of the study at their File ID.
+
+    Equal files make equal bytes. What is not in its place, of another study or not to be read is
+    left out.
+
+    Raises
+    ------
+    OSError
+        If the file system fails.
+    """
+    found: dict[Path, FileDataset] = {}
+    for path in folder.glob(f"{'?' * 8}/{'?' * 8}"):
+        header = read_keys(path)
+        if (
+            header is not None
+            and header.get("StudyInstanceUID") == study_uid
+            and file_id(header.get("SeriesInstanceUID", ""), header.SOPInstanceUID)
+            == path.parts[-2:]
+        ):
+            found[path] = header
+    headers = sorted(found.values(), key=_order)
+    return Directory(_encode(_records(headers, study_uid), study_uid), frozenset(found))
+
+
+def _order(header: Dataset) -> tuple[int, str, int, str]:
+    return (
+        int(header.get("SeriesNumber") or 0),
+        str(header.SeriesInstanceUID),
+        int(header.get("InstanceNumber") or 0),
+        str(header.SOPInstanceUID),
+    )
+
+
+def _records(headers: Sequence[FileDataset], study_uid: str) -> list[tuple[int, Dataset]]:
+    """The records with their depth, each before those below it."""
+    if not headers:
+        return []
+    records = [
+        (0, _record("PATIENT", _patient(headers, study_uid))),
+        (1, _record("STUDY", _study(headers, study_uid))),
+    ]
+    series = ""
+    for header in headers:
+        if header.SeriesInstanceUID != series:
+            series = header.SeriesInstanceUID
+            records.append((2, _record("SERIES", {key: header.get(key) for key in SERIES_KEYS})))
+        records.append((3, _leaf(header)))
+    return records
+
+
+def _stated(headers: Sequence[Dataset], keyword: str) -> Any:
+    """What the first of the objects says that says anything."""
+    return next((value for h in headers if (value := h.get(keyword))), None)
+
+
+def _stand_in(study_uid: str) -> str:
+    """A key where an ID is type 1 here and type 2 in the objects.
+
+    It differs from study to study: patients without ID must not become one patient to a reader.
+    """
+    return f"NO-ID-{_component(study_uid)}"
+
+
+def _patient(headers: Sequence[Dataset], study_uid: str) -> dict[str, Any]:
+    return {
+        "PatientName": _stated(headers, "PatientName"),
+        "PatientID": _stated(headers, "PatientID") or _stand_in(study_uid),
+    }
+
+
+def _study(headers: Sequence[Dataset], study_uid: str) -> dict[str, Any]:
+    date, time = _stated(headers, "StudyDate"), _stated(headers, "StudyTime")
+    if not date:
+        # Type 1 too. The study had begun when the first of its objects was made.
+        dates = [(h.ContentDate, h.get("ContentTime")) for h in headers if h.get("ContentDate")]
+        date, time = min(dates, key=str, default=(None, None))
+    return {
+        "StudyDate": date,
+        "StudyTime": time or "000000",
+        "StudyDescription": _stated(headers, "StudyDescription"),
+        "StudyInstanceUID": study_uid,
+        "StudyID": _stated(headers, "StudyID") or _stand_in(study_uid),
+        "AccessionNumber": _stated(headers, "AccessionNumber"),
+    }
+
+
+def _leaf(header: FileDataset) -> Dataset:
+    kind, keys = LEAVES.get(header.SOPClassUID, IMAGE)
+    values = {key: header.get(key) for key in keys}
+    if kind == "SR DOCUMENT":
+        # Of the tree only what modifies the title, which is of type 1C.
+        items = header.get("ContentSequence") or []
+        if said := [item for item in items if item.get("RelationshipType") == "HAS CONCEPT MOD"]:
+            values["ContentSequence"] = said
+    place = file_id(header.SeriesInstanceUID, header.SOPInstanceUID)
+    reference = {
+        "ReferencedFileID": list(place),
+        "ReferencedSOPClassUIDInFile": header.SOPClassUID,
+        "ReferencedSOPInstanceUIDInFile": header.SOPInstanceUID,
+        "ReferencedTransferSyntaxUIDInFile": header.file_meta.TransferSyntaxUID,
+    }
+    return _record(kind, reference | values)
+
+
+def _record(kind: str, values: Mapping[str, Any]) -> Dataset:
+    record = Dataset()
+    record.OffsetOfTheNextDirectoryRecord = 0
+    record.RecordInUseFlag = IN_USE
+    record.OffsetOfReferencedLowerLevelDirectoryEntity = 0
+    record.DirectoryRecordType = kind
+    for keyword, value in values.items():
+        setattr(record, keyword, value)
+    if not all(str(element.value).isascii() for element in record.iterall()):
+        record.SpecificCharacterSet = CHARACTER_SET
+    return record
+
+
+def _encode(records: Sequence[tuple[int, Dataset]], study_uid: str) -> bytes:
+    """Offsets are of fixed size: written as 0 first, then as what reading back says."""
+    directory = Dataset()
+    directory.file_meta = FileMetaDataset()
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    # The UID of the file-set, which stays as it is updated (PS3.10 8.6).
+    directory.file_meta.MediaStorageSOPInstanceUID = deterministic_uid("file-set", study_uid)
+    directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    directory.FileSetID = "TANDEM"
+    directory.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity = 0
+    directory.OffsetOfTheLastDirectoryRecordOfTheRootDirectoryEntity = 0
+    directory.FileSetConsistencyFlag = 0
+    directory.DirectoryRecordSequence = [record for _, record in records]
+    written = dcmread(BytesIO(_bytes(directory))).DirectoryRecordSequence
+    above: list[Dataset] = []
+    for (depth, record), item in zip(records, written, strict=True):
+        offset = item.seq_item_tell
+        if depth < len(above):
+            above[depth].OffsetOfTheNextDirectoryRecord = offset
+        elif above:
+            above[-1].OffsetOfReferencedLowerLevelDirectoryEntity = offset
+        else:  # the patient, the only record of the root
+            directory.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity = offset
+            directory.OffsetOfTheLastDirectoryRecordOfTheRootDirectoryEntity = offset
+        above[depth:] = [record]
+    return _bytes(directory)
+
+
+def _bytes(directory: Dataset) -> bytes:
+    written = BytesIO()
+    directory.save_as(written, enforce_file_format=True)
+    return written.getvalue()
