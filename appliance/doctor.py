@@ -18,7 +18,8 @@ from appliance.delivery.orders import check_worklist
 from appliance.delivery.pacs import open_destination
 from appliance.errors import SettingsError, TandemError
 from appliance.schedule import LOW_DISK_GIB
-from appliance.settings import Settings, find_settings_file, load_settings
+from appliance.settings import Settings
+from appliance.settings_file import find_settings_file, load_settings
 from appliance.weights import chosen_weights
 from models.errors import ModelError
 from models.spec import Task

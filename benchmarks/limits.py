@@ -23,7 +23,7 @@ from big_slide import make_big_slide
 
 from appliance.analysis.inference import Network
 from appliance.bench import TASKS, Reading, memory_mib, planned, read_plan
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.weights import chosen_weights
 
 

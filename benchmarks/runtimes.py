@@ -22,7 +22,7 @@ from appliance.analysis.slide import SlideReader
 from appliance.analysis.stream import TileStream
 from appliance.bench import TASKS, planned
 from appliance.geometry import TILE_PX
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.weights import chosen_weights
 from models.spec import Task
 

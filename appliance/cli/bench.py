@@ -12,7 +12,7 @@ from rich.console import Console
 
 from appliance.cli.progress import ProgressBars
 from appliance.geometry import TILE_PX
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 
 out = Console()
 

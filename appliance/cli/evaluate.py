@@ -12,7 +12,8 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from appliance.cli.progress import ProgressBars
-from appliance.settings import ModelSettings, load_settings
+from appliance.settings import ModelSettings
+from appliance.settings_file import load_settings
 
 DEFAULT = "pairs"
 

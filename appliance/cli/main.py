@@ -20,7 +20,8 @@ from appliance.cli.train import train
 from appliance.domain import Her2Score
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
-from appliance.settings import Settings, load_settings
+from appliance.settings import Settings
+from appliance.settings_file import load_settings
 
 app = typer.Typer(
     name="tandem",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from appliance.errors import WeightsError
-from appliance.settings import load_settings
+from appliance.settings_file import load_settings
 from appliance.weights import (
     KnownWeights,
     check_weights,

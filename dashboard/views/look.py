@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 
 from appliance.analysis.findings import RESEARCH_USE
 from appliance.progress import StepProgress
-from appliance.settings import Settings, load_settings
+from appliance.settings import Settings
+from appliance.settings_file import load_settings
 from dashboard.queries import LedgerReader
 from dashboard.wording import Tone, Wording, age, progress_words
 

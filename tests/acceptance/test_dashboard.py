@@ -240,7 +240,7 @@ def test_a_case_is_seen_from_arrival_to_delivery(
 def test_a_change_is_on_the_page_in_time(config: Path, browser: Browser, tmp_path: Path) -> None:
     """The promise in seconds, measured from the commit; no daemon, so nothing else is timed."""
     from appliance.lifecycle import SlideState
-    from appliance.settings import load_settings
+    from appliance.settings_file import load_settings
     from appliance.store import Ledger
 
     ledger = Ledger(load_settings(config).ledger_url)

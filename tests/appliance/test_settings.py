@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SettingsError
-from appliance.settings import FolderDestination, Settings, load_settings
+from appliance.settings import FolderDestination, Settings
+from appliance.settings_file import load_settings
 
 WEB = "[[destinations]]\nkind = 'dicomweb'\n"
 PACS = (

@@ -23,7 +23,8 @@ from appliance.analysis.findings import (
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import Identity, Stain
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.settings import Settings, load_settings
+from appliance.settings import Settings
+from appliance.settings_file import load_settings
 from appliance.store import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
 
 
