@@ -64,8 +64,8 @@ def _level(file: Path, stream: BinaryIO, header: Dataset) -> EncodedLevel | None
         path=file,
         size_px=size,
         tile_px=tile,
-        offsets=offsets,
-        counts=counts,
+        offsets=np.array(offsets, dtype=np.int64),
+        counts=np.array(counts, dtype=np.int64),
         decode=decode,
         decode_half=_half_decoder(header, tile),
     )

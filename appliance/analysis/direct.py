@@ -144,8 +144,8 @@ class DirectLevel:
     def fullest(self, number: int) -> list[tuple[int, int]]:
         """(column, row) of the whole tiles with most bytes: glass would look alike anyway."""
         whole = (self.width // self._tile_columns, self.height // self._tile_rows)
-        order = np.argsort(-np.asarray(self._counts), kind="stable").tolist()
-        places = ((index % self._columns, index // self._columns) for index in order)
+        order = np.argsort(-self._counts, kind="stable")
+        places = ((int(n) % self._columns, int(n) // self._columns) for n in order)
         return list(islice((p for p in places if p[0] < whole[0] and p[1] < whole[1]), number))
 
     def read(
@@ -170,12 +170,14 @@ class DirectLevel:
             for column in range(first, min(last, self._columns - 1) + 1):
                 left = column * self._tile_columns - x
                 into = into_rows, slice(max(0, left), min(width, left + self._tile_columns))
-                # One that lies within the window whole is wanted by no other.
+                # One that lies within the window whole is wanted by no other. Those between two
+                # blocks of an overview are, but all of them together grow with the slide.
                 inside = (
                     0 <= top <= height - self._tile_rows and 0 <= left <= width - self._tile_columns
                 )
+                once = inside or lost_px is not None
                 try:
-                    tile = self.tile(column, row, keep=not inside)
+                    tile = self.tile(column, row, keep=not once)
                 except SlideError:
                     if lost_px is None:
                         raise
@@ -201,7 +203,7 @@ class DirectLevel:
         return self._cache.get((*self._name, index), lambda: self._decoded(index))
 
     def _decoded(self, index: int) -> Pixels:
-        data = self._fetch(self._offsets[index], self._counts[index])
+        data = self._fetch(int(self._offsets[index]), int(self._counts[index]))
         try:
             tile = self._decode(data, index)
         except (RuntimeError, ValueError, TiffFileError, struct.error) as err:

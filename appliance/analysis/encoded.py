@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+Places = NDArray[np.int64]
 Decode = Callable[[bytes, int], Pixels]
 """Px (rows, cols, 3) of an encoded tile, given its bytes and its number; raises ValueError,
 RuntimeError or tifffile's errors where they cannot be decoded."""
@@ -20,13 +21,14 @@ RuntimeError or tifffile's errors where they cannot be decoded."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedLevel:
     """`size_px`, `tile_px` (width, height); tiles row by row, each `counts` bytes of `path` from
-    `offsets` on; a count of 0: the scanner left the tile out."""
+    `offsets` on; a count of 0: the scanner left the tile out. A slide can have 100,000 tiles, and
+    as Python's own numbers they would take 40 bytes each."""
 
     path: Path
     size_px: tuple[int, int]
     tile_px: tuple[int, int]
-    offsets: Sequence[int]
-    counts: Sequence[int]
+    offsets: Places
+    counts: Places
     decode: Decode
     decode_half: Decode | None = None
     """To half the tile's size, where the codec can do so for less."""

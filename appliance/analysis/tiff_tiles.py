@@ -50,8 +50,8 @@ def _level(path: Path, page: TiffPage) -> EncodedLevel:
         path=path,
         size_px=(page.imagewidth, page.imagelength),
         tile_px=(page.tilewidth, page.tilelength),
-        offsets=page.dataoffsets,
-        counts=page.databytecounts,
+        offsets=np.array(page.dataoffsets, dtype=np.int64),
+        counts=np.array(page.databytecounts, dtype=np.int64),
         decode=decode,
         decode_half=half,
     )
