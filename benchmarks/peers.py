@@ -64,6 +64,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--config", default="vit-tiny-patch16-224")
     parser.add_argument("--tiles", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--runtime", choices=("torch", "openvino"), default="torch", help="Tandem's"
+    )
     parser.add_argument("--peers", type=Path, help="folder that --install made")
     parser.add_argument("--install", type=Path, help="folder for the peers' environments")
     options = parser.parse_args(arguments)
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
         parser.error("name a slide, or --install")
     try:
         commands = LOOPS if options.peers is None else read_commands(options.peers)
-        found = compare(options.slide, options.config, options.tiles, options.repeats, commands)
+        found = compare(options, commands)
     except PeerError as err:
         raise SystemExit(str(err)) from err
     for name in PACKAGES.keys() - commands:
@@ -82,20 +85,18 @@ def main(arguments: Sequence[str]) -> None:
     print(json.dumps(found))
 
 
-def compare(
-    slide: Path, config: str, most: int, repeats: int, commands: Commands
-) -> dict[str, Any]:
+def compare(options: argparse.Namespace, commands: Commands) -> dict[str, Any]:
     """Tandem's and the peers' rates on one slide."""
-    plan = planned(slide, most)
+    plan = planned(options.slide, options.tiles)
     torch.manual_seed(0)
-    spec = load_configuration(config, Task.TUMOR).spec(Task.TUMOR)
+    spec = load_configuration(options.config, Task.TUMOR).spec(Task.TUMOR)
     seconds = []
     with tempfile.TemporaryDirectory() as scratch:
         save_network(Path(scratch), spec, build(spec))
-        network = Network(Path(scratch), "auto")
+        network = Network(Path(scratch), "auto", options.runtime)
         batch_size = network.fitting_batch()
-        with peers_on(commands, slide, plan.tiles, network, batch_size) as peers:
-            for _ in range(repeats):
+        with peers_on(commands, options.slide, plan.tiles, network, batch_size) as peers:
+            for _ in range(options.repeats):
                 start = time.perf_counter()
                 read_plan(plan, "tumor", [network], batch_size)
                 seconds.append(time.perf_counter() - start)
@@ -104,7 +105,8 @@ def compare(
     tandem = len(plan.tiles) / statistics.median(seconds)
     best = max(value for name, value in figures.items() if name.endswith(".tiles_per_s"))
     return {
-        "config": config,
+        "config": options.config,
+        "runtime": options.runtime,
         "device": network.device,
         "tiles": len(plan.tiles),
         "tandem_tiles_per_s": round(tandem, 2),
