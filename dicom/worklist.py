@@ -27,8 +27,7 @@ RETURNED = (
 def find_orders(address: PacsAddress, accession: str) -> list[StudyFacts]:
     """What the worklist's orders of an accession say of its study, each once.
 
-    Where an order names no study, its UID is made of accession and patient. More than one entry:
-    the orders contradict each other.
+    Where an order names no study, its UID is made of accession and patient.
 
     Raises
     ------

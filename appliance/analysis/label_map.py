@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from appliance.analysis.raster import RasterGrid
 from appliance.geometry import TileIndex
 
-CHUNK_PX = 1024
-"""Edge of a chunk: one is decoded in a millisecond, and a row of them is a band of 25 MB on the
-widest slides."""
+CHUNK_ROWS, CHUNK_COLUMNS = 256, 1024
+"""Of a chunk. A row of them is a band in memory, 6 MB on the widest slides, and two or three bands
+are; a chunk is decoded in a fraction of a millisecond."""
 
 
 class LabelMap(Protocol):
@@ -109,18 +109,18 @@ class LabelWriter:
         if rows.start < self._written:
             raise ValueError(f"tile {index} comes after one of a lower row")
         self._write_until(rows.start)
-        for number in range(rows.start // CHUNK_PX, (rows.stop - 1) // CHUNK_PX + 1):
-            top = number * CHUNK_PX
+        for number in range(rows.start // CHUNK_ROWS, (rows.stop - 1) // CHUNK_ROWS + 1):
+            top = number * CHUNK_ROWS
             if number not in self._bands:
-                height = min(CHUNK_PX, self.grid.rows - top)
+                height = min(CHUNK_ROWS, self.grid.rows - top)
                 self._bands[number] = np.zeros((height, self.grid.columns), dtype=np.uint8)
-            first, last = max(rows.start, top), min(rows.stop, top + CHUNK_PX)
+            first, last = max(rows.start, top), min(rows.stop, top + CHUNK_ROWS)
             part = pixels[first - rows.start : last - rows.start]
             self._bands[number][first - top : last - top, columns] = part
 
     def _write_until(self, row: int) -> None:
         for number in sorted(self._bands):
-            top = number * CHUNK_PX
+            top = number * CHUNK_ROWS
             band = self._bands[number]
             if top + len(band) > row:
                 break
@@ -137,8 +137,8 @@ def save_labels(labels: LabelMap, path: Path) -> None:
     rows, columns = labels.shape
     store, array = _new_array(path, (rows, columns))
     try:
-        for top in range(0, rows, CHUNK_PX):
-            array[top : top + CHUNK_PX] = labels[top : top + CHUNK_PX]
+        for top in range(0, rows, CHUNK_ROWS):
+            array[top : top + CHUNK_ROWS] = labels[top : top + CHUNK_ROWS]
     finally:
         store.close()
 
@@ -153,7 +153,7 @@ def _new_array(path: Path, shape: tuple[int, int]) -> tuple[Any, Any]:
     array = zarr.create_array(
         store,
         shape=shape,
-        chunks=(CHUNK_PX, CHUNK_PX),
+        chunks=(CHUNK_ROWS, CHUNK_COLUMNS),
         dtype="uint8",
         fill_value=0,
         compressors=ZstdCodec(level=3),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.analysis.findings import MARGIN, Rasters
-from appliance.analysis.label_map import CHUNK_PX, LabelMap
+from appliance.analysis.label_map import CHUNK_ROWS, LabelMap
 from appliance.domain import SlideFacts
 from appliance.geometry import TILE_UM
 
@@ -135,9 +135,9 @@ def class_shares(
     area = np.outer(ends[0] - starts[0], ends[1] - starts[1]).astype(np.float32)
     shares = np.zeros((*shape, 4), dtype=np.float32)
     height = classes.shape[0]
-    for top in range(0, height, CHUNK_PX):
+    for top in range(0, height, CHUNK_ROWS):
         # One band at a time: a label map of a large slide has half a billion px.
-        band = classes[top : top + CHUNK_PX]
+        band = classes[top : top + CHUNK_ROWS]
         for row in np.flatnonzero((starts[0] < top + len(band)) & (ends[0] > top)):
             part = band[max(0, starts[0][row] - top) : ends[0][row] - top]
             for k in range(1, 5):

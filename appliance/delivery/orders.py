@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import date, datetime
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -14,9 +15,11 @@ from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.study import StudyFacts
+from dicom.uids import deterministic_uid
 from dicom.worklist import find_orders
 
-ORDER_NAME = "order.json"
+ORDER_NAME, NOTE_NAME = "order.json", "note.txt"
+KNOWS = "the worklist knows"
 
 
 def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str]:
@@ -39,16 +42,40 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
             orders = find_orders(_address(settings.worklist), accession)
         except (PacsUnavailableError, PacsRejectedError) as err:
             raise WorklistUnavailableError(f"worklist: {err}") from err
-        if len(orders) != 1:
-            known = "no order" if not orders else f"{len(orders)} orders that contradict each other"
-            return None, f"the worklist knows {known} for this accession: objects name no patient"
+        agreed, note = _agreed(orders, accession)
+        if agreed is None:
+            return None, note
         with store.writing(key) as folder:
-            (folder / ORDER_NAME).write_text(json.dumps(asdict(orders[0]), default=str))
+            (folder / ORDER_NAME).write_text(json.dumps(asdict(agreed), default=str))
+            (folder / NOTE_NAME).write_text(note)
     order = json.loads((store.path(key) / ORDER_NAME).read_text())
     born, started = order["patient_birth_date"], order["started"]
     order["patient_birth_date"] = date.fromisoformat(born) if born else None
     order["started"] = datetime.fromisoformat(started) if started else None
-    return StudyFacts(**order), ""
+    return StudyFacts(**order), (store.path(key) / NOTE_NAME).read_text()
+
+
+def _agreed(orders: Sequence[StudyFacts], accession: str) -> tuple[StudyFacts | None, str]:
+    """What all orders of an accession say alike, and what an operator should know of it."""
+    if not orders:
+        return None, f"{KNOWS} no order for this accession: objects name no patient"
+    first = min(orders, key=lambda order: (order.uid, order.study_id))
+    if any(_patient(order) != _patient(first) for order in orders):
+        return None, f"{KNOWS} orders of several patients for this accession: objects name none"
+    if any(order.uid != first.uid for order in orders):
+        uid = deterministic_uid("study", accession, first.patient_id)
+        note = f"{KNOWS} orders of several studies for this accession: objects lie in one of Tandem"
+        return replace(first, uid=uid, study_id=""), note
+    return first, ""
+
+
+def _patient(order: StudyFacts) -> tuple[object, ...]:
+    return (
+        order.patient_id,
+        order.patient_name,
+        order.patient_birth_date,
+        order.patient_sex,
+    )
 
 
 def check_worklist(worklist: Worklist) -> str:

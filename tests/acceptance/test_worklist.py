@@ -14,7 +14,7 @@ from fixtures.worklist import WorklistServer
 from pydicom import Dataset, dcmread
 
 from appliance.analysis.findings import Findings
-from appliance.delivery.orders import check_worklist
+from appliance.delivery.orders import check_worklist, order_of
 from appliance.errors import WorklistUnavailableError
 from appliance.settings import Settings, Worklist
 from dicom.association import PacsAddress
@@ -87,9 +87,28 @@ def test_no_order_or_two_that_contradict_name_no_patient(
         server.order(str(number), findings.accession, **(JANE | {"PatientID": f"P-{number}"}))
     made = write_case(findings, settings)
     assert {str(header.PatientID or "") for header in headers(made)} == {""}
-    known = "no order" if not orders else "2 orders that contradict each other"
+    known = "no order" if not orders else "orders of several patients"
     (note,) = made.notes
     assert f"the worklist knows {known}" in note
+
+
+def test_two_orders_of_one_patient_name_the_patient(
+    server: WorklistServer, settings: Settings, findings: Findings
+) -> None:
+    server.order("he", findings.accession, **(JANE | {"RequestedProcedureID": "RP-8"}))
+    server.order("ihc", findings.accession, **JANE)
+    order, note = order_of(findings.accession, settings)
+    assert order is not None
+    assert (order.uid, order.study_id, note) == (JANE["StudyInstanceUID"], "RP-7", "")
+    other = {"StudyInstanceUID": "1.2.276.0.99.2"}
+    server.order("he", "S26-7", **JANE)
+    server.order("ihc", "S26-7", **(JANE | other))
+    order, note = order_of("S26-7", settings)
+    assert order is not None
+    assert (order.patient_id, order.study_id) == ("P-4711", "")
+    assert order.uid.startswith("2.25.")
+    assert "several studies" in note
+    assert order_of("S26-7", settings) == (order, note)
 
 
 def test_an_order_is_of_the_very_accession_and_may_name_no_study(server: WorklistServer) -> None:
