@@ -7,26 +7,31 @@ every two seconds costs the same after ten years as on the first day.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, inspect
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
-from sqlmodel import Session, col, select
+from sqlalchemy import func
+from sqlmodel import col, select
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason, Stain
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.progress import StepProgress, read_progress
 from appliance.settings import Settings
-from appliance.store import CaseRow, DeliveryRow, EventRow, SlideRow, Transaction
-from dashboard.wording import CASE_WORDS, STAIN_WORDS
+from appliance.store import CaseRow, DeliveryRow, EventRow, SlideRow
+from dashboard.reader import LIMIT, LedgerReader, known_reason, row_id
+from dashboard.troubles import (
+    CASES_IN_TROUBLE,
+    HeldCases,
+    HeldDestination,
+    Trouble,
+    case_trouble,
+    read_held,
+    read_held_cases,
+    read_troubles,
+)
+from dashboard.wording import STAIN_WORDS
 
-LIMIT = 100
-"""Most rows of one table on a page."""
 EVENT_LIMIT = 300
 """Most events of one case's timeline."""
 
@@ -37,9 +42,6 @@ SLIDES_AT_WORK = (
     SlideState.INSPECTED,
 )
 CASES_AT_WORK = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.UNPROVEN)
-CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
-"""Under way; with a reason: something outside of Tandem is missing."""
-CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,43 +89,6 @@ class SlideLine:
     progress: StepProgress | None
     thumbnail: Path | None
     changed_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """Something that waits for a person: what, why, and what to do."""
-
-    subject: str
-    title: str
-    sentence: str
-    remedy: str
-    detail: str
-    case_id: int | None
-    at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldDestination:
-    """A destination that objects are waiting for; retried by itself.
-
-    `unproven`: they are sent, and it cannot say whether it has them; else an attempt failed.
-    """
-
-    destination: str
-    unproven: bool
-    objects: int
-    error: str
-    next_try_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldCases:
-    """Cases that wait for the same thing outside of Tandem; retried by themselves, at once where
-    `next_try_at` is 0."""
-
-    cases: int
-    error: str
-    next_try_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,55 +154,6 @@ class CaseDetail:
         return "|".join([str(self.findings_folder), *sorted(thumbnails)])
 
 
-class LedgerReader:
-    """The ledger, opened so that it cannot be written; safe to use from several threads.
-
-    `Ledger.transaction` takes SQLite's write lock at once, which is right for the daemon and would
-    make every open browser tab stand in its way. Here reads run beside the writer (WAL).
-    """
-
-    def __init__(self, url: str) -> None:
-        self._file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
-        self._engine: Engine = create_engine(url)
-        self._ready = False
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _forbid_writes)
-            event.listen(self._engine, "begin", _begin)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the daemon has made the ledger yet."""
-        if not self._ready:
-            # SQLite would make the file by looking.
-            there = self._file is None or self._file.is_file()
-            self._ready = there and inspect(self._engine).has_table(EventRow.__tablename__)
-        return self._ready
-
-    @contextmanager
-    def reading(self) -> Iterator[Transaction]:
-        """One consistent view of the ledger."""
-        with Session(self._engine, expire_on_commit=False) as session:
-            yield Transaction(session)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._engine.dispose()
-
-
-def _forbid_writes(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    # BEGIN is ours, see _begin.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA query_only = ON")
-    cursor.execute("PRAGMA busy_timeout = 5000")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    # Python's sqlite3 would begin no transaction for a SELECT: two reads, two truths.
-    connection.exec_driver_sql("BEGIN")
-
-
 # queue
 
 
@@ -279,114 +195,15 @@ def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Qu
                 cases=sum(case_counts.values()),
                 slides=sum(slide_counts.values()),
             ),
-            troubles=_troubles(tx),
-            held=_held(tx),
-            held_cases=_held_cases(tx),
+            troubles=read_troubles(tx),
+            held=read_held(tx),
+            held_cases=read_held_cases(tx),
             cases=tuple(_case_line(row, settings) for row in tx.session.exec(cases)),
             slides=tuple(_slide_line(row, settings) for row in tx.session.exec(slides)),
             last_event_at=tx.session.exec(
                 select(EventRow.at).order_by(col(EventRow.id).desc()).limit(1)
             ).first(),
         )
-
-
-def _troubles(tx: Transaction) -> tuple[Trouble, ...]:
-    slides = tx.session.exec(
-        select(SlideRow)
-        .where(SlideRow.state == SlideState.QUARANTINED)
-        .order_by(col(SlideRow.changed_at).desc())
-        .limit(LIMIT)
-    )
-    cases = tx.session.exec(
-        select(CaseRow)
-        .where(col(CaseRow.state).in_(CASES_IN_TROUBLE))
-        .order_by(col(CaseRow.changed_at).desc())
-        .limit(LIMIT)
-    )
-    found = [_slide_trouble(row) for row in slides] + [_case_trouble(tx, row) for row in cases]
-    return tuple(sorted(found, key=lambda trouble: -trouble.at))
-
-
-def _slide_trouble(row: SlideRow) -> Trouble:
-    reason = _reason(row.reason) or QuarantineReason.FAILED
-    return Trouble(
-        subject=row.subject,
-        title=Path(row.path).name,
-        sentence=reason.sentence,
-        remedy=reason.remedy,
-        detail=row.detail,
-        case_id=row.case_id,
-        at=row.changed_at,
-    )
-
-
-def _case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
-    case_id = _id(row)
-    state = CaseState(row.state)
-    detail = ""
-    if state is CaseState.PARTNERLESS:
-        missing = [STAIN_WORDS[stain] for stain in Stain if stain not in tx.slides_of_case(case_id)]
-        sentence = (
-            f"The {' and '.join(missing) or 'second'} slide of this block did not come in time."
-        )
-        remedy = "Look for the missing scan. A late partner reopens the case by itself."
-    elif state is CaseState.UNDELIVERED:
-        refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]
-        where = ", ".join(sorted({d.destination for d in refused})) or "A destination"
-        sentence = f"{where} refused {len(refused) or 'some'} of this case's objects for good."
-        remedy = f"See the errors below, correct the cause, then: tandem retry {row.subject}."
-        detail = next((d.error for d in refused if d.error), detail)
-    else:
-        # The daemon writes "cause. See the log, then: …".
-        sentence, _, remedy = row.reason.partition(". See ")
-        sentence = sentence or QuarantineReason.FAILED.sentence
-        remedy = f"See {remedy}" if remedy else QuarantineReason.FAILED.remedy
-    return Trouble(
-        subject=row.subject,
-        title=f"{row.accession} · block {row.block} · {CASE_WORDS[state].label.lower()}",
-        sentence=sentence,
-        remedy=remedy,
-        detail=detail,
-        case_id=case_id,
-        at=row.changed_at,
-    )
-
-
-def _held(tx: Transaction) -> tuple[HeldDestination, ...]:
-    failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
-    return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
-
-
-def _held_cases(tx: Transaction) -> tuple[HeldCases, ...]:
-    rows = tx.session.exec(
-        select(CaseRow.reason, func.count(), func.min(CaseRow.not_before))
-        .where(col(CaseRow.state).in_(CASES_HELD), CaseRow.reason != "")
-        .group_by(CaseRow.reason)
-        .order_by(CaseRow.reason)
-    )
-    return tuple(HeldCases(cases=number, error=error, next_try_at=at) for error, number, at in rows)
-
-
-def _waiting(
-    tx: Transaction, states: tuple[DeliveryState, ...], *, unproven: bool
-) -> tuple[HeldDestination, ...]:
-    rows = tx.session.exec(
-        select(
-            DeliveryRow.destination,
-            func.count(),
-            func.max(DeliveryRow.error),
-            func.min(DeliveryRow.not_before),
-        )
-        .where(col(DeliveryRow.state).in_(states), DeliveryRow.error != "")
-        .group_by(DeliveryRow.destination)
-        .order_by(DeliveryRow.destination)
-    )
-    return tuple(
-        HeldDestination(
-            destination=name, unproven=unproven, objects=number, error=error, next_try_at=at
-        )
-        for name, number, error, at in rows
-    )
 
 
 # case
@@ -415,7 +232,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             .order_by(col(EventRow.id).desc())
             .limit(EVENT_LIMIT)
         ).all()
-        trouble = _case_trouble(tx, row) if row.state in CASES_IN_TROUBLE else None
+        trouble = case_trouble(tx, row) if row.state in CASES_IN_TROUBLE else None
         folder = store.path(ArtifactKey.parse(row.findings_key)) if row.findings_key else None
         return CaseDetail(
             case=_case_line(row, settings),
@@ -469,20 +286,9 @@ def _event_lines(events: list[EventRow], who: dict[str, str]) -> tuple[EventLine
 # rows to facts
 
 
-def _id(row: SlideRow | CaseRow) -> int:
-    if row.id is None:
-        raise ValueError("a row that came from the ledger has an id")
-    return row.id
-
-
-def _reason(code: str) -> QuarantineReason | None:
-    # A newer daemon may know reasons that this dashboard does not.
-    return next((reason for reason in QuarantineReason if reason.code == code), None)
-
-
 def _case_line(row: CaseRow, settings: Settings) -> CaseLine:
     return CaseLine(
-        id=_id(row),
+        id=row_id(row),
         accession=row.accession,
         block=row.block,
         state=CaseState(row.state),
@@ -501,12 +307,12 @@ def _slide_line(row: SlideRow, settings: Settings) -> SlideLine:
         folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
         thumbnail = folder / "thumbnail.png"
     return SlideLine(
-        id=_id(row),
+        id=row_id(row),
         case_id=row.case_id,
         name=Path(row.path).name,
         stain=row.stain,
         state=SlideState(row.state),
-        reason=_reason(row.reason) if row.reason else None,
+        reason=known_reason(row.reason) if row.reason else None,
         detail=row.detail,
         claimed=row.claimed_by != "",
         progress=read_progress(settings, row.subject) if row.claimed_by else None,

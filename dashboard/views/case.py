@@ -22,7 +22,8 @@ from appliance.analysis.overlay import (
 )
 from appliance.domain import Stain
 from appliance.lifecycle import CaseState, SlideState
-from dashboard.queries import CASES_IN_TROUBLE, CaseDetail, SlideLine, read_case
+from dashboard.queries import CaseDetail, SlideLine, read_case
+from dashboard.troubles import CASES_IN_TROUBLE
 from dashboard.views import look, measured
 from dashboard.wording import (
     BINARY_WORDS,

@@ -14,7 +14,7 @@ from appliance.analysis.findings import RESEARCH_USE
 from appliance.progress import StepProgress
 from appliance.settings import Settings
 from appliance.settings_file import load_settings
-from dashboard.queries import LedgerReader
+from dashboard.reader import LedgerReader
 from dashboard.wording import Tone, Wording, age, progress_words
 
 REFRESH_SECONDS = 2.0

@@ -6,7 +6,9 @@ from html import escape
 
 import streamlit as st
 
-from dashboard.queries import LIMIT, CaseLine, Counts, Queue, SlideLine, Trouble, read_queue
+from dashboard.queries import CaseLine, Counts, Queue, SlideLine, read_queue
+from dashboard.reader import LIMIT
+from dashboard.troubles import Trouble
 from dashboard.views import look
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
 

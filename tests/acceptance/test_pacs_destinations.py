@@ -10,7 +10,7 @@ import pytest
 import requests
 from fixtures.certificates import Certificates, make_certificates
 from fixtures.daemon import tandem
-from fixtures.instances import made_object
+from fixtures.instances import made_object, parcel_of
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.peer import Peer
 from fixtures.slide_objects import MPP, identity, write_svs
@@ -24,7 +24,7 @@ from appliance.errors import DestinationRejectedError, DestinationUnavailableErr
 from appliance.settings import DicomWebDestination, FolderDestination, PacsDestination, Settings
 from dicom.kinds import SENT_KINDS
 from dicom.source import convert_slide
-from dicom.status import InstanceRef, Outcome, Verdict
+from dicom.status import Outcome, Verdict
 
 pytestmark = pytest.mark.judge
 
@@ -58,19 +58,6 @@ def secured(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Orthan
     ).start()
     yield server, port
     server.stop()
-
-
-def parcel_of(path: Path) -> Parcel:
-    header = dcmread(path, stop_before_pixels=True)
-    return Parcel(
-        path=path,
-        ref=InstanceRef(
-            study_uid=header.StudyInstanceUID,
-            series_uid=header.SeriesInstanceUID,
-            sop_instance_uid=header.SOPInstanceUID,
-            sop_class_uid=header.SOPClassUID,
-        ),
-    )
 
 
 def send(destination: Destination, parcels: list[Parcel]) -> list[Outcome]:

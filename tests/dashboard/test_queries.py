@@ -12,7 +12,8 @@ from appliance.analysis.findings import Findings
 from appliance.domain import QuarantineReason, Stain
 from appliance.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.store import SlideRow, Transaction
-from dashboard.queries import LIMIT, LedgerReader, read_case, read_queue
+from dashboard.queries import read_case, read_queue
+from dashboard.reader import LIMIT, LedgerReader
 
 if TYPE_CHECKING:
     from conftest import Lab

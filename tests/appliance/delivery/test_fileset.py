@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.instances import parcel_of
 from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import (
     ALGORITHM,
@@ -37,7 +38,7 @@ from dicom.directory import file_id
 from dicom.encapsulated import build_encapsulated_pdf
 from dicom.heatmap import HeatLevel, build_heatmap
 from dicom.source import convert_slide, read_headers
-from dicom.status import InstanceRef, Outcome, Verdict
+from dicom.status import Outcome, Verdict
 
 pytestmark = pytest.mark.judge
 
@@ -45,19 +46,6 @@ RECORDS = {"SM": "IMAGE", "SEG": "IMAGE", "OT": "IMAGE", "SR": "SR DOCUMENT", "D
 FALSE_ERROR = "Error - Unrecognized enumerated value <ANNOTATION>"
 """The record is younger than dciodvfy of 2022, and than pydicom 3.0.2, whose FileSet does not open
 what has one."""
-
-
-def parcel_of(path: Path) -> Parcel:
-    header = dcmread(path, stop_before_pixels=True)
-    return Parcel(
-        path=path,
-        ref=InstanceRef(
-            study_uid=header.StudyInstanceUID,
-            series_uid=header.SeriesInstanceUID,
-            sop_instance_uid=header.SOPInstanceUID,
-            sop_class_uid=header.SOPClassUID,
-        ),
-    )
 
 
 def saved(folder: Path, dataset: Dataset, **changes: Any) -> Parcel:
