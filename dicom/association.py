@@ -72,6 +72,7 @@ def associate(
     association = negotiate(address, kinds, handlers)
     if not association.is_established:
         raise _refusal(address, association)
+    _leave_answers(association)
     _send_in_pieces(association, address)
     try:
         yield association
@@ -104,6 +105,21 @@ def title_of(uid: str) -> str:
     """A UID's name in the standard."""
     # pydicom's dictionary is older than this class.
     return "Label Map Segmentation Storage" if uid == LABEL_MAP[0] else str(UID(uid).name)
+
+
+def _leave_answers(association: Any) -> None:
+    """Keep pynetdicom's own thread from taking the answer to a request of ours.
+
+    Each request pauses that thread and waits until it says so; on a busy machine it says so, and
+    looks for messages once more. The answer is then lost, and the request runs into its timeout.
+    """
+    running, take = association._reactor_checkpoint, association.dimse.get_msg
+
+    def get_msg(block: bool = False) -> Any:
+        # Whoever waits for an answer blocks, and that thread never does.
+        return take(block) if block or running.is_set() else (None, None)
+
+    association.dimse.get_msg = get_msg
 
 
 def _send_in_pieces(association: Any, address: PacsAddress) -> None:

@@ -25,7 +25,7 @@ from pynetdicom.sop_class import (
 )
 
 from dicom import dicomweb, pacs
-from dicom.association import Kind, PacsAddress
+from dicom.association import Kind, PacsAddress, associate
 from dicom.dicomweb import WebAddress
 from dicom.errors import ClassesRejectedError, PacsRejectedError, PacsUnavailableError
 from dicom.kinds import LABEL_MAP
@@ -170,6 +170,21 @@ def test_refusal_is_permanent(
     assert list(outcomes) == objects
     assert {(o.verdict, o.status) for o in outcomes.values()} == {(Verdict.NEVER, status)}
     assert all(f"0x{status:04X}" in outcome.text for outcome in outcomes.values())
+
+
+def test_a_librarys_thread_that_rests_late_takes_no_answer(
+    scp: Callable[..., PacsAddress],
+) -> None:
+    """pynetdicom's thread, paused for a request, looks for messages once more."""
+    kind = ALL_KINDS[0]
+    with associate(scp(), [kind]) as association:
+        association._reactor_checkpoint.clear()
+        while not association._is_paused:
+            time.sleep(0.001)
+        association.dimse.msg_queue.put((1, "answer"))
+        assert association.dimse.get_msg(block=False) == (None, None)
+        assert association.dimse.get_msg(block=True) == (1, "answer")
+        association._reactor_checkpoint.set()
 
 
 @pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007, 0x0107, 0x0111])
