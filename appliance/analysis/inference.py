@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from appliance.analysis.stream import DECODE_THREADS
 from models.spec import ModelSpec, Task
 from models.torchscript import save_torchscript
 from models.weights import load_network
@@ -66,9 +67,13 @@ class Network:
         self.lanes = 1
         """Threads that may ask at once, and should: cores that work on one pass together wait for
         each other after every layer, for long where decoding takes one of them away."""
+        self.decoders = DECODE_THREADS
+        """Threads that decode for it."""
         if self.device == "cpu":
             cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
             self.lanes = min(cores, MOST_LANES)
+            # They take the cores from the network, which needs them for longer.
+            self.decoders = max(1, DECODE_THREADS // 2)
             torch.set_num_threads(cores // self.lanes)
             _keep_freed_memory()
         self._answering = module

@@ -110,6 +110,7 @@ def read_tumor(
         px=classifier_px(network.spec),
         hold=network.lanes,
         allocate=network.batch_memory,
+        threads=network.decoders,
     )
     answers = in_lanes(stream, lambda _, pixels: network.classify(pixels), network.lanes)
     for indices, _, likely in answers:
@@ -151,7 +152,13 @@ def read_stain(
     done, looks, looked_at = 0, Appearance(), _spread(tiles, LOOKED_AT)
     lanes = intensity.lanes
     stream = TileStream(
-        reader, every, white_rgb, batch_size, hold=lanes, allocate=segmentation.batch_memory
+        reader,
+        every,
+        white_rgb,
+        batch_size,
+        hold=lanes,
+        allocate=segmentation.batch_memory,
+        threads=segmentation.decoders,
     )
 
     def answer(indices: Sequence[TileIndex], pixels: NDArray[np.uint8]) -> _Answers:

@@ -38,8 +38,8 @@ class TileStream:
 
     Iterating yields (indices, pixels uint8 (n, `px`, `px`, 3), glass calibrated to 255). The same
     few batches of memory are filled again and again, however large the slide is: pixels hold until
-    the `hold`-th batch after them is asked for. `allocate` gives that memory. `unreadable` grows as
-    they come.
+    the `hold`-th batch after them is asked for. `allocate` gives that memory, `threads` fill it.
+    `unreadable` grows as they come.
     """
 
     def __init__(
@@ -52,10 +52,12 @@ class TileStream:
         px: int = TILE_PX,
         hold: int = 1,
         allocate: Allocate = _pageable,
+        threads: int = DECODE_THREADS,
     ) -> None:
         self._slide, self._tiles, self._batch_size = slide, tiles, batch_size
         self._white = white_table(white_rgb)
         self._px, self._hold, self._allocate = px, hold, allocate
+        self._threads = threads
         self.unreadable: list[TileIndex] = []
 
     @property
@@ -68,7 +70,7 @@ class TileStream:
         free: list[Pixels] = []
         given: deque[Pixels] = deque()
         ahead: deque[tuple[Sequence[TileIndex], Pixels, list[Future[bool]]]] = deque()
-        with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
             for start in range(0, len(self._tiles), self._batch_size):
                 batch = self._tiles[start : start + self._batch_size]
                 if free:

@@ -125,14 +125,14 @@ def test_a_damaged_margin_spoils_no_score(
 
 
 def read_all(
-    case: SyntheticCase, folder: Path, lanes: int
+    case: SyntheticCase, folder: Path, decoders: int, lanes: int
 ) -> tuple[NDArray[np.float32], StainReading, bytes]:
     c_network, l_network, m_network = (
         Network(reference_folder(task), "cpu")
         for task in (Task.TUMOR, Task.INTENSITY, Task.SEGMENTATION)
     )
     for network in (c_network, l_network, m_network):
-        network.lanes = lanes
+        network.decoders, network.lanes = decoders, lanes
     with SlideReader.open(case.he_path) as he, SlideReader.open(case.ihc_path) as ihc:
         tumor = read_tumor(he, tissue_of(case.he_path, 20), WHITE, c_network, 4, lambda *_: None)
         raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
@@ -143,15 +143,12 @@ def read_all(
     return tumor.probability, stain, found.tobytes()
 
 
-def test_no_number_of_threads_changes_a_byte(
-    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_number_of_threads_changes_a_byte(small_case: SyntheticCase, tmp_path: Path) -> None:
     runs = []
-    for threads, lanes in ((1, 1), (2, 4), (5, 2), (2, 4)):
-        monkeypatch.setattr(streams, "DECODE_THREADS", threads)
+    for decoders, lanes in ((1, 1), (2, 4), (5, 2), (2, 4)):
         folder = tmp_path / str(len(runs))
         folder.mkdir()
-        runs.append(read_all(small_case, folder, lanes))
+        runs.append(read_all(small_case, folder, decoders, lanes))
     first_tumor, first_stain, first_map = runs[0]
     assert any(first_map)
     for tumor, stain, label_map in runs[1:]:
