@@ -132,7 +132,7 @@ def build_directory(folder: Path, study_uid: str) -> Directory:
     """
     found: dict[Path, FileDataset] = {}
     for path in folder.glob(f"{'?' * 8}/{'?' * 8}"):
-        header = read_keys(path)
+        header = read_keys(path) if path.is_file() else None
         if (
             header is not None
             and header.get("StudyInstanceUID") == study_uid

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -50,7 +50,23 @@ class StudyFacts:
         if self.patient_sex not in SEXES:
             raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
         if len(self.uid) > 64 or not re.fullmatch(RE_VALID_UID, self.uid):
-            raise ObjectError(f"'{self.uid}' is no DICOM UID")
+            raise ObjectError("the Study Instance UID is no UID")
+
+    def as_json(self) -> dict[str, str]:
+        """For `of_json`."""
+        return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_json(cls, values: dict[str, str]) -> StudyFacts:
+        """What `as_json` gave."""
+        born, started = values["patient_birth_date"], values["started"]
+        return cls(
+            **values
+            | {
+                "patient_birth_date": date.fromisoformat(born) if born else None,
+                "started": datetime.fromisoformat(started) if started else None,
+            }  # type: ignore[arg-type]
+        )
 
 
 def check_length(what: str, value: str, longest: int) -> None:
@@ -68,14 +84,24 @@ def check_length(what: str, value: str, longest: int) -> None:
 
 
 def study_of(header: Dataset) -> StudyFacts:
-    """What a slide's header, or an order of a worklist, says of its study."""
+    """What a slide's header, or an order of a worklist, says of its study.
+
+    IDs of the study and names of physicians that are too long for their attributes are left out:
+    nothing hangs on them.
+
+    Raises
+    ------
+    ObjectError
+        If the patient or the UID does not fit.
+    """
     sex = _text(header, "PatientSex")
     return StudyFacts(
         uid=_text(header, "StudyInstanceUID"),
         started=_started(header),
         # Of an order its own ID: what scanners write as the study's (PS3.17 J.6).
-        study_id=_text(header, "StudyID") or _text(header, "RequestedProcedureID"),
-        referring_physician=_text(header, "ReferringPhysicianName"),
+        study_id=_short(header, "StudyID", SH_LENGTH)
+        or _short(header, "RequestedProcedureID", SH_LENGTH),
+        referring_physician=_short(header, "ReferringPhysicianName", LO_LENGTH),
         patient_id=_text(header, "PatientID"),
         patient_name=_text(header, "PatientName"),
         patient_birth_date=_day(_text(header, "PatientBirthDate")),
@@ -86,6 +112,11 @@ def study_of(header: Dataset) -> StudyFacts:
 def _text(header: Dataset, keyword: str) -> str:
     value: Any = header.get(keyword)
     return "" if value is None else str(value).strip()
+
+
+def _short(header: Dataset, keyword: str, longest: int) -> str:
+    text = _text(header, keyword)
+    return text if len(text) <= longest and "\\" not in text else ""
 
 
 def _started(header: Dataset) -> datetime | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pydicom.uid import UID
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
@@ -24,23 +25,28 @@ RETURNED = (
 """Return keys (PS3.4 Table K.6-1)."""
 
 
-def find_orders(address: PacsAddress, accession: str) -> list[StudyFacts]:
-    """What the worklist's orders of an accession say of its study, each once.
+def find_orders(address: PacsAddress, accession: str) -> list[StudyFacts | None]:
+    """What the worklist's orders of an accession say of its study, each once; None: what cannot be
+    read or used, and may be of anybody.
 
-    Where an order names no study, its UID is made of accession and patient.
+    Where an order names no valid study, its UID is made of accession and patient.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
-    found: list[StudyFacts] = []
-    with associate(address, [(str(WORKLIST), None)]) as association:
+    found: list[StudyFacts | None] = []
+    # What an order may hold is judged here; a library that raises at it would end the case.
+    with (
+        disable_value_validation(),
+        associate(address, [(str(WORKLIST), None)]) as association,
+    ):
         for status, item in association.send_c_find(_query(accession), WORKLIST):
             if not status or status.Status not in PENDING:
                 check_answer(address, status)
-            elif item is not None:
-                order = _order(item, accession)
-                if order is not None and order not in found:
+            elif item is None or _accession(item) == accession:
+                order = None if item is None else _order(item, accession)
+                if order not in found:
                     found.append(order)
     return found
 
@@ -57,12 +63,14 @@ def _query(accession: str) -> Dataset:
     return query
 
 
-def _order(item: Dataset, accession: str) -> StudyFacts | None:
-    """None where a server does not match accessions, and answers with another's order."""
+def _accession(item: Dataset) -> str:
+    """Some servers do not match accessions, and answer with others' orders."""
     item.decode()
-    if str(item.get("AccessionNumber", "")).strip() != accession:
-        return None
-    if not item.get("StudyInstanceUID"):
+    return str(item.get("AccessionNumber", "")).strip()
+
+
+def _order(item: Dataset, accession: str) -> StudyFacts | None:
+    if not UID(str(item.get("StudyInstanceUID", ""))).is_valid:
         patient = str(item.get("PatientID", ""))
         item.StudyInstanceUID = deterministic_uid("study", accession, patient)
     try:

@@ -24,8 +24,10 @@ from appliance.delivery.overlays import Making, write_overlays
 from appliance.delivery.page import build_page
 from appliance.delivery.sources import slide_sources
 from appliance.delivery.structured_report import structured_report
+from appliance.domain import Stain
 from appliance.settings import Settings
 from dicom.segmentation import AlgorithmFacts
+from dicom.study import StudyFacts
 
 PAGE_NAME, INDEX_NAME = "report.pdf", "objects.json"
 
@@ -72,14 +74,16 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     if store.exists(key):
         return str(key)
     findings = load_findings(findings_folder)
-    sources = slide_sources(findings, settings)
+    kept = _contents(previous, settings)["study"] if previous else None
+    sources = slide_sources(findings, settings, StudyFacts.of_json(kept) if kept else None)
+    study_uid = sources.headers[Stain.HER2][0].StudyInstanceUID
     objects = [_index("WSM", file, store.root) for file in sources.converted]
     # The objects say when they were made; equal findings must make equal bytes, so that is when
     # the findings were saved.
     saved = (findings_folder / "findings.json").stat().st_mtime
     created = datetime.fromtimestamp(int(saved), tz=UTC)
     libraries = ",".join(f"{name} {version(name)}" for name in ("highdicom", "pydicom"))
-    seed = f"{findings_key}|{int(saved)}|{software}|{libraries}"
+    seed = f"{findings_key}|{int(saved)}|{software}|{libraries}|{study_uid}"
     with store.writing(key) as folder:
         making = Making(
             findings=findings,
@@ -115,6 +119,7 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         index = {
             "made_from": made_from,
             "notes": sources.notes,
+            "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in objects],
         }
         (folder / INDEX_NAME).write_text(json.dumps(index, indent=2) + "\n")

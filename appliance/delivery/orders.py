@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import date, datetime
+from dataclasses import replace
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.pacs import tls_files
@@ -46,17 +45,21 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
         if agreed is None:
             return None, note
         with store.writing(key) as folder:
-            (folder / ORDER_NAME).write_text(json.dumps(asdict(agreed), default=str))
+            (folder / ORDER_NAME).write_text(json.dumps(agreed.as_json()))
             (folder / NOTE_NAME).write_text(note)
-    order = json.loads((store.path(key) / ORDER_NAME).read_text())
-    born, started = order["patient_birth_date"], order["started"]
-    order["patient_birth_date"] = date.fromisoformat(born) if born else None
-    order["started"] = datetime.fromisoformat(started) if started else None
-    return StudyFacts(**order), (store.path(key) / NOTE_NAME).read_text()
+    folder = store.path(key)
+    order = StudyFacts.of_json(json.loads((folder / ORDER_NAME).read_text()))
+    return order, (folder / NOTE_NAME).read_text()
 
 
-def _agreed(orders: Sequence[StudyFacts], accession: str) -> tuple[StudyFacts | None, str]:
+def _agreed(found: Sequence[StudyFacts | None], accession: str) -> tuple[StudyFacts | None, str]:
     """What all orders of an accession say alike, and what an operator should know of it."""
+    orders = [order for order in found if order is not None]
+    if len(orders) < len(found):
+        return (
+            None,
+            f"{KNOWS} orders of this accession that cannot be read: no patient is named",
+        )
     if not orders:
         return None, f"{KNOWS} no order for this accession: objects name no patient"
     first = min(orders, key=lambda order: (order.uid, order.study_id))

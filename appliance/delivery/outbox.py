@@ -225,7 +225,8 @@ class Outbox:
             if case_id not in self._told:
                 log.error("case-%d cannot be ended: %s", case_id, type(err).__name__)
                 log.debug("details", exc_info=err)
-                self._tell(case_id, f"{UNREADABLE} ({type(err).__name__}), {RESTORE}")
+                if isinstance(err, (OSError, ValueError, LookupError)):
+                    self._tell(case_id, f"{UNREADABLE} ({type(err).__name__}), {RESTORE}")
             self._told.add(case_id)
 
     def _tell(self, case_id: int, reason: str) -> None:

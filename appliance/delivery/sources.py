@@ -35,10 +35,15 @@ class Sources:
     headers: Mapping[Stain, list[Dataset]]
     converted: tuple[Path, ...]
     notes: tuple[str, ...]
+    study: StudyFacts | None
+    """What was converted lies in it."""
 
 
-def slide_sources(findings: Findings, settings: Settings) -> Sources:
-    """Both slides, converted where the scanner wrote no DICOM.
+def slide_sources(
+    findings: Findings, settings: Settings, kept: StudyFacts | None = None
+) -> Sources:
+    """Both slides, converted where the scanner wrote no DICOM; into `kept`, the study of the case's
+    former objects, where there is one.
 
     Raises
     ------
@@ -53,10 +58,11 @@ def slide_sources(findings: Findings, settings: Settings) -> Sources:
     headers = {stain: read_headers(files) for stain, (_, files) in known.items() if files}
     missing = [stain for stain in slides if stain not in headers]
     if not missing:
-        return Sources(headers=headers, converted=(), notes=())
-    study, note = _study(findings, headers, settings)
-    first = min(scanned for scanned, _ in known.values())
-    study = replace(study, started=study.started or first)
+        return Sources(headers=headers, converted=(), notes=(), study=None)
+    study, note = (kept, "") if kept is not None else _study(findings, headers, settings)
+    if study.started is None:
+        first = min(scanned for scanned, _ in known.values())
+        study = replace(study, started=_started(study.uid, first, store))
     notes, converted = [note], []
     for stain in missing:
         scanned, _ = known[stain]
@@ -66,8 +72,20 @@ def slide_sources(findings: Findings, settings: Settings) -> Sources:
         converted += files
         notes.append((folder / NOTE_NAME).read_text())
     return Sources(
-        headers=headers, converted=tuple(converted), notes=tuple(note for note in notes if note)
+        headers=headers,
+        converted=tuple(converted),
+        notes=tuple(note for note in notes if note),
+        study=study,
     )
+
+
+def _started(study_uid: str, scanned: datetime, store: ArtifactStore) -> datetime:
+    """When the first slide that was converted into a study was scanned: all its blocks say that."""
+    key = ArtifactKey.of("study", uid=study_uid)
+    if not store.exists(key):
+        with store.writing(key) as folder:
+            (folder / SCANNED_NAME).write_text(scanned.isoformat())
+    return datetime.fromisoformat((store.path(key) / SCANNED_NAME).read_text())
 
 
 def _study(

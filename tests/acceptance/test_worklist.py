@@ -111,6 +111,23 @@ def test_two_orders_of_one_patient_name_the_patient(
     assert order_of("S26-7", settings) == (order, note)
 
 
+def test_an_order_that_cannot_be_used_is_no_silence(
+    server: WorklistServer, settings: Settings, findings: Findings
+) -> None:
+    long = {"RequestedProcedureID": "A-LONG-PROCEDURE-1", "ReferringPhysicianName": "x" * 65}
+    server.order("fine", "S26-8", **(JANE | long | {"StudyInstanceUID": "1.2.03"}))
+    order, note = order_of("S26-8", settings)
+    assert order is not None
+    assert (order.patient_id, order.study_id, order.referring_physician) == ("P-4711", "", "")
+    assert (order.uid.startswith("2.25."), note) == (True, "")
+    # Whose the other is cannot be told: perhaps another patient's.
+    server.order("one", findings.accession, **JANE)
+    server.order("other", findings.accession, **(JANE | {"PatientName": "y" * 65}))
+    order, note = order_of(findings.accession, settings)
+    assert order is None
+    assert "cannot be read" in note
+
+
 def test_an_order_is_of_the_very_accession_and_may_name_no_study(server: WorklistServer) -> None:
     address = PacsAddress(host="127.0.0.1", port=server.orthanc.dicom_port, called_aet="ORTHANC")
     server.order("one", "S26-1", **(JANE | {"StudyInstanceUID": ""}))

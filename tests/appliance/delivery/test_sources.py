@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -45,6 +46,28 @@ def mixed(tmp_path: Path, real: Path) -> Findings:
     he = max(scanned.paths, key=lambda path: path.stat().st_size)
     ihc = real / "slides" / "CMU-1-Small-Region.svs"
     return replace(some_findings(), he=open_facts(he), ihc=open_facts(ihc))
+
+
+def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    made = []
+    for block, scanned in (("A1", 1_770_000_000), ("B2", 1_760_000_000)):
+        slides = [write_svs(tmp_path / f"{block}{n}.svs", seed=scanned + n) for n in (0, 1)]
+        for slide in slides:
+            os.utime(slide, (scanned, scanned))
+        he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
+        made.append(replace(some_findings(), block=block, he=he, ihc=ihc))
+    first, second = (slide_sources(findings, settings) for findings in made)
+    headers = [h for s in (first, second) for images in s.headers.values() for h in images]
+    assert len({tuple(h[k].value for k in KEYWORDS) for h in headers}) == 1
+    assert slide_sources(made[0], settings, first.study).converted == first.converted
+    # Whatever the worklist would say by then.
+    assert first.study is not None
+    other = replace(first.study, uid="2.25.9", patient_id="P-1")
+    (study,) = {
+        h.StudyInstanceUID for h in slide_sources(made[0], settings, other).headers[Stain.HE]
+    }
+    assert study == "2.25.9"
 
 
 def flavors(paths: tuple[Path, ...]) -> dict[str, Dataset]:
