@@ -59,14 +59,11 @@ class StudyFacts:
     @classmethod
     def of_json(cls, values: dict[str, str]) -> StudyFacts:
         """What `as_json` gave."""
+        facts: dict[str, Any] = dict(values)
         born, started = values["patient_birth_date"], values["started"]
-        return cls(
-            **values
-            | {
-                "patient_birth_date": date.fromisoformat(born) if born else None,
-                "started": datetime.fromisoformat(started) if started else None,
-            }  # type: ignore[arg-type]
-        )
+        facts["patient_birth_date"] = date.fromisoformat(born) if born else None
+        facts["started"] = datetime.fromisoformat(started) if started else None
+        return cls(**facts)
 
 
 def check_length(what: str, value: str, longest: int) -> None:

@@ -56,10 +56,7 @@ def _agreed(found: Sequence[StudyFacts | None], accession: str) -> tuple[StudyFa
     """What all orders of an accession say alike, and what an operator should know of it."""
     orders = [order for order in found if order is not None]
     if len(orders) < len(found):
-        return (
-            None,
-            f"{KNOWS} orders of this accession that cannot be read: no patient is named",
-        )
+        return None, f"{KNOWS} orders of this accession that cannot be read: objects name none"
     if not orders:
         return None, f"{KNOWS} no order for this accession: objects name no patient"
     first = min(orders, key=lambda order: (order.uid, order.study_id))

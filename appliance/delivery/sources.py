@@ -42,8 +42,8 @@ class Sources:
 def slide_sources(
     findings: Findings, settings: Settings, kept: StudyFacts | None = None
 ) -> Sources:
-    """Both slides, converted where the scanner wrote no DICOM; into `kept`, the study of the case's
-    former objects, where there is one.
+    """Both slides, converted where the scanner wrote no DICOM. `kept` is the study that the case's
+    former objects were converted into.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def slide_sources(
     missing = [stain for stain in slides if stain not in headers]
     if not missing:
         return Sources(headers=headers, converted=(), notes=(), study=None)
-    study, note = (kept, "") if kept is not None else _study(findings, headers, settings)
+    study, note = _study(findings, headers, kept, settings)
     if study.started is None:
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
@@ -89,11 +89,16 @@ def _started(study_uid: str, scanned: datetime, store: ArtifactStore) -> datetim
 
 
 def _study(
-    findings: Findings, headers: Mapping[Stain, list[Dataset]], settings: Settings
+    findings: Findings,
+    headers: Mapping[Stain, list[Dataset]],
+    kept: StudyFacts | None,
+    settings: Settings,
 ) -> tuple[StudyFacts, str]:
     for stain in (Stain.HER2, Stain.HE):
         if stain in headers:
             return study_of(headers[stain][0]), ""
+    if kept is not None:
+        return kept, ""
     if findings.accession == UNIDENTIFIED:
         # Two unknown pairs are not one study.
         uid = deterministic_uid("study", findings.he.fingerprint, findings.ihc.fingerprint)

@@ -12,7 +12,7 @@ import openslide
 import pytest
 from fixtures.findings import some_findings
 from fixtures.judges import dicom_errors
-from fixtures.slide_objects import MPP, identity, write_svs
+from fixtures.slide_objects import MPP, STUDY_UID, identity, write_svs
 from pydicom import Dataset, dcmread
 
 from appliance.analysis.findings import Findings
@@ -21,6 +21,7 @@ from appliance.delivery.sources import slide_sources
 from appliance.domain import Stain
 from appliance.settings import ObjectSettings, Settings
 from dicom.source import convert_slide
+from dicom.study import StudyFacts
 
 OF_THE_STUDY = {
     "study_id": "ST-1",
@@ -68,6 +69,14 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
         h.StudyInstanceUID for h in slide_sources(made[0], settings, other).headers[Stain.HE]
     }
     assert study == "2.25.9"
+
+
+def test_a_scanners_study_is_stronger_than_the_former_one(mixed: Findings, tmp_path: Path) -> None:
+    """The H&E slide was scanned again, and came as DICOM this time."""
+    former = StudyFacts(uid="2.25.9", patient_id="P-1")
+    sources = slide_sources(mixed, Settings(state_dir=tmp_path / "state"), former)
+    studies = {h.StudyInstanceUID for images in sources.headers.values() for h in images}
+    assert studies == {STUDY_UID}
 
 
 def flavors(paths: tuple[Path, ...]) -> dict[str, Dataset]:
