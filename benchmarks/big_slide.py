@@ -2,7 +2,8 @@
 
 ``python benchmarks/big_slide.py OUT.svs --stain he --width 60000 --height 50000 --tissue 0.2``
 draws one field of synthetic tissue and writes its encoded tiles over and over. For memory and
-speed; nothing can be aligned with itself, and every field has the same score.
+speed; nothing can be aligned with itself, and every field has the same score. ``--step 2`` writes a
+generic TIFF whose levels halve, as those of most scanners do; Aperio's are a quarter each.
 """
 
 from __future__ import annotations
@@ -21,20 +22,33 @@ from tifffile import TiffWriter
 
 from appliance.analysis.alignment import alignment_mpp
 from appliance.analysis.slide import SlideReader
-from appliance.geometry import TILE_MPP, TILE_PX
+from appliance.geometry import TILE_PX
 from models.synthesis.pyramid import QUALITY, STEP, TILE
 from models.synthesis.tiles import synthesize_tile_pair
 
 FIELD_PX = 4096
-"""Edge of the repeated field: whole tiles on three levels, each `STEP` times smaller."""
+"""Edge of the repeated field: whole tiles on every level, for steps of 2 and 4."""
 GLASS = 243
+MPP = 0.25
+"""As scanners have it at 40x: at `TILE_MPP`, in which tissue is drawn, nothing would have to be
+resampled. Cells are a tenth smaller for it."""
 
 
 def make_big_slide(
-    out: Path, *, stain: str, width_px: int, height_px: int, tissue: float, seed: int = 0
+    out: Path,
+    *,
+    stain: str,
+    width_px: int,
+    height_px: int,
+    tissue: float,
+    seed: int = 0,
+    step: int = STEP,
+    mpp: float = MPP,
 ) -> None:
-    """Write `out` (Aperio's flavor, `TILE_MPP`), sizes rounded up to whole fields.
+    """Write `out`, sizes rounded up to whole fields; it says `mpp` µm per px of itself.
 
+    Each level is `step` times smaller than the one before: 4 writes Aperio's flavor, 2 a generic
+    TIFF.
     `stain` is he or ihc. `tissue` (0-1) is the share of fields that hold tissue, those nearest the
     middle; the others are glass.
     """
@@ -44,12 +58,12 @@ def make_big_slide(
         key=lambda rc: float(np.hypot((rc[0] + 0.5) / rows - 0.5, (rc[1] + 0.5) / columns - 0.5)),
     )
     filled = set(nearest[: round(tissue * columns * rows)])
-    levels = [_encoded_tiles(image) for image in _levels(_field(stain, seed))]
+    levels = [_encoded_tiles(image) for image in _levels(_field(stain, seed), step)]
     (glass,) = _encoded_tiles(np.full((TILE, TILE, 3), GLASS, dtype=np.uint8))
     size = f"{columns * FIELD_PX}x{rows * FIELD_PX}"
     with TiffWriter(out, bigtiff=True) as writer:
         for level, tiles in enumerate(levels):
-            side = FIELD_PX // STEP**level // TILE  # tiles a field has here, in each direction
+            side = FIELD_PX // step**level // TILE  # tiles a field has here, in each direction
 
             def repeated(tiles: list[bytes] = tiles, side: int = side) -> Iterator[bytes]:
                 for row in range(rows * side):
@@ -58,6 +72,11 @@ def make_big_slide(
                         yield tiles[row % side * side + column % side] if there else glass
 
             own = f"{columns * side * TILE}x{rows * side * TILE}"
+            aperio = (
+                f"Aperio Image Library v12.0.15 \r\n{size} [0,0 {size}] (256x256) -> "
+                f"{own} JPEG/RGB Q={QUALITY}|AppMag = 40|MPP = {mpp}"
+            )
+            per_cm = 1e4 / (mpp * step**level)
             writer.write(
                 repeated(),
                 shape=(rows * side * TILE, columns * side * TILE, 3),
@@ -66,8 +85,10 @@ def make_big_slide(
                 photometric="ycbcr",
                 subsampling=(2, 2),
                 compression="jpeg",
-                description=f"Aperio Image Library v12.0.15 \r\n{size} [0,0 {size}] (256x256) -> "
-                f"{own} JPEG/RGB Q={QUALITY}|AppMag = 40|MPP = {TILE_MPP}",
+                description=aperio if step == STEP else None,
+                resolution=(per_cm, per_cm),
+                resolutionunit="CENTIMETER",
+                subfiletype=1 if level and step != STEP else 0,
                 software=False,
                 metadata=None,
             )
@@ -81,13 +102,13 @@ def _field(stain: str, seed: int) -> NDArray[np.uint8]:
     return grid.reshape(FIELD_PX, FIELD_PX, 3)
 
 
-def _levels(image: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+def _levels(image: NDArray[np.uint8], step: int) -> Iterator[NDArray[np.uint8]]:
     """Down to one tile a field."""
     while True:
         yield image
         if len(image) <= TILE:
             return
-        size = (image.shape[1] // STEP, image.shape[0] // STEP)
+        size = (image.shape[1] // step, image.shape[0] // step)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
@@ -114,6 +135,8 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=60_000)
     parser.add_argument("--height", type=int, default=50_000)
     parser.add_argument("--tissue", type=float, default=1.0)
+    parser.add_argument("--mpp", type=float, default=MPP)
+    parser.add_argument("--step", type=int, choices=(2, 4), default=STEP)
     options = parser.parse_args()
     start = time.perf_counter()
     make_big_slide(
@@ -122,6 +145,8 @@ def main() -> int:
         width_px=options.width,
         height_px=options.height,
         tissue=options.tissue,
+        step=options.step,
+        mpp=options.mpp,
     )
     size = options.out.stat().st_size / 2**20
     print(f"{options.out}: {size:.0f} MiB in {time.perf_counter() - start:.0f} s")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from appliance.analysis.alignment import thumbnail_mpp
 from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import calibrate, white_table
+from appliance.analysis.stream import calibrate, white_gain
 from appliance.analysis.tissue import find_tissue
 from appliance.errors import SlideError
 from appliance.geometry import TileIndex
@@ -32,9 +32,9 @@ class CalibratedSlide:
         return calibrate(self._reader.read_tile(TileIndex(column, row)), self._white)
 
     @cached_property
-    def _white(self) -> NDArray[np.uint8]:
+    def _white(self) -> NDArray[np.float32]:
         mpp = thumbnail_mpp(self.width_px * self.mpp, self.height_px * self.mpp)
-        return white_table(find_tissue(self._reader.thumbnail(mpp), mpp).white_rgb)
+        return white_gain(find_tissue(self._reader.thumbnail(mpp), mpp).white_rgb)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
         DAMAGED where pixels cannot be decoded.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=3)
+    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=4)
     with _timed("inspect", store.exists(key)) as times:
         if not store.exists(key):
             with _open(facts) as slide:
@@ -175,7 +175,7 @@ def read_he(slide: ReadSlide, settings: Settings, progress: Progress = _silent) 
     """
     store = ArtifactStore(settings.artifacts_dir)
     folder, spec = chosen_weights(Task.TUMOR, settings)
-    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=5)
+    key = ArtifactKey.of("tumor", slide=slide.inspect_key, weights=spec.fingerprint, version=6)
     with _timed("tumor", store.exists(key)) as times:
         if not store.exists(key):
             network = _network(folder, spec, settings)
@@ -206,7 +206,7 @@ def align_slides(he: ReadSlide, ihc: ReadSlide, settings: Settings) -> Outcome:
         If the slides cannot be brought onto each other at all.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("align", he=he.inspect_key, ihc=ihc.inspect_key, version=4)
+    key = ArtifactKey.of("align", he=he.inspect_key, ihc=ihc.inspect_key, version=5)
     with _timed("align", store.exists(key)) as times:
         if not store.exists(key):
             sizes = [_size_um(slide.facts) for slide in (he, ihc)]
@@ -250,7 +250,7 @@ def read_ihc(
         weights=[spec.fingerprint for spec in specs],
         every_cell=every_cell,
         margin=settings.scoring.margin_tiles,
-        version=6,
+        version=7,
     )
     with _timed("stain", store.exists(key)) as times:
         if not store.exists(key):

@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
-import cv2
 import numpy as np
 import openslide
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from PIL.Image import Image
 
 from appliance.analysis.direct import Covered, DirectLevel, DirectSlide
 from appliance.analysis.encoded import Pixels
+from appliance.analysis.resample import Raster
 from appliance.analysis.slide_trouble import why_no_format, why_not_open, without_path
 from appliance.analysis.tissue import glass_rgb
 from appliance.domain import QuarantineReason, SlideFacts
@@ -182,41 +182,19 @@ class SlideReader:
         """A window of the raster whose px are `scale` px of a level wide: RGB, white where the
         slide has nothing, and where it has.
 
-        Exact to a fraction of a px: linear onto a whole multiple of the wanted raster (never
-        coarser than the level), then the area average over that multiple. `half` stands in for the
-        level where its codec makes it at half its size: `scale` is then px of that.
+        `half` stands in for the level where its codec makes it at half its size: `scale` is then
+        px of that.
         """
-        fine = max(1, math.ceil(scale - 1e-3))
-        step = scale / fine  # level px per fine px
-        # Not below 0: OpenSlide cuts negative positions on coarser levels off towards 0.
-        x0 = max(0, math.floor(left * scale - 0.5))
-        y0 = max(0, math.floor(top * scale - 0.5))
-        # One px more on each side than is wanted, for the linear part.
-        width = math.ceil((left + columns) * scale + 0.5) - x0 + 1
-        height = math.ceil((top + rows) * scale + 0.5) - y0 + 1
-        if scale == 1:  # the level's own px
-            x0, y0, width, height = left, top, columns, rows
+        raster = Raster(scale)
+        x, y = raster.span(left, columns), raster.span(top, rows)
+        window = x.first, y.first, x.count, y.count
         if half is not None:
-            rgb, covered = half.read(x0, y0, width, height)
+            rgb, covered = half.read(*window)
         else:
-            rgb, covered = self._read(level, x0, y0, width, height, lost_px=lost_px)
-        # Centre of fine px i lies at (i + 0.5) * step from the window's edge.
-        shift = (left * scale - x0 + 0.5 * step - 0.5, top * scale - y0 + 0.5 * step - 0.5)
-        matrix = np.array([[step, 0, shift[0]], [0, step, shift[1]]])
+            rgb, covered = self._read(level, *window, lost_px=lost_px)
 
         def resampled(pixels: Pixels) -> Pixels:
-            if scale == 1:
-                return pixels
-            sampled = cv2.warpAffine(
-                pixels,
-                matrix,
-                (columns * fine, rows * fine),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            if fine > 1:
-                sampled = cv2.resize(sampled, (columns, rows), interpolation=cv2.INTER_AREA)
-            return np.asarray(sampled, dtype=np.uint8)
+            return raster.sample(pixels, x, y, columns, rows)
 
         if covered is None:
             return resampled(rgb), None

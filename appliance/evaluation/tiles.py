@@ -19,7 +19,7 @@ from appliance.analysis.findings import RESEARCH_USE
 from appliance.analysis.inference import Device, Network
 from appliance.analysis.pipeline import MIN_TISSUE_SHARE
 from appliance.analysis.reading import Progress
-from appliance.analysis.stream import calibrate, white_table
+from appliance.analysis.stream import calibrate, white_gain
 from appliance.analysis.tissue import MAX_THRESHOLD
 from models.datasets.images import read_rgb
 from models.datasets.splits import Split
@@ -262,7 +262,7 @@ def _judged_image(
     if image.mask is not None:
         mask = fitting_mask(read_mask(image.mask, judge.task, values), pixels, image.mask)
         mask = cut(at_tile_mpp(mask, mpp, labels=True), labels=True)
-    tiles = calibrate(cut(at_tile_mpp(pixels, mpp, labels=False)), white_table(glass))
+    tiles = calibrate(cut(at_tile_mpp(pixels, mpp, labels=False)), white_gain(glass))
     record: dict[str, Any] = {
         "image": image.name,
         "patient": image.patient,

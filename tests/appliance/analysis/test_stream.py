@@ -17,7 +17,7 @@ from appliance.analysis.pipeline import IHC_RASTER_UM, tissue_tiles
 from appliance.analysis.raster import RasterGrid
 from appliance.analysis.reading import StainReading, read_stain, read_tumor
 from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import TileStream, calibrate, in_lanes, white_table
+from appliance.analysis.stream import TileStream, calibrate, in_lanes, white_gain
 from appliance.analysis.tissue import find_tissue, tissue_share
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
@@ -43,7 +43,7 @@ def test_pixels_hold_as_long_as_is_said_and_memory_is_used_again(small_case: Syn
         return allocated[-1]
 
     with SlideReader.open(small_case.ihc_path) as reader:
-        white = white_table(WHITE)
+        white = white_gain(WHITE)
         expected = {tile: calibrate(reader.read_tile(tile), white) for tile in tiles}
         held: list[tuple[Sequence[TileIndex], NDArray[np.uint8]]] = []
         for batch in TileStream(reader, tiles, WHITE, 2, hold=3, allocate=allocate):
@@ -73,7 +73,7 @@ def test_a_batch_that_nothing_can_be_read_of_spoils_no_other(
         return pixels.copy()
 
     with SlideReader.open(small_case.ihc_path) as reader:
-        white = white_table(WHITE)
+        white = white_gain(WHITE)
         expected = {tile: calibrate(reader.read_tile(tile), white) for tile in tiles}
         monkeypatch.setattr(SlideReader, "read_tile", read_tile)
         stream = TileStream(reader, tiles, WHITE, 2, hold=4)
@@ -177,7 +177,7 @@ def test_half_of_the_px_is_enough_for_a_classifier(small_case: SyntheticCase) ->
     network = Network(reference_folder(Task.TUMOR), "cpu")
     tiles = tissue_of(small_case.he_path, 24)
     with SlideReader.open(small_case.he_path) as reader:
-        white = white_table(WHITE)
+        white = white_gain(WHITE)
         whole, half = (
             network.classify(np.stack([calibrate(reader.read_tile(t, px), white) for t in tiles]))
             for px in (512, 256)
