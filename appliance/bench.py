@@ -105,7 +105,7 @@ def bench(
     read_plan(plan, reading, networks, batch_size)
     peak = memory_mib("VmHWM")
     kinds: dict[str, Callable[[], None]] = {
-        "decode": lambda: _decode(plan, px),
+        "decode": lambda: decode(plan, px),
         "openslide": lambda: _openslide(plan),
         "model": lambda: _model(networks, batches, len(plan.tiles)),
         "end_to_end": lambda: read_plan(plan, reading, networks, batch_size),
@@ -160,7 +160,8 @@ def planned(slide: Path, most_tiles: int) -> Plan:
     )
 
 
-def _decode(plan: Plan, px: int) -> None:
+def decode(plan: Plan, px: int) -> None:
+    """The plan's tiles to `px` px each, by `DECODE_THREADS`, and nothing else."""
     with (
         SlideReader.open(plan.path) as reader,
         ThreadPoolExecutor(DECODE_THREADS) as pool,

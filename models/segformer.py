@@ -30,6 +30,15 @@ class _DecodeHead(SegformerDecodeHead):
     """
 
     def forward(self, encoder_hidden_states: tuple[Tensor, ...], **_: Any) -> Tensor:
+        one_by_one = not self.training and encoder_hidden_states[0].device.type == "cpu"
+        if not one_by_one or torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return self._labels(encoder_hidden_states)
+        # The enlarged maps of four tiles are 64 MiB each. Blocks that large leave holes in a
+        # CPU's memory that no other fits into, so that it grows from batch to batch.
+        tiles = zip(*(state.split(1) for state in encoder_hidden_states), strict=True)
+        return torch.cat([self._labels(tile) for tile in tiles])
+
+    def _labels(self, encoder_hidden_states: tuple[Tensor, ...]) -> Tensor:
         size = encoder_hidden_states[0].shape[2:]
         gain, shift = self._folded()
         # The fusing weights hold the coarsest scale first.

@@ -35,6 +35,8 @@ MOST_TILES_OF_OTHERS = {"cpu": 8, "cuda": 256}
 """In a forward pass: more are no faster, and on a CPU slower, where its caches are full."""
 MOST_LANES = 4
 """Forward passes at once on a CPU, each with its share of the cores."""
+DEVICE_LANES = 2
+"""On a GPU: while one batch's answers are taken in, it works on the next."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Of mallopt(3)."""
 
@@ -64,7 +66,7 @@ class Network:
         # bf16 only where the silicon has it: emulated, it is slower than float32.
         self._half = self.device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         self._most: int | None = None
-        self.lanes = 1
+        self.lanes = DEVICE_LANES
         """Threads that may ask at once, and should: cores that work on one pass together wait for
         each other after every layer, for long where decoding takes one of them away."""
         self.decoders = DECODE_THREADS

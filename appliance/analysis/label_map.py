@@ -78,6 +78,7 @@ class LabelWriter:
         self.grid = grid
         self._store, self._array = _new_array(path, grid.shape)
         self._bands: dict[int, NDArray[np.uint8]] = {}
+        self._free: list[NDArray[np.uint8]] = []
         self._written = 0
 
     def __enter__(self) -> LabelWriter:
@@ -112,11 +113,17 @@ class LabelWriter:
         for number in range(rows.start // CHUNK_ROWS, (rows.stop - 1) // CHUNK_ROWS + 1):
             top = number * CHUNK_ROWS
             if number not in self._bands:
-                height = min(CHUNK_ROWS, self.grid.rows - top)
-                self._bands[number] = np.zeros((height, self.grid.columns), dtype=np.uint8)
+                self._bands[number] = self._band(min(CHUNK_ROWS, self.grid.rows - top))
             first, last = max(rows.start, top), min(rows.stop, top + CHUNK_ROWS)
             part = pixels[first - rows.start : last - rows.start]
             self._bands[number][first - top : last - top, columns] = part
+
+    def _band(self, rows: int) -> NDArray[np.uint8]:
+        """Background; memory of an earlier band where there is some."""
+        shape = CHUNK_ROWS, self.grid.columns
+        whole = self._free.pop() if self._free else np.empty(shape, dtype=np.uint8)
+        whole[:] = 0
+        return whole[:rows]
 
     def _write_until(self, row: int) -> None:
         for number in sorted(self._bands):
@@ -127,6 +134,8 @@ class LabelWriter:
             self._array[top : top + len(band)] = band
             self._written = top + len(band)
             del self._bands[number]
+            if len(band) == CHUNK_ROWS:  # not the last one
+                self._free.append(band)
 
 
 def save_labels(labels: LabelMap, path: Path) -> None:

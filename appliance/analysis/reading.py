@@ -6,7 +6,10 @@ of some tiles, drawn from all: a few hundred say it as well as ten thousand do.
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 
 from appliance.analysis.appearance import Appearance
 from appliance.analysis.cell_tally import CellTally
-from appliance.analysis.cells import measure_cells
+from appliance.analysis.cells import TileCells, measure_cells
 from appliance.analysis.control import ControlTissue
 from appliance.analysis.findings import MARGIN, SCORED
 from appliance.analysis.label_map import LabelWriter
@@ -36,6 +39,7 @@ LOOKED_AT = 100
 """Tiles of a slide whose stain and focus are compared with those of training."""
 CELL_TILES = 200
 """Tiles whose cells are measured, 4 mm², where no guideline asks for the largest cluster."""
+CELL_THREADS = max(1, (os.cpu_count() or 2) // 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +79,10 @@ class StainReading:
 
 
 class _Answers(NamedTuple):
-    """Of a batch: L's probabilities, M's label maps, cells where they are measured."""
+    """Of a batch: L's probabilities, M's label maps."""
 
     intensity: NDArray[np.float32]
     maps: NDArray[np.uint8]
-    cells: list[CellTally | None]
 
 
 def classifier_px(spec: ModelSpec) -> int:
@@ -97,10 +100,6 @@ def read_tumor(
 ) -> TumorReading:
     """C on these tiles of an H&E slide."""
     probability = np.full(reader.grid.shape, np.nan, dtype=np.float32)
-    looks = Appearance()
-    some = sorted(_spread(tiles, LOOKED_AT), key=_row_by_row)
-    for _, pixels in TileStream(reader, some, white_rgb, batch_size):
-        looks = looks.seen(pixels, [network.spec])
     done = 0
     stream = TileStream(
         reader,
@@ -112,15 +111,21 @@ def read_tumor(
         allocate=network.batch_memory,
         threads=network.decoders,
     )
-    answers = in_lanes(stream, lambda _, pixels: network.classify(pixels), network.lanes)
-    for indices, _, likely in answers:
-        for index, value in zip(indices, likely[:, 1], strict=True):
-            probability[index.row, index.column] = value
-        done += len(indices)
-        progress("tumor on H&E", done, len(tiles))
-    return TumorReading(
-        probability=probability, looks=looks, unreadable_percent=stream.unreadable_percent
-    )
+    some = sorted(_spread(tiles, LOOKED_AT), key=_row_by_row)
+    with ThreadPoolExecutor(1, thread_name_prefix="look") as aside:
+        # Of their own, as they are looked at in full size: beside the networks, not before them.
+        looks = aside.submit(_looked_at, TileStream(reader, some, white_rgb, 1), network.spec)
+        answers = in_lanes(stream, lambda _, pixels: network.classify(pixels), network.lanes)
+        for indices, _, likely in answers:
+            for index, value in zip(indices, likely[:, 1], strict=True):
+                probability[index.row, index.column] = value
+            done += len(indices)
+            progress("tumor on H&E", done, len(tiles))
+        return TumorReading(
+            probability=probability,
+            looks=looks.result(),
+            unreadable_percent=stream.unreadable_percent,
+        )
 
 
 def read_stain(
@@ -145,10 +150,12 @@ def read_stain(
     every = sorted((*tiles, *margin), key=_row_by_row)
     with_cells = scored if every_cell else _spread(tiles, CELL_TILES)
     read = np.zeros(reader.grid.shape, dtype=np.uint8)
-    places: list[TileIndex] = []
-    said: list[NDArray[np.float32]] = []
-    counts: list[NDArray[np.int64]] = []
-    cells: dict[int, CellTally] = {}
+    # Made at once: answers that were kept would hold on to the networks' own memory, between whose
+    # large blocks they lie, and nothing large would fit there again.
+    places = np.zeros((len(tiles), 2), dtype=np.int32)
+    likely = np.zeros((len(tiles), len(intensity.spec.classes)), dtype=np.float32)
+    counts = np.zeros((len(tiles), 5), dtype=np.int64)
+    known = 0  # of these
     done, looks, looked_at = 0, Appearance(), _spread(tiles, LOOKED_AT)
     lanes = intensity.lanes
     stream = TileStream(
@@ -161,46 +168,74 @@ def read_stain(
         threads=segmentation.decoders,
     )
 
-    def answer(indices: Sequence[TileIndex], pixels: NDArray[np.uint8]) -> _Answers:
-        maps = segmentation.segment(pixels)
-        return _Answers(
-            intensity.classify(pixels),
-            maps,
-            [
-                measure_cells(tile, label_map).tally if index in with_cells else None
-                for index, tile, label_map in zip(indices, pixels, maps, strict=True)
-            ],
-        )
+    def answer(_: Sequence[TileIndex], pixels: NDArray[np.uint8]) -> _Answers:
+        return _Answers(intensity.classify(pixels), segmentation.segment(pixels))
 
-    for indices, pixels, said_now in in_lanes(stream, answer, lanes):
-        for index, p, label_map, tally in zip(indices, *said_now, strict=True):
-            labels.paint(index, label_map)
-            read[index.row, index.column] = MARGIN
-            if index not in scored:
-                continue
-            read[index.row, index.column] = SCORED
-            if tally is not None:
-                cells[len(places)] = tally
-            places.append(index)
-            said.append(p)
-            counts.append(count_classes(label_map))
-        some = [tile for index, tile in zip(indices, pixels, strict=True) if index in looked_at]
-        looks = looks.seen(some, [intensity.spec, segmentation.spec])
-        done += len(indices)
-        progress("stain on IHC", done, len(every))
-    likely = np.array(said, dtype=np.float32).reshape(-1, len(intensity.spec.classes))
+    with _Cells() as cells:
+        for indices, pixels, said_now in in_lanes(stream, answer, lanes):
+            for index, tile, p, label_map in zip(indices, pixels, *said_now, strict=True):
+                labels.paint(index, label_map)
+                read[index.row, index.column] = MARGIN
+                if index not in scored:
+                    continue
+                read[index.row, index.column] = SCORED
+                if index in with_cells:
+                    cells.measure(known, tile, label_map)
+                places[known] = index.column, index.row
+                likely[known] = p
+                counts[known] = count_classes(label_map)
+                known += 1
+            some = [tile for index, tile in zip(indices, pixels, strict=True) if index in looked_at]
+            looks = looks.seen(some, [intensity.spec, segmentation.spec])
+            done += len(indices)
+            progress("stain on IHC", done, len(every))
+        tallies = cells.tallies()
     return StainReading(
         tiles=TileReadings(
-            places=np.array([(t.column, t.row) for t in places], np.int32).reshape(-1, 2),
-            intensity=likely.argmax(axis=1).astype(np.uint8),
-            certainty=likely.max(axis=1, initial=0.0),
-            counts=np.array(counts, dtype=np.int64).reshape(-1, 5),
-            cells=cells,
+            places=places[:known],
+            intensity=likely[:known].argmax(axis=1).astype(np.uint8),
+            certainty=likely[:known].max(axis=1, initial=0.0),
+            counts=counts[:known],
+            cells=tallies,
         ),
         read=read,
         looks=looks,
         unreadable_percent=100 * len(scored.intersection(stream.unreadable)) / max(1, len(tiles)),
     )
+
+
+class _Cells:
+    """Cells of tiles, measured by threads of their own while the networks go on.
+
+    It takes tens of ms per tile, for which a GPU should not wait. Only a few tiles wait at a time.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(CELL_THREADS, thread_name_prefix="cells")
+        self._ahead: deque[tuple[int, Future[TileCells]]] = deque()
+        self._tallies: dict[int, CellTally] = {}
+
+    def __enter__(self) -> _Cells:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def measure(self, number: int, tile: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """The tile's memory may be used for another one after this."""
+        if len(self._ahead) >= 2 * CELL_THREADS:
+            self._take()
+        self._ahead.append((number, self._pool.submit(measure_cells, tile.copy(), labels)))
+
+    def tallies(self) -> dict[int, CellTally]:
+        """Of all tiles, by their numbers."""
+        while self._ahead:
+            self._take()
+        return self._tallies
+
+    def _take(self) -> None:
+        number, future = self._ahead.popleft()
+        self._tallies[number] = future.result().tally
 
 
 def read_control(
@@ -219,6 +254,13 @@ def read_control(
         for index, labels in zip(indices, segmentation.segment(pixels), strict=True)
     ]
     return counts, stream.unreadable_percent
+
+
+def _looked_at(stream: TileStream, spec: ModelSpec) -> Appearance:
+    looks = Appearance()
+    for _, pixels in stream:
+        looks = looks.seen(pixels, [spec])
+    return looks
 
 
 def _row_by_row(tile: TileIndex) -> tuple[int, int]:

@@ -1,0 +1,108 @@
+"""What the reading loses beside a device of its own: ``python benchmarks/overlap.py SLIDE``.
+
+No GPU is needed: a stand-in takes the networks' place. It does one batch at a time, and for each
+sleeps as long as a device of so many tiles per second would take; what it answers means nothing. So
+this measures the loop around the device (decoding, painting, cells) and no device. Devices of
+half, once and twice the rate of decoding take turns with decoding alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.analysis.inference import DEVICE_LANES
+from appliance.analysis.reading import classifier_px
+from appliance.analysis.stream import DECODE_THREADS
+from appliance.bench import TASKS, Reading, decode, planned, read_plan
+from appliance.geometry import TILE_PX
+from appliance.settings_file import load_settings
+from appliance.weights import chosen_weights
+from models.spec import ModelSpec
+
+RATES = (0.5, 1.0, 2.0)
+"""Of the stand-in, in rates of decoding."""
+
+
+class StandIn:
+    """Answers as a `Network` does, after as long as a device of `rate` tiles per second takes."""
+
+    lanes = DEVICE_LANES
+    decoders = DECODE_THREADS
+
+    def __init__(self, spec: ModelSpec, device: Lock, rate: float) -> None:
+        self.spec, self._device, self._rate = spec, device, rate
+
+    def batch_memory(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory of the host."""
+        return np.empty(shape, dtype=np.uint8)
+
+    def classify(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The first class."""
+        self._wait(len(tiles))
+        said = np.zeros((len(tiles), len(self.spec.classes)), dtype=np.float32)
+        said[:, 0] = 1
+        return said
+
+    def segment(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Everything 1+: cells are looked for everywhere."""
+        self._wait(len(tiles))
+        return np.full((len(tiles), TILE_PX // 4, TILE_PX // 4), 2, dtype=np.uint8)
+
+    def _wait(self, tiles: int) -> None:
+        with self._device:
+            time.sleep(tiles / self._rate)
+
+
+def main() -> None:
+    """Print rates and the share of the slower of device and decoding."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("slide", type=Path)
+    parser.add_argument("--read", choices=("tumor", "stain"), default="tumor")
+    parser.add_argument("--tiles", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    reading: Reading = options.read
+    settings = load_settings(None)
+    specs = [chosen_weights(task, settings)[1] for task in TASKS[reading]]
+    px = classifier_px(specs[0]) if reading == "tumor" else TILE_PX
+    plan = planned(options.slide, options.tiles)
+    runs: dict[float, list[tuple[float, float]]] = {rate: [] for rate in RATES}
+    for _ in range(options.repeats):
+        for times in RATES:
+            decoding = len(plan.tiles) / seconds_of(partial(decode, plan, px))
+            # The networks of a reading share the device, so each is as much faster.
+            device, rate = Lock(), times * decoding
+            networks: Any = [StandIn(spec, device, rate * len(specs)) for spec in specs]
+            took = seconds_of(partial(read_plan, plan, reading, networks, options.batch))
+            runs[times].append((len(plan.tiles) / took, decoding))
+    print(f"{reading}, {len(plan.tiles)} tiles, {sys.argv[1]}")
+    for times, rates in runs.items():
+        share = statistics.median(end / min(d, times * d) for end, d in rates)
+        end, decoding = (statistics.median(side) for side in zip(*rates, strict=True))
+        print(
+            f"device at {times:.1f} of decoding ({decoding:.0f} tiles/s): {end:.0f} tiles/s, "
+            f"{100 * share:.0f} % of the slower"
+        )
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
