@@ -40,6 +40,8 @@ LOOKED_AT = 100
 CELL_TILES = 200
 """Tiles whose cells are measured, 4 mm², where no guideline asks for the largest cluster."""
 CELL_THREADS = max(1, (os.cpu_count() or 2) // 2)
+CELL_TILES_AHEAD = 16 * CELL_THREADS
+"""Tiles that wait for these; each is 0.8 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +225,7 @@ class _Cells:
 
     def measure(self, number: int, tile: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
         """The tile's memory may be used for another one after this."""
-        if len(self._ahead) >= 2 * CELL_THREADS:
+        if len(self._ahead) >= CELL_TILES_AHEAD:
             self._take()
         self._ahead.append((number, self._pool.submit(measure_cells, tile.copy(), labels)))
 

@@ -8,15 +8,17 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from skimage.morphology import h_maxima
 
 from appliance.analysis.cell_tally import COMPLETE, CellTally, add_up
-from appliance.analysis.cells import TileCells, map_cells, measure_cells
+from appliance.analysis.cells import TileCells, _tops, map_cells, measure_cells
 from models.synthesis.stain import random_style, transmit
 from models.training.data import GeneratedTile, generated_tile
 
@@ -195,6 +197,17 @@ def test_the_map_shows_the_cells_that_were_measured() -> None:
     assert ((found.nuclei == 0) | (found.cells == found.nuclei)).all()
     at = np.floor(cells.xy_px / 2).astype(int)
     assert (found.cells[at[:, 1], at[:, 0]] == cells.number).mean() > 0.95
+
+
+@pytest.mark.parametrize("blur", [1.0, 2.5, 6.0])
+def test_tops_are_those_of_the_library(blur: float) -> None:
+    noise = np.random.default_rng(7).random((256, 256)).astype(np.float32)
+    layer = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), blur), None, 0, 4, cv2.NORM_MINMAX)
+    layer[layer < 1] = 0  # as between nuclei
+    for height, above in ((0.05, 0.8), (0.3, 1.5)):
+        theirs = (h_maxima(layer, height) > 0) & (layer > above)
+        assert theirs.any()
+        assert np.array_equal(_tops(layer, height, above), theirs)
 
 
 def check(cells: TileCells) -> None:
