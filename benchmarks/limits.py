@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from big_slide import make_big_slide
+from big_slide import MPP, make_big_slide
 
 from appliance.analysis.inference import Network
 from appliance.bench import TASKS, Reading, memory_mib, planned, read_plan
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _measured(made: Made, reading: str, folder: Path) -> dict[str, Any]:
     stain = "he" if reading == "tumor" else "ihc"
-    path = folder / f"{stain}-{made.width_px}x{made.height_px}-{made.tissue}.svs"
+    path = folder / f"{stain}-{made.width_px}x{made.height_px}-{made.tissue}-{MPP}.svs"
     if not path.exists():
         make_big_slide(
             path,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -87,7 +86,7 @@ def main() -> None:
             networks: Any = [StandIn(spec, device, rate * len(specs)) for spec in specs]
             took = seconds_of(partial(read_plan, plan, reading, networks, options.batch))
             runs[times].append((len(plan.tiles) / took, decoding))
-    print(f"{reading}, {len(plan.tiles)} tiles, {sys.argv[1]}")
+    print(f"{reading}, {len(plan.tiles)} tiles, {options.slide.name}")
     for times, rates in runs.items():
         share = statistics.median(end / min(d, times * d) for end, d in rates)
         end, decoding = (statistics.median(side) for side in zip(*rates, strict=True))

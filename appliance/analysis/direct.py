@@ -170,8 +170,8 @@ class DirectLevel:
             for column in range(first, min(last, self._columns - 1) + 1):
                 left = column * self._tile_columns - x
                 into = into_rows, slice(max(0, left), min(width, left + self._tile_columns))
-                # One that lies within the window whole is wanted by no other. Those between two
-                # blocks of an overview are, but all of them together grow with the slide.
+                # One that lies within the window whole is wanted by few others, which overlap.
+                # Those between two blocks of an overview are, but together they grow with it.
                 inside = (
                     0 <= top <= height - self._tile_rows and 0 <= left <= width - self._tile_columns
                 )
@@ -198,9 +198,7 @@ class DirectLevel:
         index = row * self._columns + column
         if self._counts[index] == 0:
             return None
-        if not keep:
-            return self._decoded(index)
-        return self._cache.get((*self._name, index), lambda: self._decoded(index))
+        return self._cache.get((*self._name, index), lambda: self._decoded(index), keep=keep)
 
     def _decoded(self, index: int) -> Pixels:
         data = self._fetch(int(self._offsets[index]), int(self._counts[index]))
@@ -235,13 +233,18 @@ class TileCache:
         self._tiles: OrderedDict[tuple[int, ...], Pixels] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: tuple[int, ...], make: Callable[[], Pixels]) -> Pixels:
-        """The tile; `make` decodes it outside the lock (two threads may do so at once)."""
+    def get(self, key: tuple[int, ...], make: Callable[[], Pixels], *, keep: bool = True) -> Pixels:
+        """The tile; `make` decodes it outside the lock (two threads may do so at once).
+
+        One that was not there is there from now on if it is to be kept.
+        """
         with self._lock:
             if key in self._tiles:
                 self._tiles.move_to_end(key)
                 return self._tiles[key]
         tile = make()
+        if not keep:
+            return tile
         with self._lock:
             if key not in self._tiles:
                 self._tiles[key] = tile

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from appliance.analysis.stream import DECODE_THREADS
+from appliance.analysis.stream import DECODE_THREADS, usable_cores
 from models.spec import ModelSpec, Task
 from models.torchscript import save_torchscript
 from models.weights import load_network
@@ -72,7 +72,7 @@ class Network:
         self.decoders = DECODE_THREADS
         """Threads that decode for it."""
         if self.device == "cpu":
-            cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+            cores = usable_cores()
             self.lanes = min(cores, MOST_LANES)
             # They take the cores from the network, which needs them for longer.
             self.decoders = max(1, DECODE_THREADS // 2)

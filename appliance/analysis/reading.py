@@ -6,7 +6,6 @@ of some tiles, drawn from all: a few hundred say it as well as ten thousand do.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +23,7 @@ from appliance.analysis.findings import MARGIN, SCORED
 from appliance.analysis.label_map import LabelWriter
 from appliance.analysis.scoring import count_classes
 from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import TileStream, in_lanes
+from appliance.analysis.stream import DECODE_THREADS, TileStream, in_lanes
 from appliance.geometry import TILE_PX, TileIndex
 from models.spec import ModelSpec
 
@@ -39,8 +38,8 @@ LOOKED_AT = 100
 """Tiles of a slide whose stain and focus are compared with those of training."""
 CELL_TILES = 200
 """Tiles whose cells are measured, 4 mm², where no guideline asks for the largest cluster."""
-CELL_THREADS = max(1, (os.cpu_count() or 2) // 2)
-CELL_TILES_AHEAD = 16 * CELL_THREADS
+CELL_THREADS = max(1, DECODE_THREADS // 2)
+CELL_TILES_AHEAD = 32
 """Tiles that wait for these; each is 0.8 MB."""
 
 
@@ -123,6 +122,8 @@ def read_tumor(
                 probability[index.row, index.column] = value
             done += len(indices)
             progress("tumor on H&E", done, len(tiles))
+            if looks.done():
+                looks.result()  # not after the whole slide, should it have failed
         return TumorReading(
             probability=probability,
             looks=looks.result(),
@@ -145,8 +146,8 @@ def read_stain(
 ) -> StainReading:
     """L and M on these tiles of an IHC slide, decoded once for both; M's answers go to `labels`.
 
-    `margin`: tiles for the label map alone. `every_cell`: cells are measured on every tile, not on
-    `CELL_TILES` of them.
+    `margin`: others, for the label map alone. `every_cell`: cells are measured on every tile, not
+    on `CELL_TILES` of them.
     """
     scored = frozenset(tiles)
     every = sorted((*tiles, *margin), key=_row_by_row)

@@ -1,9 +1,10 @@
 """From the px of a level to px of the size that is wanted, each where it belongs.
 
-Linear onto a whole multiple of the wanted raster (never coarser than the level), then the area
-average over that multiple. `cv2.resize` does the first several times faster than a general warp,
-but only for windows that begin with the raster's own px: the raster is prolonged to the left until
-one of its px begins, near enough, where one of the level's does. Where none does, the warp it is.
+Linear onto the wanted raster or, where that is coarser than the level by more than `SMOOTH_TO`,
+onto a whole multiple of it that is not, then the area average over that multiple. Sizes are exact,
+places to `NEAR_PX`. `cv2.resize` does the first several times faster than a general warp, but only
+for windows that begin with the raster's own px: the raster is prolonged to the left until one of
+its px begins, near enough, where one of the level's does. Where none does, the warp it is.
 """
 
 from __future__ import annotations
@@ -57,20 +58,21 @@ class Raster:
         """Level px per finer px."""
         return self.scale / self.fine
 
-    def span(self, start: int, count: int) -> Span:
+    def span(self, start: int, count: int, *, lead: bool = True) -> Span:
         """The level's px for the raster's `count` px from `start` on; none lies before the slide.
 
-        Its last px may lie beyond the slide.
+        Its last px may lie beyond the slide. Without `lead`, no more than those that the raster
+        takes from, and one around.
         """
         begin, end = start * self.scale, (start + count) * self.scale
         if abs(self.step - 1) < SAME and abs(begin - round(begin)) < NEAR_PX:  # the level's own px
             return Span(round(begin), count * self.fine, 0, 0.0)
         # One px of the level lies before the first that is wanted, which takes from it too.
         least = math.ceil(1 / self.step) if begin >= 1 else 0
-        for lead in range(least, MOST_LEAD + 1):
-            at = begin - lead * self.step
+        for longer in range(least, MOST_LEAD + 1 if lead else least):
+            at = begin - longer * self.step
             if at > -NEAR_PX and abs(at - round(at)) <= NEAR_PX:
-                return self._from(round(at), at, end, lead)
+                return self._from(round(at), at, end, longer)
         at = begin - least * self.step
         return self._from(max(0, math.floor(at)), at, end, least)
 
@@ -80,10 +82,13 @@ class Raster:
     def sample(self, level: Pixels, x: Span, y: Span, columns: int, rows: int) -> Pixels:
         """uint8 (rows, columns, …) of this raster from level px (y.count, x.count, …)."""
         size = columns * self.fine, rows * self.fine
-        if max(abs(x.off), abs(y.off)) > NEAR_PX:
+        same = abs(self.step - 1) < SAME
+        # Where no px would be won or lost, OpenCV copies, and the last px would be off by half one.
+        copied = not same and all(abs(n / self.step - n) <= 0.5 for n in level.shape[:2])
+        if copied or max(abs(x.off), abs(y.off)) > NEAR_PX:
             finer = self._warped(level, x, y, size)
         else:
-            finer = level if abs(self.step - 1) < SAME else self._enlarged(level)
+            finer = level if same else self._enlarged(level)
             finer = finer[y.lead : y.lead + size[1], x.lead : x.lead + size[0]]
         if self.fine > 1:
             finer = cv2.resize(finer, (columns, rows), interpolation=cv2.INTER_AREA)

@@ -21,7 +21,7 @@ from PIL.Image import Image
 
 from appliance.analysis.direct import Covered, DirectLevel, DirectSlide
 from appliance.analysis.encoded import Pixels
-from appliance.analysis.resample import Raster
+from appliance.analysis.resample import Raster, Span
 from appliance.analysis.slide_trouble import why_no_format, why_not_open, without_path
 from appliance.analysis.tissue import glass_rgb
 from appliance.domain import QuarantineReason, SlideFacts
@@ -147,7 +147,7 @@ class SlideReader:
                     scanned[part] = covered
         whole = math.prod(self._handle.level_dimensions[level])
         if sum(lost_px) > MOST_LOST * whole:
-            # Blocks overlap by a px, and a tile that two of them need counts twice.
+            # Blocks overlap by some px, and a tile that two of them need counts twice.
             lost = min(100.0, 100 * sum(lost_px) / whole)
             detail = f"{lost:.0f} % of level {level} cannot be decoded"
             raise SlideError(QuarantineReason.DAMAGED, detail)
@@ -158,8 +158,9 @@ class SlideReader:
     def read_tile(self, index: TileIndex, px: int = TILE_PX) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (`px`, `px`, 3), beyond the slide white.
 
-        512 px are `TILE_MPP` and exact; fewer come from the cheapest level that has them, or from a
-        codec that decodes to half the size. Raises SlideError DAMAGED where it cannot be decoded.
+        512 px are of `TILE_MPP`, in place to 1/16 px of the level; fewer come from the cheapest
+        level that has them, or from a codec that decodes to half the size. Raises SlideError
+        DAMAGED where it cannot be decoded.
         """
         level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
         left, top = index.column * px, index.row * px
@@ -186,12 +187,20 @@ class SlideReader:
         px of that.
         """
         raster = Raster(scale)
+
+        def read(x: Span, y: Span) -> tuple[Pixels, Covered]:
+            window = x.first, y.first, x.count, y.count
+            if half is not None:
+                return half.read(*window)
+            return self._read(level, *window, lost_px=lost_px)
+
         x, y = raster.span(left, columns), raster.span(top, rows)
-        window = x.first, y.first, x.count, y.count
-        if half is not None:
-            rgb, covered = half.read(*window)
-        else:
-            rgb, covered = self._read(level, *window, lost_px=lost_px)
+        try:
+            rgb, covered = read(x, y)
+        except SlideError:
+            # Perhaps only where the window is longer than it has to be.
+            x, y = raster.span(left, columns, lead=False), raster.span(top, rows, lead=False)
+            rgb, covered = read(x, y)
 
         def resampled(pixels: Pixels) -> Pixels:
             return raster.sample(pixels, x, y, columns, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +25,13 @@ Batch = tuple[Sequence[TileIndex], Pixels]
 Answer = TypeVar("Answer")
 Allocate = Callable[[tuple[int, ...]], Pixels]
 
-DECODE_THREADS = min(8, max(2, os.cpu_count() or 2))
+
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+DECODE_THREADS = min(8, max(2, usable_cores()))
 AHEAD = 2
 """Batches that are decoded ahead of the caller."""
 

@@ -13,6 +13,7 @@ from tifffile import TiffFile
 from appliance.analysis.direct import DirectSlide
 from appliance.analysis.findings import Reason
 from appliance.analysis.guideline import choose_guideline
+from appliance.analysis.resample import Raster
 from appliance.analysis.review import review_reasons
 from appliance.analysis.slide import SlideReader
 from appliance.analysis.stream import TileStream
@@ -79,6 +80,26 @@ def test_the_rest_of_the_slide_is_read(sound: Path) -> None:
     with SlideReader.open(sound) as slide:
         for tile, pixels in found.items():
             assert np.array_equal(slide.read_tile(tile), pixels)
+
+
+@pytest.mark.usefixtures("way")
+def test_what_a_tile_does_not_need_may_be_damaged(sound: Path) -> None:
+    """A window is longer than its tile where that is faster to resample."""
+    mpp = 0.2738
+    raster = Raster(TILE_MPP / mpp)
+    before = {}  # by column of the grid: the file's column that only the longer window touches
+    for column in range(1, 7):
+        longer, least = (raster.span(512 * column, 512, lead=lead) for lead in (True, False))
+        if longer.first // TILE < least.first // TILE:
+            before[column] = longer.first // TILE
+    assert before
+    column, beside = next(iter(before.items()))
+    damaged = with_bad_tiles(sound, [beside, 16 + beside, 32 + beside])
+    with SlideReader.open(damaged, mpp=mpp) as slide, SlideReader.open(sound, mpp=mpp) as whole:
+        tile, right = (s.read_tile(TileIndex(column, 0)) for s in (slide, whole))
+        with pytest.raises(SlideError):
+            slide.read_tile(TileIndex(column - 1, 0))
+    assert np.abs(tile.astype(int) - right).mean() < 1
 
 
 @pytest.mark.usefixtures("way")
