@@ -74,10 +74,12 @@ def bench(
     repeats: int,
     progress: Progress,
     peers: Commands | None = None,
+    untrained: str | None = None,
 ) -> dict[str, Any]:
     """Measure one slide; rates are medians over the repeats, in tiles per second.
 
-    `peers` are asked to do what C does, so they go with the reading of tumor alone.
+    `peers` are asked to do what C does, so they go with the reading of tumor alone. `untrained`
+    names a configuration whose networks, with random weights, take the place of those in use.
 
     Raises
     ------
@@ -85,14 +87,11 @@ def bench(
         If the slide cannot be opened, or holds no tissue.
     PeerError
         If a peer does not run, or answers for other tiles.
+    DataSetError
+        If there is no such configuration, or it cannot do the task.
     """
-    from appliance.analysis.inference import Network
-
     plan = planned(slide, most_tiles)
-    networks = [
-        Network(chosen_weights(task, settings)[0], settings.models.device, settings.models.runtime)
-        for task in TASKS[reading]
-    ]
+    networks = _networks(reading, settings, untrained)
     batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)
     px = classifier_px(networks[0].spec) if reading == "tumor" else TILE_PX
     with SlideReader.open(slide) as reader:
@@ -124,6 +123,7 @@ def bench(
     return {
         "levels": level_paths,
         "reading": reading,
+        "networks": [network.spec.name for network in networks],
         "device": networks[0].device,
         "tiles": len(plan.tiles),
         "decoded_px": px,
@@ -136,6 +136,23 @@ def bench(
         "peak_rss_mib": peak,
         "rss_before_mib": before,
     }
+
+
+def _networks(reading: Reading, settings: Settings, untrained: str | None) -> list[Network]:
+    from appliance.analysis.inference import Network
+
+    with tempfile.TemporaryDirectory(prefix="tandem-bench-") as scratch:
+        folders = []
+        for task in TASKS[reading]:
+            if untrained is None:
+                folders.append(chosen_weights(task, settings)[0])
+                continue
+            from models.training.configuration import load_configuration
+            from models.weights import save_untrained
+
+            folders.append(Path(scratch) / task)
+            save_untrained(folders[-1], load_configuration(untrained, task).spec(task))
+        return [Network(f, settings.models.device, settings.models.runtime) for f in folders]
 
 
 def planned(slide: Path, most_tiles: int) -> Plan:

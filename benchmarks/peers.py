@@ -22,8 +22,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from appliance.analysis.inference import Network
 from appliance.bench import planned, read_plan
 from appliance.errors import PeerError
@@ -35,10 +33,9 @@ from appliance.peers import (
     peers_on,
     read_commands,
 )
-from models.build import build
 from models.spec import Task
 from models.training.configuration import load_configuration
-from models.weights import save_network
+from models.weights import save_untrained
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = {
@@ -88,11 +85,10 @@ def main(arguments: Sequence[str]) -> None:
 def compare(options: argparse.Namespace, commands: Commands) -> dict[str, Any]:
     """Tandem's and the peers' rates on one slide."""
     plan = planned(options.slide, options.tiles)
-    torch.manual_seed(0)
     spec = load_configuration(options.config, Task.TUMOR).spec(Task.TUMOR)
     seconds = []
     with tempfile.TemporaryDirectory() as scratch:
-        save_network(Path(scratch), spec, build(spec))
+        save_untrained(Path(scratch), spec)
         network = Network(Path(scratch), "auto", options.runtime)
         batch_size = network.fitting_batch()
         with peers_on(commands, options.slide, plan.tiles, network, batch_size) as peers:

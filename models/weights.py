@@ -44,3 +44,10 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
     spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
     (folder / MANIFEST_NAME).write_text(spec.to_json())
     return spec
+
+
+def save_untrained(folder: Path, spec: ModelSpec) -> ModelSpec:
+    """As `save_network`, a network whose weights are random, always the same; for its speed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return save_network(folder, spec, build(spec))

@@ -31,6 +31,13 @@ def bench(
         Path | None,
         typer.Option(help="Folder of other tools to compare with: docs/performance.md."),
     ] = None,
+    untrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Random weights of this configuration in place of those in use, as rates do not "
+            "depend on them. paper: ViT-S, ViT-B and SegFormer-B0, the shapes of the papers."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Settings file.")] = None,
 ) -> None:
@@ -62,6 +69,7 @@ def bench(
             repeats=repeats,
             progress=progress,
             peers=commands,
+            untrained=untrained,
         )
     if as_json:
         typer.echo(json.dumps(found))

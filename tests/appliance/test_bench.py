@@ -16,6 +16,7 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP
 from appliance.settings import Settings
+from models.errors import DataSetError
 from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import SyntheticCase
 
@@ -35,6 +36,18 @@ def test_rates_and_limits(reading: str, small_case: SyntheticCase) -> None:
     limit = min(found["decode_tiles_per_s"], found["model_tiles_per_s"])
     assert found["efficiency"] == pytest.approx(found["end_to_end_tiles_per_s"] / limit, rel=0.05)
     assert found["peak_rss_mib"] >= found["rss_before_mib"] > 100
+
+
+def test_networks_of_another_shape(small_case: SyntheticCase) -> None:
+    command = ["bench", "--slide", str(small_case.he_path), "--tiles", "4", "--repeats", "1"]
+    done = CliRunner().invoke(app, [*command, "--untrained", "paper", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["networks"] == ["paper-tumor"]
+    assert found["model_tiles_per_s"] > 0
+    done = CliRunner().invoke(app, [*command, "--untrained", "nothing-such"])
+    assert isinstance(done.exception, DataSetError)
+    assert "nothing-such" in str(done.exception)
 
 
 def test_a_slide_without_tissue_is_refused(tmp_path: Path) -> None:
