@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def level() -> Pixels:
-    """Noise about as sharp as tissue: no step between two px exceeds a third of the range."""
+    """Noise, smoothed: about as sharp as tissue."""
     noise = np.random.default_rng(3).integers(0, 256, (LEVEL_PX, LEVEL_PX, 3), dtype=np.uint8)
     smooth = cv2.GaussianBlur(noise, (0, 0), 1.5)
     return np.asarray(cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX), dtype=np.uint8)
