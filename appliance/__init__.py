@@ -1,4 +1,4 @@
 """The line from a slide file to a proven DICOM result; torch-free but for one door.
 
-Read `analysis/pipeline.py` for the steps and `daemon.py` for how they are wired.
+Read `line/analysis.py` for the steps and `line/daemon.py` for how they are wired.
 """

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TiffWriter
 
-from appliance.analysis.alignment import alignment_mpp
-from appliance.analysis.slide import SlideReader
 from appliance.geometry import TILE_PX
+from appliance.registration.alignment import alignment_mpp
+from appliance.slides.reader import SlideReader
 from models.synthesis.pyramid import QUALITY, STEP, TILE
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 
 FIELD_PX = 4096
 """Edge of the repeated field: whole tiles on every level, for steps of 2 and 4."""

@@ -24,11 +24,11 @@ from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
 from skimage.segmentation import find_boundaries
 
-from appliance.analysis.cell_tally import COMPLETE, CellTally
-from appliance.analysis.cells import STEP, CellMap, TileCells, map_cells, measure_cells
 from appliance.geometry import TILE_MPP
+from appliance.readers.cell_tally import COMPLETE, CellTally
+from appliance.readers.cells import STEP, CellMap, TileCells, map_cells, measure_cells
 from models.datasets.images import calibrated, read_rgb, tiles_of
-from models.evaluation.tiles import glass_of_field
+from models.evaluation.truth_tiles import glass_of_field
 from models.spec import Task, reference_folder
 from models.synthesis.truth import CellTruth, tile_cells
 from models.training.data import GeneratedTile, generated_tile
@@ -218,7 +218,7 @@ def _overlay(tile: NDArray[np.uint8], cells: TileCells, found: CellMap) -> NDArr
 
 
 def _network() -> Callable[[NDArray[np.uint8]], Labels]:
-    from appliance.analysis.inference import Network
+    from appliance.readers.inference import Network
 
     network = Network(reference_folder(Task.SEGMENTATION), "cpu")
     return lambda tile: network.segment(tile[None])[0]

@@ -14,7 +14,7 @@ import cv2
 import imagecodecs
 import numpy as np
 
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 
 
 def main() -> int:

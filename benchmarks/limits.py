@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from big_slide import MPP, make_big_slide
 
-from appliance.analysis.inference import Network
-from appliance.bench import TASKS, Reading, memory_mib, planned, read_plan
-from appliance.settings_file import load_settings
-from appliance.weights import chosen_weights
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.inference import Network
+from appliance.settings.settings_file import load_settings
+from benchmarks.bench import TASKS, Reading, memory_mib, planned, read_plan
 
 
 @dataclass(frozen=True, slots=True)

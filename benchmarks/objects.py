@@ -24,16 +24,16 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 
-from appliance.analysis.assemble import HE_RASTER_UM
-from appliance.analysis.findings import SCORED, Rasters
-from appliance.analysis.label_map import LabelWriter, StoredLabels
-from appliance.analysis.pipeline import IHC_RASTER_UM
-from appliance.analysis.raster import RasterGrid
-from appliance.bench import memory_mib
+from appliance.assays.her2.assemble import HE_RASTER_UM
 from appliance.delivery.overlays import MIB, Making, write_overlays
 from appliance.domain import SlideFacts, Stain
+from appliance.findings.findings import SCORED, Rasters
+from appliance.findings.label_map import LabelWriter, StoredLabels
 from appliance.geometry import TileGrid, TileIndex
-from appliance.settings import ObjectSettings
+from appliance.line.analysis import IHC_RASTER_UM
+from appliance.settings.settings import ObjectSettings
+from appliance.slides.raster import RasterGrid
+from benchmarks.bench import memory_mib
 from dicom.segmentation import AlgorithmFacts
 from dicom.source import SlideIdentity, convert_slide, read_headers
 from dicom.study import StudyFacts

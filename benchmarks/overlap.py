@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.inference import DEVICE_LANES
-from appliance.analysis.reading import classifier_px
-from appliance.analysis.stream import DECODE_THREADS
-from appliance.bench import TASKS, Reading, decode, planned, read_plan
 from appliance.geometry import TILE_PX
-from appliance.settings_file import load_settings
-from appliance.weights import chosen_weights
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.inference import DEVICE_LANES
+from appliance.readers.reading import classifier_px
+from appliance.settings.settings_file import load_settings
+from appliance.slides.stream import DECODE_THREADS
+from benchmarks.bench import TASKS, Reading, decode, planned, read_plan
 from models.spec import ModelSpec
 
 RATES = (0.5, 1.0, 2.0)

@@ -1,6 +1,6 @@
 """The plain loop as a peer: OpenSlide's `read_region` in torch's DataLoader, PIL for resizing.
 
-``python benchmarks/peer_loop.py float32|bfloat16 JOB``; job and answer: `appliance/peers.py`.
+``python benchmarks/peer_loop.py float32|bfloat16 JOB``; job and answer: `benchmarks/peer_tools.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """TIAToolbox as a peer: ``python benchmarks/peer_tiatoolbox.py JOB``, by its environment's Python.
 
-Its `PatchPredictor` in WSI mode, with a model of ours. Job and answer: `appliance/peers.py`.
+Its `PatchPredictor` in WSI mode, with a model of ours. Job and answer: `benchmarks/peer_tools.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """WSInfer as a peer: ``python benchmarks/peer_wsinfer.py JOB``, by its own environment's Python.
 
 Its `run_inference` on a model and patches of ours, in its own formats, read with OpenSlide. Job and
-answer: `appliance/peers.py`.
+answer: `benchmarks/peer_tools.py`.
 """
 
 from __future__ import annotations

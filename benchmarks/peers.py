@@ -4,8 +4,8 @@
 of its own (5 GB each where torch comes with CUDA). Then
 ``python benchmarks/peers.py SLIDE --config vit-tiny-patch16-224 --tiles 1000 --peers FOLDER``.
 
-Peers are programs (`peer_*.py` here; `appliance/peers.py` says how they are asked). The plain loop
-is always one, in float32 and in bfloat16. Weights are random: speed does
+Peers are programs (`peer_*.py` here; `benchmarks/peer_tools.py` says how they are asked). The
+plain loop is always one, in float32 and in bfloat16. Weights are random: speed does
 not depend on them. ``tandem bench --peers FOLDER`` measures with the weights in use.
 """
 
@@ -22,10 +22,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from appliance.analysis.inference import Network
-from appliance.bench import planned, read_plan
 from appliance.errors import PeerError
-from appliance.peers import (
+from appliance.readers.inference import Network
+from benchmarks.bench import planned, read_plan
+from benchmarks.peer_tools import (
     PEERS_NAME,
     REFERENCE,
     TOLERANCE,
@@ -33,9 +33,9 @@ from appliance.peers import (
     peers_on,
     read_commands,
 )
+from models.checkpoint import save_untrained
 from models.spec import Task
 from models.training.configuration import load_configuration
-from models.weights import save_untrained
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = {

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.inference import Network
-from appliance.analysis.reading import classifier_px
-from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import TileStream
-from appliance.bench import TASKS, planned
 from appliance.geometry import TILE_PX
-from appliance.settings_file import load_settings
-from appliance.weights import chosen_weights
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.inference import Network
+from appliance.readers.reading import classifier_px
+from appliance.settings.settings_file import load_settings
+from appliance.slides.reader import SlideReader
+from appliance.slides.stream import TileStream
+from benchmarks.bench import TASKS, planned
 from models.spec import Task
 
 Tiles = NDArray[np.uint8]

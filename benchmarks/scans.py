@@ -17,14 +17,14 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from appliance.analysis.inference import Network
-from appliance.analysis.reading import classifier_px
-from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import TileStream
-from appliance.bench import Plan, planned
 from appliance.geometry import TILE_MPP, TileIndex
-from appliance.settings_file import load_settings
-from appliance.weights import chosen_weights
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.inference import Network
+from appliance.readers.reading import classifier_px
+from appliance.settings.settings_file import load_settings
+from appliance.slides.reader import SlideReader
+from appliance.slides.stream import TileStream
+from benchmarks.bench import Plan, planned
 from models.spec import Task
 from models.synthesis.pyramid import TILE, write_pyramid
 from models.synthesis.slides import synthesize_case

@@ -15,10 +15,10 @@ from sqlmodel import col, select
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason, Stain
-from appliance.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.progress import StepProgress, read_progress
-from appliance.settings import Settings
-from appliance.store import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.progress import StepProgress, read_progress
+from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.settings.settings import Settings
 from dashboard.reader import LIMIT, LedgerReader, known_reason, row_id
 from dashboard.troubles import (
     CASES_IN_TROUBLE,

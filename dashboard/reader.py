@@ -12,7 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from appliance.domain import QuarantineReason
-from appliance.store import CaseRow, EventRow, SlideRow, Transaction
+from appliance.ledger.tables import CaseRow, EventRow, SlideRow, Transaction
 
 LIMIT = 100
 """Most rows of one table on a page."""

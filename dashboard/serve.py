@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from appliance.errors import SettingsError
-from appliance.settings_file import find_settings_file, load_settings
+from appliance.settings.settings_file import find_settings_file, load_settings
 
 APP = Path(__file__).with_name("app.py")
 DEFAULT_PORT = 8501

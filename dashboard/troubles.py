@@ -9,8 +9,8 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from appliance.domain import QuarantineReason, Stain
-from appliance.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.store import CaseRow, DeliveryRow, SlideRow, Transaction
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, Transaction
 from dashboard.reader import LIMIT, known_reason, row_id
 from dashboard.wording import CASE_WORDS, STAIN_WORDS
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from appliance.domain import Stain
-from appliance.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.progress import StepProgress
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.progress import StepProgress
 
 Tone = Literal["waiting", "running", "good", "trouble", "quiet"]
 """How a state is coloured; the word beside it always says the same."""

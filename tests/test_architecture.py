@@ -19,15 +19,15 @@ MAX_REFERENCE_MB = 60
     "imported",
     [
         "appliance.cli.main",
-        "appliance.analysis.cells",
+        "appliance.readers.cells",
         "appliance.evaluation.pairs",
-        "appliance.daemon",
-        "appliance.process",
-        "appliance.doctor",
-        "appliance.weights",
+        "appliance.line.daemon",
+        "appliance.line.process",
+        "appliance.operations.doctor",
+        "appliance.readers.chosen_weights",
         "models.appearance",
         "dashboard.queries",
-        "appliance.analysis.overlay",
+        "appliance.findings.overlay",
         "appliance.delivery.page",
         "models.spec",
         "models.training.configuration",
@@ -45,7 +45,7 @@ def test_a_fresh_interpreter_never_loads_torch(imported: str) -> None:
 
 
 def test_the_torch_test_can_fail() -> None:
-    code = "import sys, appliance.analysis.inference; print('torch' in sys.modules)"
+    code = "import sys, appliance.readers.inference; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from appliance.cli.progress import ProgressBars
+from appliance.cli.bars import ProgressBars
 from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def from_annotations(
 
     tandem dataset annotations slides.csv --task tumor --out DATASET
     """
-    from appliance.analysis.annotated import open_calibrated
+    from appliance.slides.annotated import open_calibrated
     from models.datasets.annotated import Rules, annotated_samples
 
     names = _pairs(classes, "--class")

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from appliance.cli.progress import ProgressBars
-from appliance.settings import ModelSettings
-from appliance.settings_file import load_settings
+from appliance.cli.bars import ProgressBars
+from appliance.settings.settings import ModelSettings
+from appliance.settings.settings_file import load_settings
 
 DEFAULT = "pairs"
 
@@ -187,14 +187,14 @@ def tiles(
 
     if task not in list(Task):
         raise typer.BadParameter(f"use {', '.join(Task)}", param_hint="--task")
-    from appliance.evaluation.tiles import (
+    from appliance.evaluation.labeled_tiles import (
         TileJudge,
         describe,
         evaluate_data_set,
         evaluate_folder,
         evaluate_generated,
     )
-    from appliance.weights import chosen_weights
+    from appliance.readers.chosen_weights import chosen_weights
 
     chosen = weights or chosen_weights(Task(task), settings)[0]
     judge = TileJudge(Task(task), chosen, settings.models.device)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,14 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli import dataset, evaluate, weights
-from appliance.cli.bench import bench
-from appliance.cli.progress import ProgressBars
+from appliance.cli.bars import ProgressBars
 from appliance.cli.train import train
 from appliance.domain import Her2Score
 from appliance.errors import TandemError
 from appliance.logs import configure_logging
-from appliance.settings import Settings
-from appliance.settings_file import load_settings
+from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
 
 app = typer.Typer(
     name="tandem",
@@ -56,7 +56,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 def run(config: ConfigOption = None) -> None:
     """Run the daemon: watch the scanner's folder until stopped (SIGTERM or Ctrl-C)."""
     settings = _settings(config)
-    from appliance.daemon import run_daemon
+    from appliance.line.daemon import run_daemon
 
     run_daemon(settings)
 
@@ -76,7 +76,7 @@ def process(
     Writes findings, the report page (report.pdf) and the DICOM objects to --out.
     """
     settings = _settings(config)
-    from appliance.process import process_pair
+    from appliance.line.process import process_pair
 
     with ProgressBars(quiet=as_json) as progress:
         result = process_pair(
@@ -104,7 +104,7 @@ def process(
 def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every slide and case with its state, and what to do about trouble."""
     settings = _settings(config)
-    from appliance.status import status_of
+    from appliance.operations.status import status_of
 
     report = status_of(settings)
     if as_json:
@@ -129,7 +129,7 @@ def retry(
 ) -> None:
     """Try a quarantined slide, a failed or an undelivered case again."""
     settings = _settings(config)
-    from appliance.status import retry_subject
+    from appliance.operations.status import retry_subject
 
     typer.echo(retry_subject(settings, subject))
 
@@ -144,7 +144,7 @@ def correct(
 ) -> None:
     """Replace a case's score by a person's: a new report that names the old one; both are kept."""
     settings = _settings(config)
-    from appliance.corrections import correct_score
+    from appliance.operations.corrections import correct_score
 
     typer.echo(correct_score(settings, case, score, by=by, why=why))
 
@@ -156,7 +156,7 @@ def rerun(
 ) -> None:
     """Analyse a case with a result again, by today's weights and settings; old results are kept."""
     settings = _settings(config)
-    from appliance.corrections import rerun_case
+    from appliance.operations.corrections import rerun_case
 
     typer.echo(rerun_case(settings, case))
 
@@ -170,7 +170,7 @@ def doctor(
     config: ConfigOption = None,
 ) -> None:
     """Check settings, disk, GPU, weights, PACS and folder rights; exit 1 on trouble."""
-    from appliance.doctor import examine, examine_destination
+    from appliance.operations.doctor import examine, examine_destination
 
     if pacs is not None:
         table = Table(title=f"What '{pacs}' takes", title_justify="left")
@@ -249,7 +249,9 @@ def synth(
 
 
 app.command()(train)
-app.command()(bench)
+for extra in entry_points(group="tandem.commands"):
+    # Such as ``tandem bench``: commands of packages that know the appliance and that it does not.
+    app.command(extra.name)(extra.load())
 
 
 @config_app.command("check")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from appliance.cli.progress import ProgressBars
+from appliance.cli.bars import ProgressBars
 from models.spec import Task
 
 
@@ -43,7 +43,7 @@ def train(
 
     tandem train tumor --data DATASET --config reference --out WEIGHTS
     """
-    from appliance.analysis.inference import pick_device
+    from appliance.readers.inference import pick_device
     from models.errors import DataSetError
     from models.training.configuration import load_configuration
     from models.training.train import train as train_network

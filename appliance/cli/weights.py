@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from appliance.errors import WeightsError
-from appliance.settings_file import load_settings
-from appliance.weights import (
+from appliance.readers.chosen_weights import (
     KnownWeights,
     check_weights,
     chosen_weights,
@@ -21,6 +20,7 @@ from appliance.weights import (
     known_weights,
     select_weights,
 )
+from appliance.settings.settings_file import load_settings
 from models.errors import ModelError
 from models.spec import ModelSpec, Task
 

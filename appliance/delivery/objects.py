@@ -16,8 +16,6 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import Findings, load_findings
-from appliance.analysis.overlay import load_thumbnail
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import Making, write_overlays
@@ -25,7 +23,9 @@ from appliance.delivery.page import build_page
 from appliance.delivery.sources import slide_sources
 from appliance.delivery.structured_report import structured_report
 from appliance.domain import Stain
-from appliance.settings import Settings
+from appliance.findings.findings import Findings, load_findings
+from appliance.findings.overlay import load_thumbnail
+from appliance.settings.settings import Settings
 from dicom.segmentation import AlgorithmFacts
 from dicom.study import StudyFacts
 

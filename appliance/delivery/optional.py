@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from appliance.analysis.findings import Findings
 from appliance.delivery.overlays import Making
 from appliance.delivery.page import page_pixels
 from appliance.domain import Stain
+from appliance.findings.findings import Findings
 from appliance.geometry import TILE_UM
 from dicom.annotations import build_annotations
 from dicom.capture import build_capture

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.delivery.pacs import tls_files
+from appliance.delivery.destinations.network import tls_files
 from appliance.errors import WorklistUnavailableError
-from appliance.settings import Settings, Worklist
+from appliance.settings.settings import Settings, Worklist
 from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError

@@ -11,12 +11,12 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 
-from appliance.delivery.destinations import Answer, Destination, Parcel, Proof
+from appliance.delivery.destinations.contract import Answer, Destination, Parcel, Proof
 from appliance.delivery.objects import read_index
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
-from appliance.lifecycle import CaseState, DeliveryState
-from appliance.settings import Settings
-from appliance.store import CaseRow, DeliveryRow, Ledger, NewDelivery, Transaction
+from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery, Transaction
+from appliance.settings.settings import Settings
 from dicom.status import InstanceRef, Outcome, Verdict
 
 log = logging.getLogger(__name__)

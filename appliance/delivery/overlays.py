@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from appliance.analysis.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, SCORED, Findings
-from appliance.analysis.label_map import LabelMap
-from appliance.analysis.raster import RasterGrid, TileMask
 from appliance.domain import Stain
+from appliance.findings.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, SCORED, Findings
+from appliance.findings.label_map import LabelMap
 from appliance.geometry import TILE_UM
-from appliance.settings import ObjectSettings
+from appliance.settings.settings import ObjectSettings
+from appliance.slides.raster import RasterGrid, TileMask
 from dicom import codes
 from dicom.fraction import write_fraction
 from dicom.frames import BAND_PX

@@ -12,17 +12,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.findings import RESEARCH_USE, Findings, Roi
-from appliance.analysis.guideline import load_guideline
-from appliance.analysis.overlay import (
-    CLASS_COLORS,
-    OUTLINE,
-    PROBABILITY_COLORS,
-    Picture,
-    blend,
-    stain_layer,
-    tumor_layer,
-)
+from appliance.assays.her2.guideline import load_guideline
 from appliance.delivery.page_tables import (
     MAX_ROIS,
     class_rows,
@@ -40,6 +30,16 @@ from appliance.delivery.sheet import (
     Block,
     Sheet,
     paragraph,
+)
+from appliance.findings.findings import RESEARCH_USE, Findings, Roi
+from appliance.findings.overlay import (
+    CLASS_COLORS,
+    OUTLINE,
+    PROBABILITY_COLORS,
+    Picture,
+    blend,
+    stain_layer,
+    tumor_layer,
 )
 
 LEFT, WIDTH, BOTTOM = 14.0, 182.0, 280.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from appliance.analysis.findings import CLASS_NAMES, ControlFacts, Findings
-from appliance.analysis.readouts import ReadOuts
+from appliance.assays.her2.readouts import ReadOuts
+from appliance.findings.findings import CLASS_NAMES, ControlFacts, Findings
 
 MAX_ROIS = 5
 """So many of the largest blocks of tiles that decided the score are shown on the page and outlined

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from appliance.analysis.findings import Findings
-from appliance.analysis.slide_files import slide_files
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.orders import order_of
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
-from appliance.settings import Settings
+from appliance.findings.findings import Findings
+from appliance.settings.settings import Settings
+from appliance.slides.files import slide_files
 from dicom.header import read_headers
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.study import StudyFacts, study_of

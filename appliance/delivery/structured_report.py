@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from pydicom import Dataset
 
-from appliance.analysis.findings import CellFacts
-from appliance.analysis.guideline import Comments, load_guideline
+from appliance.assays.her2.guideline import Comments, load_guideline
 from appliance.delivery.overlays import Making
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.domain import Stain
+from appliance.findings.findings import CellFacts
 from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, build_report
 
 

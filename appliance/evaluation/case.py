@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.alignment import thumbnail_mpp
-from appliance.analysis.findings import CLASS_NAMES, Findings, load_findings
-from appliance.analysis.guideline import load_guideline
-from appliance.analysis.scoring import count_classes, percent_of_tumor
-from appliance.analysis.slide import SlideReader
-from appliance.analysis.stream import TileStream
-from appliance.analysis.tiles import TilePlan, map_tumor
-from appliance.analysis.tissue import find_tissue, tissue_share
+from appliance.assays.her2.guideline import load_guideline
+from appliance.assays.her2.scoring import count_classes, percent_of_tumor
 from appliance.domain import Her2Score
+from appliance.findings.findings import CLASS_NAMES, Findings, load_findings
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
-from appliance.process import process_pair
-from appliance.settings import Settings
-from appliance.weights import chosen_weights
+from appliance.line.process import process_pair
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.registration.alignment import thumbnail_mpp
+from appliance.registration.tile_plan import TilePlan, map_tumor
+from appliance.settings.settings import Settings
+from appliance.slides.reader import SlideReader
+from appliance.slides.stream import TileStream
+from appliance.slides.tissue import find_tissue, tissue_share
 from models.datasets.images import read_rgb
 from models.errors import DataSetError
 from models.evaluation.baseline import Baseline, load_baseline
@@ -181,7 +181,7 @@ def _ihc(
 ) -> tuple[dict[str, Floats], dict[str, NDArray[np.int64]], int, dict[str, float]]:
     """Both sides' answers on the scored tiles; the baseline's score by its own map of tumor."""
     # Here, so that a listing of cases needs no torch.
-    from appliance.analysis.inference import Network
+    from appliance.readers.inference import Network
 
     folder, _ = chosen_weights(Task.INTENSITY, settings)
     network = Network(folder, settings.models.device, settings.models.runtime)

@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.alignment import Alignment, align, thumbnail_mpp
-from appliance.analysis.findings import RESEARCH_USE, Reason
-from appliance.analysis.reading import Progress
-from appliance.analysis.review import alignment_reasons
-from appliance.analysis.tiles import map_tumor
-from appliance.analysis.tissue import Tissue, find_tissue, tissue_share
+from appliance.assays.her2.review import alignment_reasons
 from appliance.errors import AlignmentError
 from appliance.evaluation.pool import run_all
+from appliance.findings.findings import RESEARCH_USE, Reason
 from appliance.geometry import TILE_UM, TileGrid
-from appliance.settings import Settings
+from appliance.readers.reading import Progress
+from appliance.registration.alignment import Alignment, align, thumbnail_mpp
+from appliance.registration.tile_plan import map_tumor
+from appliance.settings.settings import Settings
+from appliance.slides.tissue import Tissue, find_tissue, tissue_share
 from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair, synthesize_sections
 
 SECTIONS_MPP = 4.5

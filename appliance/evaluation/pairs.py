@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.analysis.findings import CLASS_NAMES, RESEARCH_USE
-from appliance.analysis.guideline import choose_guideline
-from appliance.analysis.reading import Progress
+from appliance.assays.her2.guideline import choose_guideline
 from appliance.errors import TandemError
 from appliance.evaluation.case import CaseFiles, JudgedCase, judge_case
 from appliance.evaluation.pool import run_all
-from appliance.settings import Settings
-from appliance.weights import chosen_weights
+from appliance.findings.findings import CLASS_NAMES, RESEARCH_USE
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.reading import Progress
+from appliance.settings.settings import Settings
 from models.errors import DataSetError
 from models.evaluation.figures import classification, headline, segmentation, slide_figures
 from models.evaluation.judged import Judged, JudgedPixels, JudgedSlides
 from models.spec import CLASSES, Task
 from models.synthesis.cohort import CaseDraw, draw_cohort
 from models.synthesis.slides import synthesize_case
-from models.synthesis.tiles import TUMOR_SHARE
+from models.synthesis.tile_pairs import TUMOR_SHARE
 
 SIDES = ("model", "baseline")
 TUMOR_FROM, OTHER_UP_TO = 0.5, 0.05

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import cv2
 
-from appliance.analysis.reading import Progress
+from appliance.readers.reading import Progress
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

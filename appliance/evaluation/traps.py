@@ -17,21 +17,21 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from appliance.analysis.findings import RESEARCH_USE, Findings, Reason, load_findings
-from appliance.analysis.guideline import choose_guideline
-from appliance.analysis.pipeline import (
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.her2.guideline import choose_guideline
+from appliance.domain import Identity, Stain
+from appliance.errors import TandemError
+from appliance.evaluation.pool import run_all
+from appliance.findings.findings import RESEARCH_USE, Findings, Reason, load_findings
+from appliance.line.analysis import (
     ReadSlide,
     analyse_case,
     inspect_slide,
     open_facts,
 )
-from appliance.analysis.reading import Progress
-from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import Identity, Stain
-from appliance.errors import TandemError
-from appliance.evaluation.pool import run_all
-from appliance.settings import Settings
-from appliance.weights import with_chosen_weights
+from appliance.readers.chosen_weights import with_chosen_weights
+from appliance.readers.reading import Progress
+from appliance.settings.settings import Settings
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 Trap = Literal["control", "failed-control", "heterogeneity"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from appliance.domain import Identity, QuarantineReason, Stain
 from appliance.errors import SlideError
-from appliance.settings import Identify
+from appliance.settings.settings import Identify
 
 BARCODE_PROPERTIES = (
     "aperio.Barcode",
@@ -31,7 +31,7 @@ MAX_ACCESSION = 16
 class Sidecar:
     """What a person wrote beside a slide in ``NAME.tandem.toml``; stronger than everything.
 
-    `organ` and `specimen` choose the guideline (`appliance.analysis.guideline`).
+    `organ` and `specimen` choose the guideline (`appliance.assays.her2.guideline`).
     """
 
     mpp: float | None = None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from appliance.domain import Stain
-from appliance.lifecycle import CaseState, SlideState
-from appliance.store import CaseRow, SlideRow, Transaction
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import CaseRow, SlideRow, Transaction
 
 
 def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> None:

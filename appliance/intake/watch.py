@@ -11,7 +11,6 @@ from pathlib import Path
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from appliance.analysis.slide_files import slide_files
 from appliance.domain import QuarantineReason
 from appliance.intake.completeness import (
     SLIDE_SUFFIXES,
@@ -20,9 +19,10 @@ from appliance.intake.completeness import (
     is_whole,
     signature_of,
 )
-from appliance.lifecycle import SlideState
-from appliance.settings import Watch
-from appliance.store import Ledger, Transaction
+from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.tables import Ledger, Transaction
+from appliance.settings.settings import Watch
+from appliance.slides.files import slide_files
 
 log = logging.getLogger(__name__)
 

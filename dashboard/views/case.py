@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from appliance.analysis.findings import Findings, Rasters, load_findings
-from appliance.analysis.overlay import (
+from appliance.domain import Stain
+from appliance.findings.findings import Findings, Rasters, load_findings
+from appliance.findings.overlay import (
     CLASS_COLORS,
     PROBABILITY_COLORS,
     Picture,
@@ -20,8 +21,7 @@ from appliance.analysis.overlay import (
     stain_layer,
     tumor_layer,
 )
-from appliance.domain import Stain
-from appliance.lifecycle import CaseState, SlideState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from dashboard.queries import CaseDetail, SlideLine, read_case
 from dashboard.troubles import CASES_IN_TROUBLE
 from dashboard.views import look, measured

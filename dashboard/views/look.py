@@ -10,10 +10,10 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
-from appliance.analysis.findings import RESEARCH_USE
-from appliance.progress import StepProgress
-from appliance.settings import Settings
-from appliance.settings_file import load_settings
+from appliance.findings.findings import RESEARCH_USE
+from appliance.ledger.progress import StepProgress
+from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
 from dashboard.reader import LedgerReader
 from dashboard.wording import Tone, Wording, age, progress_words
 

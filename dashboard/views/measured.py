@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from appliance.analysis.findings import CellFacts, ControlFacts, Findings
-from appliance.analysis.overlay import CLASS_COLORS, RGB
 from appliance.domain import SlideFacts, Stain
+from appliance.findings.findings import CellFacts, ControlFacts, Findings
+from appliance.findings.overlay import CLASS_COLORS, RGB
 from dashboard.views import look
 from dashboard.wording import STAIN_WORDS, TASK_WORDS
 

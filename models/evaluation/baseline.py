@@ -106,7 +106,7 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """The baseline of all three tasks; answers like `appliance.analysis.inference.Network`.
+    """The baseline of all three tasks; answers like `appliance.readers.inference.Network`.
 
     Tiles are uint8 (N, T, T, 3) at 0.2793 µm/px, glass at 255.
     """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.spec import TILE_MPP, TILE_PX
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 
 THUMB_PX = 256
 

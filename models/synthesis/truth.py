@@ -12,7 +12,7 @@ from models.synthesis.canvas import Canvas, Territory
 from models.synthesis.cells import Kind
 from models.synthesis.fields import Array
 from models.synthesis.render import MARGIN_PX
-from models.synthesis.tiles import tile_scene
+from models.synthesis.tile_pairs import tile_scene
 
 DRAWN = 0.5
 """An outline counts as stained where more of its amount than this is drawn (0-1)."""

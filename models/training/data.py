@@ -17,7 +17,7 @@ from models.datasets.images import calibrated
 from models.datasets.store import LABEL_STEP as LABEL_STEP
 from models.datasets.store import Progress as Progress
 from models.spec import TILE_PX
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 
 GENERATOR_VERSION = 3
 """Counted up when the generator changes what a seed means: old caches are then made anew."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.build import build
+from models.checkpoint import save_network
 from models.spec import ModelSpec, Task
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
@@ -27,7 +28,6 @@ from models.training.evaluate import judge_examples
 from models.training.finish import finished
 from models.training.material import Examples, data_set_material, generated_material
 from models.training.resize import resized
-from models.weights import save_network
 
 CROP_PX = 256
 """M trains on crops: four times as many steps for the same arithmetic."""

@@ -18,8 +18,8 @@ import pytest
 from fixtures.judges import require_judge
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from appliance.analysis.findings import RESEARCH_USE
 from appliance.domain import Her2Score
+from appliance.findings.findings import RESEARCH_USE
 from models.synthesis.slides import synthesize_case
 
 CHROMIUM_ARGUMENTS = (
@@ -239,9 +239,9 @@ def test_a_case_is_seen_from_arrival_to_delivery(
 
 def test_a_change_is_on_the_page_in_time(config: Path, browser: Browser, tmp_path: Path) -> None:
     """The promise in seconds, measured from the commit; no daemon, so nothing else is timed."""
-    from appliance.lifecycle import SlideState
-    from appliance.settings_file import load_settings
-    from appliance.store import Ledger
+    from appliance.ledger.lifecycle import SlideState
+    from appliance.ledger.tables import Ledger
+    from appliance.settings.settings_file import load_settings
 
     ledger = Ledger(load_settings(config).ledger_url)
     with dashboard_server(config, tmp_path / "dashboard.log") as address:

@@ -12,7 +12,7 @@ from fixtures.daemon import Daemon, case_state, tandem
 from fixtures.orthanc import Orthanc
 from pydicom import dcmread
 
-from appliance.store import Ledger
+from appliance.ledger.tables import Ledger
 from models.synthesis.slides import SyntheticCase
 
 

@@ -19,13 +19,13 @@ from pynetdicom.sop_class import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from appliance.delivery.destinations import After, Before, Parcel
+from appliance.delivery.destinations.contract import After, Before, Parcel
+from appliance.delivery.destinations.network import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
-from appliance.delivery.pacs import Pacs
 from appliance.domain import Identity, Stain
-from appliance.lifecycle import CaseState, DeliveryState
-from appliance.settings import Delivery, PacsDestination, Settings
-from appliance.store import DeliveryRow, Ledger
+from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.tables import DeliveryRow, Ledger
+from appliance.settings.settings import Delivery, PacsDestination, Settings
 from dicom.kinds import SENT_KINDS
 from dicom.status import Outcome
 

@@ -18,10 +18,15 @@ from pydicom import dcmread
 from pydicom.encaps import generate_frames
 from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscopyImageStorage
 
-from appliance.delivery.destinations import Destination, Parcel, Proof
-from appliance.delivery.pacs import DicomWeb, Pacs, open_destination
+from appliance.delivery.destinations.contract import Destination, Parcel, Proof
+from appliance.delivery.destinations.network import DicomWeb, Pacs, open_destination
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
-from appliance.settings import DicomWebDestination, FolderDestination, PacsDestination, Settings
+from appliance.settings.settings import (
+    DicomWebDestination,
+    FolderDestination,
+    PacsDestination,
+    Settings,
+)
 from dicom.kinds import SENT_KINDS
 from dicom.source import convert_slide
 from dicom.status import Outcome, Verdict

@@ -15,7 +15,7 @@ from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import identity
 from pydicom import dcmread
 
-from appliance.analysis.slide import SlideReader
+from appliance.slides.reader import SlideReader
 from dicom.source import convert_slide
 from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import SyntheticCase

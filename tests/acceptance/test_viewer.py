@@ -31,9 +31,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
 
-from appliance.analysis.findings import CLASS_NAMES, SCORED, Findings
+from appliance.findings.findings import CLASS_NAMES, SCORED, Findings
 from appliance.geometry import TILE_UM
-from appliance.settings import Settings
+from appliance.settings.settings import Settings
 from dicom.source import convert_slide, read_headers
 from models.synthesis.slides import SyntheticCase
 

@@ -13,10 +13,10 @@ from fixtures.judges import dicom_errors
 from fixtures.worklist import WorklistServer
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import Findings
 from appliance.delivery.orders import check_worklist, order_of
 from appliance.errors import WorklistUnavailableError
-from appliance.settings import Settings, Worklist
+from appliance.findings.findings import Findings
+from appliance.settings.settings import Settings, Worklist
 from dicom.association import PacsAddress
 from dicom.worklist import find_orders
 from models.synthesis.slides import SyntheticCase

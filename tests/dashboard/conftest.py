@@ -14,18 +14,18 @@ from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
 from numpy.typing import NDArray
 from PIL import Image
 
-from appliance.analysis.findings import (
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import Identity, Stain
+from appliance.findings.findings import (
     Findings,
     Reason,
     ReviewReason,
     save_findings,
 )
-from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import Identity, Stain
-from appliance.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.settings import Settings
-from appliance.settings_file import load_settings
-from appliance.store import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
+from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
 
 
 def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:

@@ -14,11 +14,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from appliance.analysis.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
 from appliance.domain import Her2Score, QuarantineReason, ResultCategory, Stain
-from appliance.lifecycle import CaseState, SlideState
-from appliance.progress import ProgressFile
-from appliance.store import Transaction
+from appliance.findings.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.progress import ProgressFile
+from appliance.ledger.tables import Transaction
 from dashboard.serve import APP, command, main
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from appliance.analysis.findings import Findings
 from appliance.domain import QuarantineReason, Stain
-from appliance.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.store import SlideRow, Transaction
+from appliance.findings.findings import Findings
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import SlideRow, Transaction
 from dashboard.queries import read_case, read_queue
 from dashboard.reader import LIMIT, LedgerReader
 
@@ -188,7 +188,7 @@ def test_case_has_slides_deliveries_and_one_timeline(
 def test_a_slide_of_many_objects_is_one_line(lab: Lab, reader: LedgerReader) -> None:
     case_id = lab.slide("S26-0000001", Stain.HE)
     with lab.ledger.transaction() as tx:
-        from appliance.store import NewDelivery
+        from appliance.ledger.tables import NewDelivery
 
         for number in range(7):
             tx.enqueue(

@@ -14,7 +14,8 @@ from fixtures.weights import tiles_of, tiny_weights
 from torch import Tensor, nn
 from torch.nn import functional
 
-from appliance.analysis.inference import Network
+from appliance.readers.inference import Network
+from models.checkpoint import load_network
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, ModelSpec, Task, read_manifest
 from models.training.calibration import with_calibration
@@ -23,7 +24,6 @@ from models.training.data import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
 from models.training.finish import finished
 from models.training.material import judged_tiles
 from models.training.train import train
-from models.weights import load_network
 
 Logits = namedtuple("Logits", "logits")
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from appliance.analysis.inference import Network
+from appliance.readers.inference import Network
 from models.build import build
 from models.compiled import CompiledNetwork
 from models.spec import Task, reference_folder
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 from models.training.configuration import load_configuration
 
 
@@ -65,7 +65,7 @@ def test_nobody_is_told_of_it() -> None:
     code = (
         "import sys; from models.compiled import CompiledNetwork\n"
         "from models.spec import Task, reference_folder\n"
-        "from models.weights import load_network\n"
+        "from models.checkpoint import load_network\n"
         "spec, network = load_network(reference_folder(Task.TUMOR))\n"
         "CompiledNetwork(spec, network, lanes=1, half=False)\n"
         "assert 'openvino' in sys.modules\n"

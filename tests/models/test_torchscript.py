@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from models.build import build
+from models.checkpoint import load_network
 from models.spec import Task, read_manifest, reference_folder
 from models.torchscript import save_torchscript
-from models.weights import load_network
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")  # WSInfer takes nothing else

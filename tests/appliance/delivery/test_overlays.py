@@ -14,12 +14,12 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import ALGORITHM, identity, write_svs
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import MARGIN, SCORED, Findings
-from appliance.analysis.label_map import StoredLabels, save_labels
-from appliance.analysis.raster import RasterGrid
 from appliance.delivery.overlays import Making, block_sums, write_overlays
 from appliance.domain import Stain
-from appliance.settings import ObjectSettings
+from appliance.findings.findings import MARGIN, SCORED, Findings
+from appliance.findings.label_map import StoredLabels, save_labels
+from appliance.settings.settings import ObjectSettings
+from appliance.slides.raster import RasterGrid
 from dicom.source import convert_slide, read_headers
 
 

@@ -12,9 +12,9 @@ import pypdfium2.raw as pdfium
 import pytest
 from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
 
-from appliance.analysis.findings import Findings, Reason, ReviewReason, Roi
 from appliance.delivery.page import build_page, page_pixels
 from appliance.domain import Her2Score, ResultCategory
+from appliance.findings.findings import Findings, Reason, ReviewReason, Roi
 
 MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SOME = some_findings()

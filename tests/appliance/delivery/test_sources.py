@@ -15,11 +15,11 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import MPP, STUDY_UID, identity, write_svs
 from pydicom import Dataset, dcmread
 
-from appliance.analysis.findings import Findings
-from appliance.analysis.pipeline import open_facts
 from appliance.delivery.sources import slide_sources
 from appliance.domain import Stain
-from appliance.settings import ObjectSettings, Settings
+from appliance.findings.findings import Findings
+from appliance.line.analysis import open_facts
+from appliance.settings.settings import ObjectSettings, Settings
 from dicom.source import convert_slide
 from dicom.study import StudyFacts
 

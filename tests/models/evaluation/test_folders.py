@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.datasets.images import read_rgb
 from models.errors import DataSetError
 from models.evaluation.folders import find_images
-from models.evaluation.tiles import (
+from models.evaluation.truth_tiles import (
     IGNORED,
     at_tile_mpp,
     cut,

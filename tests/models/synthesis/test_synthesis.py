@@ -13,7 +13,7 @@ import pytest
 from models.errors import SynthesisError
 from models.synthesis.slides import SyntheticCase, synthesize_case
 from models.synthesis.stain import StainStyle, optical_density, random_style, transmit, unmix
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 
 
 def test_beer_lambert_there_and_back() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.synthesis.tiles import synthesize_tile_pair
+from models.synthesis.tile_pairs import synthesize_tile_pair
 from models.synthesis.truth import tile_cells
 
 SEED = 950_000_017

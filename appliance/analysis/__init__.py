@@ -1,1 +1,0 @@
-"""From a slide to `Findings`: read `pipeline.py` first."""

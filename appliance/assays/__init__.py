@@ -1,0 +1,1 @@
+"""What is scored and how: one folder per assay."""

@@ -1,0 +1,1 @@
+"""HER2 IHC: guideline, score, review, read-outs."""

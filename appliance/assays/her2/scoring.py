@@ -1,0 +1,84 @@
+"""From pixel counts to tile and slide scores: Eq. 5-9 and Algorithm 1 of arXiv 2512.22335.
+
+The reported score is a guideline's: `appliance.assays.her2.guideline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.domain import Her2Score
+from appliance.findings.findings import CLASS_NAMES, TileFinding
+
+INTENSITY_LETTERS = ("N", "F", "W", "S")
+"""None, faint, weak, strong: the paper's letters in a tile's label."""
+SEEN_PERCENT = 5.0
+"""A class counts as seen on a tile when it covers so much of the tile's tumor pixels."""
+
+
+def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """N{k} of Eq. 5-6: pixels of class k = 0..4 in a label map, shape (5,)."""
+    return np.bincount(label_map.ravel(), minlength=5)[:5].astype(np.int64)
+
+
+def tile_grade(counts: NDArray[np.int64]) -> int:
+    """max(N{1..4}) of Eq. 7: the grade (0-3) whose class covers most tumor pixels of the tile.
+
+    A tie goes to the higher grade. A tile without tumor pixels is grade 0 here, and scored nowhere.
+    """
+    tumor = counts[1:5]
+    return int(3 - np.argmax(tumor[::-1])) if tumor.sum() > 0 else 0
+
+
+def tile_label(counts: NDArray[np.int64], intensity: int) -> str:
+    """The paper's tile label: intensities seen in order N, F, W, S, and the score: ``NF/1+``.
+
+    `intensity` (0-3) is L's word; it counts as seen too. A tile without tumor pixels is annotated
+    and not scored: ``N``.
+    """
+    tumor = counts[1:5]
+    total = int(tumor.sum())
+    seen = [total > 0 and 100.0 * n / total >= SEEN_PERCENT for n in tumor]
+    seen[intensity] = True
+    letters = "".join(
+        letter for letter, there in zip(INTENSITY_LETTERS, seen, strict=True) if there
+    )
+    return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}" if total > 0 else letters
+
+
+def percent_of_tumor(counts: NDArray[np.int64]) -> dict[str, float]:
+    """Share (0-100) of each class 0, 1+, 2+, 3+ among the tumor pixels; zeros without any."""
+    tumor = counts[1:5].astype(np.float64)
+    total = tumor.sum()
+    shares = 100.0 * tumor / total if total > 0 else np.zeros(4)
+    return {name: float(share) for name, share in zip(CLASS_NAMES, shares, strict=True)}
+
+
+def paper_score(tiles: Sequence[TileFinding]) -> Her2Score | None:
+    """Eq. 8, Algorithm 1 exactly as printed: the maximum of T over the scored tiles.
+
+    Tiles of 2+ or 3+ (k in {3, 4}) decide where there are any, else all do, which is the maximum
+    either way. One stray tile makes a slide 3+: that is why a guideline decides the reported score.
+    None without scored tiles.
+    """
+    grades = [tile.grade for tile in _scored(tiles)]
+    return Her2Score.from_grade(max(grades)) if grades else None
+
+
+def wsi_percent(tiles: Sequence[TileFinding]) -> float:
+    """Eq. 9: 100 · (area scored 2+ or 3+) / (tumor area), in scored tiles; 0 without any."""
+    grades = [tile.grade for tile in _scored(tiles)]
+    return 100.0 * sum(grade >= 2 for grade in grades) / len(grades) if grades else 0.0
+
+
+def _scored(tiles: Sequence[TileFinding]) -> list[TileFinding]:
+    """Tiles on which M sees tumor; the others are annotated and not scored."""
+    return [tile for tile in tiles if sum(tile.percent) > 0]
+
+
+def h_score(percent: Mapping[str, float]) -> float:
+    """Σ intensity (0-3) x % of tumor area: 0-300. Reported; used by no rule."""
+    return sum(grade * percent[name] for grade, name in enumerate(CLASS_NAMES))

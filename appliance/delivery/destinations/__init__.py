@@ -1,0 +1,1 @@
+"""Where objects go: one file per kind of destination."""

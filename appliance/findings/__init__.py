@@ -1,0 +1,1 @@
+"""The result of a case: its type, its files, its pictures."""

@@ -1,0 +1,1 @@
+"""The ledger: tables, states, events, progress."""

@@ -1,0 +1,154 @@
+"""The daemon: wires the parts and turns the crank. ``tandem run`` is this.
+
+Two loops. The *analysis* loop (main thread) looks at the folder and does the next step of the
+oldest slide or case, in the worker process. The *delivery* loop (its own thread) empties the
+outbox, so that a slow PACS never holds a slide up. Both talk only through the ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from appliance.artifacts import ArtifactStore
+from appliance.assays.her2.guideline import choose_guideline
+from appliance.delivery.destinations.network import open_destination
+from appliance.delivery.outbox import Outbox
+from appliance.errors import SettingsError, StoppedError
+from appliance.intake.watch import FolderEvents, FolderScan
+from appliance.ledger.tables import Ledger
+from appliance.line.executors import Workers
+from appliance.line.schedule import build_schedule
+from appliance.line.steps import Line, work_once
+from appliance.settings.settings import Settings
+
+log = logging.getLogger(__name__)
+
+BUSY_SECONDS = 1.0
+"""How often files that are still growing are looked at."""
+DELIVERY_SECONDS = 1.0
+"""How often the outbox is looked at; an empty one costs one query."""
+
+
+class Daemon:
+    """A running appliance; `run` returns when `stop` is called or a signal comes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+
+    def stop(self) -> None:
+        """End both loops. A step in hand is abandoned, and done again at the next start."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Run until stopped.
+
+        Raises
+        ------
+        SettingsError
+            If the folders cannot be used, no guideline fits the site's organ, or another daemon
+            runs on the same state folder.
+        """
+        settings = self.settings
+        choose_guideline(settings.scoring)
+        if not settings.watch.folder.is_dir():
+            raise SettingsError(
+                f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."
+            )
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        with _only_daemon(settings.state_dir):
+            ledger = Ledger(settings.ledger_url)
+            with ledger.transaction() as tx:
+                freed = tx.release_claims()
+            left = ArtifactStore(settings.artifacts_dir).sweep()
+            if freed or left:
+                log.info("taking up %d interrupted steps, %d unfinished results", freed, left)
+            self._run_loops(ledger)
+            ledger.close()
+
+    def _run_loops(self, ledger: Ledger) -> None:
+        settings = self.settings
+        workers = Workers(settings.log_level, self._stop)
+        line = Line(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
+        scan = FolderScan(ledger, settings.watch)
+        events = FolderEvents(settings.watch.folder, self._wake.set)
+        schedule = build_schedule(settings, ledger, self._wake.set)
+        delivery = threading.Thread(
+            target=self._deliver, args=(ledger,), name="delivery", daemon=True
+        )
+        events.start()
+        schedule.start()
+        delivery.start()
+        log.info("watching; state in %s", settings.state_dir)
+        try:
+            self._wake.set()
+            while not self._stop.is_set():
+                if self._wake.is_set() or scan.busy:
+                    self._wake.clear()
+                    scan.run()
+                if not work_once(line):
+                    self._wake.wait(BUSY_SECONDS)
+        except StoppedError:
+            with ledger.transaction() as tx:
+                tx.release_claims()
+            log.info("the step in hand is done again at the next start")
+        finally:
+            self._stop.set()
+            schedule.shutdown(wait=False)
+            events.stop()
+            delivery.join()
+            workers.close()
+            log.info("stopped")
+
+    def _deliver(self, ledger: Ledger) -> None:
+        destinations = {
+            section.name: open_destination(self.settings, section)
+            for section in self.settings.destinations
+        }
+        outbox = Outbox(ledger, self.settings, destinations)
+        while not self._stop.is_set():
+            try:
+                outbox.run()
+            except Exception as err:  # the delivery loop goes on
+                log.error("the outbox failed: %s; it is tried again", type(err).__name__)
+                log.debug("details", exc_info=err)
+                self._stop.wait(10 * DELIVERY_SECONDS)
+            self._stop.wait(DELIVERY_SECONDS)
+        for destination in destinations.values():
+            destination.close()
+
+
+def run_daemon(settings: Settings) -> None:
+    """Run a daemon in this process until SIGTERM or SIGINT."""
+    daemon = Daemon(settings)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        daemon.stop()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    daemon.run()
+
+
+@contextmanager
+def _only_daemon(state_dir: Path) -> Iterator[None]:
+    """Hold the lock of a state folder; the kernel frees it when the process dies."""
+    with (state_dir / "daemon.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as err:
+            raise SettingsError(
+                f"{state_dir}: another tandem run uses this state folder. Stop it first."
+            ) from err
+        yield

@@ -1,0 +1,123 @@
+"""``tandem process``: the daemon's steps on two files, without daemon and database."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.objects import PAGE_NAME, ObjectFile, read_index, read_notes, write_objects
+from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
+from appliance.errors import SettingsError, SlideError
+from appliance.intake.identify import identify, read_sidecar
+from appliance.line.analysis import (
+    ReadSlide,
+    StepTime,
+    analyse_case,
+    inspect_slide,
+    open_facts,
+)
+from appliance.readers.chosen_weights import with_chosen_weights
+from appliance.readers.reading import Progress
+from appliance.settings.settings import Settings
+from appliance.slides.reader import SlideReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processed:
+    """What was found, how long each step took, what was written, what to know of it."""
+
+    summary: dict[str, Any]
+    times: tuple[StepTime, ...]
+    objects: tuple[ObjectFile, ...]
+    notes: tuple[str, ...]
+
+
+def process_pair(
+    he_path: Path,
+    ihc_path: Path,
+    out_dir: Path,
+    settings: Settings,
+    *,
+    accession: str = "",
+    block: str = "",
+    progress: Progress,
+) -> Processed:
+    """Score a pair and write findings, DICOM objects and the page as PDF into `out_dir`.
+
+    Raises
+    ------
+    SlideError
+        If a slide cannot be used.
+    SettingsError
+        If `out_dir` cannot be written.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".tandem-", dir=out_dir))
+    except OSError as err:
+        raise SettingsError(f"--out {out_dir}: {err.strerror}. Choose another folder.") from err
+    try:
+        # What is selected in the real state folder holds in this one.
+        settings = with_chosen_weights(settings).model_copy(update={"state_dir": scratch})
+        he, he_times = _inspected(he_path, settings)
+        ihc, ihc_times = _inspected(ihc_path, settings)
+        identity = _identity(he_path, ihc_path, settings, accession, block)
+        scored = analyse_case(identity, he, ihc, settings, progress)
+        start = time.perf_counter()
+        objects_key = write_objects(scored.key, settings)
+        written = StepTime(step="write", seconds=time.perf_counter() - start, reused=False)
+        index, notes = read_index(objects_key, settings), read_notes(objects_key, settings)
+        store = ArtifactStore(settings.artifacts_dir)
+        for file in store.path(ArtifactKey.parse(scored.key)).iterdir():
+            shutil.copy2(file, out_dir / file.name)
+        for item in index:
+            shutil.copy2(
+                settings.artifacts_dir / item.path,
+                out_dir / f"{item.kind}-{item.sop_instance_uid}.dcm",
+            )
+        page = store.path(ArtifactKey.parse(objects_key)) / PAGE_NAME
+        shutil.copy2(page, out_dir / PAGE_NAME)
+        summary = json.loads((out_dir / "findings.json").read_text())
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    times = (*he_times, *ihc_times, *scored.times, written)
+    return Processed(summary=summary, times=times, objects=tuple(index), notes=tuple(notes))
+
+
+def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+    facts = open_facts(path)
+    outcome = inspect_slide(facts, settings)
+    if outcome.tissue_mm2 <= 0:
+        raise SlideError(QuarantineReason.NO_TISSUE)
+    return ReadSlide(facts=facts, inspect_key=outcome.key), outcome.times
+
+
+def _identity(
+    he_path: Path, ihc_path: Path, settings: Settings, accession: str, block: str
+) -> Identity:
+    """From the options, else from the slides, else `UNIDENTIFIED`: the caller chose the files."""
+    for path in (ihc_path, he_path):
+        sidecar = read_sidecar(path)
+        with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+            try:
+                found = identify(path, slide.properties, sidecar, settings.identify)
+            except SlideError as err:
+                if err.reason not in (
+                    QuarantineReason.NO_ACCESSION,
+                    QuarantineReason.NO_BLOCK,
+                    QuarantineReason.UNKNOWN_STAIN,
+                ):
+                    raise
+                continue
+        return Identity(
+            accession=accession or found.accession, block=block or found.block, stain=Stain.HER2
+        )
+    return Identity(
+        accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=Stain.HER2
+    )

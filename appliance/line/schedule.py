@@ -1,0 +1,45 @@
+"""Periodic work, by APScheduler: rescan, partner timeout, disk space."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from appliance.intake.pair import expire_waiting
+from appliance.ledger.tables import Ledger
+from appliance.settings.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PARTNER_CHECK_SECONDS = 60.0
+DISK_CHECK_SECONDS = 300.0
+LOW_DISK_GIB = 5.0
+"""A case of two large slides needs about 2 GiB of artifacts."""
+
+
+def build_schedule(
+    settings: Settings, ledger: Ledger, rescan: Callable[[], None]
+) -> BackgroundScheduler:
+    """The scheduler with its jobs, not yet started; `rescan` wakes the daemon's scan."""
+
+    def expire() -> None:
+        with ledger.transaction() as tx:
+            expire_waiting(tx, settings.pair.partner_timeout_hours * 3600, time.time())
+
+    def disk() -> None:
+        free = shutil.disk_usage(settings.state_dir).free / 2**30
+        if free < LOW_DISK_GIB:
+            log.warning("only %.1f GiB free for results; make room or move state_dir", free)
+
+    scheduler = BackgroundScheduler(job_defaults={"coalesce": True, "max_instances": 1})
+    for job, seconds in (
+        (rescan, settings.watch.rescan_seconds),
+        (expire, min(PARTNER_CHECK_SECONDS, settings.pair.partner_timeout_hours * 3600)),
+        (disk, DISK_CHECK_SECONDS),
+    ):
+        scheduler.add_job(job, "interval", seconds=seconds, id=job.__name__)
+    return scheduler

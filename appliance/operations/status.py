@@ -1,0 +1,166 @@
+"""What ``tandem status`` tells and what ``tandem retry`` does."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from appliance.domain import QuarantineReason
+from appliance.errors import SettingsError
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.progress import read_progress
+from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, SlideRow, Transaction
+from appliance.settings.settings import Settings
+
+
+def status_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    """All cases and slides, ready for JSON; ages in seconds."""
+    ledger = open_ledger(settings)
+    now = time.time()
+    with ledger.transaction() as tx:
+        cases = [_case(tx, row, now) | _progress(settings, row.subject) for row in tx.cases()]
+        slides = [_slide(tx, row, now) | _progress(settings, row.subject) for row in tx.slides()]
+    ledger.close()
+    return {"cases": cases, "slides": slides}
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger of a state folder that exists.
+
+    Raises
+    ------
+    SettingsError
+        If no daemon ever ran with these settings.
+    """
+    if not (settings.state_dir / "ledger.sqlite").is_file():
+        raise SettingsError(
+            f"{settings.state_dir}: no ledger here yet. Start `tandem run`, or name its settings "
+            "with --config."
+        )
+    return Ledger(settings.ledger_url)
+
+
+def _case(tx: Transaction, row: CaseRow, now: float) -> dict[str, Any]:
+    deliveries = tx.deliveries(row.id or 0)
+    return {
+        "id": row.subject,
+        "accession": row.accession,
+        "block": row.block,
+        "state": row.state,
+        "score": row.score,
+        "review": json.loads(row.review),
+        "remedy": row.reason,
+        "age_seconds": round(now - row.created_at, 1),
+        "slides": {stain.value: s.subject for stain, s in tx.slides_of_case(row.id or 0).items()},
+        "deliveries": [_delivery(delivery) for delivery in deliveries],
+        "steps": _steps(tx, row.subject),
+    }
+
+
+def _progress(settings: Settings, subject: str) -> dict[str, Any]:
+    said = read_progress(settings, subject)
+    return {"progress": None if said is None else asdict(said)}
+
+
+def _steps(tx: Transaction, subject: str) -> list[dict[str, Any]]:
+    return [
+        {"at": event.at, "kind": event.kind, "text": event.text} for event in tx.events(subject)
+    ]
+
+
+def _delivery(row: DeliveryRow) -> dict[str, Any]:
+    return {
+        "destination": row.destination,
+        "kind": row.kind,
+        "sop_instance_uid": row.sop_instance_uid,
+        "state": row.state,
+        "attempts": row.attempts,
+        "error": row.error,
+    }
+
+
+def _slide(tx: Transaction, row: SlideRow, now: float) -> dict[str, Any]:
+    known = row.state == SlideState.QUARANTINED
+    reason = QuarantineReason.from_code(row.reason) if known else None
+    return {
+        "id": row.subject,
+        "file": Path(row.path).name,
+        "path": row.path,
+        "stain": row.stain,
+        "state": row.state,
+        "reason": "" if reason is None else reason.code,
+        "sentence": "" if reason is None else reason.sentence,
+        "detail": row.detail,
+        "remedy": "" if reason is None else reason.remedy,
+        "age_seconds": round(now - row.created_at, 1),
+        "case": f"case-{row.case_id}" if row.case_id is not None else "",
+        "steps": _steps(tx, row.subject),
+    }
+
+
+def retry_subject(settings: Settings, subject: str) -> str:
+    """Put a quarantined slide, a failed or an undelivered case back into the line.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such subject, or nothing about it to try again.
+    """
+    ledger = open_ledger(settings)
+    kind, _, number = subject.partition("-")
+    now = time.time()
+    try:
+        with ledger.transaction() as tx:
+            if kind == "slide" and number.isdigit() and (slide := tx.slide(int(number))):
+                return _retry_slide(tx, slide, now)
+            if kind == "case" and number.isdigit() and (case := tx.case(int(number))):
+                return _retry_case(tx, case, now)
+    finally:
+        ledger.close()
+    raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1.")
+
+
+def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
+    if slide.state != SlideState.QUARANTINED:
+        raise SettingsError(
+            f"{slide.subject} is {slide.state}: only quarantined slides are retried."
+        )
+    slide.reason = slide.detail = ""
+    slide.deaths, slide.not_before = 0, 0.0
+    tx.advance(slide, SlideState.ARRIVED, now=now, detail="retry")
+    return f"{slide.subject} goes through the line again"
+
+
+def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
+    if case.state == CaseState.FAILED:
+        case.reason, case.deaths, case.not_before = "", 0, 0.0
+        if case.findings_key:  # it failed when its objects were written
+            tx.advance(case, CaseState.SCORED, now=now, detail="retry")
+            return f"{case.subject} is written again"
+        tx.advance(case, CaseState.READY, now=now, detail="retry")
+        return f"{case.subject} is analysed again"
+    if case.state in (CaseState.READY, CaseState.SCORED) and case.reason:
+        case.not_before = 0.0
+        tx.session.add(case)
+        return f"{case.subject} is tried again now"
+    waiting = [row for row in tx.deliveries(case.id or 0) if row.state != DeliveryState.PROVEN]
+    sending = (CaseState.UNDELIVERED, CaseState.UNPROVEN, CaseState.WRITTEN)
+    if case.state not in sending or not waiting:
+        raise SettingsError(
+            f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
+            "undelivered cases are retried."
+        )
+    for row in waiting:
+        row.not_before, row.error = 0.0, ""
+        # As many attempts again, but not none: what was on the wire is looked for first.
+        row.attempts = min(row.attempts, 1)
+        if row.state == DeliveryState.REFUSED:
+            tx.advance(row, DeliveryState.QUEUED, now=now, detail="retry")
+        tx.session.add(row)
+    if case.state == CaseState.UNDELIVERED:
+        case.reason = ""
+        tx.advance(case, CaseState.WRITTEN, now=now, detail="retry")
+    return f"{case.subject}: {len(waiting)} deliveries are tried again now"

@@ -1,0 +1,1 @@
+"""Who has an opinion on a slide: the networks, the cells, the control tissue."""

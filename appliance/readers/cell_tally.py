@@ -1,0 +1,127 @@
+"""Tumor cells added up: shares and H-score by cells, completeness and clusters per class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.assays.her2.scoring import h_score, percent_of_tumor
+from appliance.findings.findings import CLASS_NAMES, CellFacts
+
+COMPLETE = 0.8
+"""Stained share of the outline from which a membrane is called complete. Guidelines say "complete"
+and give no number; a fifth is left for what a tolerance in µm and a cut at a slant take away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellTally:
+    """Sums over tumor cells, one number per class 0, 1+, 2+, 3+; tallies of tiles add up with +.
+
+    `counted` cells, of which `measured` lie wholly on their tile; over the measured ones:
+    `completeness`, the sum of their stained shares, and `complete`, the number of at least
+    `COMPLETE`. `cluster` is the number of cells in the
+    largest group of touching cells of this class *or a higher one*, within a tile: a cluster that
+    reaches over a tile's edge counts as its larger part. Gastric biopsies ask for at least 5 cells
+    (WJG 2014 v20 i16 p4526); a 3+ cell among 2+ cells does not break their cluster.
+    """
+
+    counted: tuple[int, ...] = (0, 0, 0, 0)
+    measured: tuple[int, ...] = (0, 0, 0, 0)
+    completeness: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
+    complete: tuple[int, ...] = (0, 0, 0, 0)
+    cluster: tuple[int, ...] = (0, 0, 0, 0)
+
+    def __add__(self, other: CellTally) -> CellTally:
+        """The tally of both; the largest cluster is the larger one's."""
+
+        def both(name: str) -> tuple[Any, ...]:
+            return tuple(
+                a + b for a, b in zip(getattr(self, name), getattr(other, name), strict=True)
+            )
+
+        sums = {name: both(name) for name in self.__slots__ if name != "cluster"}
+        largest = tuple(max(a, b) for a, b in zip(self.cluster, other.cluster, strict=True))
+        return CellTally(**sums, cluster=largest)
+
+    @property
+    def percent(self) -> dict[str, float]:
+        """Share (0-100) of the tumor cells in each class; zeros without any."""
+        return percent_of_tumor(np.array([0, *self.counted], dtype=np.int64))
+
+    @property
+    def h_score(self) -> float:
+        """Σ intensity (0-3) x % of tumor cells: 0-300."""
+        return h_score(self.percent)
+
+    @property
+    def mean_completeness(self) -> dict[str, float | None]:
+        """Mean stained share (0-1) of the outline per class; none where no cell was measured."""
+        return self._mean(self.completeness)
+
+    @property
+    def complete_percent(self) -> dict[str, float | None]:
+        """Share (0-100) of the measured cells of each class whose membrane is complete."""
+        return {
+            name: None if share is None else 100 * share
+            for name, share in self._mean(self.complete).items()
+        }
+
+    @property
+    def facts(self) -> CellFacts:
+        """As findings hold it."""
+        return CellFacts(
+            counted=sum(self.counted),
+            measured=sum(self.measured),
+            percent=self.percent,
+            h_score=self.h_score,
+            completeness=self.mean_completeness,
+            complete_percent=self.complete_percent,
+            largest_cluster=self.largest_cluster,
+        )
+
+    @property
+    def largest_cluster(self) -> dict[str, int]:
+        """Cells in the largest cluster of each class or a higher one."""
+        return dict(zip(CLASS_NAMES, self.cluster, strict=True))
+
+    @property
+    def cluster_cells(self) -> dict[str, int] | None:
+        """`largest_cluster` as guidelines ask for it: None where no cell was counted."""
+        return self.largest_cluster if any(self.counted) else None
+
+    def _mean(self, sums: tuple[float, ...]) -> dict[str, float | None]:
+        return {
+            name: float(total / n) if n else None
+            for name, total, n in zip(CLASS_NAMES, sums, self.measured, strict=True)
+        }
+
+
+def add_up(tallies: Iterable[CellTally]) -> CellTally:
+    """The tally of a slide from those of its tiles; of nothing, zeros."""
+    return sum(tallies, start=CellTally())
+
+
+def tally_cells(
+    grade: NDArray[np.uint8],
+    completeness: NDArray[np.float32],
+    cluster: tuple[int, ...],
+) -> CellTally:
+    """The tally of a tile's cells: their grades 0-3, stained shares (NaN: not measured), (n,)
+    each, and the largest cluster per class."""
+    whole = np.isfinite(completeness)
+
+    def per_class(weights: NDArray[Any]) -> list[Any]:
+        found: list[Any] = np.bincount(grade[whole], weights=weights[whole], minlength=4).tolist()
+        return found
+
+    return CellTally(
+        counted=tuple(np.bincount(grade, minlength=4).tolist()),
+        measured=tuple(np.bincount(grade[whole], minlength=4).tolist()),
+        completeness=tuple(per_class(completeness)),
+        complete=tuple(int(v) for v in per_class(completeness >= COMPLETE)),
+        cluster=cluster,
+    )

@@ -1,0 +1,206 @@
+"""The torch door: the only file of the appliance that imports torch.
+
+uint8 tiles in, numpy out. Device, precision, memory and weights are decided here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from appliance.slides.stream import DECODE_THREADS, usable_cores
+from models.checkpoint import load_network
+from models.spec import ModelSpec, Task
+from models.torchscript import save_torchscript
+
+log = logging.getLogger(__name__)
+
+Device = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["torch", "openvino"]
+
+MOST_TILES = {"cpu": {Task.SEGMENTATION: 4}, "cuda": {}}
+MOST_TILES_OF_OTHERS = {"cpu": 8, "cuda": 256}
+"""In a forward pass: more are no faster, and on a CPU slower, where its caches are full."""
+MOST_LANES = 4
+"""Forward passes at once on a CPU, each with its share of the cores."""
+DEVICE_LANES = 2
+"""On a GPU: while one batch's answers are taken in, it works on the next."""
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Of mallopt(3)."""
+
+
+def pick_device(wanted: Device) -> str:
+    """``auto`` takes the GPU where there is one."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+class Network:
+    """A set of weights on a device, ready to answer.
+
+    Raises
+    ------
+    models.errors.ManifestError
+        If the weights are missing or are not those of their manifest.
+    """
+
+    def __init__(self, folder: Path, device: Device = "auto", runtime: Runtime = "torch") -> None:
+        """`runtime`: who runs the layers on a CPU; on a GPU it is always torch."""
+        self.device = pick_device(device)
+        spec, module = load_network(folder, self.device)
+        self.spec: ModelSpec = spec
+        self._module = module
+        # bf16 only where the silicon has it: emulated, it is slower than float32.
+        self._half = self.device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
+        self._most: int | None = None
+        self.lanes = DEVICE_LANES
+        """Threads that may ask at once, and should: cores that work on one pass together wait for
+        each other after every layer, for long where decoding takes one of them away."""
+        self.decoders = DECODE_THREADS
+        """Threads that decode for it."""
+        if self.device == "cpu":
+            cores = usable_cores()
+            self.lanes = min(cores, MOST_LANES)
+            # They take the cores from the network, which needs them for longer.
+            self.decoders = max(1, DECODE_THREADS // 2)
+            torch.set_num_threads(cores // self.lanes)
+            _keep_freed_memory()
+        self._answering = module
+        if runtime == "openvino" and self.device == "cpu":
+            from models.compiled import CompiledNetwork
+
+            self._answering = CompiledNetwork(spec, module, lanes=self.lanes, half=self._half)
+
+    def fitting_batch(self) -> int:
+        """The largest power of two of tiles that fits, in every lane, into half of the free
+        memory."""
+        px = self.spec.tile_px
+        per_tile = self._memory_of(np.zeros((1, px, px, 3), dtype=np.uint8))
+        size = MOST_TILES[self.device].get(self.spec.task, MOST_TILES_OF_OTHERS[self.device])
+        while size > 1 and size * per_tile * self.lanes > _free_bytes(self.device) / 2:
+            size //= 2
+        return size
+
+    def batch_memory(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Memory for tiles that the device reads fastest: for a GPU, pinned."""
+        pinned: NDArray[np.uint8] = torch.empty(
+            shape, dtype=torch.uint8, pin_memory=self.device == "cuda"
+        ).numpy()
+        return pinned
+
+    @property
+    def precision(self) -> str:
+        """``bfloat16`` or ``float32``: in which it answers."""
+        return "bfloat16" if self._half else "float32"
+
+    def save_torchscript(self, path: Path, *, half: bool) -> None:
+        """Write a classifier for other tools (`models.torchscript`)."""
+        save_torchscript(path, self.spec, self._module, self.device, half=half)
+
+    def _memory_of(self, tile: NDArray[np.uint8]) -> int:
+        """Bytes that one tile needs on its way: on a CPU all layers' answers, a bound."""
+        if self.device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self._logits(tile)
+            return int(torch.cuda.max_memory_allocated() - before)
+        layers = [layer for layer in self._module.modules() if not list(layer.children())]
+        total = 0
+
+        def add(_layer: nn.Module, _given: object, answer: object) -> None:
+            nonlocal total
+            total += answer.nbytes if isinstance(answer, torch.Tensor) else 0
+
+        hooks = [layer.register_forward_hook(add) for layer in layers]
+        try:
+            self._logits(tile)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return total
+
+    def _in_parts(
+        self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """`finish` of the logits of all tiles; where memory runs out, in parts half as large."""
+        parts: list[torch.Tensor] = []
+        done = 0
+        while done < len(tiles):
+            size = min(len(tiles) - done, self._most or len(tiles))
+            try:
+                parts.append(finish(self._logits(tiles[done : done + size])).cpu())
+            except (RuntimeError, MemoryError) as err:
+                if size == 1 or not _is_out_of_memory(err):
+                    raise
+                self._most = size // 2
+                log.warning("out of memory with %d tiles: %d from now on", size, self._most)
+                if self.device == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            done += size
+        return torch.cat(parts)
+
+    def _logits(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
+        pixels = torch.from_numpy(tiles).to(self.device, non_blocking=True)
+        pixels = pixels.permute(0, 3, 1, 2)  # (N, 3, T, T)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device, dtype=torch.bfloat16, enabled=self._half),
+        ):
+            logits: torch.Tensor = self._answering(pixels).logits
+        return logits.float() / self.spec.temperature
+
+    def classify(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Class probabilities, shape (N, classes), of tiles uint8 (N, T, T, 3), glass at 255."""
+        answers = self._in_parts(tiles, lambda logits: logits.softmax(dim=1))
+        probabilities: NDArray[np.float32] = answers.numpy()
+        return probabilities
+
+    def segment(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Label maps, shape (N, h, w), values 0..classes-1, covering the whole tile each."""
+        answers = self._in_parts(tiles, lambda logits: logits.argmax(dim=1).to(torch.uint8))
+        labels: NDArray[np.uint8] = answers.numpy()
+        return labels
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return "can't allocate memory" in str(error)  # of torch's own allocator on a CPU
+
+
+def _free_bytes(device: str) -> int:
+    if device == "cuda":
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0] + kept)
+    with suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        if found is not None:
+            return int(found.group(1)) * 1024
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep the large blocks that are freed after each layer.
+
+    It gives them back to the system otherwise, which zeroes them page by page when the next layer
+    asks: for M that costs almost as much as its arithmetic.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            libc = ctypes.CDLL(None)
+            libc.mallopt(M_MMAP_MAX, 0)
+            libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,0 +1,1 @@
+"""How one slide lies on the other."""

@@ -1,0 +1,132 @@
+"""The pairing of the two slides' tile grids: the mapping I of arXiv 2512.22335, Eq. 3-4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+from appliance.geometry import TILE_UM, TileGrid, TileIndex
+from appliance.registration.mapping import SlideMapping
+
+MIN_TISSUE_SHARE = 0.1
+"""An IHC tile with less tissue has nothing to score."""
+REACH_TILES = 1.0
+"""Two tiles may be partners when their centers are at most so many tiles apart."""
+NO_EDGE = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TilePlan:
+    """Which IHC tiles are read. `partner` takes each scored one to its own H&E tile: one to one.
+
+    `margin` are tiles with tissue around `ihc_tiles`, to be looked at and not to be scored; both go
+    row by row. `unscored_he` are tumor tiles of the H&E slide without partner: tumor that is not
+    scored.
+    """
+
+    ihc_tiles: tuple[TileIndex, ...]
+    partner: Mapping[TileIndex, TileIndex]
+    margin: tuple[TileIndex, ...]
+    unscored_he: tuple[TileIndex, ...]
+
+
+def map_tumor(
+    he_tumor: NDArray[np.float32],
+    mapping: SlideMapping,
+    he_grid: TileGrid,
+    ihc_grid: TileGrid,
+    ihc_tissue_share: NDArray[np.float32],
+    *,
+    threshold: float,
+    margin_tiles: int = 0,
+) -> TilePlan:
+    """Give each tumor tile of the H&E slide an IHC tile of its own.
+
+    `he_tumor` float32 (rows, columns of `he_grid`), NaN where nothing was read;
+    `ihc_tissue_share` float32 (rows, columns of `ihc_grid`). An IHC tile without tissue, or farther
+    than `REACH_TILES` from every free tumor tile, has no partner: on-slide control tissue is never
+    scored. Of all one-to-one pairings the one with the smallest sum of distances is taken.
+    `margin_tiles` is how far the margin goes, in tiles.
+    """
+    rows, columns = np.nonzero(np.nan_to_num(he_tumor, nan=-1.0) >= threshold)
+    tumor = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
+    pairs = _pair(tumor, mapping, he_grid, ihc_grid, ihc_tissue_share)
+    partner = {ihc: tumor[number] for number, ihc in pairs.items()}
+    order = sorted(partner, key=lambda index: (index.row, index.column))
+    return TilePlan(
+        ihc_tiles=tuple(order),
+        partner=partner,
+        margin=_margin(order, ihc_tissue_share, margin_tiles),
+        unscored_he=tuple(t for number, t in enumerate(tumor) if number not in pairs),
+    )
+
+
+def _pair(
+    tumor: list[TileIndex],
+    mapping: SlideMapping,
+    he_grid: TileGrid,
+    ihc_grid: TileGrid,
+    share: NDArray[np.float32],
+) -> dict[int, TileIndex]:
+    """Number of tumor tile → IHC tile."""
+    if not tumor:
+        return {}
+    centers = he_grid.centers_um()[[t.row for t in tumor], [t.column for t in tumor]]
+    place = mapping.forward(centers) / TILE_UM - 0.5  # IHC grid, tile centers at integers
+    # Tissue that the IHC slide lacks is near no tile.
+    place = np.nan_to_num(place, nan=-9.0)
+    edges: list[tuple[int, int, float]] = []
+    nearest = np.round(place).astype(int)
+    for dx in (-1, 0, 1):
+        for dy in (-1, 0, 1):
+            x, y = nearest[:, 0] + dx, nearest[:, 1] + dy
+            distance = np.hypot(x - place[:, 0], y - place[:, 1])
+            ok = (x >= 0) & (x < ihc_grid.columns) & (y >= 0) & (y < ihc_grid.rows)
+            ok &= distance <= REACH_TILES
+            for number in np.flatnonzero(ok):
+                if share[y[number], x[number]] >= MIN_TISSUE_SHARE:
+                    target = int(y[number]) * ihc_grid.columns + int(x[number])
+                    edges.append((int(number), target, float(distance[number])))
+    return {
+        number: TileIndex(target % ihc_grid.columns, target // ihc_grid.columns)
+        for number, target in _assign(edges).items()
+    }
+
+
+def _margin(
+    tiles: list[TileIndex], share: NDArray[np.float32], width: int
+) -> tuple[TileIndex, ...]:
+    scored = np.zeros(share.shape, dtype=bool)
+    for tile in tiles:
+        scored[tile.row, tile.column] = True
+    near = maximum_filter(scored, size=2 * width + 1)
+    rows, columns = np.nonzero(near & ~scored & (share >= MIN_TISSUE_SHARE))
+    return tuple(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
+
+
+def _assign(edges: list[tuple[int, int, float]]) -> dict[int, int]:
+    """Cheapest one-to-one assignment over (source, target, distance), as many pairs as can be."""
+    if not edges:
+        return {}
+    sources = sorted({e[0] for e in edges})
+    targets = sorted({e[1] for e in edges})
+    s_index = {s: i for i, s in enumerate(sources)}
+    t_index = {t: i for i, t in enumerate(targets)}
+    n, m = len(sources), len(targets)
+    rows = [s_index[s] for s, _, _ in edges] + list(range(n))
+    cols = [t_index[t] for _, t, _ in edges] + [m + i for i in range(n)]
+    # Every source may also stay alone, at a price that no pairing reaches.
+    costs = [distance + 1e-3 for _, _, distance in edges] + [NO_EDGE] * n
+    graph = coo_array((costs, (rows, cols)), shape=(n, m + n)).tocsr()
+    matched_rows, matched_cols = min_weight_full_bipartite_matching(graph)
+    return {
+        sources[r]: targets[c]
+        for r, c in zip(matched_rows.tolist(), matched_cols.tolist(), strict=True)
+        if c < m
+    }

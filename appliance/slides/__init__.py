@@ -1,0 +1,1 @@
+"""Pixels of a slide: open, decode, resample, find tissue."""

@@ -1,0 +1,69 @@
+"""The encoded tiles of TIFF-family slides: Aperio SVS, generic tiled TIFF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
+
+from appliance.slides.encoded import Decode, EncodedLevel, Pixels, half_jpeg_decoder, jpeg_decoder
+from appliance.slides.trouble import TIFF_ERRORS
+
+CODECS = {COMPRESSION.JPEG, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC}
+
+
+def tiff_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, EncodedLevel]:
+    """Those of the levels of `sizes` (width, height) that have a page of their own: tiled, 8-bit
+    RGB, of a known codec, alone of its size. None of a file that is no TIFF."""
+    found = {}
+    try:
+        with TiffFile(path) as tiff:
+            for number, (width, height) in enumerate(sizes):
+                fit = [
+                    page
+                    for page in tiff.pages
+                    if isinstance(page, TiffPage)
+                    and page.is_tiled
+                    and page.shape == (height, width, 3)
+                    and page.dtype == np.uint8
+                    and page.compression in CODECS
+                ]
+                # OpenSlide draws what a reduced level lacks from a finer one.
+                if len(fit) == 1 and (number == 0 or all(fit[0].databytecounts)):
+                    found[number] = _level(path, fit[0])
+    except TIFF_ERRORS:
+        return {}
+    return found
+
+
+def _level(path: Path, page: TiffPage) -> EncodedLevel:
+    """While the file is open: tifffile reads some of a page's tags when they are asked for."""
+    decode, half = _other(page), None
+    if page.compression == COMPRESSION.JPEG:
+        rgb, tables = page.photometric == PHOTOMETRIC.RGB, page.jpegtables or b""
+        decode = jpeg_decoder(rgb=rgb, tables=tables)
+        tile_px = page.tilewidth, page.tilelength
+        half = half_jpeg_decoder(tile_px, rgb=rgb, tables=tables)
+    return EncodedLevel(
+        path=path,
+        size_px=(page.imagewidth, page.imagelength),
+        tile_px=(page.tilewidth, page.tilelength),
+        offsets=np.array(page.dataoffsets, dtype=np.int64),
+        counts=np.array(page.databytecounts, dtype=np.int64),
+        decode=decode,
+        decode_half=half,
+    )
+
+
+def _other(page: TiffPage) -> Decode:
+    """By tifffile's own choice of a codec."""
+    chosen = page.decode
+
+    def decode(data: bytes, number: int) -> Pixels:
+        tile, _, shape = chosen(data, number)
+        pixels: Pixels = tile.reshape(shape[1:])
+        return pixels
+
+    return decode

@@ -1,0 +1,181 @@
+"""Algorithm 1 of arXiv 2512.22335 from both grids to the slide's score, against sums by hand.
+
+H&E, 3 x 4 tiles, tumor probability (tumor from 0.5 on; "-" was not read):
+
+    0.9  0.8  0.2  0.1
+    0.9  0.7  0.6  0.1
+    0.4  0.9  0.5   -
+
+Eq. 3-4: the IHC section lies 1.2 tiles to the right and 0.1 down, so H&E (row, column) belongs to
+IHC (row, column + 1). The IHC slide has no tissue at (2, 3): H&E tile (2, 2), tumor, has no
+partner and is not scored. Six tiles are:
+
+    H&E    IHC    px of M's 16: background, 0, 1+, 2+, 3+    L
+    (0,0)  (0,1)    4  8  4  0  0                            none
+    (0,1)  (0,2)    2  2  8  4  0                            faint
+    (1,0)  (1,1)    0  0  4 10  2                            weak
+    (1,1)  (1,2)   16  0  0  0  0                            none
+    (1,2)  (1,3)    0 16  0  0  0                            faint
+    (2,1)  (2,2)    4  0  6  6  0                            faint
+
+Eq. 5-6, 100 N{k} / 16, and Eq. 7, the class with most px of N{1..4}, a tie to the higher one,
+joined with what L says:
+
+    (0,1)  50    25     0     0     0    NF/0
+    (0,2)  12.5  50    25     0     1+   NFW/1+
+    (1,1)   0    25    62.5  12.5   2+   FWS/2+
+    (1,2)   0     0     0     0     -    N, annotated and not scored
+    (1,3) 100     0     0     0     0    NF/0
+    (2,2)   0    37.5  37.5   0     2+   FW/2+
+
+Eq. 8: two tiles are of 2+ or 3+ (k in {3, 4}); the highest of them is 2+.
+Eq. 9: five tiles are scored, two of them 2+ or 3+: 100 * 2 / 5 = 40 %.
+
+Beside it, from the px: 0: 8 + 2 + 16 = 26, 1+: 4 + 8 + 4 + 6 = 22, 2+: 4 + 10 + 6 = 20, 3+: 2, of
+70: 37.14, 31.43, 28.57 and 2.86 %. H-score: (22 + 2 * 20 + 3 * 2) * 100 / 70 = 97.14.
+Tumor: 12 + 14 + 16 + 0 + 16 + 12 = 70 of 16 px a tile: 4.375 tiles.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.assays.her2.assemble import Found, assemble
+from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.her2.scoring import count_classes
+from appliance.domain import Her2Score, Identity, SlideFacts, Stain
+from appliance.findings.findings import IHC_CLASSES, Findings
+from appliance.findings.label_map import save_labels
+from appliance.findings.stored import save_models, save_readings, save_unreadable
+from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
+from appliance.readers.cell_tally import CellTally
+from appliance.readers.reading import TileReadings
+from appliance.registration.alignment import Alignment
+from appliance.registration.mapping import SlideMapping
+from appliance.registration.tile_plan import map_tumor
+from appliance.settings.settings import Settings
+from appliance.slides.appearance import Appearance
+
+TUMOR = np.array(
+    [[0.9, 0.8, 0.2, 0.1], [0.9, 0.7, 0.6, 0.1], [0.4, 0.9, 0.5, np.nan]], dtype=np.float32
+)
+SEGMENTED = {
+    (0, 1): ([4, 8, 4, 0, 0], 0),
+    (0, 2): ([2, 2, 8, 4, 0], 1),
+    (1, 1): ([0, 0, 4, 10, 2], 2),
+    (1, 2): ([16, 0, 0, 0, 0], 0),
+    (1, 3): ([0, 16, 0, 0, 0], 1),
+    (2, 2): ([4, 0, 6, 6, 0], 1),
+}
+"""IHC (row, column): px per class of M, and L's class."""
+
+
+def slide(name: str) -> SlideFacts:
+    return SlideFacts(
+        path=name,
+        fingerprint=name,
+        format="aperio",
+        width_px=4 * TILE_PX,
+        height_px=3 * TILE_PX,
+        mpp=TILE_MPP,
+        level_count=1,
+        is_dicom=False,
+    )
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Findings:
+    """Through the mapping of the tiles and from the files that the networks' steps leave."""
+    mapping = SlideMapping.of(Affine((1, 0, 0, 1), (1.2 * TILE_UM, 0.1 * TILE_UM)))
+    grid = TileGrid(4, 3)
+    tissue = np.ones((3, 4), dtype=np.float32)
+    tissue[2, 3] = 0
+    plan = map_tumor(TUMOR, mapping, grid, grid, tissue, threshold=0.5)
+    tumor, stain = tmp_path / "tumor", tmp_path / "stain"
+    for folder in (tumor, stain):
+        folder.mkdir()
+        Appearance().save(folder)
+        save_models(folder, [])
+        save_unreadable(folder, 0.0)
+    np.save(tumor / "probability.npy", TUMOR)
+    counts = []
+    for index in plan.ihc_tiles:
+        px, _ = SEGMENTED[index.row, index.column]
+        label_map = np.repeat(np.arange(5, dtype=np.uint8), px).reshape(4, 4)
+        counts.append(count_classes(label_map))
+    said = TileReadings(
+        places=np.array([(t.column, t.row) for t in plan.ihc_tiles], np.int32),
+        intensity=np.array([SEGMENTED[t.row, t.column][1] for t in plan.ihc_tiles], np.uint8),
+        certainty=np.full(len(counts), 0.9, np.float32),
+        counts=np.array(counts),
+        cells={number: CellTally() for number in range(len(counts))},
+    )
+    save_readings(stain, said, np.full(grid.shape, 2, np.uint8), TILE_UM / 2)
+    save_labels(np.zeros((6, 8), np.uint8), stain / IHC_CLASSES)
+    (stain / "control.json").write_text(json.dumps({"area_mm2": 0.0, "counts": []}))
+    found = Found(
+        he=slide("he"),
+        ihc=slide("ihc"),
+        tumor=tumor,
+        stain=stain,
+        alignment=Alignment(mapping=mapping, error_um=5.0, overlap=1.0, agreement=0.9),
+        plan=plan,
+        marked_percent={Stain.HE: 0.0, Stain.HER2: 0.0},
+    )
+    assert plan.unscored_he == (TileIndex(2, 2),)
+    settings = Settings()
+    identity = Identity(accession="S26-1", block="A1", stain=Stain.HER2)
+    return assemble(identity, found, choose_guideline(settings.scoring), settings)
+
+
+def test_eq_3_and_4_give_each_tile_its_partner(findings: Findings) -> None:
+    partners = {(t.he_row, t.he_column): (t.row, t.column) for t in findings.tiles}
+    assert partners == {
+        (0, 0): (0, 1),
+        (0, 1): (0, 2),
+        (1, 0): (1, 1),
+        (1, 1): (1, 2),
+        (1, 2): (1, 3),
+        (2, 1): (2, 2),
+    }
+    assert findings.unscored_tumor_area_mm2 == pytest.approx(TILE_UM**2 / 1e6)
+
+
+def test_eq_5_to_7_score_each_tile(findings: Findings) -> None:
+    tiles = {(t.row, t.column): t for t in findings.tiles}
+    percent = {place: tile.percent for place, tile in tiles.items()}
+    assert percent == {
+        (0, 1): (50, 25, 0, 0),
+        (0, 2): (12.5, 50, 25, 0),
+        (1, 1): (0, 25, 62.5, 12.5),
+        (1, 2): (0, 0, 0, 0),
+        (1, 3): (100, 0, 0, 0),
+        (2, 2): (0, 37.5, 37.5, 0),
+    }
+    assert {place: tile.label for place, tile in tiles.items()} == {
+        (0, 1): "NF/0",
+        (0, 2): "NFW/1+",
+        (1, 1): "FWS/2+",
+        (1, 2): "N",
+        (1, 3): "NF/0",
+        (2, 2): "FW/2+",
+    }
+    assert tiles[1, 2].tumor_probability == pytest.approx(0.7)  # C's word on H&E (1, 1)
+
+
+def test_eq_8_and_9_score_the_slide(findings: Findings) -> None:
+    assert findings.paper_score is Her2Score.TWO
+    assert findings.wsi_percent == pytest.approx(40)
+
+
+def test_the_same_px_give_shares_and_h_score(findings: Findings) -> None:
+    shares = {"0": 26 / 0.7, "1+": 22 / 0.7, "2+": 20 / 0.7, "3+": 2 / 0.7}
+    assert findings.percent == pytest.approx(shares)
+    assert findings.h_score == pytest.approx(97.142857)
+    assert findings.tumor_area_mm2 == pytest.approx(4.375 * TILE_UM**2 / 1e6)
+    # 2+ and 3+ in 31.4 %, more than 10; 3+ alone in 2.9: breast says 2+.
+    assert findings.score is Her2Score.TWO

@@ -1,0 +1,165 @@
+"""Every reason for review: at its limit, beside it, and in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.evidence import ALIGNED, sure
+
+from appliance.assays.her2.guideline import load_guideline
+from appliance.assays.her2.review import review_reasons
+from appliance.domain import Her2Score, Stain
+from appliance.findings.findings import ControlFacts, Reason
+from appliance.readers.cell_tally import CellTally
+from appliance.settings.settings import Review
+from appliance.slides.appearance import Appearance
+
+DOCS = Path(__file__).parents[3] / "docs" / "review.md"
+CONTROL = ControlFacts(
+    area_mm2=1.0,
+    tiles=9,
+    percent={"0": 100.0, "1+": 0.0, "2+": 0.0, "3+": 0.0},
+    strongest="0",
+    works=False,
+)
+
+
+def codes(settings: Review | None = None, **changes: Any) -> list[str]:
+    guideline = load_guideline("breast-asco-cap-2018")
+    found = review_reasons(settings or Review(), guideline, replace(sure(), **changes))
+    assert all(reason.sentence.endswith((".", "?")) for reason in found)
+    return [reason.code for reason in found]
+
+
+def percent(zero: float, one: float, two: float, three: float) -> dict[str, float]:
+    return {"0": zero, "1+": one, "2+": two, "3+": three}
+
+
+def test_nothing_is_wrong_with_a_sure_case() -> None:
+    assert codes() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "fine", "wrong"),
+    [
+        (
+            Reason.MISMATCH,
+            {"alignment": replace(ALIGNED, agreement=0.25)},
+            {"alignment": replace(ALIGNED, agreement=0.24)},
+        ),
+        (
+            Reason.TISSUE_MISSING,
+            {"alignment": replace(ALIGNED, overlap=0.6)},
+            {"alignment": replace(ALIGNED, overlap=0.59)},
+        ),
+        (
+            Reason.ALIGNMENT_ERROR,
+            {"alignment": replace(ALIGNED, error_um=100.0)},
+            {"alignment": replace(ALIGNED, error_um=100.1)},
+        ),
+        (Reason.MIRRORED, {}, {"alignment": replace(ALIGNED, mirrored=True)}),
+        (
+            Reason.CONTROL_FAILED,
+            {"control": replace(CONTROL, works=True, strongest="3+")},
+            {"control": CONTROL},
+        ),
+        (
+            Reason.UNUSUAL,
+            {"appearance": {Stain.HE: Appearance(tiles=100, stain=25)}},
+            {"appearance": {Stain.HE: Appearance(tiles=100, stain=26)}},
+        ),
+        (
+            Reason.OUT_OF_FOCUS,
+            {"appearance": {Stain.HER2: Appearance(tiles=100, focus=25)}},
+            {"appearance": {Stain.HER2: Appearance(tiles=100, focus=26)}},
+        ),
+        (
+            Reason.MARKED,
+            {"marked_percent": {Stain.HE: 10.0, Stain.HER2: 10.0}},
+            {"marked_percent": {Stain.HE: 10.0, Stain.HER2: 10.1}},
+        ),
+        (Reason.NO_TUMOR, {}, {"score": None, "tumor_area_mm2": 0.0}),
+        (Reason.LITTLE_TUMOR, {"tumor_area_mm2": 0.1}, {"tumor_area_mm2": 0.09}),
+        (
+            Reason.LITTLE_TUMOR,
+            {"cells": CellTally(counted=(0, 0, 40, 60))},
+            {"cells": CellTally(counted=(0, 0, 40, 59))},
+        ),
+        (
+            Reason.TUMOR_NOT_SCORED,
+            {"unscored_tumor_percent": 30.0},
+            {"unscored_tumor_percent": 30.1},
+        ),
+        (
+            Reason.TUMOR_DISAGREES,
+            {"without_tumor_percent": 50.0},
+            {"without_tumor_percent": 50.1},
+        ),
+        (Reason.READERS_DISAGREE, {"intensity_grade": 2.0}, {"intensity_grade": 1.9}),
+        (
+            Reason.HETEROGENEOUS,
+            {"percent": percent(20, 4.9, 0.1, 75)},
+            {"percent": percent(20, 5, 0, 75)},
+        ),
+        (
+            Reason.HETEROGENEOUS,
+            {"percent": percent(20, 75.1, 0, 4.9), "intensity_grade": 1.0},
+            {"percent": percent(20, 75, 0, 5), "intensity_grade": 1.0},
+        ),
+        (
+            Reason.NEAR_THRESHOLD,
+            {"percent": percent(0, 0, 86.9, 13.1), "intensity_grade": 2.0},
+            {"percent": percent(0, 0, 87.1, 12.9), "intensity_grade": 2.0},
+        ),
+    ],
+)
+def test_a_reason_holds_from_its_limit_on(
+    code: Reason, fine: dict[str, Any], wrong: dict[str, Any]
+) -> None:
+    assert code not in codes(**fine)
+    assert code in codes(**wrong)
+
+
+def test_control_tissue_is_missed_only_where_the_site_always_has_it() -> None:
+    assert codes(control=None) == []
+    assert codes(Review(control_required=True), control=None) == [Reason.CONTROL_MISSING]
+
+
+def test_without_a_score_nothing_is_said_of_it() -> None:
+    found = codes(score=None, percent=percent(0, 0, 0, 0), tumor_area_mm2=0.0)
+    assert found == [Reason.NO_TUMOR]
+
+
+def test_limits_come_from_the_settings() -> None:
+    strict = Review(min_tumor_area_mm2=20, max_alignment_error_um=1)
+    assert codes(strict) == [Reason.ALIGNMENT_ERROR, Reason.LITTLE_TUMOR]
+
+
+def test_a_cluster_that_decides_is_always_looked_at() -> None:
+    biopsy = load_guideline("gastric-biopsy-2014")
+    (reason,) = review_reasons(Review(), biopsy, sure())
+    assert reason.code == Reason.CLUSTERS_UNCONFIRMED and "99 of 3+" in reason.sentence
+    unseen = replace(sure(), cells=CellTally())
+    found = review_reasons(Review(), biopsy, unseen)
+    assert [r.code for r in found] == [Reason.LITTLE_TUMOR, Reason.CLUSTERS_UNCONFIRMED]
+    assert "no cell was found" in found[1].sentence
+
+
+def test_the_most_serious_reason_comes_first() -> None:
+    found = codes(
+        alignment=replace(ALIGNED, agreement=0.1),
+        control=CONTROL,
+        score=Her2Score.TWO,
+        percent=percent(0, 0, 89, 11),
+    )
+    assert found[:2] == [Reason.MISMATCH, Reason.CONTROL_FAILED]
+    assert found[-1] == Reason.NEAR_THRESHOLD
+
+
+def test_every_reason_is_in_the_docs() -> None:
+    text = DOCS.read_text()
+    assert [code for code in Reason if f"`{code}`" not in text] == []
+    assert [name for name in Review.model_fields if f"`{name}`" not in text] == []

@@ -1,0 +1,352 @@
+"""A folder archive with DICOMDIRs: read by pydicom, judged by dciodvfy and dcmtk, mended, kept."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.instances import parcel_of
+from fixtures.judges import dicom_errors, require_judge
+from fixtures.slide_objects import (
+    ALGORITHM,
+    MPP,
+    SCANNED,
+    STUDY_UID,
+    her2_label_map,
+    identity,
+    report,
+    report_facts,
+    segmentation,
+    write_svs,
+)
+from pydicom import Dataset, dcmread
+from pydicom.fileset import FileSet, is_conformant_file_id
+
+from appliance.delivery.destinations.contract import Answer, Destination, Parcel, Proof
+from appliance.delivery.destinations.network import open_destination
+from appliance.settings.settings import FolderDestination, Settings
+from dicom import codes
+from dicom.annotations import build_annotations
+from dicom.capture import build_capture
+from dicom.directory import file_id
+from dicom.encapsulated import build_encapsulated_pdf
+from dicom.heatmap import HeatLevel, build_heatmap
+from dicom.source import convert_slide, read_headers
+from dicom.status import Outcome, Verdict
+
+pytestmark = pytest.mark.judge
+
+RECORDS = {"SM": "IMAGE", "SEG": "IMAGE", "OT": "IMAGE", "SR": "SR DOCUMENT", "DOC": "ENCAP DOC"}
+FALSE_ERROR = "Error - Unrecognized enumerated value <ANNOTATION>"
+"""The record is younger than dciodvfy of 2022, and than pydicom 3.0.2, whose FileSet does not open
+what has one."""
+
+
+def saved(folder: Path, dataset: Dataset, **changes: Any) -> Parcel:
+    """Written in a series of its own kind, with attributes changed."""
+    dataset.SeriesInstanceUID = f"2.25.{dataset.SeriesNumber}{int(dataset.InstanceNumber):04d}"
+    if dataset.Modality in ("SEG", "OT") and "FrameOfReferenceUID" in dataset:
+        dataset.SeriesInstanceUID = f"2.25.{dataset.SeriesNumber}"
+    for keyword, value in changes.items():
+        setattr(dataset, keyword, value)
+    path = folder / f"{dataset.SOPInstanceUID}.dcm"
+    dataset.save_as(path, enforce_file_format=True)
+    return parcel_of(path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[Parcel]:
+    """Two slides and an object of every kind but ANN, of a patient without ID, the SR last."""
+    folder = tmp_path_factory.mktemp("made")
+    wsm: dict[str, list[Path]] = {}
+    for seed, stain in enumerate(("HER2", "HE")):
+        slide = write_svs(folder / f"{stain}.svs", seed=seed)
+        who = identity(stain, patient_name="Müller^Jörg")
+        wsm[stain] = list(convert_slide(slide, folder / stain, who, mpp=MPP).paths)
+    ihc, he = read_headers(wsm["HER2"]), read_headers(wsm["HE"])
+    segs = segmentation(ihc, her2_label_map())
+    facts: dict[str, Any] = {"created": SCANNED, "software": "0.1.0"}
+    heat = build_heatmap(
+        source_images=ihc,
+        levels=[HeatLevel(values=np.ones((34, 43), dtype=np.float32), mpp=8.0)],
+        highest=3.0,
+        quantity=codes.STAIN_INTENSITY,
+        label="HER2 intensity",
+        series_description="HER2 intensity (research use only)",
+        content_description="Mean class of stained tumor",
+        uid_seed="heat",
+        **facts,
+    )
+    sr = report(he, ihc, segs)
+    pixels = np.full((40, 50, 3), 200, np.uint8)
+    objects = [
+        *segs,
+        *heat,
+        build_encapsulated_pdf(
+            b"%PDF-1.4\n%%EOF\n", ihc_image=ihc[0], sources=ihc, uid_seed="pdf", **facts
+        ),
+        build_capture(pixels, ihc_image=ihc[0], uid_seed="sc", **facts),
+        sr,
+    ]
+    slides = [parcel_of(path) for paths in wsm.values() for path in paths]
+    return [*slides, *(saved(folder, dataset) for dataset in objects)]
+
+
+@pytest.fixture
+def annotations(made: list[Parcel], tmp_path: Path) -> Parcel:
+    dataset = build_annotations(
+        {"NFW/1+": np.array([[0.0, 0.0, 143.0, 143.0]])},
+        image=read_headers([made[0].path])[0],
+        algorithm=ALGORITHM,
+        uid_seed="ann",
+        created=SCANNED,
+        software="0.1.0",
+    )
+    return saved(tmp_path, dataset)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Destination:
+    section = FolderDestination(dicomdir=True)
+    return open_destination(Settings(state_dir=tmp_path, destinations=(section,)), section)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return tmp_path / "archive" / STUDY_UID
+
+
+def send(archive: Destination, parcels: Sequence[Parcel]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    archive.send(parcels, lambda _parcel: None, lambda _parcel, outcome: outcomes.append(outcome))
+    return outcomes
+
+
+def proofs(archive: Destination, parcels: Sequence[Parcel]) -> set[Proof]:
+    return {answer.proof for answer in archive.prove(parcels).values()}
+
+
+def place_of(study: Path, parcel: Parcel) -> Path:
+    return study.joinpath(*file_id(parcel.ref.series_uid, parcel.ref.sop_instance_uid))
+
+
+def uids(parcels: Sequence[Parcel]) -> list[str]:
+    return sorted(parcel.ref.sop_instance_uid for parcel in parcels)
+
+
+def listed(study: Path) -> list[str]:
+    found = records(study)
+    leaves = [leaf for kind in set(RECORDS.values()) for leaf in found.get(kind, [])]
+    return sorted(leaf.ReferencedSOPInstanceUIDInFile for leaf in leaves)
+
+
+def snapshot(study: Path) -> dict[Path, tuple[bytes, int]]:
+    files = [path for path in study.rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def records(study: Path) -> dict[str, list[Dataset]]:
+    found: dict[str, list[Dataset]] = {}
+    for record in dcmread(study / "DICOMDIR").DirectoryRecordSequence:
+        found.setdefault(record.DirectoryRecordType, []).append(record)
+    return found
+
+
+def test_every_instance_is_found_and_the_judges_agree(
+    archive: Destination, study: Path, made: list[Parcel]
+) -> None:
+    assert {outcome.verdict for outcome in send(archive, made)} == {Verdict.STORED}
+    assert proofs(archive, made) == {Proof.THERE}
+    file_set = FileSet(study / "DICOMDIR")
+    assert sorted(instance.SOPInstanceUID for instance in file_set) == uids(made)
+    for instance in file_set:
+        dataset = instance.load()
+        assert dataset.SOPInstanceUID == instance.SOPInstanceUID
+        assert instance.DirectoryRecordType == RECORDS[dataset.Modality]
+        assert instance.SeriesInstanceUID == dataset.SeriesInstanceUID
+        assert is_conformant_file_id(Path(instance.path).relative_to(study))
+    file_set._stage["t"].cleanup()  # its temporary folder, which nothing public closes
+    # Slides come first, then results, as their numbers say.
+    numbers = [int(record.SeriesNumber) for record in records(study)["SERIES"]]
+    assert numbers == sorted(numbers) and len(set(numbers)) == len(numbers)
+    # dciodvfy has nothing to say but what it is.
+    command = [require_judge("dciodvfy"), str(study / "DICOMDIR")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.split() == ["BasicDirectory"]
+
+
+def test_dcmtk_would_write_the_same_records(
+    archive: Destination,
+    study: Path,
+    made: list[Parcel],
+    annotations: Parcel,
+    tmp_path: Path,
+) -> None:
+    """dcmmkdir on the same files, an annotation among them."""
+    parcels = [*made, annotations]
+    send(archive, parcels)
+    assert proofs(archive, parcels) == {Proof.THERE}
+    (error,) = dicom_errors(study / "DICOMDIR")
+    assert error.startswith(FALSE_ERROR)
+    dump = [require_judge("dcmdump"), study / "DICOMDIR"]
+    told = subprocess.run(dump, capture_output=True, check=True)
+    assert told.stdout.count(b"refFileID=") == len(parcels)
+    assert told.stderr == b""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    files = [str(place_of(study, parcel).relative_to(study)) for parcel in parcels]
+    # Patient ID is missing (+I), and the slides are JPEG (-Nxc).
+    command = [require_judge("dcmmkdir"), "+I", "-Nxc", "-Nec", "+id", study, "+D"]
+    subprocess.run([*command, theirs / "DICOMDIR", *files], capture_output=True, check=True)
+
+    def leaves(folder: Path) -> dict[str, Dataset]:
+        found = {}
+        for record in dcmread(folder / "DICOMDIR").DirectoryRecordSequence:
+            for keyword in record.dir():
+                if keyword.startswith("Offset") or keyword in ("ImageType", "SpecificCharacterSet"):
+                    delattr(record, keyword)
+            if "ReferencedFileID" in record:
+                found[str(record.ReferencedSOPInstanceUIDInFile)] = record
+        return found
+
+    ours = leaves(study)
+    assert len(ours) == len(parcels)
+    assert ours == leaves(theirs)
+
+
+def test_a_second_delivery_changes_no_byte(
+    archive: Destination, study: Path, made: list[Parcel]
+) -> None:
+    send(archive, made)
+    first = snapshot(study)
+    send(archive, list(reversed(made)))
+    second = snapshot(study)
+    assert {p: data for p, (data, _) in first.items()} == {p: d for p, (d, _) in second.items()}
+    # The directory is not even written.
+    assert first[study / "DICOMDIR"] == second[study / "DICOMDIR"]
+
+
+def test_a_correction_appears_beside_its_predecessor(
+    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+) -> None:
+    send(archive, made)
+    before = snapshot(study)
+    slides = [p.path for p in made if p.path.parent.name in ("HER2", "HE")]
+    ihc = read_headers([path for path in slides if path.parent.name == "HER2"])
+    he = read_headers([path for path in slides if path.parent.name == "HE"])
+    second = report(he, ihc, segmentation(ihc, her2_label_map()), report_facts(score="1+"))
+    correction = saved(tmp_path, second, SeriesInstanceUID="2.25.77")
+    send(archive, [correction])
+    assert proofs(archive, [correction]) == {Proof.THERE}
+    assert listed(study) == uids([*made, correction])
+    after = snapshot(study)
+    assert {path for path in before if after[path] != before[path]} == {study / "DICOMDIR"}
+    assert len(records(study)["SR DOCUMENT"]) == 2
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:700])
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, torn, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("mend", [proofs, send])
+def test_a_lost_or_torn_directory_is_written_again(
+    harm: Callable[[Path], object],
+    mend: Callable[[Destination, Sequence[Parcel]], object],
+    archive: Destination,
+    study: Path,
+    made: list[Parcel],
+) -> None:
+    """Also what a crash between an object and the directory leaves."""
+    send(archive, made[-3:])
+    whole = (study / "DICOMDIR").read_bytes()
+    harm(study / "DICOMDIR")
+    mend(archive, made[-1:])
+    assert (study / "DICOMDIR").read_bytes() == whole
+    assert not list(study.rglob(".*"))
+
+
+def test_names_in_utf8_and_a_stand_in_for_a_missing_id(
+    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+) -> None:
+    send(archive, made)
+    (patient,), (its_study,) = records(study)["PATIENT"], records(study)["STUDY"]
+    assert (patient.SpecificCharacterSet, str(patient.PatientName)) == ("ISO_IR 192", "Müller^Jörg")
+    assert "Müller".encode() in (study / "DICOMDIR").read_bytes()
+    assert "SpecificCharacterSet" not in its_study  # nothing but ASCII
+    assert re.fullmatch("NO-ID-[A-Z2-7]{8}", patient.PatientID)
+    # Another study's stand-in is another one, and a stated ID is the ID.
+    other = saved(tmp_path, dcmread(made[-1].path), StudyInstanceUID="2.25.7002")
+    known = saved(
+        tmp_path,
+        dcmread(made[-1].path),
+        StudyInstanceUID="2.25.7003",
+        SOPInstanceUID="2.25.7004",
+        PatientID="P-17",
+    )
+    send(archive, [other, known])
+    assert records(study.with_name("2.25.7002"))["PATIENT"][0].PatientID != patient.PatientID
+    assert records(study.with_name("2.25.7003"))["PATIENT"][0].PatientID == "P-17"
+    # No name in the archive says whose it is.
+    names = {part for path in study.parent.rglob("*") for part in path.parts[-2:]}
+    assert not [name for name in names if re.search("ller|P-17|S26", name)]
+
+
+def test_a_study_without_date_and_id_is_valid_all_the_same(
+    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+) -> None:
+    empty = {"StudyDate": None, "StudyTime": None, "StudyID": None, "PatientName": None}
+    send(archive, [saved(tmp_path, dcmread(made[-1].path), **empty)])
+    (found,) = records(study)["STUDY"]
+    assert (found.StudyDate, found.StudyTime) == (f"{SCANNED:%Y%m%d}", f"{SCANNED:%H%M%S}")
+    assert found.StudyID.startswith("NO-ID-")
+    assert dicom_errors(study / "DICOMDIR") == []
+
+
+def test_a_place_with_another_object_is_not_overwritten(
+    archive: Destination, study: Path, made: list[Parcel]
+) -> None:
+    here, other = made[-1], made[-2]
+    place = place_of(study, here)
+    place.parent.mkdir(parents=True)
+    alien = other.path.read_bytes()
+    place.write_bytes(alien)
+    refused, stored = send(archive, [here, other])
+    assert (refused.verdict, stored.verdict) == (Verdict.NEVER, Verdict.STORED)
+    assert f"another object at {place.parent.name}/{place.name}" in refused.text
+    assert place.read_bytes() == alien
+    assert listed(study) == uids([other])
+    answers = archive.prove([here, other])
+    assert [answers[p.ref.sop_instance_uid].proof for p in (here, other)] == [
+        Proof.ABSENT,
+        Proof.THERE,
+    ]
+
+
+def test_a_damaged_object_is_left_out_until_it_is_sent_again(
+    archive: Destination, study: Path, made: list[Parcel]
+) -> None:
+    sr, other = made[-1], made[-2]
+    send(archive, [sr, other])
+    place_of(study, sr).write_bytes(sr.path.read_bytes()[:200])
+    assert archive.prove([sr])[sr.ref.sop_instance_uid] == Answer(Proof.ABSENT, "other bytes")
+    assert listed(study) == uids([other])
+    send(archive, [sr])
+    assert proofs(archive, [sr, other]) == {Proof.THERE}
+    assert listed(study) == uids([sr, other])
+
+
+def test_what_no_directory_can_list_is_not_proven(
+    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+) -> None:
+    note = Parcel(path=tmp_path / "note", ref=replace(made[-1].ref, sop_instance_uid="2.25.1"))
+    note.path.write_bytes(b"no DICOM")
+    send(archive, [note, made[-1]])
+    assert archive.prove([note])["2.25.1"] == Answer(Proof.ABSENT, "not in the DICOMDIR")
+    assert listed(study) == uids(made[-1:])

@@ -1,0 +1,281 @@
+"""The outbox's decisions, against a destination that does as it is told and a ledger in memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from appliance.delivery.destinations.contract import After, Answer, Before, KindCheck, Parcel, Proof
+from appliance.delivery.outbox import Outbox, enqueue_case
+from appliance.domain import Identity, Stain
+from appliance.errors import DestinationUnavailableError
+from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.tables import DeliveryRow, Ledger
+from appliance.operations.status import retry_subject
+from appliance.settings.settings import Delivery, FolderDestination, Settings
+from dicom.status import Outcome, Verdict, judge
+
+KINDS = ("SR", "SEG", "WSM")
+
+
+class Told:
+    """Answers by UID: `outcomes` to what is sent, `proofs` to what is asked."""
+
+    name = "told"
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.kept: set[str] = set()
+        self.outcomes: dict[str, Outcome] = {}
+        self.proofs: dict[str, Proof] = {}
+        self.away = False
+        self.stale: set[str] = set()
+
+    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+        for parcel in parcels:
+            if self.away:
+                raise DestinationUnavailableError("nobody there")
+            before(parcel)
+            uid = parcel.ref.sop_instance_uid
+            if uid in self.stale:
+                raise OSError(errno.ESTALE, "Stale file handle", "/scans/Miller.svs")
+            self.sent.append(uid)
+            outcome = self.outcomes.get(uid, Outcome(verdict=Verdict.STORED))
+            if outcome.verdict is Verdict.STORED:
+                self.kept.add(uid)
+            after(parcel, outcome)
+
+    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+        uids = [parcel.ref.sop_instance_uid for parcel in parcels]
+        there = {uid: Proof.THERE if uid in self.kept else Proof.ABSENT for uid in uids}
+        return {uid: Answer(self.proofs.get(uid, there[uid]), "by word") for uid in uids}
+
+    def check(self) -> str:
+        return ""
+
+    def kinds(self) -> list[KindCheck]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class Desk:
+    """Cases of three objects each, named ``<case>.<kind>``, for the destination `told`."""
+
+    def __init__(self, folder: Path, *sections: FolderDestination, cases: int = 1) -> None:
+        self.now = 0.0
+        self.settings = Settings(
+            state_dir=folder,
+            destinations=sections or (FolderDestination(name="told"),),
+            delivery=Delivery(first_retry_seconds=10, last_retry_seconds=1000, most_attempts=3),
+        )
+        self.ledger = Ledger(self.settings.ledger_url)
+        self.told = Told()
+        self.outbox = Outbox(self.ledger, self.settings, {"told": self.told}, lambda: self.now)
+        for number in range(1, cases + 1):
+            self._add(number)
+
+    def _add(self, number: int) -> None:
+        key = f"objects/{number}"
+        folder = self.settings.artifacts_dir / key
+        folder.mkdir(parents=True)
+        names = ("path", "study_uid", "series_uid", "sop_class_uid")
+        index = [
+            {"kind": kind, "sop_instance_uid": f"{number}.{kind}"} | dict.fromkeys(names, "1")
+            for kind in KINDS
+        ]
+        (folder / "objects.json").write_text(json.dumps({"objects": index}))
+        with self.ledger.transaction() as tx:
+            identity = Identity(accession=f"S26-{number}", block="A1", stain=Stain.HE)
+            case = tx.case_for(identity, 0.0)
+            case.objects_key = key
+            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+                tx.advance(case, state, now=0.0)
+            enqueue_case(tx, case, self.settings, 0.0)
+
+    def correct(self) -> None:
+        """Another report in the place of the first case's."""
+        index = self.settings.artifacts_dir / "objects" / "1" / "objects.json"
+        index.write_text(index.read_text().replace("1.SR", "1.corrected"))
+        with self.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            enqueue_case(tx, case, self.settings, self.now)
+
+    def rows(self) -> dict[str, DeliveryRow]:
+        with self.ledger.transaction() as tx:
+            return {row.sop_instance_uid: row for row in tx.deliveries()}
+
+    def case(self, number: int = 1) -> str:
+        with self.ledger.transaction() as tx:
+            case = tx.case(number)
+            assert case is not None
+            return case.state
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        for _ in range(100):
+            if done():
+                return
+            self.outbox.run()
+            self.now += 5
+        raise AssertionError(self.rows())
+
+
+def test_slides_go_first_and_all_is_proven(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.outbox.run()
+    assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
+    assert desk.case() == CaseState.DELIVERED
+
+
+def test_a_poisoned_object_blocks_nobody_and_ends_refused(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, cases=2)
+    desk.told.outcomes["1.WSM"] = judge(0x0110, "no room for Miller")
+    desk.outbox.run()
+    assert desk.case(2) == CaseState.DELIVERED
+    assert [uid for uid, row in desk.rows().items() if row.state == "queued"] == ["1.WSM"]
+    desk.run_until(lambda: desk.case() == CaseState.UNDELIVERED)
+    row = desk.rows()["1.WSM"]
+    assert (row.state, row.attempts) == (DeliveryState.REFUSED, 3)
+    assert "given up after 3 attempts" in row.error and "0x0110" in row.error
+    assert desk.told.sent.count("1.WSM") == 3
+
+    # A person says: again. What was on the wire is looked for before it is sent.
+    desk.told.outcomes.clear()
+    retry_subject(desk.settings, "case-1")
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent.count("1.WSM") == 4
+
+
+def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes = {f"1.{kind}": judge(0xA700) for kind in KINDS}
+    waits = []
+    for _ in range(3):
+        desk.outbox.run()
+        rows = desk.rows().values()
+        waits.append([row.not_before - desk.now for row in rows])
+        desk.now = max(row.not_before for row in rows)
+    for number, spread in enumerate(waits):
+        assert len(set(spread)) == 3
+        assert all(0.75 <= wait / (10 * 2**number) <= 1.25 for wait in spread)
+
+
+def test_a_destination_that_is_away_costs_no_attempt(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, cases=2)
+    desk.told.away = True
+    for _ in range(20):
+        desk.outbox.run()
+        desk.now += 500
+    rows = desk.rows().values()
+    assert {(row.state, row.attempts) for row in rows} == {("queued", 0)}
+    assert all("nobody there" in row.error for row in rows)
+    desk.told.away = False
+    desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
+
+
+def test_what_nobody_can_prove_is_asked_again_and_never_delivered(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.proofs = {f"1.{kind}": Proof.UNKNOWN for kind in KINDS}
+    for _ in range(30):
+        desk.outbox.run()
+        desk.now += 100
+    assert desk.case() == CaseState.UNPROVEN
+    assert len(desk.told.sent) == 3
+    # Now it can say: one object is missing, it is sent again.
+    desk.told.proofs = {"1.SR": Proof.ABSENT}
+    desk.now += 2000
+    desk.outbox.run()
+    assert desk.case() == CaseState.WRITTEN
+    desk.now += 2000
+    desk.outbox.run()
+    assert desk.told.sent.count("1.SR") == 2
+    desk.told.proofs.clear()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+
+
+def test_each_destination_gets_the_objects_it_wants(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, FolderDestination(name="told", objects=("SR", "SEG")))
+    desk.outbox.run()
+    assert sorted(desk.told.sent) == ["1.SEG", "1.SR"]
+    assert desk.case() == CaseState.DELIVERED
+
+
+def test_a_case_with_nothing_to_send_is_through(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, FolderDestination(name="told", objects=("ANN",)))
+    desk.outbox.run()
+    assert desk.case() == CaseState.DELIVERED
+
+
+def test_killed_between_the_last_proof_and_the_cases_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(Outbox, "_close_case", lambda _self, _case: None)
+        desk.outbox.run()
+    assert desk.case() == CaseState.WRITTEN
+    desk.outbox.run()
+    assert desk.case() == CaseState.DELIVERED
+
+
+def test_no_word_of_a_pacs_about_a_patient_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes = {"1.SR": judge(0xC000, "Miller"), "1.SEG": judge(0x0110, "Miller")}
+    desk.outbox.run()
+    assert "Miller" in desk.rows()["1.SR"].error
+    assert "0xC000" in caplog.text and "Miller" not in caplog.text
+
+
+def test_what_nobody_foresaw_starves_no_other_case(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, cases=3)
+    desk.told.stale = {"1.WSM"}
+    index = desk.settings.artifacts_dir / "objects" / "2" / "objects.json"
+    text = index.read_text()
+    index.unlink()
+    for _ in range(3):
+        desk.outbox.run()
+    assert [desk.case(number) for number in (1, 2, 3)] == ["written", "written", "delivered"]
+    held = desk.rows()["1.WSM"]
+    assert held.not_before > desk.now and "Stale file handle" in held.error
+    assert "case-1 to 'told' failed: OSError" in caplog.text and "Miller" not in caplog.text
+    assert caplog.text.count("case-2 cannot be ended: FileNotFoundError") == 1
+    with desk.ledger.transaction() as tx:
+        case = tx.case(2)
+        assert case is not None
+        assert "Restore artifacts/" in case.reason
+    desk.told.stale.clear()
+    index.write_text(text)
+    desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
+    with desk.ledger.transaction() as tx:
+        case = tx.case(2)
+        assert case is not None
+        assert case.reason == ""
+
+
+def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes["1.SR"] = judge(0x0110)
+    desk.outbox.run()
+    # Corrected while the first report waits for its second attempt.
+    desk.correct()
+    desk.outbox.run()
+    assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
+    desk.told.outcomes.clear()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent[3:] == ["1.SR", "1.corrected"]
+    # One that is refused for good holds nothing up.
+    desk = Desk(tmp_path / "refused")
+    desk.told.outcomes["1.SR"] = judge(0xC000)
+    desk.correct()
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent[-1] == "1.corrected"

@@ -1,0 +1,245 @@
+"""``tandem evaluate``: the real command on class folders, generated tiles and pairs of slides."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.daemon import tandem
+
+from models.synthesis.slides import SyntheticCase
+from models.synthesis.tile_pairs import synthesize_tile_pair
+
+FIRST_SEED = 907_000_000
+NAMES = ("none", "faint", "weak", "strong")
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few generated tiles, as class folders and as images with masks."""
+    root = tmp_path_factory.mktemp("tiles")
+    for seed in range(FIRST_SEED, FIRST_SEED + 10):
+        pair = synthesize_tile_pair(seed)
+        files = {
+            f"tumor/{'tumor' if pair.tumor else 'other'}/{seed}.png": pair.he[..., ::-1],
+            f"masks/{seed}.png": pair.ihc[..., ::-1],
+            f"masks/{seed}_mask.png": pair.class_map,
+        }
+        if pair.tumor:
+            files[f"intensity/{NAMES[pair.intensity]}/{seed}.png"] = pair.ihc[..., ::-1]
+        for name, pixels in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(root / name), pixels)
+    return root
+
+
+class Links(HTMLParser):
+    """Collects what a page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [
+            f"{tag} {k}" for k, _ in attrs if k in ("src", "href", "srcset", "xlink:href")
+        ]
+
+
+def assert_self_contained(page: Path) -> None:
+    text = page.read_text()
+    links = Links()
+    links.feed(text)
+    assert links.found == []
+    for word in ("http:", "https:", "url(", "@import", "<script"):
+        assert word not in text
+    assert "research use only" in text
+
+
+@pytest.mark.parametrize(
+    ("task", "folder", "key"),
+    [
+        ("tumor", "tumor", "tumor.auc"),
+        ("intensity", "intensity", "intensity.accuracy"),
+        ("intensity", "masks", "intensity.accuracy"),
+        ("segmentation", "masks", "segmentation.mean_iou"),
+    ],
+)
+def test_tiles_of_a_folder(
+    task: str, folder: str, key: str, generated: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "report.html"
+    done = tandem("evaluate", "tiles", "--task", task, generated / folder, "--json", "--html", page)
+    result = json.loads(done.stdout)
+    assert 0 <= result[key] <= 1
+    assert 0 <= result[f"baseline.{key}"] <= 1
+    assert "research use only" in result["notice"]
+    assert result["data"] == "images"
+    assert len(result["predictions"]) == result["images"] == result["mpp_assumed"]
+    first = result["predictions"][0]
+    assert {"image", "tiles", "predicted", "baseline"} <= set(first)
+    assert_self_contained(page)
+    assert "<svg" in page.read_text()
+
+
+def test_a_split_of_a_data_set(generated: Path, tmp_path: Path) -> None:
+    data_set = tmp_path / "set"
+    done = tandem("dataset", "folders", generated / "tumor", "--task", "tumor", "--mpp", 0.2793,
+                  "--white", "255,255,255", "--patient-pattern", r"([0-9]+)\.png",
+                  "--splits", "0.5,0.1,0.4", "--out", data_set)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    counts = json.loads((data_set / "manifest.json").read_text())["counts"]
+    done = tandem("evaluate", "tiles", "--task", "tumor", data_set, "--json")
+    result = json.loads(done.stdout)
+    assert result["split"] == "test"
+    assert result["details"]["model"]["n"] == counts["test"]["tiles"] > 0
+    wrong = tandem("evaluate", "tiles", "--task", "intensity", data_set, check=False)
+    assert wrong.returncode == 1
+    assert "a data set for tumor" in wrong.stderr
+
+
+def test_generated_tiles_for_people(tmp_path: Path) -> None:
+    done = tandem("evaluate", "tiles", "--task", "tumor", "--generated", 6, "--seed", 3)
+    assert "synthetic" in done.stdout
+    assert "tumor.auc" in done.stdout
+    assert "research use only" in done.stdout
+
+
+def test_images_are_brought_to_the_networks_resolution(generated: Path, tmp_path: Path) -> None:
+    """Four tiles in one field at twice the resolution: cut into what they were."""
+    paths = sorted((generated / "tumor" / "tumor").glob("*.png"))[:4]
+    tiles = [cv2.imread(str(path)) for path in paths]
+    field = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
+    (tmp_path / "tumor").mkdir()
+    fine = cv2.resize(field, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(tmp_path / "tumor" / "field.png"), fine)
+    (tmp_path / "mpp").write_text("0.13965")
+    done = tandem("evaluate", "tiles", "--task", "tumor", tmp_path, "--json")
+    result = json.loads(done.stdout)
+    assert result["predictions"][0]["tiles"] == 4
+    assert result["mpp_assumed"] == 0
+
+
+def test_what_cannot_be_judged_is_one_clear_line(generated: Path, tmp_path: Path) -> None:
+    for arguments, said in (
+        (("tiles", "--task", "segmentation", generated / "tumor"), "images with masks"),
+        (("tiles", "--task", "taste", generated), "use tumor, intensity, segmentation"),
+        (("tiles", "--task", "tumor"), "--generated"),
+        (("--seed", "3"), "--synthetic"),
+        ((tmp_path,), "no pairs with truth"),
+        (
+            ("tiles", "--task", "tumor", generated / "tumor", "--weights", tmp_path),
+            "not a usable manifest",
+        ),
+    ):
+        done = tandem("evaluate", *arguments, check=False)
+        assert done.returncode != 0
+        assert said in " ".join(done.stderr.replace("│", " ").split()), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_help_teaches_both_forms() -> None:
+    text = " ".join(tandem("evaluate", "--help").stdout.split())
+    assert "tandem evaluate --synthetic --seed 1 --pairs 40" in text
+    assert "tandem evaluate tiles --task tumor DIR" in text
+    assert "labels.csv" in tandem("evaluate", "tiles", "--help").stdout
+
+
+QUOTED = (
+    "tumor.accuracy",
+    "tumor.auc",
+    "intensity.accuracy",
+    "intensity.specificity",
+    "segmentation.mean_iou",
+    "slide.n",
+    "slide.exact",
+    "slide.within_one",
+    "calibration.ece",
+)
+
+
+def test_a_synthetic_pair_goes_all_the_way(tmp_path: Path) -> None:
+    page, kept = tmp_path / "report.html", tmp_path / "kept"
+    size = ("--width", 2560, "--height", 2048)
+    done = tandem(
+        "evaluate", "--synthetic", "--seed", 7, "--pairs", 1, *size,
+        "--json", "--html", page, "--out", kept,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    for key in QUOTED:
+        assert key in result
+        assert f"baseline.{key}" in result
+    assert result["data"] == "synthetic"
+    assert result["slide.n"] == result["baseline.slide.n"] == 1
+    assert result["slide.exact"] <= result["slide.within_one"] <= 1
+    (case,) = result["cases"]
+    assert case["truth"] in ("0", "1+", "2+", "3+")
+    assert (kept / "case-001" / "results" / "findings.json").is_file()
+    assert_self_contained(page)
+    assert "Synthetic figures" in page.read_text()
+    # What was kept is a folder of pairs with truth.
+    again = json.loads(tandem("evaluate", kept, "--json").stdout)
+    assert {k: again[k] for k in QUOTED} == {k: result[k] for k in QUOTED}
+
+
+def test_truth_is_where_the_tiles_are(small_case: SyntheticCase, tmp_path: Path) -> None:
+    """The counts that figures rest on are those of the generator's own rasters."""
+    from appliance.evaluation.case import CaseFiles, judge_case
+    from appliance.settings.settings import Settings
+
+    files = CaseFiles(he=small_case.he_path, ihc=small_case.ihc_path, truth=small_case.truth_path)
+    case = judge_case(files, tmp_path, Settings())
+    facts = json.loads(small_case.truth_path.read_text())
+    assert ("0", "1+", "2+", "3+")[case.score] == small_case.score
+    # Most true tumor lies on the scored tiles, and its mix is that of the slide.
+    tumor = case.ihc_counts[:, 1:].sum(axis=0)
+    assert tumor.sum() * facts["classes_mpp"] ** 2 / 1e6 > 0.6 * facts["tumor_area_mm2"]
+    shares = 100 * tumor / tumor.sum()
+    np.testing.assert_allclose(shares, list(facts["percent"].values()), atol=8)
+    # Both sides are held against the same truth.
+    for side in ("model", "baseline"):
+        assert (case.matrices[side].sum(axis=2) == case.ihc_counts).all()
+    assert ((case.he_share >= 0) & (case.he_share <= 1)).all()
+    # C's answers follow the tumor at the same place: a shifted raster would show here.
+    clear = (case.he_share > 0.5) | (case.he_share < 0.05)
+    said = case.he_said["model"][clear, 1] > 0.5
+    assert (said == (case.he_share[clear] > 0.5)).mean() > 0.6
+
+
+def test_whole_sections_are_aligned_and_a_mix_up_is_caught() -> None:
+    result = json.loads(tandem("evaluate", "--mapping", "--seed", 5, "--pairs", 2, "--json").stdout)
+    assert result["data"] == "synthetic" and len(result["pairs_found"]) == 2
+    assert result["alignment.tre_um_median"] <= 20
+    assert result["alignment.unflagged_failures"] == 0
+    assert result["mismatch.recall"] == 1 and result["mismatch.false_alarm_rate"] == 0
+    assert result["control.leaked"] == 0
+    assert result["control.n"] == sum(pair["control"] for pair in result["pairs_found"])
+
+
+def test_nobody_falls_into_a_trap() -> None:
+    size = ("--width", 6144, "--height", 3072)  # smaller slides have too small control tissue
+    done = tandem("evaluate", "--traps", "--seed", 5, "--pairs", 1, *size, "--json")
+    result = json.loads(done.stdout)
+    assert [case["trap"] for case in result["cases"]] == [
+        "control",
+        "failed-control",
+        "heterogeneity",
+    ]
+    assert result["control.scored_zero"] == result["control.n"] == 1
+    assert result["control.false_alarms"] == 0
+    assert result["failed_control.reviewed"] == 1
+    assert result["control.found"] == 1
+    assert result["heterogeneity.confidently_wrong"] == 0
+    assert result["heterogeneity.error_points_most"] < 10
+    share = result["cases"][2]["percent"]["truth"]["3+"]
+    assert 3 < share < 20
+
+
+def test_a_command_asks_for_one_thing() -> None:
+    done = tandem("evaluate", "--mapping", "--traps", check=False)
+    assert done.returncode == 2
+    assert "--synthetic" in done.stderr and "--traps" in done.stderr

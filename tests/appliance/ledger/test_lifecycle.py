@@ -1,0 +1,57 @@
+"""Where a case goes back to, and what it remembers on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.domain import Identity, Stain
+from appliance.intake.pair import join_case
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.tables import CaseRow, Ledger
+from appliance.operations.status import retry_subject
+from appliance.settings.settings import Settings
+
+
+def one_case(settings: Settings, state: CaseState, **facts: str) -> Ledger:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        row = CaseRow(
+            accession="S26-1", block="A1", state=state, created_at=0, changed_at=0, **facts
+        )
+        tx.session.add(row)
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("findings_key", "state"), [("", CaseState.READY), ("findings/1", CaseState.SCORED)]
+)
+def test_a_retry_repeats_the_step_that_failed(
+    findings_key: str, state: CaseState, tmp_path: Path
+) -> None:
+    """A case that failed while it was written keeps its result: a person may have corrected it."""
+    settings = Settings(state_dir=tmp_path)
+    ledger = one_case(settings, CaseState.FAILED, findings_key=findings_key, score="1+")
+    retry_subject(settings, "case-1")
+    with ledger.transaction() as tx:
+        (case,) = tx.cases()
+    assert (case.state, case.findings_key, case.score) == (state, findings_key, "1+")
+    ledger.close()
+
+
+def test_a_rescan_forgets_the_result_and_not_what_was_sent(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    ledger = one_case(
+        settings, CaseState.DELIVERED, findings_key="findings/1", objects_key="objects/1", score="0"
+    )
+    with ledger.transaction() as tx:
+        slide = tx.add_slide("rescan.svs", 1.0)
+        slide.stain = Stain.HER2
+        identity = Identity(accession="S26-1", block="A1", stain=Stain.HER2)
+        join_case(tx, slide, tx.case_for(identity, 1.0), 1.0)
+    with ledger.transaction() as tx:
+        (case,) = tx.cases()
+    assert (case.state, case.findings_key, case.score) == (CaseState.WAITING, "", "")
+    assert case.objects_key == "objects/1"
+    ledger.close()

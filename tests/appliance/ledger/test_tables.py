@@ -1,0 +1,128 @@
+"""The ledger: claims, events, states, under real contention."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from appliance.domain import Identity, Stain
+from appliance.ledger.lifecycle import CaseState, DeliveryState, InvalidTransitionError, SlideState
+from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    yield made
+    made.close()
+
+
+def claim_all(url: str, worker: str) -> list[int]:
+    """Claim until nothing is left; runs in a process of its own."""
+    ledger = Ledger(url)
+    claimed: list[int] = []
+    while True:
+        with ledger.transaction() as tx:
+            row = tx.claim_slide([SlideState.ARRIVING], worker, now=10.0)
+            if row is None or row.id is None:
+                break
+            claimed.append(row.id)
+    ledger.close()
+    return claimed
+
+
+def test_two_processes_never_claim_the_same_slide(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    ledger = Ledger(url)
+    with ledger.transaction() as tx:
+        for number in range(100):
+            tx.add_slide(f"/scans/{number}.svs", now=1.0)
+    ledger.close()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        first, second = pool.starmap(claim_all, [(url, "a"), (url, "b")])
+    assert sorted(first + second) == list(range(1, 101))
+
+
+def test_claim_takes_the_oldest_and_respects_not_before(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        early, late = tx.add_slide("a", now=1.0), tx.add_slide("b", now=2.0)
+        early.not_before = 100.0
+        tx.session.add(early)
+        late_id = late.id
+    with ledger.transaction() as tx:
+        claimed = tx.claim_slide([SlideState.ARRIVING], "w", now=50.0)
+        assert claimed is not None
+        assert (claimed.id, claimed.claimed_by) == (late_id, "w")
+        assert tx.claim_slide([SlideState.ARRIVING], "w", now=50.0) is None
+        assert tx.release_claims() == 1
+
+
+def test_state_changes_only_along_the_arrows_and_leaves_an_event(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        row = tx.add_slide("a", now=1.0)
+        tx.advance(row, SlideState.ARRIVED, now=2.0)
+    with pytest.raises(InvalidTransitionError, match="arrived → read"), ledger.transaction() as tx:
+        slide = tx.slide(1)
+        assert slide is not None
+        tx.advance(slide, SlideState.READ, now=3.0)
+    with ledger.transaction() as tx:
+        texts = [event.text for event in tx.events("slide-1")]
+    assert texts == ["→ arriving", "arriving → arrived"]
+    assert ledger.verify_events() is None
+
+
+def test_a_transaction_that_fails_changes_nothing(ledger: Ledger) -> None:
+    def fail_half_way() -> None:
+        with ledger.transaction() as tx:
+            row = tx.add_slide("a", now=1.0)
+            tx.advance(row, SlideState.ARRIVED, now=2.0)
+            raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError, match="power cut"):
+        fail_half_way()
+    with ledger.transaction() as tx:
+        assert tx.slides() == []
+        assert tx.events() == []
+
+
+def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
+    identity = Identity(accession="S26-1", block="A1", stain=Stain.HE)
+    new = NewDelivery(
+        destination="archive",
+        kind="SR",
+        path="x",
+        study_uid="1",
+        series_uid="2",
+        sop_instance_uid="3",
+        sop_class_uid="4",
+    )
+    with ledger.transaction() as tx:
+        case = tx.case_for(identity, now=1.0)
+        assert tx.case_for(identity, now=2.0).id == case.id
+        for _ in range(2):
+            tx.enqueue(case.id or 0, new, now=1.0)
+        assert [d.state for d in tx.deliveries(case.id)] == [DeliveryState.QUEUED]
+        assert case.state == CaseState.WAITING
+
+    def enqueue_behind_its_back() -> None:
+        with ledger.transaction() as tx:
+            row = tx.deliveries()[0]
+            values = row.model_dump(exclude={"id"})
+            tx.session.add(DeliveryRow(**values))
+
+    with pytest.raises(IntegrityError):
+        enqueue_behind_its_back()
+
+
+def test_no_error_of_the_database_names_an_accession(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        tx.case_for(Identity(accession="S26-1", block="A1", stain=Stain.HE), now=1.0)
+        values = tx.cases()[0].model_dump(exclude={"id"})
+    with pytest.raises(IntegrityError) as caught, ledger.transaction() as tx:
+        tx.session.add(CaseRow(**values))
+        tx.session.flush()
+    assert "S26-1" not in str(caught.value)

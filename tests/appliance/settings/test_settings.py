@@ -1,0 +1,86 @@
+"""Settings: what is wrong is named, with its key and the remedy."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import SettingsError
+from appliance.settings.settings import FolderDestination, Settings
+from appliance.settings.settings_file import load_settings
+
+WEB = "[[destinations]]\nkind = 'dicomweb'\n"
+PACS = (
+    "[[destinations]]\nkind = 'dicom'\nhost = 'h'\nport = 1\ncalled_aet = 'A'\n"
+    "commitment_port = 2\n"
+)
+
+
+def load(tmp_path: Path, text: str) -> Settings:
+    path = tmp_path / "tandem.toml"
+    path.write_text(text)
+    return load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[watch]\nfolde = '/x'\n", "unknown key 'watch.folde'.*did you mean 'watch.folder'"),
+        ("[watch]\nrescan_seconds = -1\n", "'watch.rescan_seconds' = -1.*greater than 0"),
+        ("destinations = []\n", "name at least one destination"),
+        ("[[destinations]]\nkind = 'dicom'\nport = 1\n", "destinations.0.dicom.host"),
+        (WEB + "url = 'https://me:pw@pacs'\n", "destinations.0.dicomweb.url"),
+        (WEB + "url = 'https://pacs'\nuser = 'me'\n", "user needs secret_file or secret_env"),
+        (WEB + "url = 'https://pacs'\nobjects = ['SRR']\n", "destinations.0.dicomweb.objects.0"),
+        (WEB + "url = 'https://pacs'\nkey = 'k'\n", "key needs certificate"),
+        (2 * PACS, "two destinations have the same name"),
+        (PACS + PACS.replace("'dicom'", "'dicom'\nname = 'b'"), "the same commitment_port"),
+        ("[identify.stains]\nKI67 = ['KI67']\n", "unknown stain 'KI67'"),
+        ("= 3", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"(?s){message}"):
+        load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WEB + "url = 'https://me:hidden@pacs'\n",
+        WEB + "url = 'https://me:hidden@pacs'\nuser = 'me'\n",
+        "[[destinations]]\nkind = 'web'\nurl = 'https://me:hidden@pacs'\n",
+        "[[destinations]]\nkind = 'dicom'\ndicomweb_url = 'https://me:hidden@pacs'\n",
+        "destinations = 'https://me:hidden@pacs'\n",
+        WEB + "url = 'https://pacs'\npassword = 'hidden'\n",
+        WEB + "url = 'https://pacs'\nsecret_file = 7\nsecret_env = ['hidden']\n",
+    ],
+)
+def test_a_password_in_a_wrong_setting_is_not_shown(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="destinations") as caught:
+        load(tmp_path, text)
+    assert "hidden" not in str(caught.value)
+
+
+def test_environment_is_stronger_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_WATCH__STABLE_SECONDS", "42")
+    settings = load(tmp_path, "[watch]\nstable_seconds = 7\nrescan_seconds = 8\n")
+    assert (settings.watch.stable_seconds, settings.watch.rescan_seconds) == (42, 8)
+
+
+def test_defaults_need_no_file_and_survive_the_way_to_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert isinstance(settings.destinations[0], FolderDestination)
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  our own bytes
+
+
+def test_a_named_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no such settings file"):
+        load_settings(tmp_path / "none.toml")

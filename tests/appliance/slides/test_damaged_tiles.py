@@ -1,0 +1,155 @@
+"""A slide of which a tile does not decode: the rest is read, and how much is missing is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.evidence import sure
+from tifffile import TiffFile
+
+from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.her2.review import review_reasons
+from appliance.domain import QuarantineReason, Stain
+from appliance.errors import SlideError
+from appliance.findings.findings import Reason
+from appliance.geometry import TILE_MPP, TileIndex
+from appliance.settings.settings import Review, Settings
+from appliance.slides.direct import DirectSlide
+from appliance.slides.reader import SlideReader
+from appliance.slides.resample import Raster
+from appliance.slides.stream import TileStream
+from models.synthesis.pyramid import TILE, write_pyramid
+
+COLUMNS, ROWS = 8, 6
+"""Tiles of 512 px, which are 16 x 12 tiles of the file."""
+WHITE = (255, 255, 255)
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    width, height = COLUMNS * 512, ROWS * 512
+    rng = np.random.default_rng(1)
+    image = rng.integers(50, 250, (height // 32, width // 32, 3), dtype=np.uint8)
+    image = image.repeat(32, axis=0).repeat(32, axis=1)
+    path = tmp_path / "sound.svs"
+    strips = [image[y : y + TILE] for y in range(0, height, TILE)]
+    write_pyramid(path, strips, width_px=width, height_px=height, mpp=TILE_MPP, file_format="svs")
+    return path
+
+
+def with_bad_tiles(sound: Path, numbers: list[int]) -> Path:
+    """A copy in which these tiles of the file's first level are zeros."""
+    with TiffFile(sound) as tiff:
+        page = tiff.pages.first
+        spans = [(page.dataoffsets[n], page.databytecounts[n]) for n in numbers]
+    data = bytearray(sound.read_bytes())
+    for offset, count in spans:
+        data[offset : offset + count] = bytes(count)
+    path = sound.with_name("damaged.svs")
+    path.write_bytes(data)
+    return path
+
+
+EVERY = [TileIndex(c, r) for r in range(ROWS) for c in range(COLUMNS)]
+
+
+@pytest.fixture(params=["direct", "openslide"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to a tile's px."""
+    if request.param == "openslide":
+        monkeypatch.setattr(DirectSlide, "level", lambda _self, _number: None)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("way")
+def test_the_rest_of_the_slide_is_read(sound: Path) -> None:
+    # The file has 16 tiles a row, a tile of the grid 2 x 2 of them: 5 lies in grid tile (column 2,
+    # row 0), 56 = 3 * 16 + 8 in (4, 1).
+    damaged = with_bad_tiles(sound, [5, 56])
+    found = {}
+    with SlideReader.open(damaged) as slide:
+        stream = TileStream(slide, EVERY, WHITE, batch_size=5)
+        for indices, pixels in stream:
+            found.update(zip(indices, pixels.copy(), strict=True))
+    assert stream.unreadable == [TileIndex(2, 0), TileIndex(4, 1)]
+    assert stream.unreadable_percent == pytest.approx(100 * 2 / 48)
+    assert list(found) == [tile for tile in EVERY if tile not in stream.unreadable]
+    with SlideReader.open(sound) as slide:
+        for tile, pixels in found.items():
+            assert np.array_equal(slide.read_tile(tile), pixels)
+
+
+@pytest.mark.usefixtures("way")
+def test_what_a_tile_does_not_need_may_be_damaged(sound: Path) -> None:
+    """A window is longer than its tile where that is faster to resample."""
+    mpp = 0.2738
+    raster = Raster(TILE_MPP / mpp)
+    before = {}  # by column of the grid: the file's column that only the longer window touches
+    for column in range(1, 7):
+        longer, least = (raster.span(512 * column, 512, lead=lead) for lead in (True, False))
+        if longer.first // TILE < least.first // TILE:
+            before[column] = longer.first // TILE
+    assert before
+    column, beside = next(iter(before.items()))
+    damaged = with_bad_tiles(sound, [beside, 16 + beside, 32 + beside])
+    with SlideReader.open(damaged, mpp=mpp) as slide, SlideReader.open(sound, mpp=mpp) as whole:
+        tile, right = (s.read_tile(TileIndex(column, 0)) for s in (slide, whole))
+        with pytest.raises(SlideError):
+            slide.read_tile(TileIndex(column - 1, 0))
+    assert np.abs(tile.astype(int) - right).mean() < 1
+
+
+@pytest.mark.usefixtures("way")
+def test_an_overview_shows_glass_there(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = with_bad_tiles(sound, [5])
+    with SlideReader.open(damaged) as slide, SlideReader.open(sound) as whole:
+        # Near enough level 0 that it is read from there.
+        image, right = slide.thumbnail(TILE_MPP), whole.thumbnail(TILE_MPP)
+    differs = (image != right).any(axis=2)
+    assert differs[:256, 5 * 256 : 6 * 256].mean() > 0.5
+    differs[:256, 5 * 256 : 6 * 256] = False
+    assert not differs.any()
+
+
+@pytest.mark.usefixtures("way")
+def test_an_overview_that_lacks_too_much_is_refused(sound: Path) -> None:
+    """Tissue that is not seen is not analysed: 3 of 192 tiles are 1.6 %."""
+    damaged = with_bad_tiles(sound, [5, 50, 100])
+    with SlideReader.open(damaged) as slide, pytest.raises(SlideError) as caught:
+        slide.thumbnail(TILE_MPP)
+    assert caught.value.reason is QuarantineReason.DAMAGED
+
+
+@pytest.mark.usefixtures("way")
+def test_many_bad_tiles_spoil_no_sound_one(sound: Path) -> None:
+    """OpenSlide's handle dies of each, in the middle of other threads' reads."""
+    bad = list(range(1, 192, 8))  # one of the upper right quarters in every other grid tile
+    damaged = with_bad_tiles(sound, bad)
+    lost = {TileIndex(n % 16 // 2, n // 16 // 2) for n in bad}
+    with SlideReader.open(damaged) as slide:
+        stream = TileStream(slide, EVERY, WHITE, batch_size=3)
+        found = [tile for indices, _ in stream for tile in indices]
+    assert set(stream.unreadable) == lost
+    assert set(found) == set(EVERY) - lost
+
+
+def test_one_bad_place_does_not_quarantine_and_two_do(sound: Path) -> None:
+    """The probe looks at the corners, among others: file tiles 0, 15, 176 and 191."""
+    with SlideReader.open(with_bad_tiles(sound, [0])) as slide:
+        slide.probe()
+    two = with_bad_tiles(sound, [0, 191])
+    with SlideReader.open(two) as slide, pytest.raises(SlideError) as caught:
+        slide.probe()
+    assert caught.value.reason is QuarantineReason.DAMAGED
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(1.0, False), (1.1, True)])
+def test_more_than_a_percent_is_a_reason_for_review(percent: float, expected: bool) -> None:
+    evidence = replace(sure(), unreadable_percent={Stain.HE: 0.0, Stain.HER2: percent})
+    guideline = choose_guideline(Settings().scoring).guideline
+    reasons = review_reasons(Review(), guideline, evidence)
+    assert (Reason.UNREADABLE in [r.code for r in reasons]) is expected
+    assert all("HER2 slide" in r.sentence for r in reasons)

@@ -1,0 +1,124 @@
+"""The reader on real and on broken files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import openslide
+import pytest
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
+from appliance.line.analysis import inspect_slide, open_facts
+from appliance.settings.settings import Settings
+from appliance.slides.files import fingerprint
+from appliance.slides.reader import SlideReader
+from appliance.slides.tissue import find_tissue, tissue_share
+from models.synthesis.pyramid import write_pyramid
+from models.synthesis.slides import SyntheticCase
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("broken/broken.svs", QuarantineReason.UNREADABLE),
+        ("broken/unopenable.tiff", QuarantineReason.UNSUPPORTED),
+        ("broken/unreadable.svs", QuarantineReason.DAMAGED),
+        ("broken/flat-not-pyramidal.tif", QuarantineReason.NOT_PYRAMIDAL),
+        ("broken/dicom-missing-tags.dcm", QuarantineReason.MISSING_TAGS),
+        ("slides/TCGA-CR-7395-01A-01-TS1.svs", QuarantineReason.NO_MPP),
+        ("slides/sm_annotations.dcm", QuarantineReason.UNREADABLE),
+    ],
+)
+def test_each_bad_file_has_its_own_reason(real: Path, name: str, reason: QuarantineReason) -> None:
+    with pytest.raises(SlideError) as caught:
+        open_facts(real / name)
+    assert caught.value.reason is reason
+    assert Path(name).name not in str(caught.value)  # names hold accessions
+
+
+@pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "sm_image.dcm"])
+def test_real_slides_go_through_inspection(real: Path, tmp_path: Path, name: str) -> None:
+    settings = Settings(state_dir=tmp_path)
+    facts = open_facts(real / "slides" / name)
+    assert facts.mpp == pytest.approx(0.499)
+    outcome = inspect_slide(facts, settings)
+    folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(outcome.key))
+    assert {p.name for p in folder.iterdir()} == {"thumbnail.png", "tissue.npz"}
+    assert inspect_slide(facts, settings).times[0].reused
+
+
+def test_truncated_slide_is_damaged(small_case: SyntheticCase, tmp_path: Path) -> None:
+    data = small_case.ihc_path.read_bytes()
+    cut = tmp_path / "cut.svs"
+    # Tiles beyond the middle are zeros; the index is whole: it opens and reads, down to some row.
+    middle = len(data) // 2
+    cut.write_bytes(data[:middle] + bytes(len(data) - middle - 60_000) + data[-60_000:])
+    with pytest.raises(SlideError) as caught:
+        open_facts(cut)
+    assert caught.value.reason in (QuarantineReason.DAMAGED, QuarantineReason.UNREADABLE)
+
+
+def test_tile_is_exactly_the_slides_pixels_at_its_own_mpp(small_case: SyntheticCase) -> None:
+    reference = openslide.OpenSlide(small_case.he_path)
+    with SlideReader.open(small_case.he_path) as slide:
+        tile = slide.read_tile(TileIndex(column=3, row=2))
+        beyond = slide.read_tile(TileIndex(column=slide.grid.columns + 5, row=0))
+    expected = reference.read_region((3 * TILE_PX, 2 * TILE_PX), 0, (TILE_PX, TILE_PX))
+    reference.close()
+    np.testing.assert_array_equal(tile, np.asarray(expected)[..., :3])
+    assert (beyond == 255).all()
+
+
+@pytest.mark.parametrize("mpp", [0.12, 0.25, 0.46, 1.0])
+def test_tile_shows_the_same_tissue_at_any_mpp(mpp: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(60, 250, (8, 8, 3), dtype=np.uint8)
+    side_px = int(2.5 * TILE_PX * TILE_MPP / mpp / 256 + 1) * 256
+    image = cv2.resize(coarse, (side_px, side_px), interpolation=cv2.INTER_CUBIC)
+    path = tmp_path / "slide.svs"
+    write_pyramid(path, [image], width_px=side_px, height_px=side_px, mpp=mpp, file_format="svs")
+    with SlideReader.open(path) as slide:
+        tile = slide.read_tile(TileIndex(column=1, row=1))
+    edge = TILE_PX * TILE_MPP / mpp
+    box = image[round(edge) : round(2 * edge), round(edge) : round(2 * edge)]
+    expected = cv2.resize(box, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+    assert np.abs(tile.astype(int) - expected.astype(int)).mean() < 3
+
+
+def test_thumbnail_has_the_size_it_promises(small_case: SyntheticCase) -> None:
+    with SlideReader.open(small_case.he_path) as slide:
+        thumbnail = slide.thumbnail(4.0)
+        facts = slide.facts
+    assert thumbnail.shape[1] == -(-facts.width_px * facts.mpp // 4.0)
+    whole = openslide.OpenSlide(small_case.he_path)
+    size = thumbnail.shape[1], thumbnail.shape[0]
+    other = np.asarray(whole.get_thumbnail((size[0] + 50, size[1] + 50)).resize(size))
+    whole.close()
+    assert np.abs(thumbnail.astype(int) - other.astype(int)).mean() < 6
+
+
+def test_fingerprint_is_of_the_bytes(small_case: SyntheticCase, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.svs"
+    copy.write_bytes(small_case.he_path.read_bytes())
+    assert fingerprint(copy) == fingerprint(small_case.he_path)
+    copy.write_bytes(small_case.he_path.read_bytes() + b"x")
+    assert fingerprint(copy) != fingerprint(small_case.he_path)
+
+
+def test_empty_slide_has_no_tissue_and_tissue_shares_add_up() -> None:
+    rng = np.random.default_rng(0)
+    glass = np.clip(rng.normal(240, 1.5, (300, 400, 3)), 0, 255).astype(np.uint8)
+    assert find_tissue(glass, 8.0).area_mm2 == 0
+    glass[100:200, 100:300] = (200, 120, 180)
+    tissue = find_tissue(glass, 8.0)
+    assert tissue.area_mm2 == pytest.approx(0.8 * 1.6, rel=0.1)
+    assert all(abs(w - 240) < 6 for w in tissue.white_rgb)
+    from appliance.geometry import TILE_UM, TileGrid
+
+    share = tissue_share(tissue, TileGrid.of(400 * 8.0, 300 * 8.0))
+    assert share.sum() * TILE_UM**2 / 1e6 == pytest.approx(tissue.area_mm2, rel=1e-3)

@@ -1,0 +1,188 @@
+"""Batches in memory that is used again, lanes in order, and answers that no thread changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.findings.label_map import LabelWriter, StoredLabels
+from appliance.geometry import TileIndex
+from appliance.line.analysis import IHC_RASTER_UM, tissue_tiles
+from appliance.readers.inference import Network
+from appliance.readers.reading import StainReading, read_stain, read_tumor
+from appliance.slides import stream as streams
+from appliance.slides.raster import RasterGrid
+from appliance.slides.reader import SlideReader
+from appliance.slides.stream import TileStream, calibrate, in_lanes, white_gain
+from appliance.slides.tissue import find_tissue, tissue_share
+from models.spec import Task, reference_folder
+from models.synthesis.slides import SyntheticCase
+
+WHITE = (242, 240, 241)
+
+
+def tissue_of(path: Path, most: int) -> list[TileIndex]:
+    with SlideReader.open(path) as reader:
+        tissue = find_tissue(reader.thumbnail(4.0), 4.0)
+        return tissue_tiles(tissue_share(tissue, reader.grid))[:most]
+
+
+def test_pixels_hold_as_long_as_is_said_and_memory_is_used_again(small_case: SyntheticCase) -> None:
+    tiles = tissue_of(small_case.ihc_path, 14)
+    allocated: list[NDArray[np.uint8]] = []
+
+    def allocate(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        allocated.append(np.zeros(shape, np.uint8))
+        return allocated[-1]
+
+    with SlideReader.open(small_case.ihc_path) as reader:
+        white = white_gain(WHITE)
+        expected = {tile: calibrate(reader.read_tile(tile), white) for tile in tiles}
+        held: list[tuple[Sequence[TileIndex], NDArray[np.uint8]]] = []
+        for batch in TileStream(reader, tiles, WHITE, 2, hold=3, allocate=allocate):
+            held = [*held, batch][-3:]
+            time.sleep(0.05)  # decoding goes on
+            for indices, pixels in held:
+                for index, tile in zip(indices, pixels, strict=True):
+                    assert np.array_equal(tile, expected[index])
+    assert len(allocated) == streams.AHEAD + 1 + 2  # of seven batches
+
+
+def test_a_batch_that_nothing_can_be_read_of_spoils_no_other(
+    small_case: SyntheticCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four neighbours in one hole of a file: what lanes still work on must not be written over."""
+    tiles = tissue_of(small_case.ihc_path, 24)
+    lost = set(tiles[8:12])
+    real = SlideReader.read_tile
+
+    def read_tile(reader: SlideReader, index: TileIndex, px: int = 512) -> NDArray[np.uint8]:
+        if index in lost:
+            raise SlideError(QuarantineReason.DAMAGED)
+        return real(reader, index, px)
+
+    def slow(_: Sequence[TileIndex], pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        time.sleep(0.1)
+        return pixels.copy()
+
+    with SlideReader.open(small_case.ihc_path) as reader:
+        white = white_gain(WHITE)
+        expected = {tile: calibrate(reader.read_tile(tile), white) for tile in tiles}
+        monkeypatch.setattr(SlideReader, "read_tile", read_tile)
+        stream = TileStream(reader, tiles, WHITE, 2, hold=4)
+        found = {}
+        for indices, _, seen in in_lanes(stream, slow, 4):
+            found.update(zip(indices, seen, strict=True))
+    assert stream.unreadable == tiles[8:12]
+    assert list(found) == [tile for tile in tiles if tile not in lost]
+    assert all(np.array_equal(found[tile], expected[tile]) for tile in found)
+
+
+def test_lanes_keep_the_order(small_case: SyntheticCase) -> None:
+    tiles = tissue_of(small_case.ihc_path, 12)
+
+    def slow_first(indices: Sequence[TileIndex], pixels: NDArray[np.uint8]) -> float:
+        time.sleep(0.1 if indices[0] == tiles[0] else 0)
+        return float(pixels.mean())
+
+    with SlideReader.open(small_case.ihc_path) as reader:
+        stream = TileStream(reader, tiles, WHITE, 2, hold=3)
+        found = [
+            (list(indices), float(pixels.mean()), mean)
+            for indices, pixels, mean in in_lanes(stream, slow_first, 3)
+        ]
+    assert [index for indices, _, _ in found for index in indices] == tiles
+    assert all(seen == answered for _, seen, answered in found)
+
+
+def test_a_damaged_margin_spoils_no_score(
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiles = tissue_of(small_case.ihc_path, 6)
+    networks = [Network(reference_folder(t), "cpu") for t in (Task.INTENSITY, Task.SEGMENTATION)]
+    real = SlideReader.read_tile
+
+    def read_tile(reader: SlideReader, index: TileIndex, px: int = 512) -> NDArray[np.uint8]:
+        if index in (tiles[0], tiles[5]):
+            raise SlideError(QuarantineReason.DAMAGED)
+        return real(reader, index, px)
+
+    monkeypatch.setattr(SlideReader, "read_tile", read_tile)
+    with SlideReader.open(small_case.ihc_path) as ihc:
+        raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
+        with LabelWriter(tmp_path / "labels.zarr.zip", raster) as labels:
+            read = read_stain(
+                ihc, tiles[:4], WHITE, labels, *networks, 4, lambda *_: None, margin=tiles[4:]
+            )
+    assert read.unreadable_percent == 25.0  # one of the four
+
+
+def read_all(
+    case: SyntheticCase, folder: Path, decoders: int, lanes: int
+) -> tuple[NDArray[np.float32], StainReading, bytes]:
+    c_network, l_network, m_network = (
+        Network(reference_folder(task), "cpu")
+        for task in (Task.TUMOR, Task.INTENSITY, Task.SEGMENTATION)
+    )
+    for network in (c_network, l_network, m_network):
+        network.decoders, network.lanes = decoders, lanes
+    with SlideReader.open(case.he_path) as he, SlideReader.open(case.ihc_path) as ihc:
+        tumor = read_tumor(he, tissue_of(case.he_path, 20), WHITE, c_network, 4, lambda *_: None)
+        raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
+        with LabelWriter(folder / "labels.zarr.zip", raster) as labels:
+            tiles = tissue_of(case.ihc_path, 10)
+            stain = read_stain(ihc, tiles, WHITE, labels, l_network, m_network, 4, lambda *_: None)
+    found = StoredLabels.open(folder / "labels.zarr.zip")[:]
+    return tumor.probability, stain, found.tobytes()
+
+
+def test_no_number_of_threads_changes_a_byte(small_case: SyntheticCase, tmp_path: Path) -> None:
+    runs = []
+    for decoders, lanes in ((1, 1), (2, 4), (5, 2), (2, 4)):
+        folder = tmp_path / str(len(runs))
+        folder.mkdir()
+        runs.append(read_all(small_case, folder, decoders, lanes))
+    first_tumor, first_stain, first_map = runs[0]
+    assert any(first_map)
+    for tumor, stain, label_map in runs[1:]:
+        assert tumor.tobytes() == first_tumor.tobytes()
+        assert label_map == first_map
+        assert stain.tiles.certainty.tobytes() == first_stain.tiles.certainty.tobytes()
+        assert stain.tiles.cells == first_stain.tiles.cells
+
+
+def test_a_margin_is_read_and_not_scored(small_case: SyntheticCase, tmp_path: Path) -> None:
+    tiles = tissue_of(small_case.ihc_path, 6)
+    networks = [Network(reference_folder(t), "cpu") for t in (Task.INTENSITY, Task.SEGMENTATION)]
+    with SlideReader.open(small_case.ihc_path) as ihc:
+        raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
+        with LabelWriter(tmp_path / "labels.zarr.zip", raster) as labels:
+            read = read_stain(
+                ihc, tiles[1:4], WHITE, labels, *networks, 4, lambda *_: None, margin=tiles[4:]
+            )
+    assert read.tiles.places.tolist() == [[t.column, t.row] for t in tiles[1:4]]
+    assert [int(read.read[t.row, t.column]) for t in tiles] == [0, 2, 2, 2, 1, 1]
+    assert np.count_nonzero(read.read) == 5
+
+
+def test_half_of_the_px_is_enough_for_a_classifier(small_case: SyntheticCase) -> None:
+    """Of 224 px that C sees; docs/performance.md has the cost on many more tiles."""
+    network = Network(reference_folder(Task.TUMOR), "cpu")
+    tiles = tissue_of(small_case.he_path, 24)
+    with SlideReader.open(small_case.he_path) as reader:
+        white = white_gain(WHITE)
+        whole, half = (
+            network.classify(np.stack([calibrate(reader.read_tile(t, px), white) for t in tiles]))
+            for px in (512, 256)
+        )
+        assert reader.paths_taken()[0] == "direct"
+        assert reader.read_tile(tiles[0], 256).shape == (256, 256, 3)
+    assert np.abs(whole - half).max() < 0.1
+    assert np.abs(whole - half).mean() < 0.01
