@@ -67,7 +67,7 @@ def generated(
 ) -> None:
     """From the tissue generator: synthetic tiles with exact truth, each a patient of its own."""
     from models.datasets.generated import generated_samples
-    from models.training.data import GENERATOR_VERSION
+    from models.datasets.generated_tiles import GENERATOR_VERSION
 
     with ProgressBars() as progress:
         samples = generated_samples(task, count=tiles, seed=seed, progress=progress)

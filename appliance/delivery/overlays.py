@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from appliance.domain import Stain
-from appliance.findings.findings import CLASS_NAMES, MARGIN, RESEARCH_USE, SCORED, Findings
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import MARGIN, RESEARCH_USE, SCORED, Findings
 from appliance.findings.label_map import LabelMap
 from appliance.geometry import TILE_UM
 from appliance.settings.settings import ObjectSettings

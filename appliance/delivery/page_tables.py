@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from appliance.assays.her2.readouts import ReadOuts
-from appliance.findings.findings import CLASS_NAMES, ControlFacts, Findings
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import ControlFacts, Findings
 
 MAX_ROIS = 5
 """So many of the largest blocks of tiles that decided the score are shown on the page and outlined

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.assays.her2.guideline import load_guideline
-from appliance.assays.her2.scoring import count_classes, percent_of_tumor
 from appliance.domain import Her2Score
-from appliance.findings.findings import CLASS_NAMES, Findings, load_findings
+from appliance.findings.classes import CLASS_NAMES, count_classes, percent_of_tumor
+from appliance.findings.findings import Findings, load_findings
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.line.process import process_pair
 from appliance.readers.chosen_weights import chosen_weights

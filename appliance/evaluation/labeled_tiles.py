@@ -184,7 +184,11 @@ def evaluate_generated(
     judge: TileJudge, *, tiles: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Figures on generated tiles that trained no network; L and M are asked about tumor tiles."""
-    from models.training.data import FIRST_HELD_OUT_SEED, GENERATOR_VERSION, generated_tiles
+    from models.datasets.generated_tiles import (
+        FIRST_HELD_OUT_SEED,
+        GENERATOR_VERSION,
+        generated_tiles,
+    )
 
     with tempfile.TemporaryDirectory() as cache:
         made = generated_tiles(

@@ -19,7 +19,8 @@ from appliance.assays.her2.guideline import choose_guideline
 from appliance.errors import TandemError
 from appliance.evaluation.case import CaseFiles, JudgedCase, judge_case
 from appliance.evaluation.pool import run_all
-from appliance.findings.findings import CLASS_NAMES, RESEARCH_USE
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import RESEARCH_USE
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reading import Progress
 from appliance.settings.settings import Settings

@@ -27,8 +27,6 @@ IHC_CLASSES = "ihc_classes.zarr.zip"
 """File of the label map, in the artifact of M and in that of the findings."""
 MARGIN, SCORED = 1, 2
 """How a tile of the IHC slide was read."""
-CLASS_NAMES = ("0", "1+", "2+", "3+")
-"""Scores of the label map's values 1, 2, 3, 4; 0 is background."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.her2.scoring import h_score, percent_of_tumor
-from appliance.findings.findings import CLASS_NAMES, CellFacts
+from appliance.findings.classes import CLASS_NAMES, h_score, percent_of_tumor
+from appliance.findings.findings import CellFacts
 
 COMPLETE = 0.8
 """Stained share of the outline from which a membrane is called complete. Guidelines say "complete"

@@ -26,7 +26,7 @@ from skimage.segmentation import watershed
 
 from appliance.geometry import TILE_MPP
 from appliance.readers.cell_tally import CellTally, tally_cells
-from models.synthesis.stain import DAB, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, HAEMATOXYLIN, unmix
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int32]

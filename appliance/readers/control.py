@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.her2.scoring import percent_of_tumor
-from appliance.findings.findings import CLASS_NAMES, ControlFacts
+from appliance.findings.classes import CLASS_NAMES, percent_of_tumor
+from appliance.findings.findings import ControlFacts
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.registration.mapping import SlideMapping
 from appliance.slides.tissue import Tissue, mask_share

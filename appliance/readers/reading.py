@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.her2.scoring import count_classes
+from appliance.findings.classes import count_classes
 from appliance.findings.findings import MARGIN, SCORED
 from appliance.findings.label_map import LabelWriter
 from appliance.geometry import TILE_PX, TileIndex

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.build import Sample
-from models.datasets.store import Progress
-from models.errors import DataSetError
-from models.spec import Task
-from models.training.data import (
+from models.datasets.generated_tiles import (
     FIRST_RESERVED_SEED,
     NON_TUMOR_SHARE,
     SEEDS_PER_RUN,
     GeneratedTile,
     generated_tile,
 )
+from models.datasets.store import Progress
+from models.errors import DataSetError
+from models.spec import Task
 
 _AHEAD = 64
 """Tiles in work at a time."""

@@ -21,10 +21,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from models.datasets.generated_tiles import GENERATOR_VERSION, Tiles, generated_tiles
+from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN, unmix
 from models.errors import ManifestError
 from models.spec import Task
-from models.synthesis.stain import DAB, EOSIN, HAEMATOXYLIN, unmix
-from models.training.data import GENERATOR_VERSION, Tiles, generated_tiles
 
 STORED = Path(__file__).with_name("baseline.json")
 FIRST_SEED, TILES = 1_000_000, 400

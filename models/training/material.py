@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.splits import Split
-from models.datasets.store import Progress, load_dataset, read_data_set_manifest
-from models.errors import DataSetError
-from models.spec import MANIFEST_NAME, Task, file_sha256
-from models.training.data import (
+from models.datasets.generated_tiles import (
     FIRST_HELD_OUT_SEED,
     FIRST_RESERVED_SEED,
     GENERATOR_VERSION,
@@ -22,6 +18,10 @@ from models.training.data import (
     Tiles,
     generated_tiles,
 )
+from models.datasets.splits import Split
+from models.datasets.store import Progress, load_dataset, read_data_set_manifest
+from models.errors import DataSetError
+from models.spec import MANIFEST_NAME, Task, file_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

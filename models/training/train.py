@@ -20,10 +20,10 @@ from torch.nn import functional
 
 from models.build import build
 from models.checkpoint import save_network
+from models.datasets.generated_tiles import LABEL_STEP, Progress
 from models.spec import ModelSpec, Task
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
-from models.training.data import LABEL_STEP, Progress
 from models.training.evaluate import judge_examples
 from models.training.finish import finished
 from models.training.material import Examples, data_set_material, generated_material

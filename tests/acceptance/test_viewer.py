@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import dcmread
 
-from appliance.findings.findings import CLASS_NAMES, SCORED, Findings
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import SCORED, Findings
 from appliance.geometry import TILE_UM
 from appliance.settings.settings import Settings
 from dicom.source import convert_slide, read_headers

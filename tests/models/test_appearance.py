@@ -14,9 +14,9 @@ from fixtures.weights import tiles_of, tiny_weights
 from numpy.typing import NDArray
 
 from models.appearance import differs, measure, with_statistics
+from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED
 from models.errors import DataSetError
 from models.spec import MANIFEST_NAME, Task, read_manifest
-from models.training.data import FIRST_HELD_OUT_SEED
 
 Pixels = NDArray[np.uint8]
 

@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from appliance.readers.inference import Network
 from models.checkpoint import load_network
+from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, ModelSpec, Task, read_manifest
 from models.training.calibration import with_calibration
 from models.training.card import write_card
-from models.training.data import FIRST_HELD_OUT_SEED, FIRST_RESERVED_SEED
 from models.training.finish import finished
 from models.training.material import judged_tiles
 from models.training.train import train

@@ -10,10 +10,10 @@ import torch
 
 from models.build import build
 from models.checkpoint import load_network, save_network
+from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED, generated_tiles
 from models.errors import DataSetError, ManifestError
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, reference_folder
 from models.training.configuration import configuration_names, load_configuration
-from models.training.data import FIRST_HELD_OUT_SEED, generated_tiles
 from models.training.evaluate import judge
 
 

@@ -12,17 +12,10 @@ from numpy.typing import NDArray
 from appliance.assays.her2.guideline import ChosenGuideline
 from appliance.assays.her2.review import Evidence, review_reasons
 from appliance.assays.her2.rois import deciding_rois
-from appliance.assays.her2.scoring import (
-    h_score,
-    paper_score,
-    percent_of_tumor,
-    tile_grade,
-    tile_label,
-    wsi_percent,
-)
+from appliance.assays.her2.scoring import paper_score, tile_grade, tile_label, wsi_percent
 from appliance.domain import Identity, SlideFacts, Stain
+from appliance.findings.classes import CLASS_NAMES, h_score, percent_of_tumor
 from appliance.findings.findings import (
-    CLASS_NAMES,
     IHC_CLASSES,
     AlignmentFacts,
     ControlFacts,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.domain import Her2Score
-from appliance.findings.findings import CLASS_NAMES, Roi, TileFinding
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import Roi, TileFinding
 from appliance.geometry import TILE_UM
 
 DECIDING_SHARE = 0.25

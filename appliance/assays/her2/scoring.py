@@ -5,23 +5,19 @@ The reported score is a guideline's: `appliance.assays.her2.guideline`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.domain import Her2Score
-from appliance.findings.findings import CLASS_NAMES, TileFinding
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import TileFinding
 
 INTENSITY_LETTERS = ("N", "F", "W", "S")
 """None, faint, weak, strong: the paper's letters in a tile's label."""
 SEEN_PERCENT = 5.0
 """A class counts as seen on a tile when it covers so much of the tile's tumor pixels."""
-
-
-def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """N{k} of Eq. 5-6: pixels of class k = 0..4 in a label map, shape (5,)."""
-    return np.bincount(label_map.ravel(), minlength=5)[:5].astype(np.int64)
 
 
 def tile_grade(counts: NDArray[np.int64]) -> int:
@@ -49,14 +45,6 @@ def tile_label(counts: NDArray[np.int64], intensity: int) -> str:
     return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}" if total > 0 else letters
 
 
-def percent_of_tumor(counts: NDArray[np.int64]) -> dict[str, float]:
-    """Share (0-100) of each class 0, 1+, 2+, 3+ among the tumor pixels; zeros without any."""
-    tumor = counts[1:5].astype(np.float64)
-    total = tumor.sum()
-    shares = 100.0 * tumor / total if total > 0 else np.zeros(4)
-    return {name: float(share) for name, share in zip(CLASS_NAMES, shares, strict=True)}
-
-
 def paper_score(tiles: Sequence[TileFinding]) -> Her2Score | None:
     """Eq. 8, Algorithm 1 exactly as printed: the maximum of T over the scored tiles.
 
@@ -77,8 +65,3 @@ def wsi_percent(tiles: Sequence[TileFinding]) -> float:
 def _scored(tiles: Sequence[TileFinding]) -> list[TileFinding]:
     """Tiles on which M sees tumor; the others are annotated and not scored."""
     return [tile for tile in tiles if sum(tile.percent) > 0]
-
-
-def h_score(percent: Mapping[str, float]) -> float:
-    """Σ intensity (0-3) x % of tumor area: 0-300. Reported; used by no rule."""
-    return sum(grade * percent[name] for grade, name in enumerate(CLASS_NAMES))

@@ -19,8 +19,8 @@ from skimage.morphology import h_maxima
 
 from appliance.readers.cell_tally import COMPLETE, CellTally, add_up
 from appliance.readers.cells import TileCells, _tops, map_cells, measure_cells
+from models.datasets.generated_tiles import GeneratedTile, generated_tile
 from models.synthesis.stain import random_style, transmit
-from models.training.data import GeneratedTile, generated_tile
 
 BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "cells.py"
 PX = 512

@@ -19,9 +19,9 @@ from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_h
 from appliance.settings.settings import ModelSettings, Review, Settings
 from appliance.slides.appearance import Appearance, load_appearance
 from models.appearance import with_statistics
+from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED
 from models.spec import MANIFEST_NAME
 from models.synthesis.pyramid import write_pyramid
-from models.training.data import FIRST_HELD_OUT_SEED
 
 
 def reasons(he: Appearance, ihc: Appearance) -> list[tuple[str, str]]:

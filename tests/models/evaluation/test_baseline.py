@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.datasets.generated_tiles import GENERATOR_VERSION, Tiles, generated_tiles
 from models.errors import ManifestError
 from models.evaluation.baseline import FIRST_SEED, TILES, dab_statistics, fit, load_baseline
 from models.evaluation.figures import auc
 from models.spec import Task
-from models.training.data import GENERATOR_VERSION, Tiles, generated_tiles
 
 
 def silent(_what: str, _done: int, _total: int) -> None:

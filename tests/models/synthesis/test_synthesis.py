@@ -10,9 +10,10 @@ import numpy as np
 import openslide
 import pytest
 
+from models.deconvolution import optical_density, unmix
 from models.errors import SynthesisError
 from models.synthesis.slides import SyntheticCase, synthesize_case
-from models.synthesis.stain import StainStyle, optical_density, random_style, transmit, unmix
+from models.synthesis.stain import StainStyle, random_style, transmit
 from models.synthesis.tile_pairs import synthesize_tile_pair
 
 

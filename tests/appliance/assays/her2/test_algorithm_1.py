@@ -46,8 +46,8 @@ import pytest
 
 from appliance.assays.her2.assemble import Found, assemble
 from appliance.assays.her2.guideline import choose_guideline
-from appliance.assays.her2.scoring import count_classes
 from appliance.domain import Her2Score, Identity, SlideFacts, Stain
+from appliance.findings.classes import count_classes
 from appliance.findings.findings import IHC_CLASSES, Findings
 from appliance.findings.label_map import save_labels
 from appliance.findings.stored import save_models, save_readings, save_unreadable

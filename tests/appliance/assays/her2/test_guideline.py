@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.assays.her2.guideline import Guideline, all_guidelines, load_guideline
-from appliance.assays.her2.scoring import percent_of_tumor
 from appliance.domain import Her2Score, ResultCategory
 from appliance.errors import SettingsError
+from appliance.findings.classes import percent_of_tumor
 
 BREAST = load_guideline("breast-asco-cap-2018")
 RESECTION = load_guideline("gastric-resection-2014")

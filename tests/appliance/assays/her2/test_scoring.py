@@ -5,16 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.assays.her2.scoring import (
-    count_classes,
-    h_score,
-    paper_score,
-    percent_of_tumor,
-    tile_grade,
-    tile_label,
-    wsi_percent,
-)
+from appliance.assays.her2.scoring import paper_score, tile_grade, tile_label, wsi_percent
 from appliance.domain import Her2Score
+from appliance.findings.classes import count_classes, h_score, percent_of_tumor
 from appliance.findings.findings import TileFinding
 
 

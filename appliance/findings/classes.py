@@ -1,0 +1,29 @@
+"""Classes of the label map: their names, and what counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASS_NAMES = ("0", "1+", "2+", "3+")
+"""Scores of the label map's values 1, 2, 3, 4; 0 is background."""
+
+
+def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """N{k} of Eq. 5-6: pixels of class k = 0..4 in a label map, shape (5,)."""
+    return np.bincount(label_map.ravel(), minlength=5)[:5].astype(np.int64)
+
+
+def percent_of_tumor(counts: NDArray[np.int64]) -> dict[str, float]:
+    """Share (0-100) of each class 0, 1+, 2+, 3+ among the tumor pixels; zeros without any."""
+    tumor = counts[1:5].astype(np.float64)
+    total = tumor.sum()
+    shares = 100.0 * tumor / total if total > 0 else np.zeros(4)
+    return {name: float(share) for name, share in zip(CLASS_NAMES, shares, strict=True)}
+
+
+def h_score(percent: Mapping[str, float]) -> float:
+    """Σ intensity (0-3) x % of tumor area: 0-300. Reported; used by no rule."""
+    return sum(grade * percent[name] for grade, name in enumerate(CLASS_NAMES))
