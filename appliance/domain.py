@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Literal
+from typing import Literal, NewType
 
 Binary = Literal["negative", "equivocal", "positive"]
 """A result in two classes, and what lies between them."""
 
 
-class Stain(StrEnum):
-    """What a slide is stained with."""
+Stain = NewType("Stain", str)
+"""Code of what a slide is stained with, such as ``HE``. An open set: assays name their stains."""
+HE = Stain("HE")
+"""Haematoxylin and eosin: shows where the tumor is."""
+HER2 = Stain("HER2")
+"""HER2 immunohistochemistry: shows membranes in brown DAB."""
 
-    HE = "HE"  #: haematoxylin and eosin: shows where the tumor is
-    HER2 = "HER2"  #: HER2 immunohistochemistry: shows membranes in brown DAB
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairing:
+    """The two slides of a block that an assay needs.
+
+    `anatomy` shows where the tumor is, `target` is scored. `expected`: the target slide is missed
+    when only the anatomy slide has come; the cases of any other assay begin with their target.
+    """
+
+    assay: str
+    anatomy: Stain
+    target: Stain
+    expected: bool
+
+    @property
+    def stains(self) -> tuple[Stain, Stain]:
+        """Anatomy first."""
+        return self.anatomy, self.target
 
 
 class Her2Score(StrEnum):

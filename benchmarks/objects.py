@@ -26,7 +26,7 @@ from pydicom import Dataset
 
 from appliance.assays.her2.assemble import HE_RASTER_UM
 from appliance.delivery.overlays import MIB, Making, write_overlays
-from appliance.domain import SlideFacts, Stain
+from appliance.domain import HE, HER2, SlideFacts
 from appliance.findings.findings import SCORED, Rasters
 from appliance.findings.label_map import LabelWriter, StoredLabels
 from appliance.geometry import TileGrid, TileIndex
@@ -150,7 +150,7 @@ def some_making(
     algorithm = AlgorithmFacts(name="synthetic", version="1", weights_sha256="0" * 64)
     return Making(
         findings=findings,
-        sources={stain: [header] for stain in Stain},
+        sources={stain: [header] for stain in (HE, HER2)},
         algorithms=dict.fromkeys(("tumor", "segmentation"), algorithm),
         settings=ObjectSettings(finest_um=finest_um),
         created=MADE,

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from appliance.domain import QuarantineReason, Stain
+from appliance.domain import HE, HER2, QuarantineReason
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, Transaction
 from dashboard.reader import LIMIT, known_reason, row_id
@@ -93,7 +93,9 @@ def case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
     state = CaseState(row.state)
     detail = ""
     if state is CaseState.PARTNERLESS:
-        missing = [STAIN_WORDS[stain] for stain in Stain if stain not in tx.slides_of_case(case_id)]
+        missing = [
+            STAIN_WORDS[stain] for stain in (HE, HER2) if stain not in tx.slides_of_case(case_id)
+        ]
         sentence = (
             f"The {' and '.join(missing) or 'second'} slide of this block did not come in time."
         )

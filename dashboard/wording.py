@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.domain import Stain
+from appliance.domain import HE, HER2, Stain
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress
 
@@ -78,7 +78,7 @@ DELIVERY_WORDS: dict[DeliveryState, Wording] = {
     DeliveryState.REFUSED: Wording("Refused", "The destination refused it for good.", "trouble"),
 }
 
-STAIN_WORDS: dict[Stain, str] = {Stain.HE: "H&E", Stain.HER2: "HER2 IHC"}
+STAIN_WORDS: dict[Stain, str] = {HE: "H&E", HER2: "HER2 IHC"}
 
 OBJECT_WORDS: dict[str, str] = {
     "WSM": "Whole slide image",

@@ -22,7 +22,7 @@ from appliance.delivery.overlays import Making, write_overlays
 from appliance.delivery.page import build_page
 from appliance.delivery.sources import slide_sources
 from appliance.delivery.structured_report import structured_report
-from appliance.domain import Stain
+from appliance.domain import HER2
 from appliance.findings.findings import Findings, load_findings
 from appliance.findings.overlay import load_thumbnail
 from appliance.settings.settings import Settings
@@ -76,7 +76,7 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     findings = load_findings(findings_folder)
     kept = _contents(previous, settings)["study"] if previous else None
     sources = slide_sources(findings, settings, StudyFacts.of_json(kept) if kept else None)
-    study_uid = sources.headers[Stain.HER2][0].StudyInstanceUID
+    study_uid = sources.headers[HER2][0].StudyInstanceUID
     objects = [_index("WSM", file, store.root) for file in sources.converted]
     # The objects say when they were made; equal findings must make equal bytes, so that is when
     # the findings were saved.

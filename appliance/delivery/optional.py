@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from appliance.delivery.overlays import Making
 from appliance.delivery.page import page_pixels
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.geometry import TILE_UM
 from dicom.annotations import build_annotations
@@ -29,13 +29,13 @@ def optional_objects(making: Making, page: bytes, report: Dataset) -> list[tuple
         If the page or the tiles make no valid object.
     """
     settings, sources = making.settings, making.sources
-    ihc = sources[Stain.HER2][0]
+    ihc = sources[HER2][0]
     made = []
     if settings.report_pdf:
         document = build_encapsulated_pdf(
             page,
             ihc_image=ihc,
-            sources=[*sources[Stain.HER2], *sources[Stain.HE], report],
+            sources=[*sources[HER2], *sources[HE], report],
             created=making.created,
             uid_seed=f"{making.seed}|pdf",
             software=making.software,

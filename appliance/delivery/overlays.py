@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from appliance.domain import Stain
+from appliance.domain import HE, HER2, Stain
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import MARGIN, RESEARCH_USE, SCORED, Findings
 from appliance.findings.label_map import LabelMap
@@ -80,7 +80,7 @@ def _tumor(folder: Path, making: Making) -> list[Path]:
     return _segmentation(
         folder / "seg-he",
         making,
-        stain=Stain.HE,
+        stain=HE,
         layers=[layer],
         mpp=rasters.he_mpp,
         series_description="Tumor on H&E (research use only)",
@@ -124,7 +124,7 @@ def _stain(folder: Path, making: Making) -> list[Path]:
         for path in _segmentation(
             folder / name,
             making,
-            stain=Stain.HER2,
+            stain=HER2,
             layers=part,
             mpp=rasters.ihc_mpp,
             series_description="HER2 stain on IHC (research use only)",
@@ -139,7 +139,7 @@ def _fraction(folder: Path, making: Making) -> Path:
     path = folder / "seg-he-probability.dcm"
     write_fraction(
         path,
-        source_images=making.sources[Stain.HE],
+        source_images=making.sources[HE],
         probability=grid.sampled(making.findings.rasters.he_probability),
         mpp=grid.mpp,
         segment=_tumor_segment(1, "Tumor probability", making),
@@ -187,7 +187,7 @@ def _probability(folder: Path, making: Making) -> list[Path]:
     return _heatmap(
         folder / "pm-he",
         making,
-        stain=Stain.HE,
+        stain=HE,
         levels=[HeatLevel(values=values, mpp=grid.mpp)],
         highest=1.0,
         quantity=codes.PROBABILITY,
@@ -212,7 +212,7 @@ def _intensity(folder: Path, making: Making) -> list[Path]:
     return _heatmap(
         folder / "pm-ihc",
         making,
-        stain=Stain.HER2,
+        stain=HER2,
         levels=levels,
         highest=3.0,
         quantity=codes.STAIN_INTENSITY,

@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.orders import order_of
-from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
+from appliance.domain import HE, HER2, UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
 from appliance.slides.files import slide_files
@@ -53,7 +53,7 @@ def slide_sources(
         If a worklist is set and cannot be asked.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    slides = {Stain.HE: findings.he, Stain.HER2: findings.ihc}
+    slides = {HE: findings.he, HER2: findings.ihc}
     known = {stain: _known(facts, store) for stain, facts in slides.items()}
     headers = {stain: read_headers(files) for stain, (_, files) in known.items() if files}
     missing = [stain for stain in slides if stain not in headers]
@@ -94,7 +94,7 @@ def _study(
     kept: StudyFacts | None,
     settings: Settings,
 ) -> tuple[StudyFacts, str]:
-    for stain in (Stain.HER2, Stain.HE):
+    for stain in (HER2, HE):
         if stain in headers:
             return study_of(headers[stain][0]), ""
     if kept is not None:
@@ -148,8 +148,8 @@ def _converted(
         identity = SlideIdentity(
             accession=findings.accession,
             block=findings.block,
-            stain=stain.value,
-            container_id=f"{findings.accession}-{findings.block}-{stain.value}",
+            stain=stain,
+            container_id=f"{findings.accession}-{findings.block}-{stain}",
             study=study,
             fingerprint=facts.fingerprint,
             scanned=scanned,
@@ -158,6 +158,6 @@ def _converted(
             done = convert_slide(
                 Path(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
             )
-            slower = f"{stain.value} slide to DICOM: {done.how} {SLOWER}"
+            slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")
     return store.path(key)

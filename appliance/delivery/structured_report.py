@@ -10,7 +10,7 @@ from pydicom import Dataset
 from appliance.assays.her2.guideline import Comments, load_guideline
 from appliance.delivery.overlays import Making
 from appliance.delivery.page_tables import MAX_ROIS
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.findings.findings import CellFacts
 from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, build_report
 
@@ -66,8 +66,8 @@ def structured_report(
                 was=None if corrected.was is None else corrected.was.value,
             ),
         ),
-        he_images=making.sources[Stain.HE],
-        ihc_images=making.sources[Stain.HER2],
+        he_images=making.sources[HE],
+        ihc_images=making.sources[HER2],
         segmentations=segmentations,
         created=making.created,
         uid_seed=f"{making.seed}|report",

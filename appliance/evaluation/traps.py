@@ -19,7 +19,7 @@ import numpy as np
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.guideline import choose_guideline
-from appliance.domain import Identity, Stain
+from appliance.domain import HER2, Identity
 from appliance.errors import TandemError
 from appliance.evaluation.pool import run_all
 from appliance.findings.findings import RESEARCH_USE, Findings, Reason, load_findings
@@ -159,7 +159,7 @@ def _scored(case: SyntheticCase, settings: Settings) -> Findings:
     for path in (case.he_path, case.ihc_path):
         facts = open_facts(path)
         slides.append(ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key))
-    identity = Identity(accession=case.accession, block=case.block, stain=Stain.HER2)
+    identity = Identity(accession=case.accession, block=case.block, stain=HER2)
     scored = analyse_case(identity, slides[0], slides[1], settings)
     return load_findings(ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(scored.key)))
 

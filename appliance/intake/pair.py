@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, Transaction
 
@@ -31,7 +31,7 @@ def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
     if case.id is None or case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
         return False
     slides = tx.slides_of_case(case.id)
-    if set(slides) != set(Stain) or any(s.state != SlideState.READ for s in slides.values()):
+    if set(slides) != {HE, HER2} or any(s.state != SlideState.READ for s in slides.values()):
         return False
     case.reason = ""
     tx.advance(case, CaseState.READY, now=now)
@@ -47,7 +47,7 @@ def expire_waiting(tx: Transaction, timeout_seconds: float, now: float) -> int:
         slides = tx.slides_of_case(case.id)
         overdue = now - case.changed_at >= timeout_seconds
         if len(slides) == 1 and overdue:
-            missing = next(stain for stain in Stain if stain not in slides)
+            missing = next(stain for stain in (HE, HER2) if stain not in slides)
             case.reason = (
                 f"No {missing} slide of this block came. Scan it, or look among the quarantined "
                 "slides; the case goes on by itself when it arrives."

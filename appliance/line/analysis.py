@@ -22,7 +22,7 @@ from PIL import Image
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.assemble import Found, assemble
 from appliance.assays.her2.guideline import ChosenGuideline, choose_guideline
-from appliance.domain import Identity, SlideFacts, Stain
+from appliance.domain import HE, HER2, Identity, SlideFacts
 from appliance.findings.findings import FINDINGS_VERSION, IHC_CLASSES, save_findings
 from appliance.findings.label_map import LabelWriter
 from appliance.findings.stored import (
@@ -323,8 +323,8 @@ def score_case(
                 alignment=load_alignment(align_key, store),
                 plan=plan,
                 marked_percent={
-                    Stain.HE: _marked(he, [plan.partner[tile] for tile in plan.ihc_tiles], store),
-                    Stain.HER2: _marked(ihc, plan.ihc_tiles, store),
+                    HE: _marked(he, [plan.partner[tile] for tile in plan.ihc_tiles], store),
+                    HER2: _marked(ihc, plan.ihc_tiles, store),
                 },
             )
             findings = assemble(identity, found, chosen, settings)

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import PAGE_NAME, ObjectFile, read_index, read_notes, write_objects
-from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
+from appliance.domain import HER2, UNIDENTIFIED, Identity, QuarantineReason
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
 from appliance.line.analysis import (
@@ -116,8 +116,6 @@ def _identity(
                     raise
                 continue
         return Identity(
-            accession=accession or found.accession, block=block or found.block, stain=Stain.HER2
+            accession=accession or found.accession, block=block or found.block, stain=HER2
         )
-    return Identity(
-        accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=Stain.HER2
-    )
+    return Identity(accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=HER2)

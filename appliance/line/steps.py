@@ -17,7 +17,7 @@ from pathlib import Path
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import read_notes, write_objects
 from appliance.delivery.outbox import enqueue_case
-from appliance.domain import Identity, QuarantineReason, SlideFacts, Stain
+from appliance.domain import HE, HER2, Identity, QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
 from appliance.findings.findings import load_findings
 from appliance.intake.pair import join_case, make_ready
@@ -107,11 +107,11 @@ def _identify(line: Line, slide: SlideRow) -> Finish:
         row.width_px, row.height_px = facts.width_px, facts.height_px
         row.level_count, row.is_dicom = facts.level_count, facts.is_dicom
         row.accession, row.block = identity.accession, identity.block
-        row.stain = identity.stain.value
+        row.stain = identity.stain
         _append_times(
             tx, row.subject, (StepTime(step="identify", seconds=seconds, reused=False),), now
         )
-        tx.advance(row, SlideState.IDENTIFIED, now=now, detail=identity.stain.value)
+        tx.advance(row, SlideState.IDENTIFIED, now=now, detail=identity.stain)
         join_case(tx, row, tx.case_for(identity, now), now)
 
     return finish
@@ -134,7 +134,7 @@ def _inspect(line: Line, slide: SlideRow) -> Finish:
 
 def _read(line: Line, slide: SlideRow) -> Finish:
     outcome: Outcome | None = None
-    if slide.stain == Stain.HE:
+    if slide.stain == HE:
         with _shown(line, slide.subject) as progress:
             outcome = line.workers.run(read_he, read_slide_of(slide), line.settings, progress)
 
@@ -215,8 +215,8 @@ def _guarded_case(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> N
 
 
 def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
-    he, ihc = slides[Stain.HE], slides[Stain.HER2]
-    identity = Identity(accession=case.accession, block=case.block, stain=Stain.HER2)
+    he, ihc = slides[HE], slides[HER2]
+    identity = Identity(accession=case.accession, block=case.block, stain=HER2)
     with _shown(line, case.subject) as progress:
         outcome = line.workers.run(
             analyse_case, identity, read_slide_of(he), read_slide_of(ihc), line.settings, progress

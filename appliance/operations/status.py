@@ -54,7 +54,7 @@ def _case(tx: Transaction, row: CaseRow, now: float) -> dict[str, Any]:
         "review": json.loads(row.review),
         "remedy": row.reason,
         "age_seconds": round(now - row.created_at, 1),
-        "slides": {stain.value: s.subject for stain, s in tx.slides_of_case(row.id or 0).items()},
+        "slides": {stain: s.subject for stain, s in tx.slides_of_case(row.id or 0).items()},
         "deliveries": [_delivery(delivery) for delivery in deliveries],
         "steps": _steps(tx, row.subject),
     }

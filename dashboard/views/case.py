@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings, Rasters, load_findings
 from appliance.findings.overlay import (
     CLASS_COLORS,
@@ -194,16 +194,16 @@ def _scored_pictures(pictures: CasePictures) -> None:
         opacity = percent / 100 if shown else 0.0
         left, right = st.columns(2)
         with left:
-            _image(f"{STAIN_WORDS[Stain.HE]} with tumor heat map", blend(pictures.he, opacity))
+            _image(f"{STAIN_WORDS[HE]} with tumor heat map", blend(pictures.he, opacity))
             look.block(_tumor_legend())
         with right:
-            _image(f"{STAIN_WORDS[Stain.HER2]} with stain classes", blend(pictures.ihc, opacity))
+            _image(f"{STAIN_WORDS[HER2]} with stain classes", blend(pictures.ihc, opacity))
             look.block(_class_legend())
 
 
 def _unscored_pictures(detail: CaseDetail) -> None:
     with st.container(border=True, key="pictures"):
-        for column, stain in zip(st.columns(2), Stain, strict=True):
+        for column, stain in zip(st.columns(2), (HE, HER2), strict=True):
             slide = detail.slides.get(stain)
             with column:
                 if slide is not None and slide.thumbnail is not None:
@@ -283,7 +283,7 @@ def _score_markup(findings: Findings | None) -> str:
 
 def _steps_markup(detail: CaseDetail) -> str:
     lines = []
-    for stain in Stain:
+    for stain in (HE, HER2):
         slide = detail.slides.get(stain)
         lines.append((STAIN_WORDS[stain], _slide_steps(slide)))
     state = DETOURS.get(detail.case.state, detail.case.state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from appliance.domain import SlideFacts, Stain
+from appliance.domain import HE, HER2, SlideFacts
 from appliance.findings.findings import CellFacts, ControlFacts, Findings
 from appliance.findings.overlay import CLASS_COLORS, RGB
 from dashboard.views import look
@@ -75,7 +75,7 @@ def facts(findings: Findings) -> str:
     ]
     rows += [
         (f"{STAIN_WORDS[stain]} slide".replace("&", "&amp;"), escape(_slide_size(facts)))
-        for stain, facts in ((Stain.HE, findings.he), (Stain.HER2, findings.ihc))
+        for stain, facts in ((HE, findings.he), (HER2, findings.ihc))
     ]
     return (
         '<div class="td-card td-facts"><h2>Measurements</h2>'

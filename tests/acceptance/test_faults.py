@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (
 from appliance.delivery.destinations.contract import After, Before, Parcel
 from appliance.delivery.destinations.network import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
-from appliance.domain import Identity, Stain
+from appliance.domain import HE, Identity
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, Ledger
 from appliance.settings.settings import Delivery, PacsDestination, Settings
@@ -142,7 +142,7 @@ def lab_of(
                 index.append({"kind": kind, "path": relative} | names)
             (objects / "objects.json").write_text(json.dumps({"objects": index}))
         with ledger.transaction() as tx:
-            identity = Identity(accession=f"S26-{number}", block="A1", stain=Stain.HE)
+            identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
             case = tx.case_for(identity, 1000.0)
             case.objects_key = key
             for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import Identity, Stain
+from appliance.domain import HE, Identity, Stain
 from appliance.findings.findings import (
     Findings,
     Reason,
@@ -83,11 +83,11 @@ class Lab:
             assert case.id is not None
             case_id = case.id
             row.accession, row.block, row.stain, row.case_id = accession, block, stain, case_id
-            tx.advance(row, SlideState.IDENTIFIED, now=self.tick(), detail=stain.value)
+            tx.advance(row, SlideState.IDENTIFIED, now=self.tick(), detail=stain)
         return case_id
 
     def inspect(self, slide_id: int, stain: Stain) -> None:
-        color, seed = ((206, 140, 178), 1) if stain is Stain.HE else ((198, 176, 160), 2)
+        color, seed = ((206, 140, 178), 1) if stain is HE else ((198, 176, 160), 2)
         key = ArtifactKey.of("inspect", slide=slide_id)
         with ArtifactStore(self.settings.artifacts_dir).writing(key) as folder:
             Image.fromarray(thumbnail(color, seed)).save(folder / "thumbnail.png")

@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from appliance.domain import Her2Score, QuarantineReason, ResultCategory, Stain
+from appliance.domain import HE, HER2, Her2Score, QuarantineReason, ResultCategory
 from appliance.findings.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -72,8 +72,8 @@ def test_queue_before_the_daemon_ever_ran(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     lab.score(case_id, findings)
     lab.quarantine("<b>odd.svs", "no-mpp")
@@ -102,15 +102,15 @@ def test_a_slide_that_is_being_read_shows_how_far(lab: Lab) -> None:
 
 
 def test_case_that_waits_shows_what_is_there(lab: Lab) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
+    case_id = lab.slide("S26-0000001", HE)
     page = open_case(case_id)
     assert "No HER2 IHC slide yet." in page and "Not scored yet" in page
     assert RESEARCH_USE in page
 
 
 def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Findings) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     lab.score(case_id, findings)
     lab.write(case_id)
@@ -141,8 +141,8 @@ def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Finding
 
 
 def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findings) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     lab.score(case_id, findings)
     (path,) = lab.settings.artifacts_dir.rglob("findings.json")
@@ -157,8 +157,8 @@ def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findi
 def test_score_of_none_is_said(lab: Lab, findings: Findings) -> None:
     from dataclasses import replace
 
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     nothing = dict.fromkeys(("0", "1+", "2+", "3+"), 0.0)
     lab.score(case_id, replace(findings, score=None, paper_score=None, percent=nothing, tiles=()))
@@ -170,8 +170,8 @@ def test_a_category_is_stronger_than_the_score(lab: Lab, findings: Findings) -> 
     """HERACLES: strong staining of a tenth of the tumor is 3+, and negative."""
     from dataclasses import replace
 
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     negative = replace(
         findings,

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from appliance.domain import QuarantineReason, Stain
+from appliance.domain import HE, HER2, QuarantineReason
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import SlideRow, Transaction
@@ -27,9 +27,9 @@ def reader(lab: Lab) -> LedgerReader:
 def test_counts_put_every_case_in_one_place(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:
-    lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000002", Stain.HE)
-    scored = lab.slide("S26-0000002", Stain.HER2)
+    lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000002", HE)
+    scored = lab.slide("S26-0000002", HER2)
     lab.move_case(scored, CaseState.READY)
     lab.score(scored, findings)
     lab.arrive("growing.svs")
@@ -49,10 +49,10 @@ def test_counts_put_every_case_in_one_place(
 
 def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None:
     lab.quarantine("odd.svs", "unknown-stain", "the header says 'KI67'")
-    case_id = lab.slide("S26-0000001", Stain.HE)
+    case_id = lab.slide("S26-0000001", HE)
     lab.move_case(case_id, CaseState.PARTNERLESS)
-    failed = lab.slide("S26-0000002", Stain.HE)
-    lab.slide("S26-0000002", Stain.HER2)
+    failed = lab.slide("S26-0000002", HE)
+    lab.slide("S26-0000002", HER2)
     lab.move_case(failed, CaseState.READY)
     lab.move_case(
         failed,
@@ -79,8 +79,8 @@ def test_unknown_reason_of_a_newer_daemon_is_still_shown(lab: Lab, reader: Ledge
 def test_refused_and_held_deliveries_name_the_destination(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     lab.score(case_id, findings)
     lab.write(case_id, ("archive", "pacs"))
@@ -109,8 +109,8 @@ def test_cases_that_wait_for_the_worklist_are_held_and_no_trouble(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:
     for accession in ("S26-0000001", "S26-0000002"):
-        case_id = lab.slide(accession, Stain.HE)
-        lab.slide(accession, Stain.HER2)
+        case_id = lab.slide(accession, HE)
+        lab.slide(accession, HER2)
         lab.move_case(case_id, CaseState.READY)
         lab.score(case_id, findings)
 
@@ -133,8 +133,8 @@ def test_cases_that_wait_for_the_worklist_are_held_and_no_trouble(
 def test_what_cannot_be_proven_is_shown_as_that(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
-    lab.slide("S26-0000001", Stain.HER2)
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     lab.score(case_id, findings)
     lab.write(case_id, ("pacs",))
@@ -159,20 +159,20 @@ def test_case_has_slides_deliveries_and_one_timeline(
     lab: Lab, reader: LedgerReader, findings: Findings
 ) -> None:
     old = lab.arrive("rescanned.svs")
-    case_id = lab.identify(old, "S26-0000001", "A1", Stain.HE)
+    case_id = lab.identify(old, "S26-0000001", "A1", HE)
     lab.move_slide(old, SlideState.SUPERSEDED)
-    lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", HE)
     before = read_case(reader, lab.settings, case_id)
     assert before is not None
-    assert before.findings_folder is None and before.slides[Stain.HE].thumbnail is not None
+    assert before.findings_folder is None and before.slides[HE].thumbnail is not None
     assert [slide.name for slide in before.others] == ["rescanned.svs"]
 
-    lab.slide("S26-0000001", Stain.HER2)
+    lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     lab.score(case_id, findings)
     lab.write(case_id)
     lab.deliver(case_id)
-    lab.slide("S26-0000009", Stain.HE)
+    lab.slide("S26-0000009", HE)
     after = read_case(reader, lab.settings, case_id)
 
     assert after is not None and after.findings_folder is not None
@@ -186,7 +186,7 @@ def test_case_has_slides_deliveries_and_one_timeline(
 
 
 def test_a_slide_of_many_objects_is_one_line(lab: Lab, reader: LedgerReader) -> None:
-    case_id = lab.slide("S26-0000001", Stain.HE)
+    case_id = lab.slide("S26-0000001", HE)
     with lab.ledger.transaction() as tx:
         from appliance.ledger.tables import NewDelivery
 
@@ -231,11 +231,11 @@ def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
 
 
 def test_reader_cannot_write_and_does_not_block_the_daemon(lab: Lab, reader: LedgerReader) -> None:
-    lab.slide("S26-0000001", Stain.HE)
+    lab.slide("S26-0000001", HE)
     with reader.reading() as tx:
         first = len(tx.slides())
         # The daemon writes while a page reads; the page's view stays one view.
-        lab.slide("S26-0000002", Stain.HE)
+        lab.slide("S26-0000002", HE)
         assert len(tx.slides()) == first
         with pytest.raises(OperationalError, match="readonly"):
             tx.session.connection().execute(text("DELETE FROM slide"))

@@ -13,7 +13,7 @@ from appliance.assays.her2.guideline import ChosenGuideline
 from appliance.assays.her2.review import Evidence, review_reasons
 from appliance.assays.her2.rois import deciding_rois
 from appliance.assays.her2.scoring import paper_score, tile_grade, tile_label, wsi_percent
-from appliance.domain import Identity, SlideFacts, Stain
+from appliance.domain import HE, HER2, Identity, SlideFacts, Stain
 from appliance.findings.classes import CLASS_NAMES, h_score, percent_of_tumor
 from appliance.findings.findings import (
     IHC_CLASSES,
@@ -83,10 +83,10 @@ def assemble(
     plan = found.plan
     # Without a partner, or with one that the file does not give.
     unscored = len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles)
-    looks = {Stain.HE: load_appearance(found.tumor), Stain.HER2: load_appearance(found.stain)}
+    looks = {HE: load_appearance(found.tumor), HER2: load_appearance(found.stain)}
     unreadable = {
-        Stain.HE: load_unreadable(found.tumor),
-        Stain.HER2: load_unreadable(found.stain),
+        HE: load_unreadable(found.tumor),
+        HER2: load_unreadable(found.stain),
     }
     tumor_share = np.array([sum(tile.percent) for tile in tiles]) / 100
     reasons = review_reasons(
@@ -134,12 +134,11 @@ def assemble(
         review=tuple(sorted((*chosen.reasons, *reasons), key=lambda r: list(Reason).index(r.code))),
         appearance={
             name: round(seen.unusual_percent, 1)
-            for name, seen in (("he", looks[Stain.HE]), ("ihc", looks[Stain.HER2]))
+            for name, seen in (("he", looks[HE]), ("ihc", looks[HER2]))
             if seen.tiles
         },
         unreadable={
-            name: round(unreadable[stain], 2)
-            for name, stain in (("he", Stain.HE), ("ihc", Stain.HER2))
+            name: round(unreadable[stain], 2) for name, stain in (("he", HE), ("ihc", HER2))
         },
         cells=cells.facts if tiles else None,
         control=control,

@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from appliance.assays.her2.guideline import ClusterCells, Guideline
-from appliance.domain import Her2Score, Stain
+from appliance.domain import HE, HER2, Her2Score, Stain
 from appliance.findings.findings import ControlFacts, Reason, ReviewReason
 from appliance.readers.cell_tally import CellTally
 from appliance.registration.alignment import Alignment
 from appliance.settings.settings import Review
 from appliance.slides.appearance import Appearance
 
-_SLIDE = {Stain.HE: "H&E", Stain.HER2: "HER2"}
+_SLIDE = {HE: "H&E", HER2: "HER2"}
 _DIFFERS = {"stain": "their stain", "focus": "their focus"}
 
 

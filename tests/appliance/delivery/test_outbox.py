@@ -11,7 +11,7 @@ import pytest
 
 from appliance.delivery.destinations.contract import After, Answer, Before, KindCheck, Parcel, Proof
 from appliance.delivery.outbox import Outbox, enqueue_case
-from appliance.domain import Identity, Stain
+from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, Ledger
@@ -91,7 +91,7 @@ class Desk:
         ]
         (folder / "objects.json").write_text(json.dumps({"objects": index}))
         with self.ledger.transaction() as tx:
-            identity = Identity(accession=f"S26-{number}", block="A1", stain=Stain.HE)
+            identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
             case = tx.case_for(identity, 0.0)
             case.objects_key = key
             for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):

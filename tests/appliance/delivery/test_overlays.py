@@ -15,7 +15,7 @@ from fixtures.slide_objects import ALGORITHM, identity, write_svs
 from pydicom import Dataset, dcmread
 
 from appliance.delivery.overlays import Making, block_sums, write_overlays
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.settings.settings import ObjectSettings
@@ -36,7 +36,7 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def making(findings: Findings, header: Dataset, **settings: object) -> Making:
     return Making(
         findings=findings,
-        sources={stain: [header] for stain in Stain},
+        sources={stain: [header] for stain in (HE, HER2)},
         algorithms=dict.fromkeys(("tumor", "intensity", "segmentation"), ALGORITHM),
         settings=ObjectSettings(**settings),
         created=datetime(2026, 3, 4, tzinfo=UTC),

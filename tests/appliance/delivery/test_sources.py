@@ -16,7 +16,7 @@ from fixtures.slide_objects import MPP, STUDY_UID, identity, write_svs
 from pydicom import Dataset, dcmread
 
 from appliance.delivery.sources import slide_sources
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.line.analysis import open_facts
 from appliance.settings.settings import ObjectSettings, Settings
@@ -65,9 +65,7 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
     # Whatever the worklist would say by then.
     assert first.study is not None
     other = replace(first.study, uid="2.25.9", patient_id="P-1")
-    (study,) = {
-        h.StudyInstanceUID for h in slide_sources(made[0], settings, other).headers[Stain.HE]
-    }
+    (study,) = {h.StudyInstanceUID for h in slide_sources(made[0], settings, other).headers[HE]}
     assert study == "2.25.9"
 
 
@@ -90,12 +88,12 @@ def test_the_other_slide_joins_the_study(with_label: bool, mixed: Findings, tmp_
         state_dir=tmp_path / "state", objects=ObjectSettings(label_images=with_label)
     )
     sources = slide_sources(mixed, settings)
-    he = sources.headers[Stain.HE][0]
+    he = sources.headers[HE][0]
     made = flavors(sources.converted)
     assert set(made) == {"VOLUME"} | ({"LABEL", "OVERVIEW"} if with_label else set())
     for header in made.values():
         assert {k: header[k].value for k in KEYWORDS} == {k: he[k].value for k in KEYWORDS}
-    assert [header.ImageType[2] for header in sources.headers[Stain.HER2]] == ["VOLUME"]
+    assert [header.ImageType[2] for header in sources.headers[HER2]] == ["VOLUME"]
     assert [dicom_errors(path) for path in sources.converted] == [[] for _ in sources.converted]
     assert len({header.SOPInstanceUID for header in made.values()}) == len(made)
     # What shows the label says so: archives strip it by these.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.domain import QuarantineReason, Stain
+from appliance.domain import HE, HER2, QuarantineReason, Stain
 from appliance.errors import SlideError
 from appliance.intake.identify import Sidecar, identify, read_sidecar
 from appliance.settings.settings import Identify
@@ -18,11 +18,11 @@ SETTINGS = Identify()
 @pytest.mark.parametrize(
     ("name", "accession", "block", "stain"),
     [
-        ("S24-01234_A1_HER2.svs", "S24-01234", "A1", Stain.HER2),
-        ("S24-01234;A1;2_HE - 2026-11-20 10.11.12.ndpi", "S24-01234", "A1", Stain.HE),
-        ("HP19.754.A5 H&E.scn", "HP19.754", "A5", Stain.HE),
-        ("S24-01234_B12_her-2_001.svs", "S24-01234", "B12", Stain.HER2),
-        ("T26-7_A1_4B5-2.tif", "T26-7", "A1", Stain.HER2),
+        ("S24-01234_A1_HER2.svs", "S24-01234", "A1", HER2),
+        ("S24-01234;A1;2_HE - 2026-11-20 10.11.12.ndpi", "S24-01234", "A1", HE),
+        ("HP19.754.A5 H&E.scn", "HP19.754", "A5", HE),
+        ("S24-01234_B12_her-2_001.svs", "S24-01234", "B12", HER2),
+        ("T26-7_A1_4B5-2.tif", "T26-7", "A1", HER2),
     ],
 )
 def test_file_names(name: str, accession: str, block: str, stain: Stain) -> None:
@@ -51,7 +51,7 @@ def test_barcode_is_stronger_than_the_name_and_philips_is_base64() -> None:
     barcode = base64.b64encode(b"S24-00001;B2;1").decode()
     properties = {"philips.PIM_DP_UFS_BARCODE": barcode}
     found = identify(Path("S99-9_A1_HE.svs"), properties, Sidecar(), SETTINGS)
-    assert (found.accession, found.block, found.stain) == ("S24-00001", "B2", Stain.HE)
+    assert (found.accession, found.block, found.stain) == ("S24-00001", "B2", HE)
 
 
 def test_block_of_another_accession_is_not_borrowed() -> None:
@@ -68,7 +68,7 @@ def test_sidecar_is_the_last_word(tmp_path: Path) -> None:
     )
     sidecar = read_sidecar(slide)
     found = identify(slide, {}, sidecar, SETTINGS)
-    assert (found.accession, found.block, found.stain) == ("S24-3", "C1", Stain.HER2)
+    assert (found.accession, found.block, found.stain) == ("S24-3", "C1", HER2)
     assert sidecar.mpp == 0.25
     (tmp_path / "anything.tandem.toml").write_text("mmp = 0.25\n")
     with pytest.raises(SlideError, match=r"anything\.tandem\.toml"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.domain import Identity, Stain
+from appliance.domain import HER2, Identity
 from appliance.intake.pair import join_case
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow, Ledger
@@ -47,8 +47,8 @@ def test_a_rescan_forgets_the_result_and_not_what_was_sent(tmp_path: Path) -> No
     )
     with ledger.transaction() as tx:
         slide = tx.add_slide("rescan.svs", 1.0)
-        slide.stain = Stain.HER2
-        identity = Identity(accession="S26-1", block="A1", stain=Stain.HER2)
+        slide.stain = HER2
+        identity = Identity(accession="S26-1", block="A1", stain=HER2)
         join_case(tx, slide, tx.case_for(identity, 1.0), 1.0)
     with ledger.transaction() as tx:
         (case,) = tx.cases()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from appliance.domain import Identity, Stain
+from appliance.domain import HE, Identity
 from appliance.ledger.lifecycle import CaseState, DeliveryState, InvalidTransitionError, SlideState
 from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery
 
@@ -90,7 +90,7 @@ def test_a_transaction_that_fails_changes_nothing(ledger: Ledger) -> None:
 
 
 def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
-    identity = Identity(accession="S26-1", block="A1", stain=Stain.HE)
+    identity = Identity(accession="S26-1", block="A1", stain=HE)
     new = NewDelivery(
         destination="archive",
         kind="SR",
@@ -120,7 +120,7 @@ def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
 
 def test_no_error_of_the_database_names_an_accession(ledger: Ledger) -> None:
     with ledger.transaction() as tx:
-        tx.case_for(Identity(accession="S26-1", block="A1", stain=Stain.HE), now=1.0)
+        tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), now=1.0)
         values = tx.cases()[0].model_dump(exclude={"id"})
     with pytest.raises(IntegrityError) as caught, ledger.transaction() as tx:
         tx.session.add(CaseRow(**values))

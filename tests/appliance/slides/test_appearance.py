@@ -14,7 +14,7 @@ from fixtures.weights import tiles_of, tiny_weights
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
-from appliance.domain import Stain
+from appliance.domain import HE, HER2
 from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_he
 from appliance.settings.settings import ModelSettings, Review, Settings
 from appliance.slides.appearance import Appearance, load_appearance
@@ -26,7 +26,7 @@ from models.synthesis.pyramid import write_pyramid
 
 def reasons(he: Appearance, ihc: Appearance) -> list[tuple[str, str]]:
     """Codes and sentences of the reasons for review."""
-    evidence = replace(sure(), appearance={Stain.HE: he, Stain.HER2: ihc})
+    evidence = replace(sure(), appearance={HE: he, HER2: ihc})
     found = review_reasons(Review(), load_guideline("breast-asco-cap-2018"), evidence)
     return [(reason.code, reason.sentence) for reason in found]
 

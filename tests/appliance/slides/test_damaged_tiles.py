@@ -12,7 +12,7 @@ from tifffile import TiffFile
 
 from appliance.assays.her2.guideline import choose_guideline
 from appliance.assays.her2.review import review_reasons
-from appliance.domain import QuarantineReason, Stain
+from appliance.domain import HE, HER2, QuarantineReason
 from appliance.errors import SlideError
 from appliance.findings.findings import Reason
 from appliance.geometry import TILE_MPP, TileIndex
@@ -148,7 +148,7 @@ def test_one_bad_place_does_not_quarantine_and_two_do(sound: Path) -> None:
 
 @pytest.mark.parametrize(("percent", "expected"), [(1.0, False), (1.1, True)])
 def test_more_than_a_percent_is_a_reason_for_review(percent: float, expected: bool) -> None:
-    evidence = replace(sure(), unreadable_percent={Stain.HE: 0.0, Stain.HER2: percent})
+    evidence = replace(sure(), unreadable_percent={HE: 0.0, HER2: percent})
     guideline = choose_guideline(Settings().scoring).guideline
     reasons = review_reasons(Review(), guideline, evidence)
     assert (Reason.UNREADABLE in [r.code for r in reasons]) is expected

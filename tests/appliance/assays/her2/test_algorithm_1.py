@@ -46,7 +46,7 @@ import pytest
 
 from appliance.assays.her2.assemble import Found, assemble
 from appliance.assays.her2.guideline import choose_guideline
-from appliance.domain import Her2Score, Identity, SlideFacts, Stain
+from appliance.domain import HE, HER2, Her2Score, Identity, SlideFacts
 from appliance.findings.classes import count_classes
 from appliance.findings.findings import IHC_CLASSES, Findings
 from appliance.findings.label_map import save_labels
@@ -124,11 +124,11 @@ def findings(tmp_path: Path) -> Findings:
         stain=stain,
         alignment=Alignment(mapping=mapping, error_um=5.0, overlap=1.0, agreement=0.9),
         plan=plan,
-        marked_percent={Stain.HE: 0.0, Stain.HER2: 0.0},
+        marked_percent={HE: 0.0, HER2: 0.0},
     )
     assert plan.unscored_he == (TileIndex(2, 2),)
     settings = Settings()
-    identity = Identity(accession="S26-1", block="A1", stain=Stain.HER2)
+    identity = Identity(accession="S26-1", block="A1", stain=HER2)
     return assemble(identity, found, choose_guideline(settings.scoring), settings)
 
 

@@ -12,7 +12,7 @@ from fixtures.evidence import ALIGNED, sure
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.guideline import choose_guideline, load_guideline
 from appliance.assays.her2.review import review_reasons
-from appliance.domain import Her2Score, Identity, ResultCategory, Stain
+from appliance.domain import HER2, Her2Score, Identity, ResultCategory
 from appliance.errors import SettingsError
 from appliance.findings.findings import IHC_CLASSES, Findings, load_findings
 from appliance.findings.label_map import save_labels
@@ -167,7 +167,7 @@ class ScoredCase:
 
     def scored(self, sidecar: str) -> Findings:
         self.ihc_path.with_name("S26-1_A1_HER2.tandem.toml").write_text(sidecar)
-        identity = Identity(accession="S26-1", block="A1", stain=Stain.HER2)
+        identity = Identity(accession="S26-1", block="A1", stain=HER2)
         done = score_case(
             identity, self.he, self.ihc, self.align_key, self.stain_key, self.settings
         )

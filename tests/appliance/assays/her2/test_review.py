@@ -11,7 +11,7 @@ from fixtures.evidence import ALIGNED, sure
 
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
-from appliance.domain import Her2Score, Stain
+from appliance.domain import HE, HER2, Her2Score
 from appliance.findings.findings import ControlFacts, Reason
 from appliance.readers.cell_tally import CellTally
 from appliance.settings.settings import Review
@@ -68,18 +68,18 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
         ),
         (
             Reason.UNUSUAL,
-            {"appearance": {Stain.HE: Appearance(tiles=100, stain=25)}},
-            {"appearance": {Stain.HE: Appearance(tiles=100, stain=26)}},
+            {"appearance": {HE: Appearance(tiles=100, stain=25)}},
+            {"appearance": {HE: Appearance(tiles=100, stain=26)}},
         ),
         (
             Reason.OUT_OF_FOCUS,
-            {"appearance": {Stain.HER2: Appearance(tiles=100, focus=25)}},
-            {"appearance": {Stain.HER2: Appearance(tiles=100, focus=26)}},
+            {"appearance": {HER2: Appearance(tiles=100, focus=25)}},
+            {"appearance": {HER2: Appearance(tiles=100, focus=26)}},
         ),
         (
             Reason.MARKED,
-            {"marked_percent": {Stain.HE: 10.0, Stain.HER2: 10.0}},
-            {"marked_percent": {Stain.HE: 10.0, Stain.HER2: 10.1}},
+            {"marked_percent": {HE: 10.0, HER2: 10.0}},
+            {"marked_percent": {HE: 10.0, HER2: 10.1}},
         ),
         (Reason.NO_TUMOR, {}, {"score": None, "tumor_area_mm2": 0.0}),
         (Reason.LITTLE_TUMOR, {"tumor_area_mm2": 0.1}, {"tumor_area_mm2": 0.09}),
