@@ -25,7 +25,7 @@ import numpy as np
 from pydicom import Dataset
 
 from appliance.assays.her2.assemble import HE_RASTER_UM
-from appliance.delivery.overlays import MIB, Making, write_overlays
+from appliance.delivery.overlays import MIB, ObjectContext, write_overlays
 from appliance.domain import HE, HER2, SlideFacts
 from appliance.findings.findings import SCORED, Rasters
 from appliance.findings.label_map import LabelWriter, StoredLabels
@@ -75,10 +75,10 @@ def measured(width_px: int, height_px: int, mpp: float, finest_um: float) -> dic
         header = slide_header(folder, mpp)
         # Loads the libraries.
         overlays(folder, header, 4096, 4096, mpp, finest_um)
-        making = some_making(folder, header, width_px, height_px, mpp, finest_um)
+        context = some_making(folder, header, width_px, height_px, mpp, finest_um)
         before = memory_mib("VmRSS", reset=True)
         start = time.perf_counter()
-        written = write_overlays(folder, making)
+        written = write_overlays(folder, context)
         seconds = time.perf_counter() - start
         peak = memory_mib("VmHWM")
         files = {path.name: path.stat().st_size / MIB for _, path in written}
@@ -111,7 +111,7 @@ def slide_header(folder: Path, mpp: float) -> Dataset:
 
 def some_making(
     folder: Path, header: Dataset, width_px: int, height_px: int, mpp: float, finest_um: float
-) -> Making:
+) -> ObjectContext:
     """Synthetic rasters of a slide of that size, tumor in blobs."""
     header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows = width_px, height_px
     facts = SlideFacts(
@@ -148,7 +148,7 @@ def some_making(
         ),
     )
     algorithm = AlgorithmFacts(name="synthetic", version="1", weights_sha256="0" * 64)
-    return Making(
+    return ObjectContext(
         findings=findings,
         sources={stain: [header] for stain in (HE, HER2)},
         algorithms=dict.fromkeys(("tumor", "segmentation"), algorithm),

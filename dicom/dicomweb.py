@@ -14,7 +14,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError
 from dicom.pace import Pace
-from dicom.status import MAX_LOST, After, Before, InstanceRef, Outcome, Verdict, judge
+from dicom.status import MAX_LOST, After, Before, InstanceRef, Outcome, Verdict, classify
 from dicom.tls import TlsFiles
 
 PIECE_BYTES = 2**18
@@ -204,12 +204,12 @@ def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
     if isinstance(dataset, dict):
         for item in _items(dataset, "00081198"):  # FailedSOPSequence
             if _value(item, "00081155") in (uid, ""):
-                return judge(int(_value(item, "00081197") or PROCESSING_FAILURE))
+                return classify(int(_value(item, "00081197") or PROCESSING_FAILURE))
         for item in _items(dataset, "00081199"):  # ReferencedSOPSequence
             if _value(item, "00081155") == uid:
-                return judge(int(_value(item, "00081196") or 0))
+                return classify(int(_value(item, "00081196") or 0))
         for item in _items(dataset, "0008119A"):  # OtherFailuresSequence names no instance
-            return judge(int(_value(item, "00081197") or PROCESSING_FAILURE))
+            return classify(int(_value(item, "00081197") or PROCESSING_FAILURE))
     if http < 300:
         # Whatever 202 without a word on the object means, QIDO tells.
         return Outcome(verdict=Verdict.STORED)

@@ -20,7 +20,7 @@ from dicom.errors import (
     PacsRejectedError,
     PacsUnavailableError,
 )
-from dicom.status import MAX_LOST, After, Before, InstanceRef, Outcome, Verdict, judge
+from dicom.status import MAX_LOST, After, Before, InstanceRef, Outcome, Verdict, classify
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def _store_one(
         raise ConnectionLostError(f"{address.title} closed the connection") from err
     if "Status" not in status:
         raise ConnectionLostError(f"{address.title} lost the connection or did not answer in time")
-    outcome = judge(int(status.Status), str(status.get("ErrorComment", "")))
+    outcome = classify(int(status.Status), str(status.get("ErrorComment", "")))
     if outcome.verdict is Verdict.STORED and outcome.text:
         log.warning("%s stored an object with a warning (0x%04X)", address.title, outcome.status)
     after(path, outcome)
@@ -168,7 +168,7 @@ def check_answer(address: PacsAddress, status: Dataset) -> None:
     """
     if not status or "Status" not in status:
         raise PacsUnavailableError(f"{address.title} lost the connection or did not answer in time")
-    outcome = judge(int(status.Status))
+    outcome = classify(int(status.Status))
     if outcome.verdict is Verdict.LATER:
         raise PacsUnavailableError(f"{address.title} {outcome.text}")
     if outcome.verdict is Verdict.NEVER:

@@ -55,7 +55,7 @@ After = Callable[[Path, Outcome], None]
 """Called with what became of a file; one that is never put on the wire had no `Before`."""
 
 
-def judge(status: int, comment: str = "") -> Outcome:
+def classify(status: int, comment: str = "") -> Outcome:
     """The outcome that a DICOM status means."""
     said = f"0x{status:04X}{f', {comment}' if comment else ''}"
     if status == DUPLICATE or code_to_category(status) in (STATUS_SUCCESS, STATUS_WARNING):

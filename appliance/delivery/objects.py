@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.optional import optional_objects
-from appliance.delivery.overlays import Making, write_overlays
+from appliance.delivery.overlays import ObjectContext, write_overlays
 from appliance.delivery.page import build_page
 from appliance.delivery.sources import slide_sources
 from appliance.delivery.structured_report import structured_report
@@ -85,7 +85,7 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     libraries = ",".join(f"{name} {version(name)}" for name in ("highdicom", "pydicom"))
     seed = f"{findings_key}|{int(saved)}|{software}|{libraries}|{study_uid}"
     with store.writing(key) as folder:
-        making = Making(
+        context = ObjectContext(
             findings=findings,
             sources=sources.headers,
             algorithms=_algorithms(findings),
@@ -94,11 +94,11 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
             seed=seed,
             software=software,
         )
-        written = write_overlays(folder, making)
+        written = write_overlays(folder, context)
         segmentations = [
             dcmread(file, stop_before_pixels=True) for kind, file in written if kind == "SEG"
         ]
-        report = structured_report(making, segmentations, _reports(previous, settings))
+        report = structured_report(context, segmentations, _reports(previous, settings))
         page = build_page(
             findings,
             he_thumbnail=load_thumbnail(findings_folder / "he_thumbnail.png"),
@@ -107,7 +107,7 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
             software=software,
         )
         (folder / PAGE_NAME).write_bytes(page)
-        for kind, dataset in [("SR", report), *optional_objects(making, page, report)]:
+        for kind, dataset in [("SR", report), *optional_objects(context, page, report)]:
             written.append((kind, folder / f"{kind.lower()}.dcm"))
             dataset.save_as(written[-1][1], enforce_file_format=True)
         for kind, file in written:

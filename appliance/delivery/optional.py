@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from appliance.delivery.overlays import Making
+from appliance.delivery.overlays import ObjectContext
 from appliance.delivery.page import page_pixels
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
@@ -18,7 +18,9 @@ from dicom.capture import build_capture
 from dicom.encapsulated import build_encapsulated_pdf
 
 
-def optional_objects(making: Making, page: bytes, report: Dataset) -> list[tuple[str, Dataset]]:
+def optional_objects(
+    context: ObjectContext, page: bytes, report: Dataset
+) -> list[tuple[str, Dataset]]:
     """(kind, object) of those that the settings ask for, in the order of sending.
 
     `page` is the PDF, `report` the SR of the case.
@@ -28,7 +30,7 @@ def optional_objects(making: Making, page: bytes, report: Dataset) -> list[tuple
     dicom.errors.ObjectError
         If the page or the tiles make no valid object.
     """
-    settings, sources = making.settings, making.sources
+    settings, sources = context.settings, context.sources
     ihc = sources[HER2][0]
     made = []
     if settings.report_pdf:
@@ -36,28 +38,28 @@ def optional_objects(making: Making, page: bytes, report: Dataset) -> list[tuple
             page,
             ihc_image=ihc,
             sources=[*sources[HER2], *sources[HE], report],
-            created=making.created,
-            uid_seed=f"{making.seed}|pdf",
-            software=making.software,
+            created=context.created,
+            uid_seed=f"{context.seed}|pdf",
+            software=context.software,
         )
         made.append(("PDF", document))
     if settings.page_image:
         picture = build_capture(
             page_pixels(page),
             ihc_image=ihc,
-            created=making.created,
-            uid_seed=f"{making.seed}|picture",
-            software=making.software,
+            created=context.created,
+            uid_seed=f"{context.seed}|picture",
+            software=context.software,
         )
         made.append(("SC", picture))
-    if settings.annotations and making.findings.tiles:
+    if settings.annotations and context.findings.tiles:
         annotations = build_annotations(
-            tiles_by_label(making.findings),
+            tiles_by_label(context.findings),
             image=ihc,
-            algorithm=making.algorithms["segmentation"],
-            created=making.created,
-            uid_seed=f"{making.seed}|annotations",
-            software=making.software,
+            algorithm=context.algorithms["segmentation"],
+            created=context.created,
+            uid_seed=f"{context.seed}|annotations",
+            software=context.software,
         )
         made.append(("ANN", annotations))
     return made

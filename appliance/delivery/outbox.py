@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 
-from appliance.delivery.destinations.contract import Answer, Destination, Parcel, Proof
+from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
 from appliance.delivery.objects import read_index
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.ledger.lifecycle import CaseState, DeliveryState
@@ -144,15 +144,15 @@ class Outbox:
             return
         on_the_wire: list[DeliveryRow] = []
 
-        def before(parcel: Parcel) -> None:
-            row = by_uid[parcel.ref.sop_instance_uid]
+        def before(instance: Instance) -> None:
+            row = by_uid[instance.ref.sop_instance_uid]
             row.attempts += 1
             self._save(row)
             on_the_wire.append(row)
 
-        def after(parcel: Parcel, outcome: Outcome) -> None:
+        def after(instance: Instance, outcome: Outcome) -> None:
             on_the_wire.clear()
-            self._note(by_uid[parcel.ref.sop_instance_uid], outcome)
+            self._note(by_uid[instance.ref.sop_instance_uid], outcome)
 
         try:
             destination.send([self._parcel(row) for row in by_uid.values()], before, after)
@@ -251,8 +251,8 @@ class Outbox:
             if case.state != state:
                 tx.advance(case, state, now=now)
 
-    def _parcel(self, row: DeliveryRow) -> Parcel:
-        return Parcel(
+    def _parcel(self, row: DeliveryRow) -> Instance:
+        return Instance(
             path=self._settings.artifacts_dir / row.path,
             ref=InstanceRef(
                 study_uid=row.study_uid,

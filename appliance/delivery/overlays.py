@@ -44,7 +44,7 @@ MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
+class ObjectContext:
     """What all overlays of a case have in common; `sources` are the slides' headers."""
 
     findings: Findings
@@ -56,7 +56,7 @@ class Making:
     software: str
 
 
-def write_overlays(folder: Path, making: Making) -> list[tuple[str, Path]]:
+def write_overlays(folder: Path, context: ObjectContext) -> list[tuple[str, Path]]:
     """Write them into `folder`; (kind, file) in the order of sending.
 
     Raises
@@ -64,22 +64,22 @@ def write_overlays(folder: Path, making: Making) -> list[tuple[str, Path]]:
     dicom.errors.ObjectError
         If a raster makes no valid object.
     """
-    made = [("SEG", path) for path in (*_tumor(folder, making), *_stain(folder, making))]
-    if making.settings.fractional:
-        made.append(("SEG", _fraction(folder, making)))
-    if making.settings.heatmaps:
+    made = [("SEG", path) for path in (*_tumor(folder, context), *_stain(folder, context))]
+    if context.settings.fractional:
+        made.append(("SEG", _fraction(folder, context)))
+    if context.settings.heatmaps:
         made += [
-            ("PM", path) for path in (*_probability(folder, making), *_intensity(folder, making))
+            ("PM", path) for path in (*_probability(folder, context), *_intensity(folder, context))
         ]
     return made
 
 
-def _tumor(folder: Path, making: Making) -> list[Path]:
-    rasters = making.findings.rasters
-    layer = Layer(labels=rasters.he_tumor, segments=[_tumor_segment(1, "Tumor", making)])
+def _tumor(folder: Path, context: ObjectContext) -> list[Path]:
+    rasters = context.findings.rasters
+    layer = Layer(labels=rasters.he_tumor, segments=[_tumor_segment(1, "Tumor", context)])
     return _segmentation(
         folder / "seg-he",
-        making,
+        context,
         stain=HE,
         layers=[layer],
         mpp=rasters.he_mpp,
@@ -88,15 +88,15 @@ def _tumor(folder: Path, making: Making) -> list[Path]:
     )
 
 
-def _stain(folder: Path, making: Making) -> list[Path]:
-    rasters = making.findings.rasters
+def _stain(folder: Path, context: ObjectContext) -> list[Path]:
+    rasters = context.findings.rasters
     classes = [
         SegmentFacts(
             number=number,
             label=f"HER2 {name}",
             category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             type=codes.NEOPLASM,
-            algorithm=making.algorithms["segmentation"],
+            algorithm=context.algorithms["segmentation"],
             cielab=cielab,
         )
         for number, (name, cielab) in enumerate(
@@ -108,8 +108,8 @@ def _stain(folder: Path, making: Making) -> list[Path]:
         RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp), rasters.ihc_read == SCORED
     )
     margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
-    together = Form(making.settings.segmentation) is Form.SPARSE
-    tumor = _tumor_segment(len(classes) + 1 if together else 1, "Tumor, scored (from H&E)", making)
+    together = Form(context.settings.segmentation) is Form.SPARSE
+    tumor = _tumor_segment(len(classes) + 1 if together else 1, "Tumor, scored (from H&E)", context)
     layers = [
         Layer(labels=rasters.ihc_classes, segments=classes),
         Layer(labels=mask, segments=[tumor]),
@@ -123,7 +123,7 @@ def _stain(folder: Path, making: Making) -> list[Path]:
         for name, part in series.items()
         for path in _segmentation(
             folder / name,
-            making,
+            context,
             stain=HER2,
             layers=part,
             mpp=rasters.ihc_mpp,
@@ -133,60 +133,60 @@ def _stain(folder: Path, making: Making) -> list[Path]:
     ]
 
 
-def _fraction(folder: Path, making: Making) -> Path:
+def _fraction(folder: Path, context: ObjectContext) -> Path:
     """Tumor probability on H&E, a px per tile."""
-    grid = RasterGrid.of(making.findings.he, TILE_UM)
+    grid = RasterGrid.of(context.findings.he, TILE_UM)
     path = folder / "seg-he-probability.dcm"
     write_fraction(
         path,
-        source_images=making.sources[HE],
-        probability=grid.sampled(making.findings.rasters.he_probability),
+        source_images=context.sources[HE],
+        probability=grid.sampled(context.findings.rasters.he_probability),
         mpp=grid.mpp,
-        segment=_tumor_segment(1, "Tumor probability", making),
+        segment=_tumor_segment(1, "Tumor probability", context),
         series_description="Tumor probability on H&E (research use only)",
         content_description=f"Tumor probability. {RESEARCH_USE}",
-        uid_seed=f"{making.seed}|{path.stem}",
-        created=making.created,
-        software=making.software,
+        uid_seed=f"{context.seed}|{path.stem}",
+        created=context.created,
+        software=context.software,
     )
     return path
 
 
-def _tumor_segment(number: int, label: str, making: Making) -> SegmentFacts:
+def _tumor_segment(number: int, label: str, context: ObjectContext) -> SegmentFacts:
     return SegmentFacts(
         number=number,
         label=label,
         category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
         type=codes.NEOPLASM,
-        algorithm=making.algorithms["tumor"],
+        algorithm=context.algorithms["tumor"],
         cielab=TUMOR_CIELAB,
     )
 
 
 def _segmentation(
-    stem: Path, making: Making, *, stain: Stain, mpp: float, **facts: Any
+    stem: Path, context: ObjectContext, *, stain: Stain, mpp: float, **facts: Any
 ) -> list[Path]:
     return write_segmentation(
         stem,
-        source_images=making.sources[stain],
+        source_images=context.sources[stain],
         mpp=mpp,
-        factors=pyramid_factors(mpp, finest_um=making.settings.finest_um, coarsest_um=TILE_UM),
-        form=Form(making.settings.segmentation),
-        max_bytes=int(making.settings.max_mib * MIB),
-        uid_seed=f"{making.seed}|{stem.name}",
-        created=making.created,
-        software=making.software,
+        factors=pyramid_factors(mpp, finest_um=context.settings.finest_um, coarsest_um=TILE_UM),
+        form=Form(context.settings.segmentation),
+        max_bytes=int(context.settings.max_mib * MIB),
+        uid_seed=f"{context.seed}|{stem.name}",
+        created=context.created,
+        software=context.software,
         **facts,
     )
 
 
-def _probability(folder: Path, making: Making) -> list[Path]:
+def _probability(folder: Path, context: ObjectContext) -> list[Path]:
     """Tumor probability on H&E, a px per tile."""
-    grid = RasterGrid.of(making.findings.he, TILE_UM)
-    values = grid.sampled(making.findings.rasters.he_probability)
+    grid = RasterGrid.of(context.findings.he, TILE_UM)
+    values = grid.sampled(context.findings.rasters.he_probability)
     return _heatmap(
         folder / "pm-he",
-        making,
+        context,
         stain=HE,
         levels=[HeatLevel(values=values, mpp=grid.mpp)],
         highest=1.0,
@@ -198,9 +198,9 @@ def _probability(folder: Path, making: Making) -> list[Path]:
     )
 
 
-def _intensity(folder: Path, making: Making) -> list[Path]:
+def _intensity(folder: Path, context: ObjectContext) -> list[Path]:
     """Stain intensity on IHC: mean class, 0 to 3, of the tumor px of a block."""
-    rasters = making.findings.rasters
+    rasters = context.findings.rasters
     total, stained = block_sums(rasters.ihc_classes, BLOCK_PX)
     levels = []
     for factor in (1, COARSER):
@@ -211,7 +211,7 @@ def _intensity(folder: Path, making: Making) -> list[Path]:
         )
     return _heatmap(
         folder / "pm-ihc",
-        making,
+        context,
         stain=HER2,
         levels=levels,
         highest=3.0,
@@ -246,15 +246,17 @@ def _added(values: NDArray[Any], edge: int) -> NDArray[np.uint32]:
     return np.add.reduceat(np.stack(rows), np.arange(0, values.shape[1], edge), axis=1)
 
 
-def _heatmap(stem: Path, making: Making, *, stain: Stain, cielab: Any, **facts: Any) -> list[Path]:
+def _heatmap(
+    stem: Path, context: ObjectContext, *, stain: Stain, cielab: Any, **facts: Any
+) -> list[Path]:
     paths = []
     for number, dataset in enumerate(
         build_heatmap(
-            source_images=making.sources[stain],
-            cielab=cielab if making.settings.heatmap_palette else (),
-            uid_seed=f"{making.seed}|{stem.name}",
-            created=making.created,
-            software=making.software,
+            source_images=context.sources[stain],
+            cielab=cielab if context.settings.heatmap_palette else (),
+            uid_seed=f"{context.seed}|{stem.name}",
+            created=context.created,
+            software=context.software,
             **facts,
         ),
         start=1,

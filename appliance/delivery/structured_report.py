@@ -8,7 +8,7 @@ import numpy as np
 from pydicom import Dataset
 
 from appliance.assays.her2.guideline import Comments, load_guideline
-from appliance.delivery.overlays import Making
+from appliance.delivery.overlays import ObjectContext
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.domain import HE, HER2
 from appliance.findings.findings import CellFacts
@@ -16,7 +16,7 @@ from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, build_report
 
 
 def structured_report(
-    making: Making, segmentations: Sequence[Dataset], predecessors: Sequence[Dataset]
+    context: ObjectContext, segmentations: Sequence[Dataset], predecessors: Sequence[Dataset]
 ) -> Dataset:
     """The SR of a case; `segmentations` and `predecessors` are headers.
 
@@ -25,7 +25,7 @@ def structured_report(
     dicom.errors.ObjectError
         If the findings make no valid report.
     """
-    findings = making.findings
+    findings = context.findings
     guideline = load_guideline(findings.guideline)
     completeness, intense = _membranes(findings.cells)
     corrected = findings.correction
@@ -53,7 +53,7 @@ def structured_report(
             intense_complete_percent=intense if findings.organ == "breast" else None,
             review_reasons=[reason.sentence for reason in findings.review],
             registration_error_um=findings.alignment.error_um,
-            algorithms=list(making.algorithms.values()),
+            algorithms=list(context.algorithms.values()),
             rois=[
                 RoiFacts(outline_um=np.array(roi.outline_um), percent_by_class=roi.percent)
                 for roi in findings.rois[:MAX_ROIS]
@@ -66,12 +66,12 @@ def structured_report(
                 was=None if corrected.was is None else corrected.was.value,
             ),
         ),
-        he_images=making.sources[HE],
-        ihc_images=making.sources[HER2],
+        he_images=context.sources[HE],
+        ihc_images=context.sources[HER2],
         segmentations=segmentations,
-        created=making.created,
-        uid_seed=f"{making.seed}|report",
-        software=making.software,
+        created=context.created,
+        uid_seed=f"{context.seed}|report",
+        software=context.software,
         predecessors=predecessors,
     )
 

@@ -53,7 +53,7 @@ class SlideRow(SQLModel, table=True):
     case_id: int | None = Field(default=None, foreign_key="case.id", index=True)
     inspect_key: str = ""
     read_key: str = ""
-    deaths: int = 0
+    worker_crashes: int = 0
     not_before: float = 0.0
     claimed_by: str = ""
     created_at: float
@@ -79,7 +79,7 @@ class CaseRow(SQLModel, table=True):
     review: str = "[]"  # JSON list of sentences
     findings_key: str = ""
     objects_key: str = ""
-    deaths: int = 0
+    worker_crashes: int = 0
     not_before: float = 0.0
     claimed_by: str = ""
     created_at: float

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.assays.her2.assemble import Found, assemble
+from appliance.assays.her2.assemble import StepOutputs, assemble
 from appliance.assays.her2.guideline import ChosenGuideline, choose_guideline
 from appliance.domain import HE, HER2, Identity, SlideFacts
 from appliance.findings.findings import FINDINGS_VERSION, IHC_CLASSES, save_findings
@@ -315,7 +315,7 @@ def score_case(
     with _timed("score", store.exists(key)) as times:
         if not store.exists(key):
             plan = _plan(he, ihc, align_key, settings)
-            found = Found(
+            found = StepOutputs(
                 he=he.facts,
                 ihc=ihc.facts,
                 tumor=folder_of(he.read_key, store),

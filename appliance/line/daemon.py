@@ -27,7 +27,7 @@ from appliance.intake.watch import FolderEvents, FolderScan
 from appliance.ledger.tables import Ledger
 from appliance.line.executors import Workers
 from appliance.line.schedule import build_schedule
-from appliance.line.steps import Line, work_once
+from appliance.line.steps import StepContext, work_once
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Daemon:
     def _run_loops(self, ledger: Ledger) -> None:
         settings = self.settings
         workers = Workers(settings.log_level, self._stop)
-        line = Line(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
+        line = StepContext(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
         scan = FolderScan(ledger, settings.watch)
         events = FolderEvents(settings.watch.folder, self._wake.set)
         schedule = build_schedule(settings, ledger, self._wake.set)

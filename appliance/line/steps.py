@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class StepContext:
     """What every step needs."""
 
     ledger: Ledger
@@ -52,7 +52,7 @@ class Line:
     clock: Callable[[], float] = time.time
 
 
-def work_once(line: Line) -> bool:
+def work_once(line: StepContext) -> bool:
     """Do one step: of the case nearest its end first, else of the oldest slide. False: idle."""
     with line.ledger.transaction() as tx:
         case = tx.claim_case([CaseState.SCORED], line.name, line.clock()) or tx.claim_case(
@@ -77,7 +77,7 @@ def work_once(line: Line) -> bool:
 # slides
 
 
-def _guarded_slide(line: Line, slide: SlideRow) -> None:
+def _guarded_slide(line: StepContext, slide: SlideRow) -> None:
     try:
         finish = _SLIDE_STEPS[SlideState(slide.state)](line, slide)
     except SlideError as err:
@@ -96,7 +96,7 @@ def _guarded_slide(line: Line, slide: SlideRow) -> None:
 Finish = Callable[[Transaction, SlideRow, float], None]
 
 
-def _identify(line: Line, slide: SlideRow) -> Finish:
+def _identify(line: StepContext, slide: SlideRow) -> Finish:
     start = time.perf_counter()
     found: IdentifiedSlide = line.workers.run(identify_slide, Path(slide.path), line.settings)
     seconds = time.perf_counter() - start
@@ -117,7 +117,7 @@ def _identify(line: Line, slide: SlideRow) -> Finish:
     return finish
 
 
-def _inspect(line: Line, slide: SlideRow) -> Finish:
+def _inspect(line: StepContext, slide: SlideRow) -> Finish:
     outcome = line.workers.run(inspect_slide, facts_of(slide), line.settings)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
@@ -132,7 +132,7 @@ def _inspect(line: Line, slide: SlideRow) -> Finish:
     return finish
 
 
-def _read(line: Line, slide: SlideRow) -> Finish:
+def _read(line: StepContext, slide: SlideRow) -> Finish:
     outcome: Outcome | None = None
     if slide.stain == HE:
         with _shown(line, slide.subject) as progress:
@@ -150,14 +150,14 @@ def _read(line: Line, slide: SlideRow) -> Finish:
     return finish
 
 
-_SLIDE_STEPS: dict[SlideState, Callable[[Line, SlideRow], Finish]] = {
+_SLIDE_STEPS: dict[SlideState, Callable[[StepContext, SlideRow], Finish]] = {
     SlideState.ARRIVED: _identify,
     SlideState.IDENTIFIED: _inspect,
     SlideState.INSPECTED: _read,
 }
 
 
-def _close_slide(line: Line, slide: SlideRow, finish: Finish) -> None:
+def _close_slide(line: StepContext, slide: SlideRow, finish: Finish) -> None:
     now = line.clock()
     with line.ledger.transaction() as tx:
         row = tx.slide(slide.id or 0)
@@ -168,10 +168,10 @@ def _close_slide(line: Line, slide: SlideRow, finish: Finish) -> None:
         # The folder scan may have taken it back meanwhile: the file changed under the step.
         if row.state == slide.state:
             finish(tx, row, now)
-            row.deaths = 0
+            row.worker_crashes = 0
 
 
-def _quarantine(line: Line, slide: SlideRow, reason: QuarantineReason, detail: str) -> None:
+def _quarantine(line: StepContext, slide: SlideRow, reason: QuarantineReason, detail: str) -> None:
     log.warning("%s quarantined: %s", slide.subject, reason.code)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
@@ -181,17 +181,17 @@ def _quarantine(line: Line, slide: SlideRow, reason: QuarantineReason, detail: s
     _close_slide(line, slide, finish)
 
 
-def _retry_slide(line: Line, slide: SlideRow, err: TransientError) -> None:
-    deaths = slide.deaths + isinstance(err, WorkerDiedError)
-    if deaths >= line.settings.worker_deaths:
-        _quarantine(line, slide, QuarantineReason.WORKER_KILLED, f"{deaths} times")
+def _retry_slide(line: StepContext, slide: SlideRow, err: TransientError) -> None:
+    worker_crashes = slide.worker_crashes + isinstance(err, WorkerDiedError)
+    if worker_crashes >= line.settings.worker_deaths:
+        _quarantine(line, slide, QuarantineReason.WORKER_KILLED, f"{worker_crashes} times")
         return
     with line.ledger.transaction() as tx:
         row = tx.slide(slide.id or 0)
         if row is not None:
             row.claimed_by = ""
-            row.deaths = deaths
-            row.not_before = line.clock() + err.wait_seconds * 2**deaths
+            row.worker_crashes = worker_crashes
+            row.not_before = line.clock() + err.wait_seconds * 2**worker_crashes
             tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
             tx.session.add(row)
 
@@ -199,7 +199,7 @@ def _retry_slide(line: Line, slide: SlideRow, err: TransientError) -> None:
 # cases
 
 
-def _guarded_case(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
+def _guarded_case(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
     try:
         if case.state == CaseState.READY:
             _analyse(line, case, slides)
@@ -214,7 +214,7 @@ def _guarded_case(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> N
         _fail_case(line, case, f"{type(err).__name__}: {err}")
 
 
-def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
+def _analyse(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
     he, ihc = slides[HE], slides[HER2]
     identity = Identity(accession=case.accession, block=case.block, stain=HER2)
     with _shown(line, case.subject) as progress:
@@ -232,12 +232,12 @@ def _analyse(line: Line, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
         row.findings_key = findings_key
         row.score = "" if findings.score is None else findings.score.value
         row.review = json.dumps([reason.sentence for reason in findings.review])
-        row.deaths, row.reason = 0, ""
+        row.worker_crashes, row.reason = 0, ""
         _append_times(tx, row.subject, outcome.times, now)
         tx.advance(row, CaseState.SCORED, now=now)
 
 
-def _write(line: Line, case: CaseRow) -> None:
+def _write(line: StepContext, case: CaseRow) -> None:
     start = time.perf_counter()
     objects_key = line.workers.run(
         write_objects, case.findings_key, line.settings, case.objects_key
@@ -250,7 +250,7 @@ def _write(line: Line, case: CaseRow) -> None:
         if row is None:
             return
         row.objects_key = objects_key
-        row.deaths, row.reason = 0, ""
+        row.worker_crashes, row.reason = 0, ""
         _append_times(
             tx, row.subject, (StepTime(step="write", seconds=seconds, reused=False),), now
         )
@@ -262,7 +262,7 @@ def _write(line: Line, case: CaseRow) -> None:
 
 
 @contextmanager
-def _shown(line: Line, subject: str) -> Iterator[ProgressFile]:
+def _shown(line: StepContext, subject: str) -> Iterator[ProgressFile]:
     progress = ProgressFile.of(line.settings, subject)
     try:
         yield progress
@@ -280,22 +280,22 @@ def _reclaimed(tx: Transaction, case: CaseRow) -> CaseRow | None:
     return row if row.state == case.state else None
 
 
-def _retry_case(line: Line, case: CaseRow, err: TransientError) -> None:
-    deaths = case.deaths + isinstance(err, WorkerDiedError)
-    if deaths >= line.settings.worker_deaths:
-        _fail_case(line, case, f"the worker process died {deaths} times")
+def _retry_case(line: StepContext, case: CaseRow, err: TransientError) -> None:
+    worker_crashes = case.worker_crashes + isinstance(err, WorkerDiedError)
+    if worker_crashes >= line.settings.worker_deaths:
+        _fail_case(line, case, f"the worker process died {worker_crashes} times")
         return
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is not None:
-            row.deaths = deaths
-            row.not_before = line.clock() + err.wait_seconds * 2**deaths
+            row.worker_crashes = worker_crashes
+            row.not_before = line.clock() + err.wait_seconds * 2**worker_crashes
             if row.reason != str(err):  # a worklist may be away for days
                 row.reason = str(err)
                 tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
 
 
-def _fail_case(line: Line, case: CaseRow, reason: str) -> None:
+def _fail_case(line: StepContext, case: CaseRow, reason: str) -> None:
     now = line.clock()
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)

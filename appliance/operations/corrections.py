@@ -67,7 +67,7 @@ def rerun_case(settings: Settings, subject: str) -> str:
             row = _ended(tx, subject, CaseState.FAILED)
             row.reason = row.findings_key = row.score = ""
             row.review = "[]"
-            row.deaths, row.not_before = 0, 0.0
+            row.worker_crashes, row.not_before = 0, 0.0
             tx.advance(row, CaseState.READY, now=time.time(), detail="rerun")
     finally:
         ledger.close()

@@ -129,14 +129,14 @@ def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
             f"{slide.subject} is {slide.state}: only quarantined slides are retried."
         )
     slide.reason = slide.detail = ""
-    slide.deaths, slide.not_before = 0, 0.0
+    slide.worker_crashes, slide.not_before = 0, 0.0
     tx.advance(slide, SlideState.ARRIVED, now=now, detail="retry")
     return f"{slide.subject} goes through the line again"
 
 
 def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
     if case.state == CaseState.FAILED:
-        case.reason, case.deaths, case.not_before = "", 0, 0.0
+        case.reason, case.worker_crashes, case.not_before = "", 0, 0.0
         if case.findings_key:  # it failed when its objects were written
             tx.advance(case, CaseState.SCORED, now=now, detail="retry")
             return f"{case.subject} is written again"

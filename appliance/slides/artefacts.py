@@ -54,12 +54,12 @@ def marked_percent(
 ) -> float:
     """Share (0-100) of `tiles` under pen or on a fold, 0 of none; or of the tissue that opaque pen
     hides, where that is more: what it hides is in no tile."""
-    share = mask_share(find_marks(thumbnail, tissue), tissue.mpp, grid)
+    share = mask_share(find_artefacts(thumbnail, tissue), tissue.mpp, grid)
     marked = [share[tile.row, tile.column] >= MARKED_SHARE for tile in tiles]
     return 100 * max(float(np.mean(marked)) if marked else 0.0, _hidden(thumbnail, tissue))
 
 
-def find_marks(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.bool_]:
+def find_artefacts(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.bool_]:
     """Where pen or folds lie over tissue, bool (rows, cols) as the thumbnail, which is uint8 RGB at
     `tissue.mpp`. Green and opaque black pen are no tissue to begin with, see `find_tissue`."""
     density = _density(thumbnail, tissue)
@@ -68,7 +68,7 @@ def find_marks(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.bool_
 
 
 def find_pen(thumbnail: NDArray[np.uint8], tissue: Tissue) -> NDArray[np.bool_]:
-    """Where pen lies that was taken for tissue, bool as `find_marks`."""
+    """Where pen lies that was taken for tissue, bool as `find_artefacts`."""
     return _pen(_density(thumbnail, tissue), tissue) & tissue.mask
 
 

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
-from appliance.delivery.destinations.contract import After, Before, Parcel
+from appliance.delivery.destinations.contract import After, Before, Instance
 from appliance.delivery.destinations.network import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
@@ -49,17 +49,17 @@ class Mortal(Pacs):
 
     deaths: list[str]
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
-        def dying_before(parcel: Parcel) -> None:
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        def dying_before(instance: Instance) -> None:
             self._die("before")
-            before(parcel)
+            before(instance)
 
-        def dying_after(parcel: Parcel, outcome: Outcome) -> None:
+        def dying_after(instance: Instance, outcome: Outcome) -> None:
             self._die("between")  # the PACS has answered, the ledger does not know
-            after(parcel, outcome)
+            after(instance, outcome)
             self._die("after")
 
-        super().send(parcels, dying_before, dying_after)
+        super().send(instances, dying_before, dying_after)
 
     def _die(self, moment: str) -> None:
         if self.deaths and self.deaths[0] == moment:

@@ -18,7 +18,7 @@ from pydicom import dcmread
 from pydicom.encaps import generate_frames
 from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscopyImageStorage
 
-from appliance.delivery.destinations.contract import Destination, Parcel, Proof
+from appliance.delivery.destinations.contract import Destination, Instance, Proof
 from appliance.delivery.destinations.network import DicomWeb, Pacs, open_destination
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings.settings import (
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.judge
 
 
 @pytest.fixture(scope="module")
-def parcels(tmp_path_factory: pytest.TempPathFactory) -> list[Parcel]:
+def instances(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
     """A slide's objects."""
     folder = tmp_path_factory.mktemp("slide")
     slide = write_svs(folder / "S26-0042_A1_HER2.svs")
@@ -65,18 +65,18 @@ def secured(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Orthan
     server.stop()
 
 
-def send(destination: Destination, parcels: list[Parcel]) -> list[Outcome]:
+def send(destination: Destination, instances: list[Instance]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     destination.send(
-        parcels, lambda _parcel: None, lambda _parcel, outcome: outcomes.append(outcome)
+        instances, lambda _parcel: None, lambda _parcel, outcome: outcomes.append(outcome)
     )
     return outcomes
 
 
-def assert_frames_are_those_sent(server: Orthanc, parcels: list[Parcel]) -> None:
+def assert_frames_are_those_sent(server: Orthanc, instances: list[Instance]) -> None:
     """Each first and last frame, byte by byte, by WADO-RS."""
-    for parcel in parcels:
-        ref, dataset = parcel.ref, dcmread(parcel.path)
+    for instance in instances:
+        ref, dataset = instance.ref, dcmread(instance.path)
         count = int(dataset.NumberOfFrames)
         frames = list(generate_frames(dataset.PixelData, number_of_frames=count))
         for number in {1, count}:
@@ -94,7 +94,7 @@ def assert_frames_are_those_sent(server: Orthanc, parcels: list[Parcel]) -> None
 
 
 def test_mutual_tls_and_commitment(
-    secured: tuple[Orthanc, int], certificates: Certificates, parcels: list[Parcel]
+    secured: tuple[Orthanc, int], certificates: Certificates, instances: list[Instance]
 ) -> None:
     server, port = secured
     files = certificates.files("client")
@@ -114,17 +114,17 @@ def test_mutual_tls_and_commitment(
     )
     try:
         assert "TLS, proof by storage commitment, else C-FIND" in pacs.check()
-        assert {outcome.verdict for outcome in send(pacs, parcels[:-1])} == {Verdict.STORED}
-        answers = pacs.prove(parcels)
+        assert {outcome.verdict for outcome in send(pacs, instances[:-1])} == {Verdict.STORED}
+        answers = pacs.prove(instances)
     finally:
         pacs.close()
-    missing = parcels[-1].ref.sop_instance_uid
+    missing = instances[-1].ref.sop_instance_uid
     assert answers.pop(missing).proof is Proof.ABSENT
     assert {(a.proof, a.text) for a in answers.values()} == {(Proof.THERE, "by storage commitment")}
-    assert_frames_are_those_sent(server, parcels[:-1])
+    assert_frames_are_those_sent(server, instances[:-1])
 
 
-def test_stow_with_a_password(tmp_path: Path, parcels: list[Parcel]) -> None:
+def test_stow_with_a_password(tmp_path: Path, instances: list[Instance]) -> None:
     server = Orthanc(
         tmp_path / "orthanc",
         AuthenticationEnabled=True,
@@ -140,19 +140,21 @@ def test_stow_with_a_password(tmp_path: Path, parcels: list[Parcel]) -> None:
     try:
         assert "QIDO-RS answered" in web.check()
         assert [check.ok for check in web.kinds()] == [True]
-        outcomes = send(web, parcels)
+        outcomes = send(web, instances)
         assert {outcome.verdict for outcome in outcomes} == {Verdict.STORED}, outcomes
         # Again: what is there is there, and stays once.
-        assert {outcome.verdict for outcome in send(web, parcels[:1])} == {Verdict.STORED}
-        assert {answer.proof for answer in web.prove(parcels).values()} == {Proof.THERE}
-        found = server.qido("instances", StudyInstanceUID=parcels[0].ref.study_uid)
+        assert {outcome.verdict for outcome in send(web, instances[:1])} == {Verdict.STORED}
+        assert {answer.proof for answer in web.prove(instances).values()} == {Proof.THERE}
+        found = server.qido("instances", StudyInstanceUID=instances[0].ref.study_uid)
         uids = sorted(item["00080018"]["Value"][0] for item in found)
-        assert uids == sorted(parcel.ref.sop_instance_uid for parcel in parcels)
+        assert uids == sorted(instance.ref.sop_instance_uid for instance in instances)
     finally:
         server.stop()
 
 
-def test_an_archive_that_is_not_mounted_is_not_made(tmp_path: Path, parcels: list[Parcel]) -> None:
+def test_an_archive_that_is_not_mounted_is_not_made(
+    tmp_path: Path, instances: list[Instance]
+) -> None:
     mount = tmp_path / "mnt"
     settings = Settings(
         state_dir=tmp_path / "state", destinations=(FolderDestination(folder=mount / "tandem"),)
@@ -160,15 +162,15 @@ def test_an_archive_that_is_not_mounted_is_not_made(tmp_path: Path, parcels: lis
     archive = open_destination(settings, settings.destinations[0])
     for ask in (
         archive.check,
-        lambda: send(archive, parcels),
-        lambda: archive.prove(parcels),
+        lambda: send(archive, instances),
+        lambda: archive.prove(instances),
     ):
         with pytest.raises(DestinationUnavailableError, match="Create it, or mount it"):
             ask()
     assert not mount.exists()
     (mount / "tandem").mkdir(parents=True)
-    assert {outcome.verdict for outcome in send(archive, parcels)} == {Verdict.STORED}
-    assert {answer.proof for answer in archive.prove(parcels).values()} == {Proof.THERE}
+    assert {outcome.verdict for outcome in send(archive, instances)} == {Verdict.STORED}
+    assert {answer.proof for answer in archive.prove(instances).values()} == {Proof.THERE}
     # The one in the state folder is ours to make.
     ours = Settings(state_dir=tmp_path / "state")
     assert "free" in open_destination(ours, ours.destinations[0]).check()

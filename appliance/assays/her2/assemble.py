@@ -48,7 +48,7 @@ NO_TUMOR_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class StepOutputs:
     """What the steps left: facts of both slides, folders of steps 4 and 7, alignment and plan;
     `marked_percent` of the tumor tiles on each slide lie under pen or on a fold."""
 
@@ -62,7 +62,7 @@ class Found:
 
 
 def assemble(
-    identity: Identity, found: Found, chosen: ChosenGuideline, settings: Settings
+    identity: Identity, found: StepOutputs, chosen: ChosenGuideline, settings: Settings
 ) -> Findings:
     """Counts to shares, shares to a score, and everything that makes it doubtful."""
     probability = load_probability(found.tumor)

@@ -17,7 +17,7 @@ from dicom.status import InstanceRef, Outcome, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class Instance:
     """One object on its way: the file and what must be found afterwards."""
 
     path: Path
@@ -49,8 +49,8 @@ class KindCheck:
     text: str
 
 
-Before = Callable[[Parcel], None]
-After = Callable[[Parcel, Outcome], None]
+Before = Callable[[Instance], None]
+After = Callable[[Instance, Outcome], None]
 
 
 class Destination(Protocol):
@@ -58,16 +58,16 @@ class Destination(Protocol):
 
     name: str
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
-        """Hand over parcels in order; no parcel's trouble keeps the next from being sent.
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Hand over instances in order; no instance's trouble keeps the next from being sent.
 
-        `before` is called when a parcel is about to go, `after` with what became of it. Raises
+        `before` is called when a instance is about to go, `after` with what became of it. Raises
         DestinationUnavailableError where the trouble is the destination's; what had no `after` was
         not sent.
         """
         ...
 
-    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """What it says of each, by SOP Instance UID. Raises DestinationUnavailableError."""
         ...
 
@@ -122,31 +122,31 @@ class FolderArchive:
                 "Check that it is mounted, writable and not full."
             ) from err
 
-    def _place(self, parcel: Parcel) -> Path:
-        return self.folder / parcel.ref.study_uid / f"{parcel.ref.sop_instance_uid}.dcm"
+    def _place(self, instance: Instance) -> Path:
+        return self.folder / instance.ref.study_uid / f"{instance.ref.sop_instance_uid}.dcm"
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Copy each file under a temporary name, then rename it."""
-        for parcel in parcels:
-            if not parcel.path.is_file():
-                after(parcel, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
+        for instance in instances:
+            if not instance.path.is_file():
+                after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
                 continue
             self._require()
-            before(parcel)
+            before(instance)
             with self._translated():
-                copy_whole(self._place(parcel), parcel.path)
-            after(parcel, Outcome(verdict=Verdict.STORED))
+                copy_whole(self._place(instance), instance.path)
+            after(instance, Outcome(verdict=Verdict.STORED))
 
-    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Whether each file is there with the very bytes that were sent."""
         self._require()
-        return {parcel.ref.sop_instance_uid: self._compare(parcel) for parcel in parcels}
+        return {instance.ref.sop_instance_uid: self._compare(instance) for instance in instances}
 
-    def _compare(self, parcel: Parcel) -> Answer:
-        place = self._place(parcel)
-        if not place.is_file() or not parcel.path.is_file():
+    def _compare(self, instance: Instance) -> Answer:
+        place = self._place(instance)
+        if not place.is_file() or not instance.path.is_file():
             return Answer(Proof.ABSENT, "no file")
-        if _digest(place) != _digest(parcel.path):
+        if _digest(place) != _digest(instance.path):
             return Answer(Proof.ABSENT, "other bytes")
         return Answer(Proof.THERE, "by its bytes")
 

@@ -11,7 +11,7 @@ from appliance.delivery.destinations.contract import (
     Answer,
     Before,
     FolderArchive,
-    Parcel,
+    Instance,
     Proof,
 )
 from dicom.directory import NAME, build_directory, file_id, read_keys
@@ -25,46 +25,46 @@ class FileSetArchive(FolderArchive):
     next delivery to, or proof from, that study.
     """
 
-    def _place(self, parcel: Parcel) -> Path:
-        ref = parcel.ref
+    def _place(self, instance: Instance) -> Path:
+        ref = instance.ref
         return self.folder.joinpath(ref.study_uid, *file_id(ref.series_uid, ref.sop_instance_uid))
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Copy each file as a plain archive does, then bring the studies' DICOMDIRs up to date."""
-        for parcel in parcels:
-            if self._taken(parcel):
-                place = "/".join(self._place(parcel).parts[-2:])
+        for instance in instances:
+            if self._taken(instance):
+                place = "/".join(self._place(instance).parts[-2:])
                 text = f"has another object at {place}, and overwrites none. Move it, then retry."
-                after(parcel, Outcome(verdict=Verdict.NEVER, text=text))
+                after(instance, Outcome(verdict=Verdict.NEVER, text=text))
             else:
-                super().send([parcel], before, after)
-        self._list(parcels)
+                super().send([instance], before, after)
+        self._list(instances)
 
-    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Whether each file is there with the very bytes that were sent, and listed."""
         self._require()
-        listed = self._list(parcels)
-        answers = super().prove(parcels)
-        for parcel in parcels:
-            uid = parcel.ref.sop_instance_uid
-            if answers[uid].proof is Proof.THERE and self._place(parcel) not in listed:
+        listed = self._list(instances)
+        answers = super().prove(instances)
+        for instance in instances:
+            uid = instance.ref.sop_instance_uid
+            if answers[uid].proof is Proof.THERE and self._place(instance) not in listed:
                 answers[uid] = Answer(Proof.ABSENT, f"not in the {NAME}")
         return answers
 
-    def _taken(self, parcel: Parcel) -> bool:
+    def _taken(self, instance: Instance) -> bool:
         """Whether another object is in its place: names are hashes, and hashes can be equal."""
-        place = self._place(parcel)
+        place = self._place(instance)
         with self._translated():
             held = read_keys(place) if place.is_file() else None
-        return held is not None and held.SOPInstanceUID != parcel.ref.sop_instance_uid
+        return held is not None and held.SOPInstanceUID != instance.ref.sop_instance_uid
 
-    def _list(self, parcels: Sequence[Parcel]) -> set[Path]:
-        """Write the DICOMDIRs of the parcels' studies that are not as the files say.
+    def _list(self, instances: Sequence[Instance]) -> set[Path]:
+        """Write the DICOMDIRs of the instances' studies that are not as the files say.
 
         Returns all files that are listed now.
         """
         listed: set[Path] = set()
-        for study_uid in sorted({parcel.ref.study_uid for parcel in parcels}):
+        for study_uid in sorted({instance.ref.study_uid for instance in instances}):
             folder = self.folder / study_uid
             with self._translated():
                 if not folder.is_dir():

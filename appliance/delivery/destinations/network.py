@@ -11,8 +11,8 @@ from appliance.delivery.destinations.contract import (
     Before,
     Destination,
     FolderArchive,
+    Instance,
     KindCheck,
-    Parcel,
     Proof,
 )
 from appliance.delivery.destinations.fileset import FileSetArchive
@@ -83,9 +83,9 @@ class Pacs:
         else:
             self._ways["C-FIND"] = self._find
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """As few associations as the objects' kinds allow."""
-        by_path = {parcel.path: parcel for parcel in parcels}
+        by_path = {instance.path: instance for instance in instances}
         with _translated(self.name):
             pacs.store(
                 self.address,
@@ -94,9 +94,9 @@ class Pacs:
                 after=lambda path, outcome: after(by_path[path], outcome),
             )
 
-    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Asks the ways in order, each for what those before it had no word on."""
-        return _prove(self.name, parcels, self._ways)
+        return _prove(self.name, instances, self._ways)
 
     def check(self) -> str:
         """C-ECHO, and each way of proof."""
@@ -148,20 +148,20 @@ class DicomWeb:
         self.address = _web(section, section.url)
         self._ways = {"QIDO-RS": _by_query(self.address)}
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """One request per object."""
-        by_path = {parcel.path: parcel for parcel in parcels}
+        by_path = {instance.path: instance for instance in instances}
         with _translated(self.name):
             dicomweb.stow(
                 self.address,
-                [(parcel.ref, parcel.path) for parcel in parcels],
+                [(instance.ref, instance.path) for instance in instances],
                 before=lambda path: before(by_path[path]),
                 after=lambda path, outcome: after(by_path[path], outcome),
             )
 
-    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """QIDO-RS at the same url."""
-        return _prove(self.name, parcels, self._ways)
+        return _prove(self.name, instances, self._ways)
 
     def check(self) -> str:
         """A query of at most one study."""
@@ -179,8 +179,8 @@ class DicomWeb:
         """Nothing is open."""
 
 
-def _prove(name: str, parcels: Sequence[Parcel], ways: dict[str, Ask]) -> dict[str, Answer]:
-    left = [parcel.ref for parcel in parcels]
+def _prove(name: str, instances: Sequence[Instance], ways: dict[str, Ask]) -> dict[str, Answer]:
+    left = [instance.ref for instance in instances]
     answers: dict[str, Answer] = {}
     troubles: list[str] = []
     unavailable = False

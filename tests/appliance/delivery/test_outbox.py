@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance.delivery.destinations.contract import After, Answer, Before, KindCheck, Parcel, Proof
+from appliance.delivery.destinations.contract import (
+    After,
+    Answer,
+    Before,
+    Instance,
+    KindCheck,
+    Proof,
+)
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError
@@ -17,7 +24,7 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, Ledger
 from appliance.operations.status import retry_subject
 from appliance.settings.settings import Delivery, FolderDestination, Settings
-from dicom.status import Outcome, Verdict, judge
+from dicom.status import Outcome, Verdict, classify
 
 KINDS = ("SR", "SEG", "WSM")
 
@@ -35,22 +42,22 @@ class Told:
         self.away = False
         self.stale: set[str] = set()
 
-    def send(self, parcels: Sequence[Parcel], before: Before, after: After) -> None:
-        for parcel in parcels:
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        for instance in instances:
             if self.away:
                 raise DestinationUnavailableError("nobody there")
-            before(parcel)
-            uid = parcel.ref.sop_instance_uid
+            before(instance)
+            uid = instance.ref.sop_instance_uid
             if uid in self.stale:
                 raise OSError(errno.ESTALE, "Stale file handle", "/scans/Miller.svs")
             self.sent.append(uid)
             outcome = self.outcomes.get(uid, Outcome(verdict=Verdict.STORED))
             if outcome.verdict is Verdict.STORED:
                 self.kept.add(uid)
-            after(parcel, outcome)
+            after(instance, outcome)
 
-    def prove(self, parcels: Sequence[Parcel]) -> dict[str, Answer]:
-        uids = [parcel.ref.sop_instance_uid for parcel in parcels]
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+        uids = [instance.ref.sop_instance_uid for instance in instances]
         there = {uid: Proof.THERE if uid in self.kept else Proof.ABSENT for uid in uids}
         return {uid: Answer(self.proofs.get(uid, there[uid]), "by word") for uid in uids}
 
@@ -135,7 +142,7 @@ def test_slides_go_first_and_all_is_proven(tmp_path: Path) -> None:
 
 def test_a_poisoned_object_blocks_nobody_and_ends_refused(tmp_path: Path) -> None:
     desk = Desk(tmp_path, cases=2)
-    desk.told.outcomes["1.WSM"] = judge(0x0110, "no room for Miller")
+    desk.told.outcomes["1.WSM"] = classify(0x0110, "no room for Miller")
     desk.outbox.run()
     assert desk.case(2) == CaseState.DELIVERED
     assert [uid for uid, row in desk.rows().items() if row.state == "queued"] == ["1.WSM"]
@@ -154,7 +161,7 @@ def test_a_poisoned_object_blocks_nobody_and_ends_refused(tmp_path: Path) -> Non
 
 def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.told.outcomes = {f"1.{kind}": judge(0xA700) for kind in KINDS}
+    desk.told.outcomes = {f"1.{kind}": classify(0xA700) for kind in KINDS}
     waits = []
     for _ in range(3):
         desk.outbox.run()
@@ -228,7 +235,7 @@ def test_no_word_of_a_pacs_about_a_patient_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk = Desk(tmp_path)
-    desk.told.outcomes = {"1.SR": judge(0xC000, "Miller"), "1.SEG": judge(0x0110, "Miller")}
+    desk.told.outcomes = {"1.SR": classify(0xC000, "Miller"), "1.SEG": classify(0x0110, "Miller")}
     desk.outbox.run()
     assert "Miller" in desk.rows()["1.SR"].error
     assert "0xC000" in caplog.text and "Miller" not in caplog.text
@@ -264,7 +271,7 @@ def test_what_nobody_foresaw_starves_no_other_case(
 
 def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
-    desk.told.outcomes["1.SR"] = judge(0x0110)
+    desk.told.outcomes["1.SR"] = classify(0x0110)
     desk.outbox.run()
     # Corrected while the first report waits for its second attempt.
     desk.correct()
@@ -275,7 +282,7 @@ def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
     assert desk.told.sent[3:] == ["1.SR", "1.corrected"]
     # One that is refused for good holds nothing up.
     desk = Desk(tmp_path / "refused")
-    desk.told.outcomes["1.SR"] = judge(0xC000)
+    desk.told.outcomes["1.SR"] = classify(0xC000)
     desk.correct()
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
     assert desk.told.sent[-1] == "1.corrected"

@@ -14,7 +14,7 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import ALGORITHM, identity, write_svs
 from pydicom import Dataset, dcmread
 
-from appliance.delivery.overlays import Making, block_sums, write_overlays
+from appliance.delivery.overlays import ObjectContext, block_sums, write_overlays
 from appliance.domain import HE, HER2
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
@@ -33,8 +33,8 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return base
 
 
-def making(findings: Findings, header: Dataset, **settings: object) -> Making:
-    return Making(
+def making(findings: Findings, header: Dataset, **settings: object) -> ObjectContext:
+    return ObjectContext(
         findings=findings,
         sources={stain: [header] for stain in (HE, HER2)},
         algorithms=dict.fromkeys(("tumor", "intensity", "segmentation"), ALGORITHM),

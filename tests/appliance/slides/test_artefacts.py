@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.geometry import TileGrid, TileIndex
-from appliance.slides.artefacts import find_marks, marked_percent
+from appliance.slides.artefacts import find_artefacts, marked_percent
 from appliance.slides.tissue import find_tissue
 from models.synthesis.sections import synthesize_sections
 
@@ -25,7 +25,7 @@ def slides() -> dict[str, Pixels]:
 def share_marked(image: Pixels, where: NDArray[np.bool_]) -> tuple[float, float]:
     """Share of the tissue in `where` that is marked, and of that elsewhere."""
     tissue = find_tissue(image, MPP)
-    marks = find_marks(image, tissue)
+    marks = find_artefacts(image, tissue)
     near = cv2.dilate(where.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
     inside, outside = tissue.mask & where, tissue.mask & ~near
     return float(marks[inside].mean()), float(marks[outside].mean())
@@ -47,7 +47,7 @@ def band(image: Pixels, width_um: float) -> NDArray[np.bool_]:
 def test_a_clean_section_has_no_marks(slides: dict[str, Pixels], stain: str) -> None:
     image = slides[stain]
     tissue = find_tissue(image, MPP)
-    assert find_marks(image, tissue).sum() < 0.005 * tissue.mask.sum()
+    assert find_artefacts(image, tissue).sum() < 0.005 * tissue.mask.sum()
 
 
 @pytest.mark.parametrize("stain", ["he", "ihc"])

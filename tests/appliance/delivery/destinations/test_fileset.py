@@ -28,7 +28,7 @@ from fixtures.slide_objects import (
 from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet, is_conformant_file_id
 
-from appliance.delivery.destinations.contract import Answer, Destination, Parcel, Proof
+from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
 from appliance.delivery.destinations.network import open_destination
 from appliance.settings.settings import FolderDestination, Settings
 from dicom import codes
@@ -48,7 +48,7 @@ FALSE_ERROR = "Error - Unrecognized enumerated value <ANNOTATION>"
 what has one."""
 
 
-def saved(folder: Path, dataset: Dataset, **changes: Any) -> Parcel:
+def saved(folder: Path, dataset: Dataset, **changes: Any) -> Instance:
     """Written in a series of its own kind, with attributes changed."""
     dataset.SeriesInstanceUID = f"2.25.{dataset.SeriesNumber}{int(dataset.InstanceNumber):04d}"
     if dataset.Modality in ("SEG", "OT") and "FrameOfReferenceUID" in dataset:
@@ -61,7 +61,7 @@ def saved(folder: Path, dataset: Dataset, **changes: Any) -> Parcel:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> list[Parcel]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
     """Two slides and an object of every kind but ANN, of a patient without ID, the SR last."""
     folder = tmp_path_factory.mktemp("made")
     wsm: dict[str, list[Path]] = {}
@@ -99,7 +99,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Parcel]:
 
 
 @pytest.fixture
-def annotations(made: list[Parcel], tmp_path: Path) -> Parcel:
+def annotations(made: list[Instance], tmp_path: Path) -> Instance:
     dataset = build_annotations(
         {"NFW/1+": np.array([[0.0, 0.0, 143.0, 143.0]])},
         image=read_headers([made[0].path])[0],
@@ -122,22 +122,22 @@ def study(tmp_path: Path) -> Path:
     return tmp_path / "archive" / STUDY_UID
 
 
-def send(archive: Destination, parcels: Sequence[Parcel]) -> list[Outcome]:
+def send(archive: Destination, instances: Sequence[Instance]) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    archive.send(parcels, lambda _parcel: None, lambda _parcel, outcome: outcomes.append(outcome))
+    archive.send(instances, lambda _parcel: None, lambda _parcel, outcome: outcomes.append(outcome))
     return outcomes
 
 
-def proofs(archive: Destination, parcels: Sequence[Parcel]) -> set[Proof]:
-    return {answer.proof for answer in archive.prove(parcels).values()}
+def proofs(archive: Destination, instances: Sequence[Instance]) -> set[Proof]:
+    return {answer.proof for answer in archive.prove(instances).values()}
 
 
-def place_of(study: Path, parcel: Parcel) -> Path:
-    return study.joinpath(*file_id(parcel.ref.series_uid, parcel.ref.sop_instance_uid))
+def place_of(study: Path, instance: Instance) -> Path:
+    return study.joinpath(*file_id(instance.ref.series_uid, instance.ref.sop_instance_uid))
 
 
-def uids(parcels: Sequence[Parcel]) -> list[str]:
-    return sorted(parcel.ref.sop_instance_uid for parcel in parcels)
+def uids(instances: Sequence[Instance]) -> list[str]:
+    return sorted(instance.ref.sop_instance_uid for instance in instances)
 
 
 def listed(study: Path) -> list[str]:
@@ -159,7 +159,7 @@ def records(study: Path) -> dict[str, list[Dataset]]:
 
 
 def test_every_instance_is_found_and_the_judges_agree(
-    archive: Destination, study: Path, made: list[Parcel]
+    archive: Destination, study: Path, made: list[Instance]
 ) -> None:
     assert {outcome.verdict for outcome in send(archive, made)} == {Verdict.STORED}
     assert proofs(archive, made) == {Proof.THERE}
@@ -184,23 +184,23 @@ def test_every_instance_is_found_and_the_judges_agree(
 def test_dcmtk_would_write_the_same_records(
     archive: Destination,
     study: Path,
-    made: list[Parcel],
-    annotations: Parcel,
+    made: list[Instance],
+    annotations: Instance,
     tmp_path: Path,
 ) -> None:
     """dcmmkdir on the same files, an annotation among them."""
-    parcels = [*made, annotations]
-    send(archive, parcels)
-    assert proofs(archive, parcels) == {Proof.THERE}
+    instances = [*made, annotations]
+    send(archive, instances)
+    assert proofs(archive, instances) == {Proof.THERE}
     (error,) = dicom_errors(study / "DICOMDIR")
     assert error.startswith(FALSE_ERROR)
     dump = [require_judge("dcmdump"), study / "DICOMDIR"]
     told = subprocess.run(dump, capture_output=True, check=True)
-    assert told.stdout.count(b"refFileID=") == len(parcels)
+    assert told.stdout.count(b"refFileID=") == len(instances)
     assert told.stderr == b""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    files = [str(place_of(study, parcel).relative_to(study)) for parcel in parcels]
+    files = [str(place_of(study, instance).relative_to(study)) for instance in instances]
     # Patient ID is missing (+I), and the slides are JPEG (-Nxc).
     command = [require_judge("dcmmkdir"), "+I", "-Nxc", "-Nec", "+id", study, "+D"]
     subprocess.run([*command, theirs / "DICOMDIR", *files], capture_output=True, check=True)
@@ -216,12 +216,12 @@ def test_dcmtk_would_write_the_same_records(
         return found
 
     ours = leaves(study)
-    assert len(ours) == len(parcels)
+    assert len(ours) == len(instances)
     assert ours == leaves(theirs)
 
 
 def test_a_second_delivery_changes_no_byte(
-    archive: Destination, study: Path, made: list[Parcel]
+    archive: Destination, study: Path, made: list[Instance]
 ) -> None:
     send(archive, made)
     first = snapshot(study)
@@ -233,7 +233,7 @@ def test_a_second_delivery_changes_no_byte(
 
 
 def test_a_correction_appears_beside_its_predecessor(
-    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+    archive: Destination, study: Path, made: list[Instance], tmp_path: Path
 ) -> None:
     send(archive, made)
     before = snapshot(study)
@@ -258,10 +258,10 @@ def torn(path: Path) -> None:
 @pytest.mark.parametrize("mend", [proofs, send])
 def test_a_lost_or_torn_directory_is_written_again(
     harm: Callable[[Path], object],
-    mend: Callable[[Destination, Sequence[Parcel]], object],
+    mend: Callable[[Destination, Sequence[Instance]], object],
     archive: Destination,
     study: Path,
-    made: list[Parcel],
+    made: list[Instance],
 ) -> None:
     """Also what a crash between an object and the directory leaves."""
     send(archive, made[-3:])
@@ -273,7 +273,7 @@ def test_a_lost_or_torn_directory_is_written_again(
 
 
 def test_names_in_utf8_and_a_stand_in_for_a_missing_id(
-    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+    archive: Destination, study: Path, made: list[Instance], tmp_path: Path
 ) -> None:
     send(archive, made)
     (patient,), (its_study,) = records(study)["PATIENT"], records(study)["STUDY"]
@@ -299,7 +299,7 @@ def test_names_in_utf8_and_a_stand_in_for_a_missing_id(
 
 
 def test_a_study_without_date_and_id_is_valid_all_the_same(
-    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+    archive: Destination, study: Path, made: list[Instance], tmp_path: Path
 ) -> None:
     empty = {"StudyDate": None, "StudyTime": None, "StudyID": None, "PatientName": None}
     send(archive, [saved(tmp_path, dcmread(made[-1].path), **empty)])
@@ -310,7 +310,7 @@ def test_a_study_without_date_and_id_is_valid_all_the_same(
 
 
 def test_a_place_with_another_object_is_not_overwritten(
-    archive: Destination, study: Path, made: list[Parcel]
+    archive: Destination, study: Path, made: list[Instance]
 ) -> None:
     here, other = made[-1], made[-2]
     place = place_of(study, here)
@@ -330,7 +330,7 @@ def test_a_place_with_another_object_is_not_overwritten(
 
 
 def test_a_damaged_object_is_left_out_until_it_is_sent_again(
-    archive: Destination, study: Path, made: list[Parcel]
+    archive: Destination, study: Path, made: list[Instance]
 ) -> None:
     sr, other = made[-1], made[-2]
     send(archive, [sr, other])
@@ -343,9 +343,9 @@ def test_a_damaged_object_is_left_out_until_it_is_sent_again(
 
 
 def test_what_no_directory_can_list_is_not_proven(
-    archive: Destination, study: Path, made: list[Parcel], tmp_path: Path
+    archive: Destination, study: Path, made: list[Instance], tmp_path: Path
 ) -> None:
-    note = Parcel(path=tmp_path / "note", ref=replace(made[-1].ref, sop_instance_uid="2.25.1"))
+    note = Instance(path=tmp_path / "note", ref=replace(made[-1].ref, sop_instance_uid="2.25.1"))
     note.path.write_bytes(b"no DICOM")
     send(archive, [note, made[-1]])
     assert archive.prove([note])["2.25.1"] == Answer(Proof.ABSENT, "not in the DICOMDIR")
