@@ -32,8 +32,8 @@ from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
 from appliance.line.analysis import IHC_RASTER_UM, tissue_tiles
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reading import Progress, White, classifier_px, read_stain, read_tumor
-from appliance.registration.alignment import thumbnail_mpp
 from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import DECODE_THREADS, TileStream

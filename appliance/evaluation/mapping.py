@@ -22,9 +22,10 @@ from appliance.evaluation.pool import run_all
 from appliance.findings.findings import RESEARCH_USE, Reason
 from appliance.geometry import TILE_UM, TileGrid
 from appliance.readers.reading import Progress
-from appliance.registration.alignment import Alignment, align, thumbnail_mpp
+from appliance.registration.alignment import Alignment, align
 from appliance.registration.tile_plan import map_tumor
 from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.tissue import Tissue, find_tissue, tissue_share
 from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair, synthesize_sections
 

@@ -41,11 +41,12 @@ from appliance.intake.identify import identify, read_sidecar
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.control import ControlTissue, find_control
 from appliance.readers.reading import Progress, read_control, read_stain, read_tumor
-from appliance.registration.alignment import align, alignment_mpp, thumbnail_mpp
+from appliance.registration.alignment import align, alignment_mpp
 from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.artefacts import find_pen, marked_percent
 from appliance.slides.files import fingerprint
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import find_tissue, tissue_share
