@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ from skimage.filters import threshold_otsu
 
 from appliance.geometry import TILE_UM, TileGrid
 
+FILE_NAME = "tissue.npz"
 MIN_DENSITY = 0.02
 """Optical density that glass never reaches: the floor under Otsu's threshold, so that an empty
 slide has no tissue. The palest IHC background with counterstain lies above 0.02."""
@@ -70,6 +72,29 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
         white_rgb=white,
         area_mm2=float(mask.sum()) * mpp**2 / 1e6,
     )
+
+
+def save_tissue(tissue: Tissue, folder: Path) -> None:
+    """Write ``tissue.npz`` into the artifact of an inspected slide."""
+    np.savez_compressed(
+        folder / FILE_NAME,
+        mask=tissue.mask,
+        mpp=tissue.mpp,
+        white_rgb=tissue.white_rgb,
+        area_mm2=tissue.area_mm2,
+    )
+
+
+def load_tissue(folder: Path) -> Tissue:
+    """Read what `save_tissue` wrote."""
+    with np.load(folder / FILE_NAME, allow_pickle=False) as arrays:
+        r, g, b = (int(v) for v in arrays["white_rgb"])
+        return Tissue(
+            mask=arrays["mask"],
+            mpp=float(arrays["mpp"]),
+            white_rgb=(r, g, b),
+            area_mm2=float(arrays["area_mm2"]),
+        )
 
 
 def tissue_share(tissue: Tissue, grid: TileGrid) -> NDArray[np.float32]:
