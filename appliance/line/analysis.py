@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -46,14 +45,18 @@ from appliance.slides.files import fingerprint
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
-from appliance.slides.tissue import find_tissue, load_tissue, save_tissue, tissue_share
+from appliance.slides.tissue import (
+    find_tissue,
+    load_tissue,
+    save_tissue,
+    tissue_share,
+    tissue_tiles,
+)
 from models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
     from appliance.readers.inference import Network
 
-MIN_TISSUE_SHARE = 0.1
-"""Tiles with less tissue are not read: at most the rim of a section is lost."""
 IHC_RASTER_UM = 1.117
 """Wanted resolution of the IHC label map: M answers at a quarter of `TILE_MPP`."""
 
@@ -423,12 +426,6 @@ def _open(facts: SlideFacts) -> SlideReader:
 
 def _size_um(facts: SlideFacts) -> tuple[float, float]:
     return facts.width_px * facts.mpp, facts.height_px * facts.mpp
-
-
-def tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
-    """Tiles with enough tissue (0-1 per tile, shape of the grid) to be read, row by row."""
-    rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
-    return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
 
 
 @contextmanager

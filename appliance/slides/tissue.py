@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from appliance.geometry import TILE_UM, TileGrid
+from appliance.geometry import TILE_UM, TileGrid, TileIndex
 
 FILE_NAME = "tissue.npz"
+MIN_TISSUE_SHARE = 0.1
+"""Share of tissue (0-1) below which a tile is not read: at most the rim of a section is lost."""
 MIN_DENSITY = 0.02
 """Optical density that glass never reaches: the floor under Otsu's threshold, so that an empty
 slide has no tissue. The palest IHC background with counterstain lies above 0.02."""
@@ -100,6 +102,12 @@ def load_tissue(folder: Path) -> Tissue:
 def tissue_share(tissue: Tissue, grid: TileGrid) -> NDArray[np.float32]:
     """Share (0-1) of each tile that is tissue, float32 (rows, columns of the grid)."""
     return mask_share(tissue.mask, tissue.mpp, grid)
+
+
+def tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
+    """Tiles with enough tissue to be read, row by row; `share` as `tissue_share` returns it."""
+    rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
+    return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
 
 
 def mask_share(mask: NDArray[np.bool_], mpp: float, grid: TileGrid) -> NDArray[np.float32]:
