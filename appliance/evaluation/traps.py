@@ -78,7 +78,9 @@ def evaluate_traps(
         for k in range(pairs)
     ]
     work = partial(spring, settings=with_chosen_weights(settings), size_px=size_px)
-    found = run_all(work, jobs, workers=workers, what="traps", progress=progress)
+    found = run_all(
+        work, jobs, workers=workers, what="traps", extensions=settings.extensions, progress=progress
+    )
     return {
         "notice": RESEARCH_USE,
         "data": "synthetic",

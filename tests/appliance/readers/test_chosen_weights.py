@@ -22,7 +22,8 @@ from appliance.readers.chosen_weights import (
     select_weights,
     with_chosen_weights,
 )
-from appliance.settings.settings import ModelSettings, Settings
+from appliance.settings.networks import ModelSettings
+from appliance.settings.settings import Settings
 from models.errors import ManifestError
 from models.spec import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Task, reference_folder
 from models.synthesis.pyramid import write_pyramid
