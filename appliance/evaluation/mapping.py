@@ -81,7 +81,12 @@ def evaluate_mapping(
     # Two blocks at a time: each lends the other its IHC slide for a mix-up.
     jobs = [(first + k, first + k + 1) for k in range(0, pairs + pairs % 2, 2)]
     both = run_all(
-        partial(_both, settings=settings), jobs, workers=workers, what="pairs", progress=progress
+        partial(_both, settings=settings),
+        jobs,
+        workers=workers,
+        what="pairs",
+        extensions=settings.extensions,
+        progress=progress,
     )
     found = {pair.seed: pair for two in both for pair in two}
     chosen = [found[first + k] for k in range(pairs)]

@@ -80,7 +80,9 @@ def evaluate_traps(
     ]
     tasks = tuple(Task)  # until the assay says which
     work = partial(spring, settings=with_chosen_weights(settings, tasks), size_px=size_px)
-    found = run_all(work, jobs, workers=workers, what="traps", progress=progress)
+    found = run_all(
+        work, jobs, workers=workers, what="traps", extensions=settings.extensions, progress=progress
+    )
     return {
         "notice": RESEARCH_USE,
         "data": "synthetic",

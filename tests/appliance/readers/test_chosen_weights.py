@@ -15,7 +15,8 @@ from appliance.errors import WeightsError
 from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_he
 from appliance.operations.install_weights import install_weights, select_weights
 from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
-from appliance.settings.settings import ModelSettings, Settings
+from appliance.settings.networks import ModelSettings
+from appliance.settings.settings import Settings
 from models.spec import MANIFEST_NAME, Task
 from models.synthesis.pyramid import write_pyramid
 
