@@ -87,15 +87,12 @@ class DicomSlideFacts:
 
     accession: str
     container_id: str
-    barcode: str
-    specimen_ids: tuple[str, ...]
     stain: str | None
     stain_codes: tuple[Code, ...]
     stain_texts: tuple[str, ...]
     mpp: float
     width_px: int
     height_px: int
-    frame_of_reference_uid: str
     study_uid: str
     series_uid: str
 
@@ -116,20 +113,16 @@ def slide_facts(headers: Sequence[Dataset]) -> DicomSlideFacts:
     if not measures or not measures[0].get("PixelSpacing"):
         raise SourceError("the slide lacks PixelSpacing; export it again")
     rows, columns = (float(v) for v in measures[0].PixelSpacing)
-    specimens = base.get("SpecimenDescriptionSequence") or []
-    stain_codes, stain_texts = _stains(specimens)
+    stain_codes, stain_texts = _stains(base.get("SpecimenDescriptionSequence") or [])
     return DicomSlideFacts(
         accession=str(base.get("AccessionNumber") or ""),
         container_id=str(base.get("ContainerIdentifier") or ""),
-        barcode=str(base.get("BarcodeValue") or ""),
-        specimen_ids=tuple(str(s.get("SpecimenIdentifier") or "") for s in specimens),
         stain=_stain(stain_codes, stain_texts),
         stain_codes=stain_codes,
         stain_texts=stain_texts,
         mpp=(rows + columns) / 2 * 1000,
         width_px=int(base.TotalPixelMatrixColumns),
         height_px=int(base.TotalPixelMatrixRows),
-        frame_of_reference_uid=str(base.FrameOfReferenceUID),
         study_uid=str(base.StudyInstanceUID),
         series_uid=str(base.SeriesInstanceUID),
     )

@@ -29,15 +29,14 @@ _BORDER_UM = 60.0
 class TilePair:
     """The same tissue in both stains, registered to the pixel.
 
-    `he`, `ihc` uint8 RGB (512, 512, 3) at 0.2793 µm/px; `tumor_mask` bool (512, 512);
-    `class_map` uint8 (512, 512): 0 background, 1-4 tumor cells scored 0, 1+, 2+, 3+; `intensity`
-    0-3, the class of most tumor pixels, 0 without any; `white` the glass of the IHC slide,
-    `he_white` that of H&E.
+    `he`, `ihc` uint8 RGB (512, 512, 3) at 0.2793 µm/px. `class_map` uint8 (512, 512): 0
+    background, 1-4 tumor cells scored 0, 1+, 2+, 3+; tumor is where it is above 0. `intensity` 0-3:
+    the class of most tumor pixels, 0 without tumor. `white` and `he_white`: RGB of the glass of the
+    IHC and of the H&E slide.
     """
 
     he: NDArray[np.uint8]
     ihc: NDArray[np.uint8]
-    tumor_mask: NDArray[np.bool_]
     class_map: NDArray[np.uint8]
     tumor: bool
     intensity: int
@@ -61,7 +60,6 @@ def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair
     return TilePair(
         he=_scanned(he.pixels, styles[0].white, rng),
         ihc=_scanned(ihc.pixels, styles[1].white, rng),
-        tumor_mask=he.tumor,
         class_map=ihc.classes,
         tumor=tumor,
         intensity=int(counts.argmax()),
