@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
@@ -52,7 +54,8 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
     """
     for section in settings.destinations:
         if section.name == name:
-            return open_destination(settings, section).kinds()
+            with closing(open_destination(settings, section)) as destination:
+                return destination.kinds()
     known = ", ".join(section.name for section in settings.destinations)
     raise SettingsError(f"no destination '{name}' in the settings; there are: {known}")
 
@@ -68,7 +71,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
     for section in settings.destinations:
-        yield _try(f"destination {section.name}", open_destination(settings, section).check)
+        yield _try(f"destination {section.name}", partial(_destination, settings, section))
 
 
 def _try(what: str, check: Callable[[], str]) -> Examined:
@@ -76,6 +79,11 @@ def _try(what: str, check: Callable[[], str]) -> Examined:
         return Examined(what, True, check())
     except (TandemError, ModelError, OSError) as err:
         return Examined(what, False, str(err))
+
+
+def _destination(settings: Settings, section: DestinationSection) -> str:
+    with closing(open_destination(settings, section)) as destination:
+        return destination.check()
 
 
 def _watch(folder: Path) -> str:
