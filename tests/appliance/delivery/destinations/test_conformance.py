@@ -87,9 +87,10 @@ def dicomdir(tmp_path: Path) -> Iterator[Place]:
 
 
 def _pacs(tmp_path: Path, **commitment: Any) -> Iterator[Place]:
-    """Embedded PACS that negotiates no Parametric Maps."""
+    """Embedded PACS that negotiates no Parametric Maps, and no query where it commits."""
     kinds = tuple(kind for kind in SENT_KINDS if kind[0] != ParametricMapStorage)
-    peer = Peer(tmp_path / "peer", kinds=kinds, report_to=commitment.get("commitment_port")).start()
+    port = commitment.get("commitment_port")
+    peer = Peer(tmp_path / "peer", kinds=kinds, query=port is None, report_to=port).start()
     section = PacsDestination(
         kind="dicom",
         host="127.0.0.1",
