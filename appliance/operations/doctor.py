@@ -1,4 +1,4 @@
-"""``tandem doctor``: is everything there that a case needs? One line each, with the remedy."""
+"""``tandem doctor``: checks of everything that a case needs, one line each, with the remedy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Examined:
 
 
 def examine(config: Path | None) -> list[Examined]:
-    """All checks; the first to fail never hides the others."""
+    """Run all checks; a failed check does not hide the others."""
     try:
         settings = load_settings(config)
         source = find_settings_file(config) or "defaults (no settings file)"
@@ -45,12 +45,12 @@ def examine(config: Path | None) -> list[Examined]:
 
 
 def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
-    """Which kinds of objects a destination takes, before the first case needs it.
+    """Return which kinds of objects a destination takes, before the first case needs it.
 
     Raises
     ------
     TandemError
-        If there is no such destination, or it cannot be asked.
+        If there is no destination of this name, or it cannot be asked.
     """
     for section in settings.destinations:
         if section.name == name:

@@ -15,6 +15,7 @@ from fixtures.daemon import tandem
 
 from appliance.delivery.destinations.contract import open_destination, wants
 from appliance.errors import SettingsError
+from appliance.evaluation.pool import run_all
 from appliance.extensions import BUILT_IN, load_extensions
 from appliance.line.executors import Workers
 from appliance.settings.destinations import DestinationSection, FolderDestination
@@ -80,6 +81,14 @@ def test_a_worker_loads_what_no_job_brings(site: Path) -> None:
         assert workers.run(_loaded, ("site_drawer", *BUILT_IN))
     finally:
         workers.close()
+
+
+def test_processes_of_an_evaluation_load_extensions(site: Path) -> None:
+    name = toy(site, "case")
+    found = run_all(
+        _loaded, [(name,)], workers=1, what="", extensions=(name,), progress=lambda *_: None
+    )
+    assert found == [True]
 
 
 def _loaded(names: tuple[str, ...]) -> bool:
