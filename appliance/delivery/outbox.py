@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 
-from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
+from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof, wants
 from appliance.delivery.objects import read_index
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.ledger.lifecycle import CaseState, DeliveryState
@@ -38,7 +38,7 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     queued = 0
     for destination in settings.destinations:
         for item in read_index(case.objects_key, settings):
-            if destination.objects is not None and item.kind not in destination.objects:
+            if not wants(destination, item.kind):
                 continue
             queued += 1
             tx.enqueue(

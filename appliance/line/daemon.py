@@ -20,7 +20,7 @@ from types import FrameType
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.her2.guideline import choose_guideline
-from appliance.delivery.destinations.contract import open_destination
+from appliance.delivery.destinations.contract import Destination, open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
@@ -57,8 +57,9 @@ class Daemon:
         Raises
         ------
         SettingsError
-            If the folders cannot be used, no guideline fits the site's organ, or another daemon
-            runs on the same state folder.
+            If the folders cannot be used, no guideline fits the site's organ, a destination cannot
+            hold the objects that its settings name, or another daemon runs on the same state
+            folder.
         """
         settings = self.settings
         choose_guideline(settings.scoring)
@@ -79,13 +80,16 @@ class Daemon:
 
     def _run_loops(self, ledger: Ledger) -> None:
         settings = self.settings
+        destinations = {
+            section.name: open_destination(settings, section) for section in settings.destinations
+        }
         workers = Workers(settings.log_level, self._stop, settings.extensions)
         line = StepContext(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
         scan = FolderScan(ledger, settings.watch)
         events = FolderEvents(settings.watch.folder, self._wake.set)
         schedule = build_schedule(settings, ledger, self._wake.set)
         delivery = threading.Thread(
-            target=self._deliver, args=(ledger,), name="delivery", daemon=True
+            target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )
         events.start()
         schedule.start()
@@ -111,11 +115,7 @@ class Daemon:
             workers.close()
             log.info("stopped")
 
-    def _deliver(self, ledger: Ledger) -> None:
-        destinations = {
-            section.name: open_destination(self.settings, section)
-            for section in self.settings.destinations
-        }
+    def _deliver(self, ledger: Ledger, destinations: dict[str, Destination]) -> None:
         outbox = Outbox(ledger, self.settings, destinations)
         while not self._stop.is_set():
             try:

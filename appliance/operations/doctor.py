@@ -1,4 +1,4 @@
-"""``tandem doctor``: is everything there that a case needs? One line each, with the remedy."""
+"""``tandem doctor``: checks of everything that a case needs, one line each, with the remedy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
@@ -33,7 +35,7 @@ class Examined:
 
 
 def examine(config: Path | None) -> list[Examined]:
-    """All checks; the first to fail never hides the others."""
+    """Run all checks; a failed check does not hide the others."""
     try:
         settings = load_settings(config)
         source = find_settings_file(config) or "defaults (no settings file)"
@@ -43,16 +45,17 @@ def examine(config: Path | None) -> list[Examined]:
 
 
 def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
-    """Which kinds of objects a destination takes, before the first case needs it.
+    """Return which kinds of objects a destination takes, before the first case needs it.
 
     Raises
     ------
     TandemError
-        If there is no such destination, or it cannot be asked.
+        If there is no destination of this name, or it cannot be asked.
     """
     for section in settings.destinations:
         if section.name == name:
-            return open_destination(settings, section).kinds()
+            with closing(open_destination(settings, section)) as destination:
+                return destination.kinds()
     known = ", ".join(section.name for section in settings.destinations)
     raise SettingsError(f"no destination '{name}' in the settings; there are: {known}")
 
@@ -68,7 +71,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
     for section in settings.destinations:
-        yield _try(f"destination {section.name}", open_destination(settings, section).check)
+        yield _try(f"destination {section.name}", partial(_destination, settings, section))
 
 
 def _try(what: str, check: Callable[[], str]) -> Examined:
@@ -76,6 +79,11 @@ def _try(what: str, check: Callable[[], str]) -> Examined:
         return Examined(what, True, check())
     except (TandemError, ModelError, OSError) as err:
         return Examined(what, False, str(err))
+
+
+def _destination(settings: Settings, section: DestinationSection) -> str:
+    with closing(open_destination(settings, section)) as destination:
+        return destination.check()
 
 
 def _watch(folder: Path) -> str:

@@ -47,6 +47,12 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
         load(tmp_path, text)
 
 
+def test_stains_are_an_open_set(tmp_path: Path) -> None:
+    settings = load(tmp_path, "[identify.stains]\nHE = ['HE']\nKI67 = ['KI-67', 'MIB1']\n")
+    assert settings.identify.stains == {"HE": ("HE",), "KI67": ("KI-67", "MIB1")}
+    assert settings.pair.expected_assays == ("her2",)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -55,6 +61,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> No
         "[[destinations]]\nkind = 'web'\nurl = 'https://me:hidden@pacs'\n",
         "[[destinations]]\nkind = 'dicom'\ndicomweb_url = 'https://me:hidden@pacs'\n",
         "destinations = 'https://me:hidden@pacs'\n",
+        "destinations = ['https://me:hidden@pacs']\n",
         WEB + "url = 'https://pacs'\npassword = 'hidden'\n",
         WEB + "url = 'https://pacs'\nsecret_file = 7\nsecret_env = ['hidden']\n",
     ],
