@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from appliance.findings.findings import RESEARCH_USE
 from appliance.readers.inference import Device, Network
 from appliance.readers.reading import Progress
-from appliance.slides.stream import calibrate, white_gain
+from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.tissue import MAX_THRESHOLD, MIN_TISSUE_SHARE
 from models.datasets.images import read_rgb
 from models.datasets.splits import Split

@@ -15,8 +15,9 @@ from tifffile import TiffFile, TiffWriter
 
 from appliance.errors import SlideError
 from appliance.geometry import TileIndex
-from appliance.slides.direct import DirectSlide, TileCache
+from appliance.slides.direct import DirectSlide
 from appliance.slides.reader import SlideReader
+from appliance.slides.tile_cache import TileCache
 from dicom.source import convert_slide
 from models.synthesis.pyramid import FileFormat, write_pyramid
 
