@@ -1,4 +1,4 @@
-"""Cases side by side: one worker process each, as many at once as there are cores."""
+"""Process pool for cases: one worker process per case, as many at once as there are cores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run_all(
     what: str,
     progress: Progress,
 ) -> list[Result]:
-    """`work` on each job, results in the jobs' order; both must be picklable."""
+    """Run `work` on each job; return the results in the jobs' order. Both must be picklable."""
     cores = os.cpu_count() or 1
     count = max(1, min(len(jobs), workers or cores))
     found: dict[int, Result] = {}
@@ -41,13 +41,13 @@ def run_all(
                 found[futures[future]] = future.result()
                 progress(what, len(found), len(jobs))
         except BaseException:
-            # What has not begun need not run before the error is seen.
+            # Cancel jobs that have not begun, so that the error is seen at once.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [found[k] for k in range(len(jobs))]
 
 
 def _start(threads: int) -> None:
-    # Before torch is loaded: processes that each take all cores would stand in each other's way.
+    # Set before torch is loaded: processes that each take all cores would slow each other down.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     cv2.setNumThreads(threads)
