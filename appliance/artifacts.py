@@ -1,4 +1,4 @@
-"""Content-addressed results on disk: written whole or not at all, found again after a crash."""
+"""Content-addressed results on disk: written whole or not at all, so a crash leaves no half."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class ArtifactKey:
-    """Name of a result: the step and a hash of everything that the result depends on."""
+    """Name of a result: the step, and a hash of everything that the result depends on."""
 
     step: str
     digest: str
@@ -25,43 +25,43 @@ class ArtifactKey:
 
     @classmethod
     def parse(cls, text: str) -> ArtifactKey:
-        """The key that was written as ``step/digest``."""
+        """Parse a key that was written as ``step/digest``."""
         step, digest = text.split("/")
         return cls(step, digest)
 
     @classmethod
     def of(cls, step: str, **depends_on: object) -> ArtifactKey:
-        """Key of a step's result from JSON-serialisable facts (fingerprints, checksums, …)."""
+        """Key of a step's result from JSON-serializable facts (fingerprints, checksums, …)."""
         text = json.dumps([step, depends_on], sort_keys=True, default=str)
         return cls(step, hashlib.sha256(text.encode()).hexdigest()[:32])
 
 
 class ArtifactStore:
-    """Results in ``root/step/digest/``; a folder that exists is complete."""
+    """Store of results in ``root/step/digest/``; a folder that exists is complete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def path(self, key: ArtifactKey) -> Path:
-        """Where the result is, or would be."""
+        """Folder of the result, whether it exists or not."""
         return self.root / key.step / key.digest
 
     def exists(self, key: ArtifactKey) -> bool:
-        """Whether the result is there, whole."""
+        """Whether the result exists; what exists is complete."""
         return self.path(key).is_dir()
 
     @contextmanager
     def writing(self, key: ArtifactKey) -> Iterator[Path]:
-        """A temporary folder to fill; it becomes the artifact when the block ends well.
+        """Yield a temporary folder, which becomes the artifact if the block ends without error.
 
-        Another process that writes the same key at the same time is harmless: equal key means
-        equal content, and the first one to finish stays.
+        Another process may write the same key at the same time: equal keys mean equal content, and
+        the first to finish stays.
         """
         with writing_folder(self.path(key)) as folder:
             yield folder
 
     def sweep(self) -> int:
-        """Delete what crashed writers left; call only while no step runs. Returns how many."""
+        """Delete what crashed writers left, return the number; call only while no step runs."""
         left = list(self.root.glob("*/.*")) if self.root.is_dir() else []
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
@@ -70,9 +70,9 @@ class ArtifactStore:
 
 @contextmanager
 def writing_folder(final: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it becomes `final`, whole, when the block ends well.
+    """Yield a temporary folder, which becomes `final` if the block ends without error.
 
-    A `final` that is there already stays as it is.
+    An existing `final` stays as it is.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name}.{uuid.uuid4().hex}"
@@ -102,19 +102,20 @@ def _fsync(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under its final name only when all of it is on disk."""
+    """Write a file; it gets its final name only when all of it is on disk."""
     with _becoming(path) as temporary:
         temporary.write_bytes(data)
 
 
 def copy_whole(path: Path, source: Path) -> None:
-    """Copy a file; it has its final name only when all of it is on disk."""
+    """Copy a file; it gets its final name only when all of it is on disk."""
     with _becoming(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
 def _becoming(path: Path) -> Iterator[Path]:
+    """Yield a temporary path, which becomes `path` if the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -1,4 +1,4 @@
-"""Points, sizes and frames; the only place where (x, y) becomes (row, column).
+"""Points, sizes and frames; the only module that converts (x, y) to (row, column).
 
 Three frames: **level-0 px** of a slide, **slide µm** (level-0 px times mpp, origin at the top
 left corner), and the **tile grid** (column, row) of tiles `TILE_UM` wide. Rasters carry their own
@@ -55,7 +55,7 @@ class TileGrid:
     @classmethod
     def of(cls, width_um: float, height_um: float) -> TileGrid:
         """The grid that covers a slide of `width_um` x `height_um`."""
-        # Rounding noise of mpp must not add a column of nothing.
+        # Rounding noise of mpp must not add an empty column.
         return cls(
             columns=max(1, math.ceil(width_um / TILE_UM - 1e-6)),
             rows=max(1, math.ceil(height_um / TILE_UM - 1e-6)),
@@ -85,7 +85,7 @@ class Affine:
 
     @classmethod
     def identity(cls) -> Affine:
-        """The map that moves nothing."""
+        """The identity map."""
         return cls((1.0, 0.0, 0.0, 1.0), (0.0, 0.0))
 
     @classmethod
@@ -102,7 +102,7 @@ class Affine:
         return np.asarray(points_um @ linear.T + np.array(self.shift_um), dtype=np.float64)
 
     def inverse(self) -> Affine:
-        """The map back; raises ZeroDivisionError for a degenerate matrix."""
+        """The inverse map; raises ZeroDivisionError for a degenerate matrix."""
         a, b, c, d = self.matrix
         det = a * d - b * c
         ia, ib, ic, id_ = d / det, -b / det, -c / det, a / det
@@ -110,7 +110,7 @@ class Affine:
         return Affine((ia, ib, ic, id_), (-(ia * x + ib * y), -(ic * x + id_ * y)))
 
     def after(self, first: Affine) -> Affine:
-        """The map that does `first`, then this one."""
+        """The composition: `first`, then this map."""
         linear = np.array(self.matrix).reshape(2, 2) @ np.array(first.matrix).reshape(2, 2)
         (a, b), (c, d) = linear.tolist()
         x, y = self.apply(np.array(first.shift_um)).tolist()
@@ -118,18 +118,18 @@ class Affine:
 
     @property
     def mirrors(self) -> bool:
-        """Whether it turns a face over."""
+        """Whether the map mirrors, that is, lays a section face down."""
         a, b, c, d = self.matrix
         return a * d - b * c < 0
 
     @property
     def rotation_degrees(self) -> float:
-        """Rotation part, x towards y, in degrees; of a map that mirrors, after x → -x."""
+        """Rotation part in degrees, x towards y; for a map that mirrors, after x → -x."""
         sign = -1 if self.mirrors else 1
         return math.degrees(math.atan2(sign * self.matrix[2], sign * self.matrix[0]))
 
     def to_raster(self, source_mpp: float, target_mpp: float) -> NDArray[np.float64]:
-        """The same map between two rasters' *pixel centers*, shape (2, 3), for ``cv2.warpAffine``.
+        """The map between the *pixel centers* of two rasters, shape (2, 3), for ``cv2.warpAffine``.
 
         Takes (column, row) of a raster at `source_mpp` to (column, row) of one at `target_mpp`.
         """

@@ -1,4 +1,4 @@
-"""Logging, the same in the daemon and in its workers."""
+"""Configuration of logging, the same in the daemon and in its workers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHATTY = (
     "wsidicom",
     "wsidicomizer",
 )
-"""Libraries that name files or data sets, and so accessions, at INFO or WARNING."""
+"""Libraries that log names of files or data sets, and so accessions, at INFO or WARNING."""
 
 
 def configure_logging(level: str) -> None:
-    """Log to standard error at `level`; libraries only their errors."""
+    """Log to standard error at `level`; the libraries in `CHATTY` log errors only."""
     logging.basicConfig(level=level, format=FORMAT)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,1 +1,1 @@
-"""The command ``tandem``: `main.py` first."""
+"""The command ``tandem``; `main` mounts the commands of all other modules."""

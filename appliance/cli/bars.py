@@ -1,4 +1,4 @@
-"""Progress bars for people; silent for programs."""
+"""Progress bars on a terminal; silent elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class ProgressBars:
-    """A progress bar per kind of work; silent when it is not a person who looks."""
+    """One progress bar per kind of work; silent if `quiet`, or if standard error is no terminal."""
 
     def __init__(self, quiet: bool = False) -> None:
         console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""``tandem dataset``: from the generator, from annotated slides, from folders, from masks."""
+"""``tandem dataset``: data sets from the generator, annotated slides, folders and masks."""
 
 from __future__ import annotations
 
@@ -11,50 +11,38 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.bars import ProgressBars
+from appliance.cli.dataset_options import (
+    DEFAULT_SPLITS,
+    ClassOption,
+    MppOption,
+    OutOption,
+    PatientsOption,
+    PatternOption,
+    SeedOption,
+    SplitsOption,
+    TaskOption,
+    WhiteOption,
+    class_index,
+    pairs_of,
+    patient_of,
+    rgb_of,
+    three_numbers,
+    whole_number,
+)
 from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
 
 if TYPE_CHECKING:
     from models.datasets.build import Sample
-    from models.datasets.patients import PatientOf
     from models.datasets.store import Manifest
 
 app = typer.Typer(
     no_args_is_help=True,
     help=(
         "Make and check data sets to train and judge networks with. A data set is a folder of "
-        "512 px tiles (143 µm), split by patient into train, validation and test; it is written "
-        "whole or not at all, and every file has its checksum in manifest.json."
+        "512 px tiles (143 µm), split by patient into train, validation and test. It is written "
+        "whole or not at all, and manifest.json has the checksum of every file."
     ),
 )
-
-TaskOption = Annotated[Task, typer.Option("--task", help="What a network is to learn from it.")]
-OutOption = Annotated[Path, typer.Option("--out", help="New folder for the data set.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Equal seeds make equal splits.")]
-SplitsOption = Annotated[
-    str, typer.Option("--splits", help="Shares of the patients: train, validation, test.")
-]
-ClassOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--class", help="NAME=CLASS: what a name stands for; NAME=ignore passes it over. Repeat it."
-    ),
-]
-PatternOption = Annotated[
-    str,
-    typer.Option(
-        "--patient-pattern",
-        help="Regular expression; its first (group), found in the file's path, is the patient.",
-    ),
-]
-PatientsOption = Annotated[
-    Path | None,
-    typer.Option("--patients", help="CSV table: file, patient, and maybe split."),
-]
-MppOption = Annotated[float, typer.Option(min=0.05, max=5, help="Resolution of all images, µm/px.")]
-WhiteOption = Annotated[
-    str, typer.Option("--white", help="Colour of the empty glass in all images: R,G,B.")
-]
-DEFAULT_SPLITS = "0.7,0.15,0.15"
 
 
 @app.command()
@@ -65,7 +53,7 @@ def generated(
     seed: SeedOption = 0,
     splits: SplitsOption = DEFAULT_SPLITS,
 ) -> None:
-    """From the tissue generator: synthetic tiles with exact truth, each a patient of its own."""
+    """Make a data set by the tissue generator: synthetic tiles with exact truth, each a patient."""
     from models.datasets.generated import generated_samples
     from models.datasets.generated_tiles import GENERATOR_VERSION
 
@@ -79,25 +67,25 @@ def generated(
 @app.command("annotations")
 def from_annotations(
     table: Annotated[
-        Path, typer.Argument(help="CSV table: slide, annotations, patient, and maybe split.")
+        Path, typer.Argument(help="CSV table: slide, annotations, patient, and optionally split.")
     ],
     task: TaskOption,
     out_dir: OutOption,
     classes: ClassOption = None,
     rest: Annotated[
         str | None,
-        typer.Option(help="Class of what nobody annotated, if all tumor is: --rest other."),
+        typer.Option(help="Class of unannotated tissue, if all tumor is annotated: --rest other."),
     ] = None,
     clahe: Annotated[
         bool,
-        typer.Option("--clahe", help="Equalise contrast. The appliance does not: for study only."),
+        typer.Option("--clahe", help="Equalize contrast. The appliance does not: for study only."),
     ] = False,
     seed: SeedOption = 0,
     splits: SplitsOption = DEFAULT_SPLITS,
 ) -> None:
-    """From slides annotated in QuPath: File, Export objects as GeoJSON, one file per slide.
+    """Make a data set of slides annotated in QuPath: Export objects as GeoJSON, a file per slide.
 
-    A tile counts when 5 % of it are annotated, unless more than 70 % are white or more than 20 %
+    A tile is used when 5 % of it are annotated, unless more than 70 % are white or more than 20 %
     black (arXiv 2503.22069). Classes: tumor, other on H&E; 0, 1+, 2+, 3+ on IHC. Paths in the table
     are relative to it; patient is a pseudonym of your choice.
 
@@ -106,7 +94,7 @@ def from_annotations(
     from appliance.slides.annotated import open_calibrated
     from models.datasets.annotated import Rules, annotated_samples
 
-    names = _pairs(classes, "--class")
+    names = pairs_of(classes, "--class")
     rules = Rules(names=names, rest=rest, equalise=clahe)
     with ProgressBars() as progress:
         samples = annotated_samples(table, task, open_calibrated, rules, progress)
@@ -128,24 +116,24 @@ def folders(
     seed: SeedOption = 0,
     splits: SplitsOption = DEFAULT_SPLITS,
 ) -> None:
-    """From images in class folders: FOLDER/CLASS/PATIENT/tile.png.
+    """Make a data set of images in class folders: FOLDER/CLASS/PATIENT/tile.png.
 
-    Images are brought to 0.2793 µm/px and cut into whole tiles; smaller ones are mirrored at their
-    edges.
+    Images are resampled to 0.2793 µm/px and cut into whole tiles. Smaller images are mirrored at
+    their edges.
 
     tandem dataset folders TILES --task intensity --mpp 0.25 --out DATASET
     """
     from models.datasets.folders import folder_samples
 
-    names = _pairs(classes, "--class")
+    names = pairs_of(classes, "--class")
     with ProgressBars() as progress:
         samples = folder_samples(
             folder,
             task,
-            _patient_of(pattern, patients, depth=1),
+            patient_of(pattern, patients, depth=1),
             names=names,
             mpp=mpp,
-            white=_rgb(white),
+            white=rgb_of(white),
             progress=progress,
         )
         source = {"kind": "folders", "classes": names, "mpp": mpp, "white": white}
@@ -155,7 +143,9 @@ def folders(
 
 @app.command()
 def masks(
-    images: Annotated[Path, typer.Argument(help="Folder of images, maybe a folder per patient.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of images, optionally a folder per patient.")
+    ],
     mask_dir: Annotated[
         Path, typer.Argument(metavar="MASKS", help="Masks (PNG) of the same names and sizes.")
     ],
@@ -172,26 +162,26 @@ def masks(
     seed: SeedOption = 0,
     splits: SplitsOption = DEFAULT_SPLITS,
 ) -> None:
-    """From images with a label mask each: IMAGES/PATIENT/a.jpg and MASKS/PATIENT/a.png.
+    """Make a data set of images with label masks: IMAGES/PATIENT/a.jpg and MASKS/PATIENT/a.png.
 
-    For segmentation the mask is the label; for tumor and intensity the tile's class follows from
-    it (tumor from 5 % on; the widest intensity).
+    For segmentation the mask is the label. For tumor and intensity the mask gives the tile's class:
+    tumor from 5 % on, the intensity with the largest area.
 
     tandem dataset masks IMAGES MASKS --task tumor --label 0=other --label 255=tumor --out DATASET
     """
     from models.datasets.masked import masked_samples
 
-    named = _pairs(labels, "--label")
-    values = {_number(value): _index(task, name) for value, name in named.items()}
+    named = pairs_of(labels, "--label")
+    values = {whole_number(value): class_index(task, name) for value, name in named.items()}
     with ProgressBars() as progress:
         samples = masked_samples(
             images,
             mask_dir,
             task,
-            _patient_of(pattern, patients, depth=0),
+            patient_of(pattern, patients, depth=0),
             values=values or {k: k for k in range(len(CLASSES[task]))},
             mpp=mpp,
-            white=_rgb(white),
+            white=rgb_of(white),
             progress=progress,
         )
         source = {"kind": "masks", "labels": named, "mpp": mpp, "white": white}
@@ -221,7 +211,7 @@ def _build(
 ) -> Manifest:
     from models.datasets.build import build_data_set
 
-    train, validation, test = _numbers(splits, "--splits", float)
+    train, validation, test = three_numbers(splits, "--splits", float)
     shares = (train, validation, test)
     return build_data_set(out_dir, samples, task=task, source=source, shares=shares, seed=seed)
 
@@ -234,53 +224,3 @@ def _print(folder: Path, manifest: Manifest) -> None:
         table.add_row(split, *(str(cell) for cell in cells))
     Console().print(table)
     typer.echo(f"{folder}: {manifest.task}, SHA-256 {file_sha256(folder / MANIFEST_NAME)}")
-
-
-def _patient_of(pattern: str, patients: Path | None, *, depth: int) -> PatientOf:
-    from models.datasets.patients import from_folder, from_pattern, from_table
-
-    if pattern and patients is not None:
-        raise typer.BadParameter("use one of --patients and --patient-pattern")
-    if patients is not None:
-        return from_table(patients)
-    return from_pattern(pattern) if pattern else from_folder(depth)
-
-
-def _pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    pairs = {}
-    for text in texts or []:
-        # The last one: QuPath's own names may hold a "=".
-        name, equals, value = text.rpartition("=")
-        if not (name and equals and value):
-            raise typer.BadParameter(f"{text!r} is not of the form A=B", param_hint=option)
-        pairs[name] = value
-    return pairs
-
-
-def _numbers(text: str, option: str, kind: type[float] | type[int]) -> tuple[Any, Any, Any]:
-    try:
-        first, second, third = (kind(part) for part in text.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not three numbers", param_hint=option) from None
-    return first, second, third
-
-
-def _rgb(text: str) -> tuple[int, int, int]:
-    rgb: tuple[int, int, int] = _numbers(text, "--white", int)
-    if not all(1 <= value <= 255 for value in rgb):
-        raise typer.BadParameter(f"{text!r}: each from 1 to 255", param_hint="--white")
-    return rgb
-
-
-def _number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number", param_hint="--label") from None
-
-
-def _index(task: Task, name: str) -> int:
-    if name not in CLASSES[task]:
-        known = ", ".join(CLASSES[task])
-        raise typer.BadParameter(f"{name!r} is none of {known}", param_hint="--label")
-    return CLASSES[task].index(name)

@@ -1,4 +1,4 @@
-"""``tandem train``."""
+"""``tandem train``: train a network on a data set or on generated tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.spec import Task
 
 
 def train(
-    task: Annotated[Task, typer.Argument(help="What the network is to answer.")],
+    task: Annotated[Task, typer.Argument(help="Task of the network.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for weights and manifest.")],
     config_name: Annotated[
         str,
@@ -24,22 +24,22 @@ def train(
     ] = "reference",
     data_set: Annotated[
         Path | None,
-        typer.Option("--data", help="Data set made by `tandem dataset`. None: generated tiles."),
+        typer.Option("--data", help="Data set made by `tandem dataset`. Default: generated tiles."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal weights.")] = 0,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the configuration's.")
+        int | None, typer.Option(min=1, help="Replaces the number in the configuration.")
     ] = None,
     tiles: Annotated[
-        int | None, typer.Option(min=1, help="Generated tiles, where there is no --data.")
+        int | None, typer.Option(min=1, help="Number of generated tiles, without --data.")
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
 ) -> None:
-    """Train a network; a killed run, started again, goes on after its last whole epoch.
+    """Train a network; a killed run that is started again resumes after its last whole epoch.
 
     Writes model.safetensors, manifest.json and MODEL_CARD.md to --out, and training.csv with the
-    loss of each epoch. The figures it prints are on tiles that training never saw: split test of
-    the data set, or held-out generated ones.
+    loss of each epoch. The printed figures are on tiles that training never saw: the test split of
+    the data set, or held-out generated tiles.
 
     tandem train tumor --data DATASET --config reference --out WEIGHTS
     """

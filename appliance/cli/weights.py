@@ -1,4 +1,4 @@
-"""``tandem weights``: which weights there are, whether they are whole, and putting in one's own."""
+"""``tandem weights``: list, verify, install and select sets of weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from appliance.cli.options import ConfigOption, JsonOption
 from appliance.errors import WeightsError
 from appliance.operations.install_weights import (
     KnownWeights,
@@ -26,21 +27,20 @@ from models.spec import ModelSpec, Task
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Weights of the networks. To replace them by your own: tandem weights use FOLDER.",
+    help="Weights of the networks. To use your own: tandem weights use FOLDER.",
 )
 out = Console()
 TASKS = tuple(Task)  # until the assay says which
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 NameOption = Annotated[
-    str | None, typer.Option("--name", help="Name for it. Default: name-version of its manifest.")
+    str | None,
+    typer.Option("--name", help="Name of the set. Default: name-version of its manifest."),
 ]
 
 
 @app.command("list")
 def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show every set of weights that this installation knows, and which are in use."""
+    """Show every set of weights of this installation, and which are in use."""
     known = known_weights(load_settings(config), TASKS)
     if as_json:
         typer.echo(json.dumps([_plain(each) for each in known], ensure_ascii=False))
@@ -62,11 +62,12 @@ def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 @app.command()
 def verify(
     folder: Annotated[
-        Path | None, typer.Argument(help="Folder of weights. Default: all that are known.")
+        Path | None,
+        typer.Argument(help="Folder of weights. Default: all sets of this installation."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Recompute checksums and load the networks; exit 1 when one is bad."""
+    """Recompute checksums and load the networks; exit 1 if one is unusable."""
     settings = load_settings(config)
     if folder is not None:
         spec = check_weights(folder)
@@ -111,7 +112,7 @@ def use(
     name: NameOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Use an installed set for a task, or a folder of your own; a running daemon follows."""
+    """Use an installed set for a task, or your own folder; a running daemon follows."""
     settings = load_settings(config)
     if known is None:
         installed = install_weights(Path(what), settings, name)
@@ -124,7 +125,8 @@ def use(
     typer.echo(f"{task}: {done.name} from now on.")
     if not done.in_use:
         typer.echo(
-            f"But the settings name a folder: remove models.{task} there, it is stronger.", err=True
+            f"But the settings name a folder, which takes precedence: remove models.{task} there.",
+            err=True,
         )
 
 

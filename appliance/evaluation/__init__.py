@@ -1,1 +1,1 @@
-"""Judge the appliance where the truth is known: on pairs of slides, on single tiles."""
+"""Evaluation of the appliance with known truth: on pairs of slides, on single tiles."""

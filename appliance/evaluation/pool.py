@@ -1,4 +1,4 @@
-"""Cases side by side: one worker process each, as many at once as there are cores."""
+"""Process pool for cases: one worker process per case, as many at once as there are cores."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def run_all(
                 found[futures[future]] = future.result()
                 progress(what, len(found), len(jobs))
         except BaseException:
-            # What has not begun need not run before the error is seen.
+            # Cancel jobs that have not begun, so that the error is seen at once.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [found[k] for k in range(len(jobs))]
 
 
 def _start(threads: int, extensions: Sequence[str]) -> None:
-    # Before torch is loaded: processes that each take all cores would stand in each other's way.
+    # Set before torch is loaded: processes that each take all cores would slow each other down.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     cv2.setNumThreads(threads)
     load_extensions(extensions)

@@ -1,4 +1,4 @@
-"""``tandem evaluate --traps``: cases made to mislead, through the whole appliance.
+"""``tandem evaluate --traps``: misleading cases through the whole appliance.
 
 ``control``: a tumor of score 0 beside 3+ control tissue must stay 0. ``failed-control``: the same
 with the unstained control tissue of a run that failed must go to review. ``heterogeneity``: tumor
@@ -43,8 +43,11 @@ STRONG_SHARE = (0.08, 0.12)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sprung:
-    """What the appliance says of a trap; `expected` is the guideline's score of the true shares
-    (0-100), `control` the strongest class of the control tissue, `problem` why it has no score."""
+    """Result of a trap.
+
+    `expected` is the guideline's score of the true shares (0-100), `control` the strongest class of
+    the control tissue, `problem` the reason why there is no score.
+    """
 
     trap: Trap
     seed: int
@@ -58,7 +61,7 @@ class Sprung:
 
     @property
     def right(self) -> bool:
-        """The score is that of the truth."""
+        """Whether the score is that of the truth."""
         return self.score == self.expected
 
 
@@ -71,7 +74,7 @@ def evaluate_traps(
     workers: int | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Make `pairs` cases of each trap, score them, and count who fell into it."""
+    """Make `pairs` cases of each trap, score them, and count the wrong answers."""
     first = seed * SEEDS_PER_RUN
     jobs: list[tuple[Trap, int]] = [
         (trap, first + SEEDS_PER_TRAP * number + k)
@@ -89,13 +92,13 @@ def evaluate_traps(
         "seed": seed,
         "pairs": pairs,
         "size_px": list(size_px),
-        **summarise(found),
+        **summarize(found),
         "cases": [_row(case) for case in found],
     }
 
 
-def summarise(found: Sequence[Sprung]) -> dict[str, Any]:
-    """The quoted figures."""
+def summarize(found: Sequence[Sprung]) -> dict[str, Any]:
+    """Quoted figures."""
     errors = [
         abs(case.percent["3+"] - case.true_percent["3+"])
         for case in found
@@ -122,7 +125,7 @@ def summarise(found: Sequence[Sprung]) -> dict[str, Any]:
 
 
 def spring(job: tuple[Trap, int], settings: Settings, size_px: tuple[int, int]) -> Sprung:
-    """Make the case of a trap and a seed, and score it."""
+    """Make the case of a trap and its seed, and score it."""
     trap, seed = job
     with tempfile.TemporaryDirectory(prefix="tandem-trap-") as scratch:
         folder = Path(scratch)

@@ -1,4 +1,4 @@
-"""Who a slide is: accession, block and stain from sidecar, header, barcode and file name."""
+"""Identity of a slide: accession, block and stain from sidecar, header, barcode and file name."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ BARCODE_PROPERTIES = (
     "dicom.BarcodeValue",
     "dicom.ContainerIdentifier",
 )
-"""OpenSlide properties in which scanners leave the label's barcode."""
+"""OpenSlide properties in which scanners store the barcode of the label."""
 MAX_ACCESSION = 16
 """AccessionNumber is SH: 16 characters (PS3.5 Table 6.2-1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
-    """What a person wrote beside a slide in ``NAME.tandem.toml``; stronger than everything.
+    """Facts that a person wrote beside a slide, in ``NAME.tandem.toml``; they take precedence.
 
     `organ` and `specimen` choose the guideline (`appliance.assays.her2.guideline`).
     """
@@ -43,7 +43,7 @@ class Sidecar:
 
 
 def read_sidecar(slide: Path) -> Sidecar:
-    """The sidecar of a slide; an empty one when there is none.
+    """Read the sidecar of a slide; an empty one where there is none.
 
     Raises
     ------
@@ -62,9 +62,9 @@ def read_sidecar(slide: Path) -> Sidecar:
 def identify(
     path: Path, properties: Mapping[str, str], sidecar: Sidecar, settings: Identify
 ) -> Identity:
-    """Learn who a slide is.
+    """Identify a slide.
 
-    `properties` are OpenSlide's. Order: sidecar, DICOM header, barcode, file name.
+    `properties` are OpenSlide's. Order of precedence: sidecar, DICOM header, barcode, file name.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def identify(
     for name in names:
         found = _match(name, settings.patterns)
         accession = accession or found.get("accession", "")
-        # A block belongs to the accession that it was printed with.
+        # Take a block only with the accession that it was printed with.
         if not block and found.get("accession") == accession:
             block = found.get("block") or ""
     if not accession:
@@ -92,6 +92,7 @@ def identify(
 
 
 def _match(name: str, patterns: Iterable[str]) -> dict[str, str]:
+    """Named groups of the first pattern that is found in `name`; empty without one."""
     for pattern in patterns:
         found = re.search(pattern, name)
         if found:
@@ -104,7 +105,7 @@ def _stain_properties(properties: Mapping[str, str]) -> list[str]:
 
 
 def _stain(texts: Iterable[str], vocabulary: Mapping[str, tuple[str, ...]]) -> Stain:
-    """The first text that holds a word of exactly one stain decides."""
+    """Stain of the first text with a word of exactly one stain; raises SlideError UNKNOWN_STAIN."""
     for text in texts:
         found = {
             stain
@@ -122,7 +123,7 @@ def _stain(texts: Iterable[str], vocabulary: Mapping[str, tuple[str, ...]]) -> S
 
 
 def _barcode(value: str) -> str:
-    """Philips writes barcodes in base64; all others in clear."""
+    """Decode a barcode: Philips writes base64, all others clear text."""
     try:
         decoded = base64.b64decode(value, validate=True).decode("ascii")
     except (binascii.Error, UnicodeDecodeError, ValueError):

@@ -1,1 +1,1 @@
-"""How one slide lies on the other."""
+"""Registration of two sections of a block: pose, deformation, pairing of tiles."""

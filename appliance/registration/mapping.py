@@ -1,8 +1,8 @@
-"""The mapping I of arXiv 2512.22335 (Eq. 3-4) between two sections that no index connects.
+"""The mapping I of arXiv 2512.22335 (Eq. 3-4) between two sections without a common index.
 
 Sections lie differently on their slides and are bent, torn and in pieces. The mapping takes each
-piece of H&E tissue to its place on the IHC slide by an affine map and a smooth displacement, and
-back. Tissue whose counterpart the IHC slide lacks has no place there.
+piece of H&E tissue to its place on the IHC slide, and back, by an affine map and a smooth
+displacement. Tissue whose counterpart the IHC slide lacks has no place.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from appliance.geometry import Affine
 
 LATTICE_UM = 400.0
-"""Displacements are kept so far apart on the H&E slide, and are linear between."""
+"""Spacing of the stored displacements on the H&E slide; they are linear between."""
 STEEPEST = 0.4
-"""Displacement may change by so much of the way (µm per µm): the map stays one to one."""
+"""Largest slope of the displacement (µm per µm): the map stays one to one."""
 ROUNDS = 24
-"""Of the inverse's iteration; each takes away more than half of what is left."""
+"""Iterations of the inverse; each removes more than half of the remaining error."""
 
 Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Where one piece lies: ``ihc_um = affine(he_um) + displacement(he_um)``.
+    """The place of one piece: ``ihc_um = affine(he_um) + displacement(he_um)``.
 
-    `lattice` float32 (rows, columns, 2), displacement (x, y) in µm of the IHC slide, at H&E
+    `lattice` is float32 (rows, columns, 2): displacement (x, y) in µm of the IHC slide, at the H&E
     places (column, row) · `LATTICE_UM`.
     """
 
@@ -40,7 +40,7 @@ class Piece:
 
     @classmethod
     def rigid(cls, affine: Affine) -> Piece:
-        """A piece that is not bent."""
+        """A piece without displacement."""
         return cls(affine=affine, lattice=np.zeros((2, 2, 2), dtype=np.float32))
 
     def forward(self, he_um: Points) -> Points:
@@ -63,8 +63,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideMapping:
-    """All pieces. `labels` uint8 (rows, columns) at `labels_mpp` over the H&E slide: number of the
-    nearest piece, counted from 1; 0 nearest to tissue that the IHC slide lacks."""
+    """The pieces of a section, and the piece of each place.
+
+    `labels` is uint8 (rows, columns) at `labels_mpp` over the H&E slide: the number of the nearest
+    piece, counted from 1, and 0 nearest to tissue that the IHC slide lacks.
+    """
 
     pieces: tuple[Piece, ...]
     labels: NDArray[np.uint8]
@@ -72,7 +75,7 @@ class SlideMapping:
 
     @classmethod
     def of(cls, affine: Affine) -> SlideMapping:
-        """The mapping of one piece that is not bent."""
+        """The mapping of one piece without displacement."""
         labels = np.ones((1, 1), dtype=np.uint8)
         return cls(pieces=(Piece.rigid(affine),), labels=labels, labels_mpp=1.0)
 
@@ -93,9 +96,9 @@ class SlideMapping:
         return placed
 
     def inverse(self, ihc_um: Points) -> Points:
-        """H&E µm (n, 2) of IHC µm (n, 2); NaN where no piece lies there.
+        """H&E µm (n, 2) of IHC µm (n, 2); NaN where no piece lies.
 
-        Where two pieces were pushed over each other the one with the lower number answers.
+        Where two pieces overlap on the IHC slide, the one with the lower number is returned.
         """
         found = np.full(ihc_um.shape, np.nan)
         for number, piece in reversed(list(enumerate(self.pieces, start=1))):
@@ -107,8 +110,10 @@ class SlideMapping:
     def carry(
         self, raster: NDArray[np.float32], he_mpp: float, shape: tuple[int, int], ihc_mpp: float
     ) -> NDArray[np.float32]:
-        """An H&E raster (rows, columns at `he_mpp`) as it lies on the IHC slide: `shape` at
-        `ihc_mpp`, 0 where nothing of it does."""
+        """Resample an H&E raster (rows, columns at `he_mpp`) onto the IHC slide.
+
+        The result has `shape` at `ihc_mpp`, 0 where no part of the raster lies.
+        """
         x, y = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
         back = self.inverse(np.stack([x.ravel(), y.ravel()], axis=1) * ihc_mpp)
         place = np.nan_to_num(back / he_mpp - 0.5, nan=-9.0).reshape(*shape, 2).astype(np.float32)
@@ -142,6 +147,7 @@ class SlideMapping:
             )
 
     def _label(self, he_um: Points) -> NDArray[np.uint8]:
+        """Number of the piece at each place; outside the slide that of its edge."""
         rows, columns = self.labels.shape
         place = np.floor(he_um / self.labels_mpp)
         column = np.clip(place[:, 0], 0, columns - 1).astype(int)
@@ -151,7 +157,7 @@ class SlideMapping:
 
 
 def gentle(lattice: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The lattice, weakened until no displacement changes faster than `STEEPEST`."""
+    """The lattice, scaled down until no displacement changes faster than `STEEPEST`."""
     steps = [np.abs(np.diff(lattice, axis=axis)) for axis in (0, 1) if lattice.shape[axis] > 1]
     steepest = max((float(s.max()) for s in steps), default=0.0) / LATTICE_UM
     # Both axes and both components may add up.
@@ -161,7 +167,7 @@ def gentle(lattice: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _bilinear(lattice: NDArray[np.float32], place: Points) -> Points:
-    """Values at fractional (column, row); beyond the rim those of the rim.
+    """Values at fractional (column, row); outside the lattice those of its edge.
 
     OpenCV's remap would round places to 1/32 px, which is 12 µm here.
     """

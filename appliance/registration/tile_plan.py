@@ -1,4 +1,4 @@
-"""The pairing of the two slides' tile grids: the mapping I of arXiv 2512.22335, Eq. 3-4."""
+"""The pairing of tiles of both slides' grids: the mapping I of arXiv 2512.22335, Eq. 3-4."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from appliance.registration.mapping import SlideMapping
 from appliance.slides.tissue import MIN_TISSUE_SHARE
 
 REACH_TILES = 1.0
-"""Two tiles may be partners when their centers are at most so many tiles apart."""
+"""Largest distance between the centers of partners, in tiles."""
 NO_EDGE = 1e6
+"""Cost of a tumor tile without partner, which no pairing reaches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TilePlan:
-    """Which IHC tiles are read. `partner` takes each scored one to its own H&E tile: one to one.
+    """IHC tiles to read, and their H&E partners.
 
-    `margin` are tiles with tissue around `ihc_tiles`, to be looked at and not to be scored; both go
-    row by row. `unscored_he` are tumor tiles of the H&E slide without partner: tumor that is not
-    scored.
+    `ihc_tiles` are scored; `partner` takes each to an H&E tile, one to one. `margin` are tiles with
+    tissue around them, which are read and shown, not scored. Both go row by row. `unscored_he` are
+    tumor tiles of the H&E slide without partner: tumor that is not scored.
     """
 
     ihc_tiles: tuple[TileIndex, ...]
@@ -45,13 +46,13 @@ def map_tumor(
     threshold: float,
     margin_tiles: int = 0,
 ) -> TilePlan:
-    """Give each tumor tile of the H&E slide an IHC tile of its own.
+    """Pair each tumor tile of the H&E slide with an IHC tile.
 
-    `he_tumor` float32 (rows, columns of `he_grid`), NaN where nothing was read;
-    `ihc_tissue_share` float32 (rows, columns of `ihc_grid`). An IHC tile without tissue, or farther
-    than `REACH_TILES` from every free tumor tile, has no partner: on-slide control tissue is never
-    scored. Of all one-to-one pairings the one with the smallest sum of distances is taken.
-    `margin_tiles` is how far the margin goes, in tiles.
+    `he_tumor` is float32 (rows, columns of `he_grid`), NaN where no tile was read;
+    `ihc_tissue_share` is float32 (rows, columns of `ihc_grid`). An IHC tile without tissue, or
+    farther than `REACH_TILES` from every free tumor tile, has no partner: on-slide control tissue
+    is never scored. Of all one-to-one pairings the one with the smallest sum of distances is taken.
+    `margin_tiles` is the width of the margin in tiles.
     """
     rows, columns = np.nonzero(np.nan_to_num(he_tumor, nan=-1.0) >= threshold)
     tumor = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
@@ -73,12 +74,12 @@ def _pair(
     ihc_grid: TileGrid,
     share: NDArray[np.float32],
 ) -> dict[int, TileIndex]:
-    """Number of tumor tile → IHC tile."""
+    """IHC tile of each tumor tile that has a partner, by the tumor tile's number."""
     if not tumor:
         return {}
     centers = he_grid.centers_um()[[t.row for t in tumor], [t.column for t in tumor]]
     place = mapping.forward(centers) / TILE_UM - 0.5  # IHC grid, tile centers at integers
-    # Tissue that the IHC slide lacks is near no tile.
+    # NaN, tissue that the IHC slide lacks, becomes a place near no tile.
     place = np.nan_to_num(place, nan=-9.0)
     edges: list[tuple[int, int, float]] = []
     nearest = np.round(place).astype(int)
@@ -101,6 +102,7 @@ def _pair(
 def _margin(
     tiles: list[TileIndex], share: NDArray[np.float32], width: int
 ) -> tuple[TileIndex, ...]:
+    """Tiles with tissue within `width` tiles of `tiles`, row by row."""
     scored = np.zeros(share.shape, dtype=bool)
     for tile in tiles:
         scored[tile.row, tile.column] = True
@@ -110,7 +112,7 @@ def _margin(
 
 
 def _assign(edges: list[tuple[int, int, float]]) -> dict[int, int]:
-    """Cheapest one-to-one assignment over (source, target, distance), as many pairs as can be."""
+    """Cheapest one-to-one assignment over (source, target, distance) with the most pairs."""
     if not edges:
         return {}
     sources = sorted({e[0] for e in edges})
@@ -120,7 +122,7 @@ def _assign(edges: list[tuple[int, int, float]]) -> dict[int, int]:
     n, m = len(sources), len(targets)
     rows = [s_index[s] for s, _, _ in edges] + list(range(n))
     cols = [t_index[t] for _, t, _ in edges] + [m + i for i in range(n)]
-    # Every source may also stay alone, at a price that no pairing reaches.
+    # Every source may also stay without target, at `NO_EDGE`.
     costs = [distance + 1e-3 for _, _, distance in edges] + [NO_EDGE] * n
     graph = coo_array((costs, (rows, cols)), shape=(n, m + n)).tocsr()
     matched_rows, matched_cols = min_weight_full_bipartite_matching(graph)

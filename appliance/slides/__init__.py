@@ -1,1 +1,1 @@
-"""Pixels of a slide: open, decode, resample, find tissue."""
+"""Pixels of a slide: open, decode, resample, find tissue and artefacts."""

@@ -1,4 +1,4 @@
-"""Slides as `models.datasets` asks for them: with the glass and the grid that scoring uses."""
+"""Slides for `models.datasets`: with the calibration and the tile grid of scoring."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from appliance.errors import SlideError
 from appliance.geometry import TileIndex
+from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
-from appliance.slides.stream import calibrate, white_gain
 from appliance.slides.tissue import find_tissue
 from models.errors import DataSetError
 
 
 class CalibratedSlide:
-    """A `models.datasets.annotated.Slide` over an open reader."""
+    """Implementation of `models.datasets.annotated.Slide` over an open reader."""
 
     def __init__(self, reader: SlideReader) -> None:
         facts = reader.facts
@@ -44,7 +44,7 @@ def open_calibrated(path: Path) -> Iterator[CalibratedSlide]:
     Raises
     ------
     DataSetError
-        If it cannot be opened or decoded; unlike `SlideError` it names the file.
+        If the slide cannot be opened or decoded. Unlike `SlideError` it names the file.
     """
     try:
         with SlideReader.open(path) as reader:

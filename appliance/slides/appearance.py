@@ -1,4 +1,4 @@
-"""Do a slide's tiles look like those that trained its networks? Counted as they stream by."""
+"""Appearance of a slide's tiles: how many are unlike the tiles that trained its networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE_NAME = "appearance.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
-    """Tiles of a slide that were looked at, and those unlike any training tile, by what differs."""
+    """Number of measured tiles, and of those unlike any training tile by what differs."""
 
     tiles: int = 0
     stain: int = 0
@@ -26,19 +26,19 @@ class Appearance:
 
     @property
     def unusual_percent(self) -> float:
-        """Share of the tiles (0-100) that look unusual; 0 where none was looked at."""
+        """Share of the tiles (0-100) that look unusual; 0 where none was measured."""
         return 100 * (self.stain + self.focus) / max(1, self.tiles)
 
     @property
     def differs_in(self) -> str:
-        """What most of the unusual tiles differ in: ``stain`` or ``focus``."""
+        """Property in which most of the unusual tiles differ: ``stain`` or ``focus``."""
         return "stain" if self.stain >= self.focus else "focus"
 
     def seen(self, pixels: Iterable[NDArray[np.uint8]], specs: Sequence[ModelSpec]) -> Appearance:
-        """With more tiles, uint8 (T, T, 3) each, glass at 255, as the networks of `specs` see them.
+        """Return the counts with more tiles added, uint8 (T, T, 3) each, glass at 255.
 
-        A tile that is unusual to one of the networks is unusual. Networks without statistics do not
-        judge, and neither are tiles with hardly any tissue judged.
+        A tile that is unusual to one of the networks of `specs` is unusual. Networks without
+        statistics are skipped, and so are tiles with hardly any tissue.
         """
         known = [spec.appearance for spec in specs if spec.appearance is not None]
         tiles, stain, focus = self.tiles, self.stain, self.focus
@@ -57,5 +57,5 @@ class Appearance:
 
 
 def load_appearance(folder: Path) -> Appearance:
-    """What `Appearance.save` wrote."""
+    """Read what `Appearance.save` wrote."""
     return Appearance(**json.loads((folder / FILE_NAME).read_text()))

@@ -1,4 +1,4 @@
-"""The encoded tiles of a DICOM whole slide: frames of VL WSM objects (PS3.3 C.8.12.4)."""
+"""Encoded tiles of a DICOM whole slide: frames of VL WSM objects (PS3.3 C.8.12.4)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ from appliance.slides.encoded import Decode, EncodedLevel, Pixels, half_jpeg_dec
 from appliance.slides.files import slide_files
 
 ITEM = b"\xfe\xff\x00\xe0"
-"""Tag of an item of encapsulated px, little endian (PS3.5 A.4)."""
+"""Tag of an item of encapsulated pixel data, little endian (PS3.5 A.4)."""
 UNDEFINED = 0xFFFFFFFF
+"""Undefined length (PS3.5 A.4)."""
 
 
 def dicom_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, EncodedLevel]:
-    """Those of the levels of `sizes` (width, height) that one object of `path`'s series holds, its
-    frames complete and in order (TILED_FULL), each in a fragment of its own."""
+    """Encoded levels by number, of those of `sizes` (width, height) that one object holds.
+
+    The object is one of `path`'s series. Its frames are complete and in order (TILED_FULL), each
+    in one fragment.
+    """
     found: dict[tuple[int, int], list[EncodedLevel]] = {}
     for file in slide_files(path):
         try:
@@ -43,7 +47,7 @@ def dicom_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, Enco
 
 
 def _level(file: Path, stream: BinaryIO, header: Dataset) -> EncodedLevel | None:
-    """None where the object is no such level. `stream` stands before the pixel data."""
+    """The level of an object, None where it is no such level; `stream` stands at the pixel data."""
     if "VOLUME" not in header.ImageType or header.SamplesPerPixel != 3 or header.BitsStored != 8:
         return None
     size = int(header.TotalPixelMatrixColumns), int(header.TotalPixelMatrixRows)
@@ -91,7 +95,7 @@ def _jpeg2000(data: bytes, _number: int) -> Pixels:
 
 
 def _spans(stream: BinaryIO, header: Dataset, frames: int) -> tuple[list[int], list[int]] | None:
-    """Offsets in the file and lengths of the frames; none where one has several fragments."""
+    """Offsets in the file and lengths of the frames; None where a frame has several fragments."""
     tag, _, length = struct.unpack("<4s4sI", stream.read(12))
     if tag != b"\xe0\x7f\x10\x00" or length != UNDEFINED:
         return None
@@ -103,7 +107,7 @@ def _spans(stream: BinaryIO, header: Dataset, frames: int) -> tuple[list[int], l
     if "ExtendedOffsetTable" in header:
         table = struct.unpack(f"<{frames}Q", header.ExtendedOffsetTable[: 8 * frames])
     offsets, counts = [], []
-    if not table:  # item after item
+    if not table:  # no offset table: items follow each other
         for _ in range(frames):
             count = _item(stream)
             if count is None:
@@ -125,6 +129,6 @@ def _spans(stream: BinaryIO, header: Dataset, frames: int) -> tuple[list[int], l
 
 
 def _item(stream: BinaryIO) -> int | None:
-    """Length of the item that begins here; none where none does."""
+    """Length of the item that begins here; None where no item begins."""
     tag, length = struct.unpack("<4sI", stream.read(8))
     return int(length) if tag == ITEM else None

@@ -1,4 +1,4 @@
-"""A level of a slide as its file holds it: encoded tiles, where each lies, how to decode one."""
+"""Encoded tiles of a slide's level: their places in the file, and decoders of JPEG."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Places = NDArray[np.int64]
 Decode = Callable[[bytes, int], Pixels]
-"""Px (rows, cols, 3) of an encoded tile, given its bytes and its number; raises ValueError,
-RuntimeError or tifffile's errors where they cannot be decoded."""
+"""Decoder of one tile: its bytes and its number to uint8 RGB (rows, cols, 3). Raises ValueError,
+RuntimeError or tifffile's errors where the bytes cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedLevel:
-    """`size_px`, `tile_px` (width, height); tiles row by row, each `counts` bytes of `path` from
-    `offsets` on; a count of 0: the scanner left the tile out. A slide can have 100,000 tiles, and
-    as Python's own numbers they would take 40 bytes each."""
+    """A level as its file holds it; sizes are (width, height).
+
+    Tiles go row by row. Tile k occupies `counts[k]` bytes of `path` from `offsets[k]`; a count of 0
+    means that the scanner left the tile out. Both are arrays: a slide can have 100,000 tiles, and
+    Python integers would take 40 bytes each.
+    """
 
     path: Path
     size_px: tuple[int, int]
@@ -31,14 +34,15 @@ class EncodedLevel:
     counts: Places
     decode: Decode
     decode_half: Decode | None = None
-    """To half the tile's size, where the codec can do so for less."""
+    """Decoder to half the tile's size, where the codec does that at lower cost."""
 
 
 def jpeg_decoder(*, rgb: bool, tables: bytes = b"") -> Decode:
-    """Strictly: what libjpeg only warns of (a hole, an early end) is an error, as to OpenSlide.
+    """Strict decoder of JPEG tiles.
 
-    `tables` (a JPEG stream of its own) holds what all tiles share. `rgb`: components are not YCbCr;
-    libjpeg goes by Adobe's marker (APP14), and would guess without.
+    Warnings of libjpeg (a hole, an early end) are errors, as in OpenSlide. `tables` is a separate
+    JPEG stream with the tables that all tiles share. `rgb` says that the components are not YCbCr;
+    libjpeg reads that from Adobe's marker (APP14), and guesses without.
     """
     head = _head(rgb, tables)
 
@@ -50,7 +54,7 @@ def jpeg_decoder(*, rgb: bool, tables: bytes = b"") -> Decode:
 
 
 def half_jpeg_decoder(tile_px: tuple[int, int], *, rgb: bool, tables: bytes = b"") -> Decode:
-    """As `jpeg_decoder`, to half the size of tiles of `tile_px`: the inverse transform does it."""
+    """Decoder as `jpeg_decoder`, to half the size of tiles of `tile_px` (inverse transform)."""
     head, whole = _head(rgb, tables), jpeg_decoder(rgb=rgb, tables=tables)
     width, height = tile_px[0] // 2, tile_px[1] // 2
 
@@ -61,7 +65,7 @@ def half_jpeg_decoder(tile_px: tuple[int, int], *, rgb: bool, tables: bytes = b"
                 stream, colorspace="RGB", strict=True, min_width=width, min_height=height
             )
             return half
-        # Some writers cut the tiles at the slide's edge: such a one is made smaller afterwards.
+        # Some writers crop the tiles at the slide's edge: decode such a tile, then shrink it.
         tile = whole(data, number)
         rows, columns = (-(-edge // 2) for edge in tile.shape[:2])
         return np.asarray(cv2.resize(tile, (columns, rows), interpolation=cv2.INTER_AREA))
@@ -70,5 +74,6 @@ def half_jpeg_decoder(tile_px: tuple[int, int], *, rgb: bool, tables: bytes = b"
 
 
 def _head(rgb: bool, tables: bytes) -> bytes:
+    """Start of a JPEG stream: SOI, Adobe's marker, shared tables without their SOI and EOI."""
     adobe = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([0 if rgb else 1])
     return b"\xff\xd8" + adobe + tables[2:-2]

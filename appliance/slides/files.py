@@ -1,4 +1,4 @@
-"""Which files a slide consists of."""
+"""Files of a slide, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pydicom.errors import InvalidDicomError
 def slide_files(path: Path) -> list[Path]:
     """All files of the slide that `path` stands for, sorted.
 
-    One file; an MRXS index and its folder; all files of a DICOM file's series in its folder.
+    For most formats that is one file. For MRXS it is the index and its folder; for DICOM all files
+    of the same series in the folder.
     """
     suffix = path.suffix.lower()
     if suffix == ".mrxs":

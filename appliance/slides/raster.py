@@ -1,4 +1,4 @@
-"""The grid of a slide-wide raster, and where a tile lies on it."""
+"""The grid of a slide-wide raster, and the place of a tile on it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ WHOLE = (slice(None), slice(None))
 class RasterGrid:
     """A slide-wide raster whose px is a whole multiple of the slide's base px.
 
-    Viewers need that: a segmentation's spacing must equal a level's or a multiple of the base.
+    Viewers need that: the spacing of a segmentation must be that of a level, or a multiple of the
+    base's.
     """
 
     rows: int
@@ -28,7 +29,7 @@ class RasterGrid:
 
     @classmethod
     def of(cls, facts: SlideFacts, wanted_um: float) -> RasterGrid:
-        """The raster over a slide whose mpp is nearest `wanted_um`."""
+        """The raster over a slide with the mpp nearest to `wanted_um`."""
         factor = max(1, round(wanted_um / facts.mpp))
         return cls(
             rows=-(-facts.height_px // factor),
@@ -44,10 +45,13 @@ class RasterGrid:
     def resampled(
         self, index: TileIndex, labels: NDArray[np.uint8]
     ) -> tuple[slice, slice, NDArray[np.uint8]]:
-        """Rows and columns of a tile, and its label map (any size, covering the tile) there."""
+        """Rows and columns of a tile, and its label map resampled to them.
+
+        `labels` covers the tile, at any size.
+        """
         rows = self._span(index.row, self.rows)
         columns = self._span(index.column, self.columns)
-        # Nearest label of each raster px's center.
+        # Nearest label to the center of each raster px.
         r = (np.arange(rows.start, rows.stop) + 0.5) * self.mpp / TILE_UM - index.row
         c = (np.arange(columns.start, columns.stop) + 0.5) * self.mpp / TILE_UM - index.column
         height, width = labels.shape
@@ -59,24 +63,24 @@ class RasterGrid:
         return slice(max(0, first), max(0, first, min(length, last)))
 
     def expand(self, tiles: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """A mask over the tile grid (rows, columns) as a raster of 0 and 1."""
+        """Raster of 0 and 1 of a mask over the tile grid (rows, columns)."""
         return TileMask(self, tiles)[:, :]
 
     def sampled(self, tiles: NDArray[T], place: tuple[slice, slice] = WHOLE) -> NDArray[T]:
         """Values over the tile grid (rows, columns) at the centers of the raster's px."""
-        # The last px may have its center beyond the slide, and so beyond the last tile.
+        # The center of the last px may lie outside the slide, and so outside the last tile.
         r, c = (
             np.minimum(((np.arange(px)[part] + 0.5) * self.mpp / TILE_UM).astype(int), count - 1)
             for px, part, count in zip(self.shape, place, tiles.shape, strict=True)
         )
-        # Columns first: rows are then copied whole.
+        # Select columns first, so that rows are copied whole.
         values: NDArray[T] = tiles[:, c][r]
         return values
 
 
 @dataclass(frozen=True, slots=True)
 class TileMask:
-    """A mask over the tile grid (rows, columns) as a raster of 0 and 1, made where it is read."""
+    """Raster of 0 and 1 of a mask over the tile grid (rows, columns), computed when it is read."""
 
     grid: RasterGrid
     tiles: NDArray[np.bool_]

@@ -1,10 +1,12 @@
-"""From the px of a level to px of the size that is wanted, each where it belongs.
+"""Resampling of a level's px to a raster of another px size.
 
-Linear onto the wanted raster or, where that is coarser than the level by more than `SMOOTH_TO`,
-onto a whole multiple of it that is not, then the area average over that multiple. Sizes are exact,
-places to `NEAR_PX`. `cv2.resize` does the first several times faster than a general warp, but only
-for windows that begin with the raster's own px: the raster is prolonged to the left until one of
-its px begins, near enough, where one of the level's does. Where none does, the warp it is.
+Sampling is linear onto the target raster. Where the target is coarser than the level by more than
+`SMOOTH_TO`, sampling is linear onto a finer raster, a whole multiple of the target, and then
+averaged by area. Px sizes are exact; places are accurate to `NEAR_PX`.
+
+`cv2.resize` is several times faster than a general warp, but only for windows that begin at a px of
+the level. The raster is therefore extended to the left (`lead`) until one of its px begins, within
+`NEAR_PX`, where a px of the level does. Without such a place the general warp is used.
 """
 
 from __future__ import annotations
@@ -19,21 +21,22 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 
 SMOOTH_TO = 1.2
-"""Level px per wanted px up to which linear sampling alone weighs all level px nearly alike."""
+"""Level px per target px up to which linear sampling alone weights all level px nearly equally."""
 MOST_LEAD = 32
-"""Fine px by which the raster is prolonged at most."""
+"""Largest lead, in fine px."""
 NEAR_PX = 1 / 16
-"""Of the level; 0.02 µm on a scan at 40x. No slide is aligned with another so well."""
+"""Tolerance of a place, in level px: 0.02 µm on a scan at 40x, far below the error of any
+alignment."""
 SAME = 1e-6
-"""So little a step may differ from 1: a thousandth of a px on a tile."""
+"""Largest difference of a step from 1 that counts as none: a thousandth of a px on a tile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One axis of a window: which level px it needs, and where its own lie in these.
+    """One axis of a window: the level px that it needs, and its place in them.
 
-    `first` and `count` of the level's px, from which the raster begins; it is `lead` px longer
-    there than is wanted, and its first px begins `off` px (of the level) after the level's.
+    The window needs `count` level px from `first`. The raster begins `lead` fine px before the
+    target window, and `off` level px after the start of `first`.
     """
 
     first: int
@@ -44,30 +47,30 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """Px that are `scale` px of a level wide. Each is the mean of `fine` x `fine` finer ones."""
+    """Raster whose px are `scale` px of a level wide, each the mean of `fine` x `fine` fine px."""
 
     scale: float
 
     @property
     def fine(self) -> int:
-        """Finer px per px."""
+        """Fine px per px, along one axis."""
         return 1 if self.scale <= SMOOTH_TO else math.ceil(self.scale - 1e-3)
 
     @property
     def step(self) -> float:
-        """Level px per finer px."""
+        """Level px per fine px."""
         return self.scale / self.fine
 
     def span(self, start: int, count: int, *, lead: bool = True) -> Span:
-        """The level's px for the raster's `count` px from `start` on; none lies before the slide.
+        """Level px for `count` px of the raster from `start`; none lies before the slide.
 
-        Its last px may lie beyond the slide. Without `lead`, no more than those that the raster
-        takes from, and one around.
+        The last may lie outside the slide. Without `lead` the span has only the px that the raster
+        samples, and one around them.
         """
         begin, end = start * self.scale, (start + count) * self.scale
         if abs(self.step - 1) < SAME and abs(begin - round(begin)) < NEAR_PX:  # the level's own px
             return Span(round(begin), count * self.fine, 0, 0.0)
-        # One px of the level lies before the first that is wanted, which takes from it too.
+        # The first px samples one level px before its own start too.
         least = math.ceil(1 / self.step) if begin >= 1 else 0
         for longer in range(least, MOST_LEAD + 1 if lead else least):
             at = begin - longer * self.step
@@ -80,10 +83,10 @@ class Raster:
         return Span(first, math.ceil(end + 0.5) + 1 - first, lead, at - first)
 
     def sample(self, level: Pixels, x: Span, y: Span, columns: int, rows: int) -> Pixels:
-        """uint8 (rows, columns, …) of this raster from level px (y.count, x.count, …)."""
+        """Resample level px (y.count, x.count, …) to uint8 (rows, columns, …) of this raster."""
         size = columns * self.fine, rows * self.fine
         same = abs(self.step - 1) < SAME
-        # Where no px would be won or lost, OpenCV copies, and the last px would be off by half one.
+        # OpenCV copies where the number of px stays the same; the last px would be off by half.
         copied = not same and all(abs(n / self.step - n) <= 0.5 for n in level.shape[:2])
         if copied or max(abs(x.off), abs(y.off)) > NEAR_PX:
             finer = self._warped(level, x, y, size)
@@ -101,7 +104,7 @@ class Raster:
         return np.asarray(finer, dtype=np.uint8)
 
     def _warped(self, level: Pixels, x: Span, y: Span, size: tuple[int, int]) -> Pixels:
-        # Centre of finer px i lies at (i + 0.5) * step from the raster's edge.
+        # The center of fine px i lies at (i + 0.5) * step from the raster's edge.
         begin = [s.off + (s.lead + 0.5) * self.step - 0.5 for s in (x, y)]
         matrix = np.array([[self.step, 0, begin[0]], [0, self.step, begin[1]]])
         warped = cv2.warpAffine(

@@ -1,4 +1,4 @@
-"""Tiles of a slide as batches: decoded by threads ahead of the network, bounded."""
+"""Stream of a slide's tiles in batches, decoded by threads ahead of the network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.errors import SlideError
 from appliance.geometry import TILE_PX, TileIndex
+from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ Allocate = Callable[[tuple[int, ...]], Pixels]
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: fewer than the machine's in a container."""
+    """Number of cores that this process may use; in a container fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 DECODE_THREADS = min(8, max(2, usable_cores()))
 AHEAD = 2
-"""Batches that are decoded ahead of the caller."""
+"""Number of batches decoded ahead of the caller."""
 
 
 def _pageable(shape: tuple[int, ...]) -> Pixels:
@@ -41,12 +41,12 @@ def _pageable(shape: tuple[int, ...]) -> Pixels:
 
 
 class TileStream:
-    """Tiles of a slide, in batches; those that cannot be decoded are left out and counted.
+    """Tiles of a slide in batches; tiles that cannot be decoded are left out and counted.
 
-    Iterating yields (indices, pixels uint8 (n, `px`, `px`, 3), glass calibrated to 255). The same
-    few batches of memory are filled again and again, however large the slide is: pixels hold until
-    the `hold`-th batch after them is asked for. `allocate` gives that memory, `threads` fill it.
-    `unreadable` grows as they come.
+    Iterating yields (indices, pixels uint8 (n, `px`, `px`, 3), glass calibrated to 255). A fixed
+    number of batch buffers is reused, however large the slide is: pixels are valid until the
+    `hold`-th batch after them is requested. `allocate` provides the buffers, `threads` threads fill
+    them. `unreadable` grows during the iteration.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TileStream:
 
     @property
     def unreadable_percent(self) -> float:
-        """Share (0-100) of the tiles that could not be decoded; 0 of none."""
+        """Share (0-100) of the tiles that could not be decoded; 0 without tiles."""
         return 100 * len(self.unreadable) / max(1, len(self._tiles))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -93,7 +93,7 @@ class TileStream:
                 if len(ahead) > AHEAD:
                     memory = ahead[0][1]
                     batch_read = self._collect(*ahead.popleft())
-                    if batch_read is None:  # nobody was given it
+                    if batch_read is None:  # the caller never saw this buffer
                         free.append(memory)
                     else:
                         given.append(memory)
@@ -114,7 +114,7 @@ class TileStream:
     def _collect(
         self, batch: Sequence[TileIndex], memory: Pixels, read: Sequence[Future[bool]]
     ) -> Batch | None:
-        """The batch without what could not be decoded; none where nothing could."""
+        """The batch without tiles that could not be decoded; None where no tile could be."""
         there = [number for number, future in enumerate(read) if future.result()]
         if len(there) == len(batch):
             return batch, memory[: len(batch)]
@@ -125,9 +125,9 @@ class TileStream:
 def in_lanes(
     stream: Iterable[Batch], work: Callable[[Sequence[TileIndex], Pixels], Answer], lanes: int
 ) -> Iterator[tuple[Sequence[TileIndex], Pixels, Answer]]:
-    """`work` on every batch, on `lanes` threads, in the stream's order.
+    """Run `work` on every batch on `lanes` threads; yield the answers in the stream's order.
 
-    The stream has to hold `lanes` batches.
+    The stream must hold `lanes` batches.
     """
     ahead: deque[tuple[Sequence[TileIndex], Pixels, Future[Answer]]] = deque()
     with ThreadPoolExecutor(lanes, thread_name_prefix="network") as pool:
@@ -138,19 +138,3 @@ def in_lanes(
                 yield done, shown, answer.result()
         for done, shown, answer in ahead:
             yield done, shown, answer.result()
-
-
-def white_gain(white_rgb: tuple[int, int, int]) -> NDArray[np.float32]:
-    """What takes the slide's glass to 255 in each channel: a matrix, (3, 3), of nothing else."""
-    return np.diag(255.0 / np.maximum(white_rgb, 1)).astype(np.float32)
-
-
-def calibrate(
-    pixels: NDArray[np.uint8], gain: NDArray[np.float32], into: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8]:
-    """Apply `white_gain` to uint8 RGB pixels (..., rows, cols, 3); `into` is as large."""
-    out = np.empty_like(pixels) if into is None else into
-    rows = (-1, pixels.shape[-2], 3)
-    # A third of the time that a look-up table takes.
-    cv2.transform(pixels.reshape(rows), gain, out.reshape(rows))
-    return out

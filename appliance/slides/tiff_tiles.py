@@ -1,4 +1,4 @@
-"""The encoded tiles of TIFF-family slides: Aperio SVS, generic tiled TIFF."""
+"""Encoded tiles of TIFF-family slides: Aperio SVS, generic tiled TIFF."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ CODECS = {COMPRESSION.JPEG, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP
 
 
 def tiff_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, EncodedLevel]:
-    """Those of the levels of `sizes` (width, height) that have a page of their own: tiled, 8-bit
-    RGB, of a known codec, alone of its size. None of a file that is no TIFF."""
+    """Encoded levels by number, of those of `sizes` (width, height) that one page holds.
+
+    The page is tiled, 8-bit RGB, of a known codec, and the only one of its size. Empty for a file
+    that is no TIFF.
+    """
     found = {}
     try:
         with TiffFile(path) as tiff:
@@ -30,7 +33,7 @@ def tiff_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, Encod
                     and page.dtype == np.uint8
                     and page.compression in CODECS
                 ]
-                # OpenSlide draws what a reduced level lacks from a finer one.
+                # OpenSlide fills missing tiles of a reduced level from a finer one.
                 if len(fit) == 1 and (number == 0 or all(fit[0].databytecounts)):
                     found[number] = _level(path, fit[0])
     except TIFF_ERRORS:
@@ -39,7 +42,7 @@ def tiff_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, Encod
 
 
 def _level(path: Path, page: TiffPage) -> EncodedLevel:
-    """While the file is open: tifffile reads some of a page's tags when they are asked for."""
+    """The level of a page. Call it while the file is open: tifffile reads some tags on access."""
     decode, half = _other(page), None
     if page.compression == COMPRESSION.JPEG:
         rgb, tables = page.photometric == PHOTOMETRIC.RGB, page.jpegtables or b""
@@ -58,7 +61,7 @@ def _level(path: Path, page: TiffPage) -> EncodedLevel:
 
 
 def _other(page: TiffPage) -> Decode:
-    """By tifffile's own choice of a codec."""
+    """Decoder that tifffile chooses for the page."""
     chosen = page.decode
 
     def decode(data: bytes, number: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""Why a slide does not open: what a person is told when OpenSlide only says no."""
+"""Reasons why a slide does not open, for a person; OpenSlide reports only that it failed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from tifffile import TiffFile, TiffFileError
 from appliance.domain import QuarantineReason
 
 TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.error)
-"""What tifffile raises on bytes that are no TIFF, or only a part of one."""
+"""Errors that tifffile raises on bytes that are no TIFF, or only a part of one."""
 
 
 def why_no_format(path: Path) -> QuarantineReason:
-    """OpenSlide knows no such format: is it at least an image, only flat, or a part of one?"""
+    """Reason for a file whose format OpenSlide does not know.
+
+    DAMAGED for a part of a TIFF, NOT_PYRAMIDAL for a TIFF without tiles, else UNREADABLE.
+    """
     if _is_cut_off(path):
         return QuarantineReason.DAMAGED
     try:
@@ -28,7 +31,7 @@ def why_no_format(path: Path) -> QuarantineReason:
 
 
 def why_not_open(path: Path) -> QuarantineReason:
-    """OpenSlide knows the format and cannot open the file."""
+    """Reason for a file whose format OpenSlide knows and which it cannot open."""
     if path.suffix.lower() == ".dcm":
         return QuarantineReason.MISSING_TAGS
     if _is_cut_off(path):
@@ -43,13 +46,13 @@ def why_not_open(path: Path) -> QuarantineReason:
 
 
 def _is_cut_off(path: Path) -> bool:
-    """A TIFF that refers to bytes behind its end, or whose directory is empty: copied in part."""
+    """Whether a TIFF was copied in part: it refers to bytes after its end, or lists nothing."""
     try:
         size = path.stat().st_size
         if _directory_end(path, size) > size:
             return True
         with TiffFile(path) as tiff:
-            # A directory of zeros: the length was reserved and the rest never came.
+            # A directory of zeros: the length was reserved, the content was never written.
             if not tiff.pages.first.shape or not tiff.pages.first.dataoffsets:
                 return True
             return any(
@@ -62,7 +65,7 @@ def _is_cut_off(path: Path) -> bool:
 
 
 def _directory_end(path: Path, size: int) -> int:
-    """Furthest byte that the chain of TIFF directories reaches; raises ValueError for no TIFF."""
+    """Offset after the last byte of the chain of TIFF directories; ValueError if it is no TIFF."""
     with path.open("rb") as stream:
         head = stream.read(16)
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -93,5 +96,5 @@ def _directory_end(path: Path, size: int) -> int:
 
 
 def without_path(err: Exception, path: Path) -> str:
-    # File names hold accessions; details go to logs and events.
+    """Text of an error without the slide's name: details go to logs, and names hold accessions."""
     return str(err).replace(str(path), "the file").replace(path.name, "the file")

@@ -1,4 +1,4 @@
-"""Bad input ends in a visible state with a reason; the line goes on; no file is touched."""
+"""Bad input: a visible state with a reason, no stop of the line, no change to the files."""
 
 from __future__ import annotations
 

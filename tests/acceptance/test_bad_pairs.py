@@ -1,4 +1,4 @@
-"""Pairs that cannot be scored well: each has a stated outcome, none a quiet score."""
+"""Pairs that cannot be scored well: each has a stated outcome, none an unmarked score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result that was wrong: replaced by a new one that names it, and nothing is overwritten."""
+"""Corrections: a new result replaces a wrong one and names it; nothing is overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real page in a real browser beside the real daemon: a case goes from waiting to delivered."""
+"""The page in a real browser beside the daemon: a case goes from waiting to delivered."""
 
 from __future__ import annotations
 

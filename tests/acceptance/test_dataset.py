@@ -1,4 +1,4 @@
-"""``tandem dataset``: bad input is one clear line that names the file and leaves nothing behind."""
+"""``tandem dataset``: bad input gives one clear line that names the file, and leaves no files."""
 
 from __future__ import annotations
 

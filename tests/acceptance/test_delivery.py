@@ -1,4 +1,4 @@
-"""To a real PACS and to the archive: once, whole, and whatever dies on the way."""
+"""Delivery to a real PACS and to the archive: once and whole, through crashes of any part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery on bad days: whatever a PACS or the power does, nothing is lost, doubled or hidden."""
+"""Delivery under faults of PACS and power: nothing is lost, doubled or hidden."""
 
 from __future__ import annotations
 

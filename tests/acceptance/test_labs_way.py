@@ -1,4 +1,4 @@
-"""A lab's way: annotations, a data set, weights of its own, a case scored with them."""
+"""A lab's own weights: annotations, data set, training, and a case scored with them."""
 
 from __future__ import annotations
 

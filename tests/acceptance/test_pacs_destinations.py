@@ -1,4 +1,4 @@
-"""Destinations against a real Orthanc: mutual TLS, storage commitment, STOW-RS, bytes of frames."""
+"""Destinations on a real Orthanc: mutual TLS, storage commitment, STOW-RS, bytes of frames."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The viewer that pathologists use shows our results where they belong.
+"""Results in the viewer that pathologists use lie where they belong.
 
-dicom-microscopy-viewer paints slide and overlays from a real Orthanc in Chromium; what it painted
-is compared with the appliance's own label maps, projected to the screen by arithmetic of our own.
+dicom-microscopy-viewer paints slide and overlays from a real Orthanc in Chromium. The painted
+picture is compared with the appliance's label maps, projected to the screen by independent
+arithmetic.
 """
 
 from __future__ import annotations

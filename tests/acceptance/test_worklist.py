@@ -1,4 +1,4 @@
-"""Slides that are no DICOM take patient and study from the worklist: a real one, by C-FIND."""
+"""Patient and study of slides that are no DICOM, from a real worklist by C-FIND."""
 
 from __future__ import annotations
 

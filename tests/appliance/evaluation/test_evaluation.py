@@ -38,7 +38,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Links(HTMLParser):
-    """Collects what a page would load."""
+    """Collector of the resources that a page would load."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def test_generated_tiles_for_people(tmp_path: Path) -> None:
 
 
 def test_images_are_brought_to_the_networks_resolution(generated: Path, tmp_path: Path) -> None:
-    """Four tiles in one field at twice the resolution: cut into what they were."""
+    """Four tiles in one field at twice the resolution are cut into the same four tiles."""
     paths = sorted((generated / "tumor" / "tumor").glob("*.png"))[:4]
     tiles = [cv2.imread(str(path)) for path in paths]
     field = np.vstack([np.hstack(tiles[:2]), np.hstack(tiles[2:])])
@@ -187,8 +187,9 @@ def test_a_synthetic_pair_goes_all_the_way(tmp_path: Path) -> None:
 
 
 def test_truth_is_where_the_tiles_are(small_case: SyntheticCase, tmp_path: Path) -> None:
-    """The counts that figures rest on are those of the generator's own rasters."""
-    from appliance.evaluation.case import CaseFiles, judge_case
+    """The counts behind the figures are those of the generator's rasters."""
+    from appliance.evaluation.case import judge_case
+    from appliance.evaluation.case_files import CaseFiles
     from appliance.settings.settings import Settings
 
     files = CaseFiles(he=small_case.he_path, ihc=small_case.ihc_path, truth=small_case.truth_path)

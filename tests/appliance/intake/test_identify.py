@@ -1,4 +1,4 @@
-"""Names from labs and headers from scanners."""
+"""Identification of slides by names from labs and headers from scanners."""
 
 from __future__ import annotations
 

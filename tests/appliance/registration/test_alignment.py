@@ -1,4 +1,4 @@
-"""Alignment against known truth, and the one-to-one mapping as a property."""
+"""Alignment against known truth; the one-to-one mapping as a property."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def real_field(folder: Path, name: str, stain: str) -> NDArray[np.uint8]:
 def aligned_fields(
     he: NDArray[np.uint8], her2: NDArray[np.uint8], degrees: float
 ) -> tuple[Alignment, float]:
-    """The H&E field, cut, on the HER2 field, turned: alignment and its median error in µm."""
+    """Align a crop of the H&E field with the rotated HER2 field; also the median error in µm."""
     top, left, side = 100, 60, 1500
     he = he[top:900, left:980]
     glass = np.percentile(her2, 99.5, axis=(0, 1)).tolist()
@@ -127,7 +127,7 @@ def test_real_fields_cut_and_turned_are_found_again(real: Path, name: str, degre
     ("one", "other"), [("bci-00672_3+", "bci-00901_1+"), ("bci-00901_1+", "bci-00672_3+")]
 )
 def test_real_fields_of_two_patients_do_not_match(real: Path, one: str, other: str) -> None:
-    """Single nuclei agree somewhere in any tissue: it must stand out."""
+    """Single nuclei agree somewhere in any tissue, so the best angle must stand out."""
     found, _ = aligned_fields(real_field(real, one, "he"), real_field(real, other, "her2"), 35.0)
     assert found.agreement < Review().min_agreement
 

@@ -1,4 +1,4 @@
-"""Alignment of two differently stained phantoms, turned by known angles; no generator needed."""
+"""Alignment of two differently stained phantoms, rotated by known angles, without generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def blurred(rng: np.random.Generator, sigma: float) -> Raster:
 
 
 def layers(seed: int) -> tuple[Raster, Raster, Raster]:
-    """Optical density of haematoxylin, eosin and DAB of one section."""
+    """Optical density of hematoxylin, eosin and DAB of one section."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:ROWS, :COLUMNS]
     radius = np.hypot((x - COLUMNS / 2) / (0.34 * COLUMNS), (y - ROWS / 2) / (0.34 * ROWS))

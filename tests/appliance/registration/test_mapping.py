@@ -1,4 +1,4 @@
-"""The mapping I as properties: there and back, one to one, carried whole, kept on disk."""
+"""Properties of the mapping I: round trip, one to one, rasters carried whole, kept on disk."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_there_and_back(piece: Piece, seed: int) -> None:
 @settings(deadline=None, max_examples=30)
 @given(pieces, st.integers(0, 2**16))
 def test_no_two_places_become_one(piece: Piece, seed: int) -> None:
-    """Bijective: what is apart on one slide is apart, about as far, on the other."""
+    """Bijective: points apart on one slide are about as far apart on the other."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(0, SIZE_UM, (200, 2))
     others = points + rng.normal(0, 30, points.shape)
@@ -56,7 +56,7 @@ def test_no_two_places_become_one(piece: Piece, seed: int) -> None:
 
 
 def in_two() -> SlideMapping:
-    """The left half was laid 1 mm further right, the right half is not on the IHC slide."""
+    """Mapping with the left half 1 mm further right; the IHC slide lacks the right half."""
     labels = np.array([[1, 0]], dtype=np.uint8)
     piece = Piece.rigid(Affine((1.0, 0.0, 0.0, 1.0), (1000.0, 0.0)))
     return SlideMapping(pieces=(piece,), labels=labels, labels_mpp=3000.0)

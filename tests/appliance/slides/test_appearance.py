@@ -1,4 +1,4 @@
-"""A slide unlike the training tiles is given to a person, with what differs."""
+"""Slides unlike the training tiles: sent to a person, with the property that differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pen and folds over tissue, drawn over made sections; sections without either."""
+"""Pen and folds, drawn over made sections, and sections without either."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A slide of which a tile does not decode: the rest is read, and how much is missing is said."""
+"""Slides with a tile that does not decode: the rest is read, the missing share is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sound(tmp_path: Path) -> Path:
 
 
 def with_bad_tiles(sound: Path, numbers: list[int]) -> Path:
-    """A copy in which these tiles of the file's first level are zeros."""
+    """Copy a slide with these tiles of the file's first level set to zeros."""
     with TiffFile(sound) as tiff:
         page = tiff.pages.first
         spans = [(page.dataoffsets[n], page.databytecounts[n]) for n in numbers]
@@ -59,7 +59,7 @@ EVERY = [TileIndex(c, r) for r in range(ROWS) for c in range(COLUMNS)]
 
 @pytest.fixture(params=["direct", "openslide"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to a tile's px."""
+    """Parameter: path on which tiles are read, direct or by OpenSlide."""
     if request.param == "openslide":
         monkeypatch.setattr(DirectSlide, "level", lambda _self, _number: None)
     return str(request.param)
@@ -85,7 +85,7 @@ def test_the_rest_of_the_slide_is_read(sound: Path) -> None:
 
 @pytest.mark.usefixtures("way")
 def test_what_a_tile_does_not_need_may_be_damaged(sound: Path) -> None:
-    """A window is longer than its tile where that is faster to resample."""
+    """The lead of a window may touch damage that the tile itself does not need."""
     mpp = 0.2738
     raster = Raster(TILE_MPP / mpp)
     before = {}  # by column of the grid: the file's column that only the longer window touches
@@ -117,7 +117,7 @@ def test_an_overview_shows_glass_there(sound: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("way")
 def test_an_overview_that_lacks_too_much_is_refused(sound: Path) -> None:
-    """Tissue that is not seen is not analysed: 3 of 192 tiles are 1.6 %."""
+    """Unseen tissue is not analyzed: 3 of 192 tiles are 1.6 %, above the limit."""
     damaged = with_bad_tiles(sound, [5, 50, 100])
     with SlideReader.open(damaged) as slide, pytest.raises(SlideError) as caught:
         slide.thumbnail(TILE_MPP)
@@ -126,7 +126,7 @@ def test_an_overview_that_lacks_too_much_is_refused(sound: Path) -> None:
 
 @pytest.mark.usefixtures("way")
 def test_many_bad_tiles_spoil_no_sound_one(sound: Path) -> None:
-    """OpenSlide's handle dies of each, in the middle of other threads' reads."""
+    """Each bad tile makes OpenSlide's handle unusable during reads of other threads."""
     bad = list(range(1, 192, 8))  # one of the upper right quarters in every other grid tile
     damaged = with_bad_tiles(sound, bad)
     lost = {TileIndex(n % 16 // 2, n // 16 // 2) for n in bad}
@@ -138,7 +138,7 @@ def test_many_bad_tiles_spoil_no_sound_one(sound: Path) -> None:
 
 
 def test_one_bad_place_does_not_quarantine_and_two_do(sound: Path) -> None:
-    """The probe looks at the corners, among others: file tiles 0, 15, 176 and 191."""
+    """The probe reads the corners, among others: file tiles 0, 15, 176 and 191."""
     with SlideReader.open(with_bad_tiles(sound, [0])) as slide:
         slide.probe()
     two = with_bad_tiles(sound, [0, 191])

@@ -1,4 +1,4 @@
-"""The direct path gives OpenSlide's pixels, or is not taken."""
+"""The direct path: px identical to OpenSlide's, or not taken."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from tifffile import TiffFile, TiffWriter
 
 from appliance.errors import SlideError
 from appliance.geometry import TileIndex
-from appliance.slides.direct import DirectSlide, TileCache
+from appliance.slides.direct import DirectSlide
 from appliance.slides.reader import SlideReader
+from appliance.slides.tile_cache import TileCache
 from dicom.source import convert_slide
 from models.synthesis.pyramid import FileFormat, write_pyramid
 
@@ -35,7 +36,7 @@ def open_both(path: Path) -> tuple[openslide.OpenSlide, DirectSlide]:
 
 
 def picture(seed: int = 0) -> NDArray[np.uint8]:
-    """Smooth color with sharp edges, so that chroma's subsampling shows."""
+    """Smooth color with sharp edges, so that chroma subsampling shows."""
     rng = np.random.default_rng(seed)
     image = rng.integers(60, 255, (HEIGHT // 20, WIDTH // 20, 3), dtype=np.uint8)
     return image.repeat(20, axis=0).repeat(20, axis=1)
@@ -72,12 +73,12 @@ def test_a_whole_slide_is_the_same(file_format: FileFormat, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "TCGA-CR-7395-01A-01-TS1.svs"])
 def test_real_slides_are_the_same(name: str, real: Path) -> None:
-    """JPEG with shared tables and odd tiles; JPEG 2000."""
+    """Slides in JPEG with shared tables and odd tiles, and in JPEG 2000."""
     assert_same_everywhere(real / "slides" / name, block=500)
 
 
 def test_a_dicom_slide_is_the_same(tmp_path: Path) -> None:
-    """Frames that a converter passed through as they are."""
+    """Frames that a converter copied without re-encoding."""
     path = write_svs(tmp_path / "slide.svs")
     found = convert_slide(path, tmp_path / "dicom", identity(), mpp=0.25)
     first = next(p for p in found.paths if p.suffix == ".dcm")
@@ -94,7 +95,7 @@ def test_what_openslide_reads_otherwise_is_left_to_it(
     handle = openslide.OpenSlide(path)
 
     def stitched(level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
-        """As a format whose tiles overlap by a px."""
+        """Slide of a format whose tiles overlap by one px."""
         return np.array(handle.read_region((x + 1, y), level, (width, height)), dtype=np.uint8)
 
     direct = DirectSlide(path, handle.level_dimensions, stitched)
@@ -135,7 +136,7 @@ def test_a_tile_left_out_by_the_scanner_is_not_there(tmp_path: Path) -> None:
     ids=["nothing", "the first half", "all but a hole"],
 )
 def test_a_tile_that_does_not_decode_is_said(first: float, last: float, tmp_path: Path) -> None:
-    """OpenSlide refuses it too: libjpeg alone would paint what is missing."""
+    """OpenSlide refuses the tile too; libjpeg alone would fill the missing px."""
     path = some_slide(tmp_path / "damaged.svs")
     with TiffFile(path) as tiff:
         page = tiff.pages.first
@@ -222,7 +223,7 @@ def test_half_a_level_is_nearly_the_mean_of_four_px(edge: str, tmp_path: Path) -
 
 
 def cut_tiles(folder: Path) -> Path:
-    """As some writers do, the tiles at the slide's edge hold only what is on the slide."""
+    """Slide with cropped tiles at its edge, as some writers make it."""
     image, tiles = picture(), []
     for y in range(0, HEIGHT, 256):
         for x in range(0, WIDTH, 256):
@@ -251,7 +252,7 @@ def test_a_half_is_not_taken_where_the_whole_is_not(tmp_path: Path) -> None:
 
 
 def test_whole_tiles_are_never_made_from_halves(tmp_path: Path) -> None:
-    """At 0.125 µm/px a tile of 512 px is 1,144 px of the slide: its mean is exact all the same."""
+    """At 0.125 µm/px a tile of 512 px covers 1,144 px of the slide; its mean is exact."""
     path = tmp_path / "fine.svs"
     write_pyramid(path, [picture()], width_px=WIDTH, height_px=HEIGHT, mpp=0.125, file_format="svs")
     with SlideReader.open(path) as direct:

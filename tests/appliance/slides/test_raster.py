@@ -1,4 +1,4 @@
-"""Masks over tiles as rasters, whole and piece by piece."""
+"""Rasters of masks over tiles, read whole and in pieces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_a_mask_read_in_pieces_is_the_expanded_one() -> None:
 
 
 def test_a_last_px_with_its_center_beyond_the_slide_belongs_to_the_last_tile() -> None:
-    """A slide that ends where its last tile does, with a raster px reaching over its edge."""
+    """The slide ends with its last tile, and a raster px reaches over its edge."""
     tiles = np.array([[False, True]])
     grid = RasterGrid(rows=10, columns=int(2 * TILE_UM / 5) + 1, mpp=5.0)
     assert (grid.columns - 0.5) * 5.0 > 2 * TILE_UM

@@ -1,4 +1,4 @@
-"""The reader on real and on broken files."""
+"""Slide reader on real and on broken files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where pixels lie, and which damage is found, on slides made for it."""
+"""Places of px, and detection of damage, on slides made for the test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from appliance.slides.reader import SlideReader
 def write_svs(
     path: Path, image: NDArray[np.uint8], mpp: float | None, *, levels: int = 1
 ) -> NDArray[np.uint8]:
-    """A lossless Aperio file whose levels shrink by exactly 4, as a scanner's do."""
+    """Write a lossless Aperio file whose levels shrink by exactly 4, as a scanner's do."""
     text = f"Aperio Image Library v12\n{image.shape[1]}x{image.shape[0]} |AppMag = 40"
     text += "" if mpp is None else f"|MPP = {mpp}"
     with tifffile.TiffWriter(path) as tiff:
@@ -116,7 +116,7 @@ def test_thumbnail_px_lie_where_their_mpp_says(
 
 @pytest.mark.parametrize("mpp", [0.12, 0.25, TILE_MPP, 0.5, 1.0])
 def test_tiles_compose_back_into_the_slide(tmp_path: Path, mpp: float) -> None:
-    """Eq. 1-2: at any slide resolution the tiles join to one image of TILE_MPP."""
+    """Eq. 1-2: at any slide resolution the tiles join to one image at TILE_MPP."""
     px = int(1.6 * TILE_UM / mpp)
     y, x = np.mgrid[:px, :px] * mpp  # a pattern in µm, the same at each resolution
     wave = 128 + 50 * np.sin(x / 9) + 50 * np.cos(y / 7)

@@ -1,4 +1,4 @@
-"""Where the px of a resampled window lie, against the same arithmetic done plainly in float."""
+"""Places of the px of a resampled window, against the same arithmetic in floating point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @pytest.fixture(scope="module")
 def level() -> Pixels:
-    """Noise, smoothed: about as sharp as tissue."""
+    """Smoothed noise, about as sharp as tissue."""
     noise = np.random.default_rng(3).integers(0, 256, (LEVEL_PX, LEVEL_PX, 3), dtype=np.uint8)
     smooth = cv2.GaussianBlur(noise, (0, 0), 1.5)
     return np.asarray(cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX), dtype=np.uint8)

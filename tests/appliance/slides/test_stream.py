@@ -1,4 +1,4 @@
-"""Batches in memory that is used again, lanes in order, and answers that no thread changes."""
+"""Tile stream: reused batch buffers, lanes in order, answers independent of threads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from appliance.line.analysis import IHC_RASTER_UM
 from appliance.readers.inference import Network
 from appliance.readers.reading import StainReading, read_stain, read_tumor
 from appliance.slides import stream as streams
+from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
-from appliance.slides.stream import TileStream, calibrate, in_lanes, white_gain
+from appliance.slides.stream import TileStream, in_lanes
 from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
 from models.spec import Task, reference_folder
 from models.synthesis.slides import SyntheticCase
@@ -58,7 +59,7 @@ def test_pixels_hold_as_long_as_is_said_and_memory_is_used_again(small_case: Syn
 def test_a_batch_that_nothing_can_be_read_of_spoils_no_other(
     small_case: SyntheticCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four neighbours in one hole of a file: what lanes still work on must not be written over."""
+    """Four neighbors lie in one hole of the file; batches in use must not be overwritten."""
     tiles = tissue_of(small_case.ihc_path, 24)
     lost = set(tiles[8:12])
     real = SlideReader.read_tile
@@ -173,7 +174,7 @@ def test_a_margin_is_read_and_not_scored(small_case: SyntheticCase, tmp_path: Pa
 
 
 def test_half_of_the_px_is_enough_for_a_classifier(small_case: SyntheticCase) -> None:
-    """Of 224 px that C sees; docs/performance.md has the cost on many more tiles."""
+    """C sees 224 px; docs/performance.md has the cost on many more tiles."""
     network = Network(reference_folder(Task.TUMOR), "cpu")
     tiles = tissue_of(small_case.he_path, 24)
     with SlideReader.open(small_case.he_path) as reader:

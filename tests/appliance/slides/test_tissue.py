@@ -1,4 +1,4 @@
-"""Tissue and glass on made thumbnails whose truth is known, and on the real fields."""
+"""Tissue and glass on made overviews with known truth, and on the real fields."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def glass(value: int, seed: int = 1) -> NDArray[np.uint8]:
 
 
 def section(density: float, white: int) -> tuple[NDArray[np.uint8], Bools]:
-    """A bluish section of that optical density on glass of that grey level."""
+    """Bluish section of an optical density on glass of a gray level."""
     mask = np.zeros((600, 800), np.uint8)
     cv2.ellipse(mask, (400, 300), (200, 150), 20, 0, 360, 1, -1)
     rng = np.random.default_rng(2)

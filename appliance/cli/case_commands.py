@@ -1,0 +1,76 @@
+"""Commands on slides and cases of the ledger: ``status``, ``retry``, ``correct``, ``rerun``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from appliance.cli.options import ConfigOption, JsonOption, settings_with_logging
+from appliance.domain import Her2Score
+
+out = Console()
+
+
+def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Show every slide and case with its state, and what to do about trouble."""
+    settings = settings_with_logging(config)
+    from appliance.operations.status import status_of
+
+    report = status_of(settings)
+    if as_json:
+        typer.echo(json.dumps(report, ensure_ascii=False))
+        return
+    for title, columns, rows in (
+        ("Cases", ("id", "accession", "block", "state", "score", "review", "remedy"), "cases"),
+        ("Slides", ("id", "file", "stain", "state", "reason", "remedy"), "slides"),
+    ):
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column)
+        for row in report[rows]:
+            table.add_row(*(_cell(row[column]) for column in columns))
+        out.print(table)
+
+
+def retry(
+    subject: Annotated[str, typer.Argument(metavar="ID", help="slide-3 or case-1, see status.")],
+    config: ConfigOption = None,
+) -> None:
+    """Try a quarantined slide, a failed or an undelivered case again."""
+    settings = settings_with_logging(config)
+    from appliance.operations.status import retry_subject
+
+    typer.echo(retry_subject(settings, subject))
+
+
+def correct(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    score: Annotated[Her2Score, typer.Option(help="The right score.")],
+    by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
+    why: Annotated[str, typer.Option(help="The reason, for the report.")],
+    config: ConfigOption = None,
+) -> None:
+    """Replace a case's score by a person's: a new report that names the old one; both are kept."""
+    settings = settings_with_logging(config)
+    from appliance.operations.corrections import correct_score
+
+    typer.echo(correct_score(settings, case, score, by=by, why=why))
+
+
+def rerun(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    config: ConfigOption = None,
+) -> None:
+    """Analyze a case with a result again, by today's weights and settings; old results are kept."""
+    settings = settings_with_logging(config)
+    from appliance.operations.corrections import rerun_case
+
+    typer.echo(rerun_case(settings, case))
+
+
+def _cell(value: Any) -> str:
+    return "; ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,84 @@
+"""``tandem evaluate tiles``: one network on images or generated tiles, parsed and called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from appliance.cli.bars import ProgressBars
+from appliance.cli.evaluate_result import HtmlOption, show
+from appliance.cli.options import ConfigOption, JsonOption
+from appliance.settings.settings_file import load_settings
+
+FolderArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DIR]",
+        help="Class folders, images with masks, labels.csv, or a data set of tandem dataset.",
+    ),
+]
+GeneratedOption = Annotated[
+    int, typer.Option(min=0, help="Instead of DIR: so many generated tiles.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Folder of weights. Default: those that Tandem uses.")
+]
+SplitOption = Annotated[
+    Literal["train", "validation", "test"], typer.Option(help="Split of a data set.")
+]
+MppOption = Annotated[
+    float | None, typer.Option(help="µm per px of the images. Default: DIR/mpp, else 0.2793.")
+]
+
+
+def tiles(
+    task: Annotated[str, typer.Option(help="tumor, intensity or segmentation.")],
+    folder: FolderArgument = None,
+    generated: GeneratedOption = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the generated tiles.")] = 0,
+    weights: WeightsOption = None,
+    split: SplitOption = "test",
+    mpp: MppOption = None,
+    as_json: JsonOption = False,
+    html: HtmlOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Judge one network on images with truth, and say what it makes of each image.
+
+    Layouts: DIR/CLASS/IMAGE; NAME.png + NAME_mask.png; images/ + masks/; labels.csv (file, label,
+    patient, mpp); for intensity also the score in the file's name. Classes: tumor, other; 0, 1+,
+    2+, 3+ or none, faint, weak, strong. Images of any size are cut into tiles.
+    """
+    if bool(generated) == (folder is not None):
+        raise typer.BadParameter("name a folder, or a number to --generated", param_hint="DIR")
+    settings = load_settings(config)
+    from models.spec import MANIFEST_NAME, Task
+
+    if task not in list(Task):
+        raise typer.BadParameter(f"use {', '.join(Task)}", param_hint="--task")
+    from appliance.evaluation.labeled_images import describe
+    from appliance.evaluation.labeled_tiles import (
+        evaluate_data_set,
+        evaluate_folder,
+        evaluate_generated,
+    )
+    from appliance.evaluation.tile_judge import TileJudge
+    from appliance.readers.chosen_weights import chosen_weights
+
+    chosen = weights or chosen_weights(Task(task), settings)[0]
+    judge = TileJudge(Task(task), chosen, settings.models.device)
+    with ProgressBars(quiet=as_json) as progress:
+        if folder is not None and (folder / MANIFEST_NAME).is_file():
+            result = evaluate_data_set(folder, judge, split=split, progress=progress)
+        elif folder is not None:
+            result = evaluate_folder(folder, judge, mpp=mpp, progress=progress)
+        else:
+            result = evaluate_generated(judge, tiles=generated, seed=seed, progress=progress)
+    if not as_json:
+        for line in describe(result.get("predictions", [])):
+            typer.echo(line)
+        if result.get("mpp_assumed"):
+            typer.echo("no mpp was given: 0.2793 µm/px is assumed", err=True)
+    show(result, as_json=as_json, html=html)

@@ -1,0 +1,62 @@
+"""Commands of the line: ``tandem run`` and ``tandem process``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from appliance.cli.bars import ProgressBars
+from appliance.cli.options import ConfigOption, JsonOption, settings_with_logging
+
+out = Console()
+
+
+def run(config: ConfigOption = None) -> None:
+    """Run the daemon: watch the scanner's folder until stopped (SIGTERM or Ctrl-C)."""
+    settings = settings_with_logging(config)
+    from appliance.line.daemon import run_daemon
+
+    run_daemon(settings)
+
+
+def process(
+    he: Annotated[Path, typer.Argument(help="H&E slide.", exists=True)],
+    ihc: Annotated[Path, typer.Argument(help="HER2 IHC slide of the same block.", exists=True)],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
+    accession: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
+    block: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Score one pair of slides: the daemon's steps on two files, no daemon, no database.
+
+    Writes findings, the report page (report.pdf) and the DICOM objects to --out.
+    """
+    settings = settings_with_logging(config)
+    from appliance.line.process import process_pair
+
+    with ProgressBars(quiet=as_json) as progress:
+        result = process_pair(
+            he, ihc, out_dir, settings, accession=accession, block=block, progress=progress
+        )
+    if as_json:
+        steps = [asdict(step) for step in result.times]
+        typer.echo(json.dumps(result.summary | {"steps": steps}, ensure_ascii=False))
+        return
+    summary = result.summary
+    out.print(f"score [bold]{summary['score'] or 'none'}[/] (estimated, {summary['guideline']})")
+    for name, share in summary["percent"].items():
+        out.print(f"  {name:>2} {share:5.1f} % of {summary['tumor_area_mm2']:.2f} mm² tumor")
+    for reason in summary["review"]:
+        out.print(f"  review: {reason['sentence']}")
+    for step in result.times:
+        out.print(f"  {step.step:<9}{step.seconds:7.1f} s")
+    for note in result.notes:
+        out.print(f"  note: {note}")
+    out.print(f"{len(result.objects)} DICOM objects, findings.json and report.pdf in {out_dir}")
+    out.print(summary["notice"])

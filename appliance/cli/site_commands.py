@@ -1,0 +1,68 @@
+"""Commands on the installation: ``doctor``, ``dashboard``, ``config check``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from appliance.cli.options import ConfigOption, settings_with_logging
+
+config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
+out = Console()
+
+
+def doctor(
+    pacs: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A destination: show which objects it takes."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Check settings, disk, GPU, weights, PACS and folder rights; exit 1 on trouble."""
+    from appliance.operations.doctor import examine, examine_destination
+
+    if pacs is not None:
+        table = Table(title=f"What '{pacs}' takes", title_justify="left")
+        for column in ("object", "", "remedy"):
+            table.add_column(column, overflow="fold")
+        checks = examine_destination(settings_with_logging(config), pacs)
+        for check in checks:
+            mark = "[green]taken[/]" if check.ok else "[red]NOT TAKEN[/]"
+            table.add_row(check.title, mark, check.text)
+        out.print(table)
+        if not all(check.ok for check in checks):
+            raise typer.Exit(1)
+        return
+    findings = examine(config)
+    for finding in findings:
+        mark = "[green]ok     [/]" if finding.ok else "[red]TROUBLE[/]"
+        out.print(f"{mark} {finding.what}: {finding.text}", highlight=False, soft_wrap=True)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(help="TCP port.")] = 8501,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    config: ConfigOption = None,
+) -> None:
+    """Open the dashboard (Streamlit) on http://ADDRESS:PORT; reads the ledger, changes nothing."""
+    settings_with_logging(config)
+    command = [sys.executable, "-m", "dashboard.serve", "--port", str(port), "--address", address]
+    if config is not None:
+        command += ["--config", str(config)]
+    # Replace this process, do not spawn: a signal to `tandem dashboard` must reach the server.
+    os.execv(sys.executable, command)  # noqa: S606  our own interpreter and module
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Validate the settings and print them as Tandem will use them."""
+    settings = settings_with_logging(config)
+    typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False))

@@ -1,0 +1,50 @@
+"""``tandem synth``: a synthetic case with its ground truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from appliance.cli.bars import ProgressBars
+
+
+def synth(
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal tissue.")],
+    score: Annotated[str, typer.Option(help="HER2 score of the case: 0, 1+, 2+ or 3+.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the slides and the truth.")],
+    width: Annotated[int, typer.Option(help="Slide width in px at 0.2793 µm/px.")] = 12288,
+    height: Annotated[int, typer.Option(help="Slide height in px.")] = 9216,
+    file_format: Annotated[str, typer.Option("--format", help="svs or tiff.")] = "svs",
+    control: Annotated[
+        Literal["works", "failed", "none"],
+        typer.Option(help="Control tissue on the IHC slide; unstained where the run failed."),
+    ] = "works",
+    organ: Annotated[
+        str, typer.Option(help="breast, gastric, colorectal or endometrial.")
+    ] = "breast",
+    scanner: Annotated[
+        str | None, typer.Option(help="neutral, warm, cool or crisp. Default: drawn from the seed.")
+    ] = None,
+) -> None:
+    """Make a synthetic case: a matched pair of H&E and HER2 slides with its ground truth."""
+    from models.synthesis.slides import synthesize_case
+
+    if file_format not in ("svs", "tiff"):
+        raise typer.BadParameter("use svs or tiff", param_hint="--format")
+    with ProgressBars() as progress:
+        case = synthesize_case(
+            out_dir,
+            seed=seed,
+            score=score,
+            width_px=width,
+            height_px=height,
+            file_format="svs" if file_format == "svs" else "tiff",
+            control=control,
+            organ=organ,
+            scanner=scanner,
+            progress=lambda share: progress("slides", round(100 * share), 100),
+        )
+    for path in (case.he_path, case.ihc_path, case.truth_path):
+        typer.echo(path)

@@ -1,0 +1,45 @@
+"""Regions of interest of a judged case (Table 3 of arXiv 2512.22335)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from appliance.evaluation.case import JudgedCase
+from models.spec import CLASSES, Task
+from models.synthesis.tile_pairs import TUMOR_SHARE
+
+ROI_TILES = 4
+"""Edge of a region in tiles: 573 µm."""
+ROI_LEAST = 8
+"""Least number of tissue tiles of a region that is listed."""
+
+
+def rois(case: JudgedCase) -> list[dict[str, Any]]:
+    """Real and predicted numbers of tiles per region of interest.
+
+    Regions are squares of the H&E grid; an IHC tile belongs to the region of its partner.
+    """
+    he_roi, ihc_roi = case.he_place // ROI_TILES, case.ihc_partner // ROI_TILES
+    tumor = {"real": case.he_share >= TUMOR_SHARE, "predicted": case.he_said["model"][:, 1] >= 0.5}
+    stain = {
+        "real": case.ihc_counts[:, 1:].argmax(axis=1),
+        "predicted": case.ihc_said["model"].argmax(axis=1),
+    }
+    rows: list[dict[str, Any]] = []
+    for x, y in np.unique(he_roi, axis=0).tolist():
+        he = (he_roi == (x, y)).all(axis=1)
+        if he.sum() < ROI_LEAST:
+            continue
+        ihc = (ihc_roi == (x, y)).all(axis=1)
+        row: dict[str, Any] = {"roi": f"{case.patient}-R{len(rows) + 1}"}
+        for side in ("real", "predicted"):
+            row[side] = {
+                "tumor": int(tumor[side][he].sum()),
+                "normal": int((~tumor[side][he]).sum()),
+            }
+            numbers = np.bincount(stain[side][ihc], minlength=4)
+            row[side] |= dict(zip(CLASSES[Task.INTENSITY], numbers.tolist(), strict=True))
+        rows.append(row)
+    return rows

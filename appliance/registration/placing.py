@@ -1,0 +1,138 @@
+"""Placing of the pieces of an H&E section on the IHC slide, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.geometry import Affine
+from appliance.registration.deformation import fitted
+from appliance.registration.mapping import Piece
+from appliance.registration.patches import vote
+from appliance.registration.picture import Picture, shortest_um, shrunk_mask, size_um
+from appliance.registration.rigid import find_poses, refined
+from appliance.registration.rotation_search import pose_by_nuclei
+from appliance.registration.votes import FEWEST, Votes, agreeing
+
+WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
+"""Size and search radius of the first patches: the width of a lobule, the shift of a bent
+section."""
+NARROW_UM, NARROW_REACH_UM = 280.0, 60.0
+"""Size and search radius of the second patches, at full resolution."""
+NUCLEI_UM = 0.8
+"""Width of a nucleus's rim and of chromatin, which the next section shows only in part."""
+NUCLEI_PATCH_UM, NUCLEI_REACH_UM = 150.0, 15.0
+"""Size and search radius of patches of a field that was placed by its nuclei alone."""
+WIDE_MPP = 9.0
+PLACED = 0.25
+"""Share of a piece's patches that must agree for the piece to count as found."""
+LIKENESS_UM = 12.0
+"""Smoothing of the pictures whose correlation ranks poses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A piece of tissue (`mask`, H&E px) and its place; `piece` None: the IHC slide lacks it."""
+
+    mask: NDArray[np.bool_]
+    piece: Piece | None
+    votes: Votes
+
+    @property
+    def agreement(self) -> float:
+        """Share (0-1) of the patches that agree."""
+        return len(self.votes) / max(1, self.votes.tried)
+
+
+def place_pieces(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[Placed]:
+    """Place each piece where the section as a whole lies, else where it lies on its own."""
+    step = max(1, round(WIDE_MPP / moving.mpp))
+    pair = moving.shrunk(step), fixed.shrunk(step)
+    small = [shrunk_mask(mask, step) for mask in masks]
+    best = _best(*pair, small)
+    placed = [p if p.agreement >= PLACED else replace(p, piece=None) for p in best]
+    if not any(p.piece for p in placed):
+        # Keep the best pose there is; its agreement reports how poor it is.
+        placed = best
+    for k, lost in enumerate(placed):
+        if lost.piece is None:
+            alone = _best(pair[0].within(small[k]), pair[1], [small[k]])[0]
+            if alone.agreement >= PLACED:
+                placed[k] = alone
+    return [replace(p, mask=mask) for p, mask in zip(placed, masks, strict=True)]
+
+
+def bend(moving: Picture, fixed: Picture, placed: Placed) -> Placed:
+    """The piece with its fine displacement."""
+    if placed.piece is None:
+        return placed
+    piece = placed.piece
+    if placed.votes.few:
+        piece = Piece.rigid(refined(moving.within(placed.mask), fixed, piece.affine))
+    patch = min(NARROW_UM, shortest_um(moving, fixed) / 2)
+    reach = min(NARROW_REACH_UM, patch / 3)
+    votes = agreeing(vote(moving, fixed, placed.mask, piece, patch_um=patch, reach_um=reach))
+    if len(votes) < 2 * FEWEST and not votes.few:
+        return placed
+    return replace(placed, piece=fitted(votes, size_um(moving)), votes=votes)
+
+
+def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:
+    """All the tissue placed by its nuclei; None where their correlation is not clear."""
+    moving, fixed = (replace(picture, detail_um=NUCLEI_UM) for picture in (moving, fixed))
+    pose = pose_by_nuclei(moving, fixed)
+    if pose is None:
+        return None
+    patches = vote(
+        moving,
+        fixed,
+        moving.mask,
+        Piece.rigid(pose),
+        patch_um=NUCLEI_PATCH_UM,
+        reach_um=NUCLEI_REACH_UM,
+        least_like=0.0,
+    )
+    votes = agreeing(patches)
+    return Placed(moving.mask, fitted(votes, size_um(moving)), votes)
+
+
+def _best(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[Placed]:
+    """All pieces at the pose that patches and the whole picture support best."""
+    best: list[Placed] = []
+    most = -np.inf
+    for pose in find_poses(moving, fixed):
+        votes = [_wide(moving, fixed, mask, Piece.rigid(pose)) for mask in masks]
+        placed = [
+            Placed(mask, fitted(v, size_um(moving)), v)
+            for mask, v in zip(masks, votes, strict=True)
+        ]
+        agreement = sum(len(v) for v in votes) / max(1, sum(v.tried for v in votes))
+        quality = agreement + _likeness(moving, fixed, pose)
+        if quality > most:
+            most, best = quality, placed
+    return best
+
+
+def _likeness(moving: Picture, fixed: Picture, pose: Affine) -> float:
+    """Correlation coefficient over both tissues, smoothed to `LIKENESS_UM`."""
+    rows, columns = moving.mask.shape
+    sigma = max(0.5, LIKENESS_UM / moving.mpp)
+    to_fixed = pose.to_raster(moving.mpp, fixed.mpp)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    a = cv2.GaussianBlur(moving.structure, (0, 0), sigma)
+    b = cv2.GaussianBlur(
+        cv2.warpAffine(fixed.structure, to_fixed, (columns, rows), flags=flags), (0, 0), sigma
+    )
+    both = (a > 0.02) | (b > 0.02)
+    if both.sum() < 100 or not (b > 0.02).any():
+        return -1.0
+    return float(np.corrcoef(a[both], b[both])[0, 1])
+
+
+def _wide(moving: Picture, fixed: Picture, mask: NDArray[np.bool_], piece: Piece) -> Votes:
+    patch = min(WIDE_UM, shortest_um(moving, fixed) / 2)
+    reach = min(WIDE_REACH_UM, patch / 2)
+    return agreeing(vote(moving, fixed, mask, piece, patch_um=patch, reach_um=reach))

@@ -1,0 +1,113 @@
+"""The general path into a slide: OpenSlide, which reads every supported format.
+
+OpenSlide's errors latch: after one, every further read on that handle fails. `GeneralSlide` then
+opens another handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import openslide
+from PIL.Image import Image
+
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.slides.encoded import Pixels
+from appliance.slides.trouble import why_no_format, why_not_open, without_path
+
+PART_PX = 256
+"""Edge of the smallest part that is read alone around damage: about one tile of a file."""
+
+
+def open_handle(path: Path) -> openslide.OpenSlide:
+    """Open a slide by OpenSlide.
+
+    Raises
+    ------
+    SlideError
+        UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, DAMAGED.
+    """
+    try:
+        return openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError as err:
+        raise SlideError(why_no_format(path)) from err
+    except (openslide.OpenSlideError, OSError) as err:
+        raise SlideError(why_not_open(path), without_path(err, path)) from err
+
+
+class GeneralSlide:
+    """A slide read by OpenSlide; usable by many threads. Owns `handle`, and closes it."""
+
+    def __init__(self, handle: openslide.OpenSlide, path: Path) -> None:
+        self._handle, self._path = handle, path
+        self._reopening = Lock()
+        self._downsamples = handle.level_downsamples
+        self.level_sizes: Sequence[tuple[int, int]] = handle.level_dimensions
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Header of the slide, under OpenSlide's names."""
+        properties: Mapping[str, str] = self._handle.properties
+        return properties
+
+    def close(self) -> None:
+        """Close the handle."""
+        self._handle.close()
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Level px from (x, y): RGBA (height, width, 4).
+
+        Alpha is 0 outside the slide and where nothing was scanned. Raises SlideError DAMAGED where
+        a tile cannot be decoded.
+        """
+        down = self._downsamples[level]
+        place = round(x * down), round(y * down)
+        try:
+            image = self._handle.read_region(place, level, (width, height))
+        except openslide.OpenSlideError:
+            image = self._read_again(place, level, (width, height))
+        return np.array(image, dtype=np.uint8)
+
+    def read_parts(
+        self, level: int, x: int, y: int, width: int, height: int, lost_px: list[int]
+    ) -> Pixels:
+        """Level px as `read` returns them; damage is split into ever smaller parts and left empty.
+
+        The number of px of each part that cannot be decoded is appended to `lost_px`.
+        """
+        try:
+            return self.read(level, x, y, width, height)
+        except SlideError:
+            rgba = np.zeros((height, width, 4), dtype=np.uint8)
+            if max(width, height) <= PART_PX:
+                lost_px.append(width * height)
+                return rgba
+        w, h = -(-width // 2), -(-height // 2)
+        for top in range(0, height, h):
+            for left in range(0, width, w):
+                size = min(w, width - left), min(h, height - top)
+                part = self.read_parts(level, x + left, y + top, *size, lost_px)
+                rgba[top : top + size[1], left : left + size[0]] = part
+        return rgba
+
+    def _read_again(self, place: tuple[int, int], level: int, size: tuple[int, int]) -> Image:
+        """Read on a new handle, after an error that another thread's place may have caused.
+
+        The new handle is shared only after the read succeeded on it.
+        """
+        with self._reopening:
+            try:
+                own = openslide.OpenSlide(self._path)
+                image: Image = own.read_region(place, level, size)
+            except (openslide.OpenSlideError, OSError) as err:
+                with suppress(openslide.OpenSlideError, OSError):
+                    self._handle = openslide.OpenSlide(self._path)
+                detail = without_path(err, self._path)
+                raise SlideError(QuarantineReason.DAMAGED, detail) from err
+            self._handle = own
+        return image

@@ -1,0 +1,83 @@
+"""The glass of a slide: its color on an overview, and the calibration of px to it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+DARK = 40
+"""Gray level up to which a px is pen, edge or unscanned: neither tissue nor glass."""
+ASSUMED_WHITE = (245, 245, 245)
+"""Color of the glass of a slide that shows none."""
+FILL = 255
+"""Pure white, with which scanners that write no transparency fill unscanned areas."""
+FLAT_SIGMA = 3.0
+"""Standard deviation of gray in 5 x 5 px below which a place is even enough to be glass."""
+
+
+def glass_rgb(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Color of the glass from scanned px, uint8 RGB (n, 3): median of the brightest tenth.
+
+    A field full of tissue has hardly any glass. A median darker than any glass is tissue; the usual
+    scanner's white is assumed then.
+    """
+    gray = pixels.min(axis=-1)
+    at_least = np.searchsorted(np.cumsum(np.bincount(gray, minlength=256)), 0.9 * gray.size)
+    r, g, b = (int(v) for v in np.median(pixels[gray >= at_least], axis=0))
+    return (r, g, b) if min(r, g, b) >= 180 else ASSUMED_WHITE
+
+
+def usable_px(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Px that may be tissue or glass, bool (rows, cols): no green pen, no black, no fill."""
+    red, green, blue = (overview[..., c].astype(np.int16) for c in range(3))
+    dark = overview.max(axis=2) <= DARK
+    # No stain of a section is green.
+    green_pen = (green > red + 30) & (green > blue + 15)
+    # A px at the rim of these is a mixture.
+    rim = np.ones((5, 5), dtype=np.uint8)
+    unusable = cv2.dilate((dark | green_pen).astype(np.uint8), rim).astype(bool)
+    usable: NDArray[np.bool_] = ~(unusable | _fill(overview))
+    return usable
+
+
+def white_gain(white_rgb: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Diagonal matrix (3, 3) that brings glass of `white_rgb` to 255 in each channel."""
+    return np.diag(255.0 / np.maximum(white_rgb, 1)).astype(np.float32)
+
+
+def calibrate(
+    pixels: NDArray[np.uint8], gain: NDArray[np.float32], into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Apply `white_gain` to uint8 RGB pixels (..., rows, cols, 3); `into` has the same shape."""
+    out = np.empty_like(pixels) if into is None else into
+    rows = (-1, pixels.shape[-2], 3)
+    # Takes a third of the time of a look-up table.
+    cv2.transform(pixels.reshape(rows), gain, out.reshape(rows))
+    return out
+
+
+def _fill(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pure white that is not this slide's glass, bool (rows, cols).
+
+    Only where another even, colorless brightness is clearly the glass. A scanner whose glass is
+    pure white has no fill.
+    """
+    nothing = np.zeros(overview.shape[:2], dtype=bool)
+    fill = overview.min(axis=2) == FILL
+    if fill.mean() < 0.01:
+        return nothing
+    gray = overview.min(axis=2)
+    mean = cv2.blur(gray.astype(np.float32), (5, 5))
+    variance = cv2.blur(gray.astype(np.float32) ** 2, (5, 5)) - mean**2
+    colorless = overview.max(axis=2) - gray <= 10
+    even = colorless & (variance < FLAT_SIGMA**2) & (gray >= 180) & (gray <= 250)
+    counts = np.bincount(gray[even], minlength=256)
+    peak = int(counts.argmax())
+    near = int(counts[max(0, peak - 4) : peak + 5].sum())
+    if near < 0.05 * gray.size or near < 0.6 * int(even.sum()):
+        return nothing
+    filled: NDArray[np.bool_] = cv2.dilate(
+        fill.astype(np.uint8), np.ones((3, 3), dtype=np.uint8)
+    ).astype(bool)
+    return filled
