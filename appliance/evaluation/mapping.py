@@ -26,7 +26,9 @@ from appliance.registration.alignment import Alignment, align, thumbnail_mpp
 from appliance.registration.tile_plan import map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.tissue import Tissue, find_tissue, tissue_share
-from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair, synthesize_sections
+from models.synthesis.overview import MASK_UM
+from models.synthesis.placement import SIZE_UM
+from models.synthesis.sections import SectionPair, synthesize_sections
 
 SECTIONS_MPP = 4.5
 FAILED_UM = 60.0
