@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom import codes
+from dicom.derived import CREATOR, MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME, to_frame_of_reference
-from dicom.segmentation import (
-    CREATOR,
-    MANUFACTURER,
-    SERIAL,
-    AlgorithmFacts,
-    algorithm_identification,
-    stamp,
-)
+from dicom.segmentation import AlgorithmFacts, algorithm_identification
 from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
