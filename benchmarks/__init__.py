@@ -1,1 +1,1 @@
-"""Benchmarks: run from a clone, and as ``tandem bench``."""
+"""Benchmarks, run from a clone and as ``tandem bench``."""

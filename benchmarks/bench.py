@@ -1,9 +1,9 @@
-"""``tandem bench``: how fast a slide is read, and what limits it.
+"""``tandem bench``: speed of reading a slide, and the limit of it.
 
-Three ceilings and the truth, interleaved in one run, so that a noisy machine is as noisy for each:
-decoding the plan's tiles and nothing else (as large as the reading wants them), the same tiles at
-full size by OpenSlide alone, the networks on tiles that lie in memory, and the real reading from
-file to label map. Other tools (`benchmarks.peer_tools`) take their turns with these where named.
+Three upper bounds and the reading itself are interleaved in one run, so that noise of the machine
+affects all alike: decoding of the plan's tiles at the size that the reading needs, the same tiles
+at full size by OpenSlide, the networks on tiles in memory, and the reading from file to label map.
+Other tools (`benchmarks.peer_tools`) take turns with these if named.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TASKS: dict[Reading, tuple[Task, ...]] = {
     "stain": (Task.INTENSITY, Task.SEGMENTATION),
 }
 PRELOADED = 64
-"""Tiles in memory for the networks' own ceiling, or a batch where that is more."""
+"""Tiles in memory for the upper bound of the networks, or a batch if that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +78,17 @@ def bench(
 ) -> dict[str, Any]:
     """Measure one slide; rates are medians over the repeats, in tiles per second.
 
-    `peers` are asked to do what C does, so they go with the reading of tumor alone. `untrained`
-    names a configuration whose networks, with random weights, take the place of those in use.
+    `peers` get the task of C, hence only for the reading of tumor. `untrained` names a
+    configuration whose networks, with random weights, replace those in use.
 
     Raises
     ------
     SlideError
         If the slide cannot be opened, or holds no tissue.
     PeerError
-        If a peer does not run, or answers for other tiles.
+        If a peer fails, or answers for other tiles.
     DataSetError
-        If there is no such configuration, or it cannot do the task.
+        If the configuration does not exist, or cannot do the task.
     """
     plan = planned(slide, most_tiles)
     networks = _networks(reading, settings, untrained)
@@ -99,7 +99,7 @@ def bench(
         first = TileStream(reader, plan.tiles[:most], plan.white_rgb, batch_size, px=px)
         batches = [pixels.copy() for _, pixels in first]
         level_paths = reader.paths_taken()
-    _answer(networks, batches[0])  # once before the clock runs
+    _answer(networks, batches[0])  # warm-up, not timed
     before = memory_mib("VmRSS", reset=True)
     read_plan(plan, reading, networks, batch_size)
     peak = memory_mib("VmHWM")
@@ -156,7 +156,8 @@ def _networks(reading: Reading, settings: Settings, untrained: str | None) -> li
 
 
 def planned(slide: Path, most_tiles: int) -> Plan:
-    """At most so many tiles with tissue, from the middle of the slide; raises SlideError."""
+    """Plan at most `most_tiles` tiles with tissue, from the middle of the slide; raises
+    SlideError."""
     with SlideReader.open(slide) as reader:
         facts = reader.facts
         mpp = thumbnail_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
@@ -165,7 +166,7 @@ def planned(slide: Path, most_tiles: int) -> Plan:
         level, scale = reader.level_for(TILE_MPP)
     if not tiles:
         raise SlideError(QuarantineReason.NO_TISSUE)
-    # Neighbours, as a real reading has them: the first rows from the middle on.
+    # Adjacent tiles, as in a reading: the first rows from the middle on.
     start = max(0, min(len(tiles) // 2, len(tiles) - most_tiles))
     return Plan(
         path=slide,
@@ -178,7 +179,7 @@ def planned(slide: Path, most_tiles: int) -> Plan:
 
 
 def decode(plan: Plan, px: int) -> None:
-    """The plan's tiles to `px` px each, by `DECODE_THREADS`, and nothing else."""
+    """Decode the plan's tiles to `px` px each, on `DECODE_THREADS` threads."""
     with (
         SlideReader.open(plan.path) as reader,
         ThreadPoolExecutor(DECODE_THREADS) as pool,
@@ -188,7 +189,7 @@ def decode(plan: Plan, px: int) -> None:
 
 
 def _openslide(plan: Plan) -> None:
-    """Plain `read_region` of the same windows on as many threads, to RGB."""
+    """Read the same windows as RGB by plain `read_region`, on as many threads."""
     with openslide.OpenSlide(plan.path) as handle:
         down = handle.level_downsamples[plan.level]
         side = round(TILE_PX * plan.scale)
@@ -224,7 +225,7 @@ def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:
 
 
 def read_plan(plan: Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
-    """The real reading, from file to label map."""
+    """Read the plan as the product does, from file to label map."""
     with SlideReader.open(plan.path) as reader:
         if reading == "tumor":
             (tumor,) = networks
@@ -252,12 +253,13 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 
 
 def memory_mib(name: str, *, reset: bool = False) -> int | None:
-    """A line of this process's memory facts; none where the system has no such file."""
+    """Value of a line of this process's memory facts in MiB, None on systems without such a
+    file."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
     if reset:
-        # Linux: the peak counts from here (proc(5), clear_refs).
+        # Linux: reset the peak (proc(5), clear_refs).
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
     found = re.search(rf"^{name}:\s+(\d+) kB", status.read_text(), re.MULTILINE)

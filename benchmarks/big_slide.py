@@ -1,9 +1,9 @@
-"""A slide of any size in a minute: the encoded tiles of a small field, repeated.
+"""Writer of slides of any size within a minute: the encoded tiles of a small field, repeated.
 
 ``python benchmarks/big_slide.py OUT.svs --stain he --width 60000 --height 50000 --tissue 0.2``
-draws one field of synthetic tissue and writes its encoded tiles over and over. For memory and
-speed; nothing can be aligned with itself, and every field has the same score. ``--step 2`` writes a
-generic TIFF whose levels halve, as those of most scanners do; Aperio's are a quarter each.
+draws one field of synthetic tissue and writes its encoded tiles repeatedly. For measurements of
+memory and speed only: repeated tissue cannot be aligned, and every field has the same score.
+``--step 2`` writes a generic TIFF whose levels halve, as most scanners' do; Aperio's step is 4.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ FIELD_PX = 4096
 """Edge of the repeated field: whole tiles on every level, for steps of 2 and 4."""
 GLASS = 243
 MPP = 0.25
-"""As scanners have it at 40x: at `TILE_MPP`, in which tissue is drawn, nothing would have to be
-resampled. Cells are a tenth smaller for it."""
+"""Resolution of 40x scanners in µm per px. At `TILE_MPP`, in which tissue is drawn, no tile would
+be resampled. Cells appear a tenth smaller than drawn."""
 
 
 def make_big_slide(
@@ -45,12 +45,11 @@ def make_big_slide(
     step: int = STEP,
     mpp: float = MPP,
 ) -> None:
-    """Write `out`, sizes rounded up to whole fields; it says `mpp` µm per px of itself.
+    """Write `out` with sizes rounded up to whole fields; the file states `mpp` µm per px.
 
     Each level is `step` times smaller than the one before: 4 writes Aperio's flavor, 2 a generic
-    TIFF.
-    `stain` is he or ihc. `tissue` (0-1) is the share of fields that hold tissue, those nearest the
-    middle; the others are glass.
+    TIFF. `stain` is he or ihc. `tissue` (0-1) is the share of fields that hold tissue, those
+    nearest to the center; the others are glass.
     """
     columns, rows = (-(-n // FIELD_PX) for n in (width_px, height_px))
     nearest = sorted(
@@ -63,7 +62,7 @@ def make_big_slide(
     size = f"{columns * FIELD_PX}x{rows * FIELD_PX}"
     with TiffWriter(out, bigtiff=True) as writer:
         for level, tiles in enumerate(levels):
-            side = FIELD_PX // step**level // TILE  # tiles a field has here, in each direction
+            side = FIELD_PX // step**level // TILE  # tiles of a field on this level, per direction
 
             def repeated(tiles: list[bytes] = tiles, side: int = side) -> Iterator[bytes]:
                 for row in range(rows * side):
@@ -103,7 +102,7 @@ def _field(stain: str, seed: int) -> NDArray[np.uint8]:
 
 
 def _levels(image: NDArray[np.uint8], step: int) -> Iterator[NDArray[np.uint8]]:
-    """Down to one tile a field."""
+    """Yield the levels of a field down to one tile."""
     while True:
         yield image
         if len(image) <= TILE:
@@ -113,7 +112,7 @@ def _levels(image: NDArray[np.uint8], step: int) -> Iterator[NDArray[np.uint8]]:
 
 
 def _encoded_tiles(image: NDArray[np.uint8]) -> list[bytes]:
-    """JPEG as Aperio's, row by row."""
+    """Encode tiles as JPEG as Aperio does, row by row."""
     return [
         imagecodecs.jpeg8_encode(
             np.ascontiguousarray(image[y : y + TILE, x : x + TILE]),
@@ -128,7 +127,7 @@ def _encoded_tiles(image: NDArray[np.uint8]) -> list[bytes]:
 
 
 def main() -> int:
-    """Write the slide, say how long that took and how long reading its overview takes; exit 0."""
+    """Write the slide; print the seconds for it and for reading its overview; return 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--stain", choices=("he", "ihc"), default="he")

@@ -1,4 +1,4 @@
-"""How well single tumor cells are found and measured, against the generator's own cells.
+"""Accuracy of finding and measuring single tumor cells, against the generator's own cells.
 
 ``python benchmarks/cells.py figures [--tiles 60] [--seed 950000000] [--network] [--json]`` measures
 generated tumor tiles (synthetic) with the true label map, and with that of the shipped network M.
@@ -35,14 +35,15 @@ from models.synthesis.truth import CellTruth, tile_cells
 
 Labels = NDArray[np.uint8]
 MIN_TUMOR = 0.1
-"""Share of a tile: with less it holds a handful of cells."""
+"""Least share of tumor of a tile; with less it holds only a few cells."""
 MATCH_UM = 4.0
-"""A found and a true cell are the same when each is the other's nearest and so near."""
+"""Largest distance of a found and a true cell that are each other's nearest, to be the same
+cell."""
 CLASSES = ("0", "1+", "2+", "3+")
 
 
 def main() -> int:
-    """Run one of the two; exit 0."""
+    """Run one of the two commands; return 0."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,7 +75,8 @@ def main() -> int:
 
 
 def judge(first_seed: int, count: int, *, network: bool) -> dict[str, dict[str, Any]]:
-    """All figures over the first `count` tumor tiles from `first_seed` on, by source of labels."""
+    """Return all figures of the first `count` tumor tiles from `first_seed` on, by source of
+    labels."""
     segment = _network() if network else None
     sources = ("true labels", "M's labels") if segment else ("true labels",)
     judged = {source: Judged() for source in sources}
@@ -92,7 +94,7 @@ def judge(first_seed: int, count: int, *, network: bool) -> dict[str, dict[str, 
 
 @dataclass
 class Judged:
-    """Tiles measured with one source of label maps."""
+    """Measurements of tiles with one source of label maps."""
 
     errors: list[float] = field(default_factory=list)
     grades: list[int] = field(default_factory=list)
@@ -101,7 +103,7 @@ class Judged:
     found: int = 0
 
     def add(self, tile: GeneratedTile, labels: Labels, truth: CellTruth) -> None:
-        """Measure one more tile."""
+        """Measure one tile."""
         start = time.process_time()
         cells = measure_cells(tile.ihc, labels)
         self.seconds.append(time.process_time() - start)
@@ -117,7 +119,7 @@ class Judged:
         )  # fmt: skip
 
     def figures(self) -> dict[str, Any]:
-        """What `main` prints."""
+        """Return the figures that `main` prints."""
         table = np.concatenate(self.rows)
         error, grade = np.array(self.errors), np.array(self.grades)
         return {
@@ -181,7 +183,7 @@ def matches(
 
 
 def draw(image: Path, mpp: float, out: Path, *, everywhere: bool) -> None:
-    """Nuclei and membranes on a field of any size, its tiles side by side; prints its means."""
+    """Draw nuclei and membranes on a field of any size, tile by tile; print the means."""
     pixels = read_rgb(image)
     tiles = tiles_of(calibrated(pixels, glass_of_field(pixels)), mpp)
     segment = None if everywhere else _network()

@@ -1,4 +1,4 @@
-"""``tandem bench``."""
+"""Command ``tandem bench``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """``make demo``: the main job on one synthetic case, from the scanner's folder to the archive.
 
-A synthetic case is made, the daemon is started on embedded defaults (no server), the slides are
-copied in slowly and in pieces as a scanner would, H&E first, and the delivery is awaited.
+A synthetic case is made and the daemon is started with embedded defaults (no server). The slides
+are copied slowly and in pieces as by a scanner, H&E first. Then the demo waits for the delivery.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 420
 
 
 def main() -> int:
-    """Run the demo; 0 only if everything arrived and the score is the truth."""
+    """Run the demo; return 0 only if everything arrived and the score is the truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--score", required=True, choices=["0", "1+", "2+", "3+"])
@@ -70,7 +70,7 @@ def say(text: str) -> None:
 
 
 def run(*arguments: object) -> str:
-    """A tandem command's output; its errors are shown as they are."""
+    """Run a tandem command and return its output; its errors are shown unchanged."""
     command = [str(TANDEM), *(str(a) for a in arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -86,7 +86,7 @@ def copy_slowly(slide: Path, folder: Path) -> None:
 
 
 def wait_for_delivery(config: Path, daemon: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Poll ``tandem status`` until the case is delivered or something ended badly."""
+    """Poll ``tandem status`` until the case is delivered or has failed."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     last = ""
     status: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Tile pairs a second that the tissue generator makes on one core, and where the time goes.
+"""Speed of the tissue generator on one core in tile pairs per second, and shares of the time.
 
-``python benchmarks/generator.py [--tiles 60]``: drawing a tile is set beside coding it as JPEG, as
-every tile is coded once: a ratio that holds on any machine.
+``python benchmarks/generator.py [--tiles 60]`` compares drawing a tile with encoding it as JPEG,
+which happens once per tile: a ratio that holds on any machine.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from models.synthesis.tile_pairs import synthesize_tile_pair
 
 
 def main() -> int:
-    """Print the table; exit 0."""
+    """Print the table; return 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    synthesize_tile_pair(options.seed)  # textures are made once
+    synthesize_tile_pair(options.seed)  # warm-up: textures are made once
     drawing, coding = [], []
     for seed in range(options.seed, options.seed + options.tiles):
         start = time.process_time()

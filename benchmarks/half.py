@@ -1,4 +1,4 @@
-"""What C loses by tiles of 256 px: ``python benchmarks/half.py SLIDE…``, any H&E slides."""
+"""Loss of C by tiles of 256 px: ``python benchmarks/half.py SLIDE…``, any H&E slides."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from models.spec import Task
 
 
 def main(slides: list[str]) -> None:
-    """Print, for each slide and all, the share of equal classes and the change of probability."""
+    """Print the share of equal classes and the change of probability, per slide and overall."""
     settings = load_settings(None)
     network = Network(chosen_weights(Task.TUMOR, settings)[0], settings.models.device)
     pairs = []
@@ -31,14 +31,14 @@ def main(slides: list[str]) -> None:
 
 
 def answers(plan: Plan, network: Network, px: int) -> NDArray[np.float32]:
-    """C's probability of tumor on each tile, given at `px`; float32 (n,)."""
+    """Return C's probability of tumor on each tile, resized to `px`; float32 (n,)."""
     with SlideReader.open(plan.path) as reader:
         stream = TileStream(reader, plan.tiles, plan.white_rgb, 8, px=px)
         return np.concatenate([network.classify(pixels)[:, 1] for _, pixels in stream])
 
 
 def show(name: str, whole: NDArray[np.float32], half: NDArray[np.float32]) -> None:
-    """One line."""
+    """Print one line."""
     same = 100 * ((whole >= 0.5) == (half >= 0.5)).mean()
     change = np.abs(whole - half)
     print(

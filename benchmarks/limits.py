@@ -1,8 +1,8 @@
-"""What a slide's size costs: memory and time, on slides made by repeating encoded tiles.
+"""Memory and time by size of the slide, on slides made of repeated encoded tiles.
 
 ``python benchmarks/limits.py --read tumor`` reads slides of three tissue areas, one that is 90 %
-glass, and one of 100,000 x 80,000 px beside a quarter of it; each in a process of its own. Prints
-the line through the times, and the memory above that of the libraries and the networks.
+glass, and one of 100,000 x 80,000 px beside a quarter of it, each in its own process. It prints
+the line fitted to the times, and the memory above that of the libraries and the networks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.bench import TASKS, Reading, memory_mib, planned, read_plan
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A slide to make: edges in px, share (0-1) of it that is tissue."""
+    """Specification of a slide to make: edges in px, share (0-1) of tissue."""
 
     name: str
     width_px: int
@@ -47,7 +47,7 @@ LARGE = (Made("quarter", 49_152, 40_960, 0.2), Made("large", 98_304, 81_920, 0.2
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make, read, print."""
+    """Make the slides, read them, print the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--read", choices=("tumor", "stain"), default="tumor")
     parser.add_argument("--folder", type=Path, help="keep the slides here and use them again")

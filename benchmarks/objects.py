@@ -1,9 +1,9 @@
-"""What the overlays of a large slide cost: seconds, memory, bytes, without any reading.
+"""Cost of a large slide's overlays without any reading: seconds, memory, bytes.
 
 ``python benchmarks/objects.py`` makes a random, blobby label map (synthetic) of 60,000 x 50,000 px
-and of 100,000 x 80,000 px at 0.25 µm with 20 % of the tiles tumor, and at 0.5 µm for the larger one
-too, where the label map has four times the px; then all SEG and PM objects, each slide in a process
-of its own. Memory is what the process needs above that with its libraries loaded.
+and of 100,000 x 80,000 px at 0.25 µm with 20 % tumor tiles, and the larger one also at 0.5 µm,
+where the label map has four times the px. It then makes all SEG and PM objects, each slide in its
+own process. Memory is that of the process above that with loaded libraries.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from dicom.study import StudyFacts
 from models.synthesis.pyramid import write_pyramid
 
 TUMOR = 0.2
-"""Share of all tiles."""
+"""Share of tumor among all tiles."""
 SIZES = ((60_000, 50_000, 0.25), (100_000, 80_000, 0.25), (100_000, 80_000, 0.5))
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make and print."""
+    """Make the objects and print the costs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--finest-um", type=float, default=0.0, help="as in [objects]")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -69,11 +69,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def measured(width_px: int, height_px: int, mpp: float, finest_um: float) -> dict[str, Any]:
-    """Seconds, MiB above the libraries, and MiB per file."""
+    """Return seconds, MiB above the libraries, and MiB per file."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         header = slide_header(folder, mpp)
-        # Loads the libraries.
+        # Load the libraries before the measurement.
         overlays(folder, header, 4096, 4096, mpp, finest_um)
         context = some_making(folder, header, width_px, height_px, mpp, finest_um)
         before = memory_mib("VmRSS", reset=True)
@@ -88,12 +88,12 @@ def measured(width_px: int, height_px: int, mpp: float, finest_um: float) -> dic
 
 
 def overlays(folder: Path, header: Dataset, *facts: Any) -> None:
-    """All objects of a slide."""
+    """Make all objects of a slide."""
     write_overlays(folder, some_making(folder, header, *facts))
 
 
 def slide_header(folder: Path, mpp: float) -> Dataset:
-    """Level 0 of a converted slide, which the caller then calls larger than it is."""
+    """Return level 0 of a converted slide; the caller then states a larger size."""
     slide = folder / "slide.svs"
     pixels = np.full((1024, 1024, 3), 230, dtype=np.uint8)
     write_pyramid(slide, [pixels], width_px=1024, height_px=1024, mpp=mpp, file_format="svs")
@@ -112,7 +112,7 @@ def slide_header(folder: Path, mpp: float) -> Dataset:
 def some_making(
     folder: Path, header: Dataset, width_px: int, height_px: int, mpp: float, finest_um: float
 ) -> ObjectContext:
-    """Synthetic rasters of a slide of that size, tumor in blobs."""
+    """Return synthetic rasters of a slide of that size, with tumor in blobs."""
     header.TotalPixelMatrixColumns, header.TotalPixelMatrixRows = width_px, height_px
     facts = SlideFacts(
         path="synthetic",
@@ -129,7 +129,7 @@ def some_making(
     probability = smooth(rng, grid.shape, 6)
     tumor = probability > 1 - TUMOR
     ihc = RasterGrid.of(facts, IHC_RASTER_UM)
-    # Tiles of blobs of the four classes and of stroma between them.
+    # Tiles of blobs of the four classes with stroma between them.
     tiles = [(smooth(rng, (512, 512), 12) * 5).astype(np.uint8) for _ in range(16)]
     path = folder / f"labels-{width_px}.zip"
     with LabelWriter(path, ihc) as writer:
@@ -160,7 +160,7 @@ def some_making(
 
 
 def smooth(rng: np.random.Generator, shape: tuple[int, int], sigma: float) -> Any:
-    """Blobs: float32 (rows, columns), every value from 0 to under 1 equally often."""
+    """Blobs: float32 (rows, columns), with a uniform distribution of values from 0 to below 1."""
     noise = cv2.GaussianBlur(rng.normal(size=shape).astype(np.float32), (0, 0), sigma)
     ranks = noise.ravel().argsort().argsort().reshape(shape)
     return (ranks / noise.size).astype(np.float32)

@@ -1,9 +1,9 @@
-"""What the reading loses beside a device of its own: ``python benchmarks/overlap.py SLIDE``.
+"""Loss of a reading beside a separate device: ``python benchmarks/overlap.py SLIDE``.
 
-No GPU is needed: a stand-in takes the networks' place. It does one batch at a time, and for each
-sleeps as long as a device of so many tiles per second would take; what it answers means nothing. So
-this measures the loop around the device (decoding, painting, cells) and no device. Devices of
-half, once and twice the rate of decoding take turns with decoding alone.
+No GPU is needed: a stand-in replaces the networks. It takes one batch at a time and sleeps for the
+time that a device of a given rate would take; its answers mean nothing. The benchmark thus
+measures the loop around a device (decoding, painting, cells), not a device. Devices of half, once
+and twice the rate of decoding take turns with decoding alone.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from benchmarks.bench import TASKS, Reading, decode, planned, read_plan
 from models.spec import ModelSpec
 
 RATES = (0.5, 1.0, 2.0)
-"""Of the stand-in, in rates of decoding."""
+"""Rates of the stand-in, as multiples of the rate of decoding."""
 
 
 class StandIn:
-    """Answers as a `Network` does, after as long as a device of `rate` tiles per second takes."""
+    """Replacement for a `Network` that takes the time of a device of `rate` tiles per second."""
 
     lanes = DEVICE_LANES
     decoders = DECODE_THREADS
@@ -43,18 +43,18 @@ class StandIn:
         self.spec, self._device, self._rate = spec, device, rate
 
     def batch_memory(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Memory of the host."""
+        """Return host memory."""
         return np.empty(shape, dtype=np.uint8)
 
     def classify(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The first class."""
+        """Return the first class for each tile."""
         self._wait(len(tiles))
         said = np.zeros((len(tiles), len(self.spec.classes)), dtype=np.float32)
         said[:, 0] = 1
         return said
 
     def segment(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Everything 1+: cells are looked for everywhere."""
+        """Return 1+ everywhere, so that cells are looked for everywhere."""
         self._wait(len(tiles))
         return np.full((len(tiles), TILE_PX // 4, TILE_PX // 4), 2, dtype=np.uint8)
 
@@ -64,7 +64,7 @@ class StandIn:
 
 
 def main() -> None:
-    """Print rates and the share of the slower of device and decoding."""
+    """Print rates, and their share of the slower of device and decoding."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("slide", type=Path)
     parser.add_argument("--read", choices=("tumor", "stain"), default="tumor")
@@ -81,7 +81,7 @@ def main() -> None:
     for _ in range(options.repeats):
         for times in RATES:
             decoding = len(plan.tiles) / seconds_of(partial(decode, plan, px))
-            # The networks of a reading share the device, so each is as much faster.
+            # The networks of a reading share the device: each gets its multiple of the rate.
             device, rate = Lock(), times * decoding
             networks: Any = [StandIn(spec, device, rate * len(specs)) for spec in specs]
             took = seconds_of(partial(read_plan, plan, reading, networks, options.batch))
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The plain loop as a peer: OpenSlide's `read_region` in torch's DataLoader, PIL for resizing.
+"""Plain loop as a peer: OpenSlide's `read_region` in torch's DataLoader, PIL for resizing.
 
 ``python benchmarks/peer_loop.py float32|bfloat16 JOB``; job and answer: `benchmarks/peer_tools.py`.
 """
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Tiles(Dataset[Tensor]):
-    """Tiles as people read them: a handle per worker, PIL, 0-1."""
+    """Tiles read in the usual way: a handle per worker, PIL, 0-1."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
@@ -39,7 +39,7 @@ class Tiles(Dataset[Tensor]):
 
 
 def main(precision: str, job_path: str) -> None:
-    """Print the answer."""
+    """Run the job and print the answer."""
     job = json.loads(Path(job_path).read_text())
     torch.set_num_threads(job["workers"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -48,7 +48,7 @@ def main(precision: str, job_path: str) -> None:
     likely = []
     with torch.inference_mode():
         shape = min(job["batch"], len(job["places"])), 3, *[job["input_px"]] * 2
-        for _ in range(3):  # TorchScript optimises itself in its first calls
+        for _ in range(3):  # TorchScript optimizes itself in its first calls
             network(torch.zeros(shape, device=device))
         start = time.perf_counter()
         for pixels in loader:

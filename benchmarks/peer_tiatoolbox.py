@@ -1,6 +1,7 @@
 """TIAToolbox as a peer: ``python benchmarks/peer_tiatoolbox.py JOB``, by its environment's Python.
 
-Its `PatchPredictor` in WSI mode, with a model of ours. Job and answer: `benchmarks/peer_tools.py`.
+It runs `PatchPredictor` in WSI mode with Tandem's model. Job and answer:
+`benchmarks/peer_tools.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch.utils.data import DataLoader
 
 
 class Classifier(ModelABC):
-    """TorchScript as TIAToolbox wants it."""
+    """TorchScript network with the interface of TIAToolbox."""
 
     def __init__(self, path: str, px: int) -> None:
         super().__init__()
@@ -35,42 +36,42 @@ class Classifier(ModelABC):
         self.preproc_func = partial(resized, px=px)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (N, classes) of `pixels` (N, 3, P, P), 0-1."""
+        """Return logits (N, classes) of `pixels` (N, 3, P, P), 0-1."""
         return self.network(pixels)
 
     @staticmethod
     def infer_batch(model: Classifier, batch_data: Tensor, *, device: str) -> np.ndarray:
-        """Probabilities (N, classes) of uint8 (N, P, P, 3)."""
+        """Return probabilities (N, classes) of uint8 (N, P, P, 3)."""
         with torch.inference_mode():
             pixels = batch_data.to(device).permute(0, 3, 1, 2).float() / 255
             return model(pixels).softmax(dim=1).cpu().numpy()
 
     @staticmethod
     def postproc(image: Any) -> Any:
-        """The likeliest class."""
+        """Return the most probable class."""
         return image.argmax(axis=-1)
 
 
 class TilePredictor(PatchPredictor):
-    """PatchPredictor for a list of places; by itself it takes a whole grid or a mask's."""
+    """PatchPredictor for a list of places; the original takes a whole grid or that of a mask."""
 
     places: np.ndarray
     tile_px: int
 
     def get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        """TIAToolbox's own loader, for our places."""
+        """Return TIAToolbox's own loader with these places."""
         loader = super().get_dataloader(*args, **kwargs)
         loader.dataset.inputs = np.hstack([self.places, self.places + self.tile_px])
         return loader
 
 
 def resized(image: np.ndarray, px: int) -> np.ndarray:
-    """Uint8 (T, T, 3) to (P, P, 3)."""
+    """Resize uint8 (T, T, 3) to (P, P, 3)."""
     return np.array(Image.fromarray(image).resize((px, px), Image.Resampling.BILINEAR))
 
 
 def main(job_path: str) -> None:
-    """Print the answer; what TIAToolbox prints goes to stderr."""
+    """Run the job and print the answer; TIAToolbox's own output goes to stderr."""
     job = json.loads(Path(job_path).read_text())
     torch.set_num_threads(job["workers"])
     with redirect_stdout(sys.stderr), TemporaryDirectory() as scratch:
@@ -85,7 +86,7 @@ def main(job_path: str) -> None:
 
 
 def measured(job: dict[str, Any], network: str, scratch: Path) -> tuple[float, np.ndarray]:
-    """Seconds for the slide's patches, and their probabilities."""
+    """Return the seconds for the slide's patches, and their probabilities."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     side = (job["tile_px"],) * 2
     predictor = TilePredictor(
@@ -96,7 +97,7 @@ def measured(job: dict[str, Any], network: str, scratch: Path) -> tuple[float, n
     )
     predictor.places, predictor.tile_px = np.array(job["places"]), job["tile_px"]
     shape = min(job["batch"], len(job["places"])), *[job["input_px"]] * 2, 3
-    for _ in range(3):  # TorchScript optimises itself in its first calls
+    for _ in range(3):  # TorchScript optimizes itself in its first calls
         Classifier.infer_batch(
             predictor.model, torch.zeros(shape, dtype=torch.uint8), device=device
         )

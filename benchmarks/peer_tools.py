@@ -1,14 +1,14 @@
-"""Other tools beside the appliance: the same tiles and the same network, each a program of its own.
+"""Other tools as peers: the same tiles and the same network, each tool a separate program.
 
-``FOLDER/peers.json`` names them and their commands; ``benchmarks/peers.py --install FOLDER`` makes
-it. A command is given the path of a job and prints its answer, both JSON:
+``FOLDER/peers.json`` holds their names and commands; ``benchmarks/peers.py --install FOLDER``
+writes it. A command gets the path of a job and prints its answer, both JSON:
 
 ::
 
     job       slide, mpp; tile_px and places, tiles in level-0 px (x, y); input_px, classes;
               networks, TorchScript by precision (`models.torchscript`); precision, the faster one
               on this machine; batch, workers
-    answer    seconds, for the tiles alone; precision, of the network it took; probabilities, a row
+    answer    seconds, for the tiles alone; precision, of the network used; probabilities, a row
               per tile; package, name and version
 """
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 PEERS_NAME = "peers.json"
 REFERENCE = "loop-"
-"""With a precision, the name of the peer whose probabilities those of others must be."""
+"""Prefix of the peers whose probabilities are the reference; the precision follows."""
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.05}
-"""By how much a probability may differ: kernels of other versions round otherwise. Those of two
-tiles differ by more, so other tiles or weights are noticed."""
+"""Largest difference of a probability by precision: kernels of other versions round differently.
+Probabilities of two tiles differ by more, so that other tiles or weights are detected."""
 BATCH = 32
-"""Tiles of a peer's forward pass; more where Tandem takes more."""
+"""Tiles per forward pass of a peer; more if Tandem takes more."""
 
 Commands = Mapping[str, Sequence[str]]
 
@@ -63,17 +63,17 @@ class Peers:
         self._answers: dict[str, list[_Answer]] = {name: [] for name in commands}
 
     def take_turns(self) -> None:
-        """Let each work once; raises PeerError where one does not, or answers for other tiles."""
+        """Let each peer work once; raises PeerError if one fails or answers for other tiles."""
         for name, command in self._commands.items():
             self._answers[name].append(_ask(name, command, self._job))
 
     def figures(self) -> dict[str, Any]:
-        """``peers.NAME.tiles_per_s`` of each, medians, and what they were taken from.
+        """Return the median ``peers.NAME.tiles_per_s`` of each peer, and the values behind it.
 
         Raises
         ------
         PeerError
-            If one's probabilities are not those of the plain loop.
+            If probabilities differ from those of the plain loop.
         """
         found: dict[str, Any] = {}
         for name, answers in self._answers.items():
@@ -90,8 +90,8 @@ class Peers:
         return found
 
     def _difference(self, name: str, answer: _Answer, reference: _Answer) -> float:
-        """The largest of any probability, on tiles that do not reach past the slide's edge: what
-        lies there is white to one and black to another."""
+        """Largest difference of any probability, over tiles within the slide. Tiles across its edge
+        are excluded: tools fill the outside differently."""
         if answer.probabilities.shape != reference.probabilities.shape:
             raise PeerError(f"peer {name} did not answer for each tile: its rate says nothing")
         change = np.abs(answer.probabilities - reference.probabilities)[self._whole]
@@ -108,7 +108,7 @@ class Peers:
 def peers_on(
     commands: Commands, slide: Path, tiles: Sequence[TileIndex], network: Network, batch_size: int
 ) -> Iterator[Peers]:
-    """Peers for these tiles and this classifier; its files are there until the end."""
+    """Yield peers for these tiles and this classifier; the job's files exist until the end."""
     with TemporaryDirectory(prefix="tandem-peers-") as scratch, SlideReader.open(slide) as reader:
         facts = reader.facts
         tile_px = round(TILE_UM / facts.mpp)
@@ -140,12 +140,12 @@ def peers_on(
 
 
 def read_commands(folder: Path) -> dict[str, list[str]]:
-    """Name and command of each peer of `folder`.
+    """Return name and command of each peer of `folder`.
 
     Raises
     ------
     PeerError
-        If the folder has no list of them.
+        If the folder has no usable ``peers.json``.
     """
     path = folder / PEERS_NAME
     try:

@@ -1,7 +1,7 @@
 """WSInfer as a peer: ``python benchmarks/peer_wsinfer.py JOB``, by its own environment's Python.
 
-Its `run_inference` on a model and patches of ours, in its own formats, read with OpenSlide. Job and
-answer: `benchmarks/peer_tools.py`.
+It runs `run_inference` on Tandem's model and patches, in WSInfer's formats, read with OpenSlide.
+Job and answer: `benchmarks/peer_tools.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wsinfer_zoo.client import ModelConfiguration
 
 
 def main(job_path: str) -> None:
-    """Print the answer; what WSInfer prints goes to stderr."""
+    """Run the job and print the answer; WSInfer's own output goes to stderr."""
     job = json.loads(Path(job_path).read_text())
     torch.set_num_threads(job["workers"])
     with redirect_stdout(sys.stderr), TemporaryDirectory() as scratch:
@@ -44,7 +44,7 @@ def main(job_path: str) -> None:
 
 
 def measured(job: dict[str, Any], network: str, scratch: Path) -> tuple[float, pd.DataFrame]:
-    """Seconds for the slide's patches, and WSInfer's table of them."""
+    """Return the seconds for the slide's patches, and WSInfer's table of them."""
     slide = Path(job["slide"])
     slides, results = scratch / "slides", scratch / "results"
     (results / "patches").mkdir(parents=True)
@@ -71,9 +71,9 @@ def measured(job: dict[str, Any], network: str, scratch: Path) -> tuple[float, p
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shape = min(job["batch"], len(job["places"])), 3, *[job["input_px"]] * 2
     with torch.no_grad():
-        for _ in range(3):  # TorchScript optimises itself in its first calls
+        for _ in range(3):  # TorchScript optimizes itself in its first calls
             loaded.to(device)(torch.zeros(shape, device=device))
-    # Loaded before the clock runs: it would be loaded anew for each call.
+    # Load before the timing: WSInfer would load the network again in each call.
     engine.get_pretrained_torch_module = lambda model: loaded
     start = time.perf_counter()
     failed = engine.run_inference(slides, results, model, job["batch"], job["workers"])

@@ -1,12 +1,12 @@
-"""Tandem beside others: the same slide, the same weights, the same tiles, in one run.
+"""Tandem beside other tools: the same slide, weights and tiles in one run.
 
-``python benchmarks/peers.py --install FOLDER`` once: WSInfer and TIAToolbox, each in an environment
-of its own (5 GB each where torch comes with CUDA). Then
+``python benchmarks/peers.py --install FOLDER`` once: WSInfer and TIAToolbox, each in its own
+environment (5 GB each if torch comes with CUDA). Then
 ``python benchmarks/peers.py SLIDE --config vit-tiny-patch16-224 --tiles 1000 --peers FOLDER``.
 
-Peers are programs (`peer_*.py` here; `benchmarks/peer_tools.py` says how they are asked). The
-plain loop is always one, in float32 and in bfloat16. Weights are random: speed does
-not depend on them. ``tandem bench --peers FOLDER`` measures with the weights in use.
+Peers are programs (`peer_*.py`; `benchmarks/peer_tools.py` describes their interface). The plain
+loop is always among them, in float32 and in bfloat16. Weights are random, because speed does not
+depend on them. ``tandem bench --peers FOLDER`` measures with the weights in use.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from models.training.configuration import load_configuration
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = {
-    # WSInfer 0.6 needs zarr 2 and does not say so. The torch is that of TIAToolbox, for both.
+    # WSInfer 0.6 needs zarr 2 without declaring it. Both tools get the torch of TIAToolbox.
     "wsinfer": ["wsinfer[openslide]", "openslide-bin", "zarr<3", "torch<2.13"],
     "tiatoolbox": ["tiatoolbox", "torch<2.13"],
 }
 
 
 def command(python: str | Path, peer: str) -> list[str]:
-    """Isolated (-I): nothing of Tandem is seen, whatever PYTHONPATH says."""
+    """Return the command of a peer, isolated (-I) from Tandem whatever PYTHONPATH says."""
     return [str(python), "-I", str(HERE / f"peer_{peer}.py")]
 
 
 LOOPS = {f"{REFERENCE}{name}": [*command(sys.executable, "loop"), name] for name in TOLERANCE}
-"""The plain loop in either precision, by this very Python."""
+"""Commands of the plain loop in both precisions, by this Python."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print tiles per second of each, medians of interleaved repeats, and ratios, as JSON."""
+    """Print tiles per second of each tool (medians of interleaved repeats) and ratios, as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("slide", type=Path, nargs="?")
     parser.add_argument("--config", default="vit-tiny-patch16-224")
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def compare(options: argparse.Namespace, commands: Commands) -> dict[str, Any]:
-    """Tandem's and the peers' rates on one slide."""
+    """Return the rates of Tandem and of the peers on one slide."""
     plan = planned(options.slide, options.tiles)
     spec = load_configuration(options.config, Task.TUMOR).spec(Task.TUMOR)
     seconds = []
@@ -112,7 +112,7 @@ def compare(options: argparse.Namespace, commands: Commands) -> dict[str, Any]:
 
 
 def install(root: Path) -> dict[str, str]:
-    """What came of installing each peer below `root`, whose list then names those that work."""
+    """Install each peer below `root`, list those that work, and return the result of each."""
     root.mkdir(parents=True, exist_ok=True)
     commands, said = dict(LOOPS), {}
     for name, packages in PACKAGES.items():
@@ -120,7 +120,7 @@ def install(root: Path) -> dict[str, str]:
         steps = (
             [sys.executable, "-m", "venv", root / name],
             [python, "-m", "pip", "install", "--quiet", *packages],
-            [python, "-I", "-c", f"import {name}"],  # pip is content where imports are not
+            [python, "-I", "-c", f"import {name}"],  # pip may succeed where the import fails
         )
         said[name] = "installed"
         for step in steps:

@@ -1,6 +1,6 @@
 """OpenVINO beside torch on a CPU: ``python benchmarks/runtimes.py --read stain SLIDE…``
 
-The networks on the same tiles in memory, in turns: how much faster, and how much alike.
+The networks take turns on the same tiles in memory; speedup and agreement are printed.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def main(arguments: Sequence[str]) -> None:
 def compare(
     task: Task, slide: Path, sides: Sequence[Network], px: int, most: int, repeats: int
 ) -> None:
-    """One line."""
+    """Compare on one slide and print one line."""
     plan = planned(slide, most)
     size = sides[0].fitting_batch()
     with SlideReader.open(slide) as reader:
         stream = TileStream(reader, plan.tiles, plan.white_rgb, size, px=px)
         batches = [pixels.copy() for _, pixels in stream]
     seconds: list[list[float]] = [[] for _ in sides]
-    said = [answers(task, side, batches) for side in sides]  # once before the clock runs
+    said = [answers(task, side, batches) for side in sides]  # warm-up, not timed
     for _ in range(repeats):
         for side, own in zip(sides, seconds, strict=True):
             start = time.perf_counter()
@@ -75,7 +75,7 @@ def compare(
 
 
 def answers(task: Task, network: Network, batches: Sequence[Tiles]) -> NDArray[np.int64]:
-    """Classes of all tiles, or of all px, flat; batches in as many lanes as the product's."""
+    """Return the classes of all tiles, or of all px, flat; batches run in the product's lanes."""
     ask = network.segment if task is Task.SEGMENTATION else network.classify
     with ThreadPoolExecutor(network.lanes) as pool:
         said = list(pool.map(ask, batches))

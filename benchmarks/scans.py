@@ -1,8 +1,8 @@
-"""What a scan at another resolution changes: ``python benchmarks/scans.py [--seed N]``.
+"""Effect of the scan's resolution: ``python benchmarks/scans.py [--seed N]``.
 
-Synthetic slides, drawn at the resolution that the networks see, are written anew as 40x and 20x
-scanners would have them. What the networks say of each tile of these is compared with what they say
-of the same tile as it was drawn: the cost of bringing a slide to `TILE_MPP`.
+Synthetic slides, drawn at the networks' resolution, are written again as 40x and 20x scanners would
+scan them. The networks' answers for each tile are compared with those for the tile as drawn. The
+difference is the cost of resampling a slide to `TILE_MPP`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from models.synthesis.pyramid import TILE, write_pyramid
 from models.synthesis.slides import synthesize_case
 
 SCANS = (0.2, 0.25, 0.5)
-"""µm per px."""
+"""Resolutions of the scans in µm per px."""
 BATCH = 4
 
 
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def scanned(path: Path, mpp: float, folder: Path) -> Path:
-    """The slide as one of `mpp` µm per px would be."""
+    """Write the slide as a scan of `mpp` µm per px; return its path."""
     image = tifffile.imread(path, key=0)
     times = TILE_MPP / mpp
     how = cv2.INTER_CUBIC if times > 1 else cv2.INTER_AREA
@@ -75,7 +75,7 @@ def scanned(path: Path, mpp: float, folder: Path) -> Path:
 def answers(
     path: Path, plan: Plan, tiles: Sequence[TileIndex], network: Network
 ) -> NDArray[np.float32] | NDArray[np.uint8]:
-    """C's probability of tumor, float32 (n,), or M's label maps, uint8 (n, h, w)."""
+    """Return C's probability of tumor, float32 (n,), or M's label maps, uint8 (n, h, w)."""
     with SlideReader.open(path) as reader:
         if network.spec.task is Task.SEGMENTATION:
             stream = TileStream(reader, tiles, plan.white_rgb, BATCH)
@@ -88,7 +88,7 @@ def answers(
 def differing(
     drawn: NDArray[np.float32] | NDArray[np.uint8], scan: NDArray[np.float32] | NDArray[np.uint8]
 ) -> str:
-    """In words."""
+    """Describe the difference in words."""
     if drawn.ndim == 3:
         return f"M: {len(drawn)} tiles, {100 * (drawn == scan).mean():.2f} % of px alike"
     same = 100 * ((drawn >= 0.5) == (scan >= 0.5)).mean()

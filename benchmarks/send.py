@@ -1,7 +1,7 @@
-"""How much memory it takes to send one large segmentation: C-STORE and STOW-RS.
+"""Memory needed to send one large segmentation by C-STORE and by STOW-RS.
 
 Makes an object of `--mb` MB, sends it to a peer in another process and prints the sender's peak
-above what its libraries take. Usage: python benchmarks/send.py [--mb 200]
+above the memory of its libraries. Usage: python benchmarks/send.py [--mb 200]
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dicom.status import InstanceRef, Outcome, Verdict
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Takes a STOW-RS request and forgets it."""
+    """HTTP handler that takes a STOW-RS request and discards it."""
 
     def do_POST(self) -> None:
         """Read the body in pieces."""
@@ -40,11 +40,11 @@ class Sink(BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, *_arguments: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def serve(folder: Path, ports: Connection) -> None:
-    """The peer's process, until it is ended."""
+    """Run the peer's process until it is ended."""
     peer = Peer(folder).start()
     with HTTPServer(("127.0.0.1", 0), Sink) as web:
         ports.send((peer.port, web.server_address[1]))
@@ -52,13 +52,13 @@ def serve(folder: Path, ports: Connection) -> None:
 
 
 def peak_mb() -> float:
-    """Largest resident set of this process so far; ru_maxrss would count its parent's, too."""
+    """Largest resident set of this process so far; ru_maxrss would include its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 def send(way: str, port: int, path: Path, ref: InstanceRef, answer: Connection) -> None:
-    """The sender's process: one object, then its peak."""
+    """Run the sender's process: send one object, then answer with the peak."""
     outcomes: list[Outcome] = []
     hooks: dict[str, Any] = {
         "before": lambda _path: None,
@@ -77,7 +77,7 @@ def send(way: str, port: int, path: Path, ref: InstanceRef, answer: Connection) 
 
 
 def main() -> None:
-    """Print a line for each way."""
+    """Print a line per protocol."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mb", type=int, default=200)
     size_mb = parser.parse_args().mb

@@ -1,4 +1,4 @@
-"""``make bench``: where the time of a case goes, as shares of one run, interleaved repeats."""
+"""``make bench``: shares of a case's time by step, from interleaved repeats in one run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def run(*arguments: str) -> str:
-    """A tandem command's output."""
+    """Run a tandem command and return its output."""
     command = [str(TANDEM), *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 

@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom import codes
+from dicom.derived import CREATOR, MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME, to_frame_of_reference
-from dicom.segmentation import (
-    CREATOR,
-    MANUFACTURER,
-    SERIAL,
-    AlgorithmFacts,
-    algorithm_identification,
-    stamp,
-)
+from dicom.segmentation import AlgorithmFacts, algorithm_identification
 from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
@@ -92,7 +86,7 @@ def _corners(
 ) -> list[NDArray[np.float32]]:
     """Corners (4, 3) of each box in mm, clockwise from the top left corner (PS3.3 C.37.1.2)."""
     if boxes_um.ndim != 2 or boxes_um.shape[0] < 1 or boxes_um.shape[1] != 4:
-        raise ObjectError(f"boxes of shape {boxes_um.shape} for {label!r} are none (N >= 1, 4)")
+        raise ObjectError(f"boxes of {label!r} have the shape {boxes_um.shape}, not (N >= 1, 4)")
     corners = boxes_um[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].reshape(-1, 2)
     # float32 resolves 4 nm over the 75 mm of a slide.
     points = to_frame_of_reference(corners, image).astype(np.float32)

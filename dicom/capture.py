@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom.derived import MANUFACTURER, SERIAL, stamp
 from dicom.encapsulated import TITLE
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME
-from dicom.segmentation import MANUFACTURER, SERIAL, stamp
 from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 

@@ -10,9 +10,9 @@ from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from dicom import codes
+from dicom.derived import MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME
-from dicom.segmentation import MANUFACTURER, SERIAL, stamp
 from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 

@@ -11,13 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom.segmentation import (
-    SegmentFacts,
-    finish,
-    made_by_highdicom,
-    px_per_value,
-    spacing_mm,
-)
+from dicom.derived import finish
+from dicom.placement import px_per_value, spacing_mm
+from dicom.segmentation import SegmentFacts, made_by_highdicom
 
 
 def write_fraction(

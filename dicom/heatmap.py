@@ -17,17 +17,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom import codes
+from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, finish
 from dicom.errors import ObjectError
-from dicom.segmentation import (
-    CREATOR,
-    FIRST_SERIES_NUMBER,
-    MANUFACTURER,
-    SERIAL,
-    axes_mm,
-    finish,
-    px_per_value,
-    spacing_mm,
-)
+from dicom.placement import axes_mm, px_per_value, spacing_mm
 from dicom.uids import deterministic_uid
 
 TILE_PX = 128
@@ -94,65 +86,95 @@ def build_heatmap(
     made: list[Dataset] = []
     for level, pixels in zip(levels, stored, strict=True):
         spacing = [px_per_value(base, pixels.shape, level.mpp) * v for v in spacing_mm(base)]
-        frames, places = _frames(pixels)
-        if not frames.size:
+        if not pixels.any():
             continue
-        origin, step = axes_mm(base, spacing)
-        number = len(made) + 1
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            dataset = hd.pm.ParametricMap(
-                source_images=[base],
-                pixel_array=frames,
-                series_instance_uid=deterministic_uid(*seed, "series"),
-                series_number=FIRST_SERIES_NUMBER
-                + SERIES_OFFSET
-                + int(base.get("SeriesNumber") or 1),
-                sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
-                instance_number=number,
-                manufacturer=MANUFACTURER,
-                manufacturer_model_name="Tandem HER2",
-                software_versions=software,
-                device_serial_number=SERIAL,
-                contains_recognizable_visual_features=False,
-                real_world_value_mappings=[mapping],
-                voi_lut_transformations=[
-                    hd.VOILUTTransformation(
-                        window_center=(HIGHEST + 1) / 2, window_width=HIGHEST + 1
-                    )
-                ],
-                transfer_syntax_uid=ExplicitVRLittleEndian,
-                content_description=content_description[:64],
-                content_creator_name=CREATOR,
-                content_label="HEATMAP",
-                pixel_measures=hd.PixelMeasuresSequence(
-                    pixel_spacing=spacing, slice_thickness=0.001
-                ),
-                plane_positions=[
-                    hd.PlanePositionSequence(
-                        coordinate_system="SLIDE",
-                        image_position=origin + np.array(place) @ step,
-                        pixel_matrix_position=(place[1] + 1, place[0] + 1),
-                    )
-                    for place in places
-                ],
-                dimension_organization_type="TILED_SPARSE",
-                derived_pixel_contrast="NONE",
-                palette_color_lut_transformation=_palette(cielab) if cielab else None,
-                icc_profile=_srgb() if cielab else None,
-                pyramid_uid=deterministic_uid(*seed, "pyramid"),
-            )
-        if cielab:
-            # Type 1 if there is a palette (PS3.3 C.7.6.16.2.26); highdicom omits it.
-            colored = Dataset()
-            colored.MinimumStoredValueMapped, colored.MaximumStoredValueMapped = 0.0, float(HIGHEST)
-            dataset.SharedFunctionalGroupsSequence[0].StoredValueColorRangeSequence = [colored]
-        # highdicom sets the extent of the frames instead of the whole matrix.
-        dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = pixels.shape
-        dataset.TotalPixelMatrixOriginSequence = base.TotalPixelMatrixOriginSequence
+        dataset = _made_by_highdicom(
+            base,
+            pixels,
+            spacing,
+            seed,
+            number=len(made) + 1,
+            mapping=mapping,
+            cielab=cielab,
+            content_description=content_description,
+            software=software,
+        )
         finish(dataset, series_description, created)
         made.append(dataset)
     return made
+
+
+def _made_by_highdicom(
+    base: Dataset,
+    pixels: NDArray[np.uint16],
+    spacing: Sequence[float],
+    seed: Sequence[str | bytes],
+    *,
+    number: int,
+    mapping: Any,
+    cielab: Sequence[tuple[float, float, float]],
+    content_description: str,
+    software: str,
+) -> Dataset:
+    """Let highdicom make the object of `pixels` (rows, columns); correct what it sets wrongly."""
+    import highdicom as hd
+
+    frames, places = _frames(pixels)
+    window = hd.VOILUTTransformation(window_center=(HIGHEST + 1) / 2, window_width=HIGHEST + 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        dataset: Dataset = hd.pm.ParametricMap(
+            source_images=[base],
+            pixel_array=frames,
+            series_instance_uid=deterministic_uid(*seed, "series"),
+            series_number=FIRST_SERIES_NUMBER + SERIES_OFFSET + int(base.get("SeriesNumber") or 1),
+            sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
+            instance_number=number,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name="Tandem HER2",
+            software_versions=software,
+            device_serial_number=SERIAL,
+            contains_recognizable_visual_features=False,
+            real_world_value_mappings=[mapping],
+            voi_lut_transformations=[window],
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            content_description=content_description[:64],
+            content_creator_name=CREATOR,
+            content_label="HEATMAP",
+            pixel_measures=hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=0.001),
+            plane_positions=_positions(base, spacing, places),
+            dimension_organization_type="TILED_SPARSE",
+            derived_pixel_contrast="NONE",
+            palette_color_lut_transformation=_palette(cielab) if cielab else None,
+            icc_profile=_srgb() if cielab else None,
+            pyramid_uid=deterministic_uid(*seed, "pyramid"),
+        )
+    if cielab:
+        # Type 1 if there is a palette (PS3.3 C.7.6.16.2.26); highdicom omits it.
+        colored = Dataset()
+        colored.MinimumStoredValueMapped, colored.MaximumStoredValueMapped = 0.0, float(HIGHEST)
+        dataset.SharedFunctionalGroupsSequence[0].StoredValueColorRangeSequence = [colored]
+    # highdicom sets the extent of the frames instead of the whole matrix.
+    dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = pixels.shape
+    dataset.TotalPixelMatrixOriginSequence = base.TotalPixelMatrixOriginSequence
+    return dataset
+
+
+def _positions(
+    base: Dataset, spacing: Sequence[float], places: Sequence[tuple[int, int]]
+) -> list[Any]:
+    """Plane position of each frame from its (row, column) in the total pixel matrix."""
+    import highdicom as hd
+
+    origin, step = axes_mm(base, spacing)
+    return [
+        hd.PlanePositionSequence(
+            coordinate_system="SLIDE",
+            image_position=origin + np.array(place) @ step,
+            pixel_matrix_position=(place[1] + 1, place[0] + 1),
+        )
+        for place in places
+    ]
 
 
 def _stored(values: NDArray[np.float32], highest: float) -> NDArray[np.uint16]:

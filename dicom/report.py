@@ -14,8 +14,10 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicom import codes
+from dicom.derived import MANUFACTURER, stamp
 from dicom.errors import ObjectError
-from dicom.segmentation import MANUFACTURER, AlgorithmFacts, slide_mpp, stamp
+from dicom.placement import slide_mpp
+from dicom.segmentation import AlgorithmFacts
 from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 

@@ -19,6 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom import codes
+from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, finish
 from dicom.errors import ObjectError
 from dicom.frames import (
     FRAME_BYTES,
@@ -31,16 +32,11 @@ from dicom.frames import (
     survey,
     write_frames,
 )
-from dicom.study import CHARACTER_SET
-from dicom.times import local
+from dicom.placement import axes_mm, px_per_value, spacing_mm
 from dicom.uids import deterministic_uid
 
 LEVEL_STEP = 4
 """Reduction from each level to the next; px stay whole multiples of the slide's."""
-CREATOR = "Tandem^^^^"
-MANUFACTURER = "Tandem"
-SERIAL = "1"
-FIRST_SERIES_NUMBER = 100
 
 
 class Form(StrEnum):
@@ -145,17 +141,15 @@ def write_segmentation(
         facts = (base, segments, seed, number, spacing, content_description, software)
         paths.append(stem.with_name(f"{stem.name}-{number}.dcm"))
         if form is Form.SPARSE:
-            skeleton = _skeleton(*facts)
-            skeleton.SegmentsOverlap = "NO" if len(layers) == 1 else "YES"
-            skeleton.TotalPixelMatrixRows, skeleton.TotalPixelMatrixColumns = level.shape
-            skeleton.NumberOfFrames = len(level.frames)
-            finish(skeleton, series_description, created)
-            _write(paths[-1], skeleton, level, counts, spacing)
+            dataset = _skeleton(*facts)
+            dataset.SegmentsOverlap = "NO" if len(layers) == 1 else "YES"
+            dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = level.shape
+            dataset.NumberOfFrames = len(level.frames)
+            finish(dataset, series_description, created)
+            _write(paths[-1], dataset, level, counts, spacing)
         else:
-            (labels,) = level.rasters
-            dataset = made_by_highdicom(
-                *facts, pixels=labels[0 : level.shape[0], 0 : level.shape[1]], form=form
-            )
+            pixels = level.rasters[0][0 : level.shape[0], 0 : level.shape[1]]
+            dataset = made_by_highdicom(*facts, pixels=pixels, form=form)
             finish(dataset, series_description, created)
             dataset.save_as(paths[-1], enforce_file_format=True)
     return paths
@@ -274,31 +268,6 @@ def _within(levels: Sequence[Level], max_bytes: int, form: Form, segments: int) 
     return kept
 
 
-def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
-    """Return the width of a raster's px (`mpp` µm) in px of the slide.
-
-    Raises
-    ------
-    ObjectError
-        If it is no whole number, or the raster (rows, columns) does not lie on the slide.
-    """
-    base_mpp = slide_mpp(base)
-    factor = max(1, round(mpp / base_mpp))
-    # Rounding errors accumulate over the slide: at its far edge they must stay below half a px.
-    drift_px = abs(mpp / base_mpp / factor - 1) * max(shape)
-    if drift_px > 0.5:
-        raise ObjectError(f"{mpp:g} µm is no whole multiple of the slide's {base_mpp:g} µm")
-    size = (int(base.TotalPixelMatrixRows), int(base.TotalPixelMatrixColumns))
-    for what, cells, px in zip(("rows", "columns"), shape, size, strict=True):
-        # One px more than covers the slide is padding; beyond that the raster is of another slide.
-        if cells > -(-px // factor) + 1:
-            raise ObjectError(
-                f"{cells} {what} of {factor} px do not lie on a slide of {px} px; the label map "
-                "belongs to another slide or has another resolution"
-            )
-    return factor
-
-
 def _check_layers(layers: Sequence[Layer]) -> tuple[int, int]:
     """Rows and columns of all layers; ObjectError if layers or segments are invalid."""
     shapes = {layer.labels.shape for layer in layers}
@@ -312,32 +281,6 @@ def _check_layers(layers: Sequence[Layer]) -> tuple[int, int]:
     if not numbers or numbers != list(range(1, len(numbers) + 1)):
         raise ObjectError(f"segments must be numbered 1, 2, …, not {numbers}")
     return shape[0], shape[1]
-
-
-def slide_mpp(image: Dataset) -> float:
-    """Return µm per px of an image, mean of rows and columns; they must agree to 1%
-    (ObjectError)."""
-    rows, columns = spacing_mm(image)
-    if abs(rows - columns) > 0.01 * rows:
-        raise ObjectError("the slide's pixels are not square")
-    return (rows + columns) / 2 * 1000
-
-
-def spacing_mm(image: Dataset) -> tuple[float, float]:
-    """Spacing of rows and of columns in mm (PS3.3 10.7.1.3)."""
-    rows, columns = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
-    return float(rows), float(columns)
-
-
-def axes_mm(
-    image: Dataset, spacing: Sequence[float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Origin (3,) of a total pixel matrix and one px of `spacing` down and to the right (2, 3), in
-    mm of the slide's frame of reference (PS3.3 C.8.12.4)."""
-    start = image.TotalPixelMatrixOriginSequence[0]
-    origin = [float(start.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
-    right, down = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
-    return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
 
 
 def _description(segment: SegmentFacts, seed: Sequence[str | bytes]) -> Any:
@@ -368,30 +311,3 @@ def algorithm_identification(algorithm: AlgorithmFacts) -> Any:
         version=algorithm.version,
         parameters={"weights_sha256": algorithm.weights_sha256},
     )
-
-
-def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
-    """Set what highdicom leaves open or draws at random, for an object laid over a slide."""
-    dataset.SpecificCharacterSet = CHARACTER_SET
-    dataset.SeriesDescription = series_description[:64]
-    dataset.PatientOrientation = None
-    organization = deterministic_uid(dataset.SOPInstanceUID, "dimension organization")
-    for item in (
-        *dataset.DimensionOrganizationSequence,
-        *dataset.get("DimensionIndexSequence", []),  # not of TILED_FULL
-    ):
-        item.DimensionOrganizationUID = organization
-    stamp(dataset, created)
-
-
-def stamp(dataset: Dataset, created: datetime) -> None:
-    """Set all times of creation to `created`, so that equal facts give equal bytes."""
-    date, time = local(created).strftime("%Y%m%d %H%M%S").split()
-    for contribution in dataset.get("ContributingEquipmentSequence", []):
-        contribution.ContributionDateTime = f"{date}{time}"
-    for keyword in ("ContentDate", "InstanceCreationDate", "SeriesDate"):
-        if keyword in dataset or keyword == "ContentDate":
-            setattr(dataset, keyword, date)
-    for keyword in ("ContentTime", "InstanceCreationTime", "SeriesTime"):
-        if keyword in dataset or keyword == "ContentTime":
-            setattr(dataset, keyword, time)

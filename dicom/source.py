@@ -224,11 +224,6 @@ def _in_utc(time: datetime) -> datetime:
 
 
 def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
-    from wsidicom.conceptcode import (
-        AnatomicPathologySpecimenTypesCode,
-        SpecimenSamplingProcedureCode,
-        SpecimenStainsCode,
-    )
     from wsidicom.geometry import SizeMm
     from wsidicom.metadata import (
         Image,
@@ -237,28 +232,10 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
         PatientSex,
         Pyramid,
         Series,
-        Slide,
         Study,
     )
-    from wsidicom.metadata.sample import SlideSample, Specimen, Staining
     from wsidicomizer.metadata import WsiDicomizerMetadata
 
-    block = Specimen(
-        identifier=f"{identity.accession}-{identity.block}",
-        type=AnatomicPathologySpecimenTypesCode("Tissue section"),
-    )
-    substances: Any = f"{identity.stain} immunohistochemistry"
-    if identity.stain == "HE":
-        substances = [
-            SpecimenStainsCode.from_code(codes.HAEMATOXYLIN),
-            SpecimenStainsCode.from_code(codes.EOSIN),
-        ]
-    sample = SlideSample(
-        identifier=identity.container_id,
-        sampled_from=block.sample(method=SpecimenSamplingProcedureCode("Block sectioning")),
-        uid=uids.of("specimen"),
-        short_description=f"Block {identity.block}, {identity.stain}",
-    )
     study, started = identity.study, local(identity.started)
     return WsiDicomizerMetadata(
         study=Study(
@@ -280,17 +257,46 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
             birth_date=study.patient_birth_date,
             sex=PatientSex[study.patient_sex] if study.patient_sex else None,
         ),
-        slide=Slide(
-            identifier=identity.container_id,
-            stainings=[Staining(substances=substances)],
-            samples=[sample],
-        ),
+        slide=_slide(identity, uids),
         pyramid=Pyramid(
             Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=uids.of("pyramid")
         ),
         overview=Overview(Image(), [], contains_phi=True),  # it shows the label
         frame_of_reference_uid=uids.of("frame of reference"),
         dimension_organization_uids=[uids.of("dimension organization")],
+    )
+
+
+def _slide(identity: SlideIdentity, uids: _Uids) -> Any:
+    """Container, staining and specimen: a section of the block."""
+    from wsidicom.conceptcode import (
+        AnatomicPathologySpecimenTypesCode,
+        SpecimenSamplingProcedureCode,
+        SpecimenStainsCode,
+    )
+    from wsidicom.metadata import Slide
+    from wsidicom.metadata.sample import SlideSample, Specimen, Staining
+
+    block = Specimen(
+        identifier=f"{identity.accession}-{identity.block}",
+        type=AnatomicPathologySpecimenTypesCode("Tissue section"),
+    )
+    substances: Any = f"{identity.stain} immunohistochemistry"
+    if identity.stain == "HE":
+        substances = [
+            SpecimenStainsCode.from_code(codes.HAEMATOXYLIN),
+            SpecimenStainsCode.from_code(codes.EOSIN),
+        ]
+    sample = SlideSample(
+        identifier=identity.container_id,
+        sampled_from=block.sample(method=SpecimenSamplingProcedureCode("Block sectioning")),
+        uid=uids.of("specimen"),
+        short_description=f"Block {identity.block}, {identity.stain}",
+    )
+    return Slide(
+        identifier=identity.container_id,
+        stainings=[Staining(substances=substances)],
+        samples=[sample],
     )
 
 

@@ -10,7 +10,8 @@ import typer
 from appliance.cli.bars import ProgressBars
 from appliance.cli.evaluate_result import HtmlOption, show
 from appliance.cli.options import ConfigOption, JsonOption
-from appliance.settings.settings import ModelSettings, Settings
+from appliance.settings.networks import ModelSettings
+from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
 FolderArgument = Annotated[

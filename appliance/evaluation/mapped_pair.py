@@ -19,7 +19,9 @@ from appliance.registration.tile_plan import map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.tissue import Tissue, find_tissue, tissue_share
-from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair
+from models.synthesis.overview import MASK_UM
+from models.synthesis.placement import SIZE_UM
+from models.synthesis.sections import SectionPair
 
 FAILED_UM = 60.0
 """Median error of a pair above which it has failed; the winner of ACROBAT 2022 came to 60 µm."""

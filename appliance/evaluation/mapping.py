@@ -17,7 +17,8 @@ from appliance.evaluation.pool import run_all
 from appliance.findings.findings import RESEARCH_USE, Reason
 from appliance.readers.reading import Progress
 from appliance.settings.settings import Settings
-from models.synthesis.sections import SIZE_UM, synthesize_sections
+from models.synthesis.placement import SIZE_UM
+from models.synthesis.sections import synthesize_sections
 
 SECTIONS_MPP = 4.5
 SEEDS_PER_RUN = 100_000

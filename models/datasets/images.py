@@ -71,7 +71,7 @@ def decode_mask(data: bytes, path: Path) -> NDArray[np.int32]:
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]  # gray, saved as RGB
     if values.ndim != 2:
-        raise DataSetError(f"{path}: a mask has one value per px, this has colours; save it grey.")
+        raise DataSetError(f"{path}: a mask has one value per px, not colors; save it gray.")
     return values.astype(np.int32)
 
 

@@ -64,7 +64,7 @@ def from_table(path: Path) -> PatientOf:
 
     def patient(file: PurePosixPath) -> tuple[str, Split | None]:
         if file not in known:
-            raise DataSetError(f"{file}: {path} does not say whose it is. Add a row.")
+            raise DataSetError(f"{file}: {path} does not name its patient. Add a row.")
         return known[file]
 
     return patient
@@ -107,8 +107,8 @@ def from_folder(depth: int) -> PatientOf:
     def patient(file: PurePosixPath) -> tuple[str, Split | None]:
         if len(file.parts) < depth + 2:
             raise DataSetError(
-                f"{file}: whose is it? Put each patient's files in a folder of their own, or use "
-                "--patient-pattern or --patients."
+                f"{file}: the patient is unknown. Put each patient's files in their own folder, "
+                "or use --patient-pattern or --patients."
             )
         return file.parts[depth], None
 

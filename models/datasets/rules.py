@@ -49,7 +49,7 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
         known = ", ".join(CLASSES[task])
         raise DataSetError(
             f"class {name!r} is unknown for {task}. Known: {known}. "
-            f"Translate it with --class '{name}=CLASS', or pass it over with '{name}={IGNORE}'."
+            f"Translate it with --class '{name}=CLASS', or skip it with '{name}={IGNORE}'."
         )
     return CLASSES[task].index(meant)
 

@@ -19,6 +19,9 @@ STEP = 4
 SMALLEST_PX = 1200
 """Least longest side in px of a level."""
 QUALITY = 85
+_APERIO = "Aperio Image Library v12.0.15 "
+_DATE = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+"""Fixed date of all files: equal seeds give equal bytes."""
 
 FileFormat = Literal["svs", "tiff"]
 
@@ -41,80 +44,83 @@ def write_pyramid(
     """
     smaller: list[NDArray[np.uint8]] = []
     temporary = path.with_name(f".{path.name}.part")
-    description = _aperio_description(width_px, height_px, mpp) if file_format == "svs" else None
-
-    def tiles() -> Iterator[NDArray[np.uint8]]:
-        for strip in strips:
-            rows, columns = strip.shape[0] // STEP, width_px // STEP
-            if rows:
-                smaller.append(
-                    cv2.resize(
-                        strip[: rows * STEP, : columns * STEP],
-                        (columns, rows),
-                        interpolation=cv2.INTER_AREA,
-                    )
-                )
-            yield from _tiles(strip)
-
-    # A fixed date: equal seeds give equal bytes.
-    date = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+    first = f"{_APERIO}\r\n{width_px}x{height_px} "
+    aperio = file_format == "svs"
     with TiffWriter(temporary, bigtiff=False) as writer:
-
-        def level(
-            data: Iterator[NDArray[np.uint8]],
-            size: tuple[int, int],
-            factor: int,
-            text: str | None,
-            reduced: bool,
-        ) -> None:
-            writer.write(
-                data,
-                shape=(size[1], size[0], 3),
-                dtype=np.uint8,
-                tile=(TILE, TILE),
-                photometric="rgb",
-                compression="jpeg",
-                compressionargs={"level": QUALITY},
-                description=text,
-                subfiletype=1 if reduced else 0,
-                resolution=(1e4 / (mpp * factor), 1e4 / (mpp * factor)),
-                resolutionunit="CENTIMETER",
-                software=False,
-                metadata=None,
-                datetime=date,
-            )
-
-        level(tiles(), (width_px, height_px), 1, description, False)
+        text = _aperio_description(width_px, height_px, mpp) if aperio else None
+        tiles = _tiles_and_reduction(strips, smaller)
+        _write_level(writer, tiles, (height_px, width_px), mpp, text, reduced=False)
         image = np.concatenate(smaller)
-        if file_format == "svs":
-            scale = 768 / max(image.shape[:2])
-            size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-            writer.write(
-                cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-                photometric="rgb",
-                compression="jpeg",
-                compressionargs={"level": QUALITY},
-                rowsperstrip=size[1],
-                description=f"{description.splitlines()[0] if description else ''}\r\n"
-                f"{width_px}x{height_px} -> {size[0]}x{size[1]} - |AppMag = 40|MPP = {mpp}",
-                software=False,
-                metadata=None,
-            )
+        if aperio:
+            _write_thumbnail(writer, image, first, mpp)
         factor = STEP
         while True:
             rows, columns = image.shape[:2]
-            text = (
-                f"{description.splitlines()[0]}\r\n{width_px}x{height_px} "
-                f"[0,0 {width_px}x{height_px}] (256x256) -> {columns}x{rows} JPEG/RGB Q={QUALITY}"
-                if description
-                else None
-            )
-            level(_tiles(image), (columns, rows), factor, text, file_format == "tiff")
+            size = f"[0,0 {width_px}x{height_px}] (256x256) -> {columns}x{rows}"
+            text = f"{first}{size} JPEG/RGB Q={QUALITY}" if aperio else None
+            tiles = _tiles(image)
+            _write_level(writer, tiles, (rows, columns), mpp * factor, text, reduced=not aperio)
             if max(rows, columns) // STEP < SMALLEST_PX / STEP or max(rows, columns) <= SMALLEST_PX:
                 break
             image = cv2.resize(image, (columns // STEP, rows // STEP), interpolation=cv2.INTER_AREA)
             factor *= STEP
     temporary.rename(path)
+
+
+def _write_level(
+    writer: TiffWriter,
+    tiles: Iterator[NDArray[np.uint8]],
+    shape: tuple[int, int],
+    mpp: float,
+    description: str | None,
+    *,
+    reduced: bool,
+) -> None:
+    """Write a level of `shape` (rows, columns) at `mpp` µm/px from its tiles, row by row."""
+    writer.write(
+        tiles,
+        shape=(*shape, 3),
+        dtype=np.uint8,
+        tile=(TILE, TILE),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": QUALITY},
+        description=description,
+        subfiletype=1 if reduced else 0,
+        resolution=(1e4 / mpp, 1e4 / mpp),
+        resolutionunit="CENTIMETER",
+        software=False,
+        metadata=None,
+        datetime=_DATE,
+    )
+
+
+def _write_thumbnail(writer: TiffWriter, image: NDArray[np.uint8], first: str, mpp: float) -> None:
+    """Write Aperio's second image: 768 px wide or high. `first` begins its description."""
+    scale = 768 / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    writer.write(
+        cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+        photometric="rgb",
+        compression="jpeg",
+        compressionargs={"level": QUALITY},
+        rowsperstrip=size[1],
+        description=f"{first}-> {size[0]}x{size[1]} - |AppMag = 40|MPP = {mpp}",
+        software=False,
+        metadata=None,
+    )
+
+
+def _tiles_and_reduction(
+    strips: Iterable[NDArray[np.uint8]], smaller: list[NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the tiles of the strips; append each strip, `STEP` times smaller, to `smaller`."""
+    for strip in strips:
+        rows, columns = strip.shape[0] // STEP, strip.shape[1] // STEP
+        if rows:
+            whole = strip[: rows * STEP, : columns * STEP]
+            smaller.append(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA))
+        yield from _tiles(strip)
 
 
 def _tiles(strip: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
@@ -128,8 +134,8 @@ def _tiles(strip: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 def _aperio_description(width_px: int, height_px: int, mpp: float) -> str:
     return (
-        "Aperio Image Library v12.0.15 \r\n"
-        f"{width_px}x{height_px} [0,0 {width_px}x{height_px}] ({TILE}x{TILE}) JPEG/RGB Q={QUALITY}"
+        f"{_APERIO}\r\n{width_px}x{height_px} [0,0 {width_px}x{height_px}] ({TILE}x{TILE}) "
+        f"JPEG/RGB Q={QUALITY}"
         f"|AppMag = 40|StripeWidth = 2040|ScanScope ID = TANDEMSYN|Filename = synthetic"
         f"|Date = 01/01/26|Time = 00:00:00|MPP = {mpp}|Left = 0.0|Top = 0.0"
         f"|OriginalWidth = {width_px}|OriginalHeight = {height_px}|ICC Profile = none"

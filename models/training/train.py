@@ -75,15 +75,9 @@ def train(
         material = data_set_material(task, data_set, cache, progress=progress)
     else:
         count = tiles or config.tiles
-        material = generated_material(
-            task,
-            cache,
-            seed=seed,
-            count=count,
-            stained_stroma=round(config.stained_stroma_tiles * count / config.tiles),
-            held_out=held_out,
-            progress=progress,
-        )
+        stained = round(config.stained_stroma_tiles * count / config.tiles)
+        numbers = {"count": count, "stained_stroma": stained, "held_out": held_out}
+        material = generated_material(task, cache, seed=seed, progress=progress, **numbers)
     torch.manual_seed(seed)
     network = build(spec).to(device)
     run = _Run(task, config, network, material.learnt, material.facts, out, seed, device)

@@ -13,8 +13,9 @@ import pytest
 from fixtures.daemon import tandem
 from numpy.typing import NDArray
 
+from models.synthesis.blocks import MASK_STEP
 from models.synthesis.pyramid import write_pyramid
-from models.synthesis.slides import MASK_STEP, SyntheticCase
+from models.synthesis.slides import SyntheticCase
 
 Pixels = NDArray[np.uint8]
 BLANK = "blank"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from models.datasets.store import load_dataset, read_data_set_manifest
 from models.spec import Task, verify
-from models.synthesis.slides import CLASS_STEP, MASK_STEP, SyntheticCase, synthesize_case
+from models.synthesis.blocks import CLASS_STEP, MASK_STEP
+from models.synthesis.slides import SyntheticCase, synthesize_case
 
 
 @dataclass(frozen=True)

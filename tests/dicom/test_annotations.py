@@ -1,4 +1,4 @@
-"""ANN: valid, read back by highdicom, and every tile where it lies on the slide."""
+"""ANN: valid, read back by highdicom, every tile at its place on the slide."""
 
 from __future__ import annotations
 

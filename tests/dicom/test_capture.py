@@ -1,4 +1,4 @@
-"""Secondary Capture: valid, in its place, every pixel as it was."""
+"""Secondary Capture: valid, in the slide's study, pixels unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage commitment, with and without TLS, and what is made of its answers."""
+"""Storage commitment: with and without TLS, and the interpretation of its answers."""
 
 from __future__ import annotations
 

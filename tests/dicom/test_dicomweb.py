@@ -1,4 +1,4 @@
-"""STOW-RS and QIDO-RS against a server that answers as bad days do; Orthanc is in test_delivery."""
+"""STOW-RS and QIDO-RS against a faulty server; Orthanc is in test_delivery."""
 
 from __future__ import annotations
 

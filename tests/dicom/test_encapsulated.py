@@ -1,4 +1,4 @@
-"""Encapsulated PDF: valid, in its place, and the document comes out as it went in."""
+"""Encapsulated PDF: valid, in the slide's study, the document unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parametric Maps: valid for the judges, the very values when read back, and colours."""
+"""Parametric Maps: valid for the judges, values and colors unchanged when read back."""
 
 from __future__ import annotations
 

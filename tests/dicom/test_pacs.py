@@ -1,4 +1,4 @@
-"""The wire: a real Orthanc, and storage SCPs that answer as bad days do."""
+"""DIMSE against a real Orthanc and faulty storage SCPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SR: valid, readable for people, in its place on the slide, and honest about what it is."""
+"""SR: valid, readable, in place on the slide, and marked as for research use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SEG: valid for the judges, in the slide's place, and the very label map when read back."""
+"""SEG: valid for the judges, in place on the slide, the label map unchanged when read back."""
 
 from __future__ import annotations
 

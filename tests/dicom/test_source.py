@@ -1,4 +1,4 @@
-"""Slides become VL WSM: valid, the same pixels, equal bytes each time, with and without turbo."""
+"""Conversion to VL WSM: valid, same pixels, equal bytes, with and without libturbojpeg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Appearance: tiles like those of training pass, blurred and discoloured ones do not."""
+"""Appearance: tiles like those of training pass, blurred and discolored ones do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration: a network that is too sure is told so, and its answers stay."""
+"""Calibration: the temperature of an overconfident network rises, and its answers stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO's networks beside torch's own: the same answers, from any thread, and no call home."""
+"""Networks compiled by OpenVINO: torch's answers, from any thread, and no telemetry."""
 
 from __future__ import annotations
 

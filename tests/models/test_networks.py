@@ -1,4 +1,4 @@
-"""Networks: every named configuration builds; weights that were changed are refused."""
+"""Networks: every named configuration builds; changed weights are refused."""
 
 from __future__ import annotations
 

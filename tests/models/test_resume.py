@@ -1,4 +1,4 @@
-"""A training process that is killed goes on, and ends with the bytes of one that was not."""
+"""Resume: a killed training run goes on and ends with the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 

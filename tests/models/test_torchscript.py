@@ -1,4 +1,4 @@
-"""The file for other tools answers as the network does."""
+"""TorchScript export: the file answers as the network does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training: deterministic, and it goes on where it was killed."""
+"""Training: deterministic, and resumed from its checkpoint."""
 
 from __future__ import annotations
 

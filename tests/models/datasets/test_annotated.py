@@ -1,4 +1,4 @@
-"""Annotated slides: the 5 % rule, white and black, holes, overlaps, and the place of a tile."""
+"""Annotated slides: the 5 % rule, white and black tiles, holes, overlaps, places of tiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class folders and masked images: what becomes a tile of whom, and every error by file."""
+"""Class folders and masked images: tiles, patients, and every error with its file."""
 
 from __future__ import annotations
 

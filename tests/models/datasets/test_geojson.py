@@ -1,4 +1,4 @@
-"""QuPath's GeoJSON, the forms it takes, and what is refused by file and feature."""
+"""QuPath's GeoJSON: accepted forms, and refusals that name file and feature."""
 
 from __future__ import annotations
 

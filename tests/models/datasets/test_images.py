@@ -1,4 +1,4 @@
-"""Images of others: whole, or refused by name."""
+"""Foreign images: decoded completely, or refused with their name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patients into splits: never two, always stratified as far as whole patients allow."""
+"""Splits: each patient in one split, stratified as far as whole patients allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set on disk: what was put in comes out, and nothing that was changed does."""
+"""A data set on disk: it is read as written, and changed files are refused."""
 
 from __future__ import annotations
 

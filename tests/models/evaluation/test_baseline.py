@@ -1,4 +1,4 @@
-"""The baseline: fitted for this generator, and as good as colour alone can be."""
+"""Baseline: fitted for the present generator, and better than chance."""
 
 from __future__ import annotations
 

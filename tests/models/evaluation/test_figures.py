@@ -1,4 +1,4 @@
-"""Figures against hand-made numbers and against scikit-learn; intervals know patients."""
+"""Figures against hand-made numbers and scikit-learn; intervals resample patients."""
 
 from __future__ import annotations
 

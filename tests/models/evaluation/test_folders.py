@@ -1,4 +1,4 @@
-"""Which folders can be judged on, and what is said of those that cannot."""
+"""Folders for evaluation: accepted layouts, and errors for the others."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair, synthesize_sections
+from models.synthesis.overview import MASK_UM
+from models.synthesis.placement import SIZE_UM
+from models.synthesis.sections import SectionPair, synthesize_sections
 
 MPP = 16.0
 LOST_PIECE = 7001

@@ -1,4 +1,4 @@
-"""The generator: deterministic, readable by OpenSlide, and picture and truth agree."""
+"""Generator: deterministic, readable by OpenSlide; pixels and truth agree."""
 
 from __future__ import annotations
 

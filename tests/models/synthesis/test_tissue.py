@@ -1,4 +1,4 @@
-"""What the generator promises of its tissue: knobs do what they say, picture and truth agree."""
+"""Tissue of the generator: parameters take effect, pixels and truth agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The truth about single cells is that of the pixels and labels of the same seed."""
+"""Truth of single cells: it agrees with pixels and labels of the same seed."""
 
 from __future__ import annotations
 

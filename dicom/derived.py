@@ -1,0 +1,43 @@
+"""Attributes that all derived objects share: equipment, first series number, times of creation."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydicom import Dataset
+
+from dicom.study import CHARACTER_SET
+from dicom.times import local
+from dicom.uids import deterministic_uid
+
+CREATOR = "Tandem^^^^"
+MANUFACTURER = "Tandem"
+SERIAL = "1"
+FIRST_SERIES_NUMBER = 100
+
+
+def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
+    """Set what highdicom leaves open or draws at random, for an object laid over a slide."""
+    dataset.SpecificCharacterSet = CHARACTER_SET
+    dataset.SeriesDescription = series_description[:64]
+    dataset.PatientOrientation = None
+    organization = deterministic_uid(dataset.SOPInstanceUID, "dimension organization")
+    for item in (
+        *dataset.DimensionOrganizationSequence,
+        *dataset.get("DimensionIndexSequence", []),  # not of TILED_FULL
+    ):
+        item.DimensionOrganizationUID = organization
+    stamp(dataset, created)
+
+
+def stamp(dataset: Dataset, created: datetime) -> None:
+    """Set all times of creation to `created`, so that equal facts give equal bytes."""
+    date, time = local(created).strftime("%Y%m%d %H%M%S").split()
+    for contribution in dataset.get("ContributingEquipmentSequence", []):
+        contribution.ContributionDateTime = f"{date}{time}"
+    for keyword in ("ContentDate", "InstanceCreationDate", "SeriesDate"):
+        if keyword in dataset or keyword == "ContentDate":
+            setattr(dataset, keyword, date)
+    for keyword in ("ContentTime", "InstanceCreationTime", "SeriesTime"):
+        if keyword in dataset or keyword == "ContentTime":
+            setattr(dataset, keyword, time)

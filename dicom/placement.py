@@ -1,0 +1,62 @@
+"""Placement of rasters on a slide: spacing, axes, and whole multiples of the slide's px."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+
+from dicom.errors import ObjectError
+
+
+def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
+    """Return the width of a raster's px (`mpp` µm) in px of the slide.
+
+    Raises
+    ------
+    ObjectError
+        If it is no whole number, or the raster (rows, columns) does not lie on the slide.
+    """
+    base_mpp = slide_mpp(base)
+    factor = max(1, round(mpp / base_mpp))
+    # Rounding errors accumulate over the slide: at its far edge they must stay below half a px.
+    drift_px = abs(mpp / base_mpp / factor - 1) * max(shape)
+    if drift_px > 0.5:
+        raise ObjectError(f"{mpp:g} µm is no whole multiple of the slide's {base_mpp:g} µm")
+    size = (int(base.TotalPixelMatrixRows), int(base.TotalPixelMatrixColumns))
+    for what, cells, px in zip(("rows", "columns"), shape, size, strict=True):
+        # One px more than covers the slide is padding; beyond that the raster is of another slide.
+        if cells > -(-px // factor) + 1:
+            raise ObjectError(
+                f"{cells} {what} of {factor} px do not lie on a slide of {px} px; the label map "
+                "belongs to another slide or has another resolution"
+            )
+    return factor
+
+
+def slide_mpp(image: Dataset) -> float:
+    """Return µm per px of an image, mean of rows and columns; they must agree to 1%
+    (ObjectError)."""
+    rows, columns = spacing_mm(image)
+    if abs(rows - columns) > 0.01 * rows:
+        raise ObjectError("the slide's pixels are not square")
+    return (rows + columns) / 2 * 1000
+
+
+def spacing_mm(image: Dataset) -> tuple[float, float]:
+    """Spacing of rows and of columns in mm (PS3.3 10.7.1.3)."""
+    rows, columns = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    return float(rows), float(columns)
+
+
+def axes_mm(
+    image: Dataset, spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Origin (3,) of a total pixel matrix and one px of `spacing` down and to the right (2, 3), in
+    mm of the slide's frame of reference (PS3.3 C.8.12.4)."""
+    start = image.TotalPixelMatrixOriginSequence[0]
+    origin = [float(start.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
+    right, down = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
+    return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])

@@ -1,0 +1,160 @@
+"""Drawing of a whole slide block by block in worker processes, with its truth rasters."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.synthesis.canvas import View
+from models.synthesis.pyramid import FileFormat, write_pyramid
+from models.synthesis.render import StainName, has_tissue, render_region
+from models.synthesis.stain import StainStyle
+from models.synthesis.world import World
+
+MPP = 0.2793
+"""Resolution of level 0 in µm per px."""
+BLOCK_PX = 1024
+"""Edge of the squares in which slides are drawn; a strip is one row of them."""
+CLASS_STEP, MASK_STEP = 4, 16
+"""Steps of the truth's rasters in level-0 px: classes every 4 px, masks every 16 px."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideJob:
+    """Everything that determines the pixels of one slide; sent to worker processes."""
+
+    world: World
+    view: View
+    stain: StainName
+    style: StainStyle
+    width_px: int
+    height_px: int
+
+
+_JOB: list[SlideJob] = []
+
+
+def _start(job: SlideJob) -> None:
+    cv2.setNumThreads(1)
+    _JOB[:] = [job]
+
+
+def _draw(x_px: int, y_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
+    """Return pixels, classes (every `CLASS_STEP` px), control (every `MASK_STEP` px) of a block."""
+    job = _JOB[0]
+    region = render_region(
+        job.world, job.view, job.stain, job.style,
+        x_px=x_px, y_px=y_px, width_px=BLOCK_PX, height_px=BLOCK_PX,
+    )  # fmt: skip
+    half = CLASS_STEP // 2
+    classes = region.classes[half::CLASS_STEP, half::CLASS_STEP]
+    half = MASK_STEP // 2
+    return region.pixels, classes, region.control[half::MASK_STEP, half::MASK_STEP]
+
+
+class SlideTruth:
+    """Truth rasters of one slide, filled block by block."""
+
+    def __init__(self, height_px: int, width_px: int) -> None:
+        rows, columns = -(-height_px // BLOCK_PX), -(-width_px // BLOCK_PX)
+        fine, coarse = BLOCK_PX // CLASS_STEP, BLOCK_PX // MASK_STEP
+        self._classes = np.zeros((rows * fine, columns * fine), dtype=np.uint8)
+        self._control = np.zeros((rows * coarse, columns * coarse), dtype=np.uint8)
+        self._size = (height_px, width_px)
+
+    def add(
+        self, row: int, column: int, classes: NDArray[np.uint8], control: NDArray[np.bool_]
+    ) -> None:
+        """Set the rasters of the block at (row, column)."""
+        fine, coarse = BLOCK_PX // CLASS_STEP, BLOCK_PX // MASK_STEP
+        self._classes[row * fine : (row + 1) * fine, column * fine : (column + 1) * fine] = classes
+        self._control[
+            row * coarse : (row + 1) * coarse, column * coarse : (column + 1) * coarse
+        ] = control
+
+    @property
+    def classes(self) -> NDArray[np.uint8]:
+        """Class per px of `CLASS_STEP` level-0 px, 0-4 in the numbering of M."""
+        return self._classes[: self._size[0] // CLASS_STEP, : self._size[1] // CLASS_STEP]
+
+    @property
+    def control(self) -> NDArray[np.uint8]:
+        """Control tissue, 0 or 1 per px of `MASK_STEP` level-0 px."""
+        return self._control[: self._size[0] // MASK_STEP, : self._size[1] // MASK_STEP]
+
+    @property
+    def tumor(self) -> NDArray[np.uint8]:
+        """Tumor, 0 or 1 per px of `MASK_STEP` level-0 px: where more than half is tumor."""
+        rows, columns = (n // MASK_STEP for n in self._size)
+        share = cv2.resize(
+            (self.classes > 0).astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
+        )
+        mask: NDArray[np.uint8] = (share > 0.5).astype(np.uint8)
+        return mask
+
+
+def _strips(
+    pool: ProcessPoolExecutor, job: SlideJob, truth: SlideTruth, report: Callable[[float], None]
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield strips of the slide, top to bottom; one strip is computed ahead of the writer."""
+    rows, columns = -(-job.height_px // BLOCK_PX), -(-job.width_px // BLOCK_PX)
+    ahead: deque[tuple[int, list[Future[Any] | None]]] = deque()
+    next_row = 0
+    while next_row < rows or ahead:
+        while next_row < rows and len(ahead) < 2:
+            y = next_row * BLOCK_PX
+            futures = [
+                pool.submit(_draw, c * BLOCK_PX, y)
+                if has_tissue(job.world, job.view, c * BLOCK_PX, y, BLOCK_PX, job.stain)
+                else None
+                for c in range(columns)
+            ]
+            ahead.append((next_row, futures))
+            next_row += 1
+        row, futures = ahead.popleft()
+        strip = np.empty((BLOCK_PX, columns * BLOCK_PX, 3), dtype=np.uint8)
+        strip[:] = job.style.white
+        for column, future in enumerate(futures):
+            if future is not None:
+                pixels, classes, control = future.result()
+                strip[:, column * BLOCK_PX : (column + 1) * BLOCK_PX] = pixels
+                truth.add(row, column, classes, control)
+        report((row + 1) / rows)
+        height = min(BLOCK_PX, job.height_px - row * BLOCK_PX)
+        yield strip[:height, : job.width_px]
+
+
+def write_slide(
+    path: Path,
+    job: SlideJob,
+    file_format: FileFormat,
+    workers: int | None,
+    report: Callable[[float], None],
+) -> SlideTruth:
+    """Draw a slide with `workers` processes (None: one per core) and write it; return its truth.
+
+    `report` gets the share (0-1) that is drawn.
+    """
+    truth = SlideTruth(job.height_px, job.width_px)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(job,)
+    ) as pool:
+        write_pyramid(
+            path,
+            _strips(pool, job, truth, report),
+            width_px=job.width_px,
+            height_px=job.height_px,
+            mpp=MPP,
+            file_format=file_format,
+        )
+    return truth
