@@ -1,4 +1,4 @@
-"""Weights: listed, verified, installed whole or not at all, selected for good."""
+"""Weights: listed, verified, installed complete or not at all, selected permanently."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def visible(settings: Settings) -> list[str]:
-    """Names of the installed tumor weights, hidden ones included."""
+    """Return names of the installed tumor weights, hidden ones included."""
     folder = settings.weights_dir / "tumor"
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
@@ -46,7 +46,7 @@ def flip_last_byte(path: Path) -> None:
 
 
 def command(settings: Settings, *arguments: object) -> tuple[int, str]:
-    """Exit status and output of ``tandem weights …``."""
+    """Return exit status and output of ``tandem weights …``."""
     config = settings.state_dir.parent / "tandem.toml"
     config.write_text(f"state_dir = {json.dumps(str(settings.state_dir))}\n")
     done = CliRunner().invoke(
@@ -109,7 +109,9 @@ def test_a_folder_that_lacks_a_file_is_refused(
 def test_an_interrupted_install_leaves_nothing_visible(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut while it copies (the block unwinds), and killed (a hidden folder stays behind)."""
+    """Interrupt the copy by an exception (the block unwinds) and by a kill (a hidden folder stays
+    behind).
+    """
     tiny_weights(tmp_path / "own")
 
     def cut(_source: Path, target: Path) -> None:
@@ -157,7 +159,7 @@ def test_damage_is_found_and_mended_by_installing_again(settings: Settings, tmp_
 
 
 def test_a_changed_temperature_is_not_used_silently(settings: Settings, tmp_path: Path) -> None:
-    """The checksum covers the weights alone; what was selected was the manifest too."""
+    """The checksum covers the weights alone; the selection covers the manifest too."""
     tiny_weights(tmp_path / "own")
     command(settings, "use", tmp_path / "own")
     manifest = settings.weights_dir / "tumor" / "tiny-1.0" / MANIFEST_NAME
@@ -197,7 +199,9 @@ def test_selecting_what_is_not_there_names_what_is(settings: Settings) -> None:
 
 
 def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path) -> None:
-    """Same slide, same process, no restart: other weights, another result, nothing reused."""
+    """Same slide, same process, no restart: other weights give another result, and nothing is
+    reused.
+    """
     pixels = np.full((1024, 1024, 3), 245, dtype=np.uint8)
     noise = np.random.default_rng(0).integers(-40, 40, (768, 768, 1))
     pixels[128:896, 128:896] = (np.array((190, 120, 170)) + noise).astype(np.uint8)
@@ -220,7 +224,7 @@ def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path
     command(settings, "use", "tumor", "tiny-1.0")
     again = read_he(slide, settings)
     assert (again.key, again.times[0].reused) == (keys[0], True)
-    # `tandem process` works in a state folder of its own, with what was selected in this one.
+    # `tandem process` uses a state folder of its own, with the weights selected in this one.
     elsewhere = with_chosen_weights(settings).model_copy(update={"state_dir": tmp_path / "scratch"})
     shutil.copytree(settings.artifacts_dir, elsewhere.artifacts_dir)
     assert read_he(slide, elsewhere).key == keys[0]

@@ -1,4 +1,4 @@
-"""Every reason for review: at its limit, beside it, and in words."""
+"""Every reason for review: at its limit, just beside it, and its sentence."""
 
 from __future__ import annotations
 
