@@ -27,12 +27,13 @@ demo: install
 test: install judges
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
 
-# Ruff, strict types, and the arrows of the architecture.
+# Ruff, strict types, the arrows of the architecture, dead code.
 check: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/vulture
 
 bench: install
 	@$(BIN)/python benchmarks/steps.py

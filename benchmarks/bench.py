@@ -29,15 +29,15 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.findings.label_map import LabelWriter
 from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
-from appliance.line.analysis import IHC_RASTER_UM, tissue_tiles
+from appliance.line.analysis import IHC_RASTER_UM
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reading import Progress, White, classifier_px, read_stain, read_tumor
-from appliance.registration.alignment import thumbnail_mpp
 from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import DECODE_THREADS, TileStream
-from appliance.slides.tissue import find_tissue, tissue_share
+from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
 from benchmarks.peer_tools import Commands, peers_on
 from models.spec import Task
 

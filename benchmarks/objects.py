@@ -31,7 +31,7 @@ from appliance.findings.findings import SCORED, Rasters
 from appliance.findings.label_map import LabelWriter, StoredLabels
 from appliance.geometry import TileGrid, TileIndex
 from appliance.line.analysis import IHC_RASTER_UM
-from appliance.settings.settings import ObjectSettings
+from appliance.settings.objects import ObjectSettings
 from appliance.slides.raster import RasterGrid
 from benchmarks.bench import memory_mib
 from dicom.segmentation import AlgorithmFacts

@@ -19,6 +19,7 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
 from appliance.settings.settings import Settings
+from appliance.slides.overview import OVERVIEW_NAME
 from dashboard.reader import LIMIT, LedgerReader, known_reason, row_id
 from dashboard.troubles import (
     CASES_IN_TROUBLE,
@@ -305,7 +306,7 @@ def _slide_line(row: SlideRow, settings: Settings) -> SlideLine:
     thumbnail = None
     if row.inspect_key:
         folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
-        thumbnail = folder / "thumbnail.png"
+        thumbnail = folder / OVERVIEW_NAME
     return SlideLine(
         id=row_id(row),
         case_id=row.case_id,

@@ -1,4 +1,4 @@
-"""What was said of each tile, as Microscopy Bulk Simple Annotations (PS3.3 A.87)."""
+"""Labels of tiles as Microscopy Bulk Simple Annotations (PS3.3 A.87)."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def build_annotations(
     uid_seed: str,
     software: str,
 ) -> Dataset:
-    """One group of rectangles per label; equal arguments make equal bytes.
+    """Build one group of rectangles per label; equal arguments give equal bytes.
 
-    `tiles_um`: by label, boxes (N, 4) as left, top, right, bottom in µm of the slide from its top
-    left corner; groups are numbered in the order of their labels. Coordinates are in mm of the
+    `tiles_um`: boxes (N, 4) per label, as left, top, right, bottom in µm of the slide from its top
+    left corner. Groups are numbered in the order of their labels. Coordinates are in mm of the
     frame of reference of `image`, level 0 of the slide.
 
     Raises
@@ -90,10 +90,10 @@ def build_annotations(
 def _corners(
     label: str, boxes_um: NDArray[np.float64], image: Dataset
 ) -> list[NDArray[np.float32]]:
-    """Corners (4, 3) of each box in mm, clockwise from the top left one (PS3.3 C.37.1.2)."""
+    """Corners (4, 3) of each box in mm, clockwise from the top left corner (PS3.3 C.37.1.2)."""
     if boxes_um.ndim != 2 or boxes_um.shape[0] < 1 or boxes_um.shape[1] != 4:
         raise ObjectError(f"boxes of shape {boxes_um.shape} for {label!r} are none (N >= 1, 4)")
     corners = boxes_um[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].reshape(-1, 2)
-    # float32 holds the 75 mm of a slide to 4 nm.
+    # float32 resolves 4 nm over the 75 mm of a slide.
     points = to_frame_of_reference(corners, image).astype(np.float32)
     return list(points.reshape(-1, 4, 3))

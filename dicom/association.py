@@ -1,4 +1,4 @@
-"""An association with a PACS: opened with or without TLS, ended well, sent over in pieces."""
+"""Association with a PACS: with or without TLS, always released or aborted, sent in PDUs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from dicom.pace import Pace
 from dicom.tls import TlsFiles
 
 MAX_CONTEXTS = 128
-"""Of one association (PS3.8 9.3.2)."""
+"""Most presentation contexts of one association (PS3.8 9.3.2)."""
 REJECTED_FOR_NOW = 0x02
-"""Result of A-ASSOCIATE-RJ, rejected-transient (PS3.8 9.3.4): too busy, not unwilling."""
+"""Result of A-ASSOCIATE-RJ, rejected-transient (PS3.8 9.3.4): the PACS is too busy."""
 MAX_PDU_BYTES = 2**16
-"""Of a piece, where the PACS sets no limit: pynetdicom would send an object as one piece."""
+"""Largest PDU if the PACS sets no limit; pynetdicom would send an object as one PDU."""
 QUEUED_PDUS = 8
-"""So many pieces wait for the line at most."""
+"""Most PDUs that wait for the line."""
 
 Kind = tuple[str, str | None]
 """SOP class and transfer syntax; None: those that pynetdicom proposes by default."""
@@ -38,8 +38,8 @@ Kind = tuple[str, str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacsAddress:
-    """Where a PACS listens. AE titles have at most 16 characters; `timeout_s` is for connecting
-    and for each answer. With `tls` the PACS needs a certificate for `host`."""
+    """Address of a PACS. AE titles have at most 16 characters; `timeout_s` holds for connecting and
+    for each answer. With `tls` the PACS needs a certificate for `host`."""
 
     host: str
     port: int
@@ -52,7 +52,7 @@ class PacsAddress:
 
     @property
     def title(self) -> str:
-        """How messages name it."""
+        """Name of the PACS in messages."""
         return f"{self.called_aet} at {self.host}:{self.port}"
 
 
@@ -60,14 +60,14 @@ class PacsAddress:
 def associate(
     address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[Any] = ()
 ) -> Iterator[Any]:
-    """An established association, released at the end (aborted after an error).
+    """Open an association; release it at the end, abort it after an error.
 
     Raises
     ------
     PacsUnavailableError
-        Nobody there, too busy, TLS failed.
+        No connection, too busy, or TLS failed.
     PacsRejectedError
-        Rejected for good; `ClassesRejectedError` where it takes none of `kinds`.
+        Rejected for good; `ClassesRejectedError` if it accepts none of `kinds`.
     """
     association = negotiate(address, kinds, handlers)
     if not association.is_established:
@@ -83,7 +83,7 @@ def associate(
 
 
 def negotiate(address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[Any] = ()) -> Any:
-    """An association that was asked for; whether it is established is for the caller to see."""
+    """Request an association and return it; the caller checks whether it is established."""
     ae = AE(ae_title=address.calling_aet)
     ae.connection_timeout = ae.acse_timeout = address.timeout_s
     ae.dimse_timeout = ae.network_timeout = address.timeout_s
@@ -102,35 +102,36 @@ def negotiate(address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[An
 
 
 def title_of(uid: str) -> str:
-    """A UID's name in the standard."""
-    # pydicom's dictionary is older than this class.
+    """Return a UID's name in the standard."""
+    # pydicom's dictionary lacks this class.
     return "Label Map Segmentation Storage" if uid == LABEL_MAP[0] else str(UID(uid).name)
 
 
 def _leave_answers(association: Any) -> None:
-    """Keep pynetdicom's own thread from taking the answer to a request of ours.
+    """Keep pynetdicom's reactor thread from taking the answer to our request.
 
-    Each request pauses that thread and waits until it says so; on a busy machine it says so, and
-    looks for messages once more. The answer is then lost, and the request runs into its timeout.
+    Each request pauses that thread and waits for its confirmation. On a busy machine the thread
+    confirms and then looks for messages once more: the answer is lost, and the request times out.
     """
     running, take = association._reactor_checkpoint, association.dimse.get_msg
 
     def get_msg(block: bool = False) -> Any:
-        # Whoever waits for an answer blocks, and that thread never does.
+        # A caller that waits for an answer blocks; the reactor thread never blocks.
         return take(block) if block or running.is_set() else (None, None)
 
     association.dimse.get_msg = get_msg
 
 
 def _send_in_pieces(association: Any, address: PacsAddress) -> None:
-    """Hold pieces back until the line has room.
+    """Hold PDUs back until the line has room.
 
-    pynetdicom queues an object's pieces as fast as the disk gives them and starts the clock of the
-    answer then: over a slow line a slide would lie in memory, and time out while it is being sent.
+    pynetdicom queues an object's PDUs at the disk's speed and then starts the answer's timeout. On
+    a slow line a slide would fill the memory and time out while it is being sent.
     """
     line = association.dul.socket.socket
     line.settimeout(address.timeout_s)
-    # A command and its object are two small writes: each pair would wait for an acknowledgement.
+    # Command and object are two small writes: with Nagle's algorithm each pair would wait for an
+    # ACK.
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for item in association.acceptor.user_information:
         if isinstance(item, MaximumLengthNotification):
@@ -153,7 +154,8 @@ def _send_in_pieces(association: Any, address: PacsAddress) -> None:
 
 
 def _refusal(address: PacsAddress, association: Any) -> PacsUnavailableError | PacsRejectedError:
-    """Why there is no association: nobody there, too busy, unwilling, or nothing in common."""
+    """Return the error for a failed association: no connection, too busy, rejected, or no
+    context."""
     answer = association.acceptor.primitive
     if association.is_rejected:
         if answer is not None and answer.result == REJECTED_FOR_NOW:
@@ -163,7 +165,7 @@ def _refusal(address: PacsAddress, association: Any) -> PacsUnavailableError | P
             "PACS's list of known modalities"
         )
     if association.rejected_contexts:
-        # It accepted the association but not one of its contexts.
+        # The association was accepted, but none of its contexts.
         wanted = sorted({title_of(str(c.abstract_syntax)) for c in association.rejected_contexts})
         return ClassesRejectedError(
             f"{address.title} takes none of: {', '.join(wanted)}. Allow it in the PACS, then: "
@@ -175,7 +177,7 @@ def _refusal(address: PacsAddress, association: Any) -> PacsUnavailableError | P
 
 
 def _trouble(address: PacsAddress) -> str:
-    """What a plain connection says; pynetdicom keeps the reason to itself."""
+    """Return the reason that a plain connection gives; pynetdicom does not pass it on."""
     try:
         with socket.create_connection((address.host, address.port), address.timeout_s) as plain:
             if address.tls is not None:

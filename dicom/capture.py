@@ -1,4 +1,4 @@
-"""The report page as Secondary Capture (PS3.3 A.8.1), for viewers that show pictures alone."""
+"""Report page as Secondary Capture (PS3.3 A.8.1), for viewers that show only images."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ def build_capture(
     uid_seed: str,
     software: str,
 ) -> Dataset:
-    """RGB uint8 (rows, columns, 3) as an uncompressed image in the IHC slide's study and of its
-    specimen; equal arguments make equal bytes.
+    """Build an uncompressed image from RGB uint8 (rows, columns, 3); equal arguments, equal bytes.
+
+    It belongs to the study and the specimen of the IHC slide.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Storage commitment (PS3.4 Annex J): the PACS takes over the duty of keeping an object.
+"""Storage commitment (PS3.4 Annex J): the PACS takes responsibility for keeping an object.
 
-We ask by N-ACTION. The PACS answers by N-EVENT-REPORT, when it likes: on the same association, or
-on one that it opens to our port.
+The request is an N-ACTION. The PACS answers at any later time by N-EVENT-REPORT, on the same
+association or on one that it opens to our port.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from dicom.status import SUCCESS, InstanceRef
 REQUEST = 1
 """Action type: request storage commitment."""
 NO_SUCH_OBJECT = 0x0112
-"""Failure reason: it is not there. Others (busy, class not supported) say nothing about that."""
+"""Failure reason: no such object. Others (busy, class not supported) do not mean absence."""
 UNSAID = 0x0110
-"""Failure reason where a PACS gives none: processing failure."""
+"""Failure reason if a PACS gives none: processing failure."""
 INVALID_ARGUMENT = 0x0115
 REPORT_WAIT_S = 5.0
-"""So long a report is waited for; one that comes later answers the next question."""
+"""Wait for a report; a later report serves the next request."""
 
 
 class Commitment:
-    """Asks a PACS for storage commitment and listens on `port` of `host` for its reports.
+    """Client of storage commitment; listens on `port` of `host` for the reports of the PACS.
 
-    Use from one thread. The port is opened at the first question and stays open until `close`.
+    Not thread-safe. The port opens at the first request and stays open until `close`.
     """
 
     def __init__(self, address: PacsAddress, port: int, host: str = "") -> None:
@@ -46,9 +46,9 @@ class Commitment:
         self._reasons: dict[str, int] = {}  # SOP Instance UID → failure reason, 0: committed
 
     def ask(self, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
-        """Which instances the PACS commits itself to keep (True) and which it lacks (False).
+        """Return the instances that the PACS commits itself to keep (True) or lacks (False).
 
-        What it has no word on (yet) is left out.
+        An instance without an answer so far is absent.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class Commitment:
         return said | self._take(left)
 
     def check(self) -> None:
-        """Whether the PACS negotiates it; nothing is asked, and the port stays closed.
+        """Check that the PACS negotiates storage commitment; no request, no open port.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Commitment:
         if self._server is not None:
             return
         ae = AE(ae_title=self._address.calling_aet)
-        # The PACS calls us, yet it is the one that provides the service (PS3.4 J.3.3).
+        # The PACS opens the association, yet remains the SCP of the service (PS3.4 J.3.3).
         ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
         tls = self._address.tls
         try:
@@ -128,8 +128,8 @@ class Commitment:
         told = event.event_information
         transaction = str(told.get("TransactionUID", ""))
         with self._changed:
-            # Only who was asked knows the transaction; an older question's answer may be out of
-            # date.
+            # Accept a known transaction only, and only the newest one of an instance: an older
+            # answer may be outdated.
             ours = {uid for uid, newest in self._asked.items() if newest == transaction}
             if not ours:
                 return INVALID_ARGUMENT, None

@@ -1,4 +1,4 @@
-"""DICOMweb: STOW-RS from disk and QIDO-RS as proof (PS3.18 10.5, 10.6)."""
+"""DICOMweb client: STOW-RS from disk, and QIDO-RS as proof of storage (PS3.18 10.5, 10.6)."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from dicom.tls import TlsFiles
 PIECE_BYTES = 2**18
 PROCESSING_FAILURE = 0x0110
 ABOUT_THE_SERVER = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 429, 502, 503, 504})
-"""HTTP answers to a store that say nothing about the object: wrong url, wrong secret, too busy."""
+"""HTTP statuses of a store that concern the server, not the object: wrong URL, credentials,
+load."""
 STUDIES = "studies"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """Where a secret is read from, each time it is used: a file or an environment variable."""
+    """Source of a secret, read at each use: a file or an environment variable."""
 
     file: Path | None = None
     variable: str | None = None
 
     def read(self) -> str:
-        """The secret, without the line's end.
+        """Return the secret without the end of its line.
 
         Raises
         ------
         PacsUnavailableError
-            If it is not there; a person can put it there while objects wait.
+            If it is missing; a person can supply it while objects wait.
         """
         try:
             text = self.file.read_text() if self.file else os.environ[self.variable or ""]
@@ -48,9 +49,9 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebAddress:
-    """Base of a DICOMweb service; `timeout_s` is for connecting and for each answer.
+    """Base of a DICOMweb service; `timeout_s` holds for connecting and for each answer.
 
-    With `user` the secret is its password (basic), without it a bearer token.
+    With `user` the secret is the password (basic authentication), else a bearer token.
     """
 
     url: str
@@ -62,12 +63,12 @@ class WebAddress:
     """Bandwidth cap in MiB/s."""
 
     def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """One request below the base.
+        """Send one request below the base.
 
         Raises
         ------
         ConnectionLostError
-            No connection, lost, no answer in time, TLS failed.
+            No connection, connection lost, no answer in time, or TLS failed.
         PacsUnavailableError
             The secret cannot be read.
         """
@@ -75,7 +76,7 @@ class WebAddress:
         certificate = tuple(str(f) for f in (self.tls.certificate, self.tls.key) if f)
         try:
             with requests.Session() as session:
-                # Proxies, authorities and ~/.netrc of the environment would be stronger than these.
+                # Else proxies, CAs and ~/.netrc of the environment would override these settings.
                 session.trust_env = False
                 session.verify = str(self.tls.ca) if self.tls.ca else True
                 session.cert = certificate if len(certificate) == 2 else (certificate or (None,))[0]
@@ -93,7 +94,7 @@ class WebAddress:
                 f"{self.url}: TLS failed. Check ca_file, certificate, key and the host's name."
             ) from err
         except (requests.RequestException, OSError) as err:
-            # OSError: a certificate file that is not there.
+            # OSError: a certificate file is missing.
             raise ConnectionLostError(
                 f"{self.url}: {method} failed ({type(err).__name__})"
             ) from err
@@ -116,7 +117,7 @@ class _Bearer(AuthBase):
 
 
 class _Body:
-    """A multipart/related body of one file, read from disk while it is sent."""
+    """Multipart/related body of one file, read from disk while it is sent."""
 
     def __init__(self, path: Path, pace: Pace) -> None:
         self._path, self._pace = path, pace
@@ -125,7 +126,7 @@ class _Body:
         self._tail = f"\r\n--{self.boundary}--\r\n".encode()
 
     def __len__(self) -> int:
-        # With a length requests sends no chunked encoding, which some servers refuse.
+        # Given a length, requests does not use chunked encoding, which some servers refuse.
         return len(self._head) + self._path.stat().st_size + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
@@ -144,13 +145,13 @@ def stow(
     before: Before,
     after: After,
 ) -> None:
-    """STOW-RS the files in order, one request each: no file's trouble is another's.
+    """Store files by STOW-RS in order, one request each, so that an error affects one file only.
 
     Raises
     ------
     PacsUnavailableError
-        Not to be reached, secret refused, wrong url, too busy, or `MAX_LOST` lines lost in a row:
-        what had no `after` is not stored.
+        Unreachable, credentials refused, wrong URL, too busy, or `MAX_LOST` lost connections in a
+        row. Files without a call of `after` are not stored.
     """
     lost, pace = 0, Pace(address.mib_s)
     for number, (ref, path) in enumerate(items, start=1):
@@ -182,7 +183,7 @@ def _stow_one(address: WebAddress, ref: InstanceRef, path: Path, pace: Pace) -> 
 
 
 def check_stow(address: WebAddress) -> str:
-    """What is known of STOW-RS without storing anything: it is there, and lets us in.
+    """Check STOW-RS without storing anything: it exists and accepts the credentials.
 
     Raises
     ------
@@ -196,9 +197,9 @@ def check_stow(address: WebAddress) -> str:
 
 
 def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
-    """What a STOW-RS answer says of one instance (PS3.18 10.5.3, Table I.2-2).
+    """Return the outcome of a STOW-RS answer for one instance (PS3.18 10.5.3, Table I.2-2).
 
-    `answer` is the body's JSON data set, None where there was none.
+    `answer` is the body's JSON data set, None without one.
     """
     dataset = answer[0] if isinstance(answer, list) and answer else answer
     if isinstance(dataset, dict):
@@ -208,10 +209,10 @@ def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
         for item in _items(dataset, "00081199"):  # ReferencedSOPSequence
             if _value(item, "00081155") == uid:
                 return classify(int(_value(item, "00081196") or 0))
-        for item in _items(dataset, "0008119A"):  # OtherFailuresSequence names no instance
+        for item in _items(dataset, "0008119A"):  # OtherFailuresSequence, without instances
             return classify(int(_value(item, "00081197") or PROCESSING_FAILURE))
     if http < 300:
-        # Whatever 202 without a word on the object means, QIDO tells.
+        # 202 without a statement on the object: QIDO-RS decides later.
         return Outcome(verdict=Verdict.STORED)
     if http == 408 or http >= 500:
         return Outcome(verdict=Verdict.LATER, text=f"cannot take it now (HTTP {http})")
@@ -220,7 +221,7 @@ def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
 
 
 def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[str]:
-    """Those of the SOP Instance UIDs that QIDO-RS finds.
+    """Return those of the SOP Instance UIDs that QIDO-RS finds.
 
     Raises
     ------
@@ -235,7 +236,7 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[st
 
 
 def check_query(address: WebAddress) -> None:
-    """Ask for at most one study, whichever.
+    """Query for at most one study, to check the service.
 
     Raises
     ------
@@ -245,19 +246,19 @@ def check_query(address: WebAddress) -> None:
 
 
 def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[str, Any]]:
-    """The items of a QIDO-RS query, as DICOM JSON.
+    """Return the items of a QIDO-RS query, as DICOM JSON.
 
     Raises
     ------
     PacsUnavailableError
-        Not to be reached, too busy, or no QIDO-RS at this url.
+        Unreachable, too busy, or no QIDO-RS at this URL.
     PacsRejectedError
     """
     answer = address.call("GET", path, params=params)
     if answer.status_code == 204:
         return []
     if answer.status_code == 404:
-        # Some servers say so of an instance that is not there, and all of them of a wrong url.
+        # Some servers answer this for an unknown instance, all of them for a wrong URL.
         if path == STUDIES:
             raise PacsUnavailableError(_explain(address, "QIDO-RS", 404))
         check_query(address)

@@ -1,7 +1,7 @@
-"""DICOMDIR (Media Storage Directory, PS3.3 F) of a study's folder, from the headers that are there.
+"""DICOMDIR (Media Storage Directory, PS3.3 F) of a study's folder, made from file headers.
 
-The folder is a file-set of its own (PS3.10 8). `pydicom.fileset.FileSet` copies whole instances to
-read their headers, lists the whole tree of an SR, and takes annotations for images.
+The folder is a file-set (PS3.10 8). `pydicom.fileset.FileSet` is not used: it copies whole
+instances to read their headers, lists the whole tree of an SR, and takes annotations for images.
 """
 
 from __future__ import annotations
@@ -68,28 +68,28 @@ LEAVES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-"""Record type and keys (PS3.3 F.5) by SOP class; all other kinds that Tandem writes are IMAGE."""
+"""Record type and keys (PS3.3 F.5) by SOP class; all other classes of Tandem are IMAGE."""
 READ = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", *SERIES_KEYS, "ContentSequence"),
     *("PatientName", "PatientID"),
     *("StudyDate", "StudyTime", "StudyDescription", "StudyID", "AccessionNumber"),
     *sorted({key for _, keys in LEAVES.values() for key in keys}),
 ]
-"""All that is read of a file: neither pixels nor documents are."""
+"""Attributes read from a file; pixels and documents are not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The bytes of a DICOMDIR, and the files that it lists."""
+    """Bytes of a DICOMDIR, and the files that it lists."""
 
     data: bytes
     files: frozenset[Path]
 
 
 def file_id(series_uid: str, sop_instance_uid: str) -> tuple[str, str]:
-    """Where an instance lies in its study's file-set: folder and file (PS3.10 8.2, 8.5).
+    """Return the place of an instance in its study's file-set: folder and file (PS3.10 8.2, 8.5).
 
-    Each is 40 bits of a UID's SHA-256: always the same for the same UID, and no patient's data.
+    Each is 40 bits of a UID's SHA-256: equal UIDs give equal names, and names hold no PHI.
     """
     return _component(series_uid), _component(sop_instance_uid)
 
@@ -99,31 +99,31 @@ def _component(uid: str) -> str:
 
 
 def read_keys(path: Path) -> FileDataset | None:
-    """What a DICOMDIR needs of a file; None: no instance, or one that cannot be read.
+    """Read the attributes that a DICOMDIR needs; None if the file is no readable instance.
 
     Raises
     ------
     OSError
-        If the file system fails, or there is no file.
+        If the file system fails, or the file does not exist.
     """
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=READ)
-        # What is copied from it is written in UTF-8, whatever its own character set.
+        # Copied values are written in UTF-8, whatever character set the file has.
         header.decode()
     except (InvalidDicomError, EOFError, ValueError, struct.error):
         return None
     except OSError as err:
         if err.errno is not None:
             raise
-        return None  # pydicom's own, where an item ends too early
+        return None  # raised by pydicom if an item ends too early
     return header if header.get("SOPInstanceUID") else None
 
 
 def build_directory(folder: Path, study_uid: str) -> Directory:
-    """The DICOMDIR of the files below `folder` that are instances of the study at their File ID.
+    """Build the DICOMDIR of the study's instances that lie below `folder` at their File ID.
 
-    Equal files make equal bytes. What is not in its place, of another study or not to be read is
-    left out.
+    Equal files give equal bytes. Misplaced and unreadable files and those of other studies are left
+    out.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _order(header: Dataset) -> tuple[int, str, int, str]:
 
 
 def _records(headers: Sequence[FileDataset], study_uid: str) -> list[tuple[int, Dataset]]:
-    """The records with their depth, each before those below it."""
+    """Records with their depth; each precedes its descendants."""
     if not headers:
         return []
     records = [
@@ -171,14 +171,14 @@ def _records(headers: Sequence[FileDataset], study_uid: str) -> list[tuple[int, 
 
 
 def _stated(headers: Sequence[Dataset], keyword: str) -> Any:
-    """What the first of the objects says that says anything."""
+    """First nonempty value of the attribute among the objects, None without one."""
     return next((value for h in headers if (value := h.get(keyword))), None)
 
 
 def _stand_in(study_uid: str) -> str:
-    """A key where an ID is type 1 here and type 2 in the objects.
+    """Stand-in for an ID that is type 1 here and type 2 in the objects.
 
-    It differs from study to study: patients without ID must not become one patient to a reader.
+    It differs between studies, so that patients without ID do not become one patient.
     """
     return f"NO-ID-{_component(study_uid)}"
 
@@ -193,7 +193,7 @@ def _patient(headers: Sequence[Dataset], study_uid: str) -> dict[str, Any]:
 def _study(headers: Sequence[Dataset], study_uid: str) -> dict[str, Any]:
     date, time = _stated(headers, "StudyDate"), _stated(headers, "StudyTime")
     if not date:
-        # Type 1 too. The study had begun when the first of its objects was made.
+        # Type 1 too. The earliest object bounds the start of the study.
         dates = [(h.ContentDate, h.get("ContentTime")) for h in headers if h.get("ContentDate")]
         date, time = min(dates, key=str, default=(None, None))
     return {
@@ -210,7 +210,7 @@ def _leaf(header: FileDataset) -> Dataset:
     kind, keys = LEAVES.get(header.SOPClassUID, IMAGE)
     values = {key: header.get(key) for key in keys}
     if kind == "SR DOCUMENT":
-        # Of the tree only what modifies the title, which is of type 1C.
+        # Of the tree only the modifiers of the title (type 1C).
         items = header.get("ContentSequence") or []
         if said := [item for item in items if item.get("RelationshipType") == "HAS CONCEPT MOD"]:
             values["ContentSequence"] = said
@@ -238,11 +238,11 @@ def _record(kind: str, values: Mapping[str, Any]) -> Dataset:
 
 
 def _encode(records: Sequence[tuple[int, Dataset]], study_uid: str) -> bytes:
-    """Offsets are of fixed size: written as 0 first, then as what reading back says."""
+    """Encode with fixed-size offsets: written as 0 first, then as found when read back."""
     directory = Dataset()
     directory.file_meta = FileMetaDataset()
     directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    # The UID of the file-set, which stays as it is updated (PS3.10 8.6).
+    # UID of the file-set; it stays when the file-set is updated (PS3.10 8.6).
     directory.file_meta.MediaStorageSOPInstanceUID = deterministic_uid("file-set", study_uid)
     directory.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     directory.FileSetID = "TANDEM"
@@ -258,7 +258,7 @@ def _encode(records: Sequence[tuple[int, Dataset]], study_uid: str) -> bytes:
             above[depth].OffsetOfTheNextDirectoryRecord = offset
         elif above:
             above[-1].OffsetOfReferencedLowerLevelDirectoryEntity = offset
-        else:  # the patient, the only record of the root
+        else:  # the patient: the only record of the root
             directory.OffsetOfTheFirstDirectoryRecordOfTheRootDirectoryEntity = offset
             directory.OffsetOfTheLastDirectoryRecordOfTheRootDirectoryEntity = offset
         above[depth:] = [record]

@@ -1,4 +1,4 @@
-"""The report page as Encapsulated PDF (PS3.3 A.45.1): what any PACS viewer can open."""
+"""Report page as Encapsulated PDF (PS3.3 A.45.1), which any PACS viewer can open."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def build_encapsulated_pdf(
     uid_seed: str,
     software: str,
 ) -> Dataset:
-    """The document in the IHC slide's study, unverified; equal arguments make equal bytes.
+    """Build the document in the IHC slide's study, unverified; equal arguments give equal bytes.
 
-    `sources` are the objects that it was made from: slides and structured report. Bytes of the
-    element are even in number, EncapsulatedDocumentLength is the document's own length.
+    `sources` are the objects that it was made from: slides and structured report. The element has
+    an even number of bytes; EncapsulatedDocumentLength is the length of the document itself.
 
     Raises
     ------

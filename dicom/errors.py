@@ -1,4 +1,4 @@
-"""Errors of the DICOM package.
+"""Errors of `dicom`.
 
 ::
 
@@ -6,16 +6,16 @@
     ├── SourceError               a slide cannot be converted or read
     ├── ObjectError               facts do not make a valid object
     ├── PacsUnavailableError      no connection, no answer, out of resources: try again later
-    │   └── ConnectionLostError   the line was lost while an object was on it
+    │   └── ConnectionLostError   the connection was lost while an object was sent
     └── PacsRejectedError         refused for good
-        └── ClassesRejectedError  an association without a single class in common
+        └── ClassesRejectedError  an association without an accepted class
 """
 
 from __future__ import annotations
 
 
 class DicomError(Exception):
-    """Any error of `dicom`."""
+    """Base of all errors of `dicom`."""
 
 
 class SourceError(DicomError):
@@ -23,15 +23,15 @@ class SourceError(DicomError):
 
 
 class ObjectError(DicomError):
-    """The facts given do not make a valid object."""
+    """The given facts do not make a valid object."""
 
 
 class PacsUnavailableError(DicomError):
-    """The PACS could not be reached or asked us to come back."""
+    """The PACS is unreachable or asked to try again later."""
 
 
 class ConnectionLostError(PacsUnavailableError):
-    """The line was lost, or no answer came, while an object was on it."""
+    """The connection was lost, or no answer came, while an object was sent."""
 
 
 class PacsRejectedError(DicomError):
@@ -39,4 +39,4 @@ class PacsRejectedError(DicomError):
 
 
 class ClassesRejectedError(PacsRejectedError):
-    """The PACS takes none of the classes of an association."""
+    """The PACS accepts none of the classes of an association."""

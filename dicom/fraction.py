@@ -1,4 +1,4 @@
-"""Probabilities as DICOM Segmentation (PS3.3 A.51): FRACTIONAL."""
+"""Probabilities as DICOM Segmentation of type FRACTIONAL (PS3.3 A.51)."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def write_fraction(
     created: datetime,
     software: str,
 ) -> None:
-    """A FRACTIONAL Segmentation: `probability` 0-1 (rows, columns), NaN as 0, in steps of 1/255.
+    """Write a FRACTIONAL Segmentation: `probability` 0-1 (rows, columns), NaN as 0, in 255 steps.
 
-    For coarse maps, all in memory. Viewers show it as a mask of one colour and varying opacity.
+    For coarse maps: it is built in memory. Viewers show a mask of one color with varying opacity.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Binary segments as sparse frames (PS3.3 C.7.6.17): surveyed, then written without holding them.
+"""Binary segments as sparse frames (PS3.3 C.7.6.17): surveyed first, then written band by band.
 
-A level of a segmentation can have ten thousand frames and a label map as large as a slide. Only a
-band of it is in memory at a time, and functional groups are rows of bytes instead of objects.
+A level of a segmentation can have ten thousand frames and a label map as large as a slide. Memory
+holds one band of it, and functional groups are rows of bytes instead of objects.
 """
 
 from __future__ import annotations
@@ -23,33 +23,35 @@ from dicom.errors import ObjectError
 
 TILE_PX = 512
 FRAME_BYTES = TILE_PX * TILE_PX // 8
-"""One bit per px: whole bytes, so that no frame shares one with its neighbour."""
+"""Bytes of a frame at one bit per px; a whole number, so that frames share no byte."""
 BAND_PX = 2 * TILE_PX
-"""Rows in memory. Label maps lie on disk in chunks as high, so none is decoded twice."""
+"""Rows of a band in memory. It equals the chunk height of label maps: each chunk is decoded
+once."""
 GROUP_BYTES = 320
 HEADER_BYTES = 1 << 16
-"""At most, of a frame's functional groups and of everything else before the px."""
+"""Upper bound of a frame's functional groups, and of everything else before the px."""
 NATIVE_BYTES = 2**32 - 2
-"""Where uncompressed PixelData ends (PS3.5 7.1.1)."""
+"""Largest uncompressed PixelData (PS3.5 7.1.1)."""
 
 
 class Raster(Protocol):
-    """uint8 (rows, columns): any numpy array, or something that reads px when asked for them."""
+    """Array uint8 (rows, columns): a numpy array, or an object that reads px on indexing."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(rows, columns)."""
 
     def __getitem__(self, place: Any, /) -> Any:
-        """The px of two slices, uint8."""
+        """Return the px of two slices, uint8."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """A level that can be written: `rasters` whose px is `factor` times as wide as the finest's.
+    """A level that can be written. A px of `rasters` is `factor` times as wide as the finest
+    level's.
 
-    `frames` int32 (n, 3) are those that hold a px, in the order of the file: tile row, tile column,
-    segment number (from 1).
+    `frames` int32 (n, 3) are the nonempty frames in file order: tile row, tile column, segment
+    number (from 1).
     """
 
     factor: int
@@ -64,20 +66,19 @@ class Level:
 
     @property
     def expected_bytes(self) -> int:
-        """What the file will have at most."""
+        """Upper bound of the file's size."""
         return HEADER_BYTES + len(self.frames) * (FRAME_BYTES + GROUP_BYTES)
 
 
 def survey(
     rasters: Sequence[Raster], segment_counts: Sequence[int], factors: Sequence[int]
 ) -> tuple[list[Level], bytes]:
-    """Read the rasters once: a level per factor, and a digest of their px.
+    """Read the rasters once; return a level per factor, and a digest of their px.
 
-    Value v of a raster is the v-th of its segments, 0 none; segments are numbered through over all
-    rasters. A px of a coarser level is the one in the middle of its block: shares stay true, thin
-    things do not. Beside a band only the coarser levels are in memory: with factors 4, 16, … a
-    fifteenth of the rasters' px. A level without any segment gets one empty frame, as an object
-    has at least one.
+    Value v of a raster is its v-th segment, 0 none; segments are numbered across all rasters. A px
+    of a coarser level is the center px of its block: shares stay unbiased, thin structures do not
+    survive. Memory holds a band and the coarser levels: with factors 4, 16, … a fifteenth of the
+    rasters' px. A level without any segment gets one empty frame, because an object needs one.
 
     Raises
     ------
@@ -127,7 +128,7 @@ def survey(
 def _numbered(
     rasters: Sequence[Any], segment_counts: Sequence[int]
 ) -> Iterator[tuple[Any, int, int]]:
-    """Each raster, how many segments it has, and the number of its first."""
+    """Each raster with its number of segments and the number of its first segment."""
     first = 1
     for raster, count in zip(rasters, segment_counts, strict=True):
         yield raster, count, first
@@ -135,7 +136,7 @@ def _numbered(
 
 
 def _tiles(band: NDArray[np.uint8], top: int) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
-    """Tile row, tile column and px of a band's tiles that are not empty."""
+    """Tile row, tile column and px of a band's nonempty tiles."""
     for y in range(0, band.shape[0], TILE_PX):
         for x in range(0, band.shape[1], TILE_PX):
             tile = band[y : y + TILE_PX, x : x + TILE_PX]
@@ -150,8 +151,8 @@ def _values(tile: NDArray[np.uint8]) -> list[int]:
 def _sample(
     band: NDArray[np.uint8], top: int, factor: int, rows: int, coarse: NDArray[np.uint8]
 ) -> None:
-    """Fill those px of `coarse` whose middle lies in the band."""
-    # A block that reaches over the edge has no middle on the slide: its last px stands for it.
+    """Fill those px of `coarse` whose center lies in the band."""
+    # A block across the edge may have its center off the slide: take the last px instead.
     r = np.minimum(np.arange(coarse.shape[0]) * factor + factor // 2, rows - 1)
     c = np.minimum(np.arange(coarse.shape[1]) * factor + factor // 2, band.shape[1] - 1)
     first, last = np.searchsorted(r, (top, top + len(band)))
@@ -164,15 +165,15 @@ def functional_groups(
     origin_mm: NDArray[np.float64],
     step_mm: NDArray[np.float64],
 ) -> bytes:
-    """Items of the Per-Frame Functional Groups Sequence of `frames`.
+    """Encode the items of the Per-Frame Functional Groups Sequence of `frames`.
 
-    `template` is the item of some frame, as highdicom made it; place, segment and index of each
-    frame are put into copies of its bytes. `origin_mm` (3,) is where the total pixel matrix starts,
+    `template` is the item of a frame, made by highdicom; place, segment and index of each frame are
+    patched into copies of its bytes. `origin_mm` (3,) is the start of the total pixel matrix,
     `step_mm` (2, 3) one px down and one to the right, both in the slide's frame of reference.
     """
     place = template.PlanePositionSlideSequence[0]
     for axis in "XYZ":
-        # As long as a DS gets: room for any.
+        # Placeholder of the longest DS value.
         setattr(place, f"{axis}OffsetInSlideCoordinateSystem", DS("0.00000000000000"))
     item = _encoded(template)
     rows = np.tile(np.frombuffer(item, dtype=np.uint8), (len(frames), 1))
@@ -184,7 +185,7 @@ def functional_groups(
         (0x0048, 0x021E, b"SL"): (corners[:, 1:] + 1).astype("<i4"),
         (0x0048, 0x021F, b"SL"): (corners[:, :1] + 1).astype("<i4"),
     }
-    # The shared groups hold the number of the only segment.
+    # An object with one segment has its number in the shared groups.
     if "SegmentIdentificationSequence" in template:
         values[0x0062, 0x000B, b"US"] = frames[:, 2:].astype("<u2")
     for element, axis_mm in zip((0x072A, 0x073A, 0x074A), offsets_mm.T, strict=True):
@@ -198,7 +199,7 @@ def functional_groups(
 
 
 def _encoded(item: Dataset) -> bytes:
-    """An item of a sequence, Explicit VR Little Endian, with its length."""
+    """Encode an item of a sequence, Explicit VR Little Endian, with its length."""
     written = DicomBytesIO()
     written.is_little_endian, written.is_implicit_VR = True, False
     write_dataset(written, item)
@@ -213,7 +214,7 @@ def _only(content: bytes, part: bytes) -> int:
 
 
 def write_frames(file: BinaryIO, level: Level, segment_counts: Sequence[int]) -> None:
-    """PixelData of the level's frames, bit by bit from the lowest (PS3.5 8.1.1, D)."""
+    """Write PixelData of the level's frames, lowest bit first (PS3.5 8.1.1, D)."""
     columns = level.shape[1]
     segments = [
         (raster, value)

@@ -1,4 +1,4 @@
-"""Headers of VL Whole Slide Microscopy: the volume images of a slide and what they state."""
+"""Headers of VL Whole Slide Microscopy: reading a slide's volume images and their facts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEEDED = (
     "ImageOrientationSlide",
     "SharedFunctionalGroupsSequence",
 )
-"""Without these no result can be placed on a slide (PS3.3 A.32.8)."""
+"""Attributes that are needed to place a result on a slide (PS3.3 A.32.8)."""
 MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -39,13 +39,13 @@ MAY_BE_EMPTY = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-"""Of type 2: careless exports leave them out altogether."""
+"""Attributes of type 2; some exports omit them."""
 HER2_WORDS = re.compile(r"her-?2|erbb-?2|c-?erb|4b5|hercep", re.IGNORECASE)
-"""What HER2 immunostains are called; clones have no code of their own in CID 8112."""
+"""Names of HER2 immunostains; the clones have no codes in CID 8112."""
 
 
 def read_headers(paths: Sequence[Path]) -> list[Dataset]:
-    """Headers (no pixels) of a slide's VOLUME images, level 0 first.
+    """Read the headers (no pixels) of a slide's VOLUME images, level 0 first.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
         for keyword in MAY_BE_EMPTY:
             if keyword not in header:
                 setattr(header, keyword, None)
-        # What is copied from it is written in UTF-8, whatever its own character set.
+        # Copied values are written in UTF-8, whatever character set the slide has.
         header.decode()
         if header.get("SOPClassUID") == WSM_STORAGE and "VOLUME" in header.get("ImageType", []):
             missing = [keyword for keyword in NEEDED if not header.get(keyword)]
@@ -78,33 +78,30 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSlideFacts:
-    """What a scanner's DICOM header says; empty where it says nothing. PHI: never logged.
+    """Facts of a scanner's DICOM header; empty if not stated. PHI: never logged.
 
     `stain` is ``HE``, ``HER2`` or None (neither is stated); `stain_texts` are the substances as
-    written (code meaning or text), `stain_codes` those that were coded. `mpp` in µm per level-0
-    px, width and height in level-0 px.
+    written (code meaning or text), `stain_codes` the coded ones. `mpp` in µm per level-0 px, width
+    and height in level-0 px.
     """
 
     accession: str
     container_id: str
-    barcode: str
-    specimen_ids: tuple[str, ...]
     stain: str | None
     stain_codes: tuple[Code, ...]
     stain_texts: tuple[str, ...]
     mpp: float
     width_px: int
     height_px: int
-    frame_of_reference_uid: str
     study_uid: str
     series_uid: str
 
 
 def slide_facts(headers: Sequence[Dataset]) -> DicomSlideFacts:
-    """Facts of a slide from its headers (`read_headers`: level 0 first).
+    """Extract the facts of a slide from its headers (`read_headers`: level 0 first).
 
-    The stain is in the Specimen Preparation Sequence (PS3.3 C.7.6.22, TID 8001, 8003): the step
-    whose Processing type is Staining, its items Using substance, CODE or TEXT.
+    The stain is in the Specimen Preparation Sequence (PS3.3 C.7.6.22, TID 8001, 8003): the items
+    Using substance, CODE or TEXT, of the step whose Processing type is Staining.
 
     Raises
     ------
@@ -116,20 +113,16 @@ def slide_facts(headers: Sequence[Dataset]) -> DicomSlideFacts:
     if not measures or not measures[0].get("PixelSpacing"):
         raise SourceError("the slide lacks PixelSpacing; export it again")
     rows, columns = (float(v) for v in measures[0].PixelSpacing)
-    specimens = base.get("SpecimenDescriptionSequence") or []
-    stain_codes, stain_texts = _stains(specimens)
+    stain_codes, stain_texts = _stains(base.get("SpecimenDescriptionSequence") or [])
     return DicomSlideFacts(
         accession=str(base.get("AccessionNumber") or ""),
         container_id=str(base.get("ContainerIdentifier") or ""),
-        barcode=str(base.get("BarcodeValue") or ""),
-        specimen_ids=tuple(str(s.get("SpecimenIdentifier") or "") for s in specimens),
         stain=_stain(stain_codes, stain_texts),
         stain_codes=stain_codes,
         stain_texts=stain_texts,
         mpp=(rows + columns) / 2 * 1000,
         width_px=int(base.TotalPixelMatrixColumns),
         height_px=int(base.TotalPixelMatrixRows),
-        frame_of_reference_uid=str(base.FrameOfReferenceUID),
         study_uid=str(base.StudyInstanceUID),
         series_uid=str(base.SeriesInstanceUID),
     )
@@ -160,7 +153,7 @@ def _stains(specimens: Sequence[Dataset]) -> tuple[tuple[Code, ...], tuple[str, 
 
 
 def _code(item: Dataset, keyword: str) -> Code | None:
-    """The code in an item's code sequence; codes of SRT equal those of SCT (pydicom's `Code`)."""
+    """Code in an item's code sequence; pydicom's `Code` treats SRT and SCT as equal."""
     sequence = item.get(keyword)
     if not sequence or not sequence[0].get("CodeValue"):
         return None
@@ -173,7 +166,7 @@ def _code(item: Dataset, keyword: str) -> Code | None:
 
 
 def _stain(coded: Sequence[Code], texts: Sequence[str]) -> str | None:
-    # Haematoxylin alone is the counterstain of an immunostain: HER2 is looked for first.
+    # Hematoxylin is also the counterstain of an immunostain: look for HER2 first.
     if any(HER2_WORDS.search(text) for text in texts):
         return "HER2"
     joined = " ".join(texts).lower()

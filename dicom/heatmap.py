@@ -31,16 +31,16 @@ from dicom.segmentation import (
 from dicom.uids import deterministic_uid
 
 TILE_PX = 128
-"""Edge of a frame: 32 KiB as in a segmentation, and small enough to leave out what was not read."""
+"""Edge of a frame: 32 KiB as in a segmentation, and fine enough to omit unread tissue."""
 HIGHEST = 2**16 - 1
 SERIES_OFFSET = 50
-"""Series numbers are so much higher than those of the slide's segmentations."""
+"""Offset of series numbers from those of the slide's segmentations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatLevel:
-    """Values float (rows, columns) from the slide's top left corner, NaN where nothing was read;
-    one is `mpp` µm wide, a whole multiple of the slide's px."""
+    """Values float (rows, columns) from the slide's top left corner, NaN where nothing was read; a
+    value covers `mpp` µm, a whole multiple of the slide's px."""
 
     values: NDArray[np.float32]
     mpp: float
@@ -60,14 +60,14 @@ def build_heatmap(
     created: datetime,
     software: str,
 ) -> list[Dataset]:
-    """One series of Parametric Maps, an instance per level that has a value at all.
+    """Build one series of Parametric Maps, an instance per level that has any value.
 
-    Values from 0 to `highest` are stored as 1 to 65535, so that a value is the stored one times
-    highest/65535 (Real World Value Mapping); 0 is what was not read. Frames without any value are
-    absent. `quantity` is what the values are, `label` its name in 16 characters. `cielab` are
-    colours (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that goes
-    straight through CIELAB; without, the viewer chooses. `source_images` are the slide's headers,
-    level 0 first. Equal arguments make equal bytes.
+    Values from 0 to `highest` are stored as 1 to 65535: a value is the stored one times
+    highest/65535 (Real World Value Mapping); 0 means not read. Frames without any value are absent.
+    `quantity` is the concept of the values, `label` its name in 16 characters. `cielab` are colors
+    (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that interpolates
+    linearly in CIELAB; without them the viewer chooses. `source_images` are the slide's headers,
+    level 0 first. Equal arguments give equal bytes.
 
     Raises
     ------
@@ -143,11 +143,11 @@ def build_heatmap(
                 pyramid_uid=deterministic_uid(*seed, "pyramid"),
             )
         if cielab:
-            # Type 1 where a palette is (PS3.3 C.7.6.16.2.26), and not made by highdicom.
+            # Type 1 if there is a palette (PS3.3 C.7.6.16.2.26); highdicom omits it.
             colored = Dataset()
             colored.MinimumStoredValueMapped, colored.MaximumStoredValueMapped = 0.0, float(HIGHEST)
             dataset.SharedFunctionalGroupsSequence[0].StoredValueColorRangeSequence = [colored]
-        # highdicom takes the frames' extent for the whole.
+        # highdicom sets the extent of the frames instead of the whole matrix.
         dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = pixels.shape
         dataset.TotalPixelMatrixOriginSequence = base.TotalPixelMatrixOriginSequence
         finish(dataset, series_description, created)
@@ -166,7 +166,7 @@ def _stored(values: NDArray[np.float32], highest: float) -> NDArray[np.uint16]:
 def _frames(
     pixels: NDArray[np.uint16],
 ) -> tuple[NDArray[np.uint16], list[tuple[int, int]]]:
-    """The tiles with a value, padded at the edges, and the row and column that they start at."""
+    """Tiles with a value, padded at the edges, and the row and column of their starts."""
     padded = np.pad(pixels, [(0, -n % TILE_PX) for n in pixels.shape])
     places = [
         (y, x)
@@ -179,7 +179,7 @@ def _frames(
 
 
 def _palette(cielab: Sequence[tuple[float, float, float]]) -> Any:
-    """An entry per stored value: white for what was not read, the colours for the rest."""
+    """Palette with an entry per stored value: white for unread px, the colors for the rest."""
     import highdicom as hd
     from skimage.color import lab2rgb
 
@@ -196,5 +196,5 @@ def _palette(cielab: Sequence[tuple[float, float, float]]) -> Any:
 
 
 def _srgb() -> bytes:
-    """The profile that highdicom gives presentation states; a palette has to have one."""
+    """ICC profile that highdicom gives presentation states; a palette requires one."""
     return (files("highdicom") / "_icc_profiles" / "sRGB_v4_ICC_preference.icc").read_bytes()

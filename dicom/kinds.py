@@ -1,4 +1,4 @@
-"""Which objects Tandem sends, and how they are encoded."""
+"""SOP classes and transfer syntaxes of the objects that Tandem sends."""
 
 from __future__ import annotations
 
@@ -37,12 +37,11 @@ SENT_KINDS: tuple[tuple[str, str], ...] = (
         )
     ),
 )
-"""SOP class and transfer syntax, as settings are by default. A slide keeps its scanner's
-compression."""
+"""SOP class and transfer syntax under default settings. A slide keeps its scanner's compression."""
 
 LABEL_MAP = (str(LabelMapSegmentationStorage), str(RLELossless))
 
 
 def sent_kinds(*, labelmap: bool) -> tuple[tuple[str, str], ...]:
-    """The same, with Label Map Segmentation where the settings ask for it."""
+    """Return `SENT_KINDS`, with Label Map Segmentation if the settings ask for it."""
     return (*SENT_KINDS, LABEL_MAP) if labelmap else SENT_KINDS

@@ -1,22 +1,22 @@
-"""A bandwidth cap for a sender that sends piece by piece."""
+"""Bandwidth cap for a sender that sends in pieces."""
 
 from __future__ import annotations
 
 import time
 
 BURST_S = 0.1
-"""So much of a second may be sent at once after a pause: pieces are small, sleeps are coarse."""
+"""Longest time whose bytes may be sent at once after a pause: pieces are small, sleeps coarse."""
 
 
 class Pace:
-    """Makes a sender wait so that on average no more than `mib_s` MiB go in a second."""
+    """Limit of a sender to `mib_s` MiB per second on average."""
 
     def __init__(self, mib_s: float | None) -> None:
         self._bytes_s = None if mib_s is None else mib_s * 2**20
         self._free_at = time.monotonic()
 
     def spend(self, size_bytes: int) -> None:
-        """Wait until `size_bytes` more may go."""
+        """Wait until `size_bytes` more may be sent."""
         if self._bytes_s is None:
             return
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What is asked of a PACS over DIMSE: C-ECHO, C-STORE, C-FIND, and which classes it takes."""
+"""DIMSE client of a PACS: C-ECHO, C-STORE, C-FIND, and a probe of accepted classes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PENDING = (0xFF00, 0xFF01)
 
 
 def echo(address: PacsAddress) -> None:
-    """C-ECHO.
+    """Send a C-ECHO.
 
     Raises
     ------
@@ -39,14 +39,15 @@ def echo(address: PacsAddress) -> None:
 
 
 def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after: After) -> None:
-    """C-STORE the files in order; no file's trouble keeps the next from being sent.
+    """Store files by C-STORE in order; an error of one file does not stop the others.
 
-    After a lost line the next file goes on a new association.
+    After a lost connection the next file uses a new association.
 
     Raises
     ------
     PacsUnavailableError
-        No association, or `MAX_LOST` lines lost in a row: what had no `after` was not sent.
+        No association, or `MAX_LOST` lost connections in a row. Files without a call of `after`
+        were not sent.
     PacsRejectedError
         The association was rejected for good.
     """
@@ -56,7 +57,7 @@ def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after:
             after(path, Outcome(verdict=Verdict.NEVER, text="is no DICOM file any more"))
         else:
             kinds[path] = kind
-    # A slide of some GB is sent from disk in pieces instead of being read into memory first.
+    # Send a slide of some GB from disk in pieces instead of reading it into memory first.
     _config.STORE_SEND_CHUNKED_DATASET = True
     left, lost = list(kinds), 0
     while left:
@@ -95,7 +96,7 @@ def _store_one(
     before(path)
     try:
         status = association.send_c_store(path)
-    except RuntimeError as err:  # the association is gone
+    except RuntimeError as err:  # the association has ended
         raise ConnectionLostError(f"{address.title} closed the connection") from err
     if "Status" not in status:
         raise ConnectionLostError(f"{address.title} lost the connection or did not answer in time")
@@ -106,7 +107,7 @@ def _store_one(
 
 
 def _of_one_association(paths: Sequence[Path], kinds: Mapping[Path, Kind]) -> Sequence[Path]:
-    """As many of the first files as do with `MAX_CONTEXTS` kinds."""
+    """First files whose kinds fit into one association (`MAX_CONTEXTS`)."""
     seen: set[Kind] = set()
     for count, path in enumerate(paths):
         seen.add(kinds[path])
@@ -116,7 +117,7 @@ def _of_one_association(paths: Sequence[Path], kinds: Mapping[Path, Kind]) -> Se
 
 
 def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[str]:
-    """Those of the SOP Instance UIDs that C-FIND at IMAGE level finds.
+    """Return those of the SOP Instance UIDs that C-FIND at IMAGE level finds.
 
     Raises
     ------
@@ -133,7 +134,7 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[s
             query.SOPInstanceUID = ref.sop_instance_uid
             for status, item in association.send_c_find(query, model):
                 if status and status.Status in PENDING:
-                    # Read on to the end: a release amid answers is an abort to the other side.
+                    # Read all answers: a release between answers is an abort for the other side.
                     if item is not None and item.get("SOPInstanceUID") == ref.sop_instance_uid:
                         found.add(ref.sop_instance_uid)
                 else:
@@ -142,7 +143,7 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[s
 
 
 def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, bool]:
-    """Which kinds the PACS would take: proposed in an association, nothing is sent.
+    """Return for each kind whether the PACS accepts it in an association; nothing is sent.
 
     Raises
     ------
@@ -160,7 +161,7 @@ def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, bool]:
 
 
 def check_answer(address: PacsAddress, status: Dataset) -> None:
-    """Raise what an answer means that is neither success nor warning.
+    """Raise the error of a status that is neither success nor warning.
 
     Raises
     ------

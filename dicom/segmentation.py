@@ -36,7 +36,7 @@ from dicom.times import local
 from dicom.uids import deterministic_uid
 
 LEVEL_STEP = 4
-"""Each coarser level has pixels so many times larger: still whole multiples of the slide's."""
+"""Reduction from each level to the next; px stay whole multiples of the slide's."""
 CREATOR = "Tandem^^^^"
 MANUFACTURER = "Tandem"
 SERIAL = "1"
@@ -44,20 +44,20 @@ FIRST_SERIES_NUMBER = 100
 
 
 class Form(StrEnum):
-    """How a series is written. All but the first hold a level in memory, one layer at a time."""
+    """Form of a series. All but the first hold a level in memory and take one layer."""
 
-    SPARSE = "sparse"  #: BINARY, TILED_SPARSE: what every viewer and every judge takes
+    SPARSE = "sparse"  #: BINARY, TILED_SPARSE: accepted by every viewer and validator
     FULL = "full"  #: BINARY, TILED_FULL: empty frames too; dciodvfy of 2022 gives false errors
-    LABELMAP = "labelmap"  #: LABELMAP, RLE: small; viewers and archives of today mostly refuse it
+    LABELMAP = "labelmap"  #: LABELMAP, RLE: small; most of today's viewers and archives refuse it
 
 
 IN_MEMORY_PX = 1 << 25
-"""Levels with more px are left out where highdicom holds them: it copies them a few times."""
+"""Largest level in px that highdicom may build: it copies the px a few times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmFacts:
-    """Which network said it (TID 4019); `weights_sha256` identifies its weights."""
+    """Network that made the result (TID 4019); `weights_sha256` identifies its weights."""
 
     name: str
     version: str
@@ -78,17 +78,17 @@ class SegmentFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Segments that do not overlap: value v of `labels` (uint8 (rows, columns)) is the v-th."""
+    """Segments without overlap: value v of `labels` (uint8 (rows, columns)) is the v-th."""
 
     labels: Raster
     segments: Sequence[SegmentFacts]
 
 
 def pyramid_factors(mpp: float, *, finest_um: float, coarsest_um: float) -> tuple[int, ...]:
-    """How many px of a raster (`mpp` µm) one px of each level is wide, finest first.
+    """Return the widths of the levels' px in px of a raster (`mpp` µm), finest first.
 
-    Levels are `LEVEL_STEP` apart; the last one is as near `coarsest_um` as whole px allow, and at
-    least twice as coarse as the one before. Those finer than `finest_um` are left out.
+    Levels are `LEVEL_STEP` apart. The last one is as near to `coarsest_um` as whole px allow, and
+    at least twice as coarse as the level before. Levels finer than `finest_um` are left out.
     """
     last = max(1, round(coarsest_um / mpp))
     factors, factor = [last], 1
@@ -113,21 +113,21 @@ def write_segmentation(
     created: datetime,
     software: str,
 ) -> list[Path]:
-    """One series of SEG instances, finest first: ``stem-1.dcm``, ``stem-2.dcm``, …
+    """Write one series of SEG instances, finest first: ``stem-1.dcm``, ``stem-2.dcm``, …
 
     The layers' label maps have one shape, start at the slide's top left corner, and their px is
     `mpp` µm, a whole multiple of the slide's. `source_images` are the slide's headers, level 0
-    first. Of the levels (`factors`, see `pyramid_factors`) those whose file could exceed
-    `max_bytes` are left out before anything is written. Layers without any segment give valid
-    objects with an empty frame. Equal arguments make equal bytes. Memory: see `frames.survey`.
-    Other forms than `Form.SPARSE` take one layer, and leave out levels of over `IN_MEMORY_PX`.
+    first. Levels (`factors`, see `pyramid_factors`) whose file could exceed `max_bytes` are left
+    out before anything is written. Layers without any segment give valid objects with an empty
+    frame. Equal arguments give equal bytes. Memory: see `frames.survey`. Forms other than
+    `Form.SPARSE` take one layer, and leave out levels of more than `IN_MEMORY_PX`.
 
     Raises
     ------
     ObjectError
-        If `mpp` is no multiple of the slide's, the label maps do not lie on the slide, their values
-        are no segments, segments are not numbered 1, 2, …, layers are more than the form takes, or
-        no level is within the limits.
+        If `mpp` is no multiple of the slide's, the label maps do not lie on the slide, a value is
+        no segment, segments are not numbered 1, 2, …, the form does not take so many layers, or no
+        level is within the limits.
     """
     base = source_images[0]
     shape = _check_layers(layers)
@@ -136,7 +136,7 @@ def write_segmentation(
     counts = [len(layer.segments) for layer in layers]
     levels, digest = survey([layer.labels for layer in layers], counts, factors)
     levels = _within(levels, max_bytes, form, len(segments))
-    # Of what the objects state, so that a changed label map can never keep its UIDs.
+    # Everything that the objects state: a changed label map must not keep its UIDs.
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(mpp)]
     seed += [created.isoformat(), software, form, *(str(level.factor) for level in levels)]
     paths = []
@@ -170,10 +170,10 @@ def _skeleton(
     content_description: str,
     software: str,
 ) -> Dataset:
-    """The object of a label map of a single px: all but frames and sizes is as in the real one."""
+    """Object of a label map of a single px: equal to the final one except for frames and sizes."""
     import highdicom as hd
 
-    # At the slide's own spacing highdicom wants all its px: another one, until it is made.
+    # At the slide's own spacing highdicom demands all its px: use another one while it is made.
     other = [2 * value for value in spacing]
     facts = (base, segments, seed, number, other, content_description, software)
     dataset = made_by_highdicom(*facts, pixels=np.ones((1, 1), dtype=np.uint8), form=Form.SPARSE)
@@ -194,12 +194,12 @@ def made_by_highdicom(
     pixels: NDArray[Any],
     form: Form | None,
 ) -> Dataset:
-    """The object of `pixels` (rows, columns) as highdicom makes it; without a form, FRACTIONAL."""
+    """Let highdicom make the object of `pixels` (rows, columns); FRACTIONAL without a form."""
     import highdicom as hd
 
     type_ = {None: "FRACTIONAL", Form.LABELMAP: "LABELMAP"}.get(form, "BINARY")
     with warnings.catch_warnings():
-        # highdicom tells that segments are empty.
+        # highdicom warns of empty segments.
         warnings.simplefilter("ignore", UserWarning)
         dataset: Dataset = hd.seg.Segmentation(
             source_images=[base],
@@ -236,7 +236,7 @@ def _write(
     segment_counts: Sequence[int],
     spacing: Sequence[float],
 ) -> None:
-    """The skeleton's elements, then the level's frames: these are the last two elements."""
+    """Write the skeleton's elements, then the level's frames: these are the last two elements."""
     groups = functional_groups(
         level.frames,
         skeleton.PerFrameFunctionalGroupsSequence[0],
@@ -251,7 +251,7 @@ def _write(
 
 
 def _within(levels: Sequence[Level], max_bytes: int, form: Form, segments: int) -> list[Level]:
-    """Those levels that stay under the limits."""
+    """Levels within the limits."""
     if form is not Form.SPARSE and len(levels[0].rasters) > 1:
         raise ObjectError(f"a segmentation as {form} takes one layer: segments must not overlap")
 
@@ -275,22 +275,22 @@ def _within(levels: Sequence[Level], max_bytes: int, form: Form, segments: int) 
 
 
 def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
-    """How many px of the slide one px of a raster of `mpp` µm is wide.
+    """Return the width of a raster's px (`mpp` µm) in px of the slide.
 
     Raises
     ------
     ObjectError
-        If that is no whole number, or the raster (rows, columns) does not lie on the slide.
+        If it is no whole number, or the raster (rows, columns) does not lie on the slide.
     """
     base_mpp = slide_mpp(base)
     factor = max(1, round(mpp / base_mpp))
-    # Rounding errors add up over the slide: at its far edge they must stay under half a px.
+    # Rounding errors accumulate over the slide: at its far edge they must stay below half a px.
     drift_px = abs(mpp / base_mpp / factor - 1) * max(shape)
     if drift_px > 0.5:
         raise ObjectError(f"{mpp:g} µm is no whole multiple of the slide's {base_mpp:g} µm")
     size = (int(base.TotalPixelMatrixRows), int(base.TotalPixelMatrixColumns))
     for what, cells, px in zip(("rows", "columns"), shape, size, strict=True):
-        # One more than covers the slide is padding; beyond that it belongs to another slide.
+        # One px more than covers the slide is padding; beyond that the raster is of another slide.
         if cells > -(-px // factor) + 1:
             raise ObjectError(
                 f"{cells} {what} of {factor} px do not lie on a slide of {px} px; the label map "
@@ -300,7 +300,7 @@ def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
 
 
 def _check_layers(layers: Sequence[Layer]) -> tuple[int, int]:
-    """Rows and columns of all layers; ObjectError where they or their segments are none."""
+    """Rows and columns of all layers; ObjectError if layers or segments are invalid."""
     shapes = {layer.labels.shape for layer in layers}
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 2 or 0 in shape:
@@ -315,7 +315,8 @@ def _check_layers(layers: Sequence[Layer]) -> tuple[int, int]:
 
 
 def slide_mpp(image: Dataset) -> float:
-    """µm per px of an image, mean of rows and columns; they must agree to 1% (ObjectError)."""
+    """Return µm per px of an image, mean of rows and columns; they must agree to 1%
+    (ObjectError)."""
     rows, columns = spacing_mm(image)
     if abs(rows - columns) > 0.01 * rows:
         raise ObjectError("the slide's pixels are not square")
@@ -331,8 +332,8 @@ def spacing_mm(image: Dataset) -> tuple[float, float]:
 def axes_mm(
     image: Dataset, spacing: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where a total pixel matrix starts (3,) and one px of `spacing` down and to the right (2, 3),
-    in mm of the slide's frame of reference (PS3.3 C.8.12.4)."""
+    """Origin (3,) of a total pixel matrix and one px of `spacing` down and to the right (2, 3), in
+    mm of the slide's frame of reference (PS3.3 C.8.12.4)."""
     start = image.TotalPixelMatrixOriginSequence[0]
     origin = [float(start.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
     right, down = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
@@ -350,7 +351,7 @@ def _description(segment: SegmentFacts, seed: Sequence[str | bytes]) -> Any:
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm_identification(segment.algorithm),
         tracking_id=segment.label,
-        # Viewers take one UID for one thing: never that of another case or of a correction.
+        # Viewers take equal tracking UIDs for one finding: unique per case and per correction.
         tracking_uid=deterministic_uid(*seed, "tracking", segment.label),
         display_color=hd.color.CIELabColor(*segment.cielab),
     )
@@ -370,7 +371,7 @@ def algorithm_identification(algorithm: AlgorithmFacts) -> Any:
 
 
 def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
-    """What highdicom leaves open or draws at random, of an object that is laid over a slide."""
+    """Set what highdicom leaves open or draws at random, for an object laid over a slide."""
     dataset.SpecificCharacterSet = CHARACTER_SET
     dataset.SeriesDescription = series_description[:64]
     dataset.PatientOrientation = None
@@ -384,7 +385,7 @@ def finish(dataset: Dataset, series_description: str, created: datetime) -> None
 
 
 def stamp(dataset: Dataset, created: datetime) -> None:
-    """All times of making are `created`: equal facts make equal bytes."""
+    """Set all times of creation to `created`, so that equal facts give equal bytes."""
     date, time = local(created).strftime("%Y%m%d %H%M%S").split()
     for contribution in dataset.get("ContributingEquipmentSequence", []):
         contribution.ContributionDateTime = f"{date}{time}"

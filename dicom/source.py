@@ -1,6 +1,6 @@
-"""Slides as DICOM: convert what scanners wrote to VL Whole Slide Microscopy.
+"""Conversion of slides to VL Whole Slide Microscopy.
 
-Conversion is deterministic: equal slides and identities make equal bytes under equal UIDs.
+Conversion is deterministic: equal slides and identities give equal bytes under equal UIDs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 TILE_PX = 512
-"""Edge of the tiles where they have to be made anew."""
+"""Edge of re-encoded tiles."""
 HEAD_BYTES = 8192
-"""Content date and time lie in the first few hundred bytes."""
+"""Bytes of a file's start that hold content date and time; these lie in the first few hundred."""
 PASSED_THROUGH = "tiles passed through"
 ENCODED_AGAIN = "decoded and encoded again"
 DISK_TROUBLE = frozenset(
@@ -48,14 +48,14 @@ DISK_TROUBLE = frozenset(
         *(errno.ENOENT, errno.ESTALE, errno.EIO),  # the scanner's share went away
     }
 )
-"""Trouble of ours, not of the slide's."""
+"""Errors of the installation, not of the slide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideIdentity:
-    """Whose slide it is. `stain` is ``HE`` or ``HER2``; `accession` at most 16 characters (SH);
-    `fingerprint` the hash of the slide's bytes; `scanned` the time of scanning, which counts as
-    the study's start where `study` has none.
+    """Identity of a slide. `stain` is ``HE`` or ``HER2``; `accession` has at most 16 characters
+    (SH); `fingerprint` is the hash of the slide's bytes; `scanned` is the time of scanning, which
+    is also the study's start if `study` has none.
 
     Raises
     ------
@@ -79,13 +79,13 @@ class SlideIdentity:
 
     @property
     def started(self) -> datetime:
-        """When the study was."""
+        """Start of the study."""
         return self.study.started or self.scanned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WsmInstances:
-    """The files of a converted slide, and `how` they came about (for log and event)."""
+    """Files of a converted slide; `how` names the way of conversion, for log and event."""
 
     paths: tuple[Path, ...]
     how: str
@@ -102,23 +102,23 @@ def convert_slide(
 ) -> WsmInstances:
     """Write the slide's levels as VL WSM instances into `out_dir`.
 
-    `with_label`: the photographs of the label, and of the whole slide with it, as well. They carry
-    what is printed there (PHI).
+    `with_label`: also write the photographs of the label, and of the whole slide with it. They show
+    the printed text (PHI).
 
-    JPEG and JPEG 2000 tiles pass through untouched where the format and libturbojpeg allow it;
-    else the pixels are decoded by OpenSlide and encoded again (slower, and said in `how`). The two
-    ways make different bytes, hence different UIDs. `mpp` is in µm per level-0 px; `workers`
-    threads encode.
+    JPEG and JPEG 2000 tiles pass through unchanged if the format and libturbojpeg allow it. Else
+    OpenSlide decodes the pixels and they are encoded again (slower; `how` says so). The two ways
+    give different bytes and so different UIDs. `mpp` is in µm per level-0 px; `workers` threads
+    encode.
 
     Raises
     ------
     SourceError
         If neither way works.
     OSError
-        If `out_dir` cannot be written or is full, or the slide's disk went away: that says nothing
-        about the slide.
+        If `out_dir` cannot be written or is full, or the slide's disk is gone: not the slide's
+        fault.
     """
-    path.stat()  # a slide that is not there is no bad slide
+    path.stat()  # OSError: a missing slide is not a bad slide
     before = set(out_dir.glob("*")) if out_dir.is_dir() else set()
     failures = _failures()
     try:
@@ -134,7 +134,7 @@ def convert_slide(
         )
     except failures as err:
         _raise_disk_trouble(err)
-        # The libraries name the file in their messages, and files are named by accession (PHI).
+        # Messages of the libraries name the file, and file names hold the accession (PHI).
         raise SourceError(
             f"the slide cannot be converted to DICOM ({type(err).__name__}). Export DICOM on the "
             "scanner, or report the slide's format."
@@ -142,11 +142,12 @@ def convert_slide(
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What the libraries raise at slides that they cannot take; their errors have no base."""
+    """Exceptions of the libraries for slides that they cannot convert; these have no common
+    base."""
     import openslide
 
     with warnings.catch_warnings():
-        # dicomweb-client, a dependency of wsidicom, imports what pydicom 4 will drop.
+        # dicomweb-client, a dependency of wsidicom, imports a function deprecated in pydicom 4.
         warnings.filterwarnings("ignore", "get_frame_offsets is deprecated", DeprecationWarning)
         from wsidicom import errors
 
@@ -210,7 +211,7 @@ def _convert(
         include_confidential=False,
         metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, scanned),
         workers=workers,
-        # Its own choice may fall on a reader that encodes again without saying so.
+        # wsidicomizer's own choice may be a reader that encodes again without saying so.
         preferred_source=SourceIdentifier.OPENTILE if passthrough else SourceIdentifier.OPENSLIDE,
     )
     for file in written:
@@ -287,16 +288,16 @@ def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
         pyramid=Pyramid(
             Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=uids.of("pyramid")
         ),
-        overview=Overview(Image(), [], contains_phi=True),  # the label is in it
+        overview=Overview(Image(), [], contains_phi=True),  # it shows the label
         frame_of_reference_uid=uids.of("frame of reference"),
         dimension_organization_uids=[uids.of("dimension organization")],
     )
 
 
 class _Uids:
-    """UIDs of everything that goes into the bytes, so that equal UIDs mean equal bytes.
+    """UIDs derived from everything that determines the bytes: equal UIDs mean equal bytes.
 
-    That includes the way of conversion and the libraries that encode.
+    That includes the way of conversion and the versions of the encoding libraries.
     """
 
     def __init__(self, identity: SlideIdentity, mpp: float, how: str) -> None:
@@ -327,7 +328,7 @@ def _generator(uids: _Uids) -> Any:
     from wsidicom.metadata import CallableUidGenerator
 
     class Generator(CallableUidGenerator):
-        """Instances are told apart by flavor and size: no two levels have the same."""
+        """Generator of UIDs from flavor and size, which differ between levels."""
 
         def sop_uid(self, dataset: Dataset) -> UID:
             flavor, columns = dataset.ImageType[2], dataset.TotalPixelMatrixColumns
@@ -343,16 +344,16 @@ def _acquired(dataset: Dataset, scanned: datetime) -> Dataset:
     for path in dataset.get("OpticalPathSequence", []):
         profile = path.get("ICCProfile")
         if profile:
-            # A profile made on the fly is dated too: ICC.1 7.2.8, bytes 24 to 35 of its header.
+            # A generated profile holds a date: ICC.1 7.2.8, bytes 24 to 35 of its header.
             date = struct.pack(">6H", *scanned.timetuple()[:6])
             path.ICCProfile = profile[:24] + date + profile[36:]
     return dataset
 
 
 def _set_content_time(path: Path, scanned: datetime) -> None:
-    """Put the time of scanning where the library wrote the time of conversion.
+    """Replace the time of conversion, which the library wrote, by the time of scanning.
 
-    In place, at the same length: rewriting the file would read all of its pixels into memory.
+    In place and at the same length: rewriting the file would read all of its pixels into memory.
     """
     with path.open("r+b") as stream:
         head = stream.read(HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""Objects on the wire: how one is named, and what an answer to it means (PS3.4 B.2.3, PS3.7 C)."""
+"""References to instances, and outcomes of answers about them (PS3.4 B.2.3, PS3.7 C)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pynetdicom.status import STATUS_SUCCESS, STATUS_WARNING, code_to_category
 
 SUCCESS = 0x0000
 DUPLICATE = 0x0111
-"""Duplicate SOP instance. Equal UIDs are equal bytes here, so it says: there already."""
+"""Duplicate SOP instance. Equal UIDs mean equal bytes here: the object is already stored."""
 COME_BACK = frozenset({0x0110, 0x0213, *range(0xA700, 0xA800)})
-"""Trouble of the PACS's own: processing failure, resource limitation (PS3.7 C), out of resources
+"""Trouble of the PACS itself: processing failure, resource limitation (PS3.7 C), out of resources
 (PS3.4 B.2.3)."""
 MAX_LOST = 2
-"""So many lost lines in a row are the PACS's trouble, not an object's."""
+"""Number of lost connections in a row that counts as trouble of the PACS, not of an object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRef:
-    """Names one instance."""
+    """Reference to one instance."""
 
     study_uid: str
     series_uid: str
@@ -30,7 +30,7 @@ class InstanceRef:
 
 
 class Verdict(StrEnum):
-    """What became of one object."""
+    """Result of sending one object."""
 
     STORED = "stored"  #: accepted, perhaps with a warning
     LATER = "later"  #: not now; trying again may succeed
@@ -39,9 +39,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The answer to one object; `status` is its DICOM status, 0 where none came.
+    """Answer for one object; `status` is its DICOM status, 0 without an answer.
 
-    `text` may quote the PACS, which may quote the patient: it is for the ledger, not for logs.
+    `text` may quote the PACS, which may quote PHI: for the ledger, not for logs.
     """
 
     verdict: Verdict
@@ -50,13 +50,13 @@ class Outcome:
 
 
 Before = Callable[[Path], None]
-"""Called just before a file goes on the wire."""
+"""Called before a file is sent."""
 After = Callable[[Path, Outcome], None]
-"""Called with what became of a file; one that is never put on the wire had no `Before`."""
+"""Called with the outcome of a file; without a preceding `Before` if it was never sent."""
 
 
 def classify(status: int, comment: str = "") -> Outcome:
-    """The outcome that a DICOM status means."""
+    """Return the outcome for a DICOM status."""
     said = f"0x{status:04X}{f', {comment}' if comment else ''}"
     if status == DUPLICATE or code_to_category(status) in (STATUS_SUCCESS, STATUS_WARNING):
         text = "" if status == SUCCESS else f"stored with a warning ({said})"

@@ -1,4 +1,4 @@
-"""A study and whose it is: what all of its objects say alike, from a header or from an order."""
+"""Study and patient, equal in all objects of a study; from a slide's header or from an order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydicom.uid import RE_VALID_UID
 from dicom.errors import ObjectError
 
 CHARACTER_SET = "ISO_IR 192"
-"""UTF-8, whatever a slide's: our texts hold µ and ≥."""
+"""UTF-8, whatever character set the slide has: texts of Tandem hold µ and ≥."""
 SH_LENGTH, LO_LENGTH = 16, 64
-"""Longest values of the value representations SH and LO (PS3.5 6.2)."""
+"""Largest lengths of the value representations SH and LO (PS3.5 6.2)."""
 SEXES = ("", "F", "M", "O")
 """Defined terms of PatientSex (PS3.3 C.7.1.1)."""
 
@@ -24,13 +24,13 @@ SEXES = ("", "F", "M", "O")
 class StudyFacts:
     """Attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1).
 
-    They are the same in every object of a study, else its objects contradict each other. `started`
-    is without a zone where a scanner wrote it; None: unknown.
+    They are equal in every object of a study; else its objects contradict each other. `started` has
+    no zone if a scanner wrote it; None: unknown.
 
     Raises
     ------
     ObjectError
-        If a value does not fit its attribute. The value itself is PHI and stays out of messages.
+        If a value does not fit its attribute. The message does not hold the value (PHI).
     """
 
     uid: str
@@ -53,12 +53,12 @@ class StudyFacts:
             raise ObjectError("the Study Instance UID is no UID")
 
     def as_json(self) -> dict[str, str]:
-        """For `of_json`."""
+        """Return a dictionary for `of_json`."""
         return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
 
     @classmethod
     def of_json(cls, values: dict[str, str]) -> StudyFacts:
-        """What `as_json` gave."""
+        """Restore the facts from the dictionary of `as_json`."""
         facts: dict[str, Any] = dict(values)
         born, started = values["patient_birth_date"], values["started"]
         facts["patient_birth_date"] = date.fromisoformat(born) if born else None
@@ -67,12 +67,12 @@ class StudyFacts:
 
 
 def check_length(what: str, value: str, longest: int) -> None:
-    """Whether a value fits its attribute.
+    """Check that a value fits its attribute.
 
     Raises
     ------
     ObjectError
-        If it does not.
+        If it is too long.
     """
     if len(value) > longest or "\\" in value:
         raise ObjectError(
@@ -81,21 +81,20 @@ def check_length(what: str, value: str, longest: int) -> None:
 
 
 def study_of(header: Dataset) -> StudyFacts:
-    """What a slide's header, or an order of a worklist, says of its study.
+    """Extract the facts of the study from a slide's header or from an order of a worklist.
 
-    IDs of the study and names of physicians that are too long for their attributes are left out:
-    nothing hangs on them.
+    Study IDs and physicians' names that are too long are left out: nothing depends on them.
 
     Raises
     ------
     ObjectError
-        If the patient or the UID does not fit.
+        If patient or UID do not fit.
     """
     sex = _text(header, "PatientSex")
     return StudyFacts(
         uid=_text(header, "StudyInstanceUID"),
         started=_started(header),
-        # Of an order its own ID: what scanners write as the study's (PS3.17 J.6).
+        # The study ID of an order is its own ID, as scanners write it (PS3.17 J.6).
         study_id=_short(header, "StudyID", SH_LENGTH)
         or _short(header, "RequestedProcedureID", SH_LENGTH),
         referring_physician=_short(header, "ReferringPhysicianName", LO_LENGTH),

@@ -1,4 +1,4 @@
-"""Dates and times as DICOM attributes hold them: without a zone, hence local (PS3.3 C.12.1.1.8)."""
+"""Dates and times of DICOM attributes: without a zone, hence local (PS3.3 C.12.1.1.8)."""
 
 from __future__ import annotations
 
@@ -6,5 +6,6 @@ from datetime import datetime
 
 
 def local(time: datetime) -> datetime:
-    """In the machine's zone, as the scanner beside it writes; without a zone as it is."""
+    """Convert to the machine's zone, as the scanner writes; times without a zone stay as they
+    are."""
     return time if time.tzinfo is None else time.astimezone()

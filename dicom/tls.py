@@ -1,4 +1,4 @@
-"""TLS contexts of the wire: our own CA, our own certificate, the other side's name checked."""
+"""TLS contexts: own CA, own certificate, and a check of the peer's host name."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dicom.errors import PacsUnavailableError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """PEM files. No `ca`: the system's. No `certificate`: we do not say who we are.
+    """PEM files. Without `ca` the system's CAs are used; without `certificate` no client
+    certificate.
 
-    `key` may be None where the certificate's file holds it.
+    `key` may be None if the certificate's file holds it.
     """
 
     ca: Path | None = None
@@ -21,22 +22,22 @@ class TlsFiles:
     key: Path | None = None
 
     def client(self) -> ssl.SSLContext:
-        """Context for calling: the other side needs a certificate of the CA for its host name.
+        """Return a context for calling: the server needs a certificate of the CA for its host name.
 
         Raises
         ------
         PacsUnavailableError
-            If a file is missing or is not what it should be.
+            If a file is missing or invalid.
         """
         return self._context(ssl.Purpose.SERVER_AUTH)
 
     def server(self) -> ssl.SSLContext:
-        """Context for being called: the caller needs a certificate of the CA.
+        """Return a context for serving: the client needs a certificate of the CA.
 
         Raises
         ------
         PacsUnavailableError
-            If a file is missing or is not what it should be.
+            If a file is missing or invalid.
         """
         context = self._context(ssl.Purpose.CLIENT_AUTH)
         context.verify_mode = ssl.CERT_REQUIRED
@@ -56,5 +57,5 @@ class TlsFiles:
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal, and a daemon would hang.
+    # Called for an encrypted key. The default asks on the terminal, and a daemon would hang.
     raise ValueError("the key is encrypted; a daemon needs one that is not")

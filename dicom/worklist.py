@@ -1,4 +1,4 @@
-"""Modality Worklist (PS3.4 K): the order of an accession, asked by C-FIND."""
+"""Modality Worklist (PS3.4 K): orders of an accession by C-FIND."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ RETURNED = (
 
 
 def find_orders(address: PacsAddress, accession: str) -> list[StudyFacts | None]:
-    """What the worklist's orders of an accession say of its study, each once; None: what cannot be
-    read or used, and may be of anybody.
+    """Return the study of each order of an accession, each once; None for an order that is
+    unreadable or unusable and may belong to anybody.
 
-    Where an order names no valid study, its UID is made of accession and patient.
+    An order without a valid study UID gets one made of accession and patient.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
     found: list[StudyFacts | None] = []
-    # What an order may hold is judged here; a library that raises at it would end the case.
+    # Content of an order is judged here; a library that raises on it would end the case.
     with (
         disable_value_validation(),
         associate(address, [(str(WORKLIST), None)]) as association,
@@ -64,7 +64,7 @@ def _query(accession: str) -> Dataset:
 
 
 def _accession(item: Dataset) -> str:
-    """Some servers do not match accessions, and answer with others' orders."""
+    """Accession of an item, for a check: some servers ignore the key and return others' orders."""
     item.decode()
     return str(item.get("AccessionNumber", "")).strip()
 

@@ -1,1 +1,1 @@
-"""Neural networks and what makes them; never a slide database, never the network."""
+"""Neural networks, the data and the training that make them. No access to ledger or network."""

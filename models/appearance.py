@@ -1,13 +1,15 @@
-"""Does a tile look like those that trained a network? Stain and focus, torch-free.
+"""Likeness of a tile to the tiles that trained a network: stain and focus, without torch.
 
 Two groups of statistics, each with a Mahalanobis distance from the training tiles:
 
 - *stain*: optical density of the tissue (mean, spread) and its chroma (van der Laak's
   hue-saturation-density plane, Cytometry 39:275, 2000: it does not depend on the amount of stain):
-  mean and spread of both axes. More DAB against haematoxylin is a way along that plane.
-- *focus*: variance of the Laplacian at full resolution, and how much of it a 4 x reduction leaves.
+  mean and spread of both axes. More DAB relative to hematoxylin moves a tile along that plane.
+- *focus*: variance of the Laplacian at full resolution, and its ratio to that after a 4 x
+  reduction.
 
-About 2 ms per tile on one core: stain is measured on the tile reduced 4 x, focus on its green.
+Cost: about 2 ms per tile on one core. Stain is measured on the tile reduced 4 x, focus on its green
+channel.
 """
 
 from __future__ import annotations
@@ -27,24 +29,24 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "stain": ("density", "density_spread", "chroma_x", "chroma_y", "spread_x", "spread_y"),
     "focus": ("sharpness", "fine_share"),
 }
-"""What is measured, in the order of `measure`."""
+"""Statistics per group, in the order in which `measure` gives them."""
 REDUCTION = 4
 TISSUE_DENSITY = 0.02
-"""Mean optical density from which a px is tissue, on the reduced tile: glass stays below."""
+"""Mean optical density above which a px of the reduced tile is tissue; glass stays below."""
 MIN_TISSUE = 0.1
-"""A tile with a smaller share of tissue is not judged: there is too little to look at."""
+"""Least share of tissue. A tile with less is not judged: too few px."""
 INSIDE = 99.5
-"""Per cent of the training tiles within each group's limit: at most 1 % lie outside of both."""
+"""Percentage of the training tiles within each group's limit: at most 1 % exceed any limit."""
 SHRINKAGE = 0.05
-"""Towards uncorrelated statistics, so that few or equal tiles leave no direction without width."""
+"""Shrinkage towards uncorrelated statistics: few or equal tiles keep a width in each direction."""
 _SQRT_3 = float(np.sqrt(3))
 _LOG_FLOOR = 1e-6
 
 
 def measure(tile: NDArray[np.uint8]) -> NDArray[np.float64] | None:
-    """The statistics of a tile, uint8 RGB (T, T, 3) at 0.2793 µm/px with glass at 255.
+    """Return the statistics of a tile, uint8 RGB (T, T, 3) at 0.2793 µm/px with glass at 255.
 
-    Shape (8,), named by `GROUPS`; none where the tile holds too little tissue.
+    Shape (8,), named by `GROUPS`. None if the tile holds too little tissue.
     """
     rows, columns = tile.shape[0] // REDUCTION, tile.shape[1] // REDUCTION
     small = cv2.resize(tile, (columns, rows), interpolation=cv2.INTER_AREA)
@@ -54,10 +56,10 @@ def measure(tile: NDArray[np.uint8]) -> NDArray[np.float64] | None:
     share = float(tissue.mean())
     if share < MIN_TISSUE:
         return None
-    r, g, b = density[tissue].T  # (pixels,) each
+    r, g, b = density[tissue].T  # each (n,), n px of tissue
     total = (r + g + b) / 3
     x, y = r / total - 1, (g - b) / (_SQRT_3 * total)
-    weight = total / total.sum()  # pale px have no colour to speak of
+    weight = total / total.sum()  # pale px have hardly any chroma
     x_mean, y_mean = float(weight @ x), float(weight @ y)
     fine = float(cv2.Laplacian(tile[..., 1], cv2.CV_32F).var())
     coarse = float(cv2.Laplacian(small[..., 1], cv2.CV_32F).var())
@@ -80,10 +82,10 @@ _DENSITY = (-np.log10(np.maximum(np.arange(256), 1) / 255)).astype(np.float32)
 
 
 def with_statistics(spec: ModelSpec, images: Iterable[NDArray[np.uint8]]) -> ModelSpec:
-    """The spec with what its training tiles, uint8 (T, T, 3) each, looked like; JSON-ready.
+    """Return the spec with the appearance of its training tiles, uint8 (T, T, 3) each; JSON-ready.
 
     Per group: `center` (medians), `spread` (half the range of the middle 68 %), `whiten` (rows:
-    uncorrelated directions of unit width) and `limit`, the distance that `INSIDE` of them keep.
+    uncorrelated directions of unit width) and `limit`, the distance within which `INSIDE` % lie.
 
     Raises
     ------
@@ -101,12 +103,12 @@ def with_statistics(spec: ModelSpec, images: Iterable[NDArray[np.uint8]]) -> Mod
             "center": _plain(center),
             "spread": _plain(np.maximum((high - low) / 2, 1e-3)),
         }
-        # Clipped: a torn or empty training tile must not widen what counts as usual.
+        # Clip: a torn or empty training tile must not widen the usual range.
         scaled = np.clip((values - group["center"]) / group["spread"], -4, 4)
         correlation = scaled.T @ scaled / len(scaled)
         correlation += SHRINKAGE * np.eye(len(correlation))
         group["whiten"] = _plain(np.linalg.inv(np.linalg.cholesky(correlation)))
-        # Rounded up and after the rest was rounded: the promise holds for what is stored.
+        # Round up, and after rounding the rest: the limit must hold for the stored numbers.
         limit = np.percentile(_distance(group, values), INSIDE, method="higher")
         group["limit"] = float(np.round(limit + 1e-4, 4))
         statistics[name] = group
@@ -114,10 +116,10 @@ def with_statistics(spec: ModelSpec, images: Iterable[NDArray[np.uint8]]) -> Mod
 
 
 def differs(statistics: Mapping[str, Any], measured: NDArray[np.float64]) -> str | None:
-    """In what a tile differs from the training tiles: ``stain``, ``focus``, or none: it does not.
+    """Return the group in which a tile differs from the training tiles, None if it does not differ.
 
-    `measured` as `measure` gives it, `statistics` a spec's `appearance`. Where both differ, the
-    farther one.
+    `measured` comes from `measure`, `statistics` is a spec's `appearance`. The group is ``stain``
+    or ``focus``; if both differ, the one farther beyond its limit.
     """
     ratio = {
         name: float(_distance(statistics[name], values[None])[0]) / statistics[name]["limit"]
@@ -128,14 +130,14 @@ def differs(statistics: Mapping[str, Any], measured: NDArray[np.float64]) -> str
 
 
 def _distance(group: Mapping[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mahalanobis distances (N,) of values (N, measures)."""
+    """Mahalanobis distances (N,) of values (N, statistics)."""
     scaled = (values - group["center"]) / group["spread"]
     distances: NDArray[np.float64] = np.linalg.norm(scaled @ np.transpose(group["whiten"]), axis=1)
     return distances
 
 
 def _grouped(values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """(…, 8) into (…, measures) per group."""
+    """Split values (…, 8) into (…, statistics) per group."""
     edge = len(GROUPS["stain"])
     return {"stain": values[..., :edge], "focus": values[..., edge:]}
 

@@ -1,4 +1,4 @@
-"""From a spec to a network with untrained weights."""
+"""Construction of untrained networks from a spec."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from models.vit import VitClassifier
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """The network of `spec.architecture`; ``forward(pixels)`` gives a tuple with ``logits``.
+    """Return the network of `spec.architecture`; ``forward(pixels)`` gives a tuple with ``logits``.
 
     Raises
     ------
     ManifestError
-        If the architecture is none that Tandem knows.
+        If the architecture is unknown.
     """
     match spec.architecture:
         case "vit":

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors and a manifest with their checksum. Never a pickle."""
+"""Weights on disk: safetensors, and a manifest with their checksum. No pickles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.spec import MANIFEST_NAME, WEIGHTS_NAME, ModelSpec, file_sha256, ver
 
 
 def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Module]:
-    """The spec and the network of a weights folder, in evaluation mode.
+    """Return spec and network of a weights folder, the network in evaluation mode.
 
     Raises
     ------
@@ -34,7 +34,10 @@ def load_network(folder: Path, device: str = "cpu") -> tuple[ModelSpec, nn.Modul
 
 
 def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec:
-    """Write weights (float16: half the size, no class changed) and manifest; returns its spec."""
+    """Write weights and manifest; return the spec with the weights' checksum.
+
+    Weights are float16: half the size, and no class of an answer changes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: t.detach().to("cpu", torch.float16).contiguous()
@@ -47,7 +50,7 @@ def save_network(folder: Path, spec: ModelSpec, network: nn.Module) -> ModelSpec
 
 
 def save_untrained(folder: Path, spec: ModelSpec) -> ModelSpec:
-    """As `save_network`, a network whose weights are random, always the same; for its speed."""
+    """Write the untrained network of `spec`, with the same random weights each time; to time it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return save_network(folder, spec, build(spec))

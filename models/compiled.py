@@ -1,4 +1,4 @@
-"""A network compiled by OpenVINO for this CPU: the same layers in another order of arithmetic."""
+"""Networks compiled by OpenVINO for this CPU: same layers, another order of arithmetic."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch.nn import functional
 from models.spec import ModelSpec
 
 AT_ONCE = 4
-"""Tiles in one pass: OpenVINO is much faster where their number is fixed."""
+"""Tiles per pass. OpenVINO is much faster with a fixed batch size."""
 
 
 class CompiledLogits(NamedTuple):
-    """`logits` as the network's own."""
+    """`logits` of the same shape as the network's."""
 
     logits: Tensor
 
 
 class CompiledNetwork(nn.Module):
-    """Stands in for a network in evaluation mode; any number of threads may ask at once.
+    """Replacement for a network in evaluation mode. Threads may call it concurrently.
 
-    What comes before the layers (resize, density, normalise) stays torch's.
+    The steps before the layers (resize, density, normalize) stay in torch.
     """
 
     pixels: nn.Module
 
     def __init__(self, spec: ModelSpec, network: Any, *, lanes: int, half: bool) -> None:
-        """`lanes` threads will ask; `half`: bfloat16, which pays where the CPU has it."""
+        """Compile for `lanes` concurrent threads; `half`: bfloat16, for CPUs that support it."""
         super().__init__()
         self.pixels = network.pixels
         core, model = _converted(network, torch.zeros(1, 3, spec.input_px, spec.input_px))
@@ -49,7 +49,7 @@ class CompiledNetwork(nn.Module):
         self._own = threading.local()
 
     def forward(self, pixels: Tensor) -> CompiledLogits:
-        """`pixels` (N, 3, T, T), 0-255."""
+        """Return logits of `pixels` (N, 3, T, T), 0-255."""
         if not hasattr(self._own, "request"):
             self._own.request = self._compiled.create_infer_request()
         seen = self.pixels(pixels)
@@ -63,7 +63,7 @@ class CompiledNetwork(nn.Module):
 
 
 class _Layers(nn.Module):
-    """A network without its `pixels`, answering with a plain tensor."""
+    """A network without its `pixels`; gives a plain tensor of logits."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class _Layers(nn.Module):
 
 
 def _converted(network: Any, example: Tensor) -> tuple[Any, Any]:
-    # Importing OpenVINO tells its makers so over the network where this package is found: a
-    # laboratory's appliance reports to nobody.
+    # OpenVINO reports each import to its makers if this package is installed. A laboratory's
+    # appliance reports to nobody: block it.
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
     from openvino.frontend import FrontEndManager
@@ -85,11 +85,11 @@ def _converted(network: Any, example: Tensor) -> tuple[Any, Any]:
     pixels, network.pixels = network.pixels, nn.Identity()
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            # Sizes become constants: they are those of the spec.
+            # Tracing warns of sizes that become constants. The spec fixes them.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(_Layers(network), example, check_trace=False)
     finally:
         network.pixels = pixels
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # named: it has to outlive the conversion
+    decoder = TorchScriptPythonDecoder(traced)  # named: must outlive the conversion
     return openvino.Core(), frontend.convert(frontend.load(decoder))

@@ -1,4 +1,4 @@
-"""Colour deconvolution: amounts of stain from the light that a slide lets through.
+"""Color deconvolution: amounts of stain from the light that a slide transmits.
 
 Optical density OD = -log10(I / I0) adds up over stains: OD = Σ amount · vector. The vectors are
 those of Ruifrok & Johnston (Anal Quant Cytol Histol 2001;23:291).
@@ -15,15 +15,11 @@ EOSIN = (0.092, 0.954, 0.283)
 DAB = (0.300, 0.590, 0.750)
 
 
-def optical_density(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.float32]:
-    """-log10(I / I0) per channel, float32 (rows, cols, 3), clipped at 0; I0 is the glass."""
-    ratio = np.maximum(pixels, 1).astype(np.float32) / np.asarray(white, dtype=np.float32)
-    density: NDArray[np.float32] = np.maximum(-np.log10(ratio), 0).astype(np.float32)
-    return density
-
-
 def unmix(density: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Concentrations (rows, cols, 3) of three stains from optical density: the inverse."""
+    """Concentrations (rows, columns, 3) of three stains from optical density (same shape).
+
+    `vectors` (3, 3): one row per stain. The inverse of OD = Σ amount · vector.
+    """
     inverse = np.linalg.inv(vectors.astype(np.float64)).astype(np.float32)
     concentrations: NDArray[np.float32] = cv2.transform(density, np.ascontiguousarray(inverse.T))
     return concentrations

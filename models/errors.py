@@ -1,27 +1,27 @@
-"""Errors of the networks' package.
+"""Errors of `models`.
 
 ::
 
     ModelError
     ├── ManifestError      weights or manifest missing, damaged or changed
-    ├── DataSetError       a data set cannot be used
-    └── SynthesisError     a slide cannot be generated as asked
+    ├── DataSetError       a data set is unusable
+    └── SynthesisError     a slide cannot be generated with the given numbers
 """
 
 from __future__ import annotations
 
 
 class ModelError(Exception):
-    """Any error of `models`."""
+    """Base of all errors of `models`."""
 
 
 class ManifestError(ModelError):
-    """Weights or their manifest are missing, damaged or not what the manifest says."""
+    """Weights or manifest are missing, damaged, or do not match."""
 
 
 class DataSetError(ModelError):
-    """A data set cannot be read or does not hold what training needs."""
+    """A data set cannot be read or lacks what training needs."""
 
 
 class SynthesisError(ModelError):
-    """Tissue cannot be generated with the numbers given."""
+    """Tissue cannot be generated with the given numbers."""

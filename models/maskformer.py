@@ -1,4 +1,4 @@
-"""M, the other way: MaskFormer (Cheng et al., arXiv 2107.06278), masks with a class each."""
+"""Network M, second architecture: MaskFormer (Cheng et al., arXiv 2107.06278)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from models.spec import ModelSpec
 
 
 class MaskformerSegmenter(nn.Module):
-    """transformers' MaskFormer over a Swin body, read out as a label map.
+    """transformers' MaskFormer over a Swin backbone, read out as a label map.
 
-    The paper's semantic inference: per pixel and class the sum over queries of class probability
-    times mask probability; "no object" is left out. Its logarithm serves as logit, so that the
-    same pixel-wise cross-entropy trains both segmenters (a deviation from the paper's matching
-    loss: one label per pixel is all that M needs).
+    Semantic inference of the paper: per pixel and class the sum over queries of class probability
+    times mask probability, without "no object". Its logarithm serves as logit, so that the same
+    pixel-wise cross-entropy trains both segmenters. This deviates from the paper's matching loss: M
+    needs one label per pixel only.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -33,7 +33,7 @@ class MaskformerSegmenter(nn.Module):
         self.body = MaskFormerForInstanceSegmentation(config)
 
     def forward(self, pixels: Tensor) -> PixelLogits:
-        """`pixels` (N, 3, T, T), 0-255."""
+        """Return logits of `pixels` (N, 3, T, T), 0-255."""
         out = self.body(self.pixels(pixels))
         classes = out.class_queries_logits.softmax(dim=-1)[..., :-1]  # (N, Q, K)
         masks = out.masks_queries_logits.sigmoid()  # (N, Q, P / 4, P / 4)

@@ -1,4 +1,4 @@
-"""What every network does to its tiles first: resize, optical density, normalise."""
+"""First stage of every network: resize, optical density, normalize."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from models.spec import ModelSpec
 
 
 class Pixels(nn.Module):
-    """Tiles (N, 3, T, T), 0-255 with glass at 255, to what the network sees (N, 3, P, P).
+    """Transform of tiles (N, 3, T, T), 0-255 with glass at 255, to network input (N, 3, P, P).
 
-    Mean and standard deviation are non-persistent buffers: they come from the spec, so they cannot
-    drift from the weights.
+    Mean and standard deviation are non-persistent buffers: they come from the spec and cannot
+    disagree with it.
     """
 
     mean: Tensor
@@ -22,17 +22,17 @@ class Pixels(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.input_px = spec.input_px
-        # Crops, as training takes them, keep their resolution where whole tiles would.
+        # Training crops keep their resolution; only whole tiles are resized.
         self.resize = spec.input_px != spec.tile_px
         self.density = spec.pixels == "optical-density"
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Float32 whatever the precision of what follows.
+        """Return float32, whatever the precision of the following layers.
 
-        Bytes are made smaller as bytes where torch can do so (on a CPU): training does the same
-        with its tiles, and it is much faster.
+        uint8 input is resized as uint8 where torch supports that (on a CPU): much faster, and
+        training does the same with its tiles.
         """
         if self.resize and pixels.device.type != "cpu":
             pixels = pixels.float()

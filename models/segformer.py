@@ -1,4 +1,4 @@
-"""M: SegFormer (Xie et al., arXiv 2105.15203), a label per 4 x 4 px of the tile."""
+"""Network M: SegFormer (Xie et al., arXiv 2105.15203), a label per 4 x 4 px of the tile."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ class PixelLogits(NamedTuple):
 
 
 class _DecodeHead(SegformerDecodeHead):
-    """transformers' head, its weights and its result, at a fraction of the work.
+    """Decode head with the weights and the result of transformers' head, at a fraction of the cost.
 
-    It fuses the scales by a 1 x 1 convolution over their enlarged maps laid side by side. Such a
-    convolution and bilinear enlargement commute: here each scale is convolved while it is small.
-    Channels come last, as the tokens have them, and without training the normalisation that
-    follows is part of the convolution: the enlarged maps are what costs time.
+    transformers fuses the scales by a 1 x 1 convolution over their upsampled, concatenated maps.
+    Such a convolution and bilinear upsampling commute: here each scale is convolved at its own
+    size. Channels come last, as in the tokens. In evaluation the batch normalization that follows
+    is folded into the convolution: operations on the upsampled maps dominate the cost.
     """
 
     def forward(self, encoder_hidden_states: tuple[Tensor, ...], **_: Any) -> Tensor:
         one_by_one = not self.training and encoder_hidden_states[0].device.type == "cpu"
         if not one_by_one or torch.jit.is_tracing():  # type: ignore[attr-defined]
             return self._labels(encoder_hidden_states)
-        # The enlarged maps of four tiles are 64 MiB each. Blocks that large leave holes in a
-        # CPU's memory that no other fits into, so that it grows from batch to batch.
+        # Upsampled maps of four tiles take 64 MiB each. Blocks of that size fragment the memory of
+        # a CPU, which then grows from batch to batch: one tile at a time.
         tiles = zip(*(state.split(1) for state in encoder_hidden_states), strict=True)
         return torch.cat([self._labels(tile) for tile in tiles])
 
     def _labels(self, encoder_hidden_states: tuple[Tensor, ...]) -> Tensor:
         size = encoder_hidden_states[0].shape[2:]
         gain, shift = self._folded()
-        # The fusing weights hold the coarsest scale first.
+        # The fusing weights start with the coarsest scale.
         shares = self.linear_fuse.weight.chunk(len(encoder_hidden_states), dim=1)[::-1]
         fused = shift[:, None, None]
         for state, project, share in zip(
@@ -59,7 +59,7 @@ class _DecodeHead(SegformerDecodeHead):
         return logits
 
     def _folded(self) -> tuple[Tensor, Tensor]:
-        """What the normalisation multiplies by and adds, per channel; 1 and 0 in training."""
+        """Scale and offset of the batch normalization, per channel; 1 and 0 in training."""
         norm = self.batch_norm
         if self.training:
             return torch.ones_like(norm.weight), torch.zeros_like(norm.weight)
@@ -68,7 +68,7 @@ class _DecodeHead(SegformerDecodeHead):
 
 
 class SegformerSegmenter(nn.Module):
-    """transformers' SegFormer."""
+    """transformers' SegFormer with `_DecodeHead`."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -78,5 +78,5 @@ class SegformerSegmenter(nn.Module):
         self.body.decode_head = _DecodeHead(config)
 
     def forward(self, pixels: Tensor) -> PixelLogits:
-        """`pixels` (N, 3, T, T), 0-255."""
+        """Return logits of `pixels` (N, 3, T, T), 0-255."""
         return PixelLogits(self.body(self.pixels(pixels)).logits)

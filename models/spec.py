@@ -1,4 +1,4 @@
-"""What a network is, without loading one: torch-free facts, read from its manifest."""
+"""Description of a network without loading one: torch-free facts from its manifest."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CARD_NAME = "MODEL_CARD.md"
 TILE_PX = 512
 """Edge in px of the tiles that networks are made for (arXiv 2512.22335, Eq. 1-2)."""
 TILE_MPP = 0.2793
-"""Their resolution in µm per px."""
+"""Resolution of these tiles in µm per px."""
 
 
 class Task(StrEnum):
-    """What a network answers."""
+    """Question that a network answers."""
 
-    TUMOR = "tumor"  #: C: is there tumor on this H&E tile
+    TUMOR = "tumor"  #: C: presence of tumor on an H&E tile
     INTENSITY = "intensity"  #: L: stain intensity of an IHC tile: none, faint, weak, strong
     SEGMENTATION = "segmentation"  #: M: per-pixel class of an IHC tile
 
@@ -38,14 +38,14 @@ CLASSES: dict[Task, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One set of weights, or one that can be trained.
+    """Description of one set of weights, or of a network to be trained.
 
-    `tile_px` x `tile_px` px tiles at `mpp` µm/px go in; the network itself resizes them to
-    `input_px`. `mean` and `std` normalise what the network sees: RGB in 0-1 when `pixels` is
-    ``rgb``, optical density (Beer-Lambert) per channel when it is ``optical-density``.
-    `config` holds the architecture's own numbers (hidden size, layers, …).
+    Input: `tile_px` x `tile_px` px tiles at `mpp` µm/px; the network itself resizes them to
+    `input_px`. `mean` and `std` normalize its input: RGB in 0-1 if `pixels` is ``rgb``, optical
+    density (Beer-Lambert) per channel if it is ``optical-density``.
+    `config` holds the architecture's own parameters (hidden size, layers, …).
     `temperature` (> 0) divides the logits (calibration, `models.training.calibration`).
-    `appearance` says what its training tiles looked like (`models.appearance`); none: unknown.
+    `appearance` describes the training tiles (`models.appearance`); None: unknown.
     `trained` and `figures` are for people.
 
     Raises
@@ -78,15 +78,15 @@ class ModelSpec:
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of all that an answer depends on or states: weights, calibration, classes, …
+        """Hex SHA-256 of everything that an answer depends on: weights, calibration, classes, …
 
-        The checksum alone does not cover what stands only in the manifest.
+        The weights' checksum alone does not cover the facts of the manifest.
         """
         facts = {k: v for k, v in asdict(self).items() if k not in ("trained", "figures")}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The manifest's text."""
+        """Return the text of the manifest."""
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
@@ -112,18 +112,18 @@ def read_manifest(folder: Path) -> ModelSpec:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in pieces."""
+    """Hex SHA-256 of a file, read in chunks."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def verify(folder: Path) -> ModelSpec:
-    """The manifest of `folder`, once its weights file has the checksum that the manifest states.
+    """Return the manifest of `folder` after a check of the weights against its checksum.
 
     Raises
     ------
     ManifestError
-        If the manifest is unusable, the weights are missing or their checksum differs.
+        If the manifest is unusable, or the weights are missing or their checksum differs.
     """
     spec = read_manifest(folder)
     weights = folder / WEIGHTS_NAME
@@ -139,5 +139,5 @@ def verify(folder: Path) -> ModelSpec:
 
 
 def reference_folder(task: Task) -> Path:
-    """Folder of the reference weights that ship for `task`."""
+    """Folder of the reference weights of `task` that are part of this distribution."""
     return Path(__file__).parent / "reference" / task.value

@@ -1,4 +1,4 @@
-"""A classifier as a file that other tools run: TorchScript, free of transformers and of Tandem."""
+"""Export of a classifier for other tools: TorchScript without transformers and Tandem."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from models.spec import ModelSpec
 
 
 class _Portable(nn.Module):
-    """The same weights for tiles as other tools bring them: resized, 0-1."""
+    """The network for input of other tools: tiles already resized, 0-1."""
 
     def __init__(self, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__()
-        self.network = build(replace(spec, tile_px=spec.input_px))  # which resizes nothing
+        self.network = build(replace(spec, tile_px=spec.input_px))  # equal sizes: no resize
         self.network.load_state_dict(network.state_dict())
         self.temperature = spec.temperature
 
@@ -30,21 +30,21 @@ class _Portable(nn.Module):
 def save_torchscript(
     path: Path, spec: ModelSpec, network: nn.Module, device: str, *, half: bool
 ) -> None:
-    """Write `network` (C or L) to `path`: RGB float32 (N, 3, P, P), 0-1, `spec.input_px` wide, to
-    calibrated logits float32 (N, classes).
+    """Write `network` (C or L) to `path`.
 
-    `half` writes bfloat16 arithmetic into the file itself, as autocast chooses it for `device`, so
-    that a tool which knows float32 alone runs it too.
+    Input: RGB float32 (N, 3, P, P), 0-1, P = `spec.input_px`. Output: calibrated logits float32
+    (N, classes). `half` traces bfloat16 arithmetic into the file, as autocast chooses it for
+    `device`, so that tools that know only float32 run it too.
     """
     portable = _Portable(spec, network).eval().to(device)
     example = torch.rand(2, 3, spec.input_px, spec.input_px, device=device)
     with (
         torch.no_grad(),
-        # Without its cache: cast weights that it keeps would be written as constants.
+        # No cache: tracing would store the cached, cast weights as constants.
         torch.autocast(device, dtype=torch.bfloat16, enabled=half, cache_enabled=False),
         warnings.catch_warnings(),
     ):
-        # Of transformers: sizes it checks, which are the same for each batch, and old properties,
-        # which the tracer looks at.
+        # transformers warns of checked sizes, which are equal for each batch, and of deprecated
+        # properties that the tracer reads.
         warnings.simplefilter("ignore")
         torch.jit.trace(portable, example, check_trace=False).save(path)

@@ -1,4 +1,4 @@
-"""C and L: a vision transformer over one tile (Dosovitskiy et al., arXiv 2010.11929)."""
+"""Networks C and L: a vision transformer over one tile (Dosovitskiy et al., arXiv 2010.11929)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TileLogits(NamedTuple):
 
 
 class VitClassifier(nn.Module):
-    """transformers' ViT body, class token into one linear layer, as arXiv 2512.22335 uses it."""
+    """transformers' ViT; class token into one linear layer, as in arXiv 2512.22335."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -29,6 +29,6 @@ class VitClassifier(nn.Module):
         self.head = nn.Linear(config.hidden_size, len(spec.classes))
 
     def forward(self, pixels: Tensor) -> TileLogits:
-        """`pixels` (N, 3, T, T), 0-255."""
+        """Return logits of `pixels` (N, 3, T, T), 0-255."""
         tokens = self.body(self.pixels(pixels)).last_hidden_state  # (N, 1 + patches, D)
         return TileLogits(self.head(tokens[:, 0]))  # (N, K)

@@ -25,6 +25,7 @@ MAX_REFERENCE_MB = 60
         "appliance.line.process",
         "appliance.operations.doctor",
         "appliance.readers.chosen_weights",
+        "appliance.operations.install_weights",
         "models.appearance",
         "dashboard.queries",
         "appliance.findings.overlay",

@@ -12,7 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from appliance.cli.bars import ProgressBars
-from appliance.settings.settings import ModelSettings
+from appliance.settings.networks import ModelSettings
 from appliance.settings.settings_file import load_settings
 
 DEFAULT = "pairs"

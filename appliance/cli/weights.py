@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from appliance.errors import WeightsError
-from appliance.readers.chosen_weights import (
+from appliance.operations.install_weights import (
     KnownWeights,
     check_weights,
-    chosen_weights,
     install_weights,
     known_weights,
     select_weights,
 )
+from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.settings_file import load_settings
 from models.errors import ModelError
 from models.spec import ModelSpec, Task
@@ -29,6 +29,7 @@ app = typer.Typer(
     help="Weights of the networks. To replace them by your own: tandem weights use FOLDER.",
 )
 out = Console()
+TASKS = tuple(Task)  # until the assay says which
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -40,7 +41,7 @@ NameOption = Annotated[
 @app.command("list")
 def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every set of weights that this installation knows, and which are in use."""
-    known = known_weights(load_settings(config))
+    known = known_weights(load_settings(config), TASKS)
     if as_json:
         typer.echo(json.dumps([_plain(each) for each in known], ensure_ascii=False))
         return
@@ -72,7 +73,7 @@ def verify(
         typer.echo(f"ok      {folder}: {spec.task}, {spec.name} {spec.version}")
         return
     bad = False
-    for each in known_weights(settings):
+    for each in known_weights(settings, TASKS):
         try:
             check_weights(each.folder, each.task)
             if each.in_use:

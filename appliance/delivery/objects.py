@@ -24,8 +24,9 @@ from appliance.delivery.sources import slide_sources
 from appliance.delivery.structured_report import structured_report
 from appliance.domain import HER2
 from appliance.findings.findings import Findings, load_findings
-from appliance.findings.overlay import load_thumbnail
+from appliance.findings.overlay import MAX_EDGE_PX
 from appliance.settings.settings import Settings
+from appliance.slides.overview import load_overview
 from dicom.segmentation import AlgorithmFacts
 from dicom.study import StudyFacts
 
@@ -101,8 +102,12 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         report = structured_report(context, segmentations, _reports(previous, settings))
         page = build_page(
             findings,
-            he_thumbnail=load_thumbnail(findings_folder / "he_thumbnail.png"),
-            ihc_thumbnail=load_thumbnail(findings_folder / "ihc_thumbnail.png"),
+            he_thumbnail=load_overview(
+                findings_folder / "he_thumbnail.png", longest_px=MAX_EDGE_PX
+            ),
+            ihc_thumbnail=load_overview(
+                findings_folder / "ihc_thumbnail.png", longest_px=MAX_EDGE_PX
+            ),
             created=created,
             software=software,
         )

@@ -9,7 +9,8 @@ from dataclasses import replace
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.network import tls_files
 from appliance.errors import WorklistUnavailableError
-from appliance.settings.settings import Settings, Worklist
+from appliance.settings.settings import Settings
+from appliance.settings.tls import Worklist
 from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError

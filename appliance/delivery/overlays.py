@@ -17,7 +17,7 @@ from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import MARGIN, RESEARCH_USE, SCORED, Findings
 from appliance.findings.label_map import LabelMap
 from appliance.geometry import TILE_UM
-from appliance.settings.settings import ObjectSettings
+from appliance.settings.objects import ObjectSettings
 from appliance.slides.raster import RasterGrid, TileMask
 from dicom import codes
 from dicom.fraction import write_fraction

@@ -21,9 +21,9 @@ from appliance.findings.findings import Findings, load_findings
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.line.process import process_pair
 from appliance.readers.chosen_weights import chosen_weights
-from appliance.registration.alignment import thumbnail_mpp
 from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
 from appliance.slides.tissue import find_tissue, tissue_share

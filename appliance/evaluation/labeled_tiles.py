@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.findings.findings import RESEARCH_USE
-from appliance.line.analysis import MIN_TISSUE_SHARE
 from appliance.readers.inference import Device, Network
 from appliance.readers.reading import Progress
 from appliance.slides.stream import calibrate, white_gain
-from appliance.slides.tissue import MAX_THRESHOLD
+from appliance.slides.tissue import MAX_THRESHOLD, MIN_TISSUE_SHARE
 from models.datasets.images import read_rgb
 from models.datasets.splits import Split
 from models.datasets.store import load_dataset, read_data_set_manifest
@@ -273,7 +272,7 @@ def _judged_image(
         "mpp": mpp,
         "glass": list(glass),
     }
-    read = tissue_tiles(tiles)
+    read = tiles_with_tissue(tiles)
     if judge.task is Task.SEGMENTATION and mask is not None:
         return record | _segmented(tiles, mask, image.patient, judge)
     tiles, mask = tiles[read], None if mask is None else mask[read]
@@ -330,7 +329,7 @@ def tile_truth(masks: NDArray[np.uint8], task: Task) -> list[int | None]:
     return truth
 
 
-def tissue_tiles(tiles: NDArray[np.uint8]) -> NDArray[np.int64]:
+def tiles_with_tissue(tiles: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Numbers of the calibrated tiles that the appliance would read: all, where none has tissue."""
     small = [cv2.resize(tile, (64, 64), interpolation=cv2.INTER_AREA) for tile in tiles]
     light = np.maximum(np.stack(small), 1).astype(np.float32) / 255

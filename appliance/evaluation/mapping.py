@@ -22,9 +22,10 @@ from appliance.evaluation.pool import run_all
 from appliance.findings.findings import RESEARCH_USE, Reason
 from appliance.geometry import TILE_UM, TileGrid
 from appliance.readers.reading import Progress
-from appliance.registration.alignment import Alignment, align, thumbnail_mpp
+from appliance.registration.alignment import Alignment, align
 from appliance.registration.tile_plan import map_tumor
 from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.tissue import Tissue, find_tissue, tissue_share
 from models.synthesis.sections import MASK_UM, SIZE_UM, SectionPair, synthesize_sections
 
@@ -80,7 +81,12 @@ def evaluate_mapping(
     # Two blocks at a time: each lends the other its IHC slide for a mix-up.
     jobs = [(first + k, first + k + 1) for k in range(0, pairs + pairs % 2, 2)]
     both = run_all(
-        partial(_both, settings=settings), jobs, workers=workers, what="pairs", progress=progress
+        partial(_both, settings=settings),
+        jobs,
+        workers=workers,
+        what="pairs",
+        extensions=settings.extensions,
+        progress=progress,
     )
     found = {pair.seed: pair for two in both for pair in two}
     chosen = [found[first + k] for k in range(pairs)]

@@ -288,7 +288,9 @@ def _judged(
     jobs: list[Job], settings: Settings, workers: int | None, keep: bool, progress: Progress
 ) -> list[JudgedCase | FailedCase]:
     work = partial(_work, settings=settings, keep=keep)
-    return run_all(work, jobs, workers=workers, what="pairs", progress=progress)
+    return run_all(
+        work, jobs, workers=workers, what="pairs", extensions=settings.extensions, progress=progress
+    )
 
 
 def _work(job: Job, settings: Settings, keep: bool) -> JudgedCase | FailedCase:

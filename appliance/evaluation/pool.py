@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import cv2
 
+from appliance.extensions import load_extensions
 from appliance.readers.reading import Progress
 
 Job = TypeVar("Job")
@@ -22,9 +23,13 @@ def run_all(
     *,
     workers: int | None,
     what: str,
+    extensions: Sequence[str],
     progress: Progress,
 ) -> list[Result]:
-    """`work` on each job, results in the jobs' order; both must be picklable."""
+    """Run `work` on each job; return the results in the jobs' order. Both must be picklable.
+
+    `extensions` are loaded in each worker process (setting ``extensions``).
+    """
     cores = os.cpu_count() or 1
     count = max(1, min(len(jobs), workers or cores))
     found: dict[int, Result] = {}
@@ -32,7 +37,7 @@ def run_all(
         count,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start,
-        initargs=(max(1, cores // count),),
+        initargs=(max(1, cores // count), extensions),
     ) as pool:
         futures = {pool.submit(work, job): k for k, job in enumerate(jobs)}
         progress(what, 0, len(jobs))
@@ -47,7 +52,8 @@ def run_all(
     return [found[k] for k in range(len(jobs))]
 
 
-def _start(threads: int) -> None:
+def _start(threads: int, extensions: Sequence[str]) -> None:
     # Before torch is loaded: processes that each take all cores would stand in each other's way.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     cv2.setNumThreads(threads)
+    load_extensions(extensions)

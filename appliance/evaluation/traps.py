@@ -32,6 +32,7 @@ from appliance.line.analysis import (
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.reading import Progress
 from appliance.settings.settings import Settings
+from models.spec import Task
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 Trap = Literal["control", "failed-control", "heterogeneity"]
@@ -77,8 +78,11 @@ def evaluate_traps(
         for number, trap in enumerate(get_args(Trap))
         for k in range(pairs)
     ]
-    work = partial(spring, settings=with_chosen_weights(settings), size_px=size_px)
-    found = run_all(work, jobs, workers=workers, what="traps", progress=progress)
+    tasks = tuple(Task)  # until the assay says which
+    work = partial(spring, settings=with_chosen_weights(settings, tasks), size_px=size_px)
+    found = run_all(
+        work, jobs, workers=workers, what="traps", extensions=settings.extensions, progress=progress
+    )
     return {
         "notice": RESEARCH_USE,
         "data": "synthetic",

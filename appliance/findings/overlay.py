@@ -7,12 +7,10 @@ A layer is RGBA uint8 of the thumbnail's shape; `blend` lays it over. All mappin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from appliance.domain import SlideFacts
 from appliance.findings.findings import MARGIN, Rasters
@@ -55,14 +53,6 @@ class Picture:
 
     thumbnail: NDArray[np.uint8]
     layer: NDArray[np.uint8] | None
-
-
-def load_thumbnail(path: Path) -> NDArray[np.uint8]:
-    """The thumbnail, RGB uint8 (rows, columns, 3), at most `MAX_EDGE_PX` long."""
-    with Image.open(path) as image:
-        rgb = image.convert("RGB")
-        rgb.thumbnail((MAX_EDGE_PX, MAX_EDGE_PX), Image.Resampling.LANCZOS)
-        return np.asarray(rgb)
 
 
 def tumor_layer(rasters: Rasters, he: SlideFacts, shape: tuple[int, int]) -> NDArray[np.uint8]:

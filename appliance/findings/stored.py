@@ -9,49 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.findings.findings import ModelReference
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.reading import TileReadings
 from appliance.registration.alignment import Alignment
-from appliance.slides.tissue import Tissue
 from models.spec import ModelSpec
 
 
 def folder_of(key: str, store: ArtifactStore) -> Path:
     """Folder of the artifact that a step's outcome names."""
     return store.path(ArtifactKey.parse(key))
-
-
-def save_tissue(tissue: Tissue, path: Path) -> None:
-    """Write an ``.npz``."""
-    np.savez_compressed(
-        path,
-        mask=tissue.mask,
-        mpp=tissue.mpp,
-        white_rgb=tissue.white_rgb,
-        area_mm2=tissue.area_mm2,
-    )
-
-
-def load_tissue(inspected: Path) -> Tissue:
-    """Tissue of an inspected slide."""
-    with np.load(inspected / "tissue.npz", allow_pickle=False) as arrays:
-        r, g, b = (int(v) for v in arrays["white_rgb"])
-        return Tissue(
-            mask=arrays["mask"],
-            mpp=float(arrays["mpp"]),
-            white_rgb=(r, g, b),
-            area_mm2=float(arrays["area_mm2"]),
-        )
-
-
-def load_thumbnail(inspected: Path) -> NDArray[np.uint8]:
-    """Thumbnail of an inspected slide, uint8 RGB (rows, cols, 3)."""
-    with Image.open(inspected / "thumbnail.png") as image:
-        return np.asarray(image.convert("RGB"))
 
 
 def save_unreadable(folder: Path, percent: float) -> None:

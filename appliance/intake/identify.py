@@ -12,7 +12,7 @@ from pathlib import Path
 
 from appliance.domain import Identity, QuarantineReason, Stain
 from appliance.errors import SlideError
-from appliance.settings.settings import Identify
+from appliance.settings.intake import Identify
 
 BARCODE_PROPERTIES = (
     "aperio.Barcode",

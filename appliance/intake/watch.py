@@ -21,7 +21,7 @@ from appliance.intake.completeness import (
 )
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import Ledger, Transaction
-from appliance.settings.settings import Watch
+from appliance.settings.intake import Watch
 from appliance.slides.files import slide_files
 
 log = logging.getLogger(__name__)

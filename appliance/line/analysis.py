@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -29,11 +28,8 @@ from appliance.findings.stored import (
     folder_of,
     load_alignment,
     load_probability,
-    load_thumbnail,
-    load_tissue,
     save_models,
     save_readings,
-    save_tissue,
     save_unreadable,
 )
 from appliance.geometry import TileIndex
@@ -41,21 +37,26 @@ from appliance.intake.identify import identify, read_sidecar
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.control import ControlTissue, find_control
 from appliance.readers.reading import Progress, read_control, read_stain, read_tumor
-from appliance.registration.alignment import align, alignment_mpp, thumbnail_mpp
+from appliance.registration.alignment import align, alignment_mpp
 from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.artefacts import find_pen, marked_percent
 from appliance.slides.files import fingerprint
+from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
-from appliance.slides.tissue import find_tissue, tissue_share
+from appliance.slides.tissue import (
+    find_tissue,
+    load_tissue,
+    save_tissue,
+    tissue_share,
+    tissue_tiles,
+)
 from models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
     from appliance.readers.inference import Network
 
-MIN_TISSUE_SHARE = 0.1
-"""Tiles with less tissue are not read: at most the rim of a section is lost."""
 IHC_RASTER_UM = 1.117
 """Wanted resolution of the IHC label map: M answers at a quarter of `TILE_MPP`."""
 
@@ -158,8 +159,8 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
                 thumbnail = slide.thumbnail(mpp)
             tissue = find_tissue(thumbnail, mpp)
             with store.writing(key) as folder:
-                Image.fromarray(thumbnail).save(folder / "thumbnail.png")
-                save_tissue(tissue, folder / "tissue.npz")
+                Image.fromarray(thumbnail).save(folder / OVERVIEW_NAME)
+                save_tissue(tissue, folder)
     tissue = load_tissue(store.path(key))
     return InspectedSlide(key=str(key), times=tuple(times), tissue_mm2=tissue.area_mm2)
 
@@ -332,8 +333,8 @@ def score_case(
                 save_findings(
                     findings,
                     out,
-                    he_thumbnail=load_thumbnail(folder_of(he.inspect_key, store)),
-                    ihc_thumbnail=load_thumbnail(folder_of(ihc.inspect_key, store)),
+                    he_thumbnail=load_overview(folder_of(he.inspect_key, store) / OVERVIEW_NAME),
+                    ihc_thumbnail=load_overview(folder_of(ihc.inspect_key, store) / OVERVIEW_NAME),
                 )
     return Outcome(key=str(key), times=tuple(times))
 
@@ -406,7 +407,7 @@ def _control_tissue(
 ) -> ControlTissue:
     inspected = [folder_of(slide.inspect_key, store) for slide in (he, ihc)]
     he_tissue, ihc_tissue = (load_tissue(folder) for folder in inspected)
-    pen = find_pen(load_thumbnail(inspected[1]), ihc_tissue)
+    pen = find_pen(load_overview(inspected[1] / OVERVIEW_NAME), ihc_tissue)
     return find_control(load_alignment(align_key, store).mapping, he_tissue, ihc_tissue, pen)
 
 
@@ -414,7 +415,9 @@ def _marked(slide: ReadSlide, tiles: Sequence[TileIndex], store: ArtifactStore) 
     inspected = folder_of(slide.inspect_key, store)
     with _open(slide.facts) as reader:
         grid = reader.grid
-    return marked_percent(load_thumbnail(inspected), load_tissue(inspected), grid, tiles)
+    return marked_percent(
+        load_overview(inspected / OVERVIEW_NAME), load_tissue(inspected), grid, tiles
+    )
 
 
 def _open(facts: SlideFacts) -> SlideReader:
@@ -423,12 +426,6 @@ def _open(facts: SlideFacts) -> SlideReader:
 
 def _size_um(facts: SlideFacts) -> tuple[float, float]:
     return facts.width_px * facts.mpp, facts.height_px * facts.mpp
-
-
-def tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
-    """Tiles with enough tissue (0-1 per tile, shape of the grid) to be read, row by row."""
-    rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
-    return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
 
 
 @contextmanager

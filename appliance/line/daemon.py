@@ -20,7 +20,7 @@ from types import FrameType
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.her2.guideline import choose_guideline
-from appliance.delivery.destinations.network import open_destination
+from appliance.delivery.destinations.contract import open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
@@ -79,7 +79,7 @@ class Daemon:
 
     def _run_loops(self, ledger: Ledger) -> None:
         settings = self.settings
-        workers = Workers(settings.log_level, self._stop)
+        workers = Workers(settings.log_level, self._stop, settings.extensions)
         line = StepContext(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
         scan = FolderScan(ledger, settings.watch)
         events = FolderEvents(settings.watch.folder, self._wake.set)

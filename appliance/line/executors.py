@@ -8,13 +8,14 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from threading import Event
 from typing import ParamSpec, TypeVar
 
 from appliance.errors import StoppedError, WorkerDiedError
+from appliance.extensions import load_extensions
 from appliance.logs import configure_logging
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ STOP_SECONDS = 0.2
 """How soon a step that runs is found to be unwanted."""
 
 
-def _prepare_worker(log_level: str) -> None:
+def _prepare_worker(log_level: str, extensions: Sequence[str]) -> None:
     configure_logging(log_level)
     # Ctrl-C and systemd's SIGTERM go to the whole group; the daemon decides when its workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -35,13 +36,17 @@ def _prepare_worker(log_level: str) -> None:
     if sys.platform == "linux":
         # A daemon that was killed must not leave a worker that holds the GPU.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    load_extensions(extensions)
 
 
 class Workers:
     """One spawned worker process; rebuilt when it dies, killed when `stop` is set."""
 
-    def __init__(self, log_level: str, stop: Event | None = None) -> None:
+    def __init__(
+        self, log_level: str, stop: Event | None = None, extensions: Sequence[str] = ()
+    ) -> None:
         self._log_level = log_level
+        self._extensions = extensions
         self._stop = stop or Event()
         self._pool: ProcessPoolExecutor | None = None
         self._pid = 0
@@ -63,7 +68,7 @@ class Workers:
                 max_workers=1,
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_prepare_worker,
-                initargs=(self._log_level,),
+                initargs=(self._log_level, self._extensions),
             )
         try:
             self._pid = self._pid or self._pool.submit(os.getpid).result()

@@ -26,6 +26,7 @@ from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.reading import Progress
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
+from models.spec import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +64,9 @@ def process_pair(
     except OSError as err:
         raise SettingsError(f"--out {out_dir}: {err.strerror}. Choose another folder.") from err
     try:
+        tasks = tuple(Task)  # until the assay says which
         # What is selected in the real state folder holds in this one.
-        settings = with_chosen_weights(settings).model_copy(update={"state_dir": scratch})
+        settings = with_chosen_weights(settings, tasks).model_copy(update={"state_dir": scratch})
         he, he_times = _inspected(he_path, settings)
         ihc, ihc_times = _inspected(ihc_path, settings)
         identity = _identity(he_path, ihc_path, settings, accession, block)

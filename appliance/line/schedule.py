@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 PARTNER_CHECK_SECONDS = 60.0
 DISK_CHECK_SECONDS = 300.0
-LOW_DISK_GIB = 5.0
-"""A case of two large slides needs about 2 GiB of artifacts."""
 
 
 def build_schedule(
@@ -32,7 +30,7 @@ def build_schedule(
 
     def disk() -> None:
         free = shutil.disk_usage(settings.state_dir).free / 2**30
-        if free < LOW_DISK_GIB:
+        if free < settings.low_disk_gib:
             log.warning("only %.1f GiB free for results; make room or move state_dir", free)
 
     scheduler = BackgroundScheduler(job_defaults={"coalesce": True, "max_instances": 1})

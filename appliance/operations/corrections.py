@@ -15,11 +15,12 @@ from appliance.delivery.objects import read_findings_key
 from appliance.domain import Her2Score
 from appliance.errors import SettingsError
 from appliance.findings.findings import Correction, load_findings, save_findings
-from appliance.findings.overlay import load_thumbnail
+from appliance.findings.overlay import MAX_EDGE_PX
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow, Ledger, Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
+from appliance.slides.overview import load_overview
 
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
@@ -132,7 +133,7 @@ def _corrected(
             save_findings(
                 corrected,
                 out,
-                he_thumbnail=load_thumbnail(folder / "he_thumbnail.png"),
-                ihc_thumbnail=load_thumbnail(folder / "ihc_thumbnail.png"),
+                he_thumbnail=load_overview(folder / "he_thumbnail.png", longest_px=MAX_EDGE_PX),
+                ihc_thumbnail=load_overview(folder / "ihc_thumbnail.png", longest_px=MAX_EDGE_PX),
             )
     return key

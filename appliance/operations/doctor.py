@@ -13,11 +13,9 @@ from functools import partial
 from pathlib import Path
 
 from appliance.assays.her2.guideline import choose_guideline
-from appliance.delivery.destinations.contract import KindCheck
-from appliance.delivery.destinations.network import open_destination
+from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
-from appliance.line.schedule import LOW_DISK_GIB
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
@@ -61,7 +59,7 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
-    yield _try("state folder", lambda: _writable(settings.state_dir))
+    yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
     yield _try("guideline", lambda: _guideline(settings))
     for task in Task:
         yield _try(f"weights for {task}", partial(_weights, task, settings))
@@ -88,14 +86,14 @@ def _watch(folder: Path) -> str:
     return f"{folder} (read)"
 
 
-def _writable(folder: Path) -> str:
+def _writable(folder: Path, least_gib: float) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder):
         pass
-    free = shutil.disk_usage(folder).free / 2**30
-    if free < LOW_DISK_GIB:
-        raise OSError(f"only {free:.1f} GiB free in {folder}: make room or move state_dir.")
-    return f"{folder} (write), {free:.0f} GiB free"
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    if free_gib < least_gib:
+        raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
+    return f"{folder} (write), {free_gib:.0f} GiB free"
 
 
 def _guideline(settings: Settings) -> str:

@@ -36,11 +36,9 @@ from appliance.registration.rigid import (
     pose_by_nuclei,
     refined,
 )
+from appliance.slides.overview import LONGEST_PX
 from appliance.slides.tissue import Tissue
 
-LONGEST_PX = 1500
-"""Wanted longest side of a thumbnail to look at."""
-MPP_RANGE = (1.0, 25.0)
 ALIGNMENT_MPP_RANGE = (1.0, 4.5)
 """Glands and single nuclei show at 4.5 µm, which every scanner's pyramid has nearly ready."""
 WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
@@ -107,11 +105,6 @@ class _Placed:
     @property
     def agreement(self) -> float:
         return len(self.votes) / max(1, self.votes.tried)
-
-
-def thumbnail_mpp(width_um: float, height_um: float) -> float:
-    """Resolution at which a slide of that size is inspected, µm per px."""
-    return min(max(max(width_um, height_um) / LONGEST_PX, MPP_RANGE[0]), MPP_RANGE[1])
 
 
 def alignment_mpp(width_um: float, height_um: float) -> float:

@@ -13,9 +13,8 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.registration.mapping import SlideMapping
+from appliance.slides.tissue import MIN_TISSUE_SHARE
 
-MIN_TISSUE_SHARE = 0.1
-"""An IHC tile with less tissue has nothing to score."""
 REACH_TILES = 1.0
 """Two tiles may be partners when their centers are at most so many tiles apart."""
 NO_EDGE = 1e6

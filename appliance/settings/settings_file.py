@@ -1,4 +1,4 @@
-"""The settings file: which one is read, and what is wrong in it, key by key."""
+"""Settings file: search, reading, and one line per wrong key."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from appliance.errors import SettingsError
 from appliance.settings.settings import Settings
 
 SEARCHED = ("tandem.toml", "/etc/tandem/tandem.toml")
-"""Where settings are looked for when neither --config nor TANDEM_CONFIG names a file."""
+"""Paths searched for settings when neither --config nor TANDEM_CONFIG names a file."""
+
+_SECRETIVE = re.compile(r"url|secret|password|token|destinations(\.\d+)?$")
+"""Keys whose wrong values are not shown."""
 
 
 def find_settings_file(explicit: Path | None) -> Path | None:
-    """The TOML file to read: --config, else TANDEM_CONFIG, else the first of `SEARCHED`.
+    """Return the TOML file to read: --config, else TANDEM_CONFIG, else the first of `SEARCHED`.
 
     Raises
     ------
     SettingsError
-        If a file was named and is not there.
+        If a file is named that does not exist.
     """
     named = explicit or (
         Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None
@@ -40,12 +43,12 @@ def find_settings_file(explicit: Path | None) -> Path | None:
 
 
 def load_settings(explicit: Path | None = None) -> Settings:
-    """Read and validate the settings.
+    """Read and validate the settings; extensions are loaded by then.
 
     Raises
     ------
     SettingsError
-        With one line per offending key: its name, what is wrong, and what would be right.
+        With one line per wrong key: its name, the problem and the remedy.
     """
     path = find_settings_file(explicit)
 
@@ -70,7 +73,7 @@ def load_settings(explicit: Path | None = None) -> Settings:
         raise SettingsError(_explain(err, path)) from err
     except ValueError as err:  # TOML syntax
         raise SettingsError(f"{path}: not valid TOML: {err}") from err
-    # A plain Settings: the local class could not be pickled to a worker.
+    # A plain Settings: the local class cannot be pickled for a worker.
     return Settings.model_construct(
         **{name: getattr(loaded, name) for name in Settings.model_fields}
     )
@@ -89,8 +92,11 @@ def _explain(err: ValidationError, path: Path | None) -> str:
 
 
 def _shown(key: str, value: object) -> str:
-    """A wrong value, but no secret: a url may hold one, and a whole section may hold a url."""
-    plain = isinstance(value, (str, int, float)) and not re.search("url|secret|destinations$", key)
+    """Return a wrong value for display; empty if it may hold a secret.
+
+    A URL may hold one, and so may a value in place of a whole section.
+    """
+    plain = isinstance(value, (str, int, float)) and not _SECRETIVE.search(key)
     return f" = {value!r}" if plain else ""
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from appliance.errors import SlideError
 from appliance.geometry import TileIndex
-from appliance.registration.alignment import thumbnail_mpp
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import calibrate, white_gain
 from appliance.slides.tissue import find_tissue

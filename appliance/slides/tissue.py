@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import threshold_otsu
 
-from appliance.geometry import TILE_UM, TileGrid
+from appliance.geometry import TILE_UM, TileGrid, TileIndex
 
+FILE_NAME = "tissue.npz"
+MIN_TISSUE_SHARE = 0.1
+"""Share of tissue (0-1) below which a tile is not read: at most the rim of a section is lost."""
 MIN_DENSITY = 0.02
 """Optical density that glass never reaches: the floor under Otsu's threshold, so that an empty
 slide has no tissue. The palest IHC background with counterstain lies above 0.02."""
@@ -72,9 +76,38 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
     )
 
 
+def save_tissue(tissue: Tissue, folder: Path) -> None:
+    """Write ``tissue.npz`` into the artifact of an inspected slide."""
+    np.savez_compressed(
+        folder / FILE_NAME,
+        mask=tissue.mask,
+        mpp=tissue.mpp,
+        white_rgb=tissue.white_rgb,
+        area_mm2=tissue.area_mm2,
+    )
+
+
+def load_tissue(folder: Path) -> Tissue:
+    """Read what `save_tissue` wrote."""
+    with np.load(folder / FILE_NAME, allow_pickle=False) as arrays:
+        r, g, b = (int(v) for v in arrays["white_rgb"])
+        return Tissue(
+            mask=arrays["mask"],
+            mpp=float(arrays["mpp"]),
+            white_rgb=(r, g, b),
+            area_mm2=float(arrays["area_mm2"]),
+        )
+
+
 def tissue_share(tissue: Tissue, grid: TileGrid) -> NDArray[np.float32]:
     """Share (0-1) of each tile that is tissue, float32 (rows, columns of the grid)."""
     return mask_share(tissue.mask, tissue.mpp, grid)
+
+
+def tissue_tiles(share: NDArray[np.float32]) -> list[TileIndex]:
+    """Tiles with enough tissue to be read, row by row; `share` as `tissue_share` returns it."""
+    rows, columns = np.nonzero(share >= MIN_TISSUE_SHARE)
+    return [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
 
 
 def mask_share(mask: NDArray[np.bool_], mpp: float, grid: TileGrid) -> NDArray[np.float32]:

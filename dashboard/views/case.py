@@ -14,14 +14,15 @@ from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings, Rasters, load_findings
 from appliance.findings.overlay import (
     CLASS_COLORS,
+    MAX_EDGE_PX,
     PROBABILITY_COLORS,
     Picture,
     blend,
-    load_thumbnail,
     stain_layer,
     tumor_layer,
 )
 from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.slides.overview import load_overview
 from dashboard.queries import CaseDetail, SlideLine, read_case
 from dashboard.troubles import CASES_IN_TROUBLE
 from dashboard.views import look, measured
@@ -165,8 +166,8 @@ def _pictures_of(detail: CaseDetail) -> CasePictures | None:
 def _load_pictures(folder: str) -> CasePictures:
     """Findings and pictures of an artifact, which never changes; few are kept in memory."""
     findings = load_findings(Path(folder))
-    he = load_thumbnail(Path(folder) / "he_thumbnail.png")
-    ihc = load_thumbnail(Path(folder) / "ihc_thumbnail.png")
+    he = load_overview(Path(folder) / "he_thumbnail.png", longest_px=MAX_EDGE_PX)
+    ihc = load_overview(Path(folder) / "ihc_thumbnail.png", longest_px=MAX_EDGE_PX)
     rasters = findings.rasters
     pictures = (
         Picture(he, tumor_layer(rasters, findings.he, he.shape[:2])),
@@ -207,7 +208,9 @@ def _unscored_pictures(detail: CaseDetail) -> None:
             slide = detail.slides.get(stain)
             with column:
                 if slide is not None and slide.thumbnail is not None:
-                    _image(STAIN_WORDS[stain], load_thumbnail(slide.thumbnail))
+                    _image(
+                        STAIN_WORDS[stain], load_overview(slide.thumbnail, longest_px=MAX_EDGE_PX)
+                    )
                 else:
                     text = (
                         f"The {STAIN_WORDS[stain]} slide is not inspected yet."

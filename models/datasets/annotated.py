@@ -1,6 +1,6 @@
-"""Tiles of annotated slides. The slides are the caller's to open: `Slide` is what is asked of one.
+"""Labeled tiles from annotated slides. The caller opens the slides: `Slide` is the protocol.
 
-So a network learns from exactly the pixels that the appliance will show it.
+A network thus learns from exactly the pixels that the appliance will show it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from models.errors import DataSetError
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
 _SHIFT = 4
-"""OpenCV draws with so many bits below the px."""
+"""Fractional bits of the coordinates that OpenCV draws with."""
 _NOTHING, _PASSED_OVER = 255, 254
-"""On a tile's raster: no annotation, and one that is to be ignored."""
+"""Values of a tile's raster: no annotation; an annotation to be ignored."""
 
 
 class Slide(Protocol):
@@ -50,10 +50,10 @@ OpenSlide = Callable[[Path], AbstractContextManager[Slide]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How annotations become labels.
+    """Rules that turn annotations into labels.
 
-    `names` translates class names; `rest` is the class of what nobody annotated (none: tiles
-    without annotation are left out); `equalise` applies CLAHE.
+    `names` translates class names. `rest` is the class of tissue without annotation (None: tiles
+    without annotation are left out). `equalise` applies CLAHE.
     """
 
     names: Mapping[str, str]
@@ -63,7 +63,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """An area with the index of its class."""
+    """An annotated area with the index of its class."""
 
     area: Area
     label: int
@@ -72,17 +72,18 @@ class _Drawn:
 def annotated_samples(
     table: Path, task: Task, open_slide: OpenSlide, rules: Rules, progress: Progress
 ) -> Iterator[Sample]:
-    """Tiles of the slides in a CSV table: ``slide``, ``annotations``, ``patient``, maybe ``split``.
+    """Yield tiles of the slides in a CSV table with columns ``slide``, ``annotations``, ``patient``
+    and optionally ``split``.
 
-    Paths are relative to the table. A tile counts when 5 % of it are annotated and it is neither
-    too white nor too black; see `rules`. Where areas overlap, the smaller one counts. All
-    annotations are read before the first tile.
+    Paths are relative to the table. A tile counts if 5 % of it are annotated and it is neither too
+    white nor too black; see `rules`. The smaller of overlapping areas wins. All annotations are
+    read before the first tile.
 
     Raises
     ------
     DataSetError
-        If the table, an annotation or a class is not usable, or a slide has no tile to give.
-        Errors of `open_slide` pass through.
+        If the table, an annotation or a class is unusable, or a slide gives no tile. Errors of
+        `open_slide` pass through.
     """
     rest = None if rules.rest is None else class_of(task, rules.rest, {})
     if rest is not None and task is not Task.TUMOR:
@@ -124,7 +125,7 @@ def annotated_samples(
 
 
 def _drawn(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) -> list[_Drawn]:
-    """The areas of a slide, the largest first."""
+    """The annotated areas of a slide, largest first."""
     drawn = []
     for area in read_annotations(path, slide.width_px, slide.height_px):
         try:
@@ -136,7 +137,7 @@ def _drawn(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) -> li
 
 
 def _cells(slide: Slide, drawn: list[_Drawn], *, everything: bool) -> list[tuple[int, int]]:
-    """(column, row) of the tiles that may count, row by row."""
+    """(column, row) of the candidate tiles, row by row."""
     tile_px = TILE_PX * TILE_MPP / slide.mpp  # level-0 px
     columns = math.ceil(slide.width_px / tile_px - 1e-6)
     rows = math.ceil(slide.height_px / tile_px - 1e-6)
@@ -150,7 +151,7 @@ def _cells(slide: Slide, drawn: list[_Drawn], *, everything: bool) -> list[tuple
 
 
 def _raster(drawn: list[_Drawn], column: int, row: int, mpp: float) -> NDArray[np.uint8]:
-    """Class per px of a tile, uint8 (512, 512); `_NOTHING` where nobody annotated."""
+    """Class per px of a tile, uint8 (512, 512); `_NOTHING` where there is no annotation."""
     raster = np.full((TILE_PX, TILE_PX), _NOTHING, dtype=np.uint8)
     scale = mpp / TILE_MPP  # tile px per level-0 px
     corner = np.array([column, row]) * TILE_PX
@@ -160,7 +161,7 @@ def _raster(drawn: list[_Drawn], column: int, row: int, mpp: float) -> NDArray[n
             continue
         if left > corner[0] + TILE_PX or top > corner[1] + TILE_PX:
             continue
-        # Px i of a raster covers i to i + 1; OpenCV has its centre at i.
+        # Px i of a raster covers i to i + 1; OpenCV puts its center at i.
         rings = [
             np.round((ring * scale - corner - 0.5) * 2**_SHIFT).astype(np.int32)
             for ring in item.area.rings

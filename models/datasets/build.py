@@ -1,4 +1,4 @@
-"""From labelled tiles, one after the other, to a data set on disk: whole, or not at all."""
+"""Construction of a data set on disk from a stream of labeled tiles; all or nothing."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from models.spec import CLASSES, MANIFEST_NAME, Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A labelled tile on its way into a data set.
+    """A labeled tile for a data set.
 
-    `pixels` uint8 (512, 512, 3), RGB at 0.2793 µm/px, glass at 255; `label` an index of a class,
-    for segmentation a map uint8 (128, 128) of them; `patient` a pseudonym; `origin` where it came
-    from, for people; `split` where the caller has decided it.
+    `pixels` uint8 (512, 512, 3), RGB at 0.2793 µm/px, glass at 255. `label` is the index of a
+    class, for segmentation a map uint8 (128, 128) of indices. `patient` is a pseudonym, `origin` a
+    source for people, `split` is None unless the caller has decided it.
     """
 
     pixels: NDArray[np.uint8]
@@ -44,7 +44,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What stays in memory of a sample: its facts, and how many px or tiles of each class it is."""
+    """Facts of a sample that stay in memory, with its px or tiles per class."""
 
     tile: Tile
     decided: bool
@@ -60,16 +60,16 @@ def build_data_set(
     shares: Shares,
     seed: int,
 ) -> Manifest:
-    """Write the samples as a data set into the new folder `out`; returns its manifest.
+    """Write the samples as a data set into the new folder `out`; return its manifest.
 
-    Splits are made by patient once all are known, unless every sample brings its own. Everything
-    is written beside `out` and renamed at the end: on any error there is no `out`.
+    Splits are made by patient after the last sample, unless every sample has its own. Everything is
+    written beside `out` and renamed at the end: after an error there is no `out`.
 
     Raises
     ------
     DataSetError
         If `out` exists or cannot be written, there are no samples, a class has none, a patient is
-        in two splits, patients are too few, or whatever `samples` itself raises.
+        in two splits, or there are too few patients. Errors of `samples` pass through.
     """
     if out.exists():
         raise DataSetError(f"{out} exists. A data set is never changed: choose a new folder.")
@@ -146,7 +146,7 @@ def _manifest(
 
 
 def _strata(kept: list[_Kept]) -> dict[str, int]:
-    """Each patient's main class; where labels are maps, the one that covers most but for 0."""
+    """Main class of each patient; for label maps the one that covers most, class 0 excepted."""
     total: dict[str, NDArray[np.int64]] = {}
     for item in kept:
         counts = item.counts.copy()
@@ -157,7 +157,7 @@ def _strata(kept: list[_Kept]) -> dict[str, int]:
 
 
 def _write(path: Path, pixels: NDArray[np.uint8]) -> str:
-    """Write a PNG; returns the SHA-256 of its bytes."""
+    """Write a PNG; return the SHA-256 of its bytes."""
     _, encoded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
     data = encoded.tobytes()
     path.write_bytes(data)

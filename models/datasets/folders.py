@@ -1,4 +1,4 @@
-"""Tiles that lie in a folder per class: ``DIR/CLASS/[PATIENT/]tile.png``."""
+"""Samples from one folder per class: ``DIR/CLASS/[PATIENT/]tile.png``."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def folder_samples(
     white: Rgb,
     progress: Progress,
 ) -> Iterator[Sample]:
-    """Every whole tile of every image; `mpp` (µm/px) and `white` (glass, RGB) hold for all.
+    """Yield every whole tile of every image; `mpp` (µm/px) and `white` (glass, RGB) hold for all.
 
     `names` translates folder names into classes.
 
     Raises
     ------
     DataSetError
-        If a folder is no class, a class has no image, a file is no image or damaged, a patient is
-        not known; for segmentation, which needs masks.
+        If a folder is no class, a class has no image, a file is damaged or no image, or a patient
+        is unknown; for segmentation always, because it needs masks.
     """
     if task is Task.SEGMENTATION:
         raise DataSetError(f"{root}: class folders cannot teach segmentation; use dataset masks")
@@ -66,7 +66,7 @@ def folder_samples(
 
 
 def listed(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, but for hidden files; raises DataSetError where it is none."""
+    """Sorted entries of a folder without hidden files; raises DataSetError if it is no folder."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as err:
@@ -74,7 +74,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted; raises DataSetError for one that is no image by name."""
+    """Sorted files below a folder; raises DataSetError for a file without an image's suffix."""
     found = []
     for path in listed(folder):
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Tiles from the generator. Synthetic, and called so in the manifest."""
+"""Samples from the tissue generator. The manifest calls them synthetic."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from models.errors import DataSetError
 from models.spec import Task
 
 _AHEAD = 64
-"""Tiles in work at a time."""
+"""Most tiles in work at a time."""
 
 
 def generated_samples(task: Task, *, count: int, seed: int, progress: Progress) -> Iterator[Sample]:
-    """`count` tiles of seeds `SEEDS_PER_RUN` x `seed` onwards; each is a patient of its own.
+    """Yield `count` tiles of the seeds from `SEEDS_PER_RUN` x `seed` on; each tile is a patient.
 
-    Those of L are tumor tiles, and as many without tumor as in training on generated tiles.
+    For L: tumor tiles, and the share without tumor that training on generated tiles uses.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def generated_samples(task: Task, *, count: int, seed: int, progress: Progress) 
         If the seeds would reach the held-out ones.
     """
     first = seed * SEEDS_PER_RUN
-    # Of L's seeds those without tumor are mostly passed over.
+    # Most seeds without tumor are skipped for L: leave room.
     if count < 1 or not 0 <= first <= FIRST_RESERVED_SEED - 4 * count:
         raise DataSetError(
             f"{count} tiles of seed {seed}: tiles from seed {FIRST_RESERVED_SEED} on are held out. "

@@ -20,21 +20,21 @@ from models.spec import TILE_PX
 from models.synthesis.tile_pairs import synthesize_tile_pair
 
 GENERATOR_VERSION = 3
-"""Counted up when the generator changes what a seed means: old caches are then made anew."""
+"""Version of the mapping from seed to tile. A new version invalidates cached tiles."""
 FIRST_RESERVED_SEED = 890_000_000
-"""Training never draws seeds from here on: they calibrate, and from the next one on they judge."""
+"""First seed that training never draws: from here on calibration, then held-out evaluation."""
 FIRST_HELD_OUT_SEED = 900_000_000
 SEEDS_PER_RUN = 1_000_000
 NON_TUMOR_SHARE = 0.15
-"""L and M see so many tiles without tumor per tumor tile: the rim of what C calls tumor."""
+"""Tiles without tumor per tumor tile for L and M, which also see the rim of what C calls tumor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
-    """A set of tile pairs, glass calibrated to 255.
+    """Tile pairs, glass calibrated to 255.
 
-    `he`, `ihc` uint8 (N, 512, 512, 3); `classes` uint8 (N, 128, 128), 0-4; `tumor` uint8 (N,) 0/1;
-    `intensity` uint8 (N,) 0-3.
+    `he`, `ihc` uint8 (N, 512, 512, 3); `classes` uint8 (N, 128, 128), 0-4; `tumor` uint8 (N,), 0/1;
+    `intensity` uint8 (N,), 0-3.
     """
 
     he: NDArray[np.uint8]
@@ -54,10 +54,10 @@ _NAMES = ("he", "ihc", "classes", "tumor", "intensity")
 def generated_tiles(
     folder: Path, *, first_seed: int, count: int, progress: Progress, stained_stroma: int = 0
 ) -> Tiles:
-    """Tiles of seeds first_seed … first_seed + count - 1, made in `folder` unless they are there.
+    """Tiles of seeds first_seed … first_seed + count - 1; made in `folder` unless they exist.
 
-    The next `stained_stroma` seeds give as many more, of tumor in stained stroma. A set that was
-    interrupted is made again: its index is written last.
+    The following `stained_stroma` seeds add as many tiles of tumor in stained stroma. An
+    interrupted set is made again: its index is written last.
     """
     more = f"+{stained_stroma}" if stained_stroma else ""
     folder = folder / f"v{GENERATOR_VERSION}-{first_seed}-{count}{more}"
@@ -110,7 +110,7 @@ class GeneratedTile:
 
 
 def generated_tile(seed: int, stained_stroma: bool = False) -> GeneratedTile:
-    """The tile pair of a seed as networks see it; for worker processes."""
+    """The tile pair of a seed as networks see it; runs in worker processes."""
     cv2.setNumThreads(1)
     pair = synthesize_tile_pair(seed, stained_stroma=stained_stroma)
     half = LABEL_STEP // 2

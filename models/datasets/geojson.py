@@ -1,4 +1,4 @@
-"""Annotations as QuPath exports them: GeoJSON areas with a class, in level-0 px of the slide."""
+"""Reader of annotations in QuPath's GeoJSON: areas with a class, in level-0 px of the slide."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from models.errors import DataSetError
 
 _TOLERANCE_PX = 1.0
-"""An outline may lie on the slide's edge, and rounding may put it just beyond."""
+"""Most px by which an outline may leave the slide, for rounding at its edge."""
 _NO_AREA = {"Point", "MultiPoint", "LineString", "MultiLineString"}
 _PASSED_OVER = {"detection", "cell", "tile", "root"}
-"""QuPath objects that nobody drew."""
+"""Types of QuPath objects that are not drawn by a person."""
 
 Ring = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """One polygon. `rings` are float64 (n, 2), (x, y) in level-0 px: the outline, then its holes.
+    """One polygon. `rings` are float64 (n, 2), (x, y) in level-0 px: the outline, then the holes.
 
-    `name` is the class as QuPath has it, `number` the feature's place in the file from 1.
+    `name` is the class in QuPath, `number` the feature's position in the file, from 1.
     """
 
     name: str
@@ -41,21 +41,22 @@ class Area:
 
     @property
     def size_px2(self) -> float:
-        """Area within the outline, less its holes."""
+        """Area within the outline without the holes."""
         outline, *holes = (_shoelace(ring) for ring in self.rings)
         return outline - sum(holes)
 
 
 def read_annotations(path: Path, width_px: int, height_px: int) -> list[Area]:
-    """The annotated areas of a slide of `width_px` x `height_px` (level 0).
+    """Return the annotated areas of a slide of `width_px` x `height_px` (level 0).
 
-    A feature collection, a list of features, or one. Multipolygons become several areas.
+    The file holds a feature collection, a list of features, or one feature. A multipolygon becomes
+    several areas.
 
     Raises
     ------
     DataSetError
-        If the file is no GeoJSON, holds no area, or a feature has no class, is no area, is not
-        closed, or lies outside the slide.
+        If the file is no GeoJSON or holds no area, or a feature has no class, is no area, is open,
+        or lies outside the slide.
     """
     try:
         document = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Images and label masks from files that somebody else wrote: read whole, or refused by name."""
+"""Decoding of foreign images and label masks: complete, or refused with the file's name."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _BROKEN = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""What Pillow raises on bytes that are no image, or only a part of one, or a huge one."""
+"""Exceptions of Pillow for bytes that are no image, incomplete, or too large."""
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """An image file as uint8 RGB (rows, columns, 3); what is transparent becomes white.
+    """Read an image file as uint8 RGB (rows, columns, 3); transparent px become white.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_rgb(data: bytes, path: Path) -> NDArray[np.uint8]:
-    """`read_rgb` for bytes that are already there; `path` names them in errors."""
+    """Decode bytes as `read_rgb` does; `path` names them in errors."""
     image = _decode(data, path)
     if image.mode not in ("RGB", "RGBA", "P", "L", "LA"):
         raise DataSetError(f"{path}: pixels are {image.mode}; save the image as 8-bit RGB.")
@@ -53,12 +53,12 @@ def decode_rgb(data: bytes, path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.int32]:
-    """A label mask as int32 (rows, columns): grey values, or the indices of a palette.
+    """Read a label mask as int32 (rows, columns): gray values, or the indices of a palette.
 
     Raises
     ------
     DataSetError
-        If the file is missing, no image or cut off, was compressed with loss, or has colours.
+        If the file is missing, no image, cut off, lossy or in color.
     """
     if path.suffix.lower() in LOSSY:
         raise DataSetError(f"{path}: JPEG changes the values of labels; save the mask as PNG.")
@@ -66,17 +66,18 @@ def read_mask(path: Path) -> NDArray[np.int32]:
 
 
 def decode_mask(data: bytes, path: Path) -> NDArray[np.int32]:
-    """`read_mask` for bytes that are already there; `path` names them in errors."""
+    """Decode bytes as `read_mask` does; `path` names them in errors."""
     values = np.array(_decode(data, path))
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
-        values = values[..., 0]  # grey, saved as RGB
+        values = values[..., 0]  # gray, saved as RGB
     if values.ndim != 2:
         raise DataSetError(f"{path}: a mask has one value per px, this has colours; save it grey.")
     return values.astype(np.int32)
 
 
 def calibrated(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The image, uint8 (rows, columns, 3), with its glass `white` brought to 255 per channel."""
+    """Scale the image, uint8 (rows, columns, 3), so that its glass `white` becomes 255 per
+    channel."""
     if white == (255, 255, 255):
         return pixels
     scaled = pixels.astype(np.float32) * (255.0 / np.asarray(white, dtype=np.float32))
@@ -85,17 +86,17 @@ def calibrated(pixels: NDArray[np.uint8], white: tuple[int, int, int]) -> NDArra
 
 
 def tiles_of(image: NDArray[np.uint8], mpp: float) -> list[NDArray[np.uint8]]:
-    """The whole tiles of an image uint8 (rows, columns, 3) at `mpp` µm/px.
+    """Cut an image uint8 (rows, columns, 3) at `mpp` µm/px into whole tiles.
 
-    Resampled to `TILE_MPP`; then as many tiles as fit, centred. What is smaller than a tile is
-    mirrored at its edges.
+    The image is resampled to `TILE_MPP`; as many tiles as fit are cut, centered. An image smaller
+    than a tile is mirrored at its edges.
     """
     shrinks = mpp < TILE_MPP
     return _cut(_scaled(image, mpp, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
 def label_tiles_of(labels: NDArray[np.uint8], mpp: float) -> list[NDArray[np.uint8]]:
-    """`tiles_of` for a label map uint8 (rows, columns): nearest neighbour, the same places."""
+    """Cut a label map uint8 (rows, columns) as `tiles_of` does, by nearest neighbor."""
     return _cut(_scaled(labels, mpp, cv2.INTER_NEAREST))
 
 
@@ -117,7 +118,7 @@ def _cut(image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def open_whole(path: Path) -> Image.Image:
-    """An image file, decoded to its end.
+    """Open and completely decode an image file.
 
     Raises
     ------
@@ -138,7 +139,7 @@ def _decode(data: bytes, path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # of metadata, which nobody here reads
+            warnings.simplefilter("ignore", UserWarning)  # about metadata, which is not read
             image = Image.open(io.BytesIO(data))
             image.load()
     except _BROKEN as err:

@@ -1,4 +1,4 @@
-"""Images with a label mask each: ``IMAGES/[PATIENT/]a.jpg`` and ``MASKS/[PATIENT/]a.png``."""
+"""Samples from images with masks: ``IMAGES/[PATIENT/]a.jpg`` and ``MASKS/[PATIENT/]a.png``."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def masked_samples(
     white: Rgb,
     progress: Progress,
 ) -> Iterator[Sample]:
-    """Every whole tile of every image, labelled from its mask of the same name and size.
+    """Yield every whole tile of every image, labeled from the mask of the same name and size.
 
-    `values` takes each value of the masks to an index of a class. For segmentation the label is
-    the map; for the classifiers it is the tile's class by `rules.tile_label`.
+    `values` maps mask values to class indices. The label is the map for segmentation, the class by
+    `rules.tile_label` for the classifiers.
 
     Raises
     ------
     DataSetError
-        If an image has no mask or the other way round, sizes differ, a mask has a value that
-        `values` does not know, a file is damaged, or a patient is not known.
+        If an image has no mask or a mask no image, sizes differ, `values` lacks a value of a mask,
+        a file is damaged, or a patient is unknown.
     """
     files = image_files(images)
     partners = {path.relative_to(masks).with_suffix(""): path for path in image_files(masks)}
@@ -71,7 +71,7 @@ def masked_samples(
 
 
 def thinned(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The label map (128, 128) of a tile's labels (512, 512): the px nearest to each centre."""
+    """Label map (128, 128) from the labels (512, 512) of a tile: the px nearest to each center."""
     half = LABEL_STEP // 2
     return labels[half::LABEL_STEP, half::LABEL_STEP]
 
@@ -94,5 +94,5 @@ def _label(task: Task, labels: NDArray[np.uint8]) -> int | NDArray[np.uint8]:
     if task is Task.SEGMENTATION:
         return thinned(labels)
     counts = np.bincount(labels.ravel(), minlength=len(CLASSES[task]))
-    # Each px has a class, so one of them always reaches the 5 %.
+    # Each px has a class, so that at least one class reaches 5 %.
     return tile_label(task, counts / labels.size) or 0

@@ -1,4 +1,4 @@
-"""Whose tile is it: from a table, from a pattern in the file's name, or from its folder."""
+"""Assignment of files to patients: by a table, by a pattern in the path, or by a folder."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from models.datasets.splits import SPLITS, Split, check_splits
 from models.errors import DataSetError
 
 PatientOf = Callable[[PurePosixPath], tuple[str, Split | None]]
-"""From a path below the data's folder to the patient, and the split where a table says it."""
+"""Function from a path below the data's folder to the patient, and the split if a table has it."""
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of a CSV file with `columns` and, where it is there, ``split``; no cell empty.
+    """Return the rows of a CSV file with `columns` and optionally ``split``; no cell is empty.
 
     Raises
     ------
     DataSetError
-        If it cannot be read, a column is missing, a cell is empty, a split is none of the three,
-        there is no row, or a patient is in two splits.
+        If it cannot be read, a column is missing, a cell is empty, a split is unknown, there is no
+        row, or a patient is in two splits.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -44,17 +44,18 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def split_of(row: dict[str, str]) -> Split | None:
-    """The split that a row of a table states, if any."""
+    """The split that a row of a table states, None without one."""
     return next((split for split in SPLITS if split == row.get("split")), None)
 
 
 def from_table(path: Path) -> PatientOf:
-    """By a CSV table with the columns ``file`` (below the data's folder), ``patient``, ``split``.
+    """Assign by a CSV table with columns ``file`` (below the data's folder), ``patient``,
+    ``split``.
 
     Raises
     ------
     DataSetError
-        See `read_table`; and later for a file that the table does not name.
+        At once as `read_table`; later for a file that the table lacks.
     """
     known = {
         PurePosixPath(row["file"]): (row["patient"], split_of(row))
@@ -70,12 +71,13 @@ def from_table(path: Path) -> PatientOf:
 
 
 def from_pattern(pattern: str) -> PatientOf:
-    """By the first group of a regular expression, searched in the path below the data's folder.
+    """Assign by the first group of a regular expression, searched in the path below the data's
+    folder.
 
     Raises
     ------
     DataSetError
-        If it is no regular expression with a group; later for a file that it does not match.
+        At once if it is no regular expression with a group; later for a file that does not match.
     """
     try:
         compiled = re.compile(pattern)
@@ -94,12 +96,12 @@ def from_pattern(pattern: str) -> PatientOf:
 
 
 def from_folder(depth: int) -> PatientOf:
-    """By the name of the folder `depth` levels below the data's: ``CLASS/PATIENT/tile`` is 1.
+    """Assign by the name of the folder `depth` levels down: ``CLASS/PATIENT/tile`` has depth 1.
 
     Raises
     ------
     DataSetError
-        Later, for a file that lies in no such folder.
+        Later, for a file without such a folder.
     """
 
     def patient(file: PurePosixPath) -> tuple[str, Split | None]:

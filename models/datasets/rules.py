@@ -1,4 +1,4 @@
-"""What makes a tile's label, and which tiles are none. Source: arXiv 2503.22069 (approach 3)."""
+"""Rules for labels of tiles and for unusable tiles. Source: arXiv 2503.22069 (approach 3)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from models.errors import DataSetError
 from models.spec import CLASSES, Task
 
 OVERLAP = 0.05
-"""A class counts when so much of the tile is of it."""
+"""Least share of a tile for a class to count."""
 MAX_WHITE, MAX_BLACK = 0.7, 0.2
-"""Tiles with more glass, or more ink, edge or fold, are left out."""
+"""Largest share of white px (glass) and of black px (ink, edge, fold) of a usable tile."""
 WHITE, BLACK = 235, 40
-"""A px is white when its darkest channel is brighter (optical density 0.035; glass is 255), black
-when its brightest channel is darker."""
+"""Limits of a white and a black px: its darkest channel is above `WHITE` (optical density 0.035;
+glass is 255), its brightest channel is below `BLACK`."""
 IGNORE = "ignore"
-"""As a class in `names`: what is so called is passed over."""
+"""Class in `names` that marks annotations to be skipped."""
 _ALIASES: dict[Task, dict[str, str]] = {
     Task.TUMOR: {"tumour": "tumor", "stroma": "other", "necrosis": "other", "normal": "other",
                  "immune cells": "other"},
@@ -27,18 +27,18 @@ _ALIASES: dict[Task, dict[str, str]] = {
     Task.SEGMENTATION: {"none": "0", "faint": "1+", "weak": "2+", "strong": "3+",
                         "other": "background", "stroma": "background"},
 }  # fmt: skip
-"""QuPath's own class names, and the two ways to write a score."""
+"""Class names of QuPath, and the other way to write a score."""
 
 
 def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
-    """Index of the class that `name` means, or none where it is to be passed over.
+    """Return the index of the class that `name` means, None if it is to be skipped.
 
-    `names` is the caller's own dictionary and goes before the usual names; case is nothing.
+    `names` is the caller's dictionary and precedes the usual names. Case does not matter.
 
     Raises
     ------
     DataSetError
-        If nobody knows the name. The caller adds the file.
+        If the name is unknown. The caller adds the file.
     """
     own = {key.casefold(): value for key, value in names.items()}
     key = name.casefold()
@@ -55,9 +55,9 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
 
 
 def tile_label(task: Task, shares: NDArray[np.float64]) -> int | None:
-    """Label of a tile from the share (0-1) of each class; none where no class reaches `OVERLAP`.
+    """Return the label of a tile from the share (0-1) per class, None if none reaches `OVERLAP`.
 
-    Tumor goes before what else is there, as in the generator. Of intensities the widest counts.
+    Tumor precedes every other class, as in the generator. Of intensities the largest share wins.
     """
     counts = shares >= OVERLAP
     if not counts.any():
@@ -68,14 +68,14 @@ def tile_label(task: Task, shares: NDArray[np.float64]) -> int | None:
 
 
 def usable(tile: NDArray[np.uint8]) -> bool:
-    """Not too white and not too black; `tile` uint8 (512, 512, 3), its glass at 255."""
+    """True if not too white and not too black; `tile` uint8 (512, 512, 3), glass at 255."""
     white = float((tile.min(axis=2) > WHITE).mean())
     black = float((tile.max(axis=2) < BLACK).mean())
     return white <= MAX_WHITE and black <= MAX_BLACK
 
 
 def clahe(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Contrast-limited adaptive histogram equalisation of a tile's lightness; same shape."""
+    """Contrast-limited adaptive histogram equalization of a tile's lightness; same shape."""
     lab = cv2.cvtColor(tile, cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(lab[..., 0])
     equal: NDArray[np.uint8] = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)

@@ -1,4 +1,4 @@
-"""Patients into train, validation and test: no patient is ever in two of them."""
+"""Splits of patients into train, validation and test; no patient is in two of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Shares = tuple[float, float, float]
 
 
 def split_patients(patients: Mapping[str, int], shares: Shares, seed: int) -> dict[str, Split]:
-    """A split for each patient. `patients` takes each to its stratum (its main class).
+    """Return a split for each patient. `patients` maps each one to a stratum (its main class).
 
-    Equal seeds make equal splits. Within each stratum and over all, the patients' shares come as
-    near to `shares` (train, validation, test) as whole patients allow.
+    Equal seeds give equal splits. Within each stratum and overall, the shares come as near to
+    `shares` (train, validation, test) as whole patients allow.
 
     Raises
     ------
     DataSetError
-        If the shares are no shares, or there are fewer patients than splits.
+        If `shares` are invalid, or there are fewer patients than splits.
     """
     if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
         raise DataSetError(f"shares {shares}: three numbers from 0 on that add up to 1")
@@ -36,21 +36,21 @@ def split_patients(patients: Mapping[str, int], shares: Shares, seed: int) -> di
         )
     names = sorted(patients)
     order = [names[k] for k in np.random.default_rng([seed, 0x5B11]).permutation(len(names))]
-    order.sort(key=lambda name: patients[name])  # stable: strata one after the other
+    order.sort(key=lambda name: patients[name])  # stable: stratum after stratum
     taken = np.zeros(3)
     in_stratum: dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
     chosen: dict[str, int] = {}
     share = np.array(shares)
     for name in order:
         mine = in_stratum.setdefault(patients[name], np.zeros(3))
-        # The split that lacks most, in the stratum and over all.
+        # The split with the largest deficit in the stratum and overall.
         lack = share * (mine.sum() + 1) - mine + share * (taken.sum() + 1) - taken
         lack[share == 0] = -np.inf
         k = int(lack.argmax())
         mine[k] += 1
         taken[k] += 1
         chosen[name] = k
-    for k in wanted:  # few patients: a split may have been left without any
+    for k in wanted:  # with few patients a split may still be empty
         if taken[k] == 0:
             richest = int(taken.argmax())
             name = next(n for n in reversed(order) if chosen[n] == richest)
@@ -61,7 +61,7 @@ def split_patients(patients: Mapping[str, int], shares: Shares, seed: int) -> di
 
 
 def check_splits(tiles: Iterable[tuple[str, Split]], where: str) -> None:
-    """Each (patient, split) of a data set; `where` names it in the error.
+    """Check the (patient, split) of each tile of a data set; `where` names it in the error.
 
     Raises
     ------
@@ -79,5 +79,5 @@ def check_splits(tiles: Iterable[tuple[str, Split]], where: str) -> None:
 
 
 def patients_per_split(tiles: Iterable[tuple[str, Split]]) -> Counter[Split]:
-    """How many patients each split has."""
+    """Number of patients per split."""
     return Counter(split for _, split in set(tiles))

@@ -1,8 +1,8 @@
 """A data set on disk: a folder with ``manifest.json``, tiles and label maps as PNG.
 
-``tiles/000000.png`` (512 x 512 RGB, glass at 255) has number 0 in the manifest's list, which holds
-its label, patient, split, origin and SHA-256. For segmentation ``labels/000000.png`` (128 x 128,
-one value per 4 x 4 px) holds the classes. The checksum of the manifest names the whole set.
+``tiles/000000.png`` (512 x 512 RGB, glass at 255) is tile 0 of the manifest's list, which holds its
+label, patient, split, origin and SHA-256. For segmentation ``labels/000000.png`` (128 x 128, one
+value per 4 x 4 px) holds the classes. The checksum of the manifest identifies the whole set.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from models.errors import DataSetError
 from models.spec import CLASSES, MANIFEST_NAME, TILE_MPP, TILE_PX, Task, file_sha256
 
 LABEL_STEP = 4
-"""M answers at a quarter of the tile's resolution."""
+"""Tile px per label px: M answers at a quarter of the tile's resolution."""
 LABEL_PX = TILE_PX // LABEL_STEP
 
 Progress = Callable[[str, int, int], None]
@@ -37,21 +37,21 @@ class _Strict(BaseModel):
 
 
 class Tile(_Strict):
-    """One tile; its number in the list names its files."""
+    """One tile; its index in the list names its files."""
 
     label: int | None = None
-    """Index of its class; none where it has a label map."""
+    """Index of its class; None if it has a label map."""
     patient: str
-    """A pseudonym, as whoever built the set gave it."""
+    """Pseudonym that the builder of the set gave."""
     split: Split
     origin: str
-    """Where it came from, for people."""
+    """Source of the tile, for people."""
     sha256: str
     labels_sha256: str | None = None
 
 
 class Counts(_Strict):
-    """What a split holds; `classes` counts tiles, for segmentation px of the label maps."""
+    """Content of a split; `classes` counts tiles, for segmentation px of the label maps."""
 
     tiles: int
     patients: int
@@ -59,7 +59,7 @@ class Counts(_Strict):
 
 
 class Manifest(_Strict):
-    """The text of ``manifest.json``."""
+    """Content of ``manifest.json``."""
 
     format: Literal[1] = 1
     task: Task
@@ -67,12 +67,12 @@ class Manifest(_Strict):
     mpp: float = TILE_MPP
     tile_px: int = TILE_PX
     source: dict[str, Any]
-    """Which builder made it, with what arguments."""
+    """Builder of the set and its arguments."""
     counts: dict[Split, Counts]
     tiles: tuple[Tile, ...]
 
     def to_json(self) -> str:
-        """One line per tile: a change is a line in a diff."""
+        """Return JSON with one line per tile: a change is a line in a diff."""
         facts = self.model_dump(mode="json", exclude={"tiles"})
         head = json.dumps(facts, indent=1, ensure_ascii=False).removesuffix("\n}")
         tiles = ",\n  ".join(
@@ -84,10 +84,10 @@ class Manifest(_Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
-    """One split of a data set, checked.
+    """One split of a data set, verified.
 
     `images` uint8 (N, 512, 512, 3), RGB at `mpp` µm/px with glass at 255; `labels` uint8 (N,), for
-    segmentation (N, 128, 128); `patients` one per tile. `sha256` is the whole set's.
+    segmentation (N, 128, 128); `patients` one per tile. `sha256` is that of the whole set.
     """
 
     task: Task
@@ -114,13 +114,13 @@ def labels_path(folder: Path, number: int) -> Path:
 
 
 def read_data_set_manifest(folder: Path) -> Manifest:
-    """The manifest of a data set, its promises checked; no tile is read.
+    """Read and validate the manifest of a data set; no tile is read.
 
     Raises
     ------
     DataSetError
-        If it is missing or damaged, of another format, with classes that the task does not have,
-        without tiles, or with a patient in two splits.
+        If it is missing, damaged or of another format, has classes that the task lacks, no tiles,
+        or a patient in two splits.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -151,16 +151,16 @@ def read_data_set_manifest(folder: Path) -> Manifest:
 def load_dataset(
     folder: Path, split: Split, cache: Path | None = None, progress: Progress | None = None
 ) -> DataSet:
-    """One split of the data set in `folder`, every file's checksum verified.
+    """Load one split of the data set in `folder`; verify every file's checksum.
 
-    With `cache`, decoded tiles are kept there and memory-mapped: the next load of the same set
-    takes that copy, which was verified when it was made. Without, all tiles are in memory.
+    With `cache`, decoded tiles are kept there and memory-mapped. Later loads of the same set use
+    that copy, which was verified when it was made. Without it, all tiles are held in memory.
 
     Raises
     ------
     DataSetError
-        If the manifest is not usable, the split has no tiles, or a file is missing, damaged or not
-        the one that the manifest states.
+        If the manifest is unusable, the split has no tiles, or a file is missing, damaged or does
+        not have the manifest's checksum.
     """
     manifest = read_data_set_manifest(folder)
     sha256 = file_sha256(folder / MANIFEST_NAME)
@@ -191,12 +191,12 @@ def load_dataset(
 
 
 def check_data_set(folder: Path, progress: Progress | None = None) -> Manifest:
-    """Read every file of a data set; its manifest, where all is as the manifest states.
+    """Read and verify every file of a data set; return its manifest.
 
     Raises
     ------
     DataSetError
-        As `load_dataset`.
+        Same as `load_dataset`.
     """
     manifest = read_data_set_manifest(folder)
     for number in range(len(manifest.tiles)):

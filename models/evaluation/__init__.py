@@ -1,1 +1,1 @@
-"""Judging networks: figures with their uncertainty, a plain baseline, and a report. Torch-free."""
+"""Evaluation of networks: figures with uncertainty, a simple baseline, a report. Torch-free."""

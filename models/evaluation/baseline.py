@@ -1,8 +1,8 @@
-"""What plain colour deconvolution can do: it runs beside every network, so that nobody is fooled.
+"""Baseline by plain color deconvolution, reported beside every network as a lower bound.
 
-Textbook stain vectors, optical densities, a handful of thresholds, fitted on generated tiles of
-the kind that trains the networks. ``python -m models.evaluation.baseline`` fits them anew (a minute
-or two) and writes ``baseline.json``.
+Textbook stain vectors, optical densities and a few thresholds, fitted on generated tiles of the
+kind that trains the networks. ``python -m models.evaluation.baseline`` fits them anew (one to two
+minutes) and writes ``baseline.json``.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from models.spec import Task
 
 STORED = Path(__file__).with_name("baseline.json")
 FIRST_SEED, TILES = 1_000_000, 400
-"""Of the seeds that the reference weights learnt from."""
+"""Seeds of the fit; they are among those that trained the reference weights."""
 STEP = 4
-"""It looks at a quarter of the tile's resolution, 1.1 µm, as M answers."""
+"""Tile px per px of the baseline: a quarter of the resolution (1.1 µm), the same as M's answers."""
 TISSUE_DENSITY = 0.06
-"""Mean optical density from which a px counts as tissue."""
+"""Mean optical density above which a px is tissue."""
 FAINT = 0.02
-"""Amount of DAB added before the logarithm: below it is noise."""
+"""Amount of DAB added before the logarithm; amounts below it are noise."""
 STATISTICS = ("mean", "p75", "p90", "p95", "p99")
-"""Of DAB over a tile's tissue; the fit takes the one that tells the intensities apart best."""
+"""Candidate statistics of DAB over a tile's tissue; the fit keeps the best for the intensities."""
 
 Array = NDArray[np.float32]
 _HE = np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32)
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
-# On an IHC slide the third colour is what neither stain explains.
+# The third color of an IHC slide is the residual of both stains.
 _IHC = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
 
 
@@ -56,7 +56,7 @@ class Linear:
 
     @classmethod
     def fitted(cls, x: Array, y: NDArray[Any]) -> Linear:
-        """From features (N, F) and truth 0/1 (N,)."""
+        """Fit to features (N, F) and truth 0/1 (N,)."""
         mean, std = x.mean(axis=0), x.std(axis=0) + 1e-6
         found = LogisticRegression(max_iter=1000).fit((x - mean) / std, y)
         return cls(
@@ -67,7 +67,7 @@ class Linear:
         )
 
     def __call__(self, x: Array) -> Array:
-        """Probability (...) from features (..., F)."""
+        """Return the probability (...) from features (..., F)."""
         z = (x - np.array(self.mean)) / np.array(self.std)
         probability: Array = expit(z @ np.array(self.weights) + self.intercept).astype(np.float32)
         return probability
@@ -75,14 +75,14 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordered:
-    """Ordered thresholds: P(class > k) = σ(slope · (x - thresholds[k]))."""
+    """Ordinal regression: P(class > k) = σ(slope · (x - thresholds[k]))."""
 
     slope: float
     thresholds: tuple[float, ...]
 
     @classmethod
     def fitted(cls, x: Array, y: NDArray[Any]) -> Ordered:
-        """By maximum likelihood, from a statistic (N,) and classes 0-3 (N,)."""
+        """Fit by maximum likelihood to a statistic (N,) and classes 0-3 (N,)."""
 
         def unpack(p: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             return float(np.exp(p[0])), p[1] + np.cumsum([0.0, *np.exp(p[2:])])
@@ -98,7 +98,7 @@ class Ordered:
         return cls(slope=round(slope, 6), thresholds=_numbers(thresholds))
 
     def __call__(self, x: Array) -> Array:
-        """Class probabilities (..., 4) from the statistic (...)."""
+        """Return class probabilities (..., 4) from the statistic (...)."""
         above = expit(self.slope * (x[..., None] - np.array(self.thresholds)))
         probability: Array = _between(above).astype(np.float32)
         return probability
@@ -106,7 +106,7 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """The baseline of all three tasks; answers like `appliance.readers.inference.Network`.
+    """The baseline of all three tasks, with the interface of `appliance.readers.inference.Network`.
 
     Tiles are uint8 (N, T, T, 3) at 0.2793 µm/px, glass at 255.
     """
@@ -121,14 +121,14 @@ class Baseline:
     grade: Ordered
 
     def classify(self, task: Task, tiles: NDArray[np.uint8]) -> Array:
-        """Class probabilities (N, 2) of C's task, (N, 4) of L's."""
+        """Return class probabilities: (N, 2) for C's task, (N, 4) for L's."""
         if task is Task.TUMOR:
             p = self.tumor(np.stack([he_features(tile) for tile in tiles]))
             return np.stack([1 - p, p], axis=1)
         return self.intensity(np.array([dab_statistics(t)[self.statistic] for t in tiles]))
 
     def segment(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Label maps uint8 (N, T / 4, T / 4), 0-4: tumor by density, its class by DAB."""
+        """Return label maps uint8 (N, T / 4, T / 4), 0-4: tumor by density, its class by DAB."""
         maps = []
         for tile in tiles:
             features, dab = pixel_features(tile)
@@ -138,7 +138,7 @@ class Baseline:
 
 
 def load_baseline(path: Path = STORED) -> Baseline:
-    """The stored baseline.
+    """Load the stored baseline.
 
     Raises
     ------
@@ -159,7 +159,8 @@ def load_baseline(path: Path = STORED) -> Baseline:
 
 
 def he_features(tile: NDArray[np.uint8]) -> Array:
-    """Haematoxylin's mean, how crowded its densest places are, its contrast; eosin's mean: (5,)."""
+    """Features (5,) of an H&E tile: hematoxylin's mean, 90th percentile smoothed, 95th percentile
+    and standard deviation; eosin's mean."""
     amounts = _amounts(tile, _HE)
     blue = amounts[..., 0]
     crowded = cv2.GaussianBlur(blue, (0, 0), 8)
@@ -189,7 +190,8 @@ def dab_statistics(tile: NDArray[np.uint8]) -> dict[str, float]:
 
 
 def pixel_features(tile: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Both stains, near and far, (h, w, 4), and log10(DAB) smoothed over a cell, (h, w)."""
+    """Both stains at two smoothing widths, (h, w, 4), and log10(DAB) smoothed over a cell, (h,
+    w)."""
     amounts = _amounts(tile, _IHC)[..., :2]
     near, far = (cv2.GaussianBlur(amounts, (0, 0), sigma) for sigma in (3, 10))
     features: Array = np.concatenate([near, far], axis=-1)
@@ -197,7 +199,7 @@ def pixel_features(tile: NDArray[np.uint8]) -> tuple[Array, Array]:
 
 
 def fit(tiles: Tiles) -> dict[str, Any]:
-    """All thresholds, from calibrated training tiles; ready for JSON."""
+    """Fit all thresholds on calibrated training tiles; return them ready for JSON."""
     tumor = np.flatnonzero(tiles.tumor)
     rng = np.random.default_rng(0)
     statistics = [dab_statistics(tiles.ihc[k]) for k in tumor]
@@ -227,7 +229,7 @@ def fit(tiles: Tiles) -> dict[str, Any]:
 
 
 def _amounts(tile: NDArray[np.uint8], vectors: Array) -> Array:
-    """Amounts of three stains, float32 (h, w, 3), at a `STEP`-th of the tile's resolution."""
+    """Amounts of three stains, float32 (h, w, 3), at the tile's resolution divided by `STEP`."""
     size = (tile.shape[1] // STEP, tile.shape[0] // STEP)
     density = _DENSITY[tile]
     small = cv2.resize(density, size, interpolation=cv2.INTER_AREA)
@@ -257,7 +259,7 @@ def _between(above: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def main() -> int:
-    """Fit and store; exit 0 when done."""
+    """Fit and store; return exit status 0."""
     from rich.progress import Progress
 
     with Progress() as bar, tempfile.TemporaryDirectory() as cache:

@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling patients: tiles of one patient resemble each other."""
+"""Confidence intervals by resampling patients; tiles of one patient are not independent."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ RESAMPLES = 500
 LEVEL = 0.95
 
 Statistic = Callable[[NDArray[np.int64]], Mapping[str, float]]
-"""Figures of the things with these numbers; a number may occur more than once."""
+"""Function from row numbers, which may repeat, to the figures of these rows."""
 
 
 def bootstrap(
     patient: NDArray[Any], statistic: Statistic, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, list[float]]:
-    """Percentile interval [low, high] at `LEVEL` of each figure that `statistic` gives.
+    """Percentile interval [low, high] at `LEVEL` of each figure that `statistic` returns.
 
-    `patient` (N,): whole patients are drawn, with replacement. One patient alone has no interval:
-    then the result is empty. A figure that is not defined in a resample (NaN) is left out of it.
+    `patient` (N,): whole patients are drawn with replacement. A single patient gives no interval
+    and an empty result. A resample in which a figure is undefined (NaN) does not count for it.
     """
     _, group = np.unique(patient, return_inverse=True)
     members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 BINS = 15
-"""Of equal width over the confidence 0-1 (Guo et al., ICML 2017)."""
+"""Number of bins of equal width over the confidence 0-1 (Guo et al., ICML 2017)."""
 THRESHOLDS = np.round(np.arange(0.01, 0.301, 0.01), 2)
 """Risk thresholds of the decision curve: up to 0.30, as in arXiv 2512.22335."""
 ROC_POINTS = 200
@@ -18,7 +18,8 @@ ROC_POINTS = 200
 def roc_points(
     positive: NDArray[np.bool_], probability: NDArray[np.float64]
 ) -> list[tuple[float, float]]:
-    """(1 - specificity, sensitivity), rising, at most `ROC_POINTS`; empty with one class alone."""
+    """(1 - specificity, sensitivity), rising, at most `ROC_POINTS`; empty if one class is
+    absent."""
     if positive.all() or not positive.any():
         return []
     false_rate, true_rate, _ = roc_curve(positive, probability)
@@ -29,7 +30,7 @@ def roc_points(
 def reliability(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """Bins that hold something: their limits, mean confidence, share correct and number."""
+    """Nonempty bins: their limits, mean confidence, share correct and count."""
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
     bins = []
     for k in range(BINS):
@@ -50,7 +51,7 @@ def reliability(
 def expected_calibration_error(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_]
 ) -> float:
-    """ECE: mean distance of confidence and share correct over `BINS`, weighted by their numbers."""
+    """ECE: mean of |confidence - share correct| over `BINS`, weighted by their counts."""
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
     gap = np.bincount(number, weights=confidence - correct, minlength=BINS)
     return float(np.abs(gap).sum() / len(confidence)) if len(confidence) else float("nan")

@@ -1,4 +1,4 @@
-"""Figures of merit, ready for JSON; torch-free. Rows of a confusion matrix are truth."""
+"""Figures of merit, ready for JSON; torch-free. Rows of a confusion matrix are the truth."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.evaluation.judged import Judged, JudgedPixels, JudgedSlides
 from models.spec import CLASSES, Task
 
 POSITIVE = {Task.TUMOR: (1,), Task.INTENSITY: (2, 3)}
-"""Classes that count as positive in the decision curve: tumor; what a lab would act on (2+, 3+)."""
+"""Positive classes of the decision curve: tumor; intensities that a lab acts on (2+, 3+)."""
 SHOWN = ("precision", "recall", "specificity", "f1")
 
 
@@ -50,7 +50,7 @@ def classification_figures(matrix: NDArray[np.int64], names: Sequence[str]) -> d
         }
 
     def mean(key: str) -> float:
-        # A class that is not there has no recall, one that all belong to has no specificity.
+        # An absent class has no recall; a class that holds everything has no specificity.
         least, most = (0, total - 1) if key == "specificity" else (1, total)
         return _average([c[key] for c in per_class.values() if least <= c["n"] <= most])
 
@@ -64,7 +64,7 @@ def classification_figures(matrix: NDArray[np.int64], names: Sequence[str]) -> d
 
 
 def segmentation_figures(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    """Pixel accuracy and IoU per class and mean (over classes that are there or were found)."""
+    """Pixel accuracy; IoU per class and its mean over the classes in truth or answers."""
     union = matrix.sum(axis=1) + matrix.sum(axis=0) - np.diag(matrix)
     iou = {name: _ratio(int(matrix[k, k]), int(union[k])) for k, name in enumerate(names)}
     seen = [value for value, px in zip(iou.values(), union, strict=True) if px]
@@ -79,7 +79,7 @@ def segmentation_figures(matrix: NDArray[np.int64], names: Sequence[str]) -> dic
 
 
 def auc(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> float:
-    """Area under the ROC curve by ranks (Mann-Whitney); NaN with one class alone."""
+    """Area under the ROC curve by ranks (Mann-Whitney); NaN if one class is absent."""
     n, m = int(positive.sum()), int((~positive).sum())
     if not n or not m:
         return float("nan")
@@ -87,10 +87,10 @@ def auc(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> float:
 
 
 def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, Any]:
-    """Everything that is said of a classifier: figures, intervals by patient, curves.
+    """All figures of a classifier, with intervals by patient and curves.
 
-    `macro_auc` is the mean of the one-vs-rest AUCs of the classes that are there; figures that are
-    not defined on such data are None. `seed` is the bootstrap's.
+    `macro_auc` is the mean of the one-vs-rest AUCs of the classes present; figures that are
+    undefined on the data are None. `seed` is the bootstrap's.
     """
     names = CLASSES[task]
     classes = range(len(names))
@@ -129,7 +129,7 @@ def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, An
 
 
 def segmentation(judged: JudgedPixels, *, seed: int = 0) -> dict[str, Any]:
-    """Everything that is said of label maps: figures and intervals by patient."""
+    """All figures of label maps, with intervals by patient."""
     names = CLASSES[Task.SEGMENTATION]
 
     def scalars(chosen: NDArray[np.int64]) -> dict[str, float]:
@@ -146,9 +146,10 @@ def segmentation(judged: JudgedPixels, *, seed: int = 0) -> dict[str, Any]:
 
 
 def slide_figures(judged: JudgedSlides, *, seed: int = 0) -> dict[str, Any]:
-    """How often the score is right; `exact` and `within_one` are numbers of slides.
+    """Figures of slide scores; `exact` and `within_one` are numbers of slides.
 
-    A slide without score is wrong by more than one class. `confusion` has a last column for those.
+    A slide without score counts as wrong by more than one class. `confusion` has a last column for
+    such slides.
     """
     distance = np.where(judged.found < 0, 9, np.abs(judged.truth - judged.found))
 
@@ -174,7 +175,7 @@ def slide_figures(judged: JudgedSlides, *, seed: int = 0) -> dict[str, Any]:
 
 
 def headline(task: Task, figures: dict[str, Any]) -> dict[str, float | None]:
-    """The figures that are quoted, under their dotted names: ``tumor.auc``, ``calibration.ece``."""
+    """Main figures under their dotted names: ``tumor.auc``, ``calibration.ece``."""
     quoted = {
         Task.TUMOR: {"accuracy": "accuracy", "auc": "macro_auc"},
         Task.INTENSITY: {
@@ -191,9 +192,9 @@ def headline(task: Task, figures: dict[str, Any]) -> dict[str, float | None]:
 
 
 def kappa(truth: NDArray[np.int64], found: NDArray[np.int64]) -> float:
-    """Cohen's kappa with quadratic weights over the grades 0-3; things without answer are left out.
+    """Cohen's kappa with quadratic weights over the grades 0-3; rows without answer are left out.
 
-    NaN where both sides say one and the same grade of all.
+    NaN if truth and answers are one and the same grade throughout.
     """
     there = found >= 0
     if len(np.unique(np.concatenate([truth[there], found[there]]))) < 2:
@@ -204,13 +205,14 @@ def kappa(truth: NDArray[np.int64], found: NDArray[np.int64]) -> float:
 
 
 def mean_class(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expected class number, float (N,): between the classes, unlike the likeliest one."""
+    """Expected class number, float (N,); it lies between classes, unlike the most probable
+    class."""
     mean: NDArray[np.float64] = probability @ np.arange(probability.shape[1])
     return mean
 
 
 def _order(judged: Judged) -> dict[str, float | None]:
-    """For ordered classes: quadratic kappa, and Spearman's correlation of the mean class."""
+    """Figures of ordered classes: quadratic kappa, and Spearman's correlation of the mean class."""
     if judged.probability.shape[1] < 3:
         return {}
     mean = mean_class(judged.probability)

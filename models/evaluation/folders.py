@@ -1,4 +1,4 @@
-"""Folders of images to judge on: which layouts are understood, and what each image is said to be.
+"""Folders of images for evaluation: the layouts that are understood, and each image's truth.
 
 ::
 
@@ -39,7 +39,7 @@ WORDS: dict[Task, tuple[tuple[str, ...], ...]] = {
     ),
     Task.SEGMENTATION: (),
 }  # fmt: skip
-"""What a class may be called, in the order of `CLASSES`; case, blanks and underscores are alike."""
+"""Names of each class, in the order of `CLASSES`; case, blanks and underscores do not matter."""
 _MASK_FOLDERS = ("masks", "mask", "labels", "annotations")
 _MASK_NAME = re.compile(r"^(?P<stem>.+)[_-](mask|masks|label|labels|seg|gt)$", re.IGNORECASE)
 _SCORE = re.compile(r"(?:^|[_ -])(0|1\+|2\+|3\+)(?=[_. -]|$)")
@@ -54,9 +54,9 @@ _COLUMNS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledImage:
-    """An image and what is known of it: the class of the whole image, or a mask, or both.
+    """An image with its truth: the class of the whole image, or a mask, or both.
 
-    `name` is its path inside the folder; `mpp` in µm per px, None where nothing says it.
+    `name` is its path inside the folder; `mpp` in µm per px, None if unknown.
     """
 
     path: Path
@@ -68,13 +68,13 @@ class LabelledImage:
 
 
 def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[LabelledImage]:
-    """Every image of `folder` with its truth, in order of their names; `mpp` wins over files.
+    """Return every image of `folder` with its truth, sorted by name; `mpp` precedes files.
 
     Raises
     ------
     DataSetError
-        If the layout is none of those above, a class or a mask is missing, a name is unknown, or
-        a resolution is implausible: the message names the file and what would be right.
+        If the layout is none of those above, a class or a mask is missing, a name is unknown, or a
+        resolution is implausible. The message names the file and the remedy.
     """
     if not folder.is_dir():
         raise DataSetError(f"{folder}: no such folder.")
@@ -95,7 +95,7 @@ def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[L
 
 
 def class_number(word: str, task: Task) -> int | None:
-    """Number of the class that `word` names, None where it names none."""
+    """Return the number of the class that `word` names, None if it names none."""
     plain = re.sub(r"[\s_]+", "-", word.strip().lower())
     plain = re.sub(r"^(score|her2|class|grade)-", "", plain)
     return next((k for k, words in enumerate(WORDS[task]) if plain in words), None)
@@ -108,7 +108,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _class_folders(folder: Path, task: Task) -> dict[Path, int | None]:
-    """Subfolders with images and their classes; empty where no one is called like a class."""
+    """Subfolders with images and their classes; empty if no subfolder has a class's name."""
     subfolders = sorted(p for p in folder.iterdir() if p.is_dir() and _images(p))
     classes = {p: class_number(p.name, task) for p in subfolders}
     return classes if any(k is not None for k in classes.values()) else {}
@@ -121,7 +121,7 @@ def _from_class_folders(folder: Path, task: Task) -> list[LabelledImage]:
             raise DataSetError(f"{subfolder}: unknown class folder. {_classes(task)}")
         for path in _images(subfolder):
             inside = path.relative_to(subfolder).parts
-            # A folder below the class is a patient; else each image stands for itself.
+            # A folder below the class is a patient; without one each image is its own patient.
             patient = inside[0] if len(inside) > 1 else f"{subfolder.name}/{path.stem}"
             name = str(path.relative_to(folder))
             images.append(LabelledImage(path=path, name=name, patient=patient, label=label))
@@ -141,7 +141,7 @@ def _flat(folder: Path, task: Task) -> list[LabelledImage]:
     if masks:
         return _with_masks(folder, images, masks)
     if task is Task.INTENSITY:
-        # Fields of a pair lie side by side: only the IHC ones are asked about stain.
+        # Both fields of a pair lie in one folder: only the IHC fields have a stain intensity.
         images = [p for p in images if not _is_he(p)]
         scores = {p: _score_of(p, folder) for p in images}
         unknown = [p for p, score in scores.items() if score is None]
@@ -227,7 +227,7 @@ def _is_he(path: Path) -> bool:
 
 
 def _score_of(path: Path, root: Path) -> int | None:
-    """From the file's name, else from a folder's between it and `root`."""
+    """Return the score in the file's name, else in the name of a folder between it and `root`."""
     for part in (path.stem, *reversed(path.relative_to(root).parts[:-1])):
         if scores := _SCORE.findall(part):
             return class_number(scores[-1], Task.INTENSITY)

@@ -1,4 +1,4 @@
-"""What was said and what is true, side by side: the input of all figures."""
+"""Answers beside their truth: input of all figures."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """N classified things (tiles or images).
+    """Answers for N classified items (tiles or images).
 
     `truth` int (N,), class numbers; `probability` float (N, K); `patient` (N,) of any hashable
-    kind: things of one patient are not independent.
+    type: items of one patient are not independent.
     """
 
     truth: NDArray[np.int64]
@@ -25,12 +25,12 @@ class Judged:
 
     @property
     def found(self) -> NDArray[np.int64]:
-        """The likeliest class of each, int (N,)."""
+        """The most probable class of each item, int (N,)."""
         found: NDArray[np.int64] = self.probability.argmax(axis=1)
         return found
 
     def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Judged:
-        """Some of them, by mask or by number."""
+        """Return a subset, by mask or by numbers."""
         return Judged(
             truth=self.truth[chosen],
             probability=self.probability[chosen],

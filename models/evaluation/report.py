@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing else, from the JSON result."""
+"""Report of an evaluation: one self-contained HTML file, made from the JSON result."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_report(result: dict[str, Any], path: Path) -> None:
 
 
 def html_report(result: dict[str, Any]) -> str:
-    """The page of what ``tandem evaluate`` or ``tandem evaluate tiles`` found."""
+    """Return the page of a result of ``tandem evaluate`` or ``tandem evaluate tiles``."""
     synthetic = result["data"] == "synthetic"
     facts = ("task", "seed", "pairs", "images", "guideline", "generator_version")
     said = ", ".join(f"{name} {result[name]}" for name in facts if name in result)
@@ -156,7 +156,7 @@ def _per_class(task: Task, sides: dict[str, Any]) -> str:
 def _roc(sides: dict[str, Any]) -> str:
     lines = []
     shown = [k for k, v in sides["model"]["roc"].items() if v]
-    # Of two classes one curve says all.
+    # Binary task: one ROC curve.
     for number, name in enumerate(shown[-1:] if len(sides["model"]["roc"]) == 2 else shown):
         color = COLORS[number]
         lines.append(Line(name=name, points=sides["model"]["roc"][name], color=color))
@@ -233,7 +233,7 @@ def _rois(rows: list[dict[str, Any]]) -> str:
 def _cases(rows: list[dict[str, Any]]) -> str:
     cells = []
     for row in rows:
-        # What failed has no figures, but a reason.
+        # A failed row has a reason and no figures.
         notes = row.get("problem") or ", ".join(row.get("review", []))
         score, other = (row.get(key) or "none" for key in ("score", "baseline"))
         cells.append((row["case"], row["truth"], score, other, notes))

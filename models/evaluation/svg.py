@@ -1,4 +1,4 @@
-"""Plots as inline SVG: nothing to install, nothing to load, sharp at any size."""
+"""Plots as inline SVG: no dependency, nothing to load, sharp at any size."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def line_plot(
     x_steps: int = 4,
     title: str = "",
 ) -> str:
-    """Lines over axes with ticks at `x_steps` and four intervals; points beyond lie on the edge."""
+    """Lines over axes with `x_steps` and four tick intervals; points outside are moved to the
+    edge."""
     (x0, x1), (y0, y1) = x_range, y_range
 
     def at(x: float, y: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Images to tiles with truth: read, brought to 0.2793 µm/px, cut."""
+"""Tiles with truth from images: read, resampled to 0.2793 µm/px, cut."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from models.errors import DataSetError
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
 IGNORED = 255
-"""Mask value of px that nobody labelled, and of those that only fill a tile up."""
+"""Mask value of unlabeled px and of padding."""
 MOST_FILL = 0.1
-"""A last tile may lack so much of its edge and is filled up by mirroring; else it is left out."""
+"""Largest share of an edge by which a last tile may be short; it is padded by mirroring."""
 BCSS_CODES = 21
 """Highest code of the BCSS data set: 1 is tumor, 0 lies outside the labelled region."""
 USUAL_GLASS = (245, 245, 245)
 DARKEST_GLASS = 180
 TUMOR_FROM, OTHER_UP_TO = 0.5, 0.1
-"""A tile with so much tumor is one, with so little is none; between them it is not judged."""
+"""Limits of tumor share: a tile from the first on is tumor, up to the second is none; a tile
+between them is not judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskValues:
-    """Which mask values mean which class: ``mask.json``, as {"tumor": [1, 19], "ignore": [0]}."""
+    """Meaning of mask values, from ``mask.json``: {"tumor": [1, 19], "ignore": [0]}."""
 
     classes: dict[int, tuple[int, ...]]
     ignore: tuple[int, ...]
 
 
 def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
-    """What ``mask.json`` in `folder` says, None without that file.
+    """Read ``mask.json`` in `folder`; None without that file.
 
     Raises
     ------
     DataSetError
-        If it is not as `MaskValues` shows, or names a class that the task does not have.
+        If it is not of the form in `MaskValues`, or names a class that the task lacks.
     """
     path = folder / "mask.json"
     if not path.is_file():
@@ -57,15 +58,17 @@ def read_mask_values(folder: Path, task: Task) -> MaskValues | None:
 
 
 def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArray[np.uint8]:
-    """Class of each px, uint8 (rows, cols): 0/1 for the tumor task, else 0-4; `IGNORED` too.
+    """Return the class of each px, uint8 (rows, columns): 0/1 for the tumor task, else 0-4;
+    `IGNORED`.
 
-    Without `values`: a tumor mask's white, or whatever is not 0, is tumor; where it holds several
-    values up to `BCSS_CODES` they are BCSS codes. Other masks hold 0-4 as network M answers.
+    Without `values`, white or any nonzero value of a tumor mask is tumor; a mask with several
+    values up to `BCSS_CODES` holds BCSS codes. Masks of other tasks hold 0-4 in the numbering of
+    network M.
 
     Raises
     ------
     DataSetError
-        If the file is no image, or holds a value that means nothing.
+        If the file is no image, or holds a value without meaning.
     """
     image = open_whole(path)
     lossy = image.format == "JPEG"
@@ -100,12 +103,12 @@ def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArr
 def fitting_mask(
     mask: NDArray[np.uint8], pixels: NDArray[np.uint8], path: Path
 ) -> NDArray[np.uint8]:
-    """The mask at the size of its image; it may be coarser or finer.
+    """Return the mask at the size of its image; it may be coarser or finer.
 
     Raises
     ------
     DataSetError
-        If its shape is another one.
+        If its aspect ratio differs.
     """
     rows, columns = pixels.shape[:2]
     if abs(mask.shape[1] * rows / (mask.shape[0] * columns) - 1) > 0.02:
@@ -117,10 +120,11 @@ def fitting_mask(
 
 
 def glass_of_field(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """Colour of the glass of a field, uint8 RGB (rows, cols, 3): median of its brightest hundredth.
+    """Color of the glass of a field, uint8 RGB (rows, columns, 3): median of the brightest 1 %.
 
-    A slide's brightest tenth is glass; a field has hardly any, and its brightest tenth is pale
-    tissue. What is darker than any glass is tissue too: then the usual white is assumed.
+    The brightest 10 % of a slide are glass; a field has hardly any glass, and its brightest 10 %
+    are pale tissue. If the result is darker than any glass, it is tissue: the usual white is
+    assumed.
     """
     flat = pixels.reshape(-1, 3)
     grey = flat.min(axis=1)
@@ -130,7 +134,7 @@ def glass_of_field(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
 
 
 def at_tile_mpp(pixels: NDArray[np.uint8], mpp: float, *, labels: bool) -> NDArray[np.uint8]:
-    """An image or a mask (`labels`) of `mpp` µm/px at `TILE_MPP`."""
+    """Resample an image or a mask (`labels`) of `mpp` µm/px to `TILE_MPP`."""
     factor = mpp / TILE_MPP
     if abs(factor - 1) < 0.005:
         return pixels
@@ -140,10 +144,10 @@ def at_tile_mpp(pixels: NDArray[np.uint8], mpp: float, *, labels: bool) -> NDArr
 
 
 def cut(pixels: NDArray[np.uint8], *, labels: bool = False) -> NDArray[np.uint8]:
-    """Tiles (n, 512, 512[, 3]) of an image at `TILE_MPP`, row by row, none twice.
+    """Cut an image at `TILE_MPP` into tiles (n, 512, 512[, 3]), row by row, without overlap.
 
-    The grid lies in the image's middle. What lacks at most `MOST_FILL` of an edge, or is smaller
-    than a tile, is filled by mirroring (masks: with `IGNORED`).
+    The grid is centered. A tile short by at most `MOST_FILL` of an edge, or an image smaller than a
+    tile, is padded by mirroring (masks: with `IGNORED`).
     """
     counts = [max(1, int(n / TILE_PX + MOST_FILL)) for n in pixels.shape[:2]]
     for axis, count in enumerate(counts):

@@ -1,4 +1,4 @@
-"""What goes wrong on glass: folds, bubbles, pen, dust, out of focus. Pixels in, pixels out."""
+"""Artefacts on a slide: folds, bubbles, pen, dust, defocus. Functions from pixels to pixels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Pixels = NDArray[np.uint8]
 White = tuple[int, int, int]
 
 CHANCES = {"fold": 0.04, "bubble": 0.02, "pen": 0.02, "dust": 0.06, "defocus": 0.06}
-"""Of each artefact on a tile."""
+"""Probability of each artefact on a tile."""
 
 
 def random_artefacts(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
-    """A tile, uint8 RGB, with each artefact by its chance; `white` is the glass."""
+    """Apply each artefact with its probability to a tile, uint8 RGB; `white` is the glass."""
     for name, chance in CHANCES.items():
         if rng.random() < chance:
             pixels = _ARTEFACTS[name](pixels, white, rng)
@@ -24,7 +24,7 @@ def random_artefacts(pixels: Pixels, white: White, rng: np.random.Generator) -> 
 
 
 def fold(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
-    """Two or three layers of tissue along a wavy band: the optical density is as many times."""
+    """Add two or three layers of tissue along a wavy band: a multiple of the optical density."""
     distance = _line(pixels.shape[:2], rng)
     layers = 1 + rng.uniform(0.7, 1.6) * np.exp(-((distance / rng.uniform(8, 40)) ** 4))
     glass = np.asarray(white, dtype=np.float32)
@@ -33,7 +33,7 @@ def fold(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
 
 
 def bubble(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
-    """Air under the cover slip: a dark, bright-lined edge, dull within."""
+    """Add an air bubble under the cover slip: a dark edge with a bright line, dull inside."""
     rows, columns = pixels.shape[:2]
     center = rng.uniform(-0.2, 1.2, 2) * (columns, rows)
     radius = rng.uniform(0.2, 0.9) * columns
@@ -46,7 +46,7 @@ def bubble(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
 
 
 def pen(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
-    """A marker's stroke over the tissue: blue, green, black or red."""
+    """Add a marker's stroke over the tissue: blue, green, black or red."""
     ink = np.array([(30, 60, 170), (20, 120, 70), (30, 30, 35), (190, 30, 40)])[rng.integers(4)]
     stroke = np.exp(-((_line(pixels.shape[:2], rng) / rng.uniform(20, 90)) ** 6))
     through = 1 - stroke[..., None] * rng.uniform(0.5, 0.95) * (1 - ink / 255.0)
@@ -54,7 +54,7 @@ def pen(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
 
 
 def dust(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
-    """Specks on the glass: dark, a little out of focus."""
+    """Add specks on the glass: dark, slightly out of focus."""
     layer = np.zeros(pixels.shape[:2], dtype=np.float32)
     for _ in range(int(rng.integers(1, 12))):
         at = rng.integers(0, pixels.shape[0], 2).tolist()
@@ -65,7 +65,7 @@ def dust(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
 
 
 def defocus(pixels: Pixels, white: White, rng: np.random.Generator) -> Pixels:
-    """Out of focus by some µm."""
+    """Blur the tile as at some µm out of focus."""
     blurred: Pixels = cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(1.5, 4.0)))
     return blurred
 

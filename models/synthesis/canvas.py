@@ -1,4 +1,4 @@
-"""What stains have in common: fields, textures, nuclei and cell borders over a region of a world.
+"""Layers that all stains share: fields, textures, nuclei and cell borders over a region of a world.
 
 Layers are float32 (rows, columns) in px of the region with its margin.
 """
@@ -20,36 +20,36 @@ from models.synthesis.textures import TEXTURE_UM, Texture, texture
 from models.synthesis.world import World
 
 CORNERS = 16
-"""Of a nucleus's outline."""
+"""Number of corners of a nucleus's outline."""
 _THETA = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
 _HARMONICS = np.stack([f(k * _THETA) for k in (2, 3, 4) for f in (np.cos, np.sin)])
 _SCALE = 110
-"""Of stain amounts in the 8-bit canvases on which nuclei are drawn."""
+"""Factor from stain amounts to the 8-bit canvases on which nuclei are drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How a slide looks at a world: ``world_um = matrix @ slide_um + shift_um``, at `mpp`."""
+    """Map from a slide to a world, ``world_um = matrix @ slide_um + shift_um``, at `mpp` µm/px."""
 
     matrix: tuple[float, float, float, float]
     shift_um: tuple[float, float]
     mpp: float
 
     def px_to_world(self, x_px: float, y_px: float) -> NDArray[np.float64]:
-        """(2, 3) map from px of the region that starts at (x_px, y_px) to world µm."""
+        """Return the (2, 3) map from px of the region that starts at (x_px, y_px) to world µm."""
         linear = np.array(self.matrix).reshape(2, 2) * self.mpp
         origin = linear @ np.array([x_px + 0.5, y_px + 0.5]) + np.array(self.shift_um)
         return np.column_stack([linear, origin])
 
 
 STRAIGHT = View(matrix=(1.0, 0.0, 0.0, 1.0), shift_um=(0.0, 0.0), mpp=0.2793)
-"""The H&E slide lies as the world does."""
+"""View of the H&E slide: no turn, no shift."""
 
 
 @dataclass(frozen=True, slots=True)
 class Territory:
-    """Per px: whose epithelial cell it is (`who` indexes `cells`), where `inside`; `edge` 0-1 is
-    the border between two cells."""
+    """Territories of epithelial cells per px: `who` indexes `cells`, valid where `inside`; `edge`
+    (0-1) is the border between two cells."""
 
     cells: Cells
     who: NDArray[np.int64]
@@ -57,7 +57,7 @@ class Territory:
     edge: Array
 
     def of(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """A value of the cells over their territories, 0 elsewhere."""
+        """Spread a value of the cells over their territories; 0 elsewhere."""
         if len(self.cells) == 0:
             return np.zeros(self.inside.shape, dtype=np.float32)
         layer: Array = (values.astype(np.float32)[self.who] * self.inside).astype(np.float32)
@@ -65,7 +65,7 @@ class Territory:
 
 
 class Canvas:
-    """A region with its margin. `size` is (columns, rows) in px; `control` with control tissue."""
+    """A region with its margin; `size` is (columns, rows) in px, `control` adds control tissue."""
 
     def __init__(
         self, world: World, view: View, x_px: int, y_px: int, size: tuple[int, int], *,
@@ -74,7 +74,7 @@ class Canvas:
         self.world, self.view, self.size = world, view, size
         self.shape = (size[1], size[0])
         self.um = 1 / view.mpp
-        """px in a µm."""
+        """Px per µm."""
         self._to_world = view.px_to_world(x_px, y_px)
         self._from_world = cv2.invertAffineTransform(self._to_world)
         self._turn = float(np.degrees(np.arctan2(self._from_world[1, 0], self._from_world[0, 0])))
@@ -92,10 +92,10 @@ class Canvas:
 
     @cached_property
     def fields(self) -> dict[str, Array]:
-        """The world's fields, 0-1; control tissue is solid tissue."""
+        """Fields of the world, 0-1; control tissue counts as solid tissue."""
         found: dict[str, Array] = {}
         names = list(self.world.fields)
-        for start in range(0, len(names), 4):  # OpenCV warps four channels at once
+        for start in range(0, len(names), 4):  # OpenCV warps at most four channels at once
             chosen = names[start : start + 4]
             stack = np.dstack([self.world.fields[name] for name in chosen])
             warped = self._warp(stack, self._to_world / FIELD_UM, cv2.BORDER_CONSTANT)
@@ -110,7 +110,7 @@ class Canvas:
 
     @cached_property
     def cores(self) -> Array:
-        """1 within control tissue."""
+        """Control tissue, 1 inside."""
         layer = np.zeros(self.shape, dtype=np.float32)
         for x, y, radius, _ in self.world.control_um:
             at = np.round(self.to_px(np.array([[x, y]], dtype=np.float32))[0]).astype(int)
@@ -118,8 +118,10 @@ class Canvas:
         return layer
 
     def texture(self, which: Texture, stretch: float = 1.0) -> Array:
-        """A fine texture; each world lays it out in its own place and turn, and it turns with the
-        tissue. `stretch` makes it coarser."""
+        """A fine texture at a place and angle that the world determines; it turns with the tissue.
+
+        `stretch` > 1 makes it coarser.
+        """
         rng = np.random.default_rng([self.world.seed, which])
         turn, scale = rng.uniform(0, 2 * np.pi), stretch * rng.uniform(0.8, 1.25)
         c, s = np.cos(turn) / scale, np.sin(turn) / scale
@@ -137,7 +139,7 @@ class Canvas:
         return warped
 
     def to_px(self, xy_um: Array) -> NDArray[np.float64]:
-        """Points (n, 2) in world µm as px of the canvas."""
+        """Convert points (n, 2) in world µm to px of the canvas."""
         ones = np.ones((len(xy_um), 1))
         points: NDArray[np.float64] = np.hstack([xy_um, ones]) @ self._from_world.T
         return points
@@ -156,7 +158,7 @@ class Canvas:
         return points
 
     def nuclei(self) -> tuple[Array, Array]:
-        """Chromatin (haematoxylin amounts), and where nuclei are (0-1)."""
+        """Chromatin (hematoxylin amounts) and coverage of nuclei (0-1)."""
         canvas = np.zeros(self.shape, dtype=np.uint8)
         covered = np.zeros(self.shape, dtype=np.uint8)
         cells = self.cells.take(self.cells.kind != Kind.ERYTHROCYTE)
@@ -174,7 +176,7 @@ class Canvas:
             if with_rim:
                 cv2.polylines(canvas, [outline], True, edge, width, cv2.LINE_AA, 4)
             for n in range(int(cells.nucleoli[k])):
-                # Off the center, in a direction that the cell's own shape decides.
+                # Off center, in a direction that the cell's shape determines.
                 turn = 40 * float(cells.shape[k, n]) + 2.1 * n
                 far = 0.45 * float(cells.radius_um[k].min()) * self.um * 16 * (n > 0 or turn > 0)
                 at = dots[k] + (round(far * np.cos(turn)), round(far * np.sin(turn)))
@@ -186,12 +188,12 @@ class Canvas:
         return chromatin * (1 + 0.22 * clumps * where), where
 
     def erythrocytes(self) -> Array:
-        """Eosin of red cells."""
+        """Eosin of erythrocytes."""
         cells = self.cells.take(self.cells.kind == Kind.ERYTHROCYTE)
         return self._filled(cells, cells.eosin)
 
     def marked_nuclei(self) -> Array:
-        """DAB of nuclei that hold ER or PR."""
+        """DAB of nuclei positive for ER or PR."""
         cells = self.cells.take(self.cells.marker > 0)
         return self._filled(cells, cells.marker)
 
@@ -204,7 +206,7 @@ class Canvas:
 
     @cached_property
     def territory(self) -> Territory:
-        """Voronoi regions of the epithelial cells, each cut at its reach."""
+        """Voronoi regions of the epithelial cells, each limited to its reach."""
         cells = self.cells.take(self.cells.kind >= Kind.BENIGN)
         columns, rows = self.size
         points = np.floor(self.to_px(cells.xy_um)).astype(int)
@@ -221,7 +223,7 @@ class Canvas:
         owner = np.zeros(int(labels.max()) + 1, dtype=np.int64)
         owner[labels[points[:, 1], points[:, 0]]] = np.arange(len(points))
         who = owner[labels]
-        # A cell ends where its neighbour begins, or so far from its center.
+        # A cell ends at its neighbor, or at its largest distance from the center.
         reach = np.where(cells.kind == Kind.TUMOR, 0.68 * self.world.look.spacing_um, 7.5)
         reach = np.where(cells.control, 9.5, reach).astype(np.float32)
         inside = distance * self.view.mpp < reach[who]
@@ -235,7 +237,7 @@ class Canvas:
         return Territory(cells, who, inside, edge.astype(np.float32) / 255)
 
     def stained_outline(self) -> Array:
-        """The share of each cell's outline that is stained, as arcs: 0-1 per px."""
+        """Stained arcs of the cells' outlines, 0-1 per px."""
         cells = self.territory.cells
         level = ndtri(np.clip(1 - cells.completeness, 1e-3, 1 - 1e-3))
         gaps = self.texture(Texture.GAPS) - self.territory.of(level)

@@ -1,4 +1,4 @@
-"""Every cell of a block: place, nucleus, cytoplasm, HER2 membrane. Units: µm."""
+"""Cells of a block: place, nucleus, cytoplasm, HER2 membrane. Units: µm."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """All cells, one row each.
+    """Cells, one row each.
 
     `radius_um` (n, 2) are the nucleus's half axes, `angle` its turn (degrees), `shape` (n, 6) the
-    cosine and sine parts of its outline's 2nd to 4th harmonics, `chromatin` its haematoxylin,
-    `vesicle` how empty it is within its rim (0-1), `nucleoli` their number. `eosin` and `basophil`
+    cosine and sine parts of its outline's 2nd to 4th harmonics, `chromatin` its hematoxylin,
+    `vesicle` its emptiness within the rim (0-1), `nucleoli` their number. `eosin` and `basophil`
     are the cytoplasm's stains. `grade` is the HER2 score 0-3 (tumor cells; 0 for others),
-    `membrane` its DAB, `completeness` the stained share of its outline, `marker` the DAB of an
-    ER or PR nucleus, `control` True for tissue that only the IHC slide has.
+    `membrane` its DAB, `completeness` the stained share of its outline, `marker` the DAB of an ER
+    or PR nucleus, `control` True for tissue that only the IHC slide has.
     """
 
     xy_um: Array
@@ -55,12 +55,12 @@ class Cells:
         return len(self.kind)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Cells:
-        """The cells that `which` chooses."""
+        """Select cells by mask or by index."""
         return Cells(**{name: getattr(self, name)[which] for name in self.__slots__})
 
 
 def join(*parts: Cells) -> Cells:
-    """All cells of several sets."""
+    """Concatenate sets of cells."""
     return Cells(
         **{name: np.concatenate([getattr(p, name) for p in parts]) for name in Cells.__slots__}
     )
@@ -73,7 +73,7 @@ def populate(
     plan: TissuePlan,
     look: Look,
 ) -> Cells:
-    """All cells of a block; `vessels` rows are (x, y, radius, filled) in µm."""
+    """Create all cells of a block; `vessels` rows are (x, y, radius, filled) in µm."""
     shape = fields["tissue"].shape
     size = shape[1] * FIELD_UM, shape[0] * FIELD_UM
 
@@ -94,7 +94,7 @@ def populate(
     benign = place(8.5, 0.09)
     benign = benign[(value("benign", benign) > 0.5) & (value("tumor", benign) < 0.4)]
     skin = place(11.0, 0.12)
-    # The outermost layers are keratin, without nuclei.
+    # The outermost layers are keratin and have no nuclei.
     skin = skin[(value("skin", skin) > 0.5) & (value("tumor", skin) < 0.4)]
     epithelium = np.maximum.reduce([fields["tumor"], fields["benign"], fields["skin"]])
     stroma = place(13.0, 0.3)
@@ -124,7 +124,7 @@ def populate(
 def control_cells(
     rng: np.random.Generator, cores: tuple[tuple[float, float, float, int], ...]
 ) -> Cells:
-    """Cells of control tissue: one grade in each core."""
+    """Create the cells of control tissue: one grade per core."""
     parts = []
     for x, y, radius, grade in cores:
         points = _grid(rng, 2 * radius, 2 * radius, 12.0, 0.15) - np.float32(radius)
@@ -162,14 +162,14 @@ def _make(
     eosin: float = 0.0,
     basophil: float = 0.0,
 ) -> Cells:
-    """Cells of one kind; `radius` (µm), `ratio` of the axes, amounts of stain on average."""
+    """Create cells of one kind; `radius` in µm, `ratio` of the axes, stain amounts as means."""
     n = len(xy)
     mean = radius * np.exp(rng.normal(0, spread, n))
     ratios = 1 + (ratio - 1) * rng.uniform(0.3, 1.5, n)
-    # Fibres run in one direction over some hundred µm; nuclei lie along them.
+    # Fibers keep their direction over some hundred µm; nuclei lie along them.
     lean = 60 * np.sin(xy[:, 0] / 170 + 1.3) + 50 * np.cos(xy[:, 1] / 140)
     angle = np.where(kind is Kind.STROMA, lean + rng.normal(0, 18, n), rng.uniform(0, 180, n))
-    # Some nuclei lie deep in the section or were cut: paler.
+    # Some nuclei lie deep in the section or were cut: they are paler.
     depth = np.where(rng.random(n) < 0.2, rng.uniform(0.45, 0.9, n), 1.0)
     floats = {
         "xy_um": xy,
@@ -210,8 +210,8 @@ def _tumor_cells(
 def _grades(
     rng: np.random.Generator, shape: tuple[int, int], xy: Array, plan: TissuePlan
 ) -> NDArray[np.uint8]:
-    """Grade per tumor cell: clones are patches, neighbours are alike, and the shares are exactly
-    those of the plan's mix."""
+    """Grade per tumor cell, spatially correlated (clones), with exactly the shares of the plan's
+    mix."""
     if len(xy) == 0:
         return np.zeros(0, dtype=np.uint8)
     clones = smooth_noise(rng, shape, plan.patchiness_um)
@@ -224,11 +224,11 @@ def _grades(
 
 
 MEMBRANE = np.array([[0.0, 0.0], [0.17, 0.40], [0.55, 0.98], [1.30, 2.20]], dtype=np.float32)
-"""DAB of a membrane of grade 0, 1+, 2+, 3+ (from, to): none, faint, weak to moderate, intense."""
+"""DAB (from, to) of a membrane of grade 0, 1+, 2+, 3+: none, faint, weak to moderate, intense."""
 COMPLETENESS = np.array([[0.1, 0.4], [0.25, 0.65], [0.75, 1.0], [0.93, 1.0]], dtype=np.float32)
 """Stained share of the outline: incomplete in 1+, complete above (ASCO/CAP 2018)."""
 BARELY = 0.06
-"""Share of cells of grade 0 with a membrane that is barely perceptible."""
+"""Share of cells of grade 0 with a barely perceptible membrane."""
 
 
 def _with_her2(rng: np.random.Generator, cells: Cells, grade: NDArray[np.uint8]) -> Cells:
@@ -247,7 +247,7 @@ def _with_her2(rng: np.random.Generator, cells: Cells, grade: NDArray[np.uint8])
 
 
 def _vessel_cells(rng: np.random.Generator, vessels: Array) -> list[Cells]:
-    """Endothelium around each vessel, red cells within those that are filled."""
+    """Create the endothelium of each vessel, and the erythrocytes of filled ones."""
     parts = []
     for x, y, radius, filled in vessels.tolist():
         n = max(3, round(2 * np.pi * radius / 14))

@@ -1,4 +1,4 @@
-"""Cohorts: which cases a study would hold, by score, organ and scanner."""
+"""Cohorts of cases by score, organ and scanner."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ORGANS: dict[str, TissuePlan] = {
     ),
     "endometrial": TissuePlan(pattern="glands", lumen=0.10, necrosis=0.04, benign=0.08, fat=0.0),
 }
-"""What the organs' carcinomas differ in, as far as a tile shows it."""
+"""Tissue of the carcinomas of each organ, as far as a tile shows differences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scanner:
-    """How a scanner's pictures differ from another's, see `StainStyle`."""
+    """Differences of a scanner's images from those of others, see `StainStyle`."""
 
     white: tuple[int, int, int]
     gamma: float
@@ -42,7 +42,7 @@ SCANNERS: dict[str, Scanner] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseMix:
-    """Weights of scores, organs and scanners in a cohort."""
+    """Weights of scores, organs and scanners of a cohort."""
 
     scores: dict[str, float] = field(default_factory=lambda: dict.fromkeys(MIXES, 1.0))
     organs: dict[str, float] = field(default_factory=lambda: {"breast": 1.0})
@@ -51,7 +51,7 @@ class CaseMix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseDraw:
-    """One case of a cohort: arguments of `synthesize_case`."""
+    """Arguments of `synthesize_case` for one case of a cohort."""
 
     seed: int
     score: str
@@ -60,8 +60,9 @@ class CaseDraw:
 
 
 def draw_cohort(seed: int, count: int, mix: CaseMix | None = None) -> list[CaseDraw]:
-    """`count` cases: shares as even as whole numbers allow, order shuffled; equal seeds, equal
-    cohorts.
+    """Draw `count` cases: shares as even as whole numbers allow, in random order.
+
+    Equal seeds give equal cohorts.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def _shares(weights: dict[str, float], count: int, rng: np.random.Generator) -> 
 
 
 def as_scanned(style: StainStyle, scanner: str) -> StainStyle:
-    """The style as that scanner shows it."""
+    """Return the style as that scanner renders it."""
     s = SCANNERS[scanner]
     return replace(
         style, white=s.white, gamma=s.gamma, blur_px=s.blur_px, sharpen=s.sharpen, noise=s.noise

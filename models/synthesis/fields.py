@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 FIELD_UM = 4.0
 
 Array = NDArray[np.floating[Any]]
-"""float32 where it matters for speed."""
+"""Float arrays; float32 where speed matters."""
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_um: float) -> Array:
-    """Zero mean, unit variance noise whose features are about `scale_um` wide."""
+    """Noise with zero mean and unit variance; features are about `scale_um` wide."""
     sigma = max(0.5, scale_um / FIELD_UM)
     step = max(1, int(sigma / 3))
     coarse = (max(4, shape[0] // step + 2), max(4, shape[1] // step + 2))
@@ -29,12 +29,12 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], scale_um: flo
 
 
 def soft_level(field: Array, share: float, inside: NDArray[np.bool_]) -> float:
-    """The value above which `field` is on `share` of `inside`."""
+    """Threshold that `field` exceeds on the `share` of `inside`."""
     return float(np.quantile(field[inside], 1 - share)) if inside.any() else np.inf
 
 
 def soft(field: Array, share: float, inside: NDArray[np.bool_], width: float) -> Array:
-    """A soft mask (0-1, 0.5 at the edge) over the `share` of `inside` where `field` is highest."""
+    """Soft mask (0-1, 0.5 at the edge) of the `share` of `inside` with the highest `field`."""
     if share <= 0 or not inside.any():
         return np.zeros_like(field)
     if share >= 1:
@@ -46,7 +46,7 @@ def soft(field: Array, share: float, inside: NDArray[np.bool_], width: float) ->
 
 
 def at(field: Array, xy_um: Array) -> Array:
-    """A field's value at points (n, 2), nearest px."""
+    """Value of a field at points (n, 2), nearest px."""
     column = np.clip((xy_um[:, 0] / FIELD_UM).round().astype(int), 0, field.shape[1] - 1)
     row = np.clip((xy_um[:, 1] / FIELD_UM).round().astype(int), 0, field.shape[0] - 1)
     values: Array = field[row, column]

@@ -1,4 +1,4 @@
-"""Amounts of haematoxylin, eosin and DAB per px: what each staining protocol leaves in a tissue."""
+"""Amounts of hematoxylin, eosin and DAB per px, by staining protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.synthesis.textures import Texture
 
 
 def he_layers(canvas: Canvas) -> Array:
-    """H&E: float32 (rows, cols, 3)."""
+    """Amounts of an H&E stain: float32 (rows, columns, 3)."""
     f, look, cell = canvas.fields, canvas.world.look, canvas.territory
     chromatin, nuclei = canvas.nuclei()
     fibres, grain = canvas.texture(Texture.FIBRES), canvas.texture(Texture.GRAIN)
@@ -45,7 +45,7 @@ def he_layers(canvas: Canvas) -> Array:
 
 
 def her2_layers(canvas: Canvas) -> Array:
-    """HER2 IHC: DAB along the membranes of tumor cells, haematoxylin counterstain."""
+    """Amounts of HER2 IHC: DAB along membranes of tumor cells, hematoxylin counterstain."""
     look, cell = canvas.world.look, canvas.territory
     cells = cell.cells
     grain, fibres = canvas.texture(Texture.GRAIN), canvas.texture(Texture.FIBRES)
@@ -61,14 +61,14 @@ def her2_layers(canvas: Canvas) -> Array:
 
 
 def nuclear_layers(canvas: Canvas) -> Array:
-    """ER or PR IHC: DAB in nuclei."""
+    """Amounts of ER or PR IHC: DAB in nuclei."""
     fibres = canvas.texture(Texture.FIBRES)
     marked = canvas.marked_nuclei() * (1 + 0.2 * canvas.texture(Texture.CHROMATIN))
     return _ihc(canvas, marked + _background(canvas, fibres), fibres)
 
 
 def _ihc(canvas: Canvas, dab: Array, fibres: Array) -> Array:
-    """DAB with the counterstain that every IHC slide has."""
+    """Combine DAB with the counterstain of every IHC slide."""
     f, look, cell = canvas.fields, canvas.world.look, canvas.territory
     chromatin, _ = canvas.nuclei()
     base = look.counterstain * (0.4 + 0.6 * _collagen(canvas, fibres))
@@ -86,7 +86,7 @@ def _ihc(canvas: Canvas, dab: Array, fibres: Array) -> Array:
 
 
 def _background(canvas: Canvas, fibres: Array) -> Array:
-    """DAB where none belongs: haze everywhere, patches of stroma, necrosis, the section's edge."""
+    """Nonspecific DAB: haze everywhere, patches of stroma, necrosis, the section's edge."""
     f, look = canvas.fields, canvas.world.look
     clouds = canvas.texture(Texture.CLOUDS, 1.5)
     haze = look.haze * np.clip(1 + 0.5 * clouds, 0, 2)
@@ -100,7 +100,7 @@ def _background(canvas: Canvas, fibres: Array) -> Array:
 
 
 def _collagen(canvas: Canvas, fibres: Array) -> Array:
-    """Relative density of stroma: dense bundles, or loose fibres with cracks between."""
+    """Relative density of stroma: dense bundles, or loose fibers with cracks between them."""
     dense = canvas.fields["dense"]
     bundles = canvas.texture(Texture.BUNDLES)
     amount = (0.55 + 0.45 * dense) * (1 + 0.16 * fibres + 0.22 * bundles)
@@ -110,7 +110,7 @@ def _collagen(canvas: Canvas, fibres: Array) -> Array:
 
 
 def _open(canvas: Canvas, edge: Array) -> Array:
-    """How much is left where tissue gapes: lumens, clefts round nests, cells that came apart."""
+    """Share of stain that remains where tissue gapes: lumens, clefts around nests, loose cells."""
     f, look = canvas.fields, canvas.world.look
     clouds = canvas.texture(Texture.CLOUDS, 0.8)
     band = np.exp(-(((f["tumor"] - 0.3) / 0.16) ** 2))
@@ -142,8 +142,8 @@ def _soft(mask: NDArray[np.bool_]) -> Array:
 
 
 def tumor_labels(canvas: Canvas) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Truth: class per px as M's labels (0 background, 1-4 tumor scored 0 to 3+), and control
-    tissue, which is in no class."""
+    """Truth: class per px in the numbering of M (0 background, 1-4 tumor scored 0 to 3+), and
+    control tissue, which has no class."""
     cell = canvas.territory
     tumor = cell.of(cell.cells.kind == Kind.TUMOR) > 0
     control = tumor & (cell.of(cell.cells.control) > 0)

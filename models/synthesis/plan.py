@@ -1,4 +1,4 @@
-"""What a block is made of, and how one patient's tissue looks."""
+"""Composition of a block of tissue, and appearance of one patient's tissue."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ MIXES: dict[str, tuple[float, float, float, float]] = {
     "2+": (0.10, 0.22, 0.675, 0.005),
     "3+": (0.04, 0.08, 0.16, 0.72),
 }
-"""Share of tumor cells scored 0, 1+, 2+, 3+ in a case of each score. ASCO/CAP 2018 asks for > 10 %
-of the deciding class: each mix keeps well clear of every limit."""
+"""Share of tumor cells scored 0, 1+, 2+, 3+ in a case of each score. ASCO/CAP 2018 requires > 10 %
+of the deciding class: each mix keeps clear of every limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TissuePlan:
-    """What a world is made of; shares are of the tissue's area (0-1)."""
+    """Composition of a world; shares are of the tissue's area (0-1)."""
 
     tumor: float = 0.45
     pattern: Pattern = "nests"
     nest_um: float = 45.0
     zone_um: float = 350.0
     lumen: float = 0.05
-    """Of the tumor's area."""
+    """Share of the tumor's area."""
     benign: float = 0.06
     lymph: float = 0.06
     fat: float = 0.06
     necrosis: float = 0.02
     mucin: float = 0.0
     skin: float = 0.0
-    """Keratinised epithelium along one side."""
+    """Keratinized epithelium along one side."""
     vessels_per_mm2: float = 8.0
     mix: tuple[float, float, float, float] = MIXES["0"]
     patchiness_um: float = 300.0
-    """HER2 grades vary over such distances."""
+    """Distance over which HER2 grades vary."""
     nuclear_positive: float = 0.7
     """Share of tumor cells with ER or PR in the nucleus."""
     outline: bool = True
     stroma_dab: float | None = None
-    """DAB of stained stroma; None: as the patient has it."""
+    """DAB of stained stroma; None: the patient's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What makes one patient's tissue differ from another's. Lengths in µm, amounts of stain as
-    concentrations (optical density along the stain's vector)."""
+    """Appearance of one patient's tissue. Lengths in µm; stain amounts as concentrations (optical
+    density along the stain's vector)."""
 
     spacing_um: float
     nucleus_um: float
@@ -77,7 +77,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """One patient. Ranges are wide: what is learnt must not be one generator's handwriting."""
+    """Draw one patient. Ranges are wide, so that networks do not learn one generator's habits."""
 
     def between(low: float, high: float) -> float:
         return float(rng.uniform(low, high))

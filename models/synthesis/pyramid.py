@@ -1,4 +1,4 @@
-"""Writes a pyramidal tiled JPEG slide to disk strip by strip; memory does not grow with height."""
+"""Writer of pyramidal tiled JPEG slides, strip by strip; memory does not grow with the height."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tifffile import TiffWriter
 
 TILE = 256
-"""Edge of the file's tiles in px, as Aperio writes them."""
+"""Edge of the file's tiles in px, as in Aperio's files."""
 STEP = 4
-"""Each level is so many times smaller than the one before, as Aperio's are."""
+"""Reduction from each level to the next, as in Aperio's files."""
 SMALLEST_PX = 1200
-"""No level is added below a longest side of so many px."""
+"""Least longest side in px of a level."""
 QUALITY = 85
 
 FileFormat = Literal["svs", "tiff"]
@@ -35,9 +35,9 @@ def write_pyramid(
     """Write a slide from strips of rows, top to bottom.
 
     Each strip is uint8 RGB (rows, width_px, 3) with rows a multiple of `TILE` (the last one may end
-    at the slide's edge). ``svs`` is Aperio-flavoured: description with MPP, thumbnail as second
-    image. ``tiff`` is a generic pyramidal TIFF with its resolution in the tags. The file appears
-    under its name only when it is whole.
+    at the slide's edge). ``svs`` is Aperio-flavored: description with MPP, thumbnail as second
+    image. ``tiff`` is a generic pyramidal TIFF with its resolution in the tags. The file gets its
+    name only after it is complete.
     """
     smaller: list[NDArray[np.uint8]] = []
     temporary = path.with_name(f".{path.name}.part")
@@ -56,7 +56,7 @@ def write_pyramid(
                 )
             yield from _tiles(strip)
 
-    # A fixed date: equal seeds make equal bytes.
+    # A fixed date: equal seeds give equal bytes.
     date = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
     with TiffWriter(temporary, bigtiff=False) as writer:
 
@@ -118,7 +118,7 @@ def write_pyramid(
 
 
 def _tiles(strip: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """A strip cut into tiles, row by row; border tiles are padded with their last px."""
+    """Cut a strip into tiles, row by row; border tiles are padded with their last px."""
     rows, columns = strip.shape[:2]
     padded = np.pad(strip, ((0, -rows % TILE), (0, -columns % TILE), (0, 0)), mode="edge")
     for y in range(0, padded.shape[0], TILE):

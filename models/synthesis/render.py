@@ -1,4 +1,4 @@
-"""Draws a region of a world in one stain, with its truth. Region frame: px, origin top left."""
+"""Rendering of a region of a world in one stain, with its truth. Frame: px, origin top left."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from models.synthesis.stain import StainStyle, transmit
 from models.synthesis.world import World
 
 StainName = Literal["HE", "HER2", "ER"]
-"""``ER`` stands for either nuclear receptor, ER or PR."""
+"""Name of a stain; ``ER`` stands for both nuclear receptors, ER and PR."""
 MARGIN_PX = 64
-"""Cells outside a region reach into it by their territory: less than 18 µm."""
+"""Margin around a region: territories of cells outside reach into it, by less than 18 µm."""
 
 _LAYERS = {"HE": he_layers, "HER2": her2_layers, "ER": nuclear_layers}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """A drawn region. `pixels` uint8 (h, w, 3); `classes` uint8 (h, w) 0-4 as M's labels;
-    `tumor`, `control` bool (h, w). Control tissue is in `control` alone, not in the others."""
+    """A rendered region. `pixels` uint8 (h, w, 3); `classes` uint8 (h, w), 0-4 in the numbering of
+    M; `tumor`, `control` bool (h, w). Control tissue is in `control` only."""
 
     pixels: NDArray[np.uint8]
     classes: NDArray[np.uint8]
@@ -34,7 +34,7 @@ class Region:
 
 
 def has_tissue(world: World, view: View, x_px: int, y_px: int, size: int, stain: StainName) -> bool:
-    """Whether the square region may hold tissue; an empty one need not be drawn."""
+    """Return whether the square region may hold tissue; an empty one need not be rendered."""
     to_world = view.px_to_world(x_px, y_px)
     corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ to_world.T
     low = np.floor(corners.min(0) / FIELD_UM).astype(int) - 3
@@ -61,7 +61,8 @@ def render_region(
     width_px: int,
     height_px: int,
 ) -> Region:
-    """Draw the region of `view` that starts at (x_px, y_px). Deterministic, whatever the order."""
+    """Render the region of `view` that starts at (x_px, y_px); independent of the order of
+    calls."""
     size = (width_px + 2 * MARGIN_PX, height_px + 2 * MARGIN_PX)
     canvas = Canvas(world, view, x_px - MARGIN_PX, y_px - MARGIN_PX, size, control=stain != "HE")
     inner = np.s_[MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]

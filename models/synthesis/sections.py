@@ -1,8 +1,8 @@
-"""Two whole sections of one block as a scanner's overview shows them, with exact correspondence.
+"""Overviews of two whole sections of one block, with exact correspondence.
 
-Slides at full resolution cost minutes; alignment never looks at them. Here the same worlds are
-drawn at some µm per px, where a nucleus is a fraction of a px. Sections lie on their slides
-as the laboratory laid them: turned, shifted, stretched, face down, torn, in pieces.
+Slides at full resolution take minutes, and alignment does not use them. This module draws the same
+worlds at some µm per px, where a nucleus is a fraction of a px. Sections lie on their slides as a
+laboratory lays them: turned, shifted, stretched, face down, torn, in pieces.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ Points = NDArray[np.float64]
 SIZE_UM = (16_758.0, 13_965.0)
 """Width and height of a slide of 60,000 x 50,000 px at 0.2793 µm/px."""
 LATTICE_UM = 100.0
-"""Of the raster that holds a deformation; features are ten times as wide or wider."""
+"""Spacing of the raster that holds a deformation; features are at least ten times as wide."""
 SEEN = 0.6
-"""Share of the cells that a section shows: the next one cuts others."""
+"""Share of the cells that a section shows; the next section cuts others."""
 DRIFT_UM = (2.0, 9.0)
-"""Structures are not where they were in the section before: by so much, for no one to foresee."""
+"""Range of the unpredictable displacement of structures between two sections."""
 MASK_UM = 16.0
 """Resolution of the truth's masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laid:
-    """How a piece of tissue lies on a slide: ``slide_um = linear @ (p + bend(p)) + shift_um``, p in
-    world µm. `bend` float32 (2, rows, columns), in µm, every `LATTICE_UM`."""
+    """Placement of a piece of tissue: ``slide_um = linear @ (p + bend(p)) + shift_um``, p in world
+    µm. `bend` float32 (2, rows, columns), in µm, every `LATTICE_UM`."""
 
     linear: Points
     shift_um: Points
     bend: NDArray[np.float32]
 
     def apply(self, points_um: Points) -> Points:
-        """World µm (n, 2) to slide µm."""
+        """Convert world µm (n, 2) to slide µm."""
         moved: Points = (points_um + self._bent(points_um)) @ self.linear.T + self.shift_um
         return moved
 
     def inverse(self, points_um: Points) -> Points:
-        """Slide µm (n, 2) to world µm: fixed point, as bends are far weaker than the identity."""
+        """Convert slide µm (n, 2) to world µm, by fixed-point iteration: bends are weak."""
         straight = (points_um - self.shift_um) @ np.linalg.inv(self.linear).T
         found = straight
         for _ in range(4):
@@ -62,7 +62,7 @@ class Laid:
         if not len(points_um):
             return points_um
         place = (points_um / LATTICE_UM).astype(np.float32)
-        # OpenCV's remap holds at most 32,767 points in a row.
+        # OpenCV's remap takes at most 32,767 columns.
         columns = 16_384
         rows = -(-len(place) // columns)
         padded = np.zeros((rows * columns, 2), dtype=np.float32)
@@ -78,9 +78,9 @@ class Laid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SectionPair:
-    """Overviews and truth. `he`, `ihc` uint8 RGB (rows, cols, 3) at `mpp`; `he_um`, `ihc_um` (n, 2)
-    are the same n places of tissue that both slides show, in slide µm; `he_tumor`, `ihc_tumor` and
-    `ihc_control` bool at `MASK_UM`. `torn`: the IHC slide lacks a part; `moved`: its pieces lie
+    """Overviews and truth. `he`, `ihc` uint8 RGB (rows, columns, 3) at `mpp`; `he_um`, `ihc_um` (n,
+    2) are the same n places of tissue that both slides show, in slide µm; `he_tumor`, `ihc_tumor`
+    and `ihc_control` bool at `MASK_UM`. `torn`: the IHC slide lacks a part; `moved`: its pieces lie
     differently to each other; `mirrored`: face down."""
 
     he: NDArray[np.uint8]
@@ -105,14 +105,16 @@ class _Piece:
     he: Laid
     ihc: Laid
     drawn: Laid
-    """As `ihc`, with the drift that is between two sections and in no truth."""
+    """`ihc` with the drift between two sections, which no truth contains."""
     kept: Points
-    """(a, b, c): the IHC section keeps where a·x + b·y + c > 0 (world µm)."""
+    """(a, b, c): half plane a·x + b·y + c > 0 (world µm) that the IHC section keeps."""
 
 
 def synthesize_sections(seed: int, *, mpp: float = 4.0) -> SectionPair:
-    """The pair of a seed: any turn, shifts to 8 mm, scale ±3 %, bends to 150 µm; a third is torn,
-    half has control tissue, every tenth lies face down, pieces may have drifted apart."""
+    """Generate the pair of a seed: any turn, shifts to 8 mm, scale ±3 %, bends to 150 µm.
+
+    A third is torn, half have control tissue, a tenth lie face down, pieces may have drifted apart.
+    """
     rng = np.random.default_rng([seed, 0x5EC7])
     count = int(rng.choice(3, p=(0.5, 0.3, 0.2))) + 1
     torn = bool(rng.random() < 1 / 3)
@@ -157,7 +159,8 @@ def _pieces(
     moved: bool,
     torn: bool,
 ) -> list[_Piece]:
-    """Pieces in a row on the H&E slide, all turned, shifted and stretched alike on the other."""
+    """Lay pieces in a row on the H&E slide, all turned, shifted and stretched alike on the IHC
+    slide."""
     size = {1: (9000.0, 7500.0), 2: (6400.0, 5600.0), 3: (4600.0, 5000.0)}[count]
     pitch = {1: 0.0, 2: 4900.0, 3: 3600.0}[count]
     middle = np.array(SIZE_UM) / 2
@@ -167,7 +170,7 @@ def _pieces(
     gap = ihc_center - he_center
     ihc_center = he_center + gap * min(1.0, 8000 / max(1.0, float(np.hypot(*gap))))
     tilt = rng.uniform(-5, 5)
-    # Three pieces in a row reach farther than the slide is high.
+    # Three pieces in a row are longer than the slide is high.
     upright = {1: 180.0, 2: 180.0, 3: 28.0}[count]
     turn = (degrees + 90) % 180 - 90
     degrees = degrees if abs(turn) <= upright else degrees - turn + upright * np.sign(turn)
@@ -231,7 +234,7 @@ def _lattice(size: tuple[float, float]) -> tuple[int, int]:
 def _bend(
     rng: np.random.Generator, size: tuple[float, float], most_um: float
 ) -> NDArray[np.float32]:
-    """A smooth displacement of at most `most_um`; features are 1 to 2 mm wide."""
+    """Smooth displacement of at most `most_um`; features are 1 to 2 mm wide."""
     width = rng.uniform(1000, 2000) / LATTICE_UM * FIELD_UM
     layers = np.stack([smooth_noise(rng, _lattice(size), width) for _ in range(2)])
     longest = float(np.hypot(layers[0], layers[1]).max())
@@ -240,7 +243,7 @@ def _bend(
 
 
 def _drift(rng: np.random.Generator, size: tuple[float, float]) -> NDArray[np.float32]:
-    """Noise of one lattice step and wider."""
+    """Noise with features from one lattice step up."""
     rms = rng.uniform(*DRIFT_UM)
     layers = [smooth_noise(rng, _lattice(size), 1.2 * FIELD_UM) for _ in range(2)]
     drift: NDArray[np.float32] = np.stack(layers).astype(np.float32) * np.float32(rms)
@@ -248,7 +251,7 @@ def _drift(rng: np.random.Generator, size: tuple[float, float]) -> NDArray[np.fl
 
 
 def _cut(rng: np.random.Generator, size: tuple[float, float]) -> Points:
-    """A straight tear that takes about a quarter of the tissue."""
+    """Straight tear that removes about a quarter of the tissue, as (a, b, c) of `_Piece.kept`."""
     turn = rng.uniform(0, 2 * np.pi)
     a, b = np.cos(turn), np.sin(turn)
     far = 0.13 * min(size)
@@ -278,7 +281,7 @@ def _cores(
 
 
 def _field_at(piece: _Piece, name: str, points_um: Points) -> Array:
-    """A field, 0-1, at world points (n, 2); 0 outside the block."""
+    """Value of a field, 0-1, at world points (n, 2); 0 outside the block."""
     world = piece.world
     inside = (points_um >= 0).all(axis=1) & (points_um < (world.width_um, world.height_um)).all(1)
     column, row = (points_um / FIELD_UM).round().astype(int).T
@@ -290,7 +293,7 @@ def _field_at(piece: _Piece, name: str, points_um: Points) -> Array:
 
 
 def _targets(rng: np.random.Generator, piece: _Piece) -> tuple[Points, Points]:
-    """Places of solid tissue that both slides show, in µm of each."""
+    """Places of solid tissue that both slides show, in µm of each slide."""
     points = rng.uniform((0, 0), (piece.world.width_um, piece.world.height_um), (2000, 2))
     points = points[(_field_at(piece, "tissue", points) > 0.99) & _is_kept(piece, points)][:250]
     return piece.he.apply(points), piece.ihc.apply(points)
@@ -304,7 +307,7 @@ def _drawn(
     rng: np.random.Generator,
     cores: Sequence[tuple[float, float, float, int]],
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pixels of a slide, and where its tumor is (every `MASK_UM`)."""
+    """Pixels of a slide, and its tumor mask (every `MASK_UM`)."""
     shape = (round(SIZE_UM[1] / mpp), round(SIZE_UM[0] / mpp))
     amounts = np.zeros((*shape, 3), dtype=np.float32)
     tumor = np.zeros((round(SIZE_UM[1] / MASK_UM), round(SIZE_UM[0] / MASK_UM)), dtype=bool)
@@ -331,12 +334,12 @@ def _drawn(
 def _grid(
     world: World, laid: Laid, shape: tuple[int, int], mpp: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Points]:
-    """Rows, columns (n,) of the px of a raster on which a piece lies, and their world µm (n, 2)."""
+    """Rows, columns (n,) of the px of a raster under a piece, and their world µm (n, 2)."""
     w, h = world.width_um, world.height_um
     corners = laid.apply(np.array([[0.0, 0.0], [w, 0.0], [0.0, h], [w, h]]))
     low = np.clip(((corners.min(0) - 200) / mpp).astype(int), 0, (shape[1] - 1, shape[0] - 1))
     high = np.clip(((corners.max(0) + 200) / mpp).astype(int), low + 1, (shape[1], shape[0]))
-    # Bends are smooth: the inverse is worked out on few places, and drawn out between them.
+    # Bends are smooth: compute the inverse on a coarse grid and interpolate.
     step = max(1, round(2 * MASK_UM / mpp))
     x, y = (np.arange(a - step, b + 2 * step, step) for a, b in zip(low, high, strict=True))
     few = (np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) + 0.5) * mpp
@@ -354,7 +357,7 @@ def _grid(
 
 
 def _layers(piece: _Piece, points: Points, stain: str, *, keep: bool) -> Array:
-    """Amounts (n, 3) of haematoxylin, eosin and DAB between the nuclei, see `layers`."""
+    """Amounts (n, 3) of hematoxylin, eosin and DAB between the nuclei, see `layers`."""
     look = piece.world.look
     column, row = (points / FIELD_UM).round().astype(int).T
     f = {name: v[row, column].astype(np.float32) / 255 for name, v in piece.world.fields.items()}
@@ -388,7 +391,7 @@ def _splat(
     mpp: float,
     rng: np.random.Generator,
 ) -> None:
-    """Add each cell's stains to the px that it lies on."""
+    """Add each cell's stains to its px."""
     cells = piece.world.cells
     shown = rng.random(len(cells)) < SEEN
     if stain != "HE":
@@ -407,12 +410,13 @@ def _splat(
     parts.append(np.zeros(len(cells)) if stain == "HE" else _membranes(cells) / mpp**2)
     for channel, values in enumerate(parts):
         total = np.bincount(flat, weights=values, minlength=rows * columns).reshape(rows, columns)
-        # A cell is wider than a px: spread over its own size.
+        # A cell is wider than a px: spread it over its own size.
         amounts[..., channel] += cv2.GaussianBlur(total.astype(np.float32), (0, 0), 3.0 / mpp)
 
 
 def _membranes(cells: Cells) -> Array:
-    """DAB of a cell's membrane, amount times µm²: the line of `layers.her2_layers` summed up."""
+    """DAB of a cell's membrane, amount times µm²: the integral of the line in
+    `layers.her2_layers`."""
     outline_um = 7.5 * cells.radius_um.mean(axis=1)
     amount: Array = cells.membrane * cells.completeness * outline_um * 1.2
     return amount

@@ -1,4 +1,4 @@
-"""A contact sheet: generated tiles, and beside them a site's own or public fields to compare with.
+"""Contact sheet: generated tiles, with a site's own or public fields beside them to compare.
 
 ``python -m models.synthesis.sheet --out docs/images/tissue.jpg [--real FOLDER]``
 """
@@ -33,7 +33,7 @@ def contact_sheet(first_seed: int, columns: int, rows: int) -> NDArray[np.uint8]
 
 
 def real_column(folder: Path, rows: int, mpp: float) -> NDArray[np.uint8]:
-    """The middle tile of the first `rows` images of a folder, at `mpp` µm/px, as one column."""
+    """Middle tile of the first `rows` images of a folder, at `mpp` µm/px, as one column."""
     thumbs = []
     for path in sorted(p for p in folder.iterdir() if p.suffix in (".png", ".jpg", ".tif")):
         image = cv2.imread(str(path))
@@ -56,7 +56,7 @@ def _thumb(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def main() -> int:
-    """Command line; exit 0 when the sheet was written."""
+    """Run the command line; return exit status 0 after the sheet was written."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=300)

@@ -27,17 +27,17 @@ from models.synthesis.world import World, build_world
 MPP = 0.2793
 """Resolution of level 0 in µm per px."""
 BLOCK_PX = 1024
-"""Slides are drawn in squares of this edge; a strip is one row of them."""
+"""Edge of the squares in which slides are drawn; a strip is one row of them."""
 PATTERN_CHANCES = {"nests": (0.5, 0.2, 0.05, 0.25), "glands": (0.2, 0.05, 0.05, 0.7)}
-"""Of nests, cords, scattered cells and glands, by what is usual in the organ."""
+"""Probabilities of nests, cords, scattered cells and glands, by the organ's usual pattern."""
 Control = Literal["works", "failed", "none"]
 CLASS_STEP, MASK_STEP = 4, 16
-"""The truth's rasters: classes at 4 px, masks at 16 px of level 0."""
+"""Steps of the truth's rasters in level-0 px: classes every 4 px, masks every 16 px."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticCase:
-    """Where a case's files lie; the truth is in a folder of its own, which no watcher looks at."""
+    """Files of a case. The truth has its own folder, which no watcher looks at."""
 
     accession: str
     block: str
@@ -66,12 +66,12 @@ def synthesize_case(
 ) -> SyntheticCase:
     """Write both slides and their truth into `out_dir`.
 
-    `mix`: shares of tumor cells of 0, 1+, 2+, 3+, where they are not those usual in `score`.
-    Control tissue of a run that ``failed`` is not stained. The IHC section lies on its slide
-    turned by up to `rotation_degrees` and shifted by up to `shift_um` in x and y. Truth
+    `mix`: shares of tumor cells of 0, 1+, 2+, 3+, instead of those usual for `score`. Control
+    tissue of a ``failed`` run is unstained. The IHC section lies on its slide turned by up to
+    `rotation_degrees` and shifted by up to `shift_um` in x and y. Truth
     (``truth/ACCESSION_A1.json`` and PNG rasters beside it): the transform H&E µm → IHC µm, tumor
-    mask on each slide, HER2 class per px on the IHC slide, control tissue, shares per class,
-    score. Equal arguments make equal files.
+    mask on each slide, HER2 class per px on the IHC slide, control tissue, shares per class, score.
+    Equal arguments give equal files.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def _rigid(
 
 def _inverse_view(transform: tuple[_Matrix, tuple[float, float]]) -> View:
     (a, b, c, d), (x, y) = transform
-    # Of a rotation the inverse is the transpose.
+    # The inverse of a rotation is its transpose.
     return View(matrix=(a, c, b, d), shift_um=(-(a * x + c * y), -(b * x + d * y)), mpp=MPP)
 
 
@@ -228,7 +228,7 @@ def _start(job: _Job) -> None:
 
 
 def _draw(x_px: int, y_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Pixels, classes (every `CLASS_STEP` px) and control (every `MASK_STEP` px) of a block."""
+    """Return pixels, classes (every `CLASS_STEP` px), control (every `MASK_STEP` px) of a block."""
     job = _JOB[0]
     region = render_region(
         job.world, job.view, job.stain, job.style,
@@ -241,7 +241,7 @@ def _draw(x_px: int, y_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], N
 
 
 class _Truth:
-    """The truth's rasters of one slide, filled block by block."""
+    """Truth rasters of one slide, filled block by block."""
 
     def __init__(self, height_px: int, width_px: int) -> None:
         rows, columns = -(-height_px // BLOCK_PX), -(-width_px // BLOCK_PX)
@@ -280,7 +280,7 @@ class _Truth:
 def _strips(
     pool: ProcessPoolExecutor, job: _Job, truth: _Truth, report: Callable[[float], None]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Strips of the slide, top to bottom, one ahead of the writer."""
+    """Yield strips of the slide, top to bottom; one strip is computed ahead of the writer."""
     rows, columns = -(-job.height_px // BLOCK_PX), -(-job.width_px // BLOCK_PX)
     ahead: deque[tuple[int, list[Future[Any] | None]]] = deque()
     next_row = 0

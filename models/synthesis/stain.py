@@ -1,7 +1,7 @@
-"""Beer-Lambert: concentrations of stains to transmitted light.
+"""Stain concentrations to transmitted light, by Beer-Lambert.
 
-The stain vectors of `models.deconvolution` are jittered per slide: no two laboratories' stains are
-the same.
+The stain vectors of `models.deconvolution` are jittered per slide, because stains differ between
+laboratories.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StainStyle:
-    """How one slide was stained and scanned.
+    """Staining and scanning of one slide.
 
-    `vectors` (3, 3): rows haematoxylin, eosin, DAB; columns R, G, B; unit length. `strength`
+    `vectors` (3, 3): rows hematoxylin, eosin, DAB; columns R, G, B; unit length. `strength`
     multiplies each stain's concentration. `white` is the glass, RGB 0-255. `gamma`, `blur_px`
-    (Gaussian sigma), `sharpen` (share of an unsharp mask) and `noise` (sigma in grey levels) are
-    the scanner's.
+    (Gaussian sigma), `sharpen` (share of an unsharp mask) and `noise` (sigma in gray levels) belong
+    to the scanner.
     """
 
     vectors: NDArray[np.float32]
@@ -35,9 +35,10 @@ class StainStyle:
 
 
 def random_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
-    """A plausible H&E slide; `spread` 0 gives the textbook one, 1 what labs differ by."""
+    """Draw the style of an H&E slide; `spread` 0 gives the textbook, 1 the range of
+    laboratories."""
     base = np.array([HAEMATOXYLIN, EOSIN, DAB])
-    # Most labs are near the textbook; some scanners' colours are far off (magenta, purple, brown).
+    # Most labs are near the textbook; colors of some scanners are far off (magenta, purple, brown).
     far = 2.4 if rng.random() < 0.3 * spread else 1.0
     vectors = np.clip(base + spread * far * rng.normal(0, 0.05, (3, 3)), 0.01, None)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -56,8 +57,8 @@ def random_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle
 
 
 def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
-    """As `random_style`, with the pale counterstain of many IHC protocols; DAB varies less: a
-    laboratory controls it."""
+    """Draw the style of an IHC slide as `random_style` does, with the pale counterstain of many
+    protocols. DAB varies less: laboratories control it."""
     style = random_style(rng, spread=spread)
     vectors = np.array([HAEMATOXYLIN, EOSIN, DAB]) + spread * rng.normal(0, 0.04, (3, 3))
     vectors = np.clip(vectors, 0.01, None)
@@ -73,9 +74,9 @@ def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainS
 def transmit(
     concentrations: NDArray[np.float32], style: StainStyle, rng: np.random.Generator | None = None
 ) -> NDArray[np.uint8]:
-    """Light through stained tissue: uint8 RGB (rows, cols, 3).
+    """Transmit light through stained tissue: uint8 RGB (rows, columns, 3).
 
-    `concentrations` float32 (rows, cols, 3): haematoxylin, eosin, DAB. `rng` adds sensor noise.
+    `concentrations` float32 (rows, columns, 3): hematoxylin, eosin, DAB. `rng` adds sensor noise.
     """
     amounts = np.asarray(style.strength, dtype=np.float32)[:, None] * style.vectors
     density = cv2.transform(concentrations, np.ascontiguousarray(amounts.T))

@@ -1,4 +1,4 @@
-"""Fine textures of tissue: periodic noise that a world lays out in its own place, turn and scale.
+"""Fine textures of tissue: periodic noise; each world has its own place, turn and scale.
 
 Units: a texture is 1,024 x 1,024 px at `TEXTURE_UM`, so its period is 512 µm before scaling.
 """
@@ -20,13 +20,13 @@ Array = NDArray[np.float32]
 
 
 class Texture(IntEnum):
-    """Zero mean and unit variance, except `WALLS`: 0-1."""
+    """Textures with zero mean and unit variance, except `WALLS`: 0-1."""
 
     CHROMATIN = 0  #: clumps within nuclei
     FIBRES = 1  #: fine collagen
     BUNDLES = 2  #: coarse collagen, with cracks between
     GRAIN = 3  #: cytoplasm
-    GAPS = 4  #: where a membrane is unstained
+    GAPS = 4  #: unstained parts of membranes
     CLOUDS = 5  #: uneven thickness and haze
     SPECKS = 6  #: debris, granules
     WALLS = 7  #: walls of fat cells
@@ -42,12 +42,12 @@ _SIGMAS = {
     Texture.SPECKS: (2.6, 2.6),
 }
 _WAVES = {Texture.FIBRES: (38.0, 22.0), Texture.BUNDLES: (70.0, 45.0)}
-"""Fibres wave: feature size and height of the bends, px."""
+"""Waves of fibers: feature size and height of the bends, px."""
 
 
 @lru_cache(maxsize=len(Texture))
 def texture(which: Texture) -> Array:
-    """The texture, float32 (1024, 1024); wraps around at its edges."""
+    """Return the texture, float32 (1024, 1024); it is periodic."""
     rng = np.random.default_rng([0x7E, which])
     if which is Texture.WALLS:
         return _walls(rng)
@@ -64,7 +64,7 @@ def texture(which: Texture) -> Array:
 
 def _noise(rng: np.random.Generator, sigma_x: float, sigma_y: float) -> Array:
     fy, fx = np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)[None, :]
-    # A Gaussian in space is a Gaussian in frequency: blurring that wraps around.
+    # A Gaussian in space is a Gaussian in frequency: a periodic blur.
     spectrum = np.exp(-2 * np.pi**2 * ((fx * sigma_x) ** 2 + (fy * sigma_y) ** 2))
     noise = np.fft.fft2(rng.standard_normal((SIDE, SIDE)))
     return _standard(np.fft.ifft2(noise * spectrum).real)
@@ -76,7 +76,8 @@ def _standard(field: NDArray[np.floating]) -> Array:
 
 
 def _walls(rng: np.random.Generator) -> Array:
-    """Walls between the cells of a periodic Voronoi pattern: fat is thin walls around nothing."""
+    """Walls between the cells of a periodic Voronoi pattern: fat cells are empty between thin
+    walls."""
     points = rng.uniform(0, SIDE, (46, 2))
     copies = [points + np.array([dx, dy]) * SIDE for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]

@@ -1,4 +1,4 @@
-"""Random pairs of tiles with truth, for training and for judging networks."""
+"""Random pairs of tiles with truth, for training and evaluation of networks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from models.synthesis.stain import random_ihc_style, random_style
 from models.synthesis.world import World, build_world
 
 TUMOR_SHARE = 0.1
-"""A tile is a tumor tile when so much of it is tumor. Annotated data sets take 5 % (overlap rule of
-arXiv 2503.22069), as hands draw; here the share is exact, and a network that is taught to call 5 %
-calls tiles with 2 % too."""
+"""Least share of tumor of a tumor tile. Annotated data sets use 5 % (overlap rule of arXiv
+2503.22069), because hand-drawn outlines are inexact. Here the share is exact, and a network trained
+with 5 % also calls tiles with 2 %."""
 _BORDER_UM = 60.0
 
 
@@ -29,15 +29,14 @@ _BORDER_UM = 60.0
 class TilePair:
     """The same tissue in both stains, registered to the pixel.
 
-    `he`, `ihc` uint8 RGB (512, 512, 3) at 0.2793 µm/px; `tumor_mask` bool (512, 512);
-    `class_map` uint8 (512, 512): 0 background, 1-4 tumor cells scored 0, 1+, 2+, 3+; `intensity`
-    0-3, the class of most tumor pixels, 0 without any; `white` the glass of the IHC slide,
-    `he_white` that of H&E.
+    `he`, `ihc` uint8 RGB (512, 512, 3) at 0.2793 µm/px. `class_map` uint8 (512, 512): 0
+    background, 1-4 tumor cells scored 0, 1+, 2+, 3+; tumor is where it is above 0. `intensity` 0-3:
+    the class of most tumor pixels, 0 without tumor. `white` and `he_white`: RGB of the glass of the
+    IHC and of the H&E slide.
     """
 
     he: NDArray[np.uint8]
     ihc: NDArray[np.uint8]
-    tumor_mask: NDArray[np.bool_]
     class_map: NDArray[np.uint8]
     tumor: bool
     intensity: int
@@ -46,10 +45,10 @@ class TilePair:
 
 
 def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair:
-    """A tile pair from a seed: about 60 % hold tumor, the four intensities equally often.
+    """Generate a tile pair from a seed: about 60 % hold tumor, the four intensities equally often.
 
-    `stained_stroma`: tumor of 0 or 1+ in stroma that took DAB up, which is easily read as one class
-    more than it is.
+    `stained_stroma`: tumor of 0 or 1+ in DAB-stained stroma, which is easily read one class too
+    high.
     """
     world, view, rng = tile_scene(seed, stained_stroma=stained_stroma)
     styles = random_style(rng), random_ihc_style(rng)
@@ -61,7 +60,6 @@ def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair
     return TilePair(
         he=_scanned(he.pixels, styles[0].white, rng),
         ihc=_scanned(ihc.pixels, styles[1].white, rng),
-        tumor_mask=he.tumor,
         class_map=ihc.classes,
         tumor=tumor,
         intensity=int(counts.argmax()),
@@ -73,7 +71,7 @@ def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair
 def tile_scene(
     seed: int, *, stained_stroma: bool = False
 ) -> tuple[World, View, np.random.Generator]:
-    """The tissue of a tile pair, how the tile lies in it, and what draws the rest of the pair."""
+    """Return the tissue of a tile pair, the tile's view of it, and the generator for the rest."""
     rng = np.random.default_rng([seed, 0x711E])
     size_um = TILE_PX * TILE_MPP + 2 * _BORDER_UM
     world_seed, plan = int(rng.integers(2**31)), _plan(rng)
@@ -94,7 +92,7 @@ def tile_scene(
 
 
 def _plan(rng: np.random.Generator) -> TissuePlan:
-    """Most tiles hold tumor; the rest is everything that is taken for it."""
+    """Draw a plan: most tiles hold tumor, the others hold what resembles it."""
 
     def between(low: float, high: float) -> float:
         return float(rng.uniform(low, high))
@@ -130,7 +128,7 @@ def _plan(rng: np.random.Generator) -> TissuePlan:
     surroundings["fat"] = sometimes(0.3, 0.1, 0.95)
     surroundings["necrosis"] = sometimes(0.15, 0.2, 1.0)
     surroundings["mucin"] = sometimes(0.12, 0.2, 0.9)
-    return TissuePlan(  # everything that is not tumor
+    return TissuePlan(  # nontumor tissue
         tumor=0.0,
         benign=sometimes(0.5, 0.1, 0.95),
         skin=sometimes(0.12, 0.2, 1.0),
@@ -140,7 +138,8 @@ def _plan(rng: np.random.Generator) -> TissuePlan:
 
 
 def _in_stained_stroma(plan: TissuePlan, rng: np.random.Generator) -> TissuePlan:
-    """1+ tumor as well: a network that knew stained stroma beside 0 alone would read it as 0."""
+    """Change a plan to stained stroma. It includes 1+ tumor: with 0 alone a network would learn
+    that stained stroma means 0."""
     fewer = float(rng.beta(0.6, 3.0))
     mix = (1 - fewer, fewer, 0.0, 0.0) if rng.random() < 0.7 else (fewer, 1 - fewer, 0.0, 0.0)
     return replace(
@@ -153,7 +152,8 @@ def _in_stained_stroma(plan: TissuePlan, rng: np.random.Generator) -> TissuePlan
 
 
 def _random_mix(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """One class leads, its neighbours follow: a tile may lie within a clone or between two."""
+    """Draw a mix: one class leads, adjacent classes follow; a tile lies within a clone or
+    between."""
     leading = int(rng.integers(4))
     weights = np.exp(-1.6 * np.abs(np.arange(4) - leading)) * rng.gamma(1.0, 1.0, 4)
     weights[leading] = 0
@@ -167,7 +167,7 @@ def _random_mix(rng: np.random.Generator) -> tuple[float, float, float, float]:
 def _scanned(
     pixels: NDArray[np.uint8], white: tuple[int, int, int], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """What a scanner's optics and codec leave: sometimes coarser, always JPEG."""
+    """Apply a scanner's optics and codec: sometimes a coarser resolution, always JPEG."""
     pixels = random_artefacts(pixels, white, rng)
     if rng.random() < 0.35:
         factor = float(rng.uniform(1.2, 2.0))

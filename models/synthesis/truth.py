@@ -1,4 +1,4 @@
-"""Truth about each tumor cell of a generated tile. Adds to the generator, changes nothing in it."""
+"""Truth about each tumor cell of a generated tile; read from the generator without changing it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from models.synthesis.render import MARGIN_PX
 from models.synthesis.tile_pairs import tile_scene
 
 DRAWN = 0.5
-"""An outline counts as stained where more of its amount than this is drawn (0-1)."""
+"""Amount (0-1) above which a px of an outline counts as stained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellTruth:
-    """The tumor cells whose center lies on a tile, a row each.
+    """Tumor cells with their center on a tile, a row each.
 
     `xy_px` float64 (n, 2): center in tile px, origin at the tile's corner; `grade` uint8 (n,) 0-3;
-    `membrane` the DAB of its own membrane; `completeness` the share (0-1) of its outline that was
-    meant to be stained. `drawn` is the share of the outline round it that came out stained: stain
-    comes in arcs, so a cell gets more or less than was meant, and it shares each border with a
-    neighbour, whose stain is drawn on half of them. NaN where the cell reaches over the tile.
+    `membrane` the DAB of its own membrane; `completeness` the intended stained share (0-1) of its
+    outline. `drawn` is the stained share of the outline as drawn. It differs from the intended one:
+    stain comes in arcs, and a cell shares each border with a neighbor, whose stain is drawn on half
+    of these borders. NaN if the cell extends over the tile's edge.
     """
 
     xy_px: NDArray[np.float64]
@@ -37,7 +37,7 @@ class CellTruth:
 
 
 def tile_cells(seed: int) -> CellTruth:
-    """The tumor cells of the IHC tile that `synthesize_tile_pair` draws from `seed`."""
+    """Return the tumor cells of the IHC tile that `synthesize_tile_pair` draws from `seed`."""
     world, view, _ = tile_scene(seed)
     size = TILE_PX + 2 * MARGIN_PX
     canvas = Canvas(world, view, -MARGIN_PX, -MARGIN_PX, (size, size), control=True)
@@ -62,7 +62,7 @@ def _drawn(territory: Territory, arcs: Array) -> Array:
     border = territory.edge[inner] > 0
     stained = ((arcs > DRAWN) & (territory.of(cells.membrane) > 0))[inner][border]
     owner = np.where(territory.inside, territory.who, -1)
-    # A border is drawn on one of its two cells: both have it, each px once.
+    # A border is drawn on one of its two cells. Assign it to both, each px once per cell.
     around = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
     near = np.stack([np.roll(owner, shift, (0, 1))[inner][border] for shift in around])
     near.sort(axis=0)

@@ -1,8 +1,8 @@
-"""The tissue itself, before any stain: where there is what, and every cell. Units: µm.
+"""Unstained tissue of a block: fields and cells. Units: µm.
 
 A world is one block of tissue, cut once. Smooth fields (tissue, tumor, lumen, lymphocytes, fat, …)
-are coarse rasters; cells are arrays. All stains are drawn from the same world, so H&E truth and
-IHC truth agree by construction.
+are coarse rasters; cells are arrays. All stains are drawn from the same world, so that H&E truth
+and IHC truth agree by construction.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from models.synthesis.plan import Look, TissuePlan, random_look
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """A block of tissue of `width_um` x `height_um`; fields uint8 at `FIELD_UM`, 255 is all.
+    """A block of tissue of `width_um` x `height_um`; fields uint8 at `FIELD_UM`, 255 is 1.
 
-    `control_um` are the cores of control tissue (x, y, radius, grade); they may lie beyond the
-    block, as an IHC slide that is turned reaches over it.
+    `control_um` are the cores of control tissue (x, y, radius, grade). They may lie beyond the
+    block, because a turned IHC slide extends over it.
     """
 
     seed: int
@@ -43,7 +43,7 @@ def build_world(
     *,
     control_um: tuple[tuple[float, float, float, int], ...] = (),
 ) -> World:
-    """Make a block. `control_um`: cores of control tissue as (x, y, radius, grade) in µm."""
+    """Create a block. `control_um`: cores of control tissue as (x, y, radius, grade) in µm."""
     rng = np.random.default_rng([seed, 0x7A55])
     shape = (int(np.ceil(height_um / FIELD_UM)) + 1, int(np.ceil(width_um / FIELD_UM)) + 1)
     look = random_look(rng)
@@ -75,7 +75,7 @@ def _fields(
     glands = smooth_noise(rng, shape, 45) - 4 * tumor - 4 * skin
     level = soft_level(glands, plan.benign, inside)
     benign = np.clip((glands - level) / 0.08 + 0.5, 0, 1) if plan.benign > 0 else tumor * 0
-    # The gland's own noise makes its lumen: epithelium is a ring some cells wide.
+    # The gland's own noise shapes its lumen: the epithelium is a ring some cells wide.
     hollow = float(rng.uniform(0.45, 0.9))
     lumen = np.clip((glands - level - hollow) / 0.1, 0, 1) if plan.benign > 0 else tumor * 0
     glandular = tumor > 0.9
@@ -113,7 +113,7 @@ def _tumor(
     zone = smooth_noise(rng, shape, plan.zone_um)
     nests = smooth_noise(rng, shape, plan.nest_um)
     match plan.pattern:
-        case "cords":  # along the zero crossings of noise
+        case "cords":  # along zero crossings of noise
             field = 0.5 * zone - 1.3 * np.abs(nests)
         case "scattered":
             field = zone + 0.3 * nests
@@ -123,7 +123,7 @@ def _tumor(
 
 
 def _skin(rng: np.random.Generator, shape: tuple[int, int], share: float) -> Array:
-    """A band along one side, wavy below (rete ridges)."""
+    """Band along one side, wavy at its lower edge (rete ridges)."""
     if share <= 0:
         return np.zeros(shape, dtype=np.float32)
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
@@ -136,7 +136,8 @@ def _skin(rng: np.random.Generator, shape: tuple[int, int], share: float) -> Arr
 def _vessels(
     rng: np.random.Generator, fields: dict[str, Array], plan: TissuePlan
 ) -> NDArray[np.float32]:
-    """Round vessels as rows (x, y, radius, filled) in µm; their lumens are cut into the fields."""
+    """Round vessels as rows (x, y, radius, filled) in µm; their lumens are removed from the
+    fields."""
     rows, columns = fields["tissue"].shape
     area = rows * columns * FIELD_UM**2 / 1e6
     count = int(rng.poisson(plan.vessels_per_mm2 * area))
@@ -157,14 +158,14 @@ def _vessels(
 
 
 def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
-    """An irregular section that covers about a third of the slide, off every edge."""
+    """Irregular section that covers about a third of the slide, away from every edge."""
     rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
     y, x = rows / shape[0] - 0.5, columns / shape[1] - 0.5
     radius = np.hypot(x / 0.34, y / 0.32)
     rough = 0.10 * smooth_noise(rng, shape, 0.12 * min(shape) * FIELD_UM)
     rough += 0.02 * smooth_noise(rng, shape, 30)
     edge = 1 - radius + rough
-    # A notch, so that no rotation by half a turn looks alike.
+    # A notch breaks the symmetry under half a turn.
     turn = rng.uniform(0, 2 * np.pi)
     notch = np.hypot(x - 0.33 * np.cos(turn), y - 0.31 * np.sin(turn))
     edge = (1 - radius + rough) - 0.9 * np.exp(-((notch / 0.09) ** 2))

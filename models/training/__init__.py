@@ -1,1 +1,1 @@
-"""Data sets, loops, evaluation and export of the three networks."""
+"""Training, evaluation, calibration and export of the three networks."""

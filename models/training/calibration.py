@@ -1,6 +1,6 @@
-"""Temperature scaling (Guo et al., arXiv 1706.04599): probabilities that mean what they say.
+"""Calibration by temperature scaling (Guo et al., arXiv 1706.04599).
 
-One number divides the logits. It changes no answer, only how sure the network says it is.
+One number divides the logits. Answers stay the same; only their probabilities change.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from models.spec import ModelSpec
 MAX_TEMPERATURE = 20.0
 BATCH = 16
 PIXEL_STEP = 8
-"""M: every so many-th pixel of the label map, in both directions; neighbours say the same."""
+"""Step in px, in both directions, between the px of M's label map in the fit; neighbors agree."""
 
 
 def with_calibration(
@@ -30,10 +30,10 @@ def with_calibration(
     labels: NDArray[np.uint8],
     device: str,
 ) -> ModelSpec:
-    """The spec with the temperature that fits `labels` best (least negative log-likelihood).
+    """Return the spec with the temperature of least negative log-likelihood of `labels`.
 
-    `images` uint8 (N, T, T, 3), glass at 255, none of which trained the network; `labels` (N,)
-    classes of tiles, or (N, h, w) label maps at the resolution that the network answers.
+    `images` uint8 (N, T, T, 3), glass at 255, not used in training; `labels` (N,) classes of tiles,
+    or (N, h, w) label maps at the resolution of the network's answer.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def with_calibration(
 def _answers(
     network: nn.Module, images: NDArray[np.uint8], labels: NDArray[np.uint8], device: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits float64 (n, classes) and labels int64 (n,), of tiles or of single pixels."""
+    """Logits float64 (n, classes) and labels int64 (n,), of tiles or of single px."""
     logits, truth = [], []
     network.eval()
     for start in range(0, len(images), BATCH):

@@ -1,4 +1,4 @@
-"""The model card that stands beside each set of weights, written from its manifest."""
+"""Model card of a set of weights, written from its manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named configurations of training, torch-free: architecture and hyper-parameters in TOML."""
+"""Named training configurations in TOML, torch-free: architecture and hyperparameters."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 class TrainingConfig(BaseModel):
-    """What a TOML file in `CONFIGS` holds; unknown keys are refused."""
+    """Content of a TOML file in `CONFIGS`; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    """Name of the weights that it makes."""
+    """Name of the resulting weights."""
     architecture: Literal["vit", "segformer", "maskformer"]
     input_px: int
-    """Edge of what the network sees."""
+    """Edge of the network's input in px."""
     pixels: Literal["optical-density", "rgb"] = "optical-density"
     mean: tuple[float, float, float] = (0.25, 0.25, 0.25)
-    """Of what the network sees: the mean optical density of tissue."""
+    """Mean of the network's input: mean optical density of tissue."""
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     learning_rate: Annotated[float, Field(gt=0)]
     batch_size: Annotated[int, Field(ge=1)]
     epochs: Annotated[int, Field(ge=1)]
     tiles: Annotated[int, Field(ge=1)]
-    """Generated tiles to train on, where the caller asks for no other number."""
+    """Generated tiles for training, unless the caller asks for another number."""
     stained_stroma_tiles: Annotated[int, Field(ge=0)] = 0
-    """Generated tiles beside those, of tumor of 0 or 1+ in stroma that took DAB up."""
+    """Additional generated tiles of tumor of 0 or 1+ in DAB-stained stroma."""
     weight_decay: float = 0.05
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises."""
     config: dict[str, Any] = {}
-    """The architecture's own numbers."""
+    """Parameters of the architecture."""
 
     def spec(self, task: Task) -> ModelSpec:
-        """The spec of a network for `task`, not trained yet.
+        """Return the spec of an untrained network for `task`.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class TrainingConfig(BaseModel):
         if (task is Task.SEGMENTATION) == (self.architecture == "vit"):
             raise DataSetError(f"{self.name}: a {self.architecture} cannot do {task}")
         if task is Task.SEGMENTATION and self.input_px != TILE_PX:
-            # It learns on crops of a tile's resolution and answers whole tiles.
+            # Training uses crops at a tile's resolution; answers are for whole tiles.
             raise DataSetError(f"{self.name}: input_px is {TILE_PX} for {task}, nothing else")
         return ModelSpec(
             name=self.name,
@@ -74,12 +74,12 @@ def configuration_names() -> list[str]:
 
 
 def load_configuration(name: str, task: Task) -> TrainingConfig:
-    """A named configuration, or one in a file. ``reference`` and ``paper`` depend on the task.
+    """Load a named configuration or a file. ``reference`` and ``paper`` depend on the task.
 
     Raises
     ------
     DataSetError
-        If there is none, or it has unknown or missing keys.
+        If it does not exist, or has unknown or missing keys.
     """
     named = f"{name}-{task}" if name in ("reference", "paper") else name
     path = Path(name) if name.endswith(".toml") else CONFIGS / f"{named}.toml"

@@ -1,4 +1,4 @@
-"""Judge weights on generated tiles that never trained them. Synthetic figures, and called so."""
+"""Evaluation of weights on generated tiles outside the training set; figures marked synthetic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _silent(_what: str, _done: int, _total: int) -> None:
 def judge(
     spec: ModelSpec, network: nn.Module, tiles: Tiles, device: str, progress: Progress = _silent
 ) -> dict[str, Any]:
-    """Figures of a network on tiles; networks of IHC are judged on tumor tiles only."""
+    """Figures of a network on generated tiles; networks of IHC are judged on tumor tiles only."""
     return judge_examples(spec, network, judged_tiles(spec.task, tiles), device, progress)
 
 

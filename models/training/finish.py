@@ -1,4 +1,4 @@
-"""What trained weights need to leave the house: calibration, and how their tiles looked."""
+"""Last steps before weights are released: calibration and appearance of the training tiles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.training.calibration import with_calibration
 from models.training.material import Examples
 
 DESCRIBED_TILES = 2000
-"""At most so many training tiles, evenly chosen, describe them all."""
+"""Most training tiles, evenly chosen, for the description of their appearance."""
 
 
 def finished(
@@ -20,14 +20,14 @@ def finished(
     calibrating: Examples | None,
     device: str,
 ) -> ModelSpec:
-    """The spec with temperature and appearance. `learnt` trained `network`, the others did not.
+    """Return the spec with temperature and appearance.
 
-    Without `calibrating` the temperature stays as it is.
+    `learnt` trained `network`, `calibrating` did not. Without `calibrating` the temperature stays.
 
     Raises
     ------
     DataSetError
-        If either set holds no tile that the task is about.
+        If either set holds no tile of the task.
     """
     if calibrating is not None:
         chosen = calibrating.chosen

@@ -1,4 +1,4 @@
-"""What a network learns from and is judged on: generated tiles, or a data set."""
+"""Training and evaluation examples, from generated tiles or from a data set."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Examples:
     """Images and labels of one task.
 
     `images` uint8 (N, 512, 512, 3), glass at 255; `labels` uint8 (N,), for segmentation
-    (N, 128, 128); `chosen` int64 (n,), the rows that count; `copies` the stem of the files that
-    keep smaller copies of the images.
+    (N, 128, 128); `chosen` int64 (n,), the rows in use; `copies` the stem of the files that keep
+    smaller copies of the images.
     """
 
     images: NDArray[np.uint8]
@@ -41,11 +41,11 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a run learns from (`learnt`) and is judged on (`judged`); no patient is in both.
+    """Examples for training (`learnt`) and for evaluation (`judged`); no patient is in both.
 
-    `held_back` is a third set, in neither, where the data have one: it calibrates. `facts` say in
-    the weights' manifest what `learnt` is; they are the run's identity, so a checkpoint of other
-    data is never taken up. `judged_on` says in words what `judged` is.
+    `held_back` is a third set for calibration, None if the data have none. `facts` describe
+    `learnt` in the weights' manifest; they are the run's identity, so that a checkpoint of other
+    data is never resumed. `judged_on` describes `judged` in words.
     """
 
     learnt: Examples
@@ -65,14 +65,14 @@ def generated_material(
     progress: Progress,
     stained_stroma: int = 0,
 ) -> Material:
-    """`count` generated tiles of a seed to learn from, `held_out` others to be judged on.
+    """Generate `count` tiles of a seed for training and `held_out` others for evaluation.
 
-    It also learns from `stained_stroma` tiles of tumor in stained stroma; none of them judges.
+    Training also uses `stained_stroma` tiles of tumor in stained stroma; evaluation does not.
 
     Raises
     ------
     DataSetError
-        If `seed` would draw tiles that are held out.
+        If `seed` would reach held-out tiles.
     """
     first = seed * SEEDS_PER_RUN
     learning = count + stained_stroma
@@ -105,17 +105,17 @@ def generated_material(
 
 
 def judged_tiles(task: Task, tiles: Tiles) -> Examples:
-    """Generated tiles as a task is judged on them: those of IHC on tumor tiles only."""
+    """Generated tiles for the evaluation of a task: tumor tiles only for tasks on IHC."""
     return _of_task(task, tiles, learning=False)
 
 
 def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progress) -> Material:
-    """Split train of a data set to learn from, test to be judged on, validation held back.
+    """Load a data set: train for training, test for evaluation, validation held back.
 
     Raises
     ------
     DataSetError
-        If the data set is damaged, of another task, or has no test split.
+        If the data set is damaged, is of another task, or has no test split.
     """
     manifest = read_data_set_manifest(folder)
     if manifest.task is not task:
@@ -164,7 +164,7 @@ def _of_task(task: Task, tiles: Tiles, *, learning: bool) -> Examples:
             chosen=np.arange(len(tiles)),
             copies=tiles.folder / "he",
         )
-    # L and M are asked about what C calls tumor: such tiles, and some from around them.
+    # L and M answer on what C calls tumor: tumor tiles, and some tiles from their surroundings.
     chosen = np.flatnonzero(tiles.tumor)
     if learning:
         other = np.flatnonzero(tiles.tumor == 0)

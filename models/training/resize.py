@@ -1,4 +1,4 @@
-"""Tiles as small as a classifier sees them, made once."""
+"""Resized copies of tiles for classifiers, made once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch.nn import functional
 
 
 def resized(images: NDArray[np.uint8], px: int, cache: Path) -> NDArray[np.uint8]:
-    """The images, uint8 (N, T, T, 3), at `px` x `px`: what a classifier sees, made once and kept in
-    `cache`. The filter is that of `models.pixels`."""
+    """Return the images, uint8 (N, T, T, 3), at `px` x `px`, a classifier's input size.
+
+    The copy is made once and kept in `cache`. The filter is that of `models.pixels`.
+    """
     if images.shape[1] == px:
         return images
     path = cache.with_suffix(f".{px}.npy")

@@ -1,4 +1,4 @@
-"""The training loop: one for all networks. Deterministic under a seed; survives a kill."""
+"""Training loop of all networks. Deterministic for a seed; resumes after a kill."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from models.training.material import Examples, data_set_material, generated_mate
 from models.training.resize import resized
 
 CROP_PX = 256
-"""M trains on crops: four times as many steps for the same arithmetic."""
+"""Edge of the crops that train M: four times as many steps for the same arithmetic."""
 HELD_OUT_TILES = 400
 RESOLUTION_CHANCE = 0.4
 STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.08, Task.SEGMENTATION: 0.05}
-"""L and M tell strengths of stain apart: they may not be blinded to it."""
+"""Relative jitter of stain density. L and M grade stain: a large jitter would hide the grade."""
 PALE_CHANCE = {Task.TUMOR: 0.0, Task.INTENSITY: 0.35, Task.SEGMENTATION: 0.3}
 PALEST = {Task.TUMOR: 1.0, Task.INTENSITY: 0.3, Task.SEGMENTATION: 0.55}
-"""Of a tile's optical density is left, at least, where a laboratory or a scanner is pale. L has to
-know weak staining from strong staining that is shown weakly: by the counterstain, which is pale as
-well, and by the membranes' completeness."""
+"""Least share of a tile's optical density that remains, for a pale laboratory or scanner. L must
+tell weak staining from strong staining shown weakly: by the counterstain, which is then pale too,
+and by the membranes' completeness."""
 
 
 def train(
@@ -55,18 +55,18 @@ def train(
     held_out: int = HELD_OUT_TILES,
     data_set: Path | None = None,
 ) -> ModelSpec:
-    """Train a network and save it in `out` with the figures of tiles that it never saw.
+    """Train a network; save it in `out` with its figures on tiles outside the training set.
 
-    It learns from the data set in the folder `data_set` (its split train, judged on test), else
-    from generated tiles (`tiles` of them, judged on `held_out` others). `cache` keeps decoded
-    tiles for further runs (none: ``out/tiles``). A checkpoint is written after each epoch; a run
-    with the same arguments goes on from it, and ends with the same bytes as one never interrupted.
+    Training uses the split train of the data set in the folder `data_set` and evaluates on test.
+    Without it, `tiles` generated tiles train and `held_out` others evaluate. `cache` keeps decoded
+    tiles for further runs (None: ``out/tiles``). A checkpoint is written after each epoch; a run
+    with the same arguments resumes from it and ends with the same bytes as an uninterrupted run.
 
     Raises
     ------
     DataSetError
-        If the configuration's architecture cannot do the task, the data set cannot be used, or
-        `seed` would draw held-out tiles.
+        If the architecture cannot do the task, the data set is unusable, or `seed` would reach
+        held-out tiles.
     """
     spec = config.spec(task)
     out.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         c = self.config
-        # M's crops keep the tile's resolution; classifiers see the whole tile, made small once.
+        # M's crops keep the tile's resolution; classifiers see the whole tile, resized once.
         self.images = resized(self.examples.images, c.input_px, self.examples.copies)
         self.steps_per_epoch = math.ceil(len(self.examples.chosen) / c.batch_size)
         self.optimizer = torch.optim.AdamW(
@@ -132,17 +132,17 @@ class _Run:
         self.half = self.device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
     def go(self, progress: Progress) -> float:
-        """Seconds of all epochs, those before a kill too."""
+        """Run the epochs; return their seconds, those before a kill included."""
         first = self._resume()
         total = self.config.epochs * self.steps_per_epoch
         log = self.out / "training.csv"
-        # A kill between log and checkpoint leaves a line of an epoch that is run again.
+        # A kill between log and checkpoint leaves a line of an epoch that runs again: drop it.
         lines = log.read_text().splitlines(keepends=True)[1 : first + 1] if first else []
         log.write_text("".join(["epoch,loss,learning_rate,seconds\n", *lines]), newline="")
         for epoch in range(first, self.config.epochs):
             began = time.perf_counter()
             losses = []
-            # Of this epoch alone: dropout after a resume is that of a run never interrupted.
+            # Seeded per epoch: dropout after a resume equals that of an uninterrupted run.
             torch.manual_seed(self.seed * self.config.epochs + epoch)
             for step, (pixels, labels) in enumerate(self._batches(epoch)):
                 done = epoch * self.steps_per_epoch + step
@@ -170,7 +170,7 @@ class _Run:
         return float(loss.detach())
 
     def _rate(self, share: float) -> float:
-        """Rises over the warm-up, then falls as a half cosine."""
+        """Learning rate at `share` of the steps: linear warm-up, then half a cosine."""
         c = self.config
         if c.warmup > 0 and share < c.warmup:
             return c.learning_rate * (share / c.warmup + 1e-3)
@@ -196,7 +196,7 @@ class _Run:
             for name, value in state.items():
                 tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).detach().cpu()
         temporary = self.out / "checkpoint.part"
-        # The epoch is in the file itself: tensors and counter can never disagree.
+        # The epoch is part of the file: tensors and counter cannot disagree.
         save_file(tensors, temporary, metadata={"epoch": str(epoch), "key": self._key()})
         temporary.rename(self.out / "checkpoint.safetensors")
 
@@ -234,7 +234,7 @@ def _crops(
     batch: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A random square of `CROP_PX` of each tile, and its labels, a quarter as fine."""
+    """Random crop of `CROP_PX` of each tile, and of its labels at a quarter of the resolution."""
     size = CROP_PX // LABEL_STEP
     corners = rng.integers(0, classes.shape[1] - size + 1, (len(batch), 2)).tolist()
     pixels, labels = [], []
@@ -248,10 +248,11 @@ def _crops(
 def augment(
     pixels: Tensor, labels: Tensor, rng: np.random.Generator, task: Task
 ) -> tuple[Tensor, Tensor]:
-    """Turns, flips, resolution, glass, and stain: density per channel by about 1 ± `STAIN_JITTER`,
-    and with a chance of `PALE_CHANCE` down to `PALEST` of all.
+    """Augment tiles: turns, flips, resolution, glass and stain.
 
-    `pixels` float (N, 3, H, W), 0-255; `labels` (N,) or (N, h, w): those turn with their tiles.
+    Stain density varies per channel by about 1 ± `STAIN_JITTER`; with probability `PALE_CHANCE` all
+    channels drop to as little as `PALEST`. `pixels` float (N, 3, H, W), 0-255; `labels` (N,) or
+    (N, h, w): maps turn with their tiles.
     """
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))
     pixels = torch.rot90(pixels, turns, (2, 3))

@@ -20,12 +20,14 @@ from pynetdicom.sop_class import (
 )
 
 from appliance.delivery.destinations.contract import After, Before, Instance
-from appliance.delivery.destinations.network import Pacs
+from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, Ledger
-from appliance.settings.settings import Delivery, PacsDestination, Settings
+from appliance.settings.delivery import Delivery
+from appliance.settings.destinations import PacsDestination
+from appliance.settings.settings import Settings
 from dicom.kinds import SENT_KINDS
 from dicom.status import Outcome
 

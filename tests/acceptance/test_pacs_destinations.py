@@ -18,15 +18,12 @@ from pydicom import dcmread
 from pydicom.encaps import generate_frames
 from pynetdicom.sop_class import Comprehensive3DSRStorage, VLWholeSlideMicroscopyImageStorage
 
-from appliance.delivery.destinations.contract import Destination, Instance, Proof
-from appliance.delivery.destinations.network import DicomWeb, Pacs, open_destination
+from appliance.delivery.destinations.contract import Destination, Instance, Proof, open_destination
+from appliance.delivery.destinations.dicomweb import DicomWeb
+from appliance.delivery.destinations.dimse import Pacs
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
-from appliance.settings.settings import (
-    DicomWebDestination,
-    FolderDestination,
-    PacsDestination,
-    Settings,
-)
+from appliance.settings.destinations import DicomWebDestination, FolderDestination, PacsDestination
+from appliance.settings.settings import Settings
 from dicom.kinds import SENT_KINDS
 from dicom.source import convert_slide
 from dicom.status import Outcome, Verdict

@@ -16,7 +16,8 @@ from pydicom import Dataset, dcmread
 from appliance.delivery.orders import check_worklist, order_of
 from appliance.errors import WorklistUnavailableError
 from appliance.findings.findings import Findings
-from appliance.settings.settings import Settings, Worklist
+from appliance.settings.settings import Settings
+from appliance.settings.tls import Worklist
 from dicom.association import PacsAddress
 from dicom.worklist import find_orders
 from models.synthesis.slides import SyntheticCase

@@ -12,7 +12,7 @@ from appliance.domain import Her2Score, ResultCategory
 from appliance.errors import SettingsError
 from appliance.findings.findings import Reason, ReviewReason
 from appliance.intake.identify import Sidecar
-from appliance.settings.settings import Scoring, Specimen
+from appliance.settings.scoring import Scoring, Specimen
 
 GUIDELINES = Path(__file__).parent / "guidelines"
 SPECIMENS = get_args(Specimen)

@@ -13,7 +13,7 @@ from appliance.domain import HE, HER2, Her2Score, Stain
 from appliance.findings.findings import ControlFacts, Reason, ReviewReason
 from appliance.readers.cell_tally import CellTally
 from appliance.registration.alignment import Alignment
-from appliance.settings.settings import Review
+from appliance.settings.scoring import Review
 from appliance.slides.appearance import Appearance
 
 _SLIDE = {HE: "H&E", HER2: "HER2"}

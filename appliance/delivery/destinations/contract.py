@@ -1,40 +1,39 @@
-"""Where objects go, and what delivery asks of each place. Here: the folder archive."""
+"""Contract of a destination: its protocol, the values it exchanges, and the registry of kinds."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
-from appliance.artifacts import copy_whole
-from appliance.errors import DestinationUnavailableError
-from dicom.status import InstanceRef, Outcome, Verdict
+from appliance.errors import SettingsError
+from appliance.settings.destinations import DestinationSection, kind_of, register_section
+from appliance.settings.objects import ObjectKind
+from appliance.settings.settings import Settings
+from dicom.status import InstanceRef, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One object on its way: the file and what must be found afterwards."""
+    """SOP instance to deliver: its file, and the reference to find it by afterwards."""
 
     path: Path
     ref: InstanceRef
 
 
 class Proof(StrEnum):
-    """What a destination says of an object."""
+    """Statement of a destination about an instance."""
 
     THERE = "there"
     ABSENT = "absent"
-    UNKNOWN = "unknown"  #: nobody there can say
+    UNKNOWN = "unknown"  #: the destination cannot say
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A destination's word on an object; `text`: who said it, or why nobody can."""
+    """Proof of one instance; `text` names the way of proof, or why there is none."""
 
     proof: Proof
     text: str
@@ -54,116 +53,122 @@ After = Callable[[Instance, Outcome], None]
 
 
 class Destination(Protocol):
-    """What delivery needs of a destination."""
+    """Place that objects are delivered to. tests/fixtures/conformance.py tests the contract."""
+
+    takes: ClassVar[frozenset[ObjectKind]]
+    """Kinds of objects that this kind of destination can hold. Others are not queued for it."""
 
     name: str
 
-    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
-        """Hand over instances in order; no instance's trouble keeps the next from being sent.
+    @classmethod
+    def open(cls, section: Any, settings: Settings) -> Destination:
+        """Make the destination of a section of the settings.
 
-        `before` is called when a instance is about to go, `after` with what became of it. Raises
-        DestinationUnavailableError where the trouble is the destination's; what had no `after` was
-        not sent.
+        `section` is of the registered section type. Nothing is connected or written yet.
+        """
+        ...
+
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Send instances in order; a failed instance does not keep the next from being sent.
+
+        `before` is called just before an instance is sent, `after` with its outcome. An instance
+        that is refused without being sent has only an `after`.
+
+        Raises
+        ------
+        DestinationUnavailableError
+            If the fault is the destination's. An instance without `after` was not stored.
+        DestinationRejectedError
+            If the destination refuses this appliance, whatever the instance.
         """
         ...
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
-        """What it says of each, by SOP Instance UID. Raises DestinationUnavailableError."""
+        """Return one answer per instance, by SOP Instance UID.
+
+        Raises
+        ------
+        DestinationUnavailableError
+            If the destination cannot be asked.
+        """
         ...
 
     def check(self) -> str:
-        """One line for ``tandem doctor``; raises TandemError on trouble."""
+        """Return one line for ``tandem doctor``; raise TandemError if something is wrong."""
         ...
 
     def kinds(self) -> list[KindCheck]:
-        """Which kinds of objects it takes, as far as that can be known without sending one.
+        """Return which kinds of objects are taken, as far as that shows without sending one.
 
-        Raises TandemError.
+        Raises
+        ------
+        TandemError
+            If the destination cannot be asked.
         """
         ...
 
     def close(self) -> None:
-        """Give back ports."""
+        """Close ports and connections. A second call does nothing."""
         ...
 
 
-class FolderArchive:
-    """One folder per study, one file per object, named by UID: no patient data in names.
+D = TypeVar("D", bound=Destination)
+_CLASSES: dict[str, type[Destination]] = {}
 
-    A `folder` that is `ours` is made; any other must be there: in place of a mount that is away
-    objects would fill this machine's disk, and count as proven.
+
+def destination(section_type: type[DestinationSection]) -> Callable[[type[D]], type[D]]:
+    """Register a class for the `kind` of a section type.
+
+    Raises
+    ------
+    TypeError
+        If another section type is registered for the same kind.
     """
 
-    def __init__(self, name: str, folder: Path, *, ours: bool) -> None:
-        self.name = name
-        self.folder = folder
-        self._ours = ours
+    def register(made: type[D]) -> type[D]:
+        register_section(section_type)
+        _CLASSES[kind_of(section_type)] = made
+        return made
 
-    def _require(self) -> None:
-        try:
-            if self._ours:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            there = self.folder.is_dir()
-        except OSError as err:
-            raise DestinationUnavailableError(f"{self.folder}: {err.strerror}") from err
-        if not there:
-            raise DestinationUnavailableError(
-                f"archive folder of '{self.name}', {self.folder}, is not there. Create it, or "
-                "mount it."
-            )
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as err:
-            raise DestinationUnavailableError(
-                f"archive folder of '{self.name}' cannot be written: {err.strerror}. "
-                "Check that it is mounted, writable and not full."
-            ) from err
-
-    def _place(self, instance: Instance) -> Path:
-        return self.folder / instance.ref.study_uid / f"{instance.ref.sop_instance_uid}.dcm"
-
-    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
-        """Copy each file under a temporary name, then rename it."""
-        for instance in instances:
-            if not instance.path.is_file():
-                after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
-                continue
-            self._require()
-            before(instance)
-            with self._translated():
-                copy_whole(self._place(instance), instance.path)
-            after(instance, Outcome(verdict=Verdict.STORED))
-
-    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
-        """Whether each file is there with the very bytes that were sent."""
-        self._require()
-        return {instance.ref.sop_instance_uid: self._compare(instance) for instance in instances}
-
-    def _compare(self, instance: Instance) -> Answer:
-        place = self._place(instance)
-        if not place.is_file() or not instance.path.is_file():
-            return Answer(Proof.ABSENT, "no file")
-        if _digest(place) != _digest(instance.path):
-            return Answer(Proof.ABSENT, "other bytes")
-        return Answer(Proof.THERE, "by its bytes")
-
-    def check(self) -> str:
-        """Free space of the folder; raises DestinationUnavailableError where it is not there."""
-        self._require()
-        free = shutil.disk_usage(self.folder).free / 2**30
-        return f"folder {self.folder}, {free:.0f} GiB free"
-
-    def kinds(self) -> list[KindCheck]:
-        """A folder takes everything."""
-        return [KindCheck("any object", True, "a folder takes everything")]
-
-    def close(self) -> None:
-        """Nothing is open."""
+    return register
 
 
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
+def open_destination(settings: Settings, section: DestinationSection) -> Destination:
+    """Open the destination of a section of the settings.
+
+    Raises
+    ------
+    SettingsError
+        If no class is registered for its kind, or it is to receive objects that it cannot hold.
+    """
+    made = _class_of(section)
+    refused = sorted(set(section.objects or ()) - made.takes)
+    if refused:
+        raise SettingsError(
+            f"destination '{section.name}' cannot hold {', '.join(refused)}: a destination of kind "
+            f"'{section.kind}' takes {', '.join(sorted(made.takes))}. Correct its objects."
+        )
+    return made.open(section, settings)
+
+
+def wants(section: DestinationSection, kind: str) -> bool:
+    """Whether objects of a kind go to a destination: it can hold them, and its section lists them.
+
+    Raises
+    ------
+    SettingsError
+        If no class is registered for the kind of destination.
+    """
+    listed = section.objects is None or kind in section.objects
+    return listed and kind in _class_of(section).takes
+
+
+def _class_of(section: DestinationSection) -> type[Destination]:
+    try:
+        return _CLASSES[section.kind]
+    except KeyError:
+        known = ", ".join(sorted(_CLASSES))
+        raise SettingsError(
+            f"destination '{section.name}': no destination of kind '{section.kind}' is installed; "
+            f"known kinds: {known}. Add its module to extensions."
+        ) from None

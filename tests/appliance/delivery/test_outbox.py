@@ -23,7 +23,9 @@ from appliance.errors import DestinationUnavailableError
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, Ledger
 from appliance.operations.status import retry_subject
-from appliance.settings.settings import Delivery, FolderDestination, Settings
+from appliance.settings.delivery import Delivery
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.settings import Settings
 from dicom.status import Outcome, Verdict, classify
 
 KINDS = ("SR", "SEG", "WSM")

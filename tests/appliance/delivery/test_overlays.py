@@ -18,7 +18,7 @@ from appliance.delivery.overlays import ObjectContext, block_sums, write_overlay
 from appliance.domain import HE, HER2
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
-from appliance.settings.settings import ObjectSettings
+from appliance.settings.objects import ObjectSettings
 from appliance.slides.raster import RasterGrid
 from dicom.source import convert_slide, read_headers
 

@@ -19,7 +19,8 @@ from appliance.delivery.sources import slide_sources
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.line.analysis import open_facts
-from appliance.settings.settings import ObjectSettings, Settings
+from appliance.settings.objects import ObjectSettings
+from appliance.settings.settings import Settings
 from dicom.source import convert_slide
 from dicom.study import StudyFacts
 

@@ -18,11 +18,11 @@ from appliance.findings.overlay import (
     Picture,
     blend,
     class_shares,
-    load_thumbnail,
     stain_layer,
     tumor_layer,
 )
 from appliance.geometry import TILE_UM
+from appliance.slides.overview import load_overview
 
 SLIDE = SlideFacts(
     path="s",
@@ -131,7 +131,9 @@ def test_class_colours_stay_apart_for_colour_blind_readers() -> None:
 
 def test_large_thumbnails_are_shown_smaller(tmp_path: Path) -> None:
     Image.new("RGB", (MAX_EDGE_PX * 2, 900)).save(tmp_path / "thumbnail.png")
-    assert load_thumbnail(tmp_path / "thumbnail.png").shape == (450, MAX_EDGE_PX, 3)
+    assert load_overview(tmp_path / "thumbnail.png").shape == (900, 2 * MAX_EDGE_PX, 3)
+    shown = load_overview(tmp_path / "thumbnail.png", longest_px=MAX_EDGE_PX)
+    assert shown.shape == (450, MAX_EDGE_PX, 3)
 
 
 def test_what_is_not_scored_is_faint() -> None:

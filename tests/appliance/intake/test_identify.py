@@ -10,7 +10,7 @@ import pytest
 from appliance.domain import HE, HER2, QuarantineReason, Stain
 from appliance.errors import SlideError
 from appliance.intake.identify import Sidecar, identify, read_sidecar
-from appliance.settings.settings import Identify
+from appliance.settings.intake import Identify
 
 SETTINGS = Identify()
 

@@ -11,7 +11,7 @@ from appliance.intake.completeness import is_whole
 from appliance.intake.watch import FolderScan, candidates
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import Ledger
-from appliance.settings.settings import Watch
+from appliance.settings.intake import Watch
 from models.synthesis.slides import SyntheticCase
 
 

@@ -1,4 +1,4 @@
-"""Weights: listed, verified, installed complete or not at all, selected permanently."""
+"""The weights in use: order of precedence, refusals, and steps that follow a new selection."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.weights import tiny_weights
-from typer.testing import CliRunner
 
-import appliance.readers.chosen_weights as weights_module
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.cli.main import app
 from appliance.errors import WeightsError
 from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_he
-from appliance.readers.chosen_weights import (
-    chosen_weights,
-    install_weights,
-    select_weights,
-    with_chosen_weights,
-)
-from appliance.settings.settings import ModelSettings, Settings
-from models.errors import ManifestError
-from models.spec import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME, Task, reference_folder
+from appliance.operations.install_weights import install_weights, select_weights
+from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
+from appliance.settings.networks import ModelSettings
+from appliance.settings.settings import Settings
+from models.spec import MANIFEST_NAME, Task
 from models.synthesis.pyramid import write_pyramid
 
 
@@ -33,46 +26,10 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state")
 
 
-def visible(settings: Settings) -> list[str]:
-    """Return names of the installed tumor weights, hidden ones included."""
-    folder = settings.weights_dir / "tumor"
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def flip_last_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-
-
-def command(settings: Settings, *arguments: object) -> tuple[int, str]:
-    """Return exit status and output of ``tandem weights …``."""
-    config = settings.state_dir.parent / "tandem.toml"
-    config.write_text(f"state_dir = {json.dumps(str(settings.state_dir))}\n")
-    done = CliRunner().invoke(
-        app, ["weights", *(str(a) for a in arguments), "--config", str(config)]
-    )
-    message = "" if done.exception is None else str(done.exception)
-    return done.exit_code, done.output + message
-
-
-def test_a_lab_replaces_weights_and_goes_back(settings: Settings, tmp_path: Path) -> None:
-    own = tiny_weights(tmp_path / "own")
-    code, text = command(settings, "use", tmp_path / "own", "--name", "ours")
-    assert (code, "tumor: ours" in text) == (0, True)
-    folder, spec = chosen_weights(Task.TUMOR, settings)
-    assert (folder, spec) == (settings.weights_dir / "tumor" / "ours", own)
-    assert chosen_weights(Task.INTENSITY, settings)[0] == reference_folder(Task.INTENSITY)
-    listed = json.loads(command(settings, "list", "--json")[1])
-    assert [(e["task"], e["name"]) for e in listed if e["in_use"]] == [
-        ("tumor", "ours"),
-        ("intensity", "reference"),
-        ("segmentation", "reference"),
-    ]
-    assert own.sha256[:12] in command(settings, "list")[1]
-    code, _ = command(settings, "use", "tumor", "reference")
-    assert code == 0
-    assert chosen_weights(Task.TUMOR, settings)[0] == reference_folder(Task.TUMOR)
+def use(settings: Settings, folder: Path) -> Path:
+    """Install and select the tumor weights in `folder`; return the folder of the installed set."""
+    installed = install_weights(folder, settings)
+    return select_weights(Task.TUMOR, installed.name, settings).folder
 
 
 def test_a_folder_in_the_settings_is_stronger_and_is_said(
@@ -87,121 +44,31 @@ def test_a_folder_in_the_settings_is_stronger_and_is_said(
     assert chosen_weights(Task.TUMOR, settings)[1].version == "1.0"
 
 
-def test_a_changed_byte_is_refused_and_leaves_nothing(settings: Settings, tmp_path: Path) -> None:
-    tiny_weights(tmp_path / "own")
-    flip_last_byte(tmp_path / "own" / WEIGHTS_NAME)
-    with pytest.raises(ManifestError, match=f"{tmp_path / 'own'}.*checksum"):
-        install_weights(tmp_path / "own", settings)
-    assert visible(settings) == []
-
-
-@pytest.mark.parametrize("missing", [MANIFEST_NAME, WEIGHTS_NAME, CARD_NAME])
-def test_a_folder_that_lacks_a_file_is_refused(
-    settings: Settings, tmp_path: Path, missing: str
-) -> None:
-    tiny_weights(tmp_path / "own")
-    (tmp_path / "own" / missing).unlink()
-    code, text = command(settings, "install", tmp_path / "own")
-    assert (code, missing in text) == (1, True)
-    assert visible(settings) == []
-
-
-def test_an_interrupted_install_leaves_nothing_visible(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Interrupt the copy by an exception (the block unwinds) and by a kill (a hidden folder stays
-    behind).
-    """
-    tiny_weights(tmp_path / "own")
-
-    def cut(_source: Path, target: Path) -> None:
-        target.write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(weights_module.shutil, "copyfile", cut)
-        with pytest.raises(KeyboardInterrupt):
-            install_weights(tmp_path / "own", settings)
-    assert visible(settings) == []
-    killed = settings.weights_dir / "tumor" / ".tiny-1.0.123"
-    killed.mkdir()
-    assert "tiny" not in command(settings, "list")[1]
-    install_weights(tmp_path / "own", settings)
-    assert visible(settings) == ["tiny-1.0"]
-
-
-def test_the_same_name_twice_must_be_the_same_weights(settings: Settings, tmp_path: Path) -> None:
-    first = tiny_weights(tmp_path / "own")
-    tiny_weights(tmp_path / "other", seed=1)
-    install_weights(tmp_path / "own", settings, "ours")
-    assert install_weights(tmp_path / "own", settings, "ours").spec == first
-    with pytest.raises(WeightsError, match="'ours' already"):
-        install_weights(tmp_path / "other", settings, "ours")
-    select_weights(Task.TUMOR, "ours", settings)
-    assert chosen_weights(Task.TUMOR, settings)[1] == first
-    for name in ("reference", "../ours", ".ours"):
-        with pytest.raises(WeightsError, match="cannot be a name"):
-            install_weights(tmp_path / "own", settings, name)
-
-
-def test_damage_is_found_and_mended_by_installing_again(settings: Settings, tmp_path: Path) -> None:
-    tiny_weights(tmp_path / "own")
-    command(settings, "use", tmp_path / "own")
-    assert command(settings, "verify")[0] == 0
-    flip_last_byte(settings.weights_dir / "tumor" / "tiny-1.0" / WEIGHTS_NAME)
-    code, text = command(settings, "verify")
-    lines = [line for line in text.splitlines() if line.startswith("TROUBLE")]
-    assert (code, len(lines)) == (1, 1)
-    assert "tumor tiny-1.0" in lines[0]
-    assert "checksum" in lines[0]
-    install_weights(tmp_path / "own", settings)
-    assert command(settings, "verify")[0] == 0
-
-
 def test_a_changed_temperature_is_not_used_silently(settings: Settings, tmp_path: Path) -> None:
     """The checksum covers the weights alone; the selection covers the manifest too."""
     tiny_weights(tmp_path / "own")
-    command(settings, "use", tmp_path / "own")
-    manifest = settings.weights_dir / "tumor" / "tiny-1.0" / MANIFEST_NAME
+    manifest = use(settings, tmp_path / "own") / MANIFEST_NAME
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"temperature": 0.1}))
     with pytest.raises(WeightsError, match="changed after it was selected"):
         chosen_weights(Task.TUMOR, settings)
-    assert command(settings, "verify")[0] == 1
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"classes": ("tumor", "other")}, "in this order"),
-        ({"mpp": 0.5}, "Train for those"),
-        ({"tile_px": 256}, "Train for those"),
-    ],
-)
-def test_weights_that_cannot_serve_are_refused(
-    settings: Settings, tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    tiny_weights(tmp_path / "own", **change)
-    with pytest.raises(WeightsError, match=message):
-        install_weights(tmp_path / "own", settings)
+def test_weights_of_another_task_are_refused(settings: Settings, tmp_path: Path) -> None:
     tiny_weights(tmp_path / "stain", task=Task.INTENSITY)
     named = settings.model_copy(update={"models": ModelSettings(tumor=tmp_path / "stain")})
     with pytest.raises(WeightsError, match="is for intensity"):
         chosen_weights(Task.TUMOR, named)
 
 
-def test_selecting_what_is_not_there_names_what_is(settings: Settings) -> None:
-    code, text = command(settings, "use", "tumor", "ours")
-    assert (code, "There are: reference" in text) == (1, True)
-    settings.weights_dir.mkdir(parents=True, exist_ok=True)
+def test_a_selection_that_cannot_be_read_is_refused(settings: Settings) -> None:
+    settings.weights_dir.mkdir(parents=True)
     (settings.weights_dir / "selected.json").write_text('{"tumor": 3}')
     with pytest.raises(WeightsError, match=r"selected\.json cannot be read"):
         chosen_weights(Task.TUMOR, settings)
 
 
 def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path) -> None:
-    """Same slide, same process, no restart: other weights give another result, and nothing is
-    reused.
-    """
+    """Same slide, same process, no restart: other weights give another result, none is reused."""
     pixels = np.full((1024, 1024, 3), 245, dtype=np.uint8)
     noise = np.random.default_rng(0).integers(-40, 40, (768, 768, 1))
     pixels[128:896, 128:896] = (np.array((190, 120, 170)) + noise).astype(np.uint8)
@@ -213,7 +80,7 @@ def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path
     keys = []
     for number in (0, 1):
         spec = tiny_weights(tmp_path / f"own-{number}", seed=number)
-        command(settings, "use", tmp_path / f"own-{number}")
+        use(settings, tmp_path / f"own-{number}")
         done = read_he(slide, settings)
         assert not done.times[0].reused
         keys.append(done.key)
@@ -221,10 +88,12 @@ def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path
         assert [m["fingerprint"] for m in said] == [spec.fingerprint]
     maps = [np.load(store.path(ArtifactKey.parse(k)) / "probability.npy") for k in keys]
     assert np.nanmax(np.abs(maps[0] - maps[1])) > 0
-    command(settings, "use", "tumor", "tiny-1.0")
+    select_weights(Task.TUMOR, "tiny-1.0", settings)
     again = read_he(slide, settings)
     assert (again.key, again.times[0].reused) == (keys[0], True)
-    # `tandem process` uses a state folder of its own, with the weights selected in this one.
-    elsewhere = with_chosen_weights(settings).model_copy(update={"state_dir": tmp_path / "scratch"})
+    # `tandem process` uses its own state folder, with the weights selected in this one.
+    elsewhere = with_chosen_weights(settings, [Task.TUMOR]).model_copy(
+        update={"state_dir": tmp_path / "scratch"}
+    )
     shutil.copytree(settings.artifacts_dir, elsewhere.artifacts_dir)
     assert read_he(slide, elsewhere).key == keys[0]

@@ -16,7 +16,7 @@ from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
 from appliance.registration.alignment import Alignment, align, alignment_mpp
 from appliance.registration.mapping import SlideMapping
 from appliance.registration.tile_plan import map_tumor
-from appliance.settings.settings import Review
+from appliance.settings.scoring import Review
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue, find_tissue
 from models.synthesis.slides import SyntheticCase, synthesize_case

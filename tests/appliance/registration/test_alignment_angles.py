@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from appliance.geometry import Affine
 from appliance.registration.alignment import Alignment, align
-from appliance.settings.settings import Review
+from appliance.settings.scoring import Review
 from appliance.slides.tissue import find_tissue
 
 MPP = 4.0

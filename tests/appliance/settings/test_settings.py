@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import SettingsError
-from appliance.settings.settings import FolderDestination, Settings
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
 WEB = "[[destinations]]\nkind = 'dicomweb'\n"
@@ -37,7 +38,7 @@ def load(tmp_path: Path, text: str) -> Settings:
         (WEB + "url = 'https://pacs'\nkey = 'k'\n", "key needs certificate"),
         (2 * PACS, "two destinations have the same name"),
         (PACS + PACS.replace("'dicom'", "'dicom'\nname = 'b'"), "the same commitment_port"),
-        ("[identify.stains]\nKI67 = ['KI67']\n", "unknown stain 'KI67'"),
+        ("[identify.stains]\nki67 = ['KI67']\n", "'ki67' is not a stain code"),
         ("= 3", "not valid TOML"),
     ],
 )

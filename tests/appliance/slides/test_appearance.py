@@ -16,7 +16,9 @@ from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
 from appliance.domain import HE, HER2
 from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_he
-from appliance.settings.settings import ModelSettings, Review, Settings
+from appliance.settings.networks import ModelSettings
+from appliance.settings.scoring import Review
+from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance, load_appearance
 from models.appearance import with_statistics
 from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED

@@ -16,7 +16,8 @@ from appliance.domain import HE, HER2, QuarantineReason
 from appliance.errors import SlideError
 from appliance.findings.findings import Reason
 from appliance.geometry import TILE_MPP, TileIndex
-from appliance.settings.settings import Review, Settings
+from appliance.settings.scoring import Review
+from appliance.settings.settings import Settings
 from appliance.slides.direct import DirectSlide
 from appliance.slides.reader import SlideReader
 from appliance.slides.resample import Raster

@@ -14,14 +14,14 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.findings.label_map import LabelWriter, StoredLabels
 from appliance.geometry import TileIndex
-from appliance.line.analysis import IHC_RASTER_UM, tissue_tiles
+from appliance.line.analysis import IHC_RASTER_UM
 from appliance.readers.inference import Network
 from appliance.readers.reading import StainReading, read_stain, read_tumor
 from appliance.slides import stream as streams
 from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream, calibrate, in_lanes, white_gain
-from appliance.slides.tissue import find_tissue, tissue_share
+from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
 from models.spec import Task, reference_folder
 from models.synthesis.slides import SyntheticCase
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.geometry import TILE_UM, TileGrid
-from appliance.registration.alignment import thumbnail_mpp
+from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.tissue import SPECK_MM2, Tissue, find_tissue, tissue_share
 
 MPP = 8.0

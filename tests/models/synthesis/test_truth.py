@@ -34,5 +34,5 @@ def test_what_is_drawn_is_on_average_what_was_meant() -> None:
 
 
 def test_a_tile_without_tumor_has_no_cells() -> None:
-    seed = next(s for s in range(SEED, SEED + 50) if not synthesize_tile_pair(s).tumor_mask.any())
+    seed = next(s for s in range(SEED, SEED + 50) if not synthesize_tile_pair(s).class_map.any())
     assert len(tile_cells(seed).grade) == 0

@@ -24,7 +24,9 @@ from appliance.line.daemon import Daemon
 from appliance.operations.doctor import examine
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.reading import TileReadings
-from appliance.settings.settings import Review, Scoring, Settings, Watch
+from appliance.settings.intake import Watch
+from appliance.settings.scoring import Review, Scoring
+from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance
 from models.synthesis.pyramid import write_pyramid
 

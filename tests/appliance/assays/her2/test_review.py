@@ -14,7 +14,7 @@ from appliance.assays.her2.review import review_reasons
 from appliance.domain import HE, HER2, Her2Score
 from appliance.findings.findings import ControlFacts, Reason
 from appliance.readers.cell_tally import CellTally
-from appliance.settings.settings import Review
+from appliance.settings.scoring import Review
 from appliance.slides.appearance import Appearance
 
 DOCS = Path(__file__).parents[4] / "docs" / "review.md"

@@ -28,9 +28,15 @@ from fixtures.slide_objects import (
 from pydicom import Dataset, dcmread
 from pydicom.fileset import FileSet, is_conformant_file_id
 
-from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
-from appliance.delivery.destinations.network import open_destination
-from appliance.settings.settings import FolderDestination, Settings
+from appliance.delivery.destinations.contract import (
+    Answer,
+    Destination,
+    Instance,
+    Proof,
+    open_destination,
+)
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.settings import Settings
 from dicom import codes
 from dicom.annotations import build_annotations
 from dicom.capture import build_capture

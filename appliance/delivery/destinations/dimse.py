@@ -1,0 +1,137 @@
+"""PACS over DIMSE: C-STORE sends; storage commitment, QIDO-RS or C-FIND prove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+from appliance.delivery.destinations.contract import (
+    After,
+    Answer,
+    Before,
+    Instance,
+    KindCheck,
+    destination,
+)
+from appliance.delivery.destinations.network import (
+    Ask,
+    by_query,
+    prove_by,
+    tls_files,
+    translated,
+    web_address,
+)
+from appliance.settings.destinations import PacsDestination
+from appliance.settings.objects import OBJECT_KINDS, ObjectKind
+from appliance.settings.settings import Settings
+from dicom import pacs
+from dicom.association import Kind, PacsAddress, title_of
+from dicom.commitment import Commitment
+from dicom.errors import PacsRejectedError
+from dicom.kinds import SENT_KINDS, sent_kinds
+from dicom.status import InstanceRef
+
+NOBODY = InstanceRef(
+    study_uid="2.25.1", series_uid="2.25.1", sop_instance_uid="2.25.1", sop_class_uid=""
+)
+"""Reference to an instance that exists nowhere, for test queries."""
+
+
+@destination(PacsDestination)
+class Pacs:
+    """PACS over C-STORE, proven by storage commitment, else QIDO-RS, else C-FIND."""
+
+    takes: ClassVar[frozenset[ObjectKind]] = OBJECT_KINDS
+
+    def __init__(self, section: PacsDestination, kinds: Sequence[Kind] = SENT_KINDS) -> None:
+        self.name = section.name
+        self._kinds = kinds
+        self.address = PacsAddress(
+            host=section.host,
+            port=section.port,
+            called_aet=section.called_aet,
+            calling_aet=section.calling_aet,
+            timeout_s=section.timeout_seconds,
+            tls=tls_files(section) if section.tls else None,
+            mib_s=section.bandwidth_mib_s,
+        )
+        self._commitment: Commitment | None = None
+        self._ways: dict[str, Ask] = {}
+        if section.commitment_port is not None:
+            self._commitment = Commitment(
+                self.address, section.commitment_port, section.commitment_host
+            )
+            self._ways["storage commitment"] = self._commitment.ask
+        if section.dicomweb_url is not None:
+            self._ways["QIDO-RS"] = by_query(web_address(section, section.dicomweb_url))
+        else:
+            self._ways["C-FIND"] = self._find
+
+    @classmethod
+    def open(cls, section: PacsDestination, settings: Settings) -> Self:
+        """Make the destination of a section; `kinds` asks for the objects that settings write."""
+        return cls(section, sent_kinds(labelmap=settings.objects.segmentation == "labelmap"))
+
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Send over as few associations as the objects' kinds allow."""
+        by_path = {instance.path: instance for instance in instances}
+        with translated(self.name):
+            pacs.store(
+                self.address,
+                list(by_path),
+                before=lambda path: before(by_path[path]),
+                after=lambda path, outcome: after(by_path[path], outcome),
+            )
+
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+        """Ask the ways of proof in order, each for what those before gave no answer on."""
+        return prove_by(self._ways, self.name, instances)
+
+    def check(self) -> str:
+        """Send a C-ECHO, and try each way of proof."""
+        with translated(self.name):
+            pacs.echo(self.address)
+            ways = self._check_ways()
+        return (
+            f"C-ECHO answered at {self.address.host}:{self.address.port}"
+            f"{', TLS' if self.address.tls else ''}, proof by {', else '.join(ways)}"
+        )
+
+    def _check_ways(self) -> list[str]:
+        """Return the ways that work.
+
+        C-FIND is the default and not a choice of the site: it may fail if there is commitment.
+        """
+        ways = list(self._ways)
+        if self._commitment is not None:
+            self._commitment.check()
+        try:
+            self._ways[ways[-1]]([NOBODY])
+        except PacsRejectedError:
+            if ways != ["storage commitment", "C-FIND"]:
+                raise
+            ways.pop()
+        return ways
+
+    def kinds(self) -> list[KindCheck]:
+        """Propose all kinds in an association; nothing is sent."""
+        with translated(self.name):
+            taken = pacs.probe(self.address, self._kinds)
+        remedy = (
+            f"Allow it in the PACS for {self.address.calling_aet}, or leave it out by `objects`."
+        )
+        return [KindCheck(_title(kind), ok, "" if ok else remedy) for kind, ok in taken.items()]
+
+    def close(self) -> None:
+        """Close the port of the commitment reports."""
+        if self._commitment is not None:
+            self._commitment.close()
+
+    def _find(self, refs: Sequence[InstanceRef]) -> dict[str, bool]:
+        found = pacs.find_instances(self.address, refs)
+        return {ref.sop_instance_uid: ref.sop_instance_uid in found for ref in refs}
+
+
+def _title(kind: Kind) -> str:
+    sop_class, syntax = kind
+    return f"{title_of(sop_class)} as {title_of(str(syntax))}"

@@ -1,0 +1,162 @@
+"""Folder archive: one folder per study, one file per object, with or without DICOMDIRs."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from appliance.artifacts import copy_whole
+from appliance.delivery.destinations.contract import (
+    After,
+    Answer,
+    Before,
+    Instance,
+    KindCheck,
+    Proof,
+    destination,
+)
+from appliance.delivery.destinations.fileset import is_taken, place_in, update_directory
+from appliance.errors import DestinationUnavailableError
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.objects import OBJECT_KINDS, ObjectKind
+from appliance.settings.settings import Settings
+from dicom.directory import NAME
+from dicom.status import InstanceRef, Outcome, Verdict
+
+
+@destination(FolderDestination)
+class FolderArchive:
+    """Archive of files that are named by UID: no patient data in names.
+
+    A `folder` that is `ours` is made. Any other must exist: if a mount is away, objects would fill
+    this machine's disk and count as proven.
+    """
+
+    takes: ClassVar[frozenset[ObjectKind]] = OBJECT_KINDS
+
+    def __init__(self, name: str, folder: Path, *, ours: bool) -> None:
+        self.name = name
+        self.folder = folder
+        self._ours = ours
+
+    @classmethod
+    def open(cls, section: FolderDestination, settings: Settings) -> FolderArchive:
+        """Make the archive of a section, with DICOMDIRs if the section says so."""
+        variant = FileSetArchive if section.dicomdir else FolderArchive
+        return variant(section.name, settings.archive_dir(section), ours=section.folder is None)
+
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Copy each file under a temporary name, then rename it."""
+        for instance in instances:
+            if not instance.path.is_file():
+                after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
+                continue
+            self._require()
+            before(instance)
+            with self._translated():
+                copy_whole(self._place(instance.ref), instance.path)
+            after(instance, Outcome(verdict=Verdict.STORED))
+
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+        """Compare each file in the archive with the bytes that were sent."""
+        self._require()
+        return {instance.ref.sop_instance_uid: self._compare(instance) for instance in instances}
+
+    def check(self) -> str:
+        """Return the free space; raise DestinationUnavailableError if the folder is not there."""
+        self._require()
+        free_gib = shutil.disk_usage(self.folder).free / 2**30
+        return f"folder {self.folder}, {free_gib:.0f} GiB free"
+
+    def kinds(self) -> list[KindCheck]:
+        """Return one line: a folder takes everything."""
+        return [KindCheck("any object", True, "a folder takes everything")]
+
+    def close(self) -> None:
+        """Do nothing: no file stays open."""
+
+    def _place(self, ref: InstanceRef) -> Path:
+        return self.folder / ref.study_uid / f"{ref.sop_instance_uid}.dcm"
+
+    def _require(self) -> None:
+        """Raise DestinationUnavailableError if the folder is not there and is not ours to make."""
+        try:
+            if self._ours:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            there = self.folder.is_dir()
+        except OSError as err:
+            raise DestinationUnavailableError(f"{self.folder}: {err.strerror}") from err
+        if not there:
+            raise DestinationUnavailableError(
+                f"archive folder of '{self.name}', {self.folder}, is not there. Create it, or "
+                "mount it."
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            raise DestinationUnavailableError(
+                f"archive folder of '{self.name}' cannot be written: {err.strerror}. "
+                "Check that it is mounted, writable and not full."
+            ) from err
+
+    def _compare(self, instance: Instance) -> Answer:
+        place = self._place(instance.ref)
+        if not place.is_file() or not instance.path.is_file():
+            return Answer(Proof.ABSENT, "no file")
+        if _digest(place) != _digest(instance.path):
+            return Answer(Proof.ABSENT, "other bytes")
+        return Answer(Proof.THERE, "by its bytes")
+
+
+class FileSetArchive(FolderArchive):
+    """Archive in which each study's folder is a DICOM file-set with a DICOMDIR (fileset.py)."""
+
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Copy each file as a plain archive does, then update the DICOMDIRs of the studies."""
+        for instance in instances:
+            place = self._place(instance.ref)
+            with self._translated():
+                taken = is_taken(place, instance.ref)
+            if taken:
+                text = (
+                    f"has another object at {'/'.join(place.parts[-2:])}, and overwrites none. "
+                    "Move it, then retry."
+                )
+                after(instance, Outcome(verdict=Verdict.NEVER, text=text))
+            else:
+                super().send([instance], before, after)
+        self._update_directories(instances)
+
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+        """Compare each file with the bytes that were sent, and look it up in the DICOMDIR."""
+        self._require()
+        listed = self._update_directories(instances)
+        answers = super().prove(instances)
+        for instance in instances:
+            uid = instance.ref.sop_instance_uid
+            if answers[uid].proof is Proof.THERE and self._place(instance.ref) not in listed:
+                answers[uid] = Answer(Proof.ABSENT, f"not in the {NAME}")
+        return answers
+
+    def _place(self, ref: InstanceRef) -> Path:
+        return place_in(self.folder, ref)
+
+    def _update_directories(self, instances: Sequence[Instance]) -> set[Path]:
+        """Update the DICOMDIRs of the instances' studies; return all files that they list."""
+        listed: set[Path] = set()
+        with self._translated():
+            for study_uid in sorted({instance.ref.study_uid for instance in instances}):
+                listed |= update_directory(self.folder, study_uid)
+        return listed
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()

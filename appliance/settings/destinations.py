@@ -1,0 +1,158 @@
+"""Settings of destinations: one section type per kind, and the registry of these types."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializeAsAny,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
+
+from appliance.settings.objects import ObjectKind
+from appliance.settings.section import Section
+from appliance.settings.tls import OverTls
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")]
+"""URL without user and password: these are secrets, and settings are printed."""
+
+
+class DestinationSection(Section):
+    """Base of the sections of all kinds. A kind narrows `kind` to a Literal of one word."""
+
+    objects: Annotated[tuple[ObjectKind, ...], Field(min_length=1)] | None = None
+    """Kinds of objects that are sent there. None: all."""
+    kind: str
+    """Registered word for the kind of destination."""
+    name: str
+    """Name of this destination in the ledger, in commands and on the page."""
+
+    @property
+    def own_port(self) -> int | None:
+        """TCP port that this destination listens on here, if any."""
+        return None
+
+
+class FolderDestination(DestinationSection):
+    """Folder archive with one folder per study."""
+
+    kind: Literal["folder"] = "folder"
+    name: str = "archive"
+    folder: Path | None = None
+    """Existing folder for the objects. None: ``archive`` in the state folder, which is made."""
+    dicomdir: bool = False
+    """Make each study's folder a DICOM file-set: a DICOMDIR, and file names by PS3.10 8.5."""
+
+
+class NetworkDestination(DestinationSection, OverTls):
+    """Settings that the destinations on the network share."""
+
+    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
+    """Upper limit of the sending rate in MiB/s. None: no limit."""
+    user: str | None = None
+    """User of DICOMweb, whose password is the secret. None: the secret is a bearer token."""
+    secret_file: Path | None = None
+    """File that holds the secret. It is read at each use and never printed."""
+    secret_env: str | None = None
+    """Environment variable that holds the secret, if there is no file."""
+
+    @model_validator(mode="after")
+    def _secret_is_whole(self) -> Self:
+        if self.secret_file is not None and self.secret_env is not None:
+            raise ValueError("secret_file and secret_env: name one")
+        if self.user is not None and self.secret_file is None and self.secret_env is None:
+            raise ValueError("user needs secret_file or secret_env")
+        return self
+
+
+class PacsDestination(NetworkDestination):
+    """PACS that takes C-STORE."""
+
+    kind: Literal["dicom"]
+    name: str = "pacs"
+    host: str
+    port: Annotated[int, Field(gt=0, lt=65536)]
+    called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    tls: bool = False
+    """DICOM over TLS; the PACS's certificate must be for `host`."""
+    commitment_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
+    """Own port for the PACS's storage commitment reports. None: no commitment is requested."""
+    commitment_host: str = ""
+    """Address that the port is opened on. Empty: all addresses of this machine."""
+    dicomweb_url: Url | None = None
+    """Base of QIDO-RS, queried where commitment gives no answer. None: C-FIND is used."""
+
+    @property
+    def own_port(self) -> int | None:
+        """Port of the commitment reports."""
+        return self.commitment_port
+
+
+class DicomWebDestination(NetworkDestination):
+    """PACS that takes STOW-RS; QIDO-RS proves."""
+
+    kind: Literal["dicomweb"]
+    name: str = "dicomweb"
+    url: Url
+    """Base of the DICOMweb service."""
+
+
+_SECTIONS: dict[str, type[DestinationSection]] = {}
+
+
+def kind_of(section_type: type[DestinationSection]) -> str:
+    """Return the word that a section type is registered for.
+
+    Raises
+    ------
+    TypeError
+        If its `kind` is not a Literal of one word.
+    """
+    words = get_args(section_type.model_fields["kind"].annotation)
+    if len(words) != 1 or not isinstance(words[0], str):
+        raise TypeError(f"{section_type.__name__}.kind must be a Literal of one word")
+    return words[0]
+
+
+def register_section(section_type: type[DestinationSection]) -> None:
+    """Let settings accept the sections of a kind.
+
+    Raises
+    ------
+    TypeError
+        If another section type is registered for the same word.
+    """
+    word = kind_of(section_type)
+    known = _SECTIONS.get(word, section_type)
+    # Equal names: the module is imported again after an import that failed half way.
+    if (known.__module__, known.__qualname__) != (
+        section_type.__module__,
+        section_type.__qualname__,
+    ):
+        raise TypeError(f"two section types for destinations of kind '{word}'")
+    _SECTIONS[word] = section_type
+
+
+def _validate(value: Any) -> Any:
+    """Validate a table by the section type of its kind; a section stays the same object."""
+    if isinstance(value, DestinationSection):
+        return value
+    # Built at each call: extensions register further kinds. The union gives pydantic's own errors,
+    # with the key of each problem and the list of known kinds.
+    union: Any = reduce(or_, _SECTIONS.values())
+    tagged: Any = Annotated[union, Field(discriminator="kind")]
+    return TypeAdapter(tagged).validate_python(value)
+
+
+AnyDestination: TypeAlias = Annotated[
+    SerializeAsAny[DestinationSection], BeforeValidator(_validate)
+]
+"""Section of any registered kind."""

@@ -1,0 +1,74 @@
+"""Settings of intake: the watched folder, identification and pairing of slides."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from appliance.settings.section import Section
+
+_YEAR_NUMBER = r"[A-Za-z]{1,4}\d{2}[-.]\d{2,8}"
+_BLOCK = r"[A-Z]{1,2}\d{1,3}"
+_END = r"(?=[_;. -]|$)"
+_STAIN_CODE = re.compile(r"[A-Z][A-Z0-9_-]{0,15}")
+
+
+class Watch(Section):
+    """The scanner's folder, and the conditions under which a file counts as complete."""
+
+    folder: Path = Path("scans")
+    """Output folder of the scanner, watched with its subfolders. Tandem never writes to it."""
+    rescan_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Period of the full scan. File events are hints only: network shares send none."""
+    stable_seconds: Annotated[float, Field(gt=0)] = 15.0
+    """Time for which size and modification time must not change. Scanners pause between regions."""
+    patience_seconds: Annotated[float, Field(ge=0)] = 120.0
+    """Time that a quiet but incomplete file may take to become a whole slide before a person is
+    told. A copy over a slow network can stall. The file is taken up again whenever it changes."""
+
+
+class Identify(Section):
+    """Rules that find accession, block and stain of a slide."""
+
+    patterns: tuple[str, ...] = (
+        rf"^(?P<accession>{_YEAR_NUMBER})[_;. -]+(?P<block>{_BLOCK}){_END}",
+        rf"^(?P<accession>[A-Za-z0-9][A-Za-z0-9-]*\d)[_;]+(?P<block>{_BLOCK}){_END}",
+        rf"^(?P<accession>{_YEAR_NUMBER}){_END}",
+    )
+    """Regular expressions applied to barcode and file name. The first match wins. The groups are
+    `accession` and `block`; a pattern without `block` finds the accession of a slide that then
+    lacks its block."""
+    stains: dict[str, tuple[str, ...]] = Field(
+        default={
+            "HE": ("HE", "H&E", "H+E", "HNE", "H-E"),
+            "HER2": ("HER2", "HER-2", "HER2NEU", "CERBB2", "4B5"),
+        }
+    )
+    """The lab's words for each stain code, matched as whole words without regard to case."""
+
+    @field_validator("stains")
+    @classmethod
+    def _codes_are_well_formed(
+        cls, value: dict[str, tuple[str, ...]]
+    ) -> dict[str, tuple[str, ...]]:
+        wrong = sorted(code for code in value if not _STAIN_CODE.fullmatch(code))
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]!r} is not a stain code: use a capital letter, then up to 15 of A-Z, "
+                "0-9, _ and -"
+            )
+        return value
+
+
+class PairSettings(Section):
+    """Waiting of a slide for the other slide of its block."""
+
+    partner_timeout_hours: Annotated[float, Field(gt=0)] = 72.0
+    """Time after which a slide without partner is shown as trouble. A late partner still reopens
+    the case. IHC is often run one to three days after H&E."""
+    expected_assays: tuple[str, ...] = ("her2",)
+    """Assays whose target slide is missed when only the H&E slide of a block has come. The case of
+    any other assay begins with its target slide."""

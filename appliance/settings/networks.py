@@ -1,0 +1,30 @@
+"""Settings of the networks: weights, device and runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from appliance.settings.section import Section
+
+
+class ModelSettings(Section):
+    """Weights of each network, and the device that runs them."""
+
+    tumor: Path | None = None
+    """Folder of weights for C (manifest.json + model.safetensors). It takes precedence over
+    ``tandem weights use``. None: the weights selected there, else the reference weights."""
+    intensity: Path | None = None
+    """Folder of weights for L, with the same rule."""
+    segmentation: Path | None = None
+    """Folder of weights for M, with the same rule."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of the networks. auto: the GPU if there is one."""
+    runtime: Literal["torch", "openvino"] = "torch"
+    """Runtime of the networks on a CPU. openvino is faster and gives the same class for nearly all
+    tiles, see docs/performance.md. A GPU always uses torch."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Tiles per forward pass. None: as many as fit into half of the free memory, at most 8 on a CPU
+    (4 for M) and 256 on a GPU. The size is halved when memory runs out all the same."""

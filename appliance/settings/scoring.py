@@ -1,0 +1,70 @@
+"""Settings of the score: guideline, thresholds, and the conditions of a review."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from appliance.settings.section import Section
+
+Specimen = Literal["resection", "biopsy"]
+
+
+class Scoring(Section):
+    """Guideline and thresholds of the score."""
+
+    guideline: str | None = None
+    """Name of a file in appliance/assays/her2/guidelines that scores every case. None: the
+    guideline that fits the organ and the specimen."""
+    organ: str = "breast"
+    """Organ of slides whose sidecar names none: breast, gastric, colorectal or endometrial."""
+    specimen: Specimen = "resection"
+    """Kind of specimen of slides whose sidecar names none."""
+    tumor_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Least tumor probability from C of a tile that counts as tumor."""
+    margin_tiles: Annotated[int, Field(ge=0, le=20)] = 0
+    """Width in tiles of the margin around the tumor of the IHC slide that M reads too. It is for
+    viewing only: in the label map, never in the score. M reads nothing else of the slide."""
+
+
+class Review(Section):
+    """Limits beyond which a result is marked for review."""
+
+    max_alignment_error_um: Annotated[float, Field(gt=0)] = 100.0
+    """Alignment error above which the H&E tumor may lie on the wrong IHC tile (a tile is
+    143 µm)."""
+    min_overlap: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Least share of the H&E tissue that must lie on IHC tissue. Tissue outside is not scored."""
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Least share of the H&E tissue's patches whose structure must be found on the IHC slide at the
+    place that their neighbors predict. Two slides of one block reach more than half, two blocks
+    less than a tenth."""
+    min_tumor_area_mm2: Annotated[float, Field(ge=0)] = 0.1
+    """Least tumor area of a score."""
+    min_tumor_cells: Annotated[int, Field(ge=0)] = 100
+    """Least number of tumor cells of a score."""
+    max_unscored_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 30.0
+    """Most of the H&E slide's tumor that may have no counterpart on the HER2 slide."""
+    max_tumor_disagreement_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
+    """Most of the tiles that C calls tumor on which M may find none."""
+    max_reader_difference: Annotated[float, Field(gt=0, le=3)] = 1.0
+    """Largest difference, in classes, between the mean of L and the mean of M."""
+    heterogeneity_strong_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
+    """Least share of 3+ of a heterogeneous tumor."""
+    heterogeneity_faint_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """Least share of 0 and 1+ together of a heterogeneous tumor, beside the share of 3+."""
+    guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
+    """Distance of a class's percentage from the guideline's threshold within which the score is
+    unsure."""
+    max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """Most of a slide's tiles that may differ in stain or focus from those that trained its
+    network. At most 1 % of the training tiles themselves do."""
+    max_unreadable_percent: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """Most of a slide's tiles that may be damaged in the file."""
+    max_marked_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 10.0
+    """Most of the tumor tiles that may lie under pen or on a fold."""
+    control_strongest: Literal["1+", "2+", "3+"] = "3+"
+    """Strongest class of the site's control tissue in a run that worked."""
+    control_required: bool = False
+    """Every HER2 slide of the site carries control tissue. A slide without goes to review."""
