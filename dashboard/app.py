@@ -1,4 +1,4 @@
-"""The script that Streamlit runs: navigation only."""
+"""Entry script of Streamlit; it holds only the navigation."""
 
 import streamlit as st
 

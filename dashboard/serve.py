@@ -1,4 +1,4 @@
-"""Starts the dashboard's server: ``python -m dashboard.serve --config tandem.toml``."""
+"""Start the dashboard's server: ``python -m dashboard.serve --config tandem.toml``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DEFAULT_PORT = 8501
 
 OPTIONS: dict[str, str] = {
     "server.headless": "true",
-    # Nothing to reload in production, and the watcher would walk every imported package.
+    # Code does not change in production, and the watcher would walk every imported package.
     "server.fileWatcherType": "none",
     "server.showEmailPrompt": "false",
-    # A browser tab that was closed is forgotten after so many seconds.
+    # Seconds until the session of a closed browser tab is discarded.
     "server.disconnectedSessionTTL": "60",
     "browser.gatherUsageStats": "false",
     "client.toolbarMode": "minimal",
-    # Errors go to the log, not to the people in front of the screen.
+    # Errors go to the log, not onto the page.
     "client.showErrorDetails": "none",
     "runner.magicEnabled": "false",
     "theme.base": "light",
@@ -37,7 +37,7 @@ OPTIONS: dict[str, str] = {
 
 
 def command(port: int, address: str) -> list[str]:
-    """The command line of the server."""
+    """Return the command line of the server."""
     options = OPTIONS | {"server.port": str(port), "server.address": address}
     return [
         sys.executable,
@@ -50,9 +50,9 @@ def command(port: int, address: str) -> list[str]:
 
 
 def serve(config: Path | None, port: int, address: str) -> int:
-    """Become the dashboard's server; returns only when the settings are wrong (2).
+    """Replace this process by the dashboard's server; return 2 if the settings are invalid.
 
-    The process is replaced, so that a signal to it reaches the server.
+    The process is replaced, not spawned, so that signals reach the server.
     """
     try:
         load_settings(config)
@@ -63,14 +63,14 @@ def serve(config: Path | None, port: int, address: str) -> int:
     environment = dict(os.environ)
     if path is not None:
         environment["TANDEM_CONFIG"] = str(path.absolute())
-    # Streamlit runs every refresh in a new thread; an allocator arena for each never shrinks.
+    # Streamlit runs every refresh in a new thread; one allocator arena per thread never shrinks.
     environment.setdefault("MALLOC_ARENA_MAX", "2")
     arguments = command(port, address)
     os.execve(arguments[0], arguments, environment)  # noqa: S606  our own interpreter, no shell
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line and serve."""
+    """Parse the command line and start the server."""
     parser = argparse.ArgumentParser(prog="python -m dashboard.serve", description=__doc__)
     parser.add_argument("--config", type=Path, help="settings file (else TANDEM_CONFIG)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)

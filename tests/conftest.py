@@ -21,7 +21,7 @@ def pytest_report_header() -> list[str]:
 
 @pytest.fixture(scope="session")
 def real() -> Path:
-    """The folder of real images; the test skips where it is not beside the checkout."""
+    """Return the folder of real images; skip the test if it is not beside the checkout."""
     if not REAL.is_dir():
         pytest.skip("../shared/real is not there: real images are not part of the project")
     return REAL
@@ -29,7 +29,7 @@ def real() -> Path:
 
 @pytest.fixture
 def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
-    """A running Orthanc."""
+    """Run an Orthanc."""
     server = Orthanc(tmp_path / "orthanc").start()
     yield server
     server.stop()
@@ -37,7 +37,7 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
 
 @pytest.fixture(scope="session")
 def small_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
-    """A synthetic 2+ case of 4,096 x 3,072 px, made once."""
+    """Return a synthetic 2+ case of 4,096 x 3,072 px, made once."""
     return synthesize_case(
         tmp_path_factory.mktemp("case"), seed=5, score="2+", width_px=4096, height_px=3072
     )
@@ -45,7 +45,7 @@ def small_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon on embedded defaults, not started yet."""
+    """Return a daemon with default settings, not started yet."""
     made = Daemon(tmp_path / "appliance")
     yield made
     made.close()

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests judge with: a real PACS, DICOM validators, a browser and a slide viewer.
-# Where apt may not, it says what is missing; the tests then skip (with CI=true: fail).
+# Install the judges of the tests: a PACS, DICOM validators, a browser and a slide viewer.
+# Without permission for apt, report what is missing; the tests are then skipped (with CI=true: fail).
 set -u
 missing=""
 need() { command -v "$1" >/dev/null 2>&1 || missing="$missing $2"; }
@@ -17,10 +17,10 @@ if [ -n "$missing" ]; then
         echo "installing judges:$missing"
         export DEBIAN_FRONTEND=noninteractive
         apt-get -qq update >/dev/null 2>&1
-        # No service may be started by an installation: the tests start their own.
+        # The installation must not start services: the tests start their own.
         printf '#!/bin/sh\nexit 101\n' >/tmp/policy-rc.$$ && chmod +x /tmp/policy-rc.$$
         [ -e /usr/sbin/policy-rc.d ] || { cp /tmp/policy-rc.$$ /usr/sbin/policy-rc.d; ours=1; }
-        # One by one: what cannot be had must not keep the others away.
+        # One by one: a package that cannot be installed must not prevent the others.
         for package in $missing; do
             apt-get -qq install -y --no-install-recommends "$package" >/dev/null 2>&1 ||
                 echo "apt could not install: $package"

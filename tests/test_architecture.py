@@ -1,4 +1,4 @@
-"""Promises about the whole tree: torch's one door, the four package names, reference weights."""
+"""Guarantees about the whole tree: the only door to torch, package names, reference weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input: a visible state with a reason, no stop of the line, no change to the files."""
+"""Bad input ends in a visible state with a reason; the line continues; no file is changed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_each_bad_file_is_quarantined_with_its_own_reason(
     del expected["S26-00010_A1_HE.svs"]
     assert found == expected
     assert all(s["sentence"] and s["remedy"] for s in status["slides"])
-    # The line goes on: a good case behind the bad ones is delivered.
+    # The line continues: a good case that came after the bad ones is delivered.
     daemon.drop(small_case.he_path, small_case.ihc_path)
     daemon.wait(case_state("delivered"))
     after = digests(daemon.scans)

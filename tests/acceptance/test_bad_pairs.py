@@ -1,4 +1,4 @@
-"""Pairs that cannot be scored well: each has a stated outcome, none an unmarked score."""
+"""Pairs that cannot be scored well: each ends in a stated outcome, none in an unmarked score."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLANK = "blank"
 
 @pytest.fixture(scope="module")
 def sections(small_case: SyntheticCase) -> dict[str, Pixels]:
-    """Level 0 of both slides, and variants of them."""
+    """Return level 0 of both slides, and variants of them."""
     he, ihc = (_level_0(path) for path in (small_case.he_path, small_case.ihc_path))
     glass = ihc[2, 2]
     stem = str(small_case.truth_path.with_suffix(""))

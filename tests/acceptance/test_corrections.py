@@ -1,4 +1,4 @@
-"""Corrections: a new result replaces a wrong one and names it; nothing is overwritten."""
+"""Corrected results: a new result names the wrong one, and nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def archived(daemon: Daemon) -> dict[Path, Dataset]:
 
 
 def reports(daemon: Daemon) -> list[Dataset]:
-    """In the order of the ledger's deliveries."""
+    """Return the structured reports in the order of the ledger's deliveries."""
     (case,) = daemon.status()["cases"]
     order = [d["sop_instance_uid"] for d in case["deliveries"] if d["kind"] == "SR"]
     found = {h.SOPInstanceUID: h for h in archived(daemon).values() if h.Modality == "SR"}
@@ -45,7 +45,7 @@ def delivered(count: int) -> Any:
 
 
 def ended_again(after: str) -> Any:
-    """Delivered, after an event with these words."""
+    """Return a condition: the case is delivered, after an event with these words."""
 
     def is_so(status: dict[str, Any]) -> bool:
         (case,) = status["cases"]
@@ -76,13 +76,13 @@ def test_a_persons_score_and_a_rerun_are_new_reports(
     assert f"HER2 {other}" in second.SeriesDescription
     (path,) = [p for p, h in archived(daemon).items() if h.SOPInstanceUID == second.SOPInstanceUID]
     assert dicom_errors(path) == []
-    # What was delivered first is there still, to the byte; its SEG too, beside a new one.
+    # The objects delivered first are still there, byte for byte; the SEG too, beside a new one.
     assert bytes_before == {p: hashlib.sha256(p.read_bytes()).digest() for p in bytes_before}
     series = {h.SeriesInstanceUID for h in archived(daemon).values() if h.Modality == "SEG"}
     assert len(series) == 4
 
-    # The same findings again: the person's word about them stands, nothing new is written. Nor
-    # does a touched slide take it back.
+    # The same findings again: the person's correction stands and nothing new is written. A touched
+    # slide does not undo it either.
     count = len(archived(daemon))
     tandem("rerun", "case-1", "--config", daemon.config)
     daemon.wait(ended_again("rerun"))
@@ -90,7 +90,7 @@ def test_a_persons_score_and_a_rerun_are_new_reports(
     again = daemon.wait(ended_again("came in anew"))["cases"][0]
     assert (again["score"], len(archived(daemon))) == (other, count)
 
-    # A scanner's folder is cleared: a person may still be right.
+    # The scanner's folder is emptied: a correction is still possible.
     for slide in daemon.scans.iterdir():
         slide.unlink()
     tandem("correct", "case-1", "--score", "0", *arguments, "--config", daemon.config)

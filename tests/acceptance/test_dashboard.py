@@ -1,4 +1,4 @@
-"""The page in a real browser beside the daemon: a case goes from waiting to delivered."""
+"""The dashboard in a browser beside the daemon: a case goes from waiting to delivered."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ CHROMIUM_ARGUMENTS = (
 )
 ACCESSION = "S26-0004711"
 REFRESH_LIMIT_S = 3.0
-"""A change of state is on the page within so many seconds (a promise of the dashboard)."""
+"""Seconds within which a change of state is on the page (a promise of the dashboard)."""
 SCORING_LIMIT_MS = 600_000
-"""A small case on two shared cores, with the start of the worker."""
+"""Milliseconds for a small case on two shared cores, with the start of the worker."""
 
 pytestmark = [pytest.mark.judge, pytest.mark.slow]
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Settings of a laboratory in a hurry."""
+    """Write settings with short timeouts."""
     (tmp_path / "scans").mkdir()
     file = tmp_path / "tandem.toml"
     file.write_text(
@@ -61,7 +61,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Start Debian's Chromium."""
     require_judge("chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
@@ -73,7 +73,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def running(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of ours, stopped by SIGTERM; its output is in `log`."""
+    """Run a process that is stopped by SIGTERM; its output goes to `log`."""
     with (
         log.open("wb") as stream,
         subprocess.Popen(arguments, stdout=stream, stderr=subprocess.STDOUT) as process,
@@ -96,7 +96,7 @@ def free_port() -> int:
 
 @contextmanager
 def dashboard_server(config: Path, log: Path) -> Iterator[str]:
-    """The dashboard's address, once it answers."""
+    """Return the dashboard's address, once the server responds."""
     port = free_port()
     command = [sys.executable, "-m", "dashboard.serve", "--config", str(config)]
     with running([*command, "--port", str(port)], log) as process:
@@ -121,7 +121,7 @@ def wait_for_ledger(config: Path, process: subprocess.Popen[bytes], log: Path) -
 
 
 def arrive(slide: Path, scans: Path, name: str) -> None:
-    """Copy as a scanner's share does: slowly enough to be seen while it grows."""
+    """Copy a file slowly, as over a network share, so that it is seen while it grows."""
     with slide.open("rb") as source, (scans / name).open("wb") as target:
         while chunk := source.read(4 << 20):
             target.write(chunk)
@@ -135,7 +135,7 @@ def screenshot(page: Page, name: str, tmp_path: Path) -> None:
 
 
 def pictures_differ(page: Page) -> list[bool]:
-    """For each picture, whether switching overlays off changes it; leaves them on."""
+    """Return for each picture whether switching overlays off changes it; overlays are left on."""
     switch = page.get_by_text("Overlays", exact=True)
     images = page.locator('[data-testid="stImage"] img')
     expect(images).to_have_count(2)
@@ -151,7 +151,7 @@ def pictures_differ(page: Page) -> list[bool]:
 
 
 def loaded(page: Page) -> bool:
-    """Whether every picture on the page came from the server and could be decoded."""
+    """Return whether every picture on the page was loaded and decoded."""
     return bool(
         page.evaluate(
             """() => [...document.querySelectorAll('[data-testid="stImage"] img')]
@@ -192,7 +192,7 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         expect(page.get_by_text("No case yet.")).to_be_visible(timeout=60_000)
         page.evaluate("window.neverReloaded = true")
 
-        # A file that no one can use: trouble, with a remedy, first on the page.
+        # An unusable file is shown as trouble, with a remedy, first on the page.
         (scans / "notes_HE.svs").write_bytes(b"not a slide")
         arrive(case.he_path, scans, f"{ACCESSION}_A1_HE{case.he_path.suffix}")
         expect(page.get_by_role("link", name=ACCESSION, exact=True)).to_be_visible(timeout=120_000)
@@ -205,7 +205,7 @@ def test_a_case_is_seen_from_arrival_to_delivery(
 
         arrive(case.ihc_path, scans, f"{ACCESSION}_A1_HER2{case.ihc_path.suffix}")
         expect(row).to_contain_text("Delivered", timeout=SCORING_LIMIT_MS)
-        # Which score is right is judged elsewhere; here every page must say the same.
+        # Other tests check the score; here every page must show the same one.
         score = row.locator(".score").inner_text()
         assert score in set(Her2Score)
         assert page.evaluate("window.neverReloaded === true"), "the page was loaded again"
@@ -224,12 +224,13 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         assert pictures_differ(page) == [True, True]
         page.wait_for_function("document.querySelectorAll('[data-testid=stImage] img').length == 2")
         assert loaded(page)
-        # The page scrolls inside itself: a full-page picture needs a window as tall as the page.
+        # The page scrolls in an inner element: a full-page screenshot needs a window as tall as the
+        # page.
         page.set_viewport_size({"width": 1400, "height": 1800})
         page.wait_for_timeout(500)
         screenshot(page, "dashboard-case.png", tmp_path)
 
-        # Deep link: the same page for somebody else.
+        # A deep link shows the same page in another session.
         other = browser.new_context().new_page()
         other.goto(page.url)
         expect(other.get_by_test_id("score")).to_have_text(score, timeout=60_000)
@@ -238,7 +239,9 @@ def test_a_case_is_seen_from_arrival_to_delivery(
 
 
 def test_a_change_is_on_the_page_in_time(config: Path, browser: Browser, tmp_path: Path) -> None:
-    """The promise in seconds, measured from the commit; no daemon, so nothing else is timed."""
+    """The delay from commit to page is within the promised seconds; without a daemon, nothing else
+    is timed.
+    """
     from appliance.ledger.lifecycle import SlideState
     from appliance.ledger.tables import Ledger
     from appliance.settings.settings_file import load_settings

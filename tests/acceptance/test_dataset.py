@@ -1,4 +1,4 @@
-"""``tandem dataset``: bad input gives one clear line that names the file, and leaves no files."""
+"""``tandem dataset``: bad input gives one line that names the file and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.synthesis.pyramid import write_pyramid
 
 
 def refused(tmp_path: Path, *arguments: object) -> str:
-    """What a command prints that must fail, and must leave its folder as it was."""
+    """Run a command that must fail and leave its folder unchanged; return its output."""
     out = tmp_path / "made" / "set"
     out.parent.mkdir()
     done = tandem("dataset", *arguments, "--out", out, check=False)
@@ -28,7 +28,7 @@ def refused(tmp_path: Path, *arguments: object) -> str:
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> Path:
-    """Four patients with a tile of each class."""
+    """Make four patients with one tile of each class."""
     for label, name in enumerate(("other", "tumor")):
         for patient in range(4):
             save(tmp_path / "tiles" / name / f"P{patient}" / "a.png", tile(label, patient))
@@ -113,7 +113,7 @@ def test_an_annotation_outside_its_slide_and_a_slide_that_is_none(tmp_path: Path
     tandem("dataset", *command, "--out", tmp_path / "good")
     data = load_dataset(tmp_path / "good", "train")
     assert data.task is Task.TUMOR
-    # The right half is the brightest: taken for glass, brought to 255, and left out as white.
+    # The right half is the brightest: it is taken for glass, brought to 255, and dropped as white.
     assert data.labels.tolist() == [1, 1, 0, 1, 1, 0, 0, 0, 0]
     expected = tile(1, 0, 1536)[:512, :512] * 255.0 / COLORS[0]
     assert np.abs(data.images[0].mean(axis=(0, 1)) - expected.mean(axis=(0, 1))).max() < 8

@@ -1,4 +1,4 @@
-"""Delivery to a real PACS and to the archive: once and whole, through crashes of any part."""
+"""Delivery to a PACS and to the archive: once and complete, whichever process dies meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pacs_settings(orthanc: Orthanc) -> str:
 
 def pacs_daemon(folder: Path, orthanc: Orthanc) -> Daemon:
     daemon = Daemon(folder)
-    # Tables of a TOML array must follow the plain keys: appended.
+    # Tables of a TOML array must follow the plain keys, so they are appended.
     daemon.config.write_text(daemon.config.read_text() + pacs_settings(orthanc))
     return daemon
 
@@ -65,7 +65,7 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
         if modality in frames:
             frames[modality].add(item["00200052"]["Value"][0])
     assert frames["SEG"] == frames["OT"] == frames["SM"]
-    # Nothing above DEBUG names the accession.
+    # No log line above DEBUG names the accession.
     assert small_case.accession not in daemon.log
 
 
@@ -80,7 +80,7 @@ def test_pacs_outage_loses_nothing_and_duplicates_nothing(
         status = daemon.wait(lambda s: any(d["error"] for c in s["cases"] for d in c["deliveries"]))
         assert status["cases"][0]["state"] == "written"
         orthanc.start()
-        # Half-way: as soon as something is there it goes away again.
+        # The PACS goes away half way, as soon as it holds an object.
         deadline = time.monotonic() + 60
         while not modalities(orthanc, small_case.accession):
             assert time.monotonic() < deadline
@@ -103,7 +103,7 @@ def test_killed_while_reading_stain_the_case_is_delivered_once(
 ) -> None:
     daemon.drop(small_case.he_path, small_case.ihc_path)
     daemon.start()
-    # Step 7 writes into a hidden folder first: its presence means that the step is under way.
+    # Step 7 writes into a hidden folder first: its presence means that the step is running.
     stain = daemon.state / "artifacts" / "stain"
     deadline = time.monotonic() + 180
     while not (stain.is_dir() and any(p.name.startswith(".") for p in stain.iterdir())):
@@ -119,7 +119,7 @@ def test_killed_while_reading_stain_the_case_is_delivered_once(
     assert len(uids) == len(set(uids)) == len(status["cases"][0]["deliveries"])
     assert sorted(uids) == sorted(d["sop_instance_uid"] for d in status["cases"][0]["deliveries"])
     assert [f.Modality for f in files].count("SR") == 1
-    # No step before the crash was run again, and the audit trail is whole.
+    # No step from before the crash ran again, and the chain of events is intact.
     ledger = Ledger(f"sqlite:///{daemon.state / 'ledger.sqlite'}")
     assert ledger.verify_events() is None
     ledger.close()

@@ -1,4 +1,4 @@
-"""Delivery under faults of PACS and power: nothing is lost, doubled or hidden."""
+"""Delivery under faults of the PACS and of power: nothing is lost, duplicated or hidden."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ KILLED = ("before", "after", "between")
 
 
 class KilledError(BaseException):
-    """Our process died here; no boundary of errors stops that."""
+    """Simulated death of our process; no error boundary catches it."""
 
 
 class Mortal(Pacs):
-    """A PACS destination during whose work our process dies at set moments."""
+    """PACS destination during whose work our process dies at chosen moments."""
 
     deaths: list[str]
 
@@ -57,7 +57,7 @@ class Mortal(Pacs):
             before(instance)
 
         def dying_after(instance: Instance, outcome: Outcome) -> None:
-            self._die("between")  # the PACS has answered, the ledger does not know
+            self._die("between")  # the PACS has answered, the ledger does not know yet
             after(instance, outcome)
             self._die("after")
 
@@ -71,7 +71,7 @@ class Mortal(Pacs):
 
 @dataclass
 class Lab:
-    """Two written cases, a ledger in memory, a clock that is set by hand."""
+    """Two written cases, a ledger in memory, and a clock that tests set."""
 
     settings: Settings
     section: PacsDestination
@@ -82,11 +82,11 @@ class Lab:
     moods: Sequence[str] = ()
 
     def outbox(self) -> Outbox:
-        """As after a start of the process."""
+        """Return an outbox as after a start of the process."""
         return Outbox(self.ledger, self.settings, {"pacs": self.destination}, lambda: self.now)
 
     def work(self, rounds: int, *also: DeliveryState) -> None:
-        """Until nothing is to be sent (nor in the states `also`), or for so many rounds."""
+        """Work until no delivery is queued, sent or in `also`, at most `rounds` times."""
         waiting_for = (DeliveryState.QUEUED, DeliveryState.SENT, *also)
         outbox = self.outbox()
         for number in range(rounds):
@@ -113,7 +113,7 @@ class Lab:
 def lab_of(
     folder: Path, peer: Peer, cases: int = 2, destination: Mortal | None = None, **to: Any
 ) -> Lab:
-    """Cases of a slide, a segmentation and a report each, ready to be sent to the peer."""
+    """Make cases of a slide, a segmentation and a report each, ready to be sent to the peer."""
     section = PacsDestination(
         kind="dicom",
         host="127.0.0.1",
@@ -157,7 +157,7 @@ def lab_of(
 
 @pytest.fixture
 def peers(tmp_path: Path) -> Iterator[dict[str, Peer]]:
-    """One that can be asked in every way, one by query only, one that cannot be asked at all."""
+    """Start three peers: one with every way of proof, one with query only, one with none."""
     made = {
         "commitment": Peer(tmp_path / "a", query=False, report_to=free_port()),
         "query": Peer(tmp_path / "b"),
@@ -174,7 +174,7 @@ def test_random_faults_lose_nothing_and_double_nothing(
     peers: dict[str, Peer], tmp_path: Path
 ) -> None:
     seen: set[tuple[str, str]] = set()
-    # Its port takes half a second to close: one for all.
+    # Closing its commitment port takes half a second, so all sequences share one destination.
     committed = lab_of(tmp_path / "first", peers["commitment"]).destination
     for seed in range(SEQUENCES):
         dice = random.Random(seed)  # noqa: S311  a test's dice
@@ -182,7 +182,7 @@ def test_random_faults_lose_nothing_and_double_nothing(
         peer = peers[way]
         faults = FAULTS if way == "commitment" else (*FAULTS, "hang")
         peer.faults = [dice.choice(faults) for _ in range(dice.randrange(5))]
-        # Short only where somebody has to wait for it.
+        # Short only if a fault makes the sender wait for it.
         timeout_s = 0.5 if "hang" in peer.faults else 5.0
         peer.address = replace(peer.address, timeout_s=timeout_s)
         peer.contents.clear(), peer.arrivals.clear()
@@ -203,20 +203,20 @@ def test_random_faults_lose_nothing_and_double_nothing(
         states = {row.sop_instance_uid: row.state for row in rows}
         ends = {DeliveryState.PROVEN, DeliveryState.REFUSED, DeliveryState.UNPROVEN}
         assert set(states.values()) <= ends, where
-        # Proven is there; what cannot be proven is never said to be.
+        # Proven objects are there; an object that cannot be proven is never reported as proven.
         for uid, state in states.items():
             assert state != DeliveryState.PROVEN or (way != "nothing" and peer.has(uid)), where
         if way != "nothing":
             assert DeliveryState.UNPROVEN not in states.values(), where
         missing = [uid for uid, s in states.items() if s == "unproven" and not peer.has(uid)]
         assert len(missing) <= lost, where
-        # Refused only for a reason, and the reason is there to read.
+        # Objects are refused only for a reason, and the reason is recorded.
         refused = [row for row in rows if row.state == DeliveryState.REFUSED]
         missing_class = sum(row.sop_class_uid == unknown for row in rows)
         assert missing_class <= len(refused) <= refusals + missing_class + 1, where
         assert all(row.error for row in refused), where
         assert poison == "" or states[poison] == DeliveryState.REFUSED, where
-        # Once: no other UID, no other bytes, and never again after the peer could say it has it.
+        # Each object is sent once: no other UID or bytes, never again once the peer can prove it.
         assert set(peer.contents) <= set(states), where
         assert all(len(digests) == 1 for digests in peer.contents.values()), where
         if way != "nothing":

@@ -1,4 +1,4 @@
-"""A lab's own weights: annotations, data set, training, and a case scored with them."""
+"""The workflow of a lab: annotations, a data set, its own weights, a case scored with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models.synthesis.slides import SyntheticCase, synthesize_case
 
 @dataclass(frozen=True)
 class Lab:
-    """Two synthetic cases that a test annotated, and what was made of them."""
+    """Two synthetic cases that a test annotated, and the results made from them."""
 
     cases: tuple[SyntheticCase, SyntheticCase]
     data: dict[Task, Path]
@@ -61,7 +61,7 @@ def lab(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> 
 def truth_of_tiles(
     lab: Lab, task: Task, name: str, step: int
 ) -> Iterator[tuple[int | None, NDArray[np.uint8]]]:
-    """Label and truth of each tile of a data set, by the place that its origin states."""
+    """Return label and truth of each tile of a data set, by the position in its origin."""
     rasters = [truth_raster(case, name) for case in lab.cases]
     for entry in read_data_set_manifest(lab.data[task]).tiles:
         slide, column, row = (int(word) for word in re.findall(r"\d+", entry.origin))
@@ -81,7 +81,7 @@ def test_annotations_become_tiles_of_the_right_class(lab: Lab) -> None:
     assert set(manifest.counts) == {"train", "test"}
     stain = load_dataset(lab.data[Task.INTENSITY], "train")
     assert set(stain.labels.tolist()) == {0, 1, 2, 3}
-    # DAB takes blue away: strong tiles are browner than those without stain.
+    # DAB absorbs blue: strong tiles are browner than tiles without stain.
     brown = np.array([float(i[..., 0].mean()) - float(i[..., 2].mean()) for i in stain.images])
     assert brown[stain.labels == 3].mean() > brown[stain.labels == 0].mean()
     checked = tandem("dataset", "check", lab.data[Task.INTENSITY]).stdout

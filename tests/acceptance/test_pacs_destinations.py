@@ -1,4 +1,4 @@
-"""Destinations on a real Orthanc: mutual TLS, storage commitment, STOW-RS, bytes of frames."""
+"""Destinations against Orthanc: mutual TLS, storage commitment, STOW-RS, bytes of frames."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.judge
 
 @pytest.fixture(scope="module")
 def instances(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
-    """A slide's objects."""
+    """Return a slide's objects."""
     folder = tmp_path_factory.mktemp("slide")
     slide = write_svs(folder / "S26-0042_A1_HER2.svs")
     paths = convert_slide(slide, folder / "wsm", identity("HER2"), mpp=MPP).paths
@@ -47,7 +47,7 @@ def certificates(tmp_path: Path) -> Certificates:
 
 @pytest.fixture
 def secured(tmp_path: Path, certificates: Certificates) -> Iterator[tuple[Orthanc, int]]:
-    """An Orthanc that wants certificates, and our port that it reports to."""
+    """Start an Orthanc that requires certificates, and return our port for its reports."""
     port, files = free_port(), certificates.files("server")
     tandem_there = {"AET": "TANDEM", "Host": "127.0.0.1", "Port": port, "UseDicomTls": True}
     server = Orthanc(
@@ -71,7 +71,7 @@ def send(destination: Destination, instances: list[Instance]) -> list[Outcome]:
 
 
 def assert_frames_are_those_sent(server: Orthanc, instances: list[Instance]) -> None:
-    """Each first and last frame, byte by byte, by WADO-RS."""
+    """Compare each first and last frame, byte by byte, by WADO-RS."""
     for instance in instances:
         ref, dataset = instance.ref, dcmread(instance.path)
         count = int(dataset.NumberOfFrames)
@@ -139,7 +139,7 @@ def test_stow_with_a_password(tmp_path: Path, instances: list[Instance]) -> None
         assert [check.ok for check in web.kinds()] == [True]
         outcomes = send(web, instances)
         assert {outcome.verdict for outcome in outcomes} == {Verdict.STORED}, outcomes
-        # Again: what is there is there, and stays once.
+        # A second delivery: objects that are there stay there, once.
         assert {outcome.verdict for outcome in send(web, instances[:1])} == {Verdict.STORED}
         assert {answer.proof for answer in web.prove(instances).values()} == {Proof.THERE}
         found = server.qido("instances", StudyInstanceUID=instances[0].ref.study_uid)
@@ -168,7 +168,7 @@ def test_an_archive_that_is_not_mounted_is_not_made(
     (mount / "tandem").mkdir(parents=True)
     assert {outcome.verdict for outcome in send(archive, instances)} == {Verdict.STORED}
     assert {answer.proof for answer in archive.prove(instances).values()} == {Proof.THERE}
-    # The one in the state folder is ours to make.
+    # The archive in the state folder is created by Tandem.
     ours = Settings(state_dir=tmp_path / "state")
     assert "free" in open_destination(ours, ours.destinations[0]).check()
 
@@ -207,7 +207,7 @@ def test_doctor_asks_every_way_of_proof(orthanc: Orthanc, tmp_path: Path) -> Non
 
 
 def test_doctor_shows_what_a_pacs_takes(tmp_path: Path) -> None:
-    """A PACS without half of the classes: told before the first case, and per object."""
+    """A PACS without half of the classes is reported before the first case, per object."""
     kinds = SENT_KINDS[:4]
     peer = Peer(tmp_path / "peer", kinds=kinds).start()
     config = tmp_path / "tandem.toml"

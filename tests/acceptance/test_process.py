@@ -1,4 +1,4 @@
-"""``tandem process``: two files in, findings and DICOM out, judged by dciodvfy and dcmtk."""
+"""``tandem process``: two files in, findings and DICOM out, checked by dciodvfy and dcmtk."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BCI_MPP = 0.46
 
 
 def reads_back(path: Path) -> bool:
-    """Whether dcmtk, pydicom and, where it has a reader of its own, highdicom take it."""
+    """Check that dcmtk, pydicom and, if it has a reader for the class, highdicom read the file."""
     dataset = dcmread(path)
-    # dcm2json takes no compressed px.
+    # dcm2json accepts no compressed px.
     judge = "dcmdump" if dataset.Modality == "SM" else "dcm2json"
     told = subprocess.run([require_judge(judge), path], capture_output=True, check=False)
     readers = {
@@ -57,7 +57,7 @@ def test_synthetic_case_is_scored_and_every_object_is_valid(
     assert [kinds.count(kind) for kind in ("SR", "DOC", "ANN")] == [1, 1, 1]
     assert {path.name: dicom_errors(path) for path in objects} == {p.name: [] for p in objects}
     assert [path.name for path in objects if not reads_back(path)] == []
-    # One study, and each SEG in the frame of reference of its slide.
+    # All objects are in one study, and each SEG is in the frame of reference of its slide.
     headers = [dcmread(path, stop_before_pixels=True) for path in objects]
     assert len({h.StudyInstanceUID for h in headers}) == 1
     assert {h.AccessionNumber for h in headers} == {small_case.accession}
@@ -76,7 +76,7 @@ def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Pa
     assert "For research use only" in text
     assert "PRELIMINARY" in text
     assert "UNVERIFIED" in text
-    # What settings do not ask for is not made; the page for people lies beside the objects.
+    # Objects that settings do not request are not made; the report page lies beside the objects.
     assert not [*tmp_path.glob("SC-*"), *tmp_path.glob("ANN-*")]
     document = dcmread(next(tmp_path.glob("PDF-*.dcm")))
     page = (tmp_path / "report.pdf").read_bytes()
@@ -107,7 +107,7 @@ def test_a_scanners_own_dicom_is_referred_to_as_it_is(
     given = [dcmread(path, stop_before_pixels=True) for path in slides]
     assert {h.StudyInstanceUID for h in headers} == {h.StudyInstanceUID for h in given}
     assert {str(h.PatientName) for h in headers} == {"Müller^Jörg"}
-    # A missing patient ID stays missing: nobody makes one up.
+    # A missing patient ID stays missing; none is invented.
     assert {h.PatientID for h in headers} == {given[0].PatientID}
     frames = {h.FrameOfReferenceUID for h in given}
     assert {h.FrameOfReferenceUID for h in headers if h.Modality == "SEG"} == frames
@@ -117,7 +117,7 @@ def test_a_scanners_own_dicom_is_referred_to_as_it_is(
 def test_real_fields_go_all_the_way(
     name: str, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real pixels: whatever the score, everything must come out."""
+    """Real pixels: whatever the score is, every output must be written."""
     monkeypatch.setenv("TANDEM_OBJECTS__PAGE_IMAGE", "true")
     monkeypatch.setenv("TANDEM_OBJECTS__ANNOTATIONS", "true")
     slides = []

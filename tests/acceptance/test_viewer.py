@@ -1,8 +1,7 @@
-"""Results in the viewer that pathologists use lie where they belong.
+"""A viewer for pathologists shows our results in the right place.
 
-dicom-microscopy-viewer paints slide and overlays from a real Orthanc in Chromium. The painted
-picture is compared with the appliance's label maps, projected to the screen by independent
-arithmetic.
+dicom-microscopy-viewer paints slide and overlays from Orthanc in Chromium. The painted picture is
+compared with the appliance's label maps, projected to the screen by arithmetic of our own.
 """
 
 from __future__ import annotations
@@ -40,15 +39,15 @@ from dicom.source import convert_slide, read_headers
 from models.synthesis.slides import SyntheticCase
 
 OVERLAP = 0.9
-"""Intersection over union of what is painted and what should be, at overview."""
+"""Least intersection over union of the painted and the expected px, at overview."""
 
 CHANGED = 8
-"""A px is painted over where a channel changes by more."""
+"""A px counts as painted over if a channel changes by more than this."""
 BLOCK_PX = 16
-"""Edge of an intensity's block in px of the label map."""
+"""Edge of a block of the intensity heat map in px of the label map."""
 
 MUST_BE = {"HE": ("Tumor",), "HER2": ("HER2 0", "HER2 1+", "HER2 2+", "HER2 3+")}
-"""Overlays that every case has; where there are more, they are looked at too."""
+"""Overlays that every case has; any others are checked too."""
 PICTURES = {"HE": ("viewer-he.png", "Tumor"), "HER2": ("viewer-ihc.png", "HER2 2+")}
 
 pytestmark = [pytest.mark.judge, pytest.mark.slow]
@@ -71,7 +70,7 @@ def viewer(archive: Orthanc) -> Iterator[Viewer]:
 def case(
     small_case: SyntheticCase, archive: Orthanc, tmp_path_factory: pytest.TempPathFactory
 ) -> CaseObjects:
-    """In the archive: slides and results of a case."""
+    """Put slides and results of a case into the archive."""
     settings = Settings(state_dir=tmp_path_factory.mktemp("state"))
     made = write_case(true_findings(small_case), settings)
     for item in made.objects:
@@ -87,13 +86,13 @@ def store(archive: Orthanc, path: Path) -> None:
 
 
 def thumbnail(slide: str) -> NDArray[np.uint8]:
-    """RGB, by OpenSlide: neither our reader nor the viewer's."""
+    """Return an RGB thumbnail read by OpenSlide, neither by our reader nor by the viewer."""
     with openslide.OpenSlide(slide) as opened:
         return np.asarray(opened.get_thumbnail((1000, 1000)).convert("RGB"))
 
 
 def segments(findings: Findings, stain: str) -> dict[str, tuple[NDArray[np.bool_], float]]:
-    """By segment label: where it is, and µm per px."""
+    """Return, by segment label, the mask and its µm per px."""
     rasters = findings.rasters
     if stain == "HE":
         return {"Tumor": (rasters.he_tumor == 1, rasters.he_mpp)}
@@ -104,7 +103,7 @@ def segments(findings: Findings, stain: str) -> dict[str, tuple[NDArray[np.bool_
 
 
 def heat(findings: Findings, stain: str) -> tuple[NDArray[np.float32], float]:
-    """A slide's heat map: values, 0 where there is none, and µm per px."""
+    """Return a slide's heat map and its µm per px; 0 where there is no value."""
     rasters = findings.rasters
     if stain == "HE":
         return np.nan_to_num(rasters.he_probability), TILE_UM
@@ -122,12 +121,12 @@ def changed(painted: NDArray[np.uint8], bare: NDArray[np.uint8]) -> NDArray[np.b
 
 
 def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union."""
+    """Return intersection over union."""
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 def photograph(viewer: Viewer, overlays: list[Overlay], stain: str) -> None:
-    """Pictures for the docs, into the folder that TANDEM_SCREENSHOTS names."""
+    """Save pictures for the docs into the folder that TANDEM_SCREENSHOTS names."""
     if folder := os.environ.get("TANDEM_SCREENSHOTS"):
         name, label = PICTURES[stain]
         viewer.show(next(overlay for overlay in overlays if overlay.label == label), opacity=0.5)
@@ -139,7 +138,7 @@ def photograph(viewer: Viewer, overlays: list[Overlay], stain: str) -> None:
 def test_results_lie_on_their_tissue(stain: str, case: CaseObjects, viewer: Viewer) -> None:
     findings = case.findings
     facts = findings.he if stain == "HE" else findings.ihc
-    # H&E comes first.
+    # H&E is first.
     slide = [item for item in case.objects if item.kind == "WSM"][0 if stain == "HE" else -1]
     overlays = viewer.open(slide.study_uid, slide.series_uid)
     found = {}
@@ -147,7 +146,7 @@ def test_results_lie_on_their_tissue(stain: str, case: CaseObjects, viewer: View
         viewer.show(overlay)
         painted = viewer.picture()
         viewer.hide(overlay)
-        # Only now: showing a heat map may change the view's scale.
+        # After the segments, because showing a heat map may change the view's scale.
         bare = viewer.picture()
         screen = Screen.seen(bare, thumbnail(facts.path), (facts.width_px, facts.height_px))
         if overlay.kind == "Segment":
@@ -157,7 +156,8 @@ def test_results_lie_on_their_tissue(stain: str, case: CaseObjects, viewer: View
         else:
             values, mpp = heat(findings, stain)
             wanted = screen.project(values, mpp / facts.mpp, cv2.INTER_LINEAR) > values.max() / 2
-            # The viewer chooses the colours, brighter for more: the brightest px are the highest.
+            # The viewer chooses the colors, brighter for higher values: the brightest px are the
+            # highest.
             light = np.where(screen.inside, painted.sum(axis=2, dtype=int), -1)
             shown = light > np.sort(light, axis=None)[-wanted.sum() - 1]
         found[f"{overlay.kind} {overlay.label}"] = round(overlap(shown, wanted), 3)
@@ -170,8 +170,9 @@ def test_results_lie_on_their_tissue(stain: str, case: CaseObjects, viewer: View
 def test_a_scanner_may_lay_the_slide_otherwise(
     tmp_path: Path, archive: Orthanc, viewer: Viewer
 ) -> None:
-    """Another orientation and origin than ours, a label map between the slide's levels, and a
-    correction beside what it corrects."""
+    """Use another orientation and origin than ours, a label map between the slide's levels, and a
+    correction beside the object that it corrects.
+    """
     slide = write_svs(tmp_path / "slide.svs")
     converted = convert_slide(slide, tmp_path / "wsm", identity(uid="2.25.7002"), mpp=MPP)
     for path in converted.paths:

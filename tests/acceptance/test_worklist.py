@@ -1,4 +1,4 @@
-"""Patient and study of slides that are no DICOM, from a real worklist by C-FIND."""
+"""Slides that are not DICOM take patient and study from a worklist server, by C-FIND."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def test_every_object_names_the_orders_patient_and_study(
     assert len({(header.StudyDate, header.StudyTime) for header in written}) == 1
     paths = [made.root / item.path for item in made.objects]
     assert {path.name: dicom_errors(path) for path in paths} == {path.name: [] for path in paths}
-    # Worklists drop an order when it is done: another block of it lies in the same study.
+    # Worklists drop an order when it is done; another block of the order is still in the same
+    # study.
     order.unlink()
     (server.orders / "same, another step.wl").unlink()
     later = write_case(replace(findings, block="B2"), settings)
@@ -121,7 +122,7 @@ def test_an_order_that_cannot_be_used_is_no_silence(
     assert order is not None
     assert (order.patient_id, order.study_id, order.referring_physician) == ("P-4711", "", "")
     assert (order.uid.startswith("2.25."), note) == (True, "")
-    # Whose the other is cannot be told: perhaps another patient's.
+    # The patient of the other order is unknown, so it may be a different patient.
     server.order("one", findings.accession, **JANE)
     server.order("other", findings.accession, **(JANE | {"PatientName": "y" * 65}))
     order, note = order_of(findings.accession, settings)
@@ -133,7 +134,7 @@ def test_an_order_is_of_the_very_accession_and_may_name_no_study(server: Worklis
     address = PacsAddress(host="127.0.0.1", port=server.orthanc.dicom_port, called_aet="ORTHANC")
     server.order("one", "S26-1", **(JANE | {"StudyInstanceUID": ""}))
     server.order("other", "S26-12", **JANE)
-    # "*" is a wildcard to the server, and a character to us.
+    # "*" is a wildcard for the server and a plain character for Tandem.
     assert find_orders(address, "S26-*") == []
     (order,) = find_orders(address, "S26-1")
     assert order.uid.startswith("2.25.")

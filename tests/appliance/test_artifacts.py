@@ -1,4 +1,4 @@
-"""Artifacts: whole or not at all."""
+"""Artifacts: complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames and maps, as properties."""
+"""Frames and maps, tested as properties."""
 
 from __future__ import annotations
 

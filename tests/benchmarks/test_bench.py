@@ -1,4 +1,4 @@
-"""`tandem bench` measures what it says, on a slide that it is given."""
+"""`tandem bench` measures the given slide and reports every figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other tools beside the appliance: real programs, the plain loop among them."""
+"""Other tools measured beside the appliance: real programs, the plain loop among them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHOLE = np.array([True, True, False])
 
 
 def peer(probabilities: list[list[float]], seconds: float = 1.5) -> list[str]:
-    """A program that answers the same to every job."""
+    """Write a program that gives the same answer to every job."""
     answer = {
         "seconds": seconds,
         "precision": "bfloat16",

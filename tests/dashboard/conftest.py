@@ -1,4 +1,4 @@
-"""A ledger and artifacts as the daemon would leave them, made by the appliance's own code."""
+"""A ledger and artifacts as the daemon leaves them, made by the appliance's own code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from appliance.settings.settings_file import load_settings
 
 
 def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
-    """An ellipse of textured tissue on white; px of 5 µm."""
+    """Return an ellipse of textured tissue on white; px of 5 µm."""
     rows, columns = HEIGHT_PX * MPP / 5, WIDTH_PX * MPP / 5
     image = np.full((int(rows), int(columns), 3), 244, np.uint8)
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -44,7 +44,7 @@ def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
 
 @dataclass
 class Lab:
-    """Does to the ledger what the daemon does; `now` is its clock."""
+    """Ledger to which tests do what the daemon does; `now` is its clock."""
 
     settings: Settings
     ledger: Ledger
@@ -94,7 +94,7 @@ class Lab:
         self.move_slide(slide_id, SlideState.INSPECTED, inspect_key=str(key))
 
     def slide(self, accession: str, stain: Stain, block: str = "A1") -> int:
-        """A slide that is read; returns its case's id."""
+        """Add a slide that is read; return its case's id."""
         slide_id = self.arrive(f"{accession}_{block}_{stain}.svs")
         case_id = self.identify(slide_id, accession, block, stain)
         self.inspect(slide_id, stain)
@@ -172,7 +172,7 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
-    """An empty laboratory; TANDEM_CONFIG names its settings."""
+    """Return an empty laboratory; TANDEM_CONFIG names its settings."""
     config = tmp_path / "tandem.toml"
     config.write_text(
         f'state_dir = "{tmp_path / "state"}"\n[watch]\nfolder = "{tmp_path / "scans"}"\n'
@@ -186,7 +186,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 @pytest.fixture
 def findings() -> Findings:
-    """Findings with one reason for review."""
+    """Return findings with one reason for review."""
     return some_findings(
         review=(
             ReviewReason(

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def fresh_caches() -> Iterator[None]:
-    """Settings and ledger are cached per server; each test is a server of its own."""
+    """Clear the caches of settings and ledger, which are per server; each test is a server of its
+    own.
+    """
     st.cache_resource.clear()
     yield
     st.cache_resource.clear()
@@ -35,8 +37,11 @@ def fresh_caches() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streamlit puts each page in the place of `__main__` and leaves it there; a process pool of
-    a later test would then start its workers from a page."""
+    """Restore `__main__`.
+
+    Streamlit replaces `__main__` by each page and leaves it there; a process pool of a later test
+    would then start its workers from a page.
+    """
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
@@ -89,7 +94,7 @@ def test_a_slide_that_is_being_read_shows_how_far(lab: Lab) -> None:
     slide_id = lab.arrive("S26-0000001_A1_HE.svs")
     progress = ProgressFile.of(lab.settings, f"slide-{slide_id}")
     progress("tumor on H&E", 45, 100)
-    assert "tumor on H&amp;E" not in open_queue()  # nobody has claimed it: an old file
+    assert "tumor on H&amp;E" not in open_queue()  # not claimed by any worker: an old file
 
     def claim(tx: Transaction, now: float) -> None:
         assert tx.claim_slide([SlideState.ARRIVING], "daemon", now) is not None

@@ -1,4 +1,4 @@
-"""What the pages take from the ledger."""
+"""Queries of the pages to the ledger."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
     assert len(queue.slides) == LIMIT and queue.counts.slides == LIMIT + 20
     found = read_queue(reader, lab.settings, "s26-0000003").slides
     assert [slide.name for slide in found] == ["S26-0000003_A1_HE.svs"]
-    # A wildcard of SQL is an ordinary character to people.
+    # A wildcard of SQL is an ordinary character in a search.
     assert read_queue(reader, lab.settings, "%").slides == ()
 
 
@@ -234,7 +234,7 @@ def test_reader_cannot_write_and_does_not_block_the_daemon(lab: Lab, reader: Led
     lab.slide("S26-0000001", HE)
     with reader.reading() as tx:
         first = len(tx.slides())
-        # The daemon writes while a page reads; the page's view stays one view.
+        # The daemon writes while a page reads; the page sees one consistent state.
         lab.slide("S26-0000002", HE)
         assert len(tx.slides()) == first
         with pytest.raises(OperationalError, match="readonly"):

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The viewer that tests ask, into js/ beside this file: dicom-microscopy-viewer (the engine of Slim)
-# and the DICOMweb client that it pins. Their builds hold what they need, so that one file each is
-# fetched, not a tree of dependencies. Exact versions, checked by their SHA-512.
+# Install the viewer of the tests into js/ beside this file: dicom-microscopy-viewer (the engine of
+# Slim) and the DICOMweb client that it pins. Their builds are self-contained, so one file each is
+# fetched instead of a tree of dependencies. Exact versions, checked by their SHA-512.
 set -eu
 cd "$(dirname "$0")"
 stamp=$(grep '^fetch [a-z]' install.sh)

@@ -1,4 +1,4 @@
-// Shows one slide of a study as the Slim viewer does, with all that lies on it:
+// Show one slide of a study as the Slim viewer does, with all its overlays:
 // index.html?study=UID&series=UID of the slide. Tests drive it by window.tandem.
 
 const { DICOMwebClient } = window.DICOMwebClient.api
@@ -45,7 +45,7 @@ async function show () {
   count('started', 1)
   count('ended', -1)
   viewer.render({ container })
-  // The viewer counts on overlays being added to a slide that it already shows.
+  // The viewer requires that a slide is shown before overlays are added to it.
   await new Promise((resolve) => {
     container.addEventListener('dicommicroscopyviewer_frame_loading_ended', resolve, { once: true })
   })

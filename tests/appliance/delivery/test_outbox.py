@@ -1,4 +1,4 @@
-"""The outbox's decisions, against a destination that does as it is told and a ledger in memory."""
+"""Decisions of the outbox, with a scripted destination and a ledger in memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS = ("SR", "SEG", "WSM")
 
 
 class Told:
-    """Answers by UID: `outcomes` to what is sent, `proofs` to what is asked."""
+    """Destination that answers by UID: `outcomes` to sent objects, `proofs` to queries."""
 
     name = "told"
 
@@ -108,7 +108,7 @@ class Desk:
             enqueue_case(tx, case, self.settings, 0.0)
 
     def correct(self) -> None:
-        """Another report in the place of the first case's."""
+        """Enqueue another report in the place of the first case's."""
         index = self.settings.artifacts_dir / "objects" / "1" / "objects.json"
         index.write_text(index.read_text().replace("1.SR", "1.corrected"))
         with self.ledger.transaction() as tx:
@@ -154,7 +154,7 @@ def test_a_poisoned_object_blocks_nobody_and_ends_refused(tmp_path: Path) -> Non
     assert "given up after 3 attempts" in row.error and "0x0110" in row.error
     assert desk.told.sent.count("1.WSM") == 3
 
-    # A person says: again. What was on the wire is looked for before it is sent.
+    # A person retries. An object that was on the wire is searched for before it is sent again.
     desk.told.outcomes.clear()
     retry_subject(desk.settings, "case-1")
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
@@ -196,7 +196,7 @@ def test_what_nobody_can_prove_is_asked_again_and_never_delivered(tmp_path: Path
         desk.now += 100
     assert desk.case() == CaseState.UNPROVEN
     assert len(desk.told.sent) == 3
-    # Now it can say: one object is missing, it is sent again.
+    # The destination can answer now: one object is missing and is sent again.
     desk.told.proofs = {"1.SR": Proof.ABSENT}
     desk.now += 2000
     desk.outbox.run()
@@ -275,14 +275,14 @@ def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.told.outcomes["1.SR"] = classify(0x0110)
     desk.outbox.run()
-    # Corrected while the first report waits for its second attempt.
+    # The case is corrected while the first report waits for its second attempt.
     desk.correct()
     desk.outbox.run()
     assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
     desk.told.outcomes.clear()
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
     assert desk.told.sent[3:] == ["1.SR", "1.corrected"]
-    # One that is refused for good holds nothing up.
+    # A permanently refused report delays nothing.
     desk = Desk(tmp_path / "refused")
     desk.told.outcomes["1.SR"] = classify(0xC000)
     desk.correct()

@@ -1,4 +1,4 @@
-"""Overlays of a case: valid, and the findings' very rasters when read back."""
+"""Overlays of a case: valid, and equal to the findings' rasters when read back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dicom.source import convert_slide, read_headers
 
 @pytest.fixture(scope="module")
 def header(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Level 0 of a slide as large as that of the findings."""
+    """Return a header of level 0 of a slide as large as the findings' slide."""
     folder = tmp_path_factory.mktemp("slide")
     done = convert_slide(write_svs(folder / "a.svs"), folder / "wsm", identity(), mpp=MPP)
     base = read_headers(done.paths)[0]
@@ -47,7 +47,7 @@ def making(findings: Findings, header: Dataset, **settings: object) -> ObjectCon
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Findings:
-    """With a margin, and the label map on disk as after a real reading."""
+    """Return findings with a margin, and with the label map on disk as after a real reading."""
     made = some_findings()
     scored = np.nan_to_num(made.rasters.he_probability) >= 0.5
     read = np.where(scored, SCORED, 0).astype(np.uint8)
@@ -69,7 +69,7 @@ def test_a_cases_overlays_are_its_rasters(
         [path for kind, path in written if kind == "SEG" and path.name.startswith(name)]
         for name in ("seg-he", "seg-ihc")
     )
-    # 2, 8, 32 and 142 µm: the last is the whole number nearest to a tile.
+    # 2, 8, 32 and 142 µm: the last is the multiple nearest to a tile.
     assert len(coarser) == 3
     assert np.array_equal(
         hd.seg.segread(he).get_total_pixel_matrix(combine_segments=True), rasters.he_tumor

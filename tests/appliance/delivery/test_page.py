@@ -1,4 +1,4 @@
-"""The page for people: says what the findings say, looks unsure where they are, and is one page."""
+"""The report page: states the findings, marks uncertain scores, and is a single page."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def page(findings: Findings) -> bytes:
 
 
 def words(pdf: bytes) -> str:
-    """The text of the only page, as a person copies it out."""
+    """Return the text of the only page, as a person copies it out."""
     with pypdfium2.PdfDocument(pdf) as document:
         assert len(document) == 1
         return re.sub(r"\s+", " ", document[0].get_textpage().get_text_bounded())
 
 
 def longest() -> Findings:
-    """Every reason there is, twelve regions, the longest names."""
+    """Return findings with every reason, twelve regions and the longest names."""
     some = some_findings(
         accession="Ü26-ß" + 59 * "W",
         review=tuple(

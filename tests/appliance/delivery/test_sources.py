@@ -1,4 +1,4 @@
-"""A pair of which the scanner wrote one slide as DICOM: the other joins its study, label or not."""
+"""A pair of which the scanner wrote one slide as DICOM: the other joins its study."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ KEYWORDS = (
 
 @pytest.fixture
 def mixed(tmp_path: Path, real: Path) -> Findings:
-    """H&E as the scanner's DICOM; in place of the IHC slide a real SVS that has a label."""
+    """Return H&E as the scanner's DICOM, and a real SVS with a label in place of the IHC slide."""
     scanned = convert_slide(
         write_svs(tmp_path / "he.svs"), tmp_path / "he", identity("HE", **OF_THE_STUDY), mpp=MPP
     )
@@ -63,7 +63,7 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
     headers = [h for s in (first, second) for images in s.headers.values() for h in images]
     assert len({tuple(h[k].value for k in KEYWORDS) for h in headers}) == 1
     assert slide_sources(made[0], settings, first.study).converted == first.converted
-    # Whatever the worklist would say by then.
+    # The result does not depend on the worklist's later answers.
     assert first.study is not None
     other = replace(first.study, uid="2.25.9", patient_id="P-1")
     (study,) = {h.StudyInstanceUID for h in slide_sources(made[0], settings, other).headers[HE]}
@@ -71,7 +71,7 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
 
 
 def test_a_scanners_study_is_stronger_than_the_former_one(mixed: Findings, tmp_path: Path) -> None:
-    """The H&E slide was scanned again, and came as DICOM this time."""
+    """The H&E slide is scanned again, this time as DICOM."""
     former = StudyFacts(uid="2.25.9", patient_id="P-1")
     sources = slide_sources(mixed, Settings(state_dir=tmp_path / "state"), former)
     studies = {h.StudyInstanceUID for images in sources.headers.values() for h in images}
@@ -97,7 +97,7 @@ def test_the_other_slide_joins_the_study(with_label: bool, mixed: Findings, tmp_
     assert [header.ImageType[2] for header in sources.headers[HER2]] == ["VOLUME"]
     assert [dicom_errors(path) for path in sources.converted] == [[] for _ in sources.converted]
     assert len({header.SOPInstanceUID for header in made.values()}) == len(made)
-    # What shows the label says so: archives strip it by these.
+    # Images that show the label are marked: archives strip them by these attributes.
     for flavor, header in made.items():
         shows = "NO" if flavor == "VOLUME" else "YES"
         assert (header.BurnedInAnnotation, header.SpecimenLabelInImage) == (shows, shows)

@@ -1,4 +1,4 @@
-"""Findings on disk: what is saved is what is loaded, and what other programs read."""
+"""Findings on disk: loaded findings equal saved ones, and other programs can read the files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label maps on disk: what was painted is what is read, in any part, and little is in memory."""
+"""Label maps on disk: any part is read as it was painted, and little of it is in memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def painted(path: Path, grid: RasterGrid, tiles: list[TileIndex]) -> StoredLabel
 
 @pytest.mark.parametrize("mpp", [1.1172, 1.0, 1.28])
 def test_each_px_is_the_answer_at_its_center(tmp_path: Path, mpp: float) -> None:
-    """The tile of a px and its place there, worked out px by px; tiles straddle the chunks."""
+    """Compute tile and place of each px one by one; tiles straddle the chunks."""
     grid = RasterGrid(rows=round(9.5 * TILE_UM / mpp), columns=round(11.2 * TILE_UM / mpp), mpp=mpp)
     assert grid.rows > CHUNK_ROWS
     tiles = [TileIndex(c, r) for r in range(10) for c in range(12) if (r + c) % 3]
@@ -47,13 +47,13 @@ def test_empty_chunks_are_not_written(tmp_path: Path) -> None:
     grid = RasterGrid(rows=40 * CHUNK_ROWS, columns=10_000, mpp=TILE_UM / 128)
     stored = painted(tmp_path / "labels.zarr.zip", grid, [TileIndex(20, 20), TileIndex(70, 60)])
     with ZipFile(tmp_path / "labels.zarr.zip") as file:
-        assert len(file.namelist()) == 2 + 1  # and what describes them
+        assert len(file.namelist()) == 2 + 1  # and the metadata
     assert np.array_equal(stored[60 * 128 : 61 * 128, 70 * 128 : 71 * 128], answer(1))
     assert not stored[: CHUNK_ROWS + 5, :].any()
 
 
 def test_memory_holds_bands_whatever_the_height(tmp_path: Path) -> None:
-    """A map of 400 MB, a tile in each row: a few bands of 2.5 MB."""
+    """A map of 400 MB, a tile in each row: memory holds a few bands of 2.5 MB."""
     grid = RasterGrid(rows=40_000, columns=10_000, mpp=TILE_UM / 128)
     tiles = [TileIndex(r % 70, r) for r in range(40_000 // 128)]
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Overlays lie where the findings say, in the classes' colours."""
+"""Overlays lie where the findings state, in the classes' colors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_tumor_layer_covers_the_tile_that_was_read() -> None:
 
     middle = 1.5 * TILE_UM
     assert at(0.5 * TILE_UM, middle)[3] == 0  # not read
-    assert 0 < at(2.5 * TILE_UM, middle)[3] < 60  # read, hardly tumor
+    assert 0 < at(2.5 * TILE_UM, middle)[3] < 60  # read, with hardly any tumor
     assert at(4.5 * TILE_UM, middle)[3] == 255
     assert at(5.5 * TILE_UM, middle)[3] == 0
     rim = (layer == (*OUTLINE, 255)).all(axis=-1)
@@ -95,7 +95,7 @@ def test_a_mixed_px_shows_every_class_by_its_area() -> None:
 
 
 def test_shares_are_the_label_map_s_own() -> None:
-    # Nothing is lost or drawn larger on the way to the thumbnail.
+    # Reduction to the thumbnail neither loses nor enlarges anything.
     findings = some_findings()
     classes = findings.rasters.ihc_classes
     shares = class_shares(classes, findings.rasters.ihc_mpp, findings.ihc, (331, 457))
@@ -115,7 +115,7 @@ def test_opacity_blends_and_leaves_the_thumbnail_alone() -> None:
 
 
 def test_class_colours_stay_apart_for_colour_blind_readers() -> None:
-    # Viénot, Brettel & Mollon 1999: linear RGB as a protanope and a deuteranope see it.
+    # Viénot, Brettel & Mollon 1999: linear RGB as seen by a protanope and a deuteranope.
     lms = np.array(
         [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
     )

@@ -1,4 +1,4 @@
-"""Where a case goes back to, and what it remembers on the way."""
+"""Target states when a case goes back, and the facts that it keeps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def one_case(settings: Settings, state: CaseState, **facts: str) -> Ledger:
 def test_a_retry_repeats_the_step_that_failed(
     findings_key: str, state: CaseState, tmp_path: Path
 ) -> None:
-    """A case that failed while it was written keeps its result: a person may have corrected it."""
+    """A case that failed while it was written keeps its result: it may be a correction."""
     settings = Settings(state_dir=tmp_path)
     ledger = one_case(settings, CaseState.FAILED, findings_key=findings_key, score="1+")
     retry_subject(settings, "case-1")

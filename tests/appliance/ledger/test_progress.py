@@ -1,4 +1,4 @@
-"""Progress: what a worker process writes, the status and the dashboard read."""
+"""Progress: written by a worker process, read by the status and the dashboard."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_rate_and_time_left(settings: Settings, monkeypatch: pytest.MonkeyPatch)
     assert found.seconds_left == 10
     assert progress_words(found) == "stain on IHC 51 %, 20 tiles/s, 10 s left"
     now = 1010.1
-    progress("stain on IHC", 410, 410)  # the end is always written
+    progress("stain on IHC", 410, 410)  # the last value is always written
     found = read_progress(settings, "slide-3")
     assert found is not None
     assert found.percent == 100

@@ -1,4 +1,4 @@
-"""The ledger: claims, events, states, under real contention."""
+"""The ledger: claims, events and states under contention of processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def claim_all(url: str, worker: str) -> list[int]:
-    """Claim until nothing is left; runs in a process of its own."""
+    """Claim until no slide is left; runs in a process of its own."""
     ledger = Ledger(url)
     claimed: list[int] = []
     while True:

@@ -1,4 +1,4 @@
-"""The worker process: values and errors come back, death is noticed, stopping takes a moment."""
+"""The worker process: values and errors come back, its death is noticed, stopping is quick."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def die() -> None:
 def test_a_step_that_runs_is_abandoned_within_a_second(tmp_path: Path) -> None:
     stop = Event()
     workers = Workers("INFO", stop)
-    assert workers.run(max, 3, 5) == 5  # the process is there
+    assert workers.run(max, 3, 5) == 5  # the process exists
     Timer(0.5, stop.set).start()
     began = time.monotonic()
     with pytest.raises(StoppedError):
         workers.run(sleep_and_leave, tmp_path / "left", 20.0)
-    assert time.monotonic() - began < 1.5  # half a second of it is the timer's
+    assert time.monotonic() - began < 1.5  # half a second is the timer's
     pid = int((tmp_path / "left.pid").read_text())
     for _ in range(50):
         if not Path(f"/proc/{pid}").exists() or "Z" in _state(pid):
@@ -44,7 +44,7 @@ def test_a_step_that_runs_is_abandoned_within_a_second(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_systemd_ends_with_the_daemon_did_not_die_of_its_step(tmp_path: Path) -> None:
-    """SIGTERM goes to both; the worker waits for the daemon, whichever hears it first."""
+    """SIGTERM goes to both processes; the worker waits for the daemon, in either order."""
     stop = Event()
     workers = Workers("INFO", stop)
     pid = workers.run(os.getpid)

@@ -1,4 +1,4 @@
-"""Sets of weights: listed, verified, installed whole or not at all, selected for good."""
+"""Sets of weights: listed, verified, installed complete or not at all, selected permanently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def visible(settings: Settings) -> list[str]:
-    """Names of the installed tumor weights, hidden ones included."""
+    """Return names of the installed tumor weights, hidden ones included."""
     folder = settings.weights_dir / "tumor"
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
@@ -37,7 +37,7 @@ def flip_last_byte(path: Path) -> None:
 
 
 def command(settings: Settings, *arguments: object) -> tuple[int, str]:
-    """Exit status and output of ``tandem weights …``."""
+    """Return exit status and output of ``tandem weights …``."""
     config = settings.state_dir.parent / "tandem.toml"
     config.write_text(f"state_dir = {json.dumps(str(settings.state_dir))}\n")
     done = CliRunner().invoke(
@@ -88,7 +88,7 @@ def test_a_folder_that_lacks_a_file_is_refused(
 def test_an_interrupted_install_leaves_nothing_visible(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut while it copies (the block unwinds), and killed (a hidden folder stays behind)."""
+    """Interrupt by an exception (the block unwinds) and by a kill (a hidden folder is left)."""
     tiny_weights(tmp_path / "own")
 
     def cut(_source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tumor cells of a tile: each counted once, with as much membrane stained as was drawn."""
+"""Tumor cells of a tile: each is counted once, and its stained share equals the drawn one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.synthesis.stain import random_style, transmit
 BENCHMARK = Path(__file__).resolve().parents[3] / "benchmarks" / "cells.py"
 PX = 512
 UM = 1 / 0.2793
-"""px in a µm."""
+"""px per µm."""
 TUMOR_TILE = 950_000_021
 """Seed of a generated tile with cells of three classes."""
 
@@ -35,7 +35,7 @@ Point = tuple[float, float]
 def drawn(
     centers: list[Point], share: float = 1.0, *, width: int = PX, dab: float = 0.6
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Round cells, 2+, as a tile of textbook stains and its label map.
+    """Draw round cells of 2+ as a tile of textbook stains and its label map.
 
     `centers` (x, y) in px; each has a nucleus of 3.5 µm and, 7 µm from its center, a membrane of
     which `share` (0-1) is stained.
@@ -57,7 +57,7 @@ def drawn(
 
 @cache
 def tile() -> GeneratedTile:
-    """A generated tile; it is drawn once."""
+    """Return a generated tile; it is drawn once."""
     return generated_tile(TUMOR_TILE)
 
 
@@ -89,7 +89,7 @@ def test_the_stained_share_of_a_lone_cell(share: float) -> None:
     assert cells.tally.counted == (0, 0, 1, 0)
     assert cells.completeness[0] == pytest.approx(share, abs=0.08)
     assert cells.xy_px[0] == pytest.approx((256, 256), abs=2)
-    # The tolerance makes an arc longer: between the two it may be either.
+    # The tolerance lengthens an arc: between the two limits either result is allowed.
     if not COMPLETE - 0.1 < share < COMPLETE:
         assert cells.tally.complete[2] == int(share >= COMPLETE)
 
@@ -111,7 +111,7 @@ def test_dab_in_the_whole_cytoplasm_is_no_membrane() -> None:
     radius = np.hypot(x - 256, y - 256) / UM
     amounts = np.zeros((PX, PX, 3), dtype=np.float32)
     amounts[..., 0] = 0.35 * (radius < 3.5)
-    amounts[..., 2] = 0.4  # also round the cell: no edge, no ridge
+    amounts[..., 2] = 0.4  # also around the cell: no edge, no ridge
     style = random_style(np.random.default_rng(0), spread=0)
     pixels = transmit(amounts, style)
     labels = np.where(radius < 7.3, 2, 0).astype(np.uint8)[2::4, 2::4]
@@ -147,7 +147,7 @@ def test_tiles_side_by_side_count_each_cell_once() -> None:
     ]
     total = add_up(half.tally for half in halves)
     assert sum(total.counted) == len(centers)
-    assert sum(total.measured) == len(centers) - 4  # the edge cuts those on the seam
+    assert sum(total.measured) == len(centers) - 4  # the edge cuts the cells on the seam
     assert np.isnan(np.concatenate([half.completeness for half in halves])).sum() == 4
 
 
@@ -179,7 +179,7 @@ def test_turning_a_generated_tile_changes_nothing_essential() -> None:
     turned = measure_cells(
         np.ascontiguousarray(np.rot90(tile().ihc)), np.ascontiguousarray(np.rot90(tile().classes))
     )
-    # Other edges cut other nuclei, which are left to other tiles.
+    # Other edges cut other nuclei, which belong to other tiles.
     assert len(turned.number) == pytest.approx(len(straight.number), rel=0.1)
     inner = ((straight.xy_px > 40) & (straight.xy_px < PX - 40)).all(axis=1)
     x, y = straight.xy_px[inner].T
@@ -211,7 +211,7 @@ def test_tops_are_those_of_the_library(blur: float) -> None:
 
 
 def check(cells: TileCells) -> None:
-    """What holds for every tile."""
+    """Check the properties that hold for every tile."""
     tally, n = cells.tally, len(cells.number)
     assert sum(tally.counted) == n == len(cells.grade)
     assert tally.counted == tuple((cells.grade == k).sum() for k in range(4))

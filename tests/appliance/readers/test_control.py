@@ -1,4 +1,4 @@
-"""Control tissue: found where the H&E slide has no partner, and judged by its strongest part."""
+"""Control tissue: found where the H&E slide has no partner, judged by its strongest part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MPP = 8.0
 
 
 def tissue(*discs: tuple[float, float, float]) -> Tissue:
-    """Discs (x, y, radius in µm) on a slide of 8 x 6 mm."""
+    """Return discs (x, y, radius in µm) on a slide of 8 x 6 mm."""
     mask = np.zeros((750, 1000), dtype=np.uint8)
     for x, y, radius in discs:
         cv2.circle(mask, (round(x / MPP), round(y / MPP)), round(radius / MPP), 1, -1)
@@ -53,7 +53,7 @@ def test_what_the_ihc_slide_alone_shows_is_control_tissue() -> None:
 def test_the_section_is_no_control_where_the_mapping_puts_it() -> None:
     he, ihc = tissue((4000, 3000, 1000)), tissue((6000, 3500, 1000))
     assert found(he, ihc, (2000.0, 500.0)).area_mm2 == 0
-    # Without the shift the H&E section is elsewhere: all of it would be without partner.
+    # Without the shift the H&E section lies elsewhere, and all tissue would be without partner.
     assert found(he, ihc).area_mm2 > 3
 
 
@@ -72,7 +72,7 @@ def test_a_piece_that_lies_elsewhere_on_the_ihc_slide_is_no_control() -> None:
         labels_mpp=1000.0,
     )
     assert find_control(mapping, he, ihc, NO_PEN).area_mm2 == 0
-    # A piece that the IHC slide lacks takes no other tissue along.
+    # A piece that the IHC slide lacks claims no other tissue.
     lost = SlideMapping(
         pieces=mapping.pieces[:1], labels=np.where(labels == 2, 0, labels), labels_mpp=1000.0
     )
@@ -132,7 +132,7 @@ def test_a_run_worked_when_the_strongest_part_is_strong() -> None:
 def test_a_weak_run_failed(grade: int, strongest: str) -> None:
     failed = judge_control(0.1, [counts(grade), counts(0)], 3)
     assert failed is not None and not failed.works and failed.strongest == strongest
-    # A site whose strongest control is weaker says so.
+    # A site whose strongest control is weaker sets the class.
     weaker = judge_control(0.1, [counts(grade), counts(0)], grade)
     assert weaker is not None and weaker.works
 
@@ -149,6 +149,6 @@ def test_no_control_tissue_says_nothing() -> None:
     assert judge_control(0.1, [np.zeros(5, dtype=np.int64)], 3) is None
     blank = judge_control(0.1, [counts(0, 0.0)] * 3, 3)
     assert blank is not None and not blank.works and blank.strongest == "0"
-    # Tiles that hold none of it do not count.
+    # Tiles without control tissue do not count.
     mixed = judge_control(0.1, [np.zeros(5, dtype=np.int64), counts(0)], 3)
     assert mixed is not None and mixed.tiles == 1 and not mixed.works

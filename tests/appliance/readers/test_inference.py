@@ -1,4 +1,4 @@
-"""The torch door: memory that runs out costs time, not tiles, and changes no answer."""
+"""The only door to torch: running out of memory costs time, not tiles, and changes no result."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_out_of_memory_halves_the_batch_and_loses_no_tile(
     assert "out of memory with 11 tiles: 5 from now on" in caplog.text
     sizes.clear()
     network.classify(tiles)
-    assert max(sizes) == 2  # it has learnt
+    assert max(sizes) == 2  # the size that fitted is kept
 
 
 def test_one_tile_that_does_not_fit_and_other_errors_are_raised(

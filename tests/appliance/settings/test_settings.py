@@ -1,4 +1,4 @@
-"""Settings: what is wrong is named, with its key and the remedy."""
+"""Settings: an error names the key and the remedy."""
 
 from __future__ import annotations
 

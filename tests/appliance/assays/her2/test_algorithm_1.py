@@ -1,4 +1,4 @@
-"""Algorithm 1 of arXiv 2512.22335 from both grids to the slide's score, against sums by hand.
+"""Algorithm 1 of arXiv 2512.22335 from both grids to the slide's score, compared with sums by hand.
 
 H&E, 3 x 4 tiles, tumor probability (tumor from 0.5 on; "-" was not read):
 
@@ -44,7 +44,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.assays.her2.assemble import Found, assemble
+from appliance.assays.her2.assemble import StepOutputs, assemble
 from appliance.assays.her2.guideline import choose_guideline
 from appliance.domain import HE, HER2, Her2Score, Identity, SlideFacts
 from appliance.findings.classes import count_classes
@@ -89,7 +89,7 @@ def slide(name: str) -> SlideFacts:
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Findings:
-    """Through the mapping of the tiles and from the files that the networks' steps leave."""
+    """Assemble findings from the tiles' mapping and the files that the networks' steps leave."""
     mapping = SlideMapping.of(Affine((1, 0, 0, 1), (1.2 * TILE_UM, 0.1 * TILE_UM)))
     grid = TileGrid(4, 3)
     tissue = np.ones((3, 4), dtype=np.float32)
@@ -117,7 +117,7 @@ def findings(tmp_path: Path) -> Findings:
     save_readings(stain, said, np.full(grid.shape, 2, np.uint8), TILE_UM / 2)
     save_labels(np.zeros((6, 8), np.uint8), stain / IHC_CLASSES)
     (stain / "control.json").write_text(json.dumps({"area_mm2": 0.0, "counts": []}))
-    found = Found(
+    found = StepOutputs(
         he=slide("he"),
         ihc=slide("ihc"),
         tumor=tumor,

@@ -1,4 +1,4 @@
-"""The guideline of a case: by settings, by sidecar, and never at the price of the line."""
+"""The guideline of a case is chosen by settings and sidecar; a bad sidecar never stops the line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from models.synthesis.pyramid import write_pyramid
 
 
 def chosen(scoring: Scoring, *sidecars: Sidecar) -> tuple[str, list[str]]:
-    """Name of the guideline, codes of the reasons for review."""
+    """Return the name of the guideline and the codes of the reasons for review."""
     found = choose_guideline(scoring, sidecars)
     return found.guideline.name, [reason.code for reason in found.reasons]
 
@@ -61,7 +61,7 @@ def test_a_forced_guideline_is_stronger_than_a_sidecar() -> None:
 def test_an_organ_without_guideline_names_it_and_those_there_are() -> None:
     with pytest.raises(SettingsError, match=r"'prostate'.*gastric \(biopsy\).*scoring\.guideline"):
         choose_guideline(Scoring(organ="prostate"))
-    # A sidecar that is known needs no default.
+    # A sidecar with a known organ needs no default.
     assert chosen(Scoring(organ="prostate"), Sidecar(organ="breast"))[0] == "breast-asco-cap-2018"
 
 
@@ -118,7 +118,7 @@ def test_a_daemon_does_not_start_without_a_guideline(tmp_path: Path) -> None:
 
 
 class ScoredCase:
-    """Two painted slides whose networks' answers are written by hand: four tiles, half 3+."""
+    """Two painted slides with networks' outputs written by hand: four tiles, half 3+."""
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(state_dir=folder / "state")
@@ -186,7 +186,7 @@ def test_a_case_is_scored_by_its_sidecars_organ(tmp_path: Path) -> None:
     )
     assert breast.rule.startswith("intense, complete")
     assert breast.read_outs is not None and breast.read_outs.three_way == "high"
-    # 50 % of the area is 3+: the limit of HERACLES itself.
+    # 50 % of the area is 3+, exactly the limit of HERACLES.
     colorectal = case.scored('organ = "colorectal"\n')
     assert (colorectal.guideline, colorectal.score) == (
         "colorectal-heracles-2015",

@@ -25,7 +25,7 @@ POSITIVE = "positive"
 
 
 def percent(one: float, two: float, three: float) -> dict[str, float]:
-    """Shares of 1+, 2+ and 3+; what is left is 0."""
+    """Return shares of 1+, 2+ and 3+; the remainder is 0."""
     return {"0": 100 - one - two - three, "1+": one, "2+": two, "3+": three}
 
 
@@ -39,13 +39,13 @@ def percent(one: float, two: float, three: float) -> dict[str, float]:
         (0, 0, 9.99, "2+"),
         (0, 0, 10, "2+"),
         (0, 0, 10.01, "3+"),
-        # 2+: weak to moderate in > 10 %; intense area counts for it, too
+        # 2+: weak to moderate in > 10 %; intense area counts too
         (40, 9.99, 0, "1+"),
         (40, 10, 0, "1+"),
         (40, 10.01, 0, "2+"),
         (40, 8, 2, "1+"),
         (40, 8.01, 2, "2+"),
-        # 2+: intense in <= 10 %, from 3 % on, where it can be told
+        # 2+: intense in <= 10 %, from the detection limit of 3 % on
         (0, 0, 2.99, "0"),
         (0, 0, 3, "2+"),
         (0, 0, 3.01, "2+"),
@@ -115,7 +115,7 @@ def test_gastric_biopsy_by_clusters_at_any_percentage(
 @pytest.mark.parametrize(
     ("one", "two", "three", "score"),
     [
-        # area stands in for a cluster from 3 % on
+        # area replaces the cluster from 3 % on
         (50, 40, 2.99, "2+"),
         (50, 40, 3, "3+"),
         (50, 40, 3.01, "3+"),
@@ -150,10 +150,10 @@ def test_gastric_biopsy_by_area(one: float, two: float, three: float, score: str
         (0, 49.99, 0, "2+", NEGATIVE),
         (0, 50, 0, "2+", EQUIVOCAL),
         (0, 50.01, 0, "2+", EQUIVOCAL),
-        # a few strong cells do not hide it
+        # a few strong cells do not hide an equivocal tumor
         (0, 44.99, 5, "3+", NEGATIVE),
         (0, 45, 5, "2+", EQUIVOCAL),
-        # 1+ and 0 negative; what is less than 3 % cannot be told
+        # 1+ and 0 negative; less than 3 % is below the detection limit
         (0, 3, 0, "2+", NEGATIVE),
         (0, 2, 1, "2+", NEGATIVE),
         (97.01, 2.99, 0, "1+", NEGATIVE),
@@ -175,7 +175,7 @@ def test_colorectal(one: float, two: float, three: float, score: str, category: 
         (0, 60, 29.99, "2+"),
         (0, 60, 30, "2+"),
         (0, 60, 30.01, "3+"),
-        # 2+: strong in <= 30 %, from 3 % on, where it can be told
+        # 2+: strong in <= 30 %, from the detection limit of 3 % on
         (0, 0, 30, "2+"),
         (0, 0, 3, "2+"),
         (97.01, 0, 2.99, "1+"),
@@ -221,7 +221,7 @@ def test_the_examples_of_the_docs(
     category: str | None,
     distance: float,
 ) -> None:
-    """docs/scoring.md, "By hand": tumor px per class to score, category and nearest limit."""
+    """Examples of docs/scoring.md: tumor px per class to score, category and nearest limit."""
     shares = percent_of_tumor(np.array([0, *counts]))
     cells = None if clusters is None else dict(zip(("1+", "2+", "3+"), clusters, strict=True))
     rule = guideline.decide(shares, cells)
@@ -261,7 +261,7 @@ def test_which_schemes_there_are() -> None:
         for guideline in all_guidelines()
         for specimen in guideline.specimens
     ]
-    assert len(found) == len(dict(found))  # one for each
+    assert len(found) == len(dict(found))  # one for each rule
     assert dict(found) == {
         ("breast", "resection"): ("breast-asco-cap-2018", "published"),
         ("breast", "biopsy"): ("breast-asco-cap-2018", "published"),
@@ -278,7 +278,7 @@ SHARES = st.lists(st.floats(0, 100), min_size=4, max_size=4).filter(lambda v: su
 
 
 def seriousness(guideline: Guideline, shares: list[float]) -> int:
-    """Place of the outcome from harmless to serious."""
+    """Return the rank of the outcome, from harmless to serious."""
     outcome = guideline.decide(dict(zip(("0", "1+", "2+", "3+"), shares, strict=True))).outcome
     if isinstance(outcome, ResultCategory):
         return [NEGATIVE, EQUIVOCAL, AFTER, POSITIVE].index(outcome)
@@ -306,13 +306,13 @@ def test_distance_to_the_nearest_limit() -> None:
     assert BREAST.distance(percent(0, 88, 12)) == pytest.approx(2)
     assert BREAST.distance(percent(12, 0, 0)) == pytest.approx(2)
     assert BREAST.distance(percent(20, 70, 0)) == pytest.approx(10)  # to 3+
-    assert BREAST.distance(percent(0, 0, 6)) == pytest.approx(3)  # to what can be told
+    assert BREAST.distance(percent(0, 0, 6)) == pytest.approx(3)  # to the detection limit
     assert BREAST.distance(percent(0, 60, 10)) == 0
     assert ENDOMETRIAL.distance(percent(0, 0, 28)) == pytest.approx(2)
 
 
 def test_distance_is_to_another_category_where_there_are_some() -> None:
-    # 0 or 1+ is the same result; the next other one is 3+ in more than 10 %.
+    # 0 and 1+ are the same result; the next different one is 3+ in more than 10 %.
     assert COLORECTAL.distance(percent(3, 0, 0)) == pytest.approx(10)
     assert COLORECTAL.distance(percent(0, 48, 0)) == pytest.approx(2)
     assert COLORECTAL.distance(percent(0, 0, 48)) == pytest.approx(2)

@@ -1,4 +1,4 @@
-"""Two, three and four classes of a score, written out by hand."""
+"""Read-outs of a score in two, three and four classes, written out by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from appliance.domain import Her2Score, ResultCategory
         ("2+", Ish.NEGATIVE, "negative", "low"),
         ("2+", Ish.POSITIVE, "positive", "high"),
         ("3+", None, "positive", "high"),
-        # ISH settles 2+ and nothing else
+        # ISH settles 2+ only
         ("0", Ish.POSITIVE, "negative", "0"),
         ("1+", Ish.POSITIVE, "negative", "low"),
         ("3+", Ish.NEGATIVE, "positive", "high"),

@@ -1,4 +1,4 @@
-"""Every reason for review: at its limit, beside it, and in words."""
+"""Every reason for review: at its limit, just beside it, and its sentence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from appliance.readers.cell_tally import CellTally
 from appliance.settings.scoring import Review
 from appliance.slides.appearance import Appearance
 
-DOCS = Path(__file__).parents[3] / "docs" / "review.md"
+DOCS = Path(__file__).parents[4] / "docs" / "review.md"
 CONTROL = ControlFacts(
     area_mm2=1.0,
     tiles=9,

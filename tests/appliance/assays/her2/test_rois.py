@@ -1,4 +1,4 @@
-"""Blocks of tiles that decided a score, against blocks laid out by hand."""
+"""Blocks of tiles that decided a score, compared with blocks laid out by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def area(outline: tuple[tuple[float, float], ...]) -> float:
 
 
 def inside(outline: NDArray[np.float64], x: float, y: float) -> bool:
-    """Ray casting."""
+    """Return whether a point lies in a polygon, by ray casting."""
     crossed = False
     for (x1, y1), (x2, y2) in zip(outline, np.roll(outline, 1, axis=0), strict=True):
         if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
@@ -50,13 +50,13 @@ def test_two_blocks_of_strong_tiles() -> None:
         tile(3, 1, 0, 0, 20, 20, intensity=2, grade=2),
         tile(3, 2, 0, 10, 0, 50, intensity=3),
         tile(9, 9, 0, 0, 0, 40, intensity=3),
-        tile(5, 5, 60, 0, 0, 0),  # 0: had no part in a 3+
+        tile(5, 5, 60, 0, 0, 0),  # 0: no part in a 3+
     ]
     first, second = deciding_rois(tiles, Her2Score.THREE)
     assert (first.name, first.tiles, second.name, second.tiles) == ("R1", 3, "R2", 1)
     assert first.grades == {"0": 0, "1+": 0, "2+": 1, "3+": 2}
     assert first.intensities == {"0": 0, "1+": 0, "2+": 1, "3+": 2}
-    # By hand: 80 + 40 + 60 = 180 % of a tile is tumor, 150 of it 3+, 20 of it 2+, 10 of it 1+.
+    # By hand: 80 + 40 + 60 = 180 % of a tile is tumor: 150 % 3+, 20 % 2+, 10 % 1+.
     assert first.tumor_area_mm2 == pytest.approx(1.8 * TILE_UM**2 / 1e6)
     assert first.percent == pytest.approx(
         {"0": 0, "1+": 1000 / 180, "2+": 2000 / 180, "3+": 15000 / 180}

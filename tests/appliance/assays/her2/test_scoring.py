@@ -1,4 +1,4 @@
-"""Tile and slide scores against the printed equations (arXiv 2512.22335, Eq. 5-9)."""
+"""Tile and slide scores compared with the printed equations (arXiv 2512.22335, Eq. 5-9)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_pixels_per_class_are_counted_as_in_eq_5_and_6() -> None:
 @pytest.mark.parametrize(
     ("counts", "grade"),
     [
-        ([900, 40, 60, 0, 0], 1),  # background never wins
+        ([900, 40, 60, 0, 0], 1),  # background is never the tile's class
         ([0, 10, 20, 31, 30], 2),
         ([0, 60, 5, 5, 30], 0),  # the class with most px, not the most intense one
         ([9, 5, 5, 0, 0], 1),  # a tie goes up
@@ -38,9 +38,9 @@ def test_a_tiles_grade_is_the_class_with_most_px(counts: list[int], grade: int) 
 @pytest.mark.parametrize(
     ("counts", "intensity", "label"),
     [
-        ([100, 40, 60, 0, 0], 1, "NF/1+"),  # both labels of the paper's Figure 10
+        ([100, 40, 60, 0, 0], 1, "NF/1+"),  # both labels are in the paper's Figure 10
         ([100, 40, 60, 0, 0], 2, "NFW/1+"),
-        ([100, 40, 55, 5, 0], 1, "NFW/1+"),  # 5 % of the tumor is seen
+        ([100, 40, 55, 5, 0], 1, "NFW/1+"),  # 5 % of the tumor counts as seen
         ([100, 401, 550, 49, 0], 1, "NF/1+"),
         ([0, 0, 0, 10, 90], 3, "WS/3+"),
         ([4_384, 7_000, 5_000, 0, 0], 1, "NF/0"),  # docs/scoring.md: A, B, C

@@ -1,4 +1,4 @@
-"""A folder archive with DICOMDIRs: read by pydicom, judged by dciodvfy and dcmtk, mended, kept."""
+"""A folder archive with DICOMDIRs: read by pydicom, checked by dciodvfy and dcmtk, repaired."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ pytestmark = pytest.mark.judge
 
 RECORDS = {"SM": "IMAGE", "SEG": "IMAGE", "OT": "IMAGE", "SR": "SR DOCUMENT", "DOC": "ENCAP DOC"}
 FALSE_ERROR = "Error - Unrecognized enumerated value <ANNOTATION>"
-"""The record is younger than dciodvfy of 2022, and than pydicom 3.0.2, whose FileSet does not open
-what has one."""
+"""dciodvfy of 2022 and pydicom 3.0.2 do not know this record type; pydicom's FileSet cannot open
+a directory that has one."""
 
 
 def saved(folder: Path, dataset: Dataset, **changes: Any) -> Instance:
-    """Written in a series of its own kind, with attributes changed."""
+    """Save an object in a series for its kind, with attributes changed."""
     dataset.SeriesInstanceUID = f"2.25.{dataset.SeriesNumber}{int(dataset.InstanceNumber):04d}"
     if dataset.Modality in ("SEG", "OT") and "FrameOfReferenceUID" in dataset:
         dataset.SeriesInstanceUID = f"2.25.{dataset.SeriesNumber}"
@@ -68,7 +68,7 @@ def saved(folder: Path, dataset: Dataset, **changes: Any) -> Instance:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
-    """Two slides and an object of every kind but ANN, of a patient without ID, the SR last."""
+    """Make two slides and an object of every kind but ANN, of a patient without ID, the SR last."""
     folder = tmp_path_factory.mktemp("made")
     wsm: dict[str, list[Path]] = {}
     for seed, stain in enumerate(("HER2", "HE")):
@@ -177,11 +177,11 @@ def test_every_instance_is_found_and_the_judges_agree(
         assert instance.DirectoryRecordType == RECORDS[dataset.Modality]
         assert instance.SeriesInstanceUID == dataset.SeriesInstanceUID
         assert is_conformant_file_id(Path(instance.path).relative_to(study))
-    file_set._stage["t"].cleanup()  # its temporary folder, which nothing public closes
-    # Slides come first, then results, as their numbers say.
+    file_set._stage["t"].cleanup()  # its temporary folder, which no public method closes
+    # Slides come first, then results, in the order of their numbers.
     numbers = [int(record.SeriesNumber) for record in records(study)["SERIES"]]
     assert numbers == sorted(numbers) and len(set(numbers)) == len(numbers)
-    # dciodvfy has nothing to say but what it is.
+    # dciodvfy reports only the kind of the object.
     command = [require_judge("dciodvfy"), str(study / "DICOMDIR")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stderr.split() == ["BasicDirectory"]
@@ -194,7 +194,7 @@ def test_dcmtk_would_write_the_same_records(
     annotations: Instance,
     tmp_path: Path,
 ) -> None:
-    """dcmmkdir on the same files, an annotation among them."""
+    """Run dcmmkdir on the same files, an annotation among them."""
     instances = [*made, annotations]
     send(archive, instances)
     assert proofs(archive, instances) == {Proof.THERE}
@@ -207,7 +207,7 @@ def test_dcmtk_would_write_the_same_records(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     files = [str(place_of(study, instance).relative_to(study)) for instance in instances]
-    # Patient ID is missing (+I), and the slides are JPEG (-Nxc).
+    # +I allows a missing Patient ID, -Nxc allows JPEG slides.
     command = [require_judge("dcmmkdir"), "+I", "-Nxc", "-Nec", "+id", study, "+D"]
     subprocess.run([*command, theirs / "DICOMDIR", *files], capture_output=True, check=True)
 
@@ -234,7 +234,7 @@ def test_a_second_delivery_changes_no_byte(
     send(archive, list(reversed(made)))
     second = snapshot(study)
     assert {p: data for p, (data, _) in first.items()} == {p: d for p, (d, _) in second.items()}
-    # The directory is not even written.
+    # The directory is not written again.
     assert first[study / "DICOMDIR"] == second[study / "DICOMDIR"]
 
 
@@ -269,7 +269,7 @@ def test_a_lost_or_torn_directory_is_written_again(
     study: Path,
     made: list[Instance],
 ) -> None:
-    """Also what a crash between an object and the directory leaves."""
+    """Cover also the state that a crash between an object and the directory leaves."""
     send(archive, made[-3:])
     whole = (study / "DICOMDIR").read_bytes()
     harm(study / "DICOMDIR")
@@ -285,9 +285,9 @@ def test_names_in_utf8_and_a_stand_in_for_a_missing_id(
     (patient,), (its_study,) = records(study)["PATIENT"], records(study)["STUDY"]
     assert (patient.SpecificCharacterSet, str(patient.PatientName)) == ("ISO_IR 192", "Müller^Jörg")
     assert "Müller".encode() in (study / "DICOMDIR").read_bytes()
-    assert "SpecificCharacterSet" not in its_study  # nothing but ASCII
+    assert "SpecificCharacterSet" not in its_study  # only ASCII
     assert re.fullmatch("NO-ID-[A-Z2-7]{8}", patient.PatientID)
-    # Another study's stand-in is another one, and a stated ID is the ID.
+    # The placeholder differs between studies, and a stated ID is used as it is.
     other = saved(tmp_path, dcmread(made[-1].path), StudyInstanceUID="2.25.7002")
     known = saved(
         tmp_path,
@@ -299,7 +299,7 @@ def test_names_in_utf8_and_a_stand_in_for_a_missing_id(
     send(archive, [other, known])
     assert records(study.with_name("2.25.7002"))["PATIENT"][0].PatientID != patient.PatientID
     assert records(study.with_name("2.25.7003"))["PATIENT"][0].PatientID == "P-17"
-    # No name in the archive says whose it is.
+    # No file name in the archive identifies the patient.
     names = {part for path in study.parent.rglob("*") for part in path.parts[-2:]}
     assert not [name for name in names if re.search("ller|P-17|S26", name)]
 
