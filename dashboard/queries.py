@@ -17,15 +17,17 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason, Stain
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
-from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of
 from appliance.settings.settings import Settings
-from dashboard.reader import LIMIT, LedgerReader, known_reason, row_id
 from dashboard.troubles import (
     CASES_IN_TROUBLE,
+    LIMIT,
     HeldCases,
     HeldDestination,
     Trouble,
     case_trouble,
+    known_reason,
     read_held,
     read_held_cases,
     read_troubles,
@@ -288,7 +290,7 @@ def _event_lines(events: list[EventRow], who: dict[str, str]) -> tuple[EventLine
 
 def _case_line(row: CaseRow, settings: Settings) -> CaseLine:
     return CaseLine(
-        id=row_id(row),
+        id=id_of(row),
         accession=row.accession,
         block=row.block,
         state=CaseState(row.state),
@@ -307,7 +309,7 @@ def _slide_line(row: SlideRow, settings: Settings) -> SlideLine:
         folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
         thumbnail = folder / "thumbnail.png"
     return SlideLine(
-        id=row_id(row),
+        id=id_of(row),
         case_id=row.case_id,
         name=Path(row.path).name,
         stain=row.stain,

@@ -10,10 +10,12 @@ from sqlmodel import col, select
 
 from appliance.domain import HE, HER2, QuarantineReason
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, Transaction
-from dashboard.reader import LIMIT, known_reason, row_id
+from appliance.ledger.queries import Queries
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of
 from dashboard.wording import CASE_WORDS, STAIN_WORDS
 
+LIMIT = 100
+"""Most rows of one table on a page."""
 CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
 """Under way; with a reason: something outside of Tandem is missing."""
 CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
@@ -56,7 +58,7 @@ class HeldCases:
     next_try_at: float
 
 
-def read_troubles(tx: Transaction) -> tuple[Trouble, ...]:
+def read_troubles(tx: Queries) -> tuple[Trouble, ...]:
     """Slides and cases that wait for a person, newest first."""
     slides = tx.session.exec(
         select(SlideRow)
@@ -87,9 +89,9 @@ def _slide_trouble(row: SlideRow) -> Trouble:
     )
 
 
-def case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
+def case_trouble(tx: Queries, row: CaseRow) -> Trouble:
     """What a case of `CASES_IN_TROUBLE` waits for."""
-    case_id = row_id(row)
+    case_id = id_of(row)
     state = CaseState(row.state)
     detail = ""
     if state is CaseState.PARTNERLESS:
@@ -122,13 +124,19 @@ def case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
     )
 
 
-def read_held(tx: Transaction) -> tuple[HeldDestination, ...]:
+def known_reason(code: str) -> QuarantineReason | None:
+    """The reason of a code, if this dashboard knows it."""
+    # A newer daemon may know reasons that this dashboard does not.
+    return next((reason for reason in QuarantineReason if reason.code == code), None)
+
+
+def read_held(tx: Queries) -> tuple[HeldDestination, ...]:
     """Destinations that objects wait for."""
     failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
     return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
 
 
-def read_held_cases(tx: Transaction) -> tuple[HeldCases, ...]:
+def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
     """Cases under way that something holds back, by what that is."""
     rows = tx.session.exec(
         select(CaseRow.reason, func.count(), func.min(CaseRow.not_before))
@@ -140,7 +148,7 @@ def read_held_cases(tx: Transaction) -> tuple[HeldCases, ...]:
 
 
 def _waiting(
-    tx: Transaction, states: tuple[DeliveryState, ...], *, unproven: bool
+    tx: Queries, states: tuple[DeliveryState, ...], *, unproven: bool
 ) -> tuple[HeldDestination, ...]:
     rows = tx.session.exec(
         select(

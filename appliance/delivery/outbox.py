@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
 from appliance.delivery.objects import read_index
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery, Transaction
+from appliance.ledger.tables import CaseRow, DeliveryRow
+from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.settings import Settings
 from dicom.status import InstanceRef, Outcome, Verdict
 

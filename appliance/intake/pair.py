@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from appliance.domain import HE, HER2
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.tables import CaseRow, SlideRow, Transaction
+from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.transaction import Transaction
 
 
 def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> None:

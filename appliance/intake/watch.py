@@ -19,8 +19,9 @@ from appliance.intake.completeness import (
     is_whole,
     signature_of,
 )
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import Ledger, Transaction
+from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Watch
 from appliance.slides.files import slide_files
 

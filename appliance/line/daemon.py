@@ -24,7 +24,7 @@ from appliance.delivery.destinations.network import open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
-from appliance.ledger.tables import Ledger
+from appliance.ledger.ledger import Ledger
 from appliance.line.executors import Workers
 from appliance.line.schedule import build_schedule
 from appliance.line.steps import StepContext, work_once

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from appliance.intake.pair import expire_waiting
-from appliance.ledger.tables import Ledger
+from appliance.ledger.ledger import Ledger
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,11 @@ from appliance.domain import HE, HER2, Identity, QuarantineReason, SlideFacts, S
 from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
 from appliance.findings.findings import load_findings
 from appliance.intake.pair import join_case, make_ready
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
-from appliance.ledger.tables import CaseRow, Ledger, SlideRow, Transaction
+from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.transaction import Transaction
 from appliance.line.analysis import (
     IdentifiedSlide,
     Outcome,

@@ -16,8 +16,10 @@ from appliance.domain import Her2Score
 from appliance.errors import SettingsError
 from appliance.findings.findings import Correction, load_findings, save_findings
 from appliance.findings.overlay import load_thumbnail
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, Ledger, Transaction
+from appliance.ledger.tables import CaseRow
+from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 

@@ -10,40 +10,51 @@ from typing import Any
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SettingsError
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import read_progress
-from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, SlideRow, Transaction
+from appliance.ledger.queries import Queries
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow
+from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
 
 
 def status_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """All cases and slides, ready for JSON; ages in seconds."""
-    ledger = open_ledger(settings)
+    _require_ledger(settings)
+    reader = LedgerReader(settings.ledger_url)
+    if not reader.ready:  # a daemon is making it this moment
+        return {"cases": [], "slides": []}
     now = time.time()
-    with ledger.transaction() as tx:
+    with reader.reading() as tx:
         cases = [_case(tx, row, now) | _progress(settings, row.subject) for row in tx.cases()]
         slides = [_slide(tx, row, now) | _progress(settings, row.subject) for row in tx.slides()]
-    ledger.close()
+    reader.close()
     return {"cases": cases, "slides": slides}
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """The ledger of a state folder that exists.
+    """Open the ledger of a state folder for writing.
 
     Raises
     ------
     SettingsError
         If no daemon ever ran with these settings.
     """
+    _require_ledger(settings)
+    return Ledger(settings.ledger_url)
+
+
+def _require_ledger(settings: Settings) -> None:
     if not (settings.state_dir / "ledger.sqlite").is_file():
         raise SettingsError(
             f"{settings.state_dir}: no ledger here yet. Start `tandem run`, or name its settings "
             "with --config."
         )
-    return Ledger(settings.ledger_url)
 
 
-def _case(tx: Transaction, row: CaseRow, now: float) -> dict[str, Any]:
+def _case(tx: Queries, row: CaseRow, now: float) -> dict[str, Any]:
     deliveries = tx.deliveries(row.id or 0)
     return {
         "id": row.subject,
@@ -65,7 +76,7 @@ def _progress(settings: Settings, subject: str) -> dict[str, Any]:
     return {"progress": None if said is None else asdict(said)}
 
 
-def _steps(tx: Transaction, subject: str) -> list[dict[str, Any]]:
+def _steps(tx: Queries, subject: str) -> list[dict[str, Any]]:
     return [
         {"at": event.at, "kind": event.kind, "text": event.text} for event in tx.events(subject)
     ]
@@ -82,7 +93,7 @@ def _delivery(row: DeliveryRow) -> dict[str, Any]:
     }
 
 
-def _slide(tx: Transaction, row: SlideRow, now: float) -> dict[str, Any]:
+def _slide(tx: Queries, row: SlideRow, now: float) -> dict[str, Any]:
     known = row.state == SlideState.QUARANTINED
     reason = QuarantineReason.from_code(row.reason) if known else None
     return {

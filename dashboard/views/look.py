@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from appliance.findings.findings import RESEARCH_USE
 from appliance.ledger.progress import StepProgress
+from appliance.ledger.reader import LedgerReader
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
-from dashboard.reader import LedgerReader
 from dashboard.wording import Tone, Wording, age, progress_words
 
 REFRESH_SECONDS = 2.0

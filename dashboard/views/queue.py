@@ -7,8 +7,7 @@ from html import escape
 import streamlit as st
 
 from dashboard.queries import CaseLine, Counts, Queue, SlideLine, read_queue
-from dashboard.reader import LIMIT
-from dashboard.troubles import Trouble
+from dashboard.troubles import LIMIT, Trouble
 from dashboard.views import look
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
 

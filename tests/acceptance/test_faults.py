@@ -23,8 +23,9 @@ from appliance.delivery.destinations.contract import After, Before, Instance
 from appliance.delivery.destinations.network import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import DeliveryRow, Ledger
+from appliance.ledger.tables import DeliveryRow
 from appliance.settings.settings import Delivery, PacsDestination, Settings
 from dicom.kinds import SENT_KINDS
 from dicom.status import Outcome

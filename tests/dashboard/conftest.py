@@ -22,8 +22,10 @@ from appliance.findings.findings import (
     ReviewReason,
     save_findings,
 )
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
+from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 

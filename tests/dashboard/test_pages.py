@@ -18,7 +18,7 @@ from appliance.domain import HE, HER2, Her2Score, QuarantineReason, ResultCatego
 from appliance.findings.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
-from appliance.ledger.tables import Transaction
+from appliance.ledger.transaction import Transaction
 from dashboard.serve import APP, command, main
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from sqlalchemy.exc import OperationalError
 from appliance.domain import HE, HER2, QuarantineReason
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import SlideRow, Transaction
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import SlideRow
+from appliance.ledger.transaction import Transaction
 from dashboard.queries import read_case, read_queue
-from dashboard.reader import LIMIT, LedgerReader
+from dashboard.troubles import LIMIT
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -188,7 +190,7 @@ def test_case_has_slides_deliveries_and_one_timeline(
 def test_a_slide_of_many_objects_is_one_line(lab: Lab, reader: LedgerReader) -> None:
     case_id = lab.slide("S26-0000001", HE)
     with lab.ledger.transaction() as tx:
-        from appliance.ledger.tables import NewDelivery
+        from appliance.ledger.transaction import NewDelivery
 
         for number in range(7):
             tx.enqueue(

@@ -20,8 +20,9 @@ from appliance.delivery.destinations.contract import (
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import DeliveryRow, Ledger
+from appliance.ledger.tables import DeliveryRow
 from appliance.operations.status import retry_subject
 from appliance.settings.settings import Delivery, FolderDestination, Settings
 from dicom.status import Outcome, Verdict, classify

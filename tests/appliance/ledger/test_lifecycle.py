@@ -8,8 +8,9 @@ import pytest
 
 from appliance.domain import HER2, Identity
 from appliance.intake.pair import join_case
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, Ledger
+from appliance.ledger.tables import CaseRow
 from appliance.operations.status import retry_subject
 from appliance.settings.settings import Settings
 

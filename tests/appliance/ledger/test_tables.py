@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from appliance.domain import HE, Identity
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, InvalidTransitionError, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery
+from appliance.ledger.tables import CaseRow, DeliveryRow
+from appliance.ledger.transaction import NewDelivery
 
 
 @pytest.fixture

@@ -1,0 +1,146 @@
+"""Writes to the ledger: rows, states with their events, claims, the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import text
+from sqlmodel import select
+
+from appliance.domain import Identity
+from appliance.ledger import events
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
+from appliance.ledger.queries import Queries
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """An object to be sent to a destination; fields as in `DeliveryRow`."""
+
+    destination: str
+    kind: str
+    path: str
+    study_uid: str
+    series_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+
+
+class Transaction(Queries):
+    """An open write transaction; made by `Ledger.transaction`."""
+
+    def append_event(self, subject: str, kind: str, text: str, now: float) -> None:
+        """Append an event whose hash covers the one before it."""
+        events.append(self.session, subject, kind, text, now)
+
+    def advance(
+        self,
+        row: SlideRow | CaseRow | DeliveryRow,
+        to: State,
+        *,
+        now: float,
+        detail: str = "",
+    ) -> None:
+        """Change a row's state and append the event."""
+        advance(self, row, to, now=now, detail=detail)
+        self.session.add(row)
+        self.session.flush()
+
+    def add_slide(self, path: str, now: float) -> SlideRow:
+        """Add a slide that is seen for the first time, as `arriving`."""
+        row = SlideRow(path=path, state=SlideState.ARRIVING, created_at=now, changed_at=now)
+        self.session.add(row)
+        self.session.flush()
+        self.append_event(row.subject, "state", f"→ {SlideState.ARRIVING}", now)
+        return row
+
+    def case_for(self, identity: Identity, now: float) -> CaseRow:
+        """Return the case of an identity's block; add it with its first slide."""
+        row = self.session.exec(
+            select(CaseRow).where(
+                CaseRow.accession == identity.accession, CaseRow.block == identity.block
+            )
+        ).first()
+        if row is None:
+            row = CaseRow(
+                accession=identity.accession,
+                block=identity.block,
+                state=CaseState.WAITING,
+                created_at=now,
+                changed_at=now,
+            )
+            self.session.add(row)
+            self.session.flush()
+            self.append_event(row.subject, "state", f"→ {CaseState.WAITING}", now)
+        return row
+
+    def enqueue(self, case_id: int, new: NewDelivery, now: float) -> None:
+        """Put an object into the outbox; an object that is there already stays as it is."""
+        known = self.session.exec(
+            select(DeliveryRow).where(
+                DeliveryRow.destination == new.destination,
+                DeliveryRow.sop_instance_uid == new.sop_instance_uid,
+            )
+        ).first()
+        if known is not None:
+            return
+        row = DeliveryRow(
+            case_id=case_id,
+            state=DeliveryState.QUEUED,
+            created_at=now,
+            changed_at=now,
+            **asdict(new),
+        )
+        self.session.add(row)
+        self.session.flush()
+        self.append_event(row.subject, "state", f"→ {DeliveryState.QUEUED}", now)
+
+    # claims
+
+    def claim_slide(self, states: Sequence[SlideState], worker: str, now: float) -> SlideRow | None:
+        """Claim the oldest free slide in one of `states`, or None; one statement."""
+        slide_id = self._claim("slide", states, worker, now)
+        if slide_id is None:
+            return None
+        # Read anew: the claim bypasses the ORM.
+        return self.session.get(SlideRow, slide_id, populate_existing=True)
+
+    def claim_case(self, states: Sequence[CaseState], worker: str, now: float) -> CaseRow | None:
+        """Claim the oldest free case in one of `states`, or None; one statement."""
+        case_id = self._claim("case", states, worker, now)
+        if case_id is None:
+            return None
+        return self.session.get(CaseRow, case_id, populate_existing=True)
+
+    def _claim(self, table: str, states: Sequence[State], worker: str, now: float) -> int | None:
+        names = {f"s{i}": state.value for i, state in enumerate(states)}
+        marks = ", ".join(f":{name}" for name in names)
+        row = (
+            self.session.connection()
+            .execute(
+                text(
+                    f'UPDATE "{table}" SET claimed_by = :worker WHERE id = ('  # noqa: S608  table is ours
+                    f'SELECT id FROM "{table}" WHERE state IN ({marks}) '
+                    "AND claimed_by = '' AND not_before <= :now ORDER BY id LIMIT 1) RETURNING id"
+                ),
+                {"worker": worker, "now": now, **names},
+            )
+            .first()
+        )
+        return None if row is None else int(row[0])
+
+    def release_claims(self) -> int:
+        """Release the claims of a dead daemon and return how many.
+
+        Call it only while holding the daemon's lock.
+        """
+        freed = 0
+        for table in ("slide", "case"):
+            freed += (
+                self.session.connection()
+                .execute(text(f"UPDATE \"{table}\" SET claimed_by = '' WHERE claimed_by != ''"))  # noqa: S608
+                .rowcount
+            )
+        return freed
