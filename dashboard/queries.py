@@ -6,7 +6,6 @@ every two seconds costs the same after ten years as on the first day.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,21 @@ from sqlalchemy import func
 from sqlmodel import col, select
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import QuarantineReason, Stain
-from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.progress import StepProgress, read_progress
+from appliance.domain import Stain
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of
+from appliance.ledger.tables import CaseRow, EventRow, SlideRow
 from appliance.settings.settings import Settings
+from dashboard.lines import (
+    CaseLine,
+    DeliveryLine,
+    EventLine,
+    SlideLine,
+    case_line,
+    delivery_lines,
+    event_lines,
+    slide_line,
+)
 from dashboard.troubles import (
     CASES_IN_TROUBLE,
     LIMIT,
@@ -27,7 +35,6 @@ from dashboard.troubles import (
     HeldDestination,
     Trouble,
     case_trouble,
-    known_reason,
     read_held,
     read_held_cases,
     read_troubles,
@@ -61,39 +68,6 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseLine:
-    """A case in the table; `score` is empty until there is one, times in seconds since epoch."""
-
-    id: int
-    accession: str
-    block: str
-    state: CaseState
-    score: str
-    review: tuple[str, ...]
-    claimed: bool
-    progress: StepProgress | None
-    created_at: float
-    changed_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideLine:
-    """A slide in the table; `thumbnail` is there once the slide has been inspected."""
-
-    id: int
-    case_id: int | None
-    name: str
-    stain: str
-    state: SlideState
-    reason: QuarantineReason | None
-    detail: str
-    claimed: bool
-    progress: StepProgress | None
-    thumbnail: Path | None
-    changed_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
     """All that the queue page shows."""
 
@@ -104,37 +78,6 @@ class Queue:
     cases: tuple[CaseLine, ...]
     slides: tuple[SlideLine, ...]
     last_event_at: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryLine:
-    """Objects of one kind to one destination that fare alike; a slide is many objects.
-
-    `attempts` is the most, `next_try_at` and `changed_at` the latest of them.
-    """
-
-    objects: int
-    kind: str
-    destination: str
-    state: DeliveryState
-    attempts: int
-    error: str
-    next_try_at: float
-    changed_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventLine:
-    """One row of a timeline; `who` is the case, a slide or an object in plain words.
-
-    The same said of several objects is one row with their `count` and the time of the last.
-    """
-
-    count: int
-    at: float
-    who: str
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +143,8 @@ def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Qu
             troubles=read_troubles(tx),
             held=read_held(tx),
             held_cases=read_held_cases(tx),
-            cases=tuple(_case_line(row, settings) for row in tx.session.exec(cases)),
-            slides=tuple(_slide_line(row, settings) for row in tx.session.exec(slides)),
+            cases=tuple(case_line(row, settings) for row in tx.session.exec(cases)),
+            slides=tuple(slide_line(row, settings) for row in tx.session.exec(slides)),
             last_event_at=tx.session.exec(
                 select(EventRow.at).order_by(col(EventRow.id).desc()).limit(1)
             ).first(),
@@ -237,87 +180,13 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
         trouble = case_trouble(tx, row) if row.state in CASES_IN_TROUBLE else None
         folder = store.path(ArtifactKey.parse(row.findings_key)) if row.findings_key else None
         return CaseDetail(
-            case=_case_line(row, settings),
+            case=case_line(row, settings),
             trouble=trouble,
-            slides={stain: _slide_line(slide, settings) for stain, slide in current.items()},
+            slides={stain: slide_line(slide, settings) for stain, slide in current.items()},
             others=tuple(
-                _slide_line(slide, settings) for slide in rows if slide not in current.values()
+                slide_line(slide, settings) for slide in rows if slide not in current.values()
             ),
-            deliveries=_delivery_lines(deliveries),
-            events=_event_lines(list(reversed(events)), who),
+            deliveries=delivery_lines(deliveries),
+            events=event_lines(list(reversed(events)), who),
             findings_folder=folder if folder is not None and folder.is_dir() else None,
         )
-
-
-def _delivery_lines(rows: list[DeliveryRow]) -> tuple[DeliveryLine, ...]:
-    alike: dict[tuple[str, str, str, str], list[DeliveryRow]] = {}
-    for row in rows:
-        alike.setdefault((row.kind, row.destination, row.state, row.error), []).append(row)
-    return tuple(
-        DeliveryLine(
-            objects=len(group),
-            kind=kind,
-            destination=destination,
-            state=DeliveryState(state),
-            attempts=max(row.attempts for row in group),
-            error=error,
-            next_try_at=max(row.not_before for row in group),
-            changed_at=max(row.changed_at for row in group),
-        )
-        for (kind, destination, state, error), group in alike.items()
-    )
-
-
-def _event_lines(events: list[EventRow], who: dict[str, str]) -> tuple[EventLine, ...]:
-    lines: dict[object, EventLine] = {}
-    for event_ in events:
-        name = who[event_.subject]
-        joins = event_.subject.startswith("delivery-") and event_.kind == "state"
-        key: object = (name, event_.text) if joins else event_.id
-        known = lines.pop(key, None)
-        lines[key] = EventLine(
-            count=1 if known is None else known.count + 1,
-            at=event_.at,
-            who=name,
-            kind=event_.kind,
-            text=event_.text,
-        )
-    return tuple(lines.values())
-
-
-# rows to facts
-
-
-def _case_line(row: CaseRow, settings: Settings) -> CaseLine:
-    return CaseLine(
-        id=id_of(row),
-        accession=row.accession,
-        block=row.block,
-        state=CaseState(row.state),
-        score=row.score,
-        review=tuple(str(sentence) for sentence in json.loads(row.review)),
-        claimed=row.claimed_by != "",
-        progress=read_progress(settings, row.subject) if row.claimed_by else None,
-        created_at=row.created_at,
-        changed_at=row.changed_at,
-    )
-
-
-def _slide_line(row: SlideRow, settings: Settings) -> SlideLine:
-    thumbnail = None
-    if row.inspect_key:
-        folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
-        thumbnail = folder / "thumbnail.png"
-    return SlideLine(
-        id=id_of(row),
-        case_id=row.case_id,
-        name=Path(row.path).name,
-        stain=row.stain,
-        state=SlideState(row.state),
-        reason=known_reason(row.reason) if row.reason else None,
-        detail=row.detail,
-        claimed=row.claimed_by != "",
-        progress=read_progress(settings, row.subject) if row.claimed_by else None,
-        thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,
-        changed_at=row.changed_at,
-    )

@@ -1,17 +1,20 @@
-"""What waits for a person, and what waits for something outside of Tandem."""
+"""Slides and cases that wait for a person, and work that waits for something outside of Tandem."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func
+from sqlalchemy import select as columns
 from sqlmodel import col, select
 
-from appliance.domain import HE, HER2, QuarantineReason
+from appliance.domain import HE, HER2
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import Queries
-from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
+from appliance.words.say import say
 from dashboard.wording import CASE_WORDS, STAIN_WORDS
 
 LIMIT = 100
@@ -23,7 +26,7 @@ CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Something that waits for a person: what, why, and what to do."""
+    """A slide or case that waits for a person, with the reason and the remedy."""
 
     subject: str
     title: str
@@ -59,7 +62,7 @@ class HeldCases:
 
 
 def read_troubles(tx: Queries) -> tuple[Trouble, ...]:
-    """Slides and cases that wait for a person, newest first."""
+    """Return the slides and cases that wait for a person, newest first."""
     slides = tx.session.exec(
         select(SlideRow)
         .where(SlideRow.state == SlideState.QUARANTINED)
@@ -77,93 +80,88 @@ def read_troubles(tx: Queries) -> tuple[Trouble, ...]:
 
 
 def _slide_trouble(row: SlideRow) -> Trouble:
-    reason = known_reason(row.reason) or QuarantineReason.FAILED
     return Trouble(
         subject=row.subject,
         title=Path(row.path).name,
-        sentence=reason.sentence,
-        remedy=reason.remedy,
-        detail=row.detail,
+        sentence=say("quarantine", row.reason),
+        remedy=say("remedy", row.reason),
+        detail=say("slide-detail", row.reason, params_of(row)),
         case_id=row.case_id,
         at=row.changed_at,
     )
 
 
 def case_trouble(tx: Queries, row: CaseRow) -> Trouble:
-    """What a case of `CASES_IN_TROUBLE` waits for."""
+    """Return the trouble of a case of `CASES_IN_TROUBLE`."""
     case_id = id_of(row)
     state = CaseState(row.state)
-    detail = ""
+    reason, params, detail = row.reason, params_of(row), ""
     if state is CaseState.PARTNERLESS:
-        missing = [
-            STAIN_WORDS[stain] for stain in (HE, HER2) if stain not in tx.slides_of_case(case_id)
-        ]
-        sentence = (
-            f"The {' and '.join(missing) or 'second'} slide of this block did not come in time."
-        )
-        remedy = "Look for the missing scan. A late partner reopens the case by itself."
+        there = tx.slides_of_case(case_id)
+        stains = [STAIN_WORDS[stain] for stain in (HE, HER2) if stain not in there]
+        reason, params = "stain-missing", {"stains": stains}
     elif state is CaseState.UNDELIVERED:
         refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]
-        where = ", ".join(sorted({d.destination for d in refused})) or "A destination"
-        sentence = f"{where} refused {len(refused) or 'some'} of this case's objects for good."
-        remedy = f"See the errors below, correct the cause, then: tandem retry {row.subject}."
-        detail = next((d.error for d in refused if d.error), detail)
-    else:
-        # The daemon writes "cause. See the log, then: …".
-        sentence, _, remedy = row.reason.partition(". See ")
-        sentence = sentence or QuarantineReason.FAILED.sentence
-        remedy = f"See {remedy}" if remedy else QuarantineReason.FAILED.remedy
+        destinations = sorted({delivery.destination for delivery in refused})
+        reason, params = "refused", {"destinations": destinations, "count": len(refused)}
+        first = next((delivery for delivery in refused if delivery.reason), None)
+        detail = "" if first is None else say("delivery", first.reason, params_of(first))
+    facts = params | {"subject": row.subject}
     return Trouble(
         subject=row.subject,
         title=f"{row.accession} · block {row.block} · {CASE_WORDS[state].label.lower()}",
-        sentence=sentence,
-        remedy=remedy,
+        sentence=say("case-trouble", reason, facts),
+        remedy=say("case-remedy", reason, facts),
         detail=detail,
         case_id=case_id,
         at=row.changed_at,
     )
 
 
-def known_reason(code: str) -> QuarantineReason | None:
-    """The reason of a code, if this dashboard knows it."""
-    # A newer daemon may know reasons that this dashboard does not.
-    return next((reason for reason in QuarantineReason if reason.code == code), None)
-
-
 def read_held(tx: Queries) -> tuple[HeldDestination, ...]:
-    """Destinations that objects wait for."""
+    """Return the destinations that objects wait for."""
     failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
     return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
 
 
 def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
-    """Cases under way that something holds back, by what that is."""
+    """Return the cases under way that something holds back, by what that is."""
     rows = tx.session.exec(
-        select(CaseRow.reason, func.count(), func.min(CaseRow.not_before))
+        select(CaseRow.reason, CaseRow.params, func.count(), func.min(CaseRow.not_before))
         .where(col(CaseRow.state).in_(CASES_HELD), CaseRow.reason != "")
-        .group_by(CaseRow.reason)
-        .order_by(CaseRow.reason)
+        .group_by(CaseRow.reason, CaseRow.params)
+        .order_by(CaseRow.reason, CaseRow.params)
     )
-    return tuple(HeldCases(cases=number, error=error, next_try_at=at) for error, number, at in rows)
+    return tuple(
+        HeldCases(cases=number, error=say("case", reason, json.loads(params)), next_try_at=at)
+        for reason, params, number, at in rows
+    )
 
 
 def _waiting(
     tx: Queries, states: tuple[DeliveryState, ...], *, unproven: bool
 ) -> tuple[HeldDestination, ...]:
-    rows = tx.session.exec(
-        select(
-            DeliveryRow.destination,
+    rows = tx.session.connection().execute(
+        columns(
+            col(DeliveryRow.destination),
+            col(DeliveryRow.reason),
+            col(DeliveryRow.params),
             func.count(),
-            func.max(DeliveryRow.error),
             func.min(DeliveryRow.not_before),
         )
-        .where(col(DeliveryRow.state).in_(states), DeliveryRow.error != "")
-        .group_by(DeliveryRow.destination)
+        .where(col(DeliveryRow.state).in_(states), col(DeliveryRow.reason) != "")
+        .group_by(DeliveryRow.destination, DeliveryRow.reason, DeliveryRow.params)
         .order_by(DeliveryRow.destination)
     )
-    return tuple(
-        HeldDestination(
-            destination=name, unproven=unproven, objects=number, error=error, next_try_at=at
+    held: dict[str, HeldDestination] = {}
+    for name, reason, params, number, at in rows:
+        error = say("delivery", reason, json.loads(params))
+        known = held.get(name)
+        held[name] = HeldDestination(
+            destination=name,
+            unproven=unproven,
+            objects=number + (known.objects if known else 0),
+            error=max(error, known.error) if known else error,
+            next_try_at=min(at, known.next_try_at) if known else at,
         )
-        for name, number, error, at in rows
-    )
+    return tuple(held.values())

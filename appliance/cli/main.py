@@ -22,6 +22,7 @@ from appliance.errors import TandemError
 from appliance.logs import configure_logging
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
+from appliance.words.say import tell_error
 
 app = typer.Typer(
     name="tandem",
@@ -279,5 +280,5 @@ def main() -> None:
     try:
         app()
     except (TandemError, DicomError, ModelError) as problem:
-        err.print(f"[red]error:[/] {problem}", highlight=False, soft_wrap=True)
+        err.print(f"[red]error:[/] {tell_error(problem)}", highlight=False, soft_wrap=True)
         raise SystemExit(1) from None

@@ -24,6 +24,7 @@ from appliance.findings.findings import RESEARCH_USE
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reading import Progress
 from appliance.settings.settings import Settings
+from appliance.words.say import tell_error
 from models.errors import DataSetError
 from models.evaluation.figures import classification, headline, segmentation, slide_figures
 from models.evaluation.judged import Judged, JudgedPixels, JudgedSlides
@@ -299,7 +300,7 @@ def _work(job: Job, settings: Settings, keep: bool) -> JudgedCase | FailedCase:
     except TandemError as problem:
         score = json.loads(files.truth.read_text())["score"]
         return FailedCase(
-            patient=files.truth.stem, score=CLASS_NAMES.index(score), problem=str(problem)
+            patient=files.truth.stem, score=CLASS_NAMES.index(score), problem=tell_error(problem)
         )
     finally:
         if not keep:

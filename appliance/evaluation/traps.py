@@ -32,6 +32,7 @@ from appliance.line.analysis import (
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.reading import Progress
 from appliance.settings.settings import Settings
+from appliance.words.say import tell_error
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 Trap = Literal["control", "failed-control", "heterogeneity"]
@@ -129,7 +130,7 @@ def spring(job: tuple[Trap, int], settings: Settings, size_px: tuple[int, int]) 
         try:
             findings = _scored(case, settings.model_copy(update={"state_dir": folder / "state"}))
         except TandemError as problem:
-            return replace(sprung, problem=str(problem))
+            return replace(sprung, problem=tell_error(problem))
     return replace(
         sprung,
         score=None if findings.score is None else findings.score.value,

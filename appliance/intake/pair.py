@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from appliance.domain import HE, HER2
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 
 
@@ -16,15 +16,23 @@ def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> No
             SlideState.SUPERSEDED,
             SlideState.QUARANTINED,
         ):
-            detail = f"{slide.subject} is a newer scan"
-            tx.advance(other, SlideState.SUPERSEDED, now=now, detail=detail)
+            tx.advance(
+                other,
+                SlideState.SUPERSEDED,
+                now=now,
+                code="newer-scan",
+                params={"slide": slide.subject},
+            )
     slide.case_id = case.id
     tx.session.add(slide)
     if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
         # What was sent stays known: the next report names the one that it replaces.
-        case.findings_key = case.score = case.reason = ""
+        case.findings_key = case.score = ""
         case.review = "[]"
-        tx.advance(case, CaseState.WAITING, now=now, detail=f"{slide.subject} came in anew")
+        set_reason(case)
+        tx.advance(
+            case, CaseState.WAITING, now=now, code="came-anew", params={"slide": slide.subject}
+        )
 
 
 def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
@@ -34,7 +42,7 @@ def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
     slides = tx.slides_of_case(case.id)
     if set(slides) != {HE, HER2} or any(s.state != SlideState.READ for s in slides.values()):
         return False
-    case.reason = ""
+    set_reason(case)
     tx.advance(case, CaseState.READY, now=now)
     return True
 
@@ -49,10 +57,14 @@ def expire_waiting(tx: Transaction, timeout_seconds: float, now: float) -> int:
         overdue = now - case.changed_at >= timeout_seconds
         if len(slides) == 1 and overdue:
             missing = next(stain for stain in (HE, HER2) if stain not in slides)
-            case.reason = (
-                f"No {missing} slide of this block came. Scan it, or look among the quarantined "
-                "slides; the case goes on by itself when it arrives."
+            set_reason(case, "stain-missing", {"stain": missing})
+            tx.advance(
+                case,
+                CaseState.PARTNERLESS,
+                now=now,
+                code="stain-missing",
+                reason=case.reason,
+                params={"stain": missing},
             )
-            tx.advance(case, CaseState.PARTNERLESS, now=now, detail=f"no {missing} slide")
             expired += 1
     return expired

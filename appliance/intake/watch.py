@@ -21,6 +21,7 @@ from appliance.intake.completeness import (
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.tables import set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Watch
 from appliance.slides.files import slide_files
@@ -107,8 +108,9 @@ class FolderScan:
                 if known == signature:
                     return False
                 # Also a file that was taken: what we know of it is no longer true.
-                row.reason = row.detail = row.fingerprint = ""
-                tx.advance(row, SlideState.ARRIVING, now=now, detail="the file changed")
+                row.fingerprint = ""
+                set_reason(row)
+                tx.advance(row, SlideState.ARRIVING, now=now, code="file-changed")
             quiet = self._tracker.quiet_seconds(path, signature, monotonic)
             row.size_bytes, row.modified_ns = signature.size_bytes, signature.modified_ns
             tx.session.add(row)
@@ -128,9 +130,9 @@ class FolderScan:
         if row is None or row.state != SlideState.ARRIVING:
             return
         if not whole:
-            # Opening it tells more than "not whole": identify names the reason.
-            row.detail = QuarantineReason.NEVER_FINISHED.code
-        tx.advance(row, SlideState.ARRIVED, now=now, detail="" if whole else "quiet, but not whole")
+            # Opening the file tells more than "not whole": identify names the reason.
+            set_reason(row, params={"detail": QuarantineReason.NEVER_FINISHED})
+        tx.advance(row, SlideState.ARRIVED, now=now, code="advanced" if whole else "not-whole")
 
 
 class FolderEvents:

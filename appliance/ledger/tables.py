@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 
@@ -15,8 +19,8 @@ class SlideRow(SQLModel, table=True):
     modified_ns: int = 0
     fingerprint: str = ""
     state: str = Field(index=True)
-    reason: str = ""  # code of a QuarantineReason
-    detail: str = ""
+    reason: str = ""  # a QuarantineReason
+    params: str = "{}"  # of the reason, a JSON object
     accession: str = ""
     block: str = ""
     stain: str = ""
@@ -50,9 +54,10 @@ class CaseRow(SQLModel, table=True):
     accession: str
     block: str
     state: str = Field(index=True)
-    reason: str = ""
+    reason: str = ""  # code of what the case waits for; words of kind "case"
+    params: str = "{}"  # of the reason, a JSON object
     score: str = ""
-    review: str = "[]"  # JSON list of sentences
+    review: str = "[]"  # JSON list of {"code": …, "params": {…}}
     findings_key: str = ""
     objects_key: str = ""
     worker_crashes: int = 0
@@ -84,7 +89,8 @@ class DeliveryRow(SQLModel, table=True):
     state: str = Field(index=True)
     attempts: int = 0
     not_before: float = 0.0
-    error: str = ""
+    reason: str = ""  # code of the last trouble; words of kind "delivery"
+    params: str = "{}"  # of the reason, a JSON object
     created_at: float
     changed_at: float
 
@@ -95,15 +101,40 @@ class DeliveryRow(SQLModel, table=True):
 
 
 class EventRow(SQLModel, table=True):
-    """What happened, in order; append-only."""
+    """An event: facts in columns, no sentence. Events are appended and never changed.
+
+    `code` says what happened (words of kind "event"), `params` holds what no column does. A step
+    has `step`, `seconds` and `reused` (its artifact was there); a change of state has the states,
+    and `reason` where a trouble caused it.
+    """
 
     __tablename__ = "event"
     id: int | None = Field(default=None, primary_key=True)
     at: float
     subject: str = Field(index=True)
     kind: str  # state, step, note
-    text: str
+    code: str
+    from_state: str = ""
+    to_state: str = ""
+    step: str = ""
+    seconds: float = 0.0
+    reused: bool = False
+    reason: str = ""
+    params: str = "{}"  # a JSON object
     hash: str
+
+
+def set_reason(
+    row: SlideRow | CaseRow | DeliveryRow, code: str = "", params: Mapping[str, Any] | None = None
+) -> None:
+    """Set the reason of a row with its parameters; without a code, clear it."""
+    row.reason, row.params = code, json.dumps(dict(params or {}), ensure_ascii=False)
+
+
+def params_of(row: SlideRow | CaseRow | DeliveryRow | EventRow) -> dict[str, Any]:
+    """Return the parameters of a row's reason, or of an event."""
+    params: dict[str, Any] = json.loads(row.params)
+    return params
 
 
 def id_of(row: SlideRow | CaseRow) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sqlalchemy import text
 from sqlmodel import select
 
 from appliance.domain import Identity
 from appliance.ledger import events
+from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow
@@ -31,9 +33,30 @@ class NewDelivery:
 class Transaction(Queries):
     """An open write transaction; made by `Ledger.transaction`."""
 
-    def append_event(self, subject: str, kind: str, text: str, now: float) -> None:
+    def append_event(self, event: Event) -> None:
         """Append an event whose hash covers the one before it."""
-        events.append(self.session, subject, kind, text, now)
+        events.append(self.session, event)
+
+    def note(
+        self,
+        subject: str,
+        code: str,
+        now: float,
+        *,
+        reason: str = "",
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a note: an event that changes no state."""
+        self.append_event(
+            Event(
+                at=now,
+                subject=subject,
+                kind="note",
+                code=code,
+                reason=reason,
+                params=params or {},
+            )
+        )
 
     def advance(
         self,
@@ -41,19 +64,32 @@ class Transaction(Queries):
         to: State,
         *,
         now: float,
-        detail: str = "",
+        code: str = "advanced",
+        reason: str = "",
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Change a row's state and append the event."""
-        advance(self, row, to, now=now, detail=detail)
+        """Change a row's state and append the event; `code`, `reason`, `params` are the event's."""
+        advance(self, row, to, now=now, code=code, reason=reason, params=params)
         self.session.add(row)
         self.session.flush()
+
+    def _created(self, row: SlideRow | CaseRow | DeliveryRow) -> None:
+        self.session.add(row)
+        self.session.flush()
+        self.append_event(
+            Event(
+                at=row.created_at,
+                subject=row.subject,
+                kind="state",
+                code="created",
+                to_state=row.state,
+            )
+        )
 
     def add_slide(self, path: str, now: float) -> SlideRow:
         """Add a slide that is seen for the first time, as `arriving`."""
         row = SlideRow(path=path, state=SlideState.ARRIVING, created_at=now, changed_at=now)
-        self.session.add(row)
-        self.session.flush()
-        self.append_event(row.subject, "state", f"→ {SlideState.ARRIVING}", now)
+        self._created(row)
         return row
 
     def case_for(self, identity: Identity, now: float) -> CaseRow:
@@ -71,9 +107,7 @@ class Transaction(Queries):
                 created_at=now,
                 changed_at=now,
             )
-            self.session.add(row)
-            self.session.flush()
-            self.append_event(row.subject, "state", f"→ {CaseState.WAITING}", now)
+            self._created(row)
         return row
 
     def enqueue(self, case_id: int, new: NewDelivery, now: float) -> None:
@@ -93,9 +127,7 @@ class Transaction(Queries):
             changed_at=now,
             **asdict(new),
         )
-        self.session.add(row)
-        self.session.flush()
-        self.append_event(row.subject, "state", f"→ {DeliveryState.QUEUED}", now)
+        self._created(row)
 
     # claims
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import read_notes, write_objects
 from appliance.delivery.outbox import enqueue_case
 from appliance.domain import HE, HER2, Identity, QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
-from appliance.findings.findings import load_findings
+from appliance.findings.findings import Findings, load_findings
 from appliance.intake.pair import join_case, make_ready
+from appliance.ledger.events import Event
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
-from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.tables import CaseRow, SlideRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analysis import (
     IdentifiedSlide,
@@ -39,6 +41,7 @@ from appliance.line.analysis import (
 from appliance.line.executors import Workers
 from appliance.operations.corrections import standing
 from appliance.settings.settings import Settings
+from appliance.words.say import fact
 
 log = logging.getLogger(__name__)
 
@@ -83,14 +86,15 @@ def _guarded_slide(line: StepContext, slide: SlideRow) -> None:
     try:
         finish = _SLIDE_STEPS[SlideState(slide.state)](line, slide)
     except SlideError as err:
-        _quarantine(line, slide, err.reason, err.detail)
+        _quarantine(line, slide, err.reason, {"detail": err.detail})
     except StoppedError:
         raise
     except TransientError as err:
         _retry_slide(line, slide, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         _log_failure(slide.subject, slide.state, err)
-        _quarantine(line, slide, QuarantineReason.FAILED, f"{type(err).__name__}: {err}")
+        params = {"error": type(err).__name__, "message": str(err)}
+        _quarantine(line, slide, QuarantineReason.FAILED, params)
     else:
         _close_slide(line, slide, finish)
 
@@ -113,7 +117,13 @@ def _identify(line: StepContext, slide: SlideRow) -> Finish:
         _append_times(
             tx, row.subject, (StepTime(step="identify", seconds=seconds, reused=False),), now
         )
-        tx.advance(row, SlideState.IDENTIFIED, now=now, detail=identity.stain)
+        tx.advance(
+            row,
+            SlideState.IDENTIFIED,
+            now=now,
+            code="identified",
+            params={"stain": identity.stain},
+        )
         join_case(tx, row, tx.case_for(identity, now), now)
 
     return finish
@@ -128,8 +138,8 @@ def _inspect(line: StepContext, slide: SlideRow) -> Finish:
         if outcome.tissue_mm2 > 0:
             tx.advance(row, SlideState.INSPECTED, now=now)
             return
-        row.reason = QuarantineReason.NO_TISSUE.code
-        tx.advance(row, SlideState.QUARANTINED, now=now, detail=row.reason)
+        row.reason = QuarantineReason.NO_TISSUE
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
 
     return finish
 
@@ -173,12 +183,14 @@ def _close_slide(line: StepContext, slide: SlideRow, finish: Finish) -> None:
             row.worker_crashes = 0
 
 
-def _quarantine(line: StepContext, slide: SlideRow, reason: QuarantineReason, detail: str) -> None:
-    log.warning("%s quarantined: %s", slide.subject, reason.code)
+def _quarantine(
+    line: StepContext, slide: SlideRow, reason: QuarantineReason, params: Mapping[str, Any]
+) -> None:
+    log.warning("%s quarantined: %s", slide.subject, reason)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
-        row.reason, row.detail = reason.code, detail
-        tx.advance(row, SlideState.QUARANTINED, now=now, detail=reason.code)
+        set_reason(row, reason, params)
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
 
     _close_slide(line, slide, finish)
 
@@ -186,7 +198,7 @@ def _quarantine(line: StepContext, slide: SlideRow, reason: QuarantineReason, de
 def _retry_slide(line: StepContext, slide: SlideRow, err: TransientError) -> None:
     worker_crashes = slide.worker_crashes + isinstance(err, WorkerDiedError)
     if worker_crashes >= line.settings.worker_deaths:
-        _quarantine(line, slide, QuarantineReason.WORKER_KILLED, f"{worker_crashes} times")
+        _quarantine(line, slide, QuarantineReason.WORKER_KILLED, {"crashes": worker_crashes})
         return
     with line.ledger.transaction() as tx:
         row = tx.slide(slide.id or 0)
@@ -194,7 +206,13 @@ def _retry_slide(line: StepContext, slide: SlideRow, err: TransientError) -> Non
             row.claimed_by = ""
             row.worker_crashes = worker_crashes
             row.not_before = line.clock() + err.wait_seconds * 2**worker_crashes
-            tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
+            tx.note(
+                row.subject,
+                "try-again",
+                line.clock(),
+                reason=err.code,
+                params={"message": str(err)},
+            )
             tx.session.add(row)
 
 
@@ -213,7 +231,11 @@ def _guarded_case(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow
         _retry_case(line, case, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         _log_failure(case.subject, case.state, err)
-        _fail_case(line, case, f"{type(err).__name__}: {err}")
+        message: Any = str(err)
+        if isinstance(err, SlideError):
+            message = fact("slide-error", err.reason, {"detail": err.detail})
+        params = {"error": type(err).__name__, "message": message}
+        _fail_case(line, case, "step-failed", params)
 
 
 def _analyse(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
@@ -233,8 +255,9 @@ def _analyse(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) ->
             return
         row.findings_key = findings_key
         row.score = "" if findings.score is None else findings.score.value
-        row.review = json.dumps([reason.sentence for reason in findings.review])
-        row.worker_crashes, row.reason = 0, ""
+        row.review = json.dumps(review_facts(findings), ensure_ascii=False)
+        row.worker_crashes = 0
+        set_reason(row)
         _append_times(tx, row.subject, outcome.times, now)
         tx.advance(row, CaseState.SCORED, now=now)
 
@@ -252,15 +275,16 @@ def _write(line: StepContext, case: CaseRow) -> None:
         if row is None:
             return
         row.objects_key = objects_key
-        row.worker_crashes, row.reason = 0, ""
+        row.worker_crashes = 0
+        set_reason(row)
         _append_times(
             tx, row.subject, (StepTime(step="write", seconds=seconds, reused=False),), now
         )
         for note in notes:
             log.info("%s: %s", row.subject, note)
-            tx.append_event(row.subject, "note", note, now)
+            tx.note(row.subject, "object-note", now, params={"note": note})
         queued = enqueue_case(tx, row, line.settings, now)
-        tx.advance(row, CaseState.WRITTEN, now=now, detail=f"{queued} deliveries queued")
+        tx.advance(row, CaseState.WRITTEN, now=now, code="objects-queued", params={"count": queued})
 
 
 @contextmanager
@@ -285,25 +309,27 @@ def _reclaimed(tx: Transaction, case: CaseRow) -> CaseRow | None:
 def _retry_case(line: StepContext, case: CaseRow, err: TransientError) -> None:
     worker_crashes = case.worker_crashes + isinstance(err, WorkerDiedError)
     if worker_crashes >= line.settings.worker_deaths:
-        _fail_case(line, case, f"the worker process died {worker_crashes} times")
+        _fail_case(line, case, "worker-killed", {"crashes": worker_crashes})
         return
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is not None:
             row.worker_crashes = worker_crashes
             row.not_before = line.clock() + err.wait_seconds * 2**worker_crashes
-            if row.reason != str(err):  # a worklist may be away for days
-                row.reason = str(err)
-                tx.append_event(row.subject, "note", f"{err}; trying again", line.clock())
+            params = {"message": str(err)}
+            # One note, not one for each attempt: a worklist may be away for days.
+            if (row.reason, params_of(row)) != (err.code, params):
+                set_reason(row, err.code, params)
+                tx.note(row.subject, "try-again", line.clock(), reason=err.code, params=params)
 
 
-def _fail_case(line: StepContext, case: CaseRow, reason: str) -> None:
+def _fail_case(line: StepContext, case: CaseRow, reason: str, params: Mapping[str, Any]) -> None:
     now = line.clock()
     with line.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is not None:
-            row.reason = f"{reason}. See the log, then: tandem retry {row.subject}"
-            tx.advance(row, CaseState.FAILED, now=now)
+            set_reason(row, reason, params)
+            tx.advance(row, CaseState.FAILED, now=now, code="failed", reason=reason)
 
 
 # rows and values
@@ -336,5 +362,25 @@ def _log_failure(subject: str, state: str, err: Exception) -> None:
 
 def _append_times(tx: Transaction, subject: str, times: tuple[StepTime, ...], now: float) -> None:
     for time_ in times:
-        text = f"{time_.step} {time_.seconds:.2f} s{' (was there)' if time_.reused else ''}"
-        tx.append_event(subject, "step", text, now)
+        tx.append_event(
+            Event(
+                at=now,
+                subject=subject,
+                kind="step",
+                code="step-done",
+                step=time_.step,
+                seconds=time_.seconds,
+                reused=time_.reused,
+            )
+        )
+
+
+def review_facts(findings: Findings) -> list[dict[str, Any]]:
+    """Return the reasons for review as facts: ``{"code": …, "params": {…}}``."""
+    facts: list[dict[str, Any]] = []
+    for reason in findings.review:
+        # Reasons carry parameters or, until then, their sentence.
+        params = getattr(reason, "params", None)
+        told = {"sentence": getattr(reason, "sentence", "")} if params is None else dict(params)
+        facts.append({"code": str(reason.code), "params": told})
+    return facts

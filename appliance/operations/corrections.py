@@ -1,7 +1,7 @@
-"""A delivered result is made anew: by a person's score, or by other weights.
+"""Replace a delivered result: by a person's score, or by a rerun with other weights.
 
 Nothing is overwritten: objects of new findings have UIDs of their own, and the new report names
-the one whose place it takes (PS3.3 C.17.2, Predecessor Documents Sequence).
+its predecessor (PS3.3 C.17.2, Predecessor Documents Sequence).
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from appliance.findings.findings import Correction, load_findings, save_findings
 from appliance.findings.overlay import load_thumbnail
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
+from appliance.words.say import say
 
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
 def correct_score(settings: Settings, subject: str, score: Her2Score, *, by: str, why: str) -> str:
-    """Put a person's score in the place of a case's; its objects are written and sent anew.
+    """Replace a case's score by a person's; the objects are written and sent anew.
 
     `by` is a DICOM person name such as ``Meyer^Anna``. Returns what happened, for people.
 
@@ -45,18 +46,18 @@ def correct_score(settings: Settings, subject: str, score: Her2Score, *, by: str
             row = _ended(tx, subject)
             if row.findings_key != case.findings_key:
                 raise SettingsError(f"{subject} has a new result since: look at it first.")
-            detail = f"corrected from {row.score or 'none'} to {score}"
+            scores = {"was": row.score, "score": score.value}
             row.findings_key, row.score, row.review = str(key), score.value, "[]"
-            row.reason = ""
-            tx.append_event(row.subject, "note", f"{detail} by {by}", time.time())
-            tx.advance(row, CaseState.SCORED, now=time.time(), detail=detail)
+            set_reason(row)
+            tx.note(row.subject, "corrected-by", time.time(), params=scores | {"by": by})
+            tx.advance(row, CaseState.SCORED, now=time.time(), code="corrected", params=scores)
     finally:
         ledger.close()
-    return f"{subject}: {detail}; a new report is written and sent"
+    return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"
 
 
 def rerun_case(settings: Settings, subject: str) -> str:
-    """Analyse a case that has a result once more, by the weights and settings of today.
+    """Analyse a case that has a result once more, with the weights and settings of today.
 
     Raises
     ------
@@ -67,19 +68,20 @@ def rerun_case(settings: Settings, subject: str) -> str:
     try:
         with ledger.transaction() as tx:
             row = _ended(tx, subject, CaseState.FAILED)
-            row.reason = row.findings_key = row.score = ""
+            row.findings_key = row.score = ""
             row.review = "[]"
+            set_reason(row)
             row.worker_crashes, row.not_before = 0, 0.0
-            tx.advance(row, CaseState.READY, now=time.time(), detail="rerun")
+            tx.advance(row, CaseState.READY, now=time.time(), code="rerun")
     finally:
         ledger.close()
     return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
 
 
 def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
-    """The findings that hold: those of `findings_key`, or a person's correction of these very ones.
+    """Return the key of the findings that hold: `findings_key`, or a person's correction of it.
 
-    A slide that was touched or read again with the same outcome takes nobody's word back.
+    A correction stands while the findings that it corrects come out the same again.
     """
     if not objects_key:
         return findings_key
@@ -105,7 +107,7 @@ def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
 def _corrected(
     settings: Settings, case: CaseRow, score: Her2Score, by: str, why: str
 ) -> ArtifactKey:
-    """Findings with that score, as an artifact."""
+    """Return the key of the findings with a person's score."""
     store = ArtifactStore(settings.artifacts_dir)
     folder = store.path(ArtifactKey.parse(case.findings_key))
     findings = load_findings(folder)
@@ -121,9 +123,9 @@ def _corrected(
             findings,
             score=score,
             correction=Correction(by=by, why=why, was=was, corrects=root),
-            # What the appliance said of its own score does not hold for a person's, nor do its
-            # shares, which tell ultralow from null; its reasons for review are answered, and stay
-            # in the report that is replaced.
+            # The appliance's remarks are about its own score, and so are the shares that tell
+            # ultralow from null. The reasons for review are answered; they stay in the replaced
+            # report.
             review=(),
             estimated=False,
             rule="",

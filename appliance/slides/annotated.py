@@ -16,6 +16,7 @@ from appliance.registration.alignment import thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import calibrate, white_gain
 from appliance.slides.tissue import find_tissue
+from appliance.words.say import tell_error
 from models.errors import DataSetError
 
 
@@ -50,4 +51,4 @@ def open_calibrated(path: Path) -> Iterator[CalibratedSlide]:
         with SlideReader.open(path) as reader:
             yield CalibratedSlide(reader)
     except SlideError as err:
-        raise DataSetError(f"{path}: {err}") from err
+        raise DataSetError(f"{path}: {tell_error(err)}") from err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -22,7 +21,8 @@ from appliance.findings.overlay import (
     tumor_layer,
 )
 from appliance.ledger.lifecycle import CaseState, SlideState
-from dashboard.queries import CaseDetail, SlideLine, read_case
+from dashboard.lines import SlideLine
+from dashboard.queries import CaseDetail, read_case
 from dashboard.troubles import CASES_IN_TROUBLE
 from dashboard.views import look, measured
 from dashboard.wording import (
@@ -55,8 +55,6 @@ DETOURS = {
     CaseState.UNDELIVERED: CaseState.WRITTEN,
 }
 """Where on the path a case in trouble stopped."""
-
-_ARROW = re.compile(r"(?:(?P<old>\w+) )?→ (?P<new>\w+)(?:: (?P<detail>.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +346,7 @@ def _timeline_markup(detail: CaseDetail) -> str:
         (
             f'<span class="nowrap muted">{look.clock(event.at)}</span>',
             f'<span class="nowrap">{escape(event.who)}</span>',
-            escape(_event_text(event.kind, event.text))
+            escape(event.text)
             + (f' <span class="muted">× {event.count}</span>' if event.count > 1 else ""),
         )
         for event in reversed(detail.events)
@@ -358,11 +356,3 @@ def _timeline_markup(detail: CaseDetail) -> str:
         + look.table(("Time", "What", "Event"), rows, "Nothing happened yet.")
         + "</div></div>"
     )
-
-
-def _event_text(kind: str, text: str) -> str:
-    match = _ARROW.fullmatch(text) if kind == "state" else None
-    if match is None:
-        return text
-    new, detail = match["new"], match["detail"]
-    return f"{new}: {detail}" if detail else new

@@ -6,7 +6,8 @@ from html import escape
 
 import streamlit as st
 
-from dashboard.queries import CaseLine, Counts, Queue, SlideLine, read_queue
+from dashboard.lines import CaseLine, SlideLine
+from dashboard.queries import Counts, Queue, read_queue
 from dashboard.troubles import LIMIT, Trouble
 from dashboard.views import look
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
@@ -154,7 +155,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
 
 def _slide_cells(slide: SlideLine) -> tuple[str, ...]:
     words = SLIDE_WORDS[slide.state]
-    note = slide.reason.sentence if slide.reason else words.sentence
+    note = slide.reason or words.sentence
     name = escape(slide.name)
     if slide.case_id is not None:
         name = look.case_link(slide.case_id, slide.name)

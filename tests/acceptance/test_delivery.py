@@ -158,7 +158,7 @@ def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase) -> None
     daemon.stop()
     path = daemon.state / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE event SET text = 'nothing happened' WHERE id = 3")
+        connection.execute("UPDATE event SET code = 'nothing-happened' WHERE id = 3")
     connection.close()
     ledger = Ledger(f"sqlite:///{path}")
     assert ledger.verify_events() == 3

@@ -197,7 +197,7 @@ def test_random_faults_lose_nothing_and_double_nothing(
         refusals = sum(fault in (0xA900, 0xC000) for fault in peer.faults)
         lab.work(15, *(() if way == "nothing" else (DeliveryState.UNPROVEN,)))
         rows = lab.rows()
-        where = f"seed {seed}, {way}: {[(row.state, row.error) for row in rows]}"
+        where = f"seed {seed}, {way}: {[(row.state, row.reason) for row in rows]}"
         seen |= {(way, row.state) for row in rows}
         states = {row.sop_instance_uid: row.state for row in rows}
         ends = {DeliveryState.PROVEN, DeliveryState.REFUSED, DeliveryState.UNPROVEN}
@@ -213,7 +213,7 @@ def test_random_faults_lose_nothing_and_double_nothing(
         refused = [row for row in rows if row.state == DeliveryState.REFUSED]
         missing_class = sum(row.sop_class_uid == unknown for row in rows)
         assert missing_class <= len(refused) <= refusals + missing_class + 1, where
-        assert all(row.error for row in refused), where
+        assert all(row.reason for row in refused), where
         assert poison == "" or states[poison] == DeliveryState.REFUSED, where
         # Once: no other UID, no other bytes, and never again after the peer could say it has it.
         assert set(peer.contents) <= set(states), where

@@ -26,6 +26,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import NewDelivery, Transaction
+from appliance.line.steps import review_facts
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -85,7 +86,13 @@ class Lab:
             assert case.id is not None
             case_id = case.id
             row.accession, row.block, row.stain, row.case_id = accession, block, stain, case_id
-            tx.advance(row, SlideState.IDENTIFIED, now=self.tick(), detail=stain)
+            tx.advance(
+                row,
+                SlideState.IDENTIFIED,
+                now=self.tick(),
+                code="identified",
+                params={"stain": stain},
+            )
         return case_id
 
     def inspect(self, slide_id: int, stain: Stain) -> None:
@@ -127,7 +134,7 @@ class Lab:
             CaseState.SCORED,
             findings_key=str(key),
             score=findings.score.value if findings.score else "",
-            review=json.dumps([reason.sentence for reason in findings.review]),
+            review=json.dumps(review_facts(findings)),
         )
 
     def write(self, case_id: int, destinations: tuple[str, ...] = ("archive",)) -> None:
@@ -164,7 +171,8 @@ class Lab:
     def quarantine(self, name: str, reason: str, detail: str = "") -> int:
         slide_id = self.arrive(name)
         self.move_slide(slide_id, SlideState.ARRIVED)
-        self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, detail=detail)
+        params = json.dumps({"detail": detail})
+        self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, params=params)
         return slide_id
 
     def rows(self) -> tuple[list[SlideRow], list[CaseRow]]:

@@ -19,6 +19,7 @@ from appliance.findings.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.transaction import Transaction
+from appliance.words.say import say
 from dashboard.serve import APP, command, main
 
 if TYPE_CHECKING:
@@ -79,9 +80,9 @@ def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
     lab.quarantine("<b>odd.svs", "no-mpp")
     page = open_queue()
     assert f'href="case?case={case_id}"' in page and "S26-0000001" in page
-    assert QuarantineReason.NO_MPP.sentence in page
+    assert say("quarantine", QuarantineReason.NO_MPP) in page
     assert "&lt;b&gt;odd.svs" in page and "<b>odd" not in page
-    assert page.index(QuarantineReason.NO_MPP.sentence) < page.index("S26-0000001")
+    assert page.index(say("quarantine", QuarantineReason.NO_MPP)) < page.index("S26-0000001")
     assert RESEARCH_USE in page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,9 @@ from appliance.domain import HE, HER2, QuarantineReason
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import SlideRow
+from appliance.ledger.tables import SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.words.say import say
 from dashboard.queries import read_case, read_queue
 from dashboard.troubles import LIMIT
 
@@ -59,23 +61,25 @@ def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None
     lab.move_case(
         failed,
         CaseState.FAILED,
-        reason="RuntimeError: no. See the log, then: tandem retry case-2",
+        reason="step-failed",
+        params=json.dumps({"error": "RuntimeError", "message": "no. See the log, then go home"}),
     )
 
     newest, partnerless, slide = read_queue(reader, lab.settings).troubles
 
-    assert newest.sentence == "RuntimeError: no"
+    assert newest.sentence == "RuntimeError: no. See the log, then go home"
     assert newest.remedy == "See the log, then: tandem retry case-2"
     assert "HER2 IHC" in partnerless.sentence and partnerless.case_id == case_id
-    assert slide.sentence == QuarantineReason.UNKNOWN_STAIN.sentence
-    assert slide.remedy == QuarantineReason.UNKNOWN_STAIN.remedy
+    assert slide.sentence == say("quarantine", QuarantineReason.UNKNOWN_STAIN)
+    assert slide.remedy == say("remedy", QuarantineReason.UNKNOWN_STAIN)
     assert (slide.title, slide.detail) == ("odd.svs", "the header says 'KI67'")
 
 
 def test_unknown_reason_of_a_newer_daemon_is_still_shown(lab: Lab, reader: LedgerReader) -> None:
     lab.quarantine("odd.svs", "from-the-future")
     (trouble,) = read_queue(reader, lab.settings).troubles
-    assert trouble.remedy == QuarantineReason.FAILED.remedy
+    assert trouble.sentence == "from-the-future"
+    assert trouble.remedy == say("remedy", QuarantineReason.FAILED)
 
 
 def test_refused_and_held_deliveries_name_the_destination(
@@ -91,9 +95,11 @@ def test_refused_and_held_deliveries_name_the_destination(
         for row in tx.deliveries(case_id):
             row.attempts = 1
             if row.destination == "pacs":
-                row.error, row.not_before = "connection refused", now + 60
+                set_reason(row, "away", {"message": "connection refused"})
+                row.not_before = now + 60
             elif row.kind == "SR":
-                row.error = "0xA900 data set does not match"
+                answer = {"destination": "archive", "answer": "0xA900 data set does not match"}
+                set_reason(row, "refused", answer)
                 tx.advance(row, DeliveryState.REFUSED, now=now)
 
     lab.do(outage)
@@ -104,7 +110,7 @@ def test_refused_and_held_deliveries_name_the_destination(
     assert (held.destination, held.objects, held.error) == ("pacs", 3, "connection refused")
     (trouble,) = queue.troubles
     assert "archive refused 1" in trouble.sentence
-    assert trouble.detail == "0xA900 data set does not match"
+    assert trouble.detail == "'archive' 0xA900 data set does not match"
 
 
 def test_cases_that_wait_for_the_worklist_are_held_and_no_trouble(
@@ -119,7 +125,8 @@ def test_cases_that_wait_for_the_worklist_are_held_and_no_trouble(
         def wait(tx: Transaction, now: float, case_id: int = case_id) -> None:
             row = tx.case(case_id)
             assert row is not None
-            row.reason, row.not_before = "worklist: RIS cannot be reached", 7e9 + case_id
+            set_reason(row, "worklist-away", {"message": "worklist: RIS cannot be reached"})
+            row.not_before = 7e9 + case_id
 
         lab.do(wait)
     queue = read_queue(reader, lab.settings)
@@ -143,7 +150,7 @@ def test_what_cannot_be_proven_is_shown_as_that(
 
     def silence(tx: Transaction, now: float) -> None:
         for row in tx.deliveries(case_id):
-            row.error = "nobody there can say"
+            set_reason(row, "cannot-say", {"answer": "nobody there can say"})
             tx.advance(row, DeliveryState.SENT, now=now)
             tx.advance(row, DeliveryState.UNPROVEN, now=now)
 
@@ -183,7 +190,7 @@ def test_case_has_slides_deliveries_and_one_timeline(
     assert [line.kind for line in after.deliveries] == ["WSM", "SEG", "SR"]
     assert {line.state for line in after.deliveries} == {DeliveryState.PROVEN}
     assert {line.who for line in after.events} >= {"Case", "H&E slide", "SR to archive"}
-    assert after.events[-1].text == "written → delivered"
+    assert (after.events[-1].who, after.events[-1].text) == ("Case", "delivered")
     assert [line.at for line in after.events] == sorted(line.at for line in after.events)
 
 
