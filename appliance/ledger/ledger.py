@@ -12,9 +12,10 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlmodel import Session, SQLModel
+from sqlmodel import Session
 
 from appliance.ledger import events
+from appliance.ledger.schema import create_or_check
 from appliance.ledger.transaction import Transaction
 
 BUSY_TIMEOUT_MS = 30_000
@@ -22,7 +23,15 @@ BUSY_TIMEOUT_MS = 30_000
 
 
 class Ledger:
-    """The database; safe to use from several threads and processes."""
+    """The database; safe to use from several threads and processes.
+
+    `url` is SQLite's, such as ``sqlite:///state/ledger.sqlite``. Opening it creates the tables.
+
+    Raises
+    ------
+    SettingsError
+        If another build made the ledger.
+    """
 
     def __init__(self, url: str) -> None:
         if url.startswith("sqlite:///"):
@@ -31,7 +40,8 @@ class Ledger:
         self._engine: Engine = create_engine(url, hide_parameters=True)
         event.listen(self._engine, "connect", _configure)
         event.listen(self._engine, "begin", _begin_immediate)
-        SQLModel.metadata.create_all(self._engine)
+        with self._engine.begin() as connection:
+            create_or_check(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
 from appliance.ledger.queries import Queries
-from appliance.ledger.tables import EventRow
+from appliance.ledger.schema import is_there
 
 
 class LedgerReader:
@@ -31,11 +31,17 @@ class LedgerReader:
 
     @property
     def ready(self) -> bool:
-        """Whether the daemon has made the ledger yet."""
-        if not self._ready:
-            # SQLite would create the file on opening it.
-            there = self._file.is_file()
-            self._ready = there and inspect(self._engine).has_table(EventRow.__tablename__)
+        """Whether the daemon has made the ledger yet.
+
+        Raises
+        ------
+        SettingsError
+            If another build made it.
+        """
+        # SQLite would create the file on opening it.
+        if not self._ready and self._file.is_file():
+            with self._engine.connect() as connection:
+                self._ready = is_there(connection)
         return self._ready
 
     @contextmanager

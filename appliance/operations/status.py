@@ -26,14 +26,19 @@ def status_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:
     """Return all cases and slides, ready for JSON; ages in seconds."""
     _require_ledger(settings)
     reader = LedgerReader(settings.ledger_url)
-    if not reader.ready:  # the daemon is creating it
+    try:
+        if not reader.ready:  # the daemon is creating it
+            return {"cases": [], "slides": []}
+        return _report(reader, settings)
+    finally:
         reader.close()
-        return {"cases": [], "slides": []}
+
+
+def _report(reader: LedgerReader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
     now = time.time()
     with reader.reading() as tx:
         cases = [_case(tx, row, now) | _progress(settings, row.subject) for row in tx.cases()]
         slides = [_slide(tx, row, now) | _progress(settings, row.subject) for row in tx.slides()]
-    reader.close()
     return {"cases": cases, "slides": slides}
 
 

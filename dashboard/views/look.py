@@ -10,6 +10,7 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from appliance.errors import SettingsError
 from appliance.findings.findings import RESEARCH_USE
 from appliance.ledger.progress import StepProgress
 from appliance.ledger.reader import LedgerReader
@@ -168,10 +169,22 @@ def block(markup: str) -> None:
     st.html(f'<div class="td">{markup}</div>')
 
 
+def readable() -> bool:
+    """Return whether there is a ledger that this build can read."""
+    try:
+        return ledger().ready
+    except SettingsError:
+        return False
+
+
 def live() -> bool:
-    """Whether there is a ledger to show; says so if not."""
-    if ledger().ready:
-        return True
+    """Return whether there is a ledger to show; tell the reader if not."""
+    try:
+        if ledger().ready:
+            return True
+    except SettingsError as err:
+        block(f'<div class="td-card"><h2>Another version</h2><div>{escape(str(err))}</div></div>')
+        return False
     block(
         '<div class="td-card"><h2>Tandem has not started yet</h2>'
         '<div class="muted">There is no ledger in the state folder. Start the appliance with '

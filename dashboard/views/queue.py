@@ -37,7 +37,7 @@ def _overview() -> None:
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
 def _tables(search: str) -> None:
-    if not look.ledger().ready:
+    if not look.readable():
         return
     queue = read_queue(look.ledger(), look.settings(), search)
     look.block(

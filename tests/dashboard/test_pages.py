@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,16 @@ def test_queue_before_the_daemon_ever_ran(tmp_path: Path, monkeypatch: pytest.Mo
     page = open_queue()
     assert "Tandem has not started yet" in page and RESEARCH_USE in page
     assert not (tmp_path / "state").exists()
+
+
+def test_a_state_folder_of_another_build_is_said_on_every_page(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    with sqlite3.connect(lab.settings.state_dir / "ledger.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for page in (open_queue(), open_case(1)):
+        assert str(lab.settings.state_dir) in page and "S26-0000001" not in page
+        assert "ledger schema 1" in page and "Move this state folder away" in page
 
 
 def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
