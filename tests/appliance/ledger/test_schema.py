@@ -1,4 +1,4 @@
-"""A state folder of another build is refused with one clear line, by every opener (pages: tests/dashboard/test_pages.py)."""
+"""A state folder of another build is refused with one clear line, by every opener."""
 
 from __future__ import annotations
 
