@@ -24,6 +24,7 @@ class CaseLine:
     id: int
     accession: str
     block: str
+    assay: str
     state: CaseState
     score: str
     review: tuple[str, ...]
@@ -126,6 +127,7 @@ def case_line(row: CaseRow, settings: Settings) -> CaseLine:
         id=id_of(row),
         accession=row.accession,
         block=row.block,
+        assay=row.assay,
         state=CaseState(row.state),
         score=row.score,
         review=tuple(
@@ -138,15 +140,15 @@ def case_line(row: CaseRow, settings: Settings) -> CaseLine:
     )
 
 
-def slide_line(row: SlideRow, settings: Settings) -> SlideLine:
-    """Return the line of a slide."""
+def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideLine:
+    """Return the line of a slide; `case_id` is the case that its name links to."""
     thumbnail = None
     if row.inspect_key:
         folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
         thumbnail = folder / "thumbnail.png"
     return SlideLine(
         id=id_of(row),
-        case_id=row.case_id,
+        case_id=case_id,
         name=Path(row.path).name,
         stain=row.stain,
         state=SlideState(row.state),

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
-from appliance.domain import HE, HER2
+from appliance.domain import Pairing
+from appliance.intake.pair import case_of_slide, pairing_of
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
-from dashboard.wording import CASE_WORDS, STAIN_WORDS
+from dashboard.wording import CASE_WORDS, stain_word
 
 LIMIT = 100
 """Most rows of one table on a page."""
 CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
 """Under way; with a reason: something outside of Tandem is missing."""
+CASES_OF_ASSAY = (CaseState.WAITING, CaseState.PARTNERLESS, CaseState.READY, CaseState.SCORED)
+"""Cases that cannot go on where their assay is not installed."""
 CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
 
 
@@ -61,45 +65,76 @@ class HeldCases:
     next_try_at: float
 
 
-def read_troubles(tx: Queries) -> tuple[Trouble, ...]:
+def cases_in_trouble(pairings: Sequence[Pairing]) -> ColumnElement[bool]:
+    """Return the condition for cases that wait for a person: by state, or left without assay."""
+    foreign = col(CaseRow.assay).not_in([pairing.assay for pairing in pairings])
+    return or_(
+        col(CaseRow.state).in_(CASES_IN_TROUBLE),
+        and_(foreign, col(CaseRow.state).in_(CASES_OF_ASSAY)),
+    )
+
+
+def read_troubles(tx: Queries, pairings: Sequence[Pairing]) -> tuple[Trouble, ...]:
     """Return the slides and cases that wait for a person, newest first."""
     slides = tx.session.exec(
         select(SlideRow)
         .where(SlideRow.state == SlideState.QUARANTINED)
         .order_by(col(SlideRow.changed_at).desc())
         .limit(LIMIT)
-    )
+    ).all()
     cases = tx.session.exec(
         select(CaseRow)
-        .where(col(CaseRow.state).in_(CASES_IN_TROUBLE))
+        .where(cases_in_trouble(pairings))
         .order_by(col(CaseRow.changed_at).desc())
         .limit(LIMIT)
     )
-    found = [_slide_trouble(row) for row in slides] + [case_trouble(tx, row) for row in cases]
+    of_case = case_ids(tx, slides, pairings)
+    found = [_slide_trouble(row, of_case.get(id_of(row))) for row in slides]
+    for row in cases:
+        trouble = case_trouble(tx, row, pairings)
+        if trouble is not None:
+            found.append(trouble)
     return tuple(sorted(found, key=lambda trouble: -trouble.at))
 
 
-def _slide_trouble(row: SlideRow) -> Trouble:
+def case_ids(
+    tx: Queries, slides: Sequence[SlideRow], pairings: Sequence[Pairing]
+) -> dict[int, int]:
+    """Return the id of the case that shows each slide, by the slide's id."""
+    accessions = {slide.accession for slide in slides}
+    cases = tx.session.exec(
+        select(CaseRow).where(col(CaseRow.accession).in_(accessions)).order_by(col(CaseRow.id))
+    ).all()
+    found = {id_of(slide): case_of_slide(slide, cases, pairings) for slide in slides}
+    return {slide_id: id_of(case) for slide_id, case in found.items() if case is not None}
+
+
+def _slide_trouble(row: SlideRow, case_id: int | None) -> Trouble:
     return Trouble(
         subject=row.subject,
         title=Path(row.path).name,
         sentence=say("quarantine", row.reason),
         remedy=say("remedy", row.reason),
         detail=say("slide-detail", row.reason, params_of(row)),
-        case_id=row.case_id,
+        case_id=case_id,
         at=row.changed_at,
     )
 
 
-def case_trouble(tx: Queries, row: CaseRow) -> Trouble:
-    """Return the trouble of a case of `CASES_IN_TROUBLE`."""
+def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trouble | None:
+    """Return the trouble of a case, or None for a case that waits for nobody."""
     case_id = id_of(row)
     state = CaseState(row.state)
+    pairing = pairing_of(row, pairings)
     reason, params, detail = row.reason, params_of(row), ""
-    if state is CaseState.PARTNERLESS:
-        there = tx.slides_of_case(case_id)
-        stains = [STAIN_WORDS[stain] for stain in (HE, HER2) if stain not in there]
-        reason, params = "stain-missing", {"stains": stains}
+    if pairing is None and state in CASES_OF_ASSAY:
+        reason, params = "assay-not-installed", {"assay": row.assay}
+    elif state not in CASES_IN_TROUBLE:
+        return None
+    elif pairing is not None and state is CaseState.PARTNERLESS:
+        there = tx.current_slides(row.accession, row.block, pairing.stains)
+        missing = [stain_word(stain) for stain in pairing.stains if stain not in there]
+        reason, params = "stain-missing", {"stains": missing}
     elif state is CaseState.UNDELIVERED:
         refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]
         destinations = sorted({delivery.destination for delivery in refused})

@@ -105,8 +105,8 @@ BINARY_WORDS = {
 
 
 def stain_word(stain: str) -> str:
-    """The stain as the lab says it; a dash where it is not known yet."""
-    return STAIN_WORDS[Stain(stain)] if stain else "–"
+    """Return the stain as the lab says it, its code where no word is known, or a dash."""
+    return STAIN_WORDS.get(Stain(stain), stain) or "–"
 
 
 def progress_words(progress: StepProgress) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -42,17 +44,21 @@ class Queries:
         """Return all slides, oldest first."""
         return list(self.session.exec(select(SlideRow).order_by(col(SlideRow.id))).all())
 
-    def slides_of_case(self, case_id: int) -> dict[Stain, SlideRow]:
-        """Return the current slide of each stain (superseded and quarantined ones left out)."""
-        rows = self.session.exec(
-            select(SlideRow).where(SlideRow.case_id == case_id, col(SlideRow.state).not_in(GONE))
-        ).all()
-        return {Stain(row.stain): row for row in rows}
+    def slides_of_block(self, accession: str, block: str) -> list[SlideRow]:
+        """Return all slides of a block, superseded and quarantined ones too, oldest first."""
+        query = select(SlideRow).where(SlideRow.accession == accession, SlideRow.block == block)
+        return list(self.session.exec(query.order_by(col(SlideRow.id))).all())
 
-    def slides_ever(self, case_id: int, stain: str) -> list[SlideRow]:
-        """Return all slides of a case's stain, superseded and quarantined ones too."""
-        query = select(SlideRow).where(SlideRow.case_id == case_id, SlideRow.stain == stain)
-        return list(self.session.exec(query).all())
+    def current_slides(
+        self, accession: str, block: str, stains: Iterable[Stain]
+    ) -> dict[Stain, SlideRow]:
+        """Return the slide of each stain that cases of a block use, by stain, in that order."""
+        rows = {
+            Stain(row.stain): row
+            for row in self.slides_of_block(accession, block)
+            if row.state not in GONE
+        }
+        return {stain: rows[stain] for stain in stains if stain in rows}
 
     # cases
 
@@ -63,6 +69,11 @@ class Queries:
     def cases(self) -> list[CaseRow]:
         """Return all cases, oldest first."""
         return list(self.session.exec(select(CaseRow).order_by(col(CaseRow.id))).all())
+
+    def cases_of_block(self, accession: str, block: str) -> list[CaseRow]:
+        """Return the cases of a block, oldest first."""
+        query = select(CaseRow).where(CaseRow.accession == accession, CaseRow.block == block)
+        return list(self.session.exec(query.order_by(col(CaseRow.id))).all())
 
     # deliveries
 

@@ -6,13 +6,18 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 
 class SlideRow(SQLModel, table=True):
-    """One slide file; `path` is the file that OpenSlide opens."""
+    """One slide file; `path` is the file that OpenSlide opens.
+
+    A slide belongs to the block (`accession`, `block`); the cases of the block are found by it.
+    """
 
     __tablename__ = "slide"
+    __table_args__ = (Index("ix_slide_accession_block", "accession", "block"),)
     id: int | None = Field(default=None, primary_key=True)
     path: str = Field(index=True, unique=True)
     size_bytes: int = 0
@@ -30,7 +35,6 @@ class SlideRow(SQLModel, table=True):
     mpp: float = 0.0
     level_count: int = 0
     is_dicom: bool = False
-    case_id: int | None = Field(default=None, foreign_key="case.id", index=True)
     inspect_key: str = ""
     read_key: str = ""
     worker_crashes: int = 0
@@ -46,13 +50,14 @@ class SlideRow(SQLModel, table=True):
 
 
 class CaseRow(SQLModel, table=True):
-    """The H&E and the IHC slide of one block."""
+    """The two slides of one block that an assay pairs, and their result."""
 
     __tablename__ = "case"
-    __table_args__ = (UniqueConstraint("accession", "block"),)
+    __table_args__ = (UniqueConstraint("accession", "block", "assay"),)
     id: int | None = Field(default=None, primary_key=True)
     accession: str
     block: str
+    assay: str = "her2"
     state: str = Field(index=True)
     reason: str = ""  # code of what the case waits for; words of kind "case"
     params: str = "{}"  # of the reason, a JSON object

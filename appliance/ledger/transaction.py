@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import BindParameter, bindparam, text
 from sqlmodel import select
 
 from appliance.domain import Identity
@@ -92,17 +92,20 @@ class Transaction(Queries):
         self._created(row)
         return row
 
-    def case_for(self, identity: Identity, now: float) -> CaseRow:
-        """Return the case of an identity's block; add it with its first slide."""
+    def case_for(self, identity: Identity, now: float, assay: str = "her2") -> CaseRow:
+        """Return the case of an assay for an identity's block; add it if there is none."""
         row = self.session.exec(
             select(CaseRow).where(
-                CaseRow.accession == identity.accession, CaseRow.block == identity.block
+                CaseRow.accession == identity.accession,
+                CaseRow.block == identity.block,
+                CaseRow.assay == assay,
             )
         ).first()
         if row is None:
             row = CaseRow(
                 accession=identity.accession,
                 block=identity.block,
+                assay=assay,
                 state=CaseState.WAITING,
                 created_at=now,
                 changed_at=now,
@@ -139,26 +142,37 @@ class Transaction(Queries):
         # Read anew: the claim bypasses the ORM.
         return self.session.get(SlideRow, slide_id, populate_existing=True)
 
-    def claim_case(self, states: Sequence[CaseState], worker: str, now: float) -> CaseRow | None:
-        """Claim the oldest free case in one of `states`, or None; one statement."""
-        case_id = self._claim("case", states, worker, now)
+    def claim_case(
+        self, states: Sequence[CaseState], worker: str, now: float, assays: Sequence[str]
+    ) -> CaseRow | None:
+        """Claim the oldest free case of `assays` in one of `states`, or None; one statement."""
+        case_id = self._claim("case", states, worker, now, assays)
         if case_id is None:
             return None
         return self.session.get(CaseRow, case_id, populate_existing=True)
 
-    def _claim(self, table: str, states: Sequence[State], worker: str, now: float) -> int | None:
-        names = {f"s{i}": state.value for i, state in enumerate(states)}
-        marks = ", ".join(f":{name}" for name in names)
+    def _claim(
+        self,
+        table: str,
+        states: Sequence[State],
+        worker: str,
+        now: float,
+        assays: Sequence[str] | None = None,
+    ) -> int | None:
+        values: dict[str, object] = {"states": [state.value for state in states]}
+        where = "state IN :states AND claimed_by = '' AND not_before <= :now"
+        lists: list[BindParameter[Any]] = [bindparam("states", expanding=True)]
+        if assays is not None:
+            values["assays"] = list(assays)
+            where += " AND assay IN :assays"
+            lists.append(bindparam("assays", expanding=True))
+        statement = text(
+            f'UPDATE "{table}" SET claimed_by = :worker WHERE id = ('  # noqa: S608  table is ours
+            f'SELECT id FROM "{table}" WHERE {where} ORDER BY id LIMIT 1) RETURNING id'
+        ).bindparams(*lists)
         row = (
             self.session.connection()
-            .execute(
-                text(
-                    f'UPDATE "{table}" SET claimed_by = :worker WHERE id = ('  # noqa: S608  table is ours
-                    f'SELECT id FROM "{table}" WHERE state IN ({marks}) '
-                    "AND claimed_by = '' AND not_before <= :now ORDER BY id LIMIT 1) RETURNING id"
-                ),
-                {"worker": worker, "now": now, **names},
-            )
+            .execute(statement, values | {"worker": worker, "now": now})
             .first()
         )
         return None if row is None else int(row[0])

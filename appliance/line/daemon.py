@@ -20,6 +20,7 @@ from types import FrameType
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.registry import pairings
 from appliance.delivery.destinations.network import open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
@@ -80,10 +81,17 @@ class Daemon:
     def _run_loops(self, ledger: Ledger) -> None:
         settings = self.settings
         workers = Workers(settings.log_level, self._stop)
-        line = StepContext(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
+        assays = pairings(settings)
+        context = StepContext(
+            ledger=ledger,
+            settings=settings,
+            workers=workers,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            pairings=assays,
+        )
         scan = FolderScan(ledger, settings.watch)
         events = FolderEvents(settings.watch.folder, self._wake.set)
-        schedule = build_schedule(settings, ledger, self._wake.set)
+        schedule = build_schedule(settings, ledger, self._wake.set, assays)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger,), name="delivery", daemon=True
         )
@@ -97,7 +105,7 @@ class Daemon:
                 if self._wake.is_set() or scan.busy:
                     self._wake.clear()
                     scan.run()
-                if not work_once(line):
+                if not work_once(context):
                     self._wake.wait(BUSY_SECONDS)
         except StoppedError:
             with ledger.transaction() as tx:

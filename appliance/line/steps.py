@@ -18,10 +18,10 @@ from typing import Any
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import read_notes, write_objects
 from appliance.delivery.outbox import enqueue_case
-from appliance.domain import HE, HER2, Identity, QuarantineReason, SlideFacts, Stain
+from appliance.domain import Identity, Pairing, QuarantineReason, SlideFacts
 from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
 from appliance.findings.findings import Findings, load_findings
-from appliance.intake.pair import join_case, make_ready
+from appliance.intake.pair import join_block, make_ready, pairing_of
 from appliance.ledger.events import Event
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -46,35 +46,40 @@ from appliance.words.say import fact
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """What every step needs."""
+    """The parts that steps need; `name` is the claiming worker's, `pairings` the assays'."""
 
     ledger: Ledger
     settings: Settings
     workers: Workers
     name: str
+    pairings: tuple[Pairing, ...]
     clock: Callable[[], float] = time.time
 
 
-def work_once(line: StepContext) -> bool:
+def work_once(context: StepContext) -> bool:
     """Do one step: of the case nearest its end first, else of the oldest slide. False: idle."""
-    with line.ledger.transaction() as tx:
-        case = tx.claim_case([CaseState.SCORED], line.name, line.clock()) or tx.claim_case(
-            [CaseState.READY], line.name, line.clock()
-        )
-        slides = {} if case is None or case.id is None else tx.slides_of_case(case.id)
+    with context.ledger.transaction() as tx:
+        assays = [pairing.assay for pairing in context.pairings]
+        case = tx.claim_case(
+            [CaseState.SCORED], context.name, context.clock(), assays
+        ) or tx.claim_case([CaseState.READY], context.name, context.clock(), assays)
     if case is not None:
-        _guarded_case(line, case, slides)
+        _guarded_case(context, case)
         return True
-    with line.ledger.transaction() as tx:
+    with context.ledger.transaction() as tx:
         states = [SlideState.INSPECTED, SlideState.IDENTIFIED, SlideState.ARRIVED]
         slide = next(
-            (s for state in states if (s := tx.claim_slide([state], line.name, line.clock()))),
+            (
+                s
+                for state in states
+                if (s := tx.claim_slide([state], context.name, context.clock()))
+            ),
             None,
         )
     if slide is not None:
-        _guarded_slide(line, slide)
+        _guarded_slide(context, slide)
         return True
     return False
 
@@ -82,29 +87,29 @@ def work_once(line: StepContext) -> bool:
 # slides
 
 
-def _guarded_slide(line: StepContext, slide: SlideRow) -> None:
+def _guarded_slide(context: StepContext, slide: SlideRow) -> None:
     try:
-        finish = _SLIDE_STEPS[SlideState(slide.state)](line, slide)
+        finish = _SLIDE_STEPS[SlideState(slide.state)](context, slide)
     except SlideError as err:
-        _quarantine(line, slide, err.reason, {"detail": err.detail})
+        _quarantine(context, slide, err.reason, {"detail": err.detail})
     except StoppedError:
         raise
     except TransientError as err:
-        _retry_slide(line, slide, err)
+        _retry_slide(context, slide, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         _log_failure(slide.subject, slide.state, err)
         params = {"error": type(err).__name__, "message": str(err)}
-        _quarantine(line, slide, QuarantineReason.FAILED, params)
+        _quarantine(context, slide, QuarantineReason.FAILED, params)
     else:
-        _close_slide(line, slide, finish)
+        _close_slide(context, slide, finish)
 
 
 Finish = Callable[[Transaction, SlideRow, float], None]
 
 
-def _identify(line: StepContext, slide: SlideRow) -> Finish:
+def _identify(context: StepContext, slide: SlideRow) -> Finish:
     start = time.perf_counter()
-    found: IdentifiedSlide = line.workers.run(identify_slide, Path(slide.path), line.settings)
+    found: IdentifiedSlide = context.workers.run(identify_slide, Path(slide.path), context.settings)
     seconds = time.perf_counter() - start
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
@@ -124,13 +129,13 @@ def _identify(line: StepContext, slide: SlideRow) -> Finish:
             code="identified",
             params={"stain": identity.stain},
         )
-        join_case(tx, row, tx.case_for(identity, now), now)
+        join_block(tx, row, context.pairings, now)
 
     return finish
 
 
-def _inspect(line: StepContext, slide: SlideRow) -> Finish:
-    outcome = line.workers.run(inspect_slide, facts_of(slide), line.settings)
+def _inspect(context: StepContext, slide: SlideRow) -> Finish:
+    outcome = context.workers.run(inspect_slide, facts_of(slide), context.settings)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
         row.inspect_key = outcome.key
@@ -144,20 +149,21 @@ def _inspect(line: StepContext, slide: SlideRow) -> Finish:
     return finish
 
 
-def _read(line: StepContext, slide: SlideRow) -> Finish:
+def _read(context: StepContext, slide: SlideRow) -> Finish:
     outcome: Outcome | None = None
-    if slide.stain == HE:
-        with _shown(line, slide.subject) as progress:
-            outcome = line.workers.run(read_he, read_slide_of(slide), line.settings, progress)
+    if slide.stain in {pairing.anatomy for pairing in context.pairings}:
+        with _shown(context, slide.subject) as progress:
+            outcome = context.workers.run(read_he, read_slide_of(slide), context.settings, progress)
 
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
         if outcome is not None:
             row.read_key = outcome.key
             _append_times(tx, row.subject, outcome.times, now)
         tx.advance(row, SlideState.READ, now=now)
-        case = tx.case(row.case_id) if row.case_id is not None else None
-        if case is not None:
-            make_ready(tx, case, now)
+        for case in tx.cases_of_block(row.accession, row.block):
+            pairing = pairing_of(case, context.pairings)
+            if pairing is not None and row.stain in pairing.stains:
+                make_ready(tx, case, pairing, now)
 
     return finish
 
@@ -169,9 +175,9 @@ _SLIDE_STEPS: dict[SlideState, Callable[[StepContext, SlideRow], Finish]] = {
 }
 
 
-def _close_slide(line: StepContext, slide: SlideRow, finish: Finish) -> None:
-    now = line.clock()
-    with line.ledger.transaction() as tx:
+def _close_slide(context: StepContext, slide: SlideRow, finish: Finish) -> None:
+    now = context.clock()
+    with context.ledger.transaction() as tx:
         row = tx.slide(slide.id or 0)
         if row is None:
             return
@@ -184,7 +190,7 @@ def _close_slide(line: StepContext, slide: SlideRow, finish: Finish) -> None:
 
 
 def _quarantine(
-    line: StepContext, slide: SlideRow, reason: QuarantineReason, params: Mapping[str, Any]
+    context: StepContext, slide: SlideRow, reason: QuarantineReason, params: Mapping[str, Any]
 ) -> None:
     log.warning("%s quarantined: %s", slide.subject, reason)
 
@@ -192,24 +198,24 @@ def _quarantine(
         set_reason(row, reason, params)
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
 
-    _close_slide(line, slide, finish)
+    _close_slide(context, slide, finish)
 
 
-def _retry_slide(line: StepContext, slide: SlideRow, err: TransientError) -> None:
+def _retry_slide(context: StepContext, slide: SlideRow, err: TransientError) -> None:
     worker_crashes = slide.worker_crashes + isinstance(err, WorkerDiedError)
-    if worker_crashes >= line.settings.worker_deaths:
-        _quarantine(line, slide, QuarantineReason.WORKER_KILLED, {"crashes": worker_crashes})
+    if worker_crashes >= context.settings.worker_deaths:
+        _quarantine(context, slide, QuarantineReason.WORKER_KILLED, {"crashes": worker_crashes})
         return
-    with line.ledger.transaction() as tx:
+    with context.ledger.transaction() as tx:
         row = tx.slide(slide.id or 0)
         if row is not None:
             row.claimed_by = ""
             row.worker_crashes = worker_crashes
-            row.not_before = line.clock() + err.wait_seconds * 2**worker_crashes
+            row.not_before = context.clock() + err.wait_seconds * 2**worker_crashes
             tx.note(
                 row.subject,
                 "try-again",
-                line.clock(),
+                context.clock(),
                 reason=err.code,
                 params={"message": str(err)},
             )
@@ -219,37 +225,45 @@ def _retry_slide(line: StepContext, slide: SlideRow, err: TransientError) -> Non
 # cases
 
 
-def _guarded_case(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
+def _guarded_case(context: StepContext, case: CaseRow) -> None:
     try:
         if case.state == CaseState.READY:
-            _analyse(line, case, slides)
+            _analyse(context, case)
         else:
-            _write(line, case)
+            _write(context, case)
     except StoppedError:
         raise
     except TransientError as err:
-        _retry_case(line, case, err)
+        _retry_case(context, case, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         _log_failure(case.subject, case.state, err)
         message: Any = str(err)
         if isinstance(err, SlideError):
             message = fact("slide-error", err.reason, {"detail": err.detail})
         params = {"error": type(err).__name__, "message": message}
-        _fail_case(line, case, "step-failed", params)
+        _fail_case(context, case, "step-failed", params)
 
 
-def _analyse(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) -> None:
-    he, ihc = slides[HE], slides[HER2]
-    identity = Identity(accession=case.accession, block=case.block, stain=HER2)
-    with _shown(line, case.subject) as progress:
-        outcome = line.workers.run(
-            analyse_case, identity, read_slide_of(he), read_slide_of(ihc), line.settings, progress
+def _analyse(context: StepContext, case: CaseRow) -> None:
+    pairing = next(each for each in context.pairings if each.assay == case.assay)
+    with context.ledger.transaction() as tx:
+        slides = tx.current_slides(case.accession, case.block, pairing.stains)
+    he, ihc = slides[pairing.anatomy], slides[pairing.target]
+    identity = Identity(accession=case.accession, block=case.block, stain=pairing.target)
+    with _shown(context, case.subject) as progress:
+        outcome = context.workers.run(
+            analyse_case,
+            identity,
+            read_slide_of(he),
+            read_slide_of(ihc),
+            context.settings,
+            progress,
         )
-    store = ArtifactStore(line.settings.artifacts_dir)
-    findings_key = standing(outcome.key, case.objects_key, line.settings)
+    store = ArtifactStore(context.settings.artifacts_dir)
+    findings_key = standing(outcome.key, case.objects_key, context.settings)
     findings = load_findings(store.path(ArtifactKey.parse(findings_key)))
-    now = line.clock()
-    with line.ledger.transaction() as tx:
+    now = context.clock()
+    with context.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is None:
             return
@@ -262,15 +276,15 @@ def _analyse(line: StepContext, case: CaseRow, slides: dict[Stain, SlideRow]) ->
         tx.advance(row, CaseState.SCORED, now=now)
 
 
-def _write(line: StepContext, case: CaseRow) -> None:
+def _write(context: StepContext, case: CaseRow) -> None:
     start = time.perf_counter()
-    objects_key = line.workers.run(
-        write_objects, case.findings_key, line.settings, case.objects_key
+    objects_key = context.workers.run(
+        write_objects, case.findings_key, context.settings, case.objects_key
     )
     seconds = time.perf_counter() - start
-    notes = read_notes(objects_key, line.settings)
-    now = line.clock()
-    with line.ledger.transaction() as tx:
+    notes = read_notes(objects_key, context.settings)
+    now = context.clock()
+    with context.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is None:
             return
@@ -283,13 +297,13 @@ def _write(line: StepContext, case: CaseRow) -> None:
         for note in notes:
             log.info("%s: %s", row.subject, note)
             tx.note(row.subject, "object-note", now, params={"note": note})
-        queued = enqueue_case(tx, row, line.settings, now)
+        queued = enqueue_case(tx, row, context.settings, now)
         tx.advance(row, CaseState.WRITTEN, now=now, code="objects-queued", params={"count": queued})
 
 
 @contextmanager
-def _shown(line: StepContext, subject: str) -> Iterator[ProgressFile]:
-    progress = ProgressFile.of(line.settings, subject)
+def _shown(context: StepContext, subject: str) -> Iterator[ProgressFile]:
+    progress = ProgressFile.of(context.settings, subject)
     try:
         yield progress
     finally:
@@ -306,26 +320,26 @@ def _reclaimed(tx: Transaction, case: CaseRow) -> CaseRow | None:
     return row if row.state == case.state else None
 
 
-def _retry_case(line: StepContext, case: CaseRow, err: TransientError) -> None:
+def _retry_case(context: StepContext, case: CaseRow, err: TransientError) -> None:
     worker_crashes = case.worker_crashes + isinstance(err, WorkerDiedError)
-    if worker_crashes >= line.settings.worker_deaths:
-        _fail_case(line, case, "worker-killed", {"crashes": worker_crashes})
+    if worker_crashes >= context.settings.worker_deaths:
+        _fail_case(context, case, "worker-killed", {"crashes": worker_crashes})
         return
-    with line.ledger.transaction() as tx:
+    with context.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is not None:
             row.worker_crashes = worker_crashes
-            row.not_before = line.clock() + err.wait_seconds * 2**worker_crashes
+            row.not_before = context.clock() + err.wait_seconds * 2**worker_crashes
             params = {"message": str(err)}
             # One note, not one for each attempt: a worklist may be away for days.
             if (row.reason, params_of(row)) != (err.code, params):
                 set_reason(row, err.code, params)
-                tx.note(row.subject, "try-again", line.clock(), reason=err.code, params=params)
+                tx.note(row.subject, "try-again", context.clock(), reason=err.code, params=params)
 
 
-def _fail_case(line: StepContext, case: CaseRow, reason: str, params: Mapping[str, Any]) -> None:
-    now = line.clock()
-    with line.ledger.transaction() as tx:
+def _fail_case(context: StepContext, case: CaseRow, reason: str, params: Mapping[str, Any]) -> None:
+    now = context.clock()
+    with context.ledger.transaction() as tx:
         row = _reclaimed(tx, case)
         if row is not None:
             set_reason(row, reason, params)

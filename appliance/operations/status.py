@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from appliance.assays.registry import pairings
+from appliance.domain import Pairing
 from appliance.errors import SettingsError
+from appliance.intake.pair import case_of_slide, pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import read_progress
@@ -35,10 +39,17 @@ def status_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:
 
 
 def _report(reader: LedgerReader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    now = time.time()
+    now, assays = time.time(), pairings(settings)
     with reader.reading() as tx:
-        cases = [_case(tx, row, now) | _progress(settings, row.subject) for row in tx.cases()]
-        slides = [_slide(tx, row, now) | _progress(settings, row.subject) for row in tx.slides()]
+        rows = tx.cases()
+        cases = [_case(tx, row, assays, now) | _progress(settings, row.subject) for row in rows]
+        blocks: dict[tuple[str, str], list[CaseRow]] = {}
+        for row in rows:
+            blocks.setdefault((row.accession, row.block), []).append(row)
+        slides = []
+        for slide in tx.slides():
+            case = case_of_slide(slide, blocks.get((slide.accession, slide.block), ()), assays)
+            slides.append(_slide(tx, slide, case, now) | _progress(settings, slide.subject))
     return {"cases": cases, "slides": slides}
 
 
@@ -62,22 +73,29 @@ def _require_ledger(settings: Settings) -> None:
         )
 
 
-def _case(tx: Queries, row: CaseRow, now: float) -> dict[str, Any]:
+def _case(tx: Queries, row: CaseRow, assays: Sequence[Pairing], now: float) -> dict[str, Any]:
+    pairing = pairing_of(row, assays)
+    reason, params = row.reason, params_of(row)
+    if pairing is None:
+        reason, params = "assay-not-installed", {"assay": row.assay}
+    stains = () if pairing is None else pairing.stains
+    slides = tx.current_slides(row.accession, row.block, stains)
     deliveries = tx.deliveries(row.id or 0)
     review = json.loads(row.review)
     return {
         "id": row.subject,
         "accession": row.accession,
         "block": row.block,
+        "assay": row.assay,
         "state": row.state,
         "score": row.score,
         "review": [say("review", fact["code"], fact["params"]) for fact in review],
         "review_facts": review,
-        "remedy": say("case", row.reason, params_of(row) | {"subject": row.subject}),
-        "reason": row.reason,
-        "params": params_of(row),
+        "remedy": say("case", reason, params | {"subject": row.subject}),
+        "reason": reason,
+        "params": params,
         "age_seconds": round(now - row.created_at, 1),
-        "slides": {stain: s.subject for stain, s in tx.slides_of_case(row.id or 0).items()},
+        "slides": {stain: slide.subject for stain, slide in slides.items()},
         "deliveries": [_delivery(delivery) for delivery in deliveries],
         "steps": _steps(tx, row.subject),
     }
@@ -114,7 +132,7 @@ def _delivery(row: DeliveryRow) -> dict[str, Any]:
     }
 
 
-def _slide(tx: Queries, row: SlideRow, now: float) -> dict[str, Any]:
+def _slide(tx: Queries, row: SlideRow, case: CaseRow | None, now: float) -> dict[str, Any]:
     reason = row.reason if row.state == SlideState.QUARANTINED else ""
     params = params_of(row)
     return {
@@ -129,7 +147,7 @@ def _slide(tx: Queries, row: SlideRow, now: float) -> dict[str, Any]:
         "remedy": say("remedy", reason),
         "params": params,
         "age_seconds": round(now - row.created_at, 1),
-        "case": f"case-{row.case_id}" if row.case_id is not None else "",
+        "case": "" if case is None else case.subject,
         "steps": _steps(tx, row.subject),
     }
 

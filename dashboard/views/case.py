@@ -23,7 +23,6 @@ from appliance.findings.overlay import (
 from appliance.ledger.lifecycle import CaseState, SlideState
 from dashboard.lines import SlideLine
 from dashboard.queries import CaseDetail, read_case
-from dashboard.troubles import CASES_IN_TROUBLE
 from dashboard.views import look, measured
 from dashboard.wording import (
     BINARY_WORDS,
@@ -32,6 +31,7 @@ from dashboard.wording import (
     OBJECT_WORDS,
     SLIDE_WORDS,
     STAIN_WORDS,
+    stain_word,
 )
 
 SLIDE_PATH = (
@@ -248,7 +248,7 @@ def _header_markup(detail: CaseDetail, findings: Findings | None) -> str:
     words = CASE_WORDS[case.state]
     return (
         '<div class="td-card"><div class="td-case"><div>'
-        f"<h1>{escape(case.accession)} · block {escape(case.block)}</h1>"
+        f"<h1>{escape(case.accession)} · block {escape(look.block_text(case))}</h1>"
         f"<div>{look.state_pill(words, case.claimed)} "
         f'<span class="muted">{escape(words.sentence)} Since {look.clock(case.changed_at)}.</span>'
         f"{look.progress_line(case.progress)}</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
@@ -281,11 +281,10 @@ def _score_markup(findings: Findings | None) -> str:
 
 def _steps_markup(detail: CaseDetail) -> str:
     lines = []
-    for stain in (HE, HER2):
-        slide = detail.slides.get(stain)
-        lines.append((STAIN_WORDS[stain], _slide_steps(slide)))
+    for stain in detail.stains:
+        lines.append((stain_word(stain), _slide_steps(detail.slides.get(stain))))
     state = DETOURS.get(detail.case.state, detail.case.state)
-    trouble = detail.case.state in CASES_IN_TROUBLE
+    trouble = detail.trouble is not None
     here = [name for name, _ in CASE_PATH].index(state)
     lines.append(("Case", _path([label for _, label in CASE_PATH], here, trouble)))
     return (

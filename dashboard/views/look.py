@@ -10,12 +10,14 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from appliance.assays.registry import pairings
 from appliance.errors import SettingsError
 from appliance.findings.findings import RESEARCH_USE
 from appliance.ledger.progress import StepProgress
 from appliance.ledger.reader import LedgerReader
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
+from dashboard.lines import CaseLine
 from dashboard.wording import Tone, Wording, age, progress_words
 
 REFRESH_SECONDS = 2.0
@@ -191,6 +193,12 @@ def live() -> bool:
         "<b>tandem run</b>; this page fills by itself.</div></div>"
     )
     return False
+
+
+def block_text(case: CaseLine) -> str:
+    """Return the block of a case, with the assay where it is not the site's main one."""
+    main = pairings(settings())[0].assay
+    return case.block if case.assay == main else f"{case.block} · {case.assay}"
 
 
 def pill(text: str, tone: Tone | str) -> str:

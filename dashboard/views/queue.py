@@ -145,7 +145,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
     )
     return (
         look.case_link(case.id, case.accession),
-        escape(case.block),
+        escape(look.block_text(case)),
         look.state_pill(CASE_WORDS[case.state], case.claimed) + look.progress_line(case.progress),
         look.score_mark(case.score),
         review,

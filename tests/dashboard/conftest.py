@@ -24,7 +24,7 @@ from appliance.findings.findings import (
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.ledger.tables import CaseRow, SlideRow, id_of
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.line.steps import review_facts
 from appliance.settings.settings import Settings
@@ -82,10 +82,9 @@ class Lab:
         with self.ledger.transaction() as tx:
             row = tx.slide(slide_id)
             assert row is not None
+            row.accession, row.block, row.stain = accession, block, stain
             case = tx.case_for(Identity(accession=accession, block=block, stain=stain), self.tick())
-            assert case.id is not None
-            case_id = case.id
-            row.accession, row.block, row.stain, row.case_id = accession, block, stain, case_id
+            case_id = id_of(case)
             tx.advance(
                 row,
                 SlideState.IDENTIFIED,

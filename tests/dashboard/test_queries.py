@@ -15,6 +15,7 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.operations.status import status_of
 from appliance.words.say import say
 from dashboard.queries import read_case, read_queue
 from dashboard.troubles import LIMIT
@@ -80,6 +81,26 @@ def test_unknown_reason_of_a_newer_daemon_is_still_shown(lab: Lab, reader: Ledge
     (trouble,) = read_queue(reader, lab.settings).troubles
     assert trouble.sentence == "from-the-future"
     assert trouble.remedy == say("remedy", QuarantineReason.FAILED)
+
+
+def test_a_case_whose_assay_is_not_installed_is_shown(lab: Lab, reader: LedgerReader) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    with lab.ledger.transaction() as tx:
+        row = tx.case(case_id)
+        assert row is not None
+        row.assay = "toy"
+        tx.session.add(row)
+    queue = read_queue(reader, lab.settings)
+    (trouble,) = queue.troubles
+    assert "'toy'" in trouble.sentence and "not installed here" in trouble.sentence
+    assert queue.counts.trouble == 1
+    detail = read_case(reader, lab.settings, case_id)
+    assert detail is not None and detail.trouble == trouble and detail.slides == {}
+    (case,) = status_of(lab.settings)["cases"]
+    assert (case["assay"], case["slides"], case["reason"]) == ("toy", {}, "assay-not-installed")
+    assert "not installed here" in case["remedy"]
+    (slide,) = status_of(lab.settings)["slides"]
+    assert slide["case"] == ""
 
 
 def test_refused_and_held_deliveries_name_the_destination(
