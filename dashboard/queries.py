@@ -1,7 +1,7 @@
-"""Reads the ledger into frozen facts for the pages; never writes.
+"""Queries of the pages: the ledger as frozen facts, never written.
 
-Each function is one read transaction and returns at most `LIMIT` rows, so a page that refreshes
-every two seconds costs the same after ten years as on the first day.
+Each function is one read transaction and returns at most `LIMIT` rows, so the cost of a page that
+refreshes every two seconds does not grow with the ledger.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plain words for the ledger's states: what people in the lab read. Nothing else decides a word."""
+"""Words of the pages for states, stains and objects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress
 
 Tone = Literal["waiting", "running", "good", "trouble", "quiet"]
-"""How a state is coloured; the word beside it always says the same."""
+"""Color of a state; the word beside it has the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """A state for people: `label` in a table, `sentence` where there is room."""
+    """Words for a state: `label` in a table, `sentence` where there is room."""
 
     label: str
     sentence: str
@@ -95,7 +95,7 @@ TASK_WORDS: dict[str, str] = {
     "intensity": "Stain intensity on IHC",
     "segmentation": "Stain segmentation on IHC",
 }
-"""What a network does, by the value of `models.spec.Task`."""
+"""Purpose of a network, by the value of `models.spec.Task`."""
 
 BINARY_WORDS = {
     "negative": "HER2 negative",
@@ -110,7 +110,7 @@ def stain_word(stain: str) -> str:
 
 
 def progress_words(progress: StepProgress) -> str:
-    """``stain on IHC 45 %, 30 tiles/s, 2 min left``."""
+    """Return progress as ``stain on IHC 45 %, 30 tiles/s, 2 min left``."""
     words = f"{progress.what} {progress.percent:.0f} %"
     left = progress.seconds_left
     if left is None or progress.done == progress.total:
@@ -120,7 +120,7 @@ def progress_words(progress: StepProgress) -> str:
 
 
 def age(seconds: float) -> str:
-    """An age in one unit, coarse, so that a table at rest does not flicker."""
+    """Return an age in one unit, coarse, so that an idle table does not flicker."""
     if seconds < 60:
         return "just now" if seconds < 10 else "< 1 min"
     for limit, unit, name in ((3600, 60, "min"), (86400, 3600, "h"), (float("inf"), 86400, "d")):

@@ -1,4 +1,4 @@
-"""The scanner's folder: events are hints, the scan is the truth. Read-only, always."""
+"""The scanner's folder, always read-only: the periodic scan decides, file events only hasten it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 JUNK_NAMES = frozenset(
     {"@eadir", "thumbs.db", ".stfolder", ".ds_store", "$recycle.bin", "lost+found"}
 )
-"""What file servers and desktops leave in shared folders."""
+"""Names that file servers and desktops leave in shared folders."""
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """Files under `folder` that may stand for a slide, sorted; hidden and junk names left out.
+    """Yield the files under `folder` that may stand for a slide, sorted, without hidden and junk.
 
-    Of the files of a DICOM series only one stands for the slide: see `slide_files`.
+    One file of a DICOM series stands for the slide: see `slide_files`.
     """
     for root, folders, names in os.walk(folder):
         here = Path(root)
@@ -60,7 +60,7 @@ def _is_junk(name: str) -> bool:
 
 
 class FolderScan:
-    """Brings the ledger up to date with the folder: `arriving` → `arrived` → back when changed."""
+    """Scan of the folder into the ledger: `arriving` → `arrived`, and back when a file changes."""
 
     def __init__(self, ledger: Ledger, settings: Watch) -> None:
         self._ledger = ledger
@@ -70,13 +70,13 @@ class FolderScan:
 
     @property
     def busy(self) -> bool:
-        """Whether files are being followed that are not finished yet."""
+        """Whether some files are not finished yet."""
         return len(self._tracker) > 0
 
     def run(self, *, monotonic: float | None = None, now: float | None = None) -> int:
-        """Look at every file once; returns how many slides became `arrived` or were quarantined.
+        """Look at every file once and return how many slides became `arrived`.
 
-        `monotonic` (s) measures quiet, `now` (s since the epoch) dates the events.
+        `monotonic` (s) measures the time without change, `now` (s since epoch) dates the events.
         """
         monotonic = time.monotonic() if monotonic is None else monotonic
         now = time.time() if now is None else now
@@ -107,7 +107,7 @@ class FolderScan:
             if row.state != SlideState.ARRIVING:
                 if known == signature:
                     return False
-                # Also a file that was taken: what we know of it is no longer true.
+                # Of a slide in any state: facts of the former file no longer hold.
                 row.fingerprint = ""
                 set_reason(row)
                 tx.advance(row, SlideState.ARRIVING, now=now, code="file-changed")
@@ -136,7 +136,7 @@ class FolderScan:
 
 
 class FolderEvents:
-    """Watches the folder and calls `wake` when something happens in it; only a hint."""
+    """Watch of the folder: calls `wake` when something happens in it."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder = folder
@@ -144,7 +144,7 @@ class FolderEvents:
         self._observer = Observer()
 
     def start(self) -> bool:
-        """Start watching; False (and a word in the log) where the system gives no events."""
+        """Start watching; return False, with a line in the log, where the system has no events."""
 
         class Handler(FileSystemEventHandler):
             def __init__(self, wake: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
-"""The daemon: wires the parts and turns the crank. ``tandem run`` is this.
+"""The daemon: wires the parts and runs the two loops of ``tandem run``.
 
-Two loops. The *analysis* loop (main thread) looks at the folder and does the next step of the
-oldest slide or case, in the worker process. The *delivery* loop (its own thread) empties the
-outbox, so that a slow PACS never holds a slide up. Both talk only through the ledger.
+The *analysis* loop (main thread) scans the folder and does the next step of the oldest slide or
+case, in the worker process. The *delivery* loop (its own thread) empties the outbox, so that a
+slow PACS never delays a slide. The loops communicate only through the ledger.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
 from appliance.ledger.ledger import Ledger
+from appliance.line.context import StepContext
+from appliance.line.dispatcher import work_once
 from appliance.line.executors import Workers
 from appliance.line.schedule import build_schedule
-from appliance.line.steps import StepContext, work_once
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0
-"""How often files that are still growing are looked at."""
+"""Period of scans while files are still growing."""
 DELIVERY_SECONDS = 1.0
-"""How often the outbox is looked at; an empty one costs one query."""
+"""Period of the delivery loop; an empty outbox costs one query."""
 
 
 class Daemon:
-    """A running appliance; `run` returns when `stop` is called or a signal comes."""
+    """A running appliance; `run` returns after `stop` or a signal."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -48,7 +49,7 @@ class Daemon:
         self._wake = threading.Event()
 
     def stop(self) -> None:
-        """End both loops. A step in hand is abandoned, and done again at the next start."""
+        """End both loops; a running step is abandoned and done again at the next start."""
         self._stop.set()
         self._wake.set()
 
@@ -58,8 +59,8 @@ class Daemon:
         Raises
         ------
         SettingsError
-            If the folders cannot be used, no guideline fits the site's organ, or another daemon
-            runs on the same state folder.
+            If the folders cannot be used, no guideline fits the site's organ, another daemon runs
+            on the same state folder, or another build made it.
         """
         settings = self.settings
         choose_guideline(settings.scoring)

@@ -1,4 +1,4 @@
-"""The executor seam: steps run in a spawned process; a crash kills it and not the daemon."""
+"""Executor of steps: a spawned process, so that a crash ends the worker and not the daemon."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 0.2
-"""How soon a step that runs is found to be unwanted."""
+"""Period of the check whether a running step is to be abandoned."""
 
 
 def _prepare_worker(log_level: str) -> None:
     configure_logging(log_level)
-    # Ctrl-C and systemd's SIGTERM go to the whole group; the daemon decides when its workers end.
+    # Ctrl-C and systemd's SIGTERM go to the whole process group; the daemon ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":

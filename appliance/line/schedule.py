@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 PARTNER_CHECK_SECONDS = 60.0
 DISK_CHECK_SECONDS = 300.0
 LOW_DISK_GIB = 5.0
-"""A case of two large slides needs about 2 GiB of artifacts."""
+"""Limit of the warning; a case of two large slides needs about 2 GiB of artifacts."""
 
 
 def build_schedule(

@@ -1,4 +1,4 @@
-"""How every page looks: style sheet, header, footer, tables. All text from outside is escaped."""
+"""Parts of every page: style sheet, header, footer, tables. Foreign text is always escaped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dashboard.lines import CaseLine
 from dashboard.wording import Tone, Wording, age, progress_words
 
 REFRESH_SECONDS = 2.0
-"""Period of the live parts: a change of state is on the page within three seconds."""
+"""Period of the live parts; a change of state is on the page within three seconds."""
 
 CSS = """
 <style>
@@ -124,7 +124,7 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 
 @st.cache_resource
 def icon() -> Image.Image:
-    """The tab's icon: two sections, one over the other. Drawn here; an emoji is fetched."""
+    """Icon of the tab: two overlapping sections. Drawn here, because an emoji would be fetched."""
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
     draw.rounded_rectangle((4, 4, 44, 44), 10, fill=(203, 120, 165, 255))
@@ -134,23 +134,23 @@ def icon() -> Image.Image:
 
 @st.cache_resource
 def settings() -> Settings:
-    """The settings that TANDEM_CONFIG names, read once."""
+    """Return the settings that TANDEM_CONFIG names, read once."""
     return load_settings()
 
 
 @st.cache_resource
 def ledger() -> LedgerReader:
-    """The ledger of those settings, opened for reading."""
+    """Return the ledger of the settings, opened for reading."""
     return LedgerReader(settings().ledger_url)
 
 
 def style() -> None:
-    """The style sheet."""
+    """Apply the style sheet."""
     st.html(CSS)
 
 
 def header() -> None:
-    """The bar on top of every page; it says what Tandem must not be used for."""
+    """Show the bar on top of every page, with the notice of research use."""
     block(
         '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
         '<span class="what">HER2 scoring from paired H&amp;E and IHC slides</span>'
@@ -159,7 +159,7 @@ def header() -> None:
 
 
 def footer() -> None:
-    """The last line of every page."""
+    """Show the last line of every page."""
     block(
         f'<div class="td-foot">{escape(RESEARCH_USE)} Scores are estimated from tumor area; '
         "a pathologist decides.</div>"
@@ -167,7 +167,7 @@ def footer() -> None:
 
 
 def block(markup: str) -> None:
-    """Show markup in the page's style. The caller has escaped what came from outside."""
+    """Show markup in the page's style; the caller has escaped foreign text."""
     st.html(f'<div class="td">{markup}</div>')
 
 
@@ -202,7 +202,7 @@ def block_text(case: CaseLine) -> str:
 
 
 def pill(text: str, tone: Tone | str) -> str:
-    """A state as a coloured word."""
+    """Markup of a state as a colored word."""
     return f'<span class="pill {tone}">{escape(text)}</span>'
 
 
@@ -226,7 +226,7 @@ def progress_line(progress: StepProgress | None) -> str:
 
 
 def score_mark(score: str) -> str:
-    """A score in a table."""
+    """Markup of a score in a table."""
     return (
         f'<span class="score">{escape(score)}</span>' if score else '<span class="muted">–</span>'
     )
@@ -252,7 +252,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> st
 
 
 def ago(at: float) -> str:
-    """How long ago, with the exact time on hover."""
+    """Markup of an age, with the exact time on hover."""
     return f'<span class="nowrap" title="{clock(at)}">{age(max(0.0, time.time() - at))}</span>'
 
 

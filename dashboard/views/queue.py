@@ -1,4 +1,4 @@
-"""The queue: what is where, trouble first. It refreshes itself."""
+"""The queue page: trouble, counts, cases and slides; it refreshes itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
 
 
 def render() -> None:
-    """The page."""
+    """Render the page."""
     _overview()
     left, _ = st.columns([1, 2])
     search = left.text_input(
@@ -63,7 +63,7 @@ def _tables(search: str) -> None:
 
 
 def counts_markup(counts: Counts) -> str:
-    """The five numbers."""
+    """Markup of the five numbers."""
 
     def tile(tone: str, number: int, name: str, note: str) -> str:
         zero = "" if number else " zero"
@@ -85,7 +85,7 @@ def counts_markup(counts: Counts) -> str:
 
 
 def troubles_markup(queue: Queue) -> str:
-    """The box of what waits for a person."""
+    """Markup of the box of slides and cases that wait for a person."""
     more = queue.counts.trouble - len(queue.troubles)
     return (
         '<div class="td-trouble">'

@@ -26,7 +26,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
 from appliance.ledger.transaction import NewDelivery, Transaction
-from appliance.line.steps import review_facts
+from appliance.line.case_steps import review_facts
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
