@@ -11,12 +11,13 @@ from sqlalchemy import ColumnElement, and_, func, or_
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
-from appliance.domain import Pairing
+from appliance.domain import Pairing, QuarantineReason
 from appliance.intake.pair import case_of_slide, pairing_of
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
+from appliance.words.template import OTHER
 from dashboard.wording import CASE_WORDS, stain_word
 
 LIMIT = 100
@@ -57,8 +58,10 @@ class HeldDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCases:
-    """Cases that wait for the same thing outside of Tandem; retried by themselves, at once where
-    `next_try_at` is 0."""
+    """Cases that wait for the same thing outside of Tandem; retried by themselves.
+
+    At once where `next_try_at` is 0.
+    """
 
     cases: int
     error: str
@@ -113,9 +116,9 @@ def _slide_trouble(row: SlideRow, case_id: int | None) -> Trouble:
     return Trouble(
         subject=row.subject,
         title=Path(row.path).name,
-        sentence=say("quarantine", row.reason),
-        remedy=say("remedy", row.reason),
-        detail=say("slide-detail", row.reason, params_of(row)),
+        sentence=say("quarantine", row.reason or QuarantineReason.FAILED),
+        remedy=say("remedy", row.reason or QuarantineReason.FAILED),
+        detail=say("slide-detail", row.reason or OTHER, params_of(row)),
         case_id=case_id,
         at=row.changed_at,
     )
@@ -126,7 +129,7 @@ def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trou
     case_id = id_of(row)
     state = CaseState(row.state)
     pairing = pairing_of(row, pairings)
-    reason, params, detail = row.reason, params_of(row), ""
+    reason, params, detail = row.reason or "failed", params_of(row), ""
     if pairing is None and state in CASES_OF_ASSAY:
         reason, params = "assay-not-installed", {"assay": row.assay}
     elif state not in CASES_IN_TROUBLE:

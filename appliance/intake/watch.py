@@ -70,7 +70,7 @@ class FolderScan:
 
     @property
     def busy(self) -> bool:
-        """Whether some files are not finished yet."""
+        """True while some files are not finished yet."""
         return len(self._tracker) > 0
 
     def run(self, *, monotonic: float | None = None, now: float | None = None) -> int:

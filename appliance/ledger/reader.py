@@ -31,7 +31,7 @@ class LedgerReader:
 
     @property
     def ready(self) -> bool:
-        """Whether the daemon has made the ledger yet.
+        """True once the daemon has made the ledger.
 
         Raises
         ------

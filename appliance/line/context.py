@@ -61,11 +61,12 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step(Generic[R]):
-    """One line of the table.
+    """A line of the table of steps.
 
     `run` prepares the call, None where the state changes without work. `finish` writes the outcome
     into the row and advances it, in one transaction. `resource` names the lane; today one worker
-    does all lanes. `deadline_s` is stated and not enforced yet.
+    does all lanes, and the lane ``delivery`` is the outbox's. `deadline_s` is stated and not
+    enforced yet.
     """
 
     name: str

@@ -37,13 +37,13 @@ def say(kind: str, code: str, params: Params | None = None, language: str = "en"
     """Return the sentence of a fact.
 
     A code without template, or a template that misses a parameter, gives the fact as text:
-    ``code (name=value, …)``. An empty code gives an empty text.
+    ``code (name=value, …)``. An empty code gives an empty text. A language without words for the
+    code gives the English sentence.
     """
     if not code:
         return ""
     given = {name: _told(value, language) for name, value in (params or {}).items()}
-    table = _LANGUAGES[language].get(kind, {})
-    template = table.get(code, table.get(OTHER))
+    template = _template(kind, code, language)
     try:
         if callable(template):
             return template({"code": code, **given})
@@ -54,6 +54,12 @@ def say(kind: str, code: str, params: Params | None = None, language: str = "en"
         pass
     listed = ", ".join(f"{name}={value}" for name, value in given.items())
     return f"{code} ({listed})" if listed else code
+
+
+def _template(kind: str, code: str, language: str) -> Template | None:
+    tables = [_LANGUAGES.get(name, {}).get(kind, {}) for name in (language, "en")]
+    found = (table[key] for key in (code, OTHER) for table in tables if key in table)
+    return next(found, None)
 
 
 def fact(kind: str, code: str, params: Params | None = None) -> dict[str, Any]:

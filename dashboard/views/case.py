@@ -1,4 +1,4 @@
-"""One case: score, reasons for review, both slides with overlays, numbers, delivery, timeline."""
+"""The case page: score, reasons for review, slides with overlays, numbers, delivery, timeline."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DETOURS = {
     CaseState.UNPROVEN: CaseState.WRITTEN,
     CaseState.UNDELIVERED: CaseState.WRITTEN,
 }
-"""Where on the path a case in trouble stopped."""
+"""State on the path at which a case in trouble stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,8 @@ def _status(case_id: int, shown: str) -> None:
             f'<span class="muted small">{escape(detail.trouble.detail)}</span></div>'
             f'<div class="remedy">{escape(detail.trouble.remedy)}</div></div></div>'
         )
-    sentences = (
-        [reason.sentence for reason in findings.review] if findings else list(detail.case.review)
-    )
-    if sentences:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    if detail.case.review:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in detail.case.review)
         look.block(
             '<div class="td-review"><b>Review: a person should look at this case</b>'
             f"<ul>{items}</ul></div>"

@@ -215,7 +215,7 @@ def state_pill(words: Wording, claimed: bool = False) -> str:
 
 
 def progress_line(progress: StepProgress | None) -> str:
-    """How far a step is, under its state; nothing where none says so."""
+    """Markup of a step's progress, under its state; empty where there is none."""
     if progress is None:
         return ""
     return (

@@ -6,8 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
 
 from appliance.domain import HE, HER2, QuarantineReason
 from appliance.findings.findings import Findings
@@ -258,24 +256,3 @@ def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
     assert [slide.name for slide in found] == ["S26-0000003_A1_HE.svs"]
     # A wildcard of SQL is an ordinary character to people.
     assert read_queue(reader, lab.settings, "%").slides == ()
-
-
-def test_reader_cannot_write_and_does_not_block_the_daemon(lab: Lab, reader: LedgerReader) -> None:
-    lab.slide("S26-0000001", HE)
-    with reader.reading() as tx:
-        first = len(tx.slides())
-        # The daemon writes while a page reads; the page's view stays one view.
-        lab.slide("S26-0000002", HE)
-        assert len(tx.slides()) == first
-        with pytest.raises(OperationalError, match="readonly"):
-            tx.session.connection().execute(text("DELETE FROM slide"))
-    with reader.reading() as tx:
-        assert len(tx.slides()) == first + 1
-
-
-def test_no_ledger_is_not_made_by_looking(lab: Lab) -> None:
-    elsewhere = lab.settings.state_dir / "other.sqlite"
-    reader = LedgerReader(f"sqlite:///{elsewhere}")
-    assert not reader.ready
-    assert not elsewhere.exists()
-    assert LedgerReader(lab.settings.ledger_url).ready

@@ -45,6 +45,7 @@ CASE_REASONS: Words = {
 }
 
 CASE_TROUBLES: Words = {
+    "failed": "A step failed with an error that Tandem does not know.",
     "stain-missing": _missing,
     "refused": _refused,
     "step-failed": _FAILED,

@@ -1,4 +1,4 @@
-"""What happened: kind ``event``. The states themselves are columns of the event."""
+"""Details of events: kind ``event``. The states themselves are columns of the event."""
 
 from __future__ import annotations
 

@@ -84,6 +84,13 @@ def test_an_extension_adds_words() -> None:
     assert say("toy", "dark") == "It is dark."
 
 
+def test_a_language_without_words_falls_back_to_english() -> None:
+    add_words("toy-slide", {"glow": "Es leuchtet."}, language="de")
+    assert say("toy-slide", "glow", language="de") == "Es leuchtet."
+    assert say("quarantine", "no-tissue", language="de") == "No tissue was found on the slide."
+    assert say("toy-slide", "glow", {"s": 1}) == "glow (s=1)"
+
+
 def test_events_read_as_before() -> None:
     step = {"kind": "step", "code": "step-done", "step": "tumor", "seconds": 3.2}
     assert event_text(event(**step, reused=False)) == "tumor 3.20 s"
