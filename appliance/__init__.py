@@ -1,4 +1,4 @@
-"""The line from a slide file to a proven DICOM result; torch-free but for one door.
+"""The line from a slide file to a proven DICOM result; `readers.inference` alone imports torch.
 
-Read `line/analysis.py` for the steps and `line/daemon.py` for how they are wired.
+Start with docs/architecture.md, then `line/daemon.py` and `line/steps.py`.
 """

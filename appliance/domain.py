@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Literal, NewType
 
 Binary = Literal["negative", "equivocal", "positive"]
@@ -65,7 +65,7 @@ class Her2Score(StrEnum):
 
 
 class ResultCategory(StrEnum):
-    """What a score means, where a guideline says it beside the score (HERACLES)."""
+    """Meaning of a score, where a guideline states one beside it (HERACLES)."""
 
     NEGATIVE = "negative"
     EQUIVOCAL = "equivocal"  #: retest and ISH decide
@@ -73,92 +73,23 @@ class ResultCategory(StrEnum):
     POSITIVE = "positive"
 
 
-class QuarantineReason(Enum):
-    """Why a slide is set aside: (code, sentence for people, remedy for people)."""
+class QuarantineReason(StrEnum):
+    """Code of why a slide is set aside; sentences and remedies are in `appliance.words`."""
 
-    UNREADABLE = (
-        "unreadable",
-        "The file is not a slide that can be opened.",
-        "Check the export on the scanner and scan or export the slide again.",
-    )
-    UNSUPPORTED = (
-        "unsupported",
-        "The slide is compressed or laid out in a way that no reader here knows.",
-        "Export it as SVS, NDPI, BigTIFF (JPEG or JPEG 2000) or DICOM WSM.",
-    )
-    DAMAGED = (
-        "damaged",
-        "The file opens but a part of its pixels cannot be decoded.",
-        "Copy or scan the slide again.",
-    )
-    NOT_PYRAMIDAL = (
-        "not-pyramidal",
-        "The image is flat: it has neither tiles nor pyramid levels.",
-        "Export it as a pyramidal tiled slide (SVS, NDPI, BigTIFF or DICOM WSM).",
-    )
-    NO_MPP = (
-        "no-mpp",
-        "The slide does not say its resolution (µm per pixel).",
-        "Set it in a sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry.",
-    )
-    IMPLAUSIBLE_MPP = (
-        "implausible-mpp",
-        "The stated resolution lies outside 0.1-1.1 µm per pixel.",
-        "Correct it in a sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry.",
-    )
-    UNKNOWN_STAIN = (
-        "unknown-stain",
-        "Neither the header nor the file name tells a stain that Tandem knows.",
-        "Rename the export to ACCESSION_BLOCK_STAIN, or add the lab's word for the stain to "
-        "[identify.stains] in the settings, then: tandem retry.",
-    )
-    NO_ACCESSION = (
-        "no-accession",
-        "Neither the header, the barcode nor the file name holds an accession number.",
-        "Rename the export to ACCESSION_BLOCK_STAIN, or set identify.patterns to the lab's form, "
-        "then: tandem retry.",
-    )
-    NO_BLOCK = (
-        "no-block",
-        "The accession is known, but not which tissue block the slide was cut from.",
-        "Rename the export to ACCESSION_BLOCK_STAIN, or set identify.patterns to the lab's form, "
-        "then: tandem retry.",
-    )
-    MISSING_TAGS = (
-        "missing-tags",
-        "The DICOM file lacks attributes that a whole slide image must have.",
-        "Export the slide again, or update the scanner's DICOM export.",
-    )
-    NO_TISSUE = (
-        "no-tissue",
-        "No tissue was found on the slide.",
-        "Look at the slide; if there is tissue, scan it again with a new focus map.",
-    )
-    NEVER_FINISHED = (
-        "never-finished",
-        "The file stopped growing before it became a whole slide.",
-        "Copy or scan the slide again; it is taken up as soon as the file changes.",
-    )
-    WORKER_KILLED = (
-        "worker-killed",
-        "Reading the slide killed its worker process several times.",
-        "Keep the file and report it; meanwhile score this case by hand.",
-    )
-    FAILED = (
-        "failed",
-        "A step failed with an error that Tandem does not know.",
-        "See the case's events and the log, then: tandem retry.",
-    )
-
-    def __init__(self, code: str, sentence: str, remedy: str) -> None:
-        self.code = code
-        self.sentence = sentence
-        self.remedy = remedy
-
-    @classmethod
-    def from_code(cls, code: str) -> QuarantineReason:
-        """The reason whose stored code is `code`; raises StopIteration for none."""
-        return next(r for r in cls if r.code == code)
+    UNREADABLE = "unreadable"
+    UNSUPPORTED = "unsupported"
+    DAMAGED = "damaged"
+    NOT_PYRAMIDAL = "not-pyramidal"
+    NO_MPP = "no-mpp"
+    IMPLAUSIBLE_MPP = "implausible-mpp"
+    UNKNOWN_STAIN = "unknown-stain"
+    NO_ACCESSION = "no-accession"
+    NO_BLOCK = "no-block"
+    MISSING_TAGS = "missing-tags"
+    NO_TISSUE = "no-tissue"
+    NEVER_FINISHED = "never-finished"
+    WORKER_KILLED = "worker-killed"
+    FAILED = "failed"
 
 
 UNIDENTIFIED = "UNIDENTIFIED"
@@ -167,7 +98,7 @@ UNIDENTIFIED = "UNIDENTIFIED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a slide belongs to. PHI: never logged above DEBUG.
+    """Accession, block and stain of a slide. PHI: never logged above DEBUG.
 
     `accession` is DICOM SH (at most 16 characters), `block` the tissue block (``A1``).
     """
@@ -179,7 +110,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideFacts:
-    """What a slide's header says.
+    """Facts of a slide's header.
 
     Width and height in level-0 px, `mpp` in µm per level-0 px (mean of x and y).
     `fingerprint` is the SHA-256 of the file's bytes (of all the files of a multi-file slide).
@@ -193,3 +124,8 @@ class SlideFacts:
     mpp: float
     level_count: int
     is_dicom: bool
+
+    @property
+    def size_um(self) -> tuple[float, float]:
+        """Width and height in µm."""
+        return self.width_px * self.mpp, self.height_px * self.mpp

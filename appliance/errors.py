@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from appliance.domain import QuarantineReason
+from appliance.words.say import say
 
 
 class TandemError(Exception):
@@ -34,7 +35,9 @@ class TransientError(TandemError):
     """Trying again later may succeed."""
 
     wait_seconds: ClassVar[float] = 5.0
-    """Before the next attempt."""
+    """Wait before the next attempt."""
+    code: ClassVar[str] = "held"
+    """Reason of a case that waits for it."""
 
 
 class DestinationUnavailableError(TransientError):
@@ -45,10 +48,13 @@ class WorklistUnavailableError(TransientError):
     """The worklist could not be asked; without its order objects would name no patient."""
 
     wait_seconds = 60.0
+    code = "worklist-away"
 
 
 class WorkerDiedError(TransientError):
     """The worker process that ran a step died (codec crash, out of memory)."""
+
+    code = "worker-died"
 
 
 class StoppedError(TandemError):
@@ -80,12 +86,15 @@ class DestinationRejectedError(PermanentError):
 
 
 class SlideError(PermanentError):
-    """A slide cannot be used; it is quarantined with `reason`, its file is left alone."""
+    """A slide cannot be used; it is quarantined with `reason`, its file is left alone.
+
+    The message is the sentence of the reason with its remedy.
+    """
 
     def __init__(self, reason: QuarantineReason, detail: str = "") -> None:
         self.reason = reason
         self.detail = detail
-        super().__init__(f"{reason.sentence}{f' ({detail})' if detail else ''} {reason.remedy}")
+        super().__init__(say("slide-error", reason, {"detail": detail}))
 
     def __reduce__(self) -> tuple[type[SlideError], tuple[QuarantineReason, str]]:
         # Errors come back from worker processes by pickle.

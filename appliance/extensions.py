@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from appliance.errors import SettingsError
 
 BUILT_IN = (
+    "appliance.readers.tumor",
+    "appliance.readers.intensity",
+    "appliance.readers.segmentation",
+    "appliance.assays.her2.assay",
     "appliance.delivery.destinations.folder",
     "appliance.delivery.destinations.dimse",
     "appliance.delivery.destinations.dicomweb",

@@ -22,19 +22,6 @@ TILE_UM = TILE_PX * TILE_MPP
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """Width and height; px unless the name of the variable says otherwise."""
-
-    width: int
-    height: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(rows, columns) of an array of this size."""
-        return (self.height, self.width)
-
-
-@dataclass(frozen=True, slots=True)
 class TileIndex:
     """Place of a tile in a slide's grid."""
 

@@ -27,18 +27,20 @@ from numpy.typing import NDArray
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.findings.label_map import LabelWriter
 from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
-from appliance.line.analysis import IHC_RASTER_UM
 from appliance.readers.chosen_weights import chosen_weights
-from appliance.readers.reading import Progress, White, classifier_px, read_stain, read_tumor
+from appliance.readers.intensity import IntensitySession
+from appliance.readers.networks import classifier_px
+from appliance.readers.reader import TileInput
+from appliance.readers.segmentation import SegmentationSession
+from appliance.readers.tile_pass import Progress, Tiles, close_all, read_tiles, silent
+from appliance.readers.tumor import TumorSession
 from appliance.settings.settings import Settings
 from appliance.slides.overview import thumbnail_mpp
-from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import DECODE_THREADS, TileStream
-from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
-from benchmarks.peer_tools import Commands, peers_on
+from appliance.slides.tissue import Tissue, find_tissue, tissue_share, tissue_tiles
+from benchmarks.peer_tools import Commands, Peers, peers_on
 from models.spec import Task
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ Reading = Literal["tumor", "stain"]
 TASKS: dict[Reading, tuple[Task, ...]] = {
     "tumor": (Task.TUMOR,),
     "stain": (Task.INTENSITY, Task.SEGMENTATION),
+}
+SESSIONS: dict[Reading, tuple[Any, ...]] = {
+    "tumor": (TumorSession,),
+    "stain": (IntensitySession, SegmentationSession),
 }
 PRELOADED = 64
 """Tiles in memory for the upper bound of the networks, or a batch if that is more."""
@@ -59,8 +65,8 @@ class Plan:
 
     path: Path
     tiles: Sequence[TileIndex]
-    white_rgb: White
-    raster: RasterGrid
+    picture: NDArray[np.uint8]
+    tissue: Tissue
     level: int
     scale: float
 
@@ -94,32 +100,21 @@ def bench(
     networks = _networks(reading, settings, untrained)
     batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)
     px = classifier_px(networks[0].spec) if reading == "tumor" else TILE_PX
-    with SlideReader.open(slide) as reader:
-        most = max(PRELOADED, batch_size)
-        first = TileStream(reader, plan.tiles[:most], plan.white_rgb, batch_size, px=px)
-        batches = [pixels.copy() for _, pixels in first]
-        level_paths = reader.paths_taken()
+    batches, level_paths = _preloaded(slide, plan, batch_size, px)
     _answer(networks, batches[0])  # warm-up, not timed
     before = memory_mib("VmRSS", reset=True)
     read_plan(plan, reading, networks, batch_size)
     peak = memory_mib("VmHWM")
-    kinds: dict[str, Callable[[], None]] = {
+    works: dict[str, Callable[[], None]] = {
         "decode": lambda: decode(plan, px),
         "openslide": lambda: _openslide(plan),
         "model": lambda: _model(networks, batches, len(plan.tiles)),
         "end_to_end": lambda: read_plan(plan, reading, networks, batch_size),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in kinds}
     with peers_on(peers or {}, slide, plan.tiles, networks[0], batch_size) as others:
-        for repeat in range(repeats):
-            for number, (name, work) in enumerate(kinds.items()):
-                progress("bench", repeat * len(kinds) + number, repeats * len(kinds))
-                start = time.perf_counter()
-                work()
-                seconds[name].append(time.perf_counter() - start)
-            others.take_turns()
+        seconds = _interleaved(works, others, repeats, progress)
         figures = others.figures()
-    rates = {name: len(plan.tiles) / statistics.median(s) for name, s in seconds.items()}
+    rates = {name: len(plan.tiles) / median for name, median in seconds.items()}
     return {
         "levels": level_paths,
         "reading": reading,
@@ -136,6 +131,31 @@ def bench(
         "peak_rss_mib": peak,
         "rss_before_mib": before,
     }
+
+
+def _preloaded(
+    slide: Path, plan: Plan, batch_size: int, px: int
+) -> tuple[list[NDArray[np.uint8]], Any]:
+    """Batches of the plan's first tiles, and the paths by which the levels were read."""
+    with SlideReader.open(slide) as reader:
+        most = max(PRELOADED, batch_size)
+        first = TileStream(reader, plan.tiles[:most], plan.tissue.white_rgb, batch_size, px=px)
+        return [pixels.copy() for _, pixels in first], reader.paths_taken()
+
+
+def _interleaved(
+    works: dict[str, Callable[[], None]], others: Peers, repeats: int, progress: Progress
+) -> dict[str, float]:
+    """Median seconds of each work, over `repeats` rounds in which works and peers take turns."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats):
+        for number, (name, work) in enumerate(works.items()):
+            progress("bench", repeat * len(works) + number, repeats * len(works))
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+        others.take_turns()
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def _networks(reading: Reading, settings: Settings, untrained: str | None) -> list[Network]:
@@ -161,7 +181,8 @@ def planned(slide: Path, most_tiles: int) -> Plan:
     with SlideReader.open(slide) as reader:
         facts = reader.facts
         mpp = thumbnail_mpp(facts.width_px * facts.mpp, facts.height_px * facts.mpp)
-        tissue = find_tissue(reader.thumbnail(mpp), mpp)
+        picture = reader.thumbnail(mpp)
+        tissue = find_tissue(picture, mpp)
         tiles = tissue_tiles(tissue_share(tissue, reader.grid))
         level, scale = reader.level_for(TILE_MPP)
     if not tiles:
@@ -171,8 +192,8 @@ def planned(slide: Path, most_tiles: int) -> Plan:
     return Plan(
         path=slide,
         tiles=tiles[start : start + most_tiles],
-        white_rgb=tissue.white_rgb,
-        raster=RasterGrid.of(facts, IHC_RASTER_UM),
+        picture=picture,
+        tissue=tissue,
         level=level,
         scale=scale,
     )
@@ -225,31 +246,31 @@ def _answer(networks: Sequence[Network], batch: NDArray[np.uint8]) -> None:
 
 
 def read_plan(plan: Plan, reading: Reading, networks: Sequence[Network], batch_size: int) -> None:
-    """Read the plan as the product does, from file to label map."""
-    with SlideReader.open(plan.path) as reader:
-        if reading == "tumor":
-            (tumor,) = networks
-            read_tumor(reader, plan.tiles, plan.white_rgb, tumor, batch_size, _silent)
-        else:
-            intensity, segmentation = networks
-            with (
-                tempfile.TemporaryDirectory(prefix="tandem-bench-") as scratch,
-                LabelWriter(Path(scratch) / "labels.zarr.zip", plan.raster) as labels,
-            ):
-                read_stain(
-                    reader,
-                    plan.tiles,
-                    plan.white_rgb,
-                    labels,
-                    intensity,
-                    segmentation,
-                    batch_size,
-                    _silent,
-                )
-
-
-def _silent(_what: str, _done: int, _total: int) -> None:
-    return None
+    """Read the plan's tiles as the appliance does, from file to label map."""
+    with (
+        SlideReader.open(plan.path) as slide,
+        tempfile.TemporaryDirectory(prefix="tandem-bench-") as scratch,
+    ):
+        given = TileInput(
+            slide=slide,
+            picture=plan.picture,
+            tissue=plan.tissue,
+            tiles=tuple(plan.tiles),
+            margin=(),
+            settings=Settings(),
+            options={},
+            beside=None,
+            out=Path(scratch),
+        )
+        kinds = SESSIONS[reading]
+        sessions = [kind(given, network) for kind, network in zip(kinds, networks, strict=True)]
+        tiles = Tiles(slide=slide, white_rgb=plan.tissue.white_rgb, judged=given.tiles)
+        try:
+            read_tiles(tiles, sessions, reading, silent, batch_size)
+            for session in sessions:
+                session.finish()
+        finally:
+            close_all(sessions)
 
 
 def memory_mib(name: str, *, reset: bool = False) -> int | None:

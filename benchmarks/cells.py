@@ -211,9 +211,9 @@ def _overlay(tile: NDArray[np.uint8], cells: TileCells, found: CellMap) -> NDArr
     cell_map = found.cells.repeat(2 * STEP, 0).repeat(2 * STEP, 1)
     edge = find_boundaries(cell_map, mode="inner") & (cell_map > 0)
     value = share[cell_map[edge]]
-    colour = np.stack([255 * (1 - value), 255 * value, 0 * value], axis=1)
-    colour[np.isnan(value)] = 150
-    picture[edge] = colour.astype(np.uint8)
+    color = np.stack([255 * (1 - value), 255 * value, 0 * value], axis=1)
+    color[np.isnan(value)] = 150
+    picture[edge] = color.astype(np.uint8)
     nuclei = found.nuclei.repeat(2 * STEP, 0).repeat(2 * STEP, 1)
     picture[find_boundaries(nuclei, mode="inner")] = (40, 60, 255)
     return picture

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -74,6 +75,10 @@ def bench(
     if as_json:
         typer.echo(json.dumps(found))
         return
+    _show(found, commands or ())
+
+
+def _show(found: dict[str, Any], peers: Iterable[str]) -> None:
     out.print(f"{found['tiles']} tiles, {found['device']}, batches of {found['batch_size']}")
     for name, what in (
         ("decode", "decoding alone"),
@@ -82,7 +87,7 @@ def bench(
         ("end_to_end", "file to label map"),
     ):
         out.print(f"  {what:<32}{found[f'{name}_tiles_per_s']:9.1f} tiles/s")
-    for name in commands or ():
+    for name in peers:
         out.print(f"  {name:<32}{found[f'peers.{name}.tiles_per_s']:9.1f} tiles/s")
     out.print(
         f"  decoding to {found['decoded_px']} px is {found['decode_over_openslide']:.1f} times "

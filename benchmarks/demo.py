@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 420
 
 
 def main() -> int:
-    """Run the demo; return 0 only if everything arrived and the score is the truth."""
+    """Run the demo; return 0 only if every object arrived and the score equals the truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--score", required=True, choices=["0", "1+", "2+", "3+"])
@@ -70,7 +70,7 @@ def say(text: str) -> None:
 
 
 def run(*arguments: object) -> str:
-    """Run a tandem command and return its output; its errors are shown unchanged."""
+    """Run a tandem command and return its stdout; stderr is passed through unchanged."""
     command = [str(TANDEM), *(str(a) for a in arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -86,7 +86,7 @@ def copy_slowly(slide: Path, folder: Path) -> None:
 
 
 def wait_for_delivery(config: Path, daemon: subprocess.Popen[bytes]) -> dict[str, Any]:
-    """Poll ``tandem status`` until the case is delivered or has failed."""
+    """Poll ``tandem status`` until the case is delivered or has failed; return the last status."""
     deadline = time.monotonic() + TIMEOUT_SECONDS
     last = ""
     status: dict[str, Any] = {}
@@ -108,7 +108,7 @@ def wait_for_delivery(config: Path, daemon: subprocess.Popen[bytes]) -> dict[str
 
 
 def report(folder: Path, status: dict[str, Any], truth: dict[str, Any], seconds: float) -> int:
-    """Print timings, files and the last line."""
+    """Print timings, files and the verdict; return 0 if the demo succeeded, else 1."""
     cases = status.get("cases", [])
     case = cases[0] if cases else {}
     if case.get("state") != "delivered":

@@ -33,7 +33,7 @@ def main(slides: list[str]) -> None:
 def answers(plan: Plan, network: Network, px: int) -> NDArray[np.float32]:
     """Return C's probability of tumor on each tile, resized to `px`; float32 (n,)."""
     with SlideReader.open(plan.path) as reader:
-        stream = TileStream(reader, plan.tiles, plan.white_rgb, 8, px=px)
+        stream = TileStream(reader, plan.tiles, plan.tissue.white_rgb, 8, px=px)
         return np.concatenate([network.classify(pixels)[:, 1] for _, pixels in stream])
 
 

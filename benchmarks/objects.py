@@ -24,13 +24,14 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 
-from appliance.assays.her2.assemble import HE_RASTER_UM
-from appliance.delivery.overlays import MIB, ObjectContext, write_overlays
+from appliance.assays.her2.decide import HE_RASTER_UM
+from appliance.delivery.context import ObjectContext
+from appliance.delivery.overlays import MIB, write_overlays
 from appliance.domain import HE, HER2, SlideFacts
 from appliance.findings.findings import SCORED, Rasters
 from appliance.findings.label_map import LabelWriter, StoredLabels
 from appliance.geometry import TileGrid, TileIndex
-from appliance.line.analysis import IHC_RASTER_UM
+from appliance.readers.segmentation import RASTER_UM
 from appliance.settings.objects import ObjectSettings
 from appliance.slides.raster import RasterGrid
 from benchmarks.bench import memory_mib
@@ -128,8 +129,8 @@ def some_making(
     grid = TileGrid.of(width_px * mpp, height_px * mpp)
     probability = smooth(rng, grid.shape, 6)
     tumor = probability > 1 - TUMOR
-    ihc = RasterGrid.of(facts, IHC_RASTER_UM)
-    # Tiles of blobs of the four classes with stroma between them.
+    ihc = RasterGrid.of(facts, RASTER_UM)
+    # Tiles of blobs of the four classes and of stroma between them.
     tiles = [(smooth(rng, (512, 512), 12) * 5).astype(np.uint8) for _ in range(16)]
     path = folder / f"labels-{width_px}.zip"
     with LabelWriter(path, ihc) as writer:

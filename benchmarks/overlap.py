@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from appliance.geometry import TILE_PX
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.inference import DEVICE_LANES
-from appliance.readers.reading import classifier_px
+from appliance.readers.networks import classifier_px
 from appliance.settings.settings_file import load_settings
 from appliance.slides.stream import DECODE_THREADS
 from benchmarks.bench import TASKS, Reading, decode, planned, read_plan

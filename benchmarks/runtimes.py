@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from appliance.geometry import TILE_PX
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.inference import Network
-from appliance.readers.reading import classifier_px
+from appliance.readers.networks import classifier_px
 from appliance.settings.settings_file import load_settings
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
@@ -54,7 +54,7 @@ def compare(
     plan = planned(slide, most)
     size = sides[0].fitting_batch()
     with SlideReader.open(slide) as reader:
-        stream = TileStream(reader, plan.tiles, plan.white_rgb, size, px=px)
+        stream = TileStream(reader, plan.tiles, plan.tissue.white_rgb, size, px=px)
         batches = [pixels.copy() for _, pixels in stream]
     seconds: list[list[float]] = [[] for _ in sides]
     said = [answers(task, side, batches) for side in sides]  # warm-up, not timed

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from appliance.geometry import TILE_MPP, TileIndex
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.inference import Network
-from appliance.readers.reading import classifier_px
+from appliance.readers.networks import classifier_px
 from appliance.settings.settings_file import load_settings
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
@@ -78,10 +78,10 @@ def answers(
     """Return C's probability of tumor, float32 (n,), or M's label maps, uint8 (n, h, w)."""
     with SlideReader.open(path) as reader:
         if network.spec.task is Task.SEGMENTATION:
-            stream = TileStream(reader, tiles, plan.white_rgb, BATCH)
+            stream = TileStream(reader, tiles, plan.tissue.white_rgb, BATCH)
             return np.concatenate([network.segment(pixels) for _, pixels in stream])
         px = classifier_px(network.spec)
-        stream = TileStream(reader, tiles, plan.white_rgb, BATCH, px=px)
+        stream = TileStream(reader, tiles, plan.tissue.white_rgb, BATCH, px=px)
         return np.concatenate([network.classify(pixels)[:, 1] for _, pixels in stream])
 
 

@@ -1,27 +1,37 @@
-"""What waits for a person, and what waits for something outside of Tandem."""
+"""Slides and cases that wait for a person, and work that waits for something outside of Tandem."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import select as columns
 from sqlmodel import col, select
 
-from appliance.domain import HE, HER2, QuarantineReason
+from appliance.domain import Pairing, QuarantineReason
+from appliance.ledger.blocks import case_of_slide, pairing_of
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, Transaction
-from dashboard.reader import LIMIT, known_reason, row_id
-from dashboard.wording import CASE_WORDS, STAIN_WORDS
+from appliance.ledger.queries import Queries
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
+from appliance.words.say import say
+from appliance.words.template import OTHER
+from dashboard.wording import CASE_WORDS, stain_word
 
+LIMIT = 100
+"""Most rows of one table on a page."""
 CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
-"""Under way; with a reason: something outside of Tandem is missing."""
+"""Cases under way; one with a reason waits for something outside of Tandem."""
+CASES_OF_ASSAY = (CaseState.WAITING, CaseState.PARTNERLESS, CaseState.READY, CaseState.SCORED)
+"""States of cases that cannot go on where their assay is not installed."""
 CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Something that waits for a person: what, why, and what to do."""
+    """Slide or case that waits for a person, with the reason and the remedy."""
 
     subject: str
     title: str
@@ -34,9 +44,10 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldDestination:
-    """A destination that objects are waiting for; retried by itself.
+    """Destination that objects wait for; Tandem retries it without a person.
 
-    `unproven`: they are sent, and it cannot say whether it has them; else an attempt failed.
+    `unproven` means that the objects were sent and the destination cannot confirm them; otherwise
+    an attempt failed.
     """
 
     destination: str
@@ -48,114 +59,148 @@ class HeldDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCases:
-    """Cases that wait for the same thing outside of Tandem; retried by themselves, at once where
-    `next_try_at` is 0."""
+    """Cases that wait for the same thing outside of Tandem.
+
+    Tandem retries them without a person, at once where `next_try_at` is 0.
+    """
 
     cases: int
     error: str
     next_try_at: float
 
 
-def read_troubles(tx: Transaction) -> tuple[Trouble, ...]:
-    """Slides and cases that wait for a person, newest first."""
+def cases_in_trouble(pairings: Sequence[Pairing]) -> ColumnElement[bool]:
+    """Return the condition for cases that wait for a person: by state, or left without assay."""
+    foreign = col(CaseRow.assay).not_in([pairing.assay for pairing in pairings])
+    return or_(
+        col(CaseRow.state).in_(CASES_IN_TROUBLE),
+        and_(foreign, col(CaseRow.state).in_(CASES_OF_ASSAY)),
+    )
+
+
+def read_troubles(tx: Queries, pairings: Sequence[Pairing]) -> tuple[Trouble, ...]:
+    """Return the slides and cases that wait for a person, newest first."""
     slides = tx.session.exec(
         select(SlideRow)
         .where(SlideRow.state == SlideState.QUARANTINED)
         .order_by(col(SlideRow.changed_at).desc())
         .limit(LIMIT)
-    )
+    ).all()
     cases = tx.session.exec(
         select(CaseRow)
-        .where(col(CaseRow.state).in_(CASES_IN_TROUBLE))
+        .where(cases_in_trouble(pairings))
         .order_by(col(CaseRow.changed_at).desc())
         .limit(LIMIT)
     )
-    found = [_slide_trouble(row) for row in slides] + [case_trouble(tx, row) for row in cases]
+    of_case = case_ids(tx, slides, pairings)
+    found = [_slide_trouble(row, of_case.get(id_of(row))) for row in slides]
+    for row in cases:
+        trouble = case_trouble(tx, row, pairings)
+        if trouble is not None:
+            found.append(trouble)
     return tuple(sorted(found, key=lambda trouble: -trouble.at))
 
 
-def _slide_trouble(row: SlideRow) -> Trouble:
-    reason = known_reason(row.reason) or QuarantineReason.FAILED
+def case_ids(
+    tx: Queries, slides: Sequence[SlideRow], pairings: Sequence[Pairing]
+) -> dict[int, int]:
+    """Return the id of the case that shows each slide, by the slide's id."""
+    accessions = {slide.accession for slide in slides}
+    cases = tx.session.exec(
+        select(CaseRow).where(col(CaseRow.accession).in_(accessions)).order_by(col(CaseRow.id))
+    ).all()
+    found = {id_of(slide): case_of_slide(slide, cases, pairings) for slide in slides}
+    return {slide_id: id_of(case) for slide_id, case in found.items() if case is not None}
+
+
+def _slide_trouble(row: SlideRow, case_id: int | None) -> Trouble:
     return Trouble(
         subject=row.subject,
         title=Path(row.path).name,
-        sentence=reason.sentence,
-        remedy=reason.remedy,
-        detail=row.detail,
-        case_id=row.case_id,
+        sentence=say("quarantine", row.reason or QuarantineReason.FAILED),
+        remedy=say("remedy", row.reason or QuarantineReason.FAILED),
+        detail=say("slide-detail", row.reason or OTHER, params_of(row)),
+        case_id=case_id,
         at=row.changed_at,
     )
 
 
-def case_trouble(tx: Transaction, row: CaseRow) -> Trouble:
-    """What a case of `CASES_IN_TROUBLE` waits for."""
-    case_id = row_id(row)
+def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trouble | None:
+    """Return the trouble of a case, or None for a case that waits for nobody."""
+    case_id = id_of(row)
     state = CaseState(row.state)
-    detail = ""
-    if state is CaseState.PARTNERLESS:
-        missing = [
-            STAIN_WORDS[stain] for stain in (HE, HER2) if stain not in tx.slides_of_case(case_id)
-        ]
-        sentence = (
-            f"The {' and '.join(missing) or 'second'} slide of this block did not come in time."
-        )
-        remedy = "Look for the missing scan. A late partner reopens the case by itself."
+    pairing = pairing_of(row, pairings)
+    reason, params, detail = row.reason or "failed", params_of(row), ""
+    if pairing is None and state in CASES_OF_ASSAY:
+        reason, params = "assay-not-installed", {"assay": row.assay}
+    elif state not in CASES_IN_TROUBLE:
+        return None
+    elif pairing is not None and state is CaseState.PARTNERLESS:
+        there = tx.current_slides(row.accession, row.block, pairing.stains)
+        missing = [stain_word(stain) for stain in pairing.stains if stain not in there]
+        reason, params = "stain-missing", {"stains": missing}
     elif state is CaseState.UNDELIVERED:
         refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]
-        where = ", ".join(sorted({d.destination for d in refused})) or "A destination"
-        sentence = f"{where} refused {len(refused) or 'some'} of this case's objects for good."
-        remedy = f"See the errors below, correct the cause, then: tandem retry {row.subject}."
-        detail = next((d.error for d in refused if d.error), detail)
-    else:
-        # The daemon writes "cause. See the log, then: …".
-        sentence, _, remedy = row.reason.partition(". See ")
-        sentence = sentence or QuarantineReason.FAILED.sentence
-        remedy = f"See {remedy}" if remedy else QuarantineReason.FAILED.remedy
+        destinations = sorted({delivery.destination for delivery in refused})
+        reason, params = "refused", {"destinations": destinations, "count": len(refused)}
+        first = next((delivery for delivery in refused if delivery.reason), None)
+        detail = "" if first is None else say("delivery", first.reason, params_of(first))
+    facts = params | {"subject": row.subject}
     return Trouble(
         subject=row.subject,
         title=f"{row.accession} · block {row.block} · {CASE_WORDS[state].label.lower()}",
-        sentence=sentence,
-        remedy=remedy,
+        sentence=say("case-trouble", reason, facts),
+        remedy=say("case-remedy", reason, facts),
         detail=detail,
         case_id=case_id,
         at=row.changed_at,
     )
 
 
-def read_held(tx: Transaction) -> tuple[HeldDestination, ...]:
-    """Destinations that objects wait for."""
+def read_held(tx: Queries) -> tuple[HeldDestination, ...]:
+    """Return the destinations that objects wait for."""
     failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
     return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
 
 
-def read_held_cases(tx: Transaction) -> tuple[HeldCases, ...]:
-    """Cases under way that something holds back, by what that is."""
+def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
+    """Return the cases under way that are held back, grouped by the reason."""
     rows = tx.session.exec(
-        select(CaseRow.reason, func.count(), func.min(CaseRow.not_before))
+        select(CaseRow.reason, CaseRow.params, func.count(), func.min(CaseRow.not_before))
         .where(col(CaseRow.state).in_(CASES_HELD), CaseRow.reason != "")
-        .group_by(CaseRow.reason)
-        .order_by(CaseRow.reason)
+        .group_by(CaseRow.reason, CaseRow.params)
+        .order_by(CaseRow.reason, CaseRow.params)
     )
-    return tuple(HeldCases(cases=number, error=error, next_try_at=at) for error, number, at in rows)
+    return tuple(
+        HeldCases(cases=number, error=say("case", reason, json.loads(params)), next_try_at=at)
+        for reason, params, number, at in rows
+    )
 
 
 def _waiting(
-    tx: Transaction, states: tuple[DeliveryState, ...], *, unproven: bool
+    tx: Queries, states: tuple[DeliveryState, ...], *, unproven: bool
 ) -> tuple[HeldDestination, ...]:
-    rows = tx.session.exec(
-        select(
-            DeliveryRow.destination,
+    rows = tx.session.connection().execute(
+        columns(
+            col(DeliveryRow.destination),
+            col(DeliveryRow.reason),
+            col(DeliveryRow.params),
             func.count(),
-            func.max(DeliveryRow.error),
             func.min(DeliveryRow.not_before),
         )
-        .where(col(DeliveryRow.state).in_(states), DeliveryRow.error != "")
-        .group_by(DeliveryRow.destination)
+        .where(col(DeliveryRow.state).in_(states), col(DeliveryRow.reason) != "")
+        .group_by(DeliveryRow.destination, DeliveryRow.reason, DeliveryRow.params)
         .order_by(DeliveryRow.destination)
     )
-    return tuple(
-        HeldDestination(
-            destination=name, unproven=unproven, objects=number, error=error, next_try_at=at
+    held: dict[str, HeldDestination] = {}
+    for name, reason, params, number, at in rows:
+        error = say("delivery", reason, json.loads(params))
+        known = held.get(name)
+        held[name] = HeldDestination(
+            destination=name,
+            unproven=unproven,
+            objects=number + (known.objects if known else 0),
+            error=max(error, known.error) if known else error,
+            next_try_at=min(at, known.next_try_at) if known else at,
         )
-        for name, number, error, at in rows
-    )
+    return tuple(held.values())

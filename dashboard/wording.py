@@ -1,21 +1,22 @@
-"""Plain words for the ledger's states: what people in the lab read. Nothing else decides a word."""
+"""Words of the pages for states, stains and objects."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from appliance.domain import HE, HER2, Stain
+from appliance.assays.registry import stains
+from appliance.domain import Stain
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress
 
 Tone = Literal["waiting", "running", "good", "trouble", "quiet"]
-"""How a state is coloured; the word beside it always says the same."""
+"""Color of a state; the word beside it has the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """A state for people: `label` in a table, `sentence` where there is room."""
+    """Words for a state: `label` in a table, `sentence` where there is room."""
 
     label: str
     sentence: str
@@ -78,8 +79,6 @@ DELIVERY_WORDS: dict[DeliveryState, Wording] = {
     DeliveryState.REFUSED: Wording("Refused", "The destination refused it for good.", "trouble"),
 }
 
-STAIN_WORDS: dict[Stain, str] = {HE: "H&E", HER2: "HER2 IHC"}
-
 OBJECT_WORDS: dict[str, str] = {
     "WSM": "Whole slide image",
     "SEG": "Segmentation",
@@ -95,22 +94,17 @@ TASK_WORDS: dict[str, str] = {
     "intensity": "Stain intensity on IHC",
     "segmentation": "Stain segmentation on IHC",
 }
-"""What a network does, by the value of `models.spec.Task`."""
-
-BINARY_WORDS = {
-    "negative": "HER2 negative",
-    "equivocal": "HER2 equivocal",
-    "positive": "HER2 positive",
-}
+"""Purpose of a network, by the value of `models.spec.Task`."""
 
 
 def stain_word(stain: str) -> str:
-    """The stain as the lab says it; a dash where it is not known yet."""
-    return STAIN_WORDS[Stain(stain)] if stain else "–"
+    """Return the stain as the lab says it, its code where no word is known, or a dash."""
+    known = stains().get(Stain(stain))
+    return stain or "–" if known is None else known.label
 
 
 def progress_words(progress: StepProgress) -> str:
-    """``stain on IHC 45 %, 30 tiles/s, 2 min left``."""
+    """Return progress as ``stain on IHC 45 %, 30 tiles/s, 2 min left``."""
     words = f"{progress.what} {progress.percent:.0f} %"
     left = progress.seconds_left
     if left is None or progress.done == progress.total:
@@ -120,7 +114,7 @@ def progress_words(progress: StepProgress) -> str:
 
 
 def age(seconds: float) -> str:
-    """An age in one unit, coarse, so that a table at rest does not flicker."""
+    """Return an age in one unit, coarse, so that an idle table does not flicker."""
     if seconds < 60:
         return "just now" if seconds < 10 else "< 1 min"
     for limit, unit, name in ((3600, 60, "min"), (86400, 3600, "h"), (float("inf"), 86400, "d")):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom import codes
-from dicom.derived import CREATOR, MANUFACTURER, SERIAL, stamp
+from dicom.derived import CREATOR, MANUFACTURER, SERIAL, content_label, stamp
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME, to_frame_of_reference
 from dicom.segmentation import AlgorithmFacts, algorithm_identification
@@ -24,6 +24,7 @@ SERIES_NUMBER = 203
 def build_annotations(
     tiles_um: Mapping[str, NDArray[np.float64]],
     *,
+    assay: str = "HER2",
     image: Dataset,
     algorithm: AlgorithmFacts,
     created: datetime,
@@ -71,10 +72,10 @@ def build_annotations(
         manufacturer_model_name=DEVICE_NAME,
         software_versions=software,
         device_serial_number=SERIAL,
-        content_label="HER2_TILES",
+        content_label=f"{content_label(assay)}_TILES"[:16],
         content_description="Labels of the scored tiles. For research use only.",
         content_creator_name=CREATOR,
-        series_description="HER2 tile labels (research use only)",
+        series_description=f"{assay} tile labels (research use only)",
         specific_character_set=CHARACTER_SET,
     )
     stamp(dataset, created)

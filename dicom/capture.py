@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom.derived import MANUFACTURER, SERIAL, stamp
-from dicom.encapsulated import TITLE
+from dicom.encapsulated import page_title
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME
 from dicom.study import CHARACTER_SET
@@ -22,6 +22,7 @@ SERIES_NUMBER = 202
 def build_capture(
     pixels: NDArray[np.uint8],
     *,
+    assay: str = "HER2",
     ihc_image: Dataset,
     created: datetime,
     uid_seed: str,
@@ -54,7 +55,7 @@ def build_capture(
         manufacturer_model_name=DEVICE_NAME,
         device_serial_number=SERIAL,
         software_versions=software,
-        series_description=TITLE,
+        series_description=page_title(assay),
         container_identifier=ihc_image.get("ContainerIdentifier", ""),
         specimen_descriptions=ihc_image.get("SpecimenDescriptionSequence", []),
         transfer_syntax_uid=ExplicitVRLittleEndian,

@@ -9,8 +9,6 @@ from pydicom.sr.coding import Code
 
 MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically abnormal structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
-TISSUE = Code("85756007", "SCT", "Tissue")
-BACKGROUND = Code("125040", "DCM", "Background")
 
 HAEMATOXYLIN = Code("12710003", "SCT", "hematoxylin stain")
 EOSIN = Code("36879007", "SCT", "water soluble eosin stain")
@@ -27,20 +25,10 @@ SCORES = {
 }
 INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
 HER2_IN_TISSUE = Code("18474-7", "LN", "HER2 Ag [Presence] in Tissue by Immune stain")
-HER2_INTERPRETATION = Code("48676-1", "LN", "HER2 [Interpretation] in Tissue")
 COMPLETE_INTENSE_SHARE = Code(
     "85328-3", "LN", "Cells with intense complete membrane staining/100 cells"
 )
 PATHOLOGY_STUDY = Code("11526-1", "LN", "Pathology study")
-NEGATIVE = Code("260385009", "SCT", "Negative")
-EQUIVOCAL = Code("42425007", "SCT", "Equivocal")
-POSITIVE = Code("10828004", "SCT", "Positive")
-INTENSITIES = {
-    "none": Code("260413007", "SCT", "None"),
-    "faint": Code("260347006", "SCT", "+"),
-    "weak": Code("260348001", "SCT", "++"),
-    "strong": Code("260349009", "SCT", "+++"),
-}
 
 AREA = Code("42798000", "SCT", "Area")
 PROBABILITY = Code("122157", "DCM", "Probability")
@@ -52,7 +40,6 @@ PERSON = Code("121006", "DCM", "Person")
 DEVICE = Code("121007", "DCM", "Device")
 SPECIMEN = Code("121027", "DCM", "Specimen")
 COMMENT = Code("121106", "DCM", "Comment")
-FOR_RESEARCH = Code("113009", "DCM", "For Research")
 
 # No international code: private, and always beside the LOINC score.
 _PRIVATE = "99TANDEM"

@@ -15,6 +15,9 @@ MANUFACTURER = "Tandem"
 SERIAL = "1"
 FIRST_SERIES_NUMBER = 100
 
+LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+"""Characters of a code string (PS3.5 6.2) that a label uses."""
+
 
 def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
     """Set what highdicom leaves open or draws at random, for an object laid over a slide."""
@@ -41,3 +44,9 @@ def stamp(dataset: Dataset, created: datetime) -> None:
     for keyword in ("ContentTime", "InstanceCreationTime", "SeriesTime"):
         if keyword in dataset or keyword == "ContentTime":
             setattr(dataset, keyword, time)
+
+
+def content_label(text: str) -> str:
+    """Content Label (CS) from the first word of a text: ``HER2 0`` gives ``HER2``."""
+    first = text.split()[0] if text.split() else ""
+    return "".join(c for c in first.upper() if c in LABEL_CHARACTERS)[:16] or "RESULT"

@@ -210,7 +210,7 @@ def _leaf(header: FileDataset) -> Dataset:
     kind, keys = LEAVES.get(header.SOPClassUID, IMAGE)
     values = {key: header.get(key) for key in keys}
     if kind == "SR DOCUMENT":
-        # Of the tree only the modifiers of the title (type 1C).
+        # The only items of the tree here: modifiers of the title (type 1C).
         items = header.get("ContentSequence") or []
         if said := [item for item in items if item.get("RelationshipType") == "HAS CONCEPT MOD"]:
             values["ContentSequence"] = said

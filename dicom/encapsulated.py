@@ -17,13 +17,20 @@ from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 201
-TITLE = "HER2 report page (research use only)"
+
+
+def page_title(assay: str) -> str:
+    """Title of the report page of an assay, such as ``HER2``; LO, at most 64 characters."""
+    return f"{assay} report page (research use only)"
+
+
 PDF_MARK = b"%PDF-"
 
 
 def build_encapsulated_pdf(
     pdf: bytes,
     *,
+    assay: str = "HER2",
     ihc_image: Dataset,
     sources: Sequence[Dataset],
     created: datetime,
@@ -57,14 +64,14 @@ def build_encapsulated_pdf(
         device_serial_number=SERIAL,
         software_versions=software,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        series_description=TITLE,
+        series_description=page_title(assay),
         specific_character_set=CHARACTER_SET,
     )
     dataset.copy_patient_and_study_information(ihc_image)
     dataset.ConversionType = "WSD"
     dataset.AcquisitionDateTime = None
     dataset.BurnedInAnnotation = "YES"
-    dataset.DocumentTitle = TITLE
+    dataset.DocumentTitle = page_title(assay)
     dataset.ConceptNameCodeSequence = [hd.sr.CodedConcept.from_code(codes.PATHOLOGY_STUDY)]
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.SourceInstanceSequence = [_reference(source) for source in sources]

@@ -66,23 +66,13 @@ def build_heatmap(
     ObjectError
         If a level does not lie on the slide, or a value is not within 0 and `highest`.
     """
-    import highdicom as hd
-
     base = source_images[0]
     stored = [_stored(level.values, highest) for level in levels]
     digest = hashlib.sha256(b"".join(pixels.tobytes() for pixels in stored)).digest()
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(highest)]
     seed += [f"{level.values.shape} {level.mpp!r}" for level in levels]
     seed += [repr(cielab), created.isoformat(), software]
-    mapping = hd.pm.RealWorldValueMapping(
-        lut_label=label,
-        lut_explanation=content_description[:64],
-        unit=codes.NO_UNITS,
-        value_range=(1, HIGHEST),
-        slope=highest / HIGHEST,
-        intercept=0.0,
-        quantity_definition=quantity,
-    )
+    mapping = _mapping(highest, quantity, label, content_description)
     made: list[Dataset] = []
     for level, pixels in zip(levels, stored, strict=True):
         spacing = [px_per_value(base, pixels.shape, level.mpp) * v for v in spacing_mm(base)]
@@ -102,6 +92,21 @@ def build_heatmap(
         finish(dataset, series_description, created)
         made.append(dataset)
     return made
+
+
+def _mapping(highest: float, quantity: Code, label: str, explanation: str) -> Any:
+    """Real World Value Mapping: a value is the stored one times `highest` / 65535."""
+    import highdicom as hd
+
+    return hd.pm.RealWorldValueMapping(
+        lut_label=label,
+        lut_explanation=explanation[:64],
+        unit=codes.NO_UNITS,
+        value_range=(1, HIGHEST),
+        slope=highest / HIGHEST,
+        intercept=0.0,
+        quantity_definition=quantity,
+    )
 
 
 def _made_by_highdicom(

@@ -1,10 +1,10 @@
-"""The result as Comprehensive 3D SR, template TID 1500 (PS3.16)."""
+"""Structured report of a case: Comprehensive 3D SR, template TID 1500 (PS3.16)."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -26,19 +26,27 @@ DEVICE_NAME = "Tandem HER2"
 NOTICE = "For research use only. Not for diagnostic use."
 
 
+Measured = tuple[Code, float, Code]
+"""Name, value and unit (UCUM)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoiFacts:
-    """A block of tiles that decided the score: its outline (N, 2), (x, y) in µm of the IHC slide
-    from its top left corner, and the share (0-100) per class of its tumor area."""
+    """Region that decided the score.
+
+    `outline_um` is (N, 2), (x, y) in µm of the target slide from its top left corner.
+    """
 
     outline_um: NDArray[np.float64]
-    percent_by_class: Mapping[str, float]
+    measurements: Sequence[Measured]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectionFacts:
-    """A person's word against the appliance's: `by` whom (a DICOM person name), `why`, and the
-    score that the appliance had given."""
+    """Score of a person in place of the appliance's.
+
+    `by` is a DICOM person name, `why` the reason, `was` the score that the appliance had given.
+    """
 
     by: str
     why: str
@@ -47,39 +55,34 @@ class CorrectionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
-    """What the report says. Percentages 0-100 of the scored tumor area, areas in mm².
+    """Content of the report.
 
-    `score` is None where there was nothing to score. `rule` is the guideline's rule that decided,
-    `category` what it says the score means; empty where none. `low` is ``HER2-low`` or
-    ``HER2-ultralow`` where a breast score of 1+ or 0 is also that; `comment` says so to people.
-    `completeness` is the mean stained share (0-1) of the membranes of cells per class, and
-    `intense_complete_percent` the share (0-100) of cells that are 3+ with a complete membrane,
-    where cells were measured.
+    Attributes
+    ----------
+    title
+        Target of the score, such as ``HER2``.
+    said
+        Score as printed; None where there was nothing to score.
+    score_name, score
+        Coded name of the score, and its coded value.
+    category
+        Meaning of the score by the guideline; empty where it states none.
+    measurements, evaluations, texts
+        (name, value, unit), (name, value) and (name, text) of the case, in the order of writing.
     """
 
     accession: str
     block: str
-    organ: str
-    score: str | None
-    estimated: bool
-    guideline: str
-    guideline_version: str
-    percent_by_class: Mapping[str, float]
-    tumor_area_mm2: float
-    unscored_tumor_area_mm2: float
-    h_score: float
-    paper_score: str | None
-    wsi_percent: float
-    comment: str
-    review_reasons: Sequence[str]
-    registration_error_um: float
+    title: str
+    said: str | None
+    score_name: Code
+    score: Code
+    category: str
+    measurements: Sequence[Measured]
+    evaluations: Sequence[tuple[Code, Code]]
+    texts: Sequence[tuple[Code, str]]
     algorithms: Sequence[AlgorithmFacts]
     rois: Sequence[RoiFacts]
-    rule: str = ""
-    category: str = ""
-    low: str = ""
-    completeness: Mapping[str, float] = field(default_factory=dict)
-    intense_complete_percent: float | None = None
     correction: CorrectionFacts | None = None
 
 
@@ -94,46 +97,34 @@ def build_report(
     software: str,
     predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
-    """The report, complete, not final, not verified: PRELIMINARY and UNVERIFIED until a
-    pathologist signs. It lies in the IHC slide's study and refers to both slides, their
-    segmentations, and the reports (`predecessors`) that it takes the place of. Equal arguments
-    make equal bytes.
+    """Build the report: complete, PRELIMINARY and UNVERIFIED until a pathologist signs.
+
+    The report belongs to the study of the target slide (`ihc_images`). It refers to both slides,
+    their segmentations, and the reports (`predecessors`) that it replaces. Equal arguments give
+    equal bytes.
 
     Raises
     ------
     ObjectError
-        If a score or a class is none of ``0, 1+, 2+, 3+``, or an outline is no polygon.
+        If an outline is not a polygon of shape (N >= 3, 2).
     """
     _check(facts)
     from highdicom import sr
 
-    device = sr.ObserverContext(
-        observer_type=codes.DEVICE,
-        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=deterministic_uid("device", software),
-            name=DEVICE_NAME,
-            manufacturer_name=MANUFACTURER,
-            model_name=f"{DEVICE_NAME} {software}",
-        ),
-    )
     groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed, software)]
     groups += [
         _roi(sr, roi, number, ihc_images[0], uid_seed)
         for number, roi in enumerate(facts.rois, start=1)
     ]
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(
-            observer_person_context=None if facts.correction is None else _person(sr, facts),
-            observer_device_context=device,
-            subject_context=_subject(sr, ihc_images[0]),
-        ),
-        procedure_reported=_score_name(facts),
+        observation_context=_context(sr, facts, ihc_images[0], software),
+        procedure_reported=facts.score_name,
         imaging_measurements=groups,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         dataset = sr.Comprehensive3DSR(
-            # The first one lends its patient and study.
+            # highdicom copies patient and study from the first image.
             evidence=[*ihc_images, *he_images, *segmentations],
             content=report,
             series_instance_uid=deterministic_uid(uid_seed, "series"),
@@ -147,19 +138,43 @@ def build_report(
             specific_character_set=CHARACTER_SET,
             previous_versions=predecessors or None,
         )
-    # A list of series must not show a bare 3+ that the guideline calls negative.
-    said = ", ".join(word for word in (facts.score or "not scored", facts.category) if word)
-    dataset.SeriesDescription = f"HER2 {said} (research use only)"
+    dataset.SeriesDescription = _description(facts)
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
     stamp(dataset, created)
     return named_by_bytes(dataset, uid_seed)
 
 
+def _description(facts: ReportFacts) -> str:
+    # The category follows the score, so that a list of series does not show a bare 3+ that the
+    # guideline calls negative.
+    said = ", ".join(word for word in (facts.said or "not scored", facts.category) if word)
+    return f"{facts.title} {said} (research use only)"
+
+
+def _context(sr: Any, facts: ReportFacts, ihc: Dataset, software: str) -> Any:
+    """Observation context (TID 1001): observers and specimen."""
+    return sr.ObservationContext(
+        observer_person_context=None if facts.correction is None else _person(sr, facts),
+        observer_device_context=_device(sr, software),
+        subject_context=_subject(sr, ihc),
+    )
+
+
+def _device(sr: Any, software: str) -> Any:
+    """Observer context of the appliance (TID 1004)."""
+    return sr.ObserverContext(
+        observer_type=codes.DEVICE,
+        observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
+            uid=deterministic_uid("device", software),
+            name=DEVICE_NAME,
+            manufacturer_name=MANUFACTURER,
+            model_name=f"{DEVICE_NAME} {software}",
+        ),
+    )
+
+
 def _check(facts: ReportFacts) -> None:
-    for score in (facts.score, facts.paper_score, *facts.percent_by_class):
-        if score is not None and score not in codes.SCORES:
-            raise ObjectError(f"'{score}' is no HER2 score; scores are {', '.join(codes.SCORES)}")
     for roi in facts.rois:
         polygon = roi.outline_um
         if polygon.ndim != 2 or polygon.shape[0] < 3 or polygon.shape[1] != 2:
@@ -167,7 +182,7 @@ def _check(facts: ReportFacts) -> None:
 
 
 def _person(sr: Any, facts: ReportFacts) -> Any:
-    """Who corrected the score (TID 1003)."""
+    """Observer context of the person who corrected the score (TID 1003)."""
     name = "" if facts.correction is None else facts.correction.by
     return sr.ObserverContext(
         observer_type=codes.PERSON,
@@ -176,7 +191,7 @@ def _person(sr: Any, facts: ReportFacts) -> Any:
 
 
 def _subject(sr: Any, ihc: Dataset) -> Any:
-    """The specimen on the IHC slide (TID 1009), where its header names one."""
+    """Specimen on the target slide (TID 1009), where its header names one."""
     specimens = ihc.get("SpecimenDescriptionSequence") or []
     if not specimens or not specimens[0].get("SpecimenUID"):
         return None
@@ -192,35 +207,14 @@ def _subject(sr: Any, ihc: Dataset) -> Any:
 
 
 def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, software: str) -> Any:
-    measurements = [
-        sr.Measurement(codes.TUMOR_SHARE[name], round(share, 2), codes.PERCENT)
-        for name, share in facts.percent_by_class.items()
+    measurements = [sr.Measurement(*measured) for measured in facts.measurements]
+    evaluations = [
+        sr.QualitativeEvaluation(name, value)
+        for name, value in ((facts.score_name, facts.score), *facts.evaluations)
     ]
-    for name, value, unit in (
-        (codes.TUMOR_AREA, facts.tumor_area_mm2, codes.SQUARE_MM),
-        (codes.UNSCORED_AREA, facts.unscored_tumor_area_mm2, codes.SQUARE_MM),
-        (codes.H_SCORE, facts.h_score, codes.NO_UNITS),
-        (codes.WSI_PERCENT, facts.wsi_percent, codes.PERCENT),
-        (codes.REGISTRATION_ERROR, facts.registration_error_um, codes.MICROMETER),
-    ):
-        measurements.append(sr.Measurement(name, round(value, 3), unit))
-    measurements += [
-        sr.Measurement(codes.COMPLETENESS[name], round(100 * share, 1), codes.PERCENT)
-        for name, share in facts.completeness.items()
-    ]
-    if facts.intense_complete_percent is not None:
-        share = round(facts.intense_complete_percent, 2)
-        measurements.append(sr.Measurement(codes.COMPLETE_INTENSE_SHARE, share, codes.PERCENT))
-    evaluations = [sr.QualitativeEvaluation(_score_name(facts), _score(facts.score))]
-    if facts.paper_score is not None:
-        evaluations.append(
-            sr.QualitativeEvaluation(codes.PAPER_SCORE, codes.SCORES[facts.paper_score])
-        )
-    if facts.low:
-        evaluations.append(sr.QualitativeEvaluation(codes.LOW_CLASS, codes.LOW_CLASSES[facts.low]))
     group = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
-            uid=deterministic_uid(uid_seed, "slide"), identifier=f"HER2 {facts.block}"
+            uid=deterministic_uid(uid_seed, "slide"), identifier=f"{facts.title} {facts.block}"
         ),
         finding_type=codes.NEOPLASM,
         measurements=measurements,
@@ -236,29 +230,8 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
         ),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(ihc)],
     )
-    certainty = ""
-    if facts.correction is not None:
-        certainty = (
-            f" (corrected by a person; the appliance had said {facts.correction.was or '-'})"
-        )
-    elif facts.estimated:
-        certainty = " (estimated from areas, not from cells)"
-    texts = [
-        (codes.COMMENT, f"HER2 IHC score: {facts.score or 'not scored'}{certainty}"),
-        (codes.GUIDELINE, f"{facts.guideline}, {facts.guideline_version}"),
-        (codes.RESEARCH_NOTICE, NOTICE),
-        *((codes.REVIEW, reason) for reason in facts.review_reasons),
-    ]
-    if facts.correction is not None:
-        texts.append((codes.CORRECTION, facts.correction.why))
-    if facts.category:
-        texts.append((codes.CATEGORY, facts.category))
-    if facts.rule:
-        texts.append((codes.RULE, facts.rule))
-    if facts.comment:
-        texts.append((codes.LOW_COMMENT, facts.comment))
-    for name, text in texts:
-        # TID 1501 takes evaluations as text, too; highdicom only offers coded ones.
+    for name, text in facts.texts:
+        # TID 1501 also allows evaluations as text; highdicom offers only coded ones.
         item = sr.TextContentItem(
             name=name, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
         )
@@ -281,21 +254,9 @@ def _roi(sr: Any, roi: RoiFacts, number: int, ihc: Dataset, uid_seed: str) -> An
         finding_type=codes.NEOPLASM,
         measurements=[
             sr.Measurement(codes.AREA, round(_area(roi.outline_um) / 1e6, 4), codes.SQUARE_MM),
-            *(
-                sr.Measurement(codes.TUMOR_SHARE[name], round(share, 2), codes.PERCENT)
-                for name, share in roi.percent_by_class.items()
-            ),
+            *(sr.Measurement(*measured) for measured in roi.measurements),
         ],
     )
-
-
-def _score_name(facts: ReportFacts) -> Code:
-    """LOINC's name of the score: one for breast, one for any other tissue."""
-    return codes.HER2_SCORE if facts.organ == "breast" else codes.HER2_IN_TISSUE
-
-
-def _score(score: str | None) -> Code:
-    return codes.INDETERMINATE if score is None else codes.SCORES[score]
 
 
 def _area(polygon: NDArray[np.float64]) -> float:
@@ -304,7 +265,7 @@ def _area(polygon: NDArray[np.float64]) -> float:
 
 
 def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDArray[np.float64]:
-    """Slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
+    """Convert slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
 
     PS3.3 C.8.12.4.1.1: the total pixel matrix starts, with the center of its first px, at
     TotalPixelMatrixOriginSequence and runs along ImageOrientationSlide.

@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from dicom import codes
-from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, finish
+from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, content_label, finish
 from dicom.errors import ObjectError
 from dicom.frames import (
     FRAME_BYTES,
@@ -167,7 +167,7 @@ def _skeleton(
     """Object of a label map of a single px: equal to the final one except for frames and sizes."""
     import highdicom as hd
 
-    # At the slide's own spacing highdicom demands all its px: use another one while it is made.
+    # highdicom demands all px at the slide's own spacing: use another one while it is made.
     other = [2 * value for value in spacing]
     facts = (base, segments, seed, number, other, content_description, software)
     dataset = made_by_highdicom(*facts, pixels=np.ones((1, 1), dtype=np.uint8), form=Form.SPARSE)
@@ -211,7 +211,7 @@ def made_by_highdicom(
             fractional_type="PROBABILITY",
             content_description=content_description[:64],
             content_creator_name=CREATOR,
-            content_label="HER2" if len(segments) > 1 else "TUMOR",
+            content_label=content_label(segments[0].label),
             transfer_syntax_uid=RLELossless if form is Form.LABELMAP else ExplicitVRLittleEndian,
             pixel_measures=hd.PixelMeasuresSequence(pixel_spacing=spacing, slice_thickness=0.001),
             tile_pixel_array=True,

@@ -9,23 +9,29 @@ import errno
 import logging
 import struct
 import warnings
-from dataclasses import astuple, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from pydicom import Dataset
-from pydicom.uid import UID
 
-from dicom import codes
-from dicom.errors import ObjectError, SourceError
+from dicom.errors import SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
-from dicom.study import CHARACTER_SET, LO_LENGTH, SH_LENGTH, StudyFacts, check_length
+from dicom.slide_metadata import (
+    ENCODED_AGAIN,
+    PASSED_THROUGH,
+    SlideIdentity,
+    SlideUids,
+    in_utc,
+    slide_metadata,
+    uid_generator,
+)
+from dicom.study import CHARACTER_SET
 from dicom.times import local
-from dicom.uids import deterministic_uid
 
 __all__ = [
+    "ENCODED_AGAIN",
+    "PASSED_THROUGH",
     "DicomSlideFacts",
     "SlideIdentity",
     "WsmInstances",
@@ -40,8 +46,6 @@ TILE_PX = 512
 """Edge of re-encoded tiles."""
 HEAD_BYTES = 8192
 """Bytes of a file's start that hold content date and time; these lie in the first few hundred."""
-PASSED_THROUGH = "tiles passed through"
-ENCODED_AGAIN = "decoded and encoded again"
 DISK_TROUBLE = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),  # where we write
@@ -49,38 +53,6 @@ DISK_TROUBLE = frozenset(
     }
 )
 """Errors of the installation, not of the slide."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideIdentity:
-    """Identity of a slide. `stain` is ``HE`` or ``HER2``; `accession` has at most 16 characters
-    (SH); `fingerprint` is the hash of the slide's bytes; `scanned` is the time of scanning, which
-    is also the study's start if `study` has none.
-
-    Raises
-    ------
-    ObjectError
-        If a value does not fit its DICOM attribute.
-    """
-
-    accession: str
-    block: str
-    stain: str
-    container_id: str
-    study: StudyFacts
-    fingerprint: str
-    scanned: datetime
-
-    def __post_init__(self) -> None:
-        check_length("accession number", self.accession, SH_LENGTH)
-        check_length("container identifier", self.container_id, LO_LENGTH)
-        if self.stain not in ("HE", "HER2"):
-            raise ObjectError(f"'{self.stain}' is no stain here; it must be HE or HER2")
-
-    @property
-    def started(self) -> datetime:
-        """Start of the study."""
-        return self.study.started or self.scanned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,14 +169,14 @@ def _convert(
     from wsidicomizer.wsidicomizer import SourceIdentifier, WsiDicomizer
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    scanned = _in_utc(identity.scanned)
-    uids = _Uids(identity, mpp, PASSED_THROUGH if passthrough else ENCODED_AGAIN)
+    scanned = in_utc(identity.scanned)
+    uids = SlideUids(identity, mpp, PASSED_THROUGH if passthrough else ENCODED_AGAIN)
     written = WsiDicomizer.convert(
         path,
         out_dir,
-        metadata=_metadata(identity, mpp, uids),
+        metadata=slide_metadata(identity, mpp, uids),
         tile_size=TILE_PX,
-        uid_generator=_generator(uids),
+        uid_generator=uid_generator(uids),
         include_label=with_label,
         include_overview=with_label,
         include_thumbnail=False,
@@ -217,131 +189,6 @@ def _convert(
     for file in written:
         _set_content_time(Path(file), local(identity.scanned))
     return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=uids.how)
-
-
-def _in_utc(time: datetime) -> datetime:
-    return time.astimezone(UTC) if time.tzinfo is not None else time
-
-
-def _metadata(identity: SlideIdentity, mpp: float, uids: _Uids) -> Any:
-    from wsidicom.geometry import SizeMm
-    from wsidicom.metadata import (
-        Image,
-        Overview,
-        Patient,
-        PatientSex,
-        Pyramid,
-        Series,
-        Study,
-    )
-    from wsidicomizer.metadata import WsiDicomizerMetadata
-
-    study, started = identity.study, local(identity.started)
-    return WsiDicomizerMetadata(
-        study=Study(
-            uid=UID(study.uid),
-            identifier=study.study_id or identity.accession,
-            date=started.date(),
-            time=started.time(),
-            accession_number=identity.accession,
-            referring_physician_name=study.referring_physician or None,
-        ),
-        series=Series(
-            uid=uids.of("series"),
-            number=1 if identity.stain == "HE" else 2,
-            description=f"{identity.stain} {identity.block}",
-        ),
-        patient=Patient(
-            name=study.patient_name or None,
-            identifier=study.patient_id or None,
-            birth_date=study.patient_birth_date,
-            sex=PatientSex[study.patient_sex] if study.patient_sex else None,
-        ),
-        slide=_slide(identity, uids),
-        pyramid=Pyramid(
-            Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=uids.of("pyramid")
-        ),
-        overview=Overview(Image(), [], contains_phi=True),  # it shows the label
-        frame_of_reference_uid=uids.of("frame of reference"),
-        dimension_organization_uids=[uids.of("dimension organization")],
-    )
-
-
-def _slide(identity: SlideIdentity, uids: _Uids) -> Any:
-    """Container, staining and specimen: a section of the block."""
-    from wsidicom.conceptcode import (
-        AnatomicPathologySpecimenTypesCode,
-        SpecimenSamplingProcedureCode,
-        SpecimenStainsCode,
-    )
-    from wsidicom.metadata import Slide
-    from wsidicom.metadata.sample import SlideSample, Specimen, Staining
-
-    block = Specimen(
-        identifier=f"{identity.accession}-{identity.block}",
-        type=AnatomicPathologySpecimenTypesCode("Tissue section"),
-    )
-    substances: Any = f"{identity.stain} immunohistochemistry"
-    if identity.stain == "HE":
-        substances = [
-            SpecimenStainsCode.from_code(codes.HAEMATOXYLIN),
-            SpecimenStainsCode.from_code(codes.EOSIN),
-        ]
-    sample = SlideSample(
-        identifier=identity.container_id,
-        sampled_from=block.sample(method=SpecimenSamplingProcedureCode("Block sectioning")),
-        uid=uids.of("specimen"),
-        short_description=f"Block {identity.block}, {identity.stain}",
-    )
-    return Slide(
-        identifier=identity.container_id,
-        stainings=[Staining(substances=substances)],
-        samples=[sample],
-    )
-
-
-class _Uids:
-    """UIDs derived from everything that determines the bytes: equal UIDs mean equal bytes.
-
-    That includes the way of conversion and the versions of the encoding libraries.
-    """
-
-    def __init__(self, identity: SlideIdentity, mpp: float, how: str) -> None:
-        self.how = how
-        libraries = ["wsidicomizer", "wsidicom", "opentile", "pydicom"]
-        if how == ENCODED_AGAIN:
-            libraries += ["openslide-bin", "pillow", "imagecodecs"]
-        study = replace(identity.study, started=_in_utc(identity.started))
-        self._parts = (
-            *(str(value) for value in astuple(study)),
-            identity.fingerprint,
-            identity.accession,
-            identity.block,
-            identity.stain,
-            identity.container_id,
-            _in_utc(identity.scanned).isoformat(),
-            repr(mpp),
-            how,
-            CHARACTER_SET,
-            *(f"{name} {version(name)}" for name in libraries),
-        )
-
-    def of(self, role: str) -> UID:
-        return UID(deterministic_uid(role, *self._parts))
-
-
-def _generator(uids: _Uids) -> Any:
-    from wsidicom.metadata import CallableUidGenerator
-
-    class Generator(CallableUidGenerator):
-        """Generator of UIDs from flavor and size, which differ between levels."""
-
-        def sop_uid(self, dataset: Dataset) -> UID:
-            flavor, columns = dataset.ImageType[2], dataset.TotalPixelMatrixColumns
-            return uids.of(f"{flavor} {columns} x {dataset.TotalPixelMatrixRows}")
-
-    count = iter(range(1_000_000))
-    return Generator(lambda: uids.of(f"other {next(count)}"))
 
 
 def _acquired(dataset: Dataset, scanned: datetime) -> Dataset:

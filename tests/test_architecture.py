@@ -19,7 +19,12 @@ MAX_REFERENCE_MB = 60
     "imported",
     [
         "appliance.cli.main",
+        "appliance.assays.her2.assay",
+        "appliance.assays.registry",
         "appliance.readers.cells",
+        "appliance.readers.segmentation",
+        "appliance.readers.tumor",
+        "appliance.words",
         "appliance.evaluation.pairs",
         "appliance.line.daemon",
         "appliance.line.process",

@@ -1,1 +1,1 @@
-"""What is scored and how: one folder per assay."""
+"""Assays: what is scored and how, one folder each."""

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.options import ConfigOption, JsonOption, settings_with_logging
-from appliance.domain import Her2Score
 
 out = Console()
 
@@ -49,7 +48,7 @@ def retry(
 
 def correct(
     case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
-    score: Annotated[Her2Score, typer.Option(help="The right score.")],
+    score: Annotated[str, typer.Option(help="The right score, as the assay prints it: 2+.")],
     by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
     why: Annotated[str, typer.Option(help="The reason, for the report.")],
     config: ConfigOption = None,

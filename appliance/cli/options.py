@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.logs import configure_logging
+from appliance.settings.logs import configure_logging
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 

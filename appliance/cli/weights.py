@@ -30,7 +30,6 @@ app = typer.Typer(
     help="Weights of the networks. To use your own: tandem weights use FOLDER.",
 )
 out = Console()
-TASKS = tuple(Task)  # until the assay says which
 
 NameOption = Annotated[
     str | None,
@@ -41,7 +40,9 @@ NameOption = Annotated[
 @app.command("list")
 def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every set of weights of this installation, and which are in use."""
-    known = known_weights(load_settings(config), TASKS)
+    from appliance.assays.registry import tasks
+
+    known = known_weights(load_settings(config), tasks())
     if as_json:
         typer.echo(json.dumps([_plain(each) for each in known], ensure_ascii=False))
         return
@@ -73,8 +74,10 @@ def verify(
         spec = check_weights(folder)
         typer.echo(f"ok      {folder}: {spec.task}, {spec.name} {spec.version}")
         return
+    from appliance.assays.registry import tasks
+
     bad = False
-    for each in known_weights(settings, TASKS):
+    for each in known_weights(settings, tasks()):
         try:
             check_weights(each.folder, each.task)
             if each.in_use:

@@ -1,1 +1,1 @@
-"""From `Findings` to DICOM objects that are proven to be in the archive."""
+"""Delivery: `Findings` become DICOM objects that are proven to be in the archive."""

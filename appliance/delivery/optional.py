@@ -1,4 +1,4 @@
-"""Objects that a site may choose: the page as PDF and as picture, the labels of the tiles."""
+"""Optional objects of a case: the page as PDF and as picture, the labels of the tiles."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from appliance.delivery.overlays import ObjectContext
+from appliance.delivery.context import ObjectContext
 from appliance.delivery.page import page_pixels
-from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.geometry import TILE_UM
 from dicom.annotations import build_annotations
@@ -21,23 +20,24 @@ from dicom.encapsulated import build_encapsulated_pdf
 def optional_objects(
     context: ObjectContext, page: bytes, report: Dataset
 ) -> list[tuple[str, Dataset]]:
-    """(kind, object) of those that the settings ask for, in the order of sending.
+    """Build the objects that the settings enable; return (kind, object) in the order of sending.
 
     `page` is the PDF, `report` the SR of the case.
 
     Raises
     ------
     dicom.errors.ObjectError
-        If the page or the tiles make no valid object.
+        If no valid object can be made from the page or the tiles.
     """
     settings, sources = context.settings, context.sources
-    ihc = sources[HER2][0]
+    ihc = sources[context.target][0]
     made = []
     if settings.report_pdf:
         document = build_encapsulated_pdf(
             page,
+            assay=context.assay.title,
             ihc_image=ihc,
-            sources=[*sources[HER2], *sources[HE], report],
+            sources=[*sources[context.target], *sources[context.anatomy], report],
             created=context.created,
             uid_seed=f"{context.seed}|pdf",
             software=context.software,
@@ -46,6 +46,7 @@ def optional_objects(
     if settings.page_image:
         picture = build_capture(
             page_pixels(page),
+            assay=context.assay.title,
             ihc_image=ihc,
             created=context.created,
             uid_seed=f"{context.seed}|picture",
@@ -55,8 +56,9 @@ def optional_objects(
     if settings.annotations and context.findings.tiles:
         annotations = build_annotations(
             tiles_by_label(context.findings),
+            assay=context.assay.title,
             image=ihc,
-            algorithm=context.algorithms["segmentation"],
+            algorithm=context.algorithm("segmentation"),
             created=context.created,
             uid_seed=f"{context.seed}|annotations",
             software=context.software,
@@ -66,8 +68,10 @@ def optional_objects(
 
 
 def tiles_by_label(findings: Findings) -> dict[str, NDArray[np.float64]]:
-    """Boxes (N, 4) of the tiles of each label (``NFW/1+``): left, top, right, bottom in µm of the
-    IHC slide. What a border tile reaches over the slide's edge is cut off."""
+    """Boxes (N, 4) of the tiles of each label (``NFW/1+``).
+
+    A box is left, top, right, bottom in µm of the IHC slide, clipped to the slide's extent.
+    """
     boxes = defaultdict(list)
     for tile in findings.tiles:
         boxes[tile.label].append((tile.column, tile.row, tile.column + 1, tile.row + 1))

@@ -1,4 +1,4 @@
-"""Orders of the lab's worklist: whose study a slide is that its file does not tell."""
+"""Orders of the lab's worklist: patient and study of a slide whose file does not name them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ KNOWS = "the worklist knows"
 
 
 def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str]:
-    """The study of an accession by the worklist, and what an operator should know of it.
+    """Return the study of an accession by the worklist, and a note for the operator.
 
-    What was found is kept: all blocks of an accession are of one study, and worklists drop an order
-    when it is done.
+    The first answer is kept as an artifact: all blocks of an accession belong to one study, and a
+    worklist drops an order when it is done. The study is None, and the note empty, where no
+    worklist is set.
 
     Raises
     ------
     WorklistUnavailableError
-        If the worklist cannot be asked.
+        If the worklist cannot be queried.
     """
     if settings.worklist is None:
         return None, ""
@@ -54,7 +55,7 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
 
 
 def _agreed(found: Sequence[StudyFacts | None], accession: str) -> tuple[StudyFacts | None, str]:
-    """What all orders of an accession say alike, and what an operator should know of it."""
+    """Return the study on which all orders of an accession agree, and a note for the operator."""
     orders = [order for order in found if order is not None]
     if len(orders) < len(found):
         return None, f"{KNOWS} orders of this accession that cannot be read: objects name none"
@@ -80,11 +81,12 @@ def _patient(order: StudyFacts) -> tuple[object, ...]:
 
 
 def check_worklist(worklist: Worklist) -> str:
-    """One line for ``tandem doctor``: C-ECHO, and a query for an accession that is nobody's.
+    """Return one line for ``tandem doctor`` after a C-ECHO and a query for an unused accession.
 
     Raises
     ------
     WorklistUnavailableError
+        If the worklist cannot be reached or rejects the query.
     """
     address = _address(worklist)
     try:

@@ -1,4 +1,4 @@
-"""The outbox: sends what is queued, proves what was sent, tries again, and gives up aloud.
+"""The outbox: send what is queued, prove what was sent, try again, and give up with a reason.
 
 `attempts` is counted in the ledger *before* an object goes on the wire. An object with attempts is
 looked for at its destination first, so a lost answer does not send it twice.
@@ -9,23 +9,32 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof, wants
-from appliance.delivery.objects import read_index
+from appliance.delivery.index import read_index
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery, Transaction
+from appliance.ledger.tables import CaseRow, DeliveryRow, fact, params_of, set_reason
+from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.settings import Settings
 from dicom.status import InstanceRef, Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
 SLIDES = "WSM"
-REFUSED = "A destination refused an object for good; see the deliveries."
-UNREADABLE = "The list of this case's objects cannot be read"
-RESTORE = "so it is not known what belongs to it. Restore artifacts/ of the state folder."
-UNPROVEN = "A destination cannot say whether it has an object; see the deliveries."
+"""Kind of the objects that are sent before all others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Reason for which an object is not delivered; words of kind ``delivery``."""
+
+    code: str
+    params: Mapping[str, Any]
 
 
 def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
@@ -58,7 +67,7 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
 
 
 class Outbox:
-    """Works off the deliveries that are due."""
+    """Sends and proves the deliveries that are due."""
 
     def __init__(
         self,
@@ -74,70 +83,74 @@ class Outbox:
         self._told: set[int] = set()  # cases whose trouble is in the log already
 
     def run(self) -> None:
-        """Send and prove everything that is due, then close the cases that are through."""
+        """Send and prove everything that is due, then end the cases whose deliveries have ended."""
         with self._ledger.transaction() as tx:
             due = tx.due_deliveries(self._clock())
-        away: dict[str, str] = {}
+        away: dict[str, Trouble] = {}
         for (case_id, name), rows in _in_order(due):
             if name in away:
                 self._hold(rows, away[name])
-            elif error := self._deliver(rows, name):
-                away[name] = error
+            elif trouble := self._deliver(rows, name):
+                away[name] = trouble
             self._close_case(case_id)
         with self._ledger.transaction() as tx:
             through = tx.written_cases_without_open_deliveries()
         for case_id in through:
             self._close_case(case_id)
 
-    def _deliver(self, rows: list[DeliveryRow], name: str) -> str:
-        """Why the destination is not to be had now; empty: it is."""
+    def _deliver(self, rows: list[DeliveryRow], name: str) -> Trouble | None:
+        """Send and prove a case's rows; return the trouble of a destination that is away."""
         destination = self._destinations.get(name)
         if destination is None:
-            error = f"no destination '{name}' in the settings any more; add it, then: tandem retry"
             for row in rows:
-                self._advance(row, DeliveryState.REFUSED, error)
-            return ""
+                unknown = Trouble(code="no-destination", params={"destination": name})
+                self._trouble(row, DeliveryState.REFUSED, unknown)
+            return None
         try:
             self._send([row for row in rows if row.state == DeliveryState.QUEUED], destination)
             asked = (DeliveryState.SENT, DeliveryState.UNPROVEN)
             sent = [row for row in rows if row.state in asked]
-            answers = destination.prove([self._parcel(row) for row in sent]) if sent else {}
+            answers = destination.prove([self._instance(row) for row in sent]) if sent else {}
             for row in sent:
                 self._settle(row, answers[row.sop_instance_uid])
         except (DestinationUnavailableError, DestinationRejectedError) as err:
             # Rejected: its settings or ours are wrong. No object is to blame, and all of them go
             # when a person has put it right.
             log.warning("delivery postponed: %s", err)
-            self._hold(rows, str(err))
-            return str(err)
+            code = "away" if isinstance(err, DestinationUnavailableError) else "not-allowed"
+            away = Trouble(code=code, params={"message": str(err)})
+            self._hold(rows, away)
+            return away
         except Exception as err:  # the delivery loop goes on
             # Messages hold paths and what a library says of a patient: details only at DEBUG.
             log.error("case-%d to '%s' failed: %s", rows[0].case_id, name, type(err).__name__)
             log.debug("details", exc_info=err)
-            self._hold(rows, f"{type(err).__name__}: {err}. It is tried again.")
-        return ""
+            params = {"error": type(err).__name__, "message": str(err)}
+            self._hold(rows, Trouble(code="unforeseen", params=params))
+        return None
 
-    def _hold(self, rows: Sequence[DeliveryRow], error: str) -> None:
-        """The destination's trouble: wait as long again as each row has waited."""
+    def _hold(self, rows: Sequence[DeliveryRow], trouble: Trouble) -> None:
+        """Let rows wait for their destination, each as long again as it has waited."""
         now = self._clock()
         for row in rows:
             through = row.state in (DeliveryState.PROVEN, DeliveryState.REFUSED)
-            # One that has just failed by itself waits for that.
+            # A row that has just failed by itself waits for its own next attempt.
             if not through and row.not_before <= now:
-                self._postpone(row, error, now - row.changed_at)
+                self._postpone(row, trouble, now - row.changed_at)
 
     def _send(self, rows: Sequence[DeliveryRow], destination: Destination) -> None:
         tried = [row for row in rows if row.attempts > 0]
-        answers = destination.prove([self._parcel(row) for row in tried]) if tried else {}
+        answers = destination.prove([self._instance(row) for row in tried]) if tried else {}
         by_uid = {}
         for row in rows:
             answer = answers.get(row.sop_instance_uid)
             if answer is not None and answer.proof is Proof.THERE:
-                self._advance(row, DeliveryState.SENT, "", "it was there already")
+                self._advance(row, DeliveryState.SENT, "there-already")
                 self._settle(row, answer)
             elif row.attempts >= self._settings.delivery.most_attempts:
-                error = f"given up after {row.attempts} attempts: {row.error or 'no answer'}"
-                self._advance(row, DeliveryState.REFUSED, error)
+                last = fact("delivery", row.reason, params_of(row))
+                params = {"attempts": row.attempts, "last": last}
+                self._trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
             else:
                 by_uid[row.sop_instance_uid] = row
         if not by_uid:
@@ -155,49 +168,57 @@ class Outbox:
             self._note(by_uid[instance.ref.sop_instance_uid], outcome)
 
         try:
-            destination.send([self._parcel(row) for row in by_uid.values()], before, after)
+            destination.send([self._instance(row) for row in by_uid.values()], before, after)
         except DestinationUnavailableError:
-            # It said so itself, of itself: that was no attempt at this object.
+            # The destination reported itself unavailable; do not count an attempt.
             for row in on_the_wire:
                 row.attempts -= 1
             raise
 
     def _note(self, row: DeliveryRow, outcome: Outcome) -> None:
+        params = {
+            "destination": row.destination,
+            "status": outcome.status,
+            "answer": outcome.text,
+        }
         match outcome.verdict:
             case Verdict.STORED:
-                self._advance(row, DeliveryState.SENT, "", outcome.text)
+                self._advance(row, DeliveryState.SENT, "answered", {"answer": outcome.text})
             case Verdict.NEVER:
                 log.error("%s refused (0x%04X)", row.subject, outcome.status)
-                self._advance(row, DeliveryState.REFUSED, f"'{row.destination}' {outcome.text}")
+                refused = Trouble(code="refused", params=params)
+                self._trouble(row, DeliveryState.REFUSED, refused)
             case Verdict.LATER:
                 log.warning("%s: attempt %d failed", row.subject, row.attempts)
-                self._postpone(row, f"'{row.destination}' {outcome.text}", self._after_failure(row))
+                not_now = Trouble(code="not-now", params=params)
+                self._postpone(row, not_now, self._after_failure(row))
 
     def _settle(self, row: DeliveryRow, answer: Answer) -> None:
         match answer.proof:
             case Proof.THERE:
-                self._advance(row, DeliveryState.PROVEN, "", answer.text)
+                self._advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.
-                error = f"accepted, but not there ({answer.text})"
-                self._advance(row, DeliveryState.QUEUED, error)
-                self._postpone(row, error, self._after_failure(row))
+                absent = Trouble(code="not-there", params={"answer": answer.text})
+                self._trouble(row, DeliveryState.QUEUED, absent)
+                self._postpone(row, absent, self._after_failure(row))
             case Proof.UNKNOWN:
+                unknown = Trouble(code="cannot-say", params={"answer": answer.text})
                 if row.state == DeliveryState.SENT:
-                    self._advance(row, DeliveryState.UNPROVEN, answer.text)
-                self._postpone(row, answer.text, self._clock() - row.changed_at)
+                    self._trouble(row, DeliveryState.UNPROVEN, unknown)
+                self._postpone(row, unknown, self._clock() - row.changed_at)
 
-    def _postpone(self, row: DeliveryRow, error: str, wait: float) -> None:
+    def _postpone(self, row: DeliveryRow, trouble: Trouble, wait: float) -> None:
         times = self._settings.delivery
-        # Objects that failed together are spread by their UID, the same way each time.
+        # Spread objects that failed together; by UID, so that the spread is the same each time.
         spread = zlib.crc32(f"{row.sop_instance_uid} {row.attempts}".encode()) / 2**32
         wait = min(max(wait, times.first_retry_seconds), times.last_retry_seconds)
-        row.error = error
+        set_reason(row, trouble.code, trouble.params)
         row.not_before = self._clock() + wait * (0.75 + 0.5 * spread)
         self._save(row)
 
     def _after_failure(self, row: DeliveryRow) -> float:
-        """Doubles with each attempt at this object."""
+        """Wait in seconds after a failed attempt; it doubles with each."""
         doublings = min(max(row.attempts - 1, 0), 30)
         return self._settings.delivery.first_retry_seconds * 2.0**doublings
 
@@ -205,19 +226,34 @@ class Outbox:
         with self._ledger.transaction() as tx:
             tx.session.merge(row)
 
+    def _trouble(self, row: DeliveryRow, to: DeliveryState, trouble: Trouble) -> None:
+        """Advance a row because of a trouble, which the row keeps."""
+        why = fact("delivery", trouble.code, trouble.params)
+        set_reason(row, trouble.code, trouble.params)
+        self._change(row, to, "trouble", {"trouble": why})
+
     def _advance(
-        self, row: DeliveryRow, to: DeliveryState, error: str, detail: str | None = None
+        self,
+        row: DeliveryRow,
+        to: DeliveryState,
+        code: str,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
-        row.error = error
+        set_reason(row)
+        self._change(row, to, code, params or {})
+
+    def _change(
+        self, row: DeliveryRow, to: DeliveryState, code: str, params: Mapping[str, Any]
+    ) -> None:
         row.not_before = 0.0
         row.changed_at = self._clock()
         with self._ledger.transaction() as tx:
             merged = tx.session.merge(row)
-            tx.advance(merged, to, now=row.changed_at, detail=error if detail is None else detail)
+            tx.advance(merged, to, now=row.changed_at, code=code, reason=row.reason, params=params)
         row.state = to.value
 
     def _close_case(self, case_id: int) -> None:
-        """Let a case's state follow from its deliveries'."""
+        """Advance a case by the states of its deliveries."""
         try:
             self._follow(case_id)
             self._told.discard(case_id)
@@ -226,14 +262,14 @@ class Outbox:
                 log.error("case-%d cannot be ended: %s", case_id, type(err).__name__)
                 log.debug("details", exc_info=err)
                 if isinstance(err, (OSError, ValueError, LookupError)):
-                    self._tell(case_id, f"{UNREADABLE} ({type(err).__name__}), {RESTORE}")
+                    self._tell(case_id, type(err).__name__)
             self._told.add(case_id)
 
-    def _tell(self, case_id: int, reason: str) -> None:
+    def _tell(self, case_id: int, error: str) -> None:
         with self._ledger.transaction() as tx:
             case = tx.case(case_id)
             if case is not None:
-                case.reason = reason
+                set_reason(case, "objects-unreadable", {"error": error})
                 tx.session.add(case)
 
     def _follow(self, case_id: int) -> None:
@@ -246,12 +282,12 @@ class Outbox:
             current = {item.sop_instance_uid for item in index}
             rows = [row for row in tx.deliveries(case_id) if row.sop_instance_uid in current]
             state, reason = _case_state({DeliveryState(row.state) for row in rows})
-            case.reason = reason
+            set_reason(case, reason)
             tx.session.add(case)
             if case.state != state:
-                tx.advance(case, state, now=now)
+                tx.advance(case, state, now=now, reason=reason)
 
-    def _parcel(self, row: DeliveryRow) -> Instance:
+    def _instance(self, row: DeliveryRow) -> Instance:
         return Instance(
             path=self._settings.artifacts_dir / row.path,
             ref=InstanceRef(
@@ -264,9 +300,9 @@ class Outbox:
 
 
 def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[DeliveryRow]]]:
-    """By case and destination, what failed least first, so that it stands in nobody's way.
+    """Group by case and destination; rows with the fewest failed attempts come first.
 
-    Slides go before results: a viewer shows an overlay only on what it has.
+    Slides go before results: a viewer shows an overlay only on slides that it has.
     """
     groups: dict[tuple[int, str], list[DeliveryRow]] = {}
     for row in sorted(due, key=lambda row: (row.attempts, row.kind != SLIDES, row.id or 0)):
@@ -275,10 +311,11 @@ def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[Delive
 
 
 def _case_state(deliveries: set[DeliveryState]) -> tuple[CaseState, str]:
+    """Return the state of a case and its reason, by the states of its deliveries."""
     if deliveries & {DeliveryState.QUEUED, DeliveryState.SENT}:
         return CaseState.WRITTEN, ""
     if DeliveryState.REFUSED in deliveries:
-        return CaseState.UNDELIVERED, REFUSED
+        return CaseState.UNDELIVERED, "refused"
     if DeliveryState.UNPROVEN in deliveries:
-        return CaseState.UNPROVEN, UNPROVEN
+        return CaseState.UNPROVEN, "unproven"
     return CaseState.DELIVERED, ""

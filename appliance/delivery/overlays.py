@@ -1,30 +1,24 @@
-"""What viewers lay over the slides, from the findings' rasters: Segmentations and heat maps."""
+"""Overlays that viewers lay over the slides: segmentations and heat maps of the findings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
-from appliance.domain import HE, HER2, Stain
-from appliance.findings.classes import CLASS_NAMES
-from appliance.findings.findings import MARGIN, RESEARCH_USE, SCORED, Findings
+from appliance.delivery.context import ObjectContext
+from appliance.domain import Stain
+from appliance.findings.findings import MARGIN, RESEARCH_USE, SCORED
 from appliance.findings.label_map import LabelMap
 from appliance.geometry import TILE_UM
-from appliance.settings.objects import ObjectSettings
 from appliance.slides.raster import RasterGrid, TileMask
 from dicom import codes
 from dicom.fraction import write_fraction
 from dicom.frames import BAND_PX
 from dicom.heatmap import HeatLevel, build_heatmap
 from dicom.segmentation import (
-    AlgorithmFacts,
     Form,
     Layer,
     SegmentFacts,
@@ -32,45 +26,33 @@ from dicom.segmentation import (
     write_segmentation,
 )
 
-CLASS_CIELAB = ((70, -10, -30), (85, 0, 60), (65, 30, 60), (40, 40, 30))
-"""Recommended display colours of 0, 1+, 2+, 3+ (L*, a*, b*): blue, yellow, orange, red-brown."""
 TUMOR_CIELAB = (55, 60, 40)
 PROBABILITY_CIELAB = ((30, 20, -50), (60, 0, 0), (85, 0, 70))
-"""Blue, grey, yellow: even steps of lightness, and told apart by the colour blind."""
+"""Blue, gray, yellow: even steps of lightness, distinguishable by color-blind readers."""
 BLOCK_PX, COARSER = 16, 8
-"""Edge of an intensity's block in px of the label map (18 µm), and how much coarser its second
-level is: then about a tile."""
+"""Edge of an intensity block in px of the label map (18 µm), and the factor from the first level to
+the second, whose px are about the size of a tile."""
 MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectContext:
-    """What all overlays of a case have in common; `sources` are the slides' headers."""
-
-    findings: Findings
-    sources: Mapping[Stain, Sequence[Dataset]]
-    algorithms: Mapping[str, AlgorithmFacts]
-    settings: ObjectSettings
-    created: datetime
-    seed: str
-    software: str
-
-
 def write_overlays(folder: Path, context: ObjectContext) -> list[tuple[str, Path]]:
-    """Write them into `folder`; (kind, file) in the order of sending.
+    """Write the overlays into `folder`; return (kind, file) in the order of sending.
 
     Raises
     ------
     dicom.errors.ObjectError
-        If a raster makes no valid object.
+        If no valid object can be made from a raster.
     """
-    made = [("SEG", path) for path in (*_tumor(folder, context), *_stain(folder, context))]
+    labels = context.findings.rasters.ihc_classes
+    made = [("SEG", path) for path in _tumor(folder, context)]
+    if labels is not None:
+        made += [("SEG", path) for path in _stain(folder, context, labels)]
     if context.settings.fractional:
         made.append(("SEG", _fraction(folder, context)))
     if context.settings.heatmaps:
-        made += [
-            ("PM", path) for path in (*_probability(folder, context), *_intensity(folder, context))
-        ]
+        made += [("PM", path) for path in _probability(folder, context)]
+        if labels is not None:
+            made += [("PM", path) for path in _intensity(folder, context, labels)]
     return made
 
 
@@ -80,7 +62,7 @@ def _tumor(folder: Path, context: ObjectContext) -> list[Path]:
     return _segmentation(
         folder / "seg-he",
         context,
-        stain=HE,
+        stain=context.anatomy,
         layers=[layer],
         mpp=rasters.he_mpp,
         series_description="Tumor on H&E (research use only)",
@@ -88,22 +70,20 @@ def _tumor(folder: Path, context: ObjectContext) -> list[Path]:
     )
 
 
-def _stain(folder: Path, context: ObjectContext) -> list[Path]:
-    rasters = context.findings.rasters
+def _stain(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]:
+    rasters, title = context.findings.rasters, context.assay.title
     classes = [
         SegmentFacts(
             number=number,
-            label=f"HER2 {name}",
+            label=f"{title} {named.name}",
             category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             type=codes.NEOPLASM,
-            algorithm=context.algorithms["segmentation"],
-            cielab=cielab,
+            algorithm=context.algorithm("segmentation"),
+            cielab=named.cielab,
         )
-        for number, (name, cielab) in enumerate(
-            zip(CLASS_NAMES, CLASS_CIELAB, strict=True), start=1
-        )
+        for number, named in enumerate(context.assay.classes, start=1)
     ]
-    rows, columns = rasters.ihc_classes.shape
+    rows, columns = labels.shape
     mask = TileMask(
         RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp), rasters.ihc_read == SCORED
     )
@@ -111,10 +91,10 @@ def _stain(folder: Path, context: ObjectContext) -> list[Path]:
     together = Form(context.settings.segmentation) is Form.SPARSE
     tumor = _tumor_segment(len(classes) + 1 if together else 1, "Tumor, scored (from H&E)", context)
     layers = [
-        Layer(labels=rasters.ihc_classes, segments=classes),
+        Layer(labels=labels, segments=classes),
         Layer(labels=mask, segments=[tumor]),
     ]
-    # Segments that overlap need a series each where the form does not let them.
+    # Overlapping segments need one series each where the form does not allow overlap.
     series = {"seg-ihc": layers}
     if not together:
         series = {"seg-ihc": layers[:1], "seg-ihc-tumor": layers[1:]}
@@ -124,22 +104,22 @@ def _stain(folder: Path, context: ObjectContext) -> list[Path]:
         for path in _segmentation(
             folder / name,
             context,
-            stain=HER2,
+            stain=context.target,
             layers=part,
             mpp=rasters.ihc_mpp,
-            series_description="HER2 stain on IHC (research use only)",
-            content_description=f"HER2 classes{margin}. {RESEARCH_USE}",
+            series_description=f"{title} stain on IHC (research use only)",
+            content_description=f"{title} classes{margin}. {RESEARCH_USE}",
         )
     ]
 
 
 def _fraction(folder: Path, context: ObjectContext) -> Path:
-    """Tumor probability on H&E, a px per tile."""
+    """Write tumor probability on H&E, one px per tile, as a fractional segmentation."""
     grid = RasterGrid.of(context.findings.he, TILE_UM)
     path = folder / "seg-he-probability.dcm"
     write_fraction(
         path,
-        source_images=context.sources[HE],
+        source_images=context.sources[context.anatomy],
         probability=grid.sampled(context.findings.rasters.he_probability),
         mpp=grid.mpp,
         segment=_tumor_segment(1, "Tumor probability", context),
@@ -158,7 +138,7 @@ def _tumor_segment(number: int, label: str, context: ObjectContext) -> SegmentFa
         label=label,
         category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
         type=codes.NEOPLASM,
-        algorithm=context.algorithms["tumor"],
+        algorithm=context.algorithm("tumor"),
         cielab=TUMOR_CIELAB,
     )
 
@@ -181,13 +161,13 @@ def _segmentation(
 
 
 def _probability(folder: Path, context: ObjectContext) -> list[Path]:
-    """Tumor probability on H&E, a px per tile."""
+    """Write the heat map of tumor probability on H&E, one px per tile."""
     grid = RasterGrid.of(context.findings.he, TILE_UM)
     values = grid.sampled(context.findings.rasters.he_probability)
     return _heatmap(
         folder / "pm-he",
         context,
-        stain=HE,
+        stain=context.anatomy,
         levels=[HeatLevel(values=values, mpp=grid.mpp)],
         highest=1.0,
         quantity=codes.PROBABILITY,
@@ -198,10 +178,10 @@ def _probability(folder: Path, context: ObjectContext) -> list[Path]:
     )
 
 
-def _intensity(folder: Path, context: ObjectContext) -> list[Path]:
-    """Stain intensity on IHC: mean class, 0 to 3, of the tumor px of a block."""
-    rasters = context.findings.rasters
-    total, stained = block_sums(rasters.ihc_classes, BLOCK_PX)
+def _intensity(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]:
+    """Write the heat map of stain intensity on IHC: mean class (0-3) of a block's tumor px."""
+    rasters, title = context.findings.rasters, context.assay.title
+    total, stained = block_sums(labels, BLOCK_PX)
     levels = []
     for factor in (1, COARSER):
         sums, counts = (_added(part, factor) for part in (total, stained))
@@ -212,20 +192,22 @@ def _intensity(folder: Path, context: ObjectContext) -> list[Path]:
     return _heatmap(
         folder / "pm-ihc",
         context,
-        stain=HER2,
+        stain=context.target,
         levels=levels,
-        highest=3.0,
+        highest=float(len(context.assay.classes) - 1),
         quantity=codes.STAIN_INTENSITY,
-        label="HER2 intensity",
-        cielab=CLASS_CIELAB,
-        series_description="HER2 intensity on IHC (research use only)",
+        label=f"{title} intensity",
+        cielab=tuple(named.cielab for named in context.assay.classes),
+        series_description=f"{title} intensity on IHC (research use only)",
         content_description="Mean class (0-3) of tumor px. For research use only.",
     )
 
 
 def block_sums(labels: LabelMap, edge: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Of each block of `edge` x `edge` px: the sum of the classes 0-3 of its px with a label (1-4),
-    and how many these are. Blocks at the far edges count what they have. Read band by band."""
+    """Sum of classes 0-3, and count, of the labeled px (1-4) of each block of `edge` x `edge` px.
+
+    Blocks at the right and lower edges cover the px that exist. The map is read band by band.
+    """
     rows, columns = labels.shape
     shape = (-(-rows // edge), -(-columns // edge))
     total, counts = np.zeros(shape, dtype=np.uint32), np.zeros(shape, dtype=np.uint32)
@@ -241,7 +223,7 @@ def block_sums(labels: LabelMap, edge: int) -> tuple[NDArray[np.uint32], NDArray
 
 
 def _added(values: NDArray[Any], edge: int) -> NDArray[np.uint32]:
-    """Sums over blocks of `edge` x `edge`; rows first, which is fast."""
+    """Sums over blocks of `edge` x `edge`; rows are summed first, which is faster."""
     rows = [values[y : y + edge].sum(axis=0, dtype=np.uint32) for y in range(0, len(values), edge)]
     return np.add.reduceat(np.stack(rows), np.arange(0, values.shape[1], edge), axis=1)
 

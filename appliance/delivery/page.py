@@ -1,7 +1,7 @@
-"""The findings on one A4 page, for people: layout alone, nothing is reckoned here.
+"""Layout of the findings on one A4 page; no value is computed here.
 
-Equal arguments make equal bytes. What does not fit is made smaller, then cut with a note; the
-pictures take the height that the words leave.
+Equal arguments give equal bytes. Text that does not fit is made smaller, then cut with a note. The
+pictures take the height that the text leaves.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.her2.guideline import load_guideline
+from appliance.assays.assay import Assay
 from appliance.delivery.page_tables import (
     MAX_ROIS,
-    class_rows,
-    measure_rows,
     model_rows,
     roi_rows,
 )
@@ -31,9 +29,9 @@ from appliance.delivery.sheet import (
     Sheet,
     paragraph,
 )
-from appliance.findings.findings import RESEARCH_USE, Findings, Roi
+from appliance.findings.findings import RESEARCH_USE, Findings
+from appliance.findings.measured import Roi
 from appliance.findings.overlay import (
-    CLASS_COLORS,
     OUTLINE,
     PROBABILITY_COLORS,
     Picture,
@@ -43,18 +41,22 @@ from appliance.findings.overlay import (
 )
 
 LEFT, WIDTH, BOTTOM = 14.0, 182.0, 280.0
-"""Of what is printed, in mm of the page."""
+"""Left edge, width and lower edge of the printed area, in mm of the page."""
 GAP = 4.0
 HALF = (WIDTH - GAP) / 2
-"""Width of a picture."""
+"""Width of a picture in mm."""
 CAPTION, LEGEND = 4.5, 6.0
 LEAST_PICTURES = 50.0
-"""Height that reasons for review leave to the pictures with caption and legend."""
+"""Least height in mm that the reasons for review leave to the pictures, caption and legend."""
 REASON_GAP = 0.6
 SCORE_WIDTH = 46.0
 OVERLAY_OPACITY = 0.5
 REASON_SIZES = (8.0, 7.5, 7.0, 6.5)
-"""Sizes of type tried for the reasons before some are left out."""
+"""Type sizes in points that are tried for the reasons before some are left out."""
+
+PRODUCT = "Tandem HER2"
+CLASS_COLUMNS = (11, 19, 15, 24, 16, 23)
+"""Widths in mm of the columns of the class table."""
 
 NOTICE: RGB = (150, 20, 30)
 ALERT: RGB = (168, 84, 0)
@@ -64,41 +66,50 @@ PLAIN_FILL: RGB = (244, 247, 250)
 
 def build_page(
     findings: Findings,
+    assay: Assay,
     *,
     he_thumbnail: NDArray[np.uint8],
     ihc_thumbnail: NDArray[np.uint8],
     created: datetime,
     software: str,
 ) -> bytes:
-    """The page as PDF; `created` in UTC, thumbnails uint8 RGB (rows, cols, 3) of whole slides.
+    """Build the page as PDF.
+
+    `created` is in UTC; the thumbnails are uint8 RGB (rows, columns, 3) of whole slides.
 
     Raises
     ------
     SettingsError
-        If the guideline of the findings is not there.
+        If the guideline of the findings does not exist.
     """
     sheet = Sheet(
-        title="HER2 IHC report (research use only)",
-        author=f"Tandem HER2 {software}",
+        title=f"{assay.title} IHC report (research use only)",
+        author=f"{PRODUCT} {software}",
         subject=RESEARCH_USE,
         made=created,
     )
     y = _header(sheet, findings, created)
-    y = _score(sheet, y, findings) + GAP
-    room = BOTTOM - _tables_height(findings) - GAP - y
+    y = _score(sheet, y, findings, assay) + GAP
+    room = BOTTOM - _tables_height(findings, assay) - GAP - y
     below = _review(sheet, y, findings, room - LEAST_PICTURES - GAP) + GAP
     he = Picture(he_thumbnail, tumor_layer(findings.rasters, findings.he, he_thumbnail.shape[:2]))
     ihc = Picture(
-        ihc_thumbnail, stain_layer(findings.rasters, findings.ihc, ihc_thumbnail.shape[:2])
+        ihc_thumbnail,
+        stain_layer(
+            findings.rasters,
+            findings.ihc,
+            ihc_thumbnail.shape[:2],
+            [named.color for named in assay.classes],
+        ),
     )
-    y = _pictures(sheet, below, room - (below - y), findings, he, ihc) + GAP
-    _tables(sheet, y, findings)
+    y = _pictures(sheet, below, room - (below - y), findings, assay, he, ihc) + GAP
+    _tables(sheet, y, findings, assay)
     _footer(sheet, created, software)
     return sheet.pdf()
 
 
 def page_pixels(pdf: bytes, dpi: int = 150) -> NDArray[np.uint8]:
-    """The page of `build_page` as a picture: RGB uint8 (rows, columns, 3)."""
+    """Render the page of `build_page`: RGB uint8 (rows, columns, 3)."""
     import pypdfium2
 
     with pypdfium2.PdfDocument(pdf) as document:
@@ -107,7 +118,7 @@ def page_pixels(pdf: bytes, dpi: int = 150) -> NDArray[np.uint8]:
 
 
 def _header(sheet: Sheet, findings: Findings, created: datetime) -> float:
-    sheet.text(LEFT, 18, "Tandem HER2", 16, bold=True)
+    sheet.text(LEFT, 18, PRODUCT, 16, bold=True)
     sheet.text(LEFT + WIDTH, 18, RESEARCH_USE, 9.5, bold=True, color=NOTICE, align="right")
     sheet.box(LEFT, 21, WIDTH, 0, edge=INK, line=1.2)
     for x, width, label, words in (
@@ -120,13 +131,16 @@ def _header(sheet: Sheet, findings: Findings, created: datetime) -> float:
     return 34.0
 
 
-def _score(sheet: Sheet, y: float, findings: Findings) -> float:
-    """The score and beside it what it rests on. One that goes to review must not look sure."""
+def _score(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> float:
+    """Draw the score and its basis; return the y (mm) of the lower edge.
+
+    A score that goes to review is drawn dashed and hollow, so that it does not look certain.
+    """
     unsure = bool(findings.review)
     x = LEFT + SCORE_WIDTH + GAP
     blocks = [
         paragraph(words, WIDTH - SCORE_WIDTH - GAP, size, bold=bold, color=color)
-        for words, size, bold, color in _basis(findings)
+        for words, size, bold, color in _basis(findings, assay)
     ]
     height = max(32.0, sum(block.height + 1.2 for block in blocks))
     color = ALERT if unsure else INK
@@ -142,9 +156,9 @@ def _score(sheet: Sheet, y: float, findings: Findings) -> float:
     )
     center = LEFT + SCORE_WIDTH / 2
     inner = SCORE_WIDTH - 4
-    label = "HER2 IHC score" + (", to be reviewed" if unsure else "")
+    label = assay.objects.page.score_label + (", to be reviewed" if unsure else "")
     sheet.text(center, y + 5.5, label, 8.5, width=inner, bold=True, color=color, align="center")
-    score = "not scored" if findings.score is None else findings.score.value
+    score = findings.score or "not scored"
     sheet.text(
         center,
         y + 20.5,
@@ -164,38 +178,33 @@ def _score(sheet: Sheet, y: float, findings: Findings) -> float:
 
 def _meaning(findings: Findings) -> str:
     if findings.category is not None:
-        return findings.category.value
+        return findings.category
     return "" if findings.read_outs is None else findings.read_outs.binary
 
 
-def _basis(findings: Findings) -> list[tuple[str, float, bool, RGB]]:
-    """What stands beside the score: words, size of type, bold, colour."""
-    guideline = load_guideline(findings.guideline)
-    lines = [(guideline.title, 10.0, True, INK)]
+def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB]]:
+    """Lines beside the score: text, type size in points, bold, color."""
+    page = assay.objects.page
+    lines = [(page.scheme(findings), 10.0, True, INK)]
     lines.append((f"Version: {findings.guideline_version}", 8.0, False, INK))
     if findings.rule:
         lines.append((f"Rule that decided: {findings.rule}", 8.0, False, INK))
     if findings.comment:
         lines.append((f"Comment: {findings.comment}", 8.0, False, INK))
     if findings.correction is not None:
-        was = "no score" if findings.correction.was is None else findings.correction.was.value
+        was = "no score" if findings.correction.was is None else findings.correction.was
         lines.append((f"Corrected by a person; the appliance had said {was}.", 8.0, True, INK))
         lines.append((f"Why: {findings.correction.why}", 8.0, False, INK))
     if findings.estimated and findings.score is not None:
-        lines.append(
-            (
-                "Estimated: shares are of tumor area, not of cells, and complete membranes were "
-                "not asked for.",
-                8.0,
-                True,
-                INK,
-            )
-        )
+        lines.append((page.estimate, 8.0, True, INK))
     return lines
 
 
 def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
-    """The reasons in a box at most `room` mm high, or a line that there are none."""
+    """Draw the reasons in a box at most `room` mm high, or one line that there are none.
+
+    Return the y (mm) of the lower edge.
+    """
     count = len(findings.review)
     if not count:
         corrected = findings.correction is not None
@@ -215,14 +224,17 @@ def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
 
 
 def _reasons(sentences: Sequence[str], room: float) -> tuple[list[Block], float]:
-    """The sentences as large as they fit into `room` mm of height, the last left out if need be;
-    and their height."""
+    """Set the sentences in the largest type that fits into `room` mm of height.
+
+    The last ones are left out, with a note, where even the smallest type does not fit. Return the
+    blocks and their height in mm.
+    """
     for size in REASON_SIZES:
         blocks = [paragraph(f"• {sentence}", WIDTH - 9, size) for sentence in sentences]
         if _height(blocks) <= room:
             return blocks, _height(blocks)
     while True:
-        # The smallest size has been tried last.
+        # `blocks` holds the smallest type size here.
         blocks.pop()
         words = f"… and {len(sentences) - len(blocks)} more: see the structured report."
         note = paragraph(words, WIDTH - 9, REASON_SIZES[-1], bold=True)
@@ -235,13 +247,22 @@ def _height(blocks: Sequence[Block]) -> float:
 
 
 def _pictures(
-    sheet: Sheet, y: float, room: float, findings: Findings, he: Picture, ihc: Picture
+    sheet: Sheet,
+    y: float,
+    room: float,
+    findings: Findings,
+    assay: Assay,
+    he: Picture,
+    ihc: Picture,
 ) -> float:
-    """Both slides side by side, in at most `room` mm of height with caption and legend."""
+    """Draw both slides side by side, at most `room` mm high with caption and legend.
+
+    Return the y (mm) of the lower edge.
+    """
     bottom = y
     for x, picture, slide, name in (
         (LEFT, he, findings.he, "H&E: tumor"),
-        (LEFT + HALF + GAP, ihc, findings.ihc, "HER2 IHC: stain of the scored tumor"),
+        (LEFT + HALF + GAP, ihc, findings.ihc, assay.objects.page.target_caption),
     ):
         size_mm = np.array([slide.width_px, slide.height_px]) * slide.mpp / 1000
         sheet.text(x, y + 3, name, 8, width=HALF - 34, bold=True)
@@ -254,7 +275,7 @@ def _pictures(
             _rois(sheet, x, top, scale, findings.rois[:MAX_ROIS])
         _scale_bar(sheet, x + HALF, y + 3, float(size_mm[0]), scale)
         bottom = max(bottom, top + height)
-    _legends(sheet, bottom + 1.5, bool(findings.rois))
+    _legends(sheet, bottom + 1.5, assay, bool(findings.rois))
     return bottom + LEGEND
 
 
@@ -271,7 +292,7 @@ def _rois(sheet: Sheet, x: float, y: float, scale: float, rois: Sequence[Roi]) -
 
 
 def _scale_bar(sheet: Sheet, right: float, y: float, slide_mm: float, scale: float) -> None:
-    """The longest round length that is no more than a quarter of the slide's width."""
+    """Draw a scale bar: the longest round length of at most a quarter of the slide's width."""
     steps = [n * 10.0**e for e in (-2, -1, 0, 1) for n in (1, 2, 5)]
     length = max([step for step in steps if step <= slide_mm / 4] or steps[:1])
     width = length * scale
@@ -279,7 +300,7 @@ def _scale_bar(sheet: Sheet, right: float, y: float, slide_mm: float, scale: flo
     sheet.text(right - width - 1.5, y, f"{length:g} mm", 7, align="right")
 
 
-def _legends(sheet: Sheet, y: float, rois: bool) -> None:
+def _legends(sheet: Sheet, y: float, assay: Assay, rois: bool) -> None:
     x = LEFT
     sheet.text(x, y + 2.5, "0", 7)
     stops = [stop for stop, _ in PROBABILITY_COLORS]
@@ -293,35 +314,38 @@ def _legends(sheet: Sheet, y: float, rois: bool) -> None:
     sheet.box(x + 58, y, 4, 3, edge=OUTLINE, line=1.2)
     sheet.text(x + 63.5, y + 2.5, "rim of the tumor", 7)
     x = LEFT + HALF + GAP
-    for name, color in CLASS_COLORS.items():
-        sheet.box(x, y, 4, 3, fill=color)
-        sheet.text(x + 5, y + 2.5, name, 7)
+    for named in assay.classes:
+        sheet.box(x, y, 4, 3, fill=named.color)
+        sheet.text(x + 5, y + 2.5, named.name, 7)
         x += 12
     if rois:
         sheet.box(x, y, 4, 3, edge=INK, line=1.0)
         sheet.text(x + 5.5, y + 2.5, "region that decided", 7)
 
 
-def _tables_height(findings: Findings) -> float:
-    """Height of what `_tables` draws."""
+def _tables_height(findings: Findings, assay: Assay) -> float:
+    """Height in mm of the tables that `_tables` draws."""
+    page = assay.objects.page
     rois = roi_rows(findings)
     beside = max(
-        len(measure_rows(findings)) * ROW,
-        (len(class_rows(findings)) + len(model_rows(findings))) * ROW + GAP,
+        len(page.measure_rows(findings)) * ROW,
+        (len(page.class_rows(findings)) + len(model_rows(findings))) * ROW + GAP,
     )
     return beside + (GAP + len(rois) * ROW if rois else 0)
 
 
-def _tables(sheet: Sheet, y: float, findings: Findings) -> None:
-    left = sheet.table(LEFT, y, class_rows(findings), (11, 19, 15, 24, 16, 23))
+def _tables(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> None:
+    page = assay.objects.page
+    rows = page.class_rows(findings)
+    left = sheet.table(LEFT, y, rows, CLASS_COLUMNS[: len(rows[0])])
     left = sheet.table(LEFT, left + GAP, model_rows(findings), (26, 36, 16, 30))
-    right = sheet.table(LEFT + 114, y, measure_rows(findings), (36, 32))
+    right = sheet.table(LEFT + 114, y, page.measure_rows(findings), (36, 32))
     if rois := roi_rows(findings):
         sheet.table(LEFT, max(left, right) + GAP, rois, (42, 20, 12, 13, 13, 13, 13, 36, 20))
 
 
 def _footer(sheet: Sheet, created: datetime, software: str) -> None:
     sheet.box(LEFT, BOTTOM + 2, WIDTH, 0, edge=HAIR, line=0.5)
-    words = f"Tandem HER2 {software}, made {created:%Y-%m-%d %H:%M} UTC"
+    words = f"{PRODUCT} {software}, made {created:%Y-%m-%d %H:%M} UTC"
     sheet.text(LEFT, BOTTOM + 6, words, 7, color=QUIET)
     sheet.text(LEFT + WIDTH, BOTTOM + 6, RESEARCH_USE, 7, bold=True, color=NOTICE, align="right")

@@ -1,6 +1,6 @@
-"""One A4 page as PDF: text that fits, tables and pictures, placed in mm from its top left corner.
+"""One A4 page as PDF: fitted text, tables and pictures, placed in mm from the top left corner.
 
-Equal calls make equal bytes: reportlab's `invariant` leaves out random ids and the clock.
+Equal calls give equal bytes: reportlab's `invariant` leaves out random ids and the clock.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ WHITE: RGB = (255, 255, 255)
 FONTS = Path(__file__).parent / "fonts"
 REGULAR, BOLD = "DejaVuSansCondensed", "DejaVuSansCondensed-Bold"
 SMALLEST = 0.6
-"""Of its size is how small text may become before it is cut."""
+"""Smallest type size, as a share of the size asked for, before text is cut."""
 LEADING = 1.25
-"""Distance of lines, of the size of the type."""
+"""Distance of lines, in type sizes."""
 ROW = 4.1
-"""Height of a table's row."""
+"""Height of a table row in mm."""
 CELL_GAP = 1.5
-"""Between two columns."""
+"""Gap between two columns in mm."""
 PICTURE_DPI = 250
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Text broken into lines, ready to be put on a sheet; `height` in mm."""
+    """Text broken into lines, ready to be drawn on a sheet; `height` in mm."""
 
     paragraph: Paragraph
     height: float
 
 
 class Sheet:
-    """A page to draw on; every length in mm, sizes of type in points, y downwards."""
+    """Page to draw on; lengths in mm, type sizes in points, y downwards."""
 
     def __init__(self, *, title: str, author: str, subject: str, made: datetime) -> None:
-        """`made`, in UTC, becomes the date of the document."""
+        """Open an empty page; `made`, in UTC, becomes the date of the document."""
         _register_fonts()
         self._bytes = BytesIO()
         self._canvas = Canvas(self._bytes, pagesize=A4, invariant=True, pageCompression=1)
@@ -68,7 +68,7 @@ class Sheet:
         self._canvas.setDateFormatter(lambda *_: f"D:{made:%Y%m%d%H%M%S}+00'00'")
 
     def pdf(self) -> bytes:
-        """The finished document; nothing can be drawn afterwards."""
+        """Return the finished document; nothing can be drawn afterwards."""
         self._canvas.save()
         return self._bytes.getvalue()
 
@@ -85,9 +85,9 @@ class Sheet:
         align: Literal["left", "center", "right"] = "left",
         hollow: bool = False,
     ) -> None:
-        """One line with its baseline at `y`; where a `width` is given, smaller or cut to fit it.
+        """Draw one line with its baseline at `y`; a `width` makes it smaller or cuts it to fit.
 
-        `hollow` draws the outline of the letters alone.
+        `hollow` draws only the outline of the letters.
         """
         font = BOLD if bold else REGULAR
         if width:
@@ -102,15 +102,18 @@ class Sheet:
         self._canvas.drawString(start, _up(y), words, mode=1 if hollow else 0)
 
     def put(self, block: Block, x: float, y: float) -> float:
-        """Draw a paragraph with its top at `y`; returns the y of its bottom."""
+        """Draw a paragraph with its top at `y`; return the y of its bottom."""
         block.paragraph.drawOn(self._canvas, x * mm, _up(y + block.height))
         return y + block.height
 
     def table(
         self, x: float, y: float, rows: Sequence[Sequence[str]], widths: Sequence[float]
     ) -> float:
-        """Rows of `ROW` mm with their top at `y`; the first one is the head, the first column
-        stands left and the others right. Columns are `widths` mm. Returns the y of the bottom."""
+        """Draw rows of `ROW` mm with their top at `y`; return the y of the bottom.
+
+        The first row is the head. The first column is flush left, the others flush right. Columns
+        are `widths` mm wide.
+        """
         for number, row in enumerate(rows):
             left, base = x, y + ROW * (number + 0.72)
             for column, (words, width) in enumerate(zip(row, widths, strict=True)):
@@ -140,7 +143,7 @@ class Sheet:
         line: float = 0.6,
         dashed: bool = False,
     ) -> None:
-        """A rectangle; `line` in points."""
+        """Draw a rectangle; `line` is the line width in points."""
         self._pen(fill, edge, line, dashed)
         self._canvas.rect(
             x * mm,
@@ -152,7 +155,10 @@ class Sheet:
         )
 
     def polygon(self, points: NDArray[np.float64], *, edge: RGB, line: float) -> None:
-        """Through `points` (N, 2), (x, y) in mm of the page; `line` in points."""
+        """Draw a closed polygon through `points` (N, 2), (x, y) in mm of the page.
+
+        `line` is the line width in points.
+        """
         self._pen(None, edge, line, dashed=False)
         path = self._canvas.beginPath()
         path.moveTo(points[0, 0] * mm, _up(points[0, 1]))
@@ -164,7 +170,10 @@ class Sheet:
     def picture(
         self, pixels: NDArray[np.uint8], x: float, y: float, width: float, height: float
     ) -> None:
-        """RGB uint8 (rows, columns, 3), stretched over the rectangle, as JPEG of `PICTURE_DPI`."""
+        """Draw RGB uint8 (rows, columns, 3), stretched over the rectangle.
+
+        The picture is stored as JPEG of at most `PICTURE_DPI`.
+        """
         image = Image.fromarray(pixels)
         image.thumbnail((width / 25.4 * PICTURE_DPI, height / 25.4 * PICTURE_DPI))
         encoded = BytesIO()
@@ -184,7 +193,7 @@ class Sheet:
 def paragraph(
     words: str, width: float, size: float = 8, *, bold: bool = False, color: RGB = INK
 ) -> Block:
-    """Plain words over as many lines of `width` mm as they need."""
+    """Break plain text into lines of `width` mm."""
     style = ParagraphStyle(
         "page",
         fontName=BOLD if bold else REGULAR,
@@ -204,7 +213,7 @@ def _register_fonts() -> None:
 
 
 def _fitted(words: str, width: float, font: str, size: float) -> tuple[str, float]:
-    """The words and the size at which they fit into `width` points, cut where they must be."""
+    """Return the text and the type size that fit into `width` points; cut the text if necessary."""
     needed = pdfmetrics.stringWidth(words, font, size)
     if needed <= width:
         return words, size
@@ -215,7 +224,7 @@ def _fitted(words: str, width: float, font: str, size: float) -> tuple[str, floa
 
 
 def _up(y: float) -> float:
-    """PDF counts points from the lower left corner."""
+    """Convert y (mm from the top) to PDF points from the lower left corner."""
     return float(A4[1] - y * mm)
 
 

@@ -26,7 +26,8 @@ from appliance.evaluation.case_files import (
 )
 from appliance.evaluation.scored_tiles import judge_scored_tiles
 from appliance.findings.classes import CLASS_NAMES, count_classes
-from appliance.findings.findings import Findings, load_findings
+from appliance.findings.codec import load_findings
+from appliance.findings.findings import Findings
 from appliance.geometry import TileGrid, TileIndex
 from appliance.line.process import process_pair
 from appliance.settings.settings import Settings
@@ -165,5 +166,5 @@ def _two(tumor: Floats) -> Floats:
     return np.stack([1 - tumor, tumor], axis=1)
 
 
-def _grade(score: Her2Score | None) -> int:
-    return -1 if score is None else score.grade
+def _grade(score: str | None) -> int:
+    return -1 if score is None else Her2Score(score).grade

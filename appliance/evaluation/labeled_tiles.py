@@ -13,7 +13,7 @@ import numpy as np
 
 from appliance.evaluation.labeled_images import judge_image
 from appliance.evaluation.tile_judge import TileJudge, judge_tiles
-from appliance.readers.reading import Progress
+from appliance.readers.tile_pass import Progress
 from models.datasets.splits import Split
 from models.datasets.store import load_dataset, read_data_set_manifest
 from models.errors import DataSetError

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from appliance.assays.her2.review import alignment_reasons
 from appliance.errors import AlignmentError
-from appliance.findings.findings import Reason
+from appliance.findings.reasons import Reason
 from appliance.geometry import TILE_UM, TileGrid
 from appliance.registration.alignment import Alignment, align
 from appliance.registration.tile_plan import map_tumor

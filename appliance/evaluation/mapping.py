@@ -14,8 +14,9 @@ import numpy as np
 
 from appliance.evaluation.mapped_pair import MappedPair, map_pair
 from appliance.evaluation.pool import run_all
-from appliance.findings.findings import RESEARCH_USE, Reason
-from appliance.readers.reading import Progress
+from appliance.findings.findings import RESEARCH_USE
+from appliance.findings.reasons import Reason
+from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from models.synthesis.placement import SIZE_UM
 from models.synthesis.sections import synthesize_sections

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.her2.choice import choose_guideline
+from appliance.assays.registry import tasks
 from appliance.evaluation.case import JudgedCase
 from appliance.evaluation.rois import rois
 from appliance.findings.classes import CLASS_NAMES
@@ -61,7 +62,6 @@ def summarize(
         }
         quoted |= {f"{before}{name}": value for name, value in found.items()}
         details[side] = figures | {"slide": slides}
-    tasks = tuple(Task)  # until the assay says which
     return {
         "notice": RESEARCH_USE,
         **source,
@@ -69,7 +69,7 @@ def summarize(
         **quoted,
         "weights": {
             task.value: {"name": spec.name, "version": spec.version, "sha256": spec.sha256}
-            for task in tasks
+            for task in tasks()
             for _, spec in [chosen_weights(task, settings)]
         },
         "details": details,

@@ -18,7 +18,7 @@ from appliance.evaluation.case_files import CaseFiles, find_cases
 from appliance.evaluation.pair_figures import FailedCase, summarize
 from appliance.evaluation.pool import run_all
 from appliance.findings.classes import CLASS_NAMES
-from appliance.readers.reading import Progress
+from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from models.errors import DataSetError
 from models.synthesis.cohort import CaseDraw, draw_cohort

@@ -11,7 +11,7 @@ from typing import TypeVar
 import cv2
 
 from appliance.extensions import load_extensions
-from appliance.readers.reading import Progress
+from appliance.readers.tile_pass import Progress
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -22,6 +22,7 @@ from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
+from models.errors import DataSetError
 from models.evaluation.baseline import Baseline
 from models.evaluation.figures import confusion
 from models.spec import Task
@@ -60,7 +61,10 @@ def judge_scored_tiles(
     folder, _ = chosen_weights(Task.INTENSITY, settings)
     network = Network(folder, settings.models.device, settings.models.runtime)
     scored = [TileIndex(t.column, t.row) for t in findings.tiles]
-    classes = findings.rasters.ihc_classes[:]
+    stored = findings.rasters.ihc_classes
+    if stored is None:
+        raise DataSetError("The findings have no label map to compare with the truth.")
+    classes = stored[:]
     white, share = inspected(reader)
     plan = baseline_plan(he_baseline, findings, he_grid, reader.grid, share, settings)
     number = {index: k for k, index in enumerate(scored)}

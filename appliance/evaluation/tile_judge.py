@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from appliance.findings.findings import RESEARCH_USE
 from appliance.readers.inference import Device, Network
-from appliance.readers.reading import Progress
+from appliance.readers.tile_pass import Progress
 from models.errors import ManifestError
 from models.evaluation.baseline import Baseline, load_baseline
 from models.evaluation.figures import classification, confusion, headline, segmentation

@@ -17,22 +17,20 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.her2.choice import choose_guideline
+from appliance.assays.registry import tasks
 from appliance.domain import HER2, Identity
 from appliance.errors import TandemError
 from appliance.evaluation.pool import run_all
-from appliance.findings.findings import RESEARCH_USE, Findings, Reason, load_findings
-from appliance.line.analysis import (
-    ReadSlide,
-    analyse_case,
-    inspect_slide,
-    open_facts,
-)
+from appliance.findings.codec import load_findings
+from appliance.findings.findings import RESEARCH_USE, Findings
+from appliance.findings.reasons import Reason
+from appliance.line.analyse_case import analyse_case
+from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.outcomes import ReadSlide, artifact_folder
 from appliance.readers.chosen_weights import with_chosen_weights
-from appliance.readers.reading import Progress
+from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
-from models.spec import Task
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 Trap = Literal["control", "failed-control", "heterogeneity"]
@@ -81,8 +79,8 @@ def evaluate_traps(
         for number, trap in enumerate(get_args(Trap))
         for k in range(pairs)
     ]
-    tasks = tuple(Task)  # until the assay says which
-    work = partial(spring, settings=with_chosen_weights(settings, tasks), size_px=size_px)
+    networks = tasks()
+    work = partial(spring, settings=with_chosen_weights(settings, networks), size_px=size_px)
     found = run_all(
         work, jobs, workers=workers, what="traps", extensions=settings.extensions, progress=progress
     )
@@ -139,7 +137,7 @@ def spring(job: tuple[Trap, int], settings: Settings, size_px: tuple[int, int]) 
             return replace(sprung, problem=str(problem))
     return replace(
         sprung,
-        score=None if findings.score is None else findings.score.value,
+        score=findings.score,
         review=tuple(reason.code for reason in findings.review),
         percent=findings.percent,
         control=None if findings.control is None else findings.control.strongest,
@@ -167,8 +165,8 @@ def _scored(case: SyntheticCase, settings: Settings) -> Findings:
         facts = open_facts(path)
         slides.append(ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key))
     identity = Identity(accession=case.accession, block=case.block, stain=HER2)
-    scored = analyse_case(identity, slides[0], slides[1], settings)
-    return load_findings(ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(scored.key)))
+    scored = analyse_case("her2", identity, slides[0], slides[1], settings)
+    return load_findings(artifact_folder(scored.key, settings))
 
 
 def _row(case: Sprung) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Classes of the label map: their names, and what counts them."""
+"""Classes of the label map: names, counts and shares."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASS_NAMES = ("0", "1+", "2+", "3+")
-"""Scores of the label map's values 1, 2, 3, 4; 0 is background."""
+"""Scores of the label map's values 1, 2, 3, 4; value 0 is background."""
 
 
 def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """N{k} of Eq. 5-6: pixels of class k = 0..4 in a label map, shape (5,)."""
+    """Count the pixels of class k = 0..4 in a label map, int64 (5,): N{k} of Eq. 5-6."""
     return np.bincount(label_map.ravel(), minlength=5)[:5].astype(np.int64)
 
 
@@ -25,5 +25,5 @@ def percent_of_tumor(counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def h_score(percent: Mapping[str, float]) -> float:
-    """Σ intensity (0-3) x % of tumor area: 0-300. Reported; used by no rule."""
+    """H-score by area: Σ intensity (0-3) x % of tumor area, 0-300. Reported; used by no rule."""
     return sum(grade * percent[name] for grade, name in enumerate(CLASS_NAMES))

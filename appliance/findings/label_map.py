@@ -1,4 +1,4 @@
-"""Label maps on disk in compressed chunks: as large as a slide, written without having it whole."""
+"""Label maps of whole slides on disk, in compressed chunks; never whole in memory."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from appliance.geometry import TileIndex
 from appliance.slides.raster import RasterGrid
 
 CHUNK_ROWS, CHUNK_COLUMNS = 256, 1024
-"""Of a chunk. A row of them is a band in memory, 6 MB on the widest slides, and two or three bands
-are; a chunk is decoded in a fraction of a millisecond."""
+"""Shape of a chunk in px. A row of chunks is a band in memory, 6 MB on the widest slides; two or
+three bands are in memory at a time. A chunk is decoded in a fraction of a millisecond."""
 
 
 class LabelMap(Protocol):
-    """uint8 (rows, columns), in memory (any numpy array) or on disk."""
+    """Label map, uint8 (rows, columns), in memory (any numpy array) or on disk."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
+        """Shape in px: (rows, columns)."""
 
     def __getitem__(self, place: Any, /) -> Any:
-        """The px of two slices, uint8."""
+        """Return the px of two slices, uint8."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLabels:
-    """A label map in a Zarr file. Reading decodes the chunks that are asked for, no others."""
+    """Label map in a Zarr file; reading decodes only the chunks that the slices touch."""
 
     path: Path
     shape: tuple[int, int]
 
     @classmethod
     def open(cls, path: Path) -> StoredLabels:
-        """The map that `LabelWriter` or `save_labels` left in `path`."""
+        """Open the map that `LabelWriter` or `save_labels` wrote to `path`."""
         with _opened(path) as array:
             rows, columns = array.shape
         return cls(path, (rows, columns))
@@ -57,7 +57,7 @@ def _opened(path: Path) -> Iterator[Any]:
     import zarr
     from zarr.storage import ZipStore
 
-    # A file that is missing or no ZIP is told as such; zarr would fail on closing it instead.
+    # `ZipFile` reports a missing file or one that is no ZIP; zarr would fail on closing it instead.
     with ZipFile(path):
         store = ZipStore(path, mode="r")
     array = zarr.open_array(store, mode="r")
@@ -68,10 +68,10 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 class LabelWriter:
-    """Paints tiles from top to bottom onto a label map on disk; use as a context manager.
+    """Writer of a label map on disk, tile by tile from top to bottom; a context manager.
 
-    Only the bands of chunks that the current row of tiles touches are in memory; a chunk is written
-    once, and one that holds nothing but background is not written at all.
+    Only the bands of chunks that the current row of tiles touches are in memory. A chunk is written
+    once; a chunk of background alone is not written.
     """
 
     def __init__(self, path: Path, grid: RasterGrid) -> None:
@@ -90,14 +90,18 @@ class LabelWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close(whole=kind is None)
+
+    def close(self, *, whole: bool) -> None:
+        """Close the file; with `whole`, write the last bands first."""
         try:
-            if kind is None:
+            if whole:
                 self._write_until(self.grid.rows)
         finally:
             self._store.close()
 
     def paint(self, index: TileIndex, labels: NDArray[np.uint8]) -> None:
-        """Write a tile's label map (any size, covering the tile) where the tile lies.
+        """Write a tile's label map (any size, covering the tile) at the tile's place.
 
         Raises
         ------
@@ -119,7 +123,7 @@ class LabelWriter:
             self._bands[number][first - top : last - top, columns] = part
 
     def _band(self, rows: int) -> NDArray[np.uint8]:
-        """Background; memory of an earlier band where there is some."""
+        """Return a band of background, in the memory of an earlier band where there is one."""
         shape = CHUNK_ROWS, self.grid.columns
         whole = self._free.pop() if self._free else np.empty(shape, dtype=np.uint8)
         whole[:] = 0
@@ -139,7 +143,7 @@ class LabelWriter:
 
 
 def save_labels(labels: LabelMap, path: Path) -> None:
-    """Write a label map to `path`; one that lies on disk is copied as it is."""
+    """Write a label map to `path`; copy the file of a map that is on disk."""
     if isinstance(labels, StoredLabels):
         shutil.copyfile(labels.path, path)
         return
@@ -153,7 +157,7 @@ def save_labels(labels: LabelMap, path: Path) -> None:
 
 
 def _new_array(path: Path, shape: tuple[int, int]) -> tuple[Any, Any]:
-    """A Zarr store in one file, which is copied and replaced whole, and the array in it."""
+    """Create a Zarr store and its array; the store is one file, copied and replaced whole."""
     import zarr
     from zarr.codecs import ZstdCodec
     from zarr.storage import ZipStore

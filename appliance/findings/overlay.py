@@ -1,11 +1,12 @@
-"""Overlays on thumbnails: tumor probability on H&E, stain classes on IHC, their legends' colours.
+"""Overlays on thumbnails: tumor probability on H&E, stain classes on IHC, colors of their legends.
 
-A layer is RGBA uint8 of the thumbnail's shape; `blend` lays it over. All mapping goes through slide
-µm, because thumbnail, rasters and tile grid each have their own px.
+A layer is RGBA uint8 of the thumbnail's shape; `blend` lays it over the thumbnail. All mapping goes
+through slide µm, because thumbnail, rasters and tile grid each have their own px.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,47 +20,36 @@ from appliance.geometry import TILE_UM
 
 RGB = tuple[int, int, int]
 
-CLASS_COLORS: dict[str, RGB] = {
-    "0": (68, 119, 170),
-    "1+": (242, 205, 60),
-    "2+": (230, 120, 25),
-    "3+": (128, 14, 38),
-}
-"""Colours of the classes. They differ in hue and in lightness, so they stay apart for readers
-with protanopia, deuteranopia and tritanopia, and in grey print from 1+ on they only get darker."""
-
 PROBABILITY_COLORS: tuple[tuple[float, RGB], ...] = (
     (0.0, (255, 250, 190)),
     (0.5, (125, 215, 160)),
     (1.0, (0, 105, 150)),
 )
-"""Yellow to green to blue: no red or purple, which H&E has of its own."""
+"""Color stops (probability, RGB): yellow, green, blue; no red or purple, the colors of H&E."""
 
 OUTLINE: RGB = (12, 32, 64)
-"""Rim of the tumor area."""
+"""Color of the rim of the tumor area."""
 
 BAND_ROWS = 64
-"""Rows of a picture that are mixed at a time."""
+"""Rows of a picture that are blended at a time."""
 
-MAX_EDGE_PX = 1600
-"""Longest edge of a picture on the page."""
 MARGIN_OPACITY = 0.35
-"""Of what was read to be looked at and is not scored, beside 1 for what is."""
+"""Opacity of tiles that were read for display and are not scored, relative to scored tiles."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A thumbnail (RGB) and its layer (RGBA), both uint8 of one size."""
+    """Thumbnail (RGB) and its layer (RGBA), both uint8 of the same size."""
 
     thumbnail: NDArray[np.uint8]
     layer: NDArray[np.uint8] | None
 
 
 def tumor_layer(rasters: Rasters, he: SlideFacts, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGBA (rows, columns, 4) of tumor probability, with the rim of the tumor area.
+    """Layer of tumor probability with the rim of the tumor area: RGBA uint8 (rows, columns, 4).
 
-    `shape` is (rows, columns) of the thumbnail. Unread tiles are transparent, and opacity grows
-    with the probability so that normal tissue stays visible.
+    `shape` is (rows, columns) of the thumbnail. Unread tiles are transparent. Opacity grows with
+    the probability, so that normal tissue stays visible.
     """
     rows, columns = _centers_um(he, shape)
     grid = rasters.he_probability
@@ -81,15 +71,20 @@ def tumor_layer(rasters: Rasters, he: SlideFacts, shape: tuple[int, int]) -> NDA
     return layer
 
 
-def stain_layer(rasters: Rasters, ihc: SlideFacts, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """RGBA (rows, columns, 4) of the stain classes.
+def stain_layer(
+    rasters: Rasters, ihc: SlideFacts, shape: tuple[int, int], class_colors: Sequence[RGB]
+) -> NDArray[np.uint8] | None:
+    """Layer of the stain classes: RGBA uint8 (rows, columns, 4); None without a label map.
 
-    A thumbnail px covers many px of the label map: its colour is the mix of their classes by area
-    and its opacity the labelled share, so that no class is drawn larger than it is. What is not
-    scored is faint.
+    A thumbnail px covers many px of the label map. Its color is the mean of their class colors by
+    area and its opacity the labeled share, so that no class is drawn larger than it is. Tiles that
+    are not scored are faint.
     """
+    if rasters.ihc_classes is None:
+        return None
     shares = class_shares(rasters.ihc_classes, rasters.ihc_mpp, ihc, shape)
-    colors = np.array(list(CLASS_COLORS.values()), dtype=np.float32)
+    shares = shares[..., : len(class_colors)]
+    colors = np.array(list(class_colors), dtype=np.float32)
     labelled = shares.sum(axis=-1)
     mix = shares @ colors / np.maximum(labelled, 1e-6)[..., None]
     rows, columns = _centers_um(ihc, shape)
@@ -106,7 +101,7 @@ def class_shares(
 ) -> NDArray[np.float32]:
     """Share (0-1) of classes 1-4 in each thumbnail px: float32 (rows, columns, 4).
 
-    Where the label map is coarser than the thumbnail, its nearest label counts whole.
+    Where the label map is coarser than the thumbnail, the nearest label has share 1.
     """
     rows, columns = _centers_um(slide, shape)
     px_um = (
@@ -116,7 +111,7 @@ def class_shares(
     if min(px_um) < mpp:
         labels = _nearest(classes[:], mpp, rows, columns)
         return np.stack([labels == k for k in range(1, 5)], axis=-1).astype(np.float32)
-    # Finer than the thumbnail: sum runs of rows, then of columns.
+    # The map is finer than the thumbnail: sum runs of rows, then runs of columns.
     starts = [
         np.minimum((np.arange(n) * um / mpp).round().astype(int), length - 1)
         for n, um, length in zip(shape, px_um, classes.shape, strict=True)
@@ -126,7 +121,7 @@ def class_shares(
     shares = np.zeros((*shape, 4), dtype=np.float32)
     height = classes.shape[0]
     for top in range(0, height, CHUNK_ROWS):
-        # One band at a time: a label map of a large slide has half a billion px.
+        # One band at a time, because the label map of a large slide has half a billion px.
         band = classes[top : top + CHUNK_ROWS]
         for row in np.flatnonzero((starts[0] < top + len(band)) & (ends[0] > top)):
             part = band[max(0, starts[0][row] - top) : ends[0][row] - top]
@@ -138,12 +133,13 @@ def class_shares(
 
 
 def blend(picture: Picture, opacity: float) -> NDArray[np.uint8]:
-    """The thumbnail with its layer at `opacity` (0-1), RGB uint8."""
+    """Blend the layer into the thumbnail at `opacity` (0-1): RGB uint8."""
     if picture.layer is None or opacity <= 0:
         return picture.thumbnail
     mixed = np.empty_like(picture.thumbnail)
     for first in range(0, len(mixed), BAND_ROWS):
-        # In bands: every move of the slider comes here, and whole float copies are large.
+        # Blended in bands: each move of the opacity slider blends anew, and whole float copies are
+        # large.
         band = slice(first, first + BAND_ROWS)
         base = picture.thumbnail[band].astype(np.float32)
         layer = picture.layer[band].astype(np.float32)
@@ -155,7 +151,7 @@ def blend(picture: Picture, opacity: float) -> NDArray[np.uint8]:
 def _centers_um(
     slide: SlideFacts, shape: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Slide µm of the thumbnail's px centers: y of the rows, x of the columns."""
+    """Centers of the thumbnail's px in slide µm: y of the rows, x of the columns."""
     y = (np.arange(shape[0]) + 0.5) * slide.height_px * slide.mpp / shape[0]
     x = (np.arange(shape[1]) + 0.5) * slide.width_px * slide.mpp / shape[1]
     return y, x

@@ -1,1 +1,1 @@
-"""From a file that changed in the scanner's folder to an identified slide of a case."""
+"""Intake: a changed file in the scanner's folder becomes an identified slide of a case."""

@@ -1,8 +1,8 @@
-"""When is a slide finished? When it is quiet *and* whole.
+"""Completeness of a slide: its files have not changed for a while, and they are whole.
 
-No scanner says that it is done, and a copy over a network can pause. So two questions: has nothing
-changed for a while (`StabilityTracker`), and does the file hold everything that it says it holds
-(`is_whole`)? A half-copied TIFF is quiet during a stall, but its tiles lie beyond its end.
+Scanners do not signal the end of a file, and a copy over a network can pause. `StabilityTracker`
+measures the time without change; `is_whole` compares a file with its own index. A half-copied TIFF
+does not change during a stall, but its last tiles lie beyond its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tifffile import TiffFile, TiffFileError
 
 TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".svslide"})
 SLIDE_SUFFIXES = TIFF_SUFFIXES | {".mrxs", ".dcm"}
-"""Files that stand for a slide. Everything else in the folder is left alone."""
+"""Suffixes of files that stand for a slide; all other files are left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class _Seen:
 
 
 class StabilityTracker:
-    """Remembers since when each slide has not changed. Times are monotonic seconds, passed in."""
+    """Time since the last change of each slide; times are monotonic seconds, passed in."""
 
     def __init__(self) -> None:
         self._seen: dict[Path, _Seen] = {}
 
     def quiet_seconds(self, path: Path, signature: Signature, now: float) -> float:
-        """For how long `path` has had this signature; 0 when it is new or has changed."""
+        """Return for how long `path` has had this signature; 0 when it is new or has changed."""
         known = self._seen.get(path)
         if known is None or known.signature != signature:
             self._seen[path] = _Seen(signature, now)
@@ -58,13 +58,13 @@ class StabilityTracker:
 
 
 def signature_of(files: list[Path]) -> Signature:
-    """Signature of a slide's files; raises FileNotFoundError when one has gone."""
+    """Signature of a slide's files; raises FileNotFoundError when a file has gone."""
     stats = [file.stat() for file in files]
     return Signature(sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats))
 
 
 def is_whole(path: Path, files: list[Path]) -> bool:
-    """Whether the files hold all that their own index says; True for formats we cannot ask."""
+    """Return whether the files hold all that their index lists; True for formats without index."""
     suffix = path.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         return _tiff_is_whole(path)
@@ -85,7 +85,7 @@ def _tiff_is_whole(path: Path) -> bool:
                     return False
             return len(tiff.pages) > 0
     except (TiffFileError, ValueError, KeyError, IndexError, AttributeError, OSError, struct.error):
-        # tifffile answers a chopped index with any of these.
+        # tifffile raises any of these on a truncated index.
         return False
 
 

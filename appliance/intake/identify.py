@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,11 @@ def read_sidecar(slide: Path) -> Sidecar:
 
 
 def identify(
-    path: Path, properties: Mapping[str, str], sidecar: Sidecar, settings: Identify
+    path: Path,
+    properties: Mapping[str, str],
+    sidecar: Sidecar,
+    vocabulary: Mapping[str, Sequence[str]],
+    settings: Identify,
 ) -> Identity:
     """Identify a slide.
 
@@ -88,7 +92,7 @@ def identify(
     if not block:
         raise SlideError(QuarantineReason.NO_BLOCK)
     words = [sidecar.stain] if sidecar.stain else [*_stain_properties(properties), *names]
-    return Identity(accession=accession, block=block, stain=_stain(words, settings.stains))
+    return Identity(accession=accession, block=block, stain=_stain(words, vocabulary))
 
 
 def _match(name: str, patterns: Iterable[str]) -> dict[str, str]:
@@ -104,7 +108,7 @@ def _stain_properties(properties: Mapping[str, str]) -> list[str]:
     return [value for key, value in properties.items() if "stain" in key.lower() and value]
 
 
-def _stain(texts: Iterable[str], vocabulary: Mapping[str, tuple[str, ...]]) -> Stain:
+def _stain(texts: Iterable[str], vocabulary: Mapping[str, Sequence[str]]) -> Stain:
     """Stain of the first text with a word of exactly one stain; raises SlideError UNKNOWN_STAIN."""
     for text in texts:
         found = {

@@ -1,57 +1,100 @@
-"""Brings the two slides of a block together; a late partner or a rescan reopens the case."""
+"""Cases of a tissue block: an assay's case begins with its slides, and rescans reopen it.
+
+A slide belongs to a block, and a block may have a case of each assay. One slide serves all cases
+of its block whose assay uses its stain. The pairings of the installed assays are passed as values.
+"""
 
 from __future__ import annotations
 
-from appliance.domain import HE, HER2
+from collections.abc import Sequence
+
+from appliance.domain import Identity, Pairing, Stain
+from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.tables import CaseRow, SlideRow, Transaction
+from appliance.ledger.queries import GONE
+from appliance.ledger.tables import CaseRow, SlideRow, set_reason
+from appliance.ledger.transaction import Transaction
 
 
-def join_case(tx: Transaction, slide: SlideRow, case: CaseRow, now: float) -> None:
-    """Put an identified slide into its case; an older scan of the same stain is superseded."""
-    slide_id = slide.id
-    for other in tx.slides_ever(case.id or 0, slide.stain):
-        if other.id != slide_id and other.state not in (
-            SlideState.SUPERSEDED,
-            SlideState.QUARANTINED,
-        ):
-            detail = f"{slide.subject} is a newer scan"
-            tx.advance(other, SlideState.SUPERSEDED, now=now, detail=detail)
-    slide.case_id = case.id
-    tx.session.add(slide)
+def join_block(tx: Transaction, slide: SlideRow, pairings: Sequence[Pairing], now: float) -> None:
+    """Put an identified slide into its block.
+
+    An older scan of the same stain is superseded. The case of each assay whose target this stain
+    is begins; so does that of an expected assay whose anatomy it is. Every case of the block that
+    uses this stain waits again.
+    """
+    _supersede_older(tx, slide, now)
+    stain = Stain(slide.stain)
+    identity = Identity(accession=slide.accession, block=slide.block, stain=stain)
+    for pairing in pairings:
+        if stain == pairing.target or (pairing.expected and stain == pairing.anatomy):
+            tx.case_for(identity, now, pairing.assay)
+    for case in tx.cases_of_block(slide.accession, slide.block):
+        case_pairing = pairing_of(case, pairings)
+        if case_pairing is not None and stain in case_pairing.stains:
+            _reopen(tx, case, slide, now)
+
+
+def _supersede_older(tx: Transaction, slide: SlideRow, now: float) -> None:
+    for other in tx.slides_of_block(slide.accession, slide.block):
+        if other.id != slide.id and other.stain == slide.stain and other.state not in GONE:
+            tx.advance(
+                other,
+                SlideState.SUPERSEDED,
+                now=now,
+                code="newer-scan",
+                params={"slide": slide.subject},
+            )
+
+
+def _reopen(tx: Transaction, case: CaseRow, slide: SlideRow, now: float) -> None:
+    if case.state in (CaseState.WAITING, CaseState.PARTNERLESS):
+        return
+    # Objects that were sent stay known: the next report names the report that it replaces.
+    case.findings_key = case.score = ""
+    case.review = "[]"
+    set_reason(case)
+    params = {"slide": slide.subject}
+    tx.advance(case, CaseState.WAITING, now=now, code="came-anew", params=params)
+
+
+def make_ready(tx: Transaction, case: CaseRow, pairing: Pairing, now: float) -> bool:
+    """Advance a waiting case to `ready` if both its slides are read; return whether it was."""
     if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
-        # What was sent stays known: the next report names the one that it replaces.
-        case.findings_key = case.score = case.reason = ""
-        case.review = "[]"
-        tx.advance(case, CaseState.WAITING, now=now, detail=f"{slide.subject} came in anew")
-
-
-def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
-    """`waiting` → `ready` when both slides are read; returns whether it did."""
-    if case.id is None or case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
         return False
-    slides = tx.slides_of_case(case.id)
-    if set(slides) != {HE, HER2} or any(s.state != SlideState.READ for s in slides.values()):
+    slides = tx.current_slides(case.accession, case.block, pairing.stains)
+    if set(slides) != set(pairing.stains):
         return False
-    case.reason = ""
+    if any(slide.state != SlideState.READ for slide in slides.values()):
+        return False
+    set_reason(case)
     tx.advance(case, CaseState.READY, now=now)
     return True
 
 
-def expire_waiting(tx: Transaction, timeout_seconds: float, now: float) -> int:
-    """`waiting` → `partnerless` for cases whose partner is overdue; returns how many."""
+def expire_waiting(
+    tx: Transaction, pairings: Sequence[Pairing], timeout_s: float, now: float
+) -> int:
+    """Advance waiting cases whose second slide is overdue to `partnerless`; return how many."""
     expired = 0
     for case in tx.cases():
-        if case.id is None or case.state != CaseState.WAITING:
+        pairing = pairing_of(case, pairings)
+        overdue = now - case.changed_at >= timeout_s
+        if pairing is None or case.state != CaseState.WAITING or not overdue:
             continue
-        slides = tx.slides_of_case(case.id)
-        overdue = now - case.changed_at >= timeout_seconds
-        if len(slides) == 1 and overdue:
-            missing = next(stain for stain in (HE, HER2) if stain not in slides)
-            case.reason = (
-                f"No {missing} slide of this block came. Scan it, or look among the quarantined "
-                "slides; the case goes on by itself when it arrives."
-            )
-            tx.advance(case, CaseState.PARTNERLESS, now=now, detail=f"no {missing} slide")
-            expired += 1
+        slides = tx.current_slides(case.accession, case.block, pairing.stains)
+        missing = [stain for stain in pairing.stains if stain not in slides]
+        if len(missing) != 1:
+            continue
+        params = {"stain": missing[0]}
+        set_reason(case, "stain-missing", params)
+        tx.advance(
+            case,
+            CaseState.PARTNERLESS,
+            now=now,
+            code="stain-missing",
+            reason=case.reason,
+            params=params,
+        )
+        expired += 1
     return expired

@@ -1,4 +1,4 @@
-"""The scanner's folder: events are hints, the scan is the truth. Read-only, always."""
+"""The scanner's folder, always read-only: the periodic scan decides, file events only hasten it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from appliance.intake.completeness import (
     is_whole,
     signature_of,
 )
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import Ledger, Transaction
+from appliance.ledger.tables import set_reason
+from appliance.ledger.transaction import Transaction
 from appliance.settings.intake import Watch
 from appliance.slides.files import slide_files
 
@@ -29,13 +31,13 @@ log = logging.getLogger(__name__)
 JUNK_NAMES = frozenset(
     {"@eadir", "thumbs.db", ".stfolder", ".ds_store", "$recycle.bin", "lost+found"}
 )
-"""What file servers and desktops leave in shared folders."""
+"""Names that file servers and desktops leave in shared folders."""
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """Files under `folder` that may stand for a slide, sorted; hidden and junk names left out.
+    """Yield the files under `folder` that may stand for a slide, sorted, without hidden and junk.
 
-    Of the files of a DICOM series only one stands for the slide: see `slide_files`.
+    One file of a DICOM series stands for the slide: see `slide_files`.
     """
     for root, folders, names in os.walk(folder):
         here = Path(root)
@@ -58,7 +60,7 @@ def _is_junk(name: str) -> bool:
 
 
 class FolderScan:
-    """Brings the ledger up to date with the folder: `arriving` → `arrived` → back when changed."""
+    """Scan of the folder into the ledger: `arriving` → `arrived`, and back when a file changes."""
 
     def __init__(self, ledger: Ledger, settings: Watch) -> None:
         self._ledger = ledger
@@ -68,13 +70,13 @@ class FolderScan:
 
     @property
     def busy(self) -> bool:
-        """Whether files are being followed that are not finished yet."""
+        """True while some files are not finished yet."""
         return len(self._tracker) > 0
 
     def run(self, *, monotonic: float | None = None, now: float | None = None) -> int:
-        """Look at every file once; returns how many slides became `arrived` or were quarantined.
+        """Look at every file once and return how many slides became `arrived`.
 
-        `monotonic` (s) measures quiet, `now` (s since the epoch) dates the events.
+        `monotonic` (s) measures the time without change, `now` (s since epoch) dates the events.
         """
         monotonic = time.monotonic() if monotonic is None else monotonic
         now = time.time() if now is None else now
@@ -105,9 +107,10 @@ class FolderScan:
             if row.state != SlideState.ARRIVING:
                 if known == signature:
                     return False
-                # Also a file that was taken: what we know of it is no longer true.
-                row.reason = row.detail = row.fingerprint = ""
-                tx.advance(row, SlideState.ARRIVING, now=now, detail="the file changed")
+                # Of a slide in any state: facts of the former file no longer hold.
+                row.fingerprint = ""
+                set_reason(row)
+                tx.advance(row, SlideState.ARRIVING, now=now, code="file-changed")
             quiet = self._tracker.quiet_seconds(path, signature, monotonic)
             row.size_bytes, row.modified_ns = signature.size_bytes, signature.modified_ns
             tx.session.add(row)
@@ -127,13 +130,13 @@ class FolderScan:
         if row is None or row.state != SlideState.ARRIVING:
             return
         if not whole:
-            # Opening it tells more than "not whole": identify names the reason.
-            row.detail = QuarantineReason.NEVER_FINISHED.code
-        tx.advance(row, SlideState.ARRIVED, now=now, detail="" if whole else "quiet, but not whole")
+            # Opening the file tells more than "not whole": identify names the reason.
+            set_reason(row, params={"detail": QuarantineReason.NEVER_FINISHED})
+        tx.advance(row, SlideState.ARRIVED, now=now, code="advanced" if whole else "not-whole")
 
 
 class FolderEvents:
-    """Watches the folder and calls `wake` when something happens in it; only a hint."""
+    """Watch of the folder: calls `wake` when something happens in it."""
 
     def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
         self._folder = folder
@@ -141,7 +144,7 @@ class FolderEvents:
         self._observer = Observer()
 
     def start(self) -> bool:
-        """Start watching; False (and a word in the log) where the system gives no events."""
+        """Start watching; return False, with a line in the log, where the system has no events."""
 
         class Handler(FileSystemEventHandler):
             def __init__(self, wake: Callable[[], None]) -> None:

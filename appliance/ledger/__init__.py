@@ -1,1 +1,1 @@
-"""The ledger: tables, states, events, progress."""
+"""The ledger: tables, states, events, the writer's door and the read-only door."""

@@ -30,12 +30,15 @@ A delivery (one object to one destination)::
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
+
+from appliance.ledger.events import Event
 
 
 class SlideState(StrEnum):
-    """Where a slide is on its way."""
+    """State of a slide."""
 
     ARRIVING = "arriving"  #: seen, still growing or not whole yet
     ARRIVED = "arrived"  #: finished on disk, not yet identified
@@ -47,7 +50,7 @@ class SlideState(StrEnum):
 
 
 class CaseState(StrEnum):
-    """Where a case is on its way."""
+    """State of a case."""
 
     WAITING = "waiting"  #: one of its slides is not there or not read yet
     PARTNERLESS = "partnerless"  #: its partner did not come in time
@@ -61,11 +64,11 @@ class CaseState(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """Where one object is on its way to one destination."""
+    """State of one object on its way to one destination."""
 
-    QUEUED = "queued"  #: to be sent (again) when `not_before` has passed
-    SENT = "sent"  #: the destination said yes; not proven yet
-    UNPROVEN = "unproven"  #: sent, but nobody there can say whether it arrived; asked again
+    QUEUED = "queued"  #: to be sent, or sent again, when `not_before` has passed
+    SENT = "sent"  #: accepted by the destination; not proven yet
+    UNPROVEN = "unproven"  #: accepted; the destination cannot say whether it has it
     PROVEN = "proven"  #: committed to, found by query, or on disk with the right bytes
     REFUSED = "refused"  #: refused for good
 
@@ -137,11 +140,22 @@ class Stateful(Protocol):
 class Journal(Protocol):
     """An open transaction that can append an event."""
 
-    def append_event(self, subject: str, kind: str, text: str, now: float) -> None: ...
+    def append_event(self, event: Event) -> None: ...
 
 
-def advance(journal: Journal, row: Stateful, to: State, *, now: float, detail: str = "") -> None:
+def advance(
+    journal: Journal,
+    row: Stateful,
+    to: State,
+    *,
+    now: float,
+    code: str = "advanced",
+    reason: str = "",
+    params: Mapping[str, Any] | None = None,
+) -> None:
     """Change a row's state and append the event, both in the journal's transaction.
+
+    `code`, `reason` and `params` are the event's.
 
     Raises
     ------
@@ -156,5 +170,14 @@ def advance(journal: Journal, row: Stateful, to: State, *, now: float, detail: s
     row.state = to.value
     row.changed_at = now
     journal.append_event(
-        row.subject, "state", f"{old} → {to}{f': {detail}' if detail else ''}", now
+        Event(
+            at=now,
+            subject=row.subject,
+            kind="state",
+            code=code,
+            from_state=old.value,
+            to_state=to.value,
+            reason=reason,
+            params=params or {},
+        )
     )

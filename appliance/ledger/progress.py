@@ -1,7 +1,7 @@
-"""How far a step is: from the worker process to the daemon's status and the dashboard.
+"""Progress of a running step, from the worker process to ``tandem status`` and the dashboard.
 
-A small file per slide or case that is being read, replaced at most twice a second. It is for the
-eye alone: nothing depends on it, and one that is lost or stale is not shown.
+One small file per slide or case, replaced at most twice a second. No decision depends on it; a
+file that is lost or stale is not shown.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from appliance.settings.settings import Settings
 
 PERIOD_SECONDS = 0.5
 STALE_SECONDS = 60.0
-"""A step that has said nothing for so long is not shown as one that goes on."""
+"""Age from which progress is not shown any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepProgress:
-    """`done` of `total` tiles of `what` are read, `per_second` since it began; `at` in seconds
-    since epoch."""
+    """Progress of `what`: `done` of `total` tiles, `per_second` since it began.
+
+    `at` is in seconds since the epoch.
+    """
 
     what: str
     done: int
@@ -32,17 +34,17 @@ class StepProgress:
 
     @property
     def percent(self) -> float:
-        """0-100."""
+        """Percent done, 0-100."""
         return 100 * self.done / max(1, self.total)
 
     @property
     def seconds_left(self) -> float | None:
-        """None as long as there is no rate."""
+        """Estimated seconds to the end; None as long as there is no rate."""
         return (self.total - self.done) / self.per_second if self.per_second > 0 else None
 
 
 class ProgressFile:
-    """What a step calls with (what, done, total); goes to a worker process and writes there."""
+    """Writer of progress: called with (what, done, total) in the worker process."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,11 +54,11 @@ class ProgressFile:
 
     @classmethod
     def of(cls, settings: Settings, subject: str) -> ProgressFile:
-        """That of a slide or case (``slide-3``, ``case-1``)."""
+        """Return the file of a slide or case (``slide-3``, ``case-1``)."""
         return cls(_path(settings, subject))
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Write it, unless it was written a moment ago."""
+        """Write the progress, unless it was written less than `PERIOD_SECONDS` ago."""
         now = time.time()
         if what != self._what:
             self._what, self._first, self._written = what, (now, done), 0.0
@@ -74,13 +76,13 @@ class ProgressFile:
         self._written = now
 
     def clear(self) -> None:
-        """The step is over."""
+        """Remove the file at the end of the step."""
         with suppress(OSError):
             self._path.unlink(missing_ok=True)
 
 
 def read_progress(settings: Settings, subject: str) -> StepProgress | None:
-    """How far the step of a slide or case is; none where none says so."""
+    """Return the progress of a slide or case, or None."""
     try:
         said = StepProgress(**json.loads(_path(settings, subject).read_text()))
     except (OSError, ValueError, TypeError):

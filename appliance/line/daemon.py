@@ -1,8 +1,8 @@
-"""The daemon: wires the parts and turns the crank. ``tandem run`` is this.
+"""Daemon of ``tandem run``: composes the parts and runs two loops.
 
-Two loops. The *analysis* loop (main thread) looks at the folder and does the next step of the
-oldest slide or case, in the worker process. The *delivery* loop (its own thread) empties the
-outbox, so that a slow PACS never holds a slide up. Both talk only through the ledger.
+The *analysis* loop (main thread) scans the folder and does the next step of the oldest slide or
+case in the worker process. The *delivery* loop (a separate thread) empties the outbox, so that a
+slow PACS never delays a slide. The loops communicate only through the ledger.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from pathlib import Path
 from types import FrameType
 
 from appliance.artifacts import ArtifactStore
-from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.registry import assays, pairings, vocabulary
 from appliance.delivery.destinations.contract import Destination, open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
-from appliance.ledger.tables import Ledger
+from appliance.ledger.ledger import Ledger
+from appliance.line.context import StepContext
+from appliance.line.dispatcher import work_once
 from appliance.line.executors import Workers
 from appliance.line.schedule import build_schedule
-from appliance.line.steps import StepContext, work_once
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
 BUSY_SECONDS = 1.0
-"""How often files that are still growing are looked at."""
+"""Period of folder scans while files are still growing."""
 DELIVERY_SECONDS = 1.0
-"""How often the outbox is looked at; an empty one costs one query."""
+"""Period of the delivery loop; an empty outbox costs one query."""
 
 
 class Daemon:
-    """A running appliance; `run` returns when `stop` is called or a signal comes."""
+    """Running appliance; `run` returns after `stop` or a signal."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -47,7 +48,7 @@ class Daemon:
         self._wake = threading.Event()
 
     def stop(self) -> None:
-        """End both loops. A step in hand is abandoned, and done again at the next start."""
+        """End both loops; a running step is abandoned and done again at the next start."""
         self._stop.set()
         self._wake.set()
 
@@ -58,11 +59,14 @@ class Daemon:
         ------
         SettingsError
             If the folders cannot be used, no guideline fits the site's organ, a destination cannot
-            hold the objects that its settings name, or another daemon runs on the same state
-            folder.
+            hold the objects that its settings name, another daemon runs on the same state folder,
+            or another build created that folder.
         """
         settings = self.settings
-        choose_guideline(settings.scoring)
+        for assay in assays():
+            assay.check(settings)
+        pairings(settings)
+        vocabulary(settings)
         if not settings.watch.folder.is_dir():
             raise SettingsError(
                 f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."
@@ -84,10 +88,17 @@ class Daemon:
             section.name: open_destination(settings, section) for section in settings.destinations
         }
         workers = Workers(settings.log_level, self._stop, settings.extensions)
-        line = StepContext(ledger, settings, workers, f"{socket.gethostname()}:{os.getpid()}")
+        wanted = pairings(settings)
+        context = StepContext(
+            ledger=ledger,
+            settings=settings,
+            workers=workers,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            pairings=wanted,
+        )
         scan = FolderScan(ledger, settings.watch)
         events = FolderEvents(settings.watch.folder, self._wake.set)
-        schedule = build_schedule(settings, ledger, self._wake.set)
+        schedule = build_schedule(settings, ledger, self._wake.set, wanted)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )
@@ -101,7 +112,7 @@ class Daemon:
                 if self._wake.is_set() or scan.busy:
                     self._wake.clear()
                     scan.run()
-                if not work_once(line):
+                if not work_once(context):
                     self._wake.wait(BUSY_SECONDS)
         except StoppedError:
             with ledger.transaction() as tx:
@@ -120,7 +131,7 @@ class Daemon:
         while not self._stop.is_set():
             try:
                 outbox.run()
-            except Exception as err:  # the delivery loop goes on
+            except Exception as err:  # per-step boundary: the delivery loop goes on
                 log.error("the outbox failed: %s; it is tried again", type(err).__name__)
                 log.debug("details", exc_info=err)
                 self._stop.wait(10 * DELIVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""The executor seam: steps run in a spawned process; a crash kills it and not the daemon."""
+"""Executor of steps: a spawned process, so that a crash ends the worker and not the daemon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from appliance.errors import StoppedError, WorkerDiedError
 from appliance.extensions import load_extensions
-from appliance.logs import configure_logging
+from appliance.settings.logs import configure_logging
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +25,24 @@ T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 0.2
-"""How soon a step that runs is found to be unwanted."""
+"""Period at which a running step is checked for abandonment."""
 
 
 def _prepare_worker(log_level: str, extensions: Sequence[str]) -> None:
     configure_logging(log_level)
-    # Ctrl-C and systemd's SIGTERM go to the whole group; the daemon decides when its workers end.
+    # Ignored: Ctrl-C and systemd's SIGTERM reach the whole process group, and the daemon ends its
+    # worker itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
-        # A daemon that was killed must not leave a worker that holds the GPU.
+        # The kernel kills the worker with the daemon: a killed daemon must not leave a worker that
+        # holds the GPU.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     load_extensions(extensions)
 
 
 class Workers:
-    """One spawned worker process; rebuilt when it dies, killed when `stop` is set."""
+    """Spawned worker process; replaced when it dies, killed when `stop` is set."""
 
     def __init__(
         self, log_level: str, stop: Event | None = None, extensions: Sequence[str] = ()
@@ -59,9 +61,9 @@ class Workers:
         WorkerDiedError
             If the process died (killed, out of memory, crash in a codec).
         StoppedError
-            If `stop` was set meanwhile: the step is abandoned, and its artifact is not there.
+            If `stop` was set meanwhile; the step is abandoned and leaves no artifact.
         Exception
-            Whatever the step raised.
+            Any exception that the step raised.
         """
         if self._pool is None:
             self._pool = ProcessPoolExecutor(

@@ -1,4 +1,4 @@
-"""``tandem process``: the daemon's steps on two files, without daemon and database."""
+"""``tandem process``: steps of the daemon on two files, without daemon and database."""
 
 from __future__ import annotations
 
@@ -11,27 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.delivery.objects import PAGE_NAME, ObjectFile, read_index, read_notes, write_objects
-from appliance.domain import HER2, UNIDENTIFIED, Identity, QuarantineReason
+from appliance.assays.registry import find_assay, tasks, vocabulary
+from appliance.delivery.index import ObjectFile, read_index, read_notes
+from appliance.delivery.objects import PAGE_NAME, write_objects
+from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
-from appliance.line.analysis import (
-    ReadSlide,
-    StepTime,
-    analyse_case,
-    inspect_slide,
-    open_facts,
-)
+from appliance.line.analyse_case import analyse_case
+from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.outcomes import ReadSlide, StepTime
 from appliance.readers.chosen_weights import with_chosen_weights
-from appliance.readers.reading import Progress
+from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
-from models.spec import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processed:
-    """What was found, how long each step took, what was written, what to know of it."""
+    """Findings as JSON, time of each step, objects written, and notes for the operator."""
 
     summary: dict[str, Any]
     times: tuple[StepTime, ...]
@@ -58,19 +55,19 @@ def process_pair(
     SettingsError
         If `out_dir` cannot be written.
     """
+    assay = find_assay(settings.pair.expected_assays[0])
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".tandem-", dir=out_dir))
     except OSError as err:
         raise SettingsError(f"--out {out_dir}: {err.strerror}. Choose another folder.") from err
     try:
-        tasks = tuple(Task)  # until the assay says which
-        # What is selected in the real state folder holds in this one.
-        settings = with_chosen_weights(settings, tasks).model_copy(update={"state_dir": scratch})
+        # The weights selected in the real state folder apply in the scratch folder, too.
+        settings = with_chosen_weights(settings, tasks()).model_copy(update={"state_dir": scratch})
         he, he_times = _inspected(he_path, settings)
         ihc, ihc_times = _inspected(ihc_path, settings)
-        identity = _identity(he_path, ihc_path, settings, accession, block)
-        scored = analyse_case(identity, he, ihc, settings, progress)
+        identity = _identity(he_path, ihc_path, settings, assay.target.code, accession, block)
+        scored = analyse_case(assay.name, identity, he, ihc, settings, progress)
         start = time.perf_counter()
         objects_key = write_objects(scored.key, settings)
         written = StepTime(step="write", seconds=time.perf_counter() - start, reused=False)
@@ -94,21 +91,37 @@ def process_pair(
 
 def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
     facts = open_facts(path)
+    sidecar = read_sidecar(path)
     outcome = inspect_slide(facts, settings)
     if outcome.tissue_mm2 <= 0:
         raise SlideError(QuarantineReason.NO_TISSUE)
-    return ReadSlide(facts=facts, inspect_key=outcome.key), outcome.times
+    slide = ReadSlide(
+        facts=facts,
+        inspect_key=outcome.key,
+        organ=str(sidecar.organ),
+        specimen=str(sidecar.specimen),
+    )
+    return slide, outcome.times
 
 
 def _identity(
-    he_path: Path, ihc_path: Path, settings: Settings, accession: str, block: str
+    he_path: Path,
+    ihc_path: Path,
+    settings: Settings,
+    target: Stain,
+    accession: str,
+    block: str,
 ) -> Identity:
-    """From the options, else from the slides, else `UNIDENTIFIED`: the caller chose the files."""
+    """Identity from the options, else from the slides, else `UNIDENTIFIED`.
+
+    A slide without accession, block or known stain is accepted, because the caller chose the files.
+    """
     for path in (ihc_path, he_path):
         sidecar = read_sidecar(path)
         with SlideReader.open(path, mpp=sidecar.mpp) as slide:
             try:
-                found = identify(path, slide.properties, sidecar, settings.identify)
+                words = vocabulary(settings)
+                found = identify(path, slide.properties, sidecar, words, settings.identify)
             except SlideError as err:
                 if err.reason not in (
                     QuarantineReason.NO_ACCESSION,
@@ -118,6 +131,6 @@ def _identity(
                     raise
                 continue
         return Identity(
-            accession=accession or found.accession, block=block or found.block, stain=HER2
+            accession=accession or found.accession, block=block or found.block, stain=target
         )
-    return Identity(accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=HER2)
+    return Identity(accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=target)

@@ -1,16 +1,17 @@
-"""Periodic work, by APScheduler: rescan, partner timeout, disk space."""
+"""Periodic jobs, run by APScheduler: rescan, partner timeout, check of disk space."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from appliance.domain import Pairing
 from appliance.intake.pair import expire_waiting
-from appliance.ledger.tables import Ledger
+from appliance.ledger.ledger import Ledger
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -20,13 +21,17 @@ DISK_CHECK_SECONDS = 300.0
 
 
 def build_schedule(
-    settings: Settings, ledger: Ledger, rescan: Callable[[], None]
+    settings: Settings,
+    ledger: Ledger,
+    rescan: Callable[[], None],
+    pairings: Sequence[Pairing],
 ) -> BackgroundScheduler:
-    """The scheduler with its jobs, not yet started; `rescan` wakes the daemon's scan."""
+    """Return the scheduler with its jobs, not yet started; `rescan` wakes the daemon's scan."""
 
     def expire() -> None:
         with ledger.transaction() as tx:
-            expire_waiting(tx, settings.pair.partner_timeout_hours * 3600, time.time())
+            timeout_s = settings.pair.partner_timeout_hours * 3600
+            expire_waiting(tx, pairings, timeout_s, time.time())
 
     def disk() -> None:
         free = shutil.disk_usage(settings.state_dir).free / 2**30

@@ -1,1 +1,1 @@
-"""What IT runs: doctor, status, corrections, weights."""
+"""Operations for IT: doctor, status, corrections, weights."""

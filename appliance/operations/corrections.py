@@ -1,7 +1,7 @@
-"""A delivered result is made anew: by a person's score, or by other weights.
+"""Replace a delivered result: by a person's score, or by a rerun with other weights.
 
 Nothing is overwritten: objects of new findings have UIDs of their own, and the new report names
-the one whose place it takes (PS3.3 C.17.2, Predecessor Documents Sequence).
+its predecessor (PS3.3 C.17.2, Predecessor Documents Sequence).
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ import time
 from dataclasses import replace
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.assays.her2.guideline import load_guideline
-from appliance.delivery.objects import read_findings_key
-from appliance.domain import Her2Score
+from appliance.assays.registry import find_assay
 from appliance.errors import SettingsError
-from appliance.findings.findings import Correction, load_findings, save_findings
-from appliance.findings.overlay import MAX_EDGE_PX
+from appliance.findings.codec import load_findings, load_pictures, save_findings
+from appliance.findings.findings import Correction
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, Ledger, Transaction
+from appliance.ledger.tables import CaseRow, set_reason
+from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
-from appliance.slides.overview import load_overview
+from appliance.words.say import say
 
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
-def correct_score(settings: Settings, subject: str, score: Her2Score, *, by: str, why: str) -> str:
-    """Put a person's score in the place of a case's; its objects are written and sent anew.
+def correct_score(settings: Settings, subject: str, score: str, *, by: str, why: str) -> str:
+    """Replace a case's score by a person's; the objects are written and sent anew.
 
     `by` is a DICOM person name such as ``Meyer^Anna``. Returns what happened, for people.
 
@@ -44,18 +44,18 @@ def correct_score(settings: Settings, subject: str, score: Her2Score, *, by: str
             row = _ended(tx, subject)
             if row.findings_key != case.findings_key:
                 raise SettingsError(f"{subject} has a new result since: look at it first.")
-            detail = f"corrected from {row.score or 'none'} to {score}"
-            row.findings_key, row.score, row.review = str(key), score.value, "[]"
-            row.reason = ""
-            tx.append_event(row.subject, "note", f"{detail} by {by}", time.time())
-            tx.advance(row, CaseState.SCORED, now=time.time(), detail=detail)
+            scores = {"was": row.score, "score": score}
+            row.findings_key, row.score, row.review = str(key), score, "[]"
+            set_reason(row)
+            tx.note(row.subject, "corrected-by", time.time(), params=scores | {"by": by})
+            tx.advance(row, CaseState.SCORED, now=time.time(), code="corrected", params=scores)
     finally:
         ledger.close()
-    return f"{subject}: {detail}; a new report is written and sent"
+    return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"
 
 
 def rerun_case(settings: Settings, subject: str) -> str:
-    """Analyse a case that has a result once more, by the weights and settings of today.
+    """Analyse a case that has a result once more, with the weights and settings of today.
 
     Raises
     ------
@@ -66,26 +66,14 @@ def rerun_case(settings: Settings, subject: str) -> str:
     try:
         with ledger.transaction() as tx:
             row = _ended(tx, subject, CaseState.FAILED)
-            row.reason = row.findings_key = row.score = ""
+            row.findings_key = row.score = ""
             row.review = "[]"
+            set_reason(row)
             row.worker_crashes, row.not_before = 0, 0.0
-            tx.advance(row, CaseState.READY, now=time.time(), detail="rerun")
+            tx.advance(row, CaseState.READY, now=time.time(), code="rerun")
     finally:
         ledger.close()
     return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
-
-
-def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
-    """The findings that hold: those of `findings_key`, or a person's correction of these very ones.
-
-    A slide that was touched or read again with the same outcome takes nobody's word back.
-    """
-    if not objects_key:
-        return findings_key
-    last = read_findings_key(objects_key, settings)
-    folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(last))
-    correction = load_findings(folder).correction
-    return last if correction is not None and correction.corrects == findings_key else findings_key
 
 
 def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
@@ -101,39 +89,33 @@ def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
     return case
 
 
-def _corrected(
-    settings: Settings, case: CaseRow, score: Her2Score, by: str, why: str
-) -> ArtifactKey:
-    """Findings with that score, as an artifact."""
+def _corrected(settings: Settings, case: CaseRow, score: str, by: str, why: str) -> ArtifactKey:
+    """Return the key of the findings with a person's score."""
     store = ArtifactStore(settings.artifacts_dir)
     folder = store.path(ArtifactKey.parse(case.findings_key))
     findings = load_findings(folder)
-    if findings.score is score:
+    assay = find_assay(findings.assay)
+    if score not in assay.scores:
+        raise SettingsError(
+            f"{score!r} is no {assay.title} score; scores are {', '.join(assay.scores)}."
+        )
+    if findings.score == score:
         raise SettingsError(f"{case.subject} has the score {score} already.")
     was, root = findings.score, case.findings_key
     if findings.correction is not None:
         was, root = findings.correction.was, findings.correction.corrects
     key = ArtifactKey.of("findings", corrects=case.findings_key, score=score, by=by, why=why)
     if not store.exists(key):
-        guideline = load_guideline(findings.guideline)
         corrected = replace(
-            findings,
-            score=score,
+            assay.corrected(findings, score),
             correction=Correction(by=by, why=why, was=was, corrects=root),
-            # What the appliance said of its own score does not hold for a person's, nor do its
-            # shares, which tell ultralow from null; its reasons for review are answered, and stay
-            # in the report that is replaced.
-            review=(),
-            estimated=False,
-            rule="",
-            category=None,
-            comment="" if score is Her2Score.ZERO else guideline.comment(score, findings.percent),
         )
+        pictures = load_pictures(folder)
         with store.writing(key) as out:
             save_findings(
                 corrected,
                 out,
-                he_thumbnail=load_overview(folder / "he_thumbnail.png", longest_px=MAX_EDGE_PX),
-                ihc_thumbnail=load_overview(folder / "ihc_thumbnail.png", longest_px=MAX_EDGE_PX),
+                he_thumbnail=pictures[0],
+                ihc_thumbnail=pictures[1],
             )
     return key

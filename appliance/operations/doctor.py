@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.registry import assays, tasks
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
@@ -27,7 +27,7 @@ from models.spec import Task
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One line of the doctor."""
+    """Result of one check: one line of ``tandem doctor``."""
 
     what: str
     ok: bool
@@ -45,12 +45,12 @@ def examine(config: Path | None) -> list[Examined]:
 
 
 def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
-    """Return which kinds of objects a destination takes, before the first case needs it.
+    """Return the kinds of objects that a destination takes, before the first case needs it.
 
     Raises
     ------
     TandemError
-        If there is no destination of this name, or it cannot be asked.
+        If there is no destination of this name, or it cannot be queried.
     """
     for section in settings.destinations:
         if section.name == name:
@@ -63,8 +63,9 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
     yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
-    yield _try("guideline", lambda: _guideline(settings))
-    for task in Task:
+    for assay in assays():
+        yield _try("guideline", partial(assay.check, settings))
+    for task in tasks():
         yield _try(f"weights for {task}", partial(_weights, task, settings))
     yield _try("device", lambda: _device(settings))
     yield _try("libturbojpeg", _turbojpeg)
@@ -102,11 +103,6 @@ def _writable(folder: Path, least_gib: float) -> str:
     if free_gib < least_gib:
         raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
     return f"{folder} (write), {free_gib:.0f} GiB free"
-
-
-def _guideline(settings: Settings) -> str:
-    guideline = choose_guideline(settings.scoring).guideline
-    return f"{guideline.title}, {guideline.version} ({guideline.status}; {guideline.source})"
 
 
 def _weights(task: Task, settings: Settings) -> str:

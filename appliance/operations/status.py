@@ -1,60 +1,101 @@
-"""What ``tandem status`` tells and what ``tandem retry`` does."""
+"""The report of ``tandem status`` and the action of ``tandem retry``."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from appliance.domain import QuarantineReason
+from appliance.assays.registry import pairings
+from appliance.domain import Pairing
 from appliance.errors import SettingsError
+from appliance.ledger.blocks import case_of_slide, pairing_of
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import read_progress
-from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, SlideRow, Transaction
+from appliance.ledger.queries import Queries
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, params_of, set_reason
+from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
+from appliance.words.events import event_text
+from appliance.words.say import say
+from appliance.words.template import OTHER
 
 
 def status_of(settings: Settings) -> dict[str, list[dict[str, Any]]]:
-    """All cases and slides, ready for JSON; ages in seconds."""
-    ledger = open_ledger(settings)
-    now = time.time()
-    with ledger.transaction() as tx:
-        cases = [_case(tx, row, now) | _progress(settings, row.subject) for row in tx.cases()]
-        slides = [_slide(tx, row, now) | _progress(settings, row.subject) for row in tx.slides()]
-    ledger.close()
+    """Return all cases and slides, ready for JSON; ages in seconds."""
+    _require_ledger(settings)
+    reader = LedgerReader(settings.ledger_url)
+    try:
+        if not reader.ready:  # the daemon is creating it
+            return {"cases": [], "slides": []}
+        return _report(reader, settings)
+    finally:
+        reader.close()
+
+
+def _report(reader: LedgerReader, settings: Settings) -> dict[str, list[dict[str, Any]]]:
+    now, assays = time.time(), pairings(settings)
+    with reader.reading() as tx:
+        rows = tx.cases()
+        cases = [_case(tx, row, assays, now) | _progress(settings, row.subject) for row in rows]
+        blocks: dict[tuple[str, str], list[CaseRow]] = {}
+        for row in rows:
+            blocks.setdefault((row.accession, row.block), []).append(row)
+        slides = []
+        for slide in tx.slides():
+            case = case_of_slide(slide, blocks.get((slide.accession, slide.block), ()), assays)
+            slides.append(_slide(tx, slide, case, now) | _progress(settings, slide.subject))
     return {"cases": cases, "slides": slides}
 
 
 def open_ledger(settings: Settings) -> Ledger:
-    """The ledger of a state folder that exists.
+    """Open the ledger of a state folder for writing.
 
     Raises
     ------
     SettingsError
         If no daemon ever ran with these settings.
     """
+    _require_ledger(settings)
+    return Ledger(settings.ledger_url)
+
+
+def _require_ledger(settings: Settings) -> None:
     if not (settings.state_dir / "ledger.sqlite").is_file():
         raise SettingsError(
             f"{settings.state_dir}: no ledger here yet. Start `tandem run`, or name its settings "
             "with --config."
         )
-    return Ledger(settings.ledger_url)
 
 
-def _case(tx: Transaction, row: CaseRow, now: float) -> dict[str, Any]:
+def _case(tx: Queries, row: CaseRow, assays: Sequence[Pairing], now: float) -> dict[str, Any]:
+    pairing = pairing_of(row, assays)
+    reason, params = row.reason, params_of(row)
+    if pairing is None:
+        reason, params = "assay-not-installed", {"assay": row.assay}
+    stains = () if pairing is None else pairing.stains
+    slides = tx.current_slides(row.accession, row.block, stains)
     deliveries = tx.deliveries(row.id or 0)
+    review = json.loads(row.review)
     return {
         "id": row.subject,
         "accession": row.accession,
         "block": row.block,
+        "assay": row.assay,
         "state": row.state,
         "score": row.score,
-        "review": json.loads(row.review),
-        "remedy": row.reason,
+        "review": [say("review", fact["code"], fact["params"]) for fact in review],
+        "review_facts": review,
+        "remedy": say("case", reason, params | {"subject": row.subject}),
+        "reason": reason,
+        "params": params,
         "age_seconds": round(now - row.created_at, 1),
-        "slides": {stain: s.subject for stain, s in tx.slides_of_case(row.id or 0).items()},
+        "slides": {stain: slide.subject for stain, slide in slides.items()},
         "deliveries": [_delivery(delivery) for delivery in deliveries],
         "steps": _steps(tx, row.subject),
     }
@@ -65,9 +106,16 @@ def _progress(settings: Settings, subject: str) -> dict[str, Any]:
     return {"progress": None if said is None else asdict(said)}
 
 
-def _steps(tx: Transaction, subject: str) -> list[dict[str, Any]]:
+def _steps(tx: Queries, subject: str) -> list[dict[str, Any]]:
     return [
-        {"at": event.at, "kind": event.kind, "text": event.text} for event in tx.events(subject)
+        {
+            "at": event.at,
+            "kind": event.kind,
+            "text": event_text(event),
+            "code": event.code,
+            "params": params_of(event),
+        }
+        for event in tx.events(subject)
     ]
 
 
@@ -78,31 +126,36 @@ def _delivery(row: DeliveryRow) -> dict[str, Any]:
         "sop_instance_uid": row.sop_instance_uid,
         "state": row.state,
         "attempts": row.attempts,
-        "error": row.error,
+        "error": say("delivery", row.reason, params_of(row)),
+        "reason": row.reason,
+        "params": params_of(row),
     }
 
 
-def _slide(tx: Transaction, row: SlideRow, now: float) -> dict[str, Any]:
-    known = row.state == SlideState.QUARANTINED
-    reason = QuarantineReason.from_code(row.reason) if known else None
+def _slide(tx: Queries, row: SlideRow, case: CaseRow | None, now: float) -> dict[str, Any]:
+    reason = row.reason if row.state == SlideState.QUARANTINED else ""
+    params = params_of(row)
     return {
         "id": row.subject,
         "file": Path(row.path).name,
         "path": row.path,
         "stain": row.stain,
         "state": row.state,
-        "reason": "" if reason is None else reason.code,
-        "sentence": "" if reason is None else reason.sentence,
-        "detail": row.detail,
-        "remedy": "" if reason is None else reason.remedy,
+        "reason": reason,
+        "sentence": say("quarantine", reason),
+        "detail": say("slide-detail", row.reason or OTHER, params),
+        "remedy": say("remedy", reason),
+        "params": params,
         "age_seconds": round(now - row.created_at, 1),
-        "case": f"case-{row.case_id}" if row.case_id is not None else "",
+        "case": "" if case is None else case.subject,
         "steps": _steps(tx, row.subject),
     }
 
 
 def retry_subject(settings: Settings, subject: str) -> str:
     """Put a quarantined slide, a failed or an undelivered case back into the line.
+
+    Returns what happens next, for people.
 
     Raises
     ------
@@ -128,19 +181,20 @@ def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
         raise SettingsError(
             f"{slide.subject} is {slide.state}: only quarantined slides are retried."
         )
-    slide.reason = slide.detail = ""
+    set_reason(slide)
     slide.worker_crashes, slide.not_before = 0, 0.0
-    tx.advance(slide, SlideState.ARRIVED, now=now, detail="retry")
+    tx.advance(slide, SlideState.ARRIVED, now=now, code="retry")
     return f"{slide.subject} goes through the line again"
 
 
 def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
     if case.state == CaseState.FAILED:
-        case.reason, case.worker_crashes, case.not_before = "", 0, 0.0
+        case.worker_crashes, case.not_before = 0, 0.0
+        set_reason(case)
         if case.findings_key:  # it failed when its objects were written
-            tx.advance(case, CaseState.SCORED, now=now, detail="retry")
+            tx.advance(case, CaseState.SCORED, now=now, code="retry")
             return f"{case.subject} is written again"
-        tx.advance(case, CaseState.READY, now=now, detail="retry")
+        tx.advance(case, CaseState.READY, now=now, code="retry")
         return f"{case.subject} is analysed again"
     if case.state in (CaseState.READY, CaseState.SCORED) and case.reason:
         case.not_before = 0.0
@@ -154,13 +208,14 @@ def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
             "undelivered cases are retried."
         )
     for row in waiting:
-        row.not_before, row.error = 0.0, ""
-        # As many attempts again, but not none: what was on the wire is looked for first.
+        row.not_before = 0.0
+        set_reason(row)
+        # Reset to 1, not 0, so that delivery queries before it resends.
         row.attempts = min(row.attempts, 1)
         if row.state == DeliveryState.REFUSED:
-            tx.advance(row, DeliveryState.QUEUED, now=now, detail="retry")
+            tx.advance(row, DeliveryState.QUEUED, now=now, code="retry")
         tx.session.add(row)
     if case.state == CaseState.UNDELIVERED:
-        case.reason = ""
-        tx.advance(case, CaseState.WRITTEN, now=now, detail="retry")
+        set_reason(case)
+        tx.advance(case, CaseState.WRITTEN, now=now, code="retry")
     return f"{case.subject}: {len(waiting)} deliveries are tried again now"

@@ -1,1 +1,1 @@
-"""Who has an opinion on a slide: the networks, the cells, the control tissue."""
+"""Readers, which give opinions on a slide: networks, cells, control tissue."""

@@ -1,4 +1,4 @@
-"""Tumor cells added up: shares and H-score by cells, completeness and clusters per class."""
+"""Tally of tumor cells: shares and H-score by cells, completeness and clusters per class."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.findings.classes import CLASS_NAMES, h_score, percent_of_tumor
-from appliance.findings.findings import CellFacts
+from appliance.findings.measured import CellFacts
 
 COMPLETE = 0.8
-"""Stained share of the outline from which a membrane is called complete. Guidelines say "complete"
-and give no number; a fifth is left for what a tolerance in µm and a cut at a slant take away."""
+"""Stained share (0-1) of the outline from which a membrane is complete. Guidelines say "complete"
+and give no number. A fifth is allowed for the tolerance in µm and for oblique sections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellTally:
-    """Sums over tumor cells, one number per class 0, 1+, 2+, 3+; tallies of tiles add up with +.
+    """Sums over tumor cells, one number per class 0, 1+, 2+, 3+; add tallies of tiles with ``+``.
 
-    `counted` cells, of which `measured` lie wholly on their tile; over the measured ones:
-    `completeness`, the sum of their stained shares, and `complete`, the number of at least
-    `COMPLETE`. `cluster` is the number of cells in the
-    largest group of touching cells of this class *or a higher one*, within a tile: a cluster that
-    reaches over a tile's edge counts as its larger part. Gastric biopsies ask for at least 5 cells
-    (WJG 2014 v20 i16 p4526); a 3+ cell among 2+ cells does not break their cluster.
+    `counted` is the number of cells, `measured` that of cells wholly on their tile. Over measured
+    cells, `completeness` is the sum of stained shares and `complete` the number of cells with a
+    share of at least `COMPLETE`. `cluster` is the number of cells in the largest group of touching
+    cells of this class *or a higher one*, within a tile: a cluster across a tile's edge counts as
+    its larger part. Gastric biopsies require at least 5 cells (WJG 2014 v20 i16 p4526); a 3+ cell
+    among 2+ cells does not break their cluster.
     """
 
     counted: tuple[int, ...] = (0, 0, 0, 0)
@@ -36,7 +36,7 @@ class CellTally:
     cluster: tuple[int, ...] = (0, 0, 0, 0)
 
     def __add__(self, other: CellTally) -> CellTally:
-        """The tally of both; the largest cluster is the larger one's."""
+        """Add two tallies; the largest cluster is the larger of the two."""
 
         def both(name: str) -> tuple[Any, ...]:
             return tuple(
@@ -49,22 +49,22 @@ class CellTally:
 
     @property
     def percent(self) -> dict[str, float]:
-        """Share (0-100) of the tumor cells in each class; zeros without any."""
+        """Share (0-100) of the tumor cells in each class; zeros without cells."""
         return percent_of_tumor(np.array([0, *self.counted], dtype=np.int64))
 
     @property
     def h_score(self) -> float:
-        """Σ intensity (0-3) x % of tumor cells: 0-300."""
+        """H-score by cells: Σ intensity (0-3) x % of tumor cells, 0-300."""
         return h_score(self.percent)
 
     @property
     def mean_completeness(self) -> dict[str, float | None]:
-        """Mean stained share (0-1) of the outline per class; none where no cell was measured."""
+        """Mean stained share (0-1) of the outline per class; None where no cell was measured."""
         return self._mean(self.completeness)
 
     @property
     def complete_percent(self) -> dict[str, float | None]:
-        """Share (0-100) of the measured cells of each class whose membrane is complete."""
+        """Share (0-100) of each class's measured cells with a complete membrane; None if none."""
         return {
             name: None if share is None else 100 * share
             for name, share in self._mean(self.complete).items()
@@ -72,7 +72,7 @@ class CellTally:
 
     @property
     def facts(self) -> CellFacts:
-        """As findings hold it."""
+        """Tally in the form that findings hold."""
         return CellFacts(
             counted=sum(self.counted),
             measured=sum(self.measured),
@@ -90,7 +90,7 @@ class CellTally:
 
     @property
     def cluster_cells(self) -> dict[str, int] | None:
-        """`largest_cluster` as guidelines ask for it: None where no cell was counted."""
+        """`largest_cluster` as guidelines take it: None where no cell was counted."""
         return self.largest_cluster if any(self.counted) else None
 
     def _mean(self, sums: tuple[float, ...]) -> dict[str, float | None]:
@@ -101,7 +101,7 @@ class CellTally:
 
 
 def add_up(tallies: Iterable[CellTally]) -> CellTally:
-    """The tally of a slide from those of its tiles; of nothing, zeros."""
+    """Add up the tallies of a slide's tiles; zeros without tiles."""
     return sum(tallies, start=CellTally())
 
 
@@ -110,8 +110,11 @@ def tally_cells(
     completeness: NDArray[np.float32],
     cluster: tuple[int, ...],
 ) -> CellTally:
-    """The tally of a tile's cells: their grades 0-3, stained shares (NaN: not measured), (n,)
-    each, and the largest cluster per class."""
+    """Tally the cells of a tile.
+
+    `grade` (0-3) and `completeness` (stained share, NaN: not measured) are (n,) each; `cluster` is
+    the largest cluster per class.
+    """
     whole = np.isfinite(completeness)
 
     def per_class(weights: NDArray[Any]) -> list[Any]:

@@ -1,15 +1,15 @@
-"""Tumor cells of an IHC tile: how many of each class, and how complete their membranes are.
+"""Tumor cells of an IHC tile: number per class, and completeness of their membranes.
 
-Colour deconvolution (Ruifrok & Johnston 2001) gives haematoxylin and DAB; nuclei are split by
-watershed on their distance transform; a cell reaches from its nucleus to the nearest ridge of DAB,
-half way to its neighbour, or `REACH_UM`, and never out of the tumor that network M labels. M labels
-whole cells, so a cell's class is M's; what M does not say, and guidelines ask for, is how much of a
-cell's outline is stained (ASCO/CAP 2018: complete, incomplete). That is measured here.
+Color deconvolution (Ruifrok & Johnston 2001) gives hematoxylin and DAB. Nuclei are split by
+watershed on their distance transform. A cell extends from its nucleus to the nearest ridge of DAB,
+half way to its neighbor, or `REACH_UM`, and never beyond the tumor that network M labels. M labels
+whole cells, so the class of a cell is that of M. Guidelines also ask for the stained share of a
+cell's outline (ASCO/CAP 2018: complete, incomplete), which M does not give; it is measured here.
 
-A border belongs to both cells beside it: light microscopy cannot tell whose receptors they are, and
-a pathologist calls both membranes stained. All limits below are in µm or optical density (amounts
-along the unit vector of a stain). Frame: tile px, origin at the tile's corner; rasters in here are
-`STEP` times coarser.
+A border belongs to both cells beside it: light microscopy cannot assign the receptors to one of
+them, and a pathologist calls both membranes stained. All limits below are in µm or optical density
+(amounts along the unit vector of a stain). Frame: tile px, origin at the tile's upper left corner;
+rasters in this file are `STEP` times coarser.
 """
 
 from __future__ import annotations
@@ -32,46 +32,47 @@ Array = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 VISIBLE_OD = 0.09
-"""A membrane is seen where DAB exceeds the cell's cytoplasm by so much."""
+"""Least excess of DAB over the cell's cytoplasm at which a membrane is stained."""
 TOLERANCE_UM = 1.1
-"""A membrane may lie so far from the outline that was found, which is as sure as a px of M's label.
-Stained arcs get longer by as much at each end."""
+"""Largest distance of a membrane from the outline found, about one px of M's label. Stained arcs
+grow by this distance at each end."""
 REACH_UM = 7.0
-"""Of a cell beyond its nucleus, where no neighbour and no membrane ends it."""
+"""Extent of a cell beyond its nucleus where no neighbor and no membrane ends it."""
 CYTOPLASM_UM = 1.7
-"""Cytoplasm begins so far within the outline: a thick membrane is not its own background."""
+"""Distance from the outline at which cytoplasm begins, so that a thick membrane is not taken as its
+own background."""
 
 STEP = 2
-"""Cells are measured at half the tile's resolution, 0.56 µm: a membrane is about 1 µm thick."""
+"""Factor of coarsening: cells are measured at 0.56 µm/px, since a membrane is about 1 µm thick."""
 _MPP = TILE_MPP * STEP
 _BARRIER_UM_PER_OD = 30.0
-"""How far a ridge of DAB holds a growing cell back."""
+"""Cost of a ridge of DAB to a growing cell, in µm of distance per optical density."""
 _NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
 _MEMBRANE_OD = 0.15
-"""A ridge of DAB as strong as this is no nucleus."""
+"""Ridge of DAB from which px are membrane and never nucleus."""
 _MIN_CONTRAST_OD = 0.015
-"""Nuclei and the rest of the tumor differ by so much haematoxylin, or there are none."""
+"""Least difference in hematoxylin between nuclei and the rest of the tumor; below it, no nuclei."""
 _GLASS_OD = 0.01
-"""No nucleus is as pale as this: vacuoles and lumens are."""
+"""Hematoxylin up to which px are vacuole or lumen, not nucleus."""
 _MIN_NUCLEUS_UM2 = 12.0
 _CUT = 4
-"""A nucleus cut by the tile's edge may be so many times smaller."""
+"""Factor by which a nucleus cut by the tile's edge may be smaller."""
 _MAX_HOLE_UM2 = 60.0
-"""Pale chromatin within a rim; larger holes are tissue between nuclei."""
+"""Largest hole in a nucleus: pale chromatin within a rim; larger ones are tissue between nuclei."""
 _MIN_TUMOR_PX = 50
 _MIN_OUTLINE_PX = 8
 
 _VECTORS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
-# The third colour is what neither stain explains.
+# The third vector takes the residual that neither stain explains.
 _VECTORS /= np.linalg.norm(_VECTORS, axis=1, keepdims=True)
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellMap:
-    """Where nuclei and cells are: int32 (T / `STEP`, T / `STEP`) each, 0 none, k the k-th cell.
+    """Label rasters of nuclei and cells, int32 (T / `STEP`, T / `STEP`): 0 none, k the k-th cell.
 
-    Cells of all kinds that lie on the tumor; `TileCells.number` says which were counted.
+    All cells on the tumor are numbered; `TileCells.number` lists those that were counted.
     """
 
     nuclei: Labels
@@ -80,12 +81,21 @@ class CellMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileCells:
-    """The tumor cells of a tile, one row each, and their tally.
+    """Tumor cells of a tile, one row each, and their tally.
 
-    `number` int32 (n,) in `CellMap`; `xy_px` float32 (n, 2) the nucleus's center (x, y) in tile px;
-    `grade` uint8 (n,) 0-3; `completeness` float32 (n,) the stained share (0-1) of the outline, NaN
-    for a cell that the tile's edge cuts; `membrane_od` float32 (n,) the mean DAB of the stained
-    outline as optical density, cytoplasm included, 0 where none is stained, NaN as above.
+    Attributes
+    ----------
+    number
+        int32 (n,), the cell's number in `CellMap`.
+    xy_px
+        float32 (n, 2), center of the nucleus (x, y) in tile px.
+    grade
+        uint8 (n,), class 0-3.
+    completeness
+        float32 (n,), stained share (0-1) of the outline; NaN for a cell that the tile's edge cuts.
+    membrane_od
+        float32 (n,), mean DAB of the stained outline as optical density, cytoplasm included; 0
+        where none is stained, NaN for a cell that the tile's edge cuts.
     """
 
     number: Labels
@@ -99,10 +109,10 @@ class TileCells:
 def measure_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> TileCells:
     """Find and measure the tumor cells of an IHC tile.
 
-    `pixels` uint8 RGB (T, T, 3) at 0.2793 µm/px with the glass at 255; `label_map` uint8 of M,
-    (T / 4, T / 4), 0 background, 1-4 tumor scored 0 to 3+. A nucleus that the right or lower edge
-    cuts is left to the next tile, so that tiles side by side count each cell once (Gundersen's
-    unbiased frame, J Microsc 1977;111:219). Deterministic.
+    `pixels` is uint8 RGB (T, T, 3) at 0.2793 µm/px with the glass at 255. `label_map` is uint8 of
+    network M, (T / 4, T / 4): 0 background, 1-4 tumor scored 0 to 3+. A nucleus that the right or
+    lower edge cuts is left to the next tile, so that adjacent tiles count each cell once
+    (Gundersen's unbiased frame, J Microsc 1977;111:219). The result is deterministic.
 
     Raises
     ------
@@ -115,7 +125,7 @@ def measure_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> Ti
 
 
 def map_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> CellMap:
-    """Where the cells are that `measure_cells` measures; takes and raises the same."""
+    """Map the cells that `measure_cells` measures; same arguments and errors."""
     haematoxylin, dab = _stains(pixels)
     return _map(haematoxylin, dab, _enlarged(label_map, haematoxylin.shape) > 0)
 
@@ -124,7 +134,7 @@ def map_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> CellMa
 
 
 def _stains(pixels: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Haematoxylin and DAB, each (rows, columns) at `STEP`."""
+    """Hematoxylin and DAB as optical density, float32 (rows, columns) each, coarser by `STEP`."""
     size = (pixels.shape[1] // STEP, pixels.shape[0] // STEP)
     density = cv2.resize(cv2.LUT(pixels, _DENSITY), size, interpolation=cv2.INTER_AREA)
     amounts = unmix(density, _VECTORS)
@@ -151,7 +161,7 @@ def _disc(um: float) -> NDArray[np.uint8]:
 
 
 def _ridge(dab: Array) -> Array:
-    """How far DAB stands out in a line as thin as a membrane: difference of Gaussians."""
+    """Ridge strength of DAB at the width of a membrane: difference of Gaussians, not below 0."""
     ridge: Array = np.maximum(_smooth(dab, 0.4) - _smooth(dab, 2.5), 0)
     return ridge
 
@@ -166,25 +176,28 @@ def _map(haematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
         return CellMap(nuclei=nuclei, cells=nuclei)
     far = cv2.distanceTransform((nuclei == 0).astype(np.uint8), cv2.DIST_L2, 5) * _MPP
     within = (tumor & (far < REACH_UM)) | (nuclei > 0)
-    # Flooded from all nuclei at once: where no membrane is, cells meet half way.
+    # All nuclei are flooded at once, so cells without a membrane between them meet half way.
     cells = watershed(far + _BARRIER_UM_PER_OD * ridge, nuclei, mask=within)
     return CellMap(nuclei=nuclei, cells=cells.astype(np.int32))
 
 
 def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labels:
-    """Nuclei numbered from 1."""
+    """Raster of nuclei, numbered from 1."""
     none = np.zeros(tumor.shape, dtype=np.int32)
-    # M's border may cut a nucleus.
+    # Widened, because the border of M's label may cut a nucleus.
     near = cv2.dilate(tumor.astype(np.uint8), _disc(1.1)) > 0
-    # Strong DAB looks like haematoxylin when a lab's brown is not the textbook's: left out.
+    # Strong DAB is left out: it looks like hematoxylin where a lab's brown differs from the
+    # textbook's.
     free = near & (ridge < _MEMBRANE_OD)
     if np.count_nonzero(free) < _MIN_TUMOR_PX:
         return none
-    # Below 0 is brown of another hue than the textbook's: glass would look blue beside it.
+    # Clipped: values below 0 are brown of another hue than the textbook's, and glass would look
+    # blue beside them.
     blue = _smooth(np.maximum(haematoxylin, 0), 0.5)
     stained = blue > _GLASS_OD
     blue -= ridge
-    # Against the mean of its surroundings, a few cells wide: counterstain and folds are uneven.
+    # The mean of the surroundings, a few cells wide, is subtracted: counterstain and folds are
+    # uneven.
     weight = free.astype(np.float32)
     blue -= _smooth(blue * weight, 8.0) / np.maximum(_smooth(weight, 8.0), 1e-3)
     values = blue[free]
@@ -196,28 +209,30 @@ def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labe
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(0.6))
     mask = _filled(mask, blue, float(pale.mean()))
     depth = _smooth(cv2.distanceTransform(mask, cv2.DIST_L2, 5) * _MPP, 0.5)
-    # Of two tops (µm from the rim) one is noise when the waist between them is no deeper than this.
+    # Of two maxima (µm from the rim), one is noise if the saddle between them is less than 0.05 µm
+    # deep.
     tops = _tops(depth, 0.05, 0.8)
     seeds = cv2.connectedComponents(tops.astype(np.uint8))[1]
     nuclei = watershed(-depth, seeds, mask=mask > 0)
     area = np.bincount(nuclei.ravel()) * _MPP**2
-    # The other part of a nucleus that the left or upper edge cuts is counted nowhere else.
+    # A nucleus that the left or upper edge cuts is counted on this tile only.
     area[nuclei[0]] *= _CUT
     area[nuclei[:, 0]] *= _CUT
     large = area >= _MIN_NUCLEUS_UM2
-    large[0] = False  # what is no nucleus
+    large[0] = False  # background
     number = np.where(large, np.cumsum(large), 0)
     numbered: Labels = number[nuclei].astype(np.int32)
     return numbered
 
 
 def _tops(layer: Array, height: float, above: float) -> NDArray[np.bool_]:
-    """The h-maxima of a layer (not below 0): tops higher than `above` that rise by `height` above
-    the waist to a higher one (Soille, Morphological Image Analysis 2003, 6.3.4).
+    """Mask of the h-maxima of a layer (values not below 0).
 
-    As scikit-image's `h_maxima`, which sorts all px. Here the layer, lowered by `height`, is
-    dilated under itself until nothing changes: soon, without what is too low to be a waist that
-    matters, and most of a tile is.
+    These are maxima higher than `above` that rise by `height` over the saddle to a higher one
+    (Soille, Morphological Image Analysis 2003, 6.3.4). The result is that of scikit-image's
+    `h_maxima`, which sorts all px. Here the layer, lowered by `height`, is dilated under itself
+    until nothing changes. Few rounds suffice, because px too low for a relevant saddle, most of a
+    tile, are set to 0 first.
     """
     low = layer <= above - 2 * height
     precision = 2 * np.finfo(layer.dtype).resolution * np.abs(layer)
@@ -234,12 +249,12 @@ def _tops(layer: Array, height: float, above: float) -> NDArray[np.bool_]:
 
 
 def _filled(mask: NDArray[np.uint8], blue: Array, cytoplasm: float) -> NDArray[np.uint8]:
-    """The mask with its small holes, but for those paler than cytoplasm: vacuoles, clefts."""
+    """Fill the small holes of a mask, except those paler than cytoplasm (vacuoles, clefts)."""
     n, parts, facts, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
     area = facts[:, cv2.CC_STAT_AREA]
     mean = np.bincount(parts.ravel(), weights=blue.ravel(), minlength=n) / np.maximum(area, 1)
     hole = (area * _MPP**2 < _MAX_HOLE_UM2) & (mean > cytoplasm)
-    hole[0] = False  # what is mask already
+    hole[0] = False  # component 0 is the mask itself
     filled: NDArray[np.uint8] = mask | hole[parts].astype(np.uint8)
     return filled
 
@@ -250,7 +265,7 @@ def _filled(mask: NDArray[np.uint8], blue: Array, cytoplasm: float) -> NDArray[n
 def _measure(found: CellMap, dab: Array, labels: NDArray[np.uint8]) -> TileCells:
     n = int(found.nuclei.max()) + 1
     nuclei = found.nuclei.ravel()
-    # Majorities over a nucleus (is it tumor?) and over its cell (which class?).
+    # The majority over the nucleus decides on tumor, the majority over the cell on the class.
     in_nucleus = _histogram(found.nuclei, labels, n)
     in_cell = _histogram(found.cells, labels, n)[:, 1:]
     counted = in_nucleus[:, 0] * 2 <= in_nucleus.sum(axis=1)
@@ -275,15 +290,15 @@ def _measure(found: CellMap, dab: Array, labels: NDArray[np.uint8]) -> TileCells
 
 
 def _histogram(regions: Labels, labels: NDArray[np.uint8], n: int) -> NDArray[np.int64]:
-    """Px of each label 0-4 in each of `n` regions, (n, 5)."""
+    """Count px of each label 0-4 in each of `n` regions: int64 (n, 5)."""
     both = regions.ravel().astype(np.int64) * 5 + labels.ravel()
     return np.bincount(both, minlength=5 * n).reshape(n, 5)
 
 
 def _membranes(found: CellMap, dab: Array, n: int) -> tuple[Array, Array]:
-    """Per cell: stained share of its outline, mean DAB of what is stained, float32 (n,) each.
+    """Stained share of each cell's outline and mean DAB of the stained part, float32 (n,) each.
 
-    NaN for cells on the tile's edge: part of their outline is not on the tile.
+    Cells on the tile's edge are NaN, because part of their outline is not on the tile.
     """
     cells = found.cells
     outline = np.zeros(cells.shape, dtype=bool)
@@ -296,7 +311,7 @@ def _membranes(found: CellMap, dab: Array, n: int) -> tuple[Array, Array]:
     inner = ((cells > 0) & ~outline).astype(np.uint8)
     deep = cv2.distanceTransform(inner, cv2.DIST_L2, 5) * _MPP > CYTOPLASM_UM
     level = _medians(brown, cells, deep & (found.nuclei == 0), n)
-    # Hardly any cytoplasm: the whole of the cell within its outline, nucleus included.
+    # Cells without px of cytoplasm: the whole cell within its outline, nucleus included.
     level = np.where(np.isnan(level), _medians(brown, cells, inner > 0, n), level)
     owner = cells[outline]
     nearby = cv2.dilate(brown, _disc(TOLERANCE_UM))[outline]
@@ -314,7 +329,7 @@ def _membranes(found: CellMap, dab: Array, n: int) -> tuple[Array, Array]:
 
 
 def _medians(layer: Array, regions: Labels, where: NDArray[np.bool_], n: int) -> Array:
-    """Median of a layer over each of `n` regions, (n,); NaN for one without px in `where`."""
+    """Median of a layer over each of `n` regions, (n,); NaN for a region without px in `where`."""
     number, values = regions[where], layer[where]
     order = np.lexsort((values, number))
     number, values = number[order], values[order]
@@ -329,7 +344,7 @@ def _medians(layer: Array, regions: Labels, where: NDArray[np.bool_], n: int) ->
 def _clusters(
     cells: Labels, grade: NDArray[np.uint8], counted: NDArray[np.bool_]
 ) -> tuple[int, ...]:
-    """Cells in the largest group of touching cells of grade k or higher, for k = 0 … 3."""
+    """Count the cells of the largest group of touching cells of grade k or higher, k = 0 … 3."""
     pairs = [
         np.stack([cells[a].ravel(), cells[b].ravel()])
         for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]))

@@ -78,11 +78,8 @@ def chosen_folder(task: Task, settings: Settings) -> tuple[Path, str | None]:
 
 def folder_in_settings(task: Task, settings: Settings) -> Path | None:
     """Folder that the settings name for `task`; None without one."""
-    return {
-        Task.TUMOR: settings.models.tumor,
-        Task.INTENSITY: settings.models.intensity,
-        Task.SEGMENTATION: settings.models.segmentation,
-    }[task]
+    named: Path | None = getattr(settings.models, task.value, None)
+    return named
 
 
 def selected_weights(settings: Settings) -> dict[str, dict[str, str]]:

@@ -1,7 +1,8 @@
-"""Control tissue: lies on the HER2 slide alone, is never scored, and says whether the run worked.
+"""Control tissue of the HER2 slide: its stain shows whether the staining run worked.
 
-Laboratories put tissue or cell lines of known staining beside the patient's. Where its strongest
-part is not stained as it should be, a score of 0 means nothing.
+Laboratories put tissue or cell lines of known staining beside the patient's tissue, on the HER2
+slide only. Control tissue is never scored. Where its strongest part is not stained as expected, a
+score of 0 is not valid.
 """
 
 from __future__ import annotations
@@ -14,43 +15,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.findings.classes import CLASS_NAMES, percent_of_tumor
-from appliance.findings.findings import ControlFacts
+from appliance.findings.measured import ControlFacts
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.registration.mapping import SlideMapping
 from appliance.slides.tissue import Tissue, mask_share
 
 PARTNERED = 0.2
-"""A piece of which less is covered by H&E tissue has no partner there."""
+"""Least share (0-1) of a piece that H&E tissue covers; a piece below it has no partner."""
 NEAR_UM = 100.0
-"""H&E tissue is taken for so much wider than it is: sections differ at their rims."""
+"""Margin by which H&E tissue is widened, because sections differ at their rims."""
 LEAST_MM2 = 0.02
-"""Smaller pieces are crumbs; a core of a tissue array has 0.3 mm² and more."""
+"""Least area of a piece; smaller ones are crumbs. A tissue array core has at least 0.3 mm²."""
 JOIN_UM = 60.0
-"""Tissue closer than this is one piece."""
+"""Distance below which parts of tissue form one piece."""
 LOOK_UM = 32.0
-"""Distance between the places of H&E tissue that are carried onto the IHC slide."""
+"""Spacing of the points of H&E tissue that are mapped onto the IHC slide."""
 LEAST_SHARE = 0.4
-"""Of a tile, to be read; of a piece that fills no tile so far, the fullest tile is read."""
+"""Least share (0-1) of a tile that a piece fills for the tile to be read. The fullest tile of a
+piece is read where no tile reaches it."""
 MOST_TILES = 64
-"""Read of a slide's control tissue: enough to tell, whatever its size."""
+"""Limit of tiles read of a slide's control tissue; sufficient for any size."""
 STAINED_SHARE = 0.1
-"""A tile shows a class on so many of its px; such a share of the tiles shows the control's."""
+"""Least share (0-1) of a tile's px at which the tile shows a class, and least share of the tiles at
+which the control tissue shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlTissue:
-    """Where it lies: `pieces` int32 (rows, columns) at `mpp` over the IHC slide, 0 elsewhere."""
+    """Position of control tissue on the IHC slide.
+
+    `pieces` is int32 (rows, columns) at `mpp` over the slide: the number of the piece, 0 elsewhere.
+    """
 
     pieces: NDArray[np.int32]
     mpp: float
 
     @property
     def area_mm2(self) -> float:
-        """Area in mm²."""
+        """Area of all pieces in mm²."""
         return float(np.count_nonzero(self.pieces)) * self.mpp**2 / 1e6
 
     def tiles(self, grid: TileGrid) -> tuple[TileIndex, ...]:
-        """Tiles to read, at most `MOST_TILES`, spread over the whole, in reading order."""
+        """Tiles to read, at most `MOST_TILES`, spread over all pieces, in reading order."""
         read = np.zeros(grid.shape, dtype=bool)
         for number in np.unique(self.pieces[self.pieces > 0]):
             share = mask_share(self.pieces == number, self.mpp, grid)
@@ -62,8 +68,10 @@ class ControlTissue:
         )
 
     def within(self, index: TileIndex, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The labels of a tile's px, (n,), that lie on control tissue; `labels` (rows, columns)
-        cover the whole tile."""
+        """Labels (n,) of the px of a tile that lie on control tissue.
+
+        `labels` (rows, columns) covers the whole tile.
+        """
         places = [
             ((start + (np.arange(n) + 0.5) / n) * TILE_UM / self.mpp).astype(int)
             for start, n in zip((index.row, index.column), labels.shape, strict=True)
@@ -79,11 +87,11 @@ class ControlTissue:
 def find_control(
     mapping: SlideMapping, he_tissue: Tissue, ihc_tissue: Tissue, pen: NDArray[np.bool_]
 ) -> ControlTissue:
-    """Pieces of IHC tissue that no H&E tissue comes to lie on; `pen`, bool as the IHC tissue's
-    mask, is none.
+    """Find the pieces of IHC tissue onto which no H&E tissue is mapped.
 
-    A fragment of the block that the H&E slide lost, or that found no place, is taken for control
-    tissue too: nothing tells them apart.
+    `pen`, bool of the shape of the IHC tissue mask, marks px under pen, which are not tissue. A
+    fragment of the block that is missing from the H&E slide, or that was not aligned, is taken for
+    control tissue too: the slides do not tell them apart.
     """
     mpp = ihc_tissue.mpp
     mask = ihc_tissue.mask & ~pen
@@ -99,11 +107,11 @@ def find_control(
 def judge_control(
     area_mm2: float, counts: Sequence[NDArray[np.int64]], strongest: int
 ) -> ControlFacts | None:
-    """What the control tissue says; `counts` (5,) its px per class of M, for each tile read.
+    """Judge the staining run by its control tissue; None without control tissue.
 
-    It works when `strongest` (0-3), or more, is what enough px show on enough of its tiles.
-    None without control tissue. Where M finds nothing the control is unstained: it may be stroma,
-    or dirt, but a run that failed looks no other.
+    `counts` holds the px per class of network M, (5,), of each tile read. The run worked when
+    enough px on enough tiles show class `strongest` (0-3) or a higher one. Control tissue in which
+    M finds no tumor counts as unstained: it may be stroma or dirt, but a failed run looks the same.
     """
     counts = [n for n in counts if n.any()]
     if not counts:
@@ -135,7 +143,7 @@ def _pieces(mask: NDArray[np.bool_], mpp: float) -> tuple[NDArray[np.int32], int
 def _covered(
     mapping: SlideMapping, he_tissue: Tissue, shape: tuple[int, ...], mpp: float
 ) -> NDArray[np.bool_]:
-    """Where H&E tissue comes to lie on the IHC slide, or `NEAR_UM` beside it."""
+    """Mask of H&E tissue mapped onto the IHC slide, widened by `NEAR_UM`: bool of `shape`."""
     step = max(1, round(LOOK_UM / he_tissue.mpp))
     row, column = (n * step for n in np.nonzero(he_tissue.mask[::step, ::step]))
     places = np.stack([column, row], axis=1).astype(np.float64) + 0.5

@@ -1,6 +1,7 @@
-"""The torch door: the only file of the appliance that imports torch.
+"""Inference with torch; no other file of the appliance imports torch.
 
-uint8 tiles in, numpy out. Device, precision, memory and weights are decided here.
+Tiles are uint8 arrays, answers are numpy arrays. Device, precision, batch memory and weights are
+decided here.
 """
 
 from __future__ import annotations
@@ -32,49 +33,53 @@ Runtime = Literal["torch", "openvino"]
 
 MOST_TILES = {"cpu": {Task.SEGMENTATION: 4}, "cuda": {}}
 MOST_TILES_OF_OTHERS = {"cpu": 8, "cuda": 256}
-"""In a forward pass: more are no faster, and on a CPU slower, where its caches are full."""
+"""Most tiles of a forward pass, by device. Larger batches are no faster; on a CPU they are slower,
+because they exceed its caches."""
 MOST_LANES = 4
-"""Forward passes at once on a CPU, each with its share of the cores."""
+"""Most concurrent forward passes on a CPU; each has its share of the cores."""
 DEVICE_LANES = 2
-"""On a GPU: while one batch's answers are taken in, it works on the next."""
+"""Concurrent batches on a GPU: one is computed while the answers of the other are processed."""
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt(3)."""
+"""Parameters of mallopt(3)."""
 
 
 def pick_device(wanted: Device) -> str:
-    """``auto`` takes the GPU where there is one."""
+    """Return ``cpu`` or ``cuda``; ``auto`` is the GPU where there is one."""
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Network:
-    """A set of weights on a device, ready to answer.
+    """Network with its weights on a device, ready for inference.
 
     Raises
     ------
     models.errors.ManifestError
-        If the weights are missing or are not those of their manifest.
+        If the weights are missing or differ from their manifest.
     """
 
     def __init__(self, folder: Path, device: Device = "auto", runtime: Runtime = "torch") -> None:
-        """`runtime`: who runs the layers on a CPU; on a GPU it is always torch."""
+        """Load the weights in `folder`.
+
+        `runtime` is the library that runs the layers on a CPU; on a GPU it is always torch.
+        """
         self.device = pick_device(device)
         spec, module = load_network(folder, self.device)
         self.spec: ModelSpec = spec
         self._module = module
-        # bf16 only where the silicon has it: emulated, it is slower than float32.
+        # bfloat16 only with hardware support: emulation is slower than float32.
         self._half = self.device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         self._most: int | None = None
         self.lanes = DEVICE_LANES
-        """Threads that may ask at once, and should: cores that work on one pass together wait for
-        each other after every layer, for long where decoding takes one of them away."""
+        """Number of threads that should request inference concurrently. Cores that share one pass
+        wait for each other after every layer, longest while one of them decodes."""
         self.decoders = DECODE_THREADS
-        """Threads that decode for it."""
+        """Number of threads that decode tiles for the network."""
         if self.device == "cpu":
             cores = usable_cores()
             self.lanes = min(cores, MOST_LANES)
-            # They take the cores from the network, which needs them for longer.
+            # Decoding threads compete with the network for cores, and inference takes longer.
             self.decoders = max(1, DECODE_THREADS // 2)
             torch.set_num_threads(cores // self.lanes)
             _keep_freed_memory()
@@ -85,8 +90,7 @@ class Network:
             self._answering = CompiledNetwork(spec, module, lanes=self.lanes, half=self._half)
 
     def fitting_batch(self) -> int:
-        """The largest power of two of tiles that fits, in every lane, into half of the free
-        memory."""
+        """Largest batch (a power of two) with which all lanes fit into half of the free memory."""
         px = self.spec.tile_px
         per_tile = self._memory_of(np.zeros((1, px, px, 3), dtype=np.uint8))
         size = MOST_TILES[self.device].get(self.spec.task, MOST_TILES_OF_OTHERS[self.device])
@@ -95,7 +99,7 @@ class Network:
         return size
 
     def batch_memory(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Memory for tiles that the device reads fastest: for a GPU, pinned."""
+        """Allocate uint8 memory for tiles; pinned for a GPU, which reads that fastest."""
         pinned: NDArray[np.uint8] = torch.empty(
             shape, dtype=torch.uint8, pin_memory=self.device == "cuda"
         ).numpy()
@@ -103,15 +107,15 @@ class Network:
 
     @property
     def precision(self) -> str:
-        """``bfloat16`` or ``float32``: in which it answers."""
+        """Precision of inference: ``bfloat16`` or ``float32``."""
         return "bfloat16" if self._half else "float32"
 
     def save_torchscript(self, path: Path, *, half: bool) -> None:
-        """Write a classifier for other tools (`models.torchscript`)."""
+        """Write a classifier as TorchScript for other tools (`models.torchscript`)."""
         save_torchscript(path, self.spec, self._module, self.device, half=half)
 
     def _memory_of(self, tile: NDArray[np.uint8]) -> int:
-        """Bytes that one tile needs on its way: on a CPU all layers' answers, a bound."""
+        """Peak activation bytes per tile; on a CPU the sum over all layers, an upper bound."""
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
@@ -135,7 +139,7 @@ class Network:
     def _in_parts(
         self, tiles: NDArray[np.uint8], finish: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """`finish` of the logits of all tiles; where memory runs out, in parts half as large."""
+        """Apply `finish` to the logits of all tiles; halve the batch where memory runs out."""
         parts: list[torch.Tensor] = []
         done = 0
         while done < len(tiles):
@@ -164,13 +168,13 @@ class Network:
         return logits.float() / self.spec.temperature
 
     def classify(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Class probabilities, shape (N, classes), of tiles uint8 (N, T, T, 3), glass at 255."""
+        """Class probabilities, float32 (N, classes), of tiles uint8 (N, T, T, 3), glass at 255."""
         answers = self._in_parts(tiles, lambda logits: logits.softmax(dim=1))
         probabilities: NDArray[np.float32] = answers.numpy()
         return probabilities
 
     def segment(self, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Label maps, shape (N, h, w), values 0..classes-1, covering the whole tile each."""
+        """Label maps, uint8 (N, h, w), values 0..classes-1; each covers its whole tile."""
         answers = self._in_parts(tiles, lambda logits: logits.argmax(dim=1).to(torch.uint8))
         labels: NDArray[np.uint8] = answers.numpy()
         return labels
@@ -179,7 +183,7 @@ class Network:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return "can't allocate memory" in str(error)  # of torch's own allocator on a CPU
+    return "can't allocate memory" in str(error)  # torch's CPU allocator
 
 
 def _free_bytes(device: str) -> int:
@@ -196,8 +200,8 @@ def _free_bytes(device: str) -> int:
 def _keep_freed_memory() -> None:
     """Tell glibc to keep the large blocks that are freed after each layer.
 
-    It gives them back to the system otherwise, which zeroes them page by page when the next layer
-    asks: for M that costs almost as much as its arithmetic.
+    By default glibc returns them to the system, which zeroes them page by page for the next layer.
+    For network M that costs almost as much as its arithmetic.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -106,19 +105,6 @@ class SlideMapping:
             mine = self._label(back) == number
             found[mine] = back[mine]
         return found
-
-    def carry(
-        self, raster: NDArray[np.float32], he_mpp: float, shape: tuple[int, int], ihc_mpp: float
-    ) -> NDArray[np.float32]:
-        """Resample an H&E raster (rows, columns at `he_mpp`) onto the IHC slide.
-
-        The result has `shape` at `ihc_mpp`, 0 where no part of the raster lies.
-        """
-        x, y = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
-        back = self.inverse(np.stack([x.ravel(), y.ravel()], axis=1) * ihc_mpp)
-        place = np.nan_to_num(back / he_mpp - 0.5, nan=-9.0).reshape(*shape, 2).astype(np.float32)
-        carried: NDArray[np.float32] = cv2.remap(raster, place, None, cv2.INTER_LINEAR)
-        return carried
 
     def save(self, path: Path) -> None:
         """Write an ``.npz``."""

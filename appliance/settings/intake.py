@@ -41,13 +41,9 @@ class Identify(Section):
     """Regular expressions applied to barcode and file name. The first match wins. The groups are
     `accession` and `block`; a pattern without `block` finds the accession of a slide that then
     lacks its block."""
-    stains: dict[str, tuple[str, ...]] = Field(
-        default={
-            "HE": ("HE", "H&E", "H+E", "HNE", "H-E"),
-            "HER2": ("HER2", "HER-2", "HER2NEU", "CERBB2", "4B5"),
-        }
-    )
-    """The lab's words for each stain code, matched as whole words without regard to case."""
+    stains: dict[str, tuple[str, ...]] = Field(default={})
+    """The lab's words for stain codes, matched as whole words without regard to case. They replace
+    the words that the assay has for that stain; a stain that is not named keeps the assay's."""
 
     @field_validator("stains")
     @classmethod

@@ -66,6 +66,11 @@ class SlideReader:
             handle.close()
             raise
 
+    @classmethod
+    def of(cls, facts: SlideFacts) -> SlideReader:
+        """Open the slide of known facts at their resolution; raises SlideError as `open`."""
+        return cls.open(Path(facts.path), mpp=facts.mpp)
+
     def __enter__(self) -> SlideReader:
         return self
 

@@ -1,8 +1,7 @@
-"""One case: score, reasons for review, both slides with overlays, numbers, delivery, timeline."""
+"""The case page: score, reasons for review, slides with overlays, numbers, delivery, timeline."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -10,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from appliance.domain import HE, HER2
-from appliance.findings.findings import Findings, Rasters, load_findings
+from appliance.findings.codec import MAX_EDGE_PX, load_findings, load_pictures
+from appliance.findings.findings import Findings, Rasters
 from appliance.findings.overlay import (
-    CLASS_COLORS,
-    MAX_EDGE_PX,
     PROBABILITY_COLORS,
     Picture,
     blend,
@@ -23,16 +20,16 @@ from appliance.findings.overlay import (
 )
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.slides.overview import load_overview
-from dashboard.queries import CaseDetail, SlideLine, read_case
-from dashboard.troubles import CASES_IN_TROUBLE
+from dashboard.assay_facts import binary_words, class_colors, slide_labels
+from dashboard.lines import SlideLine
+from dashboard.queries import CaseDetail, read_case
 from dashboard.views import look, measured
 from dashboard.wording import (
-    BINARY_WORDS,
     CASE_WORDS,
     DELIVERY_WORDS,
     OBJECT_WORDS,
     SLIDE_WORDS,
-    STAIN_WORDS,
+    stain_word,
 )
 
 SLIDE_PATH = (
@@ -55,14 +52,12 @@ DETOURS = {
     CaseState.UNPROVEN: CaseState.WRITTEN,
     CaseState.UNDELIVERED: CaseState.WRITTEN,
 }
-"""Where on the path a case in trouble stopped."""
-
-_ARROW = re.compile(r"(?:(?P<old>\w+) )?→ (?P<new>\w+)(?:: (?P<detail>.*))?", re.DOTALL)
+"""State on the path at which a case in trouble stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class CasePictures:
-    """Both pictures and the findings without their large arrays."""
+    """Pictures of both slides, and the findings without their large arrays."""
 
     findings: Findings
     he: Picture
@@ -70,7 +65,7 @@ class CasePictures:
 
 
 def render() -> None:
-    """The page of the case that the address names (``case?case=3``)."""
+    """Render the page of the case that the address names (``case?case=3``)."""
     look.block('<a href="./" target="_self">← All cases</a>')
     if not look.live():
         return
@@ -95,6 +90,7 @@ def render() -> None:
         with left:
             look.block(measured.percent(findings))
             look.block(measured.rois(findings))
+            look.block(measured.opinions(findings))
             look.block(measured.models(findings))
         with right:
             look.block(measured.facts(findings))
@@ -110,7 +106,7 @@ def _status(case_id: int, shown: str) -> None:
     if detail is None:
         return
     if detail.picture_key != shown:
-        # Other pictures: the whole page is drawn anew.
+        # The pictures have changed; draw the whole page anew.
         st.rerun(scope="app")
     pictures = _pictures_of(detail)
     findings = pictures.findings if pictures is not None else None
@@ -126,11 +122,8 @@ def _status(case_id: int, shown: str) -> None:
             f'<span class="muted small">{escape(detail.trouble.detail)}</span></div>'
             f'<div class="remedy">{escape(detail.trouble.remedy)}</div></div></div>'
         )
-    sentences = (
-        [reason.sentence for reason in findings.review] if findings else list(detail.case.review)
-    )
-    if sentences:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    if detail.case.review:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in detail.case.review)
         look.block(
             '<div class="td-review"><b>Review: a person should look at this case</b>'
             f"<ul>{items}</ul></div>"
@@ -153,7 +146,7 @@ def _records(case_id: int) -> None:
 
 
 def _pictures_of(detail: CaseDetail) -> CasePictures | None:
-    """None without findings, and where another version of Tandem wrote them."""
+    """Load the pictures; None without findings, or if another version of Tandem wrote them."""
     if detail.findings_folder is None:
         return None
     try:
@@ -164,19 +157,23 @@ def _pictures_of(detail: CaseDetail) -> CasePictures | None:
 
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _load_pictures(folder: str) -> CasePictures:
-    """Findings and pictures of an artifact, which never changes; few are kept in memory."""
+    """Load findings and pictures of an artifact, which never changes; few are kept in memory."""
     findings = load_findings(Path(folder))
-    he = load_overview(Path(folder) / "he_thumbnail.png", longest_px=MAX_EDGE_PX)
-    ihc = load_overview(Path(folder) / "ihc_thumbnail.png", longest_px=MAX_EDGE_PX)
+    he, ihc = load_pictures(Path(folder))
     rasters = findings.rasters
     pictures = (
         Picture(he, tumor_layer(rasters, findings.he, he.shape[:2])),
-        Picture(ihc, stain_layer(rasters, findings.ihc, ihc.shape[:2])),
+        Picture(
+            ihc,
+            stain_layer(
+                rasters, findings.ihc, ihc.shape[:2], list(class_colors(findings).values())
+            ),
+        ),
     )
     nothing = Rasters(
         he_tumor=np.zeros((0, 0), np.uint8),
         he_mpp=rasters.he_mpp,
-        ihc_classes=np.zeros((0, 0), np.uint8),
+        ihc_classes=None,
         ihc_mpp=rasters.ihc_mpp,
         ihc_read=np.zeros((0, 0), np.uint8),
         he_probability=np.zeros((0, 0), np.float32),
@@ -194,41 +191,43 @@ def _scored_pictures(pictures: CasePictures) -> None:
         )
         opacity = percent / 100 if shown else 0.0
         left, right = st.columns(2)
+        anatomy, target = slide_labels(pictures.findings.assay)
         with left:
-            _image(f"{STAIN_WORDS[HE]} with tumor heat map", blend(pictures.he, opacity))
+            _image(f"{anatomy} with tumor heat map", blend(pictures.he, opacity))
             look.block(_tumor_legend())
         with right:
-            _image(f"{STAIN_WORDS[HER2]} with stain classes", blend(pictures.ihc, opacity))
-            look.block(_class_legend())
+            _image(f"{target} with stain classes", blend(pictures.ihc, opacity))
+            look.block(_class_legend(pictures.findings))
 
 
 def _unscored_pictures(detail: CaseDetail) -> None:
     with st.container(border=True, key="pictures"):
-        for column, stain in zip(st.columns(2), (HE, HER2), strict=True):
+        for column, stain in zip(st.columns(2), detail.stains, strict=False):
             slide = detail.slides.get(stain)
             with column:
                 if slide is not None and slide.thumbnail is not None:
                     _image(
-                        STAIN_WORDS[stain], load_overview(slide.thumbnail, longest_px=MAX_EDGE_PX)
+                        stain_word(stain), load_overview(slide.thumbnail, longest_px=MAX_EDGE_PX)
                     )
                 else:
                     text = (
-                        f"The {STAIN_WORDS[stain]} slide is not inspected yet."
+                        f"The {stain_word(stain)} slide is not inspected yet."
                         if slide is not None
-                        else f"No {STAIN_WORDS[stain]} slide yet."
+                        else f"No {stain_word(stain)} slide yet."
                     )
                     look.block(f'<div class="td-missing">{escape(text)}</div>')
 
 
 def _image(title: str, rgb: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     look.block(f"<h2>{escape(title)}</h2>")
-    # JPEG: a tenth of PNG's size, and the overlay is soft anyway.
+    # JPEG has a tenth of the size of PNG; the smooth overlay loses nothing visible.
     st.image(rgb, width="stretch", output_format="JPEG", alt=title)
 
 
-def _class_legend() -> str:
+def _class_legend(findings: Findings) -> str:
     items = "".join(
-        f"<span>{measured.key(color)}{name}</span>" for name, color in CLASS_COLORS.items()
+        f"<span>{measured.key(color)}{escape(name)}</span>"
+        for name, color in class_colors(findings).items()
     )
     return (
         f'<div class="td-legend" data-testid="class-legend">{items}'
@@ -253,7 +252,7 @@ def _header_markup(detail: CaseDetail, findings: Findings | None) -> str:
     words = CASE_WORDS[case.state]
     return (
         '<div class="td-card"><div class="td-case"><div>'
-        f"<h1>{escape(case.accession)} · block {escape(case.block)}</h1>"
+        f"<h1>{escape(case.accession)} · block {escape(look.block_text(case))}</h1>"
         f"<div>{look.state_pill(words, case.claimed)} "
         f'<span class="muted">{escape(words.sentence)} Since {look.clock(case.changed_at)}.</span>'
         f"{look.progress_line(case.progress)}</div>{_steps_markup(detail)}</div>{_score_markup(findings)}</div></div>"
@@ -264,18 +263,18 @@ def _score_markup(findings: Findings | None) -> str:
     if findings is None:
         return '<div class="td-score"><div class="muted">Not scored yet</div></div>'
     guideline = f"{findings.guideline} ({findings.guideline_version})"
-    paper = findings.paper_score.value if findings.paper_score else "none"
+    paper = findings.paper_score or "none"
     outs = findings.read_outs
     if outs is None:
         head = "<b>No score</b>"
     else:
         estimated = ", estimated" if findings.estimated else ""
-        head = f"<b>{BINARY_WORDS[outs.binary]}</b>{estimated}"
+        head = f"<b>{escape(binary_words(findings))}</b>{estimated}"
     if findings.correction is not None:
         head += ", corrected by a person"
     comment = f'<div class="small">{escape(findings.comment)}</div>' if findings.comment else ""
     rule = f'<div class="muted small">Rule: {escape(findings.rule)}</div>' if findings.rule else ""
-    big = findings.score.value if findings.score else "–"
+    big = escape(findings.score or "–")
     return (
         f'<div class="td-score"><div class="big{"" if findings.score else " none"}" '
         f'data-testid="score">{big}</div><div style="max-width: 21rem"><div>{head}</div>{comment}'
@@ -286,11 +285,10 @@ def _score_markup(findings: Findings | None) -> str:
 
 def _steps_markup(detail: CaseDetail) -> str:
     lines = []
-    for stain in (HE, HER2):
-        slide = detail.slides.get(stain)
-        lines.append((STAIN_WORDS[stain], _slide_steps(slide)))
+    for stain in detail.stains:
+        lines.append((stain_word(stain), _slide_steps(detail.slides.get(stain))))
     state = DETOURS.get(detail.case.state, detail.case.state)
-    trouble = detail.case.state in CASES_IN_TROUBLE
+    trouble = detail.trouble is not None
     here = [name for name, _ in CASE_PATH].index(state)
     lines.append(("Case", _path([label for _, label in CASE_PATH], here, trouble)))
     return (
@@ -351,7 +349,7 @@ def _timeline_markup(detail: CaseDetail) -> str:
         (
             f'<span class="nowrap muted">{look.clock(event.at)}</span>',
             f'<span class="nowrap">{escape(event.who)}</span>',
-            escape(_event_text(event.kind, event.text))
+            escape(event.text)
             + (f' <span class="muted">× {event.count}</span>' if event.count > 1 else ""),
         )
         for event in reversed(detail.events)
@@ -361,11 +359,3 @@ def _timeline_markup(detail: CaseDetail) -> str:
         + look.table(("Time", "What", "Event"), rows, "Nothing happened yet.")
         + "</div></div>"
     )
-
-
-def _event_text(kind: str, text: str) -> str:
-    match = _ARROW.fullmatch(text) if kind == "state" else None
-    if match is None:
-        return text
-    new, detail = match["new"], match["detail"]
-    return f"{new}: {detail}" if detail else new

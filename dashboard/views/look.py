@@ -1,4 +1,4 @@
-"""How every page looks: style sheet, header, footer, tables. All text from outside is escaped."""
+"""Parts of every page: style sheet, header, footer, tables. Foreign text is always escaped."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from html import escape
 import streamlit as st
 from PIL import Image, ImageDraw
 
+from appliance.assays.registry import pairings
+from appliance.errors import SettingsError
 from appliance.findings.findings import RESEARCH_USE
 from appliance.ledger.progress import StepProgress
+from appliance.ledger.reader import LedgerReader
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
-from dashboard.reader import LedgerReader
+from dashboard.lines import CaseLine
 from dashboard.wording import Tone, Wording, age, progress_words
 
 REFRESH_SECONDS = 2.0
-"""Period of the live parts: a change of state is on the page within three seconds."""
+"""Period of the live parts; a change of state is on the page within three seconds."""
 
 CSS = """
 <style>
@@ -121,7 +124,10 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 
 @st.cache_resource
 def icon() -> Image.Image:
-    """The tab's icon: two sections, one over the other. Drawn here; an emoji is fetched."""
+    """Icon of the tab: two overlapping sections.
+
+    The icon is drawn here, because the browser would fetch an emoji from the network.
+    """
     image = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
     draw.rounded_rectangle((4, 4, 44, 44), 10, fill=(203, 120, 165, 255))
@@ -131,23 +137,23 @@ def icon() -> Image.Image:
 
 @st.cache_resource
 def settings() -> Settings:
-    """The settings that TANDEM_CONFIG names, read once."""
+    """Return the settings that TANDEM_CONFIG names, read once."""
     return load_settings()
 
 
 @st.cache_resource
 def ledger() -> LedgerReader:
-    """The ledger of those settings, opened for reading."""
+    """Return the ledger of the settings, opened for reading."""
     return LedgerReader(settings().ledger_url)
 
 
 def style() -> None:
-    """The style sheet."""
+    """Apply the style sheet."""
     st.html(CSS)
 
 
 def header() -> None:
-    """The bar on top of every page; it says what Tandem must not be used for."""
+    """Show the bar on top of every page, with the notice of research use."""
     block(
         '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
         '<span class="what">HER2 scoring from paired H&amp;E and IHC slides</span>'
@@ -156,7 +162,7 @@ def header() -> None:
 
 
 def footer() -> None:
-    """The last line of every page."""
+    """Show the last line of every page."""
     block(
         f'<div class="td-foot">{escape(RESEARCH_USE)} Scores are estimated from tumor area; '
         "a pathologist decides.</div>"
@@ -164,14 +170,26 @@ def footer() -> None:
 
 
 def block(markup: str) -> None:
-    """Show markup in the page's style. The caller has escaped what came from outside."""
+    """Show markup in the page's style; the caller has escaped foreign text."""
     st.html(f'<div class="td">{markup}</div>')
 
 
+def readable() -> bool:
+    """Return whether there is a ledger that this build can read."""
+    try:
+        return ledger().ready
+    except SettingsError:
+        return False
+
+
 def live() -> bool:
-    """Whether there is a ledger to show; says so if not."""
-    if ledger().ready:
-        return True
+    """Return whether there is a ledger to show; tell the reader if not."""
+    try:
+        if ledger().ready:
+            return True
+    except SettingsError as err:
+        block(f'<div class="td-card"><h2>Another version</h2><div>{escape(str(err))}</div></div>')
+        return False
     block(
         '<div class="td-card"><h2>Tandem has not started yet</h2>'
         '<div class="muted">There is no ledger in the state folder. Start the appliance with '
@@ -180,13 +198,19 @@ def live() -> bool:
     return False
 
 
+def block_text(case: CaseLine) -> str:
+    """Return the block of a case, with the assay where it is not the site's main one."""
+    main = pairings(settings())[0].assay
+    return case.block if case.assay == main else f"{case.block} · {case.assay}"
+
+
 def pill(text: str, tone: Tone | str) -> str:
-    """A state as a coloured word."""
+    """Markup of a state as a colored word."""
     return f'<span class="pill {tone}">{escape(text)}</span>'
 
 
 def state_pill(words: Wording, claimed: bool = False) -> str:
-    """A state; one that is being worked on this moment has a dot."""
+    """Markup of a state; a state in progress has a dot."""
     return f'<span title="{escape(words.sentence)}">' + (
         pill(("● " if claimed else "") + words.label, "running" if claimed else words.tone)
         + "</span>"
@@ -194,7 +218,7 @@ def state_pill(words: Wording, claimed: bool = False) -> str:
 
 
 def progress_line(progress: StepProgress | None) -> str:
-    """How far a step is, under its state; nothing where none says so."""
+    """Markup of a step's progress, under its state; empty where there is none."""
     if progress is None:
         return ""
     return (
@@ -205,14 +229,14 @@ def progress_line(progress: StepProgress | None) -> str:
 
 
 def score_mark(score: str) -> str:
-    """A score in a table."""
+    """Markup of a score in a table."""
     return (
         f'<span class="score">{escape(score)}</span>' if score else '<span class="muted">–</span>'
     )
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
-    """A table of ready markup; a head that ends with ``>`` makes its column flush right."""
+    """Markup of a table from cells of markup; a head that ends with ``>`` sets its column right."""
     lines = list(rows)
     if not lines:
         return f'<div class="td-empty">{escape(empty)}</div>'
@@ -231,15 +255,15 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> st
 
 
 def ago(at: float) -> str:
-    """How long ago, with the exact time on hover."""
+    """Markup of an age, with the exact time on hover."""
     return f'<span class="nowrap" title="{clock(at)}">{age(max(0.0, time.time() - at))}</span>'
 
 
 def clock(at: float) -> str:
-    """Local date and time."""
+    """Local date and time of seconds since epoch."""
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def case_link(case_id: int, text: str) -> str:
-    """A link to a case's page."""
+    """Markup of a link to a case's page."""
     return f'<a href="case?case={case_id}" target="_self">{escape(text)}</a>'

@@ -1,34 +1,37 @@
-"""What was measured of a case, as markup: shares, regions, numbers, models."""
+"""Measurements of a case as markup: shares, regions, numbers, models."""
 
 from __future__ import annotations
 
 from html import escape
 
-from appliance.domain import HE, HER2, SlideFacts
-from appliance.findings.findings import CellFacts, ControlFacts, Findings
-from appliance.findings.overlay import CLASS_COLORS, RGB
+from appliance.domain import SlideFacts
+from appliance.findings.findings import Findings
+from appliance.findings.measured import CellFacts, ControlFacts
+from appliance.findings.opinion import Opinion
+from appliance.findings.overlay import RGB
+from dashboard.assay_facts import class_colors, slide_labels
 from dashboard.views import look
-from dashboard.wording import STAIN_WORDS, TASK_WORDS
+from dashboard.wording import TASK_WORDS
 
 SHOWN_ROIS = 8
-"""Rows of the table of regions; all are in the findings."""
+"""Most rows of the table of regions; all regions are in the findings."""
 
 
 def key(color: RGB) -> str:
-    """A square of a color, for legends."""
+    """Markup of a colored square for legends."""
     return f'<span class="td-key" style="background: rgb{color}"></span>'
 
 
 def percent(findings: Findings) -> str:
-    """Share of each class of the scored tumor area, as a bar and a table."""
+    """Markup of the share of each class in the scored tumor area, as a bar and a table."""
+    colors = class_colors(findings)
     bar = "".join(
         f'<div title="{name}: {findings.percent[name]:.1f} %" style="width: '
         f'{findings.percent[name]:.3f}%; background: rgb{color}"></div>'
-        for name, color in CLASS_COLORS.items()
+        for name, color in colors.items()
     )
     rows = [
-        (f"{key(color)}{name}", f"{findings.percent[name]:.1f} %")
-        for name, color in CLASS_COLORS.items()
+        (f"{key(color)}{name}", f"{findings.percent[name]:.1f} %") for name, color in colors.items()
     ]
     return (
         '<div class="td-card"><h2>Share of the scored tumor area</h2>'
@@ -39,19 +42,20 @@ def percent(findings: Findings) -> str:
 
 
 def rois(findings: Findings) -> str:
-    """The blocks of tiles that decided the score."""
+    """Markup of the blocks of tiles that decided the score."""
+    classes = tuple(findings.percent)
     rows = [
         (
             escape(roi.name),
             str(roi.tiles),
             f"{roi.tumor_area_mm2:.2f} mm²",
-            *(f"{roi.percent[name]:.0f} %" for name in CLASS_COLORS),
-            " · ".join(str(roi.grades[name]) for name in CLASS_COLORS),
-            " · ".join(str(roi.intensities[name]) for name in CLASS_COLORS),
+            *(f"{roi.percent[name]:.0f} %" for name in classes),
+            " · ".join(str(roi.grades[name]) for name in classes),
+            " · ".join(str(roi.intensities[name]) for name in classes),
         )
         for roi in findings.rois[:SHOWN_ROIS]
     ]
-    columns = ("Region", "Tiles", "Tumor", *CLASS_COLORS, "Tiles by M", "by L>")
+    columns = ("Region", "Tiles", "Tumor", *classes, "Tiles by M", "by L>")
     return (
         '<div class="td-card"><h2>Regions that decided the score</h2>'
         + look.table(columns, rows, "None.")
@@ -60,7 +64,7 @@ def rois(findings: Findings) -> str:
 
 
 def facts(findings: Findings) -> str:
-    """Areas, cells, control tissue, alignment, slides."""
+    """Markup of areas, cells, control tissue, alignment and slides."""
     alignment = findings.alignment
     rows = [
         ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
@@ -74,8 +78,10 @@ def facts(findings: Findings) -> str:
         ("H&amp;E tissue on IHC tissue", f"{100 * alignment.overlap:.0f} %"),
     ]
     rows += [
-        (f"{STAIN_WORDS[stain]} slide".replace("&", "&amp;"), escape(_slide_size(facts)))
-        for stain, facts in ((HE, findings.he), (HER2, findings.ihc))
+        (escape(f"{label} slide"), escape(_slide_size(facts)))
+        for label, facts in zip(
+            slide_labels(findings.assay), (findings.he, findings.ihc), strict=True
+        )
     ]
     return (
         '<div class="td-card td-facts"><h2>Measurements</h2>'
@@ -84,8 +90,37 @@ def facts(findings: Findings) -> str:
     )
 
 
+def opinions(findings: Findings) -> str:
+    """Markup of each reader's opinion, as classes with their shares.
+
+    A reader that is not installed here is shown by its name.
+    """
+    rows = [
+        (
+            escape(TASK_WORDS.get(opinion.reader, opinion.reader)),
+            escape(opinion.about),
+            escape(_shares(opinion)),
+            "–" if opinion.certainty is None else f"{100 * opinion.certainty:.0f} %",
+        )
+        for opinion in findings.opinions
+    ]
+    return (
+        '<div class="td-card"><h2>Readers</h2>'
+        + look.table(("Reader", "About", "Opinion", "Certainty>"), rows, "No reader was asked.")
+        + "</div>"
+    )
+
+
+def _shares(opinion: Opinion) -> str:
+    shares = [
+        f"{name} {100 * share:.0f} %"
+        for name, share in zip(opinion.classes, opinion.probabilities, strict=False)
+    ]
+    return ", ".join(shares) or "–"
+
+
 def models(findings: Findings) -> str:
-    """Which weights said it."""
+    """Markup of the weights that were used."""
     rows = [
         (
             escape(TASK_WORDS.get(model.task, model.task)),

@@ -1,4 +1,4 @@
-"""The queue: what is where, trouble first. It refreshes itself."""
+"""Queue page: trouble, counts, cases and slides; refreshed periodically."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from html import escape
 
 import streamlit as st
 
-from dashboard.queries import CaseLine, Counts, Queue, SlideLine, read_queue
-from dashboard.reader import LIMIT
-from dashboard.troubles import Trouble
+from dashboard.lines import CaseLine, SlideLine
+from dashboard.queries import Counts, Queue, read_queue
+from dashboard.troubles import LIMIT, Trouble
 from dashboard.views import look
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
 
 
 def render() -> None:
-    """The page."""
+    """Render the page."""
     _overview()
     left, _ = st.columns([1, 2])
     search = left.text_input(
@@ -37,7 +37,7 @@ def _overview() -> None:
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
 def _tables(search: str) -> None:
-    if not look.ledger().ready:
+    if not look.readable():
         return
     queue = read_queue(look.ledger(), look.settings(), search)
     look.block(
@@ -63,7 +63,7 @@ def _tables(search: str) -> None:
 
 
 def counts_markup(counts: Counts) -> str:
-    """The five numbers."""
+    """Markup of the five numbers."""
 
     def tile(tone: str, number: int, name: str, note: str) -> str:
         zero = "" if number else " zero"
@@ -85,7 +85,7 @@ def counts_markup(counts: Counts) -> str:
 
 
 def troubles_markup(queue: Queue) -> str:
-    """The box of what waits for a person."""
+    """Markup of the box of slides and cases that wait for a person."""
     more = queue.counts.trouble - len(queue.troubles)
     return (
         '<div class="td-trouble">'
@@ -145,7 +145,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
     )
     return (
         look.case_link(case.id, case.accession),
-        escape(case.block),
+        escape(look.block_text(case)),
         look.state_pill(CASE_WORDS[case.state], case.claimed) + look.progress_line(case.progress),
         look.score_mark(case.score),
         review,
@@ -155,7 +155,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
 
 def _slide_cells(slide: SlideLine) -> tuple[str, ...]:
     words = SLIDE_WORDS[slide.state]
-    note = slide.reason.sentence if slide.reason else words.sentence
+    note = slide.reason or words.sentence
     name = escape(slide.name)
     if slide.case_id is not None:
         name = look.case_link(slide.case_id, slide.name)

@@ -19,7 +19,7 @@ IGNORED = 255
 MOST_FILL = 0.1
 """Largest share of an edge by which a last tile may be short; it is padded by mirroring."""
 BCSS_CODES = 21
-"""Highest code of the BCSS data set: 1 is tumor, 0 lies outside the labelled region."""
+"""Highest code of the BCSS data set: 1 is tumor, 0 lies outside the labeled region."""
 USUAL_GLASS = (245, 245, 245)
 DARKEST_GLASS = 180
 TUMOR_FROM, OTHER_UP_TO = 0.5, 0.1
@@ -127,8 +127,8 @@ def glass_of_field(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
     assumed.
     """
     flat = pixels.reshape(-1, 3)
-    grey = flat.min(axis=1)
-    brightest = flat[grey >= np.percentile(grey, 99)]
+    gray = flat.min(axis=1)
+    brightest = flat[gray >= np.percentile(gray, 99)]
     r, g, b = (int(v) for v in np.median(brightest, axis=0))
     return (r, g, b) if min(r, g, b) >= DARKEST_GLASS else USUAL_GLASS
 
@@ -170,11 +170,11 @@ def cut(pixels: NDArray[np.uint8], *, labels: bool = False) -> NDArray[np.uint8]
 
 
 def tumor_share(masks: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Share of tumor in each tile of masks (n, 512, 512); NaN where less than half is labelled."""
+    """Share of tumor in each tile of masks (n, 512, 512); NaN where less than half is labeled."""
     flat = masks.reshape(len(masks), -1)
-    labelled = (flat != IGNORED).sum(axis=1)
+    labeled = (flat != IGNORED).sum(axis=1)
     tumor = ((flat > 0) & (flat != IGNORED)).sum(axis=1)
-    return np.where(labelled >= flat.shape[1] / 2, tumor / np.maximum(labelled, 1), np.nan)
+    return np.where(labeled >= flat.shape[1] / 2, tumor / np.maximum(labeled, 1), np.nan)
 
 
 def _resized(array: NDArray[np.uint8], size: tuple[int, int], how: int) -> NDArray[np.uint8]:

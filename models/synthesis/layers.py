@@ -16,39 +16,39 @@ def he_layers(canvas: Canvas) -> Array:
     """Amounts of an H&E stain: float32 (rows, columns, 3)."""
     f, look, cell = canvas.fields, canvas.world.look, canvas.territory
     chromatin, nuclei = canvas.nuclei()
-    fibres, grain = canvas.texture(Texture.FIBRES), canvas.texture(Texture.GRAIN)
+    fibers, grain = canvas.texture(Texture.FIBERS), canvas.texture(Texture.GRAIN)
     specks = canvas.texture(Texture.SPECKS)
-    eosin = look.stroma_eosin * _collagen(canvas, fibres)
+    eosin = look.stroma_eosin * _collagen(canvas, fibers)
     eosin *= 1 - 0.75 * f["lymph"]
-    haematoxylin = np.float32(0.03) + 0.02 * fibres
-    eosin = _mix(eosin, 0.05 + 0.02 * fibres, f["mucin"])
-    haematoxylin = _mix(haematoxylin, 0.11 + 0.04 * fibres, f["mucin"])
+    hematoxylin = np.float32(0.03) + 0.02 * fibers
+    eosin = _mix(eosin, 0.05 + 0.02 * fibers, f["mucin"])
+    hematoxylin = _mix(hematoxylin, 0.11 + 0.04 * fibers, f["mucin"])
     eosin = _mix(eosin, 0.42 + 0.13 * specks + 0.08 * grain, f["necrosis"])
-    haematoxylin = _mix(haematoxylin, 0.06 + 0.05 * specks, f["necrosis"])
+    hematoxylin = _mix(hematoxylin, 0.06 + 0.05 * specks, f["necrosis"])
     keratin = np.clip((f["skin"] - 0.9) * 10, 0, 1)
-    eosin = _mix(eosin, 0.6 + 0.2 * fibres, keratin)
+    eosin = _mix(eosin, 0.6 + 0.2 * fibers, keratin)
     walls = canvas.texture(Texture.WALLS)
     fat = (f["fat"] > 0.5).astype(np.float32)
     eosin = _mix(eosin, 0.35 * walls, fat)
-    haematoxylin = haematoxylin * (1 - fat)
+    hematoxylin = hematoxylin * (1 - fat)
     inside = _soft(cell.inside)
     uneven = 1 + 0.14 * grain + 0.10 * canvas.texture(Texture.CLOUDS, 0.4)
     eosin = _mix(eosin, cell.of(cell.cells.eosin) * uneven, inside)
-    haematoxylin = _mix(haematoxylin, cell.of(cell.cells.basophil) * uneven, inside)
+    hematoxylin = _mix(hematoxylin, cell.of(cell.cells.basophil) * uneven, inside)
     eosin = eosin * (1 - 0.6 * np.clip(nuclei, 0, 1))
     eosin = eosin + look.nuclear_eosin * chromatin  # in some laboratories nuclei are maroon
     open_ = _open(canvas, cell.edge)
     eosin = eosin * open_ + canvas.erythrocytes()
-    haematoxylin = haematoxylin * open_ + chromatin * 0.85
+    hematoxylin = hematoxylin * open_ + chromatin * 0.85
     thick = _thickness(canvas) * f["tissue"]
-    return _amounts(haematoxylin * thick, eosin * thick, np.zeros_like(thick))
+    return _amounts(hematoxylin * thick, eosin * thick, np.zeros_like(thick))
 
 
 def her2_layers(canvas: Canvas) -> Array:
     """Amounts of HER2 IHC: DAB along membranes of tumor cells, hematoxylin counterstain."""
     look, cell = canvas.world.look, canvas.territory
     cells = cell.cells
-    grain, fibres = canvas.texture(Texture.GRAIN), canvas.texture(Texture.FIBRES)
+    grain, fibers = canvas.texture(Texture.GRAIN), canvas.texture(Texture.FIBERS)
     amount = cell.of(cells.membrane) * cell.edge * canvas.stained_outline()
     thick = amount * (cell.of(cells.grade) >= 3)
     um = canvas.um
@@ -56,41 +56,41 @@ def her2_layers(canvas: Canvas) -> Array:
     line += cv2.GaussianBlur(thick, (0, 0), 0.95 * um) * (1.1 * um * 0.95)
     line *= np.clip(1 + look.granular * (0.6 * grain + 0.5 * canvas.texture(Texture.SPECKS)), 0, 3)
     blush = look.blush * cell.of(cells.membrane) * (1 + 0.25 * grain)
-    dab = line + blush + _background(canvas, fibres)
-    return _ihc(canvas, dab, fibres)
+    dab = line + blush + _background(canvas, fibers)
+    return _ihc(canvas, dab, fibers)
 
 
 def nuclear_layers(canvas: Canvas) -> Array:
     """Amounts of ER or PR IHC: DAB in nuclei."""
-    fibres = canvas.texture(Texture.FIBRES)
+    fibers = canvas.texture(Texture.FIBERS)
     marked = canvas.marked_nuclei() * (1 + 0.2 * canvas.texture(Texture.CHROMATIN))
-    return _ihc(canvas, marked + _background(canvas, fibres), fibres)
+    return _ihc(canvas, marked + _background(canvas, fibers), fibers)
 
 
-def _ihc(canvas: Canvas, dab: Array, fibres: Array) -> Array:
+def _ihc(canvas: Canvas, dab: Array, fibers: Array) -> Array:
     """Combine DAB with the counterstain of every IHC slide."""
     f, look, cell = canvas.fields, canvas.world.look, canvas.territory
     chromatin, _ = canvas.nuclei()
-    base = look.counterstain * (0.4 + 0.6 * _collagen(canvas, fibres))
-    base = _mix(base, look.counterstain * (0.3 + 0.2 * fibres), np.maximum(f["mucin"], f["fat"]))
+    base = look.counterstain * (0.4 + 0.6 * _collagen(canvas, fibers))
+    base = _mix(base, look.counterstain * (0.3 + 0.2 * fibers), np.maximum(f["mucin"], f["fat"]))
     within = 0.25 * cell.of(cell.cells.basophil) + 0.3 * look.counterstain
     base = _mix(base, within, _soft(cell.inside))
     fat = (f["fat"] > 0.5).astype(np.float32)
     base = base * (1 - fat) + 0.06 * fat * canvas.texture(Texture.WALLS)
     open_ = _open(canvas, cell.edge * 0)
     thick = _thickness(canvas) * f["tissue"]
-    haematoxylin = (base * open_ + 0.62 * chromatin + 0.05 * canvas.erythrocytes()) * thick
+    hematoxylin = (base * open_ + 0.62 * chromatin + 0.05 * canvas.erythrocytes()) * thick
     dab = dab * (1 - 0.9 * f["lumen"]) * (1 - 0.8 * fat) * thick
     eosin = 0.012 * thick * open_ + 0.1 * canvas.erythrocytes()
-    return _amounts(haematoxylin, eosin, dab)
+    return _amounts(hematoxylin, eosin, dab)
 
 
-def _background(canvas: Canvas, fibres: Array) -> Array:
+def _background(canvas: Canvas, fibers: Array) -> Array:
     """Nonspecific DAB: haze everywhere, patches of stroma, necrosis, the section's edge."""
     f, look = canvas.fields, canvas.world.look
     clouds = canvas.texture(Texture.CLOUDS, 1.5)
     haze = look.haze * np.clip(1 + 0.5 * clouds, 0, 2)
-    stroma = look.stroma_dab * np.clip(clouds, 0, 2) * np.clip(1 + 0.6 * fibres, 0, 3)
+    stroma = look.stroma_dab * np.clip(clouds, 0, 2) * np.clip(1 + 0.6 * fibers, 0, 3)
     stroma = stroma * ~canvas.territory.inside
     edge = look.edge_dab * np.clip(1 - 2.5 * np.abs(f["tissue"] - 0.6), 0, 1)
     dead = 0.6 * look.stroma_dab * f["necrosis"] + 0.12 * f["necrosis"] * look.edge_dab
@@ -99,12 +99,12 @@ def _background(canvas: Canvas, fibres: Array) -> Array:
     return found
 
 
-def _collagen(canvas: Canvas, fibres: Array) -> Array:
+def _collagen(canvas: Canvas, fibers: Array) -> Array:
     """Relative density of stroma: dense bundles, or loose fibers with cracks between them."""
     dense = canvas.fields["dense"]
     bundles = canvas.texture(Texture.BUNDLES)
-    amount = (0.55 + 0.45 * dense) * (1 + 0.16 * fibres + 0.22 * bundles)
-    cracks = np.clip((bundles + 0.5 * fibres - 0.4 - 1.6 * dense) * 1.6, 0, 1)
+    amount = (0.55 + 0.45 * dense) * (1 + 0.16 * fibers + 0.22 * bundles)
+    cracks = np.clip((bundles + 0.5 * fibers - 0.4 - 1.6 * dense) * 1.6, 0, 1)
     collagen: Array = (np.clip(amount, 0.05, 3) * (1 - 0.9 * cracks)).astype(np.float32)
     return collagen
 
@@ -121,8 +121,8 @@ def _open(canvas: Canvas, edge: Array) -> Array:
     return left.astype(np.float32)
 
 
-def _amounts(haematoxylin: Array, eosin: Array, dab: Array) -> Array:
-    layers: Array = np.maximum(np.dstack([haematoxylin, eosin, dab]), 0).astype(np.float32)
+def _amounts(hematoxylin: Array, eosin: Array, dab: Array) -> Array:
+    layers: Array = np.maximum(np.dstack([hematoxylin, eosin, dab]), 0).astype(np.float32)
     return layers
 
 

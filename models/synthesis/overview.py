@@ -95,8 +95,8 @@ def _layers(piece: Piece, points: Points, stain: str, *, keep: bool) -> Array:
         for name, amount in (("mucin", 0.05), ("necrosis", 0.42)):
             eosin = eosin + (amount - eosin) * f[name]
         eosin = np.where(epithelium, look.cyto_eosin, eosin)
-        haematoxylin = np.where(epithelium, look.cyto_basophil, 0.03 + 0.08 * f["mucin"])
-        return np.stack([haematoxylin * left, eosin * left, 0 * left], axis=1).astype(np.float32)
+        hematoxylin = np.where(epithelium, look.cyto_basophil, 0.03 + 0.08 * f["mucin"])
+        return np.stack([hematoxylin * left, eosin * left, 0 * left], axis=1).astype(np.float32)
     base = look.counterstain * (0.4 + 0.6 * collagen)
     base = np.where(epithelium, 0.25 * look.cyto_basophil + 0.3 * look.counterstain, base)
     stray = look.stroma_dab * np.clip(uneven, 0, 2) * ~epithelium

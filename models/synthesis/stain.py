@@ -63,11 +63,11 @@ def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainS
     vectors = np.array([HAEMATOXYLIN, EOSIN, DAB]) + spread * rng.normal(0, 0.04, (3, 3))
     vectors = np.clip(vectors, 0.01, None)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    haematoxylin, eosin, _ = style.strength
+    hematoxylin, eosin, _ = style.strength
     pale = 1 - spread * float(rng.uniform(0, 0.65))
     dab = float(np.exp(spread * np.clip(rng.normal(0, 0.1), -0.2, 0.2)))
     return replace(
-        style, vectors=vectors.astype(np.float32), strength=(haematoxylin * pale, eosin, dab)
+        style, vectors=vectors.astype(np.float32), strength=(hematoxylin * pale, eosin, dab)
     )
 
 

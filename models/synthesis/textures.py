@@ -23,7 +23,7 @@ class Texture(IntEnum):
     """Textures with zero mean and unit variance, except `WALLS`: 0-1."""
 
     CHROMATIN = 0  #: clumps within nuclei
-    FIBRES = 1  #: fine collagen
+    FIBERS = 1  #: fine collagen
     BUNDLES = 2  #: coarse collagen, with cracks between
     GRAIN = 3  #: cytoplasm
     GAPS = 4  #: unstained parts of membranes
@@ -34,14 +34,14 @@ class Texture(IntEnum):
 
 _SIGMAS = {
     Texture.CHROMATIN: (1.5, 1.5),
-    Texture.FIBRES: (14.0, 1.2),
+    Texture.FIBERS: (14.0, 1.2),
     Texture.BUNDLES: (34.0, 4.0),
     Texture.GRAIN: (1.1, 1.1),
     Texture.GAPS: (4.5, 4.5),
     Texture.CLOUDS: (40.0, 40.0),
     Texture.SPECKS: (2.6, 2.6),
 }
-_WAVES = {Texture.FIBRES: (38.0, 22.0), Texture.BUNDLES: (70.0, 45.0)}
+_WAVES = {Texture.FIBERS: (38.0, 22.0), Texture.BUNDLES: (70.0, 45.0)}
 """Waves of fibers: feature size and height of the bends, px."""
 
 

@@ -239,11 +239,9 @@ def test_a_case_is_seen_from_arrival_to_delivery(
 
 
 def test_a_change_is_on_the_page_in_time(config: Path, browser: Browser, tmp_path: Path) -> None:
-    """The delay from commit to page is within the promised seconds; without a daemon, nothing else
-    is timed.
-    """
+    """The promise in seconds, measured from the commit; no daemon, so nothing else is timed."""
+    from appliance.ledger.ledger import Ledger
     from appliance.ledger.lifecycle import SlideState
-    from appliance.ledger.tables import Ledger
     from appliance.settings.settings_file import load_settings
 
     ledger = Ledger(load_settings(config).ledger_url)

@@ -12,7 +12,7 @@ from fixtures.daemon import Daemon, case_state, tandem
 from fixtures.orthanc import Orthanc
 from pydicom import dcmread
 
-from appliance.ledger.tables import Ledger
+from appliance.ledger.ledger import Ledger
 from models.synthesis.slides import SyntheticCase
 
 
@@ -142,7 +142,9 @@ def test_stopped_while_reading_it_ends_at_once_and_goes_on_at_the_next_start(
     (slide,) = daemon.status()["slides"]
     assert (slide["state"], slide["progress"]) == ("inspected", None)
     with sqlite3.connect(daemon.state / "ledger.sqlite") as connection:
-        assert connection.execute("SELECT claimed_by, deaths FROM slide").fetchall() == [("", 0)]
+        assert connection.execute("SELECT claimed_by, worker_crashes FROM slide").fetchall() == [
+            ("", 0)
+        ]
     connection.close()
     daemon.start()
     daemon.wait(lambda s: s["slides"][0]["state"] == "read")
@@ -156,7 +158,7 @@ def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase) -> None
     daemon.stop()
     path = daemon.state / "ledger.sqlite"
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE event SET text = 'nothing happened' WHERE id = 3")
+        connection.execute("UPDATE event SET code = 'nothing-happened' WHERE id = 3")
     connection.close()
     ledger = Ledger(f"sqlite:///{path}")
     assert ledger.verify_events() == 3

@@ -23,8 +23,9 @@ from appliance.delivery.destinations.contract import After, Before, Instance
 from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import DeliveryRow, Ledger
+from appliance.ledger.tables import DeliveryRow
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import PacsDestination
 from appliance.settings.settings import Settings
@@ -198,7 +199,7 @@ def test_random_faults_lose_nothing_and_double_nothing(
         refusals = sum(fault in (0xA900, 0xC000) for fault in peer.faults)
         lab.work(15, *(() if way == "nothing" else (DeliveryState.UNPROVEN,)))
         rows = lab.rows()
-        where = f"seed {seed}, {way}: {[(row.state, row.error) for row in rows]}"
+        where = f"seed {seed}, {way}: {[(row.state, row.reason) for row in rows]}"
         seen |= {(way, row.state) for row in rows}
         states = {row.sop_instance_uid: row.state for row in rows}
         ends = {DeliveryState.PROVEN, DeliveryState.REFUSED, DeliveryState.UNPROVEN}
@@ -214,7 +215,7 @@ def test_random_faults_lose_nothing_and_double_nothing(
         refused = [row for row in rows if row.state == DeliveryState.REFUSED]
         missing_class = sum(row.sop_class_uid == unknown for row in rows)
         assert missing_class <= len(refused) <= refusals + missing_class + 1, where
-        assert all(row.error for row in refused), where
+        assert all(row.reason for row in refused), where
         assert poison == "" or states[poison] == DeliveryState.REFUSED, where
         # Each object is sent once: no other UID or bytes, never again once the peer can prove it.
         assert set(peer.contents) <= set(states), where

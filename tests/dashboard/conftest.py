@@ -16,14 +16,13 @@ from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import HE, Identity, Stain
-from appliance.findings.findings import (
-    Findings,
-    Reason,
-    ReviewReason,
-    save_findings,
-)
+from appliance.findings.codec import save_findings
+from appliance.findings.findings import Findings
+from appliance.findings.reasons import Reason, ReviewReason
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, Ledger, NewDelivery, SlideRow, Transaction
+from appliance.ledger.tables import CaseRow, SlideRow, id_of
+from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -79,11 +78,16 @@ class Lab:
         with self.ledger.transaction() as tx:
             row = tx.slide(slide_id)
             assert row is not None
+            row.accession, row.block, row.stain = accession, block, stain
             case = tx.case_for(Identity(accession=accession, block=block, stain=stain), self.tick())
-            assert case.id is not None
-            case_id = case.id
-            row.accession, row.block, row.stain, row.case_id = accession, block, stain, case_id
-            tx.advance(row, SlideState.IDENTIFIED, now=self.tick(), detail=stain)
+            case_id = id_of(case)
+            tx.advance(
+                row,
+                SlideState.IDENTIFIED,
+                now=self.tick(),
+                code="identified",
+                params={"stain": stain},
+            )
         return case_id
 
     def inspect(self, slide_id: int, stain: Stain) -> None:
@@ -124,8 +128,10 @@ class Lab:
             case_id,
             CaseState.SCORED,
             findings_key=str(key),
-            score=findings.score.value if findings.score else "",
-            review=json.dumps([reason.sentence for reason in findings.review]),
+            score=findings.score or "",
+            review=json.dumps(
+                [{"code": reason.code, "params": dict(reason.params)} for reason in findings.review]
+            ),
         )
 
     def write(self, case_id: int, destinations: tuple[str, ...] = ("archive",)) -> None:
@@ -162,7 +168,8 @@ class Lab:
     def quarantine(self, name: str, reason: str, detail: str = "") -> int:
         slide_id = self.arrive(name)
         self.move_slide(slide_id, SlideState.ARRIVED)
-        self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, detail=detail)
+        params = json.dumps({"detail": detail})
+        self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, params=params)
         return slide_id
 
     def rows(self) -> tuple[list[SlideRow], list[CaseRow]]:
@@ -188,11 +195,5 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 def findings() -> Findings:
     """Return findings with one reason for review."""
     return some_findings(
-        review=(
-            ReviewReason(
-                code=Reason.NEAR_THRESHOLD,
-                sentence="A class lies within 3 points of a limit of the guideline: "
-                "the neighbouring score is almost as likely.",
-            ),
-        )
+        review=(ReviewReason(code=Reason.NEAR_THRESHOLD.value, params={"band": 3.0}),)
     )

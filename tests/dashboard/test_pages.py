@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +16,15 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 import dashboard
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.her2.readouts import read_outs
 from appliance.domain import HE, HER2, Her2Score, QuarantineReason, ResultCategory
 from appliance.findings.findings import FINDINGS_VERSION, RESEARCH_USE, Findings
+from appliance.findings.opinion import Opinion
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
-from appliance.ledger.tables import Transaction
+from appliance.ledger.transaction import Transaction
+from appliance.words.say import say
 from dashboard.serve import APP, command, main
 
 if TYPE_CHECKING:
@@ -76,6 +82,16 @@ def test_queue_before_the_daemon_ever_ran(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "state").exists()
 
 
+def test_a_state_folder_of_another_build_is_said_on_every_page(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    with sqlite3.connect(lab.settings.state_dir / "ledger.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    for page in (open_queue(), open_case(1)):
+        assert str(lab.settings.state_dir) in page and "S26-0000001" not in page
+        assert "ledger schema 1" in page and "Move this state folder away" in page
+
+
 def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
     case_id = lab.slide("S26-0000001", HE)
     lab.slide("S26-0000001", HER2)
@@ -84,9 +100,9 @@ def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
     lab.quarantine("<b>odd.svs", "no-mpp")
     page = open_queue()
     assert f'href="case?case={case_id}"' in page and "S26-0000001" in page
-    assert QuarantineReason.NO_MPP.sentence in page
+    assert say("quarantine", QuarantineReason.NO_MPP) in page
     assert "&lt;b&gt;odd.svs" in page and "<b>odd" not in page
-    assert page.index(QuarantineReason.NO_MPP.sentence) < page.index("S26-0000001")
+    assert page.index(say("quarantine", QuarantineReason.NO_MPP)) < page.index("S26-0000001")
     assert RESEARCH_USE in page
 
 
@@ -153,7 +169,7 @@ def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findi
     (path,) = lab.settings.artifacts_dir.rglob("findings.json")
     path.chmod(0o644)
     raw = json.loads(path.read_text())
-    path.write_text(json.dumps(raw | {"version": FINDINGS_VERSION - 1}))
+    path.write_text(json.dumps(raw | {"version": FINDINGS_VERSION + 1}))
     page = open_case(case_id)
     assert "scored by another version of Tandem" in page
     assert "S26-0000001" in page
@@ -166,7 +182,10 @@ def test_score_of_none_is_said(lab: Lab, findings: Findings) -> None:
     lab.slide("S26-0000001", HER2)
     lab.move_case(case_id, CaseState.READY)
     nothing = dict.fromkeys(("0", "1+", "2+", "3+"), 0.0)
-    lab.score(case_id, replace(findings, score=None, paper_score=None, percent=nothing, tiles=()))
+    unscored = replace(
+        findings, score=None, paper_score=None, read_outs=None, percent=nothing, tiles=()
+    )
+    lab.score(case_id, unscored)
     page = open_case(case_id)
     assert "No score" in page and "Algorithm 1): none" in page
 
@@ -181,14 +200,61 @@ def test_a_category_is_stronger_than_the_score(lab: Lab, findings: Findings) -> 
     negative = replace(
         findings,
         organ="colorectal",
-        score=Her2Score.THREE,
-        category=ResultCategory.NEGATIVE,
+        score=Her2Score.THREE.value,
+        category=ResultCategory.NEGATIVE.value,
+        read_outs=read_outs(Her2Score.THREE, organ="colorectal", category=ResultCategory.NEGATIVE),
         rule="3+ in <= 10 % of tumor cells is negative",
     )
     lab.score(case_id, negative)
     page = open_case(case_id)
     assert "HER2 negative" in page and "HER2 positive" not in page
     assert "Rule: 3+ in &lt;= 10 % of tumor cells is negative" in page
+
+
+def test_the_opinion_of_an_unknown_reader_is_shown_as_text(lab: Lab, findings: Findings) -> None:
+    from dataclasses import replace
+
+    stranger = Opinion(
+        reader="reader-of-elsewhere",
+        version=3,
+        about="interim",
+        weights=None,
+        classes=("low", "high"),
+        probabilities=(0.25, 0.75),
+        certainty=0.75,
+    )
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, replace(findings, opinions=(*findings.opinions, stranger)))
+    page = open_case(case_id)
+    assert "reader-of-elsewhere" in page
+    assert "low 25 %, high 75 %" in page
+
+
+@pytest.mark.parametrize("version", ["v5", "v6"])
+def test_findings_of_earlier_versions_are_shown(lab: Lab, version: str) -> None:
+    case_id = lab.slide("S26-0000101", HE)
+    lab.slide("S26-0000101", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    key = ArtifactKey.of("findings", version=version)
+    stored = Path(__file__).parents[1] / "fixtures" / "findings_versions" / version
+    with ArtifactStore(lab.settings.artifacts_dir).writing(key) as folder:
+        shutil.copytree(stored, folder, dirs_exist_ok=True)
+    lab.move_case(case_id, CaseState.SCORED, findings_key=str(key), score="2+")
+    page = open_case(case_id)
+    assert "HER2 equivocal" in page
+    assert "vit-small-tumor" in page
+
+
+def test_a_case_of_an_assay_that_is_not_installed_is_shown(lab: Lab, findings: Findings) -> None:
+    from dataclasses import replace
+
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, replace(findings, assay="assay-of-elsewhere"))
+    assert "S26-0000001" in open_case(case_id)
 
 
 @pytest.mark.parametrize("wanted", ["", "7", "x", "-1", "²", "9" * 30])
@@ -214,7 +280,9 @@ def test_command_keeps_to_this_machine() -> None:
 def test_dashboard_never_loads_torch() -> None:
     script = (
         "import sys, dashboard.serve, dashboard.views.queue, dashboard.views.case\n"
-        "bad = {'torch', 'transformers', 'models', 'dicom', 'wsidicomizer'} & set(sys.modules)\n"
+        # With everything that is registered, as a page that shows a case loads it.
+        "from appliance.assays.registry import assays; assert assays()\n"
+        "bad = {'torch', 'transformers', 'openvino', 'wsidicomizer'} & set(sys.modules)\n"
         "sys.exit(bool(bad) and str(bad))"
     )
     done = subprocess.run(

@@ -30,19 +30,13 @@ def test_scores_are_loincs() -> None:
             dictionary.SCT.MorphologicallyAbnormalStructure,
         ),
         (codes.INDETERMINATE, dictionary.SCT.Indeterminate),
-        (codes.NEGATIVE, dictionary.SCT.Negative),
-        (codes.EQUIVOCAL, dictionary.SCT.Equivocal),
-        (codes.POSITIVE, dictionary.SCT.Positive),
         (codes.HAEMATOXYLIN, dictionary.SCT.HematoxylinStain),
         (codes.EOSIN, dictionary.SCT.WaterSolubleEosinStain),
         (codes.STAINING, dictionary.SCT.Staining),
         (codes.USING_SUBSTANCE, dictionary.SCT.UsingSubstance),
         (codes.PROCESSING_TYPE, dictionary.DCM.ProcessingType),
         (codes.AREA, dictionary.SCT.Area),
-        (codes.TISSUE, dictionary.SCT.Tissue),
-        (codes.BACKGROUND, dictionary.DCM.Background),
         (codes.PROBABILITY, dictionary.DCM.Probability),
-        (codes.FOR_RESEARCH, dictionary.DCM.ForResearch),
         (codes.ARTIFICIAL_INTELLIGENCE, dictionary.DCM.ArtificialIntelligence),
         (codes.COMMENT, dictionary.DCM.Comment),
     ],
@@ -53,7 +47,7 @@ def test_code_is_the_standards(ours: Code, standard: Code) -> None:
 
 def test_codes_fit_their_attributes_and_are_unique() -> None:
     found = [value for value in vars(codes).values() if isinstance(value, Code)]
-    for table in (codes.SCORES, codes.TUMOR_SHARE, codes.INTENSITIES):
+    for table in (codes.SCORES, codes.TUMOR_SHARE):
         found += table.values()
     assert all(len(code.value) <= 16 and len(code.meaning) <= 64 for code in found), found
     pairs = [(code.value, code.scheme_designator) for code in found]

@@ -65,7 +65,7 @@ def whole(opened: Any) -> NDArray[np.uint16]:
 
 
 def levels() -> list[HeatLevel]:
-    """At 8 and 64 px of the slide; the finest is larger than a frame."""
+    """Levels at 8 and 64 px of the slide; the finest is larger than a frame."""
     return [
         HeatLevel(values=some_values(-(-HEIGHT // px), -(-WIDTH // px)), mpp=0.25 * px)
         for px in (8, 64)

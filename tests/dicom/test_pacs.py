@@ -54,7 +54,7 @@ def ref_of(path: Path) -> InstanceRef:
 
 
 def store(address: PacsAddress, paths: list[Path]) -> dict[Path, Outcome]:
-    """What became of each; every file that went on the wire was announced."""
+    """Outcome of each file; every file that was sent was announced."""
     outcomes: dict[Path, Outcome] = {}
     announced: list[Path] = []
     pacs.store(address, paths, before=announced.append, after=outcomes.__setitem__)

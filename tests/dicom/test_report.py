@@ -31,7 +31,7 @@ Save = Callable[[Dataset], Path]
 
 
 def dump(path: Path) -> str:
-    """What dcmtk shows of a report, as UTF-8."""
+    """Text of a report as dcmtk shows it, UTF-8."""
     command = [require_judge("dsrdump"), "+Pl", "+U8", str(path)]
     return subprocess.run(command, capture_output=True, check=True).stdout.decode()
 
@@ -61,15 +61,15 @@ def made(
 
 @pytest.mark.parametrize("score", ["0", "1+", "2+", "3+"])
 def test_score_is_coded_and_readable(score: str, made: Callable[..., Any]) -> None:
-    _, path = made(score=score)
+    _, path = made(said=score, score=codes.SCORES[score])
     assert dicom_errors(path) == []
     dataset = dcmread(path)
     coded = named(dataset, codes.HER2_SCORE)
     assert {c.ConceptCodeSequence[0].CodeValue for c in coded if "ConceptCodeSequence" in c} == {
         codes.SCORES[score].value
     }
+    assert dataset.SeriesDescription == f"HER2 {score} (research use only)"
     text = dump(path)
-    assert f"HER2 IHC score: {score}" in text
     assert f'{codes.SCORES[score].value},LN,"{score}"' in text
 
 
@@ -83,7 +83,6 @@ def test_report_tells_people_what_they_need(made: Callable[..., Any]) -> None:
         "ISH is needed",
         ALGORITHM.weights_sha256,
         "Tandem HER2",
-        "estimated from areas",
         "PRELIMINARY",
         "UNVERIFIED",
         "COMPLETE",
@@ -100,39 +99,49 @@ def test_report_tells_people_what_they_need(made: Callable[..., Any]) -> None:
 
 def test_a_category_stands_beside_the_score(made: Callable[..., Any]) -> None:
     category = "positive after retest and ISH"
-    rule = "3+ in > 10 % and < 50 % of tumor cells is positive after retest and ISH"
-    _, path = made(score="3+", category=category, rule=rule)
+    _, path = made(said="3+", score=codes.SCORES["3+"], category=category)
     assert dicom_errors(path) == []
     dataset = dcmread(path)
-    assert [item.TextValue for item in named(dataset, codes.CATEGORY)] == [category]
-    assert [item.TextValue for item in named(dataset, codes.RULE)] == [rule]
     assert dataset.SeriesDescription == f"HER2 3+, {category} (research use only)"
     assert len(dataset.SeriesDescription) <= 64  # LO
-    without, _ = made()
-    assert not named(without, codes.CATEGORY)
 
 
-def test_a_low_class_is_coded_beside_the_score(made: Callable[..., Any]) -> None:
-    _, path = made(score="1+", low="HER2-low", comment="HER2-low (1+)")
+def test_content_is_written_in_its_order(made: Callable[..., Any]) -> None:
+    """Names, values and units are the assay's; the score comes first of what is evaluated."""
+    measurements = [
+        (codes.H_SCORE, 12.5, codes.NO_UNITS),
+        (codes.COMPLETENESS["3+"], 93.5, codes.PERCENT),
+        (codes.COMPLETE_INTENSE_SHARE, 3.2, codes.PERCENT),
+    ]
+    low = codes.LOW_CLASSES["HER2-low"]
+    texts = [(codes.RULE, "weak staining"), (codes.CATEGORY, "equivocal"), (codes.RULE, "again")]
+    _, path = made(
+        measurements=measurements, evaluations=[(codes.LOW_CLASS, low)], texts=texts, rois=[]
+    )
     assert dicom_errors(path) == []
-    dataset = dcmread(path)
-    (coded,) = named(dataset, codes.LOW_CLASS)
-    assert coded.ConceptCodeSequence[0].CodingSchemeDesignator == "99TANDEM"
-    assert coded.ConceptCodeSequence[0].CodeMeaning == "HER2-low"
-    assert named(dataset, codes.HER2_SCORE)[-1].ConceptCodeSequence[0].CodeValue == "LA11841-6"
-
-
-def test_membranes_are_measured(made: Callable[..., Any]) -> None:
-    _, path = made(completeness={"2+": 0.71, "3+": 0.935}, intense_complete_percent=3.2)
-    assert dicom_errors(path) == []
-    dataset = dcmread(path)
-    shares = {
-        name: [m.MeasuredValueSequence[0].NumericValue for m in named(dataset, code)]
-        for name, code in codes.COMPLETENESS.items()
-    }
-    assert shares == {"0": [], "1+": [], "2+": [71.0], "3+": [93.5]}
-    (loinc,) = named(dataset, codes.COMPLETE_INTENSE_SHARE)
-    assert loinc.MeasuredValueSequence[0].NumericValue == 3.2
+    found = items(dcmread(path))
+    numbers = [item for item in found if item.ValueType == "NUM"]
+    assert [
+        (item.ConceptNameCodeSequence[0].CodeValue, float(measured.NumericValue), unit.CodeValue)
+        for item in numbers
+        for measured in item.MeasuredValueSequence
+        for unit in measured.MeasurementUnitsCodeSequence
+    ] == [(name.value, value, unit.value) for name, value, unit in measurements]
+    coded = [
+        (item.ConceptNameCodeSequence[0].CodeValue, item.ConceptCodeSequence[0].CodeValue)
+        for item in found
+        if item.ValueType == "CODE"
+    ]
+    at = coded.index((codes.HER2_SCORE.value, codes.SCORES["2+"].value))
+    assert coded[at + 1] == (codes.LOW_CLASS.value, low.value)
+    (private,) = named(dcmread(path), codes.LOW_CLASS)
+    assert private.ConceptCodeSequence[0].CodingSchemeDesignator == "99TANDEM"
+    names = {name.value for name, _ in texts}
+    assert [
+        item.TextValue
+        for item in found
+        if item.ValueType == "TEXT" and item.ConceptNameCodeSequence[0].CodeValue in names
+    ] == [text for _, text in texts]
 
 
 def test_the_specimen_is_the_slides(made: Callable[..., Any], ihc_images: list[Dataset]) -> None:
@@ -149,7 +158,9 @@ def test_a_correction_names_who_and_why_and_its_predecessor(
 ) -> None:
     first, _ = made()
     facts = report_facts(
-        score="1+",
+        said="1+",
+        score=codes.SCORES["1+"],
+        texts=[(codes.CORRECTION, "Cytoplasmic staining only.")],
         correction=CorrectionFacts(by="Müller^Jörg", why="Cytoplasmic staining only.", was="2+"),
     )
     segs = segmentation(ihc_images, her2_label_map())
@@ -158,7 +169,6 @@ def test_a_correction_names_who_and_why_and_its_predecessor(
     assert dicom_errors(path) == []
     text = dump(path)
     for words in (
-        "corrected by a person; the appliance had said 2+",
         "Cytoplasmic staining only.",
         "Müller^Jörg",
         "UNVERIFIED",
@@ -170,10 +180,10 @@ def test_a_correction_names_who_and_why_and_its_predecessor(
 
 
 def test_unscored_case_is_indeterminate(made: Callable[..., Any]) -> None:
-    _, path = made(score=None, paper_score=None, rois=[], percent_by_class={})
+    _, path = made(said=None, score=codes.INDETERMINATE, evaluations=[], measurements=[], rois=[])
     assert dicom_errors(path) == []
+    assert dcmread(path).SeriesDescription == "HER2 not scored (research use only)"
     text = dump(path)
-    assert "HER2 IHC score: not scored" in text
     assert '82334004,SCT,"Indeterminate"' in text
 
 
@@ -252,7 +262,7 @@ def test_equal_facts_are_equal_bytes(made: Callable[..., Any]) -> None:
     content = path.read_bytes()
     again, path = made()
     assert path.read_bytes() == content
-    changed, _ = made(h_score=165.0)
+    changed, _ = made(measurements=[(codes.H_SCORE, 165.0, codes.NO_UNITS)])
     assert changed.SOPInstanceUID != first.SOPInstanceUID == again.SOPInstanceUID
 
 
@@ -295,13 +305,23 @@ def test_a_careless_export_without_type_2_attributes(
     assert {dcmread(path).PatientID for path in paths} == {""}
 
 
-@pytest.mark.parametrize("organ", ["gastric", "colorectal"])
-def test_other_organs_are_not_called_breast(organ: str, made: Callable[..., Any]) -> None:
-    dataset, path = made(organ=organ)
+def test_another_name_of_the_score_is_the_only_one(made: Callable[..., Any]) -> None:
+    dataset, path = made(score_name=codes.HER2_IN_TISSUE)
     assert dicom_errors(path) == []
     assert not named(dataset, codes.HER2_SCORE)
     assert named(dataset, codes.HER2_IN_TISSUE)[-1].ConceptCodeSequence[0].CodeValue == "LA11842-4"
     assert codes.HER2_SCORE.value not in dump(path)
+
+
+def test_another_assay_is_called_by_its_title(made: Callable[..., Any]) -> None:
+    name = Code("10480-2", "LN", "Estrogen+Progesterone receptor Ag [Presence] in Tissue")
+    value = Code("10828004", "SCT", "Positive")
+    dataset, path = made(title="ER", said="80 %", score_name=name, score=value)
+    assert dicom_errors(path) == []
+    assert dataset.SeriesDescription == "ER 80 % (research use only)"
+    assert "ER A1" in dump(path)
+    assert named(dataset, name)[-1].ConceptCodeSequence[0].CodeValue == "10828004"
+    assert not named(dataset, codes.HER2_SCORE)
 
 
 def test_report_on_scanner_dicom(real: Path, save: Save) -> None:
@@ -311,17 +331,6 @@ def test_report_on_scanner_dicom(real: Path, save: Save) -> None:
     assert dicom_errors(save(report(headers, headers, segs))) == []
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"score": "4+"},
-        {"paper_score": "low"},
-        {"percent_by_class": {"2": 5.0}},
-        {"rois": [RoiFacts(outline_um=np.zeros((2, 2)), percent_by_class={})]},
-    ],
-)
-def test_facts_that_make_no_report_are_refused(
-    changes: dict[str, Any], made: Callable[..., Any]
-) -> None:
-    with pytest.raises(ObjectError):
-        made(**changes)
+def test_an_outline_that_is_no_polygon_is_refused(made: Callable[..., Any]) -> None:
+    with pytest.raises(ObjectError, match="no polygon"):
+        made(rois=[RoiFacts(outline_um=np.zeros((2, 2)), measurements=[])])

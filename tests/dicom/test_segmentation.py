@@ -39,12 +39,12 @@ from dicom.source import read_headers
 Save = Callable[[Dataset], Path]
 
 FALSE_ERRORS = {
-    # TILED_FULL says by its order what these attributes would say frame by frame.
+    # TILED_FULL states these attributes by the order of its frames.
     Form.FULL: re.compile("Missing.*(PlanePos|PlaneOri|SegmentIdentification|PerFrameFunctional)"),
-    # The class is younger than dciodvfy of 2022, and its background is segment 0.
+    # dciodvfy of 2022 does not know this class, whose background is segment 0.
     Form.LABELMAP: re.compile("Information Object Not found|SegmentNumber of 0"),
 }
-"""What dciodvfy of 2022 says of objects that are right."""
+"""False errors of dciodvfy of 2022 on valid objects."""
 
 
 def read_back(path: Path) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 def statistics_and_tiles(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], Pixels, Pixels]:
-    """What 64 tiles look like, those tiles, and 24 others."""
+    """Statistics of 64 tiles, those tiles, and 24 others."""
     cache = tmp_path_factory.getbasetemp() / "tiles"
     folder = tmp_path_factory.mktemp("weights")
     known = getattr(tiles_of(cache, FIRST_HELD_OUT_SEED + 5_000_000, 64), request.param)
@@ -36,7 +36,7 @@ def statistics_and_tiles(
 
 
 def unusual(statistics: dict[str, Any], tiles: Pixels, change: Callable[[Pixels], Pixels]) -> str:
-    """What most of the changed tiles differ in; empty when most do not."""
+    """Group in which most of the changed tiles differ; empty if most do not."""
     found = [differs(statistics, m) for t in tiles if (m := measure(change(t))) is not None]
     assert len(found) > 0.7 * len(tiles)
     return max({"stain", "focus", None}, key=found.count) or ""

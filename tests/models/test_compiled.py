@@ -49,7 +49,7 @@ def test_label_maps_agree_whatever_the_batch_and_the_thread(tiles: NDArray[np.ui
 
 @pytest.mark.parametrize("config", ["vit-tiny-patch16-224", "maskformer-swin-tiny"])
 def test_other_architectures_compile(config: str, tiles: NDArray[np.uint8]) -> None:
-    """In float32, where both say the same to rounding; weights are random."""
+    """Float32 answers equal torch's up to rounding; weights are random."""
     task = Task.SEGMENTATION if "former" in config else Task.TUMOR
     spec = load_configuration(config, task).spec(task)
     network = build(spec).eval()

@@ -50,7 +50,7 @@ def test_forward_gives_logits_of_the_promised_shape(name: str, task: Task) -> No
         again = network(pixels.float()).logits
     expected = (1, 5, 128, 128) if task is Task.SEGMENTATION else (1, len(spec.classes))
     assert tuple(logits.shape) == expected
-    # Bytes are made smaller as bytes: half a grey level is lost.
+    # Bytes are resized as bytes: up to half a gray level is lost.
     lost = 0.01 if spec.input_px < spec.tile_px else 1e-5
     torch.testing.assert_close(logits, again, atol=lost, rtol=lost)
 

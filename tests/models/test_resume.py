@@ -33,7 +33,7 @@ train(Task.SEGMENTATION, load_configuration(config, Task.SEGMENTATION), Path(out
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With several, sums may be added in another order, and the last bits differ."""
+    """One thread: several may add in another order, and the last bits differ."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 

@@ -1,28 +1,37 @@
-"""When the appliance is not sure: reasons for a person to look, as a result of its own.
+"""Reasons for review of a HER2 case: uncertainty is a result of its own.
 
-What each reason means, and the setting that moves its limit: docs/review.md.
+`docs/review.md` explains each reason and the setting that moves its limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from appliance.assays.her2.guideline import ClusterCells, Guideline
-from appliance.domain import HE, HER2, Her2Score, Stain
-from appliance.findings.findings import ControlFacts, Reason, ReviewReason
+import numpy as np
+
+from appliance.assays.assay import StepOutputs
+from appliance.assays.her2.choice import choose_guideline
+from appliance.assays.her2.guideline import Guideline
+from appliance.assays.her2.measure import Measured, measure
+from appliance.domain import Stain
+from appliance.findings.findings import Findings
+from appliance.findings.measured import ControlFacts
+from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.readers.cell_tally import CellTally
 from appliance.registration.alignment import Alignment
 from appliance.settings.scoring import Review
+from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance
 
-_SLIDE = {HE: "H&E", HER2: "HER2"}
-_DIFFERS = {"stain": "their stain", "focus": "their focus"}
+NO_TUMOR_SHARE = 0.02
+"""M finds no tumor on a tile when it calls less of it tumor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a score rests on.
+    """Facts that a score rests on.
 
     `percent` (0-100) per class of the tumor area; `unscored_tumor_percent` of the H&E slide's tumor
     tiles; `cells` of the scored tiles; `intensity_grade` the mean class (0-3) that L sees on the
@@ -32,7 +41,7 @@ class Evidence:
     """
 
     alignment: Alignment
-    score: Her2Score | None
+    score: str | None
     percent: Mapping[str, float]
     tumor_area_mm2: float
     unscored_tumor_percent: float
@@ -45,10 +54,47 @@ class Evidence:
     control: ControlFacts | None
 
 
+def review(
+    outputs: StepOutputs, findings: Findings, settings: Settings
+) -> tuple[ReviewReason, ...]:
+    """All reasons that hold, in the order of `Reason`."""
+    chosen = choose_guideline(settings.scoring, outputs.declared)
+    evidence = _evidence(outputs, findings, measure(outputs, settings))
+    reasons = review_reasons(settings.review, chosen.guideline, evidence)
+    return in_order((*chosen.reasons, *reasons))
+
+
+def _evidence(outputs: StepOutputs, findings: Findings, measured: Measured) -> Evidence:
+    share = measured.tumor_share
+    return Evidence(
+        alignment=outputs.alignment,
+        score=findings.score,
+        percent=findings.percent,
+        tumor_area_mm2=findings.tumor_area_mm2,
+        unscored_tumor_percent=measured.unscored_percent,
+        cells=measured.cells,
+        intensity_grade=_weighted(measured),
+        without_tumor_percent=100 * float((share < NO_TUMOR_SHARE).mean()) if len(share) else 0.0,
+        appearance=outputs.appearance,
+        marked_percent=outputs.marked_percent,
+        unreadable_percent=outputs.unreadable_percent,
+        control=findings.control,
+    )
+
+
+def _weighted(measured: Measured) -> float:
+    """Mean class of L over the tumor that M sees, so that both speak of the same px."""
+    total = float(measured.tumor_share.sum())
+    if total <= 0:
+        return 0.0
+    intensities = [tile.intensity for tile in measured.tiles]
+    return float(np.dot(intensities, measured.tumor_share)) / total
+
+
 def review_reasons(
     settings: Review, guideline: Guideline, evidence: Evidence
 ) -> tuple[ReviewReason, ...]:
-    """All reasons that hold, most serious first."""
+    """Reasons that the evidence gives, most serious first."""
     return (
         *alignment_reasons(settings, evidence.alignment),
         *_control(settings, evidence.control),
@@ -59,100 +105,60 @@ def review_reasons(
 
 
 def alignment_reasons(settings: Review, alignment: Alignment) -> tuple[ReviewReason, ...]:
-    """Those that the alignment of the two slides gives."""
+    """Reasons that the alignment of the two slides gives."""
     return tuple(_alignment(settings, alignment))
 
 
 def _alignment(settings: Review, alignment: Alignment) -> Iterator[ReviewReason]:
     if alignment.agreement < settings.min_agreement:
-        yield _because(
-            Reason.MISMATCH,
-            f"Only {100 * alignment.agreement:.0f} % of the H&E tissue's structure is found again "
-            "on the IHC slide: are the slides of the same block?",
-        )
+        yield _because(Reason.MISMATCH, percent=100 * alignment.agreement)
     elif alignment.overlap < settings.min_overlap:
-        yield _because(
-            Reason.TISSUE_MISSING,
-            f"Only {100 * alignment.overlap:.0f} % of the H&E tissue lies on IHC tissue: the rest "
-            "is not scored.",
-        )
+        yield _because(Reason.TISSUE_MISSING, percent=100 * alignment.overlap)
     if alignment.error_um > settings.max_alignment_error_um:
-        yield _because(
-            Reason.ALIGNMENT_ERROR,
-            f"The slides fit onto each other only within {alignment.error_um:.0f} µm: the H&E "
-            "tumor may lie on other IHC tissue.",
-        )
+        yield _because(Reason.ALIGNMENT_ERROR, error_um=alignment.error_um)
     if alignment.mirrored:
-        yield _because(Reason.MIRRORED, "One section lies face down on its slide.")
+        yield _because(Reason.MIRRORED)
 
 
 def _control(settings: Review, control: ControlFacts | None) -> Iterator[ReviewReason]:
     if control is None and settings.control_required:
-        yield _because(
-            Reason.CONTROL_MISSING,
-            "No control tissue was found on the HER2 slide: nothing shows that the staining run "
-            "worked.",
-        )
+        yield _because(Reason.CONTROL_MISSING)
     if control is not None and not control.works:
         yield _because(
             Reason.CONTROL_FAILED,
-            f"The control tissue is stained {control.strongest} at most, not "
-            f"{settings.control_strongest}: the staining run may have failed.",
+            strongest=control.strongest,
+            expected=settings.control_strongest,
         )
 
 
 def _pictures(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
     for stain, percent in evidence.unreadable_percent.items():
         if percent > settings.max_unreadable_percent:
-            yield _because(
-                Reason.UNREADABLE,
-                f"{percent:.0f} % of the tiles of the {_SLIDE[stain]} slide cannot be decoded: the "
-                "file is damaged; copy or scan it again.",
-            )
+            yield _because(Reason.UNREADABLE, stain=stain, percent=percent)
     for stain, seen in evidence.appearance.items():
         if seen.unusual_percent > settings.max_unusual_tiles_percent:
-            focus = seen.differs_in == "focus"
             yield _because(
-                Reason.OUT_OF_FOCUS if focus else Reason.UNUSUAL,
-                f"{seen.unusual_percent:.0f} % of the tiles of the {_SLIDE[stain]} slide look "
-                f"unlike those that its networks know (by {_DIFFERS[seen.differs_in]}): "
-                + ("scan it again." if focus else "what they say of it may be wrong."),
+                Reason.OUT_OF_FOCUS if seen.differs_in == "focus" else Reason.UNUSUAL,
+                stain=stain,
+                percent=seen.unusual_percent,
+                differs_in=seen.differs_in,
             )
     for stain, percent in evidence.marked_percent.items():
         if percent > settings.max_marked_tumor_percent:
-            yield _because(
-                Reason.MARKED,
-                f"Pen or a fold lies over {percent:.0f} % of the tumor on the {_SLIDE[stain]} "
-                "slide.",
-            )
+            yield _because(Reason.MARKED, stain=stain, percent=percent)
 
 
 def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
     if evidence.score is None:
-        yield _because(
-            Reason.NO_TUMOR,
-            "No tumor was found that both slides show: there is nothing to score.",
-        )
+        yield _because(Reason.NO_TUMOR)
         return
     cells = sum(evidence.cells.counted)
     if evidence.tumor_area_mm2 < settings.min_tumor_area_mm2 or cells < settings.min_tumor_cells:
-        yield _because(
-            Reason.LITTLE_TUMOR,
-            f"Only {evidence.tumor_area_mm2:.2f} mm² of tumor with {cells} cells could be scored: "
-            "too little for a percentage.",
-        )
+        yield _because(Reason.LITTLE_TUMOR, area_mm2=evidence.tumor_area_mm2, cells=cells)
     if evidence.unscored_tumor_percent > settings.max_unscored_tumor_percent:
-        yield _because(
-            Reason.TUMOR_NOT_SCORED,
-            f"{evidence.unscored_tumor_percent:.0f} % of the tumor on the H&E slide has no place "
-            "on the HER2 slide and is not scored.",
-        )
+        yield _because(Reason.TUMOR_NOT_SCORED, percent=evidence.unscored_tumor_percent)
     if evidence.without_tumor_percent > settings.max_tumor_disagreement_percent:
-        yield _because(
-            Reason.TUMOR_DISAGREES,
-            f"On {evidence.without_tumor_percent:.0f} % of the tiles that are tumor on the H&E "
-            "slide none is found on the HER2 slide.",
-        )
+        yield _because(Reason.TUMOR_DISAGREES, percent=evidence.without_tumor_percent)
 
 
 def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:
@@ -161,45 +167,21 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
     percent = evidence.percent
     mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
     if abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
-        yield _because(
-            Reason.READERS_DISAGREE,
-            "The tile classifier and the pixel segmentation disagree by more than "
-            f"{settings.max_reader_difference:g} class.",
-        )
+        yield _because(Reason.READERS_DISAGREE, limit=settings.max_reader_difference)
     faint = percent["0"] + percent["1+"]
     if (
         percent["3+"] >= settings.heterogeneity_strong_percent
         and faint >= settings.heterogeneity_faint_percent
     ):
-        yield _because(
-            Reason.HETEROGENEOUS,
-            f"{percent['3+']:.0f} % of the tumor is stained 3+ and "
-            f"{faint:.0f} % is 0 or 1+: two kinds of tumor, or two "
-            "parts of which one is stained badly.",
-        )
-    if guideline.distance(percent, evidence.cells.cluster_cells) < settings.guard_band_percent:
-        yield _because(
-            Reason.NEAR_THRESHOLD,
-            f"A class lies within {settings.guard_band_percent:g} points of a limit of the "
-            "guideline: the neighbouring result is almost as likely.",
-        )
+        yield _because(Reason.HETEROGENEOUS, strong=percent["3+"], faint=faint)
+    clusters = evidence.cells.cluster_cells
+    if guideline.distance(percent, clusters) < settings.guard_band_percent:
+        yield _because(Reason.NEAR_THRESHOLD, band=settings.guard_band_percent)
     if guideline.asks_for_clusters:
-        yield _because(
-            Reason.CLUSTERS_UNCONFIRMED,
-            "The guideline scores the largest cluster of stained cells, "
-            f"{_largest(evidence.cells.cluster_cells)}: no site has confirmed Tandem's count yet.",
-        )
+        yield _because(Reason.CLUSTERS_UNCONFIRMED, cluster_cells=clusters)
     if guideline.status != "published":
-        yield _because(
-            Reason.GUIDELINE_UNVERIFIED, "The site has not confirmed this guideline yet."
-        )
+        yield _because(Reason.GUIDELINE_UNVERIFIED)
 
 
-def _largest(clusters: ClusterCells | None) -> str:
-    if clusters is None:
-        return "but no cell was found, and the stained share of the tumor area stood in"
-    return ", ".join(f"{clusters[name]} of {name}" for name in ("3+", "2+", "1+")) + " or more"
-
-
-def _because(code: Reason, sentence: str) -> ReviewReason:
-    return ReviewReason(code=code, sentence=sentence)
+def _because(code: Reason, **params: Any) -> ReviewReason:
+    return ReviewReason(code=code.value, params=params)

@@ -1,4 +1,4 @@
-"""The blocks of tiles that decided a score, as polygons with their counts."""
+"""Blocks of tiles that decided a score, as polygons with their counts."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from appliance.domain import Her2Score
 from appliance.findings.classes import CLASS_NAMES
-from appliance.findings.findings import Roi, TileFinding
+from appliance.findings.measured import Roi, TileFinding
 from appliance.geometry import TILE_UM
 
 DECIDING_SHARE = 0.25
-"""A tile had a part in a score when so much of its tumor is of that class or a higher one; where no
-tile has so much, when it has half as much as the tile with most."""
+"""Least share (0-1) of a deciding tile's tumor in the score's class or a higher one. Half of the
+largest share of any tile is the limit where that is less."""
 MOST = 20
-"""Blocks that are listed, largest first."""
+"""Most blocks that are listed, largest first."""
 FINE = 16
-"""Outlines run 1 / (2 · FINE) of a tile within the tiles' edges: so a block whose tiles meet
+"""Outlines run 1 / (2 · FINE) of a tile inside the tiles' edges, so that a block whose tiles meet
 again at a corner has a simple polygon."""
 
 
 def deciding_rois(tiles: Sequence[TileFinding], score: Her2Score | None) -> tuple[Roi, ...]:
-    """Blocks of tiles, edge to edge, whose stain made the score; of a 0, all scored tumor."""
+    """Blocks of tiles, joined edge to edge, that decided the score; all scored tumor for a 0."""
     if score is None:
         return ()
     shares = {
@@ -70,7 +70,7 @@ def _roi(name: str, block: NDArray[np.bool_], tiles: Sequence[TileFinding]) -> R
 
 
 def _outline(block: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
-    """Outer outline of a block of tiles, (x, y) in µm of the slide; its holes are not cut out."""
+    """Outer outline of a block of tiles, (x, y) in µm of the slide; holes are not cut out."""
     fine = np.kron(np.pad(block, 1).astype(np.uint8), np.ones((FINE, FINE), dtype=np.uint8))
     contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     points = ((contours[0][:, 0, :] + 0.5) / FINE - 1) * TILE_UM

@@ -1,1 +1,1 @@
-"""Where objects go: one file per kind of destination."""
+"""Destinations of objects: one file per kind."""

@@ -152,7 +152,7 @@ def open_destination(settings: Settings, section: DestinationSection) -> Destina
 
 
 def wants(section: DestinationSection, kind: str) -> bool:
-    """Whether objects of a kind go to a destination: it can hold them, and its section lists them.
+    """Return whether a destination gets objects of a kind: it can hold them, and lists them.
 
     Raises
     ------

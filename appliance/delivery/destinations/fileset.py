@@ -20,7 +20,7 @@ def place_in(folder: Path, ref: InstanceRef) -> Path:
 
 
 def is_taken(place: Path, ref: InstanceRef) -> bool:
-    """Whether another instance is at `place`: names are hashes, and two hashes can be equal.
+    """Return whether another instance is at `place`: names are hashes, and two can be equal.
 
     Raises
     ------

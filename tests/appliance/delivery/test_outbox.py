@@ -20,15 +20,20 @@ from appliance.delivery.destinations.contract import (
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import DeliveryRow, Ledger
+from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.operations.status import retry_subject
-from appliance.settings.delivery import Delivery
-from appliance.settings.destinations import FolderDestination
-from appliance.settings.settings import Settings
+from appliance.settings.settings import Delivery, FolderDestination, Settings
+from appliance.words.say import say
 from dicom.status import Outcome, Verdict, classify
 
 KINDS = ("SR", "SEG", "WSM")
+
+
+def error_of(row: DeliveryRow) -> str:
+    """The trouble of a delivery as people read it."""
+    return say("delivery", row.reason, params_of(row))
 
 
 class Told:
@@ -151,7 +156,7 @@ def test_a_poisoned_object_blocks_nobody_and_ends_refused(tmp_path: Path) -> Non
     desk.run_until(lambda: desk.case() == CaseState.UNDELIVERED)
     row = desk.rows()["1.WSM"]
     assert (row.state, row.attempts) == (DeliveryState.REFUSED, 3)
-    assert "given up after 3 attempts" in row.error and "0x0110" in row.error
+    assert "given up after 3 attempts" in error_of(row) and "0x0110" in error_of(row)
     assert desk.told.sent.count("1.WSM") == 3
 
     # A person retries. An object that was on the wire is searched for before it is sent again.
@@ -183,7 +188,7 @@ def test_a_destination_that_is_away_costs_no_attempt(tmp_path: Path) -> None:
         desk.now += 500
     rows = desk.rows().values()
     assert {(row.state, row.attempts) for row in rows} == {("queued", 0)}
-    assert all("nobody there" in row.error for row in rows)
+    assert all("nobody there" in error_of(row) for row in rows)
     desk.told.away = False
     desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
 
@@ -239,7 +244,7 @@ def test_no_word_of_a_pacs_about_a_patient_is_logged(
     desk = Desk(tmp_path)
     desk.told.outcomes = {"1.SR": classify(0xC000, "Miller"), "1.SEG": classify(0x0110, "Miller")}
     desk.outbox.run()
-    assert "Miller" in desk.rows()["1.SR"].error
+    assert "Miller" in error_of(desk.rows()["1.SR"])
     assert "0xC000" in caplog.text and "Miller" not in caplog.text
 
 
@@ -255,13 +260,13 @@ def test_what_nobody_foresaw_starves_no_other_case(
         desk.outbox.run()
     assert [desk.case(number) for number in (1, 2, 3)] == ["written", "written", "delivered"]
     held = desk.rows()["1.WSM"]
-    assert held.not_before > desk.now and "Stale file handle" in held.error
+    assert held.not_before > desk.now and "Stale file handle" in error_of(held)
     assert "case-1 to 'told' failed: OSError" in caplog.text and "Miller" not in caplog.text
     assert caplog.text.count("case-2 cannot be ended: FileNotFoundError") == 1
     with desk.ledger.transaction() as tx:
         case = tx.case(2)
         assert case is not None
-        assert "Restore artifacts/" in case.reason
+        assert "Restore artifacts/" in say("case", case.reason, params_of(case))
     desk.told.stale.clear()
     index.write_text(text)
     desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)

@@ -14,7 +14,9 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import ALGORITHM, identity, write_svs
 from pydicom import Dataset, dcmread
 
-from appliance.delivery.overlays import ObjectContext, block_sums, write_overlays
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery.context import ObjectContext
+from appliance.delivery.overlays import block_sums, write_overlays
 from appliance.domain import HE, HER2
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
@@ -36,6 +38,7 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def making(findings: Findings, header: Dataset, **settings: object) -> ObjectContext:
     return ObjectContext(
         findings=findings,
+        assay=HER2_ASSAY,
         sources={stain: [header] for stain in (HE, HER2)},
         algorithms=dict.fromkeys(("tumor", "intensity", "segmentation"), ALGORITHM),
         settings=ObjectSettings(**settings),

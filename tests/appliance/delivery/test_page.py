@@ -12,9 +12,11 @@ import pypdfium2.raw as pdfium
 import pytest
 from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
 
+from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.page import build_page, page_pixels
-from appliance.domain import Her2Score, ResultCategory
-from appliance.findings.findings import Findings, Reason, ReviewReason, Roi
+from appliance.findings.findings import Findings
+from appliance.findings.measured import Roi
+from appliance.findings.reasons import Reason, ReviewReason
 
 MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SOME = some_findings()
@@ -23,7 +25,12 @@ WHITE = np.full((90, 120, 3), 255, np.uint8)
 
 def page(findings: Findings) -> bytes:
     return build_page(
-        findings, he_thumbnail=WHITE, ihc_thumbnail=WHITE, created=MADE, software="0.1.0"
+        findings,
+        HER2_ASSAY,
+        he_thumbnail=WHITE,
+        ihc_thumbnail=WHITE,
+        created=MADE,
+        software="0.1.0",
     )
 
 
@@ -41,8 +48,11 @@ def longest() -> Findings:
         review=tuple(
             ReviewReason(
                 code=code,
-                sentence=f"{n} % of the tiles of the HER2 slide look unlike those that its "
-                "networks know (by their stain), ≥ 3 µm & < 5 mm²: what they say may be wrong.",
+                params={
+                    # A reason of earlier findings is a sentence: as long as any, with any sign.
+                    "sentence": f"{n} % of the tiles of the HER2 slide look unlike those that its "
+                    "networks know (by their stain), ≥ 3 µm & < 5 mm²: what they say may be wrong."
+                },
             )
             for n, code in enumerate(Reason)
         ),
@@ -52,8 +62,15 @@ def longest() -> Findings:
         block=64 * "B",
         rois=12 * some.rois,
         rule=3 * "weak to moderate complete membrane staining in <= 10 % of tumor cells; ",
-        category=ResultCategory.POSITIVE_AFTER_RETEST,
-        models=tuple(replace(model, name=64 * "m", version=32 * "9") for model in some.models),
+        category="positive after retest and ISH",
+        opinions=tuple(
+            replace(
+                opinion,
+                weights=opinion.weights
+                and replace(opinion.weights, name=64 * "m", version=32 * "9"),
+            )
+            for opinion in some.opinions
+        ),
     )
 
 
@@ -71,7 +88,8 @@ def test_page_says_what_the_findings_say() -> None:
         "Estimated",
         "equivocal · pending ISH · 2+",
         "REVIEW: a person has to look, 1 reason",
-        "A class lies near a limit. [near-threshold]",
+        "A class lies within 3 points of a limit of the guideline: the neighbouring result is "
+        "almost as likely. [near-threshold]",
         "4.31 mm²",
         "21 µm",
         "works: 3+, 1.21 mm²",
@@ -94,15 +112,20 @@ def test_a_score_that_goes_to_review_does_not_look_sure() -> None:
 
 
 def test_a_category_is_said_and_not_the_binary_read_out() -> None:
-    negative = replace(
-        SOME, score=Her2Score.THREE, category=ResultCategory.NEGATIVE, organ="colorectal"
-    )
+    negative = replace(SOME, score="3+", category="negative", organ="colorectal")
     assert "to be reviewed 3+ negative" in words(page(negative))
 
 
 def test_a_case_without_score_has_its_page() -> None:
     nothing = replace(
-        SOME, score=None, paper_score=None, cells=None, control=None, rois=(), comment=""
+        SOME,
+        score=None,
+        paper_score=None,
+        read_outs=None,
+        cells=None,
+        control=None,
+        rois=(),
+        comment="",
     )
     text = words(page(nothing))
     assert "not scored" in text

@@ -15,10 +15,11 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import MPP, STUDY_UID, identity, write_svs
 from pydicom import Dataset, dcmread
 
+from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.sources import slide_sources
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
-from appliance.line.analysis import open_facts
+from appliance.line.analyse_slide import open_facts
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
 from dicom.source import convert_slide
@@ -59,21 +60,23 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
             os.utime(slide, (scanned, scanned))
         he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
         made.append(replace(some_findings(), block=block, he=he, ihc=ihc))
-    first, second = (slide_sources(findings, settings) for findings in made)
+    first, second = (slide_sources(findings, HER2_ASSAY, settings) for findings in made)
     headers = [h for s in (first, second) for images in s.headers.values() for h in images]
     assert len({tuple(h[k].value for k in KEYWORDS) for h in headers}) == 1
-    assert slide_sources(made[0], settings, first.study).converted == first.converted
-    # The result does not depend on the worklist's later answers.
+    assert slide_sources(made[0], HER2_ASSAY, settings, first.study).converted == first.converted
+    # Whatever the worklist would say by then.
     assert first.study is not None
     other = replace(first.study, uid="2.25.9", patient_id="P-1")
-    (study,) = {h.StudyInstanceUID for h in slide_sources(made[0], settings, other).headers[HE]}
+    (study,) = {
+        h.StudyInstanceUID for h in slide_sources(made[0], HER2_ASSAY, settings, other).headers[HE]
+    }
     assert study == "2.25.9"
 
 
 def test_a_scanners_study_is_stronger_than_the_former_one(mixed: Findings, tmp_path: Path) -> None:
     """The H&E slide is scanned again, this time as DICOM."""
     former = StudyFacts(uid="2.25.9", patient_id="P-1")
-    sources = slide_sources(mixed, Settings(state_dir=tmp_path / "state"), former)
+    sources = slide_sources(mixed, HER2_ASSAY, Settings(state_dir=tmp_path / "state"), former)
     studies = {h.StudyInstanceUID for images in sources.headers.values() for h in images}
     assert studies == {STUDY_UID}
 
@@ -88,7 +91,7 @@ def test_the_other_slide_joins_the_study(with_label: bool, mixed: Findings, tmp_
     settings = Settings(
         state_dir=tmp_path / "state", objects=ObjectSettings(label_images=with_label)
     )
-    sources = slide_sources(mixed, settings)
+    sources = slide_sources(mixed, HER2_ASSAY, settings)
     he = sources.headers[HE][0]
     made = flavors(sources.converted)
     assert set(made) == {"VOLUME"} | ({"LABEL", "OVERVIEW"} if with_label else set())

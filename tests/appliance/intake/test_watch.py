@@ -9,9 +9,9 @@ import pytest
 
 from appliance.intake.completeness import is_whole
 from appliance.intake.watch import FolderScan, candidates
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import Ledger
-from appliance.settings.intake import Watch
+from appliance.settings.settings import Watch
 from models.synthesis.slides import SyntheticCase
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.domain import HER2, Identity
-from appliance.intake.pair import join_case
+from appliance.assays.registry import pairings
+from appliance.domain import HER2
+from appliance.intake.pair import join_block
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, Ledger
+from appliance.ledger.tables import CaseRow
 from appliance.operations.status import retry_subject
 from appliance.settings.settings import Settings
 
@@ -47,9 +49,8 @@ def test_a_rescan_forgets_the_result_and_not_what_was_sent(tmp_path: Path) -> No
     )
     with ledger.transaction() as tx:
         slide = tx.add_slide("rescan.svs", 1.0)
-        slide.stain = HER2
-        identity = Identity(accession="S26-1", block="A1", stain=HER2)
-        join_case(tx, slide, tx.case_for(identity, 1.0), 1.0)
+        slide.accession, slide.block, slide.stain = "S26-1", "A1", HER2
+        join_block(tx, slide, pairings(settings), 1.0)
     with ledger.transaction() as tx:
         (case,) = tx.cases()
     assert (case.state, case.findings_key, case.score) == (CaseState.WAITING, "", "")

@@ -11,10 +11,13 @@ import pytest
 from fixtures.weights import tiny_weights
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import HE
 from appliance.errors import WeightsError
-from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_he
+from appliance.line.analyse_slide import inspect_slide, open_facts, read_alone
+from appliance.line.outcomes import ReadSlide
 from appliance.operations.install_weights import install_weights, select_weights
 from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
+from appliance.readers.tumor import TumorReader
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from models.spec import MANIFEST_NAME, Task
@@ -77,23 +80,25 @@ def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path
     facts = open_facts(path)
     slide = ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key)
     store = ArtifactStore(settings.artifacts_dir)
-    keys = []
+    keys, fingerprints = [], []
     for number in (0, 1):
         spec = tiny_weights(tmp_path / f"own-{number}", seed=number)
         use(settings, tmp_path / f"own-{number}")
-        done = read_he(slide, settings)
+        done = read_alone(slide, HE, settings)
         assert not done.times[0].reused
         keys.append(done.key)
-        said = json.loads((store.path(ArtifactKey.parse(done.key)) / "models.json").read_text())
-        assert [m["fingerprint"] for m in said] == [spec.fingerprint]
-    maps = [np.load(store.path(ArtifactKey.parse(k)) / "probability.npy") for k in keys]
+        fingerprints.append(spec.fingerprint)
+    readings = [TumorReader().load(store.path(ArtifactKey.parse(k)) / "tumor") for k in keys]
+    weights = [reading.opinion.weights for reading in readings]
+    assert [w.fingerprint for w in weights if w is not None] == fingerprints
+    maps = [reading.probability for reading in readings]
     assert np.nanmax(np.abs(maps[0] - maps[1])) > 0
     select_weights(Task.TUMOR, "tiny-1.0", settings)
-    again = read_he(slide, settings)
+    again = read_alone(slide, HE, settings)
     assert (again.key, again.times[0].reused) == (keys[0], True)
     # `tandem process` uses its own state folder, with the weights selected in this one.
     elsewhere = with_chosen_weights(settings, [Task.TUMOR]).model_copy(
         update={"state_dir": tmp_path / "scratch"}
     )
     shutil.copytree(settings.artifacts_dir, elsewhere.artifacts_dir)
-    assert read_he(slide, elsewhere).key == keys[0]
+    assert read_alone(slide, HE, elsewhere).key == keys[0]

@@ -15,7 +15,8 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
 from appliance.domain import HE, HER2
-from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, read_he
+from appliance.line.analyse_slide import inspect_slide, open_facts, read_alone
+from appliance.line.outcomes import ReadSlide
 from appliance.settings.networks import ModelSettings
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
@@ -70,7 +71,7 @@ def test_a_blurred_slide_is_found_where_the_weights_can_tell(
         write_pyramid(path, [pixels], width_px=2048, height_px=2048, mpp=0.2793, file_format="svs")
         facts = open_facts(path)
         slide = ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key)
-        key = ArtifactKey.parse(read_he(slide, settings).key)
+        key = ArtifactKey.parse(read_alone(slide, HE, settings).key)
         seen.append(load_appearance(ArtifactStore(settings.artifacts_dir).path(key)))
     if not statistics:
         assert seen == [Appearance(), Appearance()]

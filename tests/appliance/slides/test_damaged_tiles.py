@@ -10,11 +10,11 @@ import pytest
 from fixtures.evidence import sure
 from tifffile import TiffFile
 
-from appliance.assays.her2.guideline import choose_guideline
+from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.review import review_reasons
 from appliance.domain import HE, HER2, QuarantineReason
 from appliance.errors import SlideError
-from appliance.findings.findings import Reason
+from appliance.findings.reasons import Reason
 from appliance.geometry import TILE_MPP, TileIndex
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings

@@ -12,14 +12,10 @@ from numpy.typing import NDArray
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.findings.label_map import LabelWriter, StoredLabels
 from appliance.geometry import TileIndex
-from appliance.line.analysis import IHC_RASTER_UM
 from appliance.readers.inference import Network
-from appliance.readers.reading import StainReading, read_stain, read_tumor
 from appliance.slides import stream as streams
 from appliance.slides.glass import calibrate, white_gain
-from appliance.slides.raster import RasterGrid
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream, in_lanes
 from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
@@ -101,76 +97,6 @@ def test_lanes_keep_the_order(small_case: SyntheticCase) -> None:
         ]
     assert [index for indices, _, _ in found for index in indices] == tiles
     assert all(seen == answered for _, seen, answered in found)
-
-
-def test_a_damaged_margin_spoils_no_score(
-    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tiles = tissue_of(small_case.ihc_path, 6)
-    networks = [Network(reference_folder(t), "cpu") for t in (Task.INTENSITY, Task.SEGMENTATION)]
-    real = SlideReader.read_tile
-
-    def read_tile(reader: SlideReader, index: TileIndex, px: int = 512) -> NDArray[np.uint8]:
-        if index in (tiles[0], tiles[5]):
-            raise SlideError(QuarantineReason.DAMAGED)
-        return real(reader, index, px)
-
-    monkeypatch.setattr(SlideReader, "read_tile", read_tile)
-    with SlideReader.open(small_case.ihc_path) as ihc:
-        raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
-        with LabelWriter(tmp_path / "labels.zarr.zip", raster) as labels:
-            read = read_stain(
-                ihc, tiles[:4], WHITE, labels, *networks, 4, lambda *_: None, margin=tiles[4:]
-            )
-    assert read.unreadable_percent == 25.0  # one of the four
-
-
-def read_all(
-    case: SyntheticCase, folder: Path, decoders: int, lanes: int
-) -> tuple[NDArray[np.float32], StainReading, bytes]:
-    c_network, l_network, m_network = (
-        Network(reference_folder(task), "cpu")
-        for task in (Task.TUMOR, Task.INTENSITY, Task.SEGMENTATION)
-    )
-    for network in (c_network, l_network, m_network):
-        network.decoders, network.lanes = decoders, lanes
-    with SlideReader.open(case.he_path) as he, SlideReader.open(case.ihc_path) as ihc:
-        tumor = read_tumor(he, tissue_of(case.he_path, 20), WHITE, c_network, 4, lambda *_: None)
-        raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
-        with LabelWriter(folder / "labels.zarr.zip", raster) as labels:
-            tiles = tissue_of(case.ihc_path, 10)
-            stain = read_stain(ihc, tiles, WHITE, labels, l_network, m_network, 4, lambda *_: None)
-    found = StoredLabels.open(folder / "labels.zarr.zip")[:]
-    return tumor.probability, stain, found.tobytes()
-
-
-def test_no_number_of_threads_changes_a_byte(small_case: SyntheticCase, tmp_path: Path) -> None:
-    runs = []
-    for decoders, lanes in ((1, 1), (2, 4), (5, 2), (2, 4)):
-        folder = tmp_path / str(len(runs))
-        folder.mkdir()
-        runs.append(read_all(small_case, folder, decoders, lanes))
-    first_tumor, first_stain, first_map = runs[0]
-    assert any(first_map)
-    for tumor, stain, label_map in runs[1:]:
-        assert tumor.tobytes() == first_tumor.tobytes()
-        assert label_map == first_map
-        assert stain.tiles.certainty.tobytes() == first_stain.tiles.certainty.tobytes()
-        assert stain.tiles.cells == first_stain.tiles.cells
-
-
-def test_a_margin_is_read_and_not_scored(small_case: SyntheticCase, tmp_path: Path) -> None:
-    tiles = tissue_of(small_case.ihc_path, 6)
-    networks = [Network(reference_folder(t), "cpu") for t in (Task.INTENSITY, Task.SEGMENTATION)]
-    with SlideReader.open(small_case.ihc_path) as ihc:
-        raster = RasterGrid.of(ihc.facts, IHC_RASTER_UM)
-        with LabelWriter(tmp_path / "labels.zarr.zip", raster) as labels:
-            read = read_stain(
-                ihc, tiles[1:4], WHITE, labels, *networks, 4, lambda *_: None, margin=tiles[4:]
-            )
-    assert read.tiles.places.tolist() == [[t.column, t.row] for t in tiles[1:4]]
-    assert [int(read.read[t.row, t.column]) for t in tiles] == [0, 2, 2, 2, 1, 1]
-    assert np.count_nonzero(read.read) == 5
 
 
 def test_half_of_the_px_is_enough_for_a_classifier(small_case: SyntheticCase) -> None:

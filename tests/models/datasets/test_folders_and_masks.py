@@ -173,7 +173,7 @@ def field(tmp_path: Path) -> Path:
 def test_a_map_for_segmentation_a_class_for_the_classifiers(field: Path) -> None:
     maps = [np.asarray(s.label) for s in masked(field, Task.SEGMENTATION)]
     assert [m.shape for m in maps] == [(128, 128)] * 2
-    assert [int(m.sum()) for m in maps] == [128 * 6, 0]  # columns whose centre is left of 26 px
+    assert [int(m.sum()) for m in maps] == [128 * 6, 0]  # columns whose center is left of 26 px
     assert [(s.label, s.patient) for s in masked(field, Task.TUMOR)] == [(1, "p1"), (0, "p1")]
 
 

@@ -20,8 +20,8 @@ def pair() -> SectionPair:
 
 def density(image: np.ndarray) -> np.ndarray:
     """Darkness against the brightest px, 0-1."""
-    grey = image.astype(np.float32).min(axis=2)
-    darkness: np.ndarray = 1 - grey / np.quantile(grey, 0.99)
+    gray = image.astype(np.float32).min(axis=2)
+    darkness: np.ndarray = 1 - gray / np.quantile(gray, 0.99)
     return darkness
 
 

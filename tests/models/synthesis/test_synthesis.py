@@ -76,7 +76,7 @@ def test_slides_open_as_what_they_claim_to_be(small_case: SyntheticCase, tmp_pat
     assert slide.dimensions == (4096, 3072)
     assert slide.level_count >= 2
     assert "thumbnail" in slide.associated_images
-    # Glass is glass-coloured: a wrong colour space would be magenta.
+    # Glass is glass-colored: a wrong color space would be magenta.
     glass = np.asarray(slide.read_region((4, 4), 0, (64, 64)))[..., :3].reshape(-1, 3).mean(0)
     slide.close()
     assert glass.min() > 215

@@ -8,7 +8,7 @@ from models.synthesis.tile_pairs import synthesize_tile_pair
 from models.synthesis.truth import tile_cells
 
 SEED = 950_000_017
-"""From here on follow tiles of every class, and one without tumor."""
+"""First seed; tiles of every class follow, and one without tumor."""
 
 
 def test_each_cell_lies_on_its_own_label() -> None:

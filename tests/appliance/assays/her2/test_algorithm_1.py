@@ -38,22 +38,25 @@ Tumor: 12 + 14 + 16 + 0 + 16 + 12 = 70 of 16 px a tile: 4.375 tiles.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.findings import some_opinions
 
-from appliance.assays.her2.assemble import StepOutputs, assemble
-from appliance.assays.her2.guideline import choose_guideline
-from appliance.domain import HE, HER2, Her2Score, Identity, SlideFacts
+from appliance.assays.assay import Declared, StepOutputs
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.domain import HE, HER2, Identity, SlideFacts
 from appliance.findings.classes import count_classes
-from appliance.findings.findings import IHC_CLASSES, Findings
-from appliance.findings.label_map import save_labels
-from appliance.findings.stored import save_models, save_readings, save_unreadable
+from appliance.findings.codec import IHC_CLASSES
+from appliance.findings.findings import Findings
+from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
 from appliance.readers.cell_tally import CellTally
-from appliance.readers.reading import TileReadings
+from appliance.readers.intensity import IntensityReading
+from appliance.readers.reader import find_reader
+from appliance.readers.segmentation import ControlReading, SegmentationReading
+from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment
 from appliance.registration.mapping import SlideMapping
 from appliance.registration.tile_plan import map_tumor
@@ -89,47 +92,60 @@ def slide(name: str) -> SlideFacts:
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Findings:
-    """Assemble findings from the tiles' mapping and the files that the networks' steps leave."""
+    """Through the mapping of the tiles and from the files that the readers leave."""
     mapping = SlideMapping.of(Affine((1, 0, 0, 1), (1.2 * TILE_UM, 0.1 * TILE_UM)))
     grid = TileGrid(4, 3)
     tissue = np.ones((3, 4), dtype=np.float32)
     tissue[2, 3] = 0
     plan = map_tumor(TUMOR, mapping, grid, grid, tissue, threshold=0.5)
-    tumor, stain = tmp_path / "tumor", tmp_path / "stain"
-    for folder in (tumor, stain):
+    folders = {name: tmp_path / name for name in HER2_ASSAY.readers}
+    for folder in folders.values():
         folder.mkdir()
-        Appearance().save(folder)
-        save_models(folder, [])
-        save_unreadable(folder, 0.0)
-    np.save(tumor / "probability.npy", TUMOR)
     counts = []
     for index in plan.ihc_tiles:
         px, _ = SEGMENTED[index.row, index.column]
         label_map = np.repeat(np.arange(5, dtype=np.uint8), px).reshape(4, 4)
         counts.append(count_classes(label_map))
-    said = TileReadings(
-        places=np.array([(t.column, t.row) for t in plan.ihc_tiles], np.int32),
-        intensity=np.array([SEGMENTED[t.row, t.column][1] for t in plan.ihc_tiles], np.uint8),
-        certainty=np.full(len(counts), 0.9, np.float32),
-        counts=np.array(counts),
-        cells={number: CellTally() for number in range(len(counts))},
-    )
-    save_readings(stain, said, np.full(grid.shape, 2, np.uint8), TILE_UM / 2)
-    save_labels(np.zeros((6, 8), np.uint8), stain / IHC_CLASSES)
-    (stain / "control.json").write_text(json.dumps({"area_mm2": 0.0, "counts": []}))
-    found = StepOutputs(
-        he=slide("he"),
-        ihc=slide("ihc"),
-        tumor=tumor,
-        stain=stain,
+    labels = folders["segmentation"] / IHC_CLASSES
+    save_labels(np.zeros((6, 8), np.uint8), labels)
+    places = np.array([(t.column, t.row) for t in plan.ihc_tiles], np.int32)
+    of_c, of_l, of_m = some_opinions({"0": 100.0, "1+": 0.0, "2+": 0.0, "3+": 0.0})
+    readings = {
+        "tumor": TumorReading(opinion=of_c, probability=TUMOR),
+        "intensity": IntensityReading(
+            opinion=of_l,
+            places=places,
+            intensity=np.array([SEGMENTED[t.row, t.column][1] for t in plan.ihc_tiles], np.uint8),
+            certainty=np.full(len(counts), 0.9, np.float32),
+        ),
+        "segmentation": SegmentationReading(
+            opinion=of_m,
+            places=places,
+            counts=np.array(counts),
+            cells={number: CellTally() for number in range(len(counts))},
+            labels=StoredLabels.open(labels),
+            mpp=TILE_UM / 2,
+            control=ControlReading(area_mm2=0.0, counts=[]),
+            unreadable_control_percent=0.0,
+        ),
+    }
+    for name, folder in folders.items():
+        find_reader(name).save(readings[name], folder)
+    outputs = StepOutputs(
+        identity=Identity(accession="S26-1", block="A1", stain=HER2),
+        anatomy=slide("he"),
+        target=slide("ihc"),
+        declared=Declared(),
+        readings={name: find_reader(name).load(folder) for name, folder in folders.items()},
         alignment=Alignment(mapping=mapping, error_um=5.0, overlap=1.0, agreement=0.9),
         plan=plan,
+        read=np.full(grid.shape, 2, np.uint8),
+        appearance={HE: Appearance(), HER2: Appearance()},
+        unreadable_percent={HE: 0.0, HER2: 0.0},
         marked_percent={HE: 0.0, HER2: 0.0},
     )
     assert plan.unscored_he == (TileIndex(2, 2),)
-    settings = Settings()
-    identity = Identity(accession="S26-1", block="A1", stain=HER2)
-    return assemble(identity, found, choose_guideline(settings.scoring), settings)
+    return HER2_ASSAY.decide(outputs, Settings())
 
 
 def test_eq_3_and_4_give_each_tile_its_partner(findings: Findings) -> None:
@@ -168,7 +184,7 @@ def test_eq_5_to_7_score_each_tile(findings: Findings) -> None:
 
 
 def test_eq_8_and_9_score_the_slide(findings: Findings) -> None:
-    assert findings.paper_score is Her2Score.TWO
+    assert findings.paper_score == "2+"
     assert findings.wsi_percent == pytest.approx(40)
 
 
@@ -178,4 +194,4 @@ def test_the_same_px_give_shares_and_h_score(findings: Findings) -> None:
     assert findings.h_score == pytest.approx(97.142857)
     assert findings.tumor_area_mm2 == pytest.approx(4.375 * TILE_UM**2 / 1e6)
     # 2+ and 3+ in 31.4 %, more than 10; 3+ alone in 2.9: breast says 2+.
-    assert findings.score is Her2Score.TWO
+    assert findings.score == "2+"

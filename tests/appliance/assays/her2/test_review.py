@@ -11,8 +11,9 @@ from fixtures.evidence import ALIGNED, sure
 
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
-from appliance.domain import HE, HER2, Her2Score
-from appliance.findings.findings import ControlFacts, Reason
+from appliance.domain import HE, HER2
+from appliance.findings.measured import ControlFacts
+from appliance.findings.reasons import Reason
 from appliance.readers.cell_tally import CellTally
 from appliance.settings.scoring import Review
 from appliance.slides.appearance import Appearance
@@ -152,7 +153,7 @@ def test_the_most_serious_reason_comes_first() -> None:
     found = codes(
         alignment=replace(ALIGNED, agreement=0.1),
         control=CONTROL,
-        score=Her2Score.TWO,
+        score="2+",
         percent=percent(0, 0, 89, 11),
     )
     assert found[:2] == [Reason.MISMATCH, Reason.CONTROL_FAILED]

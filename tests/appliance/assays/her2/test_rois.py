@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from appliance.assays.her2.rois import DECIDING_SHARE, FINE, MOST, deciding_rois
 from appliance.domain import Her2Score
-from appliance.findings.findings import TileFinding
+from appliance.findings.measured import TileFinding
 from appliance.geometry import TILE_UM
 
 

@@ -8,7 +8,7 @@ import pytest
 from appliance.assays.her2.scoring import paper_score, tile_grade, tile_label, wsi_percent
 from appliance.domain import Her2Score
 from appliance.findings.classes import count_classes, h_score, percent_of_tumor
-from appliance.findings.findings import TileFinding
+from appliance.findings.measured import TileFinding
 
 
 def percent(zero: float, one: float, two: float, three: float) -> dict[str, float]:

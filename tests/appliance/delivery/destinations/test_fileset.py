@@ -246,7 +246,12 @@ def test_a_correction_appears_beside_its_predecessor(
     slides = [p.path for p in made if p.path.parent.name in ("HER2", "HE")]
     ihc = read_headers([path for path in slides if path.parent.name == "HER2"])
     he = read_headers([path for path in slides if path.parent.name == "HE"])
-    second = report(he, ihc, segmentation(ihc, her2_label_map()), report_facts(score="1+"))
+    second = report(
+        he,
+        ihc,
+        segmentation(ihc, her2_label_map()),
+        report_facts(said="1+", score=codes.SCORES["1+"]),
+    )
     correction = saved(tmp_path, second, SeriesInstanceUID="2.25.77")
     send(archive, [correction])
     assert proofs(archive, [correction]) == {Proof.THERE}

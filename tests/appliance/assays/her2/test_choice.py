@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fixtures.evidence import ALIGNED, sure
+from fixtures.readings import answer_by_hand
+from numpy.typing import NDArray
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.assays.her2.guideline import choose_guideline, load_guideline
+from appliance.assays.assay import Declared
+from appliance.assays.her2.choice import choose_guideline
+from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
-from appliance.domain import HER2, Her2Score, Identity, ResultCategory
 from appliance.errors import SettingsError
-from appliance.findings.findings import IHC_CLASSES, Findings, load_findings
-from appliance.findings.label_map import save_labels
-from appliance.findings.stored import save_readings, save_unreadable
-from appliance.geometry import TileGrid
+from appliance.findings.codec import load_findings
+from appliance.findings.findings import Findings
 from appliance.intake.identify import Sidecar, read_sidecar
-from appliance.line.analysis import ReadSlide, inspect_slide, open_facts, score_case
+from appliance.line import analyse_case
+from appliance.line.analyse_slide import identify_slide, inspect_slide
 from appliance.line.daemon import Daemon
+from appliance.line.outcomes import Outcome, ReadSlide
 from appliance.operations.doctor import examine
-from appliance.readers.cell_tally import CellTally
-from appliance.readers.reading import TileReadings
 from appliance.settings.intake import Watch
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.settings import Settings
-from appliance.slides.appearance import Appearance
+from models.spec import Task
 from models.synthesis.pyramid import write_pyramid
 
 
+def declared(*sidecars: Sidecar) -> Declared:
+    """Words of the sidecars as *identify* keeps them: text, whatever a person wrote."""
+    return Declared(
+        organ=tuple(str(sidecar.organ) for sidecar in sidecars),
+        specimen=tuple(str(sidecar.specimen) for sidecar in sidecars),
+    )
+
+
 def chosen(scoring: Scoring, *sidecars: Sidecar) -> tuple[str, list[str]]:
-    """Return the name of the guideline and the codes of the reasons for review."""
-    found = choose_guideline(scoring, sidecars)
+    """Name of the guideline, codes of the reasons for review."""
+    found = choose_guideline(scoring, declared(*sidecars))
     return found.guideline.name, [reason.code for reason in found.reasons]
 
 
@@ -67,7 +75,7 @@ def test_an_organ_without_guideline_names_it_and_those_there_are() -> None:
 
 @pytest.mark.parametrize("word", ["liver", 7, ["breast"], "x" * 1000])
 def test_an_unknown_organ_becomes_the_default_and_is_reviewed(word: str) -> None:
-    found = choose_guideline(Scoring(organ="gastric"), [Sidecar(organ=word)])
+    found = choose_guideline(Scoring(organ="gastric"), declared(Sidecar(organ=word)))
     assert found.guideline.name == "gastric-resection-2014"
     (reason,) = found.reasons
     assert reason.code == "organ-unknown"
@@ -120,65 +128,61 @@ def test_a_daemon_does_not_start_without_a_guideline(tmp_path: Path) -> None:
 class ScoredCase:
     """Two painted slides with networks' outputs written by hand: four tiles, half 3+."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = Settings(state_dir=folder / "state")
-        self.store = ArtifactStore(self.settings.artifacts_dir)
-        self.ihc_path = folder / "S26-1_A1_HER2.svs"
-        he, ihc = (
-            self._painted(folder / "S26-1_A1_HE.svs", (200, 120, 180)),
-            self._painted(self.ihc_path, (150, 100, 60)),
-        )
-        grid = TileGrid.of(*(1024 * he.facts.mpp,) * 2)
-        self.align_key = self._artifact("align", {})
-        ALIGNED.save(self.store.path(ArtifactKey.parse(self.align_key)))
-        tiles = TileReadings(
-            places=np.array([(k % 2, k // 2) for k in range(4)], np.int32),
-            intensity=np.full(4, 3, np.uint8),
-            certainty=np.ones(4, np.float32),
-            counts=np.array([[50, 0, 0, 0, 50]] * 2 + [[50, 50, 0, 0, 0]] * 2),
-            cells={
-                k: CellTally(counted=(0, 0, 0, 60) if k < 2 else (60, 0, 0, 0)) for k in range(4)
+        self.he_path = self._painted(folder / "S26-1_A1_HE.svs", (200, 120, 180), (200, 120, 180))
+        self.ihc_path = self._painted(folder / "S26-1_A1_HER2.svs", (150, 100, 60), (170, 130, 100))
+        answer_by_hand(
+            monkeypatch,
+            {
+                Task.TUMOR: lambda pixels: np.tile(np.float32([0, 1]), (len(pixels), 1)),
+                Task.INTENSITY: lambda pixels: np.tile(np.float32([0, 0, 0, 1]), (len(pixels), 1)),
+                Task.SEGMENTATION: self._labels,
             },
+            self.settings,
         )
-        nothing = {"area_mm2": 0.0, "counts": []}
-        self.stain_key = self._artifact("stain", {"control.json": nothing, "models.json": []})
-        read_key = self._artifact("tumor", {"models.json": []})
-        folders = [self.store.path(ArtifactKey.parse(k)) for k in (self.stain_key, read_key)]
-        for place in folders:
-            Appearance().save(place)
-            save_unreadable(place, 0.0)
-        save_readings(folders[0], tiles, np.full(grid.shape, 2, np.uint8), 1.1172)
-        save_labels(np.ones((256, 256), np.uint8), folders[0] / IHC_CLASSES)
-        np.save(folders[1] / "probability.npy", np.ones(grid.shape, np.float32))
-        self.he = ReadSlide(facts=he.facts, inspect_key=he.inspect_key, read_key=read_key)
-        self.ihc = ihc
+        monkeypatch.setattr(analyse_case, "align", lambda *_: ALIGNED)
 
-    def _painted(self, path: Path, rgb: tuple[int, int, int]) -> ReadSlide:
+    def _painted(self, path: Path, *rows: tuple[int, int, int]) -> Path:
         pixels = np.full((1024, 1024, 3), 255, dtype=np.uint8)
-        pixels[100:900, 100:900] = rgb
+        pixels[100:512, 100:900], pixels[512:900, 100:900] = rows
         write_pyramid(path, [pixels], width_px=1024, height_px=1024, mpp=0.2793, file_format="svs")
-        facts = open_facts(path)
-        return ReadSlide(facts=facts, inspect_key=inspect_slide(facts, self.settings).key)
+        return path
 
-    def _artifact(self, step: str, files: dict[str, object]) -> str:
-        key = ArtifactKey.of(step, by="hand")
-        with self.store.writing(key) as folder:
-            for name, content in files.items():
-                (folder / name).write_text(json.dumps(content))
-        return str(key)
+    @staticmethod
+    def _labels(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Left half of every tile: 3+ on the dark tiles of the upper row, else 0."""
+        labels = np.zeros((len(pixels), 128, 128), np.uint8)
+        for number, tile in enumerate(pixels):
+            labels[number, :, :64] = 4 if tile[256, 256, 2] < 80 else 1
+        return labels
 
-    def scored(self, sidecar: str) -> Findings:
-        self.ihc_path.with_name("S26-1_A1_HER2.tandem.toml").write_text(sidecar)
-        identity = Identity(accession="S26-1", block="A1", stain=HER2)
-        done = score_case(
-            identity, self.he, self.ihc, self.align_key, self.stain_key, self.settings
+    def _read(self, path: Path) -> ReadSlide:
+        found = identify_slide(path, self.settings)
+        return ReadSlide(
+            facts=found.facts,
+            inspect_key=inspect_slide(found.facts, self.settings).key,
+            organ=found.organ,
+            specimen=found.specimen,
         )
-        return load_findings(self.store.path(ArtifactKey.parse(done.key)))
+
+    def scored(self, sidecar: str) -> tuple[Findings, Outcome]:
+        """Findings with this sidecar beside the HER2 slide."""
+        self.ihc_path.with_name("S26-1_A1_HER2.tandem.toml").write_text(sidecar)
+        he, ihc = self._read(self.he_path), self._read(self.ihc_path)
+        identity = identify_slide(self.ihc_path, self.settings).identity
+        done = analyse_case.analyse_case("her2", identity, he, ihc, self.settings)
+        store = ArtifactStore(self.settings.artifacts_dir)
+        return load_findings(store.path(ArtifactKey.parse(done.key))), done
 
 
-def test_a_case_is_scored_by_its_sidecars_organ(tmp_path: Path) -> None:
-    case = ScoredCase(tmp_path)
-    breast = case.scored("mpp = 0.2793\n")
+def test_a_case_is_scored_by_its_sidecars_organ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = ScoredCase(tmp_path, monkeypatch)
+    breast, _ = case.scored("mpp = 0.2793\n")
+    assert len(breast.tiles) == 4
+    assert breast.percent == {"0": 50.0, "1+": 0.0, "2+": 0.0, "3+": 50.0}
     assert (breast.guideline, breast.organ, breast.category) == (
         "breast-asco-cap-2018",
         "breast",
@@ -186,15 +190,14 @@ def test_a_case_is_scored_by_its_sidecars_organ(tmp_path: Path) -> None:
     )
     assert breast.rule.startswith("intense, complete")
     assert breast.read_outs is not None and breast.read_outs.three_way == "high"
-    # 50 % of the area is 3+, exactly the limit of HERACLES.
-    colorectal = case.scored('organ = "colorectal"\n')
-    assert (colorectal.guideline, colorectal.score) == (
-        "colorectal-heracles-2015",
-        Her2Score.THREE,
-    )
-    assert colorectal.category is ResultCategory.POSITIVE
+    # 50 % of the area is 3+: the limit of HERACLES itself.
+    colorectal, done = case.scored('organ = "colorectal"\n')
+    assert (colorectal.guideline, colorectal.score) == ("colorectal-heracles-2015", "3+")
+    assert colorectal.category == "positive"
     assert colorectal.read_outs is not None and colorectal.read_outs.three_way is None
-    unknown = case.scored('organ = "liver"\n')
+    # Other words of a sidecar are decided anew, and nothing is read anew for them.
+    assert {time.step for time in done.times if not time.reused} == {"score"}
+    unknown, _ = case.scored('organ = "liver"\n')
     assert (unknown.guideline, unknown.score) == (breast.guideline, breast.score)
     assert "organ-unknown" in [reason.code for reason in unknown.review]
 

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from appliance.domain import HE, Identity
+from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, InvalidTransitionError, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow, Ledger, NewDelivery
+from appliance.ledger.tables import CaseRow, DeliveryRow
+from appliance.ledger.transaction import NewDelivery
+from appliance.words.events import event_text
 
 
 @pytest.fixture
@@ -70,9 +74,46 @@ def test_state_changes_only_along_the_arrows_and_leaves_an_event(ledger: Ledger)
         assert slide is not None
         tx.advance(slide, SlideState.READ, now=3.0)
     with ledger.transaction() as tx:
-        texts = [event.text for event in tx.events("slide-1")]
-    assert texts == ["→ arriving", "arriving → arrived"]
+        events = tx.events("slide-1")
+    states = [(event.from_state, event.to_state) for event in events]
+    assert states == [("", "arriving"), ("arriving", "arrived")]
+    assert [event_text(event) for event in events] == ["→ arriving", "arriving → arrived"]
     assert ledger.verify_events() is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "at = 2.0",
+        "subject = 'slide-9'",
+        "kind = 'note'",
+        "code = 'retry'",
+        "from_state = 'read'",
+        "to_state = 'read'",
+        "step = 'tumor'",
+        "seconds = 2.0",
+        "reused = 1",
+        "reason = 'damaged'",
+        """params = '{"by": "nobody"}'""",
+    ],
+)
+def test_every_fact_of_an_event_is_in_the_chain(ledger: Ledger, change: str) -> None:
+    with ledger.transaction() as tx:
+        for number in range(3):
+            tx.add_slide(f"{number}.svs", now=1.0)
+    assert ledger.verify_events() is None
+    with ledger.transaction() as tx:
+        tx.session.connection().execute(text(f"UPDATE event SET {change} WHERE id = 2"))  # noqa: S608
+    assert ledger.verify_events() == 2
+
+
+def test_an_event_that_was_removed_shows(ledger: Ledger) -> None:
+    with ledger.transaction() as tx:
+        for number in range(3):
+            tx.add_slide(f"{number}.svs", now=1)
+    with ledger.transaction() as tx:
+        tx.session.connection().execute(text("DELETE FROM event WHERE id = 2"))
+    assert ledger.verify_events() == 3
 
 
 def test_a_transaction_that_fails_changes_nothing(ledger: Ledger) -> None:

@@ -1,0 +1,127 @@
+"""DICOM codes of a HER2 result: content of the structured report."""
+
+from __future__ import annotations
+
+from pydicom.sr.coding import Code
+
+from appliance.assays.assay import ReportContent
+from appliance.assays.her2.guideline import Comments, load_guideline
+from appliance.findings.findings import RESEARCH_USE, Findings
+from appliance.findings.measured import CellFacts
+from dicom import codes
+from dicom.errors import ObjectError
+
+Measured = tuple[Code, float, Code]
+
+
+def report(findings: Findings) -> ReportContent:
+    """Coded content of the report.
+
+    Raises
+    ------
+    SettingsError
+        If the guideline of the findings is not there.
+    dicom.errors.ObjectError
+        If a score is no HER2 score.
+    """
+    guideline = load_guideline(findings.guideline)
+    evaluations = []
+    if findings.paper_score is not None:
+        evaluations.append((codes.PAPER_SCORE, _coded(findings.paper_score)))
+    if low := _low_class(findings.comment, guideline.comments):
+        evaluations.append((codes.LOW_CLASS, codes.LOW_CLASSES[low]))
+    breast = findings.organ == "breast"
+    return ReportContent(
+        # LOINC has one term for breast and one for any other tissue.
+        score_name=codes.HER2_SCORE if breast else codes.HER2_IN_TISSUE,
+        score=codes.INDETERMINATE if findings.score is None else _coded(findings.score),
+        measurements=_measurements(findings),
+        evaluations=evaluations,
+        texts=_texts(findings, f"{guideline.title}, {guideline.version}"),
+        roi_measurements=lambda number: _shares(findings.rois[number].percent),
+    )
+
+
+def _known(score: str) -> str:
+    if score not in codes.SCORES:
+        raise ObjectError(f"'{score}' is no HER2 score; scores are {', '.join(codes.SCORES)}")
+    return score
+
+
+def _coded(score: str) -> Code:
+    return codes.SCORES[_known(score)]
+
+
+def _shares(percent: dict[str, float]) -> list[Measured]:
+    return [
+        (codes.TUMOR_SHARE[_known(name)], round(share, 2), codes.PERCENT)
+        for name, share in percent.items()
+    ]
+
+
+def _measurements(findings: Findings) -> list[Measured]:
+    completeness, intense = _membranes(findings.cells)
+    measured = _shares(findings.percent)
+    measured += [
+        (name, round(value, 3), unit)
+        for name, value, unit in (
+            (codes.TUMOR_AREA, findings.tumor_area_mm2, codes.SQUARE_MM),
+            (codes.UNSCORED_AREA, findings.unscored_tumor_area_mm2, codes.SQUARE_MM),
+            (codes.H_SCORE, findings.h_score, codes.NO_UNITS),
+            (codes.WSI_PERCENT, findings.wsi_percent, codes.PERCENT),
+            (codes.REGISTRATION_ERROR, findings.alignment.error_um, codes.MICROMETER),
+        )
+    ]
+    measured += [
+        (codes.COMPLETENESS[name], round(100 * share, 1), codes.PERCENT)
+        for name, share in completeness.items()
+    ]
+    # The LOINC term is one of breast cancer.
+    if intense is not None and findings.organ == "breast":
+        measured.append((codes.COMPLETE_INTENSE_SHARE, round(intense, 2), codes.PERCENT))
+    return measured
+
+
+def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
+    certainty = ""
+    correction = findings.correction
+    if correction is not None:
+        certainty = f" (corrected by a person; the appliance had said {correction.was or '-'})"
+    elif findings.estimated:
+        certainty = " (estimated from areas, not from cells)"
+    texts = [
+        (codes.COMMENT, f"HER2 IHC score: {findings.score or 'not scored'}{certainty}"),
+        (codes.GUIDELINE, scheme),
+        (codes.RESEARCH_NOTICE, RESEARCH_USE),
+        *((codes.REVIEW, reason.sentence) for reason in findings.review),
+    ]
+    if correction is not None:
+        texts.append((codes.CORRECTION, correction.why))
+    for code, text in (
+        (codes.CATEGORY, findings.category),
+        (codes.RULE, findings.rule),
+        (codes.LOW_COMMENT, findings.comment),
+    ):
+        if text:
+            texts.append((code, text))
+    return texts
+
+
+def _low_class(comment: str, comments: Comments | None) -> str:
+    """Class of HER2-low that a guideline's comment states; empty where none."""
+    if comments is None:
+        return ""
+    return {comments.low: "HER2-low", comments.ultralow: "HER2-ultralow"}.get(comment, "")
+
+
+def _membranes(cells: CellFacts | None) -> tuple[dict[str, float], float | None]:
+    """Completeness (0-1) per class, where cells of it were measured, and the share (0-100) of cells
+    that are 3+ with a complete membrane."""
+    if cells is None:
+        return {}, None
+    found = {name: share for name, share in cells.completeness.items() if share is not None}
+    complete = cells.complete_percent["3+"]
+    # No cell of 3+ lies wholly on its tile: where there is none at all, the share is known.
+    if complete is None:
+        return found, None if cells.percent["3+"] else 0.0
+    return found, cells.percent["3+"] * complete / 100

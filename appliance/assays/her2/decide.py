@@ -1,0 +1,118 @@
+"""Decision of a HER2 case: from the outputs of the steps to `Findings`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from appliance.assays.alignment import alignment_facts
+from appliance.assays.assay import StepOutputs
+from appliance.assays.her2.choice import choose_guideline
+from appliance.assays.her2.guideline import Rule, load_guideline
+from appliance.assays.her2.measure import measure
+from appliance.assays.her2.readouts import read_outs
+from appliance.assays.her2.rois import deciding_rois
+from appliance.assays.her2.scoring import paper_score, wsi_percent
+from appliance.domain import HE, Her2Score, Stain
+from appliance.findings.classes import h_score
+from appliance.findings.findings import Findings, Rasters
+from appliance.geometry import TILE_UM
+from appliance.readers.segmentation import SegmentationReading
+from appliance.readers.tumor import TumorReading
+from appliance.settings.settings import Settings
+from appliance.slides.raster import RasterGrid
+
+HE_RASTER_UM = 4.5
+"""Wanted resolution of the tumor map; a tile's answer needs no finer raster."""
+
+
+def decide(outputs: StepOutputs, settings: Settings) -> Findings:
+    """Counts to shares, shares to a score by the guideline; without reasons for review."""
+    measured = measure(outputs, settings)
+    guideline = choose_guideline(settings.scoring, outputs.declared).guideline
+    rule: Rule | None = None
+    if measured.total[1:].any():
+        rule = guideline.decide(measured.percent, measured.cells.cluster_cells)
+    score = None if rule is None else rule.score
+    category = None if rule is None else rule.category
+    paper = paper_score(measured.tiles)
+    return Findings(
+        assay="her2",
+        accession=outputs.identity.accession,
+        block=outputs.identity.block,
+        he=outputs.anatomy,
+        ihc=outputs.target,
+        alignment=alignment_facts(outputs.alignment),
+        mapping=outputs.alignment.mapping,
+        guideline=guideline.name,
+        guideline_version=guideline.version,
+        organ=guideline.organ,
+        score=None if score is None else score.value,
+        rule="" if rule is None else rule.text,
+        category=None if category is None else category.value,
+        estimated=True,
+        paper_score=None if paper is None else paper.value,
+        wsi_percent=wsi_percent(measured.tiles),
+        percent=measured.percent,
+        h_score=h_score(measured.percent),
+        tumor_area_mm2=measured.tumor_area_mm2,
+        unscored_tumor_area_mm2=measured.unscored * TILE_UM**2 / 1e6,
+        comment="" if score is None else guideline.comment(score, measured.percent),
+        review=(),
+        opinions=tuple(reading.opinion for reading in outputs.readings.values()),
+        appearance={
+            key: round(outputs.appearance[stain].unusual_percent, 1)
+            for key, stain in _keys(outputs)
+            if outputs.appearance[stain].tiles
+        },
+        unreadable={
+            key: round(outputs.unreadable_percent[stain], 2) for key, stain in _keys(outputs)
+        },
+        cells=measured.cells.facts if measured.tiles else None,
+        control=measured.control,
+        rois=deciding_rois(measured.tiles, score),
+        read_outs=None
+        if score is None
+        else read_outs(score, organ=guideline.organ, category=category),
+        tiles=measured.tiles,
+        rasters=_rasters(outputs, settings),
+    )
+
+
+def corrected(findings: Findings, score: str) -> Findings:
+    """Findings with a person's score.
+
+    Statements of the appliance on its own score do not hold for a person's: the rule, the category,
+    the shares that tell ultralow from null, and the reasons for review, which are answered and stay
+    in the report that is replaced.
+    """
+    given = Her2Score(score)
+    guideline = load_guideline(findings.guideline)
+    return replace(
+        findings,
+        score=given.value,
+        review=(),
+        estimated=False,
+        rule="",
+        category=None,
+        comment="" if given is Her2Score.ZERO else guideline.comment(given, findings.percent),
+        read_outs=read_outs(given, organ=findings.organ),
+    )
+
+
+def _keys(outputs: StepOutputs) -> tuple[tuple[str, Stain], tuple[str, Stain]]:
+    """Keys of the two slides in JSON, and their stains."""
+    return ("he", HE), ("ihc", outputs.identity.stain)
+
+
+def _rasters(outputs: StepOutputs, settings: Settings) -> Rasters:
+    probability = outputs.reading("tumor", TumorReading).probability
+    segmentation = outputs.reading("segmentation", SegmentationReading)
+    grid = RasterGrid.of(outputs.anatomy, HE_RASTER_UM)
+    return Rasters(
+        he_tumor=grid.expand(probability >= settings.scoring.tumor_threshold),
+        he_mpp=grid.mpp,
+        ihc_classes=segmentation.labels,
+        ihc_mpp=segmentation.mpp,
+        ihc_read=outputs.read,
+        he_probability=probability,
+    )

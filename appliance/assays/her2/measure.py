@@ -1,0 +1,104 @@
+"""Measurements of a HER2 case: outputs of the steps to tiles, shares, areas and cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.assays.assay import StepOutputs
+from appliance.assays.her2.scoring import tile_grade, tile_label
+from appliance.findings.classes import CLASS_NAMES, percent_of_tumor
+from appliance.findings.measured import ControlFacts, TileFinding
+from appliance.geometry import TILE_UM, TileIndex
+from appliance.readers.cell_tally import CellTally, add_up
+from appliance.readers.control import judge_control
+from appliance.readers.intensity import IntensityReading
+from appliance.readers.segmentation import SegmentationReading
+from appliance.readers.tumor import TumorReading
+from appliance.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Measurements of a case.
+
+    `total` int64 (5,): px per class of the label map over the scored tiles. `percent` (0-100) per
+    class of the tumor area. `unscored` counts tumor tiles without a partner, or with one that the
+    file does not give. `tumor_share` (n,): share (0-1) of tumor px of each scored tile.
+    """
+
+    tiles: tuple[TileFinding, ...]
+    total: NDArray[np.int64]
+    percent: dict[str, float]
+    tumor_area_mm2: float
+    unscored: int
+    tumor_share: NDArray[np.float64]
+    cells: CellTally
+    control: ControlFacts | None
+
+    @property
+    def unscored_percent(self) -> float:
+        """Share (0-100) of the tumor tiles that are not scored."""
+        return 100 * self.unscored / max(1, self.unscored + len(self.tiles))
+
+
+def measure(outputs: StepOutputs, settings: Settings) -> Measured:
+    """Measure a case; the readings of C, L and M must be there."""
+    tumor = outputs.reading("tumor", TumorReading)
+    intensity = outputs.reading("intensity", IntensityReading)
+    segmentation = outputs.reading("segmentation", SegmentationReading)
+    if not np.array_equal(intensity.places, segmentation.places):
+        raise ValueError("L and M did not read the same tiles")
+    tiles = tuple(
+        _tile(number, outputs, tumor, intensity, segmentation)
+        for number in range(len(segmentation.places))
+    )
+    counts = segmentation.counts
+    total = counts.sum(axis=0)
+    # A tile's label map always covers one tile, whatever its number of px.
+    area = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6
+    plan = outputs.plan
+    return Measured(
+        tiles=tiles,
+        total=total,
+        percent=percent_of_tumor(total),
+        tumor_area_mm2=area,
+        unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
+        tumor_share=np.array([sum(tile.percent) for tile in tiles]) / 100,
+        cells=add_up(segmentation.cells.values()),
+        control=_control(segmentation, settings),
+    )
+
+
+def _tile(
+    number: int,
+    outputs: StepOutputs,
+    tumor: TumorReading,
+    intensity: IntensityReading,
+    segmentation: SegmentationReading,
+) -> TileFinding:
+    counts = segmentation.counts[number]
+    column, row = segmentation.places[number].tolist()
+    grade = int(intensity.intensity[number])
+    partner = outputs.plan.partner[TileIndex(column, row)]
+    shares = 100.0 * counts[1:5] / counts.sum()
+    return TileFinding(
+        column=column,
+        row=row,
+        he_column=partner.column,
+        he_row=partner.row,
+        tumor_probability=float(tumor.probability[partner.row, partner.column]),
+        intensity=grade,
+        intensity_probability=float(intensity.certainty[number]),
+        percent=tuple(shares.tolist()),
+        grade=tile_grade(counts),
+        label=tile_label(counts, grade),
+    )
+
+
+def _control(segmentation: SegmentationReading, settings: Settings) -> ControlFacts | None:
+    counts = [np.array(tile, dtype=np.int64) for tile in segmentation.control.counts]
+    strongest = CLASS_NAMES.index(settings.review.control_strongest)
+    return judge_control(segmentation.control.area_mm2, counts, strongest)

@@ -1,0 +1,85 @@
+"""Texts and tables of the report page of a HER2 case."""
+
+from __future__ import annotations
+
+from appliance.assays.assay import PageWords, Rows
+from appliance.assays.her2.guideline import load_guideline
+from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.findings import Findings, ReadOuts
+from appliance.findings.measured import ControlFacts
+
+ESTIMATE = (
+    "Estimated: shares are of tumor area, not of cells, and complete membranes were not asked for."
+)
+
+
+def class_rows(findings: Findings) -> Rows:
+    """Rows of the shares per class, by area and, where cells were counted, by cells."""
+    cells = findings.cells
+    rows: Rows = [
+        ("Class", "Tumor area", "Cells", "Outline stained", "Complete", "Largest cluster")
+    ]
+    for name in CLASS_NAMES:
+        row = [name, _percent(findings.percent.get(name), 1)]
+        if cells is None:
+            row += ["–"] * 4
+        else:
+            stained = cells.completeness[name]
+            row += [
+                _percent(cells.percent[name], 1),
+                _percent(None if stained is None else 100 * stained),
+                _percent(cells.complete_percent[name]),
+                str(cells.largest_cluster[name]),
+            ]
+        rows.append(tuple(row))
+    return rows
+
+
+def measure_rows(findings: Findings) -> Rows:
+    """Rows of the measurements of the whole case."""
+    cells, read = findings.cells, findings.read_outs
+    score = findings.paper_score
+    return [
+        ("Measured", ""),
+        ("Tumor scored", f"{findings.tumor_area_mm2:.2f} mm²"),
+        ("Tiles scored", str(len(findings.tiles))),
+        ("Tumor on H&E alone, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
+        ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
+        ("H-score by cells", "–" if cells is None else f"{cells.h_score:.0f}"),
+        ("Cells counted", "–" if cells is None else f"{cells.counted} ({cells.measured} whole)"),
+        ("Tiles scored 2+ or 3+", _percent(findings.wsi_percent, 1)),
+        ("Algorithm 1 of arXiv 2512.22335", "–" if score is None else score),
+        ("2, 3 and 4 classes", "–" if read is None else _read_outs(read)),
+        ("Control tissue", _control(findings.control)),
+        ("Registration error", f"{findings.alignment.error_um:.0f} µm"),
+    ]
+
+
+def _percent(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:.{digits}f} %"
+
+
+def _read_outs(read: ReadOuts) -> str:
+    words = (read.binary, read.three_way, read.four_way)
+    return " · ".join(word for word in words if word)
+
+
+def _control(control: ControlFacts | None) -> str:
+    if control is None:
+        return "none found"
+    works = "works" if control.works else "FAILED"
+    return f"{works}: {control.strongest}, {control.area_mm2:.2f} mm²"
+
+
+def _scheme(findings: Findings) -> str:
+    return load_guideline(findings.guideline).title
+
+
+PAGE = PageWords(
+    score_label="HER2 IHC score",
+    target_caption="HER2 IHC: stain of the scored tumor",
+    scheme=_scheme,
+    estimate=ESTIMATE,
+    class_rows=class_rows,
+    measure_rows=measure_rows,
+)

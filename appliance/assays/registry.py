@@ -1,0 +1,131 @@
+"""Registry of assays. Nothing else knows which assays there are."""
+
+from __future__ import annotations
+
+from appliance.assays.assay import Assay, StainFacts
+from appliance.domain import Pairing, Stain
+from appliance.errors import SettingsError
+from appliance.readers.reader import AnyReader, find_reader, load_installed
+from appliance.settings.settings import Settings
+from models.spec import Task
+
+_ASSAYS: dict[str, Assay] = {}
+
+
+def register_assay(assay: Assay) -> Assay:
+    """Register an assay under its name.
+
+    Raises
+    ------
+    ValueError
+        If another assay has the name.
+    """
+    if _ASSAYS.get(assay.name, assay) != assay:
+        raise ValueError(f"two assays have the name {assay.name!r}")
+    _ASSAYS[assay.name] = assay
+    return assay
+
+
+def assays() -> tuple[Assay, ...]:
+    """All installed assays, in the order of registration."""
+    load_installed()
+    return tuple(_ASSAYS.values())
+
+
+def find_assay(name: str) -> Assay:
+    """Assay of a name.
+
+    Raises
+    ------
+    SettingsError
+        If no such assay is installed.
+    """
+    for assay in assays():
+        if assay.name == name:
+            return assay
+    known = ", ".join(assay.name for assay in assays())
+    raise SettingsError(
+        f"no assay {name!r} is installed; there are: {known}. Add its module to extensions."
+    )
+
+
+def pairings(settings: Settings) -> tuple[Pairing, ...]:
+    """Pairs of stains that make a case, one per assay.
+
+    Raises
+    ------
+    SettingsError
+        If ``pair.expected_assays`` names an assay that is not installed.
+    """
+    expected = {find_assay(name).name for name in settings.pair.expected_assays}
+    return tuple(assay.pairing(expected=assay.name in expected) for assay in assays())
+
+
+def stains() -> dict[Stain, StainFacts]:
+    """Stains of all assays, by code."""
+    return {stain.code: stain for assay in assays() for stain in assay.stains}
+
+
+def vocabulary(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Words of the laboratory for each stain: those of the assays, and those of the settings.
+
+    Words of the settings replace the assay's for that stain.
+
+    Raises
+    ------
+    SettingsError
+        If the settings name a stain that no assay knows.
+    """
+    known = {str(code): facts.words for code, facts in stains().items()}
+    for code in settings.identify.stains:
+        if code not in known:
+            raise SettingsError(
+                f"identify.stains: unknown stain {code!r}: no assay names it; use "
+                f"{' or '.join(known)}."
+            )
+    return known | dict(settings.identify.stains)
+
+
+def readers_alone(stain: Stain) -> tuple[AnyReader, ...]:
+    """Readers that need this slide alone, each once.
+
+    These are readers of overviews, and readers of tiles of an anatomy slide; a target slide's tiles
+    are read when the tumor is known.
+    """
+    found: dict[str, AnyReader] = {}
+    for assay in assays():
+        for reader in assay_readers(assay):
+            reads = not reader.stains or stain in reader.stains
+            overview = reader.needs == "overview" and stain in (
+                assay.anatomy.code,
+                assay.target.code,
+            )
+            tiles = reader.needs == "tiles" and stain == assay.anatomy.code
+            if reads and (overview or tiles):
+                found[reader.name] = reader
+    return tuple(found.values())
+
+
+def readers_of_target(assay: Assay) -> tuple[AnyReader, ...]:
+    """Readers of the target slide's tiles."""
+    return tuple(
+        reader
+        for reader in assay_readers(assay)
+        if reader.needs == "tiles" and assay.target.code in reader.stains
+    )
+
+
+def assay_readers(assay: Assay) -> tuple[AnyReader, ...]:
+    """Readers that an assay names, in its order."""
+    return tuple(find_reader(name) for name in assay.readers)
+
+
+def tasks() -> tuple[Task, ...]:
+    """Tasks of the networks that the installed assays use, each once."""
+    used = [
+        reader.task
+        for assay in assays()
+        for reader in assay_readers(assay)
+        if reader.task is not None
+    ]
+    return tuple(dict.fromkeys(used))

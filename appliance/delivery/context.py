@@ -1,0 +1,55 @@
+"""Object context: facts that all objects of a case share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom import Dataset
+
+from appliance.assays.assay import Assay
+from appliance.domain import Stain
+from appliance.findings.findings import Findings
+from appliance.settings.objects import ObjectSettings
+from dicom.segmentation import AlgorithmFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectContext:
+    """Facts that all objects of a case share.
+
+    Attributes
+    ----------
+    sources
+        Headers of each slide's volume images, level 0 first, by stain.
+    algorithms
+        Networks that answered, by task.
+    seed
+        Text that UIDs are made from: equal findings give equal UIDs.
+    """
+
+    findings: Findings
+    assay: Assay
+    sources: Mapping[Stain, Sequence[Dataset]]
+    algorithms: Mapping[str, AlgorithmFacts]
+    settings: ObjectSettings
+    created: datetime
+    seed: str
+    software: str
+
+    @property
+    def anatomy(self) -> Stain:
+        """Stain of the anatomy slide."""
+        return self.assay.anatomy.code
+
+    @property
+    def target(self) -> Stain:
+        """Stain of the target slide."""
+        return self.assay.target.code
+
+    def algorithm(self, task: str) -> AlgorithmFacts:
+        """Network of a task; the appliance itself where the reader used none."""
+        return self.algorithms.get(task) or AlgorithmFacts(
+            name=f"Tandem {self.assay.title} readers", version=self.software, weights_sha256="none"
+        )

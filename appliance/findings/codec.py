@@ -1,0 +1,173 @@
+"""Findings on disk: one folder per case, written and read by version.
+
+Files of a folder: ``findings.json`` (all but what follows), ``tiles.parquet`` (one row per scored
+tile of the target slide), ``rasters.npz``, ``ihc_classes.zarr.zip`` (where the assay has a label
+map), ``mapping.npz`` and an overview picture of each slide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from appliance.domain import SlideFacts
+from appliance.findings.earlier import LATER
+from appliance.findings.findings import (
+    FINDINGS_VERSION,
+    Correction,
+    Findings,
+    Rasters,
+    ReadOuts,
+)
+from appliance.findings.label_map import StoredLabels, save_labels
+from appliance.findings.measured import AlignmentFacts, CellFacts, ControlFacts, Roi, TileFinding
+from appliance.findings.opinion import Opinion
+from appliance.findings.reasons import ReviewReason
+from appliance.registration.mapping import SlideMapping
+from appliance.slides.overview import load_overview
+
+MAX_EDGE_PX = 1600
+"""Longest edge of a picture on the page."""
+IHC_CLASSES = "ihc_classes.zarr.zip"
+"""File of the label map, in the artifact of M and in that of the findings."""
+
+
+def summary(findings: Findings) -> dict[str, Any]:
+    """All but tiles and rasters, ready for JSON; its keys are a contract."""
+    plain = {
+        name: getattr(findings, name)
+        for name in findings.__slots__
+        if name not in ("tiles", "rasters", "mapping", "review", "opinions", "rois")
+    }
+    plain |= {
+        name: None if (part := plain[name]) is None else asdict(part)
+        for name in ("he", "ihc", "alignment", "cells", "control", "correction", "read_outs")
+    }
+    return plain | {
+        "review": [reason.as_json() for reason in findings.review],
+        "opinions": [opinion.as_json() for opinion in findings.opinions],
+        "models": [asdict(model) for model in findings.models],
+        "rois": [asdict(roi) for roi in findings.rois],
+        "tiles_scored": len(findings.tiles),
+        "he_mpp": findings.rasters.he_mpp,
+        "ihc_mpp": findings.rasters.ihc_mpp,
+    }
+
+
+def save_findings(
+    findings: Findings,
+    folder: Path,
+    *,
+    he_thumbnail: NDArray[np.uint8],
+    ihc_thumbnail: NDArray[np.uint8],
+) -> None:
+    """Write the folder's files; thumbnails are uint8 RGB (rows, cols, 3) of the whole slides."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = json.dumps(summary(findings), indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / "findings.json").write_text(text + "\n")
+    names = list(TileFinding.__slots__)
+    columns = {name: [getattr(tile, name) for tile in findings.tiles] for name in names}
+    pq.write_table(pa.table(columns), folder / "tiles.parquet")
+    rasters = findings.rasters
+    np.savez_compressed(
+        folder / "rasters.npz",
+        he_tumor=rasters.he_tumor,
+        ihc_read=rasters.ihc_read,
+        he_probability=rasters.he_probability,
+    )
+    if rasters.ihc_classes is not None:
+        save_labels(rasters.ihc_classes, folder / IHC_CLASSES)
+    findings.mapping.save(folder / "mapping.npz")
+    Image.fromarray(he_thumbnail).save(folder / "he_thumbnail.png")
+    Image.fromarray(ihc_thumbnail).save(folder / "ihc_thumbnail.png")
+
+
+def load_pictures(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Overview pictures of both slides, anatomy first: uint8 RGB, at most `MAX_EDGE_PX` long."""
+    he, ihc = (
+        load_overview(folder / name, longest_px=MAX_EDGE_PX)
+        for name in ("he_thumbnail.png", "ihc_thumbnail.png")
+    )
+    return he, ihc
+
+
+def load_findings(folder: Path) -> Findings:
+    """Read a folder that `save_findings` of this or an earlier version wrote.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds findings of a version that has no codec.
+    """
+    import pyarrow.parquet as pq
+
+    raw = json.loads((folder / "findings.json").read_text())
+    version = raw["version"]
+    while version != FINDINGS_VERSION:
+        if version not in LATER:
+            known = ", ".join(str(number) for number in (*sorted(LATER), FINDINGS_VERSION))
+            raise ValueError(
+                f"{folder}: findings of version {version}; this build reads {known}. "
+                "Run the case again."
+            )
+        raw = LATER[version](raw)
+        version = raw["version"]
+    with np.load(folder / "rasters.npz", allow_pickle=False) as arrays:
+        labels = folder / IHC_CLASSES
+        rasters = Rasters(
+            he_tumor=arrays["he_tumor"],
+            he_mpp=raw.pop("he_mpp"),
+            ihc_classes=StoredLabels.open(labels) if labels.exists() else None,
+            ihc_mpp=raw.pop("ihc_mpp"),
+            ihc_read=arrays["ihc_read"],
+            he_probability=arrays["he_probability"],
+        )
+    rows = pq.read_table(folder / "tiles.parquet").to_pylist()
+    return Findings(
+        **_parts(raw),
+        mapping=SlideMapping.load(folder / "mapping.npz"),
+        tiles=tuple(TileFinding(**row | {"percent": tuple(row["percent"])}) for row in rows),
+        rasters=rasters,
+    )
+
+
+def _parts(raw: dict[str, Any]) -> dict[str, Any]:
+    """Fields of `Findings` that ``findings.json`` holds, by name."""
+    plain = {k: v for k, v in raw.items() if k not in ("tiles_scored", "models")}
+    alignment = plain["alignment"]
+    optional: dict[str, Callable[..., Any]] = {
+        "cells": CellFacts,
+        "control": ControlFacts,
+        "correction": Correction,
+        "read_outs": ReadOuts,
+    }
+    slides = {name: SlideFacts(**plain[name]) for name in ("he", "ihc")}
+    parts = {
+        name: None if plain[name] is None else made(**plain[name])
+        for name, made in optional.items()
+    }
+    alignment |= {"matrix": tuple(alignment["matrix"]), "shift_um": tuple(alignment["shift_um"])}
+    rois = [
+        roi | {"outline_um": tuple((x, y) for x, y in roi["outline_um"])} for roi in plain["rois"]
+    ]
+    reasons = [ReviewReason(code=r["code"], params=r["params"]) for r in plain["review"]]
+    return (
+        plain
+        | slides
+        | parts
+        | {
+            "alignment": AlignmentFacts(**alignment),
+            "review": tuple(reasons),
+            "opinions": tuple(Opinion.of_json(opinion) for opinion in plain["opinions"]),
+            "rois": tuple(Roi(**roi) for roi in rois),
+        }
+    )

@@ -1,0 +1,55 @@
+"""Findings of earlier versions, converted one version at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def _of_5(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 6 of findings of version 5, which knew no corrections."""
+    return raw | {"version": 6, "correction": None}
+
+
+def _of_6(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 7 of findings of version 6.
+
+    Version 6 stored a sentence in place of a reason's parameters, and the weights of three networks
+    in place of opinions. Its first builds did not name the findings that a correction corrects.
+    """
+    about = {"tumor": ("tumor", "he_probability"), "segmentation": ("score", "ihc_classes")}
+    percent = {name: float(share) for name, share in raw["percent"].items()}
+    total = sum(percent.values())
+    opinions = []
+    for model in raw["models"]:
+        asked, raster = about.get(model["task"], ("score", ""))
+        scored = model["task"] == "segmentation"
+        opinions.append(
+            {
+                "reader": model["task"],
+                "version": 0,
+                "about": asked,
+                "weights": model,
+                "classes": list(percent) if scored else [],
+                "probabilities": [p / (total or 1.0) for p in percent.values()] if scored else [],
+                "certainty": None,
+                "raster": raster,
+            }
+        )
+    correction = raw["correction"]
+    return raw | {
+        "version": 7,
+        "assay": "her2",
+        "opinions": opinions,
+        "read_outs": raw.get("read_outs"),
+        "category": raw.get("category"),
+        "correction": None if correction is None else {"corrects": ""} | correction,
+        "review": [
+            {"code": reason["code"], "params": {"sentence": reason["sentence"]}}
+            for reason in raw["review"]
+        ],
+    }
+
+
+LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {5: _of_5, 6: _of_6}
+"""Conversion of each earlier version to the next one."""

@@ -1,0 +1,85 @@
+"""Opinion: the answer of one reader on a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+About = Literal["tumor", "score", "interim", "status"]
+"""Question that an opinion answers.
+
+``tumor``: where the tumor is. ``score``: the score of the target slide. ``interim``: a hint before
+the target slide is there, never a score. ``status``: positive or negative.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReference:
+    """Weights that gave an answer; `fingerprint` covers the manifest, calibration included."""
+
+    task: str
+    name: str
+    version: str
+    sha256: str
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """Answer of one reader on a case.
+
+    Attributes
+    ----------
+    reader, version
+        Name and version under which the reader is registered.
+    about
+        Question that it answers.
+    weights
+        Weights that were used; None for a reader without a network.
+    classes, probabilities
+        Names of the classes and a share or probability (0-1) of each; they sum to 1, or are all 0
+        where the reader saw nothing to judge.
+    certainty
+        Mean certainty (0-1) of the reader in its own answers; None where it states none.
+    raster
+        Field of `Rasters` that holds the answer place by place; empty for none.
+    """
+
+    reader: str
+    version: int
+    about: About
+    weights: ModelReference | None
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    certainty: float | None = None
+    raster: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Facts ready for JSON."""
+        return asdict(self) | {
+            "classes": list(self.classes),
+            "probabilities": list(self.probabilities),
+        }
+
+    @classmethod
+    def of_json(cls, raw: Mapping[str, Any]) -> Opinion:
+        """Read `as_json`.
+
+        A reader that is not installed here needs no class of its own: its opinion is facts alone.
+        """
+        weights = raw["weights"]
+        return cls(
+            **dict(raw)
+            | {
+                "weights": None if weights is None else ModelReference(**weights),
+                "classes": tuple(raw["classes"]),
+                "probabilities": tuple(float(p) for p in raw["probabilities"]),
+            }
+        )
+
+
+def shares(counts: Mapping[str, float]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    """Classes and their shares (0-1) of the sum of `counts`; all 0 where the sum is 0."""
+    total = float(sum(counts.values()))
+    return tuple(counts), tuple(float(n) / total if total > 0 else 0.0 for n in counts.values())

@@ -1,0 +1,121 @@
+"""Reads of the ledger that the daemon, ``tandem status`` and the dashboard share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from appliance.domain import Stain
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+
+REPORT = "SR"
+"""Kind of the object that a newer one may correct."""
+GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED)
+"""States of slides that no case uses."""
+
+
+class Queries:
+    """Reads within one open transaction."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def events(self, subject: str | None = None, limit: int = 1000) -> list[EventRow]:
+        """Return the newest events of a subject (of all), oldest first."""
+        query = select(EventRow).order_by(col(EventRow.id).desc()).limit(limit)
+        if subject is not None:
+            query = query.where(EventRow.subject == subject)
+        return list(reversed(self.session.exec(query).all()))
+
+    # slides
+
+    def slide(self, slide_id: int) -> SlideRow | None:
+        """Return the slide row, or None."""
+        return self.session.get(SlideRow, slide_id)
+
+    def slide_of_path(self, path: str) -> SlideRow | None:
+        """Return the slide of this file, or None."""
+        return self.session.exec(select(SlideRow).where(SlideRow.path == path)).first()
+
+    def slides(self) -> list[SlideRow]:
+        """Return all slides, oldest first."""
+        return list(self.session.exec(select(SlideRow).order_by(col(SlideRow.id))).all())
+
+    def slides_of_block(self, accession: str, block: str) -> list[SlideRow]:
+        """Return all slides of a block, superseded and quarantined ones too, oldest first."""
+        query = select(SlideRow).where(SlideRow.accession == accession, SlideRow.block == block)
+        return list(self.session.exec(query.order_by(col(SlideRow.id))).all())
+
+    def current_slides(
+        self, accession: str, block: str, stains: Iterable[Stain]
+    ) -> dict[Stain, SlideRow]:
+        """Return the slide of each stain that cases of a block use, by stain, in that order."""
+        rows = {
+            Stain(row.stain): row
+            for row in self.slides_of_block(accession, block)
+            if row.state not in GONE
+        }
+        return {stain: rows[stain] for stain in stains if stain in rows}
+
+    # cases
+
+    def case(self, case_id: int) -> CaseRow | None:
+        """Return the case row, or None."""
+        return self.session.get(CaseRow, case_id)
+
+    def cases(self) -> list[CaseRow]:
+        """Return all cases, oldest first."""
+        return list(self.session.exec(select(CaseRow).order_by(col(CaseRow.id))).all())
+
+    def cases_of_block(self, accession: str, block: str) -> list[CaseRow]:
+        """Return the cases of a block, oldest first."""
+        query = select(CaseRow).where(CaseRow.accession == accession, CaseRow.block == block)
+        return list(self.session.exec(query.order_by(col(CaseRow.id))).all())
+
+    # deliveries
+
+    def deliveries(self, case_id: int | None = None) -> list[DeliveryRow]:
+        """Return the deliveries of a case (of all), in the order of sending."""
+        query = select(DeliveryRow).order_by(col(DeliveryRow.id))
+        if case_id is not None:
+            query = query.where(DeliveryRow.case_id == case_id)
+        return list(self.session.exec(query).all())
+
+    def due_deliveries(self, now: float) -> list[DeliveryRow]:
+        """Return the deliveries to be sent or proven now, in the order of sending.
+
+        Reports of a case are sent one after the other: a correction never overtakes the report
+        that it corrects.
+        """
+        open_states = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
+        older = aliased(DeliveryRow)
+        overtakes = (
+            select(older.id)
+            .where(
+                col(DeliveryRow.state) == DeliveryState.QUEUED,
+                col(DeliveryRow.kind) == REPORT,
+                col(older.kind) == REPORT,
+                col(older.case_id) == DeliveryRow.case_id,
+                col(older.destination) == DeliveryRow.destination,
+                col(older.id) < col(DeliveryRow.id),
+                col(older.state).in_((DeliveryState.QUEUED, DeliveryState.SENT)),
+            )
+            .exists()
+        )
+        due = select(DeliveryRow).where(
+            col(DeliveryRow.state).in_(open_states), DeliveryRow.not_before <= now, ~overtakes
+        )
+        return list(self.session.exec(due.order_by(col(DeliveryRow.id))).all())
+
+    def written_cases_without_open_deliveries(self) -> list[int]:
+        """Return the ids of written cases whose deliveries have all ended."""
+        under_way = select(DeliveryRow.case_id).where(
+            col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT))
+        )
+        written = select(CaseRow.id).where(
+            CaseRow.state == CaseState.WRITTEN, col(CaseRow.id).not_in(under_way)
+        )
+        return [case_id for case_id in self.session.exec(written).all() if case_id is not None]

@@ -1,0 +1,258 @@
+"""Steps of a case: align its slides, read the target slide, decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.assay import Assay, StepOutputs
+from appliance.assays.registry import assay_readers, find_assay, readers_of_target
+from appliance.domain import Identity
+from appliance.findings.codec import save_findings
+from appliance.findings.findings import FINDINGS_VERSION, Findings
+from appliance.geometry import TileGrid, TileIndex
+from appliance.line.analyse_slide import read_alone
+from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
+from appliance.line.readings import load_pass, load_reading, read_slide_tiles, reader_facts
+from appliance.readers.reader import AnatomySlide, FindingsReader
+from appliance.readers.tile_pass import Progress, silent
+from appliance.readers.tumor import TumorReading
+from appliance.registration.alignment import Alignment, align, alignment_mpp
+from appliance.registration.tile_plan import TilePlan, map_tumor
+from appliance.settings.settings import Settings
+from appliance.slides.artefacts import marked_percent
+from appliance.slides.overview import OVERVIEW_NAME, load_overview
+from appliance.slides.reader import SlideReader
+from appliance.slides.tissue import load_tissue, tissue_share
+
+TUMOR_READER = "tumor"
+"""Reader whose tumor tiles are looked for on the target slide."""
+
+
+def analyse_case(
+    assay_name: str,
+    identity: Identity,
+    anatomy: ReadSlide,
+    target: ReadSlide,
+    settings: Settings,
+    progress: Progress = silent,
+) -> Outcome:
+    """Align, read, decide; an artifact that exists is not made again.
+
+    Both slides are read alone once more first: the artifact may be of other weights.
+    """
+    assay = find_assay(assay_name)
+    alone = [
+        read_alone(slide, stain.code, settings, progress)
+        for slide, stain in zip((anatomy, target), assay.stains, strict=True)
+    ]
+    case = _Case(
+        assay=assay,
+        anatomy=anatomy,
+        target=target,
+        alone=tuple(outcome.key for outcome in alone),
+        settings=settings,
+    )
+    aligned = align_slides(anatomy, target, settings)
+    read = case.read_target(aligned.key, progress)
+    decided = case.decide(identity, aligned.key, read.key)
+    times = [time for outcome in (*alone, aligned, read, decided) for time in outcome.times]
+    return Outcome(key=decided.key, times=tuple(times))
+
+
+def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> Outcome:
+    """Map of anatomy µm to target µm: ``mapping.npz``, and its quality: ``alignment.json``.
+
+    Raises
+    ------
+    AlignmentError
+        If the slides cannot be brought onto each other at all.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    key = ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=5)
+    with timed("align", store.exists(key)) as times:
+        if not store.exists(key):
+            sizes = [slide.facts.size_um for slide in (anatomy, target)]
+            mpp = alignment_mpp(max(s[0] for s in sizes), max(s[1] for s in sizes))
+            images, tissues = [], []
+            for slide in (anatomy, target):
+                with SlideReader.of(slide.facts) as reader:
+                    images.append(reader.thumbnail(mpp))
+                tissues.append(load_tissue(_folder(slide.inspect_key, store)))
+            found = align(images[0], tissues[0], images[1], tissues[1], mpp)
+            with store.writing(key) as folder:
+                found.save(folder)
+    return Outcome(key=str(key), times=tuple(times))
+
+
+class _Case:
+    """Slides of a case and the keys of what is known of each alone."""
+
+    def __init__(
+        self,
+        *,
+        assay: Assay,
+        anatomy: ReadSlide,
+        target: ReadSlide,
+        alone: Sequence[str],
+        settings: Settings,
+    ) -> None:
+        self._assay, self._anatomy, self._target = assay, anatomy, target
+        self._alone = [key for key in alone if key]
+        self._anatomy_key = alone[0]
+        self._settings = settings
+        self._store = ArtifactStore(settings.artifacts_dir)
+        self._declared = declared_by(anatomy, target)
+
+    def read_target(self, align_key: str, progress: Progress) -> Outcome:
+        """Ask the readers of the target's tiles, on those that have a tumor partner.
+
+        The artifact has one folder per reader, ``pass.json`` and ``appearance.json``.
+        """
+        settings, target = self._settings, self._target
+        readers = readers_of_target(self._assay)
+        options = self._assay.options(settings, self._declared)
+        asked = [reader_facts(r, settings, options.get(r.name, {})) for r in readers]
+        key = ArtifactKey.of(
+            "stain",
+            ihc=target.inspect_key,
+            tumor=self._anatomy_key,
+            align=align_key,
+            threshold=settings.scoring.tumor_threshold,
+            readers=asked,
+            margin=settings.scoring.margin_tiles,
+            version=8,
+        )
+        with timed("stain", self._store.exists(key)) as times:
+            if not self._store.exists(key):
+                folder = _folder(target.inspect_key, self._store)
+                plan = self._plan(align_key)
+                beside = AnatomySlide(
+                    tissue=load_tissue(_folder(self._anatomy.inspect_key, self._store)),
+                    mapping=self._alignment(align_key).mapping,
+                )
+                with SlideReader.of(target.facts) as slide, self._store.writing(key) as out:
+                    read_slide_tiles(
+                        readers,
+                        slide,
+                        load_overview(folder / OVERVIEW_NAME),
+                        load_tissue(folder),
+                        plan.ihc_tiles,
+                        settings,
+                        out,
+                        what=self._assay.target.reading,
+                        progress=progress,
+                        margin=plan.margin,
+                        options=options,
+                        beside=beside,
+                    )
+        return Outcome(key=str(key), times=tuple(times))
+
+    def decide(self, identity: Identity, align_key: str, stain_key: str) -> Outcome:
+        """Readings to `Findings`; opens no slide."""
+        settings, assay = self._settings, self._assay
+        key = ArtifactKey.of(
+            "findings",
+            accession=identity.accession,
+            block=identity.block,
+            assay=assay.name,
+            stain=stain_key,
+            alone=self._alone,
+            he=self._anatomy.inspect_key,
+            readers=[
+                reader_facts(reader, settings, {})
+                for reader in assay_readers(assay)
+                if reader.needs == "findings"
+            ],
+            depends_on=assay.depends_on(settings, self._declared),
+            review=settings.review.model_dump(),
+            version=FINDINGS_VERSION,
+        )
+        with timed("score", self._store.exists(key)) as times:
+            if not self._store.exists(key):
+                outputs = self._outputs(identity, align_key, stain_key)
+                findings = _judged(assay, outputs, settings)
+                pictures = [
+                    load_overview(_folder(slide.inspect_key, self._store) / OVERVIEW_NAME)
+                    for slide in (self._anatomy, self._target)
+                ]
+                with self._store.writing(key) as out:
+                    save_findings(
+                        findings, out, he_thumbnail=pictures[0], ihc_thumbnail=pictures[1]
+                    )
+        return Outcome(key=str(key), times=tuple(times))
+
+    def _outputs(self, identity: Identity, align_key: str, stain_key: str) -> StepOutputs:
+        assay, store = self._assay, self._store
+        plan = self._plan(align_key)
+        stained = _folder(stain_key, store)
+        folders = [*(_folder(key, store) for key in self._alone), stained]
+        passes = {
+            assay.anatomy.code: load_pass(_folder(self._anatomy_key, store)),
+            assay.target.code: load_pass(stained),
+        }
+        partners = [plan.partner[tile] for tile in plan.ihc_tiles]
+        return StepOutputs(
+            identity=identity,
+            anatomy=self._anatomy.facts,
+            target=self._target.facts,
+            declared=self._declared,
+            readings={
+                reader.name: load_reading(reader, folders)
+                for reader in assay_readers(assay)
+                if reader.needs != "findings"
+            },
+            alignment=self._alignment(align_key),
+            plan=plan,
+            read=passes[assay.target.code].read,
+            appearance={stain: facts.appearance for stain, facts in passes.items()},
+            unreadable_percent={s: facts.unreadable_percent for s, facts in passes.items()},
+            marked_percent={
+                assay.anatomy.code: self._marked(self._anatomy, partners),
+                assay.target.code: self._marked(self._target, plan.ihc_tiles),
+            },
+        )
+
+    def _alignment(self, align_key: str) -> Alignment:
+        return Alignment.load(_folder(align_key, self._store))
+
+    def _plan(self, align_key: str) -> TilePlan:
+        settings = self._settings
+        tumor = assay_readers(self._assay)
+        reader = next(r for r in tumor if r.name == TUMOR_READER)
+        reading = load_reading(reader, [_folder(self._anatomy_key, self._store)])
+        grid = TileGrid.of(*self._target.facts.size_um)
+        tissue = load_tissue(_folder(self._target.inspect_key, self._store))
+        return map_tumor(
+            cast(TumorReading, reading).probability,
+            self._alignment(align_key).mapping,
+            TileGrid.of(*self._anatomy.facts.size_um),
+            grid,
+            tissue_share(tissue, grid),
+            threshold=settings.scoring.tumor_threshold,
+            margin_tiles=settings.scoring.margin_tiles,
+        )
+
+    def _marked(self, slide: ReadSlide, tiles: Sequence[TileIndex]) -> float:
+        folder = _folder(slide.inspect_key, self._store)
+        grid = TileGrid.of(*slide.facts.size_um)
+        return marked_percent(
+            load_overview(folder / OVERVIEW_NAME), load_tissue(folder), grid, tiles
+        )
+
+
+def _judged(assay: Assay, outputs: StepOutputs, settings: Settings) -> Findings:
+    """Findings with the votes of the readers of findings, and with reasons for review."""
+    findings = assay.decide(outputs, settings)
+    for reader in assay_readers(assay):
+        if reader.needs == "findings":
+            vote = cast(FindingsReader, reader).read(findings)
+            findings = replace(findings, opinions=(*findings.opinions, vote))
+    return replace(findings, review=assay.review(outputs, findings, settings))
+
+
+def _folder(key: str, store: ArtifactStore) -> Path:
+    return store.path(ArtifactKey.parse(key))

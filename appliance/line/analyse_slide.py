@@ -1,0 +1,130 @@
+"""Steps of one slide: identify, inspect, read alone.
+
+Each step is a plain function: paths and settings in, the key of an artifact out. A step whose
+artifact exists is not run again, so a crash resumes at the first missing one. Steps run in a worker
+process and never touch the ledger. Torch is loaded only by those that run a network.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.registry import readers_alone, stains, vocabulary
+from appliance.domain import SlideFacts, Stain
+from appliance.intake.frozen import freeze_source
+from appliance.intake.identify import identify, read_sidecar
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide, timed
+from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
+from appliance.readers.tile_pass import Progress, silent
+from appliance.settings.settings import Settings
+from appliance.slides.files import fingerprint
+from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
+from appliance.slides.reader import SlideReader
+from appliance.slides.tissue import (
+    find_tissue,
+    load_tissue,
+    save_tissue,
+    tissue_share,
+    tissue_tiles,
+)
+from dicom.errors import DicomError
+
+
+def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
+    """Open a slide, check that it can be decoded, and learn its identity.
+
+    All that later steps need of the file's surroundings is frozen here: the sidecar's words, and
+    the source artifact (scan time, DICOM headers).
+
+    Raises
+    ------
+    SlideError
+        With the reason for quarantine.
+    """
+    sidecar = read_sidecar(path)
+    with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+        slide.probe()
+        words = vocabulary(settings)
+        identity = identify(path, slide.properties, sidecar, words, settings.identify)
+        facts = slide.facts
+    facts = replace(facts, fingerprint=fingerprint(path))
+    # A header that cannot be read is told when the objects are written.
+    with suppress(DicomError):
+        freeze_source(facts, ArtifactStore(settings.artifacts_dir))
+    return IdentifiedSlide(
+        facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
+    )
+
+
+def open_facts(path: Path) -> SlideFacts:
+    """Facts of a slide whose identity does not matter; raises SlideError as `identify_slide`."""
+    with SlideReader.open(path, mpp=read_sidecar(path).mpp) as slide:
+        slide.probe()
+        facts = slide.facts
+    return replace(facts, fingerprint=fingerprint(path))
+
+
+def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
+    """Overview picture and tissue mask: ``thumbnail.png``, ``tissue.npz``.
+
+    Raises
+    ------
+    SlideError
+        DAMAGED where pixels cannot be decoded.
+    """
+    store = ArtifactStore(settings.artifacts_dir)
+    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=4)
+    with timed("inspect", store.exists(key)) as times:
+        if not store.exists(key):
+            with SlideReader.of(facts) as slide:
+                mpp = thumbnail_mpp(*facts.size_um)
+                overview = slide.thumbnail(mpp)
+            tissue = find_tissue(overview, mpp)
+            with store.writing(key) as folder:
+                Image.fromarray(overview).save(folder / OVERVIEW_NAME)
+                save_tissue(tissue, folder)
+    tissue = load_tissue(store.path(key))
+    return InspectedSlide(key=str(key), times=tuple(times), tissue_mm2=tissue.area_mm2)
+
+
+def read_alone(
+    slide: ReadSlide, stain: Stain, settings: Settings, progress: Progress = silent
+) -> Outcome:
+    """Ask the readers that need this slide alone, such as C on every tissue tile of H&E.
+
+    The artifact has one folder per reader, and ``pass.json`` with ``appearance.json`` where tiles
+    were read. `Outcome.key` is empty where no reader asks for this slide.
+    """
+    readers = readers_alone(stain)
+    if not readers:
+        return Outcome(key="", times=())
+    store = ArtifactStore(settings.artifacts_dir)
+    asked = [reader_facts(reader, settings, {}) for reader in readers]
+    key = ArtifactKey.of("tumor", slide=slide.inspect_key, readers=asked, version=7)
+    with timed("tumor", store.exists(key)) as times:
+        if not store.exists(key):
+            inspected = store.path(ArtifactKey.parse(slide.inspect_key))
+            tissue, picture = load_tissue(inspected), load_overview(inspected / OVERVIEW_NAME)
+            with store.writing(key) as out:
+                read_overviews(readers, slide.facts, picture, tissue, settings, out)
+                if any(reader.needs == "tiles" for reader in readers):
+                    with SlideReader.of(slide.facts) as opened:
+                        tiles = tissue_tiles(tissue_share(tissue, opened.grid))
+                        what = stains()[stain].reading
+                        read_slide_tiles(
+                            readers,
+                            opened,
+                            picture,
+                            tissue,
+                            tiles,
+                            settings,
+                            out,
+                            what=what,
+                            progress=progress,
+                        )
+    return Outcome(key=str(key), times=tuple(times))

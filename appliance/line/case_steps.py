@@ -1,0 +1,117 @@
+"""Steps of a case: analyse, write."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.delivery.index import read_notes
+from appliance.delivery.objects import write_objects
+from appliance.delivery.outbox import enqueue_case
+from appliance.delivery.standing import standing
+from appliance.domain import Identity
+from appliance.findings.codec import load_findings
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.tables import CaseRow
+from appliance.ledger.transaction import Transaction
+from appliance.line.analyse_case import analyse_case
+from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
+from appliance.line.outcomes import ReadSlide, StepTime, artifact_folder
+from appliance.line.slide_steps import read_slide_of
+from appliance.readers.tile_pass import Progress
+from appliance.settings.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysedCase:
+    """Findings of a case: their key, the score (empty for none), the reasons for review."""
+
+    findings_key: str
+    score: str
+    review: list[dict[str, Any]]
+    times: tuple[StepTime, ...]
+
+
+def analyse(
+    assay: str,
+    identity: Identity,
+    anatomy: ReadSlide,
+    target: ReadSlide,
+    objects_key: str,
+    settings: Settings,
+    progress: Progress,
+) -> AnalysedCase:
+    """Analyse a case; a person's correction of the same findings, if there is one, stands.
+
+    `objects_key` is the key of the objects that the case has already, or empty.
+    """
+    outcome = analyse_case(assay, identity, anatomy, target, settings, progress)
+    findings_key = standing(outcome.key, objects_key, settings)
+    folder = artifact_folder(findings_key, settings)
+    findings = load_findings(folder)
+    return AnalysedCase(
+        findings_key=findings_key,
+        score=findings.score or "",
+        review=[{"code": reason.code, "params": dict(reason.params)} for reason in findings.review],
+        times=outcome.times,
+    )
+
+
+def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
+    """Prepare `analyse` of the case's two slides."""
+    case = job.row
+    pairing = next(each for each in context.pairings if each.assay == case.assay)
+    identity = Identity(accession=case.accession, block=case.block, stain=pairing.target)
+    slides = [read_slide_of(job.slides[stain]) for stain in pairing.stains]
+    return Call(
+        analyse,
+        (case.assay, identity, *slides, case.objects_key, context.settings, job.progress),
+    )
+
+
+def finish_analyse(
+    tx: Transaction, _context: StepContext, row: CaseRow, done: Done, now: float
+) -> None:
+    """Keep findings, score and reasons for review."""
+    found: AnalysedCase = done.value
+    row.findings_key, row.score = found.findings_key, found.score
+    row.review = json.dumps(found.review, ensure_ascii=False)
+    append_times(tx, row, found.times, now)
+    tx.advance(row, CaseState.SCORED, now=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenCase:
+    """Objects of a case: their key, and the notes for the operator."""
+
+    objects_key: str
+    notes: tuple[str, ...]
+
+
+def write(findings_key: str, objects_key: str, settings: Settings) -> WrittenCase:
+    """Write the objects of a case; `objects_key` is that of the ones before, or empty."""
+    key = write_objects(findings_key, settings, objects_key)
+    return WrittenCase(objects_key=key, notes=tuple(read_notes(key, settings)))
+
+
+def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
+    """Prepare `write` of the case's objects."""
+    return Call(write, (job.row.findings_key, job.row.objects_key, context.settings))
+
+
+def finish_write(
+    tx: Transaction, context: StepContext, row: CaseRow, done: Done, now: float
+) -> None:
+    """Keep the objects and put them into the outbox."""
+    written: WrittenCase = done.value
+    row.objects_key = written.objects_key
+    append_times(tx, row, (time_of("write", done),), now)
+    for note in written.notes:
+        log.info("%s: %s", row.subject, note)
+        tx.note(row.subject, "object-note", now, params={"note": note})
+    queued = enqueue_case(tx, row, context.settings, now)
+    tx.advance(row, CaseState.WRITTEN, now=now, code="objects-queued", params={"count": queued})

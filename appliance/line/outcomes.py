@@ -1,0 +1,84 @@
+"""Outcomes of the steps: small values that go from one step to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.assay import Declared
+from appliance.domain import Identity, SlideFacts
+from appliance.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Duration of a step; `reused` when its artifact was there already."""
+
+    step: str
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentifiedSlide:
+    """Outcome of *identify*: facts, identity, and the sidecar's words that later steps need."""
+
+    facts: SlideFacts
+    identity: Identity
+    organ: str
+    specimen: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectedSlide:
+    """Outcome of *inspect*; a slide without tissue is inspected too, so that people can look."""
+
+    key: str
+    times: tuple[StepTime, ...]
+    tissue_mm2: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadSlide:
+    """Slide as the steps of a case need it: all that was learnt at identify, and its overview.
+
+    `organ` and `specimen` are the sidecar's words, empty where it does not say.
+    """
+
+    facts: SlideFacts
+    inspect_key: str
+    organ: str = ""
+    specimen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Key of a step's artifact, and the times of the work for it."""
+
+    key: str
+    times: tuple[StepTime, ...]
+
+
+def artifact_folder(key: str, settings: Settings) -> Path:
+    """Folder of the artifact that an outcome names."""
+    return ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(key))
+
+
+def declared_by(anatomy: ReadSlide, target: ReadSlide) -> Declared:
+    """Words of both sidecars, target first."""
+    return Declared(
+        organ=(target.organ, anatomy.organ), specimen=(target.specimen, anatomy.specimen)
+    )
+
+
+@contextmanager
+def timed(step: str, reused: bool) -> Iterator[list[StepTime]]:
+    """Measure a step; the list holds its time when the block has ended."""
+    times: list[StepTime] = []
+    start = time.perf_counter()
+    yield times
+    times.append(StepTime(step=step, seconds=time.perf_counter() - start, reused=reused))

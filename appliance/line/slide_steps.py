@@ -1,0 +1,106 @@
+"""Steps of a slide: identify, inspect, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.assays.registry import readers_alone
+from appliance.domain import QuarantineReason, SlideFacts, Stain
+from appliance.intake.pair import join_block, make_ready
+from appliance.ledger.blocks import pairing_of
+from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.tables import SlideRow
+from appliance.ledger.transaction import Transaction
+from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
+from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
+
+
+def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
+    """Prepare `identify_slide`."""
+    return Call(identify_slide, (Path(job.row.path), context.settings))
+
+
+def finish_identify(
+    tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
+) -> None:
+    """Keep facts, identity, organ and specimen; join the block."""
+    found: IdentifiedSlide = done.value
+    facts, identity = found.facts, found.identity
+    row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
+    row.width_px, row.height_px = facts.width_px, facts.height_px
+    row.level_count, row.is_dicom = facts.level_count, facts.is_dicom
+    row.accession, row.block = identity.accession, identity.block
+    row.stain = identity.stain
+    # Frozen here, for steps that run when the sidecar may be gone.
+    row.organ, row.specimen = found.organ, found.specimen
+    append_times(tx, row, (time_of("identify", done),), now)
+    params = {"stain": identity.stain}
+    tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
+    join_block(tx, row, context.pairings, now)
+
+
+def prepare_inspect(context: StepContext, job: Job[SlideRow]) -> Call:
+    """Prepare `inspect_slide`."""
+    return Call(inspect_slide, (facts_of(job.row), context.settings))
+
+
+def finish_inspect(
+    tx: Transaction, _context: StepContext, row: SlideRow, done: Done, now: float
+) -> None:
+    """Keep the key; quarantine a slide without tissue."""
+    outcome: InspectedSlide = done.value
+    row.inspect_key = outcome.key
+    append_times(tx, row, outcome.times, now)
+    if outcome.tissue_mm2 > 0:
+        tx.advance(row, SlideState.INSPECTED, now=now)
+        return
+    row.reason = QuarantineReason.NO_TISSUE
+    tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
+
+
+def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
+    """Prepare `read_alone`; None where no reader needs this slide alone."""
+    row = job.row
+    if not readers_alone(Stain(row.stain)):
+        return None  # a target slide's tiles are read with its case
+    arguments = (read_slide_of(row), Stain(row.stain), context.settings, job.progress)
+    return Call(read_alone, arguments)
+
+
+def finish_read(
+    tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
+) -> None:
+    """Make the cases ready whose slides are all read."""
+    outcome: Outcome | None = done.value
+    if outcome is not None:
+        append_times(tx, row, outcome.times, now)
+    tx.advance(row, SlideState.READ, now=now)
+    for case in tx.cases_of_block(row.accession, row.block):
+        pairing = pairing_of(case, context.pairings)
+        if pairing is not None and row.stain in pairing.stains:
+            make_ready(tx, case, pairing, now)
+
+
+def facts_of(slide: SlideRow) -> SlideFacts:
+    """Return the facts that a slide's row holds."""
+    return SlideFacts(
+        path=slide.path,
+        fingerprint=slide.fingerprint,
+        format=slide.format,
+        width_px=slide.width_px,
+        height_px=slide.height_px,
+        mpp=slide.mpp,
+        level_count=slide.level_count,
+        is_dicom=slide.is_dicom,
+    )
+
+
+def read_slide_of(slide: SlideRow) -> ReadSlide:
+    """Return a slide's row as the analysis takes it."""
+    return ReadSlide(
+        facts=facts_of(slide),
+        inspect_key=slide.inspect_key,
+        organ=slide.organ,
+        specimen=slide.specimen,
+    )

@@ -1,0 +1,1 @@
+"""Sentences for people, made from codes and parameters; imports nothing of the appliance."""

@@ -1,0 +1,63 @@
+"""Reasons of cases.
+
+Kinds: ``case`` (the whole reason), ``case-trouble`` and ``case-remedy`` (its two halves, for cases
+that wait for a person).
+"""
+
+from __future__ import annotations
+
+from appliance.words.template import OTHER, Params, Words
+
+_FAILED = "{error}: {message}"
+_KILLED = "the worker process died {crashes} times"
+_LOG = "See the log, then: tandem retry {subject}"
+
+
+def _refused(facts: Params) -> str:
+    where = ", ".join(facts["destinations"]) or "A destination"
+    return f"{where} refused {facts['count'] or 'some'} of this case's objects for good."
+
+
+def _missing(facts: Params) -> str:
+    missing = " and ".join(facts["stains"]) or "second"
+    return f"The {missing} slide of this block did not come in time."
+
+
+CASE_REASONS: Words = {
+    "stain-missing": (
+        "No {stain} slide of this block came. Scan it, or look among the quarantined slides; the "
+        "case goes on by itself when it arrives."
+    ),
+    "step-failed": f"{_FAILED}. {_LOG}",
+    "worker-killed": f"{_KILLED}. {_LOG}",
+    "worklist-away": "{message}",
+    "worker-died": "{message}",
+    "held": "{message}",
+    "refused": "A destination refused an object for good; see the deliveries.",
+    "unproven": "A destination cannot say whether it has an object; see the deliveries.",
+    "objects-unreadable": (
+        "The list of this case's objects cannot be read ({error}), so it is not known what belongs "
+        "to it. Restore artifacts/ of the state folder."
+    ),
+    "assay-not-installed": (
+        "The assay '{assay}' of this case is not installed here; the case is left as it is."
+    ),
+}
+
+CASE_TROUBLES: Words = {
+    "failed": "A step failed with an error that Tandem does not know.",
+    "stain-missing": _missing,
+    "refused": _refused,
+    "step-failed": _FAILED,
+    "worker-killed": _KILLED,
+    "assay-not-installed": "The assay '{assay}' of this case is not installed here.",
+}
+
+CASE_REMEDIES: Words = {
+    "stain-missing": "Look for the missing scan. A late partner reopens the case by itself.",
+    "refused": "See the errors below, correct the cause, then: tandem retry {subject}.",
+    "step-failed": _LOG,
+    "worker-killed": _LOG,
+    "assay-not-installed": "Install the assay; the case goes on by itself at the next start.",
+    OTHER: "See the case's events and the log, then: tandem retry.",
+}

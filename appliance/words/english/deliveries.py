@@ -1,0 +1,21 @@
+"""English reasons for which an object is not delivered: kind ``delivery``."""
+
+from __future__ import annotations
+
+from appliance.words.template import Words
+
+DELIVERY_REASONS: Words = {
+    "no-destination": (
+        "no destination '{destination}' in the settings any more; add it, then: tandem retry"
+    ),
+    "away": "{message}",
+    "not-allowed": "{message}",
+    "unforeseen": "{error}: {message}. It is tried again.",
+    "given-up": lambda facts: (
+        f"given up after {facts['attempts']} attempts: {facts['last'] or 'no answer'}"
+    ),
+    "refused": "'{destination}' {answer}",
+    "not-now": "'{destination}' {answer}",
+    "not-there": "accepted, but not there ({answer})",
+    "cannot-say": "{answer}",
+}

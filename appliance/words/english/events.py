@@ -1,0 +1,43 @@
+"""Details of events: kind ``event``. The states themselves are columns of the event."""
+
+from __future__ import annotations
+
+from appliance.words.template import Params, Words
+
+
+def _step(facts: Params) -> str:
+    return f"{facts['step']} {facts['seconds']:.2f} s{' (was there)' if facts['reused'] else ''}"
+
+
+def _corrected(facts: Params) -> str:
+    return f"corrected from {facts['was'] or 'none'} to {facts['score']}"
+
+
+EVENTS: Words = {
+    # states of slides
+    "created": "",
+    "advanced": "",
+    "identified": "{stain}",
+    "set-aside": "{reason}",
+    "newer-scan": "{slide} is a newer scan",
+    "file-changed": "the file changed",
+    "not-whole": "quiet, but not whole",
+    # states of cases
+    "came-anew": "{slide} came in anew",
+    "stain-missing": "no {stain} slide",
+    "objects-queued": "{count} deliveries queued",
+    "failed": "",
+    "retry": "retry",
+    "rerun": "rerun",
+    "corrected": _corrected,
+    # states of deliveries
+    "answered": "{answer}",
+    "there-already": "it was there already",
+    "trouble": "{trouble}",
+    # steps
+    "step-done": _step,
+    # notes
+    "try-again": "{message}; trying again",
+    "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
+    "object-note": "{note}",
+}

@@ -1,0 +1,112 @@
+"""English sentences for reasons for review."""
+
+from __future__ import annotations
+
+from appliance.words.template import Params, Words
+
+_SLIDE = {"HE": "H&E"}
+"""Names of stains in sentences, where they differ from their codes."""
+_DIFFERS = {"stain": "their stain", "focus": "their focus"}
+
+
+def _slide(stain: str) -> str:
+    return _SLIDE.get(stain, stain)
+
+
+def _unlike(p: Params) -> str:
+    focus = p["differs_in"] == "focus"
+    return (
+        f"{p['percent']:.0f} % of the tiles of the {_slide(p['stain'])} slide look unlike those "
+        f"that its networks know (by {_DIFFERS[p['differs_in']]}): "
+        + ("scan it again." if focus else "what they say of it may be wrong.")
+    )
+
+
+def _clusters(p: Params) -> str:
+    cells = p["cluster_cells"]
+    largest = (
+        "but no cell was found, and the stained share of the tumor area stood in"
+        if cells is None
+        else ", ".join(f"{cells[name]} of {name}" for name in ("3+", "2+", "1+")) + " or more"
+    )
+    return (
+        f"The guideline scores the largest cluster of stained cells, {largest}: no site has "
+        "confirmed Tandem's count yet."
+    )
+
+
+def _unknown(p: Params) -> str:
+    return (
+        f"No guideline knows the sidecar's {p['what']} {p['word']!r} (they know "
+        f"{', '.join(p['known'])}): the case was scored as {p['default']}."
+    )
+
+
+def _contradicted(p: Params) -> str:
+    return (
+        f"The sidecars of the two slides name two different {p['what']}s: that of the HER2 slide "
+        "counts."
+    )
+
+
+REVIEW: Words = {
+    "slides-do-not-match": (
+        "Only {percent:.0f} % of the H&E tissue's structure is found again on the IHC slide: are "
+        "the slides of the same block?"
+    ),
+    "tissue-missing": (
+        "Only {percent:.0f} % of the H&E tissue lies on IHC tissue: the rest is not scored."
+    ),
+    "alignment-error": (
+        "The slides fit onto each other only within {error_um:.0f} µm: the H&E tumor may lie on "
+        "other IHC tissue."
+    ),
+    "mirrored": "One section lies face down on its slide.",
+    "control-failed": (
+        "The control tissue is stained {strongest} at most, not {expected}: the staining run may "
+        "have failed."
+    ),
+    "control-missing": (
+        "No control tissue was found on the HER2 slide: nothing shows that the staining run worked."
+    ),
+    "unreadable-tiles": lambda p: (
+        f"{p['percent']:.0f} % of the tiles of the {_slide(p['stain'])} slide cannot be decoded: "
+        "the file is damaged; copy or scan it again."
+    ),
+    "out-of-distribution": _unlike,
+    "out-of-focus": _unlike,
+    "pen-or-fold": lambda p: (
+        f"Pen or a fold lies over {p['percent']:.0f} % of the tumor on the {_slide(p['stain'])} "
+        "slide."
+    ),
+    "no-tumor": "No tumor was found that both slides show: there is nothing to score.",
+    "little-tumor": (
+        "Only {area_mm2:.2f} mm² of tumor with {cells} cells could be scored: too little for a "
+        "percentage."
+    ),
+    "tumor-not-scored": (
+        "{percent:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is not "
+        "scored."
+    ),
+    "tumor-disagrees": (
+        "On {percent:.0f} % of the tiles that are tumor on the H&E slide none is found on the HER2 "
+        "slide."
+    ),
+    "readers-disagree": (
+        "The tile classifier and the pixel segmentation disagree by more than {limit:g} class."
+    ),
+    "heterogeneous": (
+        "{strong:.0f} % of the tumor is stained 3+ and {faint:.0f} % is 0 or 1+: two kinds of "
+        "tumor, or two parts of which one is stained badly."
+    ),
+    "near-threshold": (
+        "A class lies within {band:g} points of a limit of the guideline: the neighbouring result "
+        "is almost as likely."
+    ),
+    "clusters-unconfirmed": _clusters,
+    "organ-unknown": _unknown,
+    "specimen-unknown": _unknown,
+    "organ-contradicted": _contradicted,
+    "specimen-contradicted": _contradicted,
+    "guideline-unverified": "The site has not confirmed this guideline yet.",
+}

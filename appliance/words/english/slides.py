@@ -1,0 +1,73 @@
+"""English reasons for which a slide is set aside.
+
+Kinds: ``quarantine`` (sentence), ``remedy``, ``slide-detail`` (what else is known of the reason),
+``slide-error`` (all three in one line).
+"""
+
+from __future__ import annotations
+
+from appliance.words.template import OTHER, Params, Words
+
+QUARANTINE: Words = {
+    "unreadable": "The file is not a slide that can be opened.",
+    "unsupported": "The slide is compressed or laid out in a way that no reader here knows.",
+    "damaged": "The file opens but a part of its pixels cannot be decoded.",
+    "not-pyramidal": "The image is flat: it has neither tiles nor pyramid levels.",
+    "no-mpp": "The slide does not say its resolution (µm per pixel).",
+    "implausible-mpp": "The stated resolution lies outside 0.1-1.1 µm per pixel.",
+    "unknown-stain": "Neither the header nor the file name tells a stain that Tandem knows.",
+    "no-accession": (
+        "Neither the header, the barcode nor the file name holds an accession number."
+    ),
+    "no-block": "The accession is known, but not which tissue block the slide was cut from.",
+    "missing-tags": "The DICOM file lacks attributes that a whole slide image must have.",
+    "no-tissue": "No tissue was found on the slide.",
+    "never-finished": "The file stopped growing before it became a whole slide.",
+    "worker-killed": "Reading the slide killed its worker process several times.",
+    "failed": "A step failed with an error that Tandem does not know.",
+}
+
+REMEDIES: Words = {
+    "unreadable": "Check the export on the scanner and scan or export the slide again.",
+    "unsupported": "Export it as SVS, NDPI, BigTIFF (JPEG or JPEG 2000) or DICOM WSM.",
+    "damaged": "Copy or scan the slide again.",
+    "not-pyramidal": "Export it as a pyramidal tiled slide (SVS, NDPI, BigTIFF or DICOM WSM).",
+    "no-mpp": ("Set it in a sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry."),
+    "implausible-mpp": (
+        "Correct it in a sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry."
+    ),
+    "unknown-stain": (
+        "Rename the export to ACCESSION_BLOCK_STAIN, or add the lab's word for the stain to"
+        " [identify.stains] in the settings, then: tandem retry."
+    ),
+    "no-accession": (
+        "Rename the export to ACCESSION_BLOCK_STAIN, or set identify.patterns to the lab's "
+        "form, then: tandem retry."
+    ),
+    "no-block": (
+        "Rename the export to ACCESSION_BLOCK_STAIN, or set identify.patterns to the lab's "
+        "form, then: tandem retry."
+    ),
+    "missing-tags": "Export the slide again, or update the scanner's DICOM export.",
+    "no-tissue": "Look at the slide; if there is tissue, scan it again with a new focus map.",
+    "never-finished": "Copy or scan the slide again; it is taken up as soon as the file changes.",
+    "worker-killed": "Keep the file and report it; meanwhile score this case by hand.",
+    "failed": "See the case's events and the log, then: tandem retry.",
+    # A reason of a newer version.
+    OTHER: "See the case's events and the log, then: tandem retry.",
+}
+
+DETAILS: Words = {
+    "failed": "{error}: {message}",
+    "worker-killed": "{crashes} times",
+    OTHER: lambda facts: str(facts.get("detail", "")),
+}
+
+
+def _error(facts: Params) -> str:
+    code, detail = facts["code"], facts["detail"]
+    between = f" ({detail})" if detail else ""
+    return f"{QUARANTINE[code]}{between} {REMEDIES[code]}"
+
+
+SLIDE_ERRORS: Words = {OTHER: _error}

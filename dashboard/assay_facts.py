@@ -1,0 +1,36 @@
+"""Facts of an assay for the pages, with plain defaults for an assay that is not installed here."""
+
+from __future__ import annotations
+
+from appliance.assays.assay import RGB, Assay
+from appliance.assays.registry import assays
+from appliance.findings.findings import Findings
+
+GREY: RGB = (120, 120, 120)
+
+
+def assay_of(name: str) -> Assay | None:
+    """Assay of a name; None where it is not installed."""
+    return next((assay for assay in assays() if assay.name == name), None)
+
+
+def class_colors(findings: Findings) -> dict[str, RGB]:
+    """Color of each class of the findings; gray for classes of an unknown assay."""
+    assay = assay_of(findings.assay)
+    known = {} if assay is None else {named.name: named.color for named in assay.classes}
+    return {name: known.get(name, GREY) for name in findings.percent}
+
+
+def binary_words(findings: Findings) -> str:
+    """Binary read-out in words; empty where the findings have none."""
+    if findings.read_outs is None:
+        return ""
+    assay = assay_of(findings.assay)
+    words = {} if assay is None else assay.binary_words
+    return words.get(findings.read_outs.binary, findings.read_outs.binary)
+
+
+def slide_labels(name: str) -> tuple[str, str]:
+    """Names of the anatomy and the target slide of an assay, for people."""
+    assay = assay_of(name)
+    return ("H&E", name) if assay is None else (assay.anatomy.label, assay.target.label)

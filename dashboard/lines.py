@@ -1,0 +1,161 @@
+"""Rows of the ledger as frozen facts for the pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.progress import StepProgress, read_progress
+from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
+from appliance.settings.settings import Settings
+from appliance.words.events import event_brief
+from appliance.words.say import say
+from appliance.words.template import OTHER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseLine:
+    """Case in the table; `score` is empty until there is one, times in seconds since epoch."""
+
+    id: int
+    accession: str
+    block: str
+    assay: str
+    state: CaseState
+    score: str
+    review: tuple[str, ...]
+    claimed: bool
+    progress: StepProgress | None
+    created_at: float
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideLine:
+    """Slide in the table.
+
+    `reason` is the sentence that tells why the slide is set aside, or empty. `thumbnail` is None
+    until the slide has been inspected.
+    """
+
+    id: int
+    case_id: int | None
+    name: str
+    stain: str
+    state: SlideState
+    reason: str
+    detail: str
+    claimed: bool
+    progress: StepProgress | None
+    thumbnail: Path | None
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryLine:
+    """Objects of one kind to one destination in the same state; a slide is many objects.
+
+    `attempts` is the largest number of any object, `next_try_at` and `changed_at` the latest time.
+    """
+
+    objects: int
+    kind: str
+    destination: str
+    state: DeliveryState
+    attempts: int
+    error: str
+    next_try_at: float
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLine:
+    """Row of a timeline; `who` is the case, a slide or an object in plain words.
+
+    An event of several objects is one row with their `count` and the time of the last event.
+    """
+
+    count: int
+    at: float
+    who: str
+    text: str
+
+
+def delivery_lines(rows: Sequence[DeliveryRow]) -> tuple[DeliveryLine, ...]:
+    """Return one line for all objects of a kind in the same state at a destination."""
+    alike: dict[tuple[str, str, str, str, str], list[DeliveryRow]] = {}
+    for row in rows:
+        key = (row.kind, row.destination, row.state, row.reason, row.params)
+        alike.setdefault(key, []).append(row)
+    return tuple(
+        DeliveryLine(
+            objects=len(group),
+            kind=kind,
+            destination=destination,
+            state=DeliveryState(state),
+            attempts=max(row.attempts for row in group),
+            error=say("delivery", reason, params_of(group[0])),
+            next_try_at=max(row.not_before for row in group),
+            changed_at=max(row.changed_at for row in group),
+        )
+        for (kind, destination, state, reason, _), group in alike.items()
+    )
+
+
+def event_lines(events: Sequence[EventRow], who: Mapping[str, str]) -> tuple[EventLine, ...]:
+    """Return the timeline of some subjects, whose names `who` gives."""
+    lines: dict[object, EventLine] = {}
+    for event in events:
+        name, text = who[event.subject], event_brief(event)
+        # Objects of one kind to one destination share a name; other subjects have their own.
+        joins = event.subject.startswith("delivery-") and event.kind == "state"
+        key: object = (name, event.from_state, text) if joins else event.id
+        known = lines.pop(key, None)
+        lines[key] = EventLine(
+            count=1 if known is None else known.count + 1, at=event.at, who=name, text=text
+        )
+    return tuple(lines.values())
+
+
+def case_line(row: CaseRow, settings: Settings) -> CaseLine:
+    """Return the line of a case."""
+    return CaseLine(
+        id=id_of(row),
+        accession=row.accession,
+        block=row.block,
+        assay=row.assay,
+        state=CaseState(row.state),
+        score=row.score,
+        review=tuple(
+            say("review", fact["code"], fact["params"]) for fact in json.loads(row.review)
+        ),
+        claimed=row.claimed_by != "",
+        progress=read_progress(settings, row.subject) if row.claimed_by else None,
+        created_at=row.created_at,
+        changed_at=row.changed_at,
+    )
+
+
+def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideLine:
+    """Return the line of a slide; `case_id` is the case that its name links to."""
+    thumbnail = None
+    if row.inspect_key:
+        folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
+        thumbnail = folder / "thumbnail.png"
+    return SlideLine(
+        id=id_of(row),
+        case_id=case_id,
+        name=Path(row.path).name,
+        stain=row.stain,
+        state=SlideState(row.state),
+        reason=say("quarantine", row.reason),
+        detail=say("slide-detail", row.reason or OTHER, params_of(row)),
+        claimed=row.claimed_by != "",
+        progress=read_progress(settings, row.subject) if row.claimed_by else None,
+        thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,
+        changed_at=row.changed_at,
+    )

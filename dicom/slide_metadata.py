@@ -1,0 +1,183 @@
+"""Identity of a slide, and the metadata and UIDs that its VL WSM instances get from it."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from dicom import codes
+from dicom.errors import ObjectError
+from dicom.study import CHARACTER_SET, LO_LENGTH, SH_LENGTH, StudyFacts, check_length
+from dicom.times import local
+from dicom.uids import deterministic_uid
+
+PASSED_THROUGH = "tiles passed through"
+ENCODED_AGAIN = "decoded and encoded again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideIdentity:
+    """Identity of a slide.
+
+    `stain` is ``HE`` or the code of an immunostain. `accession` has at most 16 characters (SH).
+    `fingerprint` is the hash of the slide's bytes. `scanned` is the time of scanning, and the start
+    of the study if `study` has none.
+
+    Raises
+    ------
+    ObjectError
+        If a value does not fit its DICOM attribute.
+    """
+
+    accession: str
+    block: str
+    stain: str
+    container_id: str
+    study: StudyFacts
+    fingerprint: str
+    scanned: datetime
+
+    def __post_init__(self) -> None:
+        check_length("accession number", self.accession, SH_LENGTH)
+        check_length("container identifier", self.container_id, LO_LENGTH)
+        if not self.stain:
+            raise ObjectError("a slide without a stain cannot be described")
+
+    @property
+    def started(self) -> datetime:
+        """Start of the study."""
+        return self.study.started or self.scanned
+
+
+def slide_metadata(identity: SlideIdentity, mpp: float, uids: SlideUids) -> Any:
+    """Return the metadata of all instances of a slide for wsidicomizer; `mpp` µm per level-0 px."""
+    from wsidicom.geometry import SizeMm
+    from wsidicom.metadata import (
+        Image,
+        Overview,
+        Patient,
+        PatientSex,
+        Pyramid,
+        Series,
+        Study,
+    )
+    from wsidicomizer.metadata import WsiDicomizerMetadata
+
+    study, started = identity.study, local(identity.started)
+    return WsiDicomizerMetadata(
+        study=Study(
+            uid=UID(study.uid),
+            identifier=study.study_id or identity.accession,
+            date=started.date(),
+            time=started.time(),
+            accession_number=identity.accession,
+            referring_physician_name=study.referring_physician or None,
+        ),
+        series=Series(
+            uid=uids.of("series"),
+            number=1 if identity.stain == "HE" else 2,
+            description=f"{identity.stain} {identity.block}",
+        ),
+        patient=Patient(
+            name=study.patient_name or None,
+            identifier=study.patient_id or None,
+            birth_date=study.patient_birth_date,
+            sex=PatientSex[study.patient_sex] if study.patient_sex else None,
+        ),
+        slide=_slide(identity, uids),
+        pyramid=Pyramid(
+            Image(pixel_spacing=SizeMm(mpp / 1000, mpp / 1000)), [], uid=uids.of("pyramid")
+        ),
+        overview=Overview(Image(), [], contains_phi=True),  # it shows the label
+        frame_of_reference_uid=uids.of("frame of reference"),
+        dimension_organization_uids=[uids.of("dimension organization")],
+    )
+
+
+def _slide(identity: SlideIdentity, uids: SlideUids) -> Any:
+    """Container, staining and specimen: a section of the block."""
+    from wsidicom.conceptcode import (
+        AnatomicPathologySpecimenTypesCode,
+        SpecimenSamplingProcedureCode,
+        SpecimenStainsCode,
+    )
+    from wsidicom.metadata import Slide
+    from wsidicom.metadata.sample import SlideSample, Specimen, Staining
+
+    block = Specimen(
+        identifier=f"{identity.accession}-{identity.block}",
+        type=AnatomicPathologySpecimenTypesCode("Tissue section"),
+    )
+    substances: Any = f"{identity.stain} immunohistochemistry"
+    if identity.stain == "HE":
+        substances = [
+            SpecimenStainsCode.from_code(codes.HAEMATOXYLIN),
+            SpecimenStainsCode.from_code(codes.EOSIN),
+        ]
+    sample = SlideSample(
+        identifier=identity.container_id,
+        sampled_from=block.sample(method=SpecimenSamplingProcedureCode("Block sectioning")),
+        uid=uids.of("specimen"),
+        short_description=f"Block {identity.block}, {identity.stain}",
+    )
+    return Slide(
+        identifier=identity.container_id,
+        stainings=[Staining(substances=substances)],
+        samples=[sample],
+    )
+
+
+class SlideUids:
+    """UIDs of a slide from everything that determines the bytes: equal UIDs mean equal bytes.
+
+    That includes the way of conversion and the versions of the encoding libraries.
+    """
+
+    def __init__(self, identity: SlideIdentity, mpp: float, how: str) -> None:
+        self.how = how
+        libraries = ["wsidicomizer", "wsidicom", "opentile", "pydicom"]
+        if how == ENCODED_AGAIN:
+            libraries += ["openslide-bin", "pillow", "imagecodecs"]
+        study = replace(identity.study, started=in_utc(identity.started))
+        self._parts = (
+            *(str(value) for value in astuple(study)),
+            identity.fingerprint,
+            identity.accession,
+            identity.block,
+            identity.stain,
+            identity.container_id,
+            in_utc(identity.scanned).isoformat(),
+            repr(mpp),
+            how,
+            CHARACTER_SET,
+            *(f"{name} {version(name)}" for name in libraries),
+        )
+
+    def of(self, role: str) -> UID:
+        """Return the UID of a role: series, specimen, pyramid, …"""
+        return UID(deterministic_uid(role, *self._parts))
+
+
+def uid_generator(uids: SlideUids) -> Any:
+    """Return wsidicom's generator of the instances' UIDs."""
+    from wsidicom.metadata import CallableUidGenerator
+
+    class Generator(CallableUidGenerator):
+        """Generator of UIDs from flavor and size, which differ between levels."""
+
+        def sop_uid(self, dataset: Dataset) -> UID:
+            flavor, columns = dataset.ImageType[2], dataset.TotalPixelMatrixColumns
+            return uids.of(f"{flavor} {columns} x {dataset.TotalPixelMatrixRows}")
+
+    count = iter(range(1_000_000))
+    return Generator(lambda: uids.of(f"other {next(count)}"))
+
+
+def in_utc(time: datetime) -> datetime:
+    """Convert to UTC; times without a zone stay as they are."""
+    return time.astimezone(UTC) if time.tzinfo is not None else time

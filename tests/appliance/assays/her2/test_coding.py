@@ -1,0 +1,167 @@
+"""DICOM codes of a HER2 result: what of the findings the report holds, and under which names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fixtures.findings import some_findings
+from pydicom.sr.coding import Code
+
+from appliance.assays.assay import ReportContent
+from appliance.assays.her2.coding import report
+from appliance.assays.her2.guideline import load_guideline
+from appliance.errors import SettingsError
+from appliance.findings.findings import RESEARCH_USE, Correction
+from dicom import codes
+from dicom.errors import ObjectError
+
+LOW = load_guideline("breast-asco-cap-2018").comments
+
+
+def content(**changes: Any) -> ReportContent:
+    return report(replace(some_findings(), **changes))
+
+
+def texts(made: ReportContent, name: Code) -> list[str]:
+    return [text for code, text in made.texts if code == name]
+
+
+def values(made: ReportContent) -> dict[str, float]:
+    """Measurements by the value of their code."""
+    found = {name.value: value for name, value, _ in made.measurements}
+    assert len(found) == len(made.measurements)
+    return found
+
+
+@pytest.mark.parametrize("score", ["0", "1+", "2+", "3+"])
+def test_the_score_is_coded_and_said(score: str) -> None:
+    made = content(score=score)
+    assert (made.score_name, made.score) == (codes.HER2_SCORE, codes.SCORES[score])
+    (said,) = texts(made, codes.COMMENT)
+    assert said == f"HER2 IHC score: {score} (estimated from areas, not from cells)"
+
+
+def test_people_are_told_what_they_need() -> None:
+    made = content()
+    assert texts(made, codes.RESEARCH_NOTICE) == [RESEARCH_USE]
+    assert texts(made, codes.GUIDELINE) == ["HER2 IHC, breast, ASCO/CAP 2018, 2018, affirmed 2023"]
+    assert texts(made, codes.REVIEW) == [r.sentence for r in some_findings().review]
+    assert texts(made, codes.LOW_COMMENT) == ["HER2-low if ISH is negative."]
+    assert (codes.PAPER_SCORE, codes.SCORES["3+"]) in made.evaluations
+    found = values(made)
+    percent = some_findings().percent
+    for name, share in percent.items():
+        assert found[codes.TUMOR_SHARE[name].value] == round(share, 2)
+    assert found[codes.H_SCORE.value] == pytest.approx(some_findings().h_score, abs=1e-3)
+    assert found[codes.TUMOR_AREA.value] == 4.31
+    assert found[codes.UNSCORED_AREA.value] == 0.22
+    assert found[codes.WSI_PERCENT.value] == round(percent["2+"] + percent["3+"], 3)
+    assert found[codes.REGISTRATION_ERROR.value] == 21.4
+
+
+def test_a_rule_and_a_category_stand_beside_the_score() -> None:
+    category = "positive after retest and ISH"
+    rule = "3+ in > 10 % and < 50 % of tumor cells is positive after retest and ISH"
+    made = content(score="3+", category=category, rule=rule)
+    assert texts(made, codes.CATEGORY) == [category]
+    assert texts(made, codes.RULE) == [rule]
+    assert texts(content(), codes.CATEGORY) == texts(content(), codes.RULE) == []
+
+
+def test_a_low_class_is_coded_beside_the_score() -> None:
+    assert LOW is not None
+    for score, comment, low in (
+        ("1+", LOW.low, "HER2-low"),
+        ("0", LOW.ultralow, "HER2-ultralow"),
+    ):
+        made = content(score=score, comment=comment)
+        assert (codes.LOW_CLASS, codes.LOW_CLASSES[low]) in made.evaluations
+        assert made.score == codes.SCORES[score]
+    for comment in (LOW.null, LOW.low_if_ish_negative, ""):
+        names = [name for name, _ in content(comment=comment).evaluations]
+        assert codes.LOW_CLASS not in names
+    # Other organs have no such class, whatever stands beside the score.
+    elsewhere = content(comment=LOW.low, guideline="gastric-resection-2014", organ="gastric")
+    assert codes.LOW_CLASS not in [name for name, _ in elsewhere.evaluations]
+
+
+def test_membranes_are_measured() -> None:
+    cells = some_findings().cells
+    assert cells is not None
+    measured = replace(
+        cells,
+        percent={"0": 60.0, "1+": 20.0, "2+": 12.0, "3+": 8.0},
+        completeness={"0": None, "1+": None, "2+": 0.71, "3+": 0.935},
+        complete_percent={"0": None, "1+": None, "2+": 50.0, "3+": 40.0},
+    )
+    found = values(content(cells=measured))
+    shares = {name: found.get(code.value) for name, code in codes.COMPLETENESS.items()}
+    assert shares == {"0": None, "1+": None, "2+": 71.0, "3+": 93.5}
+    assert found[codes.COMPLETE_INTENSE_SHARE.value] == 3.2
+    # The LOINC term is one of breast cancer.
+    gastric = content(cells=measured, guideline="gastric-resection-2014", organ="gastric")
+    assert codes.COMPLETE_INTENSE_SHARE.value not in values(gastric)
+
+
+@pytest.mark.parametrize(("strong", "known"), [(0.0, 0.0), (8.0, None)])
+def test_complete_membranes_of_no_whole_cell(strong: float, known: float | None) -> None:
+    """Where no cell of 3+ lies wholly on its tile, the share is known only if there is none."""
+    cells = some_findings().cells
+    assert cells is not None and cells.complete_percent["3+"] is None
+    found = values(content(cells=replace(cells, percent=cells.percent | {"3+": strong})))
+    assert found.get(codes.COMPLETE_INTENSE_SHARE.value) == known
+    assert codes.COMPLETENESS["3+"].value not in found
+
+
+def test_a_correction_says_that_and_why() -> None:
+    correction = Correction(
+        by="Müller^Jörg", why="Cytoplasmic staining only.", was="2+", corrects="findings/0"
+    )
+    made = content(score="1+", estimated=False, correction=correction)
+    (said,) = texts(made, codes.COMMENT)
+    assert said == "HER2 IHC score: 1+ (corrected by a person; the appliance had said 2+)"
+    assert texts(made, codes.CORRECTION) == ["Cytoplasmic staining only."]
+    nothing = content(score="1+", correction=replace(correction, was=None))
+    assert "the appliance had said -)" in texts(nothing, codes.COMMENT)[0]
+
+
+def test_an_unscored_case_is_indeterminate() -> None:
+    made = content(score=None, paper_score=None, rois=(), percent={}, estimated=False)
+    assert made.score == codes.INDETERMINATE
+    assert texts(made, codes.COMMENT) == ["HER2 IHC score: not scored"]
+    assert codes.PAPER_SCORE not in [name for name, _ in made.evaluations]
+
+
+@pytest.mark.parametrize(
+    ("organ", "guideline"),
+    [("gastric", "gastric-resection-2014"), ("colorectal", "colorectal-heracles-2015")],
+)
+def test_other_organs_are_not_called_breast(organ: str, guideline: str) -> None:
+    made = content(organ=organ, guideline=guideline)
+    assert (made.score_name, made.score) == (codes.HER2_IN_TISSUE, codes.SCORES["2+"])
+    assert texts(made, codes.GUIDELINE)[0].startswith(load_guideline(guideline).title)
+
+
+def test_regions_have_the_shares_of_their_own() -> None:
+    made = content()
+    assert [(name, value) for name, value, _ in made.roi_measurements(0)] == [
+        (codes.TUMOR_SHARE[name], value)
+        for name, value in (("0", 20.0), ("1+", 20.0), ("2+", 50.0), ("3+", 10.0))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [({"score": "4+"}, "4+"), ({"paper_score": "low"}, "low"), ({"percent": {"2": 5.0}}, "2")],
+)
+def test_what_is_no_her2_score_is_never_coded(changes: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(ObjectError, match=re.escape(f"'{wrong}' is no HER2 score")):
+        content(**changes)
+
+
+def test_a_guideline_that_is_not_there_is_named() -> None:
+    with pytest.raises(SettingsError, match="no guideline 'gone'"):
+        content(guideline="gone")

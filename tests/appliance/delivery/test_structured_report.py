@@ -1,0 +1,140 @@
+"""Structured report of a case: valid, and its findings in the words of a viewer."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.findings import some_findings
+from fixtures.judges import dicom_errors, require_judge
+from fixtures.slide_objects import ALGORITHM, MPP, identity, write_svs
+from pydicom import Dataset, dcmread
+
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery.context import ObjectContext
+from appliance.delivery.page_tables import MAX_ROIS
+from appliance.delivery.structured_report import structured_report
+from appliance.domain import HE, HER2, Stain
+from appliance.findings.findings import Correction
+from appliance.settings.objects import ObjectSettings
+from dicom import codes
+from dicom.source import convert_slide, read_headers
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[Stain, list[Dataset]]:
+    """Headers of two converted slides."""
+    found = {}
+    for number, stain in enumerate((HE, HER2)):
+        folder = tmp_path_factory.mktemp(stain)
+        slide = write_svs(folder / "slide.svs", seed=number)
+        done = convert_slide(slide, folder / "wsm", identity(stain), mpp=MPP)
+        found[stain] = read_headers(done.paths)
+    return found
+
+
+Made = tuple[Dataset, str]
+
+
+@pytest.fixture
+def made(sources: dict[Stain, list[Dataset]], tmp_path: Path) -> Callable[..., Made]:
+    """Report of changed findings as it lies on disk, without errors, and as dcmtk shows it."""
+
+    def make(predecessors: list[Dataset] | None = None, **changes: Any) -> Made:
+        context = ObjectContext(
+            findings=replace(some_findings(), **changes),
+            assay=HER2_ASSAY,
+            sources=sources,
+            algorithms={"segmentation": ALGORITHM},
+            settings=ObjectSettings(),
+            created=datetime(2026, 3, 4, tzinfo=UTC),
+            seed="seed",
+            software="0.1.0",
+        )
+        report = structured_report(context, [], predecessors or [])
+        path = tmp_path / f"{report.SOPInstanceUID}.dcm"
+        report.save_as(path, enforce_file_format=True)
+        assert dicom_errors(path) == []
+        command = [require_judge("dsrdump"), "+Pl", "+U8", str(path)]
+        shown = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+        return dcmread(path), shown
+
+    return make
+
+
+@pytest.mark.parametrize("score", ["0", "1+", "2+", "3+"])
+def test_the_score_is_coded_and_readable(score: str, made: Callable[..., Made]) -> None:
+    dataset, shown = made(score=score)
+    assert f"HER2 IHC score: {score}" in shown
+    assert f'{codes.SCORES[score].value},LN,"{score}"' in shown
+    assert dataset.SeriesDescription == f"HER2 {score} (research use only)"
+
+
+def test_people_are_told_what_they_need(made: Callable[..., Made]) -> None:
+    category = "positive after retest and ISH"
+    _, shown = made(category=category, rule="weak staining in > 10 % of tumor cells")
+    for words in (
+        "For research use only",
+        "2018, affirmed 2023",
+        some_findings().review[0].sentence,
+        "HER2-low if ISH is negative.",
+        "estimated from areas",
+        "weak staining in > 10 % of tumor cells",
+        category,
+        ALGORITHM.weights_sha256,
+        "PRELIMINARY",
+        "UNVERIFIED",
+    ):
+        assert words in shown, words
+
+
+def test_a_correction_names_who_and_why_and_its_predecessor(made: Callable[..., Made]) -> None:
+    first, _ = made()
+    second, shown = made(
+        [first],
+        score="1+",
+        correction=Correction(
+            by="Müller^Jörg", why="Cytoplasmic staining only.", was="2+", corrects="findings/0"
+        ),
+    )
+    for words in (
+        "corrected by a person; the appliance had said 2+",
+        "Cytoplasmic staining only.",
+        "Müller^Jörg",
+        "UNVERIFIED",
+    ):
+        assert words in shown, words
+    (study,) = second.PredecessorDocumentsSequence
+    (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert instance.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_a_case_without_score_is_indeterminate(made: Callable[..., Made]) -> None:
+    dataset, shown = made(score=None, paper_score=None, read_outs=None, rois=(), percent={})
+    assert "HER2 IHC score: not scored" in shown
+    assert '82334004,SCT,"Indeterminate"' in shown
+    assert dataset.SeriesDescription == "HER2 not scored (research use only)"
+
+
+@pytest.mark.parametrize(
+    ("organ", "guideline"),
+    [("gastric", "gastric-resection-2014"), ("colorectal", "colorectal-heracles-2015")],
+)
+def test_other_organs_are_not_called_breast(
+    organ: str, guideline: str, made: Callable[..., Made]
+) -> None:
+    _, shown = made(organ=organ, guideline=guideline)
+    assert codes.HER2_SCORE.value not in shown
+    assert codes.HER2_IN_TISSUE.value in shown
+
+
+def test_only_the_largest_regions_are_listed(made: Callable[..., Made]) -> None:
+    (roi,) = some_findings().rois
+    _, shown = made(rois=(MAX_ROIS + 3) * (roi,))
+    assert f'"ROI {MAX_ROIS}"' in shown
+    assert f'"ROI {MAX_ROIS + 1}"' not in shown

@@ -1,0 +1,65 @@
+"""The read-only door: beside the writer, one consistent view, and no way to write."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.reader import LedgerReader
+from appliance.operations.status import status_of
+from appliance.settings.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path)
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    made = Ledger(settings.ledger_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def reader(ledger: Ledger, settings: Settings) -> Iterator[LedgerReader]:
+    made = LedgerReader(settings.ledger_url)
+    yield made
+    made.close()
+
+
+def test_it_cannot_write_and_keeps_one_view_beside_the_writer(
+    ledger: Ledger, reader: LedgerReader
+) -> None:
+    with reader.reading() as tx:
+        assert tx.slides() == []
+        with ledger.transaction() as writer:
+            writer.add_slide("a.svs", 1.0)
+        assert tx.slides() == []
+        with pytest.raises(OperationalError, match="readonly"):
+            tx.session.connection().execute(text("DELETE FROM slide"))
+    with reader.reading() as tx:
+        assert [slide.path for slide in tx.slides()] == ["a.svs"]
+
+
+def test_status_never_waits_for_a_writer(ledger: Ledger, settings: Settings) -> None:
+    with ledger.transaction() as tx:
+        tx.add_slide("a.svs", 1.0)
+        began = time.monotonic()
+        assert status_of(settings)["slides"] == []
+        assert time.monotonic() - began < 4.0  # a blocked reader waits five seconds
+    assert [slide["file"] for slide in status_of(settings)["slides"]] == ["a.svs"]
+
+
+def test_no_ledger_is_not_made_by_looking(settings: Settings) -> None:
+    elsewhere = settings.state_dir / "other.sqlite"
+    reader = LedgerReader(f"sqlite:///{elsewhere}")
+    assert not reader.ready
+    assert not elsewhere.exists()

@@ -1,0 +1,270 @@
+"""The dispatcher against a worker that does as it is told: order, guards, and how steps end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
+from appliance.errors import (
+    SlideError,
+    StoppedError,
+    WorkerDiedError,
+    WorklistUnavailableError,
+)
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
+from appliance.ledger.tables import CaseRow, SlideRow, params_of
+from appliance.line.case_steps import AnalysedCase
+from appliance.line.context import StepContext
+from appliance.line.dispatcher import work_once
+from appliance.line.executors import Workers
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
+from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
+from appliance.settings.settings import Settings
+from appliance.words.say import say
+
+HER2_ASSAY = Pairing(assay="her2", anatomy=HE, target=HER2, expected=True)
+
+
+@dataclass
+class Told:
+    """Runs nothing: answers by the function's name, and keeps the calls."""
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    arguments: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        self.calls.append(function.__name__)
+        self.arguments.append(arguments)
+        answer = self.answers[function.__name__]
+        if callable(answer):
+            answer = answer(*arguments)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def identified(path: Path, _settings: Settings) -> IdentifiedSlide:
+    """Accession, block and stain as the name says."""
+    accession, block, stain = path.stem.split("_")
+    facts = SlideFacts(
+        path=str(path),
+        fingerprint=path.name,
+        format="svs",
+        width_px=1,
+        height_px=1,
+        mpp=0.25,
+        level_count=1,
+        is_dicom=False,
+    )
+    identity = Identity(accession=accession, block=block, stain=Stain(stain))
+    return IdentifiedSlide(facts=facts, identity=identity, organ="", specimen="")
+
+
+class Line:
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings(state_dir=folder)
+        self.ledger = Ledger(self.settings.ledger_url)
+        self.now = 1000.0
+        self.told = Told(
+            {
+                "identify_slide": identified,
+                "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
+                "read_alone": Outcome(key="tumor/1", times=()),
+                "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
+            }
+        )
+        self.context = StepContext(
+            ledger=self.ledger,
+            settings=self.settings,
+            workers=cast(Workers, self.told),
+            name="test",
+            pairings=(HER2_ASSAY,),
+            clock=lambda: self.now,
+        )
+
+    def arrive(self, *names: str) -> None:
+        with self.ledger.transaction() as tx:
+            for name in names:
+                tx.advance(tx.add_slide(f"/scans/{name}", 0.0), SlideState.ARRIVED, now=0.0)
+
+    def work(self, steps: int = 20) -> None:
+        for _ in range(steps):
+            if not work_once(self.context):
+                return
+
+    def slide(self, number: int = 1) -> SlideRow:
+        with self.ledger.transaction() as tx:
+            row = tx.slide(number)
+        assert row is not None
+        return row
+
+    def case(self) -> CaseRow:
+        with self.ledger.transaction() as tx:
+            (row,) = tx.cases()
+        return row
+
+    def notes(self, subject: str) -> list[str]:
+        with self.ledger.transaction() as tx:
+            return [event.code for event in tx.events(subject) if event.kind == "note"]
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    made = Line(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def test_each_step_starts_where_the_lifecycle_has_an_arrow() -> None:
+    steps = [*CASE_STEPS, *SLIDE_STEPS]
+    assert len({step.name for step in steps}) == len({step.from_state for step in steps}) == 5
+    for step in steps:
+        assert any(old is step.from_state for old, _ in TRANSITIONS)
+        assert step.deadline_s > 0
+
+
+def test_what_is_nearest_its_end_comes_first(line: Line) -> None:
+    line.told.answers["write"] = RuntimeError("not today")
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs", "S26-2_A1_HE.svs")
+    line.work()
+    assert line.told.calls == [
+        *("identify_slide", "inspect_slide", "read_alone"),
+        *("identify_slide", "inspect_slide"),  # a HER2 slide is read with its case
+        *("analyse", "write"),
+        *("identify_slide", "inspect_slide", "read_alone"),
+    ]
+    with line.ledger.transaction() as tx:
+        assert [case.state for case in tx.cases()] == [CaseState.FAILED, CaseState.WAITING]
+        failed = tx.cases()[0]
+    reason = say("case", failed.reason, params_of(failed) | {"subject": failed.subject})
+    assert reason == "RuntimeError: not today. See the log, then: tandem retry case-1"
+    assert (failed.findings_key, failed.score) == ("findings/1", "2+")
+
+
+def test_a_case_gets_the_slides_of_its_pairing(line: Line) -> None:
+    line.told.answers["write"] = StoppedError("stop")
+    line.arrive("S26-1_A1_HER2.svs", "S26-1_A1_HE.svs")
+    with pytest.raises(StoppedError):
+        line.work()
+    assay, identity, he, ihc, *_ = line.told.arguments[line.told.calls.index("analyse")]
+    assert assay == "her2"
+    assert (identity.accession, identity.stain) == ("S26-1", HER2)
+    assert he.facts.path.endswith("_HE.svs") and ihc.facts.path.endswith("_HER2.svs")
+    # The claim is released at the next start, and the step is done again.
+    assert (line.case().state, line.case().claimed_by) == (CaseState.SCORED, "test")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "detail"),
+    [
+        (SlideError(QuarantineReason.DAMAGED, "tile 7"), "damaged", "tile 7"),
+        (SlideError(QuarantineReason.NO_MPP), "no-mpp", ""),
+        (ZeroDivisionError("odd"), "failed", "ZeroDivisionError: odd"),
+    ],
+)
+def test_a_slide_that_cannot_be_used_is_set_aside(
+    line: Line, error: Exception, reason: str, detail: str
+) -> None:
+    line.told.answers["inspect_slide"] = error
+    line.arrive("S26-1_A1_HE.svs")
+    line.work()
+    row = line.slide()
+    assert (row.state, row.reason, row.claimed_by) == (SlideState.QUARANTINED, reason, "")
+    assert say("slide-detail", row.reason, params_of(row)) == detail
+
+
+def test_no_tissue_is_a_reason_and_the_slide_can_be_looked_at(line: Line) -> None:
+    line.told.answers["inspect_slide"] = InspectedSlide(key="inspect/1", times=(), tissue_mm2=0.0)
+    line.arrive("S26-1_A1_HE.svs")
+    line.work()
+    row = line.slide()
+    assert (row.state, row.reason) == (SlideState.QUARANTINED, QuarantineReason.NO_TISSUE)
+    assert row.inspect_key == "inspect/1"
+
+
+def test_a_slide_that_kills_its_worker_is_tried_again_and_then_set_aside(line: Line) -> None:
+    line.told.answers["inspect_slide"] = WorkerDiedError("the worker process died")
+    line.arrive("S26-1_A1_HE.svs")
+    line.work()
+    waits = []
+    for _ in range(5):
+        row = line.slide()
+        if row.state == SlideState.QUARANTINED:
+            break
+        waits.append(row.not_before - line.now)
+        line.now = row.not_before
+        line.work()
+    assert waits == [10.0, 20.0]
+    assert (row.reason, params_of(row)) == ("worker-killed", {"crashes": 3})
+    assert line.notes("slide-1") == ["try-again"] * 2
+
+
+def test_a_worklist_that_is_away_holds_the_case_with_one_note(line: Line) -> None:
+    line.told.answers["write"] = WorklistUnavailableError("worklist: RIS is away")
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    for _ in range(4):
+        line.work()
+        line.now += 100
+    row = line.case()
+    assert (row.state, row.reason) == (CaseState.SCORED, "worklist-away")
+    assert say("case", row.reason, params_of(row)) == "worklist: RIS is away"
+    assert row.worker_crashes == 0 and line.notes("case-1") == ["try-again"]
+    assert line.told.calls.count("write") == 4
+
+
+def test_an_outcome_is_dropped_when_the_file_changed_meanwhile(line: Line) -> None:
+    def changed(facts: SlideFacts, _settings: Settings) -> InspectedSlide:
+        with line.ledger.transaction() as tx:
+            row = tx.slide_of_path(facts.path)
+            assert row is not None
+            tx.advance(row, SlideState.ARRIVING, now=line.now, code="file-changed")
+        return InspectedSlide(key="inspect/old", times=(), tissue_mm2=5.0)
+
+    line.told.answers["inspect_slide"] = changed
+    line.arrive("S26-1_A1_HE.svs")
+    line.work()
+    row = line.slide()
+    assert (row.state, row.inspect_key, row.claimed_by) == (SlideState.ARRIVING, "", "")
+
+
+def test_a_case_that_a_rescan_reopened_meanwhile_takes_no_result(line: Line) -> None:
+    def reopened(*_arguments: Any) -> AnalysedCase:
+        with line.ledger.transaction() as tx:
+            (case,) = tx.cases()
+            tx.advance(case, CaseState.WAITING, now=line.now, code="came-anew")
+        return AnalysedCase(findings_key="findings/old", score="0", review=[], times=())
+
+    line.told.answers["analyse"] = reopened
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    row = line.case()
+    assert (row.state, row.findings_key, row.claimed_by) == (CaseState.WAITING, "", "")
+
+
+def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:
+    line.told.answers["analyse"] = SlideError(QuarantineReason.DAMAGED, "tile 7")
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    row = line.case()
+    assert row.state == CaseState.FAILED
+    assert say("case", row.reason, params_of(row) | {"subject": row.subject}) == (
+        "SlideError: The file opens but a part of its pixels cannot be decoded. (tile 7) Copy or "
+        "scan the slide again.. See the log, then: tandem retry case-1"
+    )
+
+
+def test_organ_and_specimen_are_kept_at_identify(line: Line) -> None:
+    def found(path: Path, settings: Settings) -> IdentifiedSlide:
+        return replace(identified(path, settings), organ="gastric", specimen="biopsy")
+
+    line.told.answers["identify_slide"] = found
+    line.arrive("S26-1_A1_HE.svs")
+    line.work(1)
+    assert (line.slide().organ, line.slide().specimen) == ("gastric", "biopsy")
