@@ -65,4 +65,10 @@ def dashboard(
 def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""
     settings = settings_with_logging(config)
-    typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    from appliance.assays.registry import pairings, vocabulary
+
+    plain = settings.model_dump(mode="json")
+    # Stains and assays are checked by those who know them; the words are those of both.
+    plain["identify"]["stains"] = vocabulary(settings)
+    pairings(settings)
+    typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))
