@@ -79,9 +79,9 @@ def writing_folder(final: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                _fsync(file)
+        # Files and folders, the deepest first: a folder's entries are its own to sync.
+        for path in sorted(temporary.rglob("*"), reverse=True):
+            _fsync(path)
         _fsync(temporary)
         try:
             temporary.rename(final)

@@ -21,6 +21,12 @@ def class_colors(findings: Findings) -> dict[str, RGB]:
     return {name: known.get(name, GREY) for name in findings.percent}
 
 
+def has_classes(findings: Findings) -> bool:
+    """Return whether the assay grades px, which H-score, WSI % and paper score need."""
+    assay = assay_of(findings.assay)
+    return assay is not None and bool(assay.classes)
+
+
 def binary_words(findings: Findings) -> str:
     """Binary read-out in words; empty where the findings have none."""
     if findings.read_outs is None:

@@ -123,7 +123,7 @@ def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Qu
                 | col(SlideRow.path).icontains(search, autoescape=True)
             )
         rows = tx.session.exec(slides).all()
-        of_case = case_ids(tx, rows, assays)
+        of_case = case_ids(tx, rows)
         return Queue(
             counts=_read_counts(tx, assays),
             troubles=read_troubles(tx, assays),
@@ -164,8 +164,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
         row = tx.case(case_id)
         if row is None:
             return None
-        pairing = pairing_of(row, assays)
-        stains = () if pairing is None else pairing.stains
+        stains = pairing_of(row).stains
         rows = [s for s in tx.slides_of_block(row.accession, row.block) if s.stain in stains]
         current = tx.current_slides(row.accession, row.block, stains)
         deliveries = tx.deliveries(case_id)

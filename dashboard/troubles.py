@@ -12,7 +12,7 @@ from sqlalchemy import select as columns
 from sqlmodel import col, select
 
 from appliance.domain import Pairing, QuarantineReason
-from appliance.ledger.blocks import case_of_slide, pairing_of
+from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
@@ -92,7 +92,7 @@ def read_troubles(tx: Queries, pairings: Sequence[Pairing]) -> tuple[Trouble, ..
         .order_by(col(CaseRow.changed_at).desc())
         .limit(LIMIT)
     )
-    of_case = case_ids(tx, slides, pairings)
+    of_case = case_ids(tx, slides)
     found = [_slide_trouble(row, of_case.get(id_of(row))) for row in slides]
     for row in cases:
         trouble = case_trouble(tx, row, pairings)
@@ -101,15 +101,13 @@ def read_troubles(tx: Queries, pairings: Sequence[Pairing]) -> tuple[Trouble, ..
     return tuple(sorted(found, key=lambda trouble: -trouble.at))
 
 
-def case_ids(
-    tx: Queries, slides: Sequence[SlideRow], pairings: Sequence[Pairing]
-) -> dict[int, int]:
+def case_ids(tx: Queries, slides: Sequence[SlideRow]) -> dict[int, int]:
     """Return the id of the case that shows each slide, by the slide's id."""
     accessions = {slide.accession for slide in slides}
     cases = tx.session.exec(
         select(CaseRow).where(col(CaseRow.accession).in_(accessions)).order_by(col(CaseRow.id))
     ).all()
-    found = {id_of(slide): case_of_slide(slide, cases, pairings) for slide in slides}
+    found = {id_of(slide): case_of_slide(slide, cases) for slide in slides}
     return {slide_id: id_of(case) for slide_id, case in found.items() if case is not None}
 
 
@@ -129,15 +127,16 @@ def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trou
     """Return the trouble of a case, or None for a case that waits for nobody."""
     case_id = id_of(row)
     state = CaseState(row.state)
-    pairing = pairing_of(row, pairings)
+    installed = is_installed(row, pairings)
     reason, params, detail = row.reason or "failed", params_of(row), ""
-    if pairing is None and state in CASES_OF_ASSAY:
+    if not installed and state in CASES_OF_ASSAY:
         reason, params = "assay-not-installed", {"assay": row.assay}
     elif state not in CASES_IN_TROUBLE:
         return None
-    elif pairing is not None and state is CaseState.PARTNERLESS:
-        there = tx.current_slides(row.accession, row.block, pairing.stains)
-        missing = [stain_word(stain) for stain in pairing.stains if stain not in there]
+    elif state is CaseState.PARTNERLESS:
+        stains = pairing_of(row).stains
+        there = tx.current_slides(row.accession, row.block, stains)
+        missing = [stain_word(stain) for stain in stains if stain not in there]
         reason, params = "stain-missing", {"stains": missing}
     elif state is CaseState.UNDELIVERED:
         refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]

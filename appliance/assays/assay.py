@@ -137,6 +137,11 @@ class ObjectFacts:
     page: PageWords
 
 
+def no_check(_: Settings) -> str:
+    """Check of an assay that every setting allows."""
+    return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assay:
     """Assay: what is scored and how.
@@ -151,8 +156,10 @@ class Assay:
         Scores, lowest first, as printed; classes of the target's label map, empty without one.
     readers
         Names of the readers that are asked, in the order of the opinions.
+    tumor_reader
+        Reader of `readers` whose tumor tiles are looked for on the target slide.
     options
-        Wishes for the readers, by reader name; part of what a reading depends on.
+        Wishes for the readers of the target's tiles, by reader name; readings depend on them.
     depends_on
         JSON-serialisable facts that the decision depends on beside the readings.
     decide, review
@@ -162,7 +169,7 @@ class Assay:
     objects
         DICOM codes and page.
     check
-        Raise SettingsError where the settings do not allow a decision.
+        Raise SettingsError where the settings do not allow a decision; return the guideline's name.
     """
 
     name: str
@@ -172,15 +179,21 @@ class Assay:
     scores: tuple[str, ...]
     classes: tuple[ClassFacts, ...]
     readers: tuple[str, ...]
+    tumor_reader: str = "tumor"
     decide: Callable[[StepOutputs, Settings], Findings]
     review: Callable[[StepOutputs, Findings, Settings], tuple[ReviewReason, ...]]
     corrected: Callable[[Findings, str], Findings]
     objects: ObjectFacts
     options: Callable[[Settings, Declared], Mapping[str, Options]] = lambda *_: {}
     depends_on: Callable[[Settings, Declared], Mapping[str, Any]] = lambda *_: {}
-    check: Callable[[Settings], str] = lambda _: ""
+    check: Callable[[Settings], str] = no_check
     binary_words: Mapping[str, str] = field(default_factory=dict)
     """Words for the binary read-out, such as ``HER2 positive``."""
+
+    @property
+    def has_guideline(self) -> bool:
+        """Whether the assay decides by a guideline of the site's choice, which `check` names."""
+        return self.check is not no_check
 
     @property
     def stains(self) -> tuple[StainFacts, StainFacts]:

@@ -10,6 +10,8 @@ from appliance.settings.settings import Settings
 from models.spec import Task
 
 _ASSAYS: dict[str, Assay] = {}
+MOST_CLASSES = 4
+"""Classes of a label map beside its background."""
 
 
 def register_assay(assay: Assay) -> Assay:
@@ -18,8 +20,10 @@ def register_assay(assay: Assay) -> Assay:
     Raises
     ------
     ValueError
-        If another assay has the name.
+        If another assay has the name, or `tumor_reader` is none of the assay's readers.
     """
+    if assay.tumor_reader not in assay.readers:
+        raise ValueError(f"assay {assay.name!r} does not name its reader {assay.tumor_reader!r}")
     if _ASSAYS.get(assay.name, assay) != assay:
         raise ValueError(f"two assays have the name {assay.name!r}")
     _ASSAYS[assay.name] = assay
@@ -86,24 +90,20 @@ def vocabulary(settings: Settings) -> dict[str, tuple[str, ...]]:
     return known | dict(settings.identify.stains)
 
 
-def readers_alone(stain: Stain) -> tuple[AnyReader, ...]:
-    """Readers that need this slide alone, each once.
+def readers_alone(assay: Assay, stain: Stain) -> tuple[AnyReader, ...]:
+    """Readers of an assay that need this slide alone.
 
-    These are readers of overviews, and readers of tiles of an anatomy slide; a target slide's tiles
-    are read when the tumor is known.
+    These are its readers of overviews, and its readers of tiles of the anatomy slide; a target
+    slide's tiles are read when the tumor is known.
     """
-    found: dict[str, AnyReader] = {}
-    for assay in assays():
-        for reader in assay_readers(assay):
-            reads = not reader.stains or stain in reader.stains
-            overview = reader.needs == "overview" and stain in (
-                assay.anatomy.code,
-                assay.target.code,
-            )
-            tiles = reader.needs == "tiles" and stain == assay.anatomy.code
-            if reads and (overview or tiles):
-                found[reader.name] = reader
-    return tuple(found.values())
+    return tuple(
+        reader
+        for reader in assay_readers(assay)
+        if stain in reader.stains
+        and (
+            reader.needs == "overview" or (reader.needs == "tiles" and stain == assay.anatomy.code)
+        )
+    )
 
 
 def readers_of_target(assay: Assay) -> tuple[AnyReader, ...]:
@@ -118,6 +118,34 @@ def readers_of_target(assay: Assay) -> tuple[AnyReader, ...]:
 def assay_readers(assay: Assay) -> tuple[AnyReader, ...]:
     """Readers that an assay names, in its order."""
     return tuple(find_reader(name) for name in assay.readers)
+
+
+def check_assays(settings: Settings) -> None:
+    """Check that every installed assay can decide, and that the settings fit the assays.
+
+    Raises
+    ------
+    SettingsError
+        If an assay names a reader that is not installed, its tumor reader does not read tiles of
+        its anatomy slide, it has more classes than a label map of `MOST_CLASSES`, its own check
+        fails, or the settings name an unknown stain or assay.
+    """
+    pairings(settings)
+    vocabulary(settings)
+    for assay in assays():
+        assay_readers(assay)
+        tumor = find_reader(assay.tumor_reader)
+        if tumor.needs != "tiles" or assay.anatomy.code not in tumor.stains:
+            raise SettingsError(
+                f"assay {assay.name!r}: reader {tumor.name!r} does not read tiles of "
+                f"{assay.anatomy.code} slides. Name another tumor_reader."
+            )
+        if len(assay.classes) > MOST_CLASSES:
+            raise SettingsError(
+                f"assay {assay.name!r} has {len(assay.classes)} classes; a label map holds "
+                f"{MOST_CLASSES}."
+            )
+        assay.check(settings)
 
 
 def tasks() -> tuple[Task, ...]:

@@ -30,6 +30,9 @@ def process(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     accession: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
     block: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
+    assay: Annotated[
+        str, typer.Option(help="What is scored. Default: the first of pair.expected_assays.")
+    ] = "",
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -42,7 +45,14 @@ def process(
 
     with ProgressBars(quiet=as_json) as progress:
         result = process_pair(
-            he, ihc, out_dir, settings, accession=accession, block=block, progress=progress
+            he,
+            ihc,
+            out_dir,
+            settings,
+            accession=accession,
+            block=block,
+            assay_name=assay,
+            progress=progress,
         )
     if as_json:
         steps = [asdict(step) for step in result.times]

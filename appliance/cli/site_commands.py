@@ -65,10 +65,10 @@ def dashboard(
 def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""
     settings = settings_with_logging(config)
-    from appliance.assays.registry import pairings, vocabulary
+    from appliance.assays.registry import check_assays, vocabulary
 
     plain = settings.model_dump(mode="json")
-    # Stains and assays are checked by those who know them; the words are those of both.
+    check_assays(settings)
+    # The words of the assays, and those of the settings in their place.
     plain["identify"]["stains"] = vocabulary(settings)
-    pairings(settings)
     typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))

@@ -92,7 +92,10 @@ class Outbox:
                 self._hold(rows, away[name])
             elif trouble := self._deliver(rows, name):
                 away[name] = trouble
-            self._close_case(case_id)
+            with self._ledger.transaction() as tx:
+                sharing = tx.cases_of_deliveries(rows)
+            for each in {case_id, *sharing}:
+                self._close_case(each)
         with self._ledger.transaction() as tx:
             through = tx.written_cases_without_open_deliveries()
         for case_id in through:

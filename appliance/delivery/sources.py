@@ -133,6 +133,9 @@ def _converted(
         study=asdict(study),
         scanned=scanned,
         with_label=with_label,
+        stain=stain,
+        mpp=facts.mpp,
+        version=2,
     )
     if not store.exists(key):
         identity = SlideIdentity(

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import cv2
 
-from appliance.extensions import load_extensions
 from appliance.readers.tile_pass import Progress
+from appliance.settings.extensions import load_extensions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

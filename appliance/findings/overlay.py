@@ -80,7 +80,7 @@ def stain_layer(
     area and its opacity the labeled share, so that no class is drawn larger than it is. Tiles that
     are not scored are faint.
     """
-    if rasters.ihc_classes is None:
+    if rasters.ihc_classes is None or not class_colors:
         return None
     shares = class_shares(rasters.ihc_classes, rasters.ihc_mpp, ihc, shape)
     shares = shares[..., : len(class_colors)]

@@ -27,7 +27,11 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
         If the headers of a DICOM slide cannot be read.
     OSError
         If the slide is gone and was not frozen.
+    ValueError
+        If the fingerprint is empty: all such slides would share one source.
     """
+    if not facts.fingerprint:
+        raise ValueError("a slide without a fingerprint has no source of its own")
     key = ArtifactKey.of("source", slide=facts.fingerprint)
     if not store.exists(key):
         path = Path(facts.path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from appliance.domain import Identity, Pairing, Stain
-from appliance.ledger.blocks import pairing_of
+from appliance.ledger.blocks import is_installed, pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import GONE
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
@@ -28,10 +28,9 @@ def join_block(tx: Transaction, slide: SlideRow, pairings: Sequence[Pairing], no
     identity = Identity(accession=slide.accession, block=slide.block, stain=stain)
     for pairing in pairings:
         if stain == pairing.target or (pairing.expected and stain == pairing.anatomy):
-            tx.case_for(identity, now, pairing.assay)
+            tx.case_for(identity, now, pairing)
     for case in tx.cases_of_block(slide.accession, slide.block):
-        case_pairing = pairing_of(case, pairings)
-        if case_pairing is not None and stain in case_pairing.stains:
+        if stain in pairing_of(case).stains:
             _reopen(tx, case, slide, now)
 
 
@@ -58,18 +57,24 @@ def _reopen(tx: Transaction, case: CaseRow, slide: SlideRow, now: float) -> None
     tx.advance(case, CaseState.WAITING, now=now, code="came-anew", params=params)
 
 
-def make_ready(tx: Transaction, case: CaseRow, pairing: Pairing, now: float) -> bool:
+def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
     """Advance a waiting case to `ready` if both its slides are read; return whether it was."""
     if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
         return False
-    slides = tx.current_slides(case.accession, case.block, pairing.stains)
-    if set(slides) != set(pairing.stains):
-        return False
-    if any(slide.state != SlideState.READ for slide in slides.values()):
+    if not all_read(tx, case):
         return False
     set_reason(case)
     tx.advance(case, CaseState.READY, now=now)
     return True
+
+
+def all_read(tx: Transaction, case: CaseRow) -> bool:
+    """Return whether both slides of a case are there and read."""
+    stains = pairing_of(case).stains
+    slides = tx.current_slides(case.accession, case.block, stains)
+    return set(slides) == set(stains) and all(
+        slide.state == SlideState.READ for slide in slides.values()
+    )
 
 
 def expire_waiting(
@@ -78,9 +83,9 @@ def expire_waiting(
     """Advance waiting cases whose second slide is overdue to `partnerless`; return how many."""
     expired = 0
     for case in tx.cases():
-        pairing = pairing_of(case, pairings)
+        pairing = pairing_of(case)
         overdue = now - case.changed_at >= timeout_s
-        if pairing is None or case.state != CaseState.WAITING or not overdue:
+        if case.state != CaseState.WAITING or not overdue or not is_installed(case, pairings):
             continue
         slides = tx.current_slides(case.accession, case.block, pairing.stains)
         missing = [stain for stain in pairing.stains if stain not in slides]

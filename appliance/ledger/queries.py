@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from appliance.domain import Stain
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, EventRow, SlideRow
 
 REPORT = "SR"
 """Kind of the object that a newer one may correct."""
@@ -81,7 +81,9 @@ class Queries:
         """Return the deliveries of a case (of all), in the order of sending."""
         query = select(DeliveryRow).order_by(col(DeliveryRow.id))
         if case_id is not None:
-            query = query.where(DeliveryRow.case_id == case_id)
+            query = query.join(
+                CaseDeliveryRow, col(CaseDeliveryRow.delivery_id) == DeliveryRow.id
+            ).where(CaseDeliveryRow.case_id == case_id)
         return list(self.session.exec(query).all())
 
     def due_deliveries(self, now: float) -> list[DeliveryRow]:
@@ -110,10 +112,18 @@ class Queries:
         )
         return list(self.session.exec(due.order_by(col(DeliveryRow.id))).all())
 
+    def cases_of_deliveries(self, rows: Iterable[DeliveryRow]) -> list[int]:
+        """Return the ids of all cases that have one of these deliveries, each once."""
+        ids = [row.id for row in rows]
+        query = select(CaseDeliveryRow.case_id).where(col(CaseDeliveryRow.delivery_id).in_(ids))
+        return sorted(set(self.session.exec(query).all()))
+
     def written_cases_without_open_deliveries(self) -> list[int]:
         """Return the ids of written cases whose deliveries have all ended."""
-        under_way = select(DeliveryRow.case_id).where(
-            col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT))
+        under_way = (
+            select(CaseDeliveryRow.case_id)
+            .join(DeliveryRow, col(DeliveryRow.id) == CaseDeliveryRow.delivery_id)
+            .where(col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT)))
         )
         written = select(CaseRow.id).where(
             CaseRow.state == CaseState.WRITTEN, col(CaseRow.id).not_in(under_way)

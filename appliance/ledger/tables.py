@@ -58,7 +58,9 @@ class CaseRow(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     accession: str
     block: str
-    assay: str = "her2"
+    assay: str
+    anatomy: str  # stains of the assay's two slides, kept for a time when it is not installed
+    target: str
     state: str = Field(index=True)
     reason: str = ""  # code of what the case waits for; words of kind "case"
     params: str = "{}"  # of the reason, a JSON object
@@ -79,7 +81,7 @@ class CaseRow(SQLModel, table=True):
 
 
 class DeliveryRow(SQLModel, table=True):
-    """One DICOM object to one destination: the outbox."""
+    """One DICOM object to one destination: the outbox. `case_id` is the first case that has it."""
 
     __tablename__ = "delivery"
     __table_args__ = (UniqueConstraint("destination", "sop_instance_uid"),)
@@ -104,6 +106,14 @@ class DeliveryRow(SQLModel, table=True):
     def subject(self) -> str:
         """Name in events."""
         return f"delivery-{self.id}"
+
+
+class CaseDeliveryRow(SQLModel, table=True):
+    """An object of a case on its way: cases of one block share the objects of their slides."""
+
+    __tablename__ = "case_delivery"
+    case_id: int = Field(foreign_key="case.id", primary_key=True)
+    delivery_id: int = Field(foreign_key="delivery.id", primary_key=True, index=True)
 
 
 class EventRow(SQLModel, table=True):

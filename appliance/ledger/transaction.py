@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import BindParameter, bindparam, text
 from sqlmodel import select
 
-from appliance.domain import Identity
+from appliance.domain import Identity, Pairing
 from appliance.ledger import events
 from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
 from appliance.ledger.queries import Queries
-from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +92,22 @@ class Transaction(Queries):
         self._created(row)
         return row
 
-    def case_for(self, identity: Identity, now: float, assay: str = "her2") -> CaseRow:
-        """Return the case of an assay for an identity's block; add it if there is none."""
+    def case_for(self, identity: Identity, now: float, pairing: Pairing) -> CaseRow:
+        """Return the case of a pairing for an identity's block; add it if there is none."""
         row = self.session.exec(
             select(CaseRow).where(
                 CaseRow.accession == identity.accession,
                 CaseRow.block == identity.block,
-                CaseRow.assay == assay,
+                CaseRow.assay == pairing.assay,
             )
         ).first()
         if row is None:
             row = CaseRow(
                 accession=identity.accession,
                 block=identity.block,
-                assay=assay,
+                assay=pairing.assay,
+                anatomy=pairing.anatomy,
+                target=pairing.target,
                 state=CaseState.WAITING,
                 created_at=now,
                 changed_at=now,
@@ -114,23 +116,29 @@ class Transaction(Queries):
         return row
 
     def enqueue(self, case_id: int, new: NewDelivery, now: float) -> None:
-        """Put an object into the outbox; an object that is there already stays as it is."""
+        """Put an object of a case into the outbox.
+
+        An object that is there already, as a slide that another case of the block shares, stays as
+        it is and becomes the case's too.
+        """
         known = self.session.exec(
             select(DeliveryRow).where(
                 DeliveryRow.destination == new.destination,
                 DeliveryRow.sop_instance_uid == new.sop_instance_uid,
             )
         ).first()
-        if known is not None:
-            return
-        row = DeliveryRow(
+        row = known or DeliveryRow(
             case_id=case_id,
             state=DeliveryState.QUEUED,
             created_at=now,
             changed_at=now,
             **asdict(new),
         )
-        self._created(row)
+        if known is None:
+            self._created(row)
+        if self.session.get(CaseDeliveryRow, (case_id, row.id)) is None:
+            self.session.add(CaseDeliveryRow(case_id=case_id, delivery_id=row.id or 0))
+            self.session.flush()
 
     # claims
 

@@ -17,7 +17,7 @@ from appliance.geometry import TileGrid, TileIndex
 from appliance.line.analyse_slide import read_alone
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
 from appliance.line.readings import load_pass, load_reading, read_slide_tiles, reader_facts
-from appliance.readers.reader import AnatomySlide, FindingsReader
+from appliance.readers.reader import AnatomySlide, FindingsReader, find_reader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment, align, alignment_mpp
@@ -27,9 +27,6 @@ from appliance.slides.artefacts import marked_percent
 from appliance.slides.overview import OVERVIEW_NAME, load_overview
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import load_tissue, tissue_share
-
-TUMOR_READER = "tumor"
-"""Reader whose tumor tiles are looked for on the target slide."""
 
 
 def analyse_case(
@@ -46,7 +43,7 @@ def analyse_case(
     """
     assay = find_assay(assay_name)
     alone = [
-        read_alone(slide, stain.code, settings, progress)
+        read_alone(slide, stain.code, [assay.name], settings, progress)
         for slide, stain in zip((anatomy, target), assay.stains, strict=True)
     ]
     case = _Case(
@@ -189,7 +186,8 @@ class _Case:
         assay, store = self._assay, self._store
         plan = self._plan(align_key)
         stained = _folder(stain_key, store)
-        folders = [*(_folder(key, store) for key in self._alone), stained]
+        # The target's readings before the anatomy's.
+        folders = [stained, *(_folder(key, store) for key in reversed(self._alone))]
         passes = {
             assay.anatomy.code: load_pass(_folder(self._anatomy_key, store)),
             assay.target.code: load_pass(stained),
@@ -221,8 +219,7 @@ class _Case:
 
     def _plan(self, align_key: str) -> TilePlan:
         settings = self._settings
-        tumor = assay_readers(self._assay)
-        reader = next(r for r in tumor if r.name == TUMOR_READER)
+        reader = find_reader(self._assay.tumor_reader)
         reading = load_reading(reader, [_folder(self._anatomy_key, self._store)])
         grid = TileGrid.of(*self._target.facts.size_um)
         tissue = load_tissue(_folder(self._target.inspect_key, self._store))

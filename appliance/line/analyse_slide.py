@@ -7,6 +7,7 @@ process and never touch the ledger. Torch is loaded only by those that run a net
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,20 @@ from pathlib import Path
 from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.assays.registry import readers_alone, stains, vocabulary
+from appliance.assays.registry import find_assay, readers_alone, stains, vocabulary
 from appliance.domain import SlideFacts, Stain
 from appliance.intake.frozen import freeze_source
 from appliance.intake.identify import identify, read_sidecar
-from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide, timed
+from appliance.line.outcomes import (
+    IdentifiedSlide,
+    InspectedSlide,
+    Outcome,
+    ReadSlide,
+    StepTime,
+    timed,
+)
 from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
+from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint
@@ -32,7 +41,6 @@ from appliance.slides.tissue import (
     tissue_share,
     tissue_tiles,
 )
-from dicom.errors import DicomError
 
 
 def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
@@ -53,8 +61,9 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         identity = identify(path, slide.properties, sidecar, words, settings.identify)
         facts = slide.facts
     facts = replace(facts, fingerprint=fingerprint(path))
-    # A header that cannot be read is told when the objects are written.
-    with suppress(DicomError):
+    # Headers that cannot be read or kept, whatever their library raises, are told when the objects
+    # are written.
+    with suppress(Exception):
         freeze_source(facts, ArtifactStore(settings.artifacts_dir))
     return IdentifiedSlide(
         facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
@@ -93,16 +102,35 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
 
 
 def read_alone(
-    slide: ReadSlide, stain: Stain, settings: Settings, progress: Progress = silent
+    slide: ReadSlide,
+    stain: Stain,
+    assay_names: Sequence[str],
+    settings: Settings,
+    progress: Progress = silent,
 ) -> Outcome:
-    """Ask the readers that need this slide alone, such as C on every tissue tile of H&E.
+    """Ask the readers of some assays that need this slide alone, such as C on H&E.
 
-    The artifact has one folder per reader, and ``pass.json`` with ``appearance.json`` where tiles
-    were read. `Outcome.key` is empty where no reader asks for this slide.
+    Assays with the same readers share one artifact, so that installing an assay changes nothing for
+    another. It has one folder per reader, and ``pass.json`` with ``appearance.json`` where tiles
+    were read. `Outcome.key` is that of the last assay; empty where no reader asks for this slide.
     """
-    readers = readers_alone(stain)
-    if not readers:
-        return Outcome(key="", times=())
+    key, times = "", list[StepTime]()
+    for name in assay_names:
+        readers = readers_alone(find_assay(name), stain)
+        if readers:
+            outcome = _read_alone(slide, stain, readers, settings, progress)
+            key = outcome.key
+            times += outcome.times
+    return Outcome(key=key, times=tuple(times))
+
+
+def _read_alone(
+    slide: ReadSlide,
+    stain: Stain,
+    readers: Sequence[AnyReader],
+    settings: Settings,
+    progress: Progress,
+) -> Outcome:
     store = ArtifactStore(settings.artifacts_dir)
     asked = [reader_facts(reader, settings, {}) for reader in readers]
     key = ArtifactKey.of("tumor", slide=slide.inspect_key, readers=asked, version=7)

@@ -13,6 +13,7 @@ from appliance.delivery.outbox import enqueue_case
 from appliance.delivery.standing import standing
 from appliance.domain import Identity
 from appliance.findings.codec import load_findings
+from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow
 from appliance.ledger.transaction import Transaction
@@ -64,7 +65,7 @@ def analyse(
 def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
     """Prepare `analyse` of the case's two slides."""
     case = job.row
-    pairing = next(each for each in context.pairings if each.assay == case.assay)
+    pairing = pairing_of(case)
     identity = Identity(accession=case.accession, block=case.block, stain=pairing.target)
     slides = [read_slide_of(job.slides[stain]) for stain in pairing.stains]
     return Call(

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from appliance.artifacts import ArtifactStore
-from appliance.assays.registry import assays, pairings, vocabulary
+from appliance.assays.registry import check_assays, pairings
 from appliance.delivery.destinations.contract import Destination, open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
@@ -63,10 +63,7 @@ class Daemon:
             or another build created that folder.
         """
         settings = self.settings
-        for assay in assays():
-            assay.check(settings)
-        pairings(settings)
-        vocabulary(settings)
+        check_assays(settings)
         if not settings.watch.folder.is_dir():
             raise SettingsError(
                 f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."

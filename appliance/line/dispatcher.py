@@ -14,6 +14,7 @@ from typing import Any
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError, StoppedError, TransientError, WorkerDiedError
+from appliance.intake.pair import all_read
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -88,10 +89,13 @@ def _claim_case(context: StepContext) -> tuple[Step[CaseRow], Job[CaseRow]] | No
         for step in CASE_STEPS:
             states = [CaseState(step.from_state)]
             row = tx.claim_case(states, context.name, context.clock(), assays)
+            if row is not None and step.from_state == CaseState.READY and not all_read(tx, row):
+                # A slide's file changed after the case became ready: it is read again first.
+                row.claimed_by = ""
+                tx.advance(row, CaseState.WAITING, now=context.clock(), code="slide-changed")
+                return None
             if row is not None:
-                pairing = pairing_of(row, context.pairings)
-                stains = () if pairing is None else pairing.stains
-                slides = tx.current_slides(row.accession, row.block, stains)
+                slides = tx.current_slides(row.accession, row.block, pairing_of(row).stains)
                 progress = ProgressFile.of(context.settings, row.subject)
                 return step, Job(row=row, slides=slides, progress=progress)
     return None

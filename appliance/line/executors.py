@@ -15,7 +15,7 @@ from threading import Event
 from typing import ParamSpec, TypeVar
 
 from appliance.errors import StoppedError, WorkerDiedError
-from appliance.extensions import load_extensions
+from appliance.settings.extensions import load_extensions
 from appliance.settings.logs import configure_logging
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.assays.registry import find_assay, tasks, vocabulary
+from appliance.assays.assay import Assay
+from appliance.assays.registry import assays, find_assay, tasks, vocabulary
 from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
@@ -44,6 +45,7 @@ def process_pair(
     *,
     accession: str = "",
     block: str = "",
+    assay_name: str = "",
     progress: Progress,
 ) -> Processed:
     """Score a pair and write findings, DICOM objects and the page as PDF into `out_dir`.
@@ -55,7 +57,7 @@ def process_pair(
     SettingsError
         If `out_dir` cannot be written.
     """
-    assay = find_assay(settings.pair.expected_assays[0])
+    assay = find_assay(assay_name) if assay_name else _main_assay(settings)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=".tandem-", dir=out_dir))
@@ -87,6 +89,12 @@ def process_pair(
         shutil.rmtree(scratch, ignore_errors=True)
     times = (*he_times, *ihc_times, *scored.times, written)
     return Processed(summary=summary, times=times, objects=tuple(index), notes=tuple(notes))
+
+
+def _main_assay(settings: Settings) -> Assay:
+    """First expected assay; the first installed one where none is expected."""
+    expected = settings.pair.expected_assays
+    return find_assay(expected[0]) if expected else assays()[0]
 
 
 def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.assays.registry import readers_alone
+from appliance.assays.registry import find_assay, readers_alone
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.intake.pair import join_block, make_ready
 from appliance.ledger.blocks import pairing_of
@@ -60,12 +60,20 @@ def finish_inspect(
 
 
 def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
-    """Prepare `read_alone`; None where no reader needs this slide alone."""
+    """Prepare `read_alone` for the expected assays; None where no reader asks for this slide.
+
+    Other assays read it with their case, so that their trouble is not the slide's.
+    """
     row = job.row
-    if not readers_alone(Stain(row.stain)):
-        return None  # a target slide's tiles are read with its case
-    arguments = (read_slide_of(row), Stain(row.stain), context.settings, job.progress)
-    return Call(read_alone, arguments)
+    stain = Stain(row.stain)
+    names = [
+        pairing.assay
+        for pairing in context.pairings
+        if pairing.expected and readers_alone(find_assay(pairing.assay), stain)
+    ]
+    if not names:
+        return None
+    return Call(read_alone, (read_slide_of(row), stain, names, context.settings, job.progress))
 
 
 def finish_read(
@@ -77,9 +85,8 @@ def finish_read(
         append_times(tx, row, outcome.times, now)
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
-        pairing = pairing_of(case, context.pairings)
-        if pairing is not None and row.stain in pairing.stains:
-            make_ready(tx, case, pairing, now)
+        if row.stain in pairing_of(case).stains:
+            make_ready(tx, case, now)
 
 
 def facts_of(slide: SlideRow) -> SlideFacts:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import find_assay
-from appliance.errors import SettingsError
+from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings, load_pictures, save_findings
 from appliance.findings.findings import Correction
+from appliance.intake.identify import read_sidecar
+from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow, set_reason
@@ -57,10 +60,13 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
 def rerun_case(settings: Settings, subject: str) -> str:
     """Analyse a case that has a result once more, with the weights and settings of today.
 
+    The sidecars of slides whose files are still there are read again: a corrected organ or specimen
+    counts from here on. What was frozen at identify stays for slides that are gone.
+
     Raises
     ------
     SettingsError
-        If there is no such case, or it has no result yet.
+        If there is no such case, it has no result yet, or a sidecar cannot be read.
     """
     ledger: Ledger = open_ledger(settings)
     try:
@@ -70,10 +76,25 @@ def rerun_case(settings: Settings, subject: str) -> str:
             row.review = "[]"
             set_reason(row)
             row.worker_crashes, row.not_before = 0, 0.0
+            _read_sidecars_again(tx, row)
             tx.advance(row, CaseState.READY, now=time.time(), code="rerun")
     finally:
         ledger.close()
     return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
+
+
+def _read_sidecars_again(tx: Transaction, case: CaseRow) -> None:
+    stains = pairing_of(case).stains
+    for slide in tx.current_slides(case.accession, case.block, stains).values():
+        path = Path(slide.path)
+        if not path.is_file():
+            continue
+        try:
+            sidecar = read_sidecar(path)
+        except SlideError as err:
+            raise SettingsError(str(err)) from err
+        slide.organ, slide.specimen = str(sidecar.organ), str(sidecar.specimen)
+        tx.session.add(slide)
 
 
 def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:

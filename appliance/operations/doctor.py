@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from appliance.assays.registry import assays, tasks
+from appliance.assays.registry import assays, check_assays, tasks
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
@@ -63,8 +63,10 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
     yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
+    yield _try("assays", partial(_assays, settings))
     for assay in assays():
-        yield _try("guideline", partial(assay.check, settings))
+        if assay.has_guideline:
+            yield _try("guideline", partial(assay.check, settings))
     for task in tasks():
         yield _try(f"weights for {task}", partial(_weights, task, settings))
     yield _try("device", lambda: _device(settings))
@@ -103,6 +105,13 @@ def _writable(folder: Path, least_gib: float) -> str:
     if free_gib < least_gib:
         raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
     return f"{folder} (write), {free_gib:.0f} GiB free"
+
+
+def _assays(settings: Settings) -> str:
+    check_assays(settings)
+    return ", ".join(
+        f"{assay.name} ({assay.anatomy.label} and {assay.target.label})" for assay in assays()
+    )
 
 
 def _weights(task: Task, settings: Settings) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from appliance.assays.registry import pairings
 from appliance.domain import Pairing
 from appliance.errors import SettingsError
-from appliance.ledger.blocks import case_of_slide, pairing_of
+from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import read_progress
@@ -48,7 +48,7 @@ def _report(reader: LedgerReader, settings: Settings) -> dict[str, list[dict[str
             blocks.setdefault((row.accession, row.block), []).append(row)
         slides = []
         for slide in tx.slides():
-            case = case_of_slide(slide, blocks.get((slide.accession, slide.block), ()), assays)
+            case = case_of_slide(slide, blocks.get((slide.accession, slide.block), ()))
             slides.append(_slide(tx, slide, case, now) | _progress(settings, slide.subject))
     return {"cases": cases, "slides": slides}
 
@@ -74,12 +74,10 @@ def _require_ledger(settings: Settings) -> None:
 
 
 def _case(tx: Queries, row: CaseRow, assays: Sequence[Pairing], now: float) -> dict[str, Any]:
-    pairing = pairing_of(row, assays)
     reason, params = row.reason, params_of(row)
-    if pairing is None:
+    if not is_installed(row, assays):
         reason, params = "assay-not-installed", {"assay": row.assay}
-    stains = () if pairing is None else pairing.stains
-    slides = tx.current_slides(row.accession, row.block, stains)
+    slides = tx.current_slides(row.accession, row.block, pairing_of(row).stains)
     deliveries = tx.deliveries(row.id or 0)
     review = json.loads(row.review)
     return {
@@ -215,7 +213,10 @@ def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
         if row.state == DeliveryState.REFUSED:
             tx.advance(row, DeliveryState.QUEUED, now=now, code="retry")
         tx.session.add(row)
-    if case.state == CaseState.UNDELIVERED:
-        set_reason(case)
-        tx.advance(case, CaseState.WRITTEN, now=now, code="retry")
+    # Cases that share one of these objects go on with this one.
+    for case_id in {case.id or 0, *tx.cases_of_deliveries(waiting)}:
+        sharing = tx.case(case_id)
+        if sharing is not None and sharing.state == CaseState.UNDELIVERED:
+            set_reason(sharing)
+            tx.advance(sharing, CaseState.WRITTEN, now=now, code="retry")
     return f"{case.subject}: {len(waiting)} deliveries are tried again now"

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from appliance.domain import SlideFacts, Stain
 from appliance.errors import SettingsError
-from appliance.extensions import load_extensions
 from appliance.findings.findings import Findings
 from appliance.findings.opinion import Opinion
 from appliance.geometry import TileIndex
 from appliance.registration.mapping import SlideMapping
+from appliance.settings.extensions import load_extensions
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue
@@ -135,7 +135,7 @@ class Reader(Protocol):
     """Counted up when its answers change: readings of other versions are made anew."""
     needs: ClassVar[Needs]
     stains: ClassVar[tuple[Stain, ...]]
-    """Stains that it can read; empty for any."""
+    """Stains that it can read. Of a reader of both slides the target's reading counts."""
     task: ClassVar[Task | None]
     """Task of the weights that it uses; None for a reader without a network."""
 

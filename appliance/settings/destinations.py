@@ -141,6 +141,11 @@ def register_section(section_type: type[DestinationSection]) -> None:
     _SECTIONS[word] = section_type
 
 
+for _shipped in (FolderDestination, PacsDestination, DicomWebDestination):
+    # The kinds that ship are known without their classes, so that settings load quickly.
+    register_section(_shipped)
+
+
 def _validate(value: Any) -> Any:
     """Validate a table by the section type of its kind; a section stays the same object."""
     if isinstance(value, DestinationSection):

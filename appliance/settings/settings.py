@@ -7,15 +7,15 @@ keys are refused. Each field states its unit, its default and the reason.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
-from appliance.extensions import load_extensions
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
+from appliance.settings.extensions import load_extensions
 from appliance.settings.intake import Identify, PairSettings, Watch
 from appliance.settings.networks import ModelSettings
 from appliance.settings.objects import ObjectSettings
@@ -58,17 +58,12 @@ class Settings(BaseSettings):
     worklist: Worklist | None = None
     destinations: tuple[AnyDestination, ...] = (FolderDestination(),)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _load_built_in(cls, value: Any) -> Any:
-        load_extensions(())
-        return value
-
     @field_validator("extensions")
     @classmethod
     def _load(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            load_extensions(value)
+            if value:
+                load_extensions(value)
         except SettingsError as err:
             raise ValueError(str(err)) from err
         return value

@@ -20,7 +20,7 @@ from appliance.findings.overlay import (
 )
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.slides.overview import load_overview
-from dashboard.assay_facts import binary_words, class_colors, slide_labels
+from dashboard.assay_facts import binary_words, class_colors, has_classes, slide_labels
 from dashboard.lines import SlideLine
 from dashboard.queries import CaseDetail, read_case
 from dashboard.views import look, measured
@@ -263,13 +263,17 @@ def _score_markup(findings: Findings | None) -> str:
     if findings is None:
         return '<div class="td-score"><div class="muted">Not scored yet</div></div>'
     guideline = f"{findings.guideline} ({findings.guideline_version})"
-    paper = findings.paper_score or "none"
+    paper = ""
+    if has_classes(findings):
+        said = findings.paper_score or "none"
+        paper = f'<div class="muted small">Paper score (Algorithm 1): {said}</div>'
     outs = findings.read_outs
-    if outs is None:
+    if findings.score is None:
         head = "<b>No score</b>"
     else:
         estimated = ", estimated" if findings.estimated else ""
-        head = f"<b>{escape(binary_words(findings))}</b>{estimated}"
+        words = "Score" if outs is None else binary_words(findings)
+        head = f"<b>{escape(words)}</b>{estimated}"
     if findings.correction is not None:
         head += ", corrected by a person"
     comment = f'<div class="small">{escape(findings.comment)}</div>' if findings.comment else ""
@@ -279,7 +283,7 @@ def _score_markup(findings: Findings | None) -> str:
         f'<div class="td-score"><div class="big{"" if findings.score else " none"}" '
         f'data-testid="score">{big}</div><div style="max-width: 21rem"><div>{head}</div>{comment}'
         f'<div class="muted small">Guideline: {escape(guideline)}</div>{rule}'
-        f'<div class="muted small">Paper score (Algorithm 1): {paper}</div></div></div>'
+        f"{paper}</div></div>"
     )
 
 

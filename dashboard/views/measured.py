@@ -9,7 +9,7 @@ from appliance.findings.findings import Findings
 from appliance.findings.measured import CellFacts, ControlFacts
 from appliance.findings.opinion import Opinion
 from appliance.findings.overlay import RGB
-from dashboard.assay_facts import class_colors, slide_labels
+from dashboard.assay_facts import class_colors, has_classes, slide_labels
 from dashboard.views import look
 from dashboard.wording import TASK_WORDS
 
@@ -66,9 +66,12 @@ def rois(findings: Findings) -> str:
 def facts(findings: Findings) -> str:
     """Markup of areas, cells, control tissue, alignment and slides."""
     alignment = findings.alignment
-    rows = [
+    graded = [
         ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
         ("Stained 2+ or 3+ (WSI %)", f"{findings.wsi_percent:.1f} %"),
+    ]
+    rows = [
+        *(graded if has_classes(findings) else ()),
         ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
         ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
         *_cell_rows(findings.cells),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fixtures.instances import made_object
 from fixtures.orthanc import free_port
+from fixtures.pairings import HER2_PAIR
 from fixtures.peer import Peer
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
@@ -146,7 +147,7 @@ def lab_of(
             (objects / "objects.json").write_text(json.dumps({"objects": index}))
         with ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
-            case = tx.case_for(identity, 1000.0)
+            case = tx.case_for(identity, 1000.0, HER2_PAIR)
             case.objects_key = key
             for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=1000.0)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
+from fixtures.pairings import HER2_PAIR
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -79,7 +80,9 @@ class Lab:
             row = tx.slide(slide_id)
             assert row is not None
             row.accession, row.block, row.stain = accession, block, stain
-            case = tx.case_for(Identity(accession=accession, block=block, stain=stain), self.tick())
+            case = tx.case_for(
+                Identity(accession=accession, block=block, stain=stain), self.tick(), HER2_PAIR
+            )
             case_id = id_of(case)
             tx.advance(
                 row,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from appliance.errors import SettingsError
+from appliance.readers.reader import load_installed
 from appliance.settings.destinations import DestinationSection, kind_of, register_section
 from appliance.settings.objects import ObjectKind
 from appliance.settings.settings import Settings
@@ -164,6 +165,7 @@ def wants(section: DestinationSection, kind: str) -> bool:
 
 
 def _class_of(section: DestinationSection) -> type[Destination]:
+    load_installed()
     try:
         return _CLASSES[section.kind]
     except KeyError:

@@ -24,6 +24,7 @@ EVENTS: Words = {
     "not-whole": "quiet, but not whole",
     # states of cases
     "came-anew": "{slide} came in anew",
+    "slide-changed": "a slide of it changed",
     "stain-missing": "no {stain} slide",
     "objects-queued": "{count} deliveries queued",
     "failed": "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from appliance.assays import registry
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.assays.registry import (
     assays,
+    check_assays,
     find_assay,
     pairings,
     readers_alone,
@@ -65,15 +67,15 @@ def test_a_second_assay_brings_its_stain_and_its_pair() -> None:
         (pair.assay, pair.anatomy, pair.target, pair.expected) for pair in pairings(Settings())
     ] == [("her2", HE, HER2, True), ("ki67", HE, KI67, False)]
     assert vocabulary(Settings())["KI67"] == ("KI67", "MIB1")
-    # C reads an H&E slide once, whatever the number of assays that ask for it.
-    assert [reader.name for reader in readers_alone(HE)] == ["tumor"]
+    assert [r.name for r in readers_alone(find_assay("ki67"), HE)] == ["tumor"]
     assert readers_of_target(find_assay("ki67")) == ()
+    check_assays(Settings())
 
 
 @pytest.mark.usefixtures("only_her2")
 def test_her2_asks_c_of_the_anatomy_slide_and_l_and_m_of_the_target() -> None:
-    assert [reader.name for reader in readers_alone(HE)] == ["tumor"]
-    assert readers_alone(HER2) == ()
+    assert [reader.name for reader in readers_alone(HER2_ASSAY, HE)] == ["tumor"]
+    assert readers_alone(HER2_ASSAY, HER2) == ()
     assert [reader.name for reader in readers_of_target(HER2_ASSAY)] == [
         "intensity",
         "segmentation",
@@ -87,3 +89,24 @@ def test_the_laboratorys_words_take_the_place_of_the_assays() -> None:
     assert vocabulary(settings) == {"HE": HER2_ASSAY.anatomy.words, "HER2": ("ERBB2",)}
     with pytest.raises(SettingsError, match=r"identify\.stains: unknown stain 'KI67'.*HE or HER2"):
         vocabulary(Settings(identify=Identify(stains={"KI67": ("MIB1",)})))
+
+
+@pytest.mark.usefixtures("only_her2")
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"readers": ("tumor", "nobody")}, "no reader 'nobody' is installed"),
+        ({"tumor_reader": "intensity"}, "does not read tiles of HE slides"),
+        ({"classes": HER2_ASSAY.classes * 2}, "8 classes"),
+    ],
+)
+def test_an_assay_that_could_not_decide_is_refused(changes: dict[str, Any], problem: str) -> None:
+    register_assay(replace(HER2_ASSAY, name="odd", **changes))
+    with pytest.raises(SettingsError, match=problem):
+        check_assays(Settings())
+
+
+@pytest.mark.usefixtures("only_her2")
+def test_an_assay_names_its_tumor_reader() -> None:
+    with pytest.raises(ValueError, match="does not name its reader 'tumor'"):
+        register_assay(replace(HER2_ASSAY, name="odd", readers=("intensity",)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fixtures.pairings import HER2_PAIR, TOY, TOY_PAIR
 
 from appliance.delivery.destinations.contract import (
     After,
@@ -106,7 +107,7 @@ class Desk:
         (folder / "objects.json").write_text(json.dumps({"objects": index}))
         with self.ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
-            case = tx.case_for(identity, 0.0)
+            case = tx.case_for(identity, 0.0, HER2_PAIR)
             case.objects_key = key
             for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=0.0)
@@ -293,3 +294,45 @@ def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
     desk.correct()
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
     assert desk.told.sent[-1] == "1.corrected"
+
+
+class TestSharedSlide:
+    """Two cases of one block share the object of their H&E slide, ``1.WSM``."""
+
+    @pytest.fixture
+    def shared(self, tmp_path: Path) -> Iterator[Desk]:
+        desk = Desk(tmp_path)
+        folder = desk.settings.artifacts_dir / "objects" / "2"
+        folder.mkdir()
+        index = desk.settings.artifacts_dir / "objects" / "1" / "objects.json"
+        text = index.read_text().replace("1.SR", "2.SR").replace("1.SEG", "2.SEG")
+        (folder / "objects.json").write_text(text)
+        with desk.ledger.transaction() as tx:
+            identity = Identity(accession="S26-1", block="A1", stain=TOY)
+            case = tx.case_for(identity, 0.0, TOY_PAIR)
+            case.objects_key = "objects/2"
+            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+                tx.advance(case, state, now=0.0)
+            enqueue_case(tx, case, desk.settings, 0.0)
+        yield desk
+        desk.ledger.close()
+
+    def test_it_is_sent_once_and_belongs_to_both(self, shared: Desk) -> None:
+        with shared.ledger.transaction() as tx:
+            of = {n: {row.sop_instance_uid for row in tx.deliveries(n)} for n in (1, 2)}
+        assert of == {1: {"1.WSM", "1.SEG", "1.SR"}, 2: {"1.WSM", "2.SEG", "2.SR"}}
+        shared.outbox.run()
+        assert sorted(shared.told.sent) == ["1.SEG", "1.SR", "1.WSM", "2.SEG", "2.SR"]
+        assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
+
+    def test_refused_it_keeps_both_from_being_delivered_until_either_is_retried(
+        self, shared: Desk
+    ) -> None:
+        shared.told.outcomes["1.WSM"] = classify(0xC000)
+        shared.outbox.run()
+        assert [shared.case(n) for n in (1, 2)] == [CaseState.UNDELIVERED] * 2
+        shared.told.outcomes.clear()
+        retry_subject(shared.settings, "case-2")
+        assert [shared.case(n) for n in (1, 2)] == [CaseState.WRITTEN] * 2
+        shared.outbox.run()
+        assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2

@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fixtures.pairings import HER2_PAIR, TOY, TOY_PAIR
 
-from appliance.domain import HE, HER2, Pairing, Stain
+from appliance.domain import HE, HER2, Stain
 from appliance.intake.pair import expire_waiting, join_block, make_ready
-from appliance.ledger.blocks import case_of_slide, pairing_of
+from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, params_of
 
-TOY = Stain("TOY")
-PAIRINGS = (
-    Pairing(assay="her2", anatomy=HE, target=HER2, expected=True),
-    Pairing(assay="toy", anatomy=HE, target=TOY, expected=False),
-)
+PAIRINGS = (HER2_PAIR, TOY_PAIR)
 HOUR_S = 3600.0
 
 
@@ -42,9 +39,7 @@ class Desk:
                 for state in (SlideState.INSPECTED, SlideState.READ):
                     tx.advance(slide, state, now=self.now)
                 for case in tx.cases_of_block("S26-1", block):
-                    pairing = pairing_of(case, PAIRINGS)
-                    if pairing is not None:
-                        make_ready(tx, case, pairing, self.now)
+                    make_ready(tx, case, self.now)
             return slide.subject
 
     def expire(self, hours: float) -> int:
@@ -61,8 +56,7 @@ class Desk:
 
     def slides_of(self, assay: str) -> dict[Stain, str]:
         case = self.cases()[assay]
-        pairing = pairing_of(case, PAIRINGS)
-        assert pairing is not None
+        pairing = pairing_of(case)
         with self.ledger.transaction() as tx:
             slides = tx.current_slides(case.accession, case.block, pairing.stains)
         return {stain: slide.subject for stain, slide in slides.items()}
@@ -153,9 +147,31 @@ def test_a_case_of_an_assay_that_is_not_installed_is_left_alone(desk: Desk) -> N
         join_block(tx, slide, only_her2, desk.now)
         assert expire_waiting(tx, only_her2, 1.0, desk.now + HOUR_S) == 1  # HER2's own
         toy = next(case for case in tx.cases() if case.assay == "toy")
-        assert pairing_of(toy, only_her2) is None
-        assert case_of_slide(slide, tx.cases(), only_her2) != toy
+        assert not is_installed(toy, only_her2)
     assert desk.states() == {"toy": "waiting", "her2": "partnerless"}
+
+
+def test_an_assay_that_comes_back_finds_its_case_as_it_should_be(desk: Desk) -> None:
+    """The H&E slide is read, and scanned again, while the other assay is not installed."""
+    desk.arrive(TOY)
+    with desk.ledger.transaction() as tx:
+        slide = tx.add_slide("HE.svs", desk.now)
+        slide.accession, slide.block, slide.stain = "S26-1", "A1", HE
+        for state in (SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED):
+            tx.advance(slide, state, now=desk.now)
+        join_block(tx, slide, PAIRINGS[:1], desk.now)
+        tx.advance(slide, SlideState.READ, now=desk.now)
+        for case in tx.cases():
+            make_ready(tx, case, desk.now)
+    assert desk.states() == {"toy": "ready", "her2": "waiting"}
+    with desk.ledger.transaction() as tx:
+        tx.advance(tx.cases()[0], CaseState.SCORED, now=desk.now)
+        again = tx.add_slide("HE-again.svs", desk.now)
+        again.accession, again.block, again.stain = "S26-1", "A1", HE
+        for state in (SlideState.ARRIVED, SlideState.IDENTIFIED):
+            tx.advance(again, state, now=desk.now)
+        join_block(tx, again, PAIRINGS[:1], desk.now)
+    assert desk.states()["toy"] == "waiting"
 
 
 def test_cases_are_claimed_only_for_installed_assays(desk: Desk) -> None:
@@ -174,7 +190,7 @@ def test_a_slide_links_to_the_first_case_that_uses_its_stain(desk: Desk) -> None
         desk.arrive(stain)
     with desk.ledger.transaction() as tx:
         cases = tx.cases()
-        of = {s.stain: case_of_slide(s, cases, PAIRINGS) for s in tx.slides()}
+        of = {s.stain: case_of_slide(s, cases) for s in tx.slides()}
     assert {stain: case.assay for stain, case in of.items() if case} == {
         HE: "her2",
         TOY: "toy",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.assays.registry import pairings
-from appliance.domain import HER2
+from appliance.domain import HE, HER2
 from appliance.intake.pair import join_block
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
@@ -20,7 +20,15 @@ def one_case(settings: Settings, state: CaseState, **facts: str) -> Ledger:
     ledger = Ledger(settings.ledger_url)
     with ledger.transaction() as tx:
         row = CaseRow(
-            accession="S26-1", block="A1", state=state, created_at=0, changed_at=0, **facts
+            accession="S26-1",
+            block="A1",
+            assay="her2",
+            anatomy=HE,
+            target=HER2,
+            state=state,
+            created_at=0,
+            changed_at=0,
+            **facts,
         )
         tx.session.add(row)
     return ledger

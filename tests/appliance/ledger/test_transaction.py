@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.pairings import HER2_PAIR
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -142,8 +143,8 @@ def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
         sop_class_uid="4",
     )
     with ledger.transaction() as tx:
-        case = tx.case_for(identity, now=1.0)
-        assert tx.case_for(identity, now=2.0).id == case.id
+        case = tx.case_for(identity, 1.0, HER2_PAIR)
+        assert tx.case_for(identity, 2.0, HER2_PAIR).id == case.id
         for _ in range(2):
             tx.enqueue(case.id or 0, new, now=1.0)
         assert [d.state for d in tx.deliveries(case.id)] == [DeliveryState.QUEUED]
@@ -161,7 +162,7 @@ def test_an_object_is_queued_once_per_destination(ledger: Ledger) -> None:
 
 def test_no_error_of_the_database_names_an_accession(ledger: Ledger) -> None:
     with ledger.transaction() as tx:
-        tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), now=1.0)
+        tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), 1.0, HER2_PAIR)
         values = tx.cases()[0].model_dump(exclude={"id"})
     with pytest.raises(IntegrityError) as caught, ledger.transaction() as tx:
         tx.session.add(CaseRow(**values))

@@ -268,3 +268,21 @@ def test_organ_and_specimen_are_kept_at_identify(line: Line) -> None:
     line.arrive("S26-1_A1_HE.svs")
     line.work(1)
     assert (line.slide().organ, line.slide().specimen) == ("gastric", "biopsy")
+
+
+def test_a_ready_case_waits_again_when_a_slide_of_it_changed(line: Line) -> None:
+    """The scan empties the fingerprint of a changed file: nothing is read under an empty one."""
+    line.told.answers["analyse"] = StoppedError("stop")
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    with pytest.raises(StoppedError):
+        line.work()
+    with line.ledger.transaction() as tx:
+        tx.release_claims()
+        slide = tx.slide(1)
+        assert slide is not None
+        slide.fingerprint = ""
+        tx.advance(slide, SlideState.ARRIVING, now=line.now)
+    line.told.calls.clear()
+    line.work()
+    assert line.told.calls == []
+    assert (line.case().state, line.case().claimed_by) == (CaseState.WAITING, "")

@@ -2,7 +2,8 @@
 
 Assays, readers and destinations are registered by decorators. `load_extensions` imports the modules
 that hold them, so that registration is never a side effect of some other import. Every process
-calls it: validation of `Settings` does, and the initializer of each worker process.
+calls it: validation of `Settings` for a site's modules, the registries before they are asked, and
+the initializer of each worker process.
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from fixtures.daemon import tandem
 from appliance.delivery.destinations.contract import open_destination, wants
 from appliance.errors import SettingsError
 from appliance.evaluation.pool import run_all
-from appliance.extensions import BUILT_IN, load_extensions
 from appliance.line.executors import Workers
 from appliance.settings.destinations import DestinationSection, FolderDestination
+from appliance.settings.extensions import BUILT_IN, load_extensions
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 

@@ -1,0 +1,62 @@
+"""Rerun of a case: sidecars that are still there are read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.pairings import HER2_PAIR
+
+from appliance.domain import HE, HER2, Identity
+from appliance.errors import SettingsError
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.operations.corrections import rerun_case
+from appliance.settings.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Return settings of a state folder with one delivered case, scored as breast."""
+    made = Settings(state_dir=tmp_path / "state")
+    ledger = Ledger(made.ledger_url)
+    with ledger.transaction() as tx:
+        identity = Identity(accession="S26-1", block="A1", stain=HE)
+        for stain in (HE, HER2):
+            path = tmp_path / f"S26-1_A1_{stain}.svs"
+            path.write_bytes(b"a slide")
+            slide = tx.add_slide(str(path), 0.0)
+            slide.accession, slide.block, slide.stain, slide.organ = "S26-1", "A1", stain, "breast"
+            for state in list(SlideState)[1:5]:
+                tx.advance(slide, state, now=0.0)
+        case = tx.case_for(identity, 0.0, HER2_PAIR)
+        for to in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+            tx.advance(case, to, now=0.0)
+    ledger.close()
+    return made
+
+
+def _organs(settings: Settings) -> dict[str, str]:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        organs = {slide.stain: slide.organ for slide in tx.slides()}
+    ledger.close()
+    return organs
+
+
+def test_a_corrected_sidecar_counts_and_a_gone_slide_keeps_what_was_frozen(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "S26-1_A1_HER2.tandem.toml").write_text('organ = "gastric"\n')
+    (tmp_path / "S26-1_A1_HE.svs").unlink()
+    rerun_case(settings, "case-1")
+    assert _organs(settings) == {"HE": "breast", "HER2": "gastric"}
+
+
+def test_a_sidecar_that_cannot_be_read_is_named_and_nothing_changes(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "S26-1_A1_HER2.tandem.toml").write_text("organ = gastric\n")
+    with pytest.raises(SettingsError, match=r"S26-1_A1_HER2\.tandem\.toml"):
+        rerun_case(settings, "case-1")
+    assert _organs(settings) == {"HE": "breast", "HER2": "breast"}
