@@ -93,12 +93,13 @@ def test_a_case_whose_assay_is_not_installed_is_shown(lab: Lab, reader: LedgerRe
     assert "'toy'" in trouble.sentence and "not installed here" in trouble.sentence
     assert queue.counts.trouble == 1
     detail = read_case(reader, lab.settings, case_id)
-    assert detail is not None and detail.trouble == trouble and detail.slides == {}
+    assert detail is not None and detail.trouble == trouble and set(detail.slides) == {HE}
     (case,) = status_of(lab.settings)["cases"]
-    assert (case["assay"], case["slides"], case["reason"]) == ("toy", {}, "assay-not-installed")
+    assert (case["assay"], case["reason"]) == ("toy", "assay-not-installed")
+    assert set(case["slides"]) == {HE}
     assert "not installed here" in case["remedy"]
     (slide,) = status_of(lab.settings)["slides"]
-    assert slide["case"] == ""
+    assert slide["case"] == f"case-{case_id}"
 
 
 def test_refused_and_held_deliveries_name_the_destination(

@@ -199,7 +199,7 @@ def test_full_disk_is_not_the_slides_fault(
     [
         {"accession": "S" * 17},
         {"container_id": "C" * 65},
-        {"stain": "PR"},
+        {"stain": ""},
         {"uid": "1.2.03"},
         {"accession": "S26\\1"},
     ],
