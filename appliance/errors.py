@@ -6,6 +6,8 @@
     ├── TransientError                 try again later
     │   ├── DestinationUnavailableError
     │   ├── WorklistUnavailableError
+    │   ├── FolderAwayError
+    │   ├── DiskFullError
     │   └── WorkerDiedError
     └── PermanentError                 tell a person
         ├── SettingsError
@@ -49,6 +51,20 @@ class WorklistUnavailableError(TransientError):
 
     wait_seconds = 60.0
     code = "worklist-away"
+
+
+class FolderAwayError(TransientError):
+    """The scanner's folder cannot be read: the site's trouble, of which no slide is to blame."""
+
+    wait_seconds = 15.0
+    code = "folder-away"
+
+
+class DiskFullError(TransientError):
+    """No room is left for results: the site's trouble, of which no slide is to blame."""
+
+    wait_seconds = 60.0
+    code = "disk-full"
 
 
 class WorkerDiedError(TransientError):

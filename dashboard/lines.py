@@ -149,7 +149,7 @@ def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideL
     return SlideLine(
         id=id_of(row),
         case_id=case_id,
-        name=Path(row.path).name,
+        name=row.file_name,
         stain=row.stain,
         state=SlideState(row.state),
         reason=say("quarantine", row.reason),

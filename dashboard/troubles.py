@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlalchemy import select as columns
@@ -114,7 +113,7 @@ def case_ids(tx: Queries, slides: Sequence[SlideRow]) -> dict[int, int]:
 def _slide_trouble(row: SlideRow, case_id: int | None) -> Trouble:
     return Trouble(
         subject=row.subject,
-        title=Path(row.path).name,
+        title=row.file_name,
         sentence=say("quarantine", row.reason or QuarantineReason.FAILED),
         remedy=say("remedy", row.reason or QuarantineReason.FAILED),
         detail=say("slide-detail", row.reason or OTHER, params_of(row)),

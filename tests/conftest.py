@@ -12,7 +12,8 @@ from fixtures.orthanc import Orthanc
 
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
-REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+REAL, CASES = SHARED / "real", SHARED / "cases"
 
 
 def pytest_report_header() -> list[str]:
@@ -25,6 +26,14 @@ def real() -> Path:
     if not REAL.is_dir():
         pytest.skip("../shared/real is not there: real images are not part of the project")
     return REAL
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Return the folder of cases from the world; skip the test if it is not beside the checkout."""
+    if not CASES.is_dir():
+        pytest.skip("../shared/cases is not there: it is not part of the project")
+    return CASES
 
 
 @pytest.fixture

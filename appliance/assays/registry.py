@@ -126,14 +126,19 @@ def check_assays(settings: Settings) -> None:
     Raises
     ------
     SettingsError
-        If an assay names a reader that is not installed, its tumor reader does not read tiles of
-        its anatomy slide, it has more classes than a label map of `MOST_CLASSES`, its own check
-        fails, or the settings name an unknown stain or assay.
+        If an assay names a reader that is not installed or reads neither of its slides, its tumor
+        reader does not read tiles of its anatomy slide, it has more classes than a label map of
+        `MOST_CLASSES`, its own check fails, or the settings name an unknown stain or assay.
     """
     pairings(settings)
     vocabulary(settings)
     for assay in assays():
-        assay_readers(assay)
+        for reader in assay_readers(assay):
+            if reader.needs != "findings" and not _is_asked(reader, assay):
+                raise SettingsError(
+                    f"assay {assay.name!r}: reader {reader.name!r} reads neither of its slides. "
+                    "Add a stain of the assay to the reader, or take the reader from the assay."
+                )
         tumor = find_reader(assay.tumor_reader)
         if tumor.needs != "tiles" or assay.anatomy.code not in tumor.stains:
             raise SettingsError(
@@ -146,6 +151,11 @@ def check_assays(settings: Settings) -> None:
                 f"{MOST_CLASSES}."
             )
         assay.check(settings)
+
+
+def _is_asked(reader: AnyReader, assay: Assay) -> bool:
+    alone = [each for stain in assay.stains for each in readers_alone(assay, stain.code)]
+    return reader in (*alone, *readers_of_target(assay))
 
 
 def tasks() -> tuple[Task, ...]:

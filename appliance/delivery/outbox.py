@@ -97,7 +97,7 @@ class Outbox:
             for each in {case_id, *sharing}:
                 self._close_case(each)
         with self._ledger.transaction() as tx:
-            through = tx.written_cases_without_open_deliveries()
+            through = tx.cases_whose_deliveries_ended()
         for case_id in through:
             self._close_case(case_id)
 

@@ -16,10 +16,12 @@ from pydicom import Dataset
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.delivery.orders import order_of
-from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
+from appliance.domain import UNIDENTIFIED, QuarantineReason, SlideFacts, Stain
+from appliance.errors import SlideError
 from appliance.findings.findings import Findings
 from appliance.intake.frozen import freeze_source
 from appliance.settings.settings import Settings
+from appliance.slides.files import fingerprint
 from dicom.header import read_headers
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.study import StudyFacts, study_of
@@ -147,10 +149,20 @@ def _converted(
             fingerprint=facts.fingerprint,
             scanned=scanned,
         )
+        path = Path(facts.path)
         with store.writing(key) as folder:
-            done = convert_slide(
-                Path(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
-            )
+            _require_same(path, facts)
+            done = convert_slide(path, folder, identity, mpp=facts.mpp, with_label=with_label)
+            _require_same(path, facts)
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")
     return store.path(key)
+
+
+def _require_same(path: Path, facts: SlideFacts) -> None:
+    """Raise SlideError if the file is no longer the one that was identified.
+
+    Another slide under the old path would go out under the identity of the first.
+    """
+    if fingerprint(path) != facts.fingerprint:
+        raise SlideError(QuarantineReason.UNREADABLE, "its file changed after it was identified")

@@ -32,6 +32,7 @@ from appliance.findings.opinion import Opinion
 from appliance.findings.reasons import ReviewReason
 from appliance.registration.mapping import SlideMapping
 from appliance.slides.overview import load_overview
+from appliance.text import is_text
 
 MAX_EDGE_PX = 1600
 """Longest edge of a picture on the page."""
@@ -72,7 +73,10 @@ def save_findings(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text = json.dumps(summary(findings), indent=2, sort_keys=True, ensure_ascii=False)
+    facts = summary(findings)
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False)
+    if not is_text(text):  # the path of a slide: later steps open it
+        text = json.dumps(facts, indent=2, sort_keys=True)
     (folder / "findings.json").write_text(text + "\n")
     names = list(TileFinding.__slots__)
     columns = {name: [getattr(tile, name) for tile in findings.tiles] for name in names}

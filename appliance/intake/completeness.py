@@ -8,17 +8,19 @@ does not change during a stall, but its last tiles lie beyond its end.
 from __future__ import annotations
 
 import configparser
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
-from tifffile import TiffFile, TiffFileError
+from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage
+from tifffile import TiffFile
 
 TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".svslide"})
 SLIDE_SUFFIXES = TIFF_SUFFIXES | {".mrxs", ".dcm"}
 """Suffixes of files that stand for a slide; all other files are left alone."""
+UNDEFINED_LENGTH = 0xFFFFFFFF
+"""Length of a DICOM element that ends with a delimiter (PS3.5 section 7.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,19 @@ def _tiff_is_whole(path: Path) -> bool:
                 if any(offset + count > size for offset, count in ends):
                     return False
             return len(tiff.pages) > 0
-    except (TiffFileError, ValueError, KeyError, IndexError, AttributeError, OSError, struct.error):
-        # tifffile raises any of these on a truncated index.
+    except Exception:  # noqa: BLE001  damaged tags make tifffile raise errors of any type
         return False
+
+
+def _reaches_end(dataset: Dataset, size_bytes: int) -> bool:
+    """Return whether the value of the last element lies within the file.
+
+    An element of undefined length was found whole, with its delimiter, or was left out.
+    """
+    last = dataset.get_item(max(dataset.keys()), keep_deferred=True)
+    if not isinstance(last, RawDataElement) or last.length == UNDEFINED_LENGTH:
+        return True
+    return bool(last.value_tell + last.length <= size_bytes)
 
 
 def _mrxs_is_whole(path: Path) -> bool:
@@ -102,8 +114,16 @@ def _mrxs_is_whole(path: Path) -> bool:
 
 
 def _dicom_is_whole(path: Path) -> bool:
+    """Return whether a file reaches to the end of its last element, and an image has its pixels.
+
+    pydicom reads a cut file without an error: what is missing is left out, or comes short.
+    """
     try:
         dataset = dcmread(path, defer_size=1024)
-    except (InvalidDicomError, EOFError, OSError, ValueError, struct.error):
+        if not dataset.get("SOPInstanceUID"):
+            return False
+        if dataset.file_meta.MediaStorageSOPClassUID == VLWholeSlideMicroscopyImageStorage:
+            return "PixelData" in dataset and _reaches_end(dataset, path.stat().st_size)
+        return True
+    except Exception:  # noqa: BLE001  damaged headers make pydicom raise errors of any type
         return False
-    return "PixelData" not in dataset or bool(dataset.get("SOPInstanceUID"))

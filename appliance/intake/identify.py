@@ -13,6 +13,7 @@ from pathlib import Path
 from appliance.domain import Identity, QuarantineReason, Stain
 from appliance.errors import SlideError
 from appliance.settings.intake import Identify
+from appliance.text import is_text
 
 BARCODE_PROPERTIES = (
     "aperio.Barcode",
@@ -42,6 +43,11 @@ class Sidecar:
     specimen: str = ""
 
 
+def sidecar_path(slide: Path) -> Path:
+    """Path of the sidecar of a slide, whether or not it is there."""
+    return slide.with_name(f"{slide.stem}.tandem.toml")
+
+
 def read_sidecar(slide: Path) -> Sidecar:
     """Read the sidecar of a slide; an empty one where there is none.
 
@@ -50,7 +56,7 @@ def read_sidecar(slide: Path) -> Sidecar:
     SlideError
         UNREADABLE, if the sidecar is not TOML or has unknown keys.
     """
-    path = slide.with_name(f"{slide.stem}.tandem.toml")
+    path = sidecar_path(slide)
     if not path.is_file():
         return Sidecar()
     try:
@@ -87,6 +93,8 @@ def identify(
             block = found.get("block") or ""
     if not accession:
         raise SlideError(QuarantineReason.NO_ACCESSION)
+    if not is_text(accession + block):
+        raise SlideError(QuarantineReason.NO_ACCESSION, "what was found is no readable text")
     if len(accession) > MAX_ACCESSION:
         raise SlideError(QuarantineReason.NO_ACCESSION, "what was found exceeds 16 characters")
     if not block:

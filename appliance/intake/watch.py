@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,18 @@ from appliance.slides.files import slide_files
 log = logging.getLogger(__name__)
 
 JUNK_NAMES = frozenset(
-    {"@eadir", "thumbs.db", ".stfolder", ".ds_store", "$recycle.bin", "lost+found"}
+    {
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "lost+found",
+        "network trash folder",
+        "system volume information",
+        "thumbs.db",
+        "~snapshot",
+    }
 )
 """Names that file servers and desktops leave in shared folders."""
 
@@ -37,9 +49,17 @@ JUNK_NAMES = frozenset(
 def candidates(folder: Path) -> Iterator[Path]:
     """Yield the files under `folder` that may stand for a slide, sorted, without hidden and junk.
 
-    One file of a DICOM series stands for the slide: see `slide_files`.
+    One file of a DICOM series stands for the slide: see `slide_files`. Special files (pipes,
+    sockets, devices) are left out: opening one can wait for ever. A subfolder that cannot be
+    listed is left out; raises OSError where `folder` itself cannot be.
     """
-    for root, folders, names in os.walk(folder):
+
+    def cannot_list(err: OSError) -> None:
+        if err.filename == str(folder):
+            raise err
+        log.debug("a subfolder cannot be listed", exc_info=err)
+
+    for root, folders, names in os.walk(folder, onerror=cannot_list):
         here = Path(root)
         # An MRXS slide's own folder holds data, not slides.
         folders[:] = sorted(
@@ -50,9 +70,26 @@ def candidates(folder: Path) -> Iterator[Path]:
             path = here / name
             if _is_junk(name) or path.suffix.lower() not in SLIDE_SUFFIXES or path in taken:
                 continue
+            if not _is_regular(path):
+                continue
             if path.suffix.lower() == ".dcm":
                 taken.update(slide_files(path))
             yield path
+
+
+def is_away(folder: Path) -> bool:
+    """Return whether the scanner's folder cannot be listed, or is empty as a bare mount point."""
+    try:
+        return next(folder.iterdir(), None) is None
+    except OSError:
+        return True
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _is_junk(name: str) -> bool:
@@ -80,18 +117,24 @@ class FolderScan:
         """
         monotonic = time.monotonic() if monotonic is None else monotonic
         now = time.time() if now is None else now
-        if not self._settings.folder.is_dir():
+        try:
+            paths = list(candidates(self._settings.folder))
+        except OSError as err:
             if not self._unreachable:
-                log.error("the scanner's folder cannot be reached; is the share mounted?")
+                log.error(
+                    "the scanner's folder cannot be reached (%s); is the share mounted, and may "
+                    "Tandem's user read it?",
+                    err.strerror or type(err).__name__,
+                )
             self._unreachable = True
             return 0
         self._unreachable = False
         changed = 0
-        for path in candidates(self._settings.folder):
+        for path in paths:
             try:
                 changed += self._look(path, monotonic, now)
-            except FileNotFoundError:
-                self._tracker.forget(path)  # gone between listing and looking
+            except OSError:
+                self._tracker.forget(path)  # gone, or not readable, since it was listed
         return changed
 
     def _look(self, path: Path, monotonic: float, now: float) -> bool:

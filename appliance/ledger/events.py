@@ -15,6 +15,7 @@ from typing import Any, Literal
 from sqlmodel import Session, col, select
 
 from appliance.ledger.tables import EventRow
+from appliance.text import readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def append(session: Session, event: Event) -> None:
         seconds=float(event.seconds),
         reused=event.reused,
         reason=event.reason,
-        params=json.dumps(dict(event.params), ensure_ascii=False),
+        params=readable(json.dumps(dict(event.params), ensure_ascii=False)),
         hash="",
     )
     row.hash = _hash(last or "", row)

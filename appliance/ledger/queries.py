@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
@@ -118,14 +118,19 @@ class Queries:
         query = select(CaseDeliveryRow.case_id).where(col(CaseDeliveryRow.delivery_id).in_(ids))
         return sorted(set(self.session.exec(query).all()))
 
-    def written_cases_without_open_deliveries(self) -> list[int]:
-        """Return the ids of written cases whose deliveries have all ended."""
-        under_way = (
+    def cases_whose_deliveries_ended(self) -> list[int]:
+        """Return the ids of written and unproven cases that no delivery keeps in their state."""
+        sending = (DeliveryState.QUEUED, DeliveryState.SENT)
+        return [
+            *self._cases_without(CaseState.WRITTEN, sending),
+            *self._cases_without(CaseState.UNPROVEN, (*sending, DeliveryState.UNPROVEN)),
+        ]
+
+    def _cases_without(self, state: CaseState, deliveries: Sequence[DeliveryState]) -> list[int]:
+        having = (
             select(CaseDeliveryRow.case_id)
             .join(DeliveryRow, col(DeliveryRow.id) == CaseDeliveryRow.delivery_id)
-            .where(col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT)))
+            .where(col(DeliveryRow.state).in_(deliveries))
         )
-        written = select(CaseRow.id).where(
-            CaseRow.state == CaseState.WRITTEN, col(CaseRow.id).not_in(under_way)
-        )
-        return [case_id for case_id in self.session.exec(written).all() if case_id is not None]
+        found = select(CaseRow.id).where(CaseRow.state == state, col(CaseRow.id).not_in(having))
+        return [case_id for case_id in self.session.exec(found).all() if case_id is not None]

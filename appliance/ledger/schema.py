@@ -8,7 +8,7 @@ from sqlmodel import SQLModel
 from appliance.errors import SettingsError
 from appliance.ledger import tables  # noqa: F401  registers the tables
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised with each change of a table. Builds before number 2 wrote none, so 0 is theirs."""
 
 

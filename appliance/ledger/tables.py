@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel, UniqueConstraint
+
+from appliance.ledger.path_text import PathText
+from appliance.text import readable
 
 
 class SlideRow(SQLModel, table=True):
@@ -19,7 +23,7 @@ class SlideRow(SQLModel, table=True):
     __tablename__ = "slide"
     __table_args__ = (Index("ix_slide_accession_block", "accession", "block"),)
     id: int | None = Field(default=None, primary_key=True)
-    path: str = Field(index=True, unique=True)
+    path: str = Field(index=True, unique=True, sa_type=PathText)
     size_bytes: int = 0
     modified_ns: int = 0
     fingerprint: str = ""
@@ -48,6 +52,11 @@ class SlideRow(SQLModel, table=True):
     def subject(self) -> str:
         """Name in events and commands."""
         return f"slide-{self.id}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file for people; it may hold the accession (PHI)."""
+        return readable(Path(self.path).name)
 
 
 class CaseRow(SQLModel, table=True):
@@ -144,7 +153,8 @@ def set_reason(
     row: SlideRow | CaseRow | DeliveryRow, code: str = "", params: Mapping[str, Any] | None = None
 ) -> None:
     """Set the reason of a row with its parameters; without a code, clear it."""
-    row.reason, row.params = code, json.dumps(dict(params or {}), ensure_ascii=False)
+    row.reason = code
+    row.params = readable(json.dumps(dict(params or {}), ensure_ascii=False))
 
 
 def params_of(row: SlideRow | CaseRow | DeliveryRow | EventRow) -> dict[str, Any]:

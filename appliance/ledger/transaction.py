@@ -113,6 +113,10 @@ class Transaction(Queries):
                 changed_at=now,
             )
             self._created(row)
+        elif row.state in (CaseState.WAITING, CaseState.PARTNERLESS):
+            # A new release of the assay may pair other stains.
+            row.anatomy, row.target = pairing.anatomy, pairing.target
+            self.session.add(row)
         return row
 
     def enqueue(self, case_id: int, new: NewDelivery, now: float) -> None:

@@ -7,11 +7,13 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
 from appliance.delivery.objects import write_objects
 from appliance.delivery.outbox import enqueue_case
 from appliance.delivery.standing import standing
 from appliance.domain import Identity
+from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
@@ -66,6 +68,11 @@ def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
     """Prepare `analyse` of the case's two slides."""
     case = job.row
     pairing = pairing_of(case)
+    if find_assay(case.assay).pairing(expected=False).stains != pairing.stains:
+        raise SettingsError(
+            f"{case.subject} pairs {' and '.join(pairing.stains)}; the assay {case.assay!r} that "
+            "is installed now pairs other stains. Install the one that opened the case."
+        )
     identity = Identity(accession=case.accession, block=case.block, stain=pairing.target)
     slides = [read_slide_of(job.slides[stain]) for stain in pairing.stains]
     return Call(

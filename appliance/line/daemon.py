@@ -64,7 +64,7 @@ class Daemon:
         """
         settings = self.settings
         check_assays(settings)
-        if not settings.watch.folder.is_dir():
+        if not _is_folder(settings.watch.folder):
             raise SettingsError(
                 f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."
             )
@@ -147,6 +147,13 @@ def run_daemon(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     daemon.run()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a share that answers EACCES, EIO or ESTALE
+        return False
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.context import Done, Job, R, Step, StepContext
+from appliance.line.site_trouble import site_trouble
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 
 log = logging.getLogger(__name__)
@@ -50,13 +51,20 @@ def _work_on_case(context: StepContext) -> bool:
     except TransientError as err:
         _retry_case(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
-        _log_failure(job.row, err)
-        message: Any = str(err)
-        if isinstance(err, SlideError):
-            message = fact("slide-error", err.reason, {"detail": err.detail})
-        params = {"error": type(err).__name__, "message": message}
-        _fail(context, job, "step-failed", params)
+        held = site_trouble(err, context.settings, tuple(job.slides.values()))
+        if held is not None:
+            _retry_case(context, job, held)
+        else:
+            _fail_step(context, job, err)
     return True
+
+
+def _fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
+    _log_failure(job.row, err)
+    message: Any = str(err)
+    if isinstance(err, SlideError):
+        message = fact("slide-error", err.reason, {"detail": err.detail})
+    _fail(context, job, "step-failed", {"error": type(err).__name__, "message": message})
 
 
 def _work_on_slide(context: StepContext) -> bool:
@@ -67,16 +75,20 @@ def _work_on_slide(context: StepContext) -> bool:
     try:
         done = _submit(context, step, job)
         _close_slide(context, job, lambda tx, row, now: step.finish(tx, context, row, done, now))
-    except SlideError as err:
-        _quarantine(context, job, err.reason, {"detail": err.detail})
     except StoppedError:
         raise
     except TransientError as err:
         _retry_slide(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
-        _log_failure(job.row, err)
-        params = {"error": type(err).__name__, "message": str(err)}
-        _quarantine(context, job, QuarantineReason.FAILED, params)
+        held = site_trouble(err, context.settings, (job.row,))
+        if held is not None:
+            _retry_slide(context, job, held)
+        elif isinstance(err, SlideError):
+            _quarantine(context, job, err.reason, {"detail": err.detail})
+        else:
+            _log_failure(job.row, err)
+            params = {"error": type(err).__name__, "message": str(err)}
+            _quarantine(context, job, QuarantineReason.FAILED, params)
     return True
 
 
@@ -90,9 +102,8 @@ def _claim_case(context: StepContext) -> tuple[Step[CaseRow], Job[CaseRow]] | No
             states = [CaseState(step.from_state)]
             row = tx.claim_case(states, context.name, context.clock(), assays)
             if row is not None and step.from_state == CaseState.READY and not all_read(tx, row):
-                # A slide's file changed after the case became ready: it is read again first.
                 row.claimed_by = ""
-                tx.advance(row, CaseState.WAITING, now=context.clock(), code="slide-changed")
+                _wait_for_slides(tx, row, context.clock())
                 return None
             if row is not None:
                 slides = tx.current_slides(row.accession, row.block, pairing_of(row).stains)
@@ -146,7 +157,7 @@ def _close_slide(
         tx.session.add(row)
         if row.state == job.row.state:
             finish(tx, row, now)
-            row.worker_crashes = 0
+            row.worker_crashes, row.not_before = 0, 0.0
 
 
 def _close_case(
@@ -158,10 +169,20 @@ def _close_case(
     now = context.clock()
     with context.ledger.transaction() as tx:
         row = _reclaimed(tx, job.row)
-        if row is not None:
-            row.worker_crashes = 0
-            set_reason(row)
-            finish(tx, row, now)
+        if row is None:
+            return
+        row.worker_crashes = 0
+        if row.state == CaseState.READY and not all_read(tx, row):
+            _wait_for_slides(tx, row, now)
+            return
+        set_reason(row)
+        finish(tx, row, now)
+
+
+def _wait_for_slides(tx: Transaction, case: CaseRow, now: float) -> None:
+    """Take back a case whose slide's file changed since the case became ready."""
+    set_reason(case, "slide-changed")
+    tx.advance(case, CaseState.WAITING, now=now, code="slide-changed", reason=case.reason)
 
 
 def _reclaimed(tx: Transaction, case: CaseRow) -> CaseRow | None:
@@ -208,8 +229,10 @@ def _retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) 
             row.claimed_by = ""
             row.worker_crashes = crashes
             row.not_before = now + err.wait_seconds * 2**crashes
-            params = {"message": str(err)}
-            tx.note(row.subject, "try-again", now, reason=err.code, params=params)
+            # One note of each trouble, not one for each attempt: a share may be away for days.
+            if isinstance(err, WorkerDiedError) or not job.row.not_before:
+                params = {"message": str(err)}
+                tx.note(row.subject, "try-again", now, reason=err.code, params=params)
             tx.session.add(row)
 
 

@@ -15,11 +15,11 @@ from appliance.assays.registry import find_assay
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings, load_pictures, save_findings
 from appliance.findings.findings import Correction
-from appliance.intake.identify import read_sidecar
+from appliance.intake.identify import Sidecar, read_sidecar, sidecar_path
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, set_reason
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import CaseRow, SlideRow, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
@@ -60,41 +60,82 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
 def rerun_case(settings: Settings, subject: str) -> str:
     """Analyse a case that has a result once more, with the weights and settings of today.
 
-    The sidecars of slides whose files are still there are read again: a corrected organ or specimen
-    counts from here on. What was frozen at identify stays for slides that are gone.
+    Sidecars that are there are read again: a corrected organ or specimen counts from here on. What
+    was frozen at identify stays for slides whose sidecar is gone.
 
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, or a sidecar cannot be read.
+        If there is no such case, it has no result yet, its assay is not installed, a slide of it
+        is not read, or a sidecar cannot be read or names another slide.
     """
     ledger: Ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
+            slides = _slides_to_rerun(tx, _ended(tx, subject, CaseState.FAILED))
+        # Outside of any transaction: a share that hangs must not hold the ledger.
+        found = {id_of(slide): _sidecar_again(slide) for slide in slides}
+        now = time.time()
+        with ledger.transaction() as tx:
             row = _ended(tx, subject, CaseState.FAILED)
+            for slide in _slides_to_rerun(tx, row):
+                _take_words(tx, slide, found.get(id_of(slide)), now)
             row.findings_key = row.score = ""
             row.review = "[]"
             set_reason(row)
             row.worker_crashes, row.not_before = 0, 0.0
-            _read_sidecars_again(tx, row)
-            tx.advance(row, CaseState.READY, now=time.time(), code="rerun")
+            tx.advance(row, CaseState.READY, now=now, code="rerun")
     finally:
         ledger.close()
     return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
 
 
-def _read_sidecars_again(tx: Transaction, case: CaseRow) -> None:
+def _slides_to_rerun(tx: Transaction, case: CaseRow) -> list[SlideRow]:
+    find_assay(case.assay)
     stains = pairing_of(case).stains
-    for slide in tx.current_slides(case.accession, case.block, stains).values():
-        path = Path(slide.path)
-        if not path.is_file():
-            continue
-        try:
-            sidecar = read_sidecar(path)
-        except SlideError as err:
-            raise SettingsError(str(err)) from err
-        slide.organ, slide.specimen = str(sidecar.organ), str(sidecar.specimen)
-        tx.session.add(slide)
+    slides = tx.current_slides(case.accession, case.block, stains)
+    for stain in stains:
+        slide = slides.get(stain)
+        state = "missing" if slide is None else slide.state
+        if state != SlideState.READ:
+            raise SettingsError(
+                f"{case.subject}: its {stain} slide is {state}, so the case is left as it is. Run "
+                "it again when `tandem status` shows the slide as read."
+            )
+    return list(slides.values())
+
+
+def _sidecar_again(slide: SlideRow) -> Sidecar | None:
+    """Sidecar of a slide; None where there is none."""
+    path = Path(slide.path)
+    if not sidecar_path(path).is_file():
+        return None
+    try:
+        sidecar = read_sidecar(path)
+    except SlideError as err:
+        raise SettingsError(str(err)) from err
+    named = {"accession": slide.accession, "block": slide.block, "mpp": slide.mpp}
+    for key, known in named.items():
+        said = getattr(sidecar, key)
+        if said and said != known:
+            raise SettingsError(
+                f"{sidecar_path(path).name}: its {key} is not that of {slide.subject}. A rerun "
+                "takes organ and specimen only; touch the slide's file to have it identified anew."
+            )
+    return sidecar
+
+
+def _take_words(tx: Transaction, slide: SlideRow, sidecar: Sidecar | None, now: float) -> None:
+    if sidecar is None:
+        return
+    organ, specimen = str(sidecar.organ), str(sidecar.specimen)
+    if (organ, specimen) == (slide.organ, slide.specimen):
+        return
+    params = {"organ": organ, "specimen": specimen}
+    params |= {"was_organ": slide.organ, "was_specimen": slide.specimen}
+    slide.organ, slide.specimen = organ, specimen
+    tx.note(slide.subject, "sidecar-again", now, params=params)
+    tx.session.add(slide)
 
 
 def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:

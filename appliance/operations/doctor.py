@@ -67,7 +67,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     for assay in assays():
         if assay.has_guideline:
             yield _try("guideline", partial(assay.check, settings))
-    for task in tasks():
+    for task in _tasks():
         yield _try(f"weights for {task}", partial(_weights, task, settings))
     yield _try("device", lambda: _device(settings))
     yield _try("libturbojpeg", _turbojpeg)
@@ -112,6 +112,14 @@ def _assays(settings: Settings) -> str:
     return ", ".join(
         f"{assay.name} ({assay.anatomy.label} and {assay.target.label})" for assay in assays()
     )
+
+
+def _tasks() -> tuple[Task, ...]:
+    """Tasks of the installed networks; none where a reader is missing, which "assays" tells."""
+    try:
+        return tasks()
+    except SettingsError:
+        return ()
 
 
 def _weights(task: Task, settings: Settings) -> str:

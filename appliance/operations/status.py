@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from appliance.assays.registry import pairings
+from appliance.delivery.index import read_index
 from appliance.domain import Pairing
 from appliance.errors import SettingsError
 from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
@@ -18,9 +18,10 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import read_progress
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, params_of, set_reason
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
+from appliance.text import readable
 from appliance.words.events import event_text
 from appliance.words.say import say
 from appliance.words.template import OTHER
@@ -135,8 +136,8 @@ def _slide(tx: Queries, row: SlideRow, case: CaseRow | None, now: float) -> dict
     params = params_of(row)
     return {
         "id": row.subject,
-        "file": Path(row.path).name,
-        "path": row.path,
+        "file": row.file_name,
+        "path": readable(row.path),
         "stain": row.stain,
         "state": row.state,
         "reason": reason,
@@ -168,7 +169,7 @@ def retry_subject(settings: Settings, subject: str) -> str:
             if kind == "slide" and number.isdigit() and (slide := tx.slide(int(number))):
                 return _retry_slide(tx, slide, now)
             if kind == "case" and number.isdigit() and (case := tx.case(int(number))):
-                return _retry_case(tx, case, now)
+                return _retry_case(tx, case, settings, now)
     finally:
         ledger.close()
     raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1.")
@@ -185,7 +186,7 @@ def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
     return f"{slide.subject} goes through the line again"
 
 
-def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
+def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> str:
     if case.state == CaseState.FAILED:
         case.worker_crashes, case.not_before = 0, 0.0
         set_reason(case)
@@ -198,8 +199,8 @@ def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
         case.not_before = 0.0
         tx.session.add(case)
         return f"{case.subject} is tried again now"
-    waiting = [row for row in tx.deliveries(case.id or 0) if row.state != DeliveryState.PROVEN]
     sending = (CaseState.UNDELIVERED, CaseState.UNPROVEN, CaseState.WRITTEN)
+    waiting = _waiting(tx, case, settings) if case.state in sending else []
     if case.state not in sending or not waiting:
         raise SettingsError(
             f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
@@ -220,3 +221,20 @@ def _retry_case(tx: Transaction, case: CaseRow, now: float) -> str:
             set_reason(sharing)
             tx.advance(sharing, CaseState.WRITTEN, now=now, code="retry")
     return f"{case.subject}: {len(waiting)} deliveries are tried again now"
+
+
+def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:
+    """Deliveries of the case's objects of today: a report that was replaced is not sent again."""
+    try:
+        index = read_index(case.objects_key, settings)
+    except (OSError, ValueError, LookupError) as err:
+        raise SettingsError(
+            f"{case.subject}: the list of its objects cannot be read ({type(err).__name__}). "
+            "Restore artifacts/ of the state folder."
+        ) from err
+    current = {item.sop_instance_uid for item in index}
+    return [
+        row
+        for row in tx.deliveries(id_of(case))
+        if row.state != DeliveryState.PROVEN and row.sop_instance_uid in current
+    ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import struct
+import stat
+from functools import lru_cache
 from pathlib import Path
 
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
 
 def slide_files(path: Path) -> list[Path]:
@@ -23,7 +23,8 @@ def slide_files(path: Path) -> list[Path]:
     if suffix == ".dcm":
         series = _series_uid(path)
         if series:
-            return [p for p in sorted(path.parent.glob("*.dcm")) if _series_uid(p) == series]
+            files = sorted(p for p in path.parent.iterdir() if p.suffix.lower() == ".dcm")
+            return [p for p in files if _series_uid(p) == series]
     return [path]
 
 
@@ -37,8 +38,26 @@ def fingerprint(path: Path) -> str:
 
 
 def _series_uid(path: Path) -> str:
+    """Series of a DICOM file; empty where it cannot be told. Special files are not opened."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return ""
+    if not stat.S_ISREG(facts.st_mode):
+        return ""
+    try:
+        return _series_of(path, facts.st_size, facts.st_mtime_ns)
+    except OSError:
+        return ""
+
+
+@lru_cache(maxsize=1 << 16)
+def _series_of(path: Path, _size: int, _changed_ns: int) -> str:
+    """Series of a file of this size and time: each file of a folder is asked for each series."""
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-    except (InvalidDicomError, EOFError, OSError, ValueError, struct.error):
+        return str(header.get("SeriesInstanceUID", ""))
+    except OSError:
+        raise  # not kept: the share may be back at the next look
+    except Exception:  # noqa: BLE001  damaged headers make pydicom raise errors of any type
         return ""
-    return str(header.get("SeriesInstanceUID", ""))

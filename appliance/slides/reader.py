@@ -25,6 +25,7 @@ from appliance.slides.general import PART_PX, GeneralSlide, open_handle
 from appliance.slides.glass import glass_rgb
 from appliance.slides.header import read_facts, true_downsample
 from appliance.slides.resample import Span
+from appliance.slides.trouble import without_path
 from appliance.slides.window import sample_window
 
 PROBE_GRID = 4
@@ -62,9 +63,12 @@ class SlideReader:
         handle = open_handle(path)
         try:
             return cls(handle, read_facts(path, handle, mpp))
-        except SlideError:
+        except (SlideError, OSError):
             handle.close()
             raise
+        except Exception as err:  # damaged tags make tifffile raise errors of any type
+            handle.close()
+            raise SlideError(QuarantineReason.DAMAGED, without_path(err, path)) from err
 
     @classmethod
     def of(cls, facts: SlideFacts) -> SlideReader:

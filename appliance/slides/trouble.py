@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from pydicom import dcmread
 from tifffile import TiffFile, TiffFileError
 
 from appliance.domain import QuarantineReason
@@ -16,9 +17,10 @@ TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.
 def why_no_format(path: Path) -> QuarantineReason:
     """Reason for a file whose format OpenSlide does not know.
 
-    DAMAGED for a part of a TIFF, NOT_PYRAMIDAL for a TIFF without tiles, else UNREADABLE.
+    DAMAGED for a part of a TIFF or a broken DICOM header, NOT_PYRAMIDAL for a TIFF without tiles,
+    else UNREADABLE.
     """
-    if _is_cut_off(path):
+    if _is_cut_off(path) or _is_damaged_dicom(path):
         return QuarantineReason.DAMAGED
     try:
         with TiffFile(path) as tiff:
@@ -43,6 +45,20 @@ def why_not_open(path: Path) -> QuarantineReason:
     except TIFF_ERRORS:
         return QuarantineReason.UNREADABLE
     return QuarantineReason.UNREADABLE
+
+
+def _is_damaged_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does (PS3.10 section 7.1) but its header cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(132)[128:] != b"DICM":
+                return False
+        dcmread(path, stop_before_pixels=True)
+    except OSError:
+        return False
+    except Exception:  # noqa: BLE001  damaged headers make pydicom raise errors of any type
+        return True
+    return False
 
 
 def _is_cut_off(path: Path) -> bool:

@@ -38,6 +38,10 @@ EVENTS: Words = {
     # steps
     "step-done": _step,
     # notes
+    "sidecar-again": (
+        "the sidecar was read again: organ '{organ}' (was '{was_organ}'), specimen '{specimen}' "
+        "(was '{was_specimen}')"
+    ),
     "try-again": "{message}; trying again",
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",

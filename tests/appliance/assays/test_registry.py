@@ -97,6 +97,10 @@ def test_the_laboratorys_words_take_the_place_of_the_assays() -> None:
     [
         ({"readers": ("tumor", "nobody")}, "no reader 'nobody' is installed"),
         ({"tumor_reader": "intensity"}, "does not read tiles of HE slides"),
+        (
+            {"anatomy": replace(HER2_ASSAY.anatomy, code=Stain("PAS"))},
+            "reader 'tumor' reads neither of its slides",
+        ),
         ({"classes": HER2_ASSAY.classes * 2}, "8 classes"),
     ],
 )

@@ -336,3 +336,37 @@ class TestSharedSlide:
         assert [shared.case(n) for n in (1, 2)] == [CaseState.WRITTEN] * 2
         shared.outbox.run()
         assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
+
+    def test_a_kill_after_the_last_proof_leaves_no_case_unproven(
+        self, shared: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shared.told.proofs = {"1.WSM": Proof.UNKNOWN}
+        shared.outbox.run()
+        assert [shared.case(n) for n in (1, 2)] == [CaseState.UNPROVEN] * 2
+        shared.told.proofs.clear()
+        shared.now += 5000
+        with monkeypatch.context() as killed:
+            killed.setattr(Outbox, "_close_case", lambda *_: None)
+            shared.outbox.run()
+        shared.outbox.run()
+        assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
+
+
+def test_a_retry_does_not_send_a_report_that_was_replaced(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.told.outcomes = {uid: classify(0xC000) for uid in ("1.SR", "1.WSM")}
+    desk.outbox.run()
+    desk.correct()
+    with desk.ledger.transaction() as tx:
+        case = tx.case(1)
+        assert case is not None
+        for state in (CaseState.SCORED, CaseState.WRITTEN):
+            tx.advance(case, state, now=0.0)
+    desk.outbox.run()
+    assert desk.case() == CaseState.UNDELIVERED  # its slide is refused still
+    desk.told.outcomes.clear()
+    desk.told.sent.clear()
+    retry_subject(desk.settings, "case-1")
+    desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+    assert desk.told.sent == ["1.WSM"]
+    desk.ledger.close()

@@ -15,10 +15,13 @@ from fixtures.judges import dicom_errors
 from fixtures.slide_objects import MPP, STUDY_UID, identity, write_svs
 from pydicom import Dataset, dcmread
 
+from appliance.artifacts import ArtifactStore
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.sources import slide_sources
 from appliance.domain import HE, HER2
+from appliance.errors import SlideError
 from appliance.findings.findings import Findings
+from appliance.intake.frozen import freeze_source
 from appliance.line.analyse_slide import open_facts
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
@@ -71,6 +74,20 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
         h.StudyInstanceUID for h in slide_sources(made[0], HER2_ASSAY, settings, other).headers[HE]
     }
     assert study == "2.25.9"
+
+
+def test_a_file_that_changed_is_not_converted_under_the_first_ones_identity(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    paths = [write_svs(tmp_path / f"{n}.svs", seed=n) for n in (1, 2)]
+    he, ihc = (replace(open_facts(path), mpp=MPP) for path in paths)
+    for facts in (he, ihc):
+        freeze_source(facts, ArtifactStore(settings.artifacts_dir))
+    write_svs(paths[0], seed=99)
+    with pytest.raises(SlideError, match="changed after it was identified"):
+        slide_sources(replace(some_findings(), he=he, ihc=ihc), HER2_ASSAY, settings)
+    assert not list(settings.artifacts_dir.glob("wsm/*"))
 
 
 def test_a_scanners_study_is_stronger_than_the_former_one(mixed: Findings, tmp_path: Path) -> None:

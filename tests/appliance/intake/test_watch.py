@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.slide_objects import MPP, identity, write_svs
 
 from appliance.intake.completeness import is_whole
-from appliance.intake.watch import FolderScan, candidates
+from appliance.intake.watch import FolderScan, candidates, is_away
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.settings.settings import Watch
+from appliance.slides.files import slide_files
+from dicom.source import convert_slide
 from models.synthesis.slides import SyntheticCase
 
 
@@ -102,3 +107,73 @@ def test_mrxs_is_one_slide_and_waits_for_its_folder(scans: Path) -> None:
 def test_unreachable_folder_is_no_crash(tmp_path: Path, ledger: Ledger) -> None:
     scan = FolderScan(ledger, Watch(folder=tmp_path / "unmounted"))
     assert scan.run(monotonic=0, now=0) == 0
+
+
+def test_a_folder_that_answers_with_an_error_is_away_and_no_crash(
+    scans: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = FolderScan(ledger, Watch(folder=scans))
+    for number in (errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN):
+
+        def answer(path: object, number: int = number) -> object:
+            raise OSError(number, os.strerror(number), str(path))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "scandir", answer)
+            broken.setattr(Path, "stat", lambda self, **_: answer(self))
+            assert scan.run(monotonic=0, now=0) == 0
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "cannot be reached (Permission denied)" in line
+
+
+def test_a_folder_is_away_when_it_is_missing_or_empty(scans: Path) -> None:
+    assert is_away(scans) and is_away(scans / "none")
+    (scans / "a.svs").touch()
+    assert not is_away(scans)
+
+
+def test_special_files_and_dust_bins_are_left_out(scans: Path) -> None:
+    os.mkfifo(scans / "a.svs")
+    (scans / "b.svs").symlink_to(scans / "gone.svs")
+    (scans / "c.svs").mkdir()
+    for folder in ("#recycle", "@Recycle", "System Volume Information"):
+        (scans / folder).mkdir()
+        (scans / folder / "d.svs").touch()
+    (scans / "real.svs").touch()
+    (scans / "linked.svs").symlink_to(scans / "real.svs")
+    assert [path.name for path in candidates(scans)] == ["linked.svs", "real.svs"]
+
+
+def test_damaged_headers_are_not_whole(cases: Path) -> None:
+    for path in sorted((cases / "files").iterdir()):
+        assert not is_whole(path, slide_files(path)), path.name
+
+
+def test_a_dicom_file_is_whole_at_its_full_length_only(real: Path, tmp_path: Path) -> None:
+    whole = (real / "slides" / "sm_image.dcm").read_bytes()
+    part = tmp_path / "S26-1_A1_HE.DCM"
+    for length in (*range(0, len(whole), 61), len(whole) - 1):
+        part.write_bytes(whole[:length])
+        assert not is_whole(part, slide_files(part)), length
+    part.write_bytes(whole)
+    assert is_whole(part, slide_files(part))
+
+
+def test_a_compressed_dicom_file_is_whole_at_its_full_length_only(tmp_path: Path) -> None:
+    slide = write_svs(tmp_path / "he.svs")
+    made = convert_slide(slide, tmp_path / "dicom", identity("HE"), mpp=MPP).paths
+    whole = made[0].read_bytes()
+    part = tmp_path / "part.dcm"
+    for length in (*range(0, len(whole), 1 + len(whole) // 50), len(whole) - 8):
+        part.write_bytes(whole[:length])
+        assert not is_whole(part, slide_files(part)), length
+    part.write_bytes(whole)
+    assert is_whole(part, slide_files(part))
+
+
+def test_a_series_is_found_whatever_the_case_of_its_suffixes(real: Path, scans: Path) -> None:
+    whole = (real / "slides" / "sm_image.dcm").read_bytes()
+    for name in ("a.dcm", "b.DCM", "c.Dcm"):
+        (scans / name).write_bytes(whole)
+    assert [path.name for path in candidates(scans)] == ["a.dcm"]
+    assert [path.name for path in slide_files(scans / "a.dcm")] == ["a.dcm", "b.DCM", "c.Dcm"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from pathlib import Path
 
@@ -92,6 +93,16 @@ def test_a_new_ledger_has_its_number_and_opens_again(tmp_path: Path) -> None:
     reader = LedgerReader(url)
     assert reader.ready
     reader.close()
+
+
+def test_the_number_is_raised_with_each_change_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    Ledger(f"sqlite:///{path}").close()
+    with sqlite3.connect(path) as connection:
+        rows = connection.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+    connection.close()
+    digest = hashlib.sha256("\n".join(sql or "" for (sql,) in rows).encode()).hexdigest()[:16]
+    assert (SCHEMA, digest) == (3, "bb6d590cd099a7db"), "raise SCHEMA, then put both here"
 
 
 def test_an_empty_file_is_no_ledger_yet(tmp_path: Path) -> None:

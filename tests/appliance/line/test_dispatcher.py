@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from appliance.line.dispatcher import work_once
 from appliance.line.executors import Workers
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
+from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 
@@ -69,7 +71,10 @@ def identified(path: Path, _settings: Settings) -> IdentifiedSlide:
 
 class Line:
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings(state_dir=folder)
+        self.scans = folder / "scans"
+        self.scans.mkdir()
+        (self.scans / "another.svs").touch()  # an empty folder is a share that is away
+        self.settings = Settings(state_dir=folder, watch=Watch(folder=self.scans))
         self.ledger = Ledger(self.settings.ledger_url)
         self.now = 1000.0
         self.told = Told(
@@ -286,3 +291,66 @@ def test_a_ready_case_waits_again_when_a_slide_of_it_changed(line: Line) -> None
     line.work()
     assert line.told.calls == []
     assert (line.case().state, line.case().claimed_by) == (CaseState.WAITING, "")
+
+
+def test_a_case_whose_slide_changed_during_its_analysis_takes_no_result(line: Line) -> None:
+    def changed(*_arguments: Any) -> AnalysedCase:
+        with line.ledger.transaction() as tx:
+            slide = tx.slide(1)
+            assert slide is not None
+            slide.fingerprint = ""
+            tx.advance(slide, SlideState.ARRIVING, now=line.now, code="file-changed")
+        return AnalysedCase(findings_key="findings/old", score="3+", review=[], times=())
+
+    line.told.answers["analyse"] = changed
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    case = line.case()
+    assert (case.state, case.reason) == (CaseState.WAITING, "slide-changed")
+    assert (case.score, case.findings_key) == ("", "")
+
+
+def test_a_case_follows_the_stains_that_its_assay_pairs_now(line: Line) -> None:
+    line.told.answers["analyse"] = StoppedError("stop")
+    line.arrive("S26-1_A1_HE.svs")
+    line.work()
+    new = Pairing(assay="her2", anatomy=HE, target=Stain("HER2B"), expected=True)
+    line.context = replace(line.context, pairings=(new,))
+    line.arrive("S26-1_A1_HER2B.svs")
+    line.work()
+    # Ready, and refused: the assay that is installed here pairs HER2.
+    case = line.case()
+    assert (case.target, case.state) == ("HER2B", CaseState.FAILED)
+    assert "pairs other stains" in case.params
+
+
+def test_a_folder_that_is_away_blames_no_slide(line: Line) -> None:
+    line.told.answers["identify_slide"] = SlideError(QuarantineReason.UNREADABLE)
+    line.arrive("S26-1_A1_HE.svs")
+    away = line.scans.with_name("away")
+    line.scans.rename(away)
+    for _ in range(3):
+        line.work()
+        line.now += 20
+    assert (line.slide().state, line.notes("slide-1")) == (SlideState.ARRIVED, ["try-again"])
+    line.scans.mkdir()  # the bare mount point
+    line.work()
+    assert line.slide().state == SlideState.ARRIVED
+    line.scans.rmdir()
+    away.rename(line.scans)
+    line.now += 20
+    line.work()
+    assert (line.slide().state, line.slide().reason) == (SlideState.QUARANTINED, "unreadable")
+
+
+def test_a_full_disk_holds_case_and_slide(line: Line) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    line.told.answers["analyse"] = full
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    assert (line.case().state, line.case().reason) == (CaseState.READY, "disk-full")
+    assert "Make room" in say("case", line.case().reason, params_of(line.case()))
+    line.told.answers["inspect_slide"] = full
+    line.arrive("S26-2_A1_HE.svs")
+    line.work()
+    assert line.slide(3).state == SlideState.IDENTIFIED

@@ -11,6 +11,7 @@ from appliance.domain import HE, HER2, Identity
 from appliance.errors import SettingsError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import CaseRow
 from appliance.operations.corrections import rerun_case
 from appliance.settings.settings import Settings
 
@@ -60,3 +61,54 @@ def test_a_sidecar_that_cannot_be_read_is_named_and_nothing_changes(
     with pytest.raises(SettingsError, match=r"S26-1_A1_HER2\.tandem\.toml"):
         rerun_case(settings, "case-1")
     assert _organs(settings) == {"HE": "breast", "HER2": "breast"}
+
+
+def _case(settings: Settings) -> CaseRow:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        (case,) = tx.cases()
+    ledger.close()
+    return case
+
+
+def test_a_sidecar_that_is_gone_changes_nothing(settings: Settings) -> None:
+    rerun_case(settings, "case-1")
+    assert _organs(settings) == {"HE": "breast", "HER2": "breast"}
+
+
+def test_a_sidecar_of_another_slide_is_refused(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "S26-1_A1_HER2.tandem.toml").write_text('block = "B7"\norgan = "gastric"\n')
+    with pytest.raises(SettingsError, match="its block is not that of slide-2"):
+        rerun_case(settings, "case-1")
+    assert _organs(settings) == {"HE": "breast", "HER2": "breast"}
+    assert _case(settings).state == CaseState.DELIVERED
+
+
+@pytest.mark.parametrize("state", [SlideState.ARRIVING, SlideState.QUARANTINED])
+def test_a_case_with_a_slide_that_is_not_read_keeps_its_result(
+    settings: Settings, state: SlideState
+) -> None:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        slide, case = tx.slide(1), tx.case(1)
+        assert slide is not None and case is not None
+        tx.advance(slide, state, now=1.0)
+        case.score = "3+"
+        tx.session.add(case)
+    ledger.close()
+    with pytest.raises(SettingsError, match="HE slide is"):
+        rerun_case(settings, "case-1")
+    assert (_case(settings).state, _case(settings).score) == (CaseState.DELIVERED, "3+")
+
+
+def test_a_case_of_an_uninstalled_assay_keeps_its_result(settings: Settings) -> None:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        case = tx.case(1)
+        assert case is not None
+        case.assay, case.score = "gone", "3+"
+        tx.session.add(case)
+    ledger.close()
+    with pytest.raises(SettingsError, match="no assay 'gone' is installed"):
+        rerun_case(settings, "case-1")
+    assert (_case(settings).state, _case(settings).score) == (CaseState.DELIVERED, "3+")

@@ -84,7 +84,7 @@ def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path
     for number in (0, 1):
         spec = tiny_weights(tmp_path / f"own-{number}", seed=number)
         use(settings, tmp_path / f"own-{number}")
-        done = read_alone(slide, HE, settings)
+        done = read_alone(slide, HE, ["her2"], settings)
         assert not done.times[0].reused
         keys.append(done.key)
         fingerprints.append(spec.fingerprint)
@@ -94,11 +94,11 @@ def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path
     maps = [reading.probability for reading in readings]
     assert np.nanmax(np.abs(maps[0] - maps[1])) > 0
     select_weights(Task.TUMOR, "tiny-1.0", settings)
-    again = read_alone(slide, HE, settings)
+    again = read_alone(slide, HE, ["her2"], settings)
     assert (again.key, again.times[0].reused) == (keys[0], True)
     # `tandem process` uses its own state folder, with the weights selected in this one.
     elsewhere = with_chosen_weights(settings, [Task.TUMOR]).model_copy(
         update={"state_dir": tmp_path / "scratch"}
     )
     shutil.copytree(settings.artifacts_dir, elsewhere.artifacts_dir)
-    assert read_alone(slide, HE, elsewhere).key == keys[0]
+    assert read_alone(slide, HE, ["her2"], elsewhere).key == keys[0]

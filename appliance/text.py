@@ -1,0 +1,18 @@
+"""Text that can be written as UTF-8. Names of files on Linux are bytes, and may be no text."""
+
+from __future__ import annotations
+
+import re
+
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+"""Python holds a byte of a file name that is no UTF-8 as a lone surrogate (PEP 383)."""
+
+
+def is_text(text: str) -> bool:
+    """Return whether `text` can be written as UTF-8."""
+    return _NO_TEXT.search(text) is None
+
+
+def readable(text: str) -> str:
+    """Return `text` for people and for files: each byte that is no text becomes ``�``."""
+    return _NO_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)

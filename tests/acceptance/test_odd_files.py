@@ -1,0 +1,76 @@
+"""Files that ended the daemon at each start: it goes on, and each file ends with one row."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from fixtures.daemon import Daemon, case_state, tandem
+
+from models.synthesis.slides import SyntheticCase
+
+
+def by_file(status: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {slide["file"]: slide for slide in status["slides"]}
+
+
+def test_odd_files_do_not_end_the_daemon(
+    daemon: Daemon, cases: Path, real: Path, small_case: SyntheticCase
+) -> None:
+    files = cases / "files"
+    daemon.drop(files / "tiff-tag-type.svs", files / "dicom-meta-length.dcm")
+    shutil.copy(real / "slides" / "sm_image.dcm", daemon.scans / "S26-00012_A1_HE.DCM")
+    (daemon.scans / "pipes").mkdir()
+    os.mkfifo(daemon.scans / "pipes" / "S26-00013_A1_HE.svs")
+    odd = os.fsencode(daemon.scans) + b"/M\xfcller"
+    os.mkdir(odd)  # noqa: PTH102  a name of bytes
+    for path in (small_case.he_path, small_case.ihc_path):
+        name = os.fsencode(path.stem) + b"_M\xfcller" + os.fsencode(path.suffix)
+        shutil.copy(os.fsencode(path), odd + b"/" + name)
+    daemon.start()
+    status = daemon.wait(case_state("delivered"))
+    slides = by_file(status)
+    read = {f"{path.stem}_M\ufffdller.svs" for path in (small_case.he_path, small_case.ihc_path)}
+    assert set(slides) == {
+        "tiff-tag-type.svs",
+        "dicom-meta-length.dcm",
+        "S26-00012_A1_HE.DCM",
+        *read,
+    }
+    assert {slides[name]["state"] for name in read} == {"read"}
+    for name in ("tiff-tag-type.svs", "dicom-meta-length.dcm"):
+        assert (slides[name]["state"], slides[name]["reason"]) == ("quarantined", "damaged"), name
+    assert slides["S26-00012_A1_HE.DCM"]["state"] == "quarantined"
+    assert slides["S26-00012_A1_HE.DCM"]["reason"] not in ("failed", "unreadable")
+    plain = tandem("status", "--config", daemon.config).stdout
+    assert "M\ufffdller" in plain or "slide-" in plain
+    daemon.stop()
+    daemon.start()
+    time.sleep(2)
+    assert by_file(daemon.status()).keys() == slides.keys()
+    daemon.stop()
+
+
+def test_a_share_that_is_away_blames_no_slide(daemon: Daemon, small_case: SyntheticCase) -> None:
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    for number in range(4):
+        shutil.copy(small_case.he_path, daemon.scans / f"S26-9000{number}_A1_HE.svs")
+    daemon.start()
+    daemon.wait(lambda s: len(s["slides"]) == 6 and "arriving" not in _states(s))
+    away = daemon.scans.with_name("away")
+    daemon.scans.rename(away)
+    daemon.scans.mkdir()
+    time.sleep(12)
+    assert "quarantined" not in _states(daemon.status()), daemon.status()
+    daemon.scans.rmdir()
+    away.rename(daemon.scans)
+    status = daemon.wait(lambda s: _states(s) == {"read"} and case_state("delivered")(s))
+    assert {case["state"] for case in status["cases"][1:]} == {"waiting"}
+    daemon.stop()
+
+
+def _states(status: dict[str, Any]) -> set[str]:
+    return {slide["state"] for slide in status["slides"]}
