@@ -47,7 +47,7 @@ class ArtifactStore:
         return self.root / key.step / key.digest
 
     def exists(self, key: ArtifactKey) -> bool:
-        """Whether the result exists; what exists is complete."""
+        """Return whether the result exists; what exists is complete."""
         return self.path(key).is_dir()
 
     @contextmanager

@@ -105,7 +105,7 @@ class Affine:
 
     @property
     def mirrors(self) -> bool:
-        """Whether the map mirrors, that is, lays a section face down."""
+        """Return whether the map mirrors, that is, lays a section face down."""
         a, b, c, d = self.matrix
         return a * d - b * c < 0
 

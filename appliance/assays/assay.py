@@ -192,7 +192,7 @@ class Assay:
 
     @property
     def has_guideline(self) -> bool:
-        """Whether the assay decides by a guideline of the site's choice, which `check` names."""
+        """Return whether the assay decides by a guideline; `check` names the one chosen."""
         return self.check is not no_check
 
     @property

@@ -54,7 +54,7 @@ class MappedPair:
 
     @property
     def failed(self) -> bool:
-        """Whether the tumor would have been read in wrong places."""
+        """Return whether the tumor would have been read in wrong places."""
         unplaced = float(np.isnan(self.tre_um).mean())
         return not self.median_um <= FAILED_UM or unplaced > FAILED_UNPLACED
 

@@ -59,7 +59,7 @@ class Sprung:
 
     @property
     def right(self) -> bool:
-        """Whether the score is that of the truth."""
+        """Return whether the score is that of the truth."""
         return self.score == self.expected
 
 

@@ -103,6 +103,8 @@ def _reaches_end(dataset: Dataset, size_bytes: int) -> bool:
 
 def _mrxs_is_whole(path: Path) -> bool:
     folder = path.with_suffix("")
+    if not (folder / "Slidedat.ini").is_file():  # opening a pipe can wait for ever
+        return False
     index = configparser.ConfigParser(strict=False, interpolation=None)
     try:
         index.read(folder / "Slidedat.ini", encoding="utf-8-sig")

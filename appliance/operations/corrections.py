@@ -23,6 +23,7 @@ from appliance.ledger.tables import CaseRow, SlideRow, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
+from appliance.text import readable
 from appliance.words.say import say
 
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
@@ -119,8 +120,9 @@ def _sidecar_again(slide: SlideRow) -> Sidecar | None:
         said = getattr(sidecar, key)
         if said and said != known:
             raise SettingsError(
-                f"{sidecar_path(path).name}: its {key} is not that of {slide.subject}. A rerun "
-                "takes organ and specimen only; touch the slide's file to have it identified anew."
+                f"{readable(sidecar_path(path).name)}: its {key} is not that of {slide.subject}. A "
+                "rerun takes organ and specimen only; touch the slide's file to have it "
+                "identified anew."
             )
     return sidecar
 

@@ -91,7 +91,7 @@ class DirectSlide:
         return None if self.level(number) is None else self._halved.get(number)
 
     def _same(self, number: int, level: DirectLevel) -> bool:
-        """Whether the fullest tiles equal OpenSlide's px; False where none can be compared."""
+        """Return whether the fullest tiles equal OpenSlide's px; False where none compares."""
         compared = 0
         for column, row in level.fullest(SAMPLES):
             try:

@@ -48,7 +48,7 @@ def why_not_open(path: Path) -> QuarantineReason:
 
 
 def _is_damaged_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM does (PS3.10 section 7.1) but its header cannot be read."""
+    """Return whether a file begins as DICOM (PS3.10 section 7.1) with a header that is broken."""
     try:
         with path.open("rb") as stream:
             if stream.read(132)[128:] != b"DICM":
@@ -62,7 +62,7 @@ def _is_damaged_dicom(path: Path) -> bool:
 
 
 def _is_cut_off(path: Path) -> bool:
-    """Whether a TIFF was copied in part: it refers to bytes after its end, or lists nothing."""
+    """Return whether a TIFF was copied in part: it refers to bytes after its end, or is empty."""
     try:
         size = path.stat().st_size
         if _directory_end(path, size) > size:

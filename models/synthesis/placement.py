@@ -194,7 +194,7 @@ def _cut(rng: np.random.Generator, size: tuple[float, float]) -> Points:
 
 
 def is_kept(piece: Piece, points_um: Points) -> NDArray[np.bool_]:
-    """Whether the IHC section keeps the tissue at world points (n, 2)."""
+    """Return whether the IHC section keeps the tissue at world points (n, 2)."""
     kept: NDArray[np.bool_] = points_um @ piece.kept[:2] + piece.kept[2] > 0
     return kept
 

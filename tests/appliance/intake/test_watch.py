@@ -97,6 +97,10 @@ def test_mrxs_is_one_slide_and_waits_for_its_folder(scans: Path) -> None:
     (scans / "S26-1_A1_HE.mrxs").write_bytes(b"x")
     folder = scans / "S26-1_A1_HE"
     folder.mkdir()
+    os.mkfifo(folder / "Slidedat.ini")
+    (slide,) = candidates(scans)
+    assert not is_whole(slide, slide_files(slide))
+    (folder / "Slidedat.ini").unlink()
     (folder / "Slidedat.ini").write_text("[DATAFILE]\nFILE_COUNT = 1\nFILE_0 = Data0000.dat\n")
     (slide,) = candidates(scans)
     assert not is_whole(slide, [slide])
