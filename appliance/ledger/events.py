@@ -32,6 +32,8 @@ class Event:
     seconds: float = 0.0
     reused: bool = False
     reason: str = ""
+    score: str = ""
+    by: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -49,6 +51,8 @@ def append(session: Session, event: Event) -> None:
         seconds=float(event.seconds),
         reused=event.reused,
         reason=event.reason,
+        score=event.score,
+        by=event.by,
         params=readable(json.dumps(dict(event.params), ensure_ascii=False)),
         hash="",
     )

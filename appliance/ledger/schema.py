@@ -8,7 +8,7 @@ from sqlmodel import SQLModel
 from appliance.errors import SettingsError
 from appliance.ledger import tables  # noqa: F401  registers the tables
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised with each change of a table. Builds before number 2 wrote none, so 0 is theirs."""
 
 

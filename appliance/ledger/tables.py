@@ -43,8 +43,11 @@ class SlideRow(SQLModel, table=True):
     is_dicom: bool = False
     inspect_key: str = ""
     worker_crashes: int = 0
+    step_tries: int = 0  # attempts of the present step that ended past its deadline
     not_before: float = 0.0
     claimed_by: str = ""
+    claim_token: str = ""  # of the present claim; an answer with another one comes too late
+    stat: bool = False  # STAT: first in every lane
     created_at: float
     changed_at: float
 
@@ -78,8 +81,11 @@ class CaseRow(SQLModel, table=True):
     findings_key: str = ""
     objects_key: str = ""
     worker_crashes: int = 0
+    step_tries: int = 0  # attempts of the present step that ended past its deadline
     not_before: float = 0.0
     claimed_by: str = ""
+    claim_token: str = ""  # of the present claim; an answer with another one comes too late
+    stat: bool = False  # STAT: first in every lane
     created_at: float
     changed_at: float
 
@@ -145,8 +151,21 @@ class EventRow(SQLModel, table=True):
     seconds: float = 0.0
     reused: bool = False
     reason: str = ""
+    score: str = ""  # of a case after the change of state
+    by: str = ""  # person who caused it
     params: str = "{}"  # a JSON object
     hash: str
+
+
+class HeartbeatRow(SQLModel, table=True):
+    """A sign of life of the daemon or of one of its lanes; outside of the chain of events."""
+
+    __tablename__ = "heartbeat"
+    lane: str = Field(primary_key=True)
+    doing: str = ""
+    since: float  # what it does since then
+    beat: float  # last sign of life
+    detail: str = "{}"  # a JSON object
 
 
 def set_reason(

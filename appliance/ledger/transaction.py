@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import BindParameter, bindparam, text
 from sqlmodel import select
@@ -15,6 +16,8 @@ from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow
+
+_FREE = "claimed_by = '', claim_token = ''"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,19 +149,31 @@ class Transaction(Queries):
 
     # claims
 
-    def claim_slide(self, states: Sequence[SlideState], worker: str, now: float) -> SlideRow | None:
-        """Claim the oldest free slide in one of `states`, or None; one statement."""
-        slide_id = self._claim("slide", states, worker, now)
+    def claim_slide(
+        self, states: Sequence[SlideState], worker: str, now: float, *, oldest: bool = False
+    ) -> SlideRow | None:
+        """Claim a free slide in one of `states`, or return None.
+
+        STAT slides come first, then those of an earlier place in `states`, then the oldest.
+        `oldest` takes the oldest whatever it is. The row has a new `claim_token`.
+        """
+        slide_id = self._claim("slide", states, worker, now, oldest=oldest)
         if slide_id is None:
             return None
         # Read anew: the claim bypasses the ORM.
         return self.session.get(SlideRow, slide_id, populate_existing=True)
 
     def claim_case(
-        self, states: Sequence[CaseState], worker: str, now: float, assays: Sequence[str]
+        self,
+        states: Sequence[CaseState],
+        worker: str,
+        now: float,
+        assays: Sequence[str],
+        *,
+        oldest: bool = False,
     ) -> CaseRow | None:
-        """Claim the oldest free case of `assays` in one of `states`, or None; one statement."""
-        case_id = self._claim("case", states, worker, now, assays)
+        """Claim a free case of `assays`, in the order of `claim_slide`, or return None."""
+        case_id = self._claim("case", states, worker, now, assays, oldest=oldest)
         if case_id is None:
             return None
         return self.session.get(CaseRow, case_id, populate_existing=True)
@@ -170,6 +185,8 @@ class Transaction(Queries):
         worker: str,
         now: float,
         assays: Sequence[str] | None = None,
+        *,
+        oldest: bool,
     ) -> int | None:
         values: dict[str, object] = {"states": [state.value for state in states]}
         where = "state IN :states AND claimed_by = '' AND not_before <= :now"
@@ -178,15 +195,17 @@ class Transaction(Queries):
             values["assays"] = list(assays)
             where += " AND assay IN :assays"
             lists.append(bindparam("assays", expanding=True))
+        order = "id"
+        if not oldest:
+            places = " ".join(f"WHEN '{state}' THEN {place}" for place, state in enumerate(states))
+            order = f"stat DESC, CASE state {places} END, id"
         statement = text(
-            f'UPDATE "{table}" SET claimed_by = :worker WHERE id = ('  # noqa: S608  table is ours
-            f'SELECT id FROM "{table}" WHERE {where} ORDER BY id LIMIT 1) RETURNING id'
+            f'UPDATE "{table}" SET claimed_by = :worker, claim_token = :token '  # noqa: S608  ours
+            f'WHERE id = (SELECT id FROM "{table}" WHERE {where} ORDER BY {order} LIMIT 1) '
+            "RETURNING id"
         ).bindparams(*lists)
-        row = (
-            self.session.connection()
-            .execute(statement, values | {"worker": worker, "now": now})
-            .first()
-        )
+        values |= {"worker": worker, "now": now, "token": uuid4().hex}
+        row = self.session.connection().execute(statement, values).first()
         return None if row is None else int(row[0])
 
     def release_claims(self) -> int:
@@ -198,7 +217,7 @@ class Transaction(Queries):
         for table in ("slide", "case"):
             freed += (
                 self.session.connection()
-                .execute(text(f"UPDATE \"{table}\" SET claimed_by = '' WHERE claimed_by != ''"))  # noqa: S608
+                .execute(text(f"UPDATE \"{table}\" SET {_FREE} WHERE claimed_by != ''"))  # noqa: S608
                 .rowcount
             )
         return freed

@@ -63,7 +63,27 @@ def test_claim_takes_the_oldest_and_respects_not_before(ledger: Ledger) -> None:
         assert claimed is not None
         assert (claimed.id, claimed.claimed_by) == (late_id, "w")
         assert tx.claim_slide([SlideState.ARRIVING], "w", now=50.0) is None
+        assert claimed.claim_token
         assert tx.release_claims() == 1
+
+
+def test_stat_comes_first_then_the_nearest_to_its_end_then_the_oldest(ledger: Ledger) -> None:
+    states = [SlideState.ARRIVED, SlideState.ARRIVING]
+    with ledger.transaction() as tx:
+        for name in "abcd":
+            row = tx.add_slide(name, now=1.0)
+            if name == "c":
+                tx.advance(row, SlideState.ARRIVED, now=1.0)
+            row.stat = name == "d"
+            tx.session.add(row)
+    with ledger.transaction() as tx:
+        taken = [tx.claim_slide(states, "w", now=2.0) for _ in range(3)]
+        assert [row.path for row in taken if row is not None] == ["d", "c", "a"]
+        assert len({row.claim_token for row in taken if row is not None}) == 3
+        tx.release_claims()
+    with ledger.transaction() as tx:
+        taken = [tx.claim_slide(states, "w", now=2.0, oldest=True) for _ in range(4)]
+        assert [row.path for row in taken if row is not None] == ["a", "b", "c", "d"]
 
 
 def test_state_changes_only_along_the_arrows_and_leaves_an_event(ledger: Ledger) -> None:
@@ -95,6 +115,8 @@ def test_state_changes_only_along_the_arrows_and_leaves_an_event(ledger: Ledger)
         "seconds = 2.0",
         "reused = 1",
         "reason = 'damaged'",
+        "score = '3+'",
+        "by = 'Meyer^Anna'",
         """params = '{"by": "nobody"}'""",
     ],
 )
