@@ -14,15 +14,29 @@ from appliance.cli.options import ConfigOption, JsonOption, settings_with_loggin
 out = Console()
 
 
-def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """Show every slide and case with its state, and what to do about trouble."""
+DEFAULT_LIMIT = 50
+"""Rows of each table where nothing else is asked for."""
+
+
+def status(
+    as_json: JsonOption = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most cases and slides each. Default: 50; with --json all."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show slides and cases with their state, and what to do about trouble.
+
+    With a limit, those under way or in trouble come first, and the newest change first.
+    """
     settings = settings_with_logging(config)
     from appliance.operations.status import status_of
 
-    report = status_of(settings)
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
+        typer.echo(json.dumps(status_of(settings, limit), ensure_ascii=False))
         return
+    report = status_of(settings, limit or DEFAULT_LIMIT)
     for title, columns, rows in (
         ("Cases", ("id", "accession", "block", "state", "score", "review", "remedy"), "cases"),
         ("Slides", ("id", "file", "stain", "state", "reason", "remedy"), "slides"),
@@ -33,6 +47,8 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         for row in report[rows]:
             table.add_row(*(_cell(row[column]) for column in columns))
         out.print(table)
+        if more := report.get("more", {}).get(rows):
+            out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
 
 
 def retry(
@@ -41,7 +57,7 @@ def retry(
 ) -> None:
     """Try a quarantined slide, a failed or an undelivered case again."""
     settings = settings_with_logging(config)
-    from appliance.operations.status import retry_subject
+    from appliance.operations.retry import retry_subject
 
     typer.echo(retry_subject(settings, subject))
 

@@ -85,7 +85,9 @@ class Outbox:
     def run(self) -> None:
         """Send and prove everything that is due, then end the cases whose deliveries have ended."""
         with self._ledger.transaction() as tx:
-            due = tx.due_deliveries(self._clock())
+            # Twice: a wait is spread by a quarter.
+            longest_wait_s = 2 * self._settings.delivery.last_retry_seconds
+            due = tx.due_deliveries(self._clock(), longest_wait_s)
         away: dict[str, Trouble] = {}
         for (case_id, name), rows in _in_order(due):
             if name in away:

@@ -82,10 +82,9 @@ def expire_waiting(
 ) -> int:
     """Advance waiting cases whose second slide is overdue to `partnerless`; return how many."""
     expired = 0
-    for case in tx.cases():
+    for case in tx.waiting_cases(unchanged_since=now - timeout_s):
         pairing = pairing_of(case)
-        overdue = now - case.changed_at >= timeout_s
-        if case.state != CaseState.WAITING or not overdue or not is_installed(case, pairings):
+        if not is_installed(case, pairings):
             continue
         slides = tx.current_slides(case.accession, case.block, pairing.stains)
         missing = [stain for stain in pairing.stains if stain not in slides]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,38 +39,62 @@ class Event:
 
 def append(session: Session, event: Event) -> None:
     """Append an event to the chain."""
-    last = session.exec(select(EventRow.hash).order_by(col(EventRow.id).desc()).limit(1)).first()
-    row = EventRow(
-        at=float(event.at),
-        subject=event.subject,
-        kind=event.kind,
-        code=event.code,
-        from_state=event.from_state,
-        to_state=event.to_state,
-        step=event.step,
-        seconds=float(event.seconds),
-        reused=event.reused,
-        reason=event.reason,
-        score=event.score,
-        by=event.by,
-        params=readable(json.dumps(dict(event.params), ensure_ascii=False)),
-        hash="",
-    )
-    row.hash = _hash(last or "", row)
-    session.add(row)
+    session.add(EventRow(**_facts(event, head(session))))
     session.flush()
+
+
+def chained(events: Iterable[Event], head: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the columns of events that follow each other after an event with the hash `head`."""
+    for event in events:
+        facts = _facts(event, head)
+        head = facts["hash"]
+        yield facts
+
+
+def head(session: Session) -> str:
+    """Return the hash of the last event, which covers all events; empty without events."""
+    last = session.exec(select(EventRow.hash).order_by(col(EventRow.id).desc()).limit(1)).first()
+    return last or ""
 
 
 def first_broken(session: Session) -> int | None:
     """Return the id of the first event whose hash does not fit, or None for a whole chain."""
     previous = ""
     for row in session.exec(select(EventRow).order_by(col(EventRow.id))):
-        if row.hash != _hash(previous, row):
+        if row.hash != hash_of(previous, row.model_dump()):
             return row.id
         previous = row.hash
     return None
 
 
-def _hash(previous: str, row: EventRow) -> str:
-    facts = row.model_dump(exclude={"id", "hash"})
-    return hashlib.sha256(json.dumps([previous, facts], sort_keys=True).encode()).hexdigest()
+def _facts(event: Event, previous: str) -> dict[str, Any]:
+    """Return the columns of an event after the one with the hash `previous`."""
+    facts: dict[str, Any] = {
+        "at": float(event.at),
+        "subject": event.subject,
+        "kind": event.kind,
+        "code": event.code,
+        "from_state": event.from_state,
+        "to_state": event.to_state,
+        "step": event.step,
+        "seconds": float(event.seconds),
+        "reused": event.reused,
+        "reason": event.reason,
+        "score": event.score,
+        "by": event.by,
+        "params": readable(json.dumps(dict(event.params), ensure_ascii=False)),
+    }
+    return facts | {"hash": hash_of(previous, facts)}
+
+
+def hash_of(previous: str, facts: Mapping[str, Any]) -> str:
+    """Return the hash of an event's columns after an event with the hash `previous`.
+
+    `score` and `by` count where they are not empty: events of schema 3 had neither.
+    """
+    counted = {
+        name: value
+        for name, value in facts.items()
+        if name not in ("id", "hash") and (value or name not in ("score", "by"))
+    }
+    return hashlib.sha256(json.dumps([previous, counted], sort_keys=True).encode()).hexdigest()

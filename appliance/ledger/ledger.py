@@ -5,6 +5,8 @@ One SQLite database in WAL mode with one writing daemon; the SQL is SQLite's.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,9 @@ from sqlmodel import Session
 from appliance.ledger import events
 from appliance.ledger.schema import create_or_check
 from appliance.ledger.transaction import Transaction
+from appliance.ledger.waits import WallClock
+
+log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_MS = 30_000
 """Longest wait for another writer; transactions last milliseconds."""
@@ -33,9 +38,11 @@ class Ledger:
         If another build made the ledger.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: WallClock | None = None) -> None:
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._clock = clock or WallClock()
+        self._clock_lock = threading.Lock()
         # Parameters are accessions, and errors go to the log.
         self._engine: Engine = create_engine(url, hide_parameters=True)
         event.listen(self._engine, "connect", _configure)
@@ -49,8 +56,21 @@ class Ledger:
 
         Rows that were read stay readable after it.
         """
+        if self._clock.jump():
+            self._follow_clock()
         with Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield Transaction(session)
+
+    def _follow_clock(self) -> None:
+        """Move all waits with the wall clock, once for each time that it is set."""
+        with self._clock_lock:
+            jump = self._clock.jump()
+            if not jump:
+                return
+            with Session(self._engine) as session, session.begin():
+                Transaction(session).move_waits(jump)
+            self._clock.settle(jump)
+        log.warning("the clock was set by %+.0f s; the waits of retries were moved with it", jump)
 
     def verify_events(self) -> int | None:
         """Return the id of the first event whose hash does not fit, or None for a whole chain."""

@@ -10,11 +10,18 @@ from sqlmodel import Session, col, select
 from appliance.domain import Stain
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.ledger.waits import LONGEST_WAIT_S, due
 
 REPORT = "SR"
 """Kind of the object that a newer one may correct."""
 GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED)
 """States of slides that no case uses."""
+
+
+def current(slides: Iterable[SlideRow], stains: Iterable[Stain]) -> dict[Stain, SlideRow]:
+    """Return the slide of each stain among the slides of a block (oldest first), in that order."""
+    rows = {Stain(row.stain): row for row in slides if row.state not in GONE}
+    return {stain: rows[stain] for stain in stains if stain in rows}
 
 
 class Queries:
@@ -53,12 +60,7 @@ class Queries:
         self, accession: str, block: str, stains: Iterable[Stain]
     ) -> dict[Stain, SlideRow]:
         """Return the slide of each stain that cases of a block use, by stain, in that order."""
-        rows = {
-            Stain(row.stain): row
-            for row in self.slides_of_block(accession, block)
-            if row.state not in GONE
-        }
-        return {stain: rows[stain] for stain in stains if stain in rows}
+        return current(self.slides_of_block(accession, block), stains)
 
     # cases
 
@@ -69,6 +71,13 @@ class Queries:
     def cases(self) -> list[CaseRow]:
         """Return all cases, oldest first."""
         return list(self.session.exec(select(CaseRow).order_by(col(CaseRow.id))).all())
+
+    def waiting_cases(self, unchanged_since: float) -> list[CaseRow]:
+        """Return the waiting cases that did not change after a time, oldest first."""
+        query = select(CaseRow).where(
+            CaseRow.state == CaseState.WAITING, CaseRow.changed_at <= unchanged_since
+        )
+        return list(self.session.exec(query.order_by(col(CaseRow.id))).all())
 
     def cases_of_block(self, accession: str, block: str) -> list[CaseRow]:
         """Return the cases of a block, oldest first."""
@@ -86,8 +95,12 @@ class Queries:
             ).where(CaseDeliveryRow.case_id == case_id)
         return list(self.session.exec(query).all())
 
-    def due_deliveries(self, now: float) -> list[DeliveryRow]:
+    def due_deliveries(
+        self, now: float, longest_wait_s: float = LONGEST_WAIT_S
+    ) -> list[DeliveryRow]:
         """Return the deliveries to be sent or proven now, in the order of sending.
+
+        A delivery that waits for longer than `longest_wait_s` was booked under a wrong clock.
 
         Reports of a case are sent one after the other: a correction never overtakes the report
         that it corrects.
@@ -107,10 +120,12 @@ class Queries:
             )
             .exists()
         )
-        due = select(DeliveryRow).where(
-            col(DeliveryRow.state).in_(open_states), DeliveryRow.not_before <= now, ~overtakes
+        query = select(DeliveryRow).where(
+            col(DeliveryRow.state).in_(open_states),
+            due(col(DeliveryRow.not_before), now, longest_wait_s),
+            ~overtakes,
         )
-        return list(self.session.exec(due.order_by(col(DeliveryRow.id))).all())
+        return list(self.session.exec(query.order_by(col(DeliveryRow.id))).all())
 
     def cases_of_deliveries(self, rows: Iterable[DeliveryRow]) -> list[int]:
         """Return the ids of all cases that have one of these deliveries, each once."""

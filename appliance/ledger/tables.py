@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
 from appliance.ledger.path_text import PathText
 from appliance.text import readable
+
+_FREE = text("claimed_by = ''")
+_CLAIMED = text("claimed_by != ''")
 
 
 class SlideRow(SQLModel, table=True):
@@ -21,13 +24,19 @@ class SlideRow(SQLModel, table=True):
     """
 
     __tablename__ = "slide"
-    __table_args__ = (Index("ix_slide_accession_block", "accession", "block"),)
+    __table_args__ = (
+        Index("ix_slide_accession_block", "accession", "block"),
+        Index("ix_slide_state_changed", "state", "changed_at"),
+        # Claims read nothing else: one seek each, however long the queue is.
+        Index("ix_slide_claim", "state", "stat", "id", "not_before", sqlite_where=_FREE),
+        Index("ix_slide_claimed", "claimed_by", sqlite_where=_CLAIMED),
+    )
     id: int | None = Field(default=None, primary_key=True)
     path: str = Field(index=True, unique=True, sa_type=PathText)
     size_bytes: int = 0
     modified_ns: int = 0
     fingerprint: str = ""
-    state: str = Field(index=True)
+    state: str
     reason: str = ""  # a QuarantineReason
     params: str = "{}"  # of the reason, a JSON object
     accession: str = ""
@@ -66,14 +75,20 @@ class CaseRow(SQLModel, table=True):
     """The two slides of one block that an assay pairs, and their result."""
 
     __tablename__ = "case"
-    __table_args__ = (UniqueConstraint("accession", "block", "assay"),)
+    __table_args__ = (
+        UniqueConstraint("accession", "block", "assay"),
+        Index("ix_case_state_changed", "state", "changed_at"),
+        Index("ix_case_claim", "state", "stat", "id", "not_before", "assay", sqlite_where=_FREE),
+        Index("ix_case_claimed", "claimed_by", sqlite_where=_CLAIMED),
+        Index("ix_case_review", "id", sqlite_where=text("review != '[]'")),
+    )
     id: int | None = Field(default=None, primary_key=True)
     accession: str
     block: str
     assay: str
     anatomy: str  # stains of the assay's two slides, kept for a time when it is not installed
     target: str
-    state: str = Field(index=True)
+    state: str
     reason: str = ""  # code of what the case waits for; words of kind "case"
     params: str = "{}"  # of the reason, a JSON object
     score: str = ""
@@ -99,7 +114,10 @@ class DeliveryRow(SQLModel, table=True):
     """One DICOM object to one destination: the outbox. `case_id` is the first case that has it."""
 
     __tablename__ = "delivery"
-    __table_args__ = (UniqueConstraint("destination", "sop_instance_uid"),)
+    __table_args__ = (
+        UniqueConstraint("destination", "sop_instance_uid"),
+        Index("ix_delivery_due", "state", "not_before"),
+    )
     id: int | None = Field(default=None, primary_key=True)
     case_id: int = Field(foreign_key="case.id", index=True)
     destination: str
@@ -109,7 +127,7 @@ class DeliveryRow(SQLModel, table=True):
     series_uid: str
     sop_instance_uid: str
     sop_class_uid: str
-    state: str = Field(index=True)
+    state: str
     attempts: int = 0
     not_before: float = 0.0
     reason: str = ""  # code of the last trouble; words of kind "delivery"

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-from uuid import uuid4
 
-from sqlalchemy import BindParameter, bindparam, text
-from sqlmodel import select
+from sqlalchemy import update
+from sqlmodel import col, select
 
 from appliance.domain import Identity, Pairing
 from appliance.ledger import events
+from appliance.ledger.claims import claim, release
 from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow
-
-_FREE = "claimed_by = '', claim_token = ''"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,16 +150,8 @@ class Transaction(Queries):
     def claim_slide(
         self, states: Sequence[SlideState], worker: str, now: float, *, oldest: bool = False
     ) -> SlideRow | None:
-        """Claim a free slide in one of `states`, or return None.
-
-        STAT slides come first, then those of an earlier place in `states`, then the oldest.
-        `oldest` takes the oldest whatever it is. The row has a new `claim_token`.
-        """
-        slide_id = self._claim("slide", states, worker, now, oldest=oldest)
-        if slide_id is None:
-            return None
-        # Read anew: the claim bypasses the ORM.
-        return self.session.get(SlideRow, slide_id, populate_existing=True)
+        """Claim the slide that is next in one of `states`, or None: `claims.claim`."""
+        return claim(self.session, SlideRow, states, worker, now, oldest=oldest)
 
     def claim_case(
         self,
@@ -172,52 +162,19 @@ class Transaction(Queries):
         *,
         oldest: bool = False,
     ) -> CaseRow | None:
-        """Claim a free case of `assays`, in the order of `claim_slide`, or return None."""
-        case_id = self._claim("case", states, worker, now, assays, oldest=oldest)
-        if case_id is None:
-            return None
-        return self.session.get(CaseRow, case_id, populate_existing=True)
-
-    def _claim(
-        self,
-        table: str,
-        states: Sequence[State],
-        worker: str,
-        now: float,
-        assays: Sequence[str] | None = None,
-        *,
-        oldest: bool,
-    ) -> int | None:
-        values: dict[str, object] = {"states": [state.value for state in states]}
-        where = "state IN :states AND claimed_by = '' AND not_before <= :now"
-        lists: list[BindParameter[Any]] = [bindparam("states", expanding=True)]
-        if assays is not None:
-            values["assays"] = list(assays)
-            where += " AND assay IN :assays"
-            lists.append(bindparam("assays", expanding=True))
-        order = "id"
-        if not oldest:
-            places = " ".join(f"WHEN '{state}' THEN {place}" for place, state in enumerate(states))
-            order = f"stat DESC, CASE state {places} END, id"
-        statement = text(
-            f'UPDATE "{table}" SET claimed_by = :worker, claim_token = :token '  # noqa: S608  ours
-            f'WHERE id = (SELECT id FROM "{table}" WHERE {where} ORDER BY {order} LIMIT 1) '
-            "RETURNING id"
-        ).bindparams(*lists)
-        values |= {"worker": worker, "now": now, "token": uuid4().hex}
-        row = self.session.connection().execute(statement, values).first()
-        return None if row is None else int(row[0])
+        """Claim the case of `assays` that is next in one of `states`, or None: `claims.claim`."""
+        return claim(self.session, CaseRow, states, worker, now, assays=assays, oldest=oldest)
 
     def release_claims(self) -> int:
         """Release the claims of a dead daemon and return how many.
 
         Call it only while holding the daemon's lock.
         """
-        freed = 0
-        for table in ("slide", "case"):
-            freed += (
-                self.session.connection()
-                .execute(text(f"UPDATE \"{table}\" SET {_FREE} WHERE claimed_by != ''"))  # noqa: S608
-                .rowcount
-            )
-        return freed
+        return release(self.session)
+
+    def move_waits(self, by_s: float) -> None:
+        """Move the end of each wait with the wall clock, which was set `by_s` seconds forward."""
+        for table in (SlideRow, CaseRow, DeliveryRow):
+            waits = col(table.not_before)
+            moved = update(table).where(waits > 0).values(not_before=waits + by_s)
+            self.session.connection().execute(moved)

@@ -23,6 +23,8 @@ BUILT_IN = (
     "appliance.delivery.destinations.dicomweb",
 )
 """Modules of the appliance that register something. Names, not imports: they lie above settings."""
+BUILT_IN_ASSAYS = frozenset({"her2"})
+"""Assays that these modules register: always installed, as can be told without importing them."""
 
 
 def load_extensions(modules: Sequence[str]) -> None:

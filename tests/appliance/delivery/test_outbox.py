@@ -24,7 +24,7 @@ from appliance.errors import DestinationUnavailableError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
-from appliance.operations.status import retry_subject
+from appliance.operations.retry import retry_subject
 from appliance.settings.settings import Delivery, FolderDestination, Settings
 from appliance.words.say import say
 from dicom.status import Outcome, Verdict, classify

@@ -12,7 +12,7 @@ from appliance.intake.pair import join_block
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow
-from appliance.operations.status import retry_subject
+from appliance.operations.retry import retry_subject
 from appliance.settings.settings import Settings
 
 

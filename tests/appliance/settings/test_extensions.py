@@ -13,12 +13,13 @@ import fixtures.toy_destination
 import pytest
 from fixtures.daemon import tandem
 
+from appliance.assays.registry import assays
 from appliance.delivery.destinations.contract import open_destination, wants
 from appliance.errors import SettingsError
 from appliance.evaluation.pool import run_all
 from appliance.line.executors import Workers
 from appliance.settings.destinations import DestinationSection, FolderDestination
-from appliance.settings.extensions import BUILT_IN, load_extensions
+from appliance.settings.extensions import BUILT_IN, BUILT_IN_ASSAYS, load_extensions
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -181,3 +182,11 @@ def test_the_command_line_shows_an_extensions_trouble(
     assert tandem("run", "--config", path, check=False).stderr.startswith(
         "error: destination 'shelf' cannot hold WSM"
     )
+
+
+def test_the_built_in_assays_are_those_of_the_built_in_modules() -> None:
+    """``tandem status`` takes the set's word for it, so as not to import them."""
+    load_extensions(())
+    modules = [name for name in BUILT_IN if name.startswith("appliance.assays.")]
+    assert {name.split(".")[2] for name in modules} == BUILT_IN_ASSAYS
+    assert {assay.name for assay in assays()} >= BUILT_IN_ASSAYS

@@ -1,0 +1,86 @@
+"""Many slides and cases at once, and what belongs to them, by a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TypeVar
+
+from sqlalchemy import func
+from sqlmodel import col, select
+
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.queries import Queries
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, EventRow, SlideRow
+
+MOST_EVENTS = 1000
+"""Most events of one subject, the newest ones."""
+ENDED: frozenset[str] = frozenset({SlideState.READ, SlideState.SUPERSEDED, CaseState.DELIVERED})
+"""States that ask nothing of anybody; slides and cases in any other come first."""
+
+Row = TypeVar("Row", SlideRow, CaseRow)
+Block = tuple[str, str]
+
+
+def numbers(tx: Queries, table: type[SlideRow] | type[CaseRow]) -> dict[str, int]:
+    """Return the number of rows in each state that occurs."""
+    query = select(table.state, func.count()).group_by(table.state)
+    return {str(state): int(number) for state, number in tx.session.exec(query)}
+
+
+def newest(tx: Queries, table: type[Row], limit: int) -> list[Row]:
+    """Return at most `limit` rows: those under way or in trouble first, the newest change first."""
+    states = numbers(tx, table)
+    found = _newest(tx, table, [state for state in states if state not in ENDED], limit)
+    ended = [state for state in states if state in ENDED]
+    return found + _newest(tx, table, ended, limit - len(found))
+
+
+def _newest(tx: Queries, table: type[Row], states: Sequence[str], limit: int) -> list[Row]:
+    rows: list[Row] = []
+    for state in states:  # each reads `limit` rows of the index by state and time
+        query = select(table).where(table.state == state)
+        rows += tx.session.exec(query.order_by(col(table.changed_at).desc()).limit(limit))
+    return sorted(rows, key=lambda row: -row.changed_at)[:limit]
+
+
+def slides_by_block(tx: Queries, cases: Sequence[CaseRow]) -> dict[Block, list[SlideRow]]:
+    """Return the slides of the cases' blocks, oldest first."""
+    found: dict[Block, list[SlideRow]] = defaultdict(list)
+    query = select(SlideRow).where(col(SlideRow.accession).in_({row.accession for row in cases}))
+    for row in tx.session.exec(query.order_by(col(SlideRow.id))):
+        found[row.accession, row.block].append(row)
+    return found
+
+
+def cases_by_block(tx: Queries, slides: Sequence[SlideRow]) -> dict[Block, list[CaseRow]]:
+    """Return the cases of the slides' blocks, oldest first."""
+    found: dict[Block, list[CaseRow]] = defaultdict(list)
+    query = select(CaseRow).where(col(CaseRow.accession).in_({row.accession for row in slides}))
+    for row in tx.session.exec(query.order_by(col(CaseRow.id))):
+        found[row.accession, row.block].append(row)
+    return found
+
+
+def deliveries_by_case(tx: Queries, cases: Sequence[CaseRow]) -> dict[int, list[DeliveryRow]]:
+    """Return the deliveries of each case by its id, in the order of sending."""
+    found: dict[int, list[DeliveryRow]] = defaultdict(list)
+    query = (
+        select(CaseDeliveryRow.case_id, DeliveryRow)
+        .join(DeliveryRow, col(DeliveryRow.id) == CaseDeliveryRow.delivery_id)
+        .where(col(CaseDeliveryRow.case_id).in_([row.id for row in cases]))
+    )
+    for case_id, row in tx.session.exec(query.order_by(col(DeliveryRow.id))):
+        found[case_id].append(row)
+    return found
+
+
+def events_by_subject(
+    tx: Queries, rows: Sequence[SlideRow] | Sequence[CaseRow]
+) -> dict[str, list[EventRow]]:
+    """Return the newest events of each row by its subject, oldest first."""
+    found: dict[str, list[EventRow]] = defaultdict(list)
+    query = select(EventRow).where(col(EventRow.subject).in_([row.subject for row in rows]))
+    for event in tx.session.exec(query.order_by(col(EventRow.id))):
+        found[event.subject].append(event)
+    return {subject: events[-MOST_EVENTS:] for subject, events in found.items()}

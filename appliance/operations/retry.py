@@ -1,0 +1,102 @@
+"""The action of ``tandem retry``."""
+
+from __future__ import annotations
+
+import time
+
+from appliance.delivery.index import read_index
+from appliance.errors import SettingsError
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, set_reason
+from appliance.ledger.transaction import Transaction
+from appliance.operations.status import open_ledger
+from appliance.settings.settings import Settings
+
+
+def retry_subject(settings: Settings, subject: str) -> str:
+    """Put a quarantined slide, a failed or an undelivered case back into the line.
+
+    Returns what happens next, for people.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such subject, or nothing about it to try again.
+    """
+    ledger = open_ledger(settings)
+    kind, _, number = subject.partition("-")
+    now = time.time()
+    try:
+        with ledger.transaction() as tx:
+            if kind == "slide" and number.isdigit() and (slide := tx.slide(int(number))):
+                return _retry_slide(tx, slide, now)
+            if kind == "case" and number.isdigit() and (case := tx.case(int(number))):
+                return _retry_case(tx, case, settings, now)
+    finally:
+        ledger.close()
+    raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1.")
+
+
+def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
+    if slide.state != SlideState.QUARANTINED:
+        raise SettingsError(
+            f"{slide.subject} is {slide.state}: only quarantined slides are retried."
+        )
+    set_reason(slide)
+    slide.worker_crashes, slide.not_before = 0, 0.0
+    tx.advance(slide, SlideState.ARRIVED, now=now, code="retry")
+    return f"{slide.subject} goes through the line again"
+
+
+def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> str:
+    if case.state == CaseState.FAILED:
+        case.worker_crashes, case.not_before = 0, 0.0
+        set_reason(case)
+        if case.findings_key:  # it failed when its objects were written
+            tx.advance(case, CaseState.SCORED, now=now, code="retry")
+            return f"{case.subject} is written again"
+        tx.advance(case, CaseState.READY, now=now, code="retry")
+        return f"{case.subject} is analysed again"
+    if case.state in (CaseState.READY, CaseState.SCORED) and case.reason:
+        case.not_before = 0.0
+        tx.session.add(case)
+        return f"{case.subject} is tried again now"
+    sending = (CaseState.UNDELIVERED, CaseState.UNPROVEN, CaseState.WRITTEN)
+    waiting = _waiting(tx, case, settings) if case.state in sending else []
+    if case.state not in sending or not waiting:
+        raise SettingsError(
+            f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
+            "undelivered cases are retried."
+        )
+    for row in waiting:
+        row.not_before = 0.0
+        set_reason(row)
+        # Reset to 1, not 0, so that delivery queries before it resends.
+        row.attempts = min(row.attempts, 1)
+        if row.state == DeliveryState.REFUSED:
+            tx.advance(row, DeliveryState.QUEUED, now=now, code="retry")
+        tx.session.add(row)
+    # Cases that share one of these objects go on with this one.
+    for case_id in {case.id or 0, *tx.cases_of_deliveries(waiting)}:
+        sharing = tx.case(case_id)
+        if sharing is not None and sharing.state == CaseState.UNDELIVERED:
+            set_reason(sharing)
+            tx.advance(sharing, CaseState.WRITTEN, now=now, code="retry")
+    return f"{case.subject}: {len(waiting)} deliveries are tried again now"
+
+
+def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:
+    """Deliveries of the case's objects of today: a report that was replaced is not sent again."""
+    try:
+        index = read_index(case.objects_key, settings)
+    except (OSError, ValueError, LookupError) as err:
+        raise SettingsError(
+            f"{case.subject}: the list of its objects cannot be read ({type(err).__name__}). "
+            "Restore artifacts/ of the state folder."
+        ) from err
+    current = {item.sop_instance_uid for item in index}
+    return [
+        row
+        for row in tx.deliveries(id_of(case))
+        if row.state != DeliveryState.PROVEN and row.sop_instance_uid in current
+    ]

@@ -1,0 +1,112 @@
+"""The report of ``tandem status``: what belongs together, and the choice under a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fixtures.daemon import tandem
+from fixtures.pairings import HER2_PAIR
+from sqlalchemy import event
+
+from appliance.domain import HE, HER2, Identity
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import set_reason
+from appliance.operations import status
+from appliance.operations.status import status_of
+from appliance.settings.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path)
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    made = Ledger(settings.ledger_url)
+    yield made
+    made.close()
+
+
+def fill(ledger: Ledger, blocks: int) -> None:
+    """Add blocks of two slides and a case; slide 2 is set aside, and the others are read."""
+    with ledger.transaction() as tx:
+        for number in range(blocks):
+            for stain in (HE, HER2):
+                row = tx.add_slide(f"S26-{number}_{stain}.svs", now=1.0 + number)
+                row.accession, row.block, row.stain = f"S26-{number}", "A1", str(stain)
+                if row.id == 2:
+                    set_reason(row, "damaged")
+                    tx.advance(row, SlideState.QUARANTINED, now=1.0, reason="damaged")
+                    continue
+                for state in ("arrived", "identified", "inspected", "read"):
+                    tx.advance(row, SlideState(state), now=2.0 + number)
+            identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
+            tx.case_for(identity, 1.0 + number, HER2_PAIR)
+
+
+def test_all_rows_oldest_first_with_what_belongs_to_them(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(ledger, 5)
+    monkeypatch.setattr(status, "CHUNK", 2)
+    report = status_of(settings)
+    assert [case["accession"] for case in report["cases"]] == [f"S26-{n}" for n in range(5)]
+    assert [slide["id"] for slide in report["slides"]] == [f"slide-{n}" for n in range(1, 11)]
+    assert report["cases"][1]["slides"] == {"HE": "slide-3", "HER2": "slide-4"}
+    assert report["cases"][0]["slides"] == {"HE": "slide-1"}
+    assert [slide["case"] for slide in report["slides"][2:4]] == ["case-2", "case-2"]
+    assert report["slides"][1]["steps"][0]["text"] == "→ arriving"
+    assert "more" not in report
+
+
+def test_a_limit_shows_trouble_and_work_first_then_the_newest(
+    ledger: Ledger, settings: Settings
+) -> None:
+    fill(ledger, 5)
+    with ledger.transaction() as tx:
+        case = tx.case(2)
+        assert case is not None
+        tx.advance(case, CaseState.READY, now=99.0)
+    report = status_of(settings, limit=3)
+    assert [slide["id"] for slide in report["slides"]] == ["slide-2", "slide-10", "slide-9"]
+    assert [case["id"] for case in report["cases"]] == ["case-2", "case-5", "case-4"]
+    assert report["more"] == {"cases": 2, "slides": 7}
+
+
+def test_the_number_of_queries_does_not_grow_with_the_rows(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = status.LedgerReader
+
+    def counting(url: str) -> status.LedgerReader:
+        reader = real(url)
+        event.listen(reader._engine, "before_cursor_execute", lambda *facts: asked.append(facts[2]))
+        return reader
+
+    monkeypatch.setattr(status, "LedgerReader", counting)
+    fill(ledger, 2)
+    status_of(settings, limit=100)
+    few = len(asked)
+    with ledger.transaction() as tx:
+        for number in range(100, 150):
+            tx.add_slide(f"{number}.svs", now=1.0)
+            identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
+            tx.case_for(identity, 1.0, HER2_PAIR)
+    asked.clear()
+    status_of(settings, limit=100)
+    # One more state occurs: arriving.
+    assert len(asked) <= few + 1
+
+
+def test_the_tables_say_how_many_more_there_are(ledger: Ledger, settings: Settings) -> None:
+    fill(ledger, 5)
+    config = settings.state_dir / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    shown = tandem("status", "--limit", "2", "--config", config).stdout
+    assert "and 3 more cases" in shown and "and 8 more slides" in shown
+    assert "more" not in tandem("status", "--config", config).stdout
