@@ -8,9 +8,11 @@
     │   ├── WorklistUnavailableError
     │   ├── FolderAwayError
     │   ├── DiskFullError
+    │   ├── LedgerUnwritableError
     │   └── WorkerDiedError
     └── PermanentError                 tell a person
         ├── SettingsError
+        │   └── LedgerError
         ├── SlideError                 carries a QuarantineReason
         ├── AlignmentError
         ├── WeightsError
@@ -67,6 +69,13 @@ class DiskFullError(TransientError):
     code = "disk-full"
 
 
+class LedgerUnwritableError(TransientError):
+    """The ledger cannot be written now: the site's trouble, of which no slide is to blame."""
+
+    wait_seconds = 15.0
+    code = "ledger-unwritable"
+
+
 class WorkerDiedError(TransientError):
     """The worker process that ran a step died (codec crash, out of memory)."""
 
@@ -83,6 +92,10 @@ class PermanentError(TandemError):
 
 class SettingsError(PermanentError):
     """A setting is unknown, missing or out of range."""
+
+
+class LedgerError(SettingsError):
+    """The ledger cannot be used as it is: damaged, emptied, locked, or of another build."""
 
 
 class AlignmentError(PermanentError):

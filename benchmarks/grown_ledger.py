@@ -29,7 +29,8 @@ from appliance.settings.settings import Settings
 TANDEM = Path(sys.executable).with_name("tandem")
 SLIDE_PATH = ("arriving", "arrived", "identified", "inspected", "read")
 CASE_PATH = ("waiting", "ready", "scored", "written", "delivered")
-KINDS = ("WSM", "WSM", "WSM", "WSM", "SEG", "SR")
+DELIVERY_PATH = ("queued", "sent", "proven")
+KINDS = ("WSM", "SEG", "SR")
 UNDER_WAY = 500
 """Newest cases that are still waiting, with one slide set aside of each ten."""
 PERIOD_SECONDS = 0.005
@@ -170,6 +171,9 @@ def _events(cases: int, first: float) -> Iterator[Event]:
             yield from _states(subject, states, at, "")
         states = CASE_PATH[:1] if under_way else CASE_PATH
         yield from _states(f"case-{number + 1}", states, at, "" if under_way else "2+")
+        for place in range(0 if under_way else len(KINDS)):
+            row_id = len(KINDS) * number + place + 1
+            yield from _states(f"delivery-{row_id}", DELIVERY_PATH, at, "")
 
 
 def _states(subject: str, states: tuple[str, ...], at: float, score: str) -> Iterator[Event]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from appliance.cli import dataset, evaluate, weights
 from appliance.cli.case_commands import correct, rerun, retry, status
+from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.site_commands import config_app, dashboard, doctor
 from appliance.cli.synth import synth
@@ -32,6 +33,7 @@ for extra in entry_points(group="tandem.commands"):
     # Commands, such as ``tandem bench``, of packages that import the appliance.
     app.command(extra.name)(extra.load())
 app.add_typer(config_app, name="config")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(evaluate.app, name="evaluate")

@@ -57,16 +57,6 @@ def head(session: Session) -> str:
     return last or ""
 
 
-def first_broken(session: Session) -> int | None:
-    """Return the id of the first event whose hash does not fit, or None for a whole chain."""
-    previous = ""
-    for row in session.exec(select(EventRow).order_by(col(EventRow.id))):
-        if row.hash != hash_of(previous, row.model_dump()):
-            return row.id
-        previous = row.hash
-    return None
-
-
 def _facts(event: Event, previous: str) -> dict[str, Any]:
     """Return the columns of an event after the one with the hash `previous`."""
     facts: dict[str, Any] = {

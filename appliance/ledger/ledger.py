@@ -11,43 +11,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
-from appliance.ledger import events
+from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.schema import create_or_check
 from appliance.ledger.transaction import Transaction
+from appliance.ledger.trouble import told
 from appliance.ledger.waits import WallClock
 
 log = logging.getLogger(__name__)
-
-BUSY_TIMEOUT_MS = 30_000
-"""Longest wait for another writer; transactions last milliseconds."""
 
 
 class Ledger:
     """The database; safe to use from several threads and processes.
 
     `url` is SQLite's, such as ``sqlite:///state/ledger.sqlite``. Opening it creates the tables.
+    With `stop` (the daemon's), a transaction waits for a lock until it is free or `stop` is set.
 
     Raises
     ------
-    SettingsError
-        If another build made the ledger.
+    LedgerError
+        If another build made the ledger, or it is damaged or locked.
     """
 
-    def __init__(self, url: str, clock: WallClock | None = None) -> None:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, url: str, stop: threading.Event | None = None, clock: WallClock | None = None
+    ) -> None:
+        self.file = Path(url.removeprefix("sqlite:///"))
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         self._clock = clock or WallClock()
         self._clock_lock = threading.Lock()
         # Parameters are accessions, and errors go to the log.
         self._engine: Engine = create_engine(url, hide_parameters=True)
         event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", _begin_immediate)
-        with self._engine.begin() as connection:
+        event.listen(self._engine, "begin", WriteLock(self.file, stop).begin)
+        with told(self.file, writing=True), self._engine.begin() as connection:
             create_or_check(connection)
 
     @contextmanager
@@ -55,11 +56,21 @@ class Ledger:
         """Open a transaction: committed when the block ends well, rolled back otherwise.
 
         Rows that were read stay readable after it.
+
+        Raises
+        ------
+        StoppedError
+            If the daemon was stopped while another process held the lock.
+        LedgerError
+            If the ledger is damaged, or a command waited for too long for the lock.
+        DiskFullError, LedgerUnwritableError
+            If it cannot be written now; nothing was changed, and a later attempt may succeed.
         """
-        if self._clock.jump():
-            self._follow_clock()
-        with Session(self._engine, expire_on_commit=False) as session, session.begin():
-            yield Transaction(session)
+        with told(self.file, writing=True):
+            if self._clock.jump():
+                self._follow_clock()
+            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                yield Transaction(session)
 
     def _follow_clock(self) -> None:
         """Move all waits with the wall clock, once for each time that it is set."""
@@ -72,27 +83,17 @@ class Ledger:
             self._clock.settle(jump)
         log.warning("the clock was set by %+.0f s; the waits of retries were moved with it", jump)
 
-    def verify_events(self) -> int | None:
-        """Return the id of the first event whose hash does not fit, or None for a whole chain."""
-        with self.transaction() as tx:
-            return events.first_broken(tx.session)
-
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
 
 
-def _begin_immediate(connection: Connection) -> None:
-    # A deferred BEGIN lets two readers that turn writers dead-lock.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
 def _configure(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
-    # BEGIN is ours, see _begin_immediate.
+    # BEGIN is ours: WriteLock.begin.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        f"busy_timeout = {LOCK_SLICE_MS}",
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",

@@ -152,10 +152,12 @@ def advance(
     code: str = "advanced",
     reason: str = "",
     params: Mapping[str, Any] | None = None,
+    by: str = "",
 ) -> None:
     """Change a row's state and append the event, both in the journal's transaction.
 
-    `code`, `reason` and `params` are the event's.
+    `code`, `reason`, `params` and `by`, the person who caused it, are the event's. The event of a
+    case holds its score, so that the chain of events covers it.
 
     Raises
     ------
@@ -178,6 +180,8 @@ def advance(
             from_state=old.value,
             to_state=to.value,
             reason=reason,
+            score=getattr(row, "score", ""),
+            by=by,
             params=params or {},
         )
     )

@@ -11,8 +11,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
+from appliance.ledger.lost import check_not_emptied, check_not_lost
 from appliance.ledger.queries import Queries
 from appliance.ledger.schema import is_there
+from appliance.ledger.trouble import told
 
 
 class LedgerReader:
@@ -26,7 +28,7 @@ class LedgerReader:
         self._file = Path(url.removeprefix("sqlite:///"))
         self._engine: Engine = create_engine(url, hide_parameters=True)
         self._ready = False
-        event.listen(self._engine, "connect", _forbid_writes)
+        event.listen(self._engine, "connect", forbid_writes)
         event.listen(self._engine, "begin", _begin)
 
     @property
@@ -35,19 +37,33 @@ class LedgerReader:
 
         Raises
         ------
-        SettingsError
-            If another build made it.
+        LedgerError
+            If another build made it, or it is damaged, emptied or locked.
         """
+        if self._ready:
+            return True
+        check_not_lost(self._file)
         # SQLite would create the file on opening it.
-        if not self._ready and self._file.is_file():
-            with self._engine.connect() as connection:
+        if self._file.is_file():
+            with told(self._file, writing=False), self._engine.connect() as connection:
                 self._ready = is_there(connection)
+                if self._ready:
+                    check_not_emptied(self._file, connection)
         return self._ready
 
     @contextmanager
     def reading(self) -> Iterator[Queries]:
-        """Open one consistent view of the ledger."""
-        with Session(self._engine, expire_on_commit=False) as session:
+        """Open one consistent view of the ledger.
+
+        Raises
+        ------
+        LedgerError
+            If it is damaged or locked.
+        """
+        with (
+            told(self._file, writing=False),
+            Session(self._engine, expire_on_commit=False) as session,
+        ):
             yield Queries(session)
 
     def close(self) -> None:
@@ -55,7 +71,8 @@ class LedgerReader:
         self._engine.dispose()
 
 
-def _forbid_writes(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+def forbid_writes(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> None:
+    """Configure a new connection so that it cannot write."""
     # BEGIN is ours, see _begin.
     connection.isolation_level = None
     cursor = connection.cursor()

@@ -46,8 +46,9 @@ class Transaction(Queries):
         *,
         reason: str = "",
         params: Mapping[str, Any] | None = None,
+        by: str = "",
     ) -> None:
-        """Append a note: an event that changes no state."""
+        """Append a note: an event that changes no state; `by` is the person who caused it."""
         self.append_event(
             Event(
                 at=now,
@@ -55,6 +56,7 @@ class Transaction(Queries):
                 kind="note",
                 code=code,
                 reason=reason,
+                by=by,
                 params=params or {},
             )
         )
@@ -68,9 +70,10 @@ class Transaction(Queries):
         code: str = "advanced",
         reason: str = "",
         params: Mapping[str, Any] | None = None,
+        by: str = "",
     ) -> None:
-        """Change a row's state and append the event; `code`, `reason`, `params` are the event's."""
-        advance(self, row, to, now=now, code=code, reason=reason, params=params)
+        """Change a row's state and append the event: `lifecycle.advance`."""
+        advance(self, row, to, now=now, code=code, reason=reason, params=params, by=by)
         self.session.add(row)
         self.session.flush()
 

@@ -25,6 +25,7 @@ from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderEvents, FolderScan
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.start import open_at_start
 from appliance.line.context import StepContext
 from appliance.line.dispatcher import work_once
 from appliance.line.executors import Workers
@@ -70,7 +71,7 @@ class Daemon:
             )
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
-            ledger = Ledger(settings.ledger_url)
+            ledger = open_at_start(settings.ledger_url, self._stop)
             with ledger.transaction() as tx:
                 freed = tx.release_claims()
             left = ArtifactStore(settings.artifacts_dir).sweep()

@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from appliance.domain import Pairing
 from appliance.intake.pair import expire_waiting
+from appliance.ledger.daily import add_backups
 from appliance.ledger.ledger import Ledger
 from appliance.settings.settings import Settings
 
@@ -45,4 +46,5 @@ def build_schedule(
         (disk, DISK_CHECK_SECONDS),
     ):
         scheduler.add_job(job, "interval", seconds=seconds, id=job.__name__)
+    add_backups(scheduler, settings)
     return scheduler

@@ -51,8 +51,9 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
             scores = {"was": row.score, "score": score}
             row.findings_key, row.score, row.review = str(key), score, "[]"
             set_reason(row)
-            tx.note(row.subject, "corrected-by", time.time(), params=scores | {"by": by})
-            tx.advance(row, CaseState.SCORED, now=time.time(), code="corrected", params=scores)
+            now = time.time()
+            tx.note(row.subject, "corrected-by", now, params=scores | {"by": by}, by=by)
+            tx.advance(row, CaseState.SCORED, now=now, code="corrected", params=scores, by=by)
     finally:
         ledger.close()
     return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"

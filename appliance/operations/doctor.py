@@ -17,6 +17,10 @@ from appliance.assays.registry import assays, check_assays, tasks
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
+from appliance.ledger import overview
+from appliance.ledger.backups import newest_good
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
@@ -63,6 +67,7 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
     yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
+    yield _try("ledger", partial(_ledger, settings))
     yield _try("assays", partial(_assays, settings))
     for assay in assays():
         if assay.has_guideline:
@@ -105,6 +110,17 @@ def _writable(folder: Path, least_gib: float) -> str:
     if free_gib < least_gib:
         raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
     return f"{folder} (write), {free_gib:.0f} GiB free"
+
+
+def _ledger(settings: Settings) -> str:
+    with closing(LedgerReader(settings.ledger_url)) as reader:
+        if not reader.ready:
+            return "none yet: tandem run makes it"
+        with reader.reading() as tx:
+            cases = sum(overview.numbers(tx, CaseRow).values())
+    backup = newest_good(settings.ledger_file)
+    made = "no backup yet" if backup is None else f"last backup {backup.made}"
+    return f"{cases} cases, {made}"
 
 
 def _assays(settings: Settings) -> str:

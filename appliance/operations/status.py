@@ -13,6 +13,7 @@ from appliance.ledger import overview
 from appliance.ledger.blocks import case_of_slide, pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.lost import check_not_lost
 from appliance.ledger.progress import read_progress
 from appliance.ledger.queries import Queries, current
 from appliance.ledger.reader import LedgerReader
@@ -183,7 +184,8 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 def _require_ledger(settings: Settings) -> None:
-    if not (settings.state_dir / "ledger.sqlite").is_file():
+    check_not_lost(settings.ledger_file)
+    if not settings.ledger_file.is_file():
         raise SettingsError(
             f"{settings.state_dir}: no ledger here yet. Start `tandem run`, or name its settings "
             "with --config."

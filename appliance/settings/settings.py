@@ -17,6 +17,7 @@ from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
 from appliance.settings.intake import Identify, PairSettings, Watch
+from appliance.settings.ledger import LedgerSettings
 from appliance.settings.networks import ModelSettings
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.scoring import Review, Scoring
@@ -55,6 +56,7 @@ class Settings(BaseSettings):
     review: Review = Review()
     objects: ObjectSettings = ObjectSettings()
     delivery: Delivery = Delivery()
+    ledger: LedgerSettings = LedgerSettings()
     worklist: Worklist | None = None
     destinations: tuple[AnyDestination, ...] = (FolderDestination(),)
 
@@ -84,7 +86,12 @@ class Settings(BaseSettings):
     @property
     def ledger_url(self) -> str:
         """SQLAlchemy URL of the ledger."""
-        return f"sqlite:///{self.state_dir / 'ledger.sqlite'}"
+        return f"sqlite:///{self.ledger_file}"
+
+    @property
+    def ledger_file(self) -> Path:
+        """File of the ledger, an SQLite database."""
+        return self.state_dir / "ledger.sqlite"
 
     @property
     def artifacts_dir(self) -> Path:

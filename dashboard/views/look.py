@@ -188,7 +188,10 @@ def live() -> bool:
         if ledger().ready:
             return True
     except SettingsError as err:
-        block(f'<div class="td-card"><h2>Another version</h2><div>{escape(str(err))}</div></div>')
+        block(
+            '<div class="td-card"><h2>The ledger cannot be shown</h2>'
+            f"<div>{escape(str(err))}</div></div>"
+        )
         return False
     block(
         '<div class="td-card"><h2>Tandem has not started yet</h2>'

@@ -12,7 +12,7 @@ from fixtures.daemon import Daemon, case_state, tandem
 from fixtures.orthanc import Orthanc
 from pydicom import dcmread
 
-from appliance.ledger.ledger import Ledger
+from appliance.ledger.verify import verify
 from models.synthesis.slides import SyntheticCase
 
 
@@ -120,9 +120,7 @@ def test_killed_while_reading_stain_the_case_is_delivered_once(
     assert sorted(uids) == sorted(d["sop_instance_uid"] for d in status["cases"][0]["deliveries"])
     assert [f.Modality for f in files].count("SR") == 1
     # No step from before the crash ran again, and the chain of events is intact.
-    ledger = Ledger(f"sqlite:///{daemon.state / 'ledger.sqlite'}")
-    assert ledger.verify_events() is None
-    ledger.close()
+    assert verify(daemon.state / "ledger.sqlite").problems == ()
     assert not list(stain.glob(".*"))
 
 
@@ -160,9 +158,9 @@ def test_tampered_events_show(daemon: Daemon, small_case: SyntheticCase) -> None
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE event SET code = 'nothing-happened' WHERE id = 3")
     connection.close()
-    ledger = Ledger(f"sqlite:///{path}")
-    assert ledger.verify_events() == 3
-    ledger.close()
+    assert "event 3 was changed" in verify(path).problems[0]
+    done = tandem("ledger", "verify", "--config", daemon.config, check=False)
+    assert (done.returncode, "event 3 was changed" in done.stdout) == (1, True)
 
 
 def test_doctor_tells_trouble_with_its_remedy(daemon: Daemon, tmp_path: Path) -> None:

@@ -34,10 +34,12 @@ CASE_REASONS: Words = {
     "slide-changed": "The file of a slide changed; the slide is read again first.",
     "folder-away": "{message}",
     "disk-full": "{message}",
+    "ledger-unwritable": "{message}",
     "worker-died": "{message}",
     "held": "{message}",
     "refused": "A destination refused an object for good; see the deliveries.",
     "unproven": "A destination cannot say whether it has an object; see the deliveries.",
+    "told": "{text}",
     "objects-unreadable": (
         "The list of this case's objects cannot be read ({error}), so it is not known what belongs "
         "to it. Restore artifacts/ of the state folder."
@@ -53,6 +55,7 @@ CASE_TROUBLES: Words = {
     "refused": _refused,
     "step-failed": _FAILED,
     "worker-killed": _KILLED,
+    "told": "{text}",
     "assay-not-installed": "The assay '{assay}' of this case is not installed here.",
 }
 

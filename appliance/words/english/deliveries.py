@@ -18,4 +18,5 @@ DELIVERY_REASONS: Words = {
     "not-now": "'{destination}' {answer}",
     "not-there": "accepted, but not there ({answer})",
     "cannot-say": "{answer}",
+    "told": "{text}",  # of the first edition
 }

@@ -45,4 +45,13 @@ EVENTS: Words = {
     "try-again": "{message}; trying again",
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",
+    # migrations of the ledger
+    "told": "{text}",
+    "migrated": "taken over from an earlier build",
+    "carried-over": "score {score} taken over from an earlier build",
+    "chain-carried-over": "events of an earlier build were converted; their last hash was {head}",
+    "chain-was-broken": (
+        "events of an earlier build were converted; event {event} had been changed before"
+    ),
+    "restored": "the backup {backup} was restored",
 }

@@ -1,0 +1,64 @@
+"""Commands on the ledger's file: ``tandem ledger verify``, ``backup``, ``restore``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from appliance.cli.options import ConfigOption, settings_with_logging
+
+ledger_app = typer.Typer(
+    no_args_is_help=True, help="Verify, back up and restore the ledger, the record of all cases."
+)
+
+
+@ledger_app.command()
+def verify(config: ConfigOption = None) -> None:
+    """Check the file, the chain of events, and each row against it; the daemon may run."""
+    settings = settings_with_logging(config)
+    from appliance.operations.backup import verify_ledger
+
+    found = verify_ledger(settings)
+    for problem in found.problems:
+        typer.echo(problem)
+    if found.older:
+        typer.echo("An earlier build made it; events and rows are checked when it is migrated.")
+    typer.echo(f"{found.events} events; hash of the last: {found.head or '(none)'}")
+    if found.problems:
+        typer.echo("The ledger is NOT whole. See: tandem ledger restore --help")
+        raise typer.Exit(1)
+    typer.echo("The ledger is whole.")
+
+
+@ledger_app.command()
+def backup(config: ConfigOption = None) -> None:
+    """Make a backup now; the daemon may run, and makes one each day by itself."""
+    settings = settings_with_logging(config)
+    from appliance.operations.backup import back_up
+
+    made = back_up(settings)
+    typer.echo(f"{made.name}: {made.cases} cases, {made.slides} slides, {made.event} events")
+    typer.echo(f"hash of the last event: {made.head or '(none)'}")
+
+
+@ledger_app.command()
+def restore(
+    name: Annotated[
+        str, typer.Argument(help="A file of backups/. Default: the newest good one.")
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Put a backup in the ledger's place; the daemon must be stopped. The old one is kept."""
+    settings = settings_with_logging(config)
+    from appliance.operations.backup import restore_ledger
+
+    done = restore_ledger(settings, name)
+    typer.echo(f"restored {done.backup.name} ({done.backup.made})")
+    if done.kept is not None:
+        typer.echo(f"the replaced ledger is kept in {done.kept}")
+    if done.lost is None:
+        typer.echo("The replaced ledger could not be read: corrections since the backup are lost.")
+        typer.echo("Ask who corrected a score since then, and repeat it: tandem correct.")
+    for correction in done.lost or ():
+        typer.echo(f"MISSING correction of {correction}; repeat it: tandem correct")

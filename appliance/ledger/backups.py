@@ -1,0 +1,164 @@
+"""Backups of the ledger: one file each, with a JSON file that says what is in it.
+
+``<state>/backups/ledger-20261126T180000Z-3c1f….sqlite`` has the head of the chain of events in its
+name. ``newest.json`` beside them is the description of the backup that the ledger goes on from.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+FOLDER = "backups"
+NEWEST = "newest.json"
+_HEAD_LETTERS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """Description of a backup: `event` and `head` are id and hash of the last event in it."""
+
+    name: str
+    made_at: float
+    event: int
+    head: str
+    slides: int
+    cases: int
+    schema: int
+    whole: bool  # SQLite found no damage in it
+
+    @property
+    def made(self) -> str:
+        """Time for people, UTC."""
+        return datetime.fromtimestamp(self.made_at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def folder_of(file: Path) -> Path:
+    """Return the folder of a ledger's backups."""
+    return file.parent / FOLDER
+
+
+def make_backup(file: Path) -> Backup:
+    """Copy a ledger that may be in use, check the copy, and return its description.
+
+    The copy is made in one step: writers go on meanwhile, where steps would begin anew with each
+    write.
+
+    Raises
+    ------
+    sqlite3.Error, OSError
+        If the ledger cannot be read or the copy not be written.
+    """
+    folder = folder_of(file)
+    folder.mkdir(exist_ok=True)
+    part = folder / f".{os.getpid()}.part"
+    part.unlink(missing_ok=True)
+    try:
+        backup = _copied(file, part)
+        part.replace(folder / backup.name)
+    finally:
+        part.unlink(missing_ok=True)
+    for name in (Path(backup.name).with_suffix(".json").name, NEWEST):
+        _write(folder / name, json.dumps(asdict(backup), indent=1))
+    _sync(folder)
+    return backup
+
+
+def _copied(file: Path, part: Path) -> Backup:
+    source = sqlite3.connect(file, timeout=30.0)
+    target = sqlite3.connect(part)
+    try:
+        source.backup(target, pages=-1)
+        # One file, without a write-ahead log beside it.
+        target.execute("PRAGMA journal_mode = DELETE")
+        backup = describe(target, now=time.time())
+    finally:
+        source.close()
+        target.close()
+    with part.open("rb") as written:
+        os.fsync(written.fileno())
+    return backup
+
+
+def describe(connection: sqlite3.Connection, now: float) -> Backup:
+    """Return the description of a ledger, or of a copy of one."""
+    last = connection.execute("SELECT id, hash FROM event ORDER BY id DESC LIMIT 1").fetchone()
+    event, head = last or (0, "")
+    checked = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    stamp = datetime.fromtimestamp(now, tz=UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    return Backup(
+        name=f"ledger-{stamp}-{head[:_HEAD_LETTERS] or 'empty'}.sqlite",
+        made_at=now,
+        event=int(event),
+        head=str(head),
+        slides=_number(connection, "slide"),
+        cases=_number(connection, "case"),
+        schema=int(connection.execute("PRAGMA user_version").fetchone()[0]),
+        whole=checked == "ok",
+    )
+
+
+def backups_of(file: Path) -> list[Backup]:
+    """Return the backups of a ledger that are there, newest first."""
+    described = [_read(path) for path in folder_of(file).glob("ledger-*.json")]
+    there = [each for each in described if each and (folder_of(file) / each.name).is_file()]
+    return sorted(there, key=lambda backup: -backup.made_at)
+
+
+def newest_good(file: Path) -> Backup | None:
+    """Return the newest backup without damage, or None."""
+    return next((backup for backup in backups_of(file) if backup.whole), None)
+
+
+def goes_on_from(file: Path) -> Backup | None:
+    """Return the backup that the ledger goes on from: its last one, or the one restored."""
+    return _read(folder_of(file) / NEWEST)
+
+
+def set_goes_on_from(file: Path, backup: Backup) -> None:
+    """Say that the ledger goes on from a backup."""
+    _write(folder_of(file) / NEWEST, json.dumps(asdict(backup), indent=1))
+
+
+def prune(file: Path, keep: int) -> int:
+    """Remove all but the newest `keep` backups; return how many were removed.
+
+    The newest good backup stays in any case.
+    """
+    good = newest_good(file)
+    gone = [backup for backup in backups_of(file)[keep:] if backup != good]
+    for backup in gone:
+        path = folder_of(file) / backup.name
+        path.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
+    return len(gone)
+
+
+def _number(connection: sqlite3.Connection, table: str) -> int:
+    return int(connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0])  # noqa: S608
+
+
+def _read(path: Path) -> Backup | None:
+    try:
+        return Backup(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,89 @@
+"""The ledger at the start of the daemon: looked over, migrated, opened for writing."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from sqlalchemy import Engine, NullPool, create_engine, event
+
+from appliance.ledger import events
+from appliance.ledger.backups import make_backup
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lock import WriteLock
+from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
+from appliance.ledger.reader import forbid_writes
+from appliance.ledger.schema import has_tables, is_older
+from appliance.ledger.trouble import damaged, told
+
+log = logging.getLogger(__name__)
+
+
+def open_at_start(url: str, stop: threading.Event) -> Ledger:
+    """Open the ledger for the daemon, which holds the lock of the state folder.
+
+    A ledger of an earlier build is migrated, after a backup. Another process that holds the ledger
+    locked is waited for, until `stop` is set.
+
+    Raises
+    ------
+    LedgerError
+        If the ledger is damaged, was emptied or exchanged, or is of a newer build.
+    StoppedError
+        If `stop` was set while the ledger was locked.
+    """
+    file = Path(url.removeprefix("sqlite:///"))
+    check_not_lost(file)
+    if not file.is_file() and (file.parent / ARTIFACTS).is_dir():
+        log.warning("no ledger beside the results of %s: a new one begins", file.parent)
+    if file.is_file():
+        lock = WriteLock(file, stop)
+        with told(file, writing=True):
+            lock.patiently(lambda: _open(file))
+            if _look_over(file):
+                _migrate(file, lock)
+    ledger = Ledger(url, stop)
+    with ledger.transaction() as tx:
+        log.info("the ledger's last event has the hash %s", events.head(tx.session) or "(none)")
+    return ledger
+
+
+def _open(file: Path) -> None:
+    """Read something: a process in SQLite's exclusive mode keeps readers out, too."""
+    with _reader(file).connect() as connection:
+        has_tables(connection)
+
+
+def _look_over(file: Path) -> bool:
+    """Check a ledger for damage; return whether it is to be migrated."""
+    with _reader(file).connect() as connection:
+        if not has_tables(connection):
+            return False
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        if found != "ok":
+            raise damaged(file, "the ledger is damaged.")
+        older = is_older(connection)
+        check_not_emptied(file, connection)
+    return older
+
+
+def _reader(file: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{file}", poolclass=NullPool, hide_parameters=True)
+    event.listen(engine, "connect", forbid_writes)
+    return engine
+
+
+def _migrate(file: Path, lock: WriteLock) -> None:
+    from appliance.ledger.migrations.migrate import migrate  # Alembic, which few starts need
+
+    backup = make_backup(file)
+    began = time.monotonic()
+    found = migrate(file, lock)
+    log.warning(
+        "the ledger was migrated from revision %s in %.1f s; backup before: %s",
+        found,
+        time.monotonic() - began,
+        backup.name,
+    )

@@ -1,0 +1,104 @@
+"""Trouble with the ledger's file, told by the error that SQLite raises."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from appliance.errors import DiskFullError, LedgerError, LedgerUnwritableError, TandemError
+from appliance.ledger.backups import newest_good
+
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_LOCKED = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_UNWRITABLE = frozenset(
+    {
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_AUTH,
+    }
+)
+
+
+@contextmanager
+def told(file: Path, *, writing: bool) -> Iterator[None]:
+    """Raise what SQLite says of the file as an error that Tandem knows, with what to do.
+
+    Raises
+    ------
+    LedgerError
+        If the file is damaged or locked by another process, or a reader cannot open it.
+    DiskFullError, LedgerUnwritableError
+        If a writer has no room, or cannot write now.
+    """
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as err:
+        found = _trouble(code_of(err), file, writing=writing)
+        if found is None:
+            raise
+        raise found from err
+
+
+def is_locked(err: DBAPIError | sqlite3.Error) -> bool:
+    """Return whether another process holds the lock."""
+    return code_of(err) in _LOCKED
+
+
+def code_of(err: DBAPIError | sqlite3.Error) -> int:
+    """Return SQLite's primary result code of an error; 0 where it has none."""
+    cause = err.orig if isinstance(err, DBAPIError) else err
+    code: int = getattr(cause, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def damaged(file: Path, what: str) -> LedgerError:
+    """Return the error of a ledger that must not be used, with what to do."""
+    good = newest_good(file)
+    if good is None:
+        remedy = (
+            "There is no backup. Move this state folder away to begin anew; slides that are still "
+            "in the scanner's folder are taken in again."
+        )
+    else:
+        remedy = (
+            f"Stop the daemon, then: tandem ledger restore. The last good backup is {good.name} "
+            f"({good.made})."
+        )
+    return LedgerError(f"{file}: {what} {remedy}")
+
+
+def locked(file: Path) -> LedgerError:
+    """Return the error of a ledger that another process holds."""
+    return LedgerError(
+        f"{file}: another process holds the ledger locked. Wait for it or end it; the daemon "
+        "waits and goes on by itself."
+    )
+
+
+def _trouble(code: int, file: Path, *, writing: bool) -> TandemError | None:
+    if code in _DAMAGED:
+        return damaged(file, "the ledger is damaged.")
+    if code in _LOCKED:
+        return locked(file)
+    if code == sqlite3.SQLITE_FULL:
+        return DiskFullError(
+            f"The disk of the state folder {file.parent} is full, and the ledger cannot be "
+            "written. Make room; Tandem goes on by itself."
+        )
+    if code in _UNWRITABLE and writing:
+        return LedgerUnwritableError(
+            f"The ledger in {file.parent} cannot be written (SQLite's code {code}). See to the "
+            "disk and the rights of the state folder; Tandem goes on by itself."
+        )
+    if code in _UNWRITABLE:
+        return LedgerError(
+            f"{file}: the ledger cannot be read (SQLite's code {code}). See to the disk and the "
+            "rights of the state folder."
+        )
+    return None

@@ -1,0 +1,20 @@
+"""Settings of the ledger: its backups."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from appliance.settings.section import Section
+
+
+class LedgerSettings(Section):
+    """Backups of the ledger, in ``backups/`` of the state folder."""
+
+    backup_hours: Annotated[float, Field(gt=0)] = 24.0
+    """Age of the newest backup at which the daemon makes another one. What people corrected since
+    then is what a damaged disk can cost."""
+    keep_backups: Annotated[int, Field(ge=1)] = 7
+    """Number of backups that are kept, the newest ones. Each is as large as the ledger: some 5 kB
+    for a case."""
