@@ -70,6 +70,7 @@ class Ledger:
             if self._clock.jump():
                 self._follow_clock()
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                session.connection()  # takes the lock now, and not at the first statement
                 yield Transaction(session)
 
     def _follow_clock(self) -> None:

@@ -27,7 +27,7 @@ class LedgerReader:
     def __init__(self, url: str) -> None:
         self._file = Path(url.removeprefix("sqlite:///"))
         self._engine: Engine = create_engine(url, hide_parameters=True)
-        self._ready = False
+        self._known: tuple[int, int] | None = None  # the file that was found to be usable
         event.listen(self._engine, "connect", forbid_writes)
         event.listen(self._engine, "begin", _begin)
 
@@ -40,16 +40,19 @@ class LedgerReader:
         LedgerError
             If another build made it, or it is damaged, emptied or locked.
         """
-        if self._ready:
-            return True
         check_not_lost(self._file)
         # SQLite would create the file on opening it.
-        if self._file.is_file():
-            with told(self._file, writing=False), self._engine.connect() as connection:
-                self._ready = is_there(connection)
-                if self._ready:
-                    check_not_emptied(self._file, connection)
-        return self._ready
+        if not self._file.is_file() or not (found := self._file.stat()).st_size:
+            return False
+        if (found.st_dev, found.st_ino) == self._known:
+            return True
+        self._engine.dispose()  # of another file: a backup may have been restored
+        with told(self._file, writing=False), self._engine.connect() as connection:
+            if not is_there(connection):
+                return False
+            check_not_emptied(self._file, connection)
+        self._known = (found.st_dev, found.st_ino)
+        return True
 
     @contextmanager
     def reading(self) -> Iterator[Queries]:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, NullPool, create_engine, event
 from appliance.ledger import events
 from appliance.ledger.backups import make_backup
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lock import WriteLock
+from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
 from appliance.ledger.reader import forbid_writes
 from appliance.ledger.schema import has_tables, is_older
@@ -53,6 +53,7 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
 def _open(file: Path) -> None:
     """Read something: a process in SQLite's exclusive mode keeps readers out, too."""
     with _reader(file).connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_SLICE_MS}")
         has_tables(connection)
 
 

@@ -17,6 +17,7 @@ from appliance.errors import LedgerError, SettingsError
 from appliance.ledger.backups import Backup, backups_of, folder_of, newest_good, set_goes_on_from
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.migrations.sentences import of_event
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
 from appliance.settings.settings import Settings
@@ -144,22 +145,25 @@ def _lost_corrections(file: Path, backup: Path) -> tuple[str, ...] | None:
         there = _corrections(file)
     except sqlite3.Error:
         return None
-    return tuple(text for digest, text in there.items() if digest not in known)
+    return tuple(text for event, text in there.items() if event not in known)
 
 
-def _corrections(file: Path) -> dict[str, str]:
-    """Return the sentence of each correction by the hash of its event."""
+def _corrections(file: Path) -> dict[tuple[float, str], str]:
+    """Return the sentence of each correction by time and subject, which migrations keep."""
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        rows = connection.execute(
-            "SELECT hash, at, subject, params FROM event WHERE code = 'corrected-by' ORDER BY id"
+        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(event)")}
+        facts = "code, params" if "code" in columns else "'', text"
+        notes = connection.execute(
+            f"SELECT at, subject, {facts} FROM event WHERE kind = 'note' ORDER BY id"  # noqa: S608
         ).fetchall()
     found = {}
-    for digest, at, subject, params in rows:
-        said = json.loads(params)
-        when = datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-        found[digest] = (
-            f"{subject}: {said['was'] or 'none'} to {said['score']} by {said['by']} ({when})"
-        )
+    for at, subject, code, params in notes:
+        note = {"code": code, "params": params} if code else of_event("note", params)
+        if note["code"] == "corrected-by":
+            said = json.loads(note["params"])
+            when = datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+            scores = f"{said['was'] or 'none'} to {said['score']}"
+            found[at, subject] = f"{subject}: {scores} by {said['by']} ({when})"
     return found
 
 

@@ -64,6 +64,7 @@ class CasePictures:
     ihc: Picture
 
 
+@look.telling_trouble()
 def render() -> None:
     """Render the page of the case that the address names (``case?case=3``)."""
     look.block('<a href="./" target="_self">← All cases</a>')
@@ -101,6 +102,7 @@ def render() -> None:
 
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
+@look.telling_trouble()
 def _status(case_id: int, shown: str) -> None:
     detail = read_case(look.ledger(), look.settings(), case_id)
     if detail is None:
@@ -131,6 +133,7 @@ def _status(case_id: int, shown: str) -> None:
 
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
+@look.telling_trouble(shown=False)
 def _records(case_id: int) -> None:
     detail = read_case(look.ledger(), look.settings(), case_id)
     if detail is None:

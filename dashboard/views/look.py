@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from html import escape
 
@@ -11,7 +12,7 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from appliance.assays.registry import pairings
-from appliance.errors import SettingsError
+from appliance.errors import LedgerError
 from appliance.findings.findings import RESEARCH_USE
 from appliance.ledger.progress import StepProgress
 from appliance.ledger.reader import LedgerReader
@@ -174,25 +175,40 @@ def block(markup: str) -> None:
     st.html(f'<div class="td">{markup}</div>')
 
 
+@contextmanager
+def telling_trouble(*, shown: bool = True) -> Iterator[None]:
+    """Tell the reader of trouble with the ledger in place of a part of a page.
+
+    `shown` is False for all parts of a page but one.
+    """
+    try:
+        yield
+    except LedgerError as err:
+        if shown:
+            block(
+                '<div class="td-card"><h2>The ledger cannot be shown</h2>'
+                f"<div>{escape(str(err))}</div></div>"
+            )
+
+
 def readable() -> bool:
     """Return whether there is a ledger that this build can read."""
     try:
         return ledger().ready
-    except SettingsError:
+    except LedgerError:
         return False
 
 
 def live() -> bool:
-    """Return whether there is a ledger to show; tell the reader if not."""
-    try:
-        if ledger().ready:
-            return True
-    except SettingsError as err:
-        block(
-            '<div class="td-card"><h2>The ledger cannot be shown</h2>'
-            f"<div>{escape(str(err))}</div></div>"
-        )
-        return False
+    """Return whether there is a ledger to show; tell the reader if not.
+
+    Raises
+    ------
+    LedgerError
+        If it cannot be shown; `telling_trouble` tells the reader.
+    """
+    if ledger().ready:
+        return True
     block(
         '<div class="td-card"><h2>Tandem has not started yet</h2>'
         '<div class="muted">There is no ledger in the state folder. Start the appliance with '

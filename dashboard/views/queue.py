@@ -24,6 +24,7 @@ def render() -> None:
 
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
+@look.telling_trouble()
 def _overview() -> None:
     if not look.live():
         return
@@ -36,6 +37,7 @@ def _overview() -> None:
 
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
+@look.telling_trouble(shown=False)
 def _tables(search: str) -> None:
     if not look.readable():
         return

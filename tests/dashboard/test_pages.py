@@ -89,7 +89,19 @@ def test_a_state_folder_of_another_build_is_said_on_every_page(lab: Lab) -> None
     connection.close()
     for page in (open_queue(), open_case(1)):
         assert str(lab.settings.state_dir) in page and "S26-0000001" not in page
-        assert "ledger schema 1" in page and "Move this state folder away" in page
+        assert "schema 1" in page and "The daemon migrates it at its next start" in page
+
+
+def test_a_damaged_ledger_is_said_on_every_page(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    lab.ledger.close()
+    file = lab.settings.ledger_file
+    size = file.stat().st_size
+    with file.open("r+b") as opened:
+        opened.seek(100)
+        opened.write(b"\xff" * (size - 100))
+    for page in (open_queue(), open_case(1)):
+        assert "The ledger cannot be shown" in page and "the ledger is damaged" in page
 
 
 def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:

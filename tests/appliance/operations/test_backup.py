@@ -1,0 +1,210 @@
+"""Backup and restore of the ledger, and what a restore says of corrections of people."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fixtures.daemon import tandem
+from fixtures.ledgers import LEDGERS, load_ledger
+from fixtures.pairings import HER2_PAIR
+
+from appliance.domain import HE, Identity
+from appliance.errors import LedgerError, SettingsError
+from appliance.ledger.backups import backups_of, folder_of, newest_good
+from appliance.ledger.daily import backup_if_due, backup_ledger
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.start import open_at_start
+from appliance.ledger.verify import verify
+from appliance.operations.backup import restore_ledger, verify_ledger
+from appliance.settings.ledger import LedgerSettings
+from appliance.settings.settings import Settings
+
+SCORE = {"was": "1+", "score": "2+"}
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """State folder whose ledger has a delivered case."""
+    made = Settings(
+        state_dir=tmp_path / "state", ledger=LedgerSettings(backup_hours=24, keep_backups=2)
+    )
+    ledger = Ledger(made.ledger_url)
+    with ledger.transaction() as tx:
+        case = tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), 1.0, HER2_PAIR)
+        case.score = "1+"
+        for state in ("ready", "scored", "written", "delivered"):
+            tx.advance(case, CaseState(state), now=2.0)
+    ledger.close()
+    return made
+
+
+def correct(settings: Settings, by: str) -> None:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        case = tx.case(1)
+        assert case is not None
+        case.score = "2+"
+        tx.note(case.subject, "corrected-by", time.time(), params=SCORE | {"by": by}, by=by)
+        tx.advance(case, CaseState.SCORED, now=3.0, code="corrected", params=SCORE, by=by)
+        tx.advance(case, CaseState.WRITTEN, now=3.0)
+    ledger.close()
+
+
+def test_a_backup_is_whole_and_named_by_the_head_of_the_chain(settings: Settings) -> None:
+    made = backup_ledger(settings)
+    copy = folder_of(settings.ledger_file) / made.name
+    found = verify(copy)
+    assert found.problems == () and found.head == made.head
+    assert made.head[:12] in made.name and (made.cases, made.whole) == (1, True)
+    assert backups_of(settings.ledger_file) == [made]
+
+
+def test_a_backup_is_made_while_another_writes(settings: Settings) -> None:
+    ledger, end = Ledger(settings.ledger_url), threading.Event()
+    written = []
+
+    def write() -> None:
+        while not end.is_set():
+            with ledger.transaction() as tx:
+                tx.note("case-1", "retry", 1.0)
+            written.append(1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    made = [backup_ledger(settings) for _ in range(5)]
+    end.set()
+    writer.join()
+    ledger.close()
+    assert written
+    for each in made[-2:]:
+        assert verify(folder_of(settings.ledger_file) / each.name).problems == ()
+
+
+def test_only_the_newest_are_kept(settings: Settings) -> None:
+    made = [backup_ledger(settings) for _ in range(4)]
+    assert backups_of(settings.ledger_file) == made[:1:-1]
+    files = {path.name for path in folder_of(settings.ledger_file).glob("ledger-*.sqlite")}
+    assert files == {made[2].name, made[3].name}
+
+
+def test_a_backup_is_made_when_the_newest_is_too_old(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup_if_due(settings)
+    backup_if_due(settings)
+    (first,) = backups_of(settings.ledger_file)
+    monkeypatch.setattr(time, "time", lambda: first.made_at + 25 * 3600)
+    backup_if_due(settings)
+    assert len(backups_of(settings.ledger_file)) == 2
+    # The clock was a day ahead when the newest was made.
+    monkeypatch.setattr(time, "time", lambda: first.made_at + 3600)
+    backup_if_due(settings)
+    assert len(folder_of(settings.ledger_file).joinpath("newest.json").read_text()) > 0
+    assert max(each.made_at for each in backups_of(settings.ledger_file)) > first.made_at
+
+
+def test_a_damaged_ledger_costs_no_good_backup(settings: Settings) -> None:
+    good = backup_ledger(settings)
+    size = settings.ledger_file.stat().st_size
+    with settings.ledger_file.open("r+b") as opened:
+        opened.seek(4096)
+        opened.write(os.urandom(size - 4096))
+    for _ in range(4):
+        with pytest.raises(LedgerError, match="damaged"):
+            backup_ledger(settings)
+        backup_if_due(settings)
+    assert newest_good(settings.ledger_file) == good
+
+
+def test_restore_keeps_the_old_one_and_tells_missing_corrections(settings: Settings) -> None:
+    correct(settings, "Early^Bird")
+    backup = backup_ledger(settings)
+    correct(settings, "Meyer^Anna")
+    done = restore_ledger(settings)
+    assert done.backup == backup
+    assert done.lost is not None
+    assert [text.partition(" (")[0] for text in done.lost] == ["case-1: 1+ to 2+ by Meyer^Anna"]
+    assert done.kept is not None and verify(done.kept / "ledger.sqlite").problems == ()
+    assert verify_ledger(settings).problems == ()
+    # The daemon goes on from it, though the ledger is behind what was kept.
+    open_at_start(settings.ledger_url, threading.Event()).close()
+
+
+def test_restore_of_an_unreadable_ledger_says_that_it_cannot_know(settings: Settings) -> None:
+    backup_ledger(settings)
+    settings.ledger_file.write_bytes(os.urandom(20_000))
+    for name in ("ledger.sqlite-wal", "ledger.sqlite-shm"):
+        settings.ledger_file.with_name(name).unlink(missing_ok=True)
+    config = settings.state_dir.parent / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    done = tandem("ledger", "restore", "--config", config)
+    assert "could not be read: corrections since the backup are lost" in done.stdout
+    assert "The ledger is whole." in tandem("ledger", "verify", "--config", config).stdout
+
+
+def test_restore_of_an_older_backup_by_name(settings: Settings) -> None:
+    first = backup_ledger(settings)
+    correct(settings, "Meyer^Anna")
+    backup_ledger(settings)
+    done = restore_ledger(settings, first.name)
+    assert done.backup == first
+    open_at_start(settings.ledger_url, threading.Event()).close()
+    with pytest.raises(SettingsError, match="no backup 'ledger-none' here; there are"):
+        restore_ledger(settings, "ledger-none")
+
+
+def test_a_damaged_backup_is_not_restored(settings: Settings) -> None:
+    made = backup_ledger(settings)
+    copy = folder_of(settings.ledger_file) / made.name
+    with sqlite3.connect(copy) as connection:
+        connection.execute("UPDATE \"case\" SET score = '3+'")
+    connection.close()
+    before = settings.ledger_file.read_bytes()
+    with pytest.raises(LedgerError, match="the backup is damaged"):
+        restore_ledger(settings)
+    assert settings.ledger_file.read_bytes() == before
+
+
+def test_nothing_is_restored_while_a_daemon_runs(settings: Settings) -> None:
+    backup_ledger(settings)
+    with (settings.state_dir / "daemon.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SettingsError, match="a daemon runs on this state folder"):
+            restore_ledger(settings)
+
+
+def test_the_backup_before_a_migration_can_be_restored(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    load_ledger(LEDGERS[0], settings.ledger_file)
+    open_at_start(settings.ledger_url, threading.Event()).close()
+    restore_ledger(settings)
+    assert verify_ledger(settings).older
+    open_at_start(settings.ledger_url, threading.Event()).close()
+    assert verify_ledger(settings).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("UPDATE \"case\" SET score = '3+'", "case-1 has the score '3+', and its last event '1+'"),
+        ("UPDATE \"case\" SET state = 'failed'", "case-1 is 'failed', and its last event"),
+        ("UPDATE event SET score = '3+' WHERE id = 3", "event 3 was changed"),
+        ("UPDATE event SET \"by\" = 'Nobody' WHERE id = 2", "event 2 was changed"),
+        ('DELETE FROM "case"', "case-1 has events and no row"),
+        ("DELETE FROM event WHERE id = 2", "event 3 was changed, or an event before it"),
+    ],
+)
+def test_verify_finds_what_was_changed_beside_the_chain(
+    settings: Settings, change: str, words: str
+) -> None:
+    with sqlite3.connect(settings.ledger_file) as connection:
+        connection.execute(change)
+    connection.close()
+    assert any(words in problem for problem in verify_ledger(settings).problems)
