@@ -76,6 +76,22 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
     return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))
 
 
+def read_instance_uid(path: Path) -> str:
+    """Read the SOP Instance UID of a file as it is written there; empty without one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+        # Raw bytes: a text that is no UID is told as it is.
+        return bytes(header.get_item("SOPInstanceUID").value).decode("ascii").rstrip("\0 ")
+    except (InvalidDicomError, EOFError, AttributeError, ValueError, struct.error):
+        return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DicomSlideFacts:
     """Facts of a scanner's DICOM header; empty if not stated. PHI: never logged.
