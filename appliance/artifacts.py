@@ -78,12 +78,14 @@ class ArtifactStore:
             return False
         if is_as_written(folder):
             return True
-        self._remove(folder)
+        self.discard(key)
         raise ArtifactDamagedError(
             f"The stored result '{key.step}' was not what was written. It is made again."
         )
 
-    def _remove(self, folder: Path) -> None:
+    def discard(self, key: ArtifactKey) -> None:
+        """Remove a result that is not what was written; one that is stays."""
+        folder = self.path(key)
         aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
         try:
             folder.rename(aside)

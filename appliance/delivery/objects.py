@@ -17,7 +17,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.index import (
@@ -68,7 +68,7 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     WorklistUnavailableError
         If a worklist is set and cannot be queried.
     ArtifactDamagedError
-        If an object was damaged; the next attempt makes it.
+        If a converted slide was damaged; the next attempt makes it.
     RecordDamagedError
         If the report that the new one replaces is damaged.
     """
@@ -79,17 +79,21 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         "objects": settings.objects.model_dump(),
     }
     former = _former(previous, made_from, settings)
-    if former.predecessor is not None and _all_there(former, store):
-        return previous
+    replaced = previous
+    if former.predecessor is not None:
+        if _all_there(former, store):
+            return previous
+        replaced = former.predecessor
     sources = _sources(findings_key, former, settings)
-    replaced = previous if former.predecessor is None else former.predecessor
-    if former.predecessor is not None and store.has(ArtifactKey.parse(previous)):
+    if former.predecessor is not None and is_as_written(store.path(ArtifactKey.parse(previous))):
         if _all_there(former, store):
             return previous
         # A slide was converted again with other bytes: other libraries are installed now.
         replaced = previous
     key = ArtifactKey.of("objects", **made_from, previous=replaced)
-    if not store.has(key):
+    if not is_as_written(store.path(key)):
+        # Not removed earlier: the index holds a part of what the objects are written from.
+        store.discard(key)
         _write(key, made_from, sources, former, replaced, settings)
     return str(key)
 
@@ -116,16 +120,15 @@ def _predecessor(key: str, made_from: dict[str, Any], settings: Settings) -> str
 
 
 def _all_there(former: _Former, store: ArtifactStore) -> bool:
-    """Return whether all files of the objects are what was written; raises as `ArtifactStore.has`.
+    """Return whether all files of the objects are what was written.
 
     Converted slides are artifacts of their own.
     """
     if former.contents is None:
-        store.has(ArtifactKey.parse(former.key))
         return False
     paths = [entry["path"] for entry in former.contents["objects"]]
     keys = {former.key, *(path.rpartition("/")[0] for path in paths)}
-    whole = all([store.has(ArtifactKey.parse(key)) for key in sorted(keys)])
+    whole = all(is_as_written(store.path(ArtifactKey.parse(key))) for key in keys)
     return whole and all((store.root / path).is_file() for path in paths)
 
 

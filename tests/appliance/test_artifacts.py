@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from fixtures.damage import flip
 
 from appliance.artifacts import (
     SUMS_NAME,
@@ -77,15 +77,6 @@ def written(store: ArtifactStore, key: ArtifactKey) -> Path:
         (folder / "below").mkdir()
         (folder / "below" / "b.txt").write_text("b")
     return store.path(key)
-
-
-def flip(file: Path, at: int = -1) -> None:
-    """Flip the eight bits of a byte, and leave size and time as they are."""
-    times = file.stat()
-    data = bytearray(file.read_bytes())
-    data[at] ^= 0xFF
-    file.write_bytes(data)
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 @pytest.mark.parametrize("name", ["a.bin", "below/b.txt", SUMS_NAME])

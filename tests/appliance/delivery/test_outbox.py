@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fixtures.damage import flip
 from fixtures.pairings import HER2_PAIR, TOY, TOY_PAIR
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -52,14 +52,6 @@ def write_object(path: Path, uid: str) -> None:
     dataset.SOPInstanceUID = "1.99999999"
     dataset.save_as(path, enforce_file_format=True)
     path.write_bytes(path.read_bytes().replace(b"1.99999999", uid.ljust(10, "\0").encode()))
-
-
-def flip(file: Path) -> None:
-    """Flip the eight bits of the last byte; size and time stay."""
-    times, data = file.stat(), bytearray(file.read_bytes())
-    data[-1] ^= 0xFF
-    file.write_bytes(data)
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 class Told:
