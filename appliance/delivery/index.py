@@ -17,6 +17,7 @@ from appliance.artifacts import (
 )
 from appliance.errors import RecordDamagedError
 from appliance.settings.settings import Settings
+from dicom.uids import uid_as_name
 
 INDEX_NAME = "objects.json"
 
@@ -103,13 +104,19 @@ def object_path(path: str, settings: Settings) -> Path:
 
 
 def index_entry(kind: str, file: Path, root: Path) -> ObjectFile:
-    """Entry of a DICOM file below `root`, from its header."""
+    """Entry of a DICOM file below `root`, from its header.
+
+    Raises
+    ------
+    dicom.errors.ObjectError
+        If one of its UIDs is no UID: files and folders are named by them.
+    """
     header = dcmread(file, stop_before_pixels=True)
     return ObjectFile(
         kind=kind,
         path=str(file.relative_to(root)),
-        study_uid=str(header.StudyInstanceUID),
-        series_uid=str(header.SeriesInstanceUID),
-        sop_instance_uid=str(header.SOPInstanceUID),
+        study_uid=uid_as_name(str(header.StudyInstanceUID)),
+        series_uid=uid_as_name(str(header.SeriesInstanceUID)),
+        sop_instance_uid=uid_as_name(str(header.SOPInstanceUID)),
         sop_class_uid=str(header.SOPClassUID),
     )

@@ -38,7 +38,7 @@ from appliance.line.readings import read_overviews, read_slide_tiles, reader_fac
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
-from appliance.slides.files import fingerprint
+from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import (
@@ -48,6 +48,8 @@ from appliance.slides.tissue import (
     tissue_share,
     tissue_tiles,
 )
+from dicom.errors import SourceError
+from dicom.header import wrong_uids
 
 
 def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
@@ -68,6 +70,8 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     sidecar = read_sidecar(path)
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
+        if slide.facts.is_dicom:
+            _check_uids(path)
         words = vocabulary(settings)
         identity = identify(path, slide.properties, sidecar, words, settings.identify)
         facts = slide.facts
@@ -82,12 +86,23 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     )
 
 
+def _check_uids(path: Path) -> None:
+    try:
+        wrong = wrong_uids(slide_files(path))
+    except SourceError as err:
+        raise SlideError(QuarantineReason.DAMAGED, str(err)) from err
+    if wrong:
+        raise SlideError(QuarantineReason.INVALID_UID, ", ".join(wrong))
+
+
 def open_facts(path: Path) -> SlideFacts:
     """Facts of a slide whose identity does not matter; raises as `identify_slide`."""
     before = signature(path)
     with SlideReader.open(path, mpp=read_sidecar(path).mpp) as slide:
         slide.probe()
         facts = slide.facts
+        if facts.is_dicom:
+            _check_uids(path)
     facts = replace(facts, fingerprint=fingerprint(path))
     require_signature(path, before)
     return facts
