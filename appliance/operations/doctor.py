@@ -17,8 +17,9 @@ from appliance.assays.registry import assays, check_assays, tasks
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
+from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
-from appliance.settings.destinations import DestinationSection
+from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
@@ -62,7 +63,11 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
-    yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
+    problems = folder_problems(settings)
+    for problem in problems:
+        yield Examined("folders", False, problem)
+    if not problems:
+        yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
     yield _try("assays", partial(_assays, settings))
     for assay in assays():
         if assay.has_guideline:
@@ -74,6 +79,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
     for section in settings.destinations:
+        if problems and isinstance(section, FolderDestination):
+            continue  # its check would make folders
         yield _try(f"destination {section.name}", partial(_destination, settings, section))
 
 
