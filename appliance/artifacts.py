@@ -1,16 +1,27 @@
-"""Content-addressed results on disk: written whole or not at all, so a crash leaves no half."""
+"""Content-addressed results on disk: written whole, and checked by checksums when they are used.
+
+A crash leaves no half of an artifact. Its folder holds ``SHA256SUMS``, which ``sha256sum --check``
+reads too. An artifact that is not what was written is removed and made again.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from appliance.errors import ArtifactDamagedError
+
+SUMS_NAME = "SHA256SUMS"
+"""File with the SHA-256 of every other file of an artifact."""
+_KEY = re.compile(r"([a-z]+)/([0-9a-z]{1,64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +36,17 @@ class ArtifactKey:
 
     @classmethod
     def parse(cls, text: str) -> ArtifactKey:
-        """Parse a key that was written as ``step/digest``."""
-        step, digest = text.split("/")
-        return cls(step, digest)
+        """Parse a key that was written as ``step/digest``.
+
+        Raises
+        ------
+        ValueError
+            If the text is no key: a path is built from it.
+        """
+        found = _KEY.fullmatch(text)
+        if found is None:
+            raise ValueError("not the key of an artifact")
+        return cls(*found.groups())
 
     @classmethod
     def of(cls, step: str, **depends_on: object) -> ArtifactKey:
@@ -46,9 +65,37 @@ class ArtifactStore:
         """Folder of the result, whether it exists or not."""
         return self.root / key.step / key.digest
 
-    def exists(self, key: ArtifactKey) -> bool:
-        """Return whether the result exists; what exists is complete."""
-        return self.path(key).is_dir()
+    def has(self, key: ArtifactKey) -> bool:
+        """Return whether the result is there and is what was written; all of it is read.
+
+        Raises
+        ------
+        ArtifactDamagedError
+            If it is there and is not what was written. It is removed, so that it is made again.
+        """
+        folder = self.path(key)
+        if not folder.is_dir():
+            return False
+        if is_as_written(folder):
+            return True
+        self.discard(key)
+        raise ArtifactDamagedError(
+            f"The stored result '{key.step}' was not what was written. It is made again."
+        )
+
+    def discard(self, key: ArtifactKey) -> None:
+        """Remove a result that is not what was written; one that is stays."""
+        folder = self.path(key)
+        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+        try:
+            folder.rename(aside)
+        except FileNotFoundError:
+            return
+        # Another process may have removed it, and made it again, since it was read.
+        if is_as_written(aside):
+            with suppress(OSError):
+                aside.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
 
     @contextmanager
     def writing(self, key: ArtifactKey) -> Iterator[Path]:
@@ -59,6 +106,7 @@ class ArtifactStore:
         """
         with writing_folder(self.path(key)) as folder:
             yield folder
+            (folder / SUMS_NAME).write_text(_sums(folder))
 
     def sweep(self) -> int:
         """Delete what crashed writers left, return the number; call only while no step runs."""
@@ -66,6 +114,67 @@ class ArtifactStore:
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         return len(left)
+
+
+def is_as_written(folder: Path) -> bool:
+    """Return whether an artifact's folder holds the files of its checksums, and no other bytes.
+
+    An artifact without checksums is not: nothing says what was written.
+    """
+    sums = read_sums(folder)
+    try:
+        found = {str(file.relative_to(folder)): file_sha256(file) for file in _files(folder)}
+    except FileNotFoundError:  # another process removes it just now
+        return False
+    return bool(sums) and found == sums
+
+
+def is_unchecked(folder: Path) -> bool:
+    """Return whether an artifact has no checksums: it is of an edition that wrote none."""
+    return not (folder / SUMS_NAME).exists()
+
+
+def adopt(folder: Path) -> None:
+    """Give checksums to an artifact that has none and that cannot be made again."""
+    write_whole(folder / SUMS_NAME, _sums(folder).encode())
+
+
+def sha256_as_written(file: Path) -> str:
+    """SHA-256 (hex) of a file of an artifact as it was written; empty where it is not known."""
+    return read_sums(file.parent).get(file.name, "")
+
+
+def file_is_as_written(file: Path) -> bool:
+    """Return whether a file of an artifact is there and is what was written."""
+    try:
+        return file_sha256(file) == sha256_as_written(file)
+    except FileNotFoundError:
+        return False
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of the files of an artifact by name; empty where there are no checksums."""
+    try:
+        lines = (folder / SUMS_NAME).read_text().splitlines()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return {}
+    return {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file, read in chunks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sums(folder: Path) -> str:
+    files = _files(folder)
+    return "".join(f"{file_sha256(file)}  {file.relative_to(folder)}\n" for file in files)
+
+
+def _files(folder: Path) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in found if path != folder / SUMS_NAME)
 
 
 @contextmanager

@@ -86,6 +86,7 @@ class QuarantineReason(StrEnum):
     NO_ACCESSION = "no-accession"
     NO_BLOCK = "no-block"
     MISSING_TAGS = "missing-tags"
+    INVALID_UID = "invalid-uid"
     NO_TISSUE = "no-tissue"
     NEVER_FINISHED = "never-finished"
     WORKER_KILLED = "worker-killed"

@@ -9,6 +9,9 @@
     │   ├── FolderAwayError
     │   ├── DiskFullError
     │   ├── LedgerUnwritableError
+    │   ├── WeightsUnusableError
+    │   ├── SourceChangedError
+    │   ├── ArtifactDamagedError
     │   └── WorkerDiedError
     └── PermanentError                 tell a person
         ├── SettingsError
@@ -16,6 +19,7 @@
         ├── SlideError                 carries a QuarantineReason
         ├── AlignmentError
         ├── WeightsError
+        ├── RecordDamagedError
         ├── PeerError
         └── DestinationRejectedError
 
@@ -76,6 +80,40 @@ class LedgerUnwritableError(TransientError):
     code = "ledger-unwritable"
 
 
+class WeightsUnusableError(TransientError):
+    """Weights cannot be used any more: the site's trouble, of which no slide is to blame."""
+
+    wait_seconds = 60.0
+    code = "weights-unusable"
+
+
+class SourceChangedError(TransientError):
+    """A slide's file is not, or did not stay, the one that was identified; its result is dropped.
+
+    `path` is the slide's. The slide is taken up anew as `file-changed`.
+    """
+
+    code = "source-changed"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            "The file of a slide changed since it was identified, or while it was read. What was "
+            "read is thrown away, and the slide is read again."
+        )
+
+    def __reduce__(self) -> tuple[type[SourceChangedError], tuple[str]]:
+        # Errors come back from worker processes by pickle.
+        return (type(self), (self.path,))
+
+
+class ArtifactDamagedError(TransientError):
+    """A stored result was not what was written, and was removed; the next attempt makes it."""
+
+    wait_seconds = 1.0
+    code = "artifact-damaged"
+
+
 class WorkerDiedError(TransientError):
     """The worker process that ran a step died (codec crash, out of memory)."""
 
@@ -104,6 +142,10 @@ class AlignmentError(PermanentError):
 
 class WeightsError(PermanentError):
     """Weights are missing, changed, or not such as this appliance can use."""
+
+
+class RecordDamagedError(PermanentError):
+    """A stored record is damaged that the appliance cannot make again, such as a correction."""
 
 
 class PeerError(PermanentError):

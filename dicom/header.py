@@ -14,6 +14,7 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.errors import SourceError
+from dicom.uids import is_uid
 
 WSM_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 NEEDED = (
@@ -28,6 +29,8 @@ NEEDED = (
     "SharedFunctionalGroupsSequence",
 )
 """Attributes that are needed to place a result on a slide (PS3.3 A.32.8)."""
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+"""UIDs of a slide that results refer to."""
 MAY_BE_EMPTY = (
     "PatientID",
     "PatientName",
@@ -74,6 +77,56 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
     if not found:
         raise SourceError("none of the files is a whole slide volume image; export the slide again")
     return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))
+
+
+def read_instance_uid(path: Path) -> str:
+    """Read the SOP Instance UID of a file as it is written there; empty without one.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+    except (InvalidDicomError, EOFError, ValueError, struct.error):
+        return ""
+    return _raw_uid(header, "SOPInstanceUID") or ""
+
+
+def wrong_uids(paths: Sequence[Path]) -> list[str]:
+    """Return the keywords of UIDs that are no UIDs in at least one of the files of a slide.
+
+    Raises
+    ------
+    SourceError
+        If a file is no readable DICOM.
+    """
+    wrong: set[str] = set()
+    for path in paths:
+        try:
+            header = dcmread(path, stop_before_pixels=True, specific_tags=[*UIDS, "ImageType"])
+            volume = "VOLUME" in (header.get("ImageType") or ())
+        except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
+            raise SourceError(
+                f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
+            ) from err
+        for keyword in UIDS:
+            uid = _raw_uid(header, keyword)
+            # Photographs of the label need no frame of reference.
+            needed = volume or keyword != "FrameOfReferenceUID"
+            if (uid is None and needed) or (uid is not None and not is_uid(uid)):
+                wrong.add(keyword)
+    return sorted(wrong)
+
+
+def _raw_uid(header: Dataset, keyword: str) -> str | None:
+    """UID as it is written, without pydicom's warnings; None where the attribute is missing."""
+    if keyword not in header:
+        return None
+    raw = header.get_item(keyword).value
+    text = raw.decode("latin-1") if isinstance(raw, bytes) else str(raw or "")
+    return text.removesuffix("\0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.uid import RE_VALID_UID
 
 from dicom.errors import ObjectError
+from dicom.uids import is_uid
 
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8, whatever character set the slide has: texts of Tandem hold µ and ≥."""
@@ -49,7 +48,7 @@ class StudyFacts:
         check_length("referring physician's name", self.referring_physician, LO_LENGTH)
         if self.patient_sex not in SEXES:
             raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
-        if len(self.uid) > 64 or not re.fullmatch(RE_VALID_UID, self.uid):
+        if not is_uid(self.uid):
             raise ObjectError("the Study Instance UID is no UID")
 
     def as_json(self) -> dict[str, str]:

@@ -9,8 +9,15 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import (
+    ArtifactKey,
+    ArtifactStore,
+    file_is_as_written,
+    is_unchecked,
+)
+from appliance.errors import RecordDamagedError
 from appliance.settings.settings import Settings
+from dicom.uids import uid_as_name
 
 INDEX_NAME = "objects.json"
 
@@ -30,25 +37,30 @@ class ObjectFile:
     sop_class_uid: str
 
 
-def read_findings_key(objects_key: str, settings: Settings) -> str:
-    """Key of the findings that a case's objects were made from."""
-    return str(read_contents(objects_key, settings)["made_from"]["findings"])
-
-
 def read_notes(objects_key: str, settings: Settings) -> list[str]:
     """Notes for an operator on how a case's objects came about."""
     return list(read_contents(objects_key, settings)["notes"])
 
 
 def read_reports(objects_key: str, settings: Settings) -> list[Dataset]:
-    """Report among a case's objects; empty without objects."""
+    """Report among a case's objects; empty without objects.
+
+    Raises
+    ------
+    RecordDamagedError
+        If the report or the index is not what was written: a new report would name no predecessor.
+    """
     if not objects_key:
         return []
-    return [
-        dcmread(settings.artifacts_dir / item.path)
-        for item in read_index(objects_key, settings)
-        if item.kind == "SR"
-    ]
+    contents = sound_contents(objects_key, settings)
+    entries = [] if contents is None else contents["objects"]
+    files = [object_path(entry["path"], settings) for entry in entries if entry["kind"] == "SR"]
+    if contents is None or not all(is_unchecked(f.parent) or file_is_as_written(f) for f in files):
+        raise RecordDamagedError(
+            "The report that the new one replaces is damaged. Restore artifacts/ of the state "
+            "folder, then: tandem retry"
+        )
+    return [dcmread(file) for file in files]
 
 
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
@@ -63,14 +75,48 @@ def read_contents(objects_key: str, settings: Settings) -> dict[str, Any]:
     return contents
 
 
+def sound_contents(objects_key: str, settings: Settings) -> dict[str, Any] | None:
+    """Contents of ``objects.json``; None where the file is not what was written, or is gone.
+
+    The file of an edition that wrote no checksums is taken as it is: nothing else tells which
+    objects the case has.
+    """
+    folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(objects_key))
+    if not folder.is_dir():
+        return None
+    if not is_unchecked(folder) and not file_is_as_written(folder / INDEX_NAME):
+        return None
+    return read_contents(objects_key, settings)
+
+
+def object_path(path: str, settings: Settings) -> Path:
+    """Path of an object's file; `path` is that of its index or its delivery.
+
+    Raises
+    ------
+    ValueError
+        If the path is not that of a file of an artifact.
+    """
+    key, _, name = path.rpartition("/")
+    if not name.endswith(".dcm"):
+        raise ValueError("not the path of an object")
+    return ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(key)) / name
+
+
 def index_entry(kind: str, file: Path, root: Path) -> ObjectFile:
-    """Entry of a DICOM file below `root`, from its header."""
+    """Entry of a DICOM file below `root`, from its header.
+
+    Raises
+    ------
+    dicom.errors.ObjectError
+        If one of its UIDs is no UID: files and folders are named by them.
+    """
     header = dcmread(file, stop_before_pixels=True)
     return ObjectFile(
         kind=kind,
         path=str(file.relative_to(root)),
-        study_uid=str(header.StudyInstanceUID),
-        series_uid=str(header.SeriesInstanceUID),
-        sop_instance_uid=str(header.SOPInstanceUID),
+        study_uid=uid_as_name(str(header.StudyInstanceUID)),
+        series_uid=uid_as_name(str(header.SeriesInstanceUID)),
+        sop_instance_uid=uid_as_name(str(header.SOPInstanceUID)),
         sop_class_uid=str(header.SOPClassUID),
     )

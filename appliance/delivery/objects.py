@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmread
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.index import (
     INDEX_NAME,
     index_entry,
-    read_contents,
     read_reports,
+    sound_contents,
 )
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
 from appliance.delivery.page import build_page
-from appliance.delivery.sources import slide_sources
+from appliance.delivery.sources import Sources, slide_sources
+from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
 from appliance.findings.codec import load_findings, load_pictures
 from appliance.findings.findings import Findings
@@ -39,11 +41,25 @@ from dicom.study import StudyFacts
 PAGE_NAME = "report.pdf"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Former:
+    """Objects that a case has: `contents` is their index, None where it is damaged or gone.
+
+    `predecessor` is the key of the objects that they replaced. It is None where they were made from
+    other facts than today's.
+    """
+
+    key: str
+    contents: dict[str, Any] | None
+    predecessor: str | None
+
+
 def write_objects(findings_key: str, settings: Settings, previous: str = "") -> str:
     """Write all objects of a case; return the key of the artifact with ``objects.json``.
 
     `previous` is the key of the objects that the case has. They stay where findings, software and
-    object settings are the same; else the new report names their report as its predecessor.
+    object settings are the same; else the new report names their report as its predecessor. Files
+    of them that are damaged are written again, with the same bytes.
 
     Raises
     ------
@@ -51,25 +67,99 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         If a slide cannot be converted, or no valid object can be made from the findings.
     WorklistUnavailableError
         If a worklist is set and cannot be queried.
+    ArtifactDamagedError
+        If a converted slide was damaged; the next attempt makes it.
+    RecordDamagedError
+        If the report that the new one replaces is damaged.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    findings_folder = store.path(ArtifactKey.parse(findings_key))
-    software = version("tandem-her2")
-    wanted = settings.objects.model_dump()
-    made_from = {"findings": findings_key, "software": software, "objects": wanted}
-    if previous and read_contents(previous, settings)["made_from"] == made_from:
-        return previous
-    key = ArtifactKey.of("objects", **made_from, previous=previous)
-    if store.exists(key):
-        return str(key)
-    kept = read_contents(previous, settings)["study"] if previous else None
-    findings = load_findings(findings_folder)
+    made_from = {
+        "findings": findings_key,
+        "software": version("tandem-her2"),
+        "objects": settings.objects.model_dump(),
+    }
+    former = _former(previous, made_from, settings)
+    replaced = previous
+    if former.predecessor is not None:
+        if _all_there(former, store):
+            return previous
+        replaced = former.predecessor
+    sources = _sources(findings_key, former, settings)
+    if former.predecessor is not None and is_as_written(store.path(ArtifactKey.parse(previous))):
+        if _all_there(former, store):
+            return previous
+        # A slide was converted again with other bytes: other libraries are installed now.
+        replaced = previous
+    key = ArtifactKey.of("objects", **made_from, previous=replaced)
+    if not is_as_written(store.path(key)):
+        # Not removed earlier: the index holds a part of what the objects are written from.
+        store.discard(key)
+        _write(key, made_from, sources, former, replaced, settings)
+    return str(key)
+
+
+def _former(previous: str, made_from: dict[str, Any], settings: Settings) -> _Former:
+    if not previous:
+        return _Former(key="", contents=None, predecessor=None)
+    contents = sound_contents(previous, settings)
+    same = contents is None or contents["made_from"] == made_from
+    predecessor = _predecessor(previous, made_from, settings) if same else None
+    return _Former(key=previous, contents=contents, predecessor=predecessor)
+
+
+def _predecessor(key: str, made_from: dict[str, Any], settings: Settings) -> str | None:
+    """Return the key of the objects that objects made from these facts replaced; empty for none.
+
+    It is found by the key, which depends on it. None, where the key is of other facts.
+    """
+    known = (f"objects/{folder.name}" for folder in (settings.artifacts_dir / "objects").glob("*"))
+    for candidate in ("", *known):
+        if str(ArtifactKey.of("objects", **made_from, previous=candidate)) == key:
+            return candidate
+    return None
+
+
+def _all_there(former: _Former, store: ArtifactStore) -> bool:
+    """Return whether all files of the objects are what was written.
+
+    Converted slides are artifacts of their own.
+    """
+    if former.contents is None:
+        return False
+    paths = [entry["path"] for entry in former.contents["objects"]]
+    keys = {former.key, *(path.rpartition("/")[0] for path in paths)}
+    whole = all(is_as_written(store.path(ArtifactKey.parse(key))) for key in keys)
+    return whole and all((store.root / path).is_file() for path in paths)
+
+
+def _sources(findings_key: str, former: _Former, settings: Settings) -> Sources:
+    """Slides of the case as DICOM, converted into the study of its former objects."""
+    findings = load_findings(
+        ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(findings_key))
+    )
+    contents = former.contents
+    if contents is None and former.predecessor:
+        contents = sound_contents(former.predecessor, settings)
+    kept = contents["study"] if contents is not None else None
+    study = StudyFacts.of_json(kept) if kept else None
+    return slide_sources(findings, find_assay(findings.assay), settings, study)
+
+
+def _write(
+    key: ArtifactKey,
+    made_from: dict[str, Any],
+    sources: Sources,
+    former: _Former,
+    replaced: str,
+    settings: Settings,
+) -> None:
+    """Write the artifact of the objects; the report names the one among `replaced`."""
+    store = ArtifactStore(settings.artifacts_dir)
+    findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
+    findings, software = load_findings(findings_folder), made_from["software"]
     assay = find_assay(findings.assay)
-    sources = slide_sources(findings, assay, settings, StudyFacts.of_json(kept) if kept else None)
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
-    # Objects state their time of creation. The time of saving the findings is used, so that equal
-    # findings give equal bytes.
-    saved = int((findings_folder / "findings.json").stat().st_mtime)
+    saved = _time_of(findings_folder, former, replaced)
     context = ObjectContext(
         findings=findings,
         assay=assay,
@@ -77,12 +167,12 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         algorithms=_algorithms(findings),
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
-        seed=f"{findings_key}|{saved}|{software}|{_libraries()}|{study_uid}",
+        seed=f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}",
         software=software,
     )
     slides = [index_entry("WSM", file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
-        written = _write_all(folder, findings_folder, context, read_reports(previous, settings))
+        written = _write_all(folder, findings_folder, context, read_reports(replaced, settings))
         place = store.path(key).relative_to(store.root)
         results = [
             replace(index_entry(kind, file, store.root), path=str(place / file.name))
@@ -90,12 +180,25 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
         ]
         contents = {
             "made_from": made_from,
+            "created": saved,
+            "correction": correction_of(findings),
             "notes": sources.notes,
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
         }
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
-    return str(key)
+
+
+def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
+    """Time of creation that the objects state, in seconds since the epoch.
+
+    It is the time of saving the findings, so that equal findings give equal bytes. Objects that are
+    written again keep theirs: the findings may have been made again, too.
+    """
+    again = former.predecessor is not None and replaced == former.predecessor
+    if again and former.contents is not None and "created" in former.contents:
+        return int(former.contents["created"])
+    return int((findings_folder / "findings.json").stat().st_mtime)
 
 
 def _libraries() -> str:

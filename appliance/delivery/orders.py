@@ -38,7 +38,7 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
         return None, ""
     store = ArtifactStore(settings.artifacts_dir)
     key = ArtifactKey.of("order", accession=accession)
-    if not store.exists(key):
+    if not store.has(key):
         try:
             orders = find_orders(_address(settings.worklist), accession)
         except (PacsUnavailableError, PacsRejectedError) as err:

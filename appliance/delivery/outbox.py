@@ -1,5 +1,6 @@
 """The outbox: send what is queued, prove what was sent, try again, and give up with a reason.
 
+An object whose file is not what was written is not sent: its case is written again first.
 `attempts` is counted in the ledger *before* an object goes on the wire. An object with attempts is
 looked for at its destination first, so a lost answer does not send it twice.
 """
@@ -14,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof, wants
-from appliance.delivery.index import read_index
+from appliance.delivery.index import read_index, sound_contents
+from appliance.delivery.intact import instance_of, is_intact, take_back, write_again
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import CaseRow, DeliveryRow, fact, params_of, set_reason
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.settings import Settings
-from dicom.status import InstanceRef, Outcome, Verdict
+from dicom.status import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +158,7 @@ class Outbox:
                 last = fact("delivery", row.reason, params_of(row))
                 params = {"attempts": row.attempts, "last": last}
                 self._trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
-            else:
+            elif self._is_intact(row):
                 by_uid[row.sop_instance_uid] = row
         if not by_uid:
             return
@@ -179,6 +181,20 @@ class Outbox:
             for row in on_the_wire:
                 row.attempts -= 1
             raise
+
+    def _is_intact(self, row: DeliveryRow) -> bool:
+        """Return whether an object may be sent; one that is damaged is written again first."""
+        if is_intact(row, self._settings):
+            return True
+        log.error("%s: its file is not what was written", row.subject)
+        with self._ledger.transaction() as tx:
+            again = write_again(tx, row, self._settings, self._clock())
+        if again:
+            self._postpone(row, Trouble(code="object-damaged", params={}), 0.0)
+        else:
+            replaced = Trouble(code="object-replaced", params={})
+            self._trouble(row, DeliveryState.REFUSED, replaced)
+        return False
 
     def _note(self, row: DeliveryRow, outcome: Outcome) -> None:
         params = {
@@ -283,8 +299,11 @@ class Outbox:
             case = tx.case(case_id)
             if case is None or case.state not in (CaseState.WRITTEN, CaseState.UNPROVEN):
                 return
-            index = read_index(case.objects_key, self._settings)
-            current = {item.sop_instance_uid for item in index}
+            contents = sound_contents(case.objects_key, self._settings)
+            if contents is None:
+                take_back(tx, case, "objects.json", now)
+                return
+            current = {entry["sop_instance_uid"] for entry in contents["objects"]}
             rows = [row for row in tx.deliveries(case_id) if row.sop_instance_uid in current]
             state, reason = _case_state({DeliveryState(row.state) for row in rows})
             set_reason(case, reason)
@@ -293,15 +312,7 @@ class Outbox:
                 tx.advance(case, state, now=now, reason=reason)
 
     def _instance(self, row: DeliveryRow) -> Instance:
-        return Instance(
-            path=self._settings.artifacts_dir / row.path,
-            ref=InstanceRef(
-                study_uid=row.study_uid,
-                series_uid=row.series_uid,
-                sop_instance_uid=row.sop_instance_uid,
-                sop_class_uid=row.sop_class_uid,
-            ),
-        )
+        return instance_of(row, self._settings)
 
 
 def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[DeliveryRow]]]:

@@ -15,13 +15,11 @@ from pydicom import Dataset
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
+from appliance.delivery.frozen import freeze_source, same_source
 from appliance.delivery.orders import order_of
-from appliance.domain import UNIDENTIFIED, QuarantineReason, SlideFacts, Stain
-from appliance.errors import SlideError
+from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
-from appliance.intake.frozen import freeze_source
 from appliance.settings.settings import Settings
-from appliance.slides.files import fingerprint
 from dicom.header import read_headers
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.study import StudyFacts, study_of
@@ -59,6 +57,10 @@ def slide_sources(
         If a slide cannot be converted.
     WorklistUnavailableError
         If a worklist is set and cannot be queried.
+    SlideError, SourceChangedError
+        If a slide has to be converted, and its file is gone or another one by now.
+    ArtifactDamagedError
+        If what is stored of a slide was damaged; the next attempt makes it.
     """
     store = ArtifactStore(settings.artifacts_dir)
     slides = {assay.anatomy.code: findings.he, assay.target.code: findings.ihc}
@@ -90,7 +92,7 @@ def slide_sources(
 def _started(study_uid: str, scanned: datetime, store: ArtifactStore) -> datetime:
     """Time of scan of the first slide converted into a study; all blocks of the study state it."""
     key = ArtifactKey.of("study", uid=study_uid)
-    if not store.exists(key):
+    if not store.has(key):
         with store.writing(key) as folder:
             (folder / STARTED_NAME).write_text(scanned.isoformat())
     return datetime.fromisoformat((store.path(key) / STARTED_NAME).read_text())
@@ -139,7 +141,7 @@ def _converted(
         mpp=facts.mpp,
         version=2,
     )
-    if not store.exists(key):
+    if not store.has(key):
         identity = SlideIdentity(
             accession=findings.accession,
             block=findings.block,
@@ -149,20 +151,11 @@ def _converted(
             fingerprint=facts.fingerprint,
             scanned=scanned,
         )
-        path = Path(facts.path)
         with store.writing(key) as folder:
-            _require_same(path, facts)
-            done = convert_slide(path, folder, identity, mpp=facts.mpp, with_label=with_label)
-            _require_same(path, facts)
+            with same_source(facts, store):
+                done = convert_slide(
+                    Path(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
+                )
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")
     return store.path(key)
-
-
-def _require_same(path: Path, facts: SlideFacts) -> None:
-    """Raise SlideError if the file is no longer the one that was identified.
-
-    Another slide under the old path would go out under the identity of the first.
-    """
-    if fingerprint(path) != facts.fingerprint:
-        raise SlideError(QuarantineReason.UNREADABLE, "its file changed after it was identified")

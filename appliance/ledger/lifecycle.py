@@ -16,7 +16,8 @@ A case (the H&E and the IHC slide of one block)::
     ready → failed → ready                      (a person said retry)
     scored → failed → scored, ready             (a person said retry, rerun)
     written → undelivered → written             (a destination refused for good; retry)
-    written and after it → scored               (a person corrected the score)
+    written and after it → scored               (a person corrected the score; an object is damaged)
+    scored → ready                              (its findings are damaged)
     written and after it → ready                (a person said rerun: other weights)
     any of them → waiting                       (a rescan replaced one of its slides)
 
@@ -94,6 +95,7 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_C.READY, _C.FAILED),
         (_C.SCORED, _C.WRITTEN),
         (_C.SCORED, _C.FAILED),
+        (_C.SCORED, _C.READY),
         (_C.WRITTEN, _C.DELIVERED),
         (_C.WRITTEN, _C.UNDELIVERED),
         (_C.WRITTEN, _C.UNPROVEN),

@@ -10,6 +10,7 @@ from typing import cast
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay, StepOutputs
 from appliance.assays.registry import assay_readers, find_assay, readers_of_target
+from appliance.delivery.frozen import same_source
 from appliance.domain import Identity
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import FINDINGS_VERSION, Findings
@@ -39,7 +40,11 @@ def analyse_case(
 ) -> Outcome:
     """Align, read, decide; an artifact that exists is not made again.
 
-    Both slides are read alone once more first: the artifact may be of other weights.
+    Both slides are read alone once more first: the artifact may be of other weights, or damaged.
+
+    Raises
+    ------
+    SlideError, AlignmentError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
     assay = find_assay(assay_name)
     alone = [
@@ -70,13 +75,13 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
     """
     store = ArtifactStore(settings.artifacts_dir)
     key = ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=5)
-    with timed("align", store.exists(key)) as times:
-        if not store.exists(key):
+    with timed("align", store.has(key)) as (times, reused):
+        if not reused:
             sizes = [slide.facts.size_um for slide in (anatomy, target)]
             mpp = alignment_mpp(max(s[0] for s in sizes), max(s[1] for s in sizes))
             images, tissues = [], []
             for slide in (anatomy, target):
-                with SlideReader.of(slide.facts) as reader:
+                with same_source(slide.facts, store), SlideReader.of(slide.facts) as reader:
                     images.append(reader.thumbnail(mpp))
                 tissues.append(load_tissue(_folder(slide.inspect_key, store)))
             found = align(images[0], tissues[0], images[1], tissues[1], mpp)
@@ -123,15 +128,19 @@ class _Case:
             margin=settings.scoring.margin_tiles,
             version=8,
         )
-        with timed("stain", self._store.exists(key)) as times:
-            if not self._store.exists(key):
+        with timed("stain", self._store.has(key)) as (times, reused):
+            if not reused:
                 folder = _folder(target.inspect_key, self._store)
                 plan = self._plan(align_key)
                 beside = AnatomySlide(
                     tissue=load_tissue(_folder(self._anatomy.inspect_key, self._store)),
                     mapping=self._alignment(align_key).mapping,
                 )
-                with SlideReader.of(target.facts) as slide, self._store.writing(key) as out:
+                with (
+                    self._store.writing(key) as out,
+                    same_source(target.facts, self._store),
+                    SlideReader.of(target.facts) as slide,
+                ):
                     read_slide_tiles(
                         readers,
                         slide,
@@ -168,8 +177,8 @@ class _Case:
             review=settings.review.model_dump(),
             version=FINDINGS_VERSION,
         )
-        with timed("score", self._store.exists(key)) as times:
-            if not self._store.exists(key):
+        with timed("score", self._store.has(key)) as (times, reused):
+            if not reused:
                 outputs = self._outputs(identity, align_key, stain_key)
                 findings = _judged(assay, outputs, settings)
                 pictures = [

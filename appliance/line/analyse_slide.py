@@ -16,8 +16,15 @@ from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import find_assay, readers_alone, stains, vocabulary
-from appliance.domain import SlideFacts, Stain
-from appliance.intake.frozen import freeze_source
+from appliance.delivery.frozen import (
+    freeze_source,
+    remember_source,
+    require_signature,
+    same_source,
+    signature,
+)
+from appliance.domain import QuarantineReason, SlideFacts, Stain
+from appliance.errors import SlideError
 from appliance.intake.identify import identify, read_sidecar
 from appliance.line.outcomes import (
     IdentifiedSlide,
@@ -31,7 +38,7 @@ from appliance.line.readings import read_overviews, read_slide_tiles, reader_fac
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
-from appliance.slides.files import fingerprint
+from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import (
@@ -41,6 +48,8 @@ from appliance.slides.tissue import (
     tissue_share,
     tissue_tiles,
 )
+from dicom.errors import SourceError
+from dicom.header import wrong_uids
 
 
 def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
@@ -53,29 +62,50 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     ------
     SlideError
         With the reason for quarantine.
+    SourceChangedError
+        If the file changed meanwhile.
     """
+    store = ArtifactStore(settings.artifacts_dir)
+    before = signature(path)
     sidecar = read_sidecar(path)
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
+        if slide.facts.is_dicom:
+            _check_uids(path)
         words = vocabulary(settings)
         identity = identify(path, slide.properties, sidecar, words, settings.identify)
         facts = slide.facts
     facts = replace(facts, fingerprint=fingerprint(path))
+    remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
     # are written.
     with suppress(Exception):
-        freeze_source(facts, ArtifactStore(settings.artifacts_dir))
+        freeze_source(facts, store)
     return IdentifiedSlide(
         facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
     )
 
 
+def _check_uids(path: Path) -> None:
+    try:
+        wrong = wrong_uids(slide_files(path))
+    except SourceError as err:
+        raise SlideError(QuarantineReason.DAMAGED, str(err)) from err
+    if wrong:
+        raise SlideError(QuarantineReason.INVALID_UID, ", ".join(wrong))
+
+
 def open_facts(path: Path) -> SlideFacts:
-    """Facts of a slide whose identity does not matter; raises SlideError as `identify_slide`."""
+    """Facts of a slide whose identity does not matter; raises as `identify_slide`."""
+    before = signature(path)
     with SlideReader.open(path, mpp=read_sidecar(path).mpp) as slide:
         slide.probe()
         facts = slide.facts
-    return replace(facts, fingerprint=fingerprint(path))
+        if facts.is_dicom:
+            _check_uids(path)
+    facts = replace(facts, fingerprint=fingerprint(path))
+    require_signature(path, before)
+    return facts
 
 
 def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
@@ -85,12 +115,13 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
     ------
     SlideError
         DAMAGED where pixels cannot be decoded.
+    SourceChangedError, ArtifactDamagedError
     """
     store = ArtifactStore(settings.artifacts_dir)
     key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=4)
-    with timed("inspect", store.exists(key)) as times:
-        if not store.exists(key):
-            with SlideReader.of(facts) as slide:
+    with timed("inspect", store.has(key)) as (times, reused):
+        if not reused:
+            with same_source(facts, store), SlideReader.of(facts) as slide:
                 mpp = thumbnail_mpp(*facts.size_um)
                 overview = slide.thumbnail(mpp)
             tissue = find_tissue(overview, mpp)
@@ -113,8 +144,12 @@ def read_alone(
     Assays with the same readers share one artifact, so that installing an assay changes nothing for
     another. It has one folder per reader, and ``pass.json`` with ``appearance.json`` where tiles
     were read. `Outcome.key` is that of the last assay; empty where no reader asks for this slide.
+
+    Raises
+    ------
+    SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
-    key, times = "", list[StepTime]()
+    key, times = "", list(require_inspected(slide, settings))
     for name in assay_names:
         readers = readers_alone(find_assay(name), stain)
         if readers:
@@ -122,6 +157,27 @@ def read_alone(
             key = outcome.key
             times += outcome.times
     return Outcome(key=key, times=tuple(times))
+
+
+def require_inspected(slide: ReadSlide, settings: Settings) -> tuple[StepTime, ...]:
+    """Make overview and tissue of a slide again where they were damaged or lost.
+
+    Returns the times of the work for it; none where they are there.
+
+    Raises
+    ------
+    SlideError, SourceChangedError, ArtifactDamagedError
+    """
+    key = ArtifactKey.parse(slide.inspect_key)
+    if ArtifactStore(settings.artifacts_dir).has(key):
+        return ()
+    outcome = inspect_slide(slide.facts, settings)
+    if outcome.key != slide.inspect_key:
+        raise SlideError(
+            QuarantineReason.FAILED,
+            "its overview of a former version is lost; touch the file to have it read again",
+        )
+    return outcome.times
 
 
 def _read_alone(
@@ -134,14 +190,14 @@ def _read_alone(
     store = ArtifactStore(settings.artifacts_dir)
     asked = [reader_facts(reader, settings, {}) for reader in readers]
     key = ArtifactKey.of("tumor", slide=slide.inspect_key, readers=asked, version=7)
-    with timed("tumor", store.exists(key)) as times:
-        if not store.exists(key):
+    with timed("tumor", store.has(key)) as (times, reused):
+        if not reused:
             inspected = store.path(ArtifactKey.parse(slide.inspect_key))
             tissue, picture = load_tissue(inspected), load_overview(inspected / OVERVIEW_NAME)
             with store.writing(key) as out:
                 read_overviews(readers, slide.facts, picture, tissue, settings, out)
                 if any(reader.needs == "tiles" for reader in readers):
-                    with SlideReader.of(slide.facts) as opened:
+                    with same_source(slide.facts, store), SlideReader.of(slide.facts) as opened:
                         tiles = tissue_tiles(tissue_share(tissue, opened.grid))
                         what = stains()[stain].reading
                         read_slide_tiles(

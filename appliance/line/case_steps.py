@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
 from appliance.delivery.objects import write_objects
@@ -17,7 +18,7 @@ from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyse_case import analyse_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
@@ -94,7 +95,10 @@ def finish_analyse(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenCase:
-    """Objects of a case: their key, and the notes for the operator."""
+    """Objects of a case: their key, and the notes for the operator.
+
+    The key is empty where the findings were damaged, or are gone: nothing was written.
+    """
 
     objects_key: str
     notes: tuple[str, ...]
@@ -102,6 +106,8 @@ class WrittenCase:
 
 def write(findings_key: str, objects_key: str, settings: Settings) -> WrittenCase:
     """Write the objects of a case; `objects_key` is that of the ones before, or empty."""
+    if not is_as_written(artifact_folder(findings_key, settings)):
+        return WrittenCase(objects_key="", notes=())
     key = write_objects(findings_key, settings, objects_key)
     return WrittenCase(objects_key=key, notes=tuple(read_notes(key, settings)))
 
@@ -116,6 +122,9 @@ def finish_write(
 ) -> None:
     """Keep the objects and put them into the outbox."""
     written: WrittenCase = done.value
+    if not written.objects_key:
+        _analyse_again(tx, row, now)
+        return
     row.objects_key = written.objects_key
     append_times(tx, row, (time_of("write", done),), now)
     for note in written.notes:
@@ -123,3 +132,16 @@ def finish_write(
         tx.note(row.subject, "object-note", now, params={"note": note})
     queued = enqueue_case(tx, row, context.settings, now)
     tx.advance(row, CaseState.WRITTEN, now=now, code="objects-queued", params={"count": queued})
+
+
+def _analyse_again(tx: Transaction, row: CaseRow, now: float) -> None:
+    """Take a case back whose findings are damaged; a person's correction is not made up."""
+    ways = [e.code for e in tx.events(row.subject) if e.to_state == CaseState.SCORED]
+    scored_by = next((code for code in reversed(ways) if code in ("advanced", "corrected")), "")
+    if scored_by == "corrected":
+        set_reason(row, "correction-damaged")
+        tx.advance(row, CaseState.FAILED, now=now, code="failed", reason=row.reason)
+        return
+    row.findings_key = row.score = ""
+    row.review = "[]"
+    tx.advance(row, CaseState.READY, now=now, code="result-damaged")

@@ -76,9 +76,12 @@ def declared_by(anatomy: ReadSlide, target: ReadSlide) -> Declared:
 
 
 @contextmanager
-def timed(step: str, reused: bool) -> Iterator[list[StepTime]]:
-    """Measure a step; the list holds its time when the block has ended."""
+def timed(step: str, reused: bool) -> Iterator[tuple[list[StepTime], bool]]:
+    """Measure a step; the list holds its time when the block has ended.
+
+    `reused`, whether its artifact was there already, is passed on.
+    """
     times: list[StepTime] = []
     start = time.perf_counter()
-    yield times
+    yield times, reused
     times.append(StepTime(step=step, seconds=time.perf_counter() - start, reused=reused))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.assays.registry import assays, find_assay, tasks, vocabulary
 from appliance.delivery.index import ObjectFile, read_index, read_notes
@@ -76,7 +76,8 @@ def process_pair(
         index, notes = read_index(objects_key, settings), read_notes(objects_key, settings)
         store = ArtifactStore(settings.artifacts_dir)
         for file in store.path(ArtifactKey.parse(scored.key)).iterdir():
-            shutil.copy2(file, out_dir / file.name)
+            if file.name != SUMS_NAME:
+                shutil.copy2(file, out_dir / file.name)
         for item in index:
             shutil.copy2(
                 settings.artifacts_dir / item.path,

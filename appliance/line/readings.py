@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.domain import SlideFacts
+from appliance.errors import WeightsError, WeightsUnusableError
 from appliance.geometry import TileIndex
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import (
@@ -29,6 +31,7 @@ from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance, load_appearance
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue
+from models.errors import ModelError
 
 PASS_NAME, READ_NAME = "pass.json", "read.npy"
 
@@ -42,17 +45,30 @@ class PassFacts:
     unreadable_percent: float
 
 
+@contextmanager
+def _usable_weights() -> Iterator[None]:
+    """Raise errors of weights as trouble of the site: no slide is to blame."""
+    try:
+        yield
+    except (WeightsError, ModelError) as err:
+        raise WeightsUnusableError(f"{err} The step is tried again by itself.") from err
+
+
+@_usable_weights()
 def reader_facts(reader: AnyReader, settings: Settings, options: Options) -> dict[str, Any]:
     """Facts that a reading depends on beside the slide, ready for an artifact's key.
 
     Raises
     ------
-    WeightsError, models.errors.ManifestError
+    WeightsUnusableError
         If the reader's weights cannot be used.
     """
     weights = None
     if reader.task is not None:
-        weights = chosen_weights(reader.task, settings)[1].fingerprint
+        try:
+            weights = chosen_weights(reader.task, settings)[1].fingerprint
+        except OSError as err:  # a disk or a share that answers EIO or ESTALE
+            raise WeightsError(f"weights for {reader.task}: {err.strerror}.") from err
     return {
         "reader": reader.name,
         "version": reader.version,
@@ -61,6 +77,7 @@ def reader_facts(reader: AnyReader, settings: Settings, options: Options) -> dic
     }
 
 
+@_usable_weights()
 def read_overviews(
     readers: Iterable[AnyReader],
     facts: SlideFacts,
@@ -80,6 +97,7 @@ def read_overviews(
         reader.save(reading, _folder(out, reader.name))
 
 
+@_usable_weights()
 def read_slide_tiles(
     readers: Iterable[AnyReader],
     slide: SlideReader,

@@ -9,7 +9,7 @@ from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.intake.pair import join_block, make_ready
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import SlideRow
+from appliance.ledger.tables import SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
@@ -87,6 +87,17 @@ def finish_read(
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
             make_ready(tx, case, now)
+
+
+def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:
+    """Take a slide up anew whose file is not the identified one any more (`SourceChangedError`).
+
+    The scan looks at the file again, also where size and time are those of the first one.
+    """
+    slide.fingerprint = ""
+    slide.size_bytes, slide.modified_ns = 0, 0
+    set_reason(slide)
+    tx.advance(slide, SlideState.ARRIVING, now=now, code="file-changed")
 
 
 def facts_of(slide: SlideRow) -> SlideFacts:

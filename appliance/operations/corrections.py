@@ -7,13 +7,13 @@ its predecessor (PS3.3 C.17.2, Predecessor Documents Sequence).
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
 from appliance.assays.registry import find_assay
+from appliance.delivery.standing import save_corrected
 from appliance.errors import SettingsError, SlideError
-from appliance.findings.codec import load_findings, load_pictures, save_findings
+from appliance.findings.codec import load_findings
 from appliance.findings.findings import Correction
 from appliance.intake.identify import Sidecar, read_sidecar, sidecar_path
 from appliance.ledger.blocks import pairing_of
@@ -158,6 +158,11 @@ def _corrected(settings: Settings, case: CaseRow, score: str, by: str, why: str)
     """Return the key of the findings with a person's score."""
     store = ArtifactStore(settings.artifacts_dir)
     folder = store.path(ArtifactKey.parse(case.findings_key))
+    if not is_unchecked(folder) and not is_as_written(folder):
+        raise SettingsError(
+            f"{case.subject}: its stored result is not what was written. Have it made again first: "
+            f"tandem rerun {case.subject}"
+        )
     findings = load_findings(folder)
     assay = find_assay(findings.assay)
     if score not in assay.scores:
@@ -170,17 +175,7 @@ def _corrected(settings: Settings, case: CaseRow, score: str, by: str, why: str)
     if findings.correction is not None:
         was, root = findings.correction.was, findings.correction.corrects
     key = ArtifactKey.of("findings", corrects=case.findings_key, score=score, by=by, why=why)
-    if not store.exists(key):
-        corrected = replace(
-            assay.corrected(findings, score),
-            correction=Correction(by=by, why=why, was=was, corrects=root),
-        )
-        pictures = load_pictures(folder)
-        with store.writing(key) as out:
-            save_findings(
-                corrected,
-                out,
-                he_thumbnail=pictures[0],
-                ihc_thumbnail=pictures[1],
-            )
+    if not store.has(key):
+        correction = Correction(by=by, why=why, was=was, corrects=root)
+        save_corrected(folder, key, score, correction, settings)
     return key

@@ -21,8 +21,9 @@ from appliance.ledger import overview
 from appliance.ledger.backups import newest_good
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
+from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
-from appliance.settings.destinations import DestinationSection
+from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
@@ -66,7 +67,11 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 
 def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
-    yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
+    problems = folder_problems(settings)
+    for problem in problems:
+        yield Examined("folders", False, problem)
+    if not problems:
+        yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
     yield _try("ledger", partial(_ledger, settings))
     yield _try("assays", partial(_assays, settings))
     for assay in assays():
@@ -79,6 +84,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
     for section in settings.destinations:
+        if problems and isinstance(section, FolderDestination):
+            continue  # its check would make folders
         yield _try(f"destination {section.name}", partial(_destination, settings, section))
 
 

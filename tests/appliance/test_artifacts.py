@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
+from fixtures.damage import flip
 
-from appliance.artifacts import ArtifactKey, ArtifactStore, write_whole
+from appliance.artifacts import (
+    SUMS_NAME,
+    ArtifactKey,
+    ArtifactStore,
+    adopt,
+    file_is_as_written,
+    is_as_written,
+    is_unchecked,
+    write_whole,
+)
+from appliance.errors import ArtifactDamagedError
 
 
 def test_an_interrupted_writer_leaves_no_artifact(tmp_path: Path) -> None:
@@ -19,10 +31,11 @@ def test_an_interrupted_writer_leaves_no_artifact(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert not store.exists(key)
+    assert not store.has(key)
     with store.writing(key) as folder:
         (folder / "whole").write_text("x")
-    assert [p.name for p in store.path(key).iterdir()] == ["whole"]
+    assert store.has(key)
+    assert sorted(p.name for p in store.path(key).iterdir()) == ["SHA256SUMS", "whole"]
 
 
 def test_the_first_of_two_writers_stays(tmp_path: Path) -> None:
@@ -55,3 +68,74 @@ def test_write_whole_replaces_at_once(tmp_path: Path) -> None:
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
     assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def written(store: ArtifactStore, key: ArtifactKey) -> Path:
+    """Write an artifact of two files, and return its folder."""
+    with store.writing(key) as folder:
+        (folder / "a.bin").write_bytes(bytes(1000))
+        (folder / "below").mkdir()
+        (folder / "below" / "b.txt").write_text("b")
+    return store.path(key)
+
+
+@pytest.mark.parametrize("name", ["a.bin", "below/b.txt", SUMS_NAME])
+def test_flipped_bits_are_seen_and_the_result_is_made_again(tmp_path: Path, name: str) -> None:
+    store, key = ArtifactStore(tmp_path), ArtifactKey.of("step", slide="a")
+    flip(written(store, key) / name)
+    with pytest.raises(ArtifactDamagedError, match="made again"):
+        store.has(key)
+    assert not store.has(key)
+    assert store.sweep() == 0
+    written(store, key)
+    assert store.has(key)
+
+
+def test_a_lost_and_an_added_file_are_seen(tmp_path: Path) -> None:
+    store, key = ArtifactStore(tmp_path), ArtifactKey.of("step", slide="a")
+    (written(store, key) / "a.bin").unlink()
+    assert not file_is_as_written(store.path(key) / "a.bin")
+    with pytest.raises(ArtifactDamagedError):
+        store.has(key)
+    (written(store, key) / "more").touch()
+    with pytest.raises(ArtifactDamagedError):
+        store.has(key)
+
+
+def test_sha256sum_reads_the_checksums(tmp_path: Path) -> None:
+    store, key = ArtifactStore(tmp_path), ArtifactKey.of("step", slide="a")
+    folder = written(store, key)
+    command = ["sha256sum", "--check", "--strict", SUMS_NAME]
+    assert subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode == 0
+
+
+def test_an_artifact_without_checksums_is_made_again_or_adopted(tmp_path: Path) -> None:
+    store, key = ArtifactStore(tmp_path), ArtifactKey.of("step", slide="a")
+    folder = written(store, key)
+    (folder / SUMS_NAME).unlink()
+    assert is_unchecked(folder) and not is_as_written(folder)
+    adopt(folder)
+    assert store.has(key)
+    (folder / SUMS_NAME).unlink()
+    with pytest.raises(ArtifactDamagedError):
+        store.has(key)
+
+
+def test_what_another_process_made_again_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, key = ArtifactStore(tmp_path), ArtifactKey.of("step", slide="a")
+    written(store, key)
+    looks = iter([False, True, True])  # damaged when it was read, sound when it was moved away
+    with monkeypatch.context() as patched:
+        patched.setattr("appliance.artifacts.is_as_written", lambda _folder: next(looks))
+        with pytest.raises(ArtifactDamagedError):
+            store.has(key)
+        assert store.has(key)
+    assert is_as_written(store.path(key))
+
+
+@pytest.mark.parametrize("text", ["../../x", "step/../x", "step", "/etc/passwd", "step/a/b", ""])
+def test_no_path_is_built_from_what_is_no_key(text: str) -> None:
+    with pytest.raises(ValueError, match="not the key"):
+        ArtifactKey.parse(text)

@@ -18,10 +18,14 @@ from dicom.status import InstanceRef, Outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """SOP instance to deliver: its file, and the reference to find it by afterwards."""
+    """SOP instance to deliver: its file, and the reference to find it by afterwards.
+
+    `sha256` (hex) is the checksum of the file as it was written; empty where it is not known.
+    """
 
     path: Path
     ref: InstanceRef
+    sha256: str = ""
 
 
 class Proof(StrEnum):

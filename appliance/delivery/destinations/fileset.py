@@ -12,11 +12,19 @@ from pathlib import Path
 from appliance.artifacts import write_whole
 from dicom.directory import NAME, build_directory, file_id, read_keys
 from dicom.status import InstanceRef
+from dicom.uids import is_uid, uid_as_name
+
+
+def has_valid_uids(ref: InstanceRef) -> bool:
+    """Return whether folders and files may be named by the UIDs of an instance."""
+    return all(is_uid(uid) for uid in (ref.study_uid, ref.series_uid, ref.sop_instance_uid))
 
 
 def place_in(folder: Path, ref: InstanceRef) -> Path:
     """Return the path of an instance below the archive's `folder`."""
-    return folder.joinpath(ref.study_uid, *file_id(ref.series_uid, ref.sop_instance_uid))
+    return folder.joinpath(
+        uid_as_name(ref.study_uid), *file_id(ref.series_uid, ref.sop_instance_uid)
+    )
 
 
 def is_taken(place: Path, ref: InstanceRef) -> bool:
@@ -39,7 +47,7 @@ def update_directory(folder: Path, study_uid: str) -> frozenset[Path]:
     ------
     OSError
     """
-    study = folder / study_uid
+    study = folder / uid_as_name(study_uid)
     if not study.is_dir():
         return frozenset()
     directory = build_directory(study, study_uid)

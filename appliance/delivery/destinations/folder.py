@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from appliance.artifacts import copy_whole
+from appliance.artifacts import copy_whole, file_sha256
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -19,13 +18,19 @@ from appliance.delivery.destinations.contract import (
     Proof,
     destination,
 )
-from appliance.delivery.destinations.fileset import is_taken, place_in, update_directory
+from appliance.delivery.destinations.fileset import (
+    has_valid_uids,
+    is_taken,
+    place_in,
+    update_directory,
+)
 from appliance.errors import DestinationUnavailableError
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.objects import OBJECT_KINDS, ObjectKind
 from appliance.settings.settings import Settings
 from dicom.directory import NAME
 from dicom.status import InstanceRef, Outcome, Verdict
+from dicom.uids import uid_as_name
 
 
 @destination(FolderDestination)
@@ -52,6 +57,9 @@ class FolderArchive:
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Copy each file under a temporary name, then rename it."""
         for instance in instances:
+            if not has_valid_uids(instance.ref):
+                after(instance, Outcome(verdict=Verdict.NEVER, text="has no valid UID"))
+                continue
             if not instance.path.is_file():
                 after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
                 continue
@@ -62,7 +70,7 @@ class FolderArchive:
             after(instance, Outcome(verdict=Verdict.STORED))
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
-        """Compare each file in the archive with the bytes that were sent."""
+        """Compare each file in the archive with the checksum of the object when it was written."""
         self._require()
         return {instance.ref.sop_instance_uid: self._compare(instance) for instance in instances}
 
@@ -80,7 +88,8 @@ class FolderArchive:
         """Do nothing: no file stays open."""
 
     def _place(self, ref: InstanceRef) -> Path:
-        return self.folder / ref.study_uid / f"{ref.sop_instance_uid}.dcm"
+        name = f"{uid_as_name(ref.sop_instance_uid)}.dcm"
+        return self.folder / uid_as_name(ref.study_uid) / name
 
     def _require(self) -> None:
         """Raise DestinationUnavailableError if the folder is not there and is not ours to make."""
@@ -107,10 +116,12 @@ class FolderArchive:
             ) from err
 
     def _compare(self, instance: Instance) -> Answer:
+        if not has_valid_uids(instance.ref):
+            return Answer(Proof.ABSENT, "no valid UID")
         place = self._place(instance.ref)
-        if not place.is_file() or not instance.path.is_file():
+        if not place.is_file() or not (instance.sha256 or instance.path.is_file()):
             return Answer(Proof.ABSENT, "no file")
-        if _digest(place) != _digest(instance.path):
+        if file_sha256(place) != (instance.sha256 or file_sha256(instance.path)):
             return Answer(Proof.ABSENT, "other bytes")
         return Answer(Proof.THERE, "by its bytes")
 
@@ -121,6 +132,9 @@ class FileSetArchive(FolderArchive):
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Copy each file as a plain archive does, then update the DICOMDIRs of the studies."""
         for instance in instances:
+            if not has_valid_uids(instance.ref):
+                super().send([instance], before, after)
+                continue
             place = self._place(instance.ref)
             with self._translated():
                 taken = is_taken(place, instance.ref)
@@ -152,11 +166,7 @@ class FileSetArchive(FolderArchive):
         """Update the DICOMDIRs of the instances' studies; return all files that they list."""
         listed: set[Path] = set()
         with self._translated():
-            for study_uid in sorted({instance.ref.study_uid for instance in instances}):
+            refs = [each.ref for each in instances if has_valid_uids(each.ref)]
+            for study_uid in sorted({ref.study_uid for ref in refs}):
                 listed |= update_directory(self.folder, study_uid)
         return listed
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()

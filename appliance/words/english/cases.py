@@ -10,6 +10,11 @@ from appliance.words.template import OTHER, Params, Words
 
 _FAILED = "{error}: {message}"
 _KILLED = "the worker process died {crashes} times"
+_CORRECTION = "The findings with a person's correction are damaged."
+_CORRECT_AGAIN = (
+    "Restore artifacts/ of the state folder, then: tandem retry {subject}. Or have the case "
+    "analysed again (tandem rerun {subject}) and enter the correction again."
+)
 _LOG = "See the log, then: tandem retry {subject}"
 
 
@@ -35,6 +40,11 @@ CASE_REASONS: Words = {
     "folder-away": "{message}",
     "disk-full": "{message}",
     "ledger-unwritable": "{message}",
+    "weights-unusable": "{message}",
+    "source-changed": "{message}",
+    "artifact-damaged": "{message}",
+    "object-damaged": "A DICOM object is not what was written; it is written again, then sent.",
+    "correction-damaged": f"{_CORRECTION} {_CORRECT_AGAIN}",
     "worker-died": "{message}",
     "held": "{message}",
     "refused": "A destination refused an object for good; see the deliveries.",
@@ -56,6 +66,7 @@ CASE_TROUBLES: Words = {
     "step-failed": _FAILED,
     "worker-killed": _KILLED,
     "told": "{text}",
+    "correction-damaged": _CORRECTION,
     "assay-not-installed": "The assay '{assay}' of this case is not installed here.",
 }
 
@@ -64,6 +75,7 @@ CASE_REMEDIES: Words = {
     "refused": "See the errors below, correct the cause, then: tandem retry {subject}.",
     "step-failed": _LOG,
     "worker-killed": _LOG,
+    "correction-damaged": _CORRECT_AGAIN,
     "assay-not-installed": "Install the assay; the case goes on by itself at the next start.",
     OTHER: "See the case's events and the log, then: tandem retry.",
 }

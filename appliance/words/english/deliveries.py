@@ -10,6 +10,8 @@ DELIVERY_REASONS: Words = {
     ),
     "away": "{message}",
     "not-allowed": "{message}",
+    "object-damaged": "its file is not what was written; it is written again first",
+    "object-replaced": "its file is damaged, and other objects took the place of this one",
     "unforeseen": "{error}: {message}. It is tried again.",
     "given-up": lambda facts: (
         f"given up after {facts['attempts']} attempts: {facts['last'] or 'no answer'}"

@@ -30,6 +30,8 @@ EVENTS: Words = {
     "failed": "",
     "retry": "retry",
     "rerun": "rerun",
+    "result-damaged": "its stored findings are damaged; they are made again",
+    "object-damaged": "the stored object {kind} is damaged; it is written again",
     "corrected": _corrected,
     # states of deliveries
     "answered": "{answer}",

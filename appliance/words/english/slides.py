@@ -21,6 +21,10 @@ QUARANTINE: Words = {
     ),
     "no-block": "The accession is known, but not which tissue block the slide was cut from.",
     "missing-tags": "The DICOM file lacks attributes that a whole slide image must have.",
+    "invalid-uid": (
+        "The DICOM file has no valid UID: digits and single dots, no leading zeros, at most 64 "
+        "characters."
+    ),
     "no-tissue": "No tissue was found on the slide.",
     "never-finished": "The file stopped growing before it became a whole slide.",
     "worker-killed": "Reading the slide killed its worker process several times.",
@@ -49,6 +53,7 @@ REMEDIES: Words = {
         "form, then: tandem retry."
     ),
     "missing-tags": "Export the slide again, or update the scanner's DICOM export.",
+    "invalid-uid": "Correct the UID root in the scanner's DICOM export, then export it again.",
     "no-tissue": "Look at the slide; if there is tissue, scan it again with a new focus map.",
     "never-finished": "Copy or scan the slide again; it is taken up as soon as the file changes.",
     "worker-killed": "Keep the file and report it; meanwhile score this case by hand.",

@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from fixtures.damage import flip
 from fixtures.pairings import HER2_PAIR, TOY, TOY_PAIR
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
 
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -26,6 +31,7 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.operations.retry import retry_subject
 from appliance.settings.settings import Delivery, FolderDestination, Settings
+from appliance.words.events import event_text
 from appliance.words.say import say
 from dicom.status import Outcome, Verdict, classify
 
@@ -35,6 +41,17 @@ KINDS = ("SR", "SEG", "WSM")
 def error_of(row: DeliveryRow) -> str:
     """The trouble of a delivery as people read it."""
     return say("delivery", row.reason, params_of(row))
+
+
+def write_object(path: Path, uid: str) -> None:
+    """Write a file that is DICOM enough to tell its UID, which is no valid one."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2"
+    dataset.SOPInstanceUID = "1.99999999"
+    dataset.save_as(path, enforce_file_format=True)
+    path.write_bytes(path.read_bytes().replace(b"1.99999999", uid.ljust(10, "\0").encode()))
 
 
 class Told:
@@ -96,15 +113,7 @@ class Desk:
             self._add(number)
 
     def _add(self, number: int) -> None:
-        key = f"objects/{number}"
-        folder = self.settings.artifacts_dir / key
-        folder.mkdir(parents=True)
-        names = ("path", "study_uid", "series_uid", "sop_class_uid")
-        index = [
-            {"kind": kind, "sop_instance_uid": f"{number}.{kind}"} | dict.fromkeys(names, "1")
-            for kind in KINDS
-        ]
-        (folder / "objects.json").write_text(json.dumps({"objects": index}))
+        key = self.write(number)
         with self.ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
             case = tx.case_for(identity, 0.0, HER2_PAIR)
@@ -113,13 +122,32 @@ class Desk:
                 tx.advance(case, state, now=0.0)
             enqueue_case(tx, case, self.settings, 0.0)
 
+    def write(self, number: int, **others: str) -> str:
+        """Write three objects; `others` names the UIDs of kinds that are not ``<number>.<kind>``.
+
+        An object of another folder is listed, and is not written again.
+        """
+        key = f"objects/{number}"
+        uids = {kind: others.get(kind, f"{number}.{kind}") for kind in KINDS}
+        index = []
+        with ArtifactStore(self.settings.artifacts_dir).writing(ArtifactKey.parse(key)) as folder:
+            for kind, uid in uids.items():
+                path = f"objects/{uid.partition('.')[0]}/{kind}.dcm"
+                names = dict.fromkeys(("study_uid", "series_uid", "sop_class_uid"), "1")
+                index.append({"kind": kind, "path": path, "sop_instance_uid": uid} | names)
+                if path.startswith(key):
+                    write_object(folder / f"{kind}.dcm", uid)
+            (folder / "objects.json").write_text(json.dumps({"objects": index}))
+        return key
+
     def correct(self) -> None:
         """Enqueue another report in the place of the first case's."""
-        index = self.settings.artifacts_dir / "objects" / "1" / "objects.json"
-        index.write_text(index.read_text().replace("1.SR", "1.corrected"))
+        key = self.write(9, **{kind: f"1.{kind}" for kind in KINDS if kind != "SR"})
         with self.ledger.transaction() as tx:
             case = tx.case(1)
             assert case is not None
+            case.objects_key = key
+            tx.session.add(case)
             enqueue_case(tx, case, self.settings, self.now)
 
     def rows(self) -> dict[str, DeliveryRow]:
@@ -257,18 +285,20 @@ def test_what_nobody_foresaw_starves_no_other_case(
     index = desk.settings.artifacts_dir / "objects" / "2" / "objects.json"
     text = index.read_text()
     index.unlink()
+    index.mkdir()  # what cannot be read is not known to be damaged
     for _ in range(3):
         desk.outbox.run()
     assert [desk.case(number) for number in (1, 2, 3)] == ["written", "written", "delivered"]
     held = desk.rows()["1.WSM"]
     assert held.not_before > desk.now and "Stale file handle" in error_of(held)
     assert "case-1 to 'told' failed: OSError" in caplog.text and "Miller" not in caplog.text
-    assert caplog.text.count("case-2 cannot be ended: FileNotFoundError") == 1
+    assert caplog.text.count("case-2 cannot be ended: IsADirectoryError") == 1
     with desk.ledger.transaction() as tx:
         case = tx.case(2)
         assert case is not None
         assert "Restore artifacts/" in say("case", case.reason, params_of(case))
     desk.told.stale.clear()
+    index.rmdir()
     index.write_text(text)
     desk.run_until(lambda: desk.case(1) == desk.case(2) == CaseState.DELIVERED)
     with desk.ledger.transaction() as tx:
@@ -287,13 +317,13 @@ def test_a_corrected_report_is_never_overtaken(tmp_path: Path) -> None:
     assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
     desk.told.outcomes.clear()
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
-    assert desk.told.sent[3:] == ["1.SR", "1.corrected"]
+    assert desk.told.sent[3:] == ["1.SR", "9.SR"]
     # A permanently refused report delays nothing.
     desk = Desk(tmp_path / "refused")
     desk.told.outcomes["1.SR"] = classify(0xC000)
     desk.correct()
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
-    assert desk.told.sent[-1] == "1.corrected"
+    assert desk.told.sent[-1] == "9.SR"
 
 
 class TestSharedSlide:
@@ -302,11 +332,7 @@ class TestSharedSlide:
     @pytest.fixture
     def shared(self, tmp_path: Path) -> Iterator[Desk]:
         desk = Desk(tmp_path)
-        folder = desk.settings.artifacts_dir / "objects" / "2"
-        folder.mkdir()
-        index = desk.settings.artifacts_dir / "objects" / "1" / "objects.json"
-        text = index.read_text().replace("1.SR", "2.SR").replace("1.SEG", "2.SEG")
-        (folder / "objects.json").write_text(text)
+        desk.write(2, WSM="1.WSM")
         with desk.ledger.transaction() as tx:
             identity = Identity(accession="S26-1", block="A1", stain=TOY)
             case = tx.case_for(identity, 0.0, TOY_PAIR)
@@ -370,3 +396,74 @@ def test_a_retry_does_not_send_a_report_that_was_replaced(tmp_path: Path) -> Non
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
     assert desk.told.sent == ["1.WSM"]
     desk.ledger.close()
+
+
+class TestDamage:
+    """Files that are not what was written."""
+
+    def test_a_flipped_byte_is_not_sent_and_the_object_is_written_again(
+        self, tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path)
+        file = desk.settings.artifacts_dir / "objects" / "1" / "SR.dcm"
+        flip(file)
+        desk.outbox.run()
+        assert desk.told.sent == ["1.WSM", "1.SEG"]
+        assert desk.case() == CaseState.SCORED
+        row = desk.rows()["1.SR"]
+        assert (row.state, row.attempts, row.reason) == ("queued", 0, "object-damaged")
+        with desk.ledger.transaction() as tx:
+            event = tx.events("case-1")[-1]
+        assert "stored object SR is damaged" in event_text(event)
+        flip(file)  # written again
+        with desk.ledger.transaction() as tx:
+            case = tx.case(1)
+            assert case is not None
+            tx.advance(case, CaseState.WRITTEN, now=desk.now)
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.told.sent == ["1.WSM", "1.SEG", "1.SR"]
+
+    def test_a_lost_file_is_written_again(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        (desk.settings.artifacts_dir / "objects" / "1" / "SEG.dcm").unlink()
+        desk.outbox.run()
+        assert desk.case() == CaseState.SCORED
+        assert "1.SEG" not in desk.told.sent
+
+    def test_a_damaged_object_of_two_cases_is_written_again_for_both(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        desk.write(2, WSM="1.WSM")
+        with desk.ledger.transaction() as tx:
+            identity = Identity(accession="S26-1", block="A1", stain=TOY)
+            case = tx.case_for(identity, 0.0, TOY_PAIR)
+            case.objects_key = "objects/2"
+            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+                tx.advance(case, state, now=0.0)
+            enqueue_case(tx, case, desk.settings, 0.0)
+        flip(desk.settings.artifacts_dir / "objects" / "1" / "WSM.dcm")
+        desk.outbox.run()
+        assert [desk.case(n) for n in (1, 2)] == [CaseState.SCORED] * 2
+
+    def test_a_damaged_report_that_was_replaced_is_refused(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        desk.correct()
+        flip(desk.settings.artifacts_dir / "objects" / "1" / "SR.dcm")
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.rows()["1.SR"].reason == "object-replaced"
+        assert "1.SR" not in desk.told.sent and "9.SR" in desk.told.sent
+
+    def test_another_object_in_the_place_of_one_is_not_sent_for_it(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        folder = desk.settings.artifacts_dir / "objects" / "1"
+        write_object(folder / "SR.dcm", "1.OTHER")
+        (folder / SUMS_NAME).unlink()
+        adopt(folder)
+        desk.outbox.run()
+        assert "1.SR" not in desk.told.sent
+        assert desk.case() == CaseState.SCORED
+
+    def test_a_damaged_index_is_written_again(self, tmp_path: Path) -> None:
+        desk = Desk(tmp_path)
+        flip(desk.settings.artifacts_dir / "objects" / "1" / "objects.json")
+        desk.outbox.run()
+        assert desk.case() == CaseState.SCORED

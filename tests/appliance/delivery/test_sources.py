@@ -17,11 +17,11 @@ from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery.frozen import freeze_source
 from appliance.delivery.sources import slide_sources
 from appliance.domain import HE, HER2
-from appliance.errors import SlideError
+from appliance.errors import SourceChangedError
 from appliance.findings.findings import Findings
-from appliance.intake.frozen import freeze_source
 from appliance.line.analyse_slide import open_facts
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
@@ -85,7 +85,7 @@ def test_a_file_that_changed_is_not_converted_under_the_first_ones_identity(
     for facts in (he, ihc):
         freeze_source(facts, ArtifactStore(settings.artifacts_dir))
     write_svs(paths[0], seed=99)
-    with pytest.raises(SlideError, match="changed after it was identified"):
+    with pytest.raises(SourceChangedError):
         slide_sources(replace(some_findings(), he=he, ihc=ihc), HER2_ASSAY, settings)
     assert not list(settings.artifacts_dir.glob("wsm/*"))
 

@@ -1,0 +1,136 @@
+"""Source of a slide: scan time and headers, frozen when learnt; the same files at every read.
+
+Scanners' folders are cleared, and a correction or a rerun may come after that. A slide may also be
+overwritten while it is read, and be put back with its former size and time. Its signature holds
+what no copy keeps: the inode, and the time of the last change of the inode.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import QuarantineReason, SlideFacts
+from appliance.errors import SlideError, SourceChangedError
+from appliance.slides.files import fingerprint, slide_files
+from dicom.header import read_headers
+
+SCANNED_NAME = "scanned.txt"
+SEEN_NAME = "seen.txt"
+Signature: TypeAlias = tuple[tuple[int, int, int, int], ...]
+"""Size, mtime (ns), inode and ctime (ns) of each file of a slide, in order of their names."""
+
+
+def signature(path: Path) -> Signature:
+    """Return the signature of the files of a slide.
+
+    Raises
+    ------
+    SlideError
+        UNREADABLE, if a file is gone.
+    OSError
+        If the file system fails.
+    """
+    try:
+        return tuple(_file_signature(file) for file in slide_files(path))
+    except FileNotFoundError as err:
+        raise SlideError(QuarantineReason.UNREADABLE, "a file of it is gone") from err
+
+
+def _file_signature(file: Path) -> tuple[int, int, int, int]:
+    # Opened: network file systems ask the server for the attributes of a file that is opened.
+    with file.open("rb") as stream:
+        facts = os.fstat(stream.fileno())
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_ctime_ns
+
+
+@contextmanager
+def same_source(facts: SlideFacts, store: ArtifactStore) -> Iterator[None]:
+    """Guard a read: the slide's files are the identified ones, and stay so while the block runs.
+
+    The bytes are compared (by fingerprint) where the signature was not seen before.
+
+    Raises
+    ------
+    SourceChangedError
+        If they are not; nothing that the block read may be kept.
+    SlideError
+        UNREADABLE, if a file is gone.
+    """
+    path = Path(facts.path)
+    before = signature(path)
+    if not store.has(_seen_key(facts, before)):
+        if fingerprint(path) != facts.fingerprint:
+            raise SourceChangedError(facts.path)
+        remember_source(facts, before, store)
+    try:
+        yield
+    finally:
+        # After an error, too: bytes of two files in one slide look like damage.
+        require_signature(path, before)
+
+
+def require_signature(path: Path, before: Signature) -> None:
+    """Check that the files of a slide still have a signature.
+
+    Raises
+    ------
+    SourceChangedError
+        If they do not.
+    """
+    if signature(path) != before:
+        raise SourceChangedError(str(path))
+
+
+def remember_source(facts: SlideFacts, before: Signature, store: ArtifactStore) -> None:
+    """Remember that files of a signature have the fingerprint; `before` is from before hashing.
+
+    Raises
+    ------
+    SourceChangedError
+        If the signature changed meanwhile.
+    """
+    require_signature(Path(facts.path), before)
+    with store.writing(_seen_key(facts, before)) as folder:
+        (folder / SEEN_NAME).write_text(facts.fingerprint)
+
+
+def _seen_key(facts: SlideFacts, files: Signature) -> ArtifactKey:
+    return ArtifactKey.of("seen", slide=facts.fingerprint, path=facts.path, files=files)
+
+
+def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, list[Path]]:
+    """Time of the scan (UTC), and files of the headers where the slide is DICOM.
+
+    The artifact is made the first time; later calls do not open the slide.
+
+    Raises
+    ------
+    dicom.errors.DicomError
+        If the headers of a DICOM slide cannot be read.
+    SlideError
+        UNREADABLE, if the slide is gone and was not frozen.
+    SourceChangedError
+        If the slide's file is another one by now.
+    ValueError
+        If the fingerprint is empty: all such slides would share one source.
+    """
+    if not facts.fingerprint:
+        raise ValueError("a slide without a fingerprint has no source of its own")
+    key = ArtifactKey.of("source", slide=facts.fingerprint)
+    if not store.has(key):
+        path = Path(facts.path)
+        with store.writing(key) as folder, same_source(facts, store):
+            # Time of the file: the dates of headers have no time zone.
+            (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))
+            headers = read_headers(slide_files(path)) if facts.is_dicom else []
+            for number, header in enumerate(headers):
+                header.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
+    folder = store.path(key)
+    scanned = datetime.fromtimestamp(int((folder / SCANNED_NAME).read_text()), tz=UTC)
+    return scanned, sorted(folder.glob("*.dcm"))

@@ -1,0 +1,144 @@
+"""Checks of settings that cannot work, before the daemon starts: one line each, with the remedy.
+
+`tandem run`, ``config check`` and ``doctor`` say the same sentences. Trouble that ends by itself is
+not told here: a share that is away, a full disk. Nothing is left behind, and nothing is ever
+written below the scanner's folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.assays.registry import tasks
+from appliance.errors import SettingsError, TandemError
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.settings import Settings
+from models.errors import ModelError
+
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+"""Errors of a folder that no waiting mends."""
+
+
+def check_start(settings: Settings) -> None:
+    """Check folders and weights.
+
+    Raises
+    ------
+    SettingsError
+        With one line for each setting that cannot work.
+    """
+    # Weights that were selected lie in the state folder.
+    problems = folder_problems(settings) or list(_weights_problems(settings))
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def folder_problems(settings: Settings) -> list[str]:
+    """Return a line for each folder of the settings that cannot be used."""
+    # Where folders lie within each other nothing is tried: a probe would be a file for a scan.
+    return list(_nested(settings)) or list(_not_writable(settings))
+
+
+def _written(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Folders that the appliance writes to, with the settings that name them."""
+    yield "state_dir", settings.state_dir
+    for section in settings.destinations:
+        if isinstance(section, FolderDestination) and section.folder is not None:
+            yield f"folder of the destination '{section.name}'", section.folder
+
+
+def _nested(settings: Settings) -> Iterator[str]:
+    watched = settings.watch.folder
+    for name, folder in _written(settings):
+        if is_inside(folder, watched):
+            yield (
+                f"{name} = {folder}: lies inside watch.folder = {watched}, so that what Tandem "
+                "writes would come back as slides. Name a folder outside of it."
+            )
+        elif is_inside(watched, folder):
+            yield (
+                f"watch.folder = {watched}: lies inside {name} = {folder}. Name a folder outside "
+                "of it."
+            )
+
+
+def is_inside(inner: Path, outer: Path) -> bool:
+    """Return whether a folder is another one, or lies inside of it.
+
+    Links are resolved, and bind mounts are seen. Names that differ by case only are taken for the
+    same, unless both are there and are two folders.
+    """
+    real = Path(os.path.realpath(outer))
+    start = Path(os.path.realpath(inner))
+    return any(_is_same(folder, real) for folder in (start, *start.parents))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one == other:
+        return True
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there yet, or is away
+        return str(one).casefold() == str(other).casefold()
+
+
+def _not_writable(settings: Settings) -> Iterator[str]:
+    for name, folder in _written(settings):
+        problem = _state_problem(folder) if name == "state_dir" else _archive_problem(folder)
+        if problem:
+            yield f"{name} = {folder}: {problem}"
+
+
+def _state_problem(folder: Path) -> str:
+    """Return why the state folder cannot be written, or made; empty where it can."""
+    for there in (folder, *folder.absolute().parents):
+        if _is_there(there):
+            return _probe(there)
+    return ""
+
+
+def _archive_problem(folder: Path) -> str:
+    """Return why an archive's folder cannot be used; empty for one that is away."""
+    if _is_there(folder):
+        return _probe(folder)
+    parent = folder.absolute().parent
+    if not _is_there(parent) or parent.is_file():
+        return "neither this folder nor the one that it lies in is there. Create it, or mount it."
+    return ""
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as err:
+        # Not known to be missing: the probe tells, or it is away.
+        return err.errno != errno.ENOTDIR
+    return True
+
+
+def _probe(folder: Path) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as err:
+        if err.errno not in _NOT_ALLOWED:
+            return ""
+        return (
+            f"cannot be written ({err.strerror}). Give Tandem's user the right to write, or name "
+            "another folder."
+        )
+
+
+def _weights_problems(settings: Settings) -> Iterator[str]:
+    for task in tasks():
+        try:
+            chosen_weights(task, settings)
+        except (TandemError, ModelError, OSError) as err:
+            yield f"weights for {task}: {err}"

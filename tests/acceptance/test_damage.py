@@ -1,0 +1,124 @@
+"""Bits that flip in the state folder: nothing wrong is sent, and the case ends delivered."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures.daemon import Daemon, case_state, tandem
+from fixtures.damage import flip
+from fixtures.peer import Peer, dataset_digest
+
+from models.synthesis.slides import SyntheticCase
+
+
+@pytest.fixture
+def held(tmp_path: Path, small_case: SyntheticCase) -> Any:
+    """A written case, none of whose objects can be sent yet: its archive and its PACS are away."""
+    peer = Peer(tmp_path / "peer")
+    daemon = Daemon(tmp_path / "appliance")
+    archive = tmp_path / "archive"
+    daemon.config.write_text(
+        daemon.config.read_text()
+        + f'[[destinations]]\nkind = "folder"\nfolder = {json.dumps(str(archive))}\n'
+        + f'[[destinations]]\nkind = "dicom"\nhost = "127.0.0.1"\nport = {peer.port}\n'
+        + 'called_aet = "PEER"\ntimeout_seconds = 5\n'
+    )
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    daemon.wait(case_state("written"))
+    daemon.stop()
+    yield daemon, archive, peer
+    daemon.close()
+
+
+def objects_of(daemon: Daemon) -> dict[str, Path]:
+    """Files of the case's objects by SOP Instance UID."""
+    (index,) = (daemon.state / "artifacts" / "objects").glob("*/objects.json")
+    entries = json.loads(index.read_text())["objects"]
+    return {e["sop_instance_uid"]: daemon.state / "artifacts" / e["path"] for e in entries}
+
+
+def words_of(status: dict[str, Any]) -> str:
+    """Events of the case as people read them."""
+    return "\n".join(event["text"] for event in status["cases"][0]["steps"])
+
+
+def test_objects_and_findings_flipped_before_they_are_sent(held: Any, tmp_path: Path) -> None:
+    daemon, archive, peer = held
+    files = objects_of(daemon)
+    right = {uid: file.read_bytes() for uid, file in files.items()}
+    digests = {uid: dataset_digest(file) for uid, file in files.items()}
+    for file in files.values():  # each object: slides, overlays, report, page
+        flip(file, at=len(file.read_bytes()) // 2)
+    archive.mkdir()
+    peer.start()
+    try:
+        daemon.start()
+        status = daemon.wait(case_state("delivered"))
+        daemon.stop()
+    finally:
+        peer.stop()
+    assert {path.stem: path.read_bytes() for path in archive.rglob("*.dcm")} == right
+    assert peer.contents == {uid: {digest} for uid, digest in digests.items()}
+    assert len(peer.arrivals) == len(right)  # none twice
+    assert "is damaged; it is written again" in words_of(status)
+
+
+def test_findings_and_readings_flipped_before_a_rerun(held: Any, tmp_path: Path) -> None:
+    daemon, archive, peer = held
+    artifacts = daemon.state / "artifacts"
+    (findings,) = (artifacts / "findings").iterdir()
+    first = json.loads((findings / "findings.json").read_text())
+    for damaged in (
+        *artifacts.glob("inspect/*/tissue.npz"),
+        *artifacts.glob("tumor/*/*/probability.npy"),
+        *artifacts.glob("align/*/mapping.npz"),
+        *artifacts.glob("stain/*/pass.json"),
+        findings / "findings.json",
+        *artifacts.glob("objects/*/sr.dcm"),
+    ):
+        flip(damaged, at=200 if damaged.stat().st_size > 400 else -1)
+    archive.mkdir()
+    peer.start()
+    try:
+        daemon.start()
+        status = daemon.wait(case_state("delivered"))
+        daemon.stop()
+    finally:
+        peer.stop()
+    (case,) = status["cases"]
+    assert case["score"] == first["score"]
+    assert json.loads((findings / "findings.json").read_text()) == first
+    (probability,) = artifacts.glob("tumor/*/*/probability.npy")
+    assert np.nanmax(np.load(probability)) > 0.5
+    said = words_of(status)
+    assert "its stored findings are damaged" in said
+    assert "was not what was written" in said
+    assert len({uid for uid, _ in peer.arrivals}) == len(peer.arrivals) == len(objects_of(daemon))
+
+
+def test_a_persons_correction_outlives_damage(daemon: Daemon, small_case: SyntheticCase) -> None:
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    before = daemon.wait(case_state("delivered"))["cases"][0]
+    other = "1+" if before["score"] != "1+" else "2+"
+    arguments = ("--by", "Meyer^Anna", "--why", "Only cytoplasm.", "--config", daemon.config)
+    tandem("correct", "case-1", "--score", other, *arguments)
+    daemon.wait(lambda s: case_state("delivered")(s) and s["cases"][0]["score"] == other)
+    findings = [
+        path
+        for path in (daemon.state / "artifacts" / "findings").glob("*/findings.json")
+        if json.loads(path.read_text())["correction"] is not None
+    ]
+    (corrected,) = findings
+    text = corrected.read_text()
+    flip(corrected)
+    tandem("rerun", "case-1", "--config", daemon.config)
+    status = daemon.wait(lambda s: case_state("delivered")(s) and "rerun" in words_of(s))
+    daemon.stop()
+    assert status["cases"][0]["score"] == other
+    assert corrected.read_text() == text

@@ -1,0 +1,99 @@
+"""Ledger side of a slide's steps: what was known at identify stays known; a changed file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from fixtures.pairings import HER2_PAIR
+from fixtures.slide_objects import write_svs
+
+from appliance.domain import HE, HER2
+from appliance.intake.watch import FolderScan
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.progress import ProgressFile
+from appliance.ledger.tables import SlideRow
+from appliance.line.analyse_slide import identify_slide
+from appliance.line.case_steps import prepare_analyse
+from appliance.line.context import Done, Job, StepContext
+from appliance.line.executors import Workers
+from appliance.line.outcomes import ReadSlide
+from appliance.line.slide_steps import finish_identify, take_slide_back
+from appliance.settings.intake import Watch
+from appliance.settings.settings import Settings
+
+SIDECAR = 'mpp = 0.3\naccession = "S26-7"\nblock = "B2"\norgan = "gastric"\nspecimen = "biopsy"\n'
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StepContext]:
+    (tmp_path / "scans").mkdir()
+    settings = Settings(
+        state_dir=tmp_path / "state",
+        watch=Watch(folder=tmp_path / "scans", stable_seconds=1, patience_seconds=1),
+    )
+    ledger = Ledger(settings.ledger_url)
+    yield StepContext(
+        ledger=ledger,
+        settings=settings,
+        workers=cast(Workers, None),
+        name="test",
+        pairings=(HER2_PAIR,),
+    )
+    ledger.close()
+
+
+def identified(context: StepContext, path: Path) -> SlideRow:
+    """Take a file in and identify it, as the line does."""
+    scan = FolderScan(context.ledger, context.settings.watch)
+    for second in (0.0, 2.0):
+        scan.run(monotonic=second, now=second)
+    done = Done(value=identify_slide(path, context.settings), seconds=1.0)
+    with context.ledger.transaction() as tx:
+        row = tx.slide_of_path(str(path))
+        assert row is not None
+        finish_identify(tx, context, row, done, 3.0)
+    return row
+
+
+def test_what_the_sidecar_said_at_identify_is_kept(context: StepContext) -> None:
+    slides = {}
+    for stain in (HE, HER2):
+        path = write_svs(context.settings.watch.folder / f"x_{stain}.svs")
+        sidecar = path.with_name(f"{path.stem}.tandem.toml")
+        sidecar.write_text(SIDECAR)
+        slides[stain] = identified(context, path)
+        sidecar.unlink()
+    with context.ledger.transaction() as tx:
+        (case,) = tx.cases()
+    assert (case.accession, case.block) == ("S26-7", "B2")
+    progress = ProgressFile.of(context.settings, case.subject)
+    call = prepare_analyse(context, Job(row=case, slides=slides, progress=progress))
+    given = [argument for argument in call.arguments if isinstance(argument, ReadSlide)]
+    assert [(s.organ, s.specimen, s.facts.mpp) for s in given] == [("gastric", "biopsy", 0.3)] * 2
+
+
+def test_a_file_of_the_same_size_and_time_is_taken_up_anew(context: StepContext) -> None:
+    path = write_svs(context.settings.watch.folder / "S26-7_B2_HE.svs")
+    row = identified(context, path)
+    times = path.stat()
+    write_svs(path, seed=9)
+    os.truncate(path, times.st_size)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with context.ledger.transaction() as tx:
+        slide = tx.slide_of_path(row.path)
+        assert slide is not None
+        take_slide_back(tx, slide, 4.0)
+    scan = FolderScan(context.ledger, context.settings.watch)
+    for second in (5.0, 7.0, 9.0):
+        scan.run(monotonic=second, now=second)
+    with context.ledger.transaction() as tx:
+        slide = tx.slide_of_path(row.path)
+        (case,) = tx.cases()
+        assert slide is not None
+    assert slide.state == SlideState.ARRIVED and slide.fingerprint == ""
+    assert case.state == CaseState.WAITING

@@ -1,0 +1,74 @@
+"""UIDs of a scanner's DICOM: what is no UID sets the slide aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.slide_objects import MPP, identity, write_svs
+from pydicom import dcmread
+
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.line.analyse_slide import identify_slide, open_facts
+from appliance.settings.settings import Settings
+from dicom.source import convert_slide
+
+KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("scanner")
+    return list(convert_slide(write_svs(folder / "a.svs"), folder, identity("HE"), mpp=MPP).paths)
+
+
+def rewritten(series: list[Path], folder: Path, keyword: str, text: bytes) -> Path:
+    """Copy a series, and write a text in the place of a UID of each file; return level 0."""
+    folder.mkdir()
+    for path in series:
+        old = str(dcmread(path, stop_before_pixels=True)[keyword].value).encode()
+        length = len(old) + len(old) % 2
+        new = text[:length].ljust(length, b"\0")
+        data = path.read_bytes().replace(old.ljust(length, b"\0"), new)
+        (folder / path.name).write_bytes(data)
+    return folder / max(series, key=lambda path: path.stat().st_size).name
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+@pytest.mark.parametrize(
+    "text", [b"../../pwn", b"", b"1.2.03", b"1..2", b"1.2.", b"1.2.\xe9", b"abc"], ids=repr
+)
+def test_what_is_no_uid_sets_the_slide_aside(
+    series: list[Path], tmp_path: Path, keyword: str, text: bytes
+) -> None:
+    path = rewritten(series, tmp_path / "scan", keyword, text)
+    with pytest.raises(SlideError) as told:
+        identify_slide(path, Settings(state_dir=tmp_path / "state"))
+    assert told.value.reason is QuarantineReason.INVALID_UID
+    assert keyword in str(told.value) and "no valid UID" in str(told.value)
+    assert "pwn" not in str(told.value)
+    with pytest.raises(SlideError, match="no valid UID"):
+        open_facts(path)
+
+
+def test_valid_uids_are_taken(series: list[Path], tmp_path: Path) -> None:
+    found = identify_slide(
+        max(series, key=lambda path: path.stat().st_size), Settings(state_dir=tmp_path / "state")
+    )
+    assert found.identity.accession == "S26-0042"
+
+
+def test_a_uid_that_is_too_long(series: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "long.dcm"
+    dataset = dcmread(max(series, key=lambda path: path.stat().st_size))
+    before = str(dataset.StudyInstanceUID).encode()
+    dataset.save_as(path, enforce_file_format=True)
+    data = path.read_bytes()
+    at = data.index(b"UI" + (len(before) + len(before) % 2).to_bytes(2, "little") + before)
+    long = b"2.25." + b"1" * 61
+    field = b"UI" + len(long).to_bytes(2, "little") + long
+    end = at + 4 + len(before) + len(before) % 2
+    path.write_bytes(data[:at] + field + data[end:])
+    with pytest.raises(SlideError, match="no valid UID"):
+        identify_slide(path, Settings(state_dir=tmp_path / "state"))

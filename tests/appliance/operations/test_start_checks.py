@@ -1,0 +1,126 @@
+"""Settings that cannot work are refused before the start, with one line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.daemon import tandem
+from fixtures.damage import flip
+from fixtures.weights import tiny_weights
+
+from appliance.errors import SettingsError
+from appliance.operations.doctor import examine
+from appliance.operations.start_checks import check_start
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.intake import Watch
+from appliance.settings.networks import ModelSettings
+from appliance.settings.settings import Settings
+from models.spec import WEIGHTS_NAME
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    for name in ("scans", "archive", "SCANS-2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "scans" / "below").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "scans")
+    (tmp_path / "file").touch()
+    return tmp_path
+
+
+def settings_of(site: Path, *, state: str = "state", archive: str = "archive") -> Settings:
+    return Settings(
+        state_dir=site / state,
+        watch=Watch(folder=site / "scans"),
+        destinations=(FolderDestination(folder=site / archive),),
+    )
+
+
+def refusal(settings: Settings) -> str:
+    with pytest.raises(SettingsError) as told:
+        check_start(settings)
+    return str(told.value)
+
+
+def everything(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
+
+
+def test_what_can_work_is_accepted_and_nothing_is_left(site: Path) -> None:
+    before = everything(site)
+    check_start(settings_of(site))
+    check_start(settings_of(site, state="scans-2"))  # beside, not inside
+    check_start(settings_of(site, archive="away"))  # a mount point that is not there yet
+    assert everything(site) == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"archive": "scans"}, "destination 'archive'"),
+        ({"archive": "scans/below"}, "destination 'archive'"),
+        ({"archive": "scans/new/archive"}, "destination 'archive'"),
+        ({"archive": "link/below"}, "destination 'archive'"),
+        ({"archive": "archive/../scans/x"}, "destination 'archive'"),
+        ({"archive": "Scans/x"}, "destination 'archive'"),
+        ({"state": "scans/state"}, "state_dir"),
+        ({"state": "link"}, "state_dir"),
+        ({"state": "."}, "watch.folder"),
+        ({"archive": "."}, "watch.folder"),
+    ],
+)
+def test_folders_inside_each_other(site: Path, changed: dict[str, str], named: str) -> None:
+    before = everything(site)
+    told = refusal(settings_of(site, **changed))
+    assert told.startswith(named) or f"of the {named} = " in told
+    assert "lies inside" in told and "\n" not in told
+    assert everything(site) == before
+
+
+def test_two_folders_whose_names_differ_by_case_are_two(site: Path) -> None:
+    (site / "SCANS").mkdir()
+    if len({path.stat().st_ino for path in (site / "SCANS", site / "scans")}) == 1:
+        pytest.skip("this file system does not tell upper from lower case")
+    check_start(settings_of(site, archive="SCANS"))
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "/sys/kernel"])
+def test_a_folder_that_cannot_be_written(site: Path, folder: str) -> None:
+    for told in (
+        refusal(settings_of(site, state=folder)),
+        refusal(settings_of(site, archive=folder)),
+    ):
+        assert "cannot be written (" in told or "is there. Create it" in told
+        assert "\n" not in told
+
+
+def test_an_archive_whose_parent_is_missing(site: Path) -> None:
+    told = refusal(settings_of(site, archive="no/where"))
+    assert "neither this folder nor the one that it lies in is there" in told
+
+
+def test_weights_that_are_missing_or_changed(site: Path) -> None:
+    tiny_weights(site / "weights")
+    given = settings_of(site)
+    given = given.model_copy(update={"models": ModelSettings(tumor=site / "weights")})
+    check_start(given)
+    flip(site / "weights" / WEIGHTS_NAME)
+    assert refusal(given).startswith("weights for tumor: ")
+    nope = given.model_copy(update={"models": ModelSettings(tumor=Path("/opt/nope"))})
+    assert "/opt/nope" in refusal(nope)
+
+
+@pytest.mark.parametrize("state", ["scans/state", "state"])
+def test_config_check_and_doctor_say_the_same(site: Path, state: str) -> None:
+    config = site / "tandem.toml"
+    config.write_text(
+        f"state_dir = '{site / state}'\nmodels.tumor = '/opt/nope'\n"
+        f"[watch]\nfolder = '{site / 'scans'}'\n"
+    )
+    done = tandem("config", "check", "--config", config, check=False)
+    (line,) = done.stderr.removeprefix("error: ").splitlines()
+    assert done.returncode == 1
+    found = [found for found in examine(config) if not found.ok]
+    assert line in [text for each in found for text in (each.text, f"{each.what}: {each.text}")]
+    assert not (site / "scans" / "state").exists()
