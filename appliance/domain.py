@@ -88,6 +88,7 @@ class QuarantineReason(StrEnum):
     MISSING_TAGS = "missing-tags"
     NO_TISSUE = "no-tissue"
     NEVER_FINISHED = "never-finished"
+    VANISHED = "vanished"
     WORKER_KILLED = "worker-killed"
     FAILED = "failed"
 

@@ -36,6 +36,7 @@ class Ledger:
     def __init__(self, url: str) -> None:
         if url.startswith("sqlite:///"):
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self.url = url
         # Parameters are accessions, and errors go to the log.
         self._engine: Engine = create_engine(url, hide_parameters=True)
         event.listen(self._engine, "connect", _configure)
