@@ -12,7 +12,7 @@ from appliance.slides.dicom_header import is_dicom, reaches_end
 from appliance.slides.tiff_index import TILE_WIDTH, NoTiffError, TiffIndex, TiffIndexError
 from appliance.slides.untouched import open_untouched
 
-TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, TypeError, struct.error)
+TIFF_ERRORS = (TiffFileError, OSError, ValueError, IndexError, KeyError, struct.error)
 """Errors that tifffile raises on bytes that are no TIFF, or only a part of one."""
 
 
