@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from appliance.intake.changes import Change, Kind
 from appliance.intake.completeness import Signature
@@ -38,7 +38,8 @@ class Look:
         self._changes: list[Change] = []
         self._due: list[tuple[FoundSlide, float]] = []
         self._coarse: list[FoundSlide] = []
-        self._parts: dict[str, str] = {}
+        self.parts: dict[str, str] = {}
+        """Paths that belong to another slide, with the path of that slide."""
         self.known, self.bases = known, bases
         self.arriving = {
             path for path, row in known.items() if row.state == SlideState.ARRIVING.value
@@ -51,7 +52,7 @@ class Look:
         if row is None and left_alone:
             return
         if slide.series:
-            self._parts |= {f.path: slide.path for f in slide.files if f.path in self.arriving}
+            self.parts |= {f.path: slide.path for f in slide.files if f.path in self.arriving}
             if not slide.has_base:
                 self._coarse.append(slide)
                 return
@@ -68,11 +69,11 @@ class Look:
         for slide in sorted(self._coarse, key=lambda s: (s.path not in self.known, s.path)):
             main = stands.setdefault(slide.series, slide)
             if slide.series in self.bases:
-                self._parts[slide.path] = self.bases[slide.series]
+                self.parts[slide.path] = self.bases[slide.series]
             elif main is slide:
                 self._compare(slide, self.known.get(slide.path))
             else:
-                self._parts[slide.path] = main.path
+                self.parts[slide.path] = main.path
 
     def _compare(self, slide: FoundSlide, row: Known | None) -> None:
         self.seen.add(slide.path)
@@ -96,20 +97,20 @@ class Look:
 
     def end_missing(
         self,
-        arriving: Collection[str],
+        paths: Iterable[str],
         presence: KnownFolders,
         listing: Listing,
         away: Mapping[str, str],
     ) -> None:
-        """End the slides that were arriving and were not seen, unless their folder is away."""
-        missing = [path for path in arriving if path not in self.seen]
+        """End those of `paths` that were arriving and were not seen; not those that are away."""
+        missing = {path for path in paths if path in self.arriving and path not in self.seen}
         if not missing:
             return
         empty = self._emptied(missing)
         for path in missing:
             root = root_of(path, self._settings)
-            if path in self._parts:
-                main = self._parts[path]
+            if path in self.parts:
+                main = self.parts[path]
                 self._changes.append(Change(kind="part-of", path=path, slide=main))
             elif root is None:
                 self._gone(path, "it lies outside the watched folders")

@@ -113,7 +113,7 @@ class FolderScan:
         # A file of a series is gone, and not all of it: the folder tells what is left.
         again = [folder_of(path) for path in waiting.gone if os.path.exists(path)]  # noqa: PTH110
         for root, path in self._targets([*paths, *again]):
-            if suffix_of(path) in TIFF_SUFFIXES:
+            if path not in self._walked and _is_single(path):
                 slide = found_file(path)
                 singles += [slide] if slide is not None else []
             else:
@@ -128,7 +128,7 @@ class FolderScan:
             if slide.path not in look.seen:
                 look.take(slide, self._is_left_alone(slide))
         look.finish_series()
-        look.end_missing(set(waiting.gone) & look.arriving, self._presence, listing, {})
+        look.end_missing([*waiting.gone, *look.parts], self._presence, listing, {})
         self._bases = look.bases
         self._walked.update(listing.folders)
         return self._write(look, now)
@@ -178,13 +178,9 @@ class FolderScan:
                 root = path
             if root is None or path in self._pending or listing.is_left_out(path, root):
                 continue
-            single = suffix_of(path) in TIFF_SUFFIXES
-            if single and not os.path.isdir(path):  # noqa: PTH112  paths are text here
-                target = path
-            else:
-                target = path
-                while target not in self._walked and target != root:
-                    target = folder_of(target)
+            target = path
+            while not _is_single(target) and target not in self._walked and target != root:
+                target = folder_of(target)
             if target not in done:
                 done.add(target)
                 yield root, target
@@ -223,6 +219,16 @@ class FolderScan:
             change.kind in ("arrived", "not-whole") and change.path not in refused
             for change in changes
         )
+
+
+def _is_single(path: str) -> bool:
+    """Return whether a file is a slide by itself: a TIFF, no link, and no channel of an NDPIS set.
+
+    Of a link and of NDPI only the whole folder tells that.
+    """
+    if suffix_of(path) not in TIFF_SUFFIXES - {".ndpi"}:
+        return False
+    return os.path.isfile(path) and not os.path.islink(path)  # noqa: PTH113, PTH114  paths are text
 
 
 def _with_parents(

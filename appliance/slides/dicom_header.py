@@ -133,17 +133,17 @@ def reaches_end(stream: BinaryIO, size_bytes: int) -> bool:
 
     A whole slide image needs its pixel data. Zeros after the last element are allowed.
     """
-    whole_slide = pixels = False
+    class_uid, pixels = "", False
     if not is_dicom(stream):
         return False
     try:
         for element in _Reader(stream, size_bytes).elements():
             if element.tag == 0x00080016:
-                whole_slide = _text(stream, element) == WHOLE_SLIDE
+                class_uid = _text(stream, element)
             pixels = pixels or element.tag == PIXEL_DATA
     except DamagedDicomError:
         return False
-    return pixels or not whole_slide
+    return pixels if class_uid == WHOLE_SLIDE else bool(class_uid)
 
 
 def _read_header(stream: BinaryIO, size_bytes: int) -> DicomHeader:
