@@ -17,6 +17,7 @@ out = Console()
 def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every slide and case with its state, and what to do about trouble."""
     settings = settings_with_logging(config)
+    from appliance.operations.scanner_folders import folder_lines
     from appliance.operations.status import status_of
 
     report = status_of(settings)
@@ -33,6 +34,8 @@ def status(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         for row in report[rows]:
             table.add_row(*(_cell(row[column]) for column in columns))
         out.print(table)
+    for line in folder_lines(settings):
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def retry(

@@ -13,6 +13,7 @@ from typing import Literal
 from sqlalchemy.exc import OperationalError
 
 from appliance.domain import QuarantineReason
+from appliance.errors import TandemError
 from appliance.intake.completeness import Signature
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
@@ -49,7 +50,7 @@ def apply_changes(ledger: Ledger, changes: Sequence[Change], now: float) -> list
 
     Raises
     ------
-    sqlalchemy.exc.OperationalError
+    sqlalchemy.exc.OperationalError, TandemError
         If the ledger cannot be written at all: locked, or on a full disk.
     """
     refused = []
@@ -57,7 +58,7 @@ def apply_changes(ledger: Ledger, changes: Sequence[Change], now: float) -> list
         part = changes[first : first + MOST_TOGETHER]
         try:
             _write(ledger, part, now)
-        except OperationalError:
+        except (OperationalError, TandemError):
             raise
         except Exception as err:  # one odd entry must not keep all others out of the ledger
             log.debug("changes are written one by one", exc_info=err)
@@ -74,7 +75,7 @@ def _write(ledger: Ledger, changes: Sequence[Change], now: float) -> None:
 def _is_written(ledger: Ledger, change: Change, now: float) -> bool:
     try:
         _write(ledger, [change], now)
-    except OperationalError:
+    except (OperationalError, TandemError):
         raise
     except Exception as err:  # the same boundary, for one entry
         log.error("an entry of the scanner's folder cannot be recorded: %s", type(err).__name__)

@@ -13,6 +13,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from appliance.errors import StoppedError
 from appliance.intake.scan import FolderScan
 from appliance.ledger.ledger import Ledger
 from appliance.settings.intake import Watch
@@ -57,6 +58,8 @@ class FolderWatch:
                 self._wake.clear()
                 try:
                     pause_s = self._turn()
+                except StoppedError:
+                    break
                 except Exception as err:  # boundary of the scan's thread: the watch goes on
                     log.error("the scan failed: %s; it is tried again", type(err).__name__)
                     log.debug("details", exc_info=err)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,6 +16,7 @@ from appliance.assays.registry import assays, check_assays, tasks
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
+from appliance.operations.scanner_folders import check_folders
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
@@ -61,7 +61,7 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 
 
 def _checks(settings: Settings) -> Iterator[Examined]:
-    yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
+    yield _try("scanner's folder", partial(check_folders, settings))
     yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
     yield _try("assays", partial(_assays, settings))
     for assay in assays():
@@ -87,14 +87,6 @@ def _try(what: str, check: Callable[[], str]) -> Examined:
 def _destination(settings: Settings, section: DestinationSection) -> str:
     with closing(open_destination(settings, section)) as destination:
         return destination.check()
-
-
-def _watch(folder: Path) -> str:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there. Create it, mount it, or set watch.folder.")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise PermissionError(f"{folder} cannot be read. Give this user the right to read it.")
-    return f"{folder} (read)"
 
 
 def _writable(folder: Path, least_gib: float) -> str:
