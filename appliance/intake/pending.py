@@ -86,6 +86,9 @@ class PendingSlides:
         """Return the time until the next look; None where no slide is unfinished."""
         if not self._slides:
             return None
-        window = self._settings.stable_seconds + LOOK_SECONDS
-        young = any(monotonic - pending.since <= window for pending in self._slides.values())
-        return LOOK_SECONDS if young else SLOW_LOOK_SECONDS
+        window_s = self._settings.stable_seconds
+        ages_s = [monotonic - pending.since for pending in self._slides.values()]
+        if min(ages_s) > window_s + LOOK_SECONDS:
+            return SLOW_LOOK_SECONDS
+        due_s = [window_s - age_s for age_s in ages_s if age_s < window_s]
+        return min([LOOK_SECONDS, *due_s])

@@ -90,7 +90,8 @@ class FolderWatch:
         now = time.monotonic()
         wait_s = self.scan.wait_s(now)
         until_full_s = max(0.0, self._next_full - now)
-        return until_full_s if wait_s is None else min(wait_s, until_full_s)
+        # A look at very many unfinished slides takes its time too.
+        return until_full_s if wait_s is None else min(max(wait_s, now - start), until_full_s)
 
     def _away(self) -> set[str]:
         return set(self.scan.report.away)
