@@ -89,6 +89,7 @@ class QuarantineReason(StrEnum):
     INVALID_UID = "invalid-uid"
     NO_TISSUE = "no-tissue"
     NEVER_FINISHED = "never-finished"
+    VANISHED = "vanished"
     WORKER_KILLED = "worker-killed"
     FAILED = "failed"
 

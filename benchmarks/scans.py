@@ -1,102 +1,124 @@
-"""Effect of the scan's resolution: ``python benchmarks/scans.py [--seed N]``.
+"""Cost of scanning the scanner's folder: ``python benchmarks/scans.py [--files N] [--series N]``.
 
-Synthetic slides, drawn at the networks' resolution, are written again as 40x and 20x scanners would
-scan them. The networks' answers for each tile are compared with those for the tile as drawn. The
-difference is the cost of resampling a slide to `TILE_MPP`.
+Prints the time and memory of a full scan that finds nothing new among `--files` known files, and
+the CPU time of listing `--series` DICOM series of one folder for the first time, headers included.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import tempfile
-from collections.abc import Sequence
+import time
 from pathlib import Path
 
-import cv2
-import numpy as np
-import tifffile
-from numpy.typing import NDArray
+from pydicom import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, VLWholeSlideMicroscopyImageStorage, generate_uid
 
-from appliance.geometry import TILE_MPP, TileIndex
-from appliance.readers.chosen_weights import chosen_weights
-from appliance.readers.inference import Network
-from appliance.readers.networks import classifier_px
-from appliance.settings.settings_file import load_settings
-from appliance.slides.reader import SlideReader
-from appliance.slides.stream import TileStream
-from benchmarks.bench import Plan, planned
-from models.spec import Task
-from models.synthesis.pyramid import TILE, write_pyramid
-from models.synthesis.slides import synthesize_case
+from appliance.intake.found import slides_in
+from appliance.intake.listing import Listing
+from appliance.intake.scan import FolderScan
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.tables import SlideRow
+from appliance.settings.intake import Watch
 
-SCANS = (0.2, 0.25, 0.5)
-"""Resolutions of the scans in µm per px."""
-BATCH = 4
+INSTANCES = 6
+"""Instances of a series: four levels, label and overview."""
 
 
 def main() -> None:
-    """Print a line per slide and resolution."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=900)
-    seed = parser.parse_args().seed
-    settings = load_settings(None)
-    networks = {
-        task: Network(chosen_weights(task, settings)[0], settings.models.device)
-        for task in (Task.TUMOR, Task.SEGMENTATION)
-    }
+    """Run the measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--series", type=int, default=100)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.folder is not None:
+        scan_known(options.folder)
+        return
     with tempfile.TemporaryDirectory() as scratch:
-        for number, score in enumerate(("0", "1+", "2+", "3+")):
-            folder = Path(scratch) / score
-            case = synthesize_case(
-                folder, seed=seed + number, score=score, width_px=6144, height_px=4608
+        folder = Path(scratch)
+        fill(folder, options.files)
+        # A process of its own: this one still holds the memory of filling.
+        command = [sys.executable, __file__, "--folder", scratch]
+        subprocess.run(command, check=True)
+        list_series(folder / "series", options.series)
+
+
+def fill(folder: Path, count: int) -> None:
+    """Make `count` files in folders of 1000, and a ledger that knows them all."""
+    for number in range(count):
+        path = folder / "scans" / f"{number // 1000:03d}" / f"S26-{number:06d}_A1_HE.svs"
+        if number % 1000 == 0:
+            path.parent.mkdir(parents=True)
+        path.touch()
+    ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+    with ledger.transaction() as tx:
+        tx.session.add_all(
+            SlideRow(
+                path=str(path),
+                modified_ns=path.stat().st_mtime_ns,
+                state=SlideState.READ,
+                created_at=0.0,
+                changed_at=0.0,
             )
-            for path, network in zip((case.he_path, case.ihc_path), networks.values(), strict=True):
-                drawn = planned(path, 10_000)
-                scans = [scanned(path, mpp, folder) for mpp in SCANS]
-                tiles = [t for t in drawn.tiles if t.column < 11 and t.row < 7]  # whole on each
-                said = [answers(p, drawn, tiles, network) for p in (path, *scans)]
-                for mpp, answer in zip(SCANS, said[1:], strict=True):
-                    print(f"{score:<3} {mpp:.2f} µm/px  {differing(said[0], answer)}")
+            for path in (folder / "scans").rglob("*.svs")
+        )
+    ledger.close()
 
 
-def scanned(path: Path, mpp: float, folder: Path) -> Path:
-    """Write the slide as a scan of `mpp` µm per px; return its path."""
-    image = tifffile.imread(path, key=0)
-    times = TILE_MPP / mpp
-    how = cv2.INTER_CUBIC if times > 1 else cv2.INTER_AREA
-    image = np.asarray(cv2.resize(image, None, fx=times, fy=times, interpolation=how), np.uint8)
-    rows, columns = (edge // TILE * TILE for edge in image.shape[:2])
-    out = folder / f"{path.stem}-{mpp}.svs"
-    strip = np.ascontiguousarray(image[:rows, :columns])
-    write_pyramid(out, [strip], width_px=columns, height_px=rows, mpp=mpp, file_format="svs")
-    return out
+def scan_known(folder: Path) -> None:
+    """Scan twice: after a start, and again."""
+    ledger = Ledger(f"sqlite:///{folder / 'ledger.sqlite'}")
+    scan = FolderScan(ledger, Watch(folder=folder / "scans"), folder)
+    for what in ("first", "second"):
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = scan.run()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        print(
+            f"{what} scan of known files: {found} new, {wall:.2f} s, {cpu:.2f} s of CPU, "
+            f"peak RSS {peak_mib():.0f} MiB"
+        )
+    ledger.close()
 
 
-def answers(
-    path: Path, plan: Plan, tiles: Sequence[TileIndex], network: Network
-) -> NDArray[np.float32] | NDArray[np.uint8]:
-    """Return C's probability of tumor, float32 (n,), or M's label maps, uint8 (n, h, w)."""
-    with SlideReader.open(path) as reader:
-        if network.spec.task is Task.SEGMENTATION:
-            stream = TileStream(reader, tiles, plan.tissue.white_rgb, BATCH)
-            return np.concatenate([network.segment(pixels) for _, pixels in stream])
-        px = classifier_px(network.spec)
-        stream = TileStream(reader, tiles, plan.tissue.white_rgb, BATCH, px=px)
-        return np.concatenate([network.classify(pixels)[:, 1] for _, pixels in stream])
+def peak_mib() -> float:
+    """Return the highest resident memory of this process; that of getrusage is the parent's too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def differing(
-    drawn: NDArray[np.float32] | NDArray[np.uint8], scan: NDArray[np.float32] | NDArray[np.uint8]
-) -> str:
-    """Describe the difference in words."""
-    if drawn.ndim == 3:
-        return f"M: {len(drawn)} tiles, {100 * (drawn == scan).mean():.2f} % of px alike"
-    same = 100 * ((drawn >= 0.5) == (scan >= 0.5)).mean()
-    change = np.abs(drawn.astype(np.float32) - scan)
-    return (
-        f"C: {len(drawn)} tiles, {same:.1f} % of one class, probability {change.mean():.4f} "
-        f"on average, {change.max():.3f} at most"
-    )
+def list_series(folder: Path, count: int) -> None:
+    """List a folder of DICOM series whose headers were never read."""
+    folder.mkdir()
+    for number in range(count):
+        write_series(folder, number)
+    cpu = time.process_time()
+    listing = Listing([str(folder)])
+    found = [slide for one in listing.under(str(folder)) for slide in slides_in(one, ())]
+    cpu = time.process_time() - cpu
+    print(f"{len(found)} DICOM series of {INSTANCES} instances listed: {cpu:.2f} s of CPU")
+
+
+def write_series(folder: Path, number: int) -> None:
+    """Write the headers of a series; their pixel data is empty."""
+    series = generate_uid()
+    for instance in range(INSTANCES):
+        dataset = Dataset()
+        dataset.SOPClassUID = VLWholeSlideMicroscopyImageStorage
+        dataset.SOPInstanceUID = generate_uid()
+        dataset.SeriesInstanceUID = series
+        resampled = "NONE" if instance == 0 else "RESAMPLED"
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", resampled]
+        dataset.Rows = dataset.Columns = 256
+        dataset.NumberOfFrames = 1
+        dataset.TotalPixelMatrixColumns = dataset.TotalPixelMatrixRows = 256
+        dataset.DimensionOrganizationType = "TILED_FULL"
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.save_as(folder / f"{number:03d}-{instance}.dcm", enforce_file_format=True)
 
 
 if __name__ == "__main__":

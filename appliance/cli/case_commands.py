@@ -31,6 +31,7 @@ def status(
     With a limit, those under way or in trouble come first, and the newest change first.
     """
     settings = settings_with_logging(config)
+    from appliance.operations.scanner_folders import folder_lines
     from appliance.operations.status import status_of
 
     if as_json:
@@ -49,6 +50,8 @@ def status(
         out.print(table)
         if more := report.get("more", {}).get(rows):
             out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
+    for line in folder_lines(settings):
+        out.print(line, highlight=False, soft_wrap=True)
 
 
 def retry(

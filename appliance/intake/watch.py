@@ -1,212 +1,172 @@
-"""The scanner's folder, always read-only: the periodic scan decides, file events only hasten it."""
+"""The scanners' folders, always read-only: the full scan decides, file events only hasten it."""
 
 from __future__ import annotations
 
 import logging
 import os
-import stat
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
-from appliance.domain import QuarantineReason
-from appliance.intake.completeness import (
-    SLIDE_SUFFIXES,
-    Signature,
-    StabilityTracker,
-    is_whole,
-    signature_of,
-)
+from appliance.errors import StoppedError
+from appliance.intake.scan import FolderScan
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import set_reason
-from appliance.ledger.transaction import Transaction
 from appliance.settings.intake import Watch
-from appliance.slides.files import slide_files
 
 log = logging.getLogger(__name__)
 
-JUNK_NAMES = frozenset(
-    {
-        "@eadir",
-        "@recycle",
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "lost+found",
-        "network trash folder",
-        "system volume information",
-        "thumbs.db",
-        "~snapshot",
-    }
-)
-"""Names that file servers and desktops leave in shared folders."""
+MOST_EVENTS = 2000
+"""Most paths that wait for one look; with more, everything is looked at."""
+LEAST_PAUSE_SECONDS = 0.2
+"""Shortest pause between two looks, so that a storm of events does not fill a core."""
+PAUSE_FACTOR = 4.0
+"""Pause after a full scan, in durations of that scan."""
+TROUBLE_SECONDS = 10.0
+"""Pause after a scan that failed: the ledger may be locked for a while."""
 
 
-def candidates(folder: Path) -> Iterator[Path]:
-    """Yield the files under `folder` that may stand for a slide, sorted, without hidden and junk.
+class FolderWatch:
+    """Watch of the scanners' folders: `run` is the loop of the thread that scans.
 
-    One file of a DICOM series stands for the slide: see `slide_files`. Special files (pipes,
-    sockets, devices) are left out: opening one can wait for ever. A subfolder that cannot be
-    listed is left out; raises OSError where `folder` itself cannot be.
+    `settings.roots` need not be there: a folder that is away is looked for at each full scan.
     """
 
-    def cannot_list(err: OSError) -> None:
-        if err.filename == str(folder):
-            raise err
-        log.debug("a subfolder cannot be listed", exc_info=err)
-
-    for root, folders, names in os.walk(folder, onerror=cannot_list):
-        here = Path(root)
-        # An MRXS slide's own folder holds data, not slides.
-        folders[:] = sorted(
-            name for name in folders if not _is_junk(name) and not (here / f"{name}.mrxs").is_file()
-        )
-        taken: set[Path] = set()
-        for name in sorted(names):
-            path = here / name
-            if _is_junk(name) or path.suffix.lower() not in SLIDE_SUFFIXES or path in taken:
-                continue
-            if not _is_regular(path):
-                continue
-            if path.suffix.lower() == ".dcm":
-                taken.update(slide_files(path))
-            yield path
-
-
-def is_away(folder: Path) -> bool:
-    """Return whether the scanner's folder cannot be listed, or is empty as a bare mount point."""
-    try:
-        return next(folder.iterdir(), None) is None
-    except OSError:
-        return True
-
-
-def _is_regular(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
-
-
-def _is_junk(name: str) -> bool:
-    return name.startswith((".", "~", "._")) or name.lower() in JUNK_NAMES
-
-
-class FolderScan:
-    """Scan of the folder into the ledger: `arriving` → `arrived`, and back when a file changes."""
-
-    def __init__(self, ledger: Ledger, settings: Watch) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, settings: Watch, state_dir: Path | None = None) -> None:
+        self.scan = FolderScan(ledger, settings, state_dir)
         self._settings = settings
-        self._tracker = StabilityTracker()
-        self._unreachable = False
+        self._wake = threading.Event()
+        self._events = FolderEvents(self._wake.set, self.scan.is_pending)
+        self._next_full = 0.0
 
-    @property
-    def busy(self) -> bool:
-        """True while some files are not finished yet."""
-        return len(self._tracker) > 0
+    def wake(self) -> None:
+        """End the pause of the loop, also to let it see that it shall stop."""
+        self._wake.set()
 
-    def run(self, *, monotonic: float | None = None, now: float | None = None) -> int:
-        """Look at every file once and return how many slides became `arrived`.
+    def run(self, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
+        """Scan until `stop` is set; call `wake` after setting it. `beat` is called at each turn.
 
-        `monotonic` (s) measures the time without change, `now` (s since epoch) dates the events.
+        A scan that fails is tried again: the trouble may be the ledger's, or the share's.
         """
-        monotonic = time.monotonic() if monotonic is None else monotonic
-        now = time.time() if now is None else now
         try:
-            paths = list(candidates(self._settings.folder))
-        except OSError as err:
-            if not self._unreachable:
-                log.error(
-                    "the scanner's folder cannot be reached (%s); is the share mounted, and may "
-                    "Tandem's user read it?",
-                    err.strerror or type(err).__name__,
-                )
-            self._unreachable = True
-            return 0
-        self._unreachable = False
-        changed = 0
-        for path in paths:
-            try:
-                changed += self._look(path, monotonic, now)
-            except OSError:
-                self._tracker.forget(path)  # gone, or not readable, since it was listed
-        return changed
+            while not stop.is_set():
+                beat()
+                self._wake.clear()
+                try:
+                    pause_s = self._turn()
+                except StoppedError:
+                    break
+                except Exception as err:  # boundary of the scan's thread: the watch goes on
+                    log.error("the scan failed: %s; it is tried again", type(err).__name__)
+                    log.debug("details", exc_info=err)
+                    self._next_full = 0.0
+                    stop.wait(TROUBLE_SECONDS)
+                    continue
+                if not self._wake.wait(pause_s):
+                    continue
+                stop.wait(LEAST_PAUSE_SECONDS)
+        finally:
+            self._events.stop()
 
-    def _look(self, path: Path, monotonic: float, now: float) -> bool:
-        files = slide_files(path)
-        signature = signature_of(files)
-        with self._ledger.transaction() as tx:
-            row = tx.slide_of_path(str(path))
-            if row is None:
-                row = tx.add_slide(str(path), now)
-            known = Signature(row.size_bytes, row.modified_ns)
-            if row.state == SlideState.SUPERSEDED and known == signature:
-                return False
-            if row.state != SlideState.ARRIVING:
-                if known == signature:
-                    return False
-                # Of a slide in any state: facts of the former file no longer hold.
-                row.fingerprint = ""
-                set_reason(row)
-                tx.advance(row, SlideState.ARRIVING, now=now, code="file-changed")
-            quiet = self._tracker.quiet_seconds(path, signature, monotonic)
-            row.size_bytes, row.modified_ns = signature.size_bytes, signature.modified_ns
-            tx.session.add(row)
-            if quiet < self._settings.stable_seconds:
-                return False
-        # Outside the transaction: reading an index can be slow on a network share.
-        whole = is_whole(path, files)
-        if not whole and quiet < self._settings.stable_seconds + self._settings.patience_seconds:
-            return False
-        with self._ledger.transaction() as tx:
-            self._finish(tx, path, whole, now)
-        self._tracker.forget(path)
-        return True
+    def _turn(self) -> float:
+        """Scan what is due, and return the time until the next turn."""
+        start = time.monotonic()
+        paths = self._events.take()
+        if start >= self._next_full or len(paths) > MOST_EVENTS:
+            self.scan.run()
+            there = [root for root in self._settings.roots if str(root) not in self._away()]
+            seen = not self._settings.polling and self._events.follow(there)
+            period_s = self._settings.rescan_seconds
+            if not seen:
+                period_s = min(period_s, self._settings.poll_seconds)
+            end = time.monotonic()
+            self._next_full = end + max(period_s, PAUSE_FACTOR * (end - start))
+        elif paths or self.scan.busy:
+            self.scan.look(paths)
+        now = time.monotonic()
+        wait_s = self.scan.wait_s(now)
+        until_full_s = max(0.0, self._next_full - now)
+        # A look at very many unfinished slides takes its time too.
+        return until_full_s if wait_s is None else min(max(wait_s, now - start), until_full_s)
 
-    def _finish(self, tx: Transaction, path: Path, whole: bool, now: float) -> None:
-        row = tx.slide_of_path(str(path))
-        if row is None or row.state != SlideState.ARRIVING:
-            return
-        if not whole:
-            # Opening the file tells more than "not whole": identify names the reason.
-            set_reason(row, params={"detail": QuarantineReason.NEVER_FINISHED})
-        tx.advance(row, SlideState.ARRIVED, now=now, code="advanced" if whole else "not-whole")
+    def _away(self) -> set[str]:
+        return set(self.scan.report.away)
 
 
 class FolderEvents:
-    """Watch of the folder: calls `wake` when something happens in it."""
+    """Paths of which the system reports a change. Calls `wake` for each that no one follows yet."""
 
-    def __init__(self, folder: Path, wake: Callable[[], None]) -> None:
-        self._folder = folder
-        self._wake = wake
-        self._observer = Observer()
+    def __init__(self, wake: Callable[[], None], is_pending: Callable[[str], bool]) -> None:
+        self._wake, self._is_pending = wake, is_pending
+        self._paths: set[str] = set()
+        self._lock = threading.Lock()
+        self._observer: BaseObserver | None = None
+        self._followed: dict[Path, tuple[int, int]] = {}
+        self._refused = False
 
-    def start(self) -> bool:
-        """Start watching; return False, with a line in the log, where the system has no events."""
+    def follow(self, folders: list[Path]) -> bool:
+        """Follow the folders that are there; return False where the system has no events.
 
-        class Handler(FileSystemEventHandler):
-            def __init__(self, wake: Callable[[], None]) -> None:
-                self._wake = wake
-
-            def on_any_event(self, event: FileSystemEvent) -> None:
-                if event.event_type in ("created", "modified", "moved", "closed"):
-                    self._wake()
-
-        self._observer.schedule(Handler(self._wake), str(self._folder), recursive=True)
+        A share that was away and is back is another folder, of which the old watch tells nothing.
+        """
+        wanted = {}
+        for folder in folders:
+            try:
+                facts = folder.stat()
+            except OSError:
+                continue
+            wanted[folder] = facts.st_dev, facts.st_ino
+        if wanted == self._followed or self._refused:
+            return not self._refused
+        self.stop()
+        observer = Observer()
         try:
-            self._observer.start()
+            for folder in wanted:
+                observer.schedule(self._handler(), str(folder), recursive=True)
+            observer.start()
         except OSError as err:
-            log.warning("no folder events (%s); the periodic scan finds slides instead", err)
+            self._refused = True
+            log.warning("no folder events (%s); periodic scans find slides instead", err.strerror)
             return False
+        self._observer, self._followed = observer, wanted
         return True
 
+    def take(self) -> set[str]:
+        """Return the paths that were reported since the last call."""
+        with self._lock:
+            paths, self._paths = self._paths, set()
+        return paths
+
     def stop(self) -> None:
-        """Stop watching."""
-        if self._observer.is_alive():
+        """Stop following."""
+        if self._observer is not None and self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
+        self._observer, self._followed = None, {}
+
+    def _handler(self) -> FileSystemEventHandler:
+        report = self._report
+
+        class Handler(FileSystemEventHandler):
+            def on_any_event(self, event: FileSystemEvent) -> None:
+                if event.event_type == "modified" and event.is_directory:
+                    return  # each of its entries has an event of its own
+                if event.event_type in ("created", "modified", "moved", "closed"):
+                    report(os.fsdecode(event.src_path))
+                    if event.event_type == "moved":
+                        report(os.fsdecode(event.dest_path))
+
+        return Handler()
+
+    def _report(self, path: str) -> None:
+        if self._is_pending(path):
+            return  # an unfinished slide is looked at by itself
+        with self._lock:
+            if path in self._paths:
+                return
+            self._paths.add(path)
+        self._wake()

@@ -44,6 +44,7 @@ class Ledger:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self._clock = clock or WallClock()
         self._clock_lock = threading.Lock()
+        self.url = url
         # Parameters are accessions, and errors go to the log.
         self._engine: Engine = create_engine(url, hide_parameters=True)
         event.listen(self._engine, "connect", _configure)

@@ -1,8 +1,8 @@
-"""Daemon of ``tandem run``: composes the parts and runs two loops.
+"""Daemon of ``tandem run``: composes the parts and runs three loops.
 
-The *analysis* loop (main thread) scans the folder and does the next step of the oldest slide or
-case in the worker process. The *delivery* loop (a separate thread) empties the outbox, so that a
-slow PACS never delays a slide. The loops communicate only through the ledger.
+The *analysis* loop (main thread) does the next step of the oldest slide or case in the worker
+process. The *scan* loop and the *delivery* loop have threads of their own: no slow PACS and no long
+step delays what arrives. The loops communicate only through the ledger.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from appliance.assays.registry import check_assays, pairings
 from appliance.delivery.destinations.contract import Destination, open_destination
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
-from appliance.intake.watch import FolderEvents, FolderScan
+from appliance.intake.watch import FolderWatch
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.line.context import StepContext
@@ -34,8 +34,8 @@ from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BUSY_SECONDS = 1.0
-"""Period of folder scans while files are still growing."""
+IDLE_SECONDS = 1.0
+"""Pause of the analysis loop when there is nothing to do."""
 DELIVERY_SECONDS = 1.0
 """Period of the delivery loop; an empty outbox costs one query."""
 
@@ -65,10 +65,11 @@ class Daemon:
         """
         settings = self.settings
         check_assays(settings)
-        if not _is_folder(settings.watch.folder):
-            raise SettingsError(
-                f"watch.folder = {settings.watch.folder}: no such folder. Create it, or mount it."
-            )
+        for folder in settings.watch.roots:
+            if not _is_folder(folder):
+                raise SettingsError(
+                    f"watch.folder = {folder}: no such folder. Create it, or mount it."
+                )
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
             ledger = open_at_start(settings.ledger_url, self._stop)
@@ -94,24 +95,20 @@ class Daemon:
             name=f"{socket.gethostname()}:{os.getpid()}",
             pairings=wanted,
         )
-        scan = FolderScan(ledger, settings.watch)
-        events = FolderEvents(settings.watch.folder, self._wake.set)
-        schedule = build_schedule(settings, ledger, self._wake.set, wanted)
+        watch = FolderWatch(ledger, settings.watch, settings.state_dir)
+        scanning = threading.Thread(target=watch.run, args=(self._stop,), name="scan", daemon=True)
+        schedule = build_schedule(settings, ledger, watch.wake, wanted)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )
-        events.start()
+        scanning.start()
         schedule.start()
         delivery.start()
         log.info("watching; state in %s", settings.state_dir)
         try:
-            self._wake.set()
             while not self._stop.is_set():
-                if self._wake.is_set() or scan.busy:
-                    self._wake.clear()
-                    scan.run()
                 if not work_once(context):
-                    self._wake.wait(BUSY_SECONDS)
+                    self._wake.wait(IDLE_SECONDS)
         except StoppedError:
             with ledger.transaction() as tx:
                 tx.release_claims()
@@ -119,7 +116,8 @@ class Daemon:
         finally:
             self._stop.set()
             schedule.shutdown(wait=False)
-            events.stop()
+            watch.wake()
+            scanning.join()
             delivery.join()
             workers.close()
             log.info("stopped")

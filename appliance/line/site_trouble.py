@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.errors import DiskFullError, FolderAwayError, TransientError
-from appliance.intake.watch import is_away
+from appliance.intake.presence import KnownFolders, is_away
 from appliance.ledger.tables import SlideRow
 from appliance.settings.settings import Settings
 
@@ -20,15 +20,16 @@ def site_trouble(
     """Return the error that holds the step, or None where the slides are to blame.
 
     `slides` are those that the step reads. One that is not in its place is no damaged slide while
-    the whole folder is away.
+    its watched folder, or a folder mounted below it, is away.
     """
     if isinstance(err, OSError) and err.errno in _FULL:
         return DiskFullError(
             f"The disk of the state folder {settings.state_dir} is full. Make room; the step is "
             "tried again by itself."
         )
-    missing = any(not _is_there(Path(slide.path)) for slide in slides)
-    if missing and is_away(settings.watch.folder):
+    missing = [slide.path for slide in slides if not _is_there(Path(slide.path))]
+    known = KnownFolders(settings.state_dir if missing else None)
+    if any(is_away(path, settings.watch, known) for path in missing):
         return FolderAwayError(
             "The scanner's folder is away or empty. Mount it; the step is tried again by itself."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes.util
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from appliance.ledger import overview
 from appliance.ledger.backups import newest_good
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
+from appliance.operations.scanner_folders import check_folders
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import DestinationSection, FolderDestination
@@ -66,7 +66,7 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
 
 
 def _checks(settings: Settings) -> Iterator[Examined]:
-    yield _try("scanner's folder", lambda: _watch(settings.watch.folder))
+    yield _try("scanner's folder", partial(check_folders, settings))
     problems = folder_problems(settings)
     for problem in problems:
         yield Examined("folders", False, problem)
@@ -99,14 +99,6 @@ def _try(what: str, check: Callable[[], str]) -> Examined:
 def _destination(settings: Settings, section: DestinationSection) -> str:
     with closing(open_destination(settings, section)) as destination:
         return destination.check()
-
-
-def _watch(folder: Path) -> str:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not there. Create it, mount it, or set watch.folder.")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise PermissionError(f"{folder} cannot be read. Give this user the right to read it.")
-    return f"{folder} (read)"
 
 
 def _writable(folder: Path, least_gib: float) -> str:

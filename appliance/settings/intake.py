@@ -17,17 +17,51 @@ _STAIN_CODE = re.compile(r"[A-Z][A-Z0-9_-]{0,15}")
 
 
 class Watch(Section):
-    """The scanner's folder, and the conditions under which a file counts as complete."""
+    """The scanners' folders, and the conditions under which a file counts as complete."""
 
     folder: Path = Path("scans")
     """Output folder of the scanner, watched with its subfolders. Tandem never writes to it."""
+    folders: tuple[Path, ...] = ()
+    """Further folders, for several scanners or shares. Where one is away, only its own slides are
+    held. With this setting alone, `folder` is not watched."""
+    marker: str = ""
+    """Name of a file that must lie in each of these folders. A folder without it counts as away:
+    the mount point of a share that is not mounted is an empty folder. Empty: no marker is asked."""
+    ignore: tuple[str, ...] = ()
+    """Globs of files and folders that are left out. A pattern with a slash is compared with the
+    path below the watched folder, which begins with a slash: ``*/test/*``. A pattern without one is
+    compared with each name: ``*_calibration*``."""
+    start_from_now: bool = False
+    """Leave alone all files that are there at the first start with this setting. A file that
+    changes later is taken up."""
     rescan_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Period of the full scan. File events are hints only: network shares send none."""
+    polling: bool = False
+    """Do not ask the system for file events, and scan each `poll_seconds`. For NFS and SMB."""
+    poll_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Period of the full scan where there are no file events. A scan that takes long is followed by
+    a pause of four times its duration."""
     stable_seconds: Annotated[float, Field(gt=0)] = 15.0
     """Time for which size and modification time must not change. Scanners pause between regions."""
     patience_seconds: Annotated[float, Field(ge=0)] = 120.0
     """Time that a quiet but incomplete file may take to become a whole slide before a person is
     told. A copy over a slow network can stall. The file is taken up again whenever it changes."""
+    series_patience_seconds: Annotated[float, Field(ge=0)] = 3600.0
+    """The same for a DICOM series without level 0: exports write coarse levels first, and level 0
+    of a large slide long after."""
+
+    @field_validator("marker")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if "/" in value or value in (".", ".."):
+            raise ValueError("name a file in the folder, without a path")
+        return value
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The watched folders, each once."""
+        named = "folder" in self.model_fields_set or not self.folders
+        return tuple(dict.fromkeys((self.folder,) * named + self.folders))
 
 
 class Identify(Section):

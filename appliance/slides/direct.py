@@ -23,6 +23,7 @@ from appliance.errors import SlideError
 from appliance.slides.dicom_tiles import dicom_levels
 from appliance.slides.direct_level import DirectLevel, halved
 from appliance.slides.encoded import Pixels
+from appliance.slides.files import is_dicom_slide
 from appliance.slides.tiff_tiles import tiff_levels
 from appliance.slides.tile_cache import TileCache
 
@@ -51,7 +52,7 @@ class DirectSlide:
         self._checked: dict[int, DirectLevel | None] = {}
         self._files: dict[Path, int] = {}
         cache = TileCache()
-        levels = dicom_levels(path, sizes) if path.suffix.lower() == ".dcm" else None
+        levels = dicom_levels(path, sizes) if is_dicom_slide(path) else None
         encoded = levels or tiff_levels(path, sizes)
         self._found = {
             number: DirectLevel(level, (number, 1), partial(self._fetch, level.path), cache)

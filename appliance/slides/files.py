@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
-from functools import lru_cache
 from pathlib import Path
 
-from pydicom import dcmread
+from appliance.slides.dicom_header import header_of
+from appliance.slides.untouched import open_untouched
+
+TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".svslide"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+SLIDE_SUFFIXES = TIFF_SUFFIXES | DICOM_SUFFIXES | {".mrxs"}
+"""Suffixes, in lower case, of files that stand for a slide."""
+DICOM_DIRECTORY = "dicomdir"
+"""Name, in lower case, of the index of a DICOM file set (PS3.10 section 8.6): no slide."""
+
+
+def may_be_dicom(name: str) -> bool:
+    """Return whether a file of this name may be a DICOM file; its first bytes decide.
+
+    Exports name files by UIDs, or without a suffix.
+    """
+    lower = name.lower()
+    _, dot, suffix = lower.rpartition(".")
+    if not dot or suffix.isdecimal():
+        return lower != DICOM_DIRECTORY
+    return f".{suffix}" in DICOM_SUFFIXES
+
+
+def is_dicom_slide(path: Path) -> bool:
+    """Return whether a slide is of DICOM files: by its suffix, or by its first bytes."""
+    return path.suffix.lower() in DICOM_SUFFIXES or (
+        may_be_dicom(path.name) and series_of(path) is not None
+    )
 
 
 def slide_files(path: Path) -> list[Path]:
@@ -16,15 +43,15 @@ def slide_files(path: Path) -> list[Path]:
     For most formats that is one file. For MRXS it is the index and its folder; for DICOM all files
     of the same series in the folder.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".mrxs":
+    if path.suffix.lower() == ".mrxs":
         folder = path.with_suffix("")
         return [path, *sorted(p for p in folder.rglob("*") if p.is_file())]
-    if suffix == ".dcm":
-        series = _series_uid(path)
+    if may_be_dicom(path.name):
+        series = series_of(path)
         if series:
-            files = sorted(p for p in path.parent.iterdir() if p.suffix.lower() == ".dcm")
-            return [p for p in files if _series_uid(p) == series]
+            names = sorted(name for name in os.listdir(path.parent) if may_be_dicom(name))  # noqa: PTH208  only names
+            files = [path.parent / name for name in names]
+            return [file for file in files if file == path or series_of(file) == series]
     return [path]
 
 
@@ -32,32 +59,18 @@ def fingerprint(path: Path) -> str:
     """SHA-256 (hex) over the bytes of all files of a slide, in order of their names."""
     digest = hashlib.sha256()
     for file in slide_files(path):
-        with file.open("rb") as stream:
+        with open_untouched(file) as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 
-def _series_uid(path: Path) -> str:
-    """Series of a DICOM file; empty where it cannot be told. Special files are not opened."""
+def series_of(path: Path) -> str | None:
+    """Series of a DICOM file; empty where its header does not say, None for any other file."""
     try:
         facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        header = header_of(path, facts.st_size, facts.st_mtime_ns)
     except OSError:
-        return ""
-    if not stat.S_ISREG(facts.st_mode):
-        return ""
-    try:
-        return _series_of(path, facts.st_size, facts.st_mtime_ns)
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=1 << 16)
-def _series_of(path: Path, _size: int, _changed_ns: int) -> str:
-    """Series of a file of this size and time: each file of a folder is asked for each series."""
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        return str(header.get("SeriesInstanceUID", ""))
-    except OSError:
-        raise  # not kept: the share may be back at the next look
-    except Exception:  # noqa: BLE001  damaged headers make pydicom raise errors of any type
-        return ""
+        return None
+    return None if header is None else header.series_uid

@@ -13,6 +13,7 @@ from typing import Any
 from appliance.words.english.cases import CASE_REASONS, CASE_REMEDIES, CASE_TROUBLES
 from appliance.words.english.deliveries import DELIVERY_REASONS
 from appliance.words.english.events import EVENTS
+from appliance.words.english.folders import FOLDERS
 from appliance.words.english.review import REVIEW
 from appliance.words.english.slides import DETAILS, QUARANTINE, REMEDIES, SLIDE_ERRORS
 from appliance.words.template import OTHER, Params, Template, Words
@@ -27,6 +28,7 @@ _LANGUAGES: dict[str, dict[str, Words]] = {
         "case": CASE_REASONS,
         "case-trouble": CASE_TROUBLES,
         "case-remedy": CASE_REMEDIES,
+        "folder": FOLDERS,
         "delivery": DELIVERY_REASONS,
         "review": REVIEW,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.daemon import Daemon, case_state, tandem
+from fixtures.series import write_instance
 
 from models.synthesis.slides import SyntheticCase
 
@@ -74,3 +75,39 @@ def test_a_share_that_is_away_blames_no_slide(daemon: Daemon, small_case: Synthe
 
 def _states(status: dict[str, Any]) -> set[str]:
     return {slide["state"] for slide in status["slides"]}
+
+
+def test_what_vanishes_or_cannot_be_read_is_told_and_holds_nothing_up(
+    daemon: Daemon, small_case: SyntheticCase
+) -> None:
+    (daemon.scans / "#recycle").mkdir()
+    shutil.copy(small_case.he_path, daemon.scans / "#recycle" / "S26-70000_A1_HE.svs")
+    for name in ("a.isyntax", "b.isyntax", "c.czi"):
+        (daemon.scans / name).write_bytes(b"x")
+    coarse = write_instance(daemon.scans / "series" / "S26-70001_A1_HE.dcm", resampled=True)
+    daemon.start()
+    for number in range(3):
+        part = daemon.scans / f"part-{number}.svs"
+        part.write_bytes(small_case.he_path.read_bytes()[:-5000])
+        daemon.wait(lambda s, part=part: part.name in by_file(s))
+        if number < 2:
+            part.unlink()
+        else:
+            part.rename(daemon.scans / "S26-70002_A1_HE.svs")
+    status = daemon.wait(lambda s: len(by_file(s)) == 5 and _ended(s) == 4)
+    slides = by_file(status)
+    for number in range(3):
+        told = slides[f"part-{number}.svs"]
+        assert (told["state"], told["reason"]) == ("quarantined", "vanished")
+        assert told["sentence"] and told["remedy"]
+    assert slides["S26-70002_A1_HE.svs"]["reason"] == "damaged"
+    assert slides[coarse.name]["state"] == "arriving"
+    line = "3 files of formats that cannot be read here: .czi 1, .isyntax 2."
+    assert tandem("status", "--config", daemon.config).stdout.splitlines()[-1] == line
+    daemon.stop()
+    assert daemon.log.count("formats that cannot be read") == 1
+    assert "part-" not in daemon.log and "S26-7" not in daemon.log
+
+
+def _ended(status: dict[str, Any]) -> int:
+    return sum(slide["state"] == "quarantined" for slide in status["slides"])

@@ -22,6 +22,8 @@ EVENTS: Words = {
     "newer-scan": "{slide} is a newer scan",
     "file-changed": "the file changed",
     "not-whole": "quiet, but not whole",
+    "came-back": "the file is there again",
+    "part-of": "its files are a part of {slide}",
     # states of cases
     "came-anew": "{slide} came in anew",
     "slide-changed": "a slide of it changed",

@@ -27,6 +27,7 @@ QUARANTINE: Words = {
     ),
     "no-tissue": "No tissue was found on the slide.",
     "never-finished": "The file stopped growing before it became a whole slide.",
+    "vanished": "The file was renamed, moved or deleted before it was read.",
     "worker-killed": "Reading the slide killed its worker process several times.",
     "failed": "A step failed with an error that Tandem does not know.",
 }
@@ -56,6 +57,9 @@ REMEDIES: Words = {
     "invalid-uid": "Correct the UID root in the scanner's DICOM export, then export it again.",
     "no-tissue": "Look at the slide; if there is tissue, scan it again with a new focus map.",
     "never-finished": "Copy or scan the slide again; it is taken up as soon as the file changes.",
+    "vanished": (
+        "Nothing needs to be done if that was meant. A file that comes back is taken up by itself."
+    ),
     "worker-killed": "Keep the file and report it; meanwhile score this case by hand.",
     "failed": "See the case's events and the log, then: tandem retry.",
     # A reason of a newer version.

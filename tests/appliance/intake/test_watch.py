@@ -11,7 +11,11 @@ import pytest
 from fixtures.slide_objects import MPP, identity, write_svs
 
 from appliance.intake.completeness import is_whole
-from appliance.intake.watch import FolderScan, candidates, is_away
+from appliance.intake.found import slides_in
+from appliance.intake.listing import Listing
+from appliance.intake.presence import KnownFolders, is_away
+from appliance.intake.scan import FolderScan
+from appliance.intake.series import has_base, part_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.settings.settings import Watch
@@ -32,6 +36,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
     yield made
     made.close()
+
+
+def candidates(root: Path, *ignore: str) -> list[Path]:
+    """Return the files that stand for slides."""
+    listing = Listing([str(root)], ignore)
+    return [Path(s.path) for folder in listing.under(str(root)) for s in slides_in(folder, ())]
 
 
 def states(ledger: Ledger) -> list[str]:
@@ -131,9 +141,11 @@ def test_a_folder_that_answers_with_an_error_is_away_and_no_crash(
 
 
 def test_a_folder_is_away_when_it_is_missing_or_empty(scans: Path) -> None:
-    assert is_away(scans) and is_away(scans / "none")
-    (scans / "a.svs").touch()
-    assert not is_away(scans)
+    known = KnownFolders(None)
+    for root in (scans, scans / "none"):
+        assert is_away(str(root / "a.svs"), Watch(folder=root), known)
+    (scans / "b.svs").touch()
+    assert not is_away(str(scans / "a.svs"), Watch(folder=scans), known)
 
 
 def test_special_files_and_dust_bins_are_left_out(scans: Path) -> None:
@@ -145,7 +157,7 @@ def test_special_files_and_dust_bins_are_left_out(scans: Path) -> None:
         (scans / folder / "d.svs").touch()
     (scans / "real.svs").touch()
     (scans / "linked.svs").symlink_to(scans / "real.svs")
-    assert [path.name for path in candidates(scans)] == ["linked.svs", "real.svs"]
+    assert [path.name for path in candidates(scans)] == ["real.svs"]
 
 
 def test_damaged_headers_are_not_whole(cases: Path) -> None:
@@ -166,7 +178,8 @@ def test_a_dicom_file_is_whole_at_its_full_length_only(real: Path, tmp_path: Pat
 def test_a_compressed_dicom_file_is_whole_at_its_full_length_only(tmp_path: Path) -> None:
     slide = write_svs(tmp_path / "he.svs")
     made = convert_slide(slide, tmp_path / "dicom", identity("HE"), mpp=MPP).paths
-    whole = made[0].read_bytes()
+    base = next(path for path in made if has_base([part_of(path)]))
+    whole = base.read_bytes()
     part = tmp_path / "part.dcm"
     for length in (*range(0, len(whole), 1 + len(whole) // 50), len(whole) - 8):
         part.write_bytes(whole[:length])

@@ -1,12 +1,17 @@
-"""Doctor: the limit of free disk space is the setting's."""
+"""Doctor: the limit of free disk space is the setting's; the watched folders are told."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from fixtures.daemon import tandem
 
-from appliance.operations.doctor import examine
+from appliance.intake.scan import FolderScan
+from appliance.ledger.ledger import Ledger
+from appliance.operations.doctor import Examined, examine
+from appliance.operations.scanner_folders import folder_lines
+from appliance.settings.settings_file import load_settings
 
 
 @pytest.mark.parametrize(("limit_gib", "ok"), [(0, True), (1e9, False)])
@@ -16,3 +21,31 @@ def test_too_little_disk_is_trouble(tmp_path: Path, limit_gib: float, ok: bool) 
     (found,) = [line for line in examine(config) if line.what == "state folder"]
     assert found.ok is ok
     assert ("make room" in found.text) is not ok
+
+
+def test_the_watched_folders_and_formats_are_told(tmp_path: Path) -> None:
+    scans, state = tmp_path / "scans", tmp_path / "state"
+    scans.mkdir()
+    (scans / "a.isyntax").touch()
+    (scans / "b.CZI").touch()
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f"state_dir = '{state}'\n[watch]\nfolder = '{scans}'\nfolders = ['{tmp_path / 'none'}']\n"
+    )
+
+    def told() -> Examined:
+        return next(line for line in examine(config) if line.what == "scanner's folder")
+
+    away = f"{tmp_path / 'none'} is not there. Create it, or mount it."
+    assert not told().ok and told().text == away
+    (tmp_path / "none").mkdir()
+    settings = load_settings(config)
+    ledger = Ledger(settings.ledger_url)
+    FolderScan(ledger, settings.watch, state).run()
+    line = "2 files of formats that cannot be read here: .czi 1, .isyntax 1."
+    assert told().ok and told().text == f"{scans}, {tmp_path / 'none'} (read); {line}"
+    assert tandem("status", "--config", config).stdout.splitlines()[-1] == line
+    (tmp_path / "none").rmdir()
+    FolderScan(ledger, settings.watch, state).run()
+    ledger.close()
+    assert folder_lines(settings) == [away, line]

@@ -1,0 +1,131 @@
+"""Changes that a scan finds, and their way into the ledger: a few short transactions, or none.
+
+Nothing is read from the scanner's folder while a transaction is open.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy.exc import OperationalError
+
+from appliance.domain import QuarantineReason
+from appliance.errors import TandemError
+from appliance.intake.completeness import Signature
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.tables import SlideRow, set_reason
+from appliance.ledger.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+MOST_TOGETHER = 100
+"""Most changes of one transaction: other writers wait for no more than some tenths of a second."""
+NO_SIGNATURE = Signature(0, 0)
+"""Signature of a change that keeps the row's."""
+Kind = Literal[
+    "added", "changed", "came-back", "arrived", "not-whole", "no-base", "gone", "part-of"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A change of one slide; `slide` is the path of the slide that it is a part of."""
+
+    kind: Kind
+    path: str
+    signature: Signature = NO_SIGNATURE
+    slide: str = ""
+    detail: str = ""
+
+
+def apply_changes(ledger: Ledger, changes: Sequence[Change], now: float) -> list[Change]:
+    """Write changes to the ledger and return those that it did not take.
+
+    One transaction holds those of a scan, up to `MOST_TOGETHER`. A change that cannot be written
+    costs its own row and no other.
+
+    Raises
+    ------
+    sqlalchemy.exc.OperationalError, TandemError
+        If the ledger cannot be written at all: locked, or on a full disk.
+    """
+    refused = []
+    for first in range(0, len(changes), MOST_TOGETHER):
+        part = changes[first : first + MOST_TOGETHER]
+        try:
+            _write(ledger, part, now)
+        except (OperationalError, TandemError):
+            raise
+        except Exception as err:  # one odd entry must not keep all others out of the ledger
+            log.debug("changes are written one by one", exc_info=err)
+            refused += [change for change in part if not _is_written(ledger, change, now)]
+    return refused
+
+
+def _write(ledger: Ledger, changes: Sequence[Change], now: float) -> None:
+    with ledger.transaction() as tx:
+        for change in changes:
+            _apply(tx, change, now)
+
+
+def _is_written(ledger: Ledger, change: Change, now: float) -> bool:
+    try:
+        _write(ledger, [change], now)
+    except (OperationalError, TandemError):
+        raise
+    except Exception as err:  # the same boundary, for one entry
+        log.error("an entry of the scanner's folder cannot be recorded: %s", type(err).__name__)
+        log.debug("details", exc_info=err)
+        return False
+    return True
+
+
+def _apply(tx: Transaction, change: Change, now: float) -> None:
+    row = tx.slide_of_path(change.path)
+    if row is None:
+        if change.kind in ("added", "changed"):
+            _set_signature(tx, tx.add_slide(change.path, now), change.signature)
+        return
+    if change.kind in ("added", "changed", "came-back"):
+        _take_back(tx, row, change, now)
+    elif row.state == SlideState.ARRIVING:
+        _end_arrival(tx, row, change, now)
+
+
+def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
+    """Let a slide arrive again, whatever its state: facts of the former file no longer hold."""
+    if row.state != SlideState.ARRIVING:
+        row.fingerprint = ""
+        row.worker_crashes, row.not_before = 0, 0.0
+        set_reason(row)
+        code = "came-back" if change.kind == "came-back" else "file-changed"
+        tx.advance(row, SlideState.ARRIVING, now=now, code=code)
+    _set_signature(tx, row, change.signature)
+
+
+def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
+    if change.kind == "part-of":
+        main = tx.slide_of_path(change.slide)
+        params = {"slide": "" if main is None else main.subject}
+        tx.advance(row, SlideState.SUPERSEDED, now=now, code="part-of", params=params)
+        return
+    if change.kind in ("gone", "no-base"):
+        gone = change.kind == "gone"
+        reason = QuarantineReason.VANISHED if gone else QuarantineReason.NEVER_FINISHED
+        set_reason(row, reason, {"detail": change.detail} if change.detail else {})
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+        return
+    if change.kind == "not-whole":
+        # Opening the file tells more than "not whole": identify names the reason.
+        set_reason(row, params={"detail": QuarantineReason.NEVER_FINISHED})
+    code = "advanced" if change.kind == "arrived" else "not-whole"
+    tx.advance(row, SlideState.ARRIVED, now=now, code=code)
+
+
+def _set_signature(tx: Transaction, row: SlideRow, signature: Signature) -> None:
+    row.size_bytes, row.modified_ns = signature.size_bytes, signature.modified_ns
+    tx.session.add(row)

@@ -1,0 +1,106 @@
+"""Slides of a listed folder: single files, MRXS with their folder, DICOM series."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.intake.completeness import Signature
+from appliance.intake.listing import Folder, ListedFile
+from appliance.intake.path_names import name_of, suffix_of
+from appliance.intake.series import Part, has_base
+from appliance.slides.dicom_header import header_of
+from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSlide:
+    """A slide as its files lie in the folder; `path` is the file that stands for it.
+
+    `series` is a DICOM slide's; empty for others. `has_base`: level 0 of the series is there.
+    """
+
+    path: str
+    files: tuple[ListedFile, ...]
+    series: str = ""
+    has_base: bool = True
+
+    @property
+    def signature(self) -> Signature:
+        """Size and time over all files."""
+        return Signature(
+            sum(file.size_bytes for file in self.files),
+            max(file.modified_ns for file in self.files),
+        )
+
+
+def slides_in(folder: Folder, known: Container[str]) -> Iterator[FoundSlide]:
+    """Yield the slides of a folder.
+
+    The first file of a DICOM series stands for it, or the first that is `known` as a slide: files
+    that come later do not make it another slide.
+    """
+    series: dict[str, list[tuple[ListedFile, Part]]] = defaultdict(list)
+    for file in folder.files:
+        name = name_of(file.path)
+        if may_be_dicom(name):
+            header = _header(file)
+            if header is not None and header.series_uid:
+                series[header.series_uid].append((file, header))
+            elif header is not None or suffix_of(name) in SLIDE_SUFFIXES:
+                yield FoundSlide(file.path, (file,))
+        elif suffix_of(name) == ".mrxs":
+            yield FoundSlide(file.path, (file, *_data_of_mrxs(file.path)))
+        else:
+            yield FoundSlide(file.path, (file,))
+    for uid, parts in series.items():
+        files = tuple(file for file, _ in parts)
+        path = next((file.path for file in files if file.path in known), files[0].path)
+        yield FoundSlide(path, files, uid, has_base(header for _, header in parts))
+
+
+def found_again(slide: FoundSlide) -> FoundSlide | None:
+    """Return a slide with the sizes and times that its files have now; None where one has gone.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be looked at for another reason.
+    """
+    try:
+        files = [_listed(file.path) for file in slide.files]
+        if suffix_of(slide.path) == ".mrxs":
+            files = [files[0], *_data_of_mrxs(slide.path)]
+    except FileNotFoundError:
+        return None
+    base = slide.has_base
+    if slide.series:
+        base = has_base(_header(file) for file in files)
+    return FoundSlide(slide.path, tuple(files), slide.series, base)
+
+
+def found_file(path: str) -> FoundSlide | None:
+    """Return the slide of a single file; None where it is no regular file."""
+    if not os.path.isfile(path):  # noqa: PTH113  paths are text here
+        return None
+    return FoundSlide(path, (_listed(path),))
+
+
+def _listed(path: str) -> ListedFile:
+    facts = os.stat(path)  # noqa: PTH116  paths are text here
+    return ListedFile(path, facts.st_size, facts.st_mtime_ns)
+
+
+def _header(file: ListedFile) -> Part:
+    try:
+        return header_of(*file)
+    except OSError:
+        return None
+
+
+def _data_of_mrxs(path: str) -> list[ListedFile]:
+    folder = Path(path).with_suffix("")
+    return [_listed(str(file)) for file in sorted(folder.rglob("*")) if file.is_file()]

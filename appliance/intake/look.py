@@ -1,0 +1,174 @@
+"""One look at slides: comparison of what lies in the folders with what the ledger knows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping
+
+from appliance.intake.changes import Change, Kind
+from appliance.intake.completeness import Signature
+from appliance.intake.found import FoundSlide
+from appliance.intake.known import Known
+from appliance.intake.listing import Listing
+from appliance.intake.path_names import is_below
+from appliance.intake.pending import PendingSlides
+from appliance.intake.presence import KnownFolders, is_away, root_of
+from appliance.ledger.lifecycle import SlideState
+from appliance.settings.intake import Watch
+
+NO_BASE = "level 0 of the DICOM series did not come"
+
+
+class Look:
+    """Slides that were seen at one time, and the changes that follow.
+
+    `known` are rows of the ledger; `bases` the DICOM series whose level 0 is somewhere, with the
+    path of their slide.
+    """
+
+    def __init__(
+        self,
+        settings: Watch,
+        known: Mapping[str, Known],
+        pending: PendingSlides,
+        bases: dict[str, str],
+        monotonic: float,
+    ) -> None:
+        self._settings, self._pending, self._monotonic = settings, pending, monotonic
+        self._changes: list[Change] = []
+        self._due: list[tuple[FoundSlide, float]] = []
+        self._coarse: list[FoundSlide] = []
+        self.parts: dict[str, str] = {}
+        """Paths that belong to another slide, with the path of that slide."""
+        self.known, self.bases = known, bases
+        self.arriving = {
+            path for path, row in known.items() if row.state == SlideState.ARRIVING.value
+        }
+        self.seen = set[str]()
+
+    def take(self, slide: FoundSlide, left_alone: bool) -> None:
+        """Compare a slide with its row."""
+        row = self.known.get(slide.path)
+        if row is None and left_alone:
+            return
+        if slide.series:
+            self.parts |= {f.path: slide.path for f in slide.files if f.path in self.arriving}
+            if not slide.has_base:
+                self._coarse.append(slide)
+                return
+            self.bases[slide.series] = slide.path
+        self._compare(slide, row)
+
+    def finish_series(self) -> None:
+        """Compare the DICOM series of which only parts without level 0 lie in a folder.
+
+        Parts of a series whose level 0 lies in another folder are no slide: level 0 alone is read.
+        Of several folders without it, one stands for the slide, until level 0 comes.
+        """
+        stands: dict[str, FoundSlide] = {}
+        for slide in sorted(self._coarse, key=lambda s: (s.path not in self.known, s.path)):
+            main = stands.setdefault(slide.series, slide)
+            if slide.series in self.bases:
+                self.parts[slide.path] = self.bases[slide.series]
+            elif main is slide:
+                self._compare(slide, self.known.get(slide.path))
+            else:
+                self.parts[slide.path] = main.path
+
+    def _compare(self, slide: FoundSlide, row: Known | None) -> None:
+        self.seen.add(slide.path)
+        signature = slide.signature
+        same = row is not None and (row.size_bytes, row.modified_ns) == (
+            signature.size_bytes,
+            signature.modified_ns,
+        )
+        if row is None:
+            self._change("added", slide.path, signature)
+        elif row.state != SlideState.ARRIVING.value:
+            if same and not row.gone:
+                self._pending.forget(slide.path)
+                return
+            self._change("came-back" if same else "changed", slide.path, signature)
+        elif not same:
+            self._change("changed", slide.path, signature)
+        quiet = self._pending.quiet_seconds(slide, self._monotonic)
+        if self._pending.is_due(slide, self._monotonic):
+            self._due.append((slide, quiet))
+
+    def end_missing(
+        self,
+        paths: Iterable[str],
+        presence: KnownFolders,
+        listing: Listing,
+        away: Mapping[str, str],
+    ) -> None:
+        """End those of `paths` that were arriving and were not seen; not those that are away."""
+        missing = {path for path in paths if path in self.arriving and path not in self.seen}
+        if not missing:
+            return
+        empty = self._emptied(missing)
+        for path in missing:
+            root = root_of(path, self._settings)
+            if path in self.parts:
+                main = self.parts[path]
+                self._changes.append(Change(kind="part-of", path=path, slide=main))
+            elif root is None:
+                self._gone(path, "it lies outside the watched folders")
+            elif os.path.lexists(path) and not _is_hidden(path, listing):
+                self._gone(path, "it is left out, or no file")
+            elif not (
+                root in away
+                or root in empty
+                or _is_hidden(path, listing)
+                or is_away(path, self._settings, presence, unknown=False)
+            ):
+                self._gone(path, "")
+
+    def _emptied(self, missing: Collection[str]) -> set[str]:
+        """Watched folders that lost several slides at once and are empty now.
+
+        A person who clears a folder of unfinished scans is rarer than a share that is away.
+        """
+        if self._settings.marker:
+            return set()
+        roots = [root_of(path, self._settings) for path in missing]
+        return {
+            root
+            for root in set(roots)
+            if root is not None and roots.count(root) > 1 and _is_empty(root)
+        }
+
+    def changes(self) -> list[Change]:
+        """Check the quiet slides, and return all changes; reads files, and takes its time."""
+        for slide, quiet in self._due:
+            if self._pending.is_whole(slide, self._monotonic):
+                self._change("arrived", slide.path, slide.signature)
+                continue
+            wait_s = self._settings.patience_seconds
+            if not slide.has_base:
+                wait_s = self._settings.series_patience_seconds
+            if quiet >= self._settings.stable_seconds + wait_s:
+                if slide.has_base:
+                    self._change("not-whole", slide.path, slide.signature)
+                else:
+                    self._changes.append(Change(kind="no-base", path=slide.path, detail=NO_BASE))
+        return self._changes
+
+    def _gone(self, path: str, detail: str) -> None:
+        self._changes.append(Change(kind="gone", path=path, detail=detail))
+
+    def _change(self, kind: Kind, path: str, signature: Signature) -> None:
+        self._changes.append(Change(kind=kind, path=path, signature=signature))
+
+
+def _is_hidden(path: str, listing: Listing) -> bool:
+    """Return whether a path lies in a folder that could not be listed."""
+    return any(is_below(path, folder) for folder in listing.unreadable)
+
+
+def _is_empty(root: str) -> bool:
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True

@@ -1,0 +1,94 @@
+"""Slides that are not finished: since when they have not changed, and whether they are whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.intake.completeness import is_whole
+from appliance.intake.found import FoundSlide, found_again
+from appliance.settings.intake import Watch
+
+LOOK_SECONDS, SLOW_LOOK_SECONDS = 1.0, 5.0
+"""Period of looks at unfinished slides: until they could be finished, and after that."""
+CHECK_SECONDS = 10.0
+"""Period of the check of a slide that did not change and was not whole."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    slide: FoundSlide
+    since: float
+    checked: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAgain:
+    """Unfinished slides as they are now, and the paths of those of which a file has gone."""
+
+    slides: tuple[FoundSlide, ...]
+    gone: tuple[str, ...]
+
+
+class PendingSlides:
+    """Unfinished slides by path; times are monotonic seconds, passed in."""
+
+    def __init__(self, settings: Watch) -> None:
+        self._settings = settings
+        self._slides: dict[str, _Pending] = {}
+
+    def __len__(self) -> int:
+        return len(self._slides)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._slides
+
+    def quiet_seconds(self, slide: FoundSlide, monotonic: float) -> float:
+        """Return for how long a slide has had its signature; 0 where it is new or has changed."""
+        known = self._slides.get(slide.path)
+        if known is None or known.slide.signature != slide.signature:
+            self._slides[slide.path] = _Pending(slide, monotonic)
+            return 0.0
+        known.slide = slide
+        return monotonic - known.since
+
+    def is_due(self, slide: FoundSlide, monotonic: float) -> bool:
+        """Return whether a slide is to be checked: quiet, and not found incomplete just now."""
+        known = self._slides[slide.path]
+        if monotonic - known.since < self._settings.stable_seconds:
+            return False
+        return known.checked is None or monotonic - known.checked >= CHECK_SECONDS
+
+    def is_whole(self, slide: FoundSlide, monotonic: float) -> bool:
+        """Compare a slide's files with their index."""
+        self._slides[slide.path].checked = monotonic
+        return is_whole(Path(slide.path), [Path(file.path) for file in slide.files])
+
+    def forget(self, path: str) -> None:
+        """Stop following a slide."""
+        self._slides.pop(path, None)
+
+    def found_again(self) -> FoundAgain:
+        """Look at the files of all unfinished slides."""
+        slides, gone = list[FoundSlide](), list[str]()
+        for path, pending in self._slides.items():
+            try:
+                again = found_again(pending.slide)
+            except OSError:
+                continue  # not readable for now; the full scan tells why
+            if again is None:
+                gone.append(path)
+            else:
+                slides.append(again)
+        return FoundAgain(tuple(slides), tuple(gone))
+
+    def wait_s(self, monotonic: float) -> float | None:
+        """Return the time until the next look; None where no slide is unfinished."""
+        if not self._slides:
+            return None
+        window_s = self._settings.stable_seconds
+        ages_s = [monotonic - pending.since for pending in self._slides.values()]
+        if min(ages_s) > window_s + LOOK_SECONDS:
+            return SLOW_LOOK_SECONDS
+        due_s = [window_s - age_s for age_s in ages_s if age_s < window_s]
+        return min([LOOK_SECONDS, *due_s])

@@ -1,0 +1,150 @@
+"""Listing: junk, ignored and special files, links, formats that cannot be read, MRXS and NDPIS."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+from fixtures.site import PATIENCE_S, WINDOW_S, Site
+
+from appliance.intake.report import read_report
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_what_servers_and_programs_leave_is_left_out(site: Site) -> None:
+    junk = "#recycle @eaDir @Recycle .snapshot ~snapshot $RECYCLE.BIN lost+found .Trash-1000"
+    folders = [*junk.split(), "System Volume Information", "@GMT-2026.01.01-00.00.00", ".zfs"]
+    touch(
+        site.scans, *(f"{folder}/a.svs" for folder in folders), *(f"in/{f}/b.svs" for f in folders)
+    )
+    touch(site.scans, "~$a.svs", "._a.svs", ".a.svs", "a.svs.tmp", "a.svs.part", "b.svs.filepart")
+    touch(site.scans, ".DS_Store", "Thumbs.db", "a.xml", "a.jpg")
+    touch(site.scans, "real/a.svs", "#1/a.svs")
+    assert set(site.run()) == {"real/a.svs", "#1/a.svs"}
+
+
+def test_ignored_globs(site: Site) -> None:
+    touch(site.scans, "test/a.svs", "x/test/b.svs", "x/testing/c.svs", "cal_1.svs", "cal/d.svs")
+    site.start(ignore=["*/test/*", "cal_*"])
+    assert set(site.run()) == {"x/testing/c.svs", "cal/d.svs"}
+    assert set(site.look(site.scans / "x" / "test" / "b.svs")) == {"x/testing/c.svs", "cal/d.svs"}
+
+
+def test_a_pattern_that_is_added_ends_what_was_arriving(site: Site) -> None:
+    touch(site.scans, "test/a.svs")
+    site.run()
+    assert site.start(ignore=["*/test/*"]).run() == {"test/a.svs": "quarantined"}
+    assert site.rows()["test/a.svs"].reason == "vanished"
+
+
+def test_special_files_are_left_out(site: Site) -> None:
+    os.mkfifo(site.scans / "a.svs")
+    os.mkfifo(site.scans / "nosuffix")
+    with socket.socket(socket.AF_UNIX) as opened:
+        opened.bind(str(site.scans / "b.dcm"))
+        (site.scans / "c.svs").mkdir()
+        (site.scans / "d.svs").symlink_to("gone.svs")
+        assert site.run() == {}
+
+
+def test_links_are_followed_once(site: Site, tmp_path: Path) -> None:
+    touch(site.scans, "real/a.svs")
+    touch(tmp_path / "outside", "b.svs", "c.svs")
+    (site.scans / "loop").symlink_to(site.scans)
+    (site.scans / "real" / "up").symlink_to("..")
+    (site.scans / "same.svs").symlink_to(site.scans / "real" / "a.svs")
+    (site.scans / "other").symlink_to(tmp_path / "outside")
+    (site.scans / "other2").symlink_to(tmp_path / "outside")
+    (site.scans / "own").symlink_to(site.state)
+    touch(site.state, "archive/d.dcm")
+    assert len(site.run()) == 3
+    assert "real/a.svs" in site.states()
+
+
+def test_formats_that_cannot_be_read_are_said_once(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    names = [f"S26-{i}_A1_HE.isyntax" for i in range(10)] + ["a.CZI", "b.czi", "c.vsi", "d.jp2"]
+    touch(site.scans, *names, "_c_/stack1/frame_t_0.ets", "e.qptiff", "f.zarr/0/x.svs")
+    for _ in range(3):
+        assert site.run(1) == {}
+    touch(site.scans, "new.isyntax")
+    site.start().run()
+    (line,) = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+    assert line.endswith(": .czi .isyntax .jp2 .qptiff .vsi .zarr")
+    assert read_report(site.state).formats[".isyntax"] == 11
+
+
+def test_the_channels_of_a_fluorescence_set_are_left_alone_with_it(site: Site) -> None:
+    touch(site.scans, "set-DAPI.ndpi", "set-FITC.ndpi", "S26-1_A1_HE.ndpi")
+    (site.scans / "set.ndpis").write_text(
+        "[NanoZoomer Digital Pathology Image Set]\r\nNoImages=2\r\n"
+        "Image0=set-DAPI.ndpi\r\nImage1=set-FITC.ndpi\r\n"
+    )
+    assert set(site.run()) == {"S26-1_A1_HE.ndpi"}
+    assert site.scan.report.formats == {".ndpis": 1}
+
+
+def mrxs(folder: Path, name: str = "S26-1_A1_HE.mrxs") -> Path:
+    """Write an MRXS slide whose Index.dat names 300 bytes of the second data file."""
+    slide = folder / name
+    data = slide.with_suffix("")
+    data.mkdir()
+    slide.write_bytes(b"x")
+    (data / "Slidedat.ini").write_text(
+        "[GENERAL]\nSLIDE_ID = ABC\n[HIERARCHICAL]\nINDEXFILE = Index.dat\nHIER_COUNT = 1\n"
+        "HIER_0_NAME = Slide zoom level\nHIER_0_COUNT = 1\n"
+        "[DATAFILE]\nFILE_COUNT = 2\nFILE_0 = Data0000.dat\nFILE_1 = Data0001.dat\n"
+    )
+    head = b"01.02ABC" + struct.pack("<ii", 16, 0)
+    record = struct.pack("<i", 20)
+    page = struct.pack("<ii", 0, 28) + struct.pack("<ii4i4i", 2, 0, 0, 0, 9, 0, 1, 100, 200, 1)
+    (data / "Index.dat").write_bytes(head + record + page)
+    (data / "Data0000.dat").write_bytes(bytes(9))
+    (data / "Data0001.dat").write_bytes(bytes(300))
+    return slide
+
+
+@pytest.mark.parametrize("suffix", [".mrxs", ".MRXS"])
+def test_an_mrxs_slide_waits_for_all_its_parts(site: Site, suffix: str) -> None:
+    slide = mrxs(site.scans, f"S26-1_A1_HE{suffix}")
+    assert site.arrive() == {slide.name: "arrived"}
+    data = slide.with_suffix("")
+    for name in ("Data0001.dat", "Data0000.dat", "Index.dat", "Slidedat.ini"):
+        whole = (data / name).read_bytes()
+        for part in (b"", whole[: len(whole) // 2]):
+            (data / name).write_bytes(part)
+            site.arrive()
+            assert site.run(WINDOW_S) == {slide.name: "arriving"}, (name, len(part))
+        (data / name).unlink()
+        site.arrive()
+        assert site.run(WINDOW_S) == {slide.name: "arriving"}, name
+        (data / name).write_bytes(whole)
+        site.arrive()
+        assert site.run(WINDOW_S) == {slide.name: "arrived"}
+    assert site.look(data / "Data0001.dat") == {slide.name: "arrived"}
+    (data / "Data0001.dat").write_bytes(bytes(400))
+    assert site.look(data / "Data0001.dat") == {slide.name: "arriving"}
+    slide.unlink()
+    assert site.look(after_s=PATIENCE_S) == {slide.name: "quarantined"}
+
+
+def test_an_index_of_mrxs_that_leads_nowhere_ends(site: Site) -> None:
+    slide = mrxs(site.scans)
+    index = slide.with_suffix("") / "Index.dat"
+    data = bytearray(index.read_bytes())
+    data[32:36] = struct.pack("<i", 28)  # the page names itself as the next one
+    index.write_bytes(data)
+    assert site.arrive() == {slide.name: "arrived"}
+    data[28:32] = struct.pack("<i", 2**31 - 1)
+    index.write_bytes(data)
+    assert site.arrive() == {slide.name: "arriving"}

@@ -1,0 +1,137 @@
+"""Several watched folders, of which one or a part may be away; start from now."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from fixtures.site import WINDOW_S, Site
+
+from appliance.errors import FolderAwayError
+from appliance.intake.report import read_report
+from appliance.ledger.tables import SlideRow
+from appliance.line.site_trouble import site_trouble
+from appliance.settings.intake import Watch
+from appliance.settings.settings import Settings
+
+
+def fill(folder: Path, count: int = 3) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (folder / f"S26-{number}_A1_HE.svs").write_bytes(b"II*\0")
+
+
+def blamed(site: Site, path: Path) -> bool:
+    """Return whether a slide is blamed for a step that could not read it."""
+    settings = Settings(state_dir=site.state, watch=site.watch)
+    row = SlideRow(path=str(path), state="arrived", created_at=0, changed_at=0)
+    err = FileNotFoundError(errno.ENOENT, "gone")
+    return not isinstance(site_trouble(err, settings, [row]), FolderAwayError)
+
+
+@pytest.mark.parametrize("how", ["missing", "mount point", "emptied", "not readable"])
+def test_a_root_that_is_away_takes_only_its_own_slides(
+    site: Site, how: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = site.scans.with_name("other")
+    fill(site.scans)
+    fill(other)
+    site.start(folders=[other])
+    assert set(site.run().values()) == {"arriving"}
+    (other / "S26-0_A1_HE.svs").unlink()
+    away = site.scans.with_name("away")
+    if how == "emptied":
+        away.mkdir()
+        for path in list(site.scans.iterdir()):
+            path.rename(away / path.name)
+    else:
+        site.scans.rename(away)
+        if how == "mount point":
+            site.scans.mkdir()
+        elif how == "not readable":
+            site.scans.write_bytes(b"")  # answers with ENOTDIR
+    for act in (site.run, site.look, site.run):
+        states = act(after_s=WINDOW_S)
+        assert {s for p, s in states.items() if p.startswith("S26")} == {"arriving"}
+    assert states[f"{other}/S26-0_A1_HE.svs"] == "quarantined"
+    assert blamed(site, other / "S26-0_A1_HE.svs")
+    assert not blamed(site, site.scans / "S26-0_A1_HE.svs")
+    if how != "emptied":
+        assert len([r for r in caplog.records if r.levelname == "ERROR"]) == 1
+        assert list(read_report(site.state).away) == [str(site.scans)]
+        site.scans.rmdir() if site.scans.is_dir() else site.scans.unlink(missing_ok=True)
+        away.rename(site.scans)
+    else:
+        for path in list(away.iterdir()):
+            path.rename(site.scans / path.name)
+    site.run(WINDOW_S)
+    assert site.run(200)["S26-0_A1_HE.svs"] == "arrived"
+    assert read_report(site.state).away == {}
+
+
+def test_a_mounted_subfolder_that_is_away_blames_no_slide(site: Site) -> None:
+    fill(site.scans / "scanner1")
+    fill(site.scans / "scanner2")
+    site.run()
+    away = site.scans.with_name("away")
+    (site.scans / "scanner1").rename(away)
+    (site.scans / "scanner1").mkdir()
+    for start in (False, True):  # also after a restart
+        if start:
+            site.start()
+        assert set(site.run(WINDOW_S)[f"scanner1/S26-{i}_A1_HE.svs"] for i in range(3)) == {
+            "arriving"
+        }
+        assert not blamed(site, site.scans / "scanner1" / "S26-0_A1_HE.svs")
+    (site.scans / "scanner1").rmdir()
+    away.rename(site.scans / "scanner1")
+    site.run(WINDOW_S)
+    assert set(site.run(200).values()) == {"arrived"}
+    for path in (site.scans / "scanner2").iterdir():
+        path.unlink()
+    assert blamed(site, site.scans / "scanner2" / "S26-0_A1_HE.svs")
+
+
+def test_a_folder_without_its_marker_is_away(site: Site) -> None:
+    site.start(marker="this is the scanner")
+    fill(site.scans)
+    assert site.run() == {} and list(read_report(site.state).away.values()) == ["marker"]
+    (site.scans / "this is the scanner").touch()
+    assert len(site.run()) == 3
+    for path in site.scans.glob("*.svs"):
+        path.unlink()
+    assert set(site.look(after_s=1).values()) == {"quarantined"}  # it is there, and they are gone
+
+
+def test_start_from_now_leaves_alone_what_is_there(site: Site) -> None:
+    fill(site.scans)
+    fill(site.scans / "old")
+    site.start(start_from_now=True)
+    assert site.run() == {}
+    (site.scans / "new.svs").write_bytes(b"II*\0")
+    (site.scans / "old" / "S26-0_A1_HE.svs").write_bytes(b"II*\0 grown")
+    wanted = {"new.svs": "arriving", "old/S26-0_A1_HE.svs": "arriving"}
+    assert site.run(1) == wanted
+    assert site.start(start_from_now=True).run(1) == wanted
+    assert site.look(site.scans / "S26-1_A1_HE.svs") == wanted
+    assert len(site.start().run(1)) == 7
+
+
+def test_the_first_start_waits_for_a_folder_that_is_away(site: Site) -> None:
+    site.start(start_from_now=True, marker="here")
+    assert site.run() == {}
+    fill(site.scans)
+    (site.scans / "here").touch()
+    assert site.run() == {}  # they were there before
+    (site.scans / "new.svs").write_bytes(b"II*\0")
+    assert set(site.run()) == {"new.svs"}
+
+
+def test_the_old_key_and_the_new_one_name_the_roots() -> None:
+    assert Watch().roots == (Path("scans"),)
+    assert Watch(folders=(Path("/a"), Path("/b"))).roots == (Path("/a"), Path("/b"))
+    assert Watch(folder=Path("/c"), folders=(Path("/a"), Path("/c"))).roots == (
+        Path("/c"),
+        Path("/a"),
+    )
