@@ -91,6 +91,7 @@ class QuarantineReason(StrEnum):
     NEVER_FINISHED = "never-finished"
     VANISHED = "vanished"
     WORKER_KILLED = "worker-killed"
+    TOOK_TOO_LONG = "took-too-long"
     FAILED = "failed"
 
 

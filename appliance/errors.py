@@ -12,6 +12,7 @@
     │   ├── WeightsUnusableError
     │   ├── SourceChangedError
     │   ├── ArtifactDamagedError
+    │   ├── TookTooLongError
     │   └── WorkerDiedError
     └── PermanentError                 tell a person
         ├── SettingsError
@@ -118,6 +119,13 @@ class WorkerDiedError(TransientError):
     """The worker process that ran a step died (codec crash, out of memory)."""
 
     code = "worker-died"
+
+
+class TookTooLongError(TransientError):
+    """A step exceeded its deadline, or its process gave no sign of life; the process was ended."""
+
+    wait_seconds = 1.0
+    code = "took-too-long"
 
 
 class StoppedError(TandemError):

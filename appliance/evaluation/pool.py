@@ -12,6 +12,7 @@ import cv2
 
 from appliance.readers.tile_pass import Progress
 from appliance.settings.extensions import load_extensions
+from models.child_process import end_with_parent
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -37,7 +38,7 @@ def run_all(
         count,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start,
-        initargs=(max(1, cores // count), extensions),
+        initargs=(os.getpid(), max(1, cores // count), extensions),
     ) as pool:
         futures = {pool.submit(work, job): k for k, job in enumerate(jobs)}
         progress(what, 0, len(jobs))
@@ -52,7 +53,8 @@ def run_all(
     return [found[k] for k in range(len(jobs))]
 
 
-def _start(threads: int, extensions: Sequence[str]) -> None:
+def _start(parent_pid: int, threads: int, extensions: Sequence[str]) -> None:
+    end_with_parent(parent_pid)
     # Set before torch is loaded: processes that each take all cores would slow each other down.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     cv2.setNumThreads(threads)

@@ -28,16 +28,17 @@ def claim(
     now: float,
     *,
     assays: Sequence[str] | None = None,
+    stats: Sequence[bool] = (True, False),
     oldest: bool,
 ) -> Row | None:
     """Claim the row that is next with a fresh token and return it; None where none is free.
 
-    STAT rows come first, then those of an earlier place in `states`, then the oldest. `oldest`
-    takes the oldest row whatever it is. The transaction holds the write lock, so nobody else
-    claims the same row.
+    STAT rows come first, then those of an earlier place in `states`, then the oldest; `stats`
+    restricts them. `oldest` takes the oldest row whatever it is. The transaction holds the write
+    lock, so nobody else claims the same row.
     """
     found: list[int] = []
-    for stat, state in product((True, False), states):  # one seek in an index each
+    for stat, state in product(stats, states):  # one seek in an index each
         query = select(table.id).where(
             col(table.state) == state.value,
             col(table.stat).is_(stat),

@@ -151,10 +151,16 @@ class Transaction(Queries):
     # claims
 
     def claim_slide(
-        self, states: Sequence[SlideState], worker: str, now: float, *, oldest: bool = False
+        self,
+        states: Sequence[SlideState],
+        worker: str,
+        now: float,
+        *,
+        stats: Sequence[bool] = (True, False),
+        oldest: bool = False,
     ) -> SlideRow | None:
         """Claim the slide that is next in one of `states`, or None: `claims.claim`."""
-        return claim(self.session, SlideRow, states, worker, now, oldest=oldest)
+        return claim(self.session, SlideRow, states, worker, now, stats=stats, oldest=oldest)
 
     def claim_case(
         self,
@@ -163,10 +169,12 @@ class Transaction(Queries):
         now: float,
         assays: Sequence[str],
         *,
+        stats: Sequence[bool] = (True, False),
         oldest: bool = False,
     ) -> CaseRow | None:
         """Claim the case of `assays` that is next in one of `states`, or None: `claims.claim`."""
-        return claim(self.session, CaseRow, states, worker, now, assays=assays, oldest=oldest)
+        rules: dict[str, Any] = {"assays": assays, "stats": stats, "oldest": oldest}
+        return claim(self.session, CaseRow, states, worker, now, **rules)
 
     def release_claims(self) -> int:
         """Release the claims of a dead daemon and return how many.

@@ -14,21 +14,19 @@ from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
-from appliance.line.executors import Workers
+from appliance.line.executors import Resource
 from appliance.line.outcomes import StepTime
 from appliance.settings.settings import Settings
 
 R = TypeVar("R", SlideRow, CaseRow)
-Resource = Literal["intake", "cpu", "gpu", "delivery"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """The parts that steps need; `name` is the claiming worker's, `pairings` the assays'."""
+    """The parts that steps need; `name` is the claiming daemon's, `pairings` the assays'."""
 
     ledger: Ledger
     settings: Settings
-    workers: Workers
     name: str
     pairings: tuple[Pairing, ...]
     clock: Callable[[], float] = time.time
@@ -64,9 +62,9 @@ class Step(Generic[R]):
     """A line of the table of steps.
 
     `run` prepares the call, None where the state changes without work. `finish` writes the outcome
-    into the row and advances it, in one transaction. `resource` names the lane; today one worker
-    does all lanes, and the lane ``delivery`` is the outbox's. `deadline_s` is stated and not
-    enforced yet.
+    into the row and advances it, in one transaction. `resource` names the lane; the lane
+    ``delivery`` is the outbox's. The deadline is `deadline_s` and `deadline_s_per_gib` for each GiB
+    of the slides that the step reads, times `lanes.deadline_factor`.
     """
 
     name: str
@@ -76,6 +74,7 @@ class Step(Generic[R]):
     run: Callable[[StepContext, Job[R]], Call | None]
     finish: Callable[[Transaction, StepContext, R, Done, float], None]
     deadline_s: float
+    deadline_s_per_gib: float
 
 
 def time_of(step: str, done: Done) -> StepTime:

@@ -1,8 +1,8 @@
-"""Daemon of ``tandem run``: composes the parts and runs three loops.
+"""Daemon of ``tandem run``: composes the parts and waits.
 
-The *analysis* loop (main thread) does the next step of the oldest slide or case in the worker
-process. The *scan* loop and the *delivery* loop have threads of their own: no slow PACS and no long
-step delays what arrives. The loops communicate only through the ledger.
+Threads do the work: the *scan* finds slides, the *lanes* do steps in processes of their own, the
+*delivery* empties the outbox, the *pulse* says that all of this goes on. They communicate only
+through the ledger, so that no slow PACS, no long step and no bad file delays what arrives.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -24,18 +24,19 @@ from appliance.delivery.destinations.contract import Destination, open_destinati
 from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError
 from appliance.intake.watch import FolderWatch
+from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.line.context import StepContext
-from appliance.line.dispatcher import work_once
-from appliance.line.executors import Workers
+from appliance.line.executors import LocalExecutor
+from appliance.line.lanes import Lanes
+from appliance.line.pulse import Pulse, Turns
 from appliance.line.schedule import build_schedule
+from appliance.operations.start_checks import check_start
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 1.0
-"""Pause of the analysis loop when there is nothing to do."""
 DELIVERY_SECONDS = 1.0
 """Period of the delivery loop; an empty outbox costs one query."""
 
@@ -46,12 +47,15 @@ class Daemon:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._why = "it was told to stop."
+        self._scan = Turns("the scan of the scanner's folder takes very long")
+        self._delivery = Turns("a destination takes very long")
+        self._lanes: Lanes | None = None
 
-    def stop(self) -> None:
-        """End both loops; a running step is abandoned and done again at the next start."""
+    def stop(self, why: str = "it was told to stop.") -> None:
+        """End all threads; running steps are abandoned and done again at the next start."""
+        self._why = why
         self._stop.set()
-        self._wake.set()
 
     def run(self) -> None:
         """Run until stopped.
@@ -61,10 +65,11 @@ class Daemon:
         SettingsError
             If the folders cannot be used, no guideline fits the site's organ, a destination cannot
             hold the objects that its settings name, another daemon runs on the same state folder,
-            or another build created that folder.
+            or the ledger cannot be used.
         """
         settings = self.settings
         check_assays(settings)
+        check_start(settings)
         for folder in settings.watch.roots:
             if not _is_folder(folder):
                 raise SettingsError(
@@ -72,61 +77,85 @@ class Daemon:
                 )
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
-            ledger = open_at_start(settings.ledger_url, self._stop)
-            with ledger.transaction() as tx:
-                freed = tx.release_claims()
-            left = ArtifactStore(settings.artifacts_dir).sweep()
-            if freed or left:
-                log.info("taking up %d interrupted steps, %d unfinished results", freed, left)
-            self._run_loops(ledger)
-            ledger.close()
+            pulse = Pulse(settings, self._signs)
+            pulse.start()
+            why = "an error that nobody foresaw; see the log."
+            try:
+                with closing(open_at_start(settings.ledger_url, self._stop)) as ledger:
+                    self._take_up(ledger)
+                    self._run_threads(ledger)
+                why = self._why
+            except StoppedError:
+                why = self._why
+            except SettingsError as err:
+                why = str(err)
+                raise
+            finally:
+                pulse.end(why)
 
-    def _run_loops(self, ledger: Ledger) -> None:
+    def _take_up(self, ledger: Ledger) -> None:
+        """Free what an earlier run left: claims, unfinished results."""
+        with ledger.transaction() as tx:
+            freed = tx.release_claims()
+        left = ArtifactStore(self.settings.artifacts_dir).sweep()
+        if freed or left:
+            log.info("taking up %d interrupted steps, %d unfinished results", freed, left)
+
+    def _run_threads(self, ledger: Ledger) -> None:
         settings = self.settings
         destinations = {
             section.name: open_destination(settings, section) for section in settings.destinations
         }
-        workers = Workers(settings.log_level, self._stop, settings.extensions)
+        executor = LocalExecutor(settings, self._stop)
         wanted = pairings(settings)
         context = StepContext(
             ledger=ledger,
             settings=settings,
-            workers=workers,
             name=f"{socket.gethostname()}:{os.getpid()}",
             pairings=wanted,
         )
+        self._lanes = lanes = Lanes(context, executor, self._stop)
         watch = FolderWatch(ledger, settings.watch, settings.state_dir)
-        scanning = threading.Thread(target=watch.run, args=(self._stop,), name="scan", daemon=True)
+        scanning = threading.Thread(
+            target=watch.run, args=(self._stop, self._scan.turn), name="scan", daemon=True
+        )
         schedule = build_schedule(settings, ledger, watch.wake, wanted)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )
+        lanes.start()
         scanning.start()
         schedule.start()
         delivery.start()
         log.info("watching; state in %s", settings.state_dir)
         try:
-            while not self._stop.is_set():
-                if not work_once(context):
-                    self._wake.wait(IDLE_SECONDS)
-        except StoppedError:
-            with ledger.transaction() as tx:
-                tx.release_claims()
-            log.info("the step in hand is done again at the next start")
+            self._stop.wait()
         finally:
             self._stop.set()
             schedule.shutdown(wait=False)
             watch.wake()
             scanning.join()
             delivery.join()
-            workers.close()
+            lanes.join()
+            executor.close()
+            with ledger.transaction() as tx:
+                if tx.release_claims():
+                    log.info("the steps in hand are done again at the next start")
             log.info("stopped")
+
+    def _signs(self) -> Mapping[str, LaneSign]:
+        """Return what each thread does."""
+        lanes = self._lanes.signs() if self._lanes is not None else {}
+        return {"scan": self._scan.sign(), **lanes, "delivery": self._delivery.sign()}
 
     def _deliver(self, ledger: Ledger, destinations: dict[str, Destination]) -> None:
         outbox = Outbox(ledger, self.settings, destinations)
         while not self._stop.is_set():
+            self._delivery.turn()
             try:
                 outbox.run()
+            except StoppedError:
+                break
             except Exception as err:  # per-step boundary: the delivery loop goes on
                 log.error("the outbox failed: %s; it is tried again", type(err).__name__)
                 log.debug("details", exc_info=err)
@@ -140,8 +169,8 @@ def run_daemon(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
     daemon = Daemon(settings)
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        daemon.stop()
+    def end(number: int, _frame: FrameType | None) -> None:
+        daemon.stop(f"it received {signal.Signals(number).name}.")
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)

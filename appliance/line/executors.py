@@ -1,96 +1,82 @@
-"""Executor of steps: a spawned process, so that a crash ends the worker and not the daemon."""
+"""Where steps run: in processes of this machine.
+
+An executor has slots in lanes. A step runs in a slot, in a process of its own, so that its death
+never takes another step with it.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import logging
-import multiprocessing
-import os
-import signal
-import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from threading import Event
-from typing import ParamSpec, TypeVar
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, Protocol
 
-from appliance.errors import StoppedError, WorkerDiedError
-from appliance.settings.extensions import load_extensions
-from appliance.settings.logs import configure_logging
+from appliance.line.child import Child, Limits
+from appliance.settings.settings import Settings
 
-log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-PR_SET_PDEATHSIG = 1
-STOP_SECONDS = 0.2
-"""Period at which a running step is checked for abandonment."""
+Resource = Literal["intake", "cpu", "gpu", "delivery"]
 
 
-def _prepare_worker(log_level: str, extensions: Sequence[str]) -> None:
-    configure_logging(log_level)
-    # Ignored: Ctrl-C and systemd's SIGTERM reach the whole process group, and the daemon ends its
-    # worker itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        # The kernel kills the worker with the daemon: a killed daemon must not leave a worker that
-        # holds the GPU.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    load_extensions(extensions)
+class Slot(Protocol):
+    """Place where one step runs at a time."""
+
+    def run(self, limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a step to its end and return its value; errors as in `Child.run`."""
 
 
-class Workers:
-    """Spawned worker process; replaced when it dies, killed when `stop` is set."""
+class Executor(Protocol):
+    """Slots by lane; lanes are served by threads of the daemon."""
 
-    def __init__(
-        self, log_level: str, stop: Event | None = None, extensions: Sequence[str] = ()
-    ) -> None:
-        self._log_level = log_level
-        self._extensions = extensions
-        self._stop = stop or Event()
-        self._pool: ProcessPoolExecutor | None = None
-        self._pid = 0
+    @property
+    def threads(self) -> Mapping[Resource, int]:
+        """Number of threads that serve a lane: the most slots that it can ever have."""
 
-    def run(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a step to its end and return its value.
-
-        Raises
-        ------
-        WorkerDiedError
-            If the process died (killed, out of memory, crash in a codec).
-        StoppedError
-            If `stop` was set meanwhile; the step is abandoned and leaves no artifact.
-        Exception
-            Any exception that the step raised.
-        """
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                max_workers=1,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_prepare_worker,
-                initargs=(self._log_level, self._extensions),
-            )
-        try:
-            self._pid = self._pid or self._pool.submit(os.getpid).result()
-            running = self._pool.submit(step, *args, **kwargs)
-            while not wait([running], STOP_SECONDS).done:
-                if self._stop.is_set():
-                    os.kill(self._pid, signal.SIGKILL)
-                    self.close()
-                    raise StoppedError("the daemon was stopped")
-            return running.result()
-        except BrokenProcessPool as err:
-            if self._stop.is_set():
-                self.close()
-                raise StoppedError("the daemon was stopped") from err
-            log.error("a worker process died; a new one is started")
-            self.close()
-            raise WorkerDiedError("the worker process died") from err
+    def slot(self, lane: Resource) -> AbstractContextManager[Slot | None]:
+        """Lend a free slot of a lane, None where there is none now ."""
 
     def close(self) -> None:
-        """End the worker; a running step is abandoned."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool, self._pid = None, 0
+        """End all processes; running steps are abandoned."""
+
+
+NICE: Mapping[Resource, int] = {"intake": 0, "cpu": 5, "gpu": 10}
+"""Niceness of the processes: what is cheap does not wait for cores that networks use."""
+
+
+class LocalExecutor:
+    """Processes of this machine; each slot keeps its process and the networks loaded in it."""
+
+    def __init__(self, settings: Settings, stop: threading.Event) -> None:
+        self._settings, self._stop = settings, stop
+        lanes = settings.lanes
+        self.threads: Mapping[Resource, int] = {
+            "intake": lanes.intake,
+            "cpu": lanes.cpu,
+            "gpu": lanes.gpu,
+        }
+        self._free: dict[Resource, list[Child]] = defaultdict(list)
+        self._all: list[Child] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def slot(self, lane: Resource) -> Iterator[Slot | None]:
+        """Lend a process of the lane; there is one for each thread that serves it."""
+        with self._lock:
+            child = self._free[lane].pop() if self._free[lane] else self._new(lane)
+        try:
+            yield child
+        finally:
+            with self._lock:
+                self._free[lane].append(child)
+
+    def _new(self, lane: Resource) -> Child:
+        settings = self._settings
+        child = Child(settings.log_level, self._stop, settings.extensions, NICE[lane])
+        self._all.append(child)
+        return child
+
+    def close(self) -> None:
+        """End all processes; running steps are abandoned."""
+        with self._lock:
+            for child in self._all:
+                child.close()

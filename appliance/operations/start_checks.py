@@ -11,6 +11,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 from appliance.assays.registry import tasks
@@ -53,8 +54,7 @@ def _written(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def _nested(settings: Settings) -> Iterator[str]:
-    watched = settings.watch.folder
-    for name, folder in _written(settings):
+    for watched, (name, folder) in product(settings.watch.roots, _written(settings)):
         if is_inside(folder, watched):
             yield (
                 f"{name} = {folder}: lies inside watch.folder = {watched}, so that what Tandem "

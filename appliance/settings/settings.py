@@ -17,6 +17,7 @@ from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
 from appliance.settings.intake import Identify, PairSettings, Watch
+from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.networks import ModelSettings
 from appliance.settings.objects import ObjectSettings
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     low_disk_gib: Annotated[float, Field(ge=0)] = 5.0
     """Free space in GiB of the state folder below which Tandem warns. A case of two large slides
     needs about 2 GiB of artifacts."""
+    lanes: Lanes = Lanes()
     watch: Watch = Watch()
     identify: Identify = Identify()
     pair: PairSettings = PairSettings()

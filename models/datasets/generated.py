@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.child_process import end_with_parent
 from models.datasets.build import Sample
 from models.datasets.generated_tiles import (
     FIRST_RESERVED_SEED,
@@ -43,7 +45,10 @@ def generated_samples(task: Task, *, count: int, seed: int, progress: Progress) 
             f"Take a seed from 0 to {FIRST_RESERVED_SEED // SEEDS_PER_RUN - 1}."
         )
     made = others = 0
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
+    ) as pool:
         while made < count:
             seeds = range(first, first + min(_AHEAD, count - made))
             first = seeds.stop

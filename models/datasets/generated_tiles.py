@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
+from models.child_process import end_with_parent
 from models.datasets.images import calibrated
 from models.datasets.store import LABEL_STEP as LABEL_STEP
 from models.datasets.store import Progress as Progress
@@ -87,7 +89,10 @@ def _generate(
         name: open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
         for name, shape in shapes.items()
     }
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
+    ) as pool:
         seeds = range(first_seed, first_seed + count)
         stained = [k >= usual for k in range(count)]
         for number, tile in enumerate(pool.map(generated_tile, seeds, stained, chunksize=8)):

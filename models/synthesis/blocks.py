@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.child_process import end_with_parent
 from models.synthesis.canvas import View
 from models.synthesis.pyramid import FileFormat, write_pyramid
 from models.synthesis.render import StainName, has_tissue, render_region
@@ -43,7 +45,8 @@ class SlideJob:
 _JOB: list[SlideJob] = []
 
 
-def _start(job: SlideJob) -> None:
+def _start(parent_pid: int, job: SlideJob) -> None:
+    end_with_parent(parent_pid)
     cv2.setNumThreads(1)
     _JOB[:] = [job]
 
@@ -147,7 +150,7 @@ def write_slide(
     truth = SlideTruth(job.height_px, job.width_px)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(job,)
+        workers, mp_context=context, initializer=_start, initargs=(os.getpid(), job)
     ) as pool:
         write_pyramid(
             path,

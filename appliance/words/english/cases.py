@@ -16,6 +16,7 @@ _CORRECT_AGAIN = (
     "analysed again (tandem rerun {subject}) and enter the correction again."
 )
 _LOG = "See the log, then: tandem retry {subject}"
+_SLOW = "Raise lanes.deadline_factor if the machine is slow, then: tandem retry {subject}"
 
 
 def _refused(facts: Params) -> str:
@@ -35,6 +36,7 @@ CASE_REASONS: Words = {
     ),
     "step-failed": f"{_FAILED}. {_LOG}",
     "worker-killed": f"{_KILLED}. {_LOG}",
+    "took-too-long": f"{{message}} {_SLOW}",
     "worklist-away": "{message}",
     "slide-changed": "The file of a slide changed; the slide is read again first.",
     "folder-away": "{message}",
@@ -65,6 +67,7 @@ CASE_TROUBLES: Words = {
     "refused": _refused,
     "step-failed": _FAILED,
     "worker-killed": _KILLED,
+    "took-too-long": "A step took too long: {message}",
     "told": "{text}",
     "correction-damaged": _CORRECTION,
     "assay-not-installed": "The assay '{assay}' of this case is not installed here.",
@@ -75,6 +78,7 @@ CASE_REMEDIES: Words = {
     "refused": "See the errors below, correct the cause, then: tandem retry {subject}.",
     "step-failed": _LOG,
     "worker-killed": _LOG,
+    "took-too-long": _SLOW,
     "correction-damaged": _CORRECT_AGAIN,
     "assay-not-installed": "Install the assay; the case goes on by itself at the next start.",
     OTHER: "See the case's events and the log, then: tandem retry.",

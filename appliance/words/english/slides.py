@@ -29,6 +29,7 @@ QUARANTINE: Words = {
     "never-finished": "The file stopped growing before it became a whole slide.",
     "vanished": "The file was renamed, moved or deleted before it was read.",
     "worker-killed": "Reading the slide killed its worker process several times.",
+    "took-too-long": "Reading the slide took too long.",
     "failed": "A step failed with an error that Tandem does not know.",
 }
 
@@ -61,6 +62,7 @@ REMEDIES: Words = {
         "Nothing needs to be done if that was meant. A file that comes back is taken up by itself."
     ),
     "worker-killed": "Keep the file and report it; meanwhile score this case by hand.",
+    "took-too-long": "Open it in a viewer. If it is sound: raise lanes.deadline_factor, retry.",
     "failed": "See the case's events and the log, then: tandem retry.",
     # A reason of a newer version.
     OTHER: "See the case's events and the log, then: tandem retry.",
@@ -69,6 +71,7 @@ REMEDIES: Words = {
 DETAILS: Words = {
     "failed": "{error}: {message}",
     "worker-killed": "{crashes} times",
+    "took-too-long": "{detail}",
     OTHER: lambda facts: str(facts.get("detail", "")),
 }
 

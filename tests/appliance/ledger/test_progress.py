@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.ledger.progress import ProgressFile, StepProgress, read_progress
-from appliance.line.executors import Workers
+from appliance.line.child import Child, Limits
 from appliance.settings.settings import Settings
 from dashboard.wording import progress_words
 
@@ -46,9 +46,9 @@ def test_rate_and_time_left(settings: Settings, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_worker_process_tells_it(settings: Settings) -> None:
     progress = ProgressFile.of(settings, "case-1")
-    workers = Workers("INFO")
-    workers.run(progress, "stain on IHC", 3, 12)
-    workers.close()
+    child = Child("INFO")
+    child.run(Limits(deadline_s=300, silent_s=300), progress, "stain on IHC", 3, 12)
+    child.close()
     found = read_progress(settings, "case-1")
     assert found is not None
     assert (found.what, found.done, found.total) == ("stain on IHC", 3, 12)

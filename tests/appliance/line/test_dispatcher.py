@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -21,9 +21,9 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
 from appliance.line.case_steps import AnalysedCase
+from appliance.line.child import Limits
 from appliance.line.context import StepContext
 from appliance.line.dispatcher import work_once
-from appliance.line.executors import Workers
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.settings.intake import Watch
@@ -41,7 +41,7 @@ class Told:
     calls: list[str] = field(default_factory=list)
     arguments: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def run(self, _limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
         self.calls.append(function.__name__)
         self.arguments.append(arguments)
         answer = self.answers[function.__name__]
@@ -88,7 +88,6 @@ class Line:
         self.context = StepContext(
             ledger=self.ledger,
             settings=self.settings,
-            workers=cast(Workers, self.told),
             name="test",
             pairings=(HER2_ASSAY,),
             clock=lambda: self.now,
@@ -97,11 +96,11 @@ class Line:
     def arrive(self, *names: str) -> None:
         with self.ledger.transaction() as tx:
             for name in names:
-                tx.advance(tx.add_slide(f"/scans/{name}", 0.0), SlideState.ARRIVED, now=0.0)
+                tx.advance(tx.add_slide(str(self.scans / name), 0.0), SlideState.ARRIVED, now=0.0)
 
     def work(self, steps: int = 20) -> None:
         for _ in range(steps):
-            if not work_once(self.context):
+            if not work_once(self.context, self.told):
                 return
 
     def slide(self, number: int = 1) -> SlideRow:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 from fixtures.pairings import HER2_PAIR
@@ -20,7 +19,6 @@ from appliance.ledger.tables import SlideRow
 from appliance.line.analyse_slide import identify_slide
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
-from appliance.line.executors import Workers
 from appliance.line.outcomes import ReadSlide
 from appliance.line.slide_steps import finish_identify, take_slide_back
 from appliance.settings.intake import Watch
@@ -40,7 +38,6 @@ def context(tmp_path: Path) -> Iterator[StepContext]:
     yield StepContext(
         ledger=ledger,
         settings=settings,
-        workers=cast(Workers, None),
         name="test",
         pairings=(HER2_PAIR,),
     )

@@ -1,0 +1,119 @@
+"""Sign of life of the daemon: a small file in the state folder, beside the ledger.
+
+It is no table of the ledger: it must be written while the ledger is locked or its disk is full. The
+file is written in place, so a full disk does not stop it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from appliance.settings.settings import Settings
+
+BEAT_SECONDS = 2.0
+"""Period at which the daemon gives its sign of life."""
+SILENT_SECONDS = 8.0
+"""Age of the sign from which the daemon counts as stopped."""
+SIZE_BYTES = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSign:
+    """A lane: what it does, since when (seconds since the epoch), and its trouble in words."""
+
+    doing: str
+    since: float
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """Sign of life: when it was given, by which process, and whether it is its last one.
+
+    `at` and `started` are seconds since the epoch; `monotonic` is the same moment by the clock
+    that nobody sets, since the boot `boot`. `ended` says why the daemon ended, empty while it runs.
+    """
+
+    at: float
+    monotonic: float
+    boot: str
+    pid: int
+    started: float
+    ended: str = ""
+    lanes: Mapping[str, LaneSign] = field(default_factory=dict)
+
+
+def boot_id() -> str:
+    """Return the kernel's name of the present boot; empty where it has none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def write_sign(settings: Settings, sign: Sign) -> None:
+    """Write the daemon's sign; trouble with the file is not the line's."""
+    text = json.dumps(asdict(sign)).encode()[:SIZE_BYTES].ljust(SIZE_BYTES)
+    with suppress(OSError):
+        handle = os.open(_path(settings), os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.pwrite(handle, text, 0)
+        finally:
+            os.close(handle)
+
+
+def read_sign(settings: Settings) -> Sign | None:
+    """Return the last sign, None where there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads(_path(settings).read_text())
+        lanes = {name: LaneSign(**lane) for name, lane in found.pop("lanes").items()}
+        return Sign(lanes=lanes, **found)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """Whether the daemon lives, and a sentence that says so."""
+
+    alive: bool
+    sentence: str
+
+
+def life(settings: Settings) -> Life:
+    """Return whether the daemon of a state folder lives, by its last sign."""
+    sign = read_sign(settings)
+    if sign is None:
+        return Life(alive=False, sentence="Tandem has not run here yet. Start it: tandem run")
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(sign.at))
+    if sign.ended:
+        return Life(alive=False, sentence=f"Tandem was stopped at {when}: {sign.ended}")
+    if sign.boot != boot_id() or time.monotonic() - sign.monotonic > SILENT_SECONDS:
+        if _lives(sign.pid):
+            why = "Its process is there and does not answer; restart it."
+        else:
+            why = "Its process is gone: killed, or the machine was off. Start it: tandem run"
+        return Life(alive=False, sentence=f"Tandem stopped without a word after {when}. {why}")
+    trouble = [f"{name}: {lane.trouble}" for name, lane in sign.lanes.items() if lane.trouble]
+    return Life(alive=True, sentence="; ".join(["Tandem runs", *trouble]) + ".")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _path(settings: Settings) -> Path:
+    return settings.state_dir / "heartbeat.json"

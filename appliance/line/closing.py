@@ -1,0 +1,203 @@
+"""The end of a step in the ledger: finished, tried again, or set aside. One transaction each.
+
+An answer is dropped where the row left the state that was claimed (the folder scan takes a slide
+back whose file changed), or where the claim's token is another one: the answer comes too late.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from appliance.domain import QuarantineReason
+from appliance.errors import (
+    SlideError,
+    SourceChangedError,
+    TookTooLongError,
+    TransientError,
+    WorkerDiedError,
+)
+from appliance.intake.pair import all_read
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
+from appliance.ledger.transaction import Transaction
+from appliance.line.claiming import CaseWork, Work, wait_for_slides
+from appliance.line.context import Job, StepContext
+from appliance.line.slide_steps import take_slide_back
+
+log = logging.getLogger(__name__)
+
+
+def close_slide(
+    context: StepContext,
+    job: Job[SlideRow],
+    finish: Callable[[Transaction, SlideRow, float], None],
+) -> None:
+    """Release a slide's claim and finish its step."""
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        row = _released_slide(tx, job.row)
+        if row is not None and row.state == job.row.state:
+            finish(tx, row, now)
+            row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
+
+
+def close_case(
+    context: StepContext,
+    job: Job[CaseRow],
+    finish: Callable[[Transaction, CaseRow, float], None],
+) -> None:
+    """Release a case's claim and finish its step, unless a new slide reopened it meanwhile."""
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        row = _released_case(tx, job.row)
+        if row is None:
+            return
+        row.worker_crashes = row.step_tries = 0
+        if row.state == CaseState.READY and not all_read(tx, row):
+            wait_for_slides(tx, row, now)
+            return
+        set_reason(row)
+        finish(tx, row, now)
+
+
+def _released_slide(tx: Transaction, slide: SlideRow) -> SlideRow | None:
+    row = tx.slide(id_of(slide))
+    if row is None or row.claim_token != slide.claim_token:
+        return None
+    row.claimed_by = row.claim_token = ""
+    tx.session.add(row)
+    return row
+
+
+def _released_case(tx: Transaction, case: CaseRow) -> CaseRow | None:
+    row = tx.case(id_of(case))
+    if row is None or row.claim_token != case.claim_token:
+        return None
+    row.claimed_by = row.claim_token = ""
+    tx.session.add(row)
+    return row if row.state == case.state else None
+
+
+# set aside
+
+
+def quarantine(
+    context: StepContext, job: Job[SlideRow], reason: QuarantineReason, params: Mapping[str, Any]
+) -> None:
+    """Set a slide aside with a reason."""
+    log.warning("%s quarantined: %s", job.row.subject, reason)
+
+    def finish(tx: Transaction, row: SlideRow, now: float) -> None:
+        set_reason(row, reason, params)
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+
+    close_slide(context, job, finish)
+
+
+def fail_case(
+    context: StepContext, job: Job[CaseRow], reason: str, params: Mapping[str, Any]
+) -> None:
+    """Set a case aside with a reason."""
+    with context.ledger.transaction() as tx:
+        row = _released_case(tx, job.row)
+        if row is not None:
+            set_reason(row, reason, params)
+            tx.advance(row, CaseState.FAILED, now=context.clock(), code="failed", reason=reason)
+
+
+def fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
+    """Set a case aside for an error that its step raised."""
+    log_failure(job.row, err)
+    message: Any = str(err)
+    if isinstance(err, SlideError):
+        message = fact("slide-error", err.reason, {"detail": err.detail})
+    fail_case(context, job, "step-failed", {"error": type(err).__name__, "message": message})
+
+
+# take back
+
+
+def take_back_slide(context: StepContext, job: Job[SlideRow]) -> None:
+    """Take a slide up anew whose file is another one by now; what was read is dropped."""
+    close_slide(context, job, take_slide_back)
+
+
+def take_back_case(context: StepContext, job: Job[CaseRow], err: SourceChangedError) -> None:
+    """Let a case wait for the slide whose file is another one by now."""
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        row = _released_case(tx, job.row)
+        for slide in job.slides.values():
+            there = tx.slide(id_of(slide))
+            if there is not None and slide.path == err.path and there.state == slide.state:
+                take_slide_back(tx, there, now)
+        if row is not None:
+            wait_for_slides(tx, row, now)
+
+
+# try again
+
+
+def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -> None:
+    """Try a slide's step again later, or set the slide aside after too many attempts."""
+    crashes = job.row.worker_crashes + isinstance(err, WorkerDiedError)
+    tries = job.row.step_tries + isinstance(err, TookTooLongError)
+    if crashes >= context.settings.worker_deaths:
+        quarantine(context, job, QuarantineReason.WORKER_KILLED, {"crashes": crashes})
+        return
+    if tries >= context.settings.lanes.attempts:
+        quarantine(context, job, QuarantineReason.TOOK_TOO_LONG, {"detail": str(err)})
+        return
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        row = _released_slide(tx, job.row)
+        if row is not None:
+            row.worker_crashes, row.step_tries = crashes, tries
+            row.not_before = now + err.wait_seconds * 2**crashes
+            # One note of each trouble, not one for each attempt: a share may be away for days.
+            if crashes + tries > job.row.worker_crashes + job.row.step_tries or (
+                not job.row.not_before
+            ):
+                params = {"message": str(err)}
+                tx.note(row.subject, "try-again", now, reason=err.code, params=params)
+
+
+def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> None:
+    """Try a case's step again later, or set the case aside after too many attempts."""
+    crashes = job.row.worker_crashes + isinstance(err, WorkerDiedError)
+    tries = job.row.step_tries + isinstance(err, TookTooLongError)
+    if crashes >= context.settings.worker_deaths:
+        fail_case(context, job, "worker-killed", {"crashes": crashes})
+        return
+    if tries >= context.settings.lanes.attempts:
+        fail_case(context, job, "took-too-long", {"message": str(err)})
+        return
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        row = _released_case(tx, job.row)
+        if row is not None:
+            row.worker_crashes, row.step_tries = crashes, tries
+            row.not_before = now + err.wait_seconds * 2**crashes
+            params = {"message": str(err)}
+            # One note, not one for each attempt: a worklist may be away for days.
+            if (row.reason, params_of(row)) != (err.code, params):
+                set_reason(row, err.code, params)
+                tx.note(row.subject, "try-again", now, reason=err.code, params=params)
+
+
+def log_failure(row: SlideRow | CaseRow, err: Exception) -> None:
+    """Log an error by its class; details at DEBUG only."""
+    # Messages of libraries hold paths, and paths hold accessions.
+    log.error("%s: the step after '%s' failed: %s", row.subject, row.state, type(err).__name__)
+    log.debug("%s: details", row.subject, exc_info=err)
+
+
+def release_work(context: StepContext, work: Work) -> None:
+    """Release the claim of a step whose end could not be written; the step is done again."""
+    with context.ledger.transaction() as tx:
+        if isinstance(work, CaseWork):
+            _released_case(tx, work.job.row)
+        else:
+            _released_slide(tx, work.job.row)

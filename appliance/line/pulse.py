@@ -1,0 +1,68 @@
+"""The daemon's sign of life: a thread that says every two seconds what each lane does."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from appliance.ledger.heartbeat import BEAT_SECONDS, LaneSign, Sign, boot_id, write_sign
+from appliance.settings.settings import Settings
+
+SLOW_TURN_SECONDS = 60.0
+"""Age of a loop's last turn from which it counts as held up."""
+
+
+class Turns:
+    """Turns of a loop that should never take long: the scan, the delivery."""
+
+    def __init__(self, trouble: str) -> None:
+        self._trouble = trouble
+        self._last, self._since = time.monotonic(), time.time()
+
+    def turn(self) -> None:
+        """Note that a turn begins."""
+        self._last, self._since = time.monotonic(), time.time()
+
+    def sign(self) -> LaneSign:
+        """Return the loop's sign; its trouble where the last turn takes long."""
+        slow = time.monotonic() - self._last > SLOW_TURN_SECONDS
+        return LaneSign(doing="", since=self._since, trouble=self._trouble if slow else "")
+
+
+class Pulse:
+    """Writer of the sign; `signs` returns those of all lanes."""
+
+    def __init__(self, settings: Settings, signs: Callable[[], Mapping[str, LaneSign]]) -> None:
+        self._settings, self._signs = settings, signs
+        self._started = time.time()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Give the first sign and go on."""
+        self._give("")
+        self._thread.start()
+
+    def end(self, why: str) -> None:
+        """Give the last sign, which says why the daemon ended."""
+        self._end.set()
+        self._thread.join()
+        self._give(why)
+
+    def _run(self) -> None:
+        while not self._end.wait(BEAT_SECONDS):
+            self._give("")
+
+    def _give(self, ended: str) -> None:
+        sign = Sign(
+            at=time.time(),
+            monotonic=time.monotonic(),
+            boot=boot_id(),
+            pid=os.getpid(),
+            started=self._started,
+            ended=ended,
+            lanes={} if ended else self._signs(),
+        )
+        write_sign(self._settings, sign)

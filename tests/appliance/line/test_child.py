@@ -1,0 +1,152 @@
+"""The process of a step: values and errors come back; death, hanging and stopping are noticed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Timer
+
+import pytest
+
+from appliance.errors import StoppedError, TookTooLongError, WorkerDiedError
+from appliance.line.child import Child, Limits
+
+PATIENT = Limits(deadline_s=300.0, silent_s=300.0)
+
+
+@pytest.fixture
+def stop() -> Event:
+    return Event()
+
+
+@pytest.fixture
+def child(stop: Event) -> Iterator[Child]:
+    found = Child("INFO", stop)
+    assert found.run(PATIENT, max, 3, 5) == 5  # the process exists
+    yield found
+    found.close()
+
+
+def sleep_and_leave(path: Path, seconds: float) -> None:
+    path.with_suffix(".pid").write_text(str(os.getpid()))
+    time.sleep(seconds)
+    path.write_text("done")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop_oneself() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def fail() -> None:
+    raise TimeoutError("its own")
+
+
+class OddError(Exception):
+    """Cannot be pickled back: its arguments are not its constructor's."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def fail_oddly() -> None:
+    raise OddError(1, 2)
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether a process ends within ten seconds."""
+    for _ in range(500):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+        except OSError:
+            return True
+        if state == "Z" and threads == 1:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_running_step_is_abandoned_when_the_daemon_stops(
+    child: Child, stop: Event, tmp_path: Path
+) -> None:
+    Timer(0.5, stop.set).start()
+    with pytest.raises(StoppedError):
+        child.run(PATIENT, sleep_and_leave, tmp_path / "left", 60.0)
+    assert is_gone(int((tmp_path / "left.pid").read_text()))
+    assert not (tmp_path / "left").exists()
+
+
+def test_a_process_that_systemd_ends_with_the_daemon_did_not_die_of_its_step(
+    child: Child, stop: Event, tmp_path: Path
+) -> None:
+    """SIGTERM goes to both processes; the worker waits for the daemon, in either order."""
+    pid = child.run(PATIENT, os.getpid)
+    Timer(0.3, lambda: os.kill(pid, signal.SIGTERM)).start()
+    Timer(0.6, stop.set).start()
+    with pytest.raises(StoppedError):
+        child.run(PATIENT, sleep_and_leave, tmp_path / "left", 60.0)
+    assert not (tmp_path / "left").exists()
+
+
+def test_a_process_that_dies_is_replaced(child: Child) -> None:
+    with pytest.raises(WorkerDiedError):
+        child.run(PATIENT, die)
+    assert child.run(PATIENT, max, 1, 2) == 2
+
+
+def test_a_process_that_died_between_two_steps_is_replaced(child: Child) -> None:
+    pid = child.run(PATIENT, os.getpid)
+    os.kill(pid, signal.SIGKILL)
+    assert is_gone(pid)
+    assert child.run(PATIENT, max, 1, 2) == 2
+
+
+def test_a_step_past_its_deadline_is_ended(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(TookTooLongError, match="longer than 1 s"):
+        child.run(Limits(deadline_s=1.0, silent_s=300.0), sleep_and_leave, tmp_path / "left", 60.0)
+    assert is_gone(int((tmp_path / "left.pid").read_text()))
+    assert child.run(PATIENT, max, 1, 2) == 2
+
+
+def test_a_process_that_is_stopped_is_ended_long_before_the_deadline(child: Child) -> None:
+    pid = child.run(PATIENT, os.getpid)
+    with pytest.raises(TookTooLongError, match="no sign of life"):
+        child.run(Limits(deadline_s=300.0, silent_s=3.0), stop_oneself)
+    assert is_gone(pid)
+    assert child.run(PATIENT, max, 1, 2) == 2
+
+
+def test_a_step_that_works_for_long_is_not_silent(child: Child) -> None:
+    child.run(Limits(deadline_s=300.0, silent_s=3.0), time.sleep, 5.0)
+
+
+def test_errors_of_a_step_come_back(child: Child) -> None:
+    with pytest.raises(TimeoutError, match="its own"):
+        child.run(PATIENT, fail)
+    with pytest.raises(RuntimeError, match="OddError: 1 and 2"):
+        child.run(PATIENT, fail_oddly)
+
+
+def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+    told = tmp_path / "child.pid"
+    parent = multiprocessing.get_context("spawn").Process(target=work_for_ever, args=(told,))
+    parent.start()
+    for _ in range(1500):
+        if told.exists() and told.read_text():
+            break
+        time.sleep(0.02)
+    os.kill(parent.pid or 0, signal.SIGKILL)
+    parent.join()
+    assert is_gone(int(told.read_text()))
+
+
+def work_for_ever(told: Path) -> None:
+    Child("INFO").run(PATIENT, sleep_and_leave, told.with_suffix(""), 600.0)
