@@ -64,11 +64,9 @@ class Daemon:
         """
         settings = self.settings
         check_assays(settings)
-        for folder in settings.watch.roots:
-            if not _is_folder(folder):
-                raise SettingsError(
-                    f"watch.folder = {folder}: no such folder. Create it, or mount it."
-                )
+        if not any(_is_folder(folder) for folder in settings.watch.roots):
+            folder = settings.watch.roots[0]
+            raise SettingsError(f"watch.folder = {folder}: no such folder. Create it, or mount it.")
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
             ledger = Ledger(settings.ledger_url)
