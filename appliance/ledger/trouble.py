@@ -68,7 +68,7 @@ def damaged(file: Path, what: str) -> LedgerError:
     else:
         remedy = (
             f"Stop the daemon, then: tandem ledger restore. The last good backup is {good.name} "
-            f"({good.made})."
+            f"({good.made}). To begin anew instead, move this state folder away."
         )
     return LedgerError(f"{file}: {what} {remedy}")
 
