@@ -39,8 +39,8 @@ def told(file: Path, *, writing: bool) -> Iterator[None]:
     """
     try:
         yield
-    except json.JSONDecodeError as err:
-        if writing:
+    except (UnicodeDecodeError, json.JSONDecodeError) as err:
+        if writing and isinstance(err, json.JSONDecodeError):
             raise
         raise damaged(file, "the ledger is damaged.") from err
     except (DBAPIError, sqlite3.Error) as err:
