@@ -75,8 +75,9 @@ def plan_scans(
     fault_share: float,
     scores: Sequence[str],
     dice: random.Random,
+    target: str = "HER2",
 ) -> list[Scan]:
-    """Return the slides in the order of scanning: both slides of each block, H&E before HER2."""
+    """Return the slides in the order of scanning: both of each block, H&E before `target`."""
     labels: list[tuple[float, SlideLabel, str, str]] = []
     first = dice.randrange(10_000, 60_000)
     for number in range(slides):
@@ -84,7 +85,7 @@ def plan_scans(
         label = SlideLabel(
             accession=f"S26-{first + pair:05d}",
             block=f"A{1 + pair % 3}",
-            stain="HER2" if second else "HE",
+            stain=target if second else "HE",
         )
         place = pair + (dice.uniform(0.1, DAY_SLIDES / 2) if second else 0.0)
         labels.append((place, label, profiles[pair % len(profiles)], scores[pair % len(scores)]))

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.scanner.arrival import Arriving, Disk, Wait, arrive
 from benchmarks.scanner.plan import FAULTS, Scan, plan_scans
 from benchmarks.scanner.profiles import PROFILES, Files, Maker, SlideLabel
-from benchmarks.scanner.tissue import draw_sections
+from benchmarks.scanner.tissue import Sections, draw_sections
 
 SCORES = ("3+", "0")
 Progress = Callable[[str, int, int], None]
@@ -24,7 +24,8 @@ Progress = Callable[[str, int, int], None]
 class Simulation:
     """What is simulated. `speed`: how many times faster than the scanner, 0 for without waiting.
 
-    `fault_share` is the share of the slides that have one of the `faults`.
+    `fault_share` is the share of the slides that have one of the `faults`. `target` is the stain
+    that labels and names state for the second slide of a block; its pixels are those of HER2.
     """
 
     profiles: tuple[str, ...] = ("aperio-svs",)
@@ -34,16 +35,19 @@ class Simulation:
     fault_share: float = 0.3
     speed: float = 0.0
     scores: tuple[str, ...] = SCORES
+    target: str = "HER2"
 
 
 def simulate(
     wanted: Simulation,
     folder: Path,
     progress: Progress = lambda _what, _done, _total: None,
+    sections: Sections | None = None,
 ) -> dict[str, Any]:
     """Write the slides of `wanted` into `folder`; return the truth, ready for JSON.
 
-    Equal arguments write equal bytes under equal names.
+    `sections` are those of the scores, where they are drawn already. Equal arguments write equal
+    bytes under equal names.
 
     Raises
     ------
@@ -53,9 +57,15 @@ def simulate(
     """
     dice = random.Random(wanted.seed)  # noqa: S311
     scans = plan_scans(
-        wanted.profiles, wanted.slides, wanted.faults, wanted.fault_share, wanted.scores, dice
+        wanted.profiles,
+        wanted.slides,
+        wanted.faults,
+        wanted.fault_share,
+        wanted.scores,
+        dice,
+        wanted.target,
     )
-    makers = _makers(wanted, progress)
+    makers = _makers(wanted, sections or draw_sections(wanted.scores, progress))
     folder.mkdir(parents=True, exist_ok=True)
     slides = [_arriving(scan, makers) for scan in scans]
     disks = {
@@ -80,9 +90,8 @@ def simulate(
     }
 
 
-def _makers(wanted: Simulation, progress: Progress) -> dict[tuple[str, str, str], Maker]:
+def _makers(wanted: Simulation, sections: Sections) -> dict[tuple[str, str, str], Maker]:
     """Return the maker of slides for each profile, stain and score."""
-    sections = draw_sections(wanted.scores, progress)
     return {
         (profile, stain, score): PROFILES[profile].prepare(section)
         for profile in wanted.profiles
@@ -91,7 +100,7 @@ def _makers(wanted: Simulation, progress: Progress) -> dict[tuple[str, str, str]
 
 
 def _arriving(scan: Scan, makers: dict[tuple[str, str, str], Maker]) -> Arriving:
-    make = makers[scan.profile, scan.label.stain, scan.score]
+    make = makers[scan.profile, "HE" if scan.label.stain == "HE" else "HER2", scan.score]
 
     def files_of(label: SlideLabel, stem: str) -> Files:
         made = make(stem, label, scan.barcode_read)

@@ -43,11 +43,13 @@ class Section:
         ]
 
 
-def draw_sections(
-    scores: Sequence[str], progress: Callable[[str, int, int], None]
-) -> dict[tuple[str, str], Section]:
-    """Draw an H&E and a HER2 section for each score; keys are (stain, score)."""
-    sections: dict[tuple[str, str], Section] = {}
+Sections = dict[tuple[str, str], Section]
+"""Sections by stain and score."""
+
+
+def draw_sections(scores: Sequence[str], progress: Callable[[str, int, int], None]) -> Sections:
+    """Draw an H&E and a HER2 section for each score."""
+    sections: Sections = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, score in enumerate(scores):
             progress("tissue", number, len(scores))

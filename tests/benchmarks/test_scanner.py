@@ -21,29 +21,13 @@ from benchmarks.scanner.command import FAULT_NAMES, PROFILE_NAMES
 from benchmarks.scanner.plan import FAULTS, NAMES, Scan, plan_scans
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.profiles import PROFILES
-from benchmarks.scanner.tissue import Section, draw_sections
+from benchmarks.scanner.tissue import Sections
 
-Sections = dict[tuple[str, str], Section]
 SLOW = ("stalls", "truncated", "series")
-TAKEN_FOR_WHOLE = {
-    *((profile, fault) for profile in ("mirax", "dicom") for fault in ("", *SLOW)),
-    *(("hamamatsu-ndpi", fault) for fault in ("", "stalls", "series")),
-}
-"""Cut slides that the check of whole files takes for whole today."""
 
 
 def dice() -> random.Random:
     return random.Random(1)  # noqa: S311
-
-
-@pytest.fixture(scope="module")
-def sections() -> Sections:
-    return draw_sections(("3+",), lambda _what, _done, _total: None)
-
-
-@pytest.fixture(autouse=True)
-def drawn_once(sections: Sections, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play, "draw_sections", lambda _scores, _progress: sections)
 
 
 def of_all(**changes: Any) -> Simulation:
@@ -60,8 +44,10 @@ def test_the_command_names_all_profiles_and_faults() -> None:
     assert tuple(FAULTS) == FAULT_NAMES
 
 
-def test_each_end_of_the_truth_is_what_identify_says(tmp_path: Path) -> None:
-    truth = simulate(of_all(slides=160, fault_share=0.5, seed=3), tmp_path / "scans")
+def test_each_end_of_the_truth_is_what_identify_says(tmp_path: Path, sections: Sections) -> None:
+    truth = simulate(
+        of_all(slides=160, fault_share=0.5, seed=3), tmp_path / "scans", sections=sections
+    )
     settings = Settings(state_dir=tmp_path / "state")
     seen = set()
     for entry in truth["slides"]:
@@ -85,11 +71,11 @@ def test_each_end_of_the_truth_is_what_identify_says(tmp_path: Path) -> None:
     assert {fault for _, fault in seen} >= set(FAULTS)
 
 
-def test_equal_seeds_write_equal_bytes(tmp_path: Path) -> None:
+def test_equal_seeds_write_equal_bytes(tmp_path: Path, sections: Sections) -> None:
     wanted = of_all(slides=26, fault_share=1.0)
-    simulate(wanted, tmp_path / "a")
-    simulate(wanted, tmp_path / "b")
-    simulate(of_all(slides=26, fault_share=1.0, seed=2), tmp_path / "c")
+    simulate(wanted, tmp_path / "a", sections=sections)
+    simulate(wanted, tmp_path / "b", sections=sections)
+    simulate(of_all(slides=26, fault_share=1.0, seed=2), tmp_path / "c", sections=sections)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert contents(tmp_path / "a") != contents(tmp_path / "c")
 
@@ -97,10 +83,8 @@ def test_equal_seeds_write_equal_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("fault", ["", *SLOW])
 def test_a_slide_is_not_whole_before_its_last_piece(
-    profile: str, fault: str, tmp_path: Path, sections: Sections, request: pytest.FixtureRequest
+    profile: str, fault: str, tmp_path: Path, sections: Sections
 ) -> None:
-    if (profile, fault) in TAKEN_FOR_WHOLE:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="the check of whole files"))
     (scan,) = plan_scans([profile], 1, [fault] if fault else [], 1.0, ["3+"], dice())
     disk = Disk(root=tmp_path, slide_s=PROFILES[profile].slide_s, dice=dice())
     slide = arriving(scan, sections)
@@ -130,9 +114,9 @@ def test_dicom_writes_the_coarsest_level_first(tmp_path: Path, sections: Section
     assert sizes == sorted(sizes)
 
 
-def test_odd_names_differ_and_fit_a_file_system(tmp_path: Path) -> None:
+def test_odd_names_differ_and_fit_a_file_system(tmp_path: Path, sections: Sections) -> None:
     wanted = of_all(slides=400, faults=("names",), fault_share=1.0)
-    truth = simulate(wanted, tmp_path)
+    truth = simulate(wanted, tmp_path, sections=sections)
     assert {entry["variant"] for entry in truth["slides"]} == set(NAMES)
     assert not any(entry["refused"] for entry in truth["slides"])
 
