@@ -22,7 +22,7 @@ from appliance.ledger.tables import EventRow
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.daemon import TrialDaemon, cpu_seconds, running
-from benchmarks.trial.ledger import CASE_AT_WORK, ON_ITS_WAY, TrialLedger
+from benchmarks.trial.ledger import TrialLedger
 
 STABLE_S = 5.0
 """Stability window of the trial."""
@@ -66,9 +66,10 @@ def measure(folder: Path, options: argparse.Namespace, most_s: float) -> bool:
     with running(daemon):
         wait_until(lambda: (daemon.state / "ledger.sqlite").exists(), 60)
         time.sleep(2)
-        began, used = time.monotonic(), cpu_seconds(daemon.pid)
+        used = cpu_seconds(daemon.pid)
         _drop(material / "pairs", daemon)
-        told = _bad_names(material / "bad", daemon, ledger, most_s)
+        began = time.monotonic() + STABLE_S  # before that nothing may be worked on
+        told = _bad_names(material / "bad", daemon, ledger, 2 * options.pairs, most_s)
         identified = _at_once(material / "crowd", daemon, ledger)
         done = wait_until(lambda: _all_done(ledger, options), most_s)
         wall_s = time.monotonic() - began
@@ -130,12 +131,17 @@ def _write_material(material: Path, options: argparse.Namespace) -> None:
 
 
 def _bad_names(
-    source: Path, daemon: TrialDaemon, ledger: TrialLedger, most_s: float
+    source: Path, daemon: TrialDaemon, ledger: TrialLedger, slides: int, most_s: float
 ) -> list[float]:
-    """Drop bad names one by one while steps run; return the seconds until each is told."""
+    """Drop bad names one by one while steps run; return the seconds until each is told.
+
+    `slides` are those that came before.
+    """
     told = []
     for number, path in enumerate(sorted(source.glob("*_HE.svs"))):
-        wait_until(lambda: _busy(ledger), 120)
+        wait_until(lambda: _busy(ledger) or _idle(ledger, slides), 120)
+        if not _busy(ledger):
+            say("  nothing is worked on any more: take more pairs")
         target = daemon.scans / f"unnamed {number}.svs"
         _replace_barcode(path)
         shutil.copyfile(path, target)
@@ -183,17 +189,17 @@ def _busy(ledger: TrialLedger) -> bool:
     return any(row.claimed_by for row in (*found.slides, *found.cases))
 
 
+def _idle(ledger: TrialLedger, slides: int) -> bool:
+    found = ledger.snapshot()
+    return len(found.slides) >= slides and not found.at_work
+
+
 def _ended(ledger: TrialLedger) -> set[str]:
     return {row.path for row in ledger.snapshot().slides if row.state == "quarantined"}
 
 
 def _all_done(ledger: TrialLedger, options: argparse.Namespace) -> bool:
-    found = ledger.snapshot()
-    at_work = any(row.state in ON_ITS_WAY for row in found.slides) or any(
-        row.state in CASE_AT_WORK for row in found.cases
-    )
-    # A pair is there once both slides are; its case counts until it is at an end.
-    return not at_work and len(found.slides) >= 2 * options.pairs + options.at_once + TRIES
+    return _idle(ledger, 2 * options.pairs + options.at_once + TRIES)
 
 
 def wait_until(condition: Callable[[], bool], most_s: float) -> bool:

@@ -5,5 +5,10 @@ no network, ``steps`` replaces alignment and object writing, ``recorder`` is a d
 notes each store.
 """
 
-EXTENSIONS = ("benchmarks.quick.assay", "benchmarks.quick.steps", "benchmarks.quick.recorder")
+EXTENSIONS = (
+    "benchmarks.quick.clock",
+    "benchmarks.quick.assay",
+    "benchmarks.quick.steps",
+    "benchmarks.quick.recorder",
+)
 """Value of the setting ``extensions``."""

@@ -33,6 +33,7 @@ class TrialDaemon:
         stable_s: float = STABLE_S,
         state: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        settings: str = "",
     ) -> None:
         self.folder = folder
         self.stable_s = stable_s
@@ -45,13 +46,14 @@ class TrialDaemon:
         """Exit codes of ends that nobody caused."""
         for path in (self.scans, self.shelf):
             path.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(self._settings(quick))
+        self.config.write_text(self._settings(quick, settings))
 
-    def _settings(self, quick: bool) -> str:
+    def _settings(self, quick: bool, more: str) -> str:
         lines = [f"state_dir = {json.dumps(str(self.state))}", "low_disk_gib = 0"]
         if quick:
             lines.append(f"extensions = {json.dumps(EXTENSIONS)}")
         lines += [
+            more,
             "[watch]",
             f"folder = {json.dumps(str(self.scans))}",
             f"rescan_seconds = {RESCAN_S}",
@@ -159,3 +161,14 @@ def cpu_seconds(pid: int) -> float:
             fields = stat.rpartition(")")[2].split()
             total += sum(int(field) for field in fields[11:15])
     return total / os.sysconf("SC_CLK_TCK")
+
+
+def step_workers(pid: int) -> list[int]:
+    """Return the children of a daemon that run steps; the tracker of resources is none."""
+    found = []
+    for child in descendants(pid):
+        with suppress(OSError):
+            words = (Path("/proc") / str(child) / "cmdline").read_bytes().split(b"\0")
+            if any(b"spawn_main" in word for word in words):
+                found.append(child)
+    return found

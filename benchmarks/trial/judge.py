@@ -50,12 +50,16 @@ class Trial:
 
 def judge(trial: Trial) -> list[str]:
     """Return every breach of the truth, by slide or case number, never by name."""
+    return [*judge_ends(trial), *_premature(trial)]
+
+
+def judge_ends(trial: Trial) -> list[str]:
+    """Return the breaches by how slides and cases ended, whenever that was."""
     return [
         *_ends(trial),
         *_scans_of_one_slide(trial),
         *_cases(trial),
         *_unknown_files(trial),
-        *_premature(trial),
     ]
 
 
