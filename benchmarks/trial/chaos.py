@@ -159,6 +159,8 @@ def _all_faults(
     for number in range(wanted.faults):
         if number % 2 == 0 and waiting:
             copy_in(waiting.pop(), site.daemon.scans)
+        if number == 0:
+            _first_slide(site.ledger)
         deck = deck or site.dice.sample(list(wanted.kinds), len(wanted.kinds))
         kind = deck.pop()
         time.sleep(site.dice.uniform(0.5, 3.0))
@@ -175,6 +177,13 @@ def _all_faults(
             say(f"  {number + 1} faults, {site.ledger.snapshot().at_work} at work")
     for pair in waiting:
         copy_in(pair, site.daemon.scans)
+
+
+def _first_slide(ledger: TrialLedger) -> None:
+    """Wait until the daemon has seen a slide: faults are for a site at work."""
+    deadline = time.monotonic() + RECOVERY_S
+    while not ledger.snapshot().slides and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def _recovered(site: Site) -> float:

@@ -145,20 +145,31 @@ def flip_artifact(site: Site) -> None:
 
 def overwrite_slide(site: Site) -> None:
     """Overwrite a slide that is worked on with another one, and put it back before it is stable."""
-    found = site.ledger.snapshot()
-    at_work = [row for row in found.slides if row.claimed_by]
-    cases = {(row.accession, row.block) for row in found.cases if row.claimed_by}
-    at_work += [row for row in found.slides if (row.accession, row.block) in cases]
-    others = [row for row in found.slides if row.path not in {each.path for each in at_work}]
-    if not at_work or not others:
+    for _ in range(40):
+        at_work, others = _slides_at_work(site.ledger)
+        if at_work and others:
+            break
+        time.sleep(0.2)
+    else:
         raise SkipError("no slide is worked on")
-    path, other = Path(site.dice.choice(at_work).path), Path(site.dice.choice(others).path)
+    path, other = site.dice.choice(at_work), site.dice.choice(others)
     kept, facts = path.read_bytes(), path.stat()
     path.write_bytes(other.read_bytes())
     time.sleep(site.dice.uniform(0.1, 0.4 * site.daemon.stable_s))
     path.write_bytes(kept)
     if site.dice.random() < 0.5:
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def _slides_at_work(ledger: TrialLedger) -> tuple[list[Path], list[Path]]:
+    """Return the slides of the steps that run, and all others."""
+    found = ledger.snapshot()
+    cases = {(row.accession, row.block) for row in found.cases if row.claimed_by}
+    at_work, others = [], []
+    for row in found.slides:
+        claimed = row.claimed_by or (row.accession, row.block) in cases
+        (at_work if claimed else others).append(Path(row.path))
+    return at_work, others
 
 
 def move_clock(site: Site) -> None:
