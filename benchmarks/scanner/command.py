@@ -73,8 +73,7 @@ def scanner(
     The slides are small, real, and of synthetic tissue: OpenSlide opens them, and the appliance
     scores them. A trial without a scanner: start `tandem run` with the folder as watch.folder, then
 
-    tandem simulate scanner --profile aperio-svs,dicom --slides 40 --speed 60 --out FOLDER --truth
-    truth.json
+    tandem simulate scanner --profile dicom --speed 60 --out FOLDER
     """
     profiles = _chosen(profile, PROFILE_NAMES, "--profile")
     chosen = () if faults == "none" else _chosen(faults, FAULT_NAMES, "--faults")
