@@ -29,7 +29,7 @@ STABLE_S = 5.0
 GRACE_S = 5.0
 """Seconds beyond the window within which a person has to be told."""
 TRIES = 5
-POLL_S = 0.2
+POLL_S, PAUSE_S = 0.2, 4.0
 CPU_FACTOR, LANE_FACTOR = 1.25, 1.15
 LANES: Mapping[str, str] = {
     "identify": "intake",
@@ -133,24 +133,29 @@ def _write_material(material: Path, options: argparse.Namespace) -> None:
 def _bad_names(
     source: Path, daemon: TrialDaemon, ledger: TrialLedger, slides: int, most_s: float
 ) -> list[float]:
-    """Drop bad names one by one while steps run; return the seconds until each is told.
+    """Drop bad names, one every `PAUSE_S` while steps run; return the seconds until each is told.
 
     `slides` are those that came before.
     """
-    told = []
-    for number, path in enumerate(sorted(source.glob("*_HE.svs"))):
-        wait_until(lambda: _busy(ledger) or _idle(ledger, slides), 120)
-        if not _busy(ledger):
-            say("  nothing is worked on any more: take more pairs")
-        target = daemon.scans / f"unnamed {number}.svs"
-        _replace_barcode(path)
-        shutil.copyfile(path, target)
-        dropped = time.monotonic()
-        key = str(target)
-        wait_until(lambda key=key: key in _ended(ledger), most_s)
-        told.append(time.monotonic() - dropped)
-        say(f"  bad name {number + 1}: {told[-1]:.1f} s")
-    return told
+    waiting = sorted(source.glob("*_HE.svs"))
+    dropped: dict[str, float] = {}
+    told: dict[str, float] = {}
+    wait_until(lambda: _busy(ledger) or _idle(ledger, slides), most_s)
+    began = last = time.monotonic()
+    while (waiting or len(told) < len(dropped)) and time.monotonic() - began < most_s:
+        if waiting and (not dropped or time.monotonic() - last >= PAUSE_S):
+            if not _busy(ledger):
+                say("  nothing is worked on just now: take more pairs")
+            path = waiting.pop()
+            target = daemon.scans / f"unnamed {len(dropped)}.svs"
+            _replace_barcode(path)
+            shutil.copyfile(path, target)
+            dropped[str(target)] = last = time.monotonic()
+        ended = _ended(ledger)
+        now = time.monotonic()
+        told |= {key: now - at for key, at in dropped.items() if key in ended and key not in told}
+        time.sleep(POLL_S)
+    return [told.get(key, float("inf")) for key in dropped]
 
 
 def _replace_barcode(path: Path) -> None:
