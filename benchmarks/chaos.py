@@ -24,7 +24,7 @@ from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, chaos
 from benchmarks.trial.faults import FAULTS, LEDGER_LOCK_S
 
-DISK_MIB = 1024
+DISK_MIB = 512
 
 
 def main() -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.trial.daemon import TrialDaemon, step_workers
 from benchmarks.trial.ledger import TrialLedger
 
-BALLAST_BYTES = 1 << 20
+BALLAST_BYTES = 1 << 23
 LEDGER_LOCK_S = 60.0
 CLOCK_STEPS = ("-86400", "+86400", "-600", "+7200")
 """Jumps of the clock in seconds."""
