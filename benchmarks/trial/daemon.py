@@ -128,12 +128,14 @@ class TrialDaemon:
 
 @contextmanager
 def running(daemon: TrialDaemon) -> Iterator[TrialDaemon]:
-    """Start a daemon, and end it and its children whatever happens."""
+    """Start a daemon, and end it and its children whatever happens, SIGTERM of ours included."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     daemon.start()
     try:
         yield daemon
     finally:
         daemon.end(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 def descendants(pid: int) -> list[int]:
