@@ -34,7 +34,11 @@ for command in (
     app.command()(command)
 for extra in entry_points(group="tandem.commands"):
     # Commands, such as ``tandem bench``, of packages that import the appliance.
-    app.command(extra.name)(extra.load())
+    loaded = extra.load()
+    if isinstance(loaded, typer.Typer):
+        app.add_typer(loaded, name=extra.name)
+    else:
+        app.command(extra.name)(loaded)
 app.add_typer(config_app, name="config")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(weights.app, name="weights")
