@@ -71,11 +71,16 @@ def write_sign(settings: Settings, sign: Sign) -> None:
 
 def read_sign(settings: Settings) -> Sign | None:
     """Return the last sign, None where there is none that can be read."""
+    # It is written in place: one that is read meanwhile is read once more.
+    return _read(_path(settings)) or _read(_path(settings))
+
+
+def _read(path: Path) -> Sign | None:
     try:
-        found: dict[str, Any] = json.loads(_path(settings).read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
         lanes = {name: LaneSign(**lane) for name, lane in found.pop("lanes").items()}
         return Sign(lanes=lanes, **found)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
