@@ -18,7 +18,7 @@ def test_the_disk_check_warns_below_the_limit(
 ) -> None:
     settings = Settings(state_dir=tmp_path, low_disk_gib=limit_gib)
     ledger = Ledger(settings.ledger_url)
-    check = build_schedule(settings, ledger, lambda: None, ()).get_job("disk")
+    check = build_schedule(settings, ledger, ()).get_job("disk")
     with caplog.at_level(logging.WARNING):
         check.func()
     ledger.close()
