@@ -1,8 +1,9 @@
 """Time of ``tandem status`` on a grown ledger, and the longest wait of a writer meanwhile.
 
 Fills a ledger of `--cases` cases with two slides each, and prints a JSON object: the seconds of
-``tandem status`` and of ``status --json --limit 100``, and the longest time that a writer needed
-for a transaction of one event while nothing else and while these commands ran.
+``tandem status`` and of ``status --json --limit 100`` (median of three) and of a backup, and the
+longest time that a writer needed for a transaction of one event while nothing else and while each
+of them ran.
 
 Usage: python benchmarks/grown_ledger.py [--cases 50000] [--keep FOLDER]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from appliance.ledger.daily import backup_ledger
 from appliance.ledger.events import Event, chained
 from appliance.ledger.ledger import Ledger
 from appliance.settings.settings import Settings
@@ -231,7 +234,8 @@ def measure(settings: Settings, config: Path) -> dict[str, Any]:
         "status_json_limit_100": ["status", "--json", "--limit", "100"],
     }
     for name, arguments in commands.items():
-        figures[f"{name}_s"] = round(_run(arguments, config), 2)
+        seconds = [_run(arguments, config) for _ in range(3)]
+        figures[f"{name}_s"] = round(statistics.median(seconds), 2)
     with Writer(settings) as writer:
         time.sleep(5)
         figures["writer_alone_longest_ms"] = writer.longest_ms()
@@ -239,6 +243,10 @@ def measure(settings: Settings, config: Path) -> dict[str, Any]:
             for _ in range(3):
                 _run(arguments, config)
             figures[f"{name}_writer_longest_ms"] = writer.longest_ms()
+        began = time.perf_counter()
+        backup_ledger(settings)
+        figures["backup_s"] = round(time.perf_counter() - began, 2)
+        figures["backup_writer_longest_ms"] = writer.longest_ms()
     return figures
 
 

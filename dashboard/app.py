@@ -14,5 +14,6 @@ page = st.navigation(
     position="hidden",
 )
 look.header()
+look.appliance()
 page.run()
 look.footer()

@@ -10,6 +10,7 @@ from fixtures.daemon import Daemon
 from fixtures.judges import judge_versions
 from fixtures.orthanc import Orthanc
 
+from benchmarks.scanner.tissue import Sections, draw_sections
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -50,6 +51,12 @@ def small_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
     return synthesize_case(
         tmp_path_factory.mktemp("case"), seed=5, score="2+", width_px=4096, height_px=3072
     )
+
+
+@pytest.fixture(scope="session")
+def sections() -> Sections:
+    """Return the pixels of simulated slides of score 3+, drawn once."""
+    return draw_sections(("3+",), lambda _what, _done, _total: None)
 
 
 @pytest.fixture

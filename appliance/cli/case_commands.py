@@ -1,4 +1,4 @@
-"""Commands on slides and cases of the ledger: ``status``, ``retry``, ``correct``, ``rerun``."""
+"""Commands on slides and cases: ``status``, ``stat``, ``retry``, ``correct``, ``rerun``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def status(
         out.print(table)
         if more := report.get("more", {}).get(rows):
             out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
-    for line in folder_lines(settings):
+    for line in (report["appliance"]["sentence"], *folder_lines(settings)):
         out.print(line, highlight=False, soft_wrap=True)
 
 
@@ -63,6 +63,18 @@ def retry(
     from appliance.operations.retry import retry_subject
 
     typer.echo(retry_subject(settings, subject))
+
+
+def stat(
+    subject: Annotated[str, typer.Argument(metavar="ID", help="slide-3 or case-1, see status.")],
+    off: Annotated[bool, typer.Option("--off", help="Take the mark off.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Put a slide or case, and all of its block, first in every lane."""
+    settings = settings_with_logging(config)
+    from appliance.operations.urgent import mark_stat
+
+    typer.echo(mark_stat(settings, subject, on=not off))
 
 
 def correct(

@@ -47,13 +47,16 @@ def restore(
     name: Annotated[
         str, typer.Argument(help="A file of backups/. Default: the newest good one.")
     ] = "",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also where its verification finds something.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Put a backup in the ledger's place; the daemon must be stopped. The old one is kept."""
     settings = settings_with_logging(config)
     from appliance.operations.backup import restore_ledger
 
-    done = restore_ledger(settings, name)
+    done = restore_ledger(settings, name, anyway=anyway)
     typer.echo(f"restored {done.backup.name} ({done.backup.made})")
     if done.kept is not None:
         typer.echo(f"the replaced ledger is kept in {done.kept}")

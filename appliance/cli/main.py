@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from appliance.cli import dataset, evaluate, weights
-from appliance.cli.case_commands import correct, rerun, retry, status
+from appliance.cli.case_commands import correct, rerun, retry, stat, status
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.site_commands import config_app, dashboard, doctor
@@ -28,13 +28,20 @@ app = typer.Typer(
 )
 err = Console(stderr=True)
 
-for command in (run, process, status, retry, correct, rerun, doctor, dashboard, synth, train):
+for command in (
+    *(run, process, status, stat, retry, correct, rerun),
+    *(doctor, dashboard, synth, train),
+):
     app.command()(command)
 app.command()(worker)
 app.command()(scheduler)
 for extra in entry_points(group="tandem.commands"):
     # Commands, such as ``tandem bench``, of packages that import the appliance.
-    app.command(extra.name)(extra.load())
+    loaded = extra.load()
+    if isinstance(loaded, typer.Typer):
+        app.add_typer(loaded, name=extra.name)
+    else:
+        app.command(extra.name)(loaded)
 app.add_typer(config_app, name="config")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(weights.app, name="weights")

@@ -26,6 +26,8 @@ BARCODE_PROPERTIES = (
 """OpenSlide properties in which scanners store the barcode of the label."""
 MAX_ACCESSION = 16
 """AccessionNumber is SH: 16 characters (PS3.5 Table 6.2-1)."""
+MOST_SIDECAR_BYTES = 65536
+"""Largest sidecar that is read; a person writes a few lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,8 @@ def read_sidecar(slide: Path) -> Sidecar:
     if not path.is_file():
         return Sidecar()
     try:
+        if path.stat().st_size > MOST_SIDECAR_BYTES:
+            raise ValueError("larger than any sidecar")
         return Sidecar(**tomllib.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as err:
         raise SlideError(QuarantineReason.UNREADABLE, f"sidecar {path.name}: {err}") from err

@@ -50,6 +50,10 @@ class KnownSlides:
                 found |= _read(queries.session, paths[first : first + MOST_NAMED])
         return found
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._reader.close()
+
 
 def _read(session: Session, paths: Sequence[str] | None = None) -> dict[str, Known]:
     query = select(

@@ -34,6 +34,7 @@ class KnownFolders:
         except (OSError, ValueError, TypeError, AttributeError):
             self._kept = {}  # a hint only
         self._folders.update(self._kept)
+        self._changed = False
 
     def __contains__(self, path: str) -> bool:
         return path in self._folders
@@ -44,12 +45,14 @@ class KnownFolders:
 
     def update(self, seen: Mapping[str, Identity]) -> None:
         """Take in the folders in which slides were seen."""
+        self._changed = self._changed or not seen.items() <= self._folders.items()
         self._folders.update(seen)
 
     def save(self) -> None:
         """Write those that are nearest to the top, where they changed."""
-        if self._file is None:
+        if self._file is None or not self._changed:
             return
+        self._changed = False
         near = sorted(self._folders, key=lambda path: (path.count("/"), path))[:MOST_KNOWN]
         kept = {path: self._folders[path] for path in near}
         if kept != self._kept:
@@ -84,14 +87,15 @@ def is_away(path: str, watch: Watch, known: KnownFolders, *, unknown: bool = Tru
 
     A file is gone for good when the folder in which it lay can be listed, and is the one that it
     was. `unknown` is the answer for an empty folder of which nothing is known. With it, an empty
-    watched folder is away in any case.
+    watched folder is away in any case. A file that lies in no watched folder is away with any.
     """
     root = root_of(path, watch)
+    of_root = KnownFolders(None) if unknown else known
+    roots = [str(one) for one in watch.roots] if root is None else [root]
+    if any(why_root_is_away(r, watch.marker, of_root, unknown=unknown) for r in roots):
+        return True
     if root is None:
         return False
-    of_root = KnownFolders(None) if unknown else known
-    if why_root_is_away(root, watch.marker, of_root, unknown=unknown) is not None:
-        return True
     folder = folder_of(path)
     while folder != root:
         try:

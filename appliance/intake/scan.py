@@ -82,10 +82,7 @@ class FolderScan:
         now = time.time() if now is None else now
         known = self._known.all()
         look = Look(self._settings, known, self._pending, {}, monotonic)
-        own = None
-        if self._state_dir is not None and self._state_dir.is_dir():
-            own = str(self._state_dir)
-        listing = Listing(self._roots, self._settings.ignore, own)
+        listing = self._new_listing()
         away = {}
         for root in self._roots:
             why = self._list_root(root, listing, look)
@@ -107,7 +104,7 @@ class FolderScan:
         """
         monotonic = time.monotonic() if monotonic is None else monotonic
         now = time.time() if now is None else now
-        listing = Listing(self._roots, self._settings.ignore)
+        listing = self._new_listing()
         folders, singles = list[Folder](), list[FoundSlide]()
         waiting = self._pending.found_again()
         # A file of a series is gone, and not all of it: the folder tells what is left.
@@ -132,6 +129,16 @@ class FolderScan:
         self._bases = look.bases
         self._walked.update(listing.folders)
         return self._write(look, now)
+
+    def close(self) -> None:
+        """Close the connection to the ledger."""
+        self._known.close()
+
+    def _new_listing(self) -> Listing:
+        own = None
+        if self._state_dir is not None and self._state_dir.is_dir():
+            own = str(self._state_dir)
+        return Listing(self._roots, self._settings.ignore, own)
 
     def _list_root(self, root: str, listing: Listing, look: Look) -> str | None:
         """List one watched folder; return why it counts as away, None where it is there."""
@@ -170,7 +177,7 @@ class FolderScan:
 
         Folders that are not walked, such as that of an MRXS slide, stand for the one above.
         """
-        listing = Listing(self._roots, self._settings.ignore)
+        listing = self._new_listing()
         done = set[str]()
         for path in paths:
             root = root_of(path, self._settings)

@@ -71,6 +71,7 @@ class FolderWatch:
                 stop.wait(LEAST_PAUSE_SECONDS)
         finally:
             self._events.stop()
+            self.scan.close()
 
     def _turn(self) -> float:
         """Scan what is due, and return the time until the next turn."""
@@ -106,7 +107,7 @@ class FolderEvents:
         self._lock = threading.Lock()
         self._observer: BaseObserver | None = None
         self._followed: dict[Path, tuple[int, int]] = {}
-        self._refused = False
+        self._refused: dict[Path, tuple[int, int]] = {}
 
     def follow(self, folders: list[Path]) -> bool:
         """Follow the folders that are there; return False where the system has no events.
@@ -120,8 +121,8 @@ class FolderEvents:
             except OSError:
                 continue
             wanted[folder] = facts.st_dev, facts.st_ino
-        if wanted == self._followed or self._refused:
-            return not self._refused
+        if wanted in (self._followed, self._refused):
+            return wanted == self._followed
         self.stop()
         observer = Observer()
         try:
@@ -129,7 +130,7 @@ class FolderEvents:
                 observer.schedule(self._handler(), str(folder), recursive=True)
             observer.start()
         except OSError as err:
-            self._refused = True
+            self._refused = wanted
             log.warning("no folder events (%s); periodic scans find slides instead", err.strerror)
             return False
         self._observer, self._followed = observer, wanted

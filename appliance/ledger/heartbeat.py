@@ -71,38 +71,52 @@ def write_sign(settings: Settings, sign: Sign) -> None:
 
 def read_sign(settings: Settings) -> Sign | None:
     """Return the last sign, None where there is none that can be read."""
+    # It is written in place: one that is read meanwhile is read once more.
+    return _read(_path(settings)) or _read(_path(settings))
+
+
+def _read(path: Path) -> Sign | None:
     try:
-        found: dict[str, Any] = json.loads(_path(settings).read_text())
+        found: dict[str, Any] = json.loads(path.read_text())
         lanes = {name: LaneSign(**lane) for name, lane in found.pop("lanes").items()}
         return Sign(lanes=lanes, **found)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """Whether the daemon lives, and a sentence that says so."""
+    """Whether the daemon lives, and a sentence that says so.
+
+    `told` is False where no daemon has run yet. `trouble` is True where it lives and is held up.
+    """
 
     alive: bool
     sentence: str
+    told: bool = True
+    trouble: bool = False
 
 
 def life(settings: Settings) -> Life:
     """Return whether the daemon of a state folder lives, by its last sign."""
     sign = read_sign(settings)
     if sign is None:
-        return Life(alive=False, sentence="Tandem has not run here yet. Start it: tandem run")
+        never = "Tandem has not run here yet. Start it: tandem run"
+        return Life(alive=False, sentence=never, told=False)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(sign.at))
     if sign.ended:
         return Life(alive=False, sentence=f"Tandem was stopped at {when}: {sign.ended}")
     if sign.boot != boot_id() or time.monotonic() - sign.monotonic > SILENT_SECONDS:
-        if _lives(sign.pid):
+        if sign.boot == boot_id() and _lives(sign.pid):
             why = "Its process is there and does not answer; restart it."
         else:
             why = "Its process is gone: killed, or the machine was off. Start it: tandem run"
         return Life(alive=False, sentence=f"Tandem stopped without a word after {when}. {why}")
     trouble = [f"{name}: {lane.trouble}" for name, lane in sign.lanes.items() if lane.trouble]
-    return Life(alive=True, sentence="; ".join(["Tandem runs", *trouble]) + ".")
+    if trouble:
+        held = f"Tandem runs, held up in part: {'; '.join(trouble)}"
+        return Life(alive=True, sentence=held, trouble=True)
+    return Life(alive=True, sentence="Tandem runs.")
 
 
 def _lives(pid: int) -> bool:

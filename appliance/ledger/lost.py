@@ -31,15 +31,17 @@ def check_not_lost(file: Path) -> None:
         raise damaged(file, "the ledger was emptied: the file has no bytes.")
 
 
-def check_not_emptied(file: Path, connection: Connection) -> None:
+def check_not_emptied(file: Path, connection: Connection, last: Backup | None) -> None:
     """Check that a ledger has the rows that it had.
+
+    `last` is the backup that it goes on from, read before the transaction of `connection` began:
+    the daemon may make another one meanwhile.
 
     Raises
     ------
     LedgerError
         If it has no events beside results, or does not go on from its last backup.
     """
-    last = goes_on_from(file)
     if last is not None and last.event and not _goes_on(connection, last):
         raise damaged(
             file,

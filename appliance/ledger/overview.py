@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import func
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import Queries
@@ -77,10 +77,15 @@ def deliveries_by_case(tx: Queries, cases: Sequence[CaseRow]) -> dict[int, list[
 
 def events_by_subject(
     tx: Queries, rows: Sequence[SlideRow] | Sequence[CaseRow]
-) -> dict[str, list[EventRow]]:
-    """Return the newest events of each row by its subject, oldest first."""
-    found: dict[str, list[EventRow]] = defaultdict(list)
-    query = select(EventRow).where(col(EventRow.subject).in_([row.subject for row in rows]))
-    for event in tx.session.exec(query.order_by(col(EventRow.id))):
+) -> dict[str, list[Any]]:
+    """Return the newest events of each row by its subject, oldest first.
+
+    They are the columns of `EventRow` and no objects of the ORM, which would cost most of the time
+    of a long report.
+    """
+    found: dict[str, list[Any]] = defaultdict(list)
+    events = SQLModel.metadata.tables[str(EventRow.__tablename__)]
+    query = events.select().where(events.c.subject.in_([row.subject for row in rows]))
+    for event in tx.session.connection().execute(query.order_by(events.c.id)):
         found[event.subject].append(event)
-    return {subject: events[-MOST_EVENTS:] for subject, events in found.items()}
+    return {subject: listed[-MOST_EVENTS:] for subject, listed in found.items()}

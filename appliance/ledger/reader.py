@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
 
+from appliance.ledger.backups import goes_on_from
 from appliance.ledger.lost import check_not_emptied, check_not_lost
 from appliance.ledger.queries import Queries
 from appliance.ledger.schema import is_there
@@ -47,10 +48,11 @@ class LedgerReader:
         if (found.st_dev, found.st_ino) == self._known:
             return True
         self._engine.dispose()  # of another file: a backup may have been restored
+        last = goes_on_from(self._file)
         with told(self._file, writing=False), self._engine.connect() as connection:
             if not is_there(connection):
                 return False
-            check_not_emptied(self._file, connection)
+            check_not_emptied(self._file, connection, last)
         self._known = (found.st_dev, found.st_ino)
         return True
 

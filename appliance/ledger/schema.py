@@ -15,7 +15,6 @@ from appliance.ledger.tables import (
     CaseRow,
     DeliveryRow,
     EventRow,
-    HeartbeatRow,
     SlideRow,
 )
 
@@ -27,7 +26,6 @@ TABLES: tuple[type[SQLModel], ...] = (
     DeliveryRow,
     CaseDeliveryRow,
     EventRow,
-    HeartbeatRow,
 )
 OLDEST_TABLES = frozenset({"slide", "case", "delivery", "event"})
 """Tables that a ledger of any build has."""

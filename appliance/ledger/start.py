@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Engine, NullPool, create_engine, event
 
 from appliance.ledger import events
-from appliance.ledger.backups import make_backup
+from appliance.ledger.backups import goes_on_from, make_backup
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
@@ -37,7 +37,7 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
     file = Path(url.removeprefix("sqlite:///"))
     check_not_lost(file)
     if not file.is_file() and (file.parent / ARTIFACTS).is_dir():
-        log.warning("no ledger beside the results of %s: a new one begins", file.parent)
+        log.warning("results are there, and no ledger: a new one begins")
     if file.is_file():
         lock = WriteLock(file, stop)
         with told(file, writing=True):
@@ -46,7 +46,9 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
                 _migrate(file, lock)
     ledger = Ledger(url, stop)
     with ledger.transaction() as tx:
-        log.info("the ledger's last event has the hash %s", events.head(tx.session) or "(none)")
+        head = events.head(tx.session)
+    if head:
+        log.info("the ledger's last event has the hash %s", head)
     return ledger
 
 
@@ -66,7 +68,7 @@ def _look_over(file: Path) -> bool:
         if found != "ok":
             raise damaged(file, "the ledger is damaged.")
         older = is_older(connection)
-        check_not_emptied(file, connection)
+        check_not_emptied(file, connection, goes_on_from(file))
     return older
 
 

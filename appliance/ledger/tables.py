@@ -175,17 +175,6 @@ class EventRow(SQLModel, table=True):
     hash: str
 
 
-class HeartbeatRow(SQLModel, table=True):
-    """A sign of life of the daemon or of one of its lanes; outside of the chain of events."""
-
-    __tablename__ = "heartbeat"
-    lane: str = Field(primary_key=True)
-    doing: str = ""
-    since: float  # what it does since then
-    beat: float  # last sign of life
-    detail: str = "{}"  # a JSON object
-
-
 def set_reason(
     row: SlideRow | CaseRow | DeliveryRow, code: str = "", params: Mapping[str, Any] | None = None
 ) -> None:

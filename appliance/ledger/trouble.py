@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,14 @@ def told(file: Path, *, writing: bool) -> Iterator[None]:
     """
     try:
         yield
+    except (UnicodeDecodeError, json.JSONDecodeError) as err:
+        if writing and isinstance(err, json.JSONDecodeError):
+            raise
+        raise damaged(file, "the ledger is damaged.") from err
     except (DBAPIError, sqlite3.Error) as err:
         found = _trouble(code_of(err), file, writing=writing)
+        if found is None and "Could not decode to UTF-8" in str(err):  # SQLite checks no text
+            found = damaged(file, "the ledger is damaged.")
         if found is None:
             raise
         raise found from err
@@ -68,7 +75,7 @@ def damaged(file: Path, what: str) -> LedgerError:
     else:
         remedy = (
             f"Stop the daemon, then: tandem ledger restore. The last good backup is {good.name} "
-            f"({good.made})."
+            f"({good.made}). To begin anew instead, move this state folder away."
         )
     return LedgerError(f"{file}: {what} {remedy}")
 

@@ -22,6 +22,7 @@ from appliance.intake.pair import all_read
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.ledger.waits import wait_until
 from appliance.line.claiming import CaseWork, Work, wait_for_slides
 from appliance.line.context import Job, StepContext
 from appliance.line.slide_steps import take_slide_back
@@ -155,7 +156,7 @@ def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -
         row = _released_slide(tx, job.row)
         if row is not None:
             row.worker_crashes, row.step_tries = crashes, tries
-            row.not_before = now + err.wait_seconds * 2**crashes
+            row.not_before = wait_until(now, err.wait_seconds * 2**crashes)
             # One note of each trouble, not one for each attempt: a share may be away for days.
             if crashes + tries > job.row.worker_crashes + job.row.step_tries or (
                 not job.row.not_before
@@ -179,7 +180,7 @@ def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> 
         row = _released_case(tx, job.row)
         if row is not None:
             row.worker_crashes, row.step_tries = crashes, tries
-            row.not_before = now + err.wait_seconds * 2**crashes
+            row.not_before = wait_until(now, err.wait_seconds * 2**crashes)
             params = {"message": str(err)}
             # One note, not one for each attempt: a worklist may be away for days.
             if (row.reason, params_of(row)) != (err.code, params):

@@ -70,11 +70,9 @@ class Daemon:
         settings = self.settings
         check_assays(settings)
         check_start(settings)
-        for folder in settings.watch.roots:
-            if not _is_folder(folder):
-                raise SettingsError(
-                    f"watch.folder = {folder}: no such folder. Create it, or mount it."
-                )
+        if not any(_is_folder(folder) for folder in settings.watch.roots):
+            folder = settings.watch.roots[0]
+            raise SettingsError(f"watch.folder = {folder}: no such folder. Create it, or mount it.")
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
             pulse = Pulse(settings, self._signs)
@@ -119,7 +117,7 @@ class Daemon:
         scanning = threading.Thread(
             target=watch.run, args=(self._stop, self._scan.turn), name="scan", daemon=True
         )
-        schedule = build_schedule(settings, ledger, watch.wake, wanted)
+        schedule = build_schedule(settings, ledger, wanted)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )

@@ -13,7 +13,7 @@ from appliance.errors import SlideError, SourceChangedError, StoppedError, Trans
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.line.child import Limits
-from appliance.line.claiming import CaseWork, SlideWork, Work, claim_work
+from appliance.line.claiming import CaseWork, SlideWork, Work
 from appliance.line.closing import (
     close_case,
     close_slide,
@@ -42,15 +42,6 @@ def do_work(context: StepContext, slot: Slot, work: Work) -> None:
         _work_on_case(context, slot, work)
     else:
         _work_on_slide(context, slot, work)
-
-
-def work_once(context: StepContext, slot: Slot) -> bool:
-    """Do the next step of any lane; return False where there is nothing to do."""
-    work = claim_work(context)
-    if work is None:
-        return False
-    do_work(context, slot, work)
-    return True
 
 
 def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:

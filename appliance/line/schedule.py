@@ -1,11 +1,11 @@
-"""Periodic jobs, run by APScheduler: rescan, partner timeout, check of disk space."""
+"""Periodic jobs, run by APScheduler: partner timeout, check of disk space, backup."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -22,12 +22,9 @@ DISK_CHECK_SECONDS = 300.0
 
 
 def build_schedule(
-    settings: Settings,
-    ledger: Ledger,
-    rescan: Callable[[], None],
-    pairings: Sequence[Pairing],
+    settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]
 ) -> BackgroundScheduler:
-    """Return the scheduler with its jobs, not yet started; `rescan` wakes the daemon's scan."""
+    """Return the scheduler with its jobs, not yet started."""
 
     def expire() -> None:
         with ledger.transaction() as tx:
@@ -41,7 +38,6 @@ def build_schedule(
 
     scheduler = BackgroundScheduler(job_defaults={"coalesce": True, "max_instances": 1})
     for job, seconds in (
-        (rescan, settings.watch.rescan_seconds),
         (expire, min(PARTNER_CHECK_SECONDS, settings.pair.partner_timeout_hours * 3600)),
         (disk, DISK_CHECK_SECONDS),
     ):

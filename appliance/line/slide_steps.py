@@ -11,6 +11,7 @@ from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.ledger.urgency import follow_block
 from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
@@ -38,6 +39,7 @@ def finish_identify(
     params = {"stain": identity.stain}
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
     join_block(tx, row, context.pairings, now)
+    follow_block(tx, row, now)
 
 
 def prepare_inspect(context: StepContext, job: Job[SlideRow]) -> Call:

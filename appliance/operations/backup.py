@@ -69,10 +69,11 @@ def back_up(settings: Settings) -> Backup:
     return backup_ledger(settings)
 
 
-def restore_ledger(settings: Settings, name: str = "") -> Restored:
+def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) -> Restored:
     """Put a backup in the ledger's place: that of a name, or the newest good one.
 
-    The backup is verified first. The replaced ledger is kept.
+    The backup is verified first; `anyway` takes it also where that finds something. The replaced
+    ledger is kept.
 
     Raises
     ------
@@ -85,8 +86,11 @@ def restore_ledger(settings: Settings, name: str = "") -> Restored:
     with _no_daemon(settings.state_dir):
         with told(source, writing=False):
             verified = verify(source)
-        if verified.problems:
-            raise LedgerError(f"{source}: the backup is damaged ({verified.problems[0]}).")
+        if verified.problems and not anyway:
+            raise LedgerError(
+                f"{source}: the backup is damaged ({verified.problems[0]}). Name another one, or "
+                "take it as it is: --anyway."
+            )
         lost = _lost_corrections(file, source)
         kept = _set_aside(file)
         part = file.with_suffix(".part")

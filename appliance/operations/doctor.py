@@ -18,6 +18,7 @@ from appliance.delivery.orders import check_worklist
 from appliance.errors import SettingsError, TandemError
 from appliance.ledger import overview
 from appliance.ledger.backups import newest_good
+from appliance.ledger.heartbeat import life
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
 from appliance.operations.scanner_folders import check_folders
@@ -73,6 +74,9 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     if not problems:
         yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
     yield _try("ledger", partial(_ledger, settings))
+    daemon = life(settings)
+    if daemon.told:
+        yield Examined("daemon", daemon.alive and not daemon.trouble, daemon.sentence)
     yield _try("assays", partial(_assays, settings))
     for assay in assays():
         if assay.has_guideline:

@@ -11,6 +11,7 @@ from typing import Any
 from appliance.errors import SettingsError
 from appliance.ledger import overview
 from appliance.ledger.blocks import case_of_slide, pairing_of
+from appliance.ledger.heartbeat import life
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.lost import check_not_lost
@@ -38,9 +39,11 @@ def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
     _require_ledger(settings)
     reader = LedgerReader(settings.ledger_url)
     try:
+        alive = life(settings)
+        appliance = {"appliance": {"alive": alive.alive, "sentence": alive.sentence}}
         if not reader.ready:  # the daemon is creating it
-            return {"cases": [], "slides": []}
-        return _report(reader, settings, limit)
+            return {"cases": [], "slides": []} | appliance
+        return _report(reader, settings, limit) | appliance
     finally:
         reader.close()
 
@@ -89,6 +92,7 @@ def _cases(
             "block": row.block,
             "assay": row.assay,
             "state": row.state,
+            "stat": row.stat,
             "score": row.score,
             "review": [say("review", fact["code"], fact["params"]) for fact in review],
             "review_facts": review,
@@ -128,6 +132,7 @@ def _slides(
             "path": readable(row.path),
             "stain": row.stain,
             "state": row.state,
+            "stat": row.stat,
             "reason": reason,
             "sentence": say("quarantine", reason),
             "detail": say("slide-detail", row.reason or OTHER, params),

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
 
     @property
     def ledger_url(self) -> str:
-        """SQLAlchemy URL of the ledger."""
+        """URL of the ledger's SQLite file."""
         return f"sqlite:///{self.ledger_file}"
 
     @property

@@ -24,6 +24,8 @@ def may_be_dicom(name: str) -> bool:
     Exports name files by UIDs, or without a suffix.
     """
     lower = name.lower()
+    if lower.startswith((".", "~")):  # hidden, or a copy under way
+        return False
     _, dot, suffix = lower.rpartition(".")
     if not dot or suffix.isdecimal():
         return lower != DICOM_DIRECTORY

@@ -6,6 +6,9 @@ opens another handle.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -33,11 +36,30 @@ def open_handle(path: Path) -> openslide.OpenSlide:
         UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, DAMAGED.
     """
     try:
-        return openslide.OpenSlide(path)
+        return _opened(path)
     except openslide.OpenSlideUnsupportedFormatError as err:
         raise SlideError(why_no_format(path)) from err
     except (openslide.OpenSlideError, OSError) as err:
         raise SlideError(why_not_open(path), without_path(err, path)) from err
+
+
+def _opened(path: Path) -> openslide.OpenSlide:
+    """Open a slide; OpenSlide knows MRXS by its suffix, in lower case only.
+
+    Links in a folder of their own, which lives as long as the handle, give it that suffix.
+    """
+    if path.suffix.lower() != ".mrxs" or path.suffix == ".mrxs":
+        return openslide.OpenSlide(path)
+    links = Path(tempfile.mkdtemp(prefix="tandem-mrxs-"))
+    try:
+        (links / "slide.mrxs").symlink_to(path.absolute())
+        (links / "slide").symlink_to(path.with_suffix("").absolute())
+        handle = openslide.OpenSlide(links / "slide.mrxs")
+    except (openslide.OpenSlideError, OSError):
+        shutil.rmtree(links, ignore_errors=True)
+        raise
+    weakref.finalize(handle, shutil.rmtree, links, ignore_errors=True)
+    return handle
 
 
 class GeneralSlide:
@@ -102,11 +124,11 @@ class GeneralSlide:
         """
         with self._reopening:
             try:
-                own = openslide.OpenSlide(self._path)
+                own = _opened(self._path)
                 image: Image = own.read_region(place, level, size)
             except (openslide.OpenSlideError, OSError) as err:
                 with suppress(openslide.OpenSlideError, OSError):
-                    self._handle = openslide.OpenSlide(self._path)
+                    self._handle = _opened(self._path)
                 detail = without_path(err, self._path)
                 raise SlideError(QuarantineReason.DAMAGED, detail) from err
             self._handle = own

@@ -44,11 +44,15 @@ class NoTiffError(TiffIndexError):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Tag of a directory: type, number of values, and where the values lie in the file."""
+    """Tag of a directory: type, number of values, and where the values lie in the file.
+
+    `value`: a single number of NDPI, whose halves lie apart.
+    """
 
     kind: int
     count: int
     offset: int
+    value: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ class TiffIndex:
         width = _WHOLE.get(entry.kind)
         if width is None:
             raise TiffIndexError("a tag has values of another type")
+        if entry.value is not None:
+            return np.array([entry.value], dtype=np.uint64)
         data = self._bytes(entry.offset, entry.count * width)
         return np.frombuffer(data, f"{self._layout.order}u{width}").astype(np.uint64)
 
@@ -192,11 +198,14 @@ class TiffIndex:
             tag, kind, count = struct.unpack_from(f"{order}HH{long}", data, place)
             where = place + layout.entry - layout.inline
             (value,) = struct.unpack_from(order + long, data, where)
-            if count * _SIZES.get(kind, 1) <= layout.inline:
-                value = start + where
-            elif ndpi:
+            if ndpi:
                 value |= struct.unpack_from("<I", data, body + tail + 4 * i)[0] << 32
-            entries[tag] = Entry(kind, count, value)
+            if count * _SIZES.get(kind, 1) > layout.inline:
+                entries[tag] = Entry(kind, count, value)
+            elif ndpi and (kind, count) == (4, 1):
+                entries[tag] = Entry(kind, count, start + where, value)
+            else:
+                entries[tag] = Entry(kind, count, start + where)
         return entries, link
 
     def _bytes(self, offset: int, count: int) -> bytes:

@@ -14,8 +14,10 @@ from PIL import Image, ImageDraw
 from appliance.assays.registry import pairings
 from appliance.errors import LedgerError
 from appliance.findings.findings import RESEARCH_USE
+from appliance.ledger.heartbeat import life
 from appliance.ledger.progress import StepProgress
 from appliance.ledger.reader import LedgerReader
+from appliance.operations.scanner_folders import folder_lines
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 from dashboard.lines import CaseLine
@@ -160,6 +162,19 @@ def header() -> None:
         '<span class="what">HER2 scoring from paired H&amp;E and IHC slides</span>'
         f'<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
     )
+
+
+@st.fragment(run_every=REFRESH_SECONDS)
+def appliance() -> None:
+    """Show whether the appliance runs, and trouble of the site."""
+    alive = life(settings())
+    lines = [alive.sentence] if alive.told else []
+    lines += folder_lines(settings())
+    if alive.alive and not alive.trouble and len(lines) == 1:
+        block(f'<div class="muted small" role="status">{escape(lines[0])}</div>')
+    elif lines:
+        items = "".join(f'<div class="item">{escape(line)}</div>' for line in lines)
+        block(f'<div class="td-trouble" role="alert">{items}</div>')
 
 
 def footer() -> None:

@@ -46,6 +46,8 @@ EVENTS: Words = {
         "the sidecar was read again: organ '{organ}' (was '{was_organ}'), specimen '{specimen}' "
         "(was '{was_specimen}')"
     ),
+    "stat": "STAT: first in every lane",
+    "stat-off": "no longer STAT",
     "try-again": "{message}; trying again",
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",

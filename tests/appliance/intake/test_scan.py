@@ -15,12 +15,15 @@ from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
 import appliance.intake.changes
 import appliance.intake.pending
+from appliance.errors import SlideError
 from appliance.intake.listing import Listing
 from appliance.intake.watch import FolderWatch
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
 from appliance.ledger.transaction import Transaction
+from appliance.line.analyse_slide import identify_slide
+from appliance.settings.settings import Settings
 
 TIFF = (
     b"II*\0\x08\0\0\0\4\0"
@@ -278,6 +281,16 @@ def test_a_scan_leaves_no_trace_on_the_files(site: Site, real: Path) -> None:
     site.arrive()
     site.run(PATIENCE_S)
     assert times() == before
+    refused = 0
+    for path in sorted(site.scans.rglob("*.*")):
+        try:
+            identify_slide(path, Settings(state_dir=site.state))
+        except SlideError:
+            refused += 1
+    assert refused
+    # OpenSlide's reads are seen in the time of access, as anybody's are.
+    assert [facts[1:] for facts in times().values()] == [facts[1:] for facts in before.values()]
+    assert list(times()) == list(before)
 
 
 def wait_for(condition: object, seconds: float = 60) -> None:

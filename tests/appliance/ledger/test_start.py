@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,20 @@ def test_a_lost_ledger_is_not_begun_anew(
     if damage not in (random_pages, cut):  # readers meet those pages when they read them
         with pytest.raises(LedgerError, match="tandem ledger restore"):
             status_of(settings)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_flipped_bits_give_no_traceback(settings: Settings, seed: int) -> None:
+    """SQLite itself does not check what is in a row."""
+    rng = random.Random(seed)  # noqa: S311
+    flipped = bytearray(settings.ledger_file.read_bytes())
+    for _ in range(400):
+        flipped[rng.randrange(100, len(flipped))] ^= 1 << rng.randrange(8)
+    settings.ledger_file.write_bytes(bytes(flipped))
+    with pytest.raises(LedgerError, match="tandem ledger restore"):
+        start(settings)
+    with suppress(LedgerError):
+        status_of(settings)
 
 
 @pytest.mark.parametrize("damage", [no_bytes, all_random], ids=lambda damage: damage.__name__)

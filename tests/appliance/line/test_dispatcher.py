@@ -22,8 +22,9 @@ from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
 from appliance.line.case_steps import AnalysedCase
 from appliance.line.child import Limits
+from appliance.line.claiming import claim_work
 from appliance.line.context import StepContext
-from appliance.line.dispatcher import work_once
+from appliance.line.dispatcher import do_work
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.settings.intake import Watch
@@ -100,8 +101,10 @@ class Line:
 
     def work(self, steps: int = 20) -> None:
         for _ in range(steps):
-            if not work_once(self.context, self.told):
+            work = claim_work(self.context)
+            if work is None:
                 return
+            do_work(self.context, self.told, work)
 
     def slide(self, number: int = 1) -> SlideRow:
         with self.ledger.transaction() as tx:

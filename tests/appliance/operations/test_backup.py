@@ -170,6 +170,8 @@ def test_a_damaged_backup_is_not_restored(settings: Settings) -> None:
     with pytest.raises(LedgerError, match="the backup is damaged"):
         restore_ledger(settings)
     assert settings.ledger_file.read_bytes() == before
+    restore_ledger(settings, anyway=True)
+    assert any("score '3+'" in problem for problem in verify_ledger(settings).problems)
 
 
 def test_nothing_is_restored_while_a_daemon_runs(settings: Settings) -> None:

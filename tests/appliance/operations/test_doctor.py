@@ -8,9 +8,11 @@ import pytest
 from fixtures.daemon import tandem
 
 from appliance.intake.scan import FolderScan
+from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.operations.doctor import Examined, examine
 from appliance.operations.scanner_folders import folder_lines
+from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
 
@@ -49,3 +51,22 @@ def test_the_watched_folders_and_formats_are_told(tmp_path: Path) -> None:
     FolderScan(ledger, settings.watch, state).run()
     ledger.close()
     assert folder_lines(settings) == [away, line]
+
+
+def test_the_ledger_and_its_backup_are_told(tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    settings = Settings(state_dir=tmp_path / "state")
+    config.write_text(f"state_dir = '{settings.state_dir}'\n")
+
+    def line() -> Examined:
+        (found,) = [line for line in examine(config) if line.what == "ledger"]
+        return found
+
+    assert (line().ok, line().text) == (True, "none yet: tandem run makes it")
+    assert not settings.ledger_file.exists()
+    Ledger(settings.ledger_url).close()
+    assert line().text == "0 cases, no backup yet"
+    made = backup_ledger(settings)
+    assert made.made in line().text
+    settings.ledger_file.write_bytes(b"")
+    assert (line().ok, "tandem ledger restore" in line().text) == (False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -122,3 +123,19 @@ def test_empty_slide_has_no_tissue_and_tissue_shares_add_up() -> None:
 
     share = tissue_share(tissue, TileGrid.of(400 * 8.0, 300 * 8.0))
     assert share.sum() * TILE_UM**2 / 1e6 == pytest.approx(tissue.area_mm2, rel=1e-3)
+
+
+@pytest.mark.parametrize("suffix", [".mrxs", ".MRXS"])
+def test_mrxs_is_known_in_any_case_of_its_suffix(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(links))
+    slide = tmp_path / f"a{suffix}"
+    slide.write_bytes(b"x")
+    slide.with_suffix("").mkdir()
+    (slide.with_suffix("") / "Slidedat.ini").write_text("[GENERAL]\nSLIDE_VERSION = 01.02\n")
+    with pytest.raises(SlideError, match="SLIDE_ID"):  # OpenSlide has read the index
+        SlideReader.open(slide)
+    assert list(links.iterdir()) == []

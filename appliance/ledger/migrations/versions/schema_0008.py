@@ -1,11 +1,11 @@
-"""STAT, tries and token of a claim, heartbeats, indexes; events hold score and person."""
+"""STAT, tries and token of a claim, indexes; events hold score and person."""
 
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Boolean, Column, Float, Integer, String, TextClause, text
+from sqlalchemy import Boolean, Column, Integer, String, TextClause, text
 
-from appliance.ledger.migrations.columns import add_event, add_missing, tables_of
+from appliance.ledger.migrations.columns import add_event, add_missing
 
 revision = "0008"
 down_revision = "0007"
@@ -14,7 +14,7 @@ _FREE, _CLAIMED = text("claimed_by = ''"), text("claimed_by != ''")
 
 
 def upgrade() -> None:
-    """Add columns, the table of heartbeats and indexes; put the scores of today into the chain."""
+    """Add columns and indexes; put the scores of today into the chain."""
     for table in ("slide", "case"):
         add_missing(
             table,
@@ -28,15 +28,6 @@ def upgrade() -> None:
         Column("by", String, nullable=False, server_default=""),
     )
     connection = op.get_bind()
-    if "heartbeat" not in tables_of(connection):
-        op.create_table(
-            "heartbeat",
-            Column("lane", String, primary_key=True, nullable=False),
-            Column("doing", String, nullable=False),
-            Column("since", Float, nullable=False),
-            Column("beat", Float, nullable=False),
-            Column("detail", String, nullable=False),
-        )
     for table in ("slide", "case", "delivery"):
         op.drop_index(f"ix_{table}_state", table, if_exists=True)
     for table, more in (("slide", []), ("case", ["assay"])):

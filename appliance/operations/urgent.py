@@ -1,0 +1,37 @@
+"""The action of ``tandem stat``."""
+
+from __future__ import annotations
+
+import time
+
+from appliance.errors import SettingsError
+from appliance.ledger.urgency import set_stat
+from appliance.operations.status import open_ledger
+from appliance.settings.settings import Settings
+
+
+def mark_stat(settings: Settings, subject: str, *, on: bool) -> str:
+    """Mark a slide or case and its block as STAT, or take the mark off; say what happens next.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such subject.
+    """
+    kind, _, number = subject.partition("-")
+    ledger = open_ledger(settings)
+    try:
+        with ledger.transaction() as tx:
+            row = None
+            if number.isdigit() and kind in ("slide", "case"):
+                row = tx.slide(int(number)) if kind == "slide" else tx.case(int(number))
+            if row is None:
+                raise SettingsError(
+                    f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1."
+                )
+            set_stat(tx, row, on, time.time())
+    finally:
+        ledger.close()
+    if on:
+        return f"{subject} and its block come first in every lane"
+    return f"{subject} and its block wait their turn"

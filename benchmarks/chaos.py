@@ -1,0 +1,95 @@
+"""Chaos: ``python benchmarks/chaos.py --seed 1 --faults 300``.
+
+A daemon with quick steps works on simulated slides while faults are done to it: it and its workers
+are killed and stopped, the share and the destination go away, the disk fills, the ledger is
+locked, results are damaged, slides are overwritten while they are read, the clock moves. Judged:
+no slide is lost, no object is sent twice, none has a wrong accession or another file's result, the
+daemon never ends by itself, and the chain of events is whole. Run it as root for the small disk,
+with libfaketime installed for the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.scanner.tissue import draw_sections
+from benchmarks.trial.chaos import Chaos, chaos
+from benchmarks.trial.faults import FAULTS, LEDGER_LOCK_S
+
+DISK_MIB = 512
+
+
+def main() -> int:
+    """Print recovery figures and breaches; return 0 only without any."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--faults", type=int, default=300)
+    parser.add_argument("--kinds", default=",".join(FAULTS), help="names, with commas")
+    parser.add_argument("--lock-s", type=float, default=LEDGER_LOCK_S)
+    parser.add_argument("--stop-s", type=float, default=120.0, help="for a stopped worker")
+    parser.add_argument("--most-minutes", type=float, default=30.0, help="after the last fault")
+    parser.add_argument("--settings", default="", help="lines at the head of the settings")
+    parser.add_argument("--keep", type=Path, help="folder of the site, which stays")
+    options = parser.parse_args()
+    wanted = Chaos(
+        faults=options.faults,
+        seed=options.seed,
+        kinds=options.kinds.split(","),
+        lock_s=options.lock_s,
+        stop_s=options.stop_s,
+        most_s=60 * options.most_minutes,
+        settings=options.settings,
+    )
+    sections = draw_sections(("3+",), lambda _what, _done, _total: None)
+    with tempfile.TemporaryDirectory() as temporary, small_disk(Path(temporary) / "disk") as disk:
+        folder = options.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        found = chaos(folder, wanted, sections, disk=disk, say=say)
+    say(f"{'fault':<20}{'times':>6}{'median s':>10}{'worst s':>10}  until the line moves again")
+    for kind, seconds in sorted(found.recovery_s.items()):
+        median = statistics.median(seconds)
+        say(f"{kind:<20}{len(seconds):>6}{median:>10.1f}{max(seconds):>10.1f}")
+    for why, times in sorted(found.skipped.items()):
+        say(f"left out {times} times: {why}")
+    say(f"{found.delivered} of {found.pairs} pairs delivered, {found.objects} objects")
+    for sentence in found.wrong:
+        say(f"    {sentence}")
+    say(f"{len(found.wrong)} breaches")
+    return 1 if found.wrong else 0
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path | None]:
+    """Mount a small disk in memory; None where that is not allowed."""
+    place.mkdir(parents=True, exist_ok=True)
+    size = f"size={DISK_MIB}m"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)]
+    mounted = os.geteuid() == 0 and _runs(mount)
+    try:
+        yield place if mounted else None
+    finally:
+        if mounted:
+            _runs(["umount", "-l", str(place)])
+
+
+def _runs(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

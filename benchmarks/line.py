@@ -1,0 +1,225 @@
+"""The line at work: ``python benchmarks/line.py --pairs 6``.
+
+A daemon with the real networks works on small pairs. Measured: seconds until a file with a bad name
+is told about while cases are worked on (five times); seconds until each of 30 slides that come at
+once is identified; and the wall time of the whole against what the machine had to do. The ledger is
+read beside the daemon, every fifth of a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from appliance.ledger.tables import EventRow
+from benchmarks.scanner.play import Simulation, simulate
+from benchmarks.scanner.tissue import draw_sections
+from benchmarks.trial.daemon import TrialDaemon, cpu_seconds, running
+from benchmarks.trial.ledger import TrialLedger
+
+STABLE_S = 5.0
+"""Stability window of the trial."""
+GRACE_S = 5.0
+"""Seconds beyond the window within which a person has to be told."""
+TRIES = 5
+POLL_S, PAUSE_S = 0.2, 4.0
+CPU_FACTOR, LANE_FACTOR = 1.25, 1.15
+LANES: Mapping[str, str] = {
+    "identify": "intake",
+    "inspect": "cpu",
+    "align": "cpu",
+    "score": "cpu",
+    "write": "cpu",
+    "tumor": "gpu",
+    "stain": "gpu",
+}
+"""Lane of each step as events name them; a step that is not listed has a lane of its own."""
+
+
+def main() -> int:
+    """Print the figures; return 0 only where all limits hold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=6)
+    parser.add_argument("--at-once", type=int, default=30, help="slides that come at once")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--most-minutes", type=float, default=40.0)
+    parser.add_argument("--keep", type=Path, help="folder of the trial, which stays")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.keep or Path(temporary)
+        return 0 if measure(folder, options, 60 * options.most_minutes) else 1
+
+
+def measure(folder: Path, options: argparse.Namespace, most_s: float) -> bool:
+    """Run the trial in `folder`; return whether all limits hold."""
+    material = folder / "material"
+    _write_material(material, options)
+    daemon = TrialDaemon(folder / "site", quick=False, stable_s=STABLE_S)
+    ledger = TrialLedger(daemon.state)
+    with running(daemon):
+        wait_until(lambda: (daemon.state / "ledger.sqlite").exists(), 60)
+        time.sleep(2)
+        used = cpu_seconds(daemon.pid)
+        _drop(material / "pairs", daemon)
+        began = time.monotonic() + STABLE_S  # before that nothing may be worked on
+        told = _bad_names(material / "bad", daemon, ledger, 2 * options.pairs, most_s)
+        identified = _at_once(material / "crowd", daemon, ledger)
+        done = wait_until(lambda: _all_done(ledger, options), most_s)
+        wall_s = time.monotonic() - began
+        used = cpu_seconds(daemon.pid) - used
+    found = ledger.snapshot()
+    delivered = sum(case.state == "delivered" for case in found.cases)
+    subjects = [row.subject for row in (*found.slides, *found.cases)]
+    lanes = lane_seconds(ledger.events(subjects))
+    cores = len(os.sched_getaffinity(0))
+    limit_s = max(CPU_FACTOR * used / cores, LANE_FACTOR * max(lanes.values(), default=0.0))
+    window_s = STABLE_S + GRACE_S
+    say(f"stability window {STABLE_S:.0f} s, limit {window_s:.0f} s, {cores} cores")
+    say("a bad name, told after (s): " + ", ".join(f"{s:.1f}" for s in told))
+    say(
+        f"{len(identified)} slides at once, identified after (s): median "
+        f"{sorted(identified)[len(identified) // 2]:.1f}, worst {max(identified):.1f}"
+    )
+    say("busy (s): " + ", ".join(f"{lane} {s:.0f}" for lane, s in sorted(lanes.items())))
+    say(
+        f"wall {wall_s:.0f} s; CPU {used:.0f} s on {cores} cores; limit {limit_s:.0f} s; "
+        f"{delivered} of {options.pairs} pairs delivered"
+    )
+    verdicts = {
+        "a bad name is told in time": max(told) <= window_s,
+        "slides at once are identified in time": max(identified) <= window_s,
+        "the wall time is within its limit": wall_s <= limit_s,
+        "all pairs are delivered": done and delivered == options.pairs,
+    }
+    for what, good in verdicts.items():
+        say(f"  {'yes' if good else 'NO':<4}{what}")
+    return all(verdicts.values())
+
+
+def lane_seconds(events: Sequence[EventRow]) -> dict[str, float]:
+    """Return the seconds that each lane was busy, from the events of its steps.
+
+    Adapt it here where the ledger tells more: events of kind ``step`` state step and seconds.
+    """
+    lanes: dict[str, float] = defaultdict(float)
+    for event in events:
+        if event.kind == "step" and not event.reused:
+            lanes[LANES.get(event.step, event.step)] += event.seconds
+    return dict(lanes)
+
+
+def _write_material(material: Path, options: argparse.Namespace) -> None:
+    """Make all slides before the clock starts."""
+    say("making slides")
+    sections = draw_sections(("3+", "0"), lambda _what, _done, _total: None)
+    for name, slides, seed in (
+        ("pairs", 2 * options.pairs, options.seed),
+        ("crowd", 2 * options.at_once, options.seed + 1),
+        ("bad", 2 * TRIES, options.seed + 2),
+    ):
+        wanted = Simulation(slides=slides, seed=seed, faults=())
+        simulate(wanted, material / name, sections=sections)
+    for path in (material / "crowd").glob("*_HER2.svs"):
+        path.unlink()  # H&E alone: each is identified, read, and waits for its partner
+
+
+def _bad_names(
+    source: Path, daemon: TrialDaemon, ledger: TrialLedger, slides: int, most_s: float
+) -> list[float]:
+    """Drop bad names, one every `PAUSE_S` while steps run; return the seconds until each is told.
+
+    `slides` are those that came before.
+    """
+    waiting = sorted(source.glob("*_HE.svs"))
+    dropped: dict[str, float] = {}
+    told: dict[str, float] = {}
+    wait_until(lambda: _busy(ledger) or _idle(ledger, slides), most_s)
+    began = last = time.monotonic()
+    while (waiting or len(told) < len(dropped)) and time.monotonic() - began < most_s:
+        if waiting and (not dropped or time.monotonic() - last >= PAUSE_S):
+            if not _busy(ledger):
+                say("  nothing is worked on just now: take more pairs")
+            path = waiting.pop()
+            target = daemon.scans / f"unnamed {len(dropped)}.svs"
+            _replace_barcode(path)
+            shutil.copyfile(path, target)
+            dropped[str(target)] = last = time.monotonic()
+        ended = _ended(ledger)
+        now = time.monotonic()
+        told |= {key: now - at for key, at in dropped.items() if key in ended and key not in told}
+        time.sleep(POLL_S)
+    return [told.get(key, float("inf")) for key in dropped]
+
+
+def _replace_barcode(path: Path) -> None:
+    """Take the accession out of the slide's barcode, at the same length."""
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"Barcode = S26-", b"Barcode = XXX "))
+
+
+def _at_once(source: Path, daemon: TrialDaemon, ledger: TrialLedger) -> list[float]:
+    """Drop many slides at once; return the seconds until each is identified."""
+    names = [path.name for path in source.glob("*.svs")]
+    _drop(source, daemon)
+    dropped = time.monotonic()
+    waiting = {str(daemon.scans / name) for name in names}
+    seconds = []
+    while waiting and daemon.running and time.monotonic() - dropped < 1200:
+        time.sleep(POLL_S)
+        now = time.monotonic()
+        known = {
+            row.path
+            for row in ledger.snapshot().slides
+            if row.accession or row.state == "quarantined"
+        }
+        seconds += [now - dropped] * len(waiting & known)
+        waiting -= known
+    return seconds + [float("inf")] * len(waiting)
+
+
+def _drop(source: Path, daemon: TrialDaemon) -> None:
+    for path in sorted(source.glob("*.svs")):
+        shutil.copyfile(path, daemon.scans / path.name)
+
+
+def _busy(ledger: TrialLedger) -> bool:
+    found = ledger.snapshot()
+    return any(row.claimed_by for row in (*found.slides, *found.cases))
+
+
+def _idle(ledger: TrialLedger, slides: int) -> bool:
+    found = ledger.snapshot()
+    return len(found.slides) >= slides and not found.at_work
+
+
+def _ended(ledger: TrialLedger) -> set[str]:
+    return {row.path for row in ledger.snapshot().slides if row.state == "quarantined"}
+
+
+def _all_done(ledger: TrialLedger, options: argparse.Namespace) -> bool:
+    return _idle(ledger, 2 * options.pairs + options.at_once + TRIES)
+
+
+def wait_until(condition: Callable[[], bool], most_s: float) -> bool:
+    """Wait for a condition; return whether it came true."""
+    deadline = time.monotonic() + most_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""A destination that keeps objects in a folder and notes each store in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from appliance.artifacts import copy_whole
+from appliance.delivery.destinations.contract import (
+    After,
+    Answer,
+    Before,
+    Instance,
+    KindCheck,
+    Proof,
+    destination,
+)
+from appliance.errors import DestinationUnavailableError
+from appliance.settings.destinations import DestinationSection
+from appliance.settings.objects import OBJECT_KINDS, ObjectKind
+from appliance.settings.settings import Settings
+from dicom.status import Outcome, Verdict
+
+RECORD_NAME = "stores.jsonl"
+
+
+class RecorderDestination(DestinationSection):
+    """Folder with a record of stores."""
+
+    kind: Literal["recorder"]
+    name: str = "recorder"
+    shelf: Path
+    """Existing folder."""
+
+
+@destination(RecorderDestination)
+class Recorder:
+    """One file per object, named by UID, and one line per store."""
+
+    takes: ClassVar[frozenset[ObjectKind]] = OBJECT_KINDS
+
+    def __init__(self, name: str, shelf: Path) -> None:
+        self.name, self.shelf = name, shelf
+
+    @classmethod
+    def open(cls, section: RecorderDestination, settings: Settings) -> Recorder:
+        """Open the shelf of a section."""
+        return cls(section.name, section.shelf)
+
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Copy each file, then note it."""
+        for instance in instances:
+            self.check()
+            before(instance)
+            copy_whole(self._place(instance), instance.path)
+            line = {"uid": instance.ref.sop_instance_uid, "sha256": _digest(self._place(instance))}
+            with (self.shelf / RECORD_NAME).open("a") as record:
+                record.write(json.dumps(line) + "\n")
+            after(instance, Outcome(verdict=Verdict.STORED))
+
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+        """Compare the bytes."""
+        self.check()
+        return {instance.ref.sop_instance_uid: self._compare(instance) for instance in instances}
+
+    def check(self) -> str:
+        """Raise DestinationUnavailableError if the shelf is not there."""
+        if not self.shelf.is_dir():
+            raise DestinationUnavailableError(f"'{self.name}': its folder is not there")
+        return "recorder"
+
+    def kinds(self) -> list[KindCheck]:
+        """Return one line: the shelf takes everything."""
+        return [KindCheck("any object", True, "")]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _place(self, instance: Instance) -> Path:
+        return self.shelf / f"{instance.ref.sop_instance_uid}.dcm"
+
+    def _compare(self, instance: Instance) -> Answer:
+        place = self._place(instance)
+        if not place.is_file() or not instance.path.is_file():
+            return Answer(Proof.ABSENT, "no file")
+        same = _digest(place) == _digest(instance.path)
+        return Answer(Proof.THERE if same else Proof.ABSENT, "by its bytes")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Trials of the line: a daemon of its own, fed by the simulated scanner, and judged."""

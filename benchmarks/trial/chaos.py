@@ -1,0 +1,235 @@
+"""Chaos: a site under faults, one after the other, while slides keep coming; then the judge."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydicom import dcmread
+
+from appliance.ledger.events import first_broken
+from appliance.ledger.reader import LedgerReader
+from appliance.slides.files import fingerprint
+from benchmarks.quick.assay import SECONDS_VARIABLE
+from benchmarks.quick.clock import CLOCK_VARIABLE
+from benchmarks.scanner.play import Simulation, simulate
+from benchmarks.scanner.tissue import Sections
+from benchmarks.trial.daemon import TANDEM, TrialDaemon, running
+from benchmarks.trial.day import at_rest
+from benchmarks.trial.faults import FAULTS, Site, SkipError, copy_in, faketime_library
+from benchmarks.trial.judge import Trial, judge_ends, judge_shelf
+from benchmarks.trial.ledger import TrialLedger
+
+STABLE_S = 2.0
+STEP_S = 0.7
+"""Seconds that each quick reading takes, so that faults meet steps."""
+RECOVERY_S = 180.0
+"""Longest time until the line moves again after a fault."""
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chaos:
+    """What is done. `kinds` are names of `FAULTS`; `lock_s` holds the ledger, `stop_s` a worker.
+
+    `settings` are further lines at the head of the daemon's settings.
+    """
+
+    faults: int
+    seed: int
+    kinds: Sequence[str]
+    lock_s: float
+    stop_s: float
+    most_s: float
+    settings: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Breaches; seconds of recovery by kind; faults that could not be done, by reason."""
+
+    wrong: list[str]
+    recovery_s: dict[str, list[float]]
+    skipped: dict[str, int]
+    pairs: int
+    delivered: int
+    objects: int
+
+
+def chaos(
+    folder: Path, wanted: Chaos, sections: Sections, *, disk: Path | None, say: Say
+) -> Outcome:
+    """Run a site under faults; `disk` is a small file system for its state, if there is one."""
+    dice = random.Random(wanted.seed)  # noqa: S311
+    truth = _material(folder / "material", wanted, sections)
+    clock, environment = _clock(folder)
+    daemon = TrialDaemon(
+        folder / "site",
+        quick=True,
+        stable_s=STABLE_S,
+        state=None if disk is None else disk / "state",
+        environment=environment | {SECONDS_VARIABLE: str(STEP_S)},
+        # Chance may kill the same step's worker often: no reason to set its slide aside.
+        settings="worker_deaths = 50\n" + wanted.settings,
+    )
+    site = Site(
+        daemon=daemon,
+        ledger=TrialLedger(daemon.state),
+        dice=dice,
+        lock_s=wanted.lock_s,
+        stop_s=wanted.stop_s,
+        disk=disk,
+        clock=clock,
+    )
+    recovery: dict[str, list[float]] = defaultdict(list)
+    skipped: dict[str, int] = defaultdict(int)
+    with running(daemon):
+        _all_faults(site, wanted, folder / "material", truth, recovery, skipped, say)
+        daemon.start()
+        at_rest(daemon, site.ledger, most_s=wanted.most_s, say=say)
+        if not daemon.running:
+            site.breaches.append("the daemon is not running at the end")
+    site.breaches += [f"the daemon ended by itself: {code}" for code in daemon.own_deaths]
+    found = site.ledger.snapshot()
+    trial = Trial(truth=truth, scans=daemon.scans, found=found, events=())
+    known = defaultdict(set)
+    for entry in truth["slides"]:
+        known[entry["accession"]].add(fingerprint(folder / "material" / entry["files"][0]))
+    wrong = [*site.breaches, *judge_ends(trial)]
+    wrong += judge_shelf(trial, daemon.shelf, known_bytes=known)
+    wrong += _one_object_each(daemon.shelf)
+    wrong += _broken_chain(daemon)
+    return Outcome(
+        wrong=wrong,
+        recovery_s=dict(recovery),
+        skipped=dict(skipped),
+        pairs=len(truth["cases"]),
+        delivered=sum(case.state == "delivered" for case in found.cases),
+        objects=len(list(daemon.shelf.glob("*.dcm"))),
+    )
+
+
+def _material(folder: Path, wanted: Chaos, sections: Sections) -> dict[str, Any]:
+    """Make a pair for every second fault; return the truth."""
+    slides = 2 * (wanted.faults // 2 + 1)
+    scores = tuple({score for _, score in sections})
+    simulation = Simulation(
+        slides=slides, seed=wanted.seed, faults=(), target="QUICK", scores=scores
+    )
+    return simulate(simulation, folder, sections=sections)
+
+
+def _clock(folder: Path) -> tuple[Path | None, dict[str, str]]:
+    """Return the file that moves the daemon's clock, and the environment that heeds it."""
+    library = faketime_library()
+    if library is None:
+        return None, {}
+    file = folder / "clock"
+    file.write_text("+0")
+    return file, {
+        "LD_PRELOAD": str(library),
+        CLOCK_VARIABLE: str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "NO_FAKE_STAT": "1",
+    }
+
+
+def _all_faults(
+    site: Site,
+    wanted: Chaos,
+    material: Path,
+    truth: dict[str, Any],
+    recovery: dict[str, list[float]],
+    skipped: dict[str, int],
+    say: Say,
+) -> None:
+    waiting = [
+        [material / entry["files"][0] for entry in truth["slides"] if entry["accession"] == case]
+        for case in (case["accession"] for case in truth["cases"])
+    ]
+    deck: list[str] = []
+    for number in range(wanted.faults):
+        if number % 2 == 0 and waiting:
+            copy_in(waiting.pop(), site.daemon.scans)
+        if number == 0:
+            _first_slide(site.ledger)
+        deck = deck or site.dice.sample(list(wanted.kinds), len(wanted.kinds))
+        kind = deck.pop()
+        time.sleep(site.dice.uniform(0.5, 3.0))
+        try:
+            FAULTS[kind](site)
+        except SkipError as why:
+            skipped[f"{kind}: {why}"] += 1
+            continue
+        seconds = _recovered(site)
+        recovery[kind].append(seconds)
+        if seconds >= RECOVERY_S:
+            site.breaches.append(f"the line did not move within {RECOVERY_S:.0f} s after {kind}")
+        if number % 10 == 9:
+            say(f"  {number + 1} faults, {site.ledger.snapshot().at_work} at work")
+    for pair in waiting:
+        copy_in(pair, site.daemon.scans)
+
+
+def _first_slide(ledger: TrialLedger) -> None:
+    """Wait until the daemon has seen a slide: faults are for a site at work."""
+    deadline = time.monotonic() + RECOVERY_S
+    while not ledger.snapshot().slides and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _recovered(site: Site) -> float:
+    """Return the seconds until a subject changes its state, or nothing is at work any more.
+
+    A daemon that ended by itself is started again, as systemd does.
+    """
+    began = time.monotonic()
+    before = site.ledger.snapshot()
+    while time.monotonic() - began < RECOVERY_S:
+        if not site.daemon.running:
+            site.daemon.start()
+        now = site.ledger.snapshot()
+        if now.slides and (now.states != before.states or not now.at_work):
+            break
+        before = before if before.slides else now
+        time.sleep(0.2)
+    return time.monotonic() - began
+
+
+def _one_object_each(shelf: Path) -> list[str]:
+    """Judge that no block has two objects: its slides came once."""
+    blocks: dict[tuple[str, str], set[str]] = defaultdict(set)
+    scores = set()
+    for path in shelf.glob("*.dcm"):
+        report = dcmread(path)
+        block = json.loads(report.DocumentTitle)["block"]
+        blocks[str(report.AccessionNumber), block].add(path.name)
+        scores.add(str(report.SeriesDescription).split()[-1])
+    wrong = [f"a block has {len(names)} objects" for names in blocks.values() if len(names) > 1]
+    if len(scores) > 1:  # all slides have the same tissue
+        wrong.append(f"equal tissue has scores {sorted(scores)}: a damaged result was used")
+    return wrong
+
+
+def _broken_chain(daemon: TrialDaemon) -> list[str]:
+    """Judge the chain of events, by the appliance's own command where it has one."""
+    verify = [str(TANDEM), "ledger", "verify", "--config", str(daemon.config)]
+    helped = subprocess.run([*verify[:3], "--help"], capture_output=True, check=False)
+    if helped.returncode == 0:
+        done = subprocess.run(verify, capture_output=True, text=True, check=False)
+        return [] if done.returncode == 0 else [f"the chain is broken: {done.stdout[-300:]}"]
+    reader = LedgerReader(f"sqlite:///{daemon.state / 'ledger.sqlite'}")
+    try:
+        with reader.reading() as tx:
+            broken = first_broken(tx.session)
+    finally:
+        reader.close()
+    return [] if broken is None else [f"the chain is broken at event {broken}"]

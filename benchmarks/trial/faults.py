@@ -1,0 +1,241 @@
+"""Faults of chaos: each is done to a running site, and is over when its function returns."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.trial.daemon import TrialDaemon, step_workers
+from benchmarks.trial.ledger import TrialLedger
+
+BALLAST_BYTES = 1 << 23
+LEDGER_LOCK_S = 60.0
+CLOCK_STEPS = ("-86400", "+86400", "-600", "+7200")
+"""Jumps of the clock in seconds."""
+
+
+class SkipError(Exception):
+    """A fault that cannot be done here or now; the message says why."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Site:
+    """What faults are done to. `disk` is a small file system that holds the state folder, if any;
+    `clock` the file that moves the clock, if any. `stop_s`: longest time a worker stays stopped.
+    """
+
+    daemon: TrialDaemon
+    ledger: TrialLedger
+    dice: random.Random
+    lock_s: float = LEDGER_LOCK_S
+    stop_s: float = 120.0
+    disk: Path | None = None
+    clock: Path | None = None
+    breaches: list[str] = field(default_factory=list)
+
+
+def kill_daemon(site: Site) -> None:
+    """Send SIGKILL to the daemon, and start it again."""
+    site.daemon.end(signal.SIGKILL)
+    site.daemon.start()
+
+
+def kill_worker(site: Site) -> None:
+    """Send SIGKILL to a worker."""
+    with suppress(ProcessLookupError):
+        os.kill(_worker(site), signal.SIGKILL)
+
+
+def stop_worker(site: Site) -> None:
+    """Send SIGSTOP to a worker that works; the deadline of its step has to end it."""
+    pid = _worker(site, at_work=True)
+    os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    while _process_state(pid) == "T" and time.monotonic() - began < site.stop_s:
+        time.sleep(0.2)
+    if _process_state(pid) == "T":
+        site.breaches.append(f"a stopped worker was not ended within {site.stop_s:.0f} s")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def term_storm(site: Site) -> None:
+    """Send SIGTERM many times to the daemon and its workers, and start it again."""
+    site.daemon.end(signal.SIGTERM, times=site.dice.randint(2, 20))
+    site.daemon.start()
+
+
+def share_away(site: Site) -> None:
+    """Rename the scanner's folder away for some seconds; its mount point may stay, empty."""
+    scans = site.daemon.scans
+    away = scans.with_name("scans-away")
+    bare = site.dice.random() < 0.5
+    scans.rename(away)
+    if bare:
+        scans.mkdir()
+    time.sleep(site.dice.uniform(2, 8))
+    if bare:
+        scans.rmdir()
+    away.rename(scans)
+
+
+def shelf_away(site: Site) -> None:
+    """Rename the destination's folder away for some seconds."""
+    shelf = site.daemon.shelf
+    away = shelf.with_name("shelf-away")
+    shelf.rename(away)
+    time.sleep(site.dice.uniform(2, 5))
+    away.rename(shelf)
+
+
+def disk_full(site: Site) -> None:
+    """Fill the disk of the state folder, and make room again after some seconds."""
+    if site.disk is None:
+        raise SkipError("no small disk: mounting a tmpfs needs root")
+    ballast = site.disk / "ballast"
+    with ballast.open("wb") as stream:
+        try:
+            while True:
+                stream.write(bytes(BALLAST_BYTES))
+                stream.flush()
+        except OSError as err:
+            if err.errno != errno.ENOSPC:
+                raise
+    time.sleep(site.dice.uniform(2, 6))
+    ballast.unlink()
+
+
+def lock_ledger(site: Site) -> None:
+    """Hold the ledger's write lock."""
+    ledger = site.daemon.state / "ledger.sqlite"
+    if not ledger.exists():
+        raise SkipError("no ledger yet")
+    with closing(sqlite3.connect(ledger, timeout=30, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        time.sleep(site.lock_s)
+        connection.execute("ROLLBACK")
+
+
+def flip_artifact(site: Site) -> None:
+    """Flip some bytes of a stored result."""
+    root = site.daemon.state / "artifacts"
+    steps = sorted(folder for folder in root.glob("*") if folder.is_dir())
+    files = [path for step in steps for path in step.glob("[0-9a-f]*/**/*") if path.is_file()]
+    if not files:
+        raise SkipError("no results yet")
+    # The newest are those that steps still ask for.
+    files.sort(key=lambda path: path.stat().st_mtime_ns)
+    path = site.dice.choice(files[-40:])
+    data = bytearray(path.read_bytes())
+    for _ in range(8 if data else 0):
+        data[site.dice.randrange(len(data))] ^= 1 << site.dice.randrange(8)
+    facts = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def overwrite_slide(site: Site) -> None:
+    """Overwrite a slide that is worked on with another one, and put it back before it is stable."""
+    for _ in range(40):
+        at_work, others = _slides_at_work(site.ledger)
+        if at_work and others:
+            break
+        time.sleep(0.2)
+    else:
+        raise SkipError("no slide is worked on")
+    path, other = site.dice.choice(at_work), site.dice.choice(others)
+    kept, facts = path.read_bytes(), path.stat()
+    path.write_bytes(other.read_bytes())
+    time.sleep(site.dice.uniform(0.1, 0.4 * site.daemon.stable_s))
+    path.write_bytes(kept)
+    if site.dice.random() < 0.5:
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+
+def _slides_at_work(ledger: TrialLedger) -> tuple[list[Path], list[Path]]:
+    """Return the slides of the steps that run, and all others."""
+    found = ledger.snapshot()
+    cases = {(row.accession, row.block) for row in found.cases if row.claimed_by}
+    at_work, others = [], []
+    for row in found.slides:
+        claimed = row.claimed_by or (row.accession, row.block) in cases
+        (at_work if claimed else others).append(Path(row.path))
+    return at_work, others
+
+
+def move_clock(site: Site) -> None:
+    """Set the clock forward or back for some seconds."""
+    if site.clock is None:
+        raise SkipError("no libfaketime")
+    site.clock.write_text(site.dice.choice(CLOCK_STEPS))
+    time.sleep(site.dice.uniform(2, 6))
+    site.clock.write_text("+0")
+
+
+FAULTS: Mapping[str, Callable[[Site], None]] = {
+    "kill-daemon": kill_daemon,
+    "kill-worker": kill_worker,
+    "stop-worker": stop_worker,
+    "term-storm": term_storm,
+    "share-away": share_away,
+    "shelf-away": shelf_away,
+    "disk-full": disk_full,
+    "ledger-locked": lock_ledger,
+    "artifact-flipped": flip_artifact,
+    "slide-overwritten": overwrite_slide,
+    "clock-moved": move_clock,
+}
+
+
+def faketime_library() -> Path | None:
+    """Return the library that moves the clock of a process, where it is installed."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return found[0] if found else None
+
+
+def copy_in(slides: list[Path], scans: Path) -> None:
+    """Copy slides into the folder; each gets its name when it is whole."""
+    for slide in slides:
+        temporary = scans / f"~{slide.name}.part"
+        with suppress(FileNotFoundError):  # the share is away: the caller tries again
+            shutil.copyfile(slide, temporary)
+            temporary.rename(scans / slide.name)
+
+
+def _worker(site: Site, *, at_work: bool = False) -> int:
+    """Return a worker's process id; with `at_work`, the one that used most CPU just now."""
+    workers = step_workers(site.daemon.pid)
+    if not workers:
+        raise SkipError("no worker runs")
+    if not at_work:
+        return site.dice.choice(workers)
+    before = {pid: _ticks(pid) for pid in workers}
+    time.sleep(0.3)
+    busiest = max(workers, key=lambda pid: _ticks(pid) - before[pid])
+    if _ticks(busiest) - before[busiest] <= 0:
+        raise SkipError("no worker works")
+    return busiest
+
+
+def _ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def _process_state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

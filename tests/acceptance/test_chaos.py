@@ -1,0 +1,34 @@
+"""Faults of all kinds done to a running site: nothing is lost, sent twice, or mixed up."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from benchmarks.chaos import small_disk
+from benchmarks.scanner.tissue import Sections
+from benchmarks.trial.chaos import Chaos, chaos
+from benchmarks.trial.faults import FAULTS
+
+NOT_IN_SHORT = {"stop-worker"}
+"""Waits for the deadline of a step, which is minutes."""
+
+
+@pytest.mark.slow
+def test_a_short_chaos_loses_nothing(tmp_path: Path, sections: Sections) -> None:
+    wanted = Chaos(
+        faults=12,
+        seed=1,
+        kinds=[kind for kind in FAULTS if kind not in NOT_IN_SHORT],
+        lock_s=4.0,
+        stop_s=60.0,
+        most_s=240.0,
+    )
+    with tempfile.TemporaryDirectory() as place, small_disk(Path(place)) as disk:
+        found = chaos(tmp_path, wanted, sections, disk=disk, say=print)
+    assert not found.wrong, "\n".join(found.wrong)
+    assert found.delivered == found.pairs == 7
+    assert found.objects == found.pairs
+    assert len(found.recovery_s) >= 7, found.skipped

@@ -1,0 +1,90 @@
+"""The daemon's sign of life: status, doctor and dashboard say from it whether the daemon lives."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.ledger.heartbeat import (
+    SILENT_SECONDS,
+    LaneSign,
+    Sign,
+    boot_id,
+    life,
+    read_sign,
+    write_sign,
+)
+from appliance.settings.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path)
+
+
+def sign_now() -> Sign:
+    return Sign(
+        at=time.time(),
+        monotonic=time.monotonic(),
+        boot=boot_id(),
+        pid=os.getpid(),
+        started=time.time(),
+        lanes={"gpu 1": LaneSign(doing="read slide-3", since=1.0)},
+    )
+
+
+def test_a_sign_is_read_as_it_was_written(settings: Settings) -> None:
+    assert not life(settings).told
+    sign = sign_now()
+    write_sign(settings, sign)
+    assert read_sign(settings) == sign
+    assert life(settings).alive
+    write_sign(settings, replace(sign, lanes={}))  # shorter than the one before
+    assert read_sign(settings) == replace(sign, lanes={})
+
+
+def test_a_silent_daemon_is_told_with_its_cause(settings: Settings) -> None:
+    old = replace(sign_now(), monotonic=time.monotonic() - SILENT_SECONDS - 1)
+    write_sign(settings, old)
+    found = life(settings)
+    assert not found.alive
+    assert "does not answer" in found.sentence  # this process is there
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    write_sign(settings, replace(old, pid=gone.pid))
+    assert "Its process is gone" in life(settings).sentence
+    write_sign(settings, replace(sign_now(), boot="another"))
+    assert not life(settings).alive
+
+
+def test_the_clock_on_the_wall_decides_nothing(settings: Settings) -> None:
+    write_sign(settings, replace(sign_now(), at=time.time() + 86400))
+    assert life(settings).alive
+    write_sign(settings, replace(sign_now(), at=time.time() - 86400))
+    assert life(settings).alive
+
+
+def test_the_last_sign_says_why(settings: Settings) -> None:
+    write_sign(settings, replace(sign_now(), ended="it received SIGTERM.", lanes={}))
+    found = life(settings)
+    assert not found.alive
+    assert found.sentence.endswith("it received SIGTERM.")
+
+
+def test_trouble_of_a_lane_is_told(settings: Settings) -> None:
+    lanes = {"gpu 1": LaneSign(doing="", since=1.0, trouble="no worker")}
+    write_sign(settings, replace(sign_now(), lanes=lanes))
+    found = life(settings)
+    assert (found.alive, found.trouble) == (True, True)
+    assert "gpu 1: no worker" in found.sentence
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"lanes": 3}', "\0" * 16384])
+def test_a_damaged_sign_is_none(settings: Settings, text: str) -> None:
+    (settings.state_dir / "heartbeat.json").write_text(text)
+    assert read_sign(settings) is None

@@ -1,0 +1,235 @@
+"""Lanes: steps of different lanes overlap, STAT comes first, the oldest gets its share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.domain import HE, HER2, Identity, Pairing, SlideFacts, Stain
+from appliance.errors import DiskFullError, WorkerDiedError
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.transaction import Transaction
+from appliance.line.case_steps import AnalysedCase
+from appliance.line.child import Limits
+from appliance.line.claiming import claim_work
+from appliance.line.closing import release_work
+from appliance.line.context import StepContext
+from appliance.line.executors import Resource, Slot
+from appliance.line.lanes import Lanes
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
+from appliance.operations.urgent import mark_stat
+from appliance.settings.intake import Watch
+from appliance.settings.settings import Settings
+
+HER2_ASSAY = Pairing(assay="her2", anatomy=HE, target=HER2, expected=True)
+PATIENT_S = 60.0
+
+
+def answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Answer in the place of a step."""
+    if function.__name__ == "identify_slide":
+        path = arguments[0]
+        accession, block, stain = path.stem.split("_")
+        facts = SlideFacts(
+            path=str(path),
+            fingerprint=path.name,
+            format="svs",
+            width_px=1,
+            height_px=1,
+            mpp=0.25,
+            level_count=1,
+            is_dicom=False,
+        )
+        identity = Identity(accession=accession, block=block, stain=Stain(stain))
+        return IdentifiedSlide(facts=facts, identity=identity, organ="", specimen="")
+    return {
+        "warm_up": None,
+        "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
+        "read_alone": Outcome(key="tumor/1", times=()),
+        "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
+    }.get(function.__name__)
+
+
+@dataclass
+class Sleeper:
+    """Executor and slot in one: each step sleeps, and its time is kept."""
+
+    seconds: Mapping[str, float]
+    threads: Mapping[Resource, int] = field(
+        default_factory=lambda: dict[Resource, int](intake=1, cpu=1, gpu=1)
+    )
+    ran: list[tuple[str, float, float]] = field(default_factory=list)
+    dies: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def slot(self, _lane: Resource) -> Iterator[Slot | None]:
+        yield self
+
+    def run(self, _limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.monotonic()
+        time.sleep(self.seconds.get(function.__name__, 0.0))
+        self.ran.append((function.__name__, start, time.monotonic()))
+        if function.__name__ in self.dies:
+            self.dies.remove(function.__name__)
+            raise WorkerDiedError("the worker process died")
+        return answer(function, arguments)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[StepContext]:
+    settings = Settings(state_dir=tmp_path / "state", watch=Watch(folder=tmp_path))
+    ledger = Ledger(settings.ledger_url)
+    yield StepContext(ledger=ledger, settings=settings, name="test", pairings=(HER2_ASSAY,))
+    ledger.close()
+
+
+def arrive(context: StepContext, *names: str) -> None:
+    with context.ledger.transaction() as tx:
+        for name in names:
+            row = tx.add_slide(str(context.settings.watch.folder / name), time.time())
+            tx.advance(row, SlideState.ARRIVED, now=time.time())
+
+
+@contextmanager
+def running(context: StepContext, executor: Sleeper) -> Iterator[Lanes]:
+    stop = threading.Event()
+    lanes = Lanes(context, executor, stop)
+    lanes.start()
+    try:
+        yield lanes
+    finally:
+        stop.set()
+        lanes.join()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENT_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+def states(context: StepContext) -> list[str]:
+    with context.ledger.transaction() as tx:
+        return [row.state for row in tx.slides()]
+
+
+def test_what_is_cheap_does_not_wait_for_what_is_dear(context: StepContext) -> None:
+    executor = Sleeper({"analyse": 3.0, "read_alone": 0.1})
+    with running(context, executor):
+        arrive(context, "S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+        wait_for(lambda: _is_analysing(context))
+        arrive(context, "S26-2_A1_HE.svs")
+        wait_for(lambda: any(name == "analyse" for name, _, _ in executor.ran))
+    (analysis,) = [times for name, *times in executor.ran if name == "analyse"]
+    within = [
+        name for name, start, end in executor.ran if analysis[0] < start and end < analysis[1]
+    ]
+    assert {"identify_slide", "inspect_slide"} <= set(within)
+
+
+def _is_analysing(context: StepContext) -> bool:
+    with context.ledger.transaction() as tx:
+        return any(case.claimed_by for case in tx.cases())
+
+
+def test_the_death_of_a_worker_takes_no_other_step_with_it(context: StepContext) -> None:
+    executor = Sleeper({"inspect_slide": 0.5, "identify_slide": 0.5}, dies={"inspect_slide"})
+    with running(context, executor):
+        arrive(context, "S26-1_A1_HE.svs", "S26-2_A1_HE.svs")
+        wait_for(lambda: states(context).count(SlideState.READ) == 1)
+        with context.ledger.transaction() as tx:
+            rows = tx.slides()
+            notes = [e.code for row in rows for e in tx.events(row.subject) if e.kind == "note"]
+    assert notes == ["try-again"]
+    assert sum(row.worker_crashes for row in rows) == 1
+    assert sum(name == "identify_slide" for name, _, _ in executor.ran) == 2
+
+
+def test_stat_comes_first_and_its_block_with_it(context: StepContext) -> None:
+    arrive(context, "S26-1_A1_HE.svs", "S26-2_A1_HE.svs", "S26-3_A1_HE.svs")
+    assert "come first" in mark_stat(context.settings, "slide-3", on=True)
+    executor = Sleeper({})
+    with running(context, executor):
+        wait_for(lambda: states(context) == [SlideState.READ] * 3)
+    with context.ledger.transaction() as tx:
+        changes = [(e.at, e.id) for e in tx.events("slide-3") if e.to_state == "identified"]
+        others = [(e.at, e.id) for e in tx.events("slide-1") if e.to_state == "identified"]
+        assert changes < others
+        # The case that the slide opened is STAT, and so is the partner that comes later.
+        assert [case.stat for case in tx.cases()].count(True) == 1
+    arrive(context, "S26-3_A1_HER2.svs")
+    with running(context, executor):
+        wait_for(lambda: SlideState.ARRIVED not in states(context))
+    with context.ledger.transaction() as tx:
+        assert [slide.stat for slide in tx.slides()] == [False, False, True, True]
+    mark_stat(context.settings, "slide-4", on=False)
+    with context.ledger.transaction() as tx:
+        assert not any(row.stat for row in (*tx.slides(), *tx.cases()))
+
+
+def test_the_oldest_gets_its_share(context: StepContext) -> None:
+    arrive(context, "S26-1_A1_HE.svs", "S26-2_A1_HE.svs")
+    mark_stat(context.settings, "slide-2", on=True)
+    first = claim_work(context, "intake", oldest=True)
+    assert first is not None
+    assert first.job.row.id == 1
+    second = claim_work(context, "intake", oldest=True)
+    assert second is not None
+    assert second.job.row.id == 2
+    assert claim_work(context, "intake") is None
+    assert claim_work(context, "gpu") is None
+
+
+def test_an_answer_of_an_old_claim_is_dropped(context: StepContext) -> None:
+    arrive(context, "S26-1_A1_HE.svs")
+    late = claim_work(context, "intake")
+    assert late is not None
+    with context.ledger.transaction() as tx:
+        tx.release_claims()  # the daemon was killed and started again
+    again = claim_work(context, "intake")
+    assert again is not None
+    release_work(context, late)
+    with context.ledger.transaction() as tx:
+        row = tx.slides()[0]
+        assert (row.claimed_by, row.claim_token) == ("test", again.job.row.claim_token)
+
+
+def test_a_ledger_that_cannot_be_written_holds_the_lanes_and_loses_no_claim(
+    context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when a step ends: its claim is freed later, and the step done again."""
+    executor = Sleeper({})
+    full = threading.Event()
+    real = Transaction.advance
+
+    def advance(self: Transaction, *given: Any, **more: Any) -> None:
+        if full.is_set() and more.get("code") == "identified":
+            raise DiskFullError("The disk is full.")
+        real(self, *given, **more)
+
+    monkeypatch.setattr(Transaction, "advance", advance)
+    monkeypatch.setattr(DiskFullError, "wait_seconds", 0.2)
+    full.set()
+    with running(context, executor) as lanes:
+        arrive(context, "S26-1_A1_HE.svs")
+        wait_for(lambda: "disk is full" in str(lanes.signs()).lower() or _notes(context) > 0)
+        assert states(context) == [SlideState.ARRIVED]
+        full.clear()
+        wait_for(lambda: states(context) == [SlideState.READ])
+
+
+def _notes(context: StepContext) -> int:
+    with context.ledger.transaction() as tx:
+        return sum(e.kind == "note" for e in tx.events("slide-1"))
