@@ -34,8 +34,8 @@ CPU_FACTOR, LANE_FACTOR = 1.25, 1.15
 LANES: Mapping[str, str] = {
     "identify": "intake",
     "inspect": "cpu",
-    "align": "cpu",
-    "score": "cpu",
+    "align": "gpu",
+    "score": "gpu",
     "write": "cpu",
     "tumor": "gpu",
     "stain": "gpu",

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import datetime, timedelta
-
-from apscheduler.schedulers.background import BackgroundScheduler
 
 from appliance.errors import TandemError
 from appliance.ledger.backups import Backup, backups_of, make_backup, prune
@@ -38,18 +35,6 @@ def backup_ledger(settings: Settings) -> Backup:
     prune(file, settings.ledger.keep_backups)
     log.info("the ledger was backed up; its last event has the hash %s", backup.head)
     return backup
-
-
-def add_backups(scheduler: BackgroundScheduler, settings: Settings) -> None:
-    """Schedule the backups, the first a minute after the start of the daemon where one is due."""
-    scheduler.add_job(
-        backup_if_due,
-        "interval",
-        args=(settings,),
-        seconds=min(CHECK_SECONDS, 3600 * settings.ledger.backup_hours),
-        next_run_time=datetime.now().astimezone() + timedelta(seconds=FIRST_CHECK_SECONDS),
-        id="backup",
-    )
 
 
 def backup_if_due(settings: Settings) -> None:

@@ -31,7 +31,7 @@ from appliance.line.context import StepContext
 from appliance.line.executors import open_executor
 from appliance.line.lanes import Lanes
 from appliance.line.pulse import Pulse, Turns
-from appliance.line.schedule import build_schedule
+from appliance.line.schedule import Schedule, jobs_of
 from appliance.operations.start_checks import check_start
 from appliance.settings.settings import Settings
 
@@ -117,7 +117,7 @@ class Daemon:
         scanning = threading.Thread(
             target=watch.run, args=(self._stop, self._scan.turn), name="scan", daemon=True
         )
-        schedule = build_schedule(settings, ledger, wanted)
+        schedule = Schedule(jobs_of(settings, ledger, wanted), self._stop)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )
@@ -130,11 +130,11 @@ class Daemon:
             self._stop.wait()
         finally:
             self._stop.set()
-            schedule.shutdown(wait=False)
             watch.wake()
             scanning.join()
             delivery.join()
             lanes.join()
+            schedule.join()
             executor.close()
             with ledger.transaction() as tx:
                 if tx.release_claims():

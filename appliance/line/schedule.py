@@ -1,17 +1,22 @@
-"""Periodic jobs, run by APScheduler: partner timeout, check of disk space, backup."""
+"""Periodic jobs of the daemon: partner timeout, check of disk space, backup.
+
+Periods follow the monotonic clock: a wall clock that is set back stops none of them. (APScheduler
+counts by the wall clock.)
+"""
 
 from __future__ import annotations
 
 import logging
 import shutil
+import threading
 import time
-from collections.abc import Sequence
-
-from apscheduler.schedulers.background import BackgroundScheduler
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from appliance.domain import Pairing
+from appliance.errors import StoppedError
 from appliance.intake.pair import expire_waiting
-from appliance.ledger.daily import add_backups
+from appliance.ledger.daily import CHECK_SECONDS, FIRST_CHECK_SECONDS, backup_if_due
 from appliance.ledger.ledger import Ledger
 from appliance.settings.settings import Settings
 
@@ -21,10 +26,51 @@ PARTNER_CHECK_SECONDS = 60.0
 DISK_CHECK_SECONDS = 300.0
 
 
-def build_schedule(
-    settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]
-) -> BackgroundScheduler:
-    """Return the scheduler with its jobs, not yet started."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job: its period, and the time from the start to its first run, in seconds."""
+
+    name: str
+    run: Callable[[], None]
+    period_s: float
+    first_s: float
+
+
+class Schedule:
+    """Thread that runs jobs one after the other, each when it is due."""
+
+    def __init__(self, jobs: Sequence[Job], stop: threading.Event) -> None:
+        self._stop = stop
+        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
+        self._jobs = list(jobs)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the running job, after `stop` was set."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        start = time.monotonic()
+        due = {job.name: start + job.first_s for job in self._jobs}
+        while not self._stop.wait(max(0.0, min(due.values()) - time.monotonic())):
+            for job in self._jobs:
+                if time.monotonic() < due[job.name] or self._stop.is_set():
+                    continue
+                try:
+                    job.run()
+                except StoppedError:
+                    return
+                except Exception as err:  # boundary of the job: the schedule goes on
+                    log.error("the job %s failed: %s; it runs again", job.name, type(err).__name__)
+                    log.debug("details", exc_info=err)
+                due[job.name] = time.monotonic() + job.period_s
+
+
+def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> tuple[Job, ...]:
+    """Return the periodic jobs of a daemon."""
 
     def expire() -> None:
         with ledger.transaction() as tx:
@@ -36,11 +82,15 @@ def build_schedule(
         if free < settings.low_disk_gib:
             log.warning("only %.1f GiB free for results; make room or move state_dir", free)
 
-    scheduler = BackgroundScheduler(job_defaults={"coalesce": True, "max_instances": 1})
-    for job, seconds in (
-        (expire, min(PARTNER_CHECK_SECONDS, settings.pair.partner_timeout_hours * 3600)),
-        (disk, DISK_CHECK_SECONDS),
-    ):
-        scheduler.add_job(job, "interval", seconds=seconds, id=job.__name__)
-    add_backups(scheduler, settings)
-    return scheduler
+    partner_s = min(PARTNER_CHECK_SECONDS, settings.pair.partner_timeout_hours * 3600)
+    backup_s = min(CHECK_SECONDS, 3600 * settings.ledger.backup_hours)
+    return (
+        Job(name="expire", run=expire, period_s=partner_s, first_s=partner_s),
+        Job(name="disk", run=disk, period_s=DISK_CHECK_SECONDS, first_s=0.0),
+        Job(
+            name="backup",
+            run=lambda: backup_if_due(settings),
+            period_s=backup_s,
+            first_s=FIRST_CHECK_SECONDS,
+        ),
+    )

@@ -6,8 +6,6 @@ Half of the patches take no part in a fit; they measure its error.
 from __future__ import annotations
 
 import numpy as np
-from scipy.interpolate import RBFInterpolator
-from scipy.spatial import cKDTree
 
 from appliance.registration.mapping import LATTICE_UM, Piece, Points, gentle
 from appliance.registration.votes import FEWEST, Votes, common_affine, distances
@@ -34,6 +32,9 @@ def fitted(votes: Votes, size_um: tuple[float, float]) -> Piece:
     x, y = np.meshgrid(np.arange(columns) * LATTICE_UM, np.arange(rows) * LATTICE_UM)
     nodes = np.stack([x.ravel(), y.ravel()], axis=1)
     # Away from the tissue take the displacement of the nearest votes: splines would diverge.
+    from scipy.interpolate import RBFInterpolator  # slow to load; the daemon does not need them
+    from scipy.spatial import cKDTree
+
     far = np.asarray(cKDTree(votes.he_um).query(nodes)[0])
     spline = RBFInterpolator(
         votes.he_um / LATTICE_UM,

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from appliance.geometry import Affine
 from appliance.registration.mapping import Points
@@ -64,6 +63,8 @@ def agreeing(votes: Votes) -> Votes:
     if votes.few:
         off = distances(votes.ihc_um, votes.start.apply(votes.he_um))
         return votes.where(off < AGREE * votes.reach_um)
+    from scipy.spatial import cKDTree  # slow to load; the daemon does not need it
+
     if len(votes) < FEWEST:
         return votes.where(np.zeros(len(votes), dtype=bool))
     affine, inside = common_affine(votes)

@@ -7,7 +7,6 @@ import logging
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 CHATTY = (
     "PIL",
-    "apscheduler",
     "highdicom",
     "opentile",
     "pydicom",

@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.slides.glass import ASSUMED_WHITE, glass_rgb, usable_px
@@ -51,6 +50,8 @@ def find_tissue(thumbnail: NDArray[np.uint8], mpp: float) -> Tissue:
     Otsu's threshold within bounds. Green pen, black borders and the fill of unscanned areas are
     neither tissue nor glass.
     """
+    from skimage.filters import threshold_otsu  # slow to load; the daemon does not need it
+
     usable = usable_px(thumbnail)
     white = glass_rgb(thumbnail[usable]) if usable.any() else ASSUMED_WHITE
     density = _density(thumbnail, white)
