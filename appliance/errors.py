@@ -13,7 +13,9 @@
     │   ├── SourceChangedError
     │   ├── ArtifactDamagedError
     │   ├── TookTooLongError
-    │   └── WorkerDiedError
+    │   ├── WorkerDiedError
+    │   ├── ClusterAwayError
+    │   └── WorkerLostError
     └── PermanentError                 tell a person
         ├── SettingsError
         │   └── LedgerError
@@ -126,6 +128,23 @@ class TookTooLongError(TransientError):
 
     wait_seconds = 1.0
     code = "took-too-long"
+
+
+class ClusterAwayError(TransientError):
+    """The cluster's scheduler, or a worker, cannot be used: the site's trouble, no slide's."""
+
+    code = "cluster-away"
+
+
+class WorkerLostError(TransientError):
+    """A worker of the cluster went while it ran steps: its machine, its network or its service.
+
+    A step that kills its own process raises `WorkerDiedError`; this one says nothing about the
+    step, as all steps of the worker end with it.
+    """
+
+    wait_seconds = 1.0
+    code = "worker-lost"
 
 
 class StoppedError(TandemError):

@@ -14,6 +14,7 @@ from appliance.cli.line_commands import process, run
 from appliance.cli.site_commands import config_app, dashboard, doctor
 from appliance.cli.synth import synth
 from appliance.cli.train import train
+from appliance.cli.worker_command import scheduler, worker
 from appliance.errors import TandemError
 
 app = typer.Typer(
@@ -32,6 +33,8 @@ for command in (
     *(doctor, dashboard, synth, train),
 ):
     app.command()(command)
+app.command()(worker)
+app.command()(scheduler)
 for extra in entry_points(group="tandem.commands"):
     # Commands, such as ``tandem bench``, of packages that import the appliance.
     loaded = extra.load()

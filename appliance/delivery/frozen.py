@@ -18,6 +18,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
 from appliance.slides.files import fingerprint, slide_files
+from appliance.slides.places import place_of
 from dicom.header import read_headers
 
 SCANNED_NAME = "scanned.txt"
@@ -62,7 +63,7 @@ def same_source(facts: SlideFacts, store: ArtifactStore) -> Iterator[None]:
     SlideError
         UNREADABLE, if a file is gone.
     """
-    path = Path(facts.path)
+    path = place_of(facts.path)
     before = signature(path)
     if not store.has(_seen_key(facts, before)):
         if fingerprint(path) != facts.fingerprint:
@@ -95,7 +96,7 @@ def remember_source(facts: SlideFacts, before: Signature, store: ArtifactStore) 
     SourceChangedError
         If the signature changed meanwhile.
     """
-    require_signature(Path(facts.path), before)
+    require_signature(place_of(facts.path), before)
     with store.writing(_seen_key(facts, before)) as folder:
         (folder / SEEN_NAME).write_text(facts.fingerprint)
 
@@ -124,7 +125,7 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
         raise ValueError("a slide without a fingerprint has no source of its own")
     key = ArtifactKey.of("source", slide=facts.fingerprint)
     if not store.has(key):
-        path = Path(facts.path)
+        path = place_of(facts.path)
         with store.writing(key) as folder, same_source(facts, store):
             # Time of the file: the dates of headers have no time zone.
             (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))

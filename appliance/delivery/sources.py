@@ -20,6 +20,7 @@ from appliance.delivery.orders import order_of
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
+from appliance.slides.places import place_of
 from dicom.header import read_headers
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.study import StudyFacts, study_of
@@ -154,7 +155,7 @@ def _converted(
         with store.writing(key) as folder:
             with same_source(facts, store):
                 done = convert_slide(
-                    Path(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
+                    place_of(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
                 )
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")

@@ -28,7 +28,7 @@ from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.line.context import StepContext
-from appliance.line.executors import LocalExecutor
+from appliance.line.executors import open_executor
 from appliance.line.lanes import Lanes
 from appliance.line.pulse import Pulse, Turns
 from appliance.line.schedule import Schedule, jobs_of
@@ -104,7 +104,7 @@ class Daemon:
         destinations = {
             section.name: open_destination(settings, section) for section in settings.destinations
         }
-        executor = LocalExecutor(settings, self._stop)
+        executor = open_executor(settings, self._stop)
         wanted = pairings(settings)
         context = StepContext(
             ledger=ledger,

@@ -1,4 +1,4 @@
-"""Where steps run: in processes of this machine.
+"""Where steps run: in processes of this machine, or on the workers of a cluster.
 
 An executor has slots in lanes. A step runs in a slot, in a process of its own, so that its death
 never takes another step with it.
@@ -6,12 +6,14 @@ never takes another step with it.
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Protocol
 
+from appliance.errors import SettingsError
 from appliance.line.child import Child, Limits
 from appliance.settings.settings import Settings
 
@@ -33,7 +35,10 @@ class Executor(Protocol):
         """Number of threads that serve a lane: the most slots that it can ever have."""
 
     def slot(self, lane: Resource) -> AbstractContextManager[Slot | None]:
-        """Lend a free slot of a lane, None where there is none now ."""
+        """Lend a free slot of a lane, None where there is none now."""
+
+    def trouble(self, lane: Resource) -> str:
+        """Say why a lane has no slot at all; empty where its slots are all lent, or free."""
 
     def close(self) -> None:
         """End all processes; running steps are abandoned."""
@@ -70,6 +75,10 @@ class LocalExecutor:
             with self._lock:
                 self._free[lane].append(child)
 
+    def trouble(self, _lane: Resource) -> str:
+        """Return no trouble: a process can always be started."""
+        return ""
+
     def _new(self, lane: Resource) -> Child:
         settings = self._settings
         gpu = None
@@ -85,3 +94,32 @@ class LocalExecutor:
         with self._lock:
             for child in self._all:
                 child.close()
+
+
+def open_executor(settings: Settings, stop: threading.Event) -> Executor:
+    """Return the executor that the settings name.
+
+    Raises
+    ------
+    SettingsError
+        If they name a cluster, and it cannot be used with these settings.
+    """
+    if not settings.cluster.scheduler:
+        return LocalExecutor(settings, stop)
+    require_dask()
+    # Imported here: the local executor needs no Dask.
+    from appliance.line.cluster.executor import DaskExecutor
+
+    return DaskExecutor(settings, stop)
+
+
+def require_dask() -> None:
+    """Check that Dask, an optional dependency, is installed.
+
+    Raises
+    ------
+    SettingsError
+        If it is not.
+    """
+    if importlib.util.find_spec("distributed") is None:
+        raise SettingsError("Dask is not installed: pip install 'tandem-her2[cluster]'.")

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from appliance.errors import StoppedError, TransientError
 from appliance.ledger.heartbeat import LaneSign
@@ -50,8 +51,16 @@ class Lanes:
             thread.join()
 
     def signs(self) -> Mapping[str, LaneSign]:
-        """Return what each lane does."""
-        return {thread.name: thread.sign for thread in self._threads}
+        """Return what each lane does; the trouble that threads of a lane share is told once."""
+        found: dict[str, LaneSign] = {}
+        told: set[tuple[str, str]] = set()
+        for thread in self._threads:
+            sign = thread.sign
+            if (thread.lane, sign.trouble) in told:
+                sign = replace(sign, trouble="")
+            told.add((thread.lane, sign.trouble))
+            found[thread.name] = sign
+        return found
 
 
 class Bell:
@@ -88,7 +97,7 @@ class LaneThread(threading.Thread):
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.sign = LaneSign(doing="", since=time.time())
-        self._lane: Resource = lane
+        self.lane: Resource = lane
         self._context, self._executor = context, executor
         self._stop_event, self._bell = stop, bell
         self._claims = 0
@@ -96,7 +105,7 @@ class LaneThread(threading.Thread):
 
     def run(self) -> None:
         """Work until `stop` is set."""
-        if self._lane == "intake":
+        if self.lane == "intake":
             self._warm_up()
         heard = 0
         while not self._stop_event.is_set():
@@ -124,13 +133,13 @@ class LaneThread(threading.Thread):
         if self._open is not None:  # its end could not be written
             release_work(self._context, self._open)
             self._open = None
-        with self._executor.slot(self._lane) as slot:
+        with self._executor.slot(self.lane) as slot:
             if slot is None:
-                self._tell(trouble="no worker")
+                self._tell(trouble=self._executor.trouble(self.lane))
                 return False
             every = self._context.settings.lanes.oldest_every
             oldest = self._claims % every == every - 1
-            self._open = claim_work(self._context, self._lane, oldest=oldest)
+            self._open = claim_work(self._context, self.lane, oldest=oldest)
             if self._open is None:
                 self._tell()
                 return False
@@ -148,7 +157,7 @@ class LaneThread(threading.Thread):
     def _warm_up(self) -> None:
         """Let the process load its libraries now, and not when the first slide waits for it."""
         try:
-            with self._executor.slot(self._lane) as slot:
+            with self._executor.slot(self.lane) as slot:
                 if slot is not None:
                     slot.run(WARM_UP, warm_up)
         except (TransientError, StoppedError) as err:

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
+from appliance.settings.cluster import Cluster
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
@@ -50,6 +51,7 @@ class Settings(BaseSettings):
     """Free space in GiB of the state folder below which Tandem warns. A case of two large slides
     needs about 2 GiB of artifacts."""
     lanes: Lanes = Lanes()
+    cluster: Cluster = Cluster()
     watch: Watch = Watch()
     identify: Identify = Identify()
     pair: PairSettings = PairSettings()

@@ -24,6 +24,7 @@ from appliance.slides.encoded import Pixels
 from appliance.slides.general import PART_PX, GeneralSlide, open_handle
 from appliance.slides.glass import glass_rgb
 from appliance.slides.header import read_facts, true_downsample
+from appliance.slides.places import place_of
 from appliance.slides.resample import Span
 from appliance.slides.trouble import without_path
 from appliance.slides.window import sample_window
@@ -73,7 +74,7 @@ class SlideReader:
     @classmethod
     def of(cls, facts: SlideFacts) -> SlideReader:
         """Open the slide of known facts at their resolution; raises SlideError as `open`."""
-        return cls.open(Path(facts.path), mpp=facts.mpp)
+        return cls.open(place_of(facts.path), mpp=facts.mpp)
 
     def __enter__(self) -> SlideReader:
         return self

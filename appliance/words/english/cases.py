@@ -48,6 +48,8 @@ CASE_REASONS: Words = {
     "object-damaged": "A DICOM object is not what was written; it is written again, then sent.",
     "correction-damaged": f"{_CORRECTION} {_CORRECT_AGAIN}",
     "worker-died": "{message}",
+    "cluster-away": "{message}",
+    "worker-lost": "{message}",
     "held": "{message}",
     "refused": "A destination refused an object for good; see the deliveries.",
     "unproven": "A destination cannot say whether it has an object; see the deliveries.",
