@@ -13,6 +13,7 @@
     │   ├── SourceChangedError
     │   ├── ArtifactDamagedError
     │   ├── TookTooLongError
+    │   ├── WorkerStartError
     │   ├── WorkerDiedError
     │   ├── ClusterAwayError
     │   └── WorkerLostError
@@ -113,7 +114,7 @@ class SourceChangedError(TransientError):
 class ArtifactDamagedError(TransientError):
     """A stored result was not what was written, and was removed; the next attempt makes it."""
 
-    wait_seconds = 1.0
+    wait_seconds = 10.0
     code = "artifact-damaged"
 
 
@@ -145,6 +146,13 @@ class WorkerLostError(TransientError):
 
     wait_seconds = 1.0
     code = "worker-lost"
+
+
+class WorkerStartError(TransientError):
+    """No worker process could be started, or it ended before it had a step: no slide's fault."""
+
+    wait_seconds = 10.0
+    code = "worker-start"
 
 
 class StoppedError(TandemError):
@@ -197,3 +205,11 @@ class SlideError(PermanentError):
     def __reduce__(self) -> tuple[type[SlideError], tuple[QuarantineReason, str]]:
         # Errors come back from worker processes by pickle.
         return (type(self), (self.reason, self.detail))
+
+
+def text_of(err: BaseException) -> str:
+    """Return an error's text; its class's name where a library's error cannot say it."""
+    try:
+        return str(err)
+    except Exception:  # noqa: BLE001  of any library's class
+        return type(err).__name__

@@ -8,6 +8,7 @@ looked for at its destination first, so a lost answer does not send it twice.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +78,12 @@ class Outbox:
         settings: Settings,
         destinations: dict[str, Destination],
         clock: Callable[[], float] = time.time,
+        *,
+        stop: threading.Event | None = None,
+        step: Callable[[], None] = lambda: None,
     ) -> None:
+        """Deliver to `destinations`, by name, until `stop` is set; `step` is called often."""
+        self._stop, self._step = stop or threading.Event(), step
         self._ledger = ledger
         self._settings = settings
         self._destinations = destinations
@@ -92,6 +98,9 @@ class Outbox:
             due = tx.due_deliveries(self._clock(), longest_wait_s)
         away: dict[str, Trouble] = {}
         for (case_id, name), rows in _in_order(due):
+            if self._stop.is_set():
+                return
+            self._step()
             if name in away:
                 self._hold(rows, away[name])
             elif trouble := self._deliver(rows, name):
@@ -165,6 +174,7 @@ class Outbox:
         on_the_wire: list[DeliveryRow] = []
 
         def before(instance: Instance) -> None:
+            self._step()
             row = by_uid[instance.ref.sop_instance_uid]
             row.attempts += 1
             self._save(row)

@@ -100,7 +100,7 @@ def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> No
     """Let a slide arrive again, whatever its state: facts of the former file no longer hold."""
     if row.state != SlideState.ARRIVING:
         row.fingerprint = ""
-        row.worker_crashes, row.not_before = 0, 0.0
+        row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
         set_reason(row)
         code = "came-back" if change.kind == "came-back" else "file-changed"
         tx.advance(row, SlideState.ARRIVING, now=now, code=code)

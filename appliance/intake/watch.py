@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
@@ -47,17 +48,17 @@ class FolderWatch:
         """End the pause of the loop, also to let it see that it shall stop."""
         self._wake.set()
 
-    def run(self, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> None:
-        """Scan until `stop` is set; call `wake` after setting it. `beat` is called at each turn.
+    def run(self, stop: threading.Event, turn: AbstractContextManager[None] | None = None) -> None:
+        """Scan until `stop` is set; call `wake` after setting it. Each scan is within `turn`.
 
         A scan that fails is tried again: the trouble may be the ledger's, or the share's.
         """
         try:
             while not stop.is_set():
-                beat()
                 self._wake.clear()
                 try:
-                    pause_s = self._turn()
+                    with turn or nullcontext():
+                        pause_s = self._turn()
                 except StoppedError:
                     break
                 except Exception as err:  # boundary of the scan's thread: the watch goes on

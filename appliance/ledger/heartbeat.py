@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,15 @@ class Sign:
     """Sign of life: when it was given, by which process, and whether it is its last one.
 
     `at` and `started` are seconds since the epoch; `monotonic` is the same moment by the clock
-    that nobody sets, since the boot `boot`. `ended` says why the daemon ended, empty while it runs.
+    that nobody sets, since the boot `boot`. `born` is the kernel's time of the
+    process's start. `ended` says why the daemon ended, empty while it runs.
     """
 
     at: float
     monotonic: float
     boot: str
     pid: int
+    born: int
     started: float
     ended: str = ""
     lanes: Mapping[str, LaneSign] = field(default_factory=dict)
@@ -60,11 +62,15 @@ def boot_id() -> str:
 
 def write_sign(settings: Settings, sign: Sign) -> None:
     """Write the daemon's sign; trouble with the file is not the line's."""
-    text = json.dumps(asdict(sign)).encode()[:SIZE_BYTES].ljust(SIZE_BYTES)
+    text = json.dumps(asdict(sign)).encode()
+    if len(text) > SIZE_BYTES:
+        text = json.dumps(asdict(replace(sign, lanes={}))).encode()
     with suppress(OSError):
         handle = os.open(_path(settings), os.O_WRONLY | os.O_CREAT, 0o644)
         try:
-            os.pwrite(handle, text, 0)
+            if os.fstat(handle).st_size < SIZE_BYTES:  # room for later, when the disk may be full
+                os.posix_fallocate(handle, 0, SIZE_BYTES)
+            os.pwrite(handle, text[:SIZE_BYTES].ljust(SIZE_BYTES), 0)
         finally:
             os.close(handle)
 
@@ -100,33 +106,44 @@ class Life:
 def life(settings: Settings) -> Life:
     """Return whether the daemon of a state folder lives, by its last sign."""
     sign = read_sign(settings)
+    if sign is None and _path(settings).exists():
+        unreadable = "Tandem's sign of life cannot be read: the disk may be full, or it is damaged."
+        return Life(alive=False, sentence=unreadable)
     if sign is None:
         never = "Tandem has not run here yet. Start it: tandem run"
         return Life(alive=False, sentence=never, told=False)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(sign.at))
     if sign.ended:
         return Life(alive=False, sentence=f"Tandem was stopped at {when}: {sign.ended}")
-    if sign.boot != boot_id() or time.monotonic() - sign.monotonic > SILENT_SECONDS:
-        if sign.boot == boot_id() and _lives(sign.pid):
+    age_s = time.monotonic() - sign.monotonic
+    if sign.boot != boot_id() or not 0 <= age_s <= SILENT_SECONDS:
+        if sign.boot == boot_id() and sign.born and born(sign.pid) == sign.born:
             why = "Its process is there and does not answer; restart it."
         else:
             why = "Its process is gone: killed, or the machine was off. Start it: tandem run"
         return Life(alive=False, sentence=f"Tandem stopped without a word after {when}. {why}")
-    trouble = [f"{name}: {lane.trouble}" for name, lane in sign.lanes.items() if lane.trouble]
+    lanes: dict[str, list[str]] = {}
+    for name, lane in sign.lanes.items():
+        if lane.trouble:
+            lanes.setdefault(lane.trouble, []).append(name)
+    trouble = [f"{', '.join(names)}: {why}" for why, names in lanes.items()]
     if trouble:
         held = f"Tandem runs, held up in part: {'; '.join(trouble)}"
         return Life(alive=True, sentence=held, trouble=True)
     return Life(alive=True, sentence="Tandem runs.")
 
 
-def _lives(pid: int) -> bool:
+def born(pid: int) -> int:
+    """Return the kernel's time of a process's start, in ticks since the boot; 0 where it is gone.
+
+    Numbers of processes are used again; with this time they are unique.
+    """
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = stat.rsplit(")", 1)[1].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 def _path(settings: Settings) -> Path:

@@ -46,9 +46,10 @@ class Ledger:
         self._clock_lock = threading.Lock()
         self.url = url
         # Parameters are accessions, and errors go to the log.
-        self._engine: Engine = create_engine(url, hide_parameters=True)
+        self._engine: Engine = create_engine(url, hide_parameters=True, max_overflow=-1)
         event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", WriteLock(self.file, stop).begin)
+        self._lock = WriteLock(self.file, stop)
+        event.listen(self._engine, "begin", self._lock.begin)
         with told(self.file, writing=True), self._engine.begin() as connection:
             create_or_check(connection)
 
@@ -84,6 +85,11 @@ class Ledger:
                 Transaction(session).move_waits(jump)
             self._clock.settle(jump)
         log.warning("the clock was set by %+.0f s; the waits of retries were moved with it", jump)
+
+    @property
+    def is_locked(self) -> bool:
+        """Return whether a transaction waits for another process."""
+        return self._lock.is_waiting
 
     def close(self) -> None:
         """Close the connections."""

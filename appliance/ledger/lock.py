@@ -34,6 +34,11 @@ class WriteLock:
         self._stop = stop
         self._told = threading.Event()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Return whether another process holds the lock now."""
+        return self._told.is_set()
+
     def begin(self, connection: Connection) -> None:
         """Begin a transaction that may write.
 

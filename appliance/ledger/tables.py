@@ -180,7 +180,7 @@ def set_reason(
 ) -> None:
     """Set the reason of a row with its parameters; without a code, clear it."""
     row.reason = code
-    row.params = readable(json.dumps(dict(params or {}), ensure_ascii=False))
+    row.params = readable(json.dumps(dict(params or {}), ensure_ascii=False, default=str))
 
 
 def params_of(row: SlideRow | CaseRow | DeliveryRow | EventRow) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def set_stat(tx: Transaction, row: SlideRow | CaseRow, on: bool, now: float) -> 
 
 def follow_block(tx: Transaction, slide: SlideRow, now: float) -> None:
     """Mark a slide that joins a block, or the block, where one of the two is STAT."""
-    cases = tx.cases_of_block(slide.accession, slide.block)
-    if slide.stat or any(case.stat for case in cases):
+    block = slide.accession, slide.block
+    rows: list[SlideRow | CaseRow] = [*tx.slides_of_block(*block), *tx.cases_of_block(*block)]
+    if slide.stat or any(row.stat for row in rows):
         set_stat(tx, slide, True, now)

@@ -11,12 +11,20 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from queue import Empty, SimpleQueue
 from typing import Any
 
-from appliance.errors import StoppedError, TookTooLongError, WorkerDiedError
+from appliance.errors import (
+    StoppedError,
+    TookTooLongError,
+    WorkerDiedError,
+    WorkerStartError,
+    text_of,
+)
 from appliance.settings.extensions import load_extensions
 from appliance.settings.logs import configure_logging
 from models.child_process import end_with_parent
@@ -28,7 +36,14 @@ POLL_SECONDS = 0.2
 BEAT_SECONDS = 0.5
 """Period of the process's sign of life."""
 START_SECONDS = 120.0
-"""Time to start, added to the silence that is allowed: imports give no sign of life."""
+"""Longest time that a process takes to start; it does not count as the step's."""
+PAUSE_SECONDS = 5.0
+"""Gap between two looks at a step from which this process counts as stopped meanwhile."""
+KILL_SECONDS = 5.0
+"""Time for a killed process to end; one in an uninterruptible wait does not."""
+READY, NOTHING = b"ready", b""
+"""First message of a process; no message yet."""
+_STARTING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +86,7 @@ class Child:
         self._setup = _Setup(log_level=log_level, extensions=tuple(extensions), nice=nice, gpu=gpu)
         self._stop = stop or threading.Event()
         self._process: BaseProcess | None = None
-        self._connection: Connection | None = None
+        self._line: _Line | None = None
         self._beat: Any = None
 
     def run(self, limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -79,6 +94,8 @@ class Child:
 
         Raises
         ------
+        WorkerStartError
+            If no process could be started; no step is to blame.
         WorkerDiedError
             If the process died (killed, out of memory, crash in a codec).
         TookTooLongError
@@ -89,81 +106,159 @@ class Child:
             Any exception that the step raised.
         """
         work = pickle.dumps((function, arguments))
+        line = self._started()
         try:
-            process, connection = self._started()
-            connection.send_bytes(work)
-            self._wait(process, connection, limits)
-            answer = connection.recv_bytes()
-        except (EOFError, OSError) as err:
+            line.connection.send_bytes(work)
+            answer = self._answer(line, limits)
+        except OSError:
+            answer = None
+        if answer is None:
             self.close()
             if self._stop.is_set():
-                raise StoppedError("the daemon was stopped") from err
+                raise StoppedError("the daemon was stopped")
             log.error("a worker process died; a new one is started")
-            raise WorkerDiedError("the worker process died") from err
+            raise WorkerDiedError("the worker process died")
         ended_well, value = pickle.loads(answer)  # noqa: S301  from our own process
         if not ended_well:
             raise value
         return value
 
     def close(self) -> None:
-        """End the process; a running step is abandoned."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process.close()
-        if self._connection is not None:
-            self._connection.close()
-        self._process = self._connection = None
+        """End the process and all that it started; a running step is abandoned."""
+        process, line = self._process, self._line
+        self._process = self._line = None
+        if process is not None and process.pid is not None:
+            _kill(process)
+        if line is not None:
+            line.close()
 
-    def _started(self) -> tuple[BaseProcess, Connection]:
+    def _started(self) -> _Line:
+        """Return the line to a process that is ready; start one where there is none."""
         if self._process is not None and not self._process.is_alive():
             self.close()
-        if self._process is None or self._connection is None:
-            spawn = multiprocessing.get_context("spawn")
-            self._connection, theirs = spawn.Pipe()
-            self._beat = spawn.Value("d", time.monotonic() + START_SECONDS, lock=False)
-            self._process = spawn.Process(
+        if self._line is not None:
+            return self._line
+        try:
+            line = self._start()
+        except OSError as err:
+            self.close()
+            why = err.strerror or type(err).__name__
+            raise WorkerStartError(f"No worker process can be started: {why}.") from err
+        end = time.monotonic() + START_SECONDS
+        while True:
+            ready = line.next(POLL_SECONDS)
+            if ready == READY:
+                return line
+            if self._stop.is_set():
+                self.close()
+                raise StoppedError("the daemon was stopped")
+            if ready is None or time.monotonic() > end:
+                break
+        self.close()
+        raise WorkerStartError(
+            "A worker process ended, or hung, before it had a step. See the log; an extension that "
+            "cannot be imported is one cause."
+        )
+
+    def _start(self) -> _Line:
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        try:
+            self._beat = spawn.Value("d", time.monotonic(), lock=False)
+            process = spawn.Process(
                 target=_serve,
                 args=(theirs, self._beat, os.getpid(), self._setup),
                 name="tandem-worker",
             )
-            self._process.start()
+            with _STARTING:
+                process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
             theirs.close()
-        return self._process, self._connection
+        self._process, self._line = process, _Line(ours)
+        return self._line
 
-    def _wait(self, process: BaseProcess, connection: Connection, limits: Limits) -> None:
-        """Wait for the answer; EOFError where the process died first."""
+    def _answer(self, line: _Line, limits: Limits) -> bytes | None:
+        """Wait for the answer; None where the process died first."""
         end = time.monotonic() + limits.deadline_s
-        while not connection.poll(POLL_SECONDS):
+        silent_s, last = limits.silent_s, time.monotonic()
+        while (answer := line.next(POLL_SECONDS)) == NOTHING:
             now = time.monotonic()
             if self._stop.is_set():
                 self.close()
                 raise StoppedError("the daemon was stopped")
-            if not process.is_alive():
-                raise EOFError
+            # This process was stopped itself, as a paused container is: that time does not count.
+            paused_s = max(0.0, now - last - PAUSE_SECONDS)
+            end, silent_s, last = end + paused_s, silent_s + paused_s, now
             if now > end:
                 self.close()
                 raise TookTooLongError(f"The step took longer than {limits.deadline_s:.0f} s.")
-            if now - self._beat.value > limits.silent_s:
+            if now - self._beat.value > silent_s:
                 self.close()
                 raise TookTooLongError(
                     f"The worker process gave no sign of life for {limits.silent_s:.0f} s."
                 )
+        return answer
+
+
+class _Line:
+    """Messages from a process. A thread receives them: one that is half sent holds up no lane."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._messages: SimpleQueue[bytes | None] = SimpleQueue()
+        threading.Thread(target=self._receive, name="answers", daemon=True).start()
+
+    def next(self, seconds: float) -> bytes | None:
+        """Return the next message, `NOTHING` where none came in time, None at the end."""
+        try:
+            return self._messages.get(timeout=seconds)
+        except Empty:
+            return NOTHING
+
+    def close(self) -> None:
+        """Close the line once the process, which holds the other end, is gone."""
+        with suppress(OSError):
+            self.connection.close()
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                self._messages.put(self.connection.recv_bytes())
+        except (EOFError, OSError, TypeError):  # TypeError: closed while it waited
+            self._messages.put(None)
+
+
+def _kill(process: BaseProcess) -> None:
+    """Kill a process and those that it started, which are in its group."""
+    with _STARTING:  # multiprocessing reaps other children while it starts one
+        with suppress(OSError):
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        with suppress(OSError):
+            process.kill()
+        process.join(KILL_SECONDS)
+        try:
+            process.close()
+        except ValueError:
+            log.error("a worker process does not end, as one that waits for a share; it is left")
 
 
 def _serve(connection: Connection, beat: Any, parent_pid: int, setup: _Setup) -> None:
     """Run steps until the parent closes the connection."""
     end_with_parent(parent_pid)
+    os.setsid()  # what a step starts ends with it: `_kill`
     os.nice(setup.nice)
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(setup.gpu)  # before CUDA is loaded
-    # Ignored: Ctrl-C and systemd's SIGTERM reach the whole process group, and the parent ends its
-    # process itself.
+    # Ignored: the parent ends its process itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging(setup.log_level)
     load_extensions(setup.extensions)
     threading.Thread(target=_give_signs, args=(beat,), name="signs", daemon=True).start()
+    connection.send_bytes(READY)
     while True:
         try:
             work = connection.recv_bytes()
@@ -184,15 +279,16 @@ def _answer(work: bytes) -> bytes:
         function, arguments = pickle.loads(work)  # noqa: S301  from our own parent
         return pickle.dumps((True, function(*arguments)))
     except Exception as err:  # noqa: BLE001  the step's error goes to the parent
-        err.add_note("".join(traceback.format_exception(err)))
+        with suppress(Exception):  # an error of a library may refuse notes
+            err.add_note("".join(traceback.format_exception(err)))
         return _pickled(err)
 
 
 def _pickled(err: Exception) -> bytes:
     """Pickle an error; one that cannot come back as it is goes as a RuntimeError of its text."""
-    try:
+    with suppress(Exception):  # of any library's class
         answer = pickle.dumps((False, err))
-        pickle.loads(answer)  # noqa: S301  our own bytes
-    except Exception:  # noqa: BLE001  any error of any library's class
-        return pickle.dumps((False, RuntimeError(f"{type(err).__name__}: {err}")))
-    return answer
+        _, back = pickle.loads(answer)  # noqa: S301  our own bytes
+        if type(back) is type(err):
+            return answer
+    return pickle.dumps((False, RuntimeError(f"{type(err).__name__}: {text_of(err)}")))

@@ -17,6 +17,7 @@ from appliance.errors import (
     TookTooLongError,
     TransientError,
     WorkerDiedError,
+    text_of,
 )
 from appliance.intake.pair import all_read
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -39,7 +40,7 @@ def close_slide(
     now = context.clock()
     with context.ledger.transaction() as tx:
         row = _released_slide(tx, job.row)
-        if row is not None and row.state == job.row.state:
+        if row is not None:
             finish(tx, row, now)
             row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
 
@@ -64,21 +65,28 @@ def close_case(
 
 
 def _released_slide(tx: Transaction, slide: SlideRow) -> SlideRow | None:
+    """Release a claim; return the row where it is still as it was claimed."""
     row = tx.slide(id_of(slide))
     if row is None or row.claim_token != slide.claim_token:
         return None
     row.claimed_by = row.claim_token = ""
     tx.session.add(row)
-    return row
+    return row if _is_same(row, slide) else None
 
 
 def _released_case(tx: Transaction, case: CaseRow) -> CaseRow | None:
+    """Release a claim; return the row where it is still as it was claimed."""
     row = tx.case(id_of(case))
     if row is None or row.claim_token != case.claim_token:
         return None
     row.claimed_by = row.claim_token = ""
     tx.session.add(row)
-    return row if row.state == case.state else None
+    return row if _is_same(row, case) else None
+
+
+def _is_same(row: SlideRow | CaseRow, claimed: SlideRow | CaseRow) -> bool:
+    """Return whether a row did not change meanwhile: it may have left its state and come back."""
+    return (row.state, row.changed_at) == (claimed.state, claimed.changed_at)
 
 
 # set aside
@@ -104,6 +112,7 @@ def fail_case(
     with context.ledger.transaction() as tx:
         row = _released_case(tx, job.row)
         if row is not None:
+            row.worker_crashes = row.step_tries = 0
             set_reason(row, reason, params)
             tx.advance(row, CaseState.FAILED, now=context.clock(), code="failed", reason=reason)
 
@@ -111,7 +120,7 @@ def fail_case(
 def fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
     """Set a case aside for an error that its step raised."""
     log_failure(job.row, err)
-    message: Any = str(err)
+    message: Any = text_of(err)
     if isinstance(err, SlideError):
         message = fact("slide-error", err.reason, {"detail": err.detail})
     fail_case(context, job, "step-failed", {"error": type(err).__name__, "message": message})
@@ -195,10 +204,22 @@ def log_failure(row: SlideRow | CaseRow, err: Exception) -> None:
     log.debug("%s: details", row.subject, exc_info=err)
 
 
-def release_work(context: StepContext, work: Work) -> None:
-    """Release the claim of a step whose end could not be written; the step is done again."""
+def release_work(context: StepContext, work: Work, wait_s: float = 0.0) -> None:
+    """Release the claim of a step whose end could not be written; it is done again after a wait."""
     with context.ledger.transaction() as tx:
+        row: SlideRow | CaseRow | None
         if isinstance(work, CaseWork):
-            _released_case(tx, work.job.row)
+            row = _released_case(tx, work.job.row)
         else:
-            _released_slide(tx, work.job.row)
+            row = _released_slide(tx, work.job.row)
+        if row is not None and wait_s:
+            row.not_before = wait_until(context.clock(), wait_s)
+
+
+def set_aside(context: StepContext, work: Work, err: Exception) -> None:
+    """Set a slide or case aside whose step, or its end, fails in a way that nobody foresaw."""
+    params = {"error": type(err).__name__, "message": "see the log"}
+    if isinstance(work, CaseWork):
+        fail_case(context, work.job, "step-failed", params)
+    else:
+        quarantine(context, work.job, QuarantineReason.FAILED, params)

@@ -13,16 +13,16 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.registry import check_assays, pairings
 from appliance.delivery.destinations.contract import Destination, open_destination
 from appliance.delivery.outbox import Outbox
-from appliance.errors import SettingsError, StoppedError
+from appliance.errors import SettingsError, StoppedError, TransientError
 from appliance.intake.watch import FolderWatch
 from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 DELIVERY_SECONDS = 1.0
 """Period of the delivery loop; an empty outbox costs one query."""
+END_SECONDS = 20.0
+"""Time for a thread to end when the daemon is stopped."""
 
 
 class Daemon:
@@ -51,6 +53,8 @@ class Daemon:
         self._scan = Turns("the scan of the scanner's folder takes very long")
         self._delivery = Turns("a destination takes very long")
         self._lanes: Lanes | None = None
+        self._ledger: Ledger | None = None
+        self._trouble = ""
 
     def stop(self, why: str = "it was told to stop.") -> None:
         """End all threads; running steps are abandoned and done again at the next start."""
@@ -79,8 +83,7 @@ class Daemon:
             pulse.start()
             why = "an error that nobody foresaw; see the log."
             try:
-                with closing(open_at_start(settings.ledger_url, self._stop)) as ledger:
-                    self._take_up(ledger)
+                with closing(self._opened()) as ledger:
                     self._run_threads(ledger)
                 why = self._why
             except StoppedError:
@@ -91,16 +94,27 @@ class Daemon:
             finally:
                 pulse.end(why)
 
-    def _take_up(self, ledger: Ledger) -> None:
-        """Free what an earlier run left: claims, unfinished results."""
-        with ledger.transaction() as tx:
-            freed = tx.release_claims()
+    def _opened(self) -> Ledger:
+        """Open the ledger and free what an earlier run left; wait while its disk is full."""
+        while True:
+            try:
+                ledger = open_at_start(self.settings.ledger_url, self._stop)
+                with ledger.transaction() as tx:
+                    freed = tx.release_claims()
+                break
+            except TransientError as err:
+                log.warning("the ledger cannot be opened yet: %s", err.code)
+                self._trouble = str(err)
+                if self._stop.wait(err.wait_seconds):
+                    raise StoppedError("stopped before the ledger could be opened") from err
+        self._trouble = ""
         left = ArtifactStore(self.settings.artifacts_dir).sweep()
         if freed or left:
             log.info("taking up %d interrupted steps, %d unfinished results", freed, left)
+        return ledger
 
     def _run_threads(self, ledger: Ledger) -> None:
-        settings = self.settings
+        settings, self._ledger = self.settings, ledger
         destinations = {
             section.name: open_destination(settings, section) for section in settings.destinations
         }
@@ -115,43 +129,51 @@ class Daemon:
         self._lanes = lanes = Lanes(context, executor, self._stop)
         watch = FolderWatch(ledger, settings.watch, settings.state_dir)
         scanning = threading.Thread(
-            target=watch.run, args=(self._stop, self._scan.turn), name="scan", daemon=True
+            target=watch.run, args=(self._stop, self._scan), name="scan", daemon=True
         )
         schedule = Schedule(jobs_of(settings, ledger, wanted), self._stop)
         delivery = threading.Thread(
             target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
         )
-        lanes.start()
-        scanning.start()
-        schedule.start()
-        delivery.start()
-        log.info("watching; state in %s", settings.state_dir)
         try:
+            lanes.start()
+            for thread in (scanning, delivery, schedule):
+                thread.start()
+            log.info("watching; state in %s", settings.state_dir)
             self._stop.wait()
         finally:
             self._stop.set()
             watch.wake()
-            scanning.join()
-            delivery.join()
-            lanes.join()
-            schedule.join()
+            lanes.join(END_SECONDS)
             executor.close()
-            with ledger.transaction() as tx:
+            for thread in (scanning, delivery, schedule):
+                _join(thread)
+            with suppress(TransientError, StoppedError), ledger.transaction() as tx:
                 if tx.release_claims():
                     log.info("the steps in hand are done again at the next start")
             log.info("stopped")
 
     def _signs(self) -> Mapping[str, LaneSign]:
         """Return what each thread does."""
-        lanes = self._lanes.signs() if self._lanes is not None else {}
-        return {"scan": self._scan.sign(), **lanes, "delivery": self._delivery.sign()}
+        now = time.time()
+        signs = {"scan": self._scan.sign()}
+        signs |= self._lanes.signs() if self._lanes is not None else {}
+        signs["delivery"] = self._delivery.sign()
+        trouble = "it is being stopped" if self._stop.is_set() else self._trouble
+        if trouble:
+            signs["daemon"] = LaneSign(doing="", since=now, trouble=trouble)
+        if self._ledger is not None and self._ledger.is_locked:
+            locked = "another process holds it locked; waiting"
+            signs["ledger"] = LaneSign(doing="", since=now, trouble=locked)
+        return signs
 
     def _deliver(self, ledger: Ledger, destinations: dict[str, Destination]) -> None:
-        outbox = Outbox(ledger, self.settings, destinations)
+        step = self._delivery.step
+        outbox = Outbox(ledger, self.settings, destinations, stop=self._stop, step=step)
         while not self._stop.is_set():
-            self._delivery.turn()
             try:
-                outbox.run()
+                with self._delivery:
+                    outbox.run()
             except StoppedError:
                 break
             except Exception as err:  # per-step boundary: the delivery loop goes on
@@ -166,13 +188,26 @@ class Daemon:
 def run_daemon(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
     daemon = Daemon(settings)
+    ends = {signal.SIGTERM, signal.SIGINT}
+    # Blocked in all threads and received by one: a handler could be interrupted by the next signal
+    # while it holds a lock. Processes inherit this, so that none dies of Ctrl-C while it starts.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
 
-    def end(number: int, _frame: FrameType | None) -> None:
-        daemon.stop(f"it received {signal.Signals(number).name}.")
+    def receive() -> None:
+        while True:
+            number = signal.sigwait(ends)
+            daemon.stop(f"it received {signal.Signals(number).name}.")
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    threading.Thread(target=receive, name="signals", daemon=True).start()
     daemon.run()
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait for a thread to end, not for ever: a scan of a dead mount never does."""
+    with suppress(RuntimeError):  # it was not started
+        thread.join(END_SECONDS)
+    if thread.is_alive():
+        log.warning("the %s does not end; it is left", thread.name)
 
 
 def _is_folder(path: Path) -> bool:

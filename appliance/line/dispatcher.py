@@ -8,8 +8,19 @@ from __future__ import annotations
 
 import time
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from appliance.domain import QuarantineReason
-from appliance.errors import SlideError, SourceChangedError, StoppedError, TransientError
+from appliance.errors import (
+    LedgerError,
+    SlideError,
+    SourceChangedError,
+    StoppedError,
+    TookTooLongError,
+    TransientError,
+    WorkerDiedError,
+    text_of,
+)
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.line.child import Limits
@@ -28,6 +39,9 @@ from appliance.line.closing import (
 from appliance.line.context import Done, Job, R, Step, StepContext
 from appliance.line.executors import Slot
 from appliance.line.site_trouble import site_trouble
+
+_NOT_THE_STEPS = (StoppedError, LedgerError, SQLAlchemyError)
+"""Errors that the ledger raises, and the end of the daemon: the lane tries again."""
 
 
 def do_work(context: StepContext, slot: Slot, work: Work) -> None:
@@ -53,14 +67,17 @@ def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:
     try:
         done = _submit(context, slot, step, job)
         close_case(context, job, finish)
-    except StoppedError:
+    except _NOT_THE_STEPS:
         raise
     except SourceChangedError as err:
         take_back_case(context, job, err)
+    except (TookTooLongError, WorkerDiedError) as err:
+        slides = tuple(job.slides.values())
+        retry_case(context, job, site_trouble(err, context.settings, slides, slot) or err)
     except TransientError as err:
         retry_case(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
-        held = site_trouble(err, context.settings, tuple(job.slides.values()))
+        held = site_trouble(err, context.settings, tuple(job.slides.values()), slot)
         if held is not None:
             retry_case(context, job, held)
         else:
@@ -76,21 +93,23 @@ def _work_on_slide(context: StepContext, slot: Slot, work: SlideWork) -> None:
     try:
         done = _submit(context, slot, step, job)
         close_slide(context, job, finish)
-    except StoppedError:
+    except _NOT_THE_STEPS:
         raise
     except SourceChangedError:
         take_back_slide(context, job)
+    except (TookTooLongError, WorkerDiedError) as err:
+        retry_slide(context, job, site_trouble(err, context.settings, (job.row,), slot) or err)
     except TransientError as err:
         retry_slide(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
-        held = site_trouble(err, context.settings, (job.row,))
+        held = site_trouble(err, context.settings, (job.row,), slot)
         if held is not None:
             retry_slide(context, job, held)
         elif isinstance(err, SlideError):
             quarantine(context, job, err.reason, {"detail": err.detail})
         else:
             log_failure(job.row, err)
-            params = {"error": type(err).__name__, "message": str(err)}
+            params = {"error": type(err).__name__, "message": text_of(err)}
             quarantine(context, job, QuarantineReason.FAILED, params)
 
 

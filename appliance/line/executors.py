@@ -10,7 +10,7 @@ import importlib.util
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, Protocol
 
 from appliance.errors import SettingsError
@@ -93,7 +93,8 @@ class LocalExecutor:
         """End all processes; running steps are abandoned."""
         with self._lock:
             for child in self._all:
-                child.close()
+                with suppress(Exception):  # the others are to end too
+                    child.close()
 
 
 def open_executor(settings: Settings, stop: threading.Event) -> Executor:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from appliance.errors import StoppedError, TransientError
+from appliance.errors import StoppedError, TransientError, text_of
 from appliance.ledger.heartbeat import LaneSign
 from appliance.line.child import Limits
 from appliance.line.claiming import Work, claim_work
-from appliance.line.closing import release_work
+from appliance.line.closing import release_work, set_aside
 from appliance.line.context import StepContext
 from appliance.line.dispatcher import do_work
 from appliance.line.executors import Executor, Resource
@@ -44,11 +45,15 @@ class Lanes:
         for thread in self._threads:
             thread.start()
 
-    def join(self) -> None:
+    def join(self, seconds: float) -> None:
         """Wait for the threads, after `stop` was set; running steps are abandoned."""
         self._bell.ring()
+        end = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                log.warning("lane %s does not end; it is left", thread.name)
 
     def signs(self) -> Mapping[str, LaneSign]:
         """Return what each lane does; the trouble that threads of a lane share is told once."""
@@ -56,6 +61,8 @@ class Lanes:
         told: set[tuple[str, str]] = set()
         for thread in self._threads:
             sign = thread.sign
+            if thread.ident is not None and not thread.is_alive() and not self._stop.is_set():
+                sign = replace(sign, trouble="its thread ended; restart Tandem")
             if (thread.lane, sign.trouble) in told:
                 sign = replace(sign, trouble="")
             told.add((thread.lane, sign.trouble))
@@ -101,27 +108,26 @@ class LaneThread(threading.Thread):
         self._context, self._executor = context, executor
         self._stop_event, self._bell = stop, bell
         self._claims = 0
+        self._warm = False
+        self._failures: Counter[str] = Counter()
         self._open: Work | None = None  # claimed, and not closed in the ledger
 
     def run(self) -> None:
         """Work until `stop` is set."""
-        if self.lane == "intake":
-            self._warm_up()
         heard = 0
         while not self._stop_event.is_set():
             try:
+                if self.lane == "intake" and not self._warm:
+                    self._warm_up()
                 worked = self._turn()
             except StoppedError:
                 return
             except TransientError as err:  # the ledger's: locked, or its disk is full
-                self._tell(trouble=str(err))
+                self._tell(trouble=text_of(err))
                 self._stop_event.wait(err.wait_seconds)
                 continue
-            except Exception as err:  # boundary of the lane's thread: the line goes on
-                log.error("lane %s failed: %s; it goes on", self.name, type(err).__name__)
-                log.debug("details", exc_info=err)
-                self._tell(trouble=f"{type(err).__name__}, see the log")
-                self._stop_event.wait(TROUBLE_SECONDS)
+            except Exception as err:  # noqa: BLE001  boundary of the lane: the line goes on
+                self._fail(err)
                 continue
             if worked:
                 self._bell.ring()
@@ -156,9 +162,27 @@ class LaneThread(threading.Thread):
 
     def _warm_up(self) -> None:
         """Let the process load its libraries now, and not when the first slide waits for it."""
+        self._warm = True
+        with self._executor.slot(self.lane) as slot:
+            if slot is not None:
+                slot.run(WARM_UP, warm_up)
+
+    def _fail(self, err: Exception) -> None:
+        """Tell of an error that nobody foresaw; a step that raises it again and again ends."""
+        log.error("lane %s failed: %s; it goes on", self.name, type(err).__name__)
+        log.debug("details", exc_info=err)
+        self._tell(trouble=f"{type(err).__name__}, see the log")
+        work, self._open = self._open, None
         try:
-            with self._executor.slot(self.lane) as slot:
-                if slot is not None:
-                    slot.run(WARM_UP, warm_up)
-        except (TransientError, StoppedError) as err:
-            log.info("lane %s did not start its process: %s", self.name, err)
+            if work is not None:
+                subject = work.job.row.subject
+                self._failures[subject] += 1
+                if self._failures[subject] < self._context.settings.worker_deaths:
+                    wait_s = TROUBLE_SECONDS * 2 ** self._failures[subject]
+                    release_work(self._context, work, wait_s)
+                else:
+                    set_aside(self._context, work, err)
+                    del self._failures[subject]
+        except Exception:  # noqa: BLE001  the ledger's: the claim is released at the next turn
+            self._open = work
+        self._stop_event.wait(TROUBLE_SECONDS if work is None else 0.1)

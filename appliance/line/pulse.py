@@ -7,27 +7,35 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from appliance.ledger.heartbeat import BEAT_SECONDS, LaneSign, Sign, boot_id, write_sign
+from appliance.ledger.heartbeat import BEAT_SECONDS, LaneSign, Sign, boot_id, born, write_sign
 from appliance.settings.settings import Settings
 
 SLOW_TURN_SECONDS = 60.0
-"""Age of a loop's last turn from which it counts as held up."""
+"""Age of an open turn from which its loop counts as held up."""
 
 
 class Turns:
-    """Turns of a loop that should never take long: the scan, the delivery."""
+    """Turns of a loop, each of which should end soon: the scan, the delivery."""
 
     def __init__(self, trouble: str) -> None:
         self._trouble = trouble
-        self._last, self._since = time.monotonic(), time.time()
+        self._began: float | None = None
+        self._since = time.time()
 
-    def turn(self) -> None:
-        """Note that a turn begins."""
-        self._last, self._since = time.monotonic(), time.time()
+    def __enter__(self) -> None:
+        self.step()
+
+    def __exit__(self, *_: object) -> None:
+        self._began = None
+
+    def step(self) -> None:
+        """Note that the turn goes on."""
+        self._began, self._since = time.monotonic(), time.time()
 
     def sign(self) -> LaneSign:
-        """Return the loop's sign; its trouble where the last turn takes long."""
-        slow = time.monotonic() - self._last > SLOW_TURN_SECONDS
+        """Return the loop's sign; its trouble where a turn goes on for long."""
+        began = self._began
+        slow = began is not None and time.monotonic() - began > SLOW_TURN_SECONDS
         return LaneSign(doing="", since=self._since, trouble=self._trouble if slow else "")
 
 
@@ -61,6 +69,7 @@ class Pulse:
             monotonic=time.monotonic(),
             boot=boot_id(),
             pid=os.getpid(),
+            born=born(os.getpid()),
             started=self._started,
             ended=ended,
             lanes={} if ended else self._signs(),

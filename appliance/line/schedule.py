@@ -36,28 +36,21 @@ class Job:
     first_s: float
 
 
-class Schedule:
-    """Thread that runs jobs one after the other, each when it is due."""
+class Schedule(threading.Thread):
+    """Thread that runs jobs one after the other, each when it is due, until `stop` is set."""
 
     def __init__(self, jobs: Sequence[Job], stop: threading.Event) -> None:
-        self._stop = stop
-        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
+        super().__init__(name="schedule", daemon=True)
+        self._stop_event = stop
         self._jobs = list(jobs)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def join(self) -> None:
-        """Wait for the running job, after `stop` was set."""
-        self._thread.join()
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Run the jobs."""
         start = time.monotonic()
         due = {job.name: start + job.first_s for job in self._jobs}
-        while not self._stop.wait(max(0.0, min(due.values()) - time.monotonic())):
+        while not self._stop_event.wait(max(0.0, min(due.values()) - time.monotonic())):
             for job in self._jobs:
-                if time.monotonic() < due[job.name] or self._stop.is_set():
+                if time.monotonic() < due[job.name] or self._stop_event.is_set():
                     continue
                 try:
                     job.run()

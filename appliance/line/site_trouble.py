@@ -6,34 +6,56 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.errors import DiskFullError, FolderAwayError, TransientError
+from appliance.errors import (
+    DiskFullError,
+    FolderAwayError,
+    TookTooLongError,
+    TransientError,
+    WorkerDiedError,
+)
 from appliance.intake.presence import KnownFolders, is_away
 from appliance.ledger.tables import SlideRow
+from appliance.line.child import Limits
+from appliance.line.executors import Slot
 from appliance.settings.settings import Settings
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+LOOK = Limits(deadline_s=30.0, silent_s=30.0)
+"""Limits of a look at the scanner's folder: a dead mount answers never."""
 
 
 def site_trouble(
-    err: Exception, settings: Settings, slides: Sequence[SlideRow]
+    err: Exception, settings: Settings, slides: Sequence[SlideRow], slot: Slot
 ) -> TransientError | None:
     """Return the error that holds the step, or None where the slides are to blame.
 
     `slides` are those that the step reads. One that is not in its place is no damaged slide while
-    its watched folder, or a folder mounted below it, is away.
+    its watched folder, or a folder mounted below it, is away. The slot's process looks, because a
+    look at a share may hang.
     """
     if isinstance(err, OSError) and err.errno in _FULL:
         return DiskFullError(
             f"The disk of the state folder {settings.state_dir} is full. Make room; the step is "
             "tried again by itself."
         )
-    missing = [slide.path for slide in slides if not _is_there(Path(slide.path))]
+    paths = tuple(slide.path for slide in slides)
+    try:
+        away = slot.run(LOOK, folder_is_away, paths, settings)
+    except (TookTooLongError, WorkerDiedError):
+        away = True
+    if not away:
+        return None
+    return FolderAwayError(
+        "The scanner's folder is away, empty, or does not answer. Mount it; the step is tried "
+        "again by itself."
+    )
+
+
+def folder_is_away(paths: Sequence[str], settings: Settings) -> bool:
+    """Return whether one of some slides is missing because its folder is away."""
+    missing = [path for path in paths if not _is_there(Path(path))]
     known = KnownFolders(settings.state_dir if missing else None)
-    if any(is_away(path, settings.watch, known) for path in missing):
-        return FolderAwayError(
-            "The scanner's folder is away or empty. Mount it; the step is tried again by itself."
-        )
-    return None
+    return any(is_away(path, settings.watch, known) for path in missing)
 
 
 def _is_there(path: Path) -> bool:

@@ -85,7 +85,7 @@ def rerun_case(settings: Settings, subject: str) -> str:
             row.findings_key = row.score = ""
             row.review = "[]"
             set_reason(row)
-            row.worker_crashes, row.not_before = 0, 0.0
+            row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
             tx.advance(row, CaseState.READY, now=now, code="rerun")
     finally:
         ledger.close()

@@ -28,9 +28,9 @@ def retry_subject(settings: Settings, subject: str) -> str:
     now = time.time()
     try:
         with ledger.transaction() as tx:
-            if kind == "slide" and number.isdigit() and (slide := tx.slide(int(number))):
+            if kind == "slide" and number.isdecimal() and (slide := tx.slide(int(number))):
                 return _retry_slide(tx, slide, now)
-            if kind == "case" and number.isdigit() and (case := tx.case(int(number))):
+            if kind == "case" and number.isdecimal() and (case := tx.case(int(number))):
                 return _retry_case(tx, case, settings, now)
     finally:
         ledger.close()
@@ -43,14 +43,14 @@ def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
             f"{slide.subject} is {slide.state}: only quarantined slides are retried."
         )
     set_reason(slide)
-    slide.worker_crashes, slide.not_before = 0, 0.0
+    slide.worker_crashes, slide.step_tries, slide.not_before = 0, 0, 0.0
     tx.advance(slide, SlideState.ARRIVED, now=now, code="retry")
     return f"{slide.subject} goes through the line again"
 
 
 def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> str:
     if case.state == CaseState.FAILED:
-        case.worker_crashes, case.not_before = 0, 0.0
+        case.worker_crashes, case.step_tries, case.not_before = 0, 0, 0.0
         set_reason(case)
         if case.findings_key:  # it failed when its objects were written
             tx.advance(case, CaseState.SCORED, now=now, code="retry")

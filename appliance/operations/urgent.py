@@ -23,7 +23,7 @@ def mark_stat(settings: Settings, subject: str, *, on: bool) -> str:
     try:
         with ledger.transaction() as tx:
             row = None
-            if number.isdigit() and kind in ("slide", "case"):
+            if number.isdecimal() and kind in ("slide", "case"):
                 row = tx.slide(int(number)) if kind == "slide" else tx.case(int(number))
             if row is None:
                 raise SettingsError(

@@ -68,7 +68,10 @@ def test_a_daemon_that_is_killed_is_told_with_its_workers_gone(tmp_path: Path) -
         daemon.wait(lambda s: s.get("appliance", {}).get("alive", False))
         parent = daemon._process
         assert parent is not None
-        workers = processes_of(parent.pid)
+        end = time.monotonic() + 60
+        while len(workers := processes_of(parent.pid)) < 2:
+            assert time.monotonic() < end, "no worker was started"
+            time.sleep(0.1)
         daemon.kill()
         began = time.monotonic()
         while daemon.status()["appliance"]["alive"]:

@@ -15,6 +15,7 @@ from appliance.ledger.heartbeat import (
     LaneSign,
     Sign,
     boot_id,
+    born,
     life,
     read_sign,
     write_sign,
@@ -33,6 +34,7 @@ def sign_now() -> Sign:
         monotonic=time.monotonic(),
         boot=boot_id(),
         pid=os.getpid(),
+        born=born(os.getpid()),
         started=time.time(),
         lanes={"gpu 1": LaneSign(doing="read slide-3", since=1.0)},
     )
@@ -57,6 +59,8 @@ def test_a_silent_daemon_is_told_with_its_cause(settings: Settings) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
     write_sign(settings, replace(old, pid=gone.pid))
+    assert "Its process is gone" in life(settings).sentence
+    write_sign(settings, replace(old, born=1))  # the number is another process's by now
     assert "Its process is gone" in life(settings).sentence
     write_sign(settings, replace(sign_now(), boot="another"))
     assert not life(settings).alive
@@ -88,3 +92,14 @@ def test_trouble_of_a_lane_is_told(settings: Settings) -> None:
 def test_a_damaged_sign_is_none(settings: Settings, text: str) -> None:
     (settings.state_dir / "heartbeat.json").write_text(text)
     assert read_sign(settings) is None
+    assert not life(settings).alive
+    assert "cannot be read" in life(settings).sentence
+
+
+def test_a_sign_that_is_too_long_leaves_out_the_lanes(settings: Settings) -> None:
+    lanes = {f"gpu {n}": LaneSign(doing="", since=1.0, trouble="x" * 300) for n in range(96)}
+    write_sign(settings, replace(sign_now(), lanes=lanes))
+    assert life(settings).alive
+    some = {name: lane for name, lane in lanes.items() if name in ("gpu 1", "gpu 2")}
+    write_sign(settings, replace(sign_now(), lanes=some))
+    assert life(settings).sentence.count("x" * 300) == 1

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event, Timer
 
 import pytest
 
-from appliance.errors import StoppedError, TookTooLongError, WorkerDiedError
+from appliance.errors import StoppedError, TookTooLongError, WorkerDiedError, WorkerStartError
 from appliance.line.child import Child, Limits
 from appliance.line.executors import LocalExecutor
 from appliance.settings.lanes import Lanes
@@ -129,6 +132,60 @@ def test_a_process_that_is_stopped_is_ended_long_before_the_deadline(child: Chil
 
 def test_a_step_that_works_for_long_is_not_silent(child: Child) -> None:
     child.run(Limits(deadline_s=300.0, silent_s=3.0), time.sleep, 5.0)
+
+
+def answer_half() -> None:
+    """Send the beginning of an answer and stop."""
+    for number in range(3, 256):
+        try:
+            os.write(number, (1000).to_bytes(4, "big") + b"half")
+        except OSError:
+            continue
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_a_process_that_stops_in_the_middle_of_its_answer_holds_nothing_up(child: Child) -> None:
+    with pytest.raises(TookTooLongError):
+        child.run(Limits(deadline_s=300.0, silent_s=3.0), answer_half)
+    assert child.run(PATIENT, max, 1, 2) == 2
+
+
+def test_a_process_that_cannot_start_is_no_steps_fault(
+    stop: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = Child("INFO", stop)
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseProcess, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(WorkerStartError, match="Resource temporarily unavailable"):
+                child.run(PATIENT, max, 1, 2)
+    assert child.run(PATIENT, max, 1, 2) == 2
+    child.close()
+    broken = Child("INFO", stop, extensions=("no_such_module_of_a_site",))
+    with pytest.raises(WorkerStartError, match="before it had a step"):
+        broken.run(PATIENT, max, 1, 2)
+
+
+def refuse(_process: BaseProcess) -> None:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def test_the_start_of_a_process_is_not_the_steps_time(stop: Event) -> None:
+    child = Child("INFO", stop)
+    assert child.run(Limits(deadline_s=0.5, silent_s=300.0), max, 1, 2) == 2
+    child.close()
+
+
+def fork_and_wait(told: Path) -> None:
+    other = subprocess.Popen(["sleep", "600"])
+    told.write_text(str(other.pid))
+    time.sleep(600)
+
+
+def test_what_a_step_started_ends_with_it(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(TookTooLongError):
+        child.run(Limits(deadline_s=2.0, silent_s=300.0), fork_and_wait, tmp_path / "pid")
+    assert is_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_errors_of_a_step_come_back(child: Child) -> None:

@@ -6,17 +6,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.domain import HE, HER2, Identity, Pairing, SlideFacts, Stain
-from appliance.errors import DiskFullError, WorkerDiedError
+from appliance.errors import DiskFullError, LedgerError, WorkerDiedError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.transaction import Transaction
+from appliance.line import lanes as lanes_module
 from appliance.line.case_steps import AnalysedCase
 from appliance.line.child import Limits
 from appliance.line.claiming import claim_work
@@ -110,7 +111,7 @@ def running(context: StepContext, executor: Sleeper) -> Iterator[Lanes]:
         yield lanes
     finally:
         stop.set()
-        lanes.join()
+        lanes.join(60)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -233,3 +234,44 @@ def test_a_ledger_that_cannot_be_written_holds_the_lanes_and_loses_no_claim(
 def _notes(context: StepContext) -> int:
     with context.ledger.transaction() as tx:
         return sum(e.kind == "note" for e in tx.events("slide-1"))
+
+
+def test_a_row_whose_end_cannot_be_written_holds_up_no_other(
+    context: StepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Transaction.advance
+
+    def advance(self: Transaction, row: Any, *given: Any, **more: Any) -> None:
+        if row.subject == "slide-1" and more.get("code") == "identified":
+            raise LedgerError("of this row only")
+        real(self, row, *given, **more)
+
+    monkeypatch.setattr(Transaction, "advance", advance)
+    monkeypatch.setattr(lanes_module, "TROUBLE_SECONDS", 0.1)
+    arrive(context, "S26-1_A1_HE.svs", "S26-2_A1_HE.svs")
+    with running(context, Sleeper({})):
+        wait_for(lambda: states(context) == [SlideState.QUARANTINED, SlideState.READ])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_lane_is_told(context: StepContext) -> None:
+    executor = Sleeper({})
+
+    def leave(*_: Any) -> Any:
+        raise SystemExit
+
+    executor.run = leave  # type: ignore[method-assign]
+    with running(context, executor) as lanes:
+        wait_for(lambda: "its thread ended" in lanes.signs()["intake 1"].trouble)
+
+
+def test_stat_is_the_blocks_before_there_is_a_case(context: StepContext) -> None:
+    alone = replace(context, pairings=())
+    arrive(context, "S26-1_A1_HE.svs")
+    mark_stat(context.settings, "slide-1", on=True)
+    with running(alone, Sleeper({})):
+        wait_for(lambda: states(context) == [SlideState.READ])
+        arrive(context, "S26-1_A1_HER2.svs")
+        wait_for(lambda: states(context) == [SlideState.READ] * 2)
+    with context.ledger.transaction() as tx:
+        assert [slide.stat for slide in tx.slides()] == [True, True]
