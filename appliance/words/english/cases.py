@@ -48,6 +48,7 @@ CASE_REASONS: Words = {
     "object-damaged": "A DICOM object is not what was written; it is written again, then sent.",
     "correction-damaged": f"{_CORRECTION} {_CORRECT_AGAIN}",
     "worker-died": "{message}",
+    "deadline-passed": "{message}",
     "cluster-away": "{message}",
     "worker-lost": "{message}",
     "held": "{message}",
