@@ -128,7 +128,7 @@ class TookTooLongError(TransientError):
     """A step exceeded its deadline, or its process gave no sign of life; the process was ended."""
 
     wait_seconds = 1.0
-    code = "took-too-long"
+    code = "deadline-passed"
 
 
 class ClusterAwayError(TransientError):

@@ -50,6 +50,7 @@ def test_odd_files_do_not_end_the_daemon(
     assert "M\ufffdller" in plain or "slide-" in plain
     daemon.stop()
     daemon.start()
+    daemon.wait(lambda s: s["appliance"]["alive"])
     time.sleep(2)
     assert by_file(daemon.status()).keys() == slides.keys()
     daemon.stop()

@@ -49,6 +49,7 @@ CASE_REASONS: Words = {
     "correction-damaged": f"{_CORRECTION} {_CORRECT_AGAIN}",
     "worker-died": "{message}",
     "worker-start": "{message}",
+    "deadline-passed": "{message}",
     "cluster-away": "{message}",
     "worker-lost": "{message}",
     "held": "{message}",

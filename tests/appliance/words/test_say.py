@@ -36,7 +36,7 @@ def test_every_code_that_the_appliance_writes_has_words() -> None:
         (r'\bcode="([a-z-]+)"', ("event", "delivery")),
         (r'\.note\(\s*[\w.]+,\s*"([a-z-]+)"', ("event",)),
         (r'set_reason\(\s*\w+,\s*"([a-z-]+)"', ("case",)),
-        (r'_fail\(.*?, "([a-z-]+)"', ("case", "case-trouble")),
+        (r'fail_case\(\s*context,\s*job,\s*"([a-z-]+)"', ("case", "case-trouble")),
     ):
         codes = set(re.findall(call, source))
         assert codes, call
