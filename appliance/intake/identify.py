@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,6 +51,16 @@ def sidecar_path(slide: Path) -> Path:
     return slide.with_name(f"{slide.stem}.tandem.toml")
 
 
+def has_sidecar(slide: Path) -> bool:
+    """Return whether a slide has a sidecar; a name of 255 bytes leaves no room for one."""
+    try:
+        return sidecar_path(slide).is_file()
+    except OSError as err:
+        if err.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def read_sidecar(slide: Path) -> Sidecar:
     """Read the sidecar of a slide; an empty one where there is none.
 
@@ -58,9 +69,9 @@ def read_sidecar(slide: Path) -> Sidecar:
     SlideError
         UNREADABLE, if the sidecar is not TOML or has unknown keys.
     """
-    path = sidecar_path(slide)
-    if not path.is_file():
+    if not has_sidecar(slide):
         return Sidecar()
+    path = sidecar_path(slide)
     try:
         if path.stat().st_size > MOST_SIDECAR_BYTES:
             raise ValueError("larger than any sidecar")

@@ -43,10 +43,21 @@ class Limits:
     silent_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Setup:
+    """What a process is started with."""
+
+    log_level: str
+    extensions: tuple[str, ...]
+    nice: int
+    gpu: int | None
+
+
 class Child:
     """Spawned process that runs one step at a time; replaced when it died or was ended.
 
-    `nice` is added to its niceness. A `stop` that is set abandons the running step.
+    `nice` is added to its niceness; `gpu` is the number of the only GPU that it sees, None for all.
+    A `stop` that is set abandons the running step.
     """
 
     def __init__(
@@ -55,8 +66,9 @@ class Child:
         stop: threading.Event | None = None,
         extensions: Sequence[str] = (),
         nice: int = 0,
+        gpu: int | None = None,
     ) -> None:
-        self._log_level, self._extensions, self._nice = log_level, tuple(extensions), nice
+        self._setup = _Setup(log_level=log_level, extensions=tuple(extensions), nice=nice, gpu=gpu)
         self._stop = stop or threading.Event()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
@@ -112,14 +124,7 @@ class Child:
             self._beat = spawn.Value("d", time.monotonic() + START_SECONDS, lock=False)
             self._process = spawn.Process(
                 target=_serve,
-                args=(
-                    theirs,
-                    self._beat,
-                    os.getpid(),
-                    self._log_level,
-                    self._extensions,
-                    self._nice,
-                ),
+                args=(theirs, self._beat, os.getpid(), self._setup),
                 name="tandem-worker",
             )
             self._process.start()
@@ -146,23 +151,18 @@ class Child:
                 )
 
 
-def _serve(
-    connection: Connection,
-    beat: Any,
-    parent_pid: int,
-    log_level: str,
-    extensions: Sequence[str],
-    nice: int,
-) -> None:
+def _serve(connection: Connection, beat: Any, parent_pid: int, setup: _Setup) -> None:
     """Run steps until the parent closes the connection."""
     end_with_parent(parent_pid)
-    os.nice(nice)
+    os.nice(setup.nice)
+    if setup.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(setup.gpu)  # before CUDA is loaded
     # Ignored: Ctrl-C and systemd's SIGTERM reach the whole process group, and the parent ends its
     # process itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    configure_logging(log_level)
-    load_extensions(extensions)
+    configure_logging(setup.log_level)
+    load_extensions(setup.extensions)
     threading.Thread(target=_give_signs, args=(beat,), name="signs", daemon=True).start()
     while True:
         try:

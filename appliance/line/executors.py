@@ -61,6 +61,7 @@ class LocalExecutor:
         }
         self._free: dict[Resource, list[Child]] = defaultdict(list)
         self._all: list[Child] = []
+        self._gpus = 0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -80,7 +81,11 @@ class LocalExecutor:
 
     def _new(self, lane: Resource) -> Child:
         settings = self._settings
-        child = Child(settings.log_level, self._stop, settings.extensions, NICE[lane])
+        gpu = None
+        if lane == "gpu" and settings.lanes.gpu > 1:
+            gpu = self._gpus
+            self._gpus += 1
+        child = Child(settings.log_level, self._stop, settings.extensions, NICE[lane], gpu)
         self._all.append(child)
         return child
 

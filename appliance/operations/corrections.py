@@ -15,7 +15,7 @@ from appliance.delivery.standing import save_corrected
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Correction
-from appliance.intake.identify import Sidecar, read_sidecar, sidecar_path
+from appliance.intake.identify import Sidecar, has_sidecar, read_sidecar, sidecar_path
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -110,7 +110,7 @@ def _slides_to_rerun(tx: Transaction, case: CaseRow) -> list[SlideRow]:
 def _sidecar_again(slide: SlideRow) -> Sidecar | None:
     """Sidecar of a slide; None where there is none."""
     path = Path(slide.path)
-    if not sidecar_path(path).is_file():
+    if not has_sidecar(path):
         return None
     try:
         sidecar = read_sidecar(path)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from appliance.artifacts import copy_whole
+from appliance.artifacts import copy_whole, file_sha256
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -55,10 +54,10 @@ class Recorder:
         for instance in instances:
             self.check()
             before(instance)
-            copy_whole(self._place(instance), instance.path)
-            line = {"uid": instance.ref.sop_instance_uid, "sha256": _digest(self._place(instance))}
-            with (self.shelf / RECORD_NAME).open("a") as record:
-                record.write(json.dumps(line) + "\n")
+            try:
+                self._store(instance)
+            except FileNotFoundError as err:
+                raise DestinationUnavailableError(f"'{self.name}': its folder went away") from err
             after(instance, Outcome(verdict=Verdict.STORED))
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
@@ -79,16 +78,19 @@ class Recorder:
     def close(self) -> None:
         """Nothing is open."""
 
+    def _store(self, instance: Instance) -> None:
+        place = self._place(instance)
+        copy_whole(place, instance.path)
+        line = {"uid": instance.ref.sop_instance_uid, "sha256": file_sha256(place)}
+        with (self.shelf / RECORD_NAME).open("a") as record:
+            record.write(json.dumps(line) + "\n")
+
     def _place(self, instance: Instance) -> Path:
         return self.shelf / f"{instance.ref.sop_instance_uid}.dcm"
 
     def _compare(self, instance: Instance) -> Answer:
         place = self._place(instance)
-        if not place.is_file() or not instance.path.is_file():
+        if not place.is_file():
             return Answer(Proof.ABSENT, "no file")
-        same = _digest(place) == _digest(instance.path)
+        same = file_sha256(place) == instance.sha256
         return Answer(Proof.THERE if same else Proof.ABSENT, "by its bytes")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -15,9 +15,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, ExplicitVRLittleEndian
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.delivery import objects
-from appliance.delivery.index import INDEX_NAME, index_entry, read_contents
+from appliance.delivery.index import INDEX_NAME, index_entry
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
 from appliance.geometry import Affine
@@ -34,14 +34,16 @@ def quick_align(*_given: Any, **_options: Any) -> Alignment:
     return Alignment(mapping=mapping, error_um=1.0, overlap=1.0, agreement=1.0)
 
 
-def quick_objects(findings_key: str, settings: Settings, previous: str = "") -> str:
-    """Write one small report, which states what was read; return the key of its artifact."""
+def quick_objects(findings_key: str, settings: Settings, _previous: str = "") -> str:
+    """Write one small report, which states what was read; return the key of its artifact.
+
+    Equal findings give equal bytes; an artifact that is damaged is written again.
+    """
     made_from = {"findings": findings_key, "quick": True}
-    if previous and read_contents(previous, settings)["made_from"] == made_from:
-        return previous
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("objects", **made_from, previous=previous)
-    if not store.exists(key):
+    key = ArtifactKey.of("objects", **made_from)
+    if not is_as_written(store.path(key)):
+        store.discard(key)
         findings = load_findings(store.path(ArtifactKey.parse(findings_key)))
         with store.writing(key) as folder:
             file = folder / "sr.dcm"

@@ -14,8 +14,6 @@ from typing import Any
 
 from pydicom import dcmread
 
-from appliance.ledger.events import first_broken
-from appliance.ledger.reader import LedgerReader
 from appliance.slides.files import fingerprint
 from benchmarks.quick.assay import SECONDS_VARIABLE
 from benchmarks.quick.clock import CLOCK_VARIABLE
@@ -220,16 +218,8 @@ def _one_object_each(shelf: Path) -> list[str]:
 
 
 def _broken_chain(daemon: TrialDaemon) -> list[str]:
-    """Judge the chain of events, by the appliance's own command where it has one."""
+    """Judge the chain of events, and each row against it, by the appliance's own command."""
     verify = [str(TANDEM), "ledger", "verify", "--config", str(daemon.config)]
-    helped = subprocess.run([*verify[:3], "--help"], capture_output=True, check=False)
-    if helped.returncode == 0:
-        done = subprocess.run(verify, capture_output=True, text=True, check=False)
-        return [] if done.returncode == 0 else [f"the chain is broken: {done.stdout[-300:]}"]
-    reader = LedgerReader(f"sqlite:///{daemon.state / 'ledger.sqlite'}")
-    try:
-        with reader.reading() as tx:
-            broken = first_broken(tx.session)
-    finally:
-        reader.close()
-    return [] if broken is None else [f"the chain is broken at event {broken}"]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr)[-600:]
+    return [] if done.returncode == 0 else [f"the chain is broken: {said}"]

@@ -59,6 +59,7 @@ class TrialDaemon:
             f"rescan_seconds = {RESCAN_S}",
             f"stable_seconds = {self.stable_s}",
             f"patience_seconds = {PATIENCE_S}",
+            f"series_patience_seconds = {PATIENCE_S}",
             "[delivery]",
             "first_retry_seconds = 1",
             "last_retry_seconds = 4",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +19,33 @@ from fixtures.peer import Peer, dataset_digest
 from models.synthesis.slides import SyntheticCase
 
 
-@pytest.fixture
-def held(tmp_path: Path, small_case: SyntheticCase) -> Any:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
     """A written case, none of whose objects can be sent yet: its archive and its PACS are away."""
-    peer = Peer(tmp_path / "peer")
-    daemon = Daemon(tmp_path / "appliance")
-    archive = tmp_path / "archive"
+
+    daemon: Daemon
+    archive: Path
+    peer: Peer
+
+    @contextmanager
+    def receiving(self) -> Iterator[Daemon]:
+        """Bring archive and PACS back, and run the daemon."""
+        self.archive.mkdir()
+        self.peer.start()
+        try:
+            yield self.daemon.start()
+            self.daemon.stop()
+        finally:
+            self.daemon.close()
+            self.peer.stop()
+
+
+@pytest.fixture(scope="module")
+def written(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> Held:
+    """Analyze a case, and keep a copy of the state folder beside it."""
+    folder = tmp_path_factory.mktemp("damage")
+    peer, archive = Peer(folder / "peer"), folder / "archive"
+    daemon = Daemon(folder / "appliance")
     daemon.config.write_text(
         daemon.config.read_text()
         + f'[[destinations]]\nkind = "folder"\nfolder = {json.dumps(str(archive))}\n'
@@ -28,11 +53,27 @@ def held(tmp_path: Path, small_case: SyntheticCase) -> Any:
         + 'called_aet = "PEER"\ntimeout_seconds = 5\n'
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
-    daemon.start()
-    daemon.wait(case_state("written"))
-    daemon.stop()
-    yield daemon, archive, peer
-    daemon.close()
+    try:
+        daemon.start()
+        daemon.wait(case_state("written"))
+        daemon.stop()
+    finally:
+        daemon.close()
+    shutil.copytree(daemon.state, folder / "copy")
+    return Held(daemon=daemon, archive=archive, peer=peer)
+
+
+@pytest.fixture
+def held(written: Held) -> Held:
+    """Return the case as it was written; an earlier test's traces are removed."""
+    folder = written.archive.parent
+    for traces in (written.daemon.state, written.archive, written.peer.folder):
+        shutil.rmtree(traces, ignore_errors=True)
+    shutil.copytree(folder / "copy", written.daemon.state)
+    written.peer.folder.mkdir()
+    written.peer.contents.clear()
+    written.peer.arrivals.clear()
+    return written
 
 
 def objects_of(daemon: Daemon) -> dict[str, Path]:
@@ -47,30 +88,22 @@ def words_of(status: dict[str, Any]) -> str:
     return "\n".join(event["text"] for event in status["cases"][0]["steps"])
 
 
-def test_objects_and_findings_flipped_before_they_are_sent(held: Any, tmp_path: Path) -> None:
-    daemon, archive, peer = held
-    files = objects_of(daemon)
+def test_objects_flipped_before_they_are_sent(held: Held) -> None:
+    files = objects_of(held.daemon)
     right = {uid: file.read_bytes() for uid, file in files.items()}
     digests = {uid: dataset_digest(file) for uid, file in files.items()}
     for file in files.values():  # each object: slides, overlays, report, page
         flip(file, at=len(file.read_bytes()) // 2)
-    archive.mkdir()
-    peer.start()
-    try:
-        daemon.start()
+    with held.receiving() as daemon:
         status = daemon.wait(case_state("delivered"))
-        daemon.stop()
-    finally:
-        peer.stop()
-    assert {path.stem: path.read_bytes() for path in archive.rglob("*.dcm")} == right
-    assert peer.contents == {uid: {digest} for uid, digest in digests.items()}
-    assert len(peer.arrivals) == len(right)  # none twice
+    assert {path.stem: path.read_bytes() for path in held.archive.rglob("*.dcm")} == right
+    assert held.peer.contents == {uid: {digest} for uid, digest in digests.items()}
+    assert len(held.peer.arrivals) == len(right)  # none twice
     assert "is damaged; it is written again" in words_of(status)
 
 
-def test_findings_and_readings_flipped_before_a_rerun(held: Any, tmp_path: Path) -> None:
-    daemon, archive, peer = held
-    artifacts = daemon.state / "artifacts"
+def test_findings_and_readings_flipped_before_a_rerun(held: Held) -> None:
+    artifacts = held.daemon.state / "artifacts"
     (findings,) = (artifacts / "findings").iterdir()
     first = json.loads((findings / "findings.json").read_text())
     for damaged in (
@@ -82,14 +115,8 @@ def test_findings_and_readings_flipped_before_a_rerun(held: Any, tmp_path: Path)
         *artifacts.glob("objects/*/sr.dcm"),
     ):
         flip(damaged, at=200 if damaged.stat().st_size > 400 else -1)
-    archive.mkdir()
-    peer.start()
-    try:
-        daemon.start()
+    with held.receiving() as daemon:
         status = daemon.wait(case_state("delivered"))
-        daemon.stop()
-    finally:
-        peer.stop()
     (case,) = status["cases"]
     assert case["score"] == first["score"]
     assert json.loads((findings / "findings.json").read_text()) == first
@@ -98,27 +125,26 @@ def test_findings_and_readings_flipped_before_a_rerun(held: Any, tmp_path: Path)
     said = words_of(status)
     assert "its stored findings are damaged" in said
     assert "was not what was written" in said
-    assert len({uid for uid, _ in peer.arrivals}) == len(peer.arrivals) == len(objects_of(daemon))
+    sent = {uid for uid, _ in held.peer.arrivals}
+    assert len(sent) == len(held.peer.arrivals) == len(objects_of(held.daemon))
 
 
-def test_a_persons_correction_outlives_damage(daemon: Daemon, small_case: SyntheticCase) -> None:
-    daemon.drop(small_case.he_path, small_case.ihc_path)
-    daemon.start()
-    before = daemon.wait(case_state("delivered"))["cases"][0]
-    other = "1+" if before["score"] != "1+" else "2+"
-    arguments = ("--by", "Meyer^Anna", "--why", "Only cytoplasm.", "--config", daemon.config)
-    tandem("correct", "case-1", "--score", other, *arguments)
-    daemon.wait(lambda s: case_state("delivered")(s) and s["cases"][0]["score"] == other)
-    findings = [
-        path
-        for path in (daemon.state / "artifacts" / "findings").glob("*/findings.json")
-        if json.loads(path.read_text())["correction"] is not None
-    ]
-    (corrected,) = findings
-    text = corrected.read_text()
-    flip(corrected)
-    tandem("rerun", "case-1", "--config", daemon.config)
-    status = daemon.wait(lambda s: case_state("delivered")(s) and "rerun" in words_of(s))
-    daemon.stop()
+def test_a_persons_correction_outlives_damage(held: Held) -> None:
+    with held.receiving() as daemon:
+        before = daemon.wait(case_state("delivered"))["cases"][0]
+        other = "1+" if before["score"] != "1+" else "2+"
+        arguments = ("--by", "Meyer^Anna", "--why", "Only cytoplasm.", "--config", daemon.config)
+        tandem("correct", "case-1", "--score", other, *arguments)
+        daemon.wait(lambda s: case_state("delivered")(s) and s["cases"][0]["score"] == other)
+        findings = [
+            path
+            for path in (daemon.state / "artifacts" / "findings").glob("*/findings.json")
+            if json.loads(path.read_text())["correction"] is not None
+        ]
+        (corrected,) = findings
+        text = corrected.read_text()
+        flip(corrected)
+        tandem("rerun", "case-1", "--config", daemon.config)
+        status = daemon.wait(lambda s: case_state("delivered")(s) and "rerun" in words_of(s))
     assert status["cases"][0]["score"] == other
     assert corrected.read_text() == text

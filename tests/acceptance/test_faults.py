@@ -20,6 +20,7 @@ from pynetdicom.sop_class import (
     VLWholeSlideMicroscopyImageStorage,
 )
 
+from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import After, Before, Instance
 from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.outbox import Outbox, enqueue_case
@@ -131,24 +132,21 @@ def lab_of(
     )
     ledger = Ledger("sqlite://")
     for number in range(cases):
-        key = f"objects/{number}"
-        objects = settings.artifacts_dir / key
-        if not objects.is_dir():
-            objects.mkdir(parents=True)
+        key = ArtifactKey("objects", str(number))
+        with ArtifactStore(settings.artifacts_dir).writing(key) as objects:
             index = []
             for kind, sop_class in OBJECTS:
-                path = objects / f"{kind}.dcm"
+                name = f"{kind}.dcm"
                 syntax = next(syntax for known, syntax in SENT_KINDS if known == sop_class)
                 study = f"{folder.name}-{number}"
-                ref = made_object(path, sop_class=sop_class, study=study, syntax=syntax)
-                relative = str(path.relative_to(settings.artifacts_dir))
-                names = {name: getattr(ref, name) for name in ref.__slots__}
-                index.append({"kind": kind, "path": relative} | names)
+                ref = made_object(objects / name, sop_class=sop_class, study=study, syntax=syntax)
+                names = {slot: getattr(ref, slot) for slot in ref.__slots__}
+                index.append({"kind": kind, "path": f"{key}/{name}"} | names)
             (objects / "objects.json").write_text(json.dumps({"objects": index}))
         with ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
             case = tx.case_for(identity, 1000.0, HER2_PAIR)
-            case.objects_key = key
+            case.objects_key = str(key)
             for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=1000.0)
             enqueue_case(tx, case, settings, 1000.0)

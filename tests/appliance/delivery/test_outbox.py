@@ -49,9 +49,12 @@ def write_object(path: Path, uid: str) -> None:
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2"
-    dataset.SOPInstanceUID = "1.99999999"
+    even = len(uid) + len(uid) % 2  # a value of DICOM is padded to an even length
+    valid = "1.".ljust(even, "9")
+    dataset.SOPInstanceUID = valid
     dataset.save_as(path, enforce_file_format=True)
-    path.write_bytes(path.read_bytes().replace(b"1.99999999", uid.ljust(10, "\0").encode()))
+    padded = uid.ljust(even, "\0")
+    path.write_bytes(path.read_bytes().replace(valid.encode(), padded.encode()))
 
 
 class Told:

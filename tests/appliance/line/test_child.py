@@ -14,6 +14,9 @@ import pytest
 
 from appliance.errors import StoppedError, TookTooLongError, WorkerDiedError
 from appliance.line.child import Child, Limits
+from appliance.line.executors import LocalExecutor
+from appliance.settings.lanes import Lanes
+from appliance.settings.settings import Settings
 
 PATIENT = Limits(deadline_s=300.0, silent_s=300.0)
 
@@ -133,6 +136,21 @@ def test_errors_of_a_step_come_back(child: Child) -> None:
         child.run(PATIENT, fail)
     with pytest.raises(RuntimeError, match="OddError: 1 and 2"):
         child.run(PATIENT, fail_oddly)
+
+
+def test_each_process_of_several_gpus_sees_its_own(tmp_path: Path, stop: Event) -> None:
+    settings = Settings(state_dir=tmp_path, lanes=Lanes(gpu=2))
+    executor = LocalExecutor(settings, stop)
+    seen = set()
+    with executor.slot("gpu") as one, executor.slot("gpu") as two, executor.slot("cpu") as other:
+        assert one is not None and two is not None and other is not None
+        for slot in (one, two):
+            seen.add(slot.run(PATIENT, os.getenv, "CUDA_VISIBLE_DEVICES"))
+        assert other.run(PATIENT, os.getenv, "CUDA_VISIBLE_DEVICES") is None
+        niceness = [slot.run(PATIENT, os.nice, 0) for slot in (one, other)]
+    executor.close()
+    assert seen == {"0", "1"}
+    assert [n - os.nice(0) for n in niceness] == [10, 5]
 
 
 def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
