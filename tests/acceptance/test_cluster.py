@@ -52,9 +52,7 @@ def content(daemon: TrialDaemon) -> dict[str, bytes]:
 def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     cluster: Cluster, sections: Sections, tmp_path: Path
 ) -> None:
-    wanted = Simulation(
-        slides=2 * PAIRS, seed=3, fault_share=0.0, scores=("3+",), target="QUICK"
-    )
+    wanted = Simulation(slides=2 * PAIRS, seed=3, fault_share=0.0, scores=("3+",), target="QUICK")
     daemon = TrialDaemon(tmp_path / "far", quick=True, settings=cluster.settings())
     truth = simulate(wanted, daemon.scans, sections=sections)
     assert len(truth["cases"]) == PAIRS
