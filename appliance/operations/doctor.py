@@ -21,6 +21,7 @@ from appliance.ledger.backups import newest_good
 from appliance.ledger.heartbeat import life
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
+from appliance.operations.cluster_check import check_cluster
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
@@ -85,6 +86,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try(f"weights for {task}", partial(_weights, task, settings))
     yield _try("device", lambda: _device(settings))
     yield _try("libturbojpeg", _turbojpeg)
+    if settings.cluster.scheduler:
+        yield _try("cluster", partial(check_cluster, settings.cluster))
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
     for section in settings.destinations:

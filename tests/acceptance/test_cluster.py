@@ -15,13 +15,14 @@ from benchmarks.quick.assay import SECONDS_VARIABLE
 from benchmarks.quick.recorder import RECORD_NAME
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import Sections
-from benchmarks.trial.daemon import TrialDaemon, running
+from benchmarks.trial.daemon import TrialDaemon, running, step_workers
 from benchmarks.trial.day import at_rest
 from benchmarks.trial.ledger import TrialLedger
 
 PAIRS = 8
 KILL_EVERY_S = 20.0
-MOST_S = 500.0
+VICTIMS = ("one", "scheduler", "two", "one")
+MOST_S = 400.0
 WORKERS = ("one", "two")
 SLOTS = ("--intake", 1, "--cpu", 1, "--gpu", 1)
 READING_SECONDS = {SECONDS_VARIABLE: "2"}
@@ -31,7 +32,6 @@ READING_SECONDS = {SECONDS_VARIABLE: "2"}
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     folder = tmp_path / "cluster"
     folder.mkdir()
-    # Each reading says in which worker's process group it ran: which worker was used.
     made = Cluster(folder, READING_SECONDS)
     yield made
     made.close()
@@ -61,14 +61,17 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     ledger = TrialLedger(daemon.state)
     with running(daemon):
         began = time.monotonic()
-        kills, delivered = 0, 0
+        kills, delivered, used = 0, 0, set()
         while delivered < PAIRS:
             assert time.monotonic() - began < MOST_S, (ledger.snapshot().states, daemon.log[-3000:])
             assert daemon.running, daemon.log[-3000:]
             time.sleep(0.5)
+            # A process for each lane that had a step; one may be there to warm up.
+            used |= {name for name in WORKERS if len(step_workers(cluster.pid(name))) > 1}
             delivered = sum(row.state == "delivered" for row in ledger.snapshot().cases)
-            if time.monotonic() - began > KILL_EVERY_S * (kills + 1):
-                victim = "scheduler" if kills == 1 else WORKERS[kills % 2]
+            due = time.monotonic() - began > KILL_EVERY_S * (kills + 1)
+            if due and kills < len(VICTIMS):
+                victim = VICTIMS[kills]
                 cluster.end(victim)
                 cluster.start(victim, daemon.config, *SLOTS)
                 kills += 1
@@ -78,8 +81,7 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     assert {row.state for row in found.slides} == {"read"}
     assert set(stores(daemon).values()) == {1}
     assert len(stores(daemon)) == PAIRS
-    for name in WORKERS:
-        assert (cluster.folder / f"{name}.log").stat().st_size
+    assert used == set(WORKERS)
 
     near = TrialDaemon(tmp_path / "near", quick=True)
     assert simulate(wanted, near.scans, sections=sections) == truth

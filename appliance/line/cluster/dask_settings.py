@@ -12,6 +12,8 @@ from appliance.settings.cluster import Cluster
 
 STEP_SLOTS = "tandem-steps"
 """Name of the plugin that runs steps in a worker."""
+_LOGGERS = ("distributed.client", "distributed.gc", "tornado", "tornado.application")
+"""Loggers to which Dask gives a level of their own when it is imported."""
 VERSION_KEY = "tandem"
 """Key under which a worker tells its version of Tandem to the scheduler."""
 
@@ -32,11 +34,11 @@ def configure_dask(cluster: Cluster) -> None:
             "distributed.worker.profile.enabled": False,
             "distributed.admin.low-level-log-length": 1000,
             "distributed.comm.timeouts.connect": f"{cluster.connect_seconds:.0f}s",
-            "distributed.comm.timeouts.tcp": f"{cluster.worker_ttl_seconds:.0f}s",
         }
     )
     # Dask tells the loss of a connection as errors with tracebacks; Tandem tells it in words.
-    logging.getLogger(distributed.__name__).setLevel(logging.CRITICAL)
+    for name in (distributed.__name__, *_LOGGERS):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def security(cluster: Cluster) -> Security:

@@ -198,6 +198,9 @@ class _DaskSlot:
                 raise StoppedError("the daemon was stopped")
             if self._link.client is not client:
                 raise _away(self._link.trouble)
+            if self._address not in self._link.workers:
+                # Dask would wait for ever for the worker to which the task is pinned.
+                raise WorkerLostError("A worker went; its steps are done again.")
             if time.monotonic() > end:
                 self._executor.leave_out(self._address, "a worker did not end a step")
                 raise WorkerLostError("A worker did not answer in time; its step is done again.")

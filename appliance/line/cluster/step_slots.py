@@ -56,7 +56,8 @@ class StepSlots(WorkerPlugin):
 
     def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:
         """Abandon a step whose result nobody wants any more. Dask calls it."""
-        if start == "executing" and finish == "cancelled":
+        # A step that ends by itself goes from "executing" to "memory".
+        if start == "executing" and finish == "released":
             with self._lock:
                 self._unwanted.add(key)
                 if key in self._running:
