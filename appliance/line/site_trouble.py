@@ -38,7 +38,8 @@ def site_trouble(
             f"The disk of the state folder {settings.state_dir} is full. Make room; the step is "
             "tried again by itself."
         )
-    paths = tuple(slide.path for slide in slides)
+    # As `Path`, so that a worker on another machine looks where the folder lies there.
+    paths = tuple(Path(slide.path) for slide in slides)
     try:
         away = slot.run(LOOK, folder_is_away, paths, settings)
     except (TookTooLongError, WorkerDiedError):
@@ -51,9 +52,9 @@ def site_trouble(
     )
 
 
-def folder_is_away(paths: Sequence[str], settings: Settings) -> bool:
+def folder_is_away(paths: Sequence[Path], settings: Settings) -> bool:
     """Return whether one of some slides is missing because its folder is away."""
-    missing = [path for path in paths if not _is_there(Path(path))]
+    missing = [str(path) for path in paths if not _is_there(path)]
     known = KnownFolders(settings.state_dir if missing else None)
     return any(is_away(path, settings.watch, known) for path in missing)
 
