@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.registry import check_assays, pairings
@@ -188,17 +190,19 @@ class Daemon:
 def run_daemon(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
     daemon = Daemon(settings)
-    ends = {signal.SIGTERM, signal.SIGINT}
-    # Blocked in all threads and received by one: a handler could be interrupted by the next signal
-    # while it holds a lock. Processes inherit this, so that none dies of Ctrl-C while it starts.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    # A handler may interrupt the main thread while it holds the event's lock, or another handler:
+    # to set the event there would wait for ever. The queue may be filled at any point.
+    told = SimpleQueue[int]()
 
-    def receive() -> None:
-        while True:
-            number = signal.sigwait(ends)
-            daemon.stop(f"it received {signal.Signals(number).name}.")
+    def end(number: int, _frame: FrameType | None) -> None:
+        told.put(number)
 
-    threading.Thread(target=receive, name="signals", daemon=True).start()
+    def pass_on() -> None:
+        daemon.stop(f"it received {signal.Signals(told.get()).name}.")
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    threading.Thread(target=pass_on, name="signals", daemon=True).start()
     daemon.run()
 
 
