@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
 
 from appliance.artifacts import ArtifactStore
@@ -166,12 +167,19 @@ class Daemon:
 def run_daemon(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
     daemon = Daemon(settings)
+    # A handler may interrupt the main thread while it holds the event's lock, or another handler:
+    # to set the event there would wait for ever. The queue may be filled at any point.
+    told = SimpleQueue[int]()
 
     def end(number: int, _frame: FrameType | None) -> None:
-        daemon.stop(f"it received {signal.Signals(number).name}.")
+        told.put(number)
+
+    def pass_on() -> None:
+        daemon.stop(f"it received {signal.Signals(told.get()).name}.")
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    threading.Thread(target=pass_on, name="signals", daemon=True).start()
     daemon.run()
 
 
