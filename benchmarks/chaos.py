@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--lock-s", type=float, default=LEDGER_LOCK_S)
     parser.add_argument("--stop-s", type=float, default=120.0, help="for a stopped worker")
     parser.add_argument("--most-minutes", type=float, default=30.0, help="after the last fault")
-    parser.add_argument("--settings", default="", help="lines at the head of the settings")
+    parser.add_argument("--settings", default="", help="further lines of the settings [lanes]")
     parser.add_argument("--keep", type=Path, help="folder of the site, which stays")
     options = parser.parse_args()
     wanted = Chaos(

@@ -26,6 +26,9 @@ WIDTH, HEIGHT, TILE_WIDTH, SUB_DIRECTORIES, NDPI_FLAG, FIRST_PRIVATE = (
     65420,
     32768,
 )
+COMPRESSION, UNCOMPRESSED = 259, 1
+LAST_BYTES = 64
+"""Last bytes of a compressed tile that are never all zero; some writers pad tiles with a few."""
 OFFSETS, COUNTS = (324, 273), (325, 279)
 """Tags of the offsets and byte counts of tiles, then of strips (TIFF 6.0)."""
 _WHOLE = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}
@@ -145,11 +148,36 @@ class TiffIndex:
         """Yield the end of the furthest tile of each directory."""
         for directory in self.directories():
             self._check(directory)
-            starts, sizes = self.spans(directory)
-            if len(starts):
-                # Offset and count below 2^63 each: their sum does not wrap.
-                limit = np.uint64(2**62)
-                yield int((np.minimum(starts, limit) + np.minimum(sizes, limit)).max())
+            end, _ = self._furthest(directory)
+            yield end
+
+    def has_all_tiles(self) -> bool:
+        """Return whether the furthest tile of each directory lies in the file, and is written."""
+        for directory in self.directories():
+            self._check(directory)
+            end, size = self._furthest(directory)
+            if end > self._size or not self._is_written(directory, end, size):
+                return False
+        return True
+
+    def _furthest(self, directory: dict[int, Entry]) -> tuple[int, int]:
+        """Return the end of a directory's furthest tile, and its size in bytes."""
+        starts, sizes = self.spans(directory)
+        if not len(starts):
+            return 0, 0
+        # Offset and count below 2^63 each: their sum does not wrap.
+        limit = np.uint64(2**62)
+        ends = np.minimum(starts, limit) + np.minimum(sizes, limit)
+        last = int(ends.argmax())
+        return int(ends[last]), int(sizes[last])
+
+    def _is_written(self, directory: dict[int, Entry], end: int, size: int) -> bool:
+        """Return whether a tile is no space of zeros: copies often have their full size at once."""
+        if size < LAST_BYTES or COMPRESSION not in directory:
+            return True
+        if self.numbers(directory[COMPRESSION]).tolist() == [UNCOMPRESSED]:
+            return True
+        return any(self._bytes(end - LAST_BYTES, LAST_BYTES))
 
     def _check(self, directory: dict[int, Entry]) -> None:
         """Raise TiffIndexError where a standard tag has no value, or not of its type."""
@@ -219,11 +247,11 @@ class TiffIndex:
 
 
 def tiff_reaches_end(stream: BinaryIO, size_bytes: int) -> bool:
-    """Return whether all tiles that a TIFF's index names lie within the file.
+    """Return whether all tiles that a TIFF's index names lie within the file, and are written.
 
     Raises
     ------
     TiffIndexError
         If the index itself is no TIFF's, or leads beyond the end of the file.
     """
-    return all(end <= size_bytes for end in TiffIndex(stream, size_bytes).ends())
+    return TiffIndex(stream, size_bytes).has_all_tiles()

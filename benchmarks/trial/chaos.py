@@ -28,6 +28,13 @@ from benchmarks.trial.ledger import TrialLedger
 STABLE_S = 2.0
 STEP_S = 0.7
 """Seconds that each quick reading takes, so that faults meet steps."""
+_SETTINGS = """
+# Chance may kill or stop the same step's worker often: no reason to set its slide aside.
+worker_deaths = 50
+[lanes]
+attempts = 50
+silent_seconds = 3
+"""
 RECOVERY_S = 180.0
 """Longest time until the line moves again after a fault."""
 Say = Callable[[str], None]
@@ -37,7 +44,8 @@ Say = Callable[[str], None]
 class Chaos:
     """What is done. `kinds` are names of `FAULTS`; `lock_s` holds the ledger, `stop_s` a worker.
 
-    `settings` are further lines at the head of the daemon's settings.
+    A pair of slides comes with every `faults_per_pair` faults, `pause_s` is their longest distance.
+    `settings` are further lines of the daemon's settings, whose section is ``[lanes]``.
     """
 
     faults: int
@@ -46,6 +54,8 @@ class Chaos:
     lock_s: float
     stop_s: float
     most_s: float
+    pause_s: float = 3.0
+    faults_per_pair: int = 2
     settings: str = ""
 
 
@@ -74,8 +84,7 @@ def chaos(
         stable_s=STABLE_S,
         state=None if disk is None else disk / "state",
         environment=environment | {SECONDS_VARIABLE: str(STEP_S)},
-        # Chance may kill the same step's worker often: no reason to set its slide aside.
-        settings="worker_deaths = 50\n" + wanted.settings,
+        settings=_SETTINGS + wanted.settings,
     )
     site = Site(
         daemon=daemon,
@@ -115,8 +124,8 @@ def chaos(
 
 
 def _material(folder: Path, wanted: Chaos, sections: Sections) -> dict[str, Any]:
-    """Make a pair for every second fault; return the truth."""
-    slides = 2 * (wanted.faults // 2 + 1)
+    """Make the pairs that come with the faults; return the truth."""
+    slides = 2 * (wanted.faults // wanted.faults_per_pair + 1)
     scores = tuple({score for _, score in sections})
     simulation = Simulation(
         slides=slides, seed=wanted.seed, faults=(), target="QUICK", scores=scores
@@ -155,13 +164,13 @@ def _all_faults(
     ]
     deck: list[str] = []
     for number in range(wanted.faults):
-        if number % 2 == 0 and waiting:
+        if number % wanted.faults_per_pair == 0 and waiting:
             copy_in(waiting.pop(), site.daemon.scans)
         if number == 0:
             _first_slide(site.ledger)
         deck = deck or site.dice.sample(list(wanted.kinds), len(wanted.kinds))
         kind = deck.pop()
-        time.sleep(site.dice.uniform(0.5, 3.0))
+        time.sleep(site.dice.uniform(0.5, wanted.pause_s))
         try:
             FAULTS[kind](site)
         except SkipError as why:
@@ -171,8 +180,8 @@ def _all_faults(
         recovery[kind].append(seconds)
         if seconds >= RECOVERY_S:
             site.breaches.append(f"the line did not move within {RECOVERY_S:.0f} s after {kind}")
-        if number % 10 == 9:
-            say(f"  {number + 1} faults, {site.ledger.snapshot().at_work} at work")
+        at_work = site.ledger.snapshot().at_work
+        say(f"  {number + 1:>3} {kind}: {seconds:.1f} s, {at_work} at work")
     for pair in waiting:
         copy_in(pair, site.daemon.scans)
 

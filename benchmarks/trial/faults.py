@@ -19,6 +19,8 @@ from benchmarks.trial.ledger import TrialLedger
 
 BALLAST_BYTES = 1 << 23
 LEDGER_LOCK_S = 60.0
+STARTED_S = 15.0
+"""Age from which a worker has started, and gives signs of life."""
 CLOCK_STEPS = ("-86400", "+86400", "-600", "+7200")
 """Jumps of the clock in seconds."""
 
@@ -212,8 +214,13 @@ def copy_in(slides: list[Path], scans: Path) -> None:
 
 
 def _worker(site: Site, *, at_work: bool = False) -> int:
-    """Return a worker's process id; with `at_work`, the one that used most CPU just now."""
+    """Return a worker's process id; with `at_work`, the one that used most CPU just now.
+
+    Those that start have a longer time without a sign of life.
+    """
     workers = step_workers(site.daemon.pid)
+    if at_work:
+        workers = [pid for pid in workers if _age_s(pid) > STARTED_S]
     if not workers:
         raise SkipError("no worker runs")
     if not at_work:
@@ -227,15 +234,23 @@ def _worker(site: Site, *, at_work: bool = False) -> int:
 
 
 def _ticks(pid: int) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[11]) + int(fields[12])
+    fields = _facts(pid)
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _age_s(pid: int) -> float:
+    fields = _facts(pid)
+    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime_s - int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else 0.0
 
 
 def _process_state(pid: int) -> str:
+    return (*_facts(pid), "")[0]
+
+
+def _facts(pid: int) -> list[str]:
+    """Return the fields of a process from its state on (proc(5)); empty where it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return ""
+        return []

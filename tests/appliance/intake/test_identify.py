@@ -86,6 +86,13 @@ def test_sidecar_is_the_last_word(tmp_path: Path) -> None:
         read_sidecar(slide)
 
 
+@pytest.mark.parametrize("suffix", [".svs", ".mrxs", ".dcm"])
+def test_a_name_that_leaves_no_room_for_a_sidecar_has_none(tmp_path: Path, suffix: str) -> None:
+    slide = tmp_path / ("x" * (255 - len(suffix)) + suffix)
+    slide.touch()
+    assert read_sidecar(slide) == Sidecar()
+
+
 def test_a_huge_sidecar_is_refused_and_not_read(tmp_path: Path) -> None:
     slide = tmp_path / "S26-1_A1_HE.svs"
     with sidecar_path(slide).open("wb") as stream:

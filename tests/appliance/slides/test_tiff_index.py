@@ -49,6 +49,20 @@ def test_a_tiff_is_whole_at_its_full_length_only(
         assert not whole(cut), length
 
 
+def test_a_copy_that_has_its_full_size_from_the_start_is_whole_when_it_is_filled(
+    tmp_path: Path,
+) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (EDGE, EDGE, 3), dtype=np.uint8)
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as tiff:  # its directory comes before its tiles
+        tiff.write(image, photometric="rgb", tile=(16, 16), compression="zlib", metadata=None)
+    data = path.read_bytes()
+    assert whole(path)
+    for missing in range(64, len(data), 512):
+        path.write_bytes(data[:-missing] + bytes(missing))
+        assert not whole(path), missing
+
+
 def entry(tag: int, value: int, kind: int = 4, count: int = 1) -> bytes:
     return struct.pack("<HHII", tag, kind, count, value & 0xFFFFFFFF)
 
