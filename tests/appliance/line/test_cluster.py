@@ -171,7 +171,7 @@ def test_workers_and_the_scheduler_may_go_and_come(site: Site) -> None:
         threading.Timer(1.0, site.cluster.end, ("one",)).start()
         with pytest.raises(WorkerLostError):
             slot.run(PATIENT, time.sleep, LONG_S)
-    assert is_gone(pid)
+    wait_for(lambda: is_gone(pid), "the process of the step outlives its worker")
     wait_for(lambda: "tandem worker" in executor.trouble("gpu"), "the worker is still there")
 
     site.start_worker()
