@@ -33,6 +33,7 @@ from appliance.line.analyse_slide import identify_slide, inspect_slide
 from appliance.line.child import Limits
 from appliance.line.cluster.call import LOCK_NAME, pickled_call, run_call
 from appliance.line.cluster.executor import DaskExecutor
+from appliance.operations.cluster_check import check_cluster
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
@@ -218,6 +219,12 @@ def test_a_stranger_is_refused(site: Site) -> None:
     with executor.slot("gpu") as slot, executor.slot("gpu") as second:
         assert slot is not None
         assert second is None
+    assert "answers" in check_cluster(load_settings(site.config).cluster)  # doctor's line
+    with pytest.raises(SettingsError, match="certificate"):
+        check_cluster(load_settings(stranger).cluster)
+    site.cluster.end("scheduler")
+    with pytest.raises(SettingsError, match="tandem scheduler"):
+        check_cluster(load_settings(site.config).cluster)
 
 
 # Paths
