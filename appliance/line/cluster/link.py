@@ -43,7 +43,7 @@ class SchedulerLink:
         self._changed = threading.Condition()
         self._client: Client | None = None
         self._workers: Mapping[str, KnownWorker] = {}
-        self._trouble = f"the scheduler {cluster.scheduler} was not reached yet"
+        self._trouble = _unreached(cluster, "not yet")
         self._signs: dict[str, tuple[float, float]] = {}
         self._thread = threading.Thread(target=self._run, name="cluster", daemon=True)
         self._thread.start()
@@ -82,10 +82,7 @@ class SchedulerLink:
                 self._say("")
             except Exception as err:
                 log.debug("details", exc_info=err)
-                self._say(
-                    f"the scheduler {self._cluster.scheduler} does not answer "
-                    f"({type(err).__name__}); start it: tandem scheduler"
-                )
+                self._say(_unreached(self._cluster, type(err).__name__))
                 self._drop()
             self._end.wait(LOOK_SECONDS)
         self._drop()
@@ -144,10 +141,14 @@ class SchedulerLink:
         return ""
 
     def _say(self, trouble: str) -> None:
-        if trouble and not self._trouble:
+        if trouble and trouble != self._trouble:
             log.warning("%s", trouble)
         elif self._trouble and not trouble:
             log.info("connected to the scheduler %s", self._cluster.scheduler)
         with self._changed:
             self._trouble = trouble
             self._changed.notify_all()
+
+
+def _unreached(cluster: Cluster, why: str) -> str:
+    return f"the scheduler {cluster.scheduler} does not answer ({why}); start it: tandem scheduler"

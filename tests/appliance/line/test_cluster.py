@@ -33,6 +33,7 @@ from appliance.line.analyse_slide import identify_slide, inspect_slide
 from appliance.line.child import Limits
 from appliance.line.cluster.call import LOCK_NAME, pickled_call, run_call
 from appliance.line.cluster.executor import DaskExecutor
+from appliance.operations.cluster_check import check_cluster
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
@@ -171,7 +172,7 @@ def test_workers_and_the_scheduler_may_go_and_come(site: Site) -> None:
         threading.Timer(1.0, site.cluster.end, ("one",)).start()
         with pytest.raises(WorkerLostError):
             slot.run(PATIENT, time.sleep, LONG_S)
-    assert is_gone(pid)
+    wait_for(lambda: is_gone(pid), "the process of the step outlives its worker")
     wait_for(lambda: "tandem worker" in executor.trouble("gpu"), "the worker is still there")
 
     site.start_worker()
@@ -218,6 +219,12 @@ def test_a_stranger_is_refused(site: Site) -> None:
     with executor.slot("gpu") as slot, executor.slot("gpu") as second:
         assert slot is not None
         assert second is None
+    assert "answers" in check_cluster(load_settings(site.config).cluster)  # doctor's line
+    with pytest.raises(SettingsError, match="certificate"):
+        check_cluster(load_settings(stranger).cluster)
+    site.cluster.end("scheduler")
+    with pytest.raises(SettingsError, match="tandem scheduler"):
+        check_cluster(load_settings(site.config).cluster)
 
 
 # Paths
