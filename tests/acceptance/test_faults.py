@@ -34,7 +34,7 @@ from appliance.settings.settings import Settings
 from dicom.kinds import SENT_KINDS
 from dicom.status import Outcome
 
-SEQUENCES = 200
+SEQUENCES = 120
 OBJECTS = (
     ("SR", Comprehensive3DSRStorage),
     ("WSM", VLWholeSlideMicroscopyImageStorage),
