@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.cluster import Cluster
+from fixtures.cluster import Cluster, wait_for
 
 from benchmarks.quick.assay import SECONDS_VARIABLE
 from benchmarks.quick.recorder import RECORD_NAME
@@ -48,6 +48,10 @@ def content(daemon: TrialDaemon) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in daemon.shelf.glob("*.dcm")}
 
 
+def delivered_of(ledger: TrialLedger) -> int:
+    return sum(row.state == "delivered" for row in ledger.snapshot().cases)
+
+
 @pytest.mark.slow
 def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     cluster: Cluster, sections: Sections, tmp_path: Path
@@ -69,7 +73,7 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
             time.sleep(0.5)
             # A process for each lane that had a step; one may be there to warm up.
             used |= {name for name in WORKERS if len(step_workers(cluster.pid(name))) > 1}
-            delivered = sum(row.state == "delivered" for row in ledger.snapshot().cases)
+            delivered = delivered_of(ledger)
             due = time.monotonic() - began > KILL_EVERY_S * (kills + 1)
             if due and kills < len(VICTIMS):
                 victim = VICTIMS[kills]
@@ -87,5 +91,6 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
     near = TrialDaemon(tmp_path / "near", quick=True)
     shutil.copytree(daemon.scans, near.scans, dirs_exist_ok=True)
     with running(near):
-        at_rest(near, TrialLedger(near.state), most_s=MOST_S)
+        own = TrialLedger(near.state)
+        wait_for(lambda: delivered_of(own) == PAIRS, "the local executor did not end", MOST_S)
     assert content(near) == content(daemon)
