@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -46,7 +47,9 @@ class Ledger:
         self._clock_lock = threading.Lock()
         self.url = url
         # Parameters are accessions, and errors go to the log.
-        self._engine: Engine = create_engine(url, hide_parameters=True, max_overflow=-1)
+        # A lane each may need a connection; a ledger in memory has one, which is its data.
+        pool: dict[str, Any] = {} if url == "sqlite://" else {"max_overflow": -1}
+        self._engine: Engine = create_engine(url, hide_parameters=True, **pool)
         event.listen(self._engine, "connect", _configure)
         self._lock = WriteLock(self.file, stop)
         event.listen(self._engine, "begin", self._lock.begin)

@@ -76,7 +76,9 @@ class Daemon:
         settings = self.settings
         check_assays(settings)
         check_start(settings)
-        if not any(_is_folder(folder) for folder in settings.watch.roots):
+        # Where it has run before, the share is away: that ends by itself.
+        known = settings.ledger_file.exists()
+        if not known and not any(_is_folder(folder) for folder in settings.watch.roots):
             folder = settings.watch.roots[0]
             raise SettingsError(f"watch.folder = {folder}: no such folder. Create it, or mount it.")
         settings.state_dir.mkdir(parents=True, exist_ok=True)

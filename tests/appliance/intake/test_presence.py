@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.site import WINDOW_S, Site
@@ -11,9 +13,17 @@ from fixtures.site import WINDOW_S, Site
 from appliance.errors import FolderAwayError
 from appliance.intake.report import read_report
 from appliance.ledger.tables import SlideRow
+from appliance.line.child import Limits
 from appliance.line.site_trouble import site_trouble
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
+
+
+class Here:
+    """Slot that looks in this process."""
+
+    def run(self, _limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
+        return function(*arguments)
 
 
 def fill(folder: Path, count: int = 3) -> None:
@@ -27,7 +37,7 @@ def blamed(site: Site, path: Path) -> bool:
     settings = Settings(state_dir=site.state, watch=site.watch)
     row = SlideRow(path=str(path), state="arrived", created_at=0, changed_at=0)
     err = FileNotFoundError(errno.ENOENT, "gone")
-    return not isinstance(site_trouble(err, settings, [row]), FolderAwayError)
+    return not isinstance(site_trouble(err, settings, [row], Here()), FolderAwayError)
 
 
 @pytest.mark.parametrize("how", ["missing", "mount point", "emptied", "not readable"])

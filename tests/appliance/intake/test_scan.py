@@ -231,7 +231,7 @@ def test_a_locked_ledger_ends_neither_the_thread_nor_the_scan(
 
     monkeypatch.setattr(watch.scan, "run", once)
     stop, beats = threading.Event(), []
-    thread = threading.Thread(target=watch.run, args=(stop, lambda: beats.append(1)))
+    thread = threading.Thread(target=watch.run, args=(stop, Turn(beats)))
     thread.start()
     try:
         (site.scans / "S26-1_A1_HE.svs").write_bytes(TIFF)
@@ -325,3 +325,16 @@ def test_a_subfolder_that_cannot_be_listed_hides_nothing_else(
     assert site.scan.report.unreadable_folders == 1
     monkeypatch.undo()
     assert site.run(WINDOW_S)["closed/S26-1_A1_HE.svs"] == "arrived"
+
+
+class Turn:
+    """Turn of the scan's loop; each adds to `beats`."""
+
+    def __init__(self, beats: list[int]) -> None:
+        self.beats = beats
+
+    def __enter__(self) -> None:
+        self.beats.append(1)
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -187,11 +187,18 @@ def test_workers_and_the_scheduler_may_go_and_come(site: Site) -> None:
 
     site.cluster.start("scheduler", site.config)
     wait_for(lambda: not executor.trouble("gpu"), "scheduler and worker did not find each other")
-    with executor.slot("gpu") as slot:
-        assert slot is not None
-        assert slot.run(PATIENT, max, 3, 5) == 5
+    wait_for(lambda: ran(executor), "no step runs after the scheduler came back")
     assert site.cluster.end("one", signal.SIGTERM) == 0
     assert site.cluster.end("scheduler", signal.SIGTERM) == 0
+
+
+def ran(executor: DaskExecutor) -> bool:
+    """Run a step as the line does: one that the cluster could not take is tried again."""
+    with executor.slot("gpu") as slot:
+        try:
+            return slot is not None and slot.run(PATIENT, max, 3, 5) == 5
+        except (ClusterAwayError, WorkerLostError):
+            return False
 
 
 def test_a_stopped_worker_is_left_out(site: Site) -> None:
