@@ -17,7 +17,7 @@ from appliance.ledger.waits import due
 Row = TypeVar("Row", SlideRow, CaseRow)
 
 _NOBODY: ColumnElement[str] = literal_column("''")
-"""As the indexes of free and of claimed rows have it: a parameter would not match them."""
+"""Literal of no claim. The partial indexes have it too; a parameter would not match them."""
 
 
 def claim(

@@ -92,7 +92,7 @@ def _read(path: Path) -> Sign | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Life:
-    """Whether the daemon lives, and a sentence that says so.
+    """State of the daemon: `alive`, and a sentence that says so.
 
     `told` is False where no daemon has run yet. `trouble` is True where it lives and is held up.
     """

@@ -60,7 +60,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Setup:
-    """What a process is started with."""
+    """Start parameters of a process."""
 
     log_level: str
     extensions: tuple[str, ...]
@@ -128,7 +128,7 @@ class Child:
         process, line = self._process, self._line
         self._process = self._line = None
         if process is not None and process.pid is not None:
-            _kill(process)
+            _kill(process, process.pid)
         if line is not None:
             line.close()
 
@@ -231,11 +231,11 @@ class _Line:
             self._messages.put(None)
 
 
-def _kill(process: BaseProcess) -> None:
+def _kill(process: BaseProcess, pid: int) -> None:
     """Kill a process and those that it started, which are in its group."""
     with _STARTING:  # multiprocessing reaps other children while it starts one
         with suppress(OSError):
-            os.killpg(process.pid or 0, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
         with suppress(OSError):
             process.kill()
         process.join(KILL_SECONDS)

@@ -1,4 +1,4 @@
-"""Where steps run: in processes of this machine, or on the workers of a cluster.
+"""Executors run steps: in processes of this machine, or on the workers of a cluster.
 
 An executor has slots in lanes. A step runs in a slot, in a process of its own, so that its death
 never takes another step with it.

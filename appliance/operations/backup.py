@@ -29,7 +29,7 @@ _FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """What a restore did: `kept` holds the replaced ledger.
+    """Result of a restore: `kept` holds the replaced ledger.
 
     `lost` lists the corrections of people that the replaced ledger had and the backup has not; it
     is None where the replaced ledger could not be read.

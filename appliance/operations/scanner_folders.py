@@ -1,4 +1,4 @@
-"""What people are told of the watched folders: by the last scan, and by a look at them now."""
+"""Sentences about the watched folders: from the last scan, and from a look at them now."""
 
 from __future__ import annotations
 

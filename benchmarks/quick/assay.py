@@ -98,7 +98,7 @@ class QuickSession:
         return QuickReading(opinion=opinion, dark=self._dark, files=files)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file or connection is open."""
 
 
 class _QuickReader:

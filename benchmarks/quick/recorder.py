@@ -76,7 +76,7 @@ class Recorder:
         return [KindCheck("any object", True, "")]
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file or connection is open."""
 
     def _store(self, instance: Instance) -> None:
         place = self._place(instance)

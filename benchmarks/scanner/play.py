@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """What is simulated. `speed`: how many times faster than the scanner, 0 for without waiting.
+    """Parameters of a simulation. `speed`: multiple of the scanner's, 0 for without waiting.
 
     `fault_share` is the share of the slides that have one of the `faults`. `target` is the stain
     that labels and names state for the second slide of a block; its pixels are those of HER2.

@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chaos:
-    """What is done. `kinds` are names of `FAULTS`; `lock_s` holds the ledger, `stop_s` a worker.
+    """Parameters of a trial. `kinds` are names of `FAULTS`; `lock_s` and `stop_s` are durations.
 
     A pair of slides comes with every `faults_per_pair` faults, `pause_s` is their longest distance.
     `settings` are further lines of the daemon's settings, whose section is ``[lanes]``.

@@ -31,7 +31,7 @@ class SkipError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Site:
-    """What faults are done to. `disk` is a small file system that holds the state folder, if any;
+    """Targets of the faults. `disk` is a small file system that holds the state folder, if any;
     `clock` the file that moves the clock, if any. `stop_s`: longest time a worker stays stopped.
     """
 

@@ -30,7 +30,7 @@ NEWER_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is judged. `events` are those of the slides and cases of `found`."""
+    """Facts that are judged. `events` are those of the slides and cases of `found`."""
 
     truth: Mapping[str, Any]
     scans: Path

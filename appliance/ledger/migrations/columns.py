@@ -1,4 +1,4 @@
-"""What the steps of a migration do to tables and rows."""
+"""Operations on tables and rows that the steps of a migration share."""
 
 from __future__ import annotations
 

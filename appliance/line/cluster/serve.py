@@ -33,7 +33,7 @@ NO_PAGES = "127.0.0.1:0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What a worker offers: `slots` by lane, under a `name`.
+    """Offer of a worker: `slots` by lane, under a `name`.
 
     `host` and `port` are those at which the scheduler reaches it: empty and 0 are chosen by itself.
     `gpu` is the number of the GPU that it uses; empty: all that there are.

@@ -123,7 +123,7 @@ def test_what_people_see_is_kept(tmp_path: Path, dump: Path) -> None:
 def test_slides_without_the_words_of_their_sidecar_are_identified_anew(
     tmp_path: Path, dump: Path
 ) -> None:
-    """Where a result has used a slide already, it stays as it is."""
+    """A slide that a result has used already stays as it is."""
     ledger = start(load_ledger(dump, tmp_path / "ledger.sqlite"))
     with ledger.transaction() as tx:
         (ready,) = [case for case in tx.cases() if case.accession == "S26-2"]
