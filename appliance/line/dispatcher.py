@@ -40,8 +40,8 @@ from appliance.line.context import Done, Job, R, Step, StepContext
 from appliance.line.executors import Slot
 from appliance.line.site_trouble import site_trouble
 
-_NOT_THE_STEPS = (StoppedError, LedgerError, SQLAlchemyError)
-"""Errors that the ledger raises, and the end of the daemon: the lane tries again."""
+OF_THE_LEDGER = (LedgerError, SQLAlchemyError)
+"""Errors of the ledger beside its transient ones. No step is to blame; the lane tries again."""
 
 
 def do_work(context: StepContext, slot: Slot, work: Work) -> None:
@@ -67,7 +67,7 @@ def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:
     try:
         done = _submit(context, slot, step, job)
         close_case(context, job, finish)
-    except _NOT_THE_STEPS:
+    except (StoppedError, *OF_THE_LEDGER):
         raise
     except SourceChangedError as err:
         take_back_case(context, job, err)
@@ -93,7 +93,7 @@ def _work_on_slide(context: StepContext, slot: Slot, work: SlideWork) -> None:
     try:
         done = _submit(context, slot, step, job)
         close_slide(context, job, finish)
-    except _NOT_THE_STEPS:
+    except (StoppedError, *OF_THE_LEDGER):
         raise
     except SourceChangedError:
         take_back_slide(context, job)

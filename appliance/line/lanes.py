@@ -15,7 +15,7 @@ from appliance.line.child import Limits
 from appliance.line.claiming import Work, claim_work
 from appliance.line.closing import release_work, set_aside
 from appliance.line.context import StepContext
-from appliance.line.dispatcher import do_work
+from appliance.line.dispatcher import OF_THE_LEDGER, do_work
 from appliance.line.executors import Executor, Resource
 from appliance.line.steps import warm_up
 
@@ -168,7 +168,10 @@ class LaneThread(threading.Thread):
                 slot.run(WARM_UP, warm_up)
 
     def _fail(self, err: Exception) -> None:
-        """Tell of an error that nobody foresaw; a step that raises it again and again ends."""
+        """Tell of an error that nobody foresaw; a step that raises it again and again ends.
+
+        Trouble of the ledger ends no step: the row waits longer each time, and holds up no other.
+        """
         log.error("lane %s failed: %s; it goes on", self.name, type(err).__name__)
         log.debug("details", exc_info=err)
         self._tell(trouble=f"{type(err).__name__}, see the log")
@@ -177,7 +180,8 @@ class LaneThread(threading.Thread):
             if work is not None:
                 subject = work.job.row.subject
                 self._failures[subject] += 1
-                if self._failures[subject] < self._context.settings.worker_deaths:
+                most = self._context.settings.worker_deaths
+                if isinstance(err, OF_THE_LEDGER) or self._failures[subject] < most:
                     wait_s = TROUBLE_SECONDS * 2 ** self._failures[subject]
                     release_work(self._context, work, wait_s)
                 else:
