@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 
 from appliance.cli.bars import ProgressBars
-from appliance.geometry import TILE_PX
 from appliance.settings.settings_file import load_settings
 
 out = Console()
@@ -79,6 +78,8 @@ def bench(
 
 
 def _show(found: dict[str, Any], peers: Iterable[str]) -> None:
+    from appliance.geometry import TILE_PX
+
     out.print(f"{found['tiles']} tiles, {found['device']}, batches of {found['batch_size']}")
     for name, what in (
         ("decode", "decoding alone"),

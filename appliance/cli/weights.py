@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,17 +13,12 @@ from rich.table import Column, Table
 
 from appliance.cli.options import ConfigOption, JsonOption
 from appliance.errors import WeightsError
-from appliance.operations.install_weights import (
-    KnownWeights,
-    check_weights,
-    install_weights,
-    known_weights,
-    select_weights,
-)
-from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.settings_file import load_settings
 from models.errors import ModelError
 from models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from appliance.operations.install_weights import KnownWeights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +36,7 @@ NameOption = Annotated[
 def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every set of weights of this installation, and which are in use."""
     from appliance.assays.registry import tasks
+    from appliance.operations.install_weights import known_weights
 
     known = known_weights(load_settings(config), tasks())
     if as_json:
@@ -69,6 +65,9 @@ def verify(
     config: ConfigOption = None,
 ) -> None:
     """Recompute checksums and load the networks; exit 1 if one is unusable."""
+    from appliance.operations.install_weights import check_weights, known_weights
+    from appliance.readers.chosen_weights import chosen_weights
+
     settings = load_settings(config)
     if folder is not None:
         spec = check_weights(folder)
@@ -98,6 +97,8 @@ def install(
     config: ConfigOption = None,
 ) -> None:
     """Verify a folder of weights and copy it into the state folder; nothing is selected yet."""
+    from appliance.operations.install_weights import install_weights
+
     done = install_weights(folder, load_settings(config), name)
     typer.echo(
         f"installed {done.task} {done.name}. Next: tandem weights use {done.task} {done.name}"
@@ -116,6 +117,8 @@ def use(
     config: ConfigOption = None,
 ) -> None:
     """Use an installed set for a task, or your own folder; a running daemon follows."""
+    from appliance.operations.install_weights import install_weights, select_weights
+
     settings = load_settings(config)
     if known is None:
         installed = install_weights(Path(what), settings, name)

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from appliance.cli.options import ConfigOption, settings_with_logging
-from appliance.line.executors import require_dask
 
 Slots = Annotated[int | None, typer.Option(min=0, help="Default: the setting in [lanes].")]
 
@@ -27,6 +26,8 @@ def worker(
     config: ConfigOption = None,
 ) -> None:
     """Run steps for a daemon on another machine, until stopped (SIGTERM or Ctrl-C)."""
+    from appliance.line.executors import require_dask
+
     settings = settings_with_logging(config)
     require_dask()
     from appliance.line.cluster.serve import WorkerOptions, run_worker
@@ -53,6 +54,8 @@ def scheduler(
     config: ConfigOption = None,
 ) -> None:
     """Run the scheduler that joins a daemon and its workers, at the port of cluster.scheduler."""
+    from appliance.line.executors import require_dask
+
     settings = settings_with_logging(config)
     require_dask()
     from appliance.line.cluster.serve import run_scheduler

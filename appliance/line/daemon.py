@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
 from types import FrameType
 
 from appliance.artifacts import ArtifactStore
@@ -192,20 +191,23 @@ class Daemon:
 def run_daemon(settings: Settings) -> None:
     """Run a daemon in this process until SIGTERM or SIGINT."""
     daemon = Daemon(settings)
-    # A handler may interrupt the main thread while it holds the event's lock, or another handler:
-    # to set the event there would wait for ever. The queue may be filled at any point.
-    told = SimpleQueue[int]()
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        told.put(number)
+    # A handler runs in the main thread, and not before that thread wakes: a signal that comes just
+    # before it waits for a lock is lost. The number of a signal is written to this socket at once.
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
 
     def pass_on() -> None:
-        daemon.stop(f"it received {signal.Signals(told.get()).name}.")
+        daemon.stop(f"it received {signal.Signals(told.recv(1)[0]).name}.")
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _nothing)  # without a handler of Python nothing is written
+    signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=pass_on, name="signals", daemon=True).start()
     daemon.run()
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Handle a signal that is passed on already."""
 
 
 def _join(thread: threading.Thread) -> None:
