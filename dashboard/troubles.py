@@ -25,7 +25,12 @@ CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
 """Cases under way; one with a reason waits for something outside of Tandem."""
 CASES_OF_ASSAY = (CaseState.WAITING, CaseState.PARTNERLESS, CaseState.READY, CaseState.SCORED)
 """States of cases that cannot go on where their assay is not installed."""
-CASES_IN_TROUBLE = (CaseState.FAILED, CaseState.UNDELIVERED, CaseState.PARTNERLESS)
+CASES_IN_TROUBLE = (
+    CaseState.FAILED,
+    CaseState.UNDELIVERED,
+    CaseState.PARTNERLESS,
+    CaseState.HELD,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

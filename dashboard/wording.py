@@ -39,6 +39,9 @@ SLIDE_WORDS: dict[SlideState, Wording] = {
         "Set aside", "Tandem cannot use this slide; a person has to look.", "trouble"
     ),
     SlideState.SUPERSEDED: Wording("Replaced", "A newer scan took its place.", "quiet"),
+    SlideState.OTHER: Wording(
+        "Not for an assay", "Another stain, a control, or a slide that a person left out.", "quiet"
+    ),
 }
 
 CASE_WORDS: dict[CaseState, Wording] = {
@@ -47,6 +50,9 @@ CASE_WORDS: dict[CaseState, Wording] = {
     ),
     CaseState.PARTNERLESS: Wording(
         "Partner missing", "The second slide did not come in time.", "trouble"
+    ),
+    CaseState.HELD: Wording(
+        "Held", "Its slides contradict each other; a person decides.", "trouble"
     ),
     CaseState.READY: Wording(
         "Scoring", "Both slides are read; the case is being scored.", "running"

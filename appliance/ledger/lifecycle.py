@@ -6,6 +6,8 @@ A slide::
         any of them → quarantined → arrived     (the file changed, or a person said retry)
         any of them → arriving                  (the file changed after it was taken)
         any of them → superseded                (a rescan of the same slide took its place)
+        superseded → arrived                    (a person took it back)
+        arrived → other → arrived               (of no assay, a control; a person left it out)
 
 A case (the H&E and the IHC slide of one block)::
 
@@ -13,6 +15,7 @@ A case (the H&E and the IHC slide of one block)::
     written → unproven → delivered              (sent; a destination cannot say that it has it)
     unproven → written, undelivered             (it turns out that it has not; retry)
     waiting → partnerless → ready               (a late partner reopens it)
+    any of them → held → waiting                (its slides contradict each other; a person decides)
     ready → failed → ready                      (a person said retry)
     scored → failed → scored, ready             (a person said retry, rerun)
     written → undelivered → written             (a destination refused for good; retry)
@@ -48,6 +51,7 @@ class SlideState(StrEnum):
     READ = "read"  #: its own networks have run (C on H&E)
     QUARANTINED = "quarantined"  #: set aside with a reason; the file is left alone
     SUPERSEDED = "superseded"  #: a newer scan of the same slide took its place
+    OTHER = "other"  #: known, and not for any assay: another stain, a control, excluded
 
 
 class CaseState(StrEnum):
@@ -55,6 +59,7 @@ class CaseState(StrEnum):
 
     WAITING = "waiting"  #: one of its slides is not there or not read yet
     PARTNERLESS = "partnerless"  #: its partner did not come in time
+    HELD = "held"  #: its slides contradict each other; a person decides
     READY = "ready"  #: both slides are read
     SCORED = "scored"  #: findings exist; a PACS outage never costs this again
     WRITTEN = "written"  #: DICOM objects exist and are in the outbox
@@ -85,6 +90,9 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_S.IDENTIFIED, _S.INSPECTED),
         (_S.INSPECTED, _S.READ),
         (_S.QUARANTINED, _S.ARRIVED),
+        (_S.SUPERSEDED, _S.ARRIVED),
+        (_S.OTHER, _S.ARRIVED),
+        *((state, _S.OTHER) for state in _S if state not in (_S.OTHER, _S.ARRIVING)),
         *((state, _S.ARRIVING) for state in _S if state is not _S.ARRIVING),
         *((state, _S.QUARANTINED) for state in _S if state not in (_S.QUARANTINED, _S.SUPERSEDED)),
         *((state, _S.SUPERSEDED) for state in _S if state is not _S.SUPERSEDED),
@@ -111,6 +119,7 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
             for again in (_C.SCORED, _C.READY)
         ),
         *((state, _C.WAITING) for state in _C if state is not _C.WAITING),
+        *((state, _C.HELD) for state in _C if state is not _C.HELD),
         (_D.QUEUED, _D.SENT),
         (_D.QUEUED, _D.REFUSED),
         (_D.SENT, _D.PROVEN),

@@ -15,7 +15,9 @@ from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, Event
 
 MOST_EVENTS = 1000
 """Most events of one subject, the newest ones."""
-ENDED: frozenset[str] = frozenset({SlideState.READ, SlideState.SUPERSEDED, CaseState.DELIVERED})
+ENDED: frozenset[str] = frozenset(
+    {SlideState.READ, SlideState.SUPERSEDED, SlideState.OTHER, CaseState.DELIVERED}
+)
 """States that ask nothing of anybody; slides and cases in any other come first."""
 
 Row = TypeVar("Row", SlideRow, CaseRow)

@@ -14,7 +14,7 @@ from appliance.ledger.waits import LONGEST_WAIT_S, due
 
 REPORT = "SR"
 """Kind of the object that a newer one may correct."""
-GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED)
+GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER)
 """States of slides that no case uses."""
 
 

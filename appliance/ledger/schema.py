@@ -18,7 +18,7 @@ from appliance.ledger.tables import (
     SlideRow,
 )
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised with each change of a table, together with a new file in `migrations/versions`."""
 TABLES: tuple[type[SQLModel], ...] = (
     SlideRow,

@@ -197,13 +197,21 @@ def run_daemon(settings: Settings) -> None:
     tell.setblocking(False)
 
     def pass_on() -> None:
-        daemon.stop(f"it received {signal.Signals(told.recv(1)[0]).name}.")
+        if number := told.recv(1):
+            daemon.stop(f"it received {signal.Signals(number[0]).name}.")
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _nothing)  # without a handler of Python nothing is written
     signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=pass_on, name="signals", daemon=True).start()
-    daemon.run()
+    passing = threading.Thread(target=pass_on, name="signals", daemon=True)
+    passing.start()
+    try:
+        daemon.run()
+    finally:
+        signal.set_wakeup_fd(-1)
+        tell.close()  # ends the thread
+        passing.join()
+        told.close()
 
 
 def _nothing(_number: int, _frame: FrameType | None) -> None:

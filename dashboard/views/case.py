@@ -48,6 +48,7 @@ CASE_PATH = (
 )
 DETOURS = {
     CaseState.PARTNERLESS: CaseState.WAITING,
+    CaseState.HELD: CaseState.WAITING,
     CaseState.FAILED: CaseState.READY,
     CaseState.UNPROVEN: CaseState.WRITTEN,
     CaseState.UNDELIVERED: CaseState.WRITTEN,

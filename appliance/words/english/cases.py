@@ -29,7 +29,18 @@ def _missing(facts: Params) -> str:
     return f"The {missing} slide of this block did not come in time."
 
 
+_PATIENTS = "The two slides name different patients: {he} and {ihc}."
+_KEEP = "Correct what is wrong (tandem identify set), or, if it is the same patient: tandem "
+_KEEP_CASE = f"{_KEEP}identify keep {{subject}} --by … --why …"
+_SAME = "Both slides show the same section ({detail}): one of them is not what it is named for."
+_SET = "Look at both labels, then: tandem identify set SLIDE --stain … --by … --why …"
+_SCANS = "Two scans of the {stain} slide were made on the same day: {slides}."
+_CHOOSE = "Choose one: tandem identify keep SLIDE --by … --why …"
+
 CASE_REASONS: Words = {
+    "patients-differ": f"{_PATIENTS} {_KEEP_CASE}",
+    "same-section": f"{_SAME} {_SET}",
+    "two-scans": f"{_SCANS} {_CHOOSE}",
     "stain-missing": (
         "No {stain} slide of this block came. Scan it, or look among the quarantined slides; the "
         "case goes on by itself when it arrives."
@@ -66,6 +77,9 @@ CASE_REASONS: Words = {
 }
 
 CASE_TROUBLES: Words = {
+    "patients-differ": _PATIENTS,
+    "same-section": _SAME,
+    "two-scans": _SCANS,
     "failed": "A step failed with an error that Tandem does not know.",
     "stain-missing": _missing,
     "refused": _refused,
@@ -78,6 +92,9 @@ CASE_TROUBLES: Words = {
 }
 
 CASE_REMEDIES: Words = {
+    "patients-differ": _KEEP_CASE,
+    "same-section": _SET,
+    "two-scans": _CHOOSE,
     "stain-missing": "Look for the missing scan. A late partner reopens the case by itself.",
     "refused": "See the errors below, correct the cause, then: tandem retry {subject}.",
     "step-failed": _LOG,

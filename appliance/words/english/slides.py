@@ -20,6 +20,10 @@ QUARANTINE: Words = {
         "Neither the header, the barcode nor the file name holds an accession number."
     ),
     "no-block": "The accession is known, but not which tissue block the slide was cut from.",
+    "identity-conflict": "Two sources name different slides.",
+    "wrong-picture": "The picture is not that of the stain that the slide is named for.",
+    "same-slide": "The same picture came under another name.",
+    "no-patient": "Neither the header nor an order names the patient of this slide.",
     "missing-tags": "The DICOM file lacks attributes that a whole slide image must have.",
     "invalid-uid": (
         "The DICOM file has no valid UID: digits and single dots, no leading zeros, at most 64 "
@@ -53,6 +57,22 @@ REMEDIES: Words = {
     "no-block": (
         "Rename the export to ACCESSION_BLOCK_STAIN, or set identify.patterns to the lab's "
         "form, then: tandem retry."
+    ),
+    "identity-conflict": (
+        "Look at the label, then say which is right: tandem identify set SLIDE --accession … "
+        "--block … --stain … --by … --why …."
+    ),
+    "wrong-picture": (
+        "Look at the slide and its label. Say what it is: tandem identify set SLIDE --stain … --by "
+        "… --why …. Or, if the picture deceives: tandem identify keep SLIDE --by … --why …."
+    ),
+    "same-slide": (
+        "Look at both labels, then say which name is right (tandem identify set), or leave this "
+        "one out: tandem identify exclude SLIDE --by … --why …."
+    ),
+    "no-patient": (
+        "Enter the order in the worklist, then: tandem retry. Or have a stand-in ID written: "
+        'identify.without_patient = "stand-in".'
     ),
     "missing-tags": "Export the slide again, or update the scanner's DICOM export.",
     "invalid-uid": "Correct the UID root in the scanner's DICOM export, then export it again.",
