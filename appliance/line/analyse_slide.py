@@ -25,7 +25,8 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError
-from appliance.intake.identify import identify, read_sidecar
+from appliance.intake.identify import read_sidecar
+from appliance.intake.identity.identify import NOTHING_TOLD, Evidence, Identifier, Told
 from appliance.line.outcomes import (
     IdentifiedSlide,
     InspectedSlide,
@@ -52,8 +53,10 @@ from dicom.errors import SourceError
 from dicom.header import wrong_uids
 
 
-def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
+def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
+
+    `said` is the word of a person, which takes precedence.
 
     All that later steps need of the file's surroundings is frozen here: the sidecar's words, and
     the source artifact (scan time, DICOM headers).
@@ -72,8 +75,14 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         slide.probe()
         if slide.facts.is_dicom:
             _check_uids(path)
-        words = vocabulary(settings)
-        identity = identify(path, slide.properties, sidecar, words, settings.identify)
+        evidence = Evidence(
+            properties=dict(slide.properties),
+            sidecar=Told(
+                accession=str(sidecar.accession), block=str(sidecar.block), stain=str(sidecar.stain)
+            ),
+            said=said,
+        )
+        verdict = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
         facts = slide.facts
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
@@ -82,7 +91,7 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     with suppress(Exception):
         freeze_source(facts, store)
     return IdentifiedSlide(
-        facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
+        facts=facts, verdict=verdict, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
     )
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
-from appliance.domain import Identity, SlideFacts
+from appliance.domain import SlideFacts
+from appliance.intake.identity.evidence import Verdict
 from appliance.settings.settings import Settings
 
 
@@ -28,7 +29,7 @@ class IdentifiedSlide:
     """Outcome of *identify*: facts, identity, and the sidecar's words that later steps need."""
 
     facts: SlideFacts
-    identity: Identity
+    verdict: Verdict
     organ: str
     specimen: str
 

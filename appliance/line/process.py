@@ -17,7 +17,8 @@ from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
-from appliance.intake.identify import identify, read_sidecar
+from appliance.intake.identify import read_sidecar
+from appliance.intake.identity.identify import Evidence, Identifier, Told, require_identity
 from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
 from appliance.line.outcomes import ReadSlide, StepTime
@@ -128,9 +129,13 @@ def _identity(
     for path in (ihc_path, he_path):
         sidecar = read_sidecar(path)
         with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+            told = Told(accession=str(sidecar.accession), block=str(sidecar.block))
+            evidence = Evidence(properties=dict(slide.properties), sidecar=told)
             try:
-                words = vocabulary(settings)
-                found = identify(path, slide.properties, sidecar, words, settings.identify)
+                verdict = Identifier(vocabulary(settings), settings.identify).verdict(
+                    path, evidence
+                )
+                found = require_identity(verdict)
             except SlideError as err:
                 if err.reason not in (
                     QuarantineReason.NO_ACCESSION,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 
 from appliance.assays.registry import find_assay, readers_alone
 from appliance.domain import QuarantineReason, SlideFacts, Stain
+from appliance.intake.identity.evidence import Outcome as Verdicts
+from appliance.intake.identity.identify import Told, evidence_json
 from appliance.intake.pair import join_block, make_ready
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
@@ -16,27 +20,43 @@ from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alo
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
 
+log = logging.getLogger(__name__)
+
 
 def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
     """Prepare `identify_slide`."""
-    return Call(identify_slide, (Path(job.row.path), context.settings))
+    said = json.loads(job.row.said)
+    told = Told(**{part: str(said.get(part, "")) for part in ("accession", "block", "stain")})
+    return Call(identify_slide, (Path(job.row.path), context.settings, told))
 
 
 def finish_identify(
     tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Keep facts, identity, organ and specimen; join the block."""
+    """Keep facts, evidence, organ and specimen; join the block.
+
+    A slide of no assay is known and left alone; one that is not identified is set aside.
+    """
     found: IdentifiedSlide = done.value
-    facts, identity = found.facts, found.identity
+    facts, verdict = found.facts, found.verdict
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
     row.width_px, row.height_px = facts.width_px, facts.height_px
     row.level_count, row.is_dicom = facts.level_count, facts.is_dicom
-    row.accession, row.block = identity.accession, identity.block
-    row.stain = identity.stain
+    row.accession, row.block, row.stain = verdict.accession, verdict.block, verdict.stain
+    row.evidence = json.dumps(evidence_json(verdict), ensure_ascii=False)
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
     append_times(tx, row, (time_of("identify", done),), now)
-    params = {"stain": identity.stain}
+    if verdict.reason is not None:
+        log.warning("%s quarantined: %s", row.subject, verdict.reason)
+        set_reason(row, verdict.reason, {"detail": verdict.detail})
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
+        return
+    params = {"stain": verdict.stain, "kind": verdict.kind}
+    if verdict.outcome is Verdicts.OTHER:
+        set_reason(row, verdict.kind, params)
+        tx.advance(row, SlideState.OTHER, now=now, code="not-for-an-assay", params=params)
+        return
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
     join_block(tx, row, context.pairings, now)
     follow_block(tx, row, now)

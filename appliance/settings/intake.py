@@ -1,19 +1,13 @@
-"""Settings of intake: the watched folder, identification and pairing of slides."""
+"""Settings of intake: the watched folder, and the pairing of slides."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from appliance.settings.section import Section
-
-_YEAR_NUMBER = r"[A-Za-z]{1,4}\d{2}[-.]\d{2,8}"
-_BLOCK = r"[A-Z]{1,2}\d{1,3}"
-_END = r"(?=[_;. -]|$)"
-_STAIN_CODE = re.compile(r"[A-Z][A-Z0-9_-]{0,15}")
 
 
 class Watch(Section):
@@ -62,35 +56,6 @@ class Watch(Section):
         """The watched folders, each once."""
         named = "folder" in self.model_fields_set or not self.folders
         return tuple(dict.fromkeys((self.folder,) * named + self.folders))
-
-
-class Identify(Section):
-    """Rules that find accession, block and stain of a slide."""
-
-    patterns: tuple[str, ...] = (
-        rf"^(?P<accession>{_YEAR_NUMBER})[_;. -]+(?P<block>{_BLOCK}){_END}",
-        rf"^(?P<accession>[A-Za-z0-9][A-Za-z0-9-]*\d)[_;]+(?P<block>{_BLOCK}){_END}",
-        rf"^(?P<accession>{_YEAR_NUMBER}){_END}",
-    )
-    """Regular expressions applied to barcode and file name. The first match wins. The groups are
-    `accession` and `block`; a pattern without `block` finds the accession of a slide that then
-    lacks its block."""
-    stains: dict[str, tuple[str, ...]] = Field(default={})
-    """The lab's words for stain codes, matched as whole words without regard to case. They replace
-    the words that the assay has for that stain; a stain that is not named keeps the assay's."""
-
-    @field_validator("stains")
-    @classmethod
-    def _codes_are_well_formed(
-        cls, value: dict[str, tuple[str, ...]]
-    ) -> dict[str, tuple[str, ...]]:
-        wrong = sorted(code for code in value if not _STAIN_CODE.fullmatch(code))
-        if wrong:
-            raise ValueError(
-                f"{wrong[0]!r} is not a stain code: use a capital letter, then up to 15 of A-Z, "
-                "0-9, _ and -"
-            )
-        return value
 
 
 class PairSettings(Section):

@@ -17,7 +17,8 @@ from appliance.settings.cluster import Cluster
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
-from appliance.settings.intake import Identify, PairSettings, Watch
+from appliance.settings.identify import Identify
+from appliance.settings.intake import PairSettings, Watch
 from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.networks import ModelSettings

@@ -45,6 +45,7 @@ class Profile:
     """A brand: `prepare` makes the files of any slide of a section, `slide_s` is seconds a slide.
 
     `name_pattern` is the scanner's way to name a slide. `many_files`: a slide is several files.
+    `has_barcode`: its files hold the text of the label.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Profile:
     name_pattern: str
     prepare: Callable[[Section], Maker]
     many_files: bool = False
+    has_barcode: bool = True
 
     def stem(self, label: SlideLabel) -> str:
         """Return the name that the scanner gives to a slide, without its suffix."""
@@ -129,6 +131,7 @@ PROFILES: Mapping[str, Profile] = {
         slide_s=100.0,
         name_pattern="{accession}.{block}.{stain}",
         prepare=partial(_single, generic_tiff, ".tif"),
+        has_barcode=False,
     ),
     "philips-tiff": Profile(
         title="Philips: one TIFF with an XML description and the barcode in base64",

@@ -18,6 +18,7 @@ EVENTS: Words = {
     "created": "",
     "advanced": "",
     "identified": "{stain}",
+    "not-for-an-assay": "{stain}: of no assay here",
     "set-aside": "{reason}",
     "newer-scan": "{slide} is a newer scan",
     "file-changed": "the file changed",

@@ -1,7 +1,8 @@
 """English reasons for which a slide is set aside.
 
 Kinds: ``quarantine`` (sentence), ``remedy``, ``slide-detail`` (what else is known of the reason),
-``slide-error`` (all three in one line).
+``slide-error`` (all three in one line), ``not-for-an-assay`` (slides that are known and left
+alone).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ QUARANTINE: Words = {
         "Neither the header, the barcode nor the file name holds an accession number."
     ),
     "no-block": "The accession is known, but not which tissue block the slide was cut from.",
-    "identity-conflict": "Two sources name different slides.",
+    "identity-conflict": "What is known of the slide contradicts itself.",
     "wrong-picture": "The picture is not that of the stain that the slide is named for.",
     "same-slide": "The same picture came under another name.",
     "no-patient": "Neither the header nor an order names the patient of this slide.",
@@ -86,6 +87,13 @@ REMEDIES: Words = {
     "failed": "See the case's events and the log, then: tandem retry.",
     # A reason of a newer version.
     OTHER: "See the case's events and the log, then: tandem retry.",
+}
+
+NOT_FOR_AN_ASSAY: Words = {
+    "other": "{stain}: a stain that no assay here uses; nothing needs to be done.",
+    "control": "A control slide, not the patient's; nothing needs to be done.",
+    "hybridization": "An in situ hybridization, not the IHC slide; nothing needs to be done.",
+    "excluded": "A person left it out.",
 }
 
 DETAILS: Words = {
