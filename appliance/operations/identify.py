@@ -10,7 +10,13 @@ from appliance.assays.registry import vocabulary
 from appliance.errors import TandemError
 from appliance.intake.identify import read_sidecar
 from appliance.intake.identity.evidence import Outcome, Verdict
-from appliance.intake.identity.identify import Evidence, Identifier, Told, evidence_json
+from appliance.intake.identity.identify import (
+    NO_EVIDENCE,
+    Evidence,
+    Identifier,
+    Told,
+    evidence_json,
+)
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.text import readable
@@ -49,8 +55,11 @@ def sentence(verdict: Verdict) -> str:
 
 def _evidence(path: Path) -> tuple[Evidence, str]:
     """Return header and sidecar of a file, and a note where it cannot be opened."""
-    if not path.is_file():
-        return Evidence(properties={}), ""
+    try:
+        if path.stat().st_size == 0:
+            return NO_EVIDENCE, "By its name alone: the file is empty."
+    except OSError:
+        return NO_EVIDENCE, ""
     try:
         sidecar = read_sidecar(path)
         told = Told(
@@ -59,4 +68,4 @@ def _evidence(path: Path) -> tuple[Evidence, str]:
         with SlideReader.open(path, mpp=sidecar.mpp) as slide:
             return Evidence(properties=dict(slide.properties), sidecar=told), ""
     except (TandemError, OSError) as err:
-        return Evidence(properties={}), f"By its name alone: {err}"
+        return NO_EVIDENCE, f"By its name alone: {err}"

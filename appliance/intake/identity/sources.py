@@ -34,6 +34,7 @@ class NameSources:
     def __init__(self, words: Mapping[str, Sequence[str]], settings: Identify) -> None:
         self._vocabulary = Vocabulary(words, settings.other_stains)
         self._settings = settings
+        self._last_folder = ("", Claim(source="folder", text=""))
 
     def of_text(self, source: SourceName, text: str) -> Claim:
         """Return what a text of any kind says: a barcode, a name, the text of a label."""
@@ -58,7 +59,9 @@ class NameSources:
         it is told only where it names an accession, or where the file's name lacks a part.
         """
         name = self.of_text("name", path.stem)
-        folder = self.of_text("folder", path.parent.name)
+        if self._last_folder[0] != path.parent.name:
+            self._last_folder = (path.parent.name, self.of_text("folder", path.parent.name))
+        folder = self._last_folder[1]
         says_nothing = not (name.accession or name.block or name.stain or name.doubts)
         if says_nothing and folder.accession:
             yield replace(folder, source="name")

@@ -44,6 +44,8 @@ class Hit:
 
 def folded(word: str) -> str:
     """Return a word without accents, separators and case: ``HER-2/neu`` is ``her2neu``."""
+    if word.isascii() and word.isalnum():
+        return word.lower()
     plain = unicodedata.normalize("NFKD", word)
     return "".join(c for c in plain if c.isascii() and c.isalnum()).lower()
 
