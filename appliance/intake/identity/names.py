@@ -54,6 +54,7 @@ _DAY = re.compile(
 _DEVICES = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|p1000|dp200|dp600|x\d{2}|\d{2}x|v\d)"
 )
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"[^\W_]+")
 MOST_CHARACTERS = 256
 """Longest text that is read; a file name has 255 bytes."""
@@ -91,7 +92,9 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     `patterns` are the laboratory's own regular expressions, with the groups `accession` and
     `block`; the first that is found precedes the forms that are known here.
     """
-    parts = _Parts(unicodedata.normalize("NFC", text[:MOST_CHARACTERS]))
+    # A byte that is no text stands for a letter of another alphabet.
+    letters = _NO_TEXT.sub("e", text[:MOST_CHARACTERS])
+    parts = _Parts(unicodedata.normalize("NFC", letters))
     accession, end, block = _by_pattern(parts, patterns)
     if not accession:
         for found in _TIMES.finditer(parts.text):
