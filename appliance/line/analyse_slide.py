@@ -25,7 +25,8 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError
-from appliance.intake.identify import identify, read_sidecar
+from appliance.intake.identify import identify
+from appliance.intake.identity.sidecar import read_sidecar
 from appliance.line.outcomes import (
     IdentifiedSlide,
     InspectedSlide,
