@@ -27,7 +27,7 @@ from appliance.slides.trouble import TIFF_ERRORS
 Gray = NDArray[np.uint8]
 MOST_PX = 32_000_000
 """Largest photograph that is decoded, in px."""
-MOST_SEARCHED_PX = 1_000_000
+MOST_SEARCHED_PX = 640_000
 """Largest picture that is searched for barcodes; larger ones are shrunk."""
 LEAST_ENLARGED = 1.25
 """Least factor by which a picture without barcodes is enlarged: modules of 2 px become readable."""
@@ -168,9 +168,11 @@ def _photographs(path: Path) -> Iterator[Gray]:
 
 def _gray(image: Image.Image) -> Gray:
     """Return an image as gray px on white."""
-    white = Image.new("RGBA", image.size, "white")
-    white.alpha_composite(image.convert("RGBA"))
-    return np.asarray(white.convert("L"), dtype=np.uint8)
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        image = white
+    return np.asarray(image.convert("L"), dtype=np.uint8)
 
 
 def _small_pages(path: Path) -> list[Gray]:
