@@ -20,6 +20,7 @@ from appliance.delivery.orders import order_of
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
+from appliance.slides.general import levels_of_own
 from appliance.slides.places import place_of
 from dicom.header import read_headers
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
@@ -153,9 +154,15 @@ def _converted(
             scanned=scanned,
         )
         with store.writing(key) as folder:
-            with same_source(facts, store):
+            path = place_of(facts.path)
+            with same_source(facts, store), levels_of_own(path) as levels:
                 done = convert_slide(
-                    place_of(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
+                    path,
+                    folder,
+                    identity,
+                    mpp=facts.mpp,
+                    with_label=with_label,
+                    levels=levels,
                 )
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")

@@ -25,8 +25,8 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError
-from appliance.intake.identify import read_sidecar
 from appliance.intake.identity.identify import NOTHING_TOLD, Evidence, Identifier, Told
+from appliance.intake.identity.sidecar import read_sidecar
 from appliance.line.outcomes import (
     IdentifiedSlide,
     InspectedSlide,
@@ -40,6 +40,7 @@ from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint, slide_files
+from appliance.slides.label import label_texts
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import (
@@ -75,15 +76,14 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
         slide.probe()
         if slide.facts.is_dicom:
             _check_uids(path)
-        evidence = Evidence(
-            properties=dict(slide.properties),
-            sidecar=Told(
-                accession=str(sidecar.accession), block=str(sidecar.block), stain=str(sidecar.stain)
-            ),
-            said=said,
-        )
-        verdict = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
-        facts = slide.facts
+        properties, facts = dict(slide.properties), slide.facts
+    evidence = Evidence(
+        properties=properties,
+        labels=label_texts(path) if settings.identify.weight("label") > 0 else (),
+        sidecar=Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain),
+        said=said,
+    )
+    verdict = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -91,7 +91,7 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
     with suppress(Exception):
         freeze_source(facts, store)
     return IdentifiedSlide(
-        facts=facts, verdict=verdict, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
+        facts=facts, verdict=verdict, organ=sidecar.organ, specimen=sidecar.specimen
     )
 
 

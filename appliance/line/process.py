@@ -17,8 +17,8 @@ from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
-from appliance.intake.identify import read_sidecar
 from appliance.intake.identity.identify import Evidence, Identifier, Told, require_identity
+from appliance.intake.identity.sidecar import read_sidecar
 from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
 from appliance.line.outcomes import ReadSlide, StepTime

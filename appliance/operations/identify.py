@@ -8,7 +8,6 @@ from typing import Any
 
 from appliance.assays.registry import vocabulary
 from appliance.errors import TandemError
-from appliance.intake.identify import read_sidecar
 from appliance.intake.identity.evidence import Outcome, Verdict
 from appliance.intake.identity.identify import (
     NO_EVIDENCE,
@@ -17,7 +16,9 @@ from appliance.intake.identity.identify import (
     Told,
     evidence_json,
 )
+from appliance.intake.identity.sidecar import read_sidecar
 from appliance.settings.settings import Settings
+from appliance.slides.label import label_texts
 from appliance.slides.reader import SlideReader
 from appliance.text import readable
 from appliance.words.say import say
@@ -30,7 +31,7 @@ def identify_paths(paths: Iterable[Path], settings: Settings) -> Iterator[dict[s
     """
     identifier = Identifier(vocabulary(settings), settings.identify)
     for path in paths:
-        evidence, note = _evidence(path)
+        evidence, note = _evidence(path, settings)
         verdict = identifier.verdict(path, evidence)
         yield {
             "path": readable(str(path)),
@@ -53,7 +54,7 @@ def sentence(verdict: Verdict) -> str:
     return f"{verdict.accession}, block {verdict.block}, {verdict.stain}."
 
 
-def _evidence(path: Path) -> tuple[Evidence, str]:
+def _evidence(path: Path, settings: Settings) -> tuple[Evidence, str]:
     """Return header and sidecar of a file, and a note where it cannot be opened."""
     try:
         if path.stat().st_size == 0:
@@ -62,10 +63,10 @@ def _evidence(path: Path) -> tuple[Evidence, str]:
         return NO_EVIDENCE, ""
     try:
         sidecar = read_sidecar(path)
-        told = Told(
-            accession=str(sidecar.accession), block=str(sidecar.block), stain=str(sidecar.stain)
-        )
+        told = Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain)
         with SlideReader.open(path, mpp=sidecar.mpp) as slide:
-            return Evidence(properties=dict(slide.properties), sidecar=told), ""
+            properties = dict(slide.properties)
+        labels = label_texts(path) if settings.identify.weight("label") > 0 else ()
+        return Evidence(properties=properties, labels=labels, sidecar=told), ""
     except (TandemError, OSError) as err:
         return NO_EVIDENCE, f"By its name alone: {err}"
