@@ -35,6 +35,7 @@ from appliance.line.outcomes import (
     timed,
 )
 from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
+from appliance.line.whose import ordered_patients, whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -64,6 +65,8 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         With the reason for quarantine.
     SourceChangedError
         If the file changed meanwhile.
+    WorklistUnavailableError
+        If a worklist is set and cannot be queried.
     """
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
@@ -75,14 +78,21 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         words = vocabulary(settings)
         identity = identify(path, slide.properties, sidecar, words, settings.identify)
         facts = slide.facts
+    # Before the file is hashed: a slide that waits for a worklist comes here each minute.
+    orders = ordered_patients(identity.accession, settings)
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
     # are written.
+    headers: list[Path] = []
     with suppress(Exception):
-        freeze_source(facts, store)
+        _, headers = freeze_source(facts, store)
     return IdentifiedSlide(
-        facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
+        facts=facts,
+        identity=identity,
+        organ=str(sidecar.organ),
+        specimen=str(sidecar.specimen),
+        patient=whose_slide(headers, orders, settings),
     )
 
 
