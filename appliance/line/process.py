@@ -126,7 +126,7 @@ def _require_one_patient(
         who = f"the {params['stain']} slide and its order" if "source" in params else "the slides"
         raise SettingsError(
             f"{who} name different patients: {params['he']} and {params['ihc']}. Choose slides of "
-            "one patient, or declare the IDs to be one: [patients] merged in the settings."
+            "one patient, or declare the IDs to be one: patients.merged in the settings."
         )
 
 

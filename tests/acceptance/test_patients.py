@@ -29,7 +29,7 @@ JANE: dict[str, Any] = {
     "PatientSex": "F",
 }
 EVA = JANE | {"PatientID": "PAT-0002", "PatientName": "Maier^Eva"}
-BOTH = "ID PAT-0001, name Müller^Jana (header) and ID PAT-0002, name Maier^Eva"
+BOTH = "ID PAT-0001, Müller^Jana (header) and ID PAT-0002, Maier^Eva"
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_process_refuses_two_patients_in_one_line(
     done = tandem("process", he, ihc, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert BOTH in line and "[patients] merged" in line
+    assert BOTH in line and "patients.merged" in line
     assert not list((tmp_path / "out").iterdir())
 
 
