@@ -21,15 +21,18 @@ WORKLIST = UID(str(ModalityWorklistInformationFind))
 RETURNED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("ReferringPhysicianName", "StudyInstanceUID", "RequestedProcedureID"),
+    *("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence"),
+    "IssuerOfAccessionNumberSequence",
 )
 """Return keys (PS3.4 Table K.6-1)."""
 
 
-def find_orders(address: PacsAddress, accession: str) -> list[StudyFacts | None]:
+def find_orders(address: PacsAddress, accession: str, salt: str = "") -> list[StudyFacts | None]:
     """Return the study of each order of an accession, each once; None for an order that is
     unreadable or unusable and may belong to anybody.
 
-    An order without a valid study UID gets one made of accession and patient.
+    An order without a valid study UID gets one made of the installation's salt, accession and
+    patient.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def find_orders(address: PacsAddress, accession: str) -> list[StudyFacts | None]
             if not status or status.Status not in PENDING:
                 check_answer(address, status)
             elif item is None or _accession(item) == accession:
-                order = None if item is None else _order(item, accession)
+                order = None if item is None else _order(item, accession, salt)
                 if order not in found:
                     found.append(order)
     return found
@@ -69,10 +72,10 @@ def _accession(item: Dataset) -> str:
     return str(item.get("AccessionNumber", "")).strip()
 
 
-def _order(item: Dataset, accession: str) -> StudyFacts | None:
+def _order(item: Dataset, accession: str, salt: str) -> StudyFacts | None:
     if not UID(str(item.get("StudyInstanceUID", ""))).is_valid:
         patient = str(item.get("PatientID", ""))
-        item.StudyInstanceUID = deterministic_uid("study", accession, patient)
+        item.StudyInstanceUID = deterministic_uid("study", salt, accession, patient)
     try:
         return study_of(item)
     except ObjectError as err:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.network import tls_files
 from appliance.errors import WorklistUnavailableError
+from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
 from dicom import pacs
@@ -40,10 +41,11 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
     key = ArtifactKey.of("order", accession=accession)
     if not store.has(key):
         try:
-            orders = find_orders(_address(settings.worklist), accession)
+            salt = installation_salt(settings.state_dir)
+            orders = find_orders(_address(settings.worklist), accession, salt)
         except (PacsUnavailableError, PacsRejectedError) as err:
             raise WorklistUnavailableError(f"worklist: {err}") from err
-        agreed, note = _agreed(orders, accession)
+        agreed, note = _agreed(orders, accession, salt)
         if agreed is None:
             return None, note
         with store.writing(key) as folder:
@@ -54,7 +56,9 @@ def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str
     return order, (folder / NOTE_NAME).read_text()
 
 
-def _agreed(found: Sequence[StudyFacts | None], accession: str) -> tuple[StudyFacts | None, str]:
+def _agreed(
+    found: Sequence[StudyFacts | None], accession: str, salt: str
+) -> tuple[StudyFacts | None, str]:
     """Return the study on which all orders of an accession agree, and a note for the operator."""
     orders = [order for order in found if order is not None]
     if len(orders) < len(found):
@@ -65,7 +69,7 @@ def _agreed(found: Sequence[StudyFacts | None], accession: str) -> tuple[StudyFa
     if any(_patient(order) != _patient(first) for order in orders):
         return None, f"{KNOWS} orders of several patients for this accession: objects name none"
     if any(order.uid != first.uid for order in orders):
-        uid = deterministic_uid("study", accession, first.patient_id)
+        uid = deterministic_uid("study", salt, accession, first.patient_id)
         note = f"{KNOWS} orders of several studies for this accession: objects lie in one of Tandem"
         return replace(first, uid=uid, study_id=""), note
     return first, ""

@@ -36,6 +36,7 @@ from appliance.line.outcomes import (
     timed,
 )
 from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
+from appliance.line.whose import ordered_patients, whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -68,6 +69,8 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
         With the reason for quarantine.
     SourceChangedError
         If the file changed meanwhile.
+    WorklistUnavailableError
+        If a worklist is set and cannot be queried.
     """
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
@@ -84,14 +87,21 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
         said=said,
     )
     verdict = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
+    # Before the file is hashed: a slide that waits for a worklist comes here each minute.
+    orders = ordered_patients(verdict.accession, settings) if verdict.reason is None else ()
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
     # are written.
+    headers: list[Path] = []
     with suppress(Exception):
-        freeze_source(facts, store)
+        _, headers = freeze_source(facts, store)
     return IdentifiedSlide(
-        facts=facts, verdict=verdict, organ=sidecar.organ, specimen=sidecar.specimen
+        facts=facts,
+        verdict=verdict,
+        organ=sidecar.organ,
+        specimen=sidecar.specimen,
+        patient=whose_slide(headers, orders, settings),
     )
 
 

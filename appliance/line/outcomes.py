@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
 from appliance.domain import SlideFacts
 from appliance.intake.identity.evidence import Verdict
+from appliance.intake.patients import Patient
 from appliance.settings.settings import Settings
 
 
@@ -26,12 +27,13 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiedSlide:
-    """Outcome of *identify*: facts, identity, and the sidecar's words that later steps need."""
+    """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps."""
 
     facts: SlideFacts
     verdict: Verdict
     organ: str
     specimen: str
+    patient: Patient = field(default_factory=Patient)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

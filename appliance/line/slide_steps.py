@@ -33,7 +33,7 @@ def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
 def finish_identify(
     tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Keep facts, evidence, organ and specimen; join the block.
+    """Keep facts, evidence, patient, organ and specimen; join the block.
 
     A slide of no assay is known and left alone; one that is not identified is set aside.
     """
@@ -46,6 +46,7 @@ def finish_identify(
     row.evidence = json.dumps(evidence_json(verdict), ensure_ascii=False)
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
+    row.patient = found.patient.as_json()
     append_times(tx, row, (time_of("identify", done),), now)
     if verdict.reason is not None:
         log.warning("%s quarantined: %s", row.subject, verdict.reason)
@@ -108,7 +109,7 @@ def finish_read(
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
-            make_ready(tx, case, now)
+            make_ready(tx, case, now, context.settings.patients.merged)
 
 
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:

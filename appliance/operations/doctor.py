@@ -90,6 +90,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try("cluster", partial(check_cluster, settings.cluster))
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
+    yield Examined("patients", True, _patients(settings))
     for section in settings.destinations:
         if problems and isinstance(section, FolderDestination):
             continue  # its check would make folders
@@ -162,6 +163,19 @@ def _device(settings: Settings) -> str:
     if found.returncode != 0:
         raise OSError(f"nvidia-smi failed: {found.stderr.strip() or found.stdout.strip()}")
     return found.stdout.strip()
+
+
+def _patients(settings: Settings) -> str:
+    """Return what happens to a slide whose patient neither its header nor an order names."""
+    return {
+        "none": (
+            "warning: objects of slides whose patient nobody names carry no Patient ID, and an "
+            "archive may take all of them for one patient. Set identify.without_patient to "
+            "'stand-in' or 'hold'."
+        ),
+        "stand-in": "objects of slides whose patient nobody names carry a stand-in Patient ID",
+        "hold": "slides whose patient nobody names are set aside until an order names it",
+    }[settings.identify.without_patient]
 
 
 def _turbojpeg() -> str:

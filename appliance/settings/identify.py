@@ -66,6 +66,11 @@ class Identify(Section):
     """Factor by which what some sources say must outweigh what others say, to be believed without
     a person. Two sources of like weight that disagree always hold the slide."""
     writing: Writing = Writing()
+    without_patient: Literal["none", "stand-in", "hold"] = "none"
+    """Slides of which neither the header nor an order names the patient. none: objects carry no
+    Patient ID, and an archive may take all of them for one patient. stand-in: converted slides and
+    their results carry a Patient ID of Tandem's own, one for each accession. hold: the slide is set
+    aside until an order names the patient."""
 
     @field_validator("stains")
     @classmethod

@@ -58,6 +58,22 @@ class Watch(Section):
         return tuple(dict.fromkeys((self.folder,) * named + self.folders))
 
 
+class Patients(Section):
+    """IDs that belong to one patient."""
+
+    merged: tuple[tuple[str, ...], ...] = ()
+    """Groups of patient IDs that the site declares to be one patient: ``[["4711", "0815"]]``. An
+    ID of one issuer is written ``4711^^^HOSPITAL``. Cases that were held for such a difference go
+    on at the next start."""
+
+    @field_validator("merged")
+    @classmethod
+    def _groups_are_groups(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        if any(len(group) < 2 or not all(each.strip("^ ") for each in group) for group in value):
+            raise ValueError("write groups of at least two patient IDs")
+        return value
+
+
 class PairSettings(Section):
     """Waiting of a slide for the other slide of its block."""
 
