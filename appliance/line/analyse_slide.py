@@ -7,10 +7,11 @@ process and never touch the ledger. Torch is loaded only by those that run a net
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -41,6 +42,7 @@ from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
+from appliance.slides.scan_time import scan_time
 from appliance.slides.tissue import (
     find_tissue,
     load_tissue,
@@ -51,12 +53,18 @@ from appliance.slides.tissue import (
 from dicom.errors import SourceError
 from dicom.header import wrong_uids
 
+_WORDS = ("accession", "block", "stain", "organ", "specimen")
+"""Keys of a person's word that identify takes."""
 
-def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
+
+def identify_slide(
+    path: Path, settings: Settings, said: Mapping[str, Any] | None = None
+) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
 
-    All that later steps need of the file's surroundings is frozen here: the sidecar's words, and
-    the source artifact (scan time, DICOM headers).
+    `said` is a person's word on it, and comes before all other sources (`intake.said`). All that
+    later steps need of the file's surroundings is frozen here: the sidecar's words, and the source
+    artifact (scan time, DICOM headers).
 
     Raises
     ------
@@ -68,13 +76,15 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
     sidecar = read_sidecar(path)
+    told = {key: said[key] for key in _WORDS if said and said.get(key)}
+    sidecar = replace(sidecar, **told)
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
         if slide.facts.is_dicom:
             _check_uids(path)
         words = vocabulary(settings)
         identity = identify(path, slide.properties, sidecar, words, settings.identify)
-        facts = slide.facts
+        facts, scanned_at = slide.facts, scan_time(slide.properties)
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -82,7 +92,11 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     with suppress(Exception):
         freeze_source(facts, store)
     return IdentifiedSlide(
-        facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
+        facts=facts,
+        identity=identity,
+        organ=str(sidecar.organ),
+        specimen=str(sidecar.specimen),
+        scanned_at=scanned_at,
     )
 
 

@@ -25,12 +25,16 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiedSlide:
-    """Outcome of *identify*: facts, identity, and the sidecar's words that later steps need."""
+    """Outcome of *identify*: facts, identity, and the sidecar's words that later steps need.
+
+    `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
+    """
 
     facts: SlideFacts
     identity: Identity
     organ: str
     specimen: str
+    scanned_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

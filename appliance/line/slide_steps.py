@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from appliance.assays.registry import find_assay, readers_alone
 from appliance.domain import QuarantineReason, SlideFacts, Stain
-from appliance.intake.pair import join_block, make_ready
+from appliance.intake.block import leave_block, make_ready
+from appliance.intake.pair import join_block, take_place
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
@@ -15,11 +17,14 @@ from appliance.ledger.urgency import follow_block
 from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
+from appliance.slides.scan_time import day_of_file
 
 
 def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
     """Prepare `identify_slide`."""
-    return Call(identify_slide, (Path(job.row.path), context.settings))
+    said = json.loads(job.row.said)
+    arguments = (Path(job.row.path), context.settings)
+    return Call(identify_slide, (*arguments, said) if said else arguments)
 
 
 def finish_identify(
@@ -28,6 +33,8 @@ def finish_identify(
     """Keep facts, identity, organ and specimen; join the block."""
     found: IdentifiedSlide = done.value
     facts, identity = found.facts, found.identity
+    before = row.accession, row.block, row.stain
+    row.scanned_at = found.scanned_at or day_of_file(row.modified_ns)
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
     row.width_px, row.height_px = facts.width_px, facts.height_px
     row.level_count, row.is_dicom = facts.level_count, facts.is_dicom
@@ -39,6 +46,8 @@ def finish_identify(
     params = {"stain": identity.stain}
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
     join_block(tx, row, context.pairings, now)
+    if before[0] and before != (row.accession, row.block, row.stain):
+        leave_block(tx, row, before, now)
     follow_block(tx, row, now)
 
 
@@ -56,6 +65,7 @@ def finish_inspect(
     append_times(tx, row, outcome.times, now)
     if outcome.tissue_mm2 > 0:
         tx.advance(row, SlideState.INSPECTED, now=now)
+        take_place(tx, row, now)
         return
     row.reason = QuarantineReason.NO_TISSUE
     tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
