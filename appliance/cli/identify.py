@@ -12,6 +12,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from appliance.cli.options import ConfigOption, JsonOption
+from appliance.cli.word_commands import exclude, keep, pair, retry, set_, unpair
 from appliance.settings.settings_file import load_settings
 
 DEFAULT = "files"
@@ -38,6 +39,10 @@ app = typer.Typer(
         "  tandem identify 'S26-00031_A1_HER2.svs' /scans/2026-11"
     ),
 )
+
+app.command("set")(set_)
+for command in (pair, unpair, exclude, keep, retry):
+    app.command()(command)
 
 
 @app.command(DEFAULT)

@@ -44,6 +44,7 @@ for extra in entry_points(group="tandem.commands"):
         app.command(extra.name)(loaded)
 app.add_typer(config_app, name="config")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(identify.app, name="identify")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(evaluate.app, name="evaluate")

@@ -7,10 +7,11 @@ process and never touch the ledger. Torch is loaded only by those that run a net
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -25,7 +26,8 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError
-from appliance.intake.identity.identify import NOTHING_TOLD, Evidence, Identifier, Told
+from appliance.intake.identity.evidence import Outcome as Verdicts
+from appliance.intake.identity.identify import Evidence, Identifier, Told
 from appliance.intake.identity.sidecar import read_sidecar
 from appliance.line.outcomes import (
     IdentifiedSlide,
@@ -44,6 +46,7 @@ from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.label import label_texts
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
+from appliance.slides.scan_time import scan_time
 from appliance.slides.tissue import (
     find_tissue,
     load_tissue,
@@ -55,13 +58,14 @@ from dicom.errors import SourceError
 from dicom.header import wrong_uids
 
 
-def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) -> IdentifiedSlide:
+def identify_slide(
+    path: Path, settings: Settings, said: Mapping[str, Any] | None = None
+) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
 
-    `said` is the word of a person, which takes precedence.
-
-    All that later steps need of the file's surroundings is frozen here: the sidecar's words, and
-    the source artifact (scan time, DICOM headers).
+    `said` is a person's word on it, and comes before all other sources (`intake.said`). All that
+    later steps need of the file's surroundings is frozen here: the sidecar's words, and the source
+    artifact (scan time, DICOM headers).
 
     Raises
     ------
@@ -75,6 +79,7 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
     sidecar = read_sidecar(path)
+    word = said or {}
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
         if slide.facts.is_dicom:
@@ -84,11 +89,15 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
         properties=properties,
         labels=label_texts(path) if settings.identify.weight("label") > 0 else (),
         sidecar=Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain),
-        said=said,
+        said=Told(**{part: word.get(part, "") for part in ("accession", "block", "stain")}),
     )
     verdict = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
-    orders = ordered_patients(verdict.accession, settings) if verdict.reason is None else ()
+    orders = (
+        ordered_patients(verdict.accession, settings)
+        if verdict.outcome is Verdicts.IDENTIFIED
+        else ()
+    )
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -99,9 +108,10 @@ def identify_slide(path: Path, settings: Settings, said: Told = NOTHING_TOLD) ->
     return IdentifiedSlide(
         facts=facts,
         verdict=verdict,
-        organ=sidecar.organ,
-        specimen=sidecar.specimen,
+        organ=word.get("organ", "") or sidecar.organ,
+        specimen=word.get("specimen", "") or sidecar.specimen,
         patient=whose_slide(headers, orders, settings),
+        scanned_at=scan_time(properties),
     )
 
 

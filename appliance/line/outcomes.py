@@ -27,13 +27,17 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiedSlide:
-    """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps."""
+    """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
+
+    `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
+    """
 
     facts: SlideFacts
     verdict: Verdict
     organ: str
     specimen: str
     patient: Patient = field(default_factory=Patient)
+    scanned_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

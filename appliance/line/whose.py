@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from appliance.delivery.orders import order_of
 from appliance.domain import UNIDENTIFIED, QuarantineReason
 from appliance.errors import SlideError
-from appliance.intake.pair import make_ready
+from appliance.intake.block import make_ready
 from appliance.intake.patients import PATIENTS_DIFFER, Patient, combined, held_for
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState

@@ -7,19 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from appliance.assays.registry import vocabulary
-from appliance.errors import TandemError
 from appliance.intake.identity.evidence import Outcome, Verdict
 from appliance.intake.identity.identify import (
-    NO_EVIDENCE,
-    Evidence,
     Identifier,
-    Told,
     evidence_json,
 )
-from appliance.intake.identity.sidecar import read_sidecar
+from appliance.intake.identity.opened import evidence_of
 from appliance.settings.settings import Settings
-from appliance.slides.label import label_texts
-from appliance.slides.reader import SlideReader
 from appliance.text import readable
 from appliance.words.say import say
 
@@ -31,7 +25,7 @@ def identify_paths(paths: Iterable[Path], settings: Settings) -> Iterator[dict[s
     """
     identifier = Identifier(vocabulary(settings), settings.identify)
     for path in paths:
-        evidence, note = _evidence(path, settings)
+        evidence, note = evidence_of(path, settings.identify)
         verdict = identifier.verdict(path, evidence)
         yield {
             "path": readable(str(path)),
@@ -52,21 +46,3 @@ def sentence(verdict: Verdict) -> str:
     if verdict.outcome is Outcome.OTHER:
         return say("not-for-an-assay", verdict.kind, {"stain": verdict.stain})
     return f"{verdict.accession}, block {verdict.block}, {verdict.stain}."
-
-
-def _evidence(path: Path, settings: Settings) -> tuple[Evidence, str]:
-    """Return header and sidecar of a file, and a note where it cannot be opened."""
-    try:
-        if path.stat().st_size == 0:
-            return NO_EVIDENCE, "By its name alone: the file is empty."
-    except OSError:
-        return NO_EVIDENCE, ""
-    try:
-        sidecar = read_sidecar(path)
-        told = Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain)
-        with SlideReader.open(path, mpp=sidecar.mpp) as slide:
-            properties = dict(slide.properties)
-        labels = label_texts(path) if settings.identify.weight("label") > 0 else ()
-        return Evidence(properties=properties, labels=labels, sidecar=told), ""
-    except (TandemError, OSError) as err:
-        return NO_EVIDENCE, f"By its name alone: {err}"

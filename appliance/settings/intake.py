@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -83,3 +83,7 @@ class PairSettings(Section):
     expected_assays: tuple[str, ...] = ("her2",)
     """Assays whose target slide is missed when only the H&E slide of a block has come. The case of
     any other assay begins with its target slide."""
+    lone_he: Literal["quiet", "trouble"] = "quiet"
+    """Whether a block that has only its H&E slide is shown as trouble after
+    `partner_timeout_hours`. An order that names stains decides where there is one: trouble if it
+    asks for the missing stain, quiet if not."""

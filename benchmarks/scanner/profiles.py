@@ -68,7 +68,7 @@ def _single(encode: Callable[[Section], bytes], suffix: str, section: Section) -
 
     def make(stem: str, label: SlideLabel, barcode_read: bool) -> Files:
         barcode = label.barcode if barcode_read else _serial(label)
-        return {f"{stem}{suffix}": labelled(template, barcode)}
+        return {f"{stem}{suffix}": labelled(template, barcode, label.scan)}
 
     return make
 
@@ -79,7 +79,7 @@ def _mirax(section: Section) -> Maker:
     def make(stem: str, label: SlideLabel, barcode_read: bool) -> Files:
         barcode = label.barcode if barcode_read else _serial(label)
         return {
-            f"{stem}/{name}" if name else f"{stem}.mrxs": labelled(content, barcode)
+            f"{stem}/{name}" if name else f"{stem}.mrxs": labelled(content, barcode, label.scan)
             for name, content in template.items()
         }
 
@@ -96,6 +96,7 @@ def _dicom(section: Section) -> Maker:
             if barcode_read
             else _serial(label),
             seed=label.barcode,
+            scan=label.scan,
         )
         files = dicom_series(template, identity)
         # The coarsest level first, as the scanner has it first.

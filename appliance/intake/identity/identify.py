@@ -38,7 +38,6 @@ class Evidence:
     order: Told = Told()
 
 
-NOTHING_TOLD = Told()
 NO_EVIDENCE = Evidence(properties={})
 
 

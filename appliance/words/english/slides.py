@@ -40,6 +40,11 @@ QUARANTINE: Words = {
     "worker-killed": "Reading the slide killed its worker process several times.",
     "took-too-long": "Reading the slide took too long.",
     "failed": "A step failed with an error that Tandem does not know.",
+    # Slides that others took the place of, or that a person left out: no trouble.
+    "newer-scan": "A newer scan of the slide took its place.",
+    "chosen": "A person chose another scan of the slide.",
+    "same-content": "The same scan is there under another name or path.",
+    "excluded": "A person left the slide out.",
 }
 
 REMEDIES: Words = {
@@ -109,6 +114,9 @@ DETAILS: Words = {
     "failed": "{error}: {message}",
     "worker-killed": "{crashes} times",
     "took-too-long": "{detail}",
+    "newer-scan": "{slide}",
+    "chosen": "{slide}",
+    "same-content": "{slide}",
     OTHER: lambda facts: str(facts.get("detail", "")),
 }
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.domain import HE, HER2, Identity
-from appliance.intake.pair import make_ready
+from appliance.intake.block import make_ready
 from appliance.intake.patients import Patient, combined, differences, held_for
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
