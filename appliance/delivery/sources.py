@@ -16,7 +16,7 @@ from pydicom import Dataset
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.delivery.frozen import freeze_source, same_source
-from appliance.delivery.orders import order_of
+from appliance.delivery.orders import order_of, ordered_specimen
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
@@ -130,6 +130,7 @@ def _converted(
     """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs."""
     store = ArtifactStore(settings.artifacts_dir)
     with_label = settings.objects.label_images
+    specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
     key = ArtifactKey.of(
         "wsm",
         slide=facts.fingerprint,
@@ -141,13 +142,17 @@ def _converted(
         stain=stain,
         mpp=facts.mpp,
         version=2,
+        # Slides without an order keep the key that they had before.
+        **({"specimen": asdict(specimen)} if specimen else {}),
     )
     if not store.has(key):
+        container = f"{findings.accession}-{findings.block}-{stain}"
         identity = SlideIdentity(
             accession=findings.accession,
             block=findings.block,
             stain=stain,
-            container_id=f"{findings.accession}-{findings.block}-{stain}",
+            container_id=(specimen.container_id if specimen else "") or container,
+            specimen_id=specimen.specimen_id if specimen else "",
             study=study,
             fingerprint=facts.fingerprint,
             scanned=scanned,

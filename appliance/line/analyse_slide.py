@@ -26,6 +26,7 @@ from appliance.delivery.frozen import (
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError
 from appliance.intake.identify import identify, read_sidecar
+from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import (
     IdentifiedSlide,
     InspectedSlide,
@@ -56,7 +57,7 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
 
     All that later steps need of the file's surroundings is frozen here: the sidecar's words, and
-    the source artifact (scan time, DICOM headers).
+    the source artifact (scan time, DICOM headers), and the order of the accession.
 
     Raises
     ------
@@ -64,6 +65,8 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         With the reason for quarantine.
     SourceChangedError
         If the file changed meanwhile.
+    WorklistUnavailableError
+        If the orders cannot be asked.
     """
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
@@ -75,6 +78,8 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         words = vocabulary(settings)
         identity = identify(path, slide.properties, sidecar, words, settings.identify)
         facts = slide.facts
+    # Before the file is hashed: a slide that waits for a worklist comes here each minute.
+    ordered = ordered_for(identity.accession, settings, words)
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -82,7 +87,11 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     with suppress(Exception):
         freeze_source(facts, store)
     return IdentifiedSlide(
-        facts=facts, identity=identity, organ=str(sidecar.organ), specimen=str(sidecar.specimen)
+        facts=facts,
+        identity=identity,
+        organ=str(sidecar.organ),
+        specimen=str(sidecar.specimen),
+        ordered=ordered,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
 from appliance.domain import Identity, SlideFacts
+from appliance.line.ordered import Ordered
 from appliance.settings.settings import Settings
 
 
@@ -25,12 +26,14 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiedSlide:
-    """Outcome of *identify*: facts, identity, and the sidecar's words that later steps need."""
+    """Outcome of *identify*: facts, identity, the sidecar's words that later steps need, and the
+    order."""
 
     facts: SlideFacts
     identity: Identity
     organ: str
     specimen: str
+    ordered: Ordered = field(default_factory=Ordered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

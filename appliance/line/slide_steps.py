@@ -35,6 +35,9 @@ def finish_identify(
     row.stain = identity.stain
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
+    row.patient = found.ordered.as_json()
+    for note in found.ordered.notes:
+        tx.note(row.subject, "order-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
     params = {"stain": identity.stain}
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
