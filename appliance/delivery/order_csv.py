@@ -246,6 +246,7 @@ def _name(values: Mapping[str, str]) -> str:
     return name
 
 
+@lru_cache(maxsize=65536)
 def _day(cell: str, form: str) -> date | None:
     for known in (form,) if form else _DATES:
         with suppress(ValueError):

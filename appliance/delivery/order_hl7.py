@@ -28,6 +28,7 @@ from appliance.delivery.order_files import (
     OrdersRead,
     decoded,
 )
+from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
 from dicom.order import Order, OrderedSpecimen, block_in, fitting, plain
@@ -66,23 +67,30 @@ class _Entry:
     order: Order | None
 
 
-def read_hl7(folder: Path, settings: Orders) -> OrdersRead:
+def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> OrdersRead:
     """Read the messages of a folder; files that did not change are not parsed again.
 
     A later message about an order replaces the earlier one.
 
     Raises
     ------
+    WorklistUnavailableError
+        If it takes longer than `longest_s`. The next call goes on with the files that are left.
     OSError
         If the folder cannot be read.
     """
-    now = time.time()
+    now, begun = time.time(), time.monotonic()
     entries: list[tuple[str, float, str, _Entry]] = []
     problems: list[OrderProblem] = []
     for name, facts in _files(folder):
         age_s = now - facts.st_mtime
         if age_s > settings.hl7_days * 86400:
             continue
+        if longest_s is not None and time.monotonic() - begun > longest_s:
+            raise WorklistUnavailableError(
+                "The messages of orders.hl7 are many and were not all read yet. They are read on "
+                "by themselves; fewer files, or a lower orders.hl7_days, make it faster."
+            )
         found, wrong = _read(
             folder / name, facts.st_mtime_ns, facts.st_size, settings.hl7_accession
         )

@@ -35,7 +35,8 @@ ORDER_NAME, NOTE_NAME = "order.json", "note.txt"
 SOURCES = {"worklist": "the worklist", "hl7": "the HL7 messages", "csv": "the table of orders"}
 """Names of the sources in sentences."""
 LONGEST_WAIT_S = 10.0
-"""Longest wait for an answer of the worklist at identify, whose step has a deadline of a minute."""
+"""Longest wait for an answer of the worklist at identify, and longest time of reading messages
+there: the step has a deadline of a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,14 +153,14 @@ def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> 
             raise WorklistUnavailableError(f"worklist: {err}") from err
         found += sorted(answers, key=lambda each: (each.uid, each.study_id) if each else ("", ""))
     problems: list[OrderProblem] = []
-    for read in _files(settings):
+    for read in _files(settings, longest_s):
         found += read.of(accession)
         problems += read.problems
     answer = _agreed(found, accession, _sources(settings))
     return replace(answer, told=tuple(_by_file(problems)))
 
 
-def _files(settings: Settings) -> Iterator[OrdersRead]:
+def _files(settings: Settings, longest_s: float | None) -> Iterator[OrdersRead]:
     """Orders of the files that are set.
 
     Raises
@@ -170,7 +171,7 @@ def _files(settings: Settings) -> Iterator[OrdersRead]:
     orders = settings.orders
     try:
         if orders.hl7 is not None:
-            yield read_hl7(orders.hl7, orders)
+            yield read_hl7(orders.hl7, orders, longest_s)
         if orders.csv is not None:
             yield read_csv(orders.csv, orders)
     except OSError as err:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from appliance.delivery.order_files import OrdersRead
 from appliance.delivery.order_hl7 import parse_messages, read_hl7
+from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.order import Order
 
@@ -183,6 +184,15 @@ def test_a_broken_message_does_not_hide_the_others(tmp_path: Path) -> None:
         ("a.hl7", 1),
         ("b.hl7", 1),
     ]
+
+
+def test_a_folder_of_many_messages_is_read_in_several_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for number in range(3):
+        put(folder, f"{number}.hl7", message("ORM^O01", ORC, OBR))
+    with pytest.raises(WorklistUnavailableError, match="not all read"):
+        read_hl7(folder, Orders(hl7=folder), longest_s=-1)
+    assert read_hl7(folder, Orders(hl7=folder), longest_s=600).of("S26-00031")
 
 
 @given(st.binary(max_size=300), st.integers(0, 400))
