@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
@@ -53,8 +53,7 @@ class Order:
     Raises
     ------
     ObjectError
-        If a value does not fit its attribute, or no patient is named. The message does not hold the
-        value (PHI).
+        If a value does not fit its attribute. The message does not hold the value (PHI).
     """
 
     source: OrderSource = "worklist"
@@ -80,8 +79,6 @@ class Order:
         _check_text("issuer of the accession", self.accession_issuer, 3 * LO_LENGTH)
         for each in self.other_ids:
             _check_text("other patient ID", each, 4 * LO_LENGTH)
-        if not self.patient_id and not self.patient_name:
-            raise ObjectError("the order names no patient")
         if self.patient_sex not in SEXES:
             raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
         if self.uid and not is_uid(self.uid):
@@ -103,6 +100,9 @@ class Order:
             patient_name=self.patient_name,
             patient_birth_date=self.patient_birth_date,
             patient_sex=self.patient_sex,
+            issuer=self.issuer,
+            other_ids=self.other_ids,
+            accession_issuer=self.accession_issuer,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -116,7 +116,8 @@ class Order:
 
         Earlier editions kept `StudyFacts` of an order.
         """
-        facts = {name: value for name, value in values.items() if name != "started"}
+        known = {field.name for field in fields(cls)}
+        facts = {name: value for name, value in values.items() if name in known}
         born = facts["patient_birth_date"]
         facts["patient_birth_date"] = date.fromisoformat(born) if born else None
         facts["specimens"] = tuple(OrderedSpecimen(**each) for each in facts.get("specimens", ()))
@@ -164,15 +165,33 @@ def one_patient(orders: Iterable[Order]) -> bool:
 
 
 def _agree(first: Order, second: Order) -> bool:
-    issuers = (each.issuer.casefold().split("&") for each in (first, second))
+    one, *others = _ids(first)
+    two, *more = _ids(second)
+    if one and two and one in more:
+        one = two
+    elif one and two and two in others:
+        two = one
+    elif not all(a == b for a, b in _issuer_pairs(first, second) if a and b):
+        return False
     pairs: list[tuple[object, object]] = [
-        (first.patient_id.casefold(), second.patient_id.casefold()),
-        *zip(*issuers, strict=False),
+        (one, two),
         (first.patient_birth_date, second.patient_birth_date),
         (first.patient_sex.replace("O", ""), second.patient_sex.replace("O", "")),
         *_name_pairs(first.patient_name, second.patient_name),
     ]
     return all(one == other for one, other in pairs if one and other)
+
+
+def _ids(order: Order) -> list[str]:
+    """IDs of the patient without their issuers, that of the order first."""
+    return [each.partition("^")[0].casefold() for each in (order.patient_id, *order.other_ids)]
+
+
+def _issuer_pairs(first: Order, second: Order) -> Iterator[tuple[str, str]]:
+    """Namespaces, universal IDs and types of the issuers."""
+    yield from zip(
+        first.issuer.casefold().split("&"), second.issuer.casefold().split("&"), strict=False
+    )
 
 
 def _name_pairs(first: str, second: str) -> Iterator[tuple[str, str]]:

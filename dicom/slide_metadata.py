@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -148,7 +148,7 @@ class SlideUids:
             libraries += ["openslide-bin", "pillow", "imagecodecs"]
         study = replace(identity.study, started=in_utc(identity.started))
         self._parts = (
-            *(str(value) for value in astuple(study)),
+            *(str(value) for value in study.stated().values()),
             identity.fingerprint,
             identity.accession,
             identity.block,

@@ -26,7 +26,7 @@ from dicom.slide_metadata import (
     slide_metadata,
     uid_generator,
 )
-from dicom.study import CHARACTER_SET
+from dicom.study import CHARACTER_SET, StudyFacts
 from dicom.times import local
 
 __all__ = [
@@ -181,7 +181,9 @@ def _convert(
         include_overview=with_label,
         include_thumbnail=False,
         include_confidential=False,
-        metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, scanned),
+        metadata_post_processor=lambda dataset, _metadata: _acquired(
+            dataset, identity.study, scanned
+        ),
         workers=workers,
         # wsidicomizer's own choice may be a reader that encodes again without saying so.
         preferred_source=SourceIdentifier.OPENTILE if passthrough else SourceIdentifier.OPENSLIDE,
@@ -191,8 +193,9 @@ def _convert(
     return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=uids.how)
 
 
-def _acquired(dataset: Dataset, scanned: datetime) -> Dataset:
+def _acquired(dataset: Dataset, study: StudyFacts, scanned: datetime) -> Dataset:
     dataset.SpecificCharacterSet = CHARACTER_SET
+    dataset.update(study.further_attributes())
     dataset.AcquisitionDateTime = scanned.strftime("%Y%m%d%H%M%S+0000")
     for path in dataset.get("OpticalPathSequence", []):
         profile = path.get("ICCProfile")

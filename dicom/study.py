@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 
 from dicom.errors import ObjectError
 from dicom.uids import is_uid
@@ -17,6 +20,26 @@ SH_LENGTH, LO_LENGTH = 16, 64
 """Largest lengths of the value representations SH and LO (PS3.5 6.2)."""
 SEXES = ("", "F", "M", "O")
 """Defined terms of PatientSex (PS3.3 C.7.1.1)."""
+FURTHER = (
+    *("IssuerOfPatientID", "TypeOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
+    *("OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames", "PatientBirthTime"),
+    *("EthnicGroup", "EthnicGroupCodeSequence", "PatientComments", "PatientSpeciesDescription"),
+    *("PatientSpeciesCodeSequence", "ResponsiblePerson", "ResponsibleOrganization"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("IssuerOfAccessionNumberSequence", "StudyDescription"),
+    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "PhysiciansOfRecord"),
+    *("NameOfPhysiciansReadingStudy", "ProcedureCodeSequence", "RequestingService"),
+    *("ReasonForPerformedProcedureCodeSequence", "ReferencedStudySequence", "PatientAge"),
+    *("PatientSize", "PatientWeight", "AdmittingDiagnosesDescription", "MedicalAlerts"),
+    *("AdmissionID", "IssuerOfAdmissionIDSequence", "AdditionalPatientHistory", "PatientState"),
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName"),
+    *("ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID"),
+    *("ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID"),
+)
+"""Further attributes of the modules of patient and study (PS3.3 C.7.1, C.7.2) that objects made
+from a header repeat: a slide that joins the study must not contradict them."""
+LATER = ("issuer", "other_ids", "accession_issuer", "further")
+"""Fields of `StudyFacts` that earlier editions had not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +47,9 @@ class StudyFacts:
     """Attributes of the Patient and General Study modules (PS3.3 C.7.1.1, C.7.2.1).
 
     They are equal in every object of a study; else its objects contradict each other. `started` has
-    no zone if a scanner wrote it; None: unknown.
+    no zone if a scanner wrote it; None: unknown. Issuers are ``NAMESPACE`` or ``NAMESPACE&UNIVERSAL
+    ID&TYPE`` (HL7 HD), other patient IDs ``ID`` or ``ID^^^ISSUER`` (HL7 CX). `further` are
+    attributes of a header as DICOM JSON; they are written as they are.
 
     Raises
     ------
@@ -40,8 +65,14 @@ class StudyFacts:
     patient_name: str = ""
     patient_birth_date: date | None = None
     patient_sex: str = ""
+    issuer: str = ""
+    other_ids: tuple[str, ...] = ()
+    accession_issuer: str = ""
+    further: str = ""
 
     def __post_init__(self) -> None:
+        check_length("issuer of the patient ID", self.issuer, 3 * LO_LENGTH)
+        check_length("issuer of the accession number", self.accession_issuer, 3 * LO_LENGTH)
         check_length("study ID", self.study_id, SH_LENGTH)
         check_length("patient ID", self.patient_id, LO_LENGTH)
         check_length("patient name", self.patient_name, LO_LENGTH)
@@ -51,14 +82,40 @@ class StudyFacts:
         if not is_uid(self.uid):
             raise ObjectError("the Study Instance UID is no UID")
 
-    def as_json(self) -> dict[str, str]:
+    def stated(self) -> dict[str, Any]:
+        """Return the attributes that keys and UIDs depend on.
+
+        Fields of later editions count only where they say something, so that slides that were
+        converted before keep their UIDs.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value or name not in LATER}
+
+    def further_attributes(self) -> Dataset:
+        """Return issuers, other patient IDs and the further attributes of the header."""
+        found = Dataset()
+        with disable_value_validation():
+            if self.issuer:
+                _set_issuer(found, self.issuer)
+            if self.other_ids:
+                found.OtherPatientIDsSequence = [_other_id(text) for text in self.other_ids]
+            if self.accession_issuer:
+                found.IssuerOfAccessionNumberSequence = [_entity(self.accession_issuer)]
+            if self.further:
+                found.update(Dataset.from_json(self.further))
+        return found
+
+    def as_json(self) -> dict[str, Any]:
         """Return a dictionary for `of_json`."""
-        return {name: "" if value is None else str(value) for name, value in asdict(self).items()}
+        written = {
+            name: "" if value is None else str(value) for name, value in asdict(self).items()
+        }
+        return written | {"other_ids": list(self.other_ids)}
 
     @classmethod
-    def of_json(cls, values: dict[str, str]) -> StudyFacts:
+    def of_json(cls, values: dict[str, Any]) -> StudyFacts:
         """Restore the facts from the dictionary of `as_json`."""
-        facts: dict[str, Any] = dict(values)
+        facts: dict[str, Any] = values | {"other_ids": tuple(values.get("other_ids", ()))}
         born, started = values["patient_birth_date"], values["started"]
         facts["patient_birth_date"] = date.fromisoformat(born) if born else None
         facts["started"] = datetime.fromisoformat(started) if started else None
@@ -101,7 +158,112 @@ def study_of(header: Dataset) -> StudyFacts:
         patient_name=_text(header, "PatientName"),
         patient_birth_date=day_of(_text(header, "PatientBirthDate")),
         patient_sex=sex if sex in SEXES else "",
+        issuer=_issuer(header),
+        other_ids=tuple(_other_ids(header)),
+        accession_issuer=_accession_issuer(header),
+        further=_further(header),
     )
+
+
+def patient_of(header: Dataset) -> dict[str, Any]:
+    """Return patient and study as a header states them, for comparison: nothing is checked.
+
+    Texts are empty where the header says nothing; names and IDs are written as in `StudyFacts`.
+    """
+    return {
+        "patient_id": _text(header, "PatientID"),
+        "issuer": _issuer(header),
+        "name": _text(header, "PatientName"),
+        "birth_date": _text(header, "PatientBirthDate"),
+        "sex": _text(header, "PatientSex"),
+        "other_ids": tuple(_other_ids(header)),
+        "study_uid": _text(header, "StudyInstanceUID"),
+        "accession_issuer": _accession_issuer(header),
+    }
+
+
+# issuers and other IDs
+
+
+def _set_issuer(dataset: Dataset, issuer: str) -> None:
+    """Set the issuer of the patient ID beside it (PS3.3 Table 10-18)."""
+    namespace, universal, kind = _parts(issuer)
+    if namespace:
+        dataset.IssuerOfPatientID = namespace
+    if universal:
+        qualifiers = Dataset()
+        qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = universal, kind
+        dataset.IssuerOfPatientIDQualifiersSequence = [qualifiers]
+
+
+def _entity(issuer: str) -> Dataset:
+    """Return an item of the HL7v2 Hierarchic Designator Macro (PS3.3 Table 10-17)."""
+    namespace, universal, kind = _parts(issuer)
+    item = Dataset()
+    if namespace:
+        item.LocalNamespaceEntityID = namespace
+    if universal:
+        item.UniversalEntityID, item.UniversalEntityIDType = universal, kind
+    return item
+
+
+def _other_id(text: str) -> Dataset:
+    number, *more = text.split("^")
+    item = Dataset()
+    item.PatientID, item.TypeOfPatientID = number, "TEXT"
+    if len(more) > 2 and more[2]:
+        _set_issuer(item, more[2])
+    return item
+
+
+def _parts(issuer: str) -> tuple[str, str, str]:
+    """Return namespace, universal ID and its type, which is ISO where none is stated."""
+    namespace, universal, kind = [*issuer.split("&"), "", ""][:3]
+    return namespace, universal, kind or "ISO"
+
+
+def _issuer(header: Dataset) -> str:
+    items = _items(header, "IssuerOfPatientIDQualifiersSequence")
+    return _designator(_text(header, "IssuerOfPatientID"), items)
+
+
+def _accession_issuer(header: Dataset) -> str:
+    items = _items(header, "IssuerOfAccessionNumberSequence")
+    return _designator(_text(items[0], "LocalNamespaceEntityID") if items else "", items)
+
+
+def _designator(namespace: str, items: list[Dataset]) -> str:
+    universal = _text(items[0], "UniversalEntityID") if items else ""
+    kind = _text(items[0], "UniversalEntityIDType") if universal else ""
+    text = "&".join((namespace, universal, kind)).rstrip("&")
+    return text if len(text) <= 3 * LO_LENGTH and "\\" not in text else ""
+
+
+def _other_ids(header: Dataset) -> Iterator[str]:
+    for item in _items(header, "OtherPatientIDsSequence"):
+        number, issuer = _text(item, "PatientID"), _issuer(item)
+        if number:
+            yield f"{number}^^^{issuer}" if issuer else number
+    retired: Any = header.get("OtherPatientIDs")
+    if retired:
+        yield from (str(n) for n in ([retired] if isinstance(retired, str) else retired))
+
+
+def _further(header: Dataset) -> str:
+    """Return the further attributes of a header that have a value, as DICOM JSON."""
+    found = Dataset()
+    with disable_value_validation():
+        for keyword in FURTHER:
+            if keyword in header and header[keyword].value:
+                found.add(header[keyword])
+        written = found.to_json_dict(suppress_invalid_tags=True)
+    return json.dumps(written, ensure_ascii=False, sort_keys=True) if written else ""
+
+
+def _items(header: Dataset, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence; none where it is absent, or no sequence."""
+    found: Any = header.get(keyword) or []
+    return [item for item in found if isinstance(item, Dataset)]
 
 
 def _text(header: Dataset, keyword: str) -> str:

@@ -84,6 +84,8 @@ def _accession(item: Dataset) -> str:
 def _order(item: Dataset, accession: str) -> Order | None:
     uid, sex = _text(item, "StudyInstanceUID"), _text(item, "PatientSex")
     try:
+        if not (_text(item, "PatientID") or _text(item, "PatientName")):
+            raise ObjectError("it names no patient")
         return Order(
             uid=uid if is_uid(uid) else "",
             study_id=fitting(_text(item, "RequestedProcedureID"), SH_LENGTH),

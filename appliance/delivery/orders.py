@@ -21,6 +21,7 @@ from appliance.delivery.order_files import OrderProblem, OrdersRead
 from appliance.delivery.order_hl7 import read_hl7
 from appliance.delivery.order_stains import stain_codes
 from appliance.errors import WorklistUnavailableError
+from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
 from dicom import pacs
@@ -156,7 +157,7 @@ def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> 
     for read in _files(settings, longest_s):
         found += read.of(accession)
         problems += read.problems
-    answer = _agreed(found, accession, _sources(settings))
+    answer = _agreed(found, accession, settings)
     return replace(answer, told=tuple(_by_file(problems)))
 
 
@@ -200,8 +201,9 @@ def _once(sentences: Sequence[str], settings: Settings) -> Iterator[str]:
             yield sentence
 
 
-def _agreed(found: Sequence[Order | None], accession: str, sources: Sequence[str]) -> Answer:
+def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -> Answer:
     """Order on which all orders of an accession agree; those of the first source come first."""
+    sources = _sources(settings)
     names = " and ".join(SOURCES[source] for source in sources)
     know = f"{names} {'knows' if sources == ['worklist'] else 'know'}"
     orders = [order for order in found if order is not None]
@@ -222,8 +224,11 @@ def _agreed(found: Sequence[Order | None], accession: str, sources: Sequence[str
     if len(uids) > 1:
         joined = replace(joined, uid="", study_id="")
         note = f"{know} orders of several studies for this accession: objects lie in one of Tandem"
-    made = deterministic_uid("study", accession, joined.patient_id)
-    return Answer(order=replace(joined, uid=joined.uid or made), note=note)
+    if not joined.uid:
+        salt = installation_salt(settings.state_dir)
+        made = deterministic_uid("study", salt, accession, joined.patient_id)
+        joined = replace(joined, uid=made)
+    return Answer(order=joined, note=note)
 
 
 def _joined(orders: Sequence[Order], first: Order) -> Order:

@@ -6,6 +6,9 @@ appliance's own.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -19,6 +22,7 @@ from appliance.delivery.frozen import freeze_source, same_source
 from appliance.delivery.orders import order_of, ordered_specimen
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
+from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.slides.places import place_of
 from dicom.header import read_headers
@@ -69,15 +73,18 @@ def slide_sources(
     headers = {stain: read_headers(files) for stain, (_, files) in known.items() if files}
     missing = [stain for stain in slides if stain not in headers]
     if not missing:
-        return Sources(headers=headers, converted=(), notes=(), study=None)
+        return Sources(headers=headers, converted=(), notes=_two_studies(headers), study=None)
     study, note = _study(findings, assay, headers, kept, settings)
+    accession = _as_written(findings.accession, headers)
     if study.started is None:
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
     notes, converted = [note], []
     for stain in missing:
         scanned, _ = known[stain]
-        folder = _converted(slides[stain], stain, findings, study, scanned, settings)
+        folder = _converted(
+            slides[stain], stain, findings, study, scanned, settings, accession=accession
+        )
         files = sorted(folder.glob("*.dcm"))
         headers[stain] = read_headers(files)
         converted += files
@@ -111,12 +118,58 @@ def _study(
             return study_of(headers[stain][0]), ""
     if kept is not None:
         return kept, ""
+    salt = installation_salt(settings.state_dir)
     if findings.accession == UNIDENTIFIED:
         # Pairs without accession must not share a study.
-        uid = deterministic_uid("study", findings.he.fingerprint, findings.ihc.fingerprint)
-        return StudyFacts(uid=uid), ""
+        of_pair = (findings.he.fingerprint, findings.ihc.fingerprint)
+        return _own_study(salt, of_pair, settings), ""
     order, note = order_of(findings.accession, settings)
-    return order or StudyFacts(uid=deterministic_uid("study", findings.accession)), note
+    if order is None:
+        return _own_study(salt, (findings.accession,), settings), note
+    if order.patient_id or settings.identify.without_patient != "stand-in":
+        return order, note
+    return replace(order, patient_id=_stand_in(salt, (findings.accession,))), note
+
+
+def _own_study(salt: str, parts: tuple[str, ...], settings: Settings) -> StudyFacts:
+    """Return a study of the appliance, which is that of no other installation.
+
+    Slides that an earlier edition converted lie in a study without salt; later blocks of their
+    accession join it.
+    """
+    unsalted = deterministic_uid("study", *parts)
+    store = ArtifactStore(settings.artifacts_dir)
+    known = store.has(ArtifactKey.of("study", uid=unsalted))
+    uid = unsalted if known else deterministic_uid("study", salt, *parts)
+    stand_in = settings.identify.without_patient == "stand-in"
+    return StudyFacts(uid=uid, patient_id=_stand_in(salt, parts) if stand_in else "")
+
+
+def _stand_in(salt: str, parts: tuple[str, ...]) -> str:
+    """Return a Patient ID in place of an unknown one: equal for all slides of an accession."""
+    digest = hashlib.sha256("\0".join((salt, *parts)).encode()).digest()
+    return f"TANDEM-{base64.b32encode(digest[:10]).decode()}"
+
+
+def _as_written(accession: str, headers: Mapping[Stain, list[Dataset]]) -> str:
+    """Return an accession in the writing of the study's header, where that is the same one."""
+    for images in headers.values():
+        written = str(images[0].get("AccessionNumber") or "").strip()
+        if _plain(written) == _plain(accession):
+            return written
+    return accession
+
+
+def _plain(accession: str) -> str:
+    """Return an accession without case, separators and leading zeros."""
+    return re.sub(r"[\W_]|(?<!\d)0+(?=\d)", "", accession.casefold())
+
+
+def _two_studies(headers: Mapping[Stain, list[Dataset]]) -> tuple[str, ...]:
+    """Return a note where the scanner put the slides of a case into two studies."""
+    if len({str(images[0].StudyInstanceUID) for images in headers.values()}) == 1:
+        return ()
+    return ("the scanner put the two slides into two studies: results lie in that of their slide",)
 
 
 def _converted(
@@ -126,6 +179,8 @@ def _converted(
     study: StudyFacts,
     scanned: datetime,
     settings: Settings,
+    *,
+    accession: str,
 ) -> Path:
     """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs."""
     store = ArtifactStore(settings.artifacts_dir)
@@ -134,9 +189,9 @@ def _converted(
     key = ArtifactKey.of(
         "wsm",
         slide=facts.fingerprint,
-        accession=findings.accession,
+        accession=accession,
         block=findings.block,
-        study=asdict(study),
+        study=study.stated(),
         scanned=scanned,
         with_label=with_label,
         stain=stain,
@@ -148,7 +203,7 @@ def _converted(
     if not store.has(key):
         container = f"{findings.accession}-{findings.block}-{stain}"
         identity = SlideIdentity(
-            accession=findings.accession,
+            accession=accession,
             block=findings.block,
             stain=stain,
             container_id=(specimen.container_id if specimen else "") or container,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from appliance.domain import Identity, Pairing, Stain
+from appliance.intake.patients import held_for
 from appliance.ledger.blocks import is_installed, pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import GONE
@@ -57,11 +58,22 @@ def _reopen(tx: Transaction, case: CaseRow, slide: SlideRow, now: float) -> None
     tx.advance(case, CaseState.WAITING, now=now, code="came-anew", params=params)
 
 
-def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
-    """Advance a waiting case to `ready` if both its slides are read; return whether it was."""
+def make_ready(
+    tx: Transaction, case: CaseRow, now: float, merged: Sequence[Sequence[str]] = ()
+) -> bool:
+    """Advance a waiting case to `ready` if both its slides are read; return whether it was.
+
+    It is held where slides or orders name different patients; `merged` are the IDs that the site
+    declares to be one patient.
+    """
     if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
         return False
     if not all_read(tx, case):
+        return False
+    slides = tx.current_slides(case.accession, case.block, pairing_of(case).stains)
+    if held := held_for(case, slides, merged):
+        set_reason(case, *held)
+        tx.advance(case, CaseState.HELD, now=now, code="held", reason=held[0], params=held[1])
         return False
     set_reason(case)
     tx.advance(case, CaseState.READY, now=now)

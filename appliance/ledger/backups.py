@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from appliance.settings.installation import copy_salt
+
 FOLDER = "backups"
 NEWEST = "newest.json"
 _HEAD_LETTERS = 12
@@ -65,6 +67,7 @@ def make_backup(file: Path) -> Backup:
         part.unlink(missing_ok=True)
     for name in (Path(backup.name).with_suffix(".json").name, NEWEST):
         _write(folder / name, json.dumps(asdict(backup), indent=1))
+    copy_salt(file.parent)
     _sync(folder)
     return backup
 

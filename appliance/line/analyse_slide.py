@@ -36,6 +36,7 @@ from appliance.line.outcomes import (
     timed,
 )
 from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
+from appliance.line.whose import whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -84,14 +85,16 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
     # are written.
+    headers: list[Path] = []
     with suppress(Exception):
-        freeze_source(facts, store)
+        _, headers = freeze_source(facts, store)
     return IdentifiedSlide(
         facts=facts,
         identity=identity,
         organ=str(sidecar.organ),
         specimen=str(sidecar.specimen),
-        ordered=ordered,
+        patient=whose_slide(headers, ordered.patients, settings),
+        notes=ordered.notes,
     )
 
 

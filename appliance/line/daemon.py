@@ -33,7 +33,9 @@ from appliance.line.executors import open_executor
 from appliance.line.lanes import Lanes
 from appliance.line.pulse import Pulse, Turns
 from appliance.line.schedule import Schedule, jobs_of
+from appliance.line.whose import let_merged_go
 from appliance.operations.start_checks import check_start
+from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,8 @@ class Daemon:
             raise SettingsError(f"watch.folder = {folder}: no such folder. Create it, or mount it.")
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
+            with suppress(OSError):  # a full disk: it is drawn when it is first needed
+                installation_salt(settings.state_dir)
             pulse = Pulse(settings, self._signs)
             pulse.start()
             why = "an error that nobody foresaw; see the log."
@@ -129,6 +133,8 @@ class Daemon:
             name=f"{socket.gethostname()}:{os.getpid()}",
             pairings=wanted,
         )
+        with ledger.transaction() as tx:
+            let_merged_go(tx, settings, time.time())
         self._lanes = lanes = Lanes(context, executor, self._stop)
         watch = FolderWatch(ledger, settings.watch, settings.state_dir)
         scanning = threading.Thread(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from appliance.delivery.order_stains import asked_stains
 from appliance.delivery.orders import ask_orders
+from appliance.domain import UNIDENTIFIED
+from appliance.intake.patients import Patient
 from appliance.settings.settings import Settings
 from dicom.order import Order
 
@@ -17,20 +17,12 @@ from dicom.order import Order
 class Ordered:
     """What the orders of a slide's accession say.
 
-    `patients` are JSON objects with the keys of `SlideRow.patient`, one for each order that
-    contradicts the others; one where they agree, none where there is no order. `notes` are for the
-    slide's timeline.
+    `patients` is one for each order that contradicts the others; one where they agree, none where
+    there is no order. `notes` are for the slide's timeline.
     """
 
-    patients: tuple[dict[str, Any], ...] = ()
+    patients: tuple[Patient, ...] = ()
     notes: tuple[str, ...] = ()
-
-    def as_json(self) -> str:
-        """Return the object for `SlideRow.patient`: the first one, and in `also` the others."""
-        if not self.patients:
-            return "{}"
-        first, *others = self.patients
-        return json.dumps(first | ({"also": others} if others else {}), ensure_ascii=False)
 
 
 def ordered_for(
@@ -43,6 +35,8 @@ def ordered_for(
     WorklistUnavailableError
         If a source of orders cannot be asked, and none of its answers is kept.
     """
+    if accession == UNIDENTIFIED:
+        return Ordered()
     answer = ask_orders(accession, settings)
     found = answer.conflict or ((answer.order,) if answer.order is not None else ())
     notes = (*answer.told, answer.note if found else "")
@@ -52,18 +46,17 @@ def ordered_for(
     )
 
 
-def _patient(order: Order, vocabulary: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _patient(order: Order, vocabulary: Mapping[str, Sequence[str]]) -> Patient:
     born = order.patient_birth_date
-    said = {
-        "patient_id": order.patient_id,
-        "issuer": order.issuer,
-        "name": order.patient_name,
-        "birth_date": "" if born is None else born.isoformat(),
-        "sex": order.patient_sex,
-        "other_ids": list(order.other_ids),
-        "study_uid": order.uid,
-        "accession_issuer": order.accession_issuer,
-        "stains": asked_stains(order.asked, vocabulary),
-        "source": order.source,
-    }
-    return {name: value for name, value in said.items() if value}
+    return Patient(
+        patient_id=order.patient_id,
+        issuer=order.issuer,
+        name=order.patient_name,
+        birth_date="" if born is None else born.strftime("%Y%m%d"),
+        sex=order.patient_sex,
+        other_ids=order.other_ids,
+        study_uid=order.uid,
+        accession_issuer=order.accession_issuer,
+        stains=tuple(asked_stains(order.asked, vocabulary)),
+        source=order.source,
+    )

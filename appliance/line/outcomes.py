@@ -11,7 +11,7 @@ from pathlib import Path
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
 from appliance.domain import Identity, SlideFacts
-from appliance.line.ordered import Ordered
+from appliance.intake.patients import Patient
 from appliance.settings.settings import Settings
 
 
@@ -26,14 +26,17 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiedSlide:
-    """Outcome of *identify*: facts, identity, the sidecar's words that later steps need, and the
-    order."""
+    """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
+
+    `notes` are for the slide's timeline.
+    """
 
     facts: SlideFacts
     identity: Identity
     organ: str
     specimen: str
-    ordered: Ordered = field(default_factory=Ordered)
+    patient: Patient = field(default_factory=Patient)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

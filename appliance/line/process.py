@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +16,21 @@ from typing import Any
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.assays.registry import assays, find_assay, tasks, vocabulary
+from appliance.delivery.frozen import freeze_source
 from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
+from appliance.intake.patients import contradiction
 from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
+from appliance.line.whose import whose_slide
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.tile_pass import Progress
+from appliance.settings.installation import SALT_NAME, installation_salt
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 
@@ -65,10 +73,14 @@ def process_pair(
         raise SettingsError(f"--out {out_dir}: {err.strerror}. Choose another folder.") from err
     try:
         # The weights selected in the real state folder apply in the scratch folder, too.
+        installed = settings.state_dir
         settings = with_chosen_weights(settings, tasks()).model_copy(update={"state_dir": scratch})
         he, he_times = _inspected(he_path, settings)
         ihc, ihc_times = _inspected(ihc_path, settings)
+        (scratch / SALT_NAME).write_text(_salt(installed, he, ihc))
         identity = _identity(he_path, ihc_path, settings, assay.target.code, accession, block)
+        pair = {assay.anatomy.code: he, assay.target.code: ihc}
+        _require_one_patient(identity.accession, pair, settings)
         scored = analyse_case(assay.name, identity, he, ihc, settings, progress)
         start = time.perf_counter()
         objects_key = write_objects(scored.key, settings)
@@ -90,6 +102,33 @@ def process_pair(
         shutil.rmtree(scratch, ignore_errors=True)
     times = (*he_times, *ihc_times, *scored.times, written)
     return Processed(summary=summary, times=times, objects=tuple(index), notes=tuple(notes))
+
+
+def _salt(state_dir: Path, he: ReadSlide, ihc: ReadSlide) -> str:
+    """Return the salt of the installation; where there is none, one of the pair's own bytes."""
+    with suppress(OSError):
+        if state_dir.is_dir():
+            return installation_salt(state_dir)
+    pair = he.facts.fingerprint + ihc.facts.fingerprint
+    return hashlib.sha256(pair.encode()).hexdigest()
+
+
+def _require_one_patient(
+    accession: str, slides: Mapping[Stain, ReadSlide], settings: Settings
+) -> None:
+    store = ArtifactStore(settings.artifacts_dir)
+    orders = ordered_for(accession, settings, vocabulary(settings)).patients
+    patients = {
+        stain: whose_slide(freeze_source(slide.facts, store)[1], orders, settings)
+        for stain, slide in slides.items()
+    }
+    params = contradiction(patients, settings.patients.merged)
+    if params is not None:
+        who = f"the {params['stain']} slide and its order" if "source" in params else "the slides"
+        raise SettingsError(
+            f"{who} name different patients: {params['he']} and {params['ihc']}. Choose slides of "
+            "one patient, or declare the IDs to be one: patients.merged in the settings."
+        )
 
 
 def _main_assay(settings: Settings) -> Assay:

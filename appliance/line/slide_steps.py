@@ -25,7 +25,7 @@ def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
 def finish_identify(
     tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Keep facts, identity, organ and specimen; join the block."""
+    """Keep facts, identity, patient, organ and specimen; join the block."""
     found: IdentifiedSlide = done.value
     facts, identity = found.facts, found.identity
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
@@ -35,8 +35,8 @@ def finish_identify(
     row.stain = identity.stain
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
-    row.patient = found.ordered.as_json()
-    for note in found.ordered.notes:
+    row.patient = found.patient.as_json()
+    for note in found.notes:
         tx.note(row.subject, "order-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
     params = {"stain": identity.stain}
@@ -91,7 +91,7 @@ def finish_read(
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
-            make_ready(tx, case, now)
+            make_ready(tx, case, now, context.settings.patients.merged)
 
 
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:

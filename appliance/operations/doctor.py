@@ -99,6 +99,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try("orders.hl7", partial(_orders, read_hl7, orders.hl7, orders))
     if orders.csv is not None:
         yield _try("orders.csv", partial(_orders, read_csv, orders.csv, orders))
+    yield Examined("patients", True, _patients(settings))
     for section in settings.destinations:
         if problems and isinstance(section, FolderDestination):
             continue  # its check would make folders
@@ -180,6 +181,19 @@ def _device(settings: Settings) -> str:
     if found.returncode != 0:
         raise OSError(f"nvidia-smi failed: {found.stderr.strip() or found.stdout.strip()}")
     return found.stdout.strip()
+
+
+def _patients(settings: Settings) -> str:
+    """Return what happens to a slide whose patient neither its header nor an order names."""
+    return {
+        "none": (
+            "warning: objects of slides whose patient nobody names carry no Patient ID, and an "
+            "archive may take all of them for one patient. Set identify.without_patient to "
+            "'stand-in' or 'hold'."
+        ),
+        "stand-in": "objects of slides whose patient nobody names carry a stand-in Patient ID",
+        "hold": "slides whose patient nobody names are set aside until an order names it",
+    }[settings.identify.without_patient]
 
 
 def _turbojpeg() -> str:

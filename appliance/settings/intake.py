@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -79,6 +79,12 @@ class Identify(Section):
     """The lab's words for stain codes, matched as whole words without regard to case. They replace
     the words that the assay has for that stain; a stain that is not named keeps the assay's."""
 
+    without_patient: Literal["none", "stand-in", "hold"] = "none"
+    """Slides of which neither the header nor an order names the patient. none: objects carry no
+    Patient ID, and an archive may take all of them for one patient. stand-in: converted slides and
+    their results carry a Patient ID of Tandem's own, one for each accession. hold: the slide is set
+    aside until an order names the patient."""
+
     @field_validator("stains")
     @classmethod
     def _codes_are_well_formed(
@@ -90,6 +96,22 @@ class Identify(Section):
                 f"{wrong[0]!r} is not a stain code: use a capital letter, then up to 15 of A-Z, "
                 "0-9, _ and -"
             )
+        return value
+
+
+class Patients(Section):
+    """IDs that belong to one patient."""
+
+    merged: tuple[tuple[str, ...], ...] = ()
+    """Groups of patient IDs that the site declares to be one patient: ``[["4711", "0815"]]``. An
+    ID of one issuer is written ``4711^^^HOSPITAL``. Cases that were held for such a difference go
+    on at the next start."""
+
+    @field_validator("merged")
+    @classmethod
+    def _groups_are_groups(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        if any(len(group) < 2 or not all(each.strip("^ ") for each in group) for group in value):
+            raise ValueError("write groups of at least two patient IDs")
         return value
 
 

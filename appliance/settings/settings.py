@@ -17,7 +17,7 @@ from appliance.settings.cluster import Cluster
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
-from appliance.settings.intake import Identify, PairSettings, Watch
+from appliance.settings.intake import Identify, PairSettings, Patients, Watch
 from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.networks import ModelSettings
@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     watch: Watch = Watch()
     identify: Identify = Identify()
     pair: PairSettings = PairSettings()
+    patients: Patients = Patients()
     models: ModelSettings = ModelSettings()
     scoring: Scoring = Scoring()
     review: Review = Review()

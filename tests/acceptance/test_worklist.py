@@ -125,6 +125,9 @@ def test_an_order_that_cannot_be_used_is_no_silence(
     assert order is not None
     assert (order.patient_id, order.study_id, order.referring_physician) == ("P-4711", "", "")
     assert (order.uid.startswith("2.25."), note) == (True, "")
+    server.order("nobody's", "S26-9", StudyInstanceUID="1.2.3")
+    order, note = order_of("S26-9", settings)
+    assert order is None and "cannot be read" in note
     # The patient of the other order is unknown, so it may be a different patient.
     server.order("one", findings.accession, **JANE)
     server.order("other", findings.accession, **(JANE | {"PatientName": "y" * 65}))
@@ -193,12 +196,13 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         RequestedProcedureDescription="Ki-67",
     )
     words = {"HE": ("H&E",), "HER2": ("HER2",)}
-    told = json.loads(ordered_for(accession, settings, words).as_json())
+    (patient,) = ordered_for(accession, settings, words).patients
+    told = json.loads(patient.as_json())
     assert told == {
         "patient_id": "P-4711",
         "issuer": "KLINIK&1.2.3&ISO",
         "name": "Müller^Jana",
-        "birth_date": "1961-02-03",
+        "birth_date": "19610203",
         "sex": "F",
         "other_ids": ["77^^^KASSE"],
         "study_uid": JANE["StudyInstanceUID"],
@@ -207,6 +211,11 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         "source": "worklist",
     }
     written = headers(write_case(findings, settings))
+    for header in written:
+        assert header.IssuerOfPatientID == "KLINIK"
+        assert header.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.3"
+        assert header.OtherPatientIDsSequence[0].IssuerOfPatientID == "KASSE"
+        assert header.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "LIS"
     slides = [header for header in written if header.SOPClassUID.name.startswith("VL Whole Slide")]
     parents = {
         content.TextValue

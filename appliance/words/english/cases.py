@@ -29,16 +29,28 @@ def _missing(facts: Params) -> str:
     return f"The {missing} slide of this block did not come in time."
 
 
-_PATIENTS = "The two slides name different patients: {he} and {ihc}."
 _KEEP = "Correct what is wrong (tandem identify set), or, if it is the same patient: tandem "
 _KEEP_CASE = f"{_KEEP}identify keep {{subject}} --by … --why …"
+
+
+def _patients(facts: Params) -> str:
+    both = f"{facts['he']} and {facts['ihc']}"
+    if "source" in facts:
+        return f"The {facts['stain']} slide and its order name different patients: {both}."
+    return f"The two slides name different patients: {both}."
+
+
+def _patients_and_remedy(facts: Params) -> str:
+    return f"{_patients(facts)} {_KEEP_CASE.format_map(facts)}"
+
+
 _SAME = "Both slides show the same section ({detail}): one of them is not what it is named for."
 _SET = "Look at both labels, then: tandem identify set SLIDE --stain … --by … --why …"
 _SCANS = "Two scans of the {stain} slide were made on the same day: {slides}."
 _CHOOSE = "Choose one: tandem identify keep SLIDE --by … --why …"
 
 CASE_REASONS: Words = {
-    "patients-differ": f"{_PATIENTS} {_KEEP_CASE}",
+    "patients-differ": _patients_and_remedy,
     "same-section": f"{_SAME} {_SET}",
     "two-scans": f"{_SCANS} {_CHOOSE}",
     "stain-missing": (
@@ -77,7 +89,7 @@ CASE_REASONS: Words = {
 }
 
 CASE_TROUBLES: Words = {
-    "patients-differ": _PATIENTS,
+    "patients-differ": _patients,
     "same-section": _SAME,
     "two-scans": _SCANS,
     "failed": "A step failed with an error that Tandem does not know.",

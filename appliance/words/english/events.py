@@ -27,6 +27,8 @@ EVENTS: Words = {
     # states of cases
     "came-anew": "{slide} came in anew",
     "slide-changed": "a slide of it changed",
+    "held": "{reason}",
+    "merged": "the settings declare these patient IDs to be one patient",
     "stain-missing": "no {stain} slide",
     "objects-queued": "{count} deliveries queued",
     "failed": "",

@@ -70,3 +70,18 @@ def test_the_ledger_and_its_backup_are_told(tmp_path: Path) -> None:
     assert made.made in line().text
     settings.ledger_file.write_bytes(b"")
     assert (line().ok, "tandem ledger restore" in line().text) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("none", "archive may take all"),
+        ("stand-in", "a stand-in Patient ID"),
+        ("hold", "set aside"),
+    ],
+)
+def test_slides_without_patient_are_told(tmp_path: Path, value: str, says: str) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(f"state_dir = '{tmp_path}'\n[identify]\nwithout_patient = '{value}'\n")
+    (line,) = [line for line in examine(config) if line.what == "patients"]
+    assert line.ok and says in line.text

@@ -1,0 +1,64 @@
+"""Whose slide it is: header and order at identify, and cases held for what these say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sqlmodel import col, select
+
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.intake.pair import make_ready
+from appliance.intake.patients import PATIENTS_DIFFER, Patient, combined, held_for
+from appliance.ledger.blocks import pairing_of
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.tables import CaseRow, set_reason
+from appliance.ledger.transaction import Transaction
+from appliance.settings.settings import Settings
+from dicom.header import read_headers
+from dicom.study import patient_of
+
+
+def whose_slide(headers: Sequence[Path], orders: Sequence[Patient], settings: Settings) -> Patient:
+    """Return what the frozen headers of a slide and its orders say of patient and study.
+
+    Raises
+    ------
+    SlideError
+        NO_PATIENT, where nobody names a patient and the settings hold such slides.
+    """
+    patient = combined([_stated(headers), *orders])
+    if settings.identify.without_patient == "hold" and not patient.is_known:
+        raise SlideError(QuarantineReason.NO_PATIENT)
+    return patient
+
+
+def _stated(headers: Sequence[Path]) -> Patient:
+    """Return what the headers of a slide say; nothing where they cannot be read."""
+    # Told when the objects are written, whatever their library raises.
+    with suppress(Exception):
+        if headers:
+            return Patient(**patient_of(read_headers(headers)[0]), source="header")
+    return Patient()
+
+
+def let_merged_go(tx: Transaction, settings: Settings, now: float) -> int:
+    """Let cases go on whose patients the settings declare to be one; return how many."""
+    held = tx.session.exec(
+        select(CaseRow).where(
+            col(CaseRow.state) == CaseState.HELD, col(CaseRow.reason) == PATIENTS_DIFFER
+        )
+    ).all()
+    gone = 0
+    for case in held:
+        stains = pairing_of(case).stains
+        slides = tx.current_slides(case.accession, case.block, stains)
+        if len(slides) == len(stains) and held_for(case, slides, settings.patients.merged):
+            continue
+        set_reason(case)
+        tx.advance(case, CaseState.WAITING, now=now, code="merged")
+        make_ready(tx, case, now, settings.patients.merged)
+        gone += 1
+    return gone

@@ -1,0 +1,81 @@
+"""Studies that the appliance makes: of one installation, and stable there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fixtures.findings import some_findings
+from fixtures.slide_objects import MPP, write_svs
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery.sources import Sources, slide_sources
+from appliance.domain import UNIDENTIFIED
+from appliance.findings.findings import Findings
+from appliance.line.analyse_slide import open_facts
+from appliance.settings.settings import Settings
+from dicom.study import StudyFacts
+from dicom.uids import deterministic_uid
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    folder = tmp_path_factory.mktemp("pair")
+    slides = [write_svs(folder / f"{number}.svs", seed=number) for number in (1, 2)]
+    for slide in slides:
+        os.utime(slide, (1_770_000_000, 1_770_000_000))
+    he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
+    return replace(some_findings(), he=he, ihc=ihc)
+
+
+def study_of_pair(findings: Findings, state_dir: Path, kept: StudyFacts | None = None) -> str:
+    sources: Sources = slide_sources(findings, HER2_ASSAY, Settings(state_dir=state_dir), kept)
+    (uid,) = {h.StudyInstanceUID for images in sources.headers.values() for h in images}
+    assert sources.study is not None and sources.study.uid == uid
+    return str(uid)
+
+
+@pytest.mark.parametrize("accession", ["S26-31", UNIDENTIFIED])
+def test_two_installations_make_two_studies_of_one_accession(
+    pair: Findings, tmp_path: Path, accession: str
+) -> None:
+    findings = replace(pair, accession=accession)
+    one = study_of_pair(findings, tmp_path / "one")
+    assert study_of_pair(replace(findings, block="B2"), tmp_path / "one") == one
+    assert study_of_pair(findings, tmp_path / "two") != one
+    assert one != deterministic_uid("study", accession)
+
+
+def test_a_study_of_an_earlier_edition_goes_on(pair: Findings, tmp_path: Path) -> None:
+    """A case that was delivered stays in its study, and so do later blocks of its accession."""
+    unsalted = deterministic_uid("study", pair.accession)
+    former = StudyFacts.of_json(
+        {
+            "uid": unsalted,
+            "started": "2026-01-01 10:00:00",
+            "study_id": "",
+            "referring_physician": "",
+            "patient_id": "",
+            "patient_name": "",
+            "patient_birth_date": "",
+            "patient_sex": "",
+        }
+    )
+    state = tmp_path / "kept"
+    assert study_of_pair(pair, state, former) == unsalted
+    state = tmp_path / "upgraded"
+    store = ArtifactStore(Settings(state_dir=state).artifacts_dir)
+    with store.writing(ArtifactKey.of("study", uid=unsalted)) as folder:
+        (folder / "scanned.txt").write_text("2026-01-01T10:00:00+00:00")
+    assert study_of_pair(replace(pair, block="B2"), state) == unsalted
+
+
+def test_slides_that_were_converted_before_keep_their_uids() -> None:
+    """Facts that an earlier edition did not know count only where they say something."""
+    facts = StudyFacts(uid="1.2.3", patient_id="P-1")
+    names = ["uid", "started", "study_id", "referring_physician", "patient_id", "patient_name"]
+    assert list(facts.stated()) == [*names, "patient_birth_date", "patient_sex"]
+    assert "issuer" in replace(facts, issuer="HOSP").stated()

@@ -1,0 +1,253 @@
+"""Patients of two slides: what differs, what is unknown, and what holds a case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.pairings import HER2_PAIR
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.domain import HE, HER2, Identity
+from appliance.intake.pair import make_ready
+from appliance.intake.patients import Patient, combined, differences, held_for
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import CaseRow, params_of
+from appliance.line.whose import let_merged_go
+from appliance.settings.intake import Patients
+from appliance.settings.settings import Settings
+from appliance.words.say import say
+
+JANE: dict[str, Any] = {
+    "patient_id": "PAT-0001",
+    "issuer": "HOSP",
+    "name": "Müller^Jana^Maria^Dr.",
+    "birth_date": "19610203",
+    "sex": "F",
+    "study_uid": "1.2.3",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "differing"),
+    [
+        ({}, []),
+        ({"patient_id": "PAT-0002"}, ["patient ID"]),
+        ({"patient_id": " pat-0001 "}, []),
+        ({"patient_id": "PAT-0001^^^HOSP", "issuer": ""}, []),
+        ({"patient_id": "PAT-0001^^^OTHER", "issuer": ""}, ["patient ID"]),
+        ({"issuer": "OTHER"}, ["patient ID"]),
+        ({"issuer": ""}, []),
+        ({"issuer": "hosp&1.2.3&ISO"}, []),
+        ({"patient_id": "X-9", "other_ids": ("7", "PAT-0001^^^HOSP")}, []),
+        ({"patient_id": "X-9", "other_ids": ("PAT-0001^^^OTHER",)}, ["patient ID"]),
+        ({"patient_id": "PAT-0001", "other_ids": ("X-9",)}, []),
+        ({"patient_id": ""}, []),
+        ({"patient_id": "Unknown"}, []),
+        ({"name": "MUELLER^JANA"}, []),
+        ({"name": "Mu\u0308ller^Jana^^Prof.^^^"}, []),
+        ({"name": "Müller, Jana"}, []),
+        ({"name": "Müller"}, []),
+        ({"name": "Müller^Jana=="}, []),
+        ({"name": "Müller^Anna"}, ["name"]),
+        ({"name": "Maier^Jana"}, ["name"]),
+        ({"name": "Müller^Jana^Maria^Dr.^Jr."}, []),
+        ({"name": "山田^花子"}, []),
+        ({"name": "=山田^花子"}, []),
+        ({"name": ""}, []),
+        ({"name": "^^^"}, []),
+        ({"birth_date": "1961-02-03"}, []),
+        ({"birth_date": "03.02.1961"}, []),
+        ({"birth_date": "3.2.1961"}, []),
+        ({"birth_date": "196102"}, []),
+        ({"birth_date": "1961"}, []),
+        ({"birth_date": "00000000"}, []),
+        ({"birth_date": ""}, []),
+        ({"birth_date": "19610302"}, ["birth date"]),
+        ({"birth_date": "1962"}, ["birth date"]),
+        ({"sex": "M"}, ["sex"]),
+        ({"sex": "f"}, []),
+        ({"sex": "O"}, []),
+        ({"sex": "U"}, []),
+        ({"sex": ""}, []),
+        ({"study_uid": "1.2.4"}, ["study"]),
+        ({"study_uid": ""}, []),
+        (
+            {"patient_id": "PAT-2", "name": "Maier^Eva", "birth_date": "19700101", "sex": "M"},
+            ["patient ID", "name", "birth date", "sex"],
+        ),
+    ],
+)
+def test_what_differs(changes: dict[str, Any], differing: list[str]) -> None:
+    first, second = Patient(**JANE), Patient(**(JANE | changes))
+    assert differences(first, second) == differing
+    assert differences(second, first) == differing
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Yamada^Hanako=山田^花子", "Yamada^Hanako=山田^華子", False),
+        ("Yamada^Hanako=山田^花子", "YAMADA^HANAKO=山田^花子=やまだ^はなこ", True),
+        ("Yamada^Hanako=山田^花子", "山田^花子", True),
+        ("Yamada^Hanako=山田^花子", "山本^花子", False),
+        ("Wang^XiaoDong=王^小東", "Wang^XiaoDong", True),
+        ("Yamada^Hanako==やまだ^はなこ", "Yamada^Hanako==やまた^はなこ", False),
+        ("Muster^Max^^^Jr.", "Muster^Max^^^Sr.", False),
+    ],
+)
+def test_groups_of_a_name_are_compared_with_their_like(one: str, other: str, same: bool) -> None:
+    assert (differences(Patient(name=one), Patient(name=other)) == []) is same
+
+
+@pytest.mark.parametrize(
+    ("group", "same"),
+    [
+        (("PAT-0001", "PAT-0002"), True),
+        (("7", "pat-0002 ", "PAT-0001^^^HOSP"), True),
+        (("PAT-0001^^^OTHER", "PAT-0002"), False),
+        (("PAT-0001", "PAT-0003"), False),
+    ],
+)
+def test_ids_that_the_site_declares_to_be_one_are_one_patient(
+    group: tuple[str, ...], same: bool
+) -> None:
+    first, second = Patient(**JANE), Patient(**(JANE | {"patient_id": "PAT-0002", "sex": "M"}))
+    assert (differences(first, second, [group]) == []) is same
+
+
+TEXTS = st.text(st.sampled_from("AaÄß0^=-.& 山や\u0308\\\n"), max_size=12)
+PATIENTS = st.builds(
+    Patient,
+    patient_id=TEXTS,
+    issuer=TEXTS,
+    name=TEXTS,
+    birth_date=st.one_of(st.sampled_from(["", "19610203", "1961", "3.2.1961"]), TEXTS),
+    sex=st.sampled_from(["", "F", "M", "O", "f", "x"]),
+    other_ids=st.lists(TEXTS, max_size=2).map(tuple),
+    study_uid=st.sampled_from(["", "1.2", "1.3"]),
+)
+
+
+@given(PATIENTS, PATIENTS)
+def test_texts_of_any_kind_are_compared_the_same_both_ways(first: Patient, second: Patient) -> None:
+    assert differences(first, first) == []
+    assert differences(first, Patient()) == []
+    assert differences(first, second) == differences(second, first)
+    both = combined([first, second])
+    assert Patient.of_json(both.as_json()) == both
+
+
+def test_an_order_adds_what_the_header_leaves_open_and_never_another_patient() -> None:
+    header = Patient(patient_id="PAT-0001", study_uid="1.2.3", source="header")
+    order = Patient(**JANE, source="worklist", stains=("HER2",), accession_issuer="LAB")
+    both = combined([header, order])
+    assert (both.source, both.issuer, both.name) == ("header", "HOSP", JANE["name"])
+    assert (both.stains, both.accession_issuer, both.also) == (("HER2",), "LAB", ())
+    other = Patient(patient_id="PAT-0002", name="Maier^Eva", source="worklist")
+    both = combined([Patient(), header, other])
+    assert (both.patient_id, both.name, both.also) == ("PAT-0001", "", (other,))
+    assert combined([Patient(), other]) == other
+
+
+def test_an_issuer_goes_with_its_own_id_alone() -> None:
+    header = Patient(patient_id="A-1", other_ids=("B-1^^^B",))
+    order = Patient(patient_id="B-1", issuer="B")
+    assert combined([header, order]).issuer == ""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    yield made
+    made.close()
+
+
+def read_pair(ledger: Ledger, he: Patient, ihc: Patient, overruled: str = "[]") -> None:
+    """Add a block whose slides are read, and let its case become ready."""
+    with ledger.transaction() as tx:
+        for stain, patient in ((HE, he), (HER2, ihc)):
+            slide = tx.add_slide(f"S26-1_A1_{stain}.svs", 1.0)
+            slide.accession, slide.block, slide.stain = "S26-1", "A1", stain
+            slide.patient = patient.as_json()
+            for state in ("arrived", "identified", "inspected", "read"):
+                tx.advance(slide, SlideState(state), now=1.0)
+        identity = Identity(accession="S26-1", block="A1", stain=HER2)
+        case = tx.case_for(identity, 1.0, HER2_PAIR)
+        case.overruled = overruled
+        make_ready(tx, case, 2.0)
+
+
+def only_case(ledger: Ledger) -> CaseRow:
+    with ledger.transaction() as tx:
+        (case,) = tx.cases()
+    return case
+
+
+def test_a_case_of_two_patients_is_held_with_both_shown(ledger: Ledger) -> None:
+    other = Patient(**(JANE | {"patient_id": "PAT-0002", "birth_date": "19700101"}))
+    read_pair(ledger, Patient(**JANE), other)
+    case = only_case(ledger)
+    assert (case.state, case.reason) == (CaseState.HELD, "patients-differ")
+    told = say("case", case.reason, params_of(case) | {"subject": case.subject})
+    assert told.startswith(
+        "The two slides name different patients: ID PAT-0001 of HOSP, born 19610203 and ID "
+        "PAT-0002 of HOSP, born 19700101."
+    )
+    assert "tandem identify keep case-1 --by" in told
+    assert JANE["name"] not in told
+
+
+def test_the_order_of_another_patient_holds_the_case_and_is_named(ledger: Ledger) -> None:
+    order = Patient(patient_id="PAT-0002", source="worklist")
+    header = Patient(**JANE, source="header")
+    read_pair(ledger, combined([header, order]), header)
+    case = only_case(ledger)
+    assert (case.state, case.reason) == (CaseState.HELD, "patients-differ")
+    assert say("case-trouble", case.reason, params_of(case)) == (
+        "The HE slide and its order name different patients: ID PAT-0001 of HOSP (header) and ID "
+        "PAT-0002 (worklist)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "overruled"),
+    [
+        ({}, []),
+        ({"study_uid": "9.9"}, []),
+        ({"patient_id": "", "name": ""}, []),
+        ({"patient_id": "PAT-0002"}, ["patients-differ"]),
+    ],
+)
+def test_one_patient_and_a_persons_word_let_the_case_go(
+    ledger: Ledger, changes: dict[str, Any], overruled: list[str]
+) -> None:
+    read_pair(ledger, Patient(**JANE), Patient(**(JANE | changes)), json.dumps(overruled))
+    assert only_case(ledger).state == CaseState.READY
+
+
+def test_a_merge_in_the_settings_lets_held_cases_go(ledger: Ledger, tmp_path: Path) -> None:
+    read_pair(ledger, Patient(**JANE), Patient(**(JANE | {"patient_id": "PAT-0002"})))
+    for merged, state in (
+        ((("PAT-0001", "PAT-0009"),), CaseState.HELD),
+        ((("PAT-0001", "PAT-0002"),), CaseState.READY),
+    ):
+        settings = Settings(state_dir=tmp_path, patients=Patients(merged=merged))
+        with ledger.transaction() as tx:
+            let_merged_go(tx, settings, 3.0)
+        assert only_case(ledger).state == state
+    assert only_case(ledger).reason == ""
+
+
+def test_what_the_rows_of_an_earlier_schema_hold_is_no_difference(ledger: Ledger) -> None:
+    read_pair(ledger, Patient(), Patient(**JANE))
+    case = only_case(ledger)
+    with ledger.transaction() as tx:
+        slides = tx.current_slides("S26-1", "A1", (HE, HER2))
+        assert slides[HE].patient == "{}"
+    assert case.state == CaseState.READY and held_for(case, slides) is None
