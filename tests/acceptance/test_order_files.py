@@ -55,3 +55,30 @@ def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
         assert not any(word in daemon.log for word in (accession, "P-4711", "Müller", "Huber"))
     finally:
         daemon.close()
+
+
+def test_orders_that_name_two_patients_hold_the_case(
+    tmp_path: Path, small_case: SyntheticCase
+) -> None:
+    accession = small_case.accession
+    table, messages = tmp_path / "orders.csv", tmp_path / "hl7"
+    messages.mkdir()
+    (messages / "one.hl7").write_text(
+        "MSH|^~\\&|LIS|LAB|||20261120||ORM^O01|1|P|2.5\r"
+        f"PID|1||P-1||Huber^Anna\rORC|NW|1\rOBR|1|1|{accession}|HER2\r"
+    )
+    table.write_text(f"Accession,Patient ID,Name\n{accession},P-4711,Müller^Jana\n")
+    daemon = Daemon(
+        tmp_path / "appliance",
+        f'destinations = [{{kind = "folder"}}]\n[orders]\ncsv = "{table}"\nhl7 = "{messages}"\n',
+    )
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    try:
+        case = daemon.wait(case_state("held"))["cases"][0]
+        assert (case["score"], case["reason"], case["deliveries"]) == ("", "patients-differ", [])
+        for word in ("P-1", "Huber^Anna", "P-4711", "Müller^Jana", "csv"):
+            assert word in case["remedy"]
+        assert not any(word in daemon.log for word in (accession, "P-4711", "Huber"))
+    finally:
+        daemon.close()
