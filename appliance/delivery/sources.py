@@ -186,20 +186,21 @@ def _converted(
     store = ArtifactStore(settings.artifacts_dir)
     with_label = settings.objects.label_images
     specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
-    key = ArtifactKey.of(
-        "wsm",
-        slide=facts.fingerprint,
-        accession=accession,
-        block=findings.block,
-        study=study.stated(),
-        scanned=scanned,
-        with_label=with_label,
-        stain=stain,
-        mpp=facts.mpp,
-        version=2,
-        # Slides without an order keep the key that they had before.
-        **({"specimen": asdict(specimen)} if specimen else {}),
-    )
+    depends_on = {
+        "slide": facts.fingerprint,
+        "accession": accession,
+        "block": findings.block,
+        "study": study.stated(),
+        "scanned": scanned,
+        "with_label": with_label,
+        "stain": stain,
+        "mpp": facts.mpp,
+        "version": 2,
+    }
+    key = ArtifactKey.of("wsm", **depends_on)
+    # A slide that was converted before its specimen was known stays as it was sent.
+    if specimen is not None and not store.path(key).is_dir():
+        key = ArtifactKey.of("wsm", **depends_on, specimen=asdict(specimen))
     if not store.has(key):
         container = f"{findings.accession}-{findings.block}-{stain}"
         identity = SlideIdentity(
