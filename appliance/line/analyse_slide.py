@@ -29,6 +29,7 @@ from appliance.errors import SlideError
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.identify import Evidence, Identifier, Told
 from appliance.intake.identity.sidecar import read_sidecar
+from appliance.line.ordered import NOTHING_ORDERED, ordered_for
 from appliance.line.outcomes import (
     IdentifiedSlide,
     InspectedSlide,
@@ -38,7 +39,7 @@ from appliance.line.outcomes import (
     timed,
 )
 from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
-from appliance.line.whose import ordered_patients, whose_slide
+from appliance.line.whose import whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -64,8 +65,8 @@ def identify_slide(
     """Open a slide, check that it can be decoded, and learn its identity.
 
     `said` is a person's word on it, and comes before all other sources (`intake.said`). All that
-    later steps need of the file's surroundings is frozen here: the sidecar's words, and the source
-    artifact (scan time, DICOM headers).
+    later steps need of the file's surroundings is frozen here: the sidecar's words, the source
+    artifact (scan time, DICOM headers), and the order of the accession.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def identify_slide(
     SourceChangedError
         If the file changed meanwhile.
     WorklistUnavailableError
-        If a worklist is set and cannot be queried.
+        If the orders cannot be asked.
     """
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
@@ -91,13 +92,11 @@ def identify_slide(
         sidecar=Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain),
         said=Told(**{part: word.get(part, "") for part in ("accession", "block", "stain")}),
     )
-    verdict = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
+    words = vocabulary(settings)
+    verdict = Identifier(words, settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
-    orders = (
-        ordered_patients(verdict.accession, settings)
-        if verdict.outcome is Verdicts.IDENTIFIED
-        else ()
-    )
+    is_known = verdict.outcome is Verdicts.IDENTIFIED
+    ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -110,8 +109,9 @@ def identify_slide(
         verdict=verdict,
         organ=word.get("organ", "") or sidecar.organ,
         specimen=word.get("specimen", "") or sidecar.specimen,
-        patient=whose_slide(headers, orders, settings),
+        patient=whose_slide(headers, ordered.patients, settings),
         scanned_at=scan_time(properties),
+        notes=ordered.notes,
     )
 
 

@@ -30,6 +30,7 @@ class IdentifiedSlide:
     """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
 
     `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
+    `notes` are for the slide's timeline.
     """
 
     facts: SlideFacts
@@ -38,6 +39,7 @@ class IdentifiedSlide:
     specimen: str
     patient: Patient = field(default_factory=Patient)
     scanned_at: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

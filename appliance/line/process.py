@@ -26,8 +26,9 @@ from appliance.intake.identity.sidecar import read_sidecar
 from appliance.intake.patients import contradiction
 from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
-from appliance.line.whose import ordered_patients, whose_slide
+from appliance.line.whose import whose_slide
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.tile_pass import Progress
 from appliance.settings.installation import SALT_NAME, installation_salt
@@ -117,7 +118,7 @@ def _require_one_patient(
     accession: str, slides: Mapping[Stain, ReadSlide], settings: Settings
 ) -> None:
     store = ArtifactStore(settings.artifacts_dir)
-    orders = ordered_patients(accession, settings)
+    orders = ordered_for(accession, settings, vocabulary(settings)).patients
     patients = {
         stain: whose_slide(freeze_source(slide.facts, store)[1], orders, settings)
         for stain, slide in slides.items()

@@ -53,6 +53,8 @@ def finish_identify(
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
     row.patient = found.patient.as_json()
+    for note in found.notes:
+        tx.note(row.subject, "order-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
     if _join(tx, context, row, verdict, now):
         follow_block(tx, row, now)

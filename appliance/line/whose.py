@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sqlmodel import col, select
 
-from appliance.delivery.orders import order_of
-from appliance.domain import UNIDENTIFIED, QuarantineReason
+from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.intake.block import make_ready
 from appliance.intake.patients import PATIENTS_DIFFER, Patient, combined, held_for
@@ -43,32 +42,6 @@ def _stated(headers: Sequence[Path]) -> Patient:
         if headers:
             return Patient(**patient_of(read_headers(headers)[0]), source="header")
     return Patient()
-
-
-def ordered_patients(accession: str, settings: Settings) -> list[Patient]:
-    """Return what the order of an accession says; nothing where there is none.
-
-    Raises
-    ------
-    WorklistUnavailableError
-        If a worklist is set and cannot be queried.
-    """
-    study = None if accession == UNIDENTIFIED else order_of(accession, settings)[0]
-    if study is None:
-        return []
-    born = study.patient_birth_date
-    found = Patient(
-        patient_id=study.patient_id,
-        issuer=study.issuer,
-        name=study.patient_name,
-        birth_date="" if born is None else born.strftime("%Y%m%d"),
-        sex=study.patient_sex,
-        other_ids=study.other_ids,
-        study_uid=study.uid,
-        accession_issuer=study.accession_issuer,
-        source="worklist",
-    )
-    return [found]
 
 
 def let_merged_go(tx: Transaction, settings: Settings, now: float) -> int:

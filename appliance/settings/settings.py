@@ -23,6 +23,7 @@ from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.networks import ModelSettings
 from appliance.settings.objects import ObjectSettings
+from appliance.settings.orders import Orders
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.tls import Worklist
 
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     delivery: Delivery = Delivery()
     ledger: LedgerSettings = LedgerSettings()
     worklist: Worklist | None = None
+    orders: Orders = Orders()
     destinations: tuple[AnyDestination, ...] = (FolderDestination(),)
 
     @field_validator("extensions")

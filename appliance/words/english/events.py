@@ -73,6 +73,7 @@ EVENTS: Words = {
     "try-again": "{message}; trying again",
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",
+    "order-note": "{note}",
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",
