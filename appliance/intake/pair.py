@@ -52,26 +52,23 @@ def _reopen(tx: Transaction, case: CaseRow, slide: SlideRow, now: float) -> None
         return
     # Objects that were sent stay known: the next report names the report that it replaces.
     case.findings_key = case.score = ""
-    case.review = "[]"
+    case.review = case.overruled = "[]"
     set_reason(case)
     params = {"slide": slide.subject}
     tx.advance(case, CaseState.WAITING, now=now, code="came-anew", params=params)
 
 
-def make_ready(
-    tx: Transaction, case: CaseRow, now: float, merged: Sequence[Sequence[str]] = ()
-) -> bool:
+def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
     """Advance a waiting case to `ready` if both its slides are read; return whether it was.
 
-    It is held where slides or orders name different patients; `merged` are the IDs that the site
-    declares to be one patient.
+    It is held where slides or orders name different patients.
     """
     if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
         return False
     if not all_read(tx, case):
         return False
     slides = tx.current_slides(case.accession, case.block, pairing_of(case).stains)
-    if held := held_for(case, slides, merged):
+    if held := held_for(case, slides):
         set_reason(case, *held)
         tx.advance(case, CaseState.HELD, now=now, code="held", reason=held[0], params=held[1])
         return False

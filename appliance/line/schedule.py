@@ -18,6 +18,7 @@ from appliance.errors import StoppedError
 from appliance.intake.pair import expire_waiting
 from appliance.ledger.daily import CHECK_SECONDS, FIRST_CHECK_SECONDS, backup_if_due
 from appliance.ledger.ledger import Ledger
+from appliance.line.whose import let_merged_go
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
         with ledger.transaction() as tx:
             timeout_s = settings.pair.partner_timeout_hours * 3600
             expire_waiting(tx, pairings, timeout_s, time.time())
+            let_merged_go(tx, settings, time.time())
 
     def disk() -> None:
         free = shutil.disk_usage(settings.state_dir).free / 2**30
