@@ -22,6 +22,7 @@ from appliance.ledger.urgency import follow_block
 from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
+from appliance.line.whose import let_merged_go
 from appliance.slides.scan_time import day_of_file
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,8 @@ def finish_read(
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
-            make_ready(tx, case, now, context.settings.patients.merged)
+            make_ready(tx, case, now)
+    let_merged_go(tx, context.settings, now)
 
 
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:
