@@ -7,18 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fixtures.case_objects import BLANK, true_findings
 from fixtures.findings import some_findings
 from fixtures.slide_objects import MPP, write_svs
+from pydicom import dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery.index import read_index
+from appliance.delivery.objects import write_objects
 from appliance.delivery.sources import Sources, slide_sources
 from appliance.domain import UNIDENTIFIED
+from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
 from appliance.line.analyse_slide import open_facts
+from appliance.settings.installation import SALT_NAME
 from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
+from models.synthesis.slides import SyntheticCase
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +86,28 @@ def test_slides_that_were_converted_before_keep_their_uids() -> None:
     names = ["uid", "started", "study_id", "referring_physician", "patient_id", "patient_name"]
     assert list(facts.stated()) == [*names, "patient_birth_date", "patient_sex"]
     assert "issuer" in replace(facts, issuer="HOSP").stated()
+
+
+def test_objects_that_replace_others_stay_in_their_study(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    """A case is analysed again after the salt of the installation was lost."""
+    settings = Settings(state_dir=tmp_path / "state")
+    findings = true_findings(small_case)
+
+    def studies_of(score: str, previous: str) -> tuple[str, set[str]]:
+        key = ArtifactKey.of("findings", score=score)
+        with ArtifactStore(settings.artifacts_dir).writing(key) as folder:
+            save_findings(
+                replace(findings, score=score), folder, he_thumbnail=BLANK, ihc_thumbnail=BLANK
+            )
+        objects_key = write_objects(str(key), settings, previous)
+        paths = [settings.artifacts_dir / item.path for item in read_index(objects_key, settings)]
+        headers = [dcmread(path, stop_before_pixels=True) for path in paths]
+        return objects_key, {str(header.StudyInstanceUID) for header in headers}
+
+    first, studies = studies_of("2+", "")
+    (settings.state_dir / SALT_NAME).unlink()
+    assert len(studies) == 1
+    assert studies_of("1+", first)[1] == studies
+    assert studies_of("3+", "")[1].isdisjoint(studies)
