@@ -8,6 +8,7 @@ from pathlib import Path
 from appliance.assays.registry import find_assay, readers_alone
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.intake.block import leave_block, make_ready
+from appliance.intake.content import lose_slide
 from appliance.intake.pair import join_block, take_place
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
@@ -69,6 +70,7 @@ def finish_inspect(
         return
     row.reason = QuarantineReason.NO_TISSUE
     tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
+    lose_slide(tx, row, now)
 
 
 def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
