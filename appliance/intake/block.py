@@ -192,19 +192,23 @@ def _forget(case: CaseRow) -> None:
 
 def leave_block(
     tx: Transaction, slide: SlideRow, place: tuple[str, str, str], now: float, by: str = ""
-) -> None:
+) -> tuple[str, ...]:
     """Let the cases of a block go on without a slide that is no longer its own.
 
     `place` is the accession, the block and the stain that the slide had; the slide's row has
-    changed already. Objects that were not sent yet are withdrawn.
+    changed already. Objects that were not sent yet are withdrawn. Returns the subjects of the cases
+    that lost their result.
     """
     accession, block, stain = place
+    lost = []
     rows = [row for row in tx.slides_of_block(accession, block) if row.id != slide.id]
     found = standings(scans_of(rows)).get(Stain(stain), NOTHING)
     for case in tx.cases_of_block(accession, block):
         if stain not in pairing_of(case).stains:
             continue
         if case.state not in OPEN and found.place is None and not found.rivals:
+            if case.objects_key:
+                lost.append(case.subject)
             withdraw(tx, case, now)
             reopen(tx, case, "slide-left", {"slide": slide.subject}, now, by)
         stains = pairing_of(case).stains
@@ -212,6 +216,7 @@ def leave_block(
             set_reason(case, "no-slides")
             tx.session.add(case)
     settle(tx, accession, block, now)
+    return tuple(lost)
 
 
 def withdraw(tx: Transaction, case: CaseRow, now: float) -> None:
