@@ -10,4 +10,5 @@ HE_STAIN = StainFacts(
     label="H&E",
     words=("HE", "H&E", "H+E", "HNE", "H-E"),
     reading="tumor on H&E",
+    pictures=("he", "pas"),
 )

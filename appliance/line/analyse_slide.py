@@ -24,7 +24,7 @@ from appliance.delivery.frozen import (
     signature,
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
-from appliance.errors import SlideError
+from appliance.errors import SlideError, WeightsUnusableError
 from appliance.intake.identify import identify, read_sidecar
 from appliance.line.outcomes import (
     IdentifiedSlide,
@@ -40,6 +40,12 @@ from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
+from appliance.slides.picture import (
+    SlidePicture,
+    load_picture,
+    picture_version,
+    see_picture,
+)
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import (
     find_tissue,
@@ -50,6 +56,7 @@ from appliance.slides.tissue import (
 )
 from dicom.errors import SourceError
 from dicom.header import wrong_uids
+from models.errors import ManifestError
 
 
 def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
@@ -109,27 +116,50 @@ def open_facts(path: Path) -> SlideFacts:
 
 
 def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
-    """Overview picture and tissue mask: ``thumbnail.png``, ``tissue.npz``.
+    """Overview, tissue and kind of picture: ``thumbnail.png``, ``tissue.npz``, ``picture.json``.
 
     Raises
     ------
     SlideError
         DAMAGED where pixels cannot be decoded.
     SourceChangedError, ArtifactDamagedError
+    WeightsUnusableError
+        If the weights of the picture check are missing or damaged.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=4)
+    try:
+        seen_by = picture_version()
+    except ManifestError as err:
+        raise WeightsUnusableError(str(err)) from err
+    key = ArtifactKey.of(
+        "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=5
+    )
     with timed("inspect", store.has(key)) as (times, reused):
         if not reused:
             with same_source(facts, store), SlideReader.of(facts) as slide:
                 mpp = thumbnail_mpp(*facts.size_um)
                 overview = slide.thumbnail(mpp)
-            tissue = find_tissue(overview, mpp)
+                tissue = find_tissue(overview, mpp)
+                picture = see_picture(slide, overview, tissue)
             with store.writing(key) as folder:
                 Image.fromarray(overview).save(folder / OVERVIEW_NAME)
                 save_tissue(tissue, folder)
-    tissue = load_tissue(store.path(key))
-    return InspectedSlide(key=str(key), times=tuple(times), tissue_mm2=tissue.area_mm2)
+                picture.save(folder)
+    folder = store.path(key)
+    return InspectedSlide(
+        key=str(key),
+        times=tuple(times),
+        tissue_mm2=load_tissue(folder).area_mm2,
+        picture=load_picture(folder),
+    )
+
+
+def contradiction(picture: SlidePicture, stain: Stain) -> str:
+    """Return what a slide's picture looks like where that is not its stain; else nothing."""
+    facts = stains().get(stain)
+    if facts is None or not picture.contradicts(facts.pictures):
+        return ""
+    return f"this looks like {picture.looks_like}, not like {facts.label}"
 
 
 def read_alone(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
 from appliance.domain import Identity, SlideFacts
 from appliance.settings.settings import Settings
+from appliance.slides.picture import SlidePicture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class InspectedSlide:
     key: str
     times: tuple[StepTime, ...]
     tissue_mm2: float
+    picture: SlidePicture = field(default_factory=SlidePicture)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.intake.identify import identify, read_sidecar
 from appliance.line.analyse_case import analyse_case
-from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.analyse_slide import contradiction, inspect_slide, open_facts
 from appliance.line.outcomes import ReadSlide, StepTime
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.tile_pass import Progress
@@ -66,8 +66,8 @@ def process_pair(
     try:
         # The weights selected in the real state folder apply in the scratch folder, too.
         settings = with_chosen_weights(settings, tasks()).model_copy(update={"state_dir": scratch})
-        he, he_times = _inspected(he_path, settings)
-        ihc, ihc_times = _inspected(ihc_path, settings)
+        he, he_times = _inspected(he_path, assay.anatomy.code, settings)
+        ihc, ihc_times = _inspected(ihc_path, assay.target.code, settings)
         identity = _identity(he_path, ihc_path, settings, assay.target.code, accession, block)
         scored = analyse_case(assay.name, identity, he, ihc, settings, progress)
         start = time.perf_counter()
@@ -98,12 +98,17 @@ def _main_assay(settings: Settings) -> Assay:
     return find_assay(expected[0]) if expected else assays()[0]
 
 
-def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+def _inspected(
+    path: Path, stain: Stain, settings: Settings
+) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+    """Inspect a slide; raises SlideError where it holds no tissue or is of another stain."""
     facts = open_facts(path)
     sidecar = read_sidecar(path)
     outcome = inspect_slide(facts, settings)
     if outcome.tissue_mm2 <= 0:
         raise SlideError(QuarantineReason.NO_TISSUE)
+    if detail := contradiction(outcome.picture, stain):
+        raise SlideError(QuarantineReason.WRONG_PICTURE, f"{detail}; are the files exchanged?")
     slide = ReadSlide(
         facts=facts,
         inspect_key=outcome.key,

@@ -47,6 +47,7 @@ HER2_STAIN = StainFacts(
     label="HER2 IHC",
     words=("HER2", "HER-2", "HER2NEU", "CERBB2", "4B5"),
     reading="stain on IHC",
+    pictures=("membrane",),
 )
 
 HER2_ASSAY = register_assay(
