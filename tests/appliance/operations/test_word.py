@@ -12,9 +12,9 @@ from fixtures.lab import Lab
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import EventRow, params_of
+from appliance.operations.audited import Word
 from appliance.operations.word import (
     SlideWords,
-    Word,
     exclude_slide,
     keep,
     pair_slides,
