@@ -32,7 +32,8 @@ def set_(
 ) -> None:
     """Say whose slide it is, at any state; reports that were delivered are corrected."""
     settings = settings_with_logging(config)
-    from appliance.operations.word import SlideWords, Word, say_slide
+    from appliance.operations.audited import Word
+    from appliance.operations.word import SlideWords, say_slide
 
     words = SlideWords(
         accession=accession, block=block, stain=stain, organ=organ, specimen=specimen
@@ -49,7 +50,8 @@ def pair(
 ) -> None:
     """Say that two slides are a pair, whatever their names are."""
     settings = settings_with_logging(config)
-    from appliance.operations.word import Word, pair_slides
+    from appliance.operations.audited import Word
+    from appliance.operations.word import pair_slides
 
     typer.echo(pair_slides(settings, he, ihc, Word(by=by, why=why)))
 
@@ -57,7 +59,8 @@ def pair(
 def unpair(case: CaseArgument, by: ByOption, why: WhyOption, config: ConfigOption = None) -> None:
     """Say that the two slides of a case do not belong together; the case is held."""
     settings = settings_with_logging(config)
-    from appliance.operations.word import Word, unpair_case
+    from appliance.operations.audited import Word
+    from appliance.operations.word import unpair_case
 
     typer.echo(unpair_case(settings, case, Word(by=by, why=why)))
 
@@ -67,7 +70,8 @@ def exclude(
 ) -> None:
     """Leave a slide out of every case."""
     settings = settings_with_logging(config)
-    from appliance.operations.word import Word, exclude_slide
+    from appliance.operations.audited import Word
+    from appliance.operations.word import exclude_slide
 
     typer.echo(exclude_slide(settings, slide, Word(by=by, why=why)))
 
@@ -75,7 +79,7 @@ def exclude(
 def keep(subject: AnyArgument, by: ByOption, why: WhyOption, config: ConfigOption = None) -> None:
     """Keep a slide before other scans of it, or let a held case go on."""
     settings = settings_with_logging(config)
-    from appliance.operations.word import Word
+    from appliance.operations.audited import Word
     from appliance.operations.word import keep as keep_subject
 
     typer.echo(keep_subject(settings, subject, Word(by=by, why=why)))
@@ -84,7 +88,7 @@ def keep(subject: AnyArgument, by: ByOption, why: WhyOption, config: ConfigOptio
 def retry(subject: AnyArgument, by: ByOption, why: WhyOption, config: ConfigOption = None) -> None:
     """Try a slide or case again, at any state."""
     settings = settings_with_logging(config)
-    from appliance.operations.word import Word
+    from appliance.operations.audited import Word
     from appliance.operations.word import retry as retry_subject
 
     typer.echo(retry_subject(settings, subject, Word(by=by, why=why)))

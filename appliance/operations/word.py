@@ -8,10 +8,6 @@ works at any state of a slide. A report that was delivered is corrected by the n
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -34,38 +30,31 @@ from appliance.intake.block import (
 from appliance.intake.content import EXCLUDED, lose_slide
 from appliance.intake.identity.evidence import MAX_ACCESSION
 from appliance.intake.identity.vocabulary import Vocabulary
-from appliance.intake.said import KEEP, Said, said_of, set_said
+from appliance.intake.said import KEEP, said_of, set_said
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import PASSED
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.operations.audited import (
+    Word,
+    find_case,
+    find_slide,
+    note_word,
+    send_back,
+    service,
+)
 from appliance.operations.corrections import ENDED
 from appliance.operations.retry import retry_case
-from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text
 
-_ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
 _OWN_WAYS = {
     TWO_SCANS: "Choose one of its scans: tandem identify keep SLIDE.",
     UNPAIRED: "Pair two slides: tandem identify pair HE IHC.",
     SAME_SLIDE: "Say which name is right: tandem identify set SLIDE, or exclude SLIDE.",
 }
 """What to do about held cases for which no "go on" is possible."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
-    """Who says it, and why."""
-
-    by: str
-    why: str
-
-    def __post_init__(self) -> None:
-        for option, text in (("--by", self.by), ("--why", self.why)):
-            if not text.strip() or not text.isprintable() or not is_text(text):
-                raise SettingsError(f"{option}: say who says so, and why, in readable text.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +80,13 @@ def say_slide(settings: Settings, slide: str, words: SlideWords, word: Word) -> 
         key: text.strip() for key, text in asdict(words).items() if text.strip()
     }
     told = _checked(settings, told)
-    with _service(settings) as (tx, now):
+    with service(settings) as (tx, now):
         row = find_slide(tx, slide)
         before, after = row.subject, told.get("accession", row.accession)
         said = replace(said_of(row), **told, excluded=False)
-        _note(tx, row, "word-set", word, now, said, **told)
+        note_word(tx, row, "word-set", word, now, said, **told)
         leaves = any(_is_other(row, key, told) for key in told)
-        lost = _send_back(tx, row, word, now, leaves=leaves)
+        lost = send_back(tx, row, word, now, leaves=leaves)
     unknown = "" if after else "; its accession is not known yet: set --accession too"
     return f"{before} is identified again by this word{unknown}{_told(lost)}"
 
@@ -113,7 +102,7 @@ def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> st
         If there are no such slides, neither has a block, or no assay pairs their stains.
     """
     assays = pairings(settings)
-    with _service(settings) as (tx, now):
+    with service(settings) as (tx, now):
         first, second = find_slide(tx, anatomy), find_slide(tx, target)
         if first.id == second.id:
             raise SettingsError("name two slides: the H&E slide, then the other one.")
@@ -134,9 +123,9 @@ def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> st
             said = said_of(row)
             apart = tuple(each for each in said.apart if each != other.subject)
             said = replace(said, apart=apart, excluded=False, kept_at=now, **(told if new else {}))
-            _note(tx, row, "word-pair", word, now, said, slide=other.subject)
+            note_word(tx, row, "word-pair", word, now, said, slide=other.subject)
             if new or row.state not in (SlideState.IDENTIFIED, *PASSED):
-                _send_back(tx, row, word, now, leaves=bool(new))
+                send_back(tx, row, word, now, leaves=bool(new))
         _decide_block(tx, accession, block, now, word)
     return f"{first.subject} and {second.subject} are paired; their case goes on"
 
@@ -151,7 +140,7 @@ def unpair_case(settings: Settings, case: str, word: Word) -> str:
     SettingsError
         If there is no such case, or it has not both slides.
     """
-    with _service(settings) as (tx, now):
+    with service(settings) as (tx, now):
         row = find_case(tx, case)
         stains = pairing_of(row).stains
         slides = list(tx.current_slides(row.accession, row.block, stains).values())
@@ -177,9 +166,11 @@ def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
     SettingsError
         If there is no such slide.
     """
-    with _service(settings) as (tx, now):
+    with service(settings) as (tx, now):
         row, lost = find_slide(tx, slide), tuple[str, ...]()
-        _note(tx, row, "word-exclude", word, now, replace(said_of(row), excluded=True, kept_at=0.0))
+        note_word(
+            tx, row, "word-exclude", word, now, replace(said_of(row), excluded=True, kept_at=0.0)
+        )
         if row.state not in (SlideState.ARRIVING, SlideState.OTHER):
             set_reason(row, EXCLUDED)
             tx.advance(row, SlideState.OTHER, now=now, code=EXCLUDED, by=word.by)
@@ -201,14 +192,14 @@ def keep(settings: Settings, subject: str, word: Word) -> str:
     SettingsError
         If there is no such slide or case, the case is not held, or it needs another word.
     """
-    with _service(settings) as (tx, now):
+    with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
             return _keep_case(tx, find_case(tx, subject), word, now)
         row = find_slide(tx, subject)
         said = replace(said_of(row), picture=KEEP, kept_at=now, excluded=False)
-        _note(tx, row, "word-keep", word, now, said)
+        note_word(tx, row, "word-keep", word, now, said)
         if row.state in (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER):
-            _send_back(tx, row, word, now, leaves=False)
+            send_back(tx, row, word, now, leaves=False)
             return f"{row.subject} goes through the line again, and stands for its slide"
         _decide_block(tx, row.accession, row.block, now, word)
         return f"{row.subject} stands for its slide"
@@ -222,65 +213,13 @@ def retry(settings: Settings, subject: str, word: Word) -> str:
     SettingsError
         If there is no such slide or case, or the case waits for a slide.
     """
-    with _service(settings) as (tx, now):
+    with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
             return _retry_case(tx, find_case(tx, subject), settings, word, now)
         row = find_slide(tx, subject)
-        _note(tx, row, "word-retry", word, now, replace(said_of(row), excluded=False))
-        _send_back(tx, row, word, now, leaves=False)
+        note_word(tx, row, "word-retry", word, now, replace(said_of(row), excluded=False))
+        send_back(tx, row, word, now, leaves=False)
         return f"{row.subject} goes through the line again"
-
-
-def find_slide(tx: Transaction, text: str) -> SlideRow:
-    """Return a slide by its subject, its number or its path.
-
-    Raises
-    ------
-    SettingsError
-        If there is none.
-    """
-    number = text.removeprefix("slide-")
-    row = tx.slide(int(number)) if number.isascii() and number.isdecimal() else None
-    # Paths of the ledger are those of the settings: as given, or absolute.
-    row = row or tx.slide_of_path(text) or tx.slide_of_path(os.path.abspath(text))  # noqa: PTH100
-    if row is None:
-        raise SettingsError(f"no slide {text!r}. `tandem status` lists ids such as slide-3.")
-    return row
-
-
-def find_case(tx: Transaction, text: str) -> CaseRow:
-    """Return a case by its subject or its number.
-
-    Raises
-    ------
-    SettingsError
-        If there is none.
-    """
-    number = text.removeprefix("case-")
-    row = tx.case(int(number)) if number.isascii() and number.isdecimal() else None
-    if row is None:
-        raise SettingsError(f"no case {text!r}. `tandem status` lists ids such as case-1.")
-    return row
-
-
-@contextmanager
-def _service(settings: Settings) -> Iterator[tuple[Transaction, float]]:
-    """Open the ledger for one word: one transaction, and its time."""
-    ledger = open_ledger(settings)
-    try:
-        with ledger.transaction() as tx:
-            yield tx, time.time()
-    finally:
-        ledger.close()
-
-
-def _note(
-    tx: Transaction, row: SlideRow, code: str, word: Word, now: float, said: Said, **params: str
-) -> None:
-    """Keep a person's word on a slide, with its event."""
-    set_said(row, replace(said, by=word.by, why=word.why, at=now))
-    tx.session.add(row)
-    tx.note(row.subject, code, now, params=params | {"why": word.why}, by=word.by)
 
 
 def _told(lost: tuple[str, ...]) -> str:
@@ -292,29 +231,6 @@ def _told(lost: tuple[str, ...]) -> str:
         f". {' and '.join(lost)} {waits} for another slide; a report that was sent is replaced by "
         "the next one"
     )
-
-
-def _send_back(
-    tx: Transaction, row: SlideRow, word: Word, now: float, *, leaves: bool
-) -> tuple[str, ...]:
-    """Send a slide to identify, whatever its state; `leaves`: its block is no longer its own.
-
-    Returns the cases that lost their result.
-    """
-    place = row.accession, row.block, row.stain
-    set_reason(row)
-    row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
-    if row.state not in _ON_ITS_WAY:
-        tx.advance(row, SlideState.ARRIVED, now=now, code="said", by=word.by)
-    elif row.state == SlideState.ARRIVED:
-        row.changed_at = now  # the answer of an identify that runs now is dropped
-        tx.session.add(row)
-    if not leaves or not place[0]:
-        return ()
-    row.accession = row.block = row.stain = ""
-    tx.session.add(row)
-    tx.session.flush()
-    return leave_block(tx, row, place, now, word.by)
 
 
 def _is_other(row: SlideRow, key: str, told: dict[str, str]) -> bool:
@@ -393,4 +309,6 @@ def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, 
         case.overruled = accepted
         make_ready(tx, case, now)
         return f"{case.subject} is analysed again; a new result replaces the former"
+    if case.state in (CaseState.READY, CaseState.SCORED) and not case.reason:
+        return f"{case.subject} is {case.state}: it is under way and goes on by itself"
     return retry_case(tx, case, settings, now)

@@ -11,7 +11,8 @@ from fixtures.lab import Lab
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import params_of
-from appliance.operations.word import SlideWords, Word, exclude_slide, keep, say_slide
+from appliance.operations.audited import Word
+from appliance.operations.word import SlideWords, exclude_slide, keep, say_slide
 from appliance.words.say import say
 
 WORD = Word(by="Meyer^Anna", why="read the label")

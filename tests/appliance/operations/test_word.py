@@ -12,9 +12,9 @@ from fixtures.lab import Lab
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import EventRow, params_of
+from appliance.operations.audited import Word
 from appliance.operations.word import (
     SlideWords,
-    Word,
     exclude_slide,
     keep,
     pair_slides,
@@ -171,6 +171,33 @@ def test_a_held_case_goes_on_when_a_person_accepts_the_difference(lab: Lab) -> N
         keep(lab.settings, "case-1", WORD)
     lab.arrive("S26-1_A1_HE_2", day=99999)  # what was accepted of other slides is void
     assert lab.case().overruled == "[]"
+
+
+@pytest.mark.parametrize(
+    ("state", "after"),
+    [
+        (CaseState.WAITING, CaseState.READY),
+        (CaseState.PARTNERLESS, CaseState.READY),
+        (CaseState.HELD, CaseState.READY),
+        (CaseState.READY, CaseState.READY),
+        (CaseState.FAILED, CaseState.READY),
+        (CaseState.DELIVERED, CaseState.READY),
+    ],
+)
+def test_a_case_is_tried_again_at_any_state(lab: Lab, state: CaseState, after: CaseState) -> None:
+    lab.arrive("S26-1_A1_HE")
+    lab.arrive("S26-1_A1_HER2")
+    if state is CaseState.DELIVERED:
+        lab.deliver()
+    with lab.transaction() as tx:
+        case = tx.cases()[0]
+        if state is CaseState.PARTNERLESS:
+            tx.advance(case, CaseState.WAITING, now=lab.now)
+        if case.state != state:
+            tx.advance(case, state, now=lab.now)
+    assert "case-1" in retry(lab.settings, "case-1", WORD)
+    assert lab.case().state == after
+    assert [(note.code, note.by) for note in notes(lab, "case-1")] == [("word-retry", WORD.by)]
 
 
 def test_slides_that_were_taken_apart_are_not_paired_again(lab: Lab) -> None:

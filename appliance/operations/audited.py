@@ -1,0 +1,109 @@
+"""Rows that a person's word changes: who says it and why, one transaction, the way back."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from appliance.errors import SettingsError
+from appliance.intake.block import leave_block
+from appliance.intake.said import Said, set_said
+from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.tables import CaseRow, SlideRow, set_reason
+from appliance.ledger.transaction import Transaction
+from appliance.operations.status import open_ledger
+from appliance.settings.settings import Settings
+from appliance.text import is_text
+
+_ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """Who says it, and why."""
+
+    by: str
+    why: str
+
+    def __post_init__(self) -> None:
+        for option, text in (("--by", self.by), ("--why", self.why)):
+            if not text.strip() or not text.isprintable() or not is_text(text):
+                raise SettingsError(f"{option}: say who says so, and why, in readable text.")
+
+
+def find_slide(tx: Transaction, text: str) -> SlideRow:
+    """Return a slide by its subject, its number or its path.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    number = text.removeprefix("slide-")
+    row = tx.slide(int(number)) if number.isascii() and number.isdecimal() else None
+    # Paths of the ledger are those of the settings: as given, or absolute.
+    row = row or tx.slide_of_path(text) or tx.slide_of_path(os.path.abspath(text))  # noqa: PTH100
+    if row is None:
+        raise SettingsError(f"no slide {text!r}. `tandem status` lists ids such as slide-3.")
+    return row
+
+
+def find_case(tx: Transaction, text: str) -> CaseRow:
+    """Return a case by its subject or its number.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    number = text.removeprefix("case-")
+    row = tx.case(int(number)) if number.isascii() and number.isdecimal() else None
+    if row is None:
+        raise SettingsError(f"no case {text!r}. `tandem status` lists ids such as case-1.")
+    return row
+
+
+@contextmanager
+def service(settings: Settings) -> Iterator[tuple[Transaction, float]]:
+    """Open the ledger for one word: one transaction, and its time."""
+    ledger = open_ledger(settings)
+    try:
+        with ledger.transaction() as tx:
+            yield tx, time.time()
+    finally:
+        ledger.close()
+
+
+def note_word(
+    tx: Transaction, row: SlideRow, code: str, word: Word, now: float, said: Said, **params: str
+) -> None:
+    """Keep a person's word on a slide, with its event."""
+    set_said(row, replace(said, by=word.by, why=word.why, at=now))
+    tx.session.add(row)
+    tx.note(row.subject, code, now, params=params | {"why": word.why}, by=word.by)
+
+
+def send_back(
+    tx: Transaction, row: SlideRow, word: Word, now: float, *, leaves: bool
+) -> tuple[str, ...]:
+    """Send a slide to identify, whatever its state; `leaves`: its block is no longer its own.
+
+    Returns the cases that lost their result.
+    """
+    place = row.accession, row.block, row.stain
+    set_reason(row)
+    row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
+    if row.state not in _ON_ITS_WAY:
+        tx.advance(row, SlideState.ARRIVED, now=now, code="said", by=word.by)
+    elif row.state == SlideState.ARRIVED:
+        row.changed_at = now  # the answer of an identify that runs now is dropped
+        tx.session.add(row)
+    if not leaves or not place[0]:
+        return ()
+    row.accession = row.block = row.stain = ""
+    tx.session.add(row)
+    tx.session.flush()
+    return leave_block(tx, row, place, now, word.by)
