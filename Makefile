@@ -23,9 +23,9 @@ SCORE ?= 2+
 demo: install
 	@$(BIN)/python benchmarks/demo.py --seed $(SEED) --score $(SCORE)
 
-# Two files at a time: tests of daemons and servers wait more than they work.
+# More files at a time than cores: tests of daemons and servers wait more than they work.
 test: install judges
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --durations 25
 
 # Ruff, strict types, the arrows of the architecture, dead code.
 check: install

@@ -82,6 +82,8 @@ class QuarantineReason(StrEnum):
     NOT_PYRAMIDAL = "not-pyramidal"
     NO_MPP = "no-mpp"
     IMPLAUSIBLE_MPP = "implausible-mpp"
+    ANISOTROPIC = "anisotropic"
+    SIDECAR = "sidecar"
     UNKNOWN_STAIN = "unknown-stain"
     NO_ACCESSION = "no-accession"
     NO_BLOCK = "no-block"

@@ -73,7 +73,7 @@ def make_big_slide(
             own = f"{columns * side * TILE}x{rows * side * TILE}"
             aperio = (
                 f"Aperio Image Library v12.0.15 \r\n{size} [0,0 {size}] (256x256) -> "
-                f"{own} JPEG/RGB Q={QUALITY}|AppMag = 40|MPP = {mpp}"
+                f"{own} JPEG/RGB Q={QUALITY}|AppMag = {round(10 / mpp)}|MPP = {mpp}"
             )
             per_cm = 1e4 / (mpp * step**level)
             writer.write(

@@ -141,7 +141,7 @@ def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trou
         stains = pairing_of(row).stains
         there = tx.current_slides(row.accession, row.block, stains)
         missing = [stain_word(stain) for stain in stains if stain not in there]
-        reason, params = "stain-missing", {"stains": missing}
+        reason, params = "stain-missing", params | {"stains": missing}
     elif state is CaseState.UNDELIVERED:
         refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]
         destinations = sorted({delivery.destination for delivery in refused})

@@ -25,6 +25,7 @@ class SlideIdentity:
     """Identity of a slide.
 
     `stain` is ``HE`` or the code of an immunostain. `accession` has at most 16 characters (SH).
+    `specimen_id` is that of the block by the laboratory's order; empty: accession and block.
     `fingerprint` is the hash of the slide's bytes. `scanned` is the time of scanning, and the start
     of the study if `study` has none.
 
@@ -41,10 +42,12 @@ class SlideIdentity:
     study: StudyFacts
     fingerprint: str
     scanned: datetime
+    specimen_id: str = ""
 
     def __post_init__(self) -> None:
         check_length("accession number", self.accession, SH_LENGTH)
         check_length("container identifier", self.container_id, LO_LENGTH)
+        check_length("specimen identifier", self.specimen_id, LO_LENGTH)
         if not self.stain:
             raise ObjectError("a slide without a stain cannot be described")
 
@@ -110,7 +113,7 @@ def _slide(identity: SlideIdentity, uids: SlideUids) -> Any:
     from wsidicom.metadata.sample import SlideSample, Specimen, Staining
 
     block = Specimen(
-        identifier=f"{identity.accession}-{identity.block}",
+        identifier=identity.specimen_id or f"{identity.accession}-{identity.block}",
         type=AnatomicPathologySpecimenTypesCode("Tissue section"),
     )
     substances: Any = f"{identity.stain} immunohistochemistry"
@@ -155,6 +158,7 @@ class SlideUids:
             repr(mpp),
             how,
             CHARACTER_SET,
+            *((identity.specimen_id,) if identity.specimen_id else ()),
             *(f"{name} {version(name)}" for name in libraries),
         )
 

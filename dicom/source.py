@@ -17,6 +17,7 @@ from pydicom import Dataset
 
 from dicom.errors import SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
+from dicom.pyramid_source import Levels, source_of
 from dicom.slide_metadata import (
     ENCODED_AGAIN,
     PASSED_THROUGH,
@@ -71,6 +72,7 @@ def convert_slide(
     mpp: float,
     with_label: bool = False,
     workers: int = 1,
+    levels: Levels | None = None,
 ) -> WsmInstances:
     """Write the slide's levels as VL WSM instances into `out_dir`.
 
@@ -80,7 +82,7 @@ def convert_slide(
     JPEG and JPEG 2000 tiles pass through unchanged if the format and libturbojpeg allow it. Else
     OpenSlide decodes the pixels and they are encoded again (slower; `how` says so). The two ways
     give different bytes and so different UIDs. `mpp` is in µm per level-0 px; `workers` threads
-    encode.
+    encode. `levels` are those of a file in which neither way finds them; they are encoded again.
 
     Raises
     ------
@@ -93,17 +95,20 @@ def convert_slide(
     path.stat()  # OSError: a missing slide is not a bad slide
     before = set(out_dir.glob("*")) if out_dir.is_dir() else set()
     failures = _failures()
+
+    def convert(how: str) -> WsmInstances:
+        return _convert(path, out_dir, identity, mpp, with_label, how, workers, levels)
+
     try:
-        return _convert(path, out_dir, identity, mpp, with_label, passthrough=True, workers=workers)
+        if levels is None:
+            return convert(PASSED_THROUGH)
     except failures as err:
         _raise_disk_trouble(err)
         log.info("tiles cannot pass through (%s); converting the slower way", type(err).__name__)
         for left in set(out_dir.glob("*")) - before:
             left.unlink()
     try:
-        return _convert(
-            path, out_dir, identity, mpp, with_label, passthrough=False, workers=workers
-        )
+        return convert(ENCODED_AGAIN)
     except failures as err:
         _raise_disk_trouble(err)
         # Messages of the libraries name the file, and file names hold the accession (PHI).
@@ -162,15 +167,22 @@ def _convert(
     identity: SlideIdentity,
     mpp: float,
     with_label: bool,
-    *,
-    passthrough: bool,
+    how: str,
     workers: int,
+    levels: Levels | None,
 ) -> WsmInstances:
     from wsidicomizer.wsidicomizer import SourceIdentifier, WsiDicomizer
 
     out_dir.mkdir(parents=True, exist_ok=True)
     scanned = in_utc(identity.scanned)
-    uids = SlideUids(identity, mpp, PASSED_THROUGH if passthrough else ENCODED_AGAIN)
+    uids = SlideUids(identity, mpp, how)
+    # wsidicomizer's own choice may be a reader that encodes again without saying so.
+    if levels is not None:
+        source = source_of(levels, mpp)
+    elif how == PASSED_THROUGH:
+        source = SourceIdentifier.OPENTILE
+    else:
+        source = SourceIdentifier.OPENSLIDE
     written = WsiDicomizer.convert(
         path,
         out_dir,
@@ -185,8 +197,7 @@ def _convert(
             dataset, identity.study, scanned
         ),
         workers=workers,
-        # wsidicomizer's own choice may be a reader that encodes again without saying so.
-        preferred_source=SourceIdentifier.OPENTILE if passthrough else SourceIdentifier.OPENSLIDE,
+        preferred_source=source,
     )
     for file in written:
         _set_content_time(Path(file), local(identity.scanned))

@@ -156,7 +156,7 @@ def study_of(header: Dataset) -> StudyFacts:
         referring_physician=_short(header, "ReferringPhysicianName", LO_LENGTH),
         patient_id=_text(header, "PatientID"),
         patient_name=_text(header, "PatientName"),
-        patient_birth_date=_day(_text(header, "PatientBirthDate")),
+        patient_birth_date=day_of(_text(header, "PatientBirthDate")),
         patient_sex=sex if sex in SEXES else "",
         issuer=_issuer(header),
         other_ids=tuple(_other_ids(header)),
@@ -284,7 +284,8 @@ def _started(header: Dataset) -> datetime | None:
         return None
 
 
-def _day(value: str) -> date | None:
+def day_of(value: str) -> date | None:
+    """Return the day of a DICOM date; None for one that cannot be read."""
     try:
         return datetime.strptime(value, "%Y%m%d").date()
     except ValueError:

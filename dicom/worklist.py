@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
@@ -11,9 +13,10 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from dicom.association import PacsAddress, associate
 from dicom.errors import ObjectError
+from dicom.order import Order, OrderedSpecimen, block_in, fitting, plain
 from dicom.pacs import PENDING, check_answer
-from dicom.study import CHARACTER_SET, StudyFacts, study_of
-from dicom.uids import deterministic_uid
+from dicom.study import CHARACTER_SET, LO_LENGTH, SEXES, SH_LENGTH, day_of
+from dicom.uids import is_uid
 
 log = logging.getLogger(__name__)
 
@@ -22,23 +25,28 @@ RETURNED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("ReferringPhysicianName", "StudyInstanceUID", "RequestedProcedureID"),
     *("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence"),
-    "IssuerOfAccessionNumberSequence",
+    *("IssuerOfAccessionNumberSequence", "RequestedProcedureDescription"),
+    "RequestedProcedureCodeSequence",
 )
 """Return keys (PS3.4 Table K.6-1)."""
+RETURNED_OF_STEP = (
+    *("Modality", "ScheduledProcedureStepDescription", "ScheduledProtocolCodeSequence"),
+    "ScheduledSpecimenSequence",
+)
+"""Return keys of the Scheduled Procedure Step Sequence."""
 
 
-def find_orders(address: PacsAddress, accession: str, salt: str = "") -> list[StudyFacts | None]:
-    """Return the study of each order of an accession, each once; None for an order that is
-    unreadable or unusable and may belong to anybody.
+def find_orders(address: PacsAddress, accession: str) -> list[Order | None]:
+    """Return each order of an accession once; None for an order that is unreadable or unusable
+    and may belong to anybody.
 
-    An order without a valid study UID gets one made of the installation's salt, accession and
-    patient.
+    A Study Instance UID that is no UID is left out.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
-    found: list[StudyFacts | None] = []
+    found: list[Order | None] = []
     # Content of an order is judged here; a library that raises on it would end the case.
     with (
         disable_value_validation(),
@@ -47,8 +55,8 @@ def find_orders(address: PacsAddress, accession: str, salt: str = "") -> list[St
         for status, item in association.send_c_find(_query(accession), WORKLIST):
             if not status or status.Status not in PENDING:
                 check_answer(address, status)
-            elif item is None or _accession(item) == accession:
-                order = None if item is None else _order(item, accession, salt)
+            elif item is None or _accession(item).casefold() == accession.casefold():
+                order = None if item is None else _order(item, accession)
                 if order not in found:
                     found.append(order)
     return found
@@ -61,7 +69,8 @@ def _query(accession: str) -> Dataset:
     for keyword in RETURNED:
         setattr(query, keyword, None)
     step = Dataset()
-    step.Modality = None
+    for keyword in RETURNED_OF_STEP:
+        setattr(step, keyword, None)
     query.ScheduledProcedureStepSequence = [step]
     return query
 
@@ -72,12 +81,111 @@ def _accession(item: Dataset) -> str:
     return str(item.get("AccessionNumber", "")).strip()
 
 
-def _order(item: Dataset, accession: str, salt: str) -> StudyFacts | None:
-    if not UID(str(item.get("StudyInstanceUID", ""))).is_valid:
-        patient = str(item.get("PatientID", ""))
-        item.StudyInstanceUID = deterministic_uid("study", salt, accession, patient)
+def _order(item: Dataset, accession: str) -> Order | None:
+    uid, sex = _text(item, "StudyInstanceUID"), _text(item, "PatientSex")
     try:
-        return study_of(item)
+        if not (_text(item, "PatientID") or _text(item, "PatientName")):
+            raise ObjectError("it names no patient")
+        return Order(
+            uid=uid if is_uid(uid) else "",
+            study_id=fitting(_text(item, "RequestedProcedureID"), SH_LENGTH),
+            referring_physician=fitting(_text(item, "ReferringPhysicianName"), LO_LENGTH),
+            patient_id=_text(item, "PatientID"),
+            issuer=_patient_issuer(item),
+            patient_name=_text(item, "PatientName"),
+            patient_birth_date=day_of(_text(item, "PatientBirthDate")),
+            patient_sex=sex if sex in SEXES else "",
+            other_ids=tuple(_other_ids(item)),
+            accession_issuer=_accession_issuer(item),
+            specimens=tuple(dict.fromkeys(_specimens(item, accession))),
+            asked=tuple(dict.fromkeys(text for text in _asked(item) if text)),
+        )
     except ObjectError as err:
         log.warning("an order of the worklist is not used: %s", err)
         return None
+
+
+def _text(item: Dataset, keyword: str) -> str:
+    value: Any = item.get(keyword)
+    return "" if value is None else plain(str(value))
+
+
+def _items(item: Dataset, keyword: str) -> list[Dataset]:
+    """Items of a sequence; none where it is absent, or no sequence."""
+    found: Any = item.get(keyword) or []
+    return [each for each in found if isinstance(each, Dataset)]
+
+
+def _other_ids(item: Dataset) -> Iterator[str]:
+    for other in _items(item, "OtherPatientIDsSequence"):
+        number, issuer = _text(other, "PatientID"), _patient_issuer(other)
+        if number:
+            yield f"{number}^^^{issuer}" if issuer else number
+
+
+def _patient_issuer(item: Dataset) -> str:
+    qualifiers = _items(item, "IssuerOfPatientIDQualifiersSequence")
+    return _designator(_text(item, "IssuerOfPatientID"), qualifiers)
+
+
+def _accession_issuer(item: Dataset) -> str:
+    items = _items(item, "IssuerOfAccessionNumberSequence")
+    return _designator(_text(items[0], "LocalNamespaceEntityID") if items else "", items)
+
+
+def _designator(namespace: str, items: list[Dataset]) -> str:
+    """Issuer as HL7 writes it: ``NAMESPACE&UNIVERSAL ID&TYPE`` (PS3.3 Table 10-17)."""
+    universal = _text(items[0], "UniversalEntityID") if items else ""
+    kind = _text(items[0], "UniversalEntityIDType") if universal else ""
+    return fitting("&".join((namespace, universal, kind)).rstrip("&"), 3 * LO_LENGTH)
+
+
+def _scheduled(item: Dataset) -> list[Dataset]:
+    """Specimens of the scheduled steps, and of the order itself, where some servers put them."""
+    steps = _items(item, "ScheduledProcedureStepSequence")
+    return [
+        specimen
+        for each in (item, *steps)
+        for specimen in _items(each, "ScheduledSpecimenSequence")
+    ]
+
+
+def _specimens(item: Dataset, accession: str) -> Iterator[OrderedSpecimen]:
+    for scheduled in _scheduled(item):
+        container = fitting(_text(scheduled, "ContainerIdentifier"), LO_LENGTH)
+        for described in _items(scheduled, "SpecimenDescriptionSequence") or [Dataset()]:
+            specimen = fitting(_text(described, "SpecimenIdentifier"), LO_LENGTH)
+            stains = [text for text in _preparation(described) if text]
+            yield OrderedSpecimen(
+                container_id=container,
+                specimen_id=specimen,
+                block=block_in(specimen, accession) or block_in(container, accession),
+                stain=" ".join(dict.fromkeys(stains)),
+            )
+
+
+def _asked(item: Dataset) -> Iterator[str]:
+    """Texts and codes of the procedure, its steps and the preparation of its specimens."""
+    yield _text(item, "RequestedProcedureDescription")
+    yield from _codes(item, "RequestedProcedureCodeSequence")
+    for step in _items(item, "ScheduledProcedureStepSequence"):
+        yield _text(step, "ScheduledProcedureStepDescription")
+        yield from _codes(step, "ScheduledProtocolCodeSequence")
+    for scheduled in _scheduled(item):
+        for described in _items(scheduled, "SpecimenDescriptionSequence"):
+            yield from _preparation(described)
+
+
+def _codes(item: Dataset, keyword: str) -> Iterator[str]:
+    for code in _items(item, keyword):
+        yield _text(code, "CodeMeaning") or _text(code, "CodeValue")
+
+
+def _preparation(described: Dataset) -> Iterator[str]:
+    """Substances that a specimen is stained with (PS3.3 C.7.6.22.1.2, TID 8003)."""
+    for step in _items(described, "SpecimenPreparationSequence"):
+        for content in _items(step, "SpecimenPreparationStepContentItemSequence"):
+            names = list(_codes(content, "ConceptNameCodeSequence"))
+            if any("substance" in name.casefold() for name in names):
+                yield from _codes(content, "ConceptCodeSequence")
+                yield _text(content, "TextValue")

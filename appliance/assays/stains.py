@@ -8,6 +8,9 @@ from appliance.domain import HE
 HE_STAIN = StainFacts(
     code=HE,
     label="H&E",
-    words=("HE", "H&E", "H+E", "HNE", "H-E"),
+    words=(
+        *("HE", "H&E", "HNE", "HES", "HPS", "HEMATOXYLIN-EOSIN", "HAEMATOXYLIN-EOSIN"),
+        *("HÄMATOXYLIN-EOSIN", "H&E STAIN", "HE-STAIN", "H AND E"),
+    ),
     reading="tumor on H&E",
 )

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.console import Console
 
-from appliance.cli import dataset, evaluate, weights
+from appliance.cli import dataset, evaluate, identify, weights
 from appliance.cli.case_commands import correct, rerun, retry, stat, status
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
@@ -44,9 +44,11 @@ for extra in entry_points(group="tandem.commands"):
         app.command(extra.name)(loaded)
 app.add_typer(config_app, name="config")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(identify.app, name="identify")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(identify.app, name="identify")
 
 
 def main() -> None:

@@ -1,13 +1,25 @@
-"""Orders of the lab's worklist: patient and study of a slide whose file does not name them."""
+"""Orders of the laboratory: patient, study and specimens of an accession.
+
+The worklist, HL7 messages and a table are asked, in this order, whichever are set. The first answer
+is kept as an artifact: all blocks of an accession belong to one study, and a laboratory's system
+drops an order when it is done.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.registry import vocabulary
 from appliance.delivery.destinations.network import tls_files
+from appliance.delivery.order_csv import read_csv
+from appliance.delivery.order_files import OrderProblem, OrdersRead
+from appliance.delivery.order_hl7 import read_hl7
+from appliance.delivery.order_stains import stain_codes
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
@@ -15,73 +27,265 @@ from appliance.settings.tls import Worklist
 from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
+from dicom.order import Order, OrderedSpecimen, one_patient
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
 from dicom.worklist import find_orders
 
 ORDER_NAME, NOTE_NAME = "order.json", "note.txt"
-KNOWS = "the worklist knows"
+SOURCES = {"worklist": "the worklist", "hl7": "the HL7 messages", "csv": "the table of orders"}
+"""Names of the sources in sentences."""
+LONGEST_WAIT_S = 10.0
+"""Longest wait for an answer of the worklist at identify, and longest time of reading messages
+there: the step has a deadline of a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the sources know of an accession.
+
+    `order` is None where there is none, or where orders name several patients: `conflict` holds
+    them. `note` tells the operator why objects will name no patient or no study of the laboratory.
+    `told` are sentences about files that cannot be used, each told once.
+    """
+
+    order: Order | None = None
+    note: str = ""
+    conflict: tuple[Order, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str]:
-    """Return the study of an accession by the worklist, and a note for the operator.
+    """Return the study of an accession by its order, and a note for the operator.
 
-    The first answer is kept as an artifact: all blocks of an accession belong to one study, and a
-    worklist drops an order when it is done. The study is None, and the note empty, where no
-    worklist is set.
+    The kept order is returned where there is one. The study is None, and the note empty, where no
+    source of orders is set.
 
     Raises
     ------
     WorklistUnavailableError
-        If the worklist cannot be queried.
+        If a source cannot be asked.
     """
-    if settings.worklist is None:
+    if not _sources(settings):
         return None, ""
-    store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("order", accession=accession)
-    if not store.has(key):
+    answer = _kept(accession, settings)
+    if answer is None:
+        answer = _ask(accession, settings)
+        if answer.order is not None:
+            answer = _keep(accession, answer, settings)
+    return answer.order.study() if answer.order else None, answer.note
+
+
+def ordered_specimen(
+    accession: str, block: str, stain: str, settings: Settings
+) -> OrderedSpecimen | None:
+    """Return the specimen of a slide by the kept order; None where the order does not tell one.
+
+    The container is that of the order only where it is said to have this stain.
+    """
+    kept = _kept(accession, settings) if _sources(settings) else None
+    if kept is None or kept.order is None:
+        return None
+    words = vocabulary(settings)
+    found = [each for each in kept.order.specimens if each.block == block]
+    ids = {each.specimen_id for each in found if each.specimen_id}
+    glass = {
+        each.container_id
+        for each in found
+        if each.container_id and stain_codes(each.stain, words) == [stain]
+    }
+    if len(ids) > 1 or len(glass) > 1 or not (ids or glass):
+        return None
+    return OrderedSpecimen(
+        specimen_id=next(iter(ids), ""), container_id=next(iter(glass), ""), block=block
+    )
+
+
+def ask_orders(accession: str, settings: Settings) -> Answer:
+    """Ask all sources for the order of a slide, and keep it.
+
+    An order that names another patient than the kept one replaces it: the laboratory corrected it.
+    Slides that were identified before still name the former patient, which holds their case.
+
+    Raises
+    ------
+    WorklistUnavailableError
+        If a source cannot be asked, and no order is kept.
+    """
+    if not _sources(settings):
+        return Answer()
+    kept = _kept(accession, settings)
+    try:
+        answer = _ask(accession, settings, longest_s=LONGEST_WAIT_S)
+    except WorklistUnavailableError:
+        if kept is None:
+            raise
+        return kept
+    told = tuple(_once(answer.told, settings))
+    if answer.order is None:
+        answer = kept if kept is not None and not answer.conflict else answer
+        return replace(answer, told=told)
+    if kept is None or kept.order is None:
+        return replace(_keep(accession, answer, settings), told=told)
+    if one_patient((kept.order, answer.order)):
+        # The study stays: blocks that were written before lie in it.
+        order = replace(answer.order, uid=kept.order.uid, study_id=kept.order.study_id)
+        return Answer(order=order, note=kept.note, told=told)
+    changed = "the order of this accession names another patient than before"
+    return replace(_keep(accession, answer, settings), told=(*told, changed))
+
+
+def _sources(settings: Settings) -> list[str]:
+    set_ = {
+        "worklist": settings.worklist,
+        "hl7": settings.orders.hl7,
+        "csv": settings.orders.csv,
+    }
+    return [name for name, section in set_.items() if section is not None]
+
+
+def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> Answer:
+    found: list[Order | None] = []
+    if settings.worklist is not None:
+        address = _address(settings.worklist, longest_s)
         try:
-            salt = installation_salt(settings.state_dir)
-            orders = find_orders(_address(settings.worklist), accession, salt)
+            answers = find_orders(address, accession)
         except (PacsUnavailableError, PacsRejectedError) as err:
             raise WorklistUnavailableError(f"worklist: {err}") from err
-        agreed, note = _agreed(orders, accession, salt)
-        if agreed is None:
-            return None, note
-        with store.writing(key) as folder:
-            (folder / ORDER_NAME).write_text(json.dumps(agreed.as_json()))
-            (folder / NOTE_NAME).write_text(note)
-    folder = store.path(key)
-    order = StudyFacts.of_json(json.loads((folder / ORDER_NAME).read_text()))
-    return order, (folder / NOTE_NAME).read_text()
+        found += sorted(answers, key=lambda each: (each.uid, each.study_id) if each else ("", ""))
+    problems: list[OrderProblem] = []
+    for read in _files(settings, longest_s):
+        found += read.of(accession)
+        problems += read.problems
+    answer = _agreed(found, accession, settings)
+    return replace(answer, told=tuple(_by_file(problems)))
 
 
-def _agreed(
-    found: Sequence[StudyFacts | None], accession: str, salt: str
-) -> tuple[StudyFacts | None, str]:
-    """Return the study on which all orders of an accession agree, and a note for the operator."""
+def _files(settings: Settings, longest_s: float | None) -> Iterator[OrdersRead]:
+    """Orders of the files that are set.
+
+    Raises
+    ------
+    WorklistUnavailableError
+        If they cannot be read.
+    """
+    orders = settings.orders
+    try:
+        if orders.hl7 is not None:
+            yield read_hl7(orders.hl7, orders, longest_s)
+        if orders.csv is not None:
+            yield read_csv(orders.csv, orders)
+    except OSError as err:
+        raise WorklistUnavailableError(
+            f"The orders of orders.hl7 or orders.csv cannot be read ({err.strerror}). Mount the "
+            "folder, or take the setting out; they are read again by themselves."
+        ) from err
+
+
+def _by_file(problems: Sequence[OrderProblem]) -> Iterator[str]:
+    """A sentence for each file with problems."""
+    for file in dict.fromkeys(problem.file for problem in problems):
+        of_file = [problem for problem in problems if problem.file == file]
+        more = f" ({len(of_file) - 1} more in this file)" if len(of_file) > 1 else ""
+        yield of_file[0].sentence + more
+
+
+def _once(sentences: Sequence[str], settings: Settings) -> Iterator[str]:
+    """Sentences that were not told before."""
+    store = ArtifactStore(settings.artifacts_dir)
+    for sentence in sentences:
+        key = ArtifactKey.of("told", sentence=sentence)
+        if not store.has(key):
+            with store.writing(key) as folder:
+                (folder / NOTE_NAME).write_text(sentence)
+            yield sentence
+
+
+def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -> Answer:
+    """Order on which all orders of an accession agree; those of the first source come first."""
+    sources = _sources(settings)
+    names = " and ".join(SOURCES[source] for source in sources)
+    know = f"{names} {'knows' if sources == ['worklist'] else 'know'}"
     orders = [order for order in found if order is not None]
     if len(orders) < len(found):
-        return None, f"{KNOWS} orders of this accession that cannot be read: objects name none"
+        return Answer(
+            note=f"{know} orders of this accession that cannot be read: objects name none"
+        )
     if not orders:
-        return None, f"{KNOWS} no order for this accession: objects name no patient"
-    first = min(orders, key=lambda order: (order.uid, order.study_id))
-    if any(_patient(order) != _patient(first) for order in orders):
-        return None, f"{KNOWS} orders of several patients for this accession: objects name none"
-    if any(order.uid != first.uid for order in orders):
-        uid = deterministic_uid("study", salt, accession, first.patient_id)
-        note = f"{KNOWS} orders of several studies for this accession: objects lie in one of Tandem"
-        return replace(first, uid=uid, study_id=""), note
-    return first, ""
+        return Answer(note=f"{know} no order for this accession: objects name no patient")
+    if not one_patient(orders):
+        return Answer(
+            note=f"{know} orders of several patients for this accession: objects name none",
+            conflict=tuple(orders),
+        )
+    first = next((order for order in orders if order.uid), orders[0])
+    uids = {order.uid for order in orders if order.source == first.source and order.uid}
+    joined, note = _joined(orders, first), ""
+    if len(uids) > 1:
+        joined = replace(joined, uid="", study_id="")
+        note = f"{know} orders of several studies for this accession: objects lie in one of Tandem"
+    if not joined.uid:
+        salt = installation_salt(settings.state_dir)
+        made = deterministic_uid("study", salt, accession, joined.patient_id)
+        joined = replace(joined, uid=made)
+    return Answer(order=joined, note=note)
 
 
-def _patient(order: StudyFacts) -> tuple[object, ...]:
-    return (
-        order.patient_id,
-        order.patient_name,
-        order.patient_birth_date,
-        order.patient_sex,
+def _joined(orders: Sequence[Order], first: Order) -> Order:
+    """Order with what each of some orders of one patient knows; `first` names the study."""
+    ids = {each for order in orders for each in order.other_ids}
+    known: dict[str, Any] = {
+        name: next((value for order in orders if (value := getattr(order, name))), default)
+        for name, default in (
+            *((name, "") for name in ("patient_id", "issuer", "patient_name", "patient_sex")),
+            *((name, "") for name in ("accession_issuer", "referring_physician")),
+            ("patient_birth_date", None),
+        )
+    }
+    return replace(
+        first,
+        **known,
+        source=orders[0].source,
+        other_ids=tuple(sorted(ids - {known["patient_id"]})),
+        specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
+        asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
     )
+
+
+# the kept order
+
+
+def _key(accession: str, revision: int) -> ArtifactKey:
+    if not revision:
+        return ArtifactKey.of("order", accession=accession)
+    return ArtifactKey.of("order", accession=accession, revision=revision)
+
+
+def _kept(accession: str, settings: Settings) -> Answer | None:
+    """Latest order that was kept of an accession, with its note."""
+    store = ArtifactStore(settings.artifacts_dir)
+    newest = -1
+    while store.has(_key(accession, newest + 1)):
+        newest += 1
+    if newest < 0:
+        return None
+    folder = store.path(_key(accession, newest))
+    order = Order.of_json(json.loads((folder / ORDER_NAME).read_text()))
+    return Answer(order=order, note=(folder / NOTE_NAME).read_text())
+
+
+def _keep(accession: str, answer: Answer, settings: Settings) -> Answer:
+    """Keep an order; that which another process kept meanwhile stays."""
+    store = ArtifactStore(settings.artifacts_dir)
+    key = next(_key(accession, n) for n in count() if not store.has(_key(accession, n)))
+    with store.writing(key) as folder:
+        order = answer.order.as_json() if answer.order is not None else {}
+        (folder / ORDER_NAME).write_text(json.dumps(order))
+        (folder / NOTE_NAME).write_text(answer.note)
+    return _kept(accession, settings) or answer
+
+
+# tandem doctor
 
 
 def check_worklist(worklist: Worklist) -> str:
@@ -101,12 +305,29 @@ def check_worklist(worklist: Worklist) -> str:
     return f"C-ECHO and a query answered at {address.host}:{address.port}"
 
 
-def _address(worklist: Worklist) -> PacsAddress:
+def check_order_files(read: OrdersRead) -> str:
+    """Return one line for ``tandem doctor`` about the orders of a table or of a folder.
+
+    Raises
+    ------
+    WorklistUnavailableError
+        If nothing of the table can be used.
+    """
+    told = "; ".join(problem.sentence for problem in read.problems[:3])
+    if not read.orders and any(problem.whole for problem in read.problems):
+        raise WorklistUnavailableError(told)
+    more = len(read.problems) - 3
+    told += f"; and {more} more" if more > 0 else ""
+    known = f"orders of {len(read.orders)} accessions"
+    return f"{known}; not used: {told} Correct them at their source." if told else known
+
+
+def _address(worklist: Worklist, longest_s: float | None = None) -> PacsAddress:
     return PacsAddress(
         host=worklist.host,
         port=worklist.port,
         called_aet=worklist.called_aet,
         calling_aet=worklist.calling_aet,
-        timeout_s=worklist.timeout_seconds,
+        timeout_s=min(worklist.timeout_seconds, longest_s or worklist.timeout_seconds),
         tls=tls_files(worklist) if worklist.tls else None,
     )

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from pydicom import Dataset
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.delivery.frozen import freeze_source, same_source
-from appliance.delivery.orders import order_of
+from appliance.delivery.orders import order_of, ordered_specimen
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
+from appliance.slides.general import levels_of_own
 from appliance.slides.places import place_of
 from dicom.header import read_headers
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
@@ -185,32 +186,44 @@ def _converted(
     """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs."""
     store = ArtifactStore(settings.artifacts_dir)
     with_label = settings.objects.label_images
-    key = ArtifactKey.of(
-        "wsm",
-        slide=facts.fingerprint,
-        accession=accession,
-        block=findings.block,
-        study=study.stated(),
-        scanned=scanned,
-        with_label=with_label,
-        stain=stain,
-        mpp=facts.mpp,
-        version=2,
-    )
+    specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
+    depends_on = {
+        "slide": facts.fingerprint,
+        "accession": accession,
+        "block": findings.block,
+        "study": study.stated(),
+        "scanned": scanned,
+        "with_label": with_label,
+        "stain": stain,
+        "mpp": facts.mpp,
+        "version": 2,
+    }
+    key = ArtifactKey.of("wsm", **depends_on)
+    # A slide that was converted before its specimen was known stays as it was sent.
+    if specimen is not None and not store.path(key).is_dir():
+        key = ArtifactKey.of("wsm", **depends_on, specimen=asdict(specimen))
     if not store.has(key):
+        container = f"{findings.accession}-{findings.block}-{stain}"
         identity = SlideIdentity(
             accession=accession,
             block=findings.block,
             stain=stain,
-            container_id=f"{findings.accession}-{findings.block}-{stain}",
+            container_id=(specimen.container_id if specimen else "") or container,
+            specimen_id=specimen.specimen_id if specimen else "",
             study=study,
             fingerprint=facts.fingerprint,
             scanned=scanned,
         )
         with store.writing(key) as folder:
-            with same_source(facts, store):
+            path = place_of(facts.path)
+            with same_source(facts, store), levels_of_own(path) as levels:
                 done = convert_slide(
-                    place_of(facts.path), folder, identity, mpp=facts.mpp, with_label=with_label
+                    path,
+                    folder,
+                    identity,
+                    mpp=facts.mpp,
+                    with_label=with_label,
+                    levels=levels,
                 )
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")

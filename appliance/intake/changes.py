@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from appliance.domain import QuarantineReason
 from appliance.errors import TandemError
 from appliance.intake.completeness import Signature
+from appliance.intake.content import lose_slide
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
@@ -118,6 +119,7 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
         reason = QuarantineReason.VANISHED if gone else QuarantineReason.NEVER_FINISHED
         set_reason(row, reason, {"detail": change.detail} if change.detail else {})
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+        lose_slide(tx, row, now)
         return
     if change.kind == "not-whole":
         # Opening the file tells more than "not whole": identify names the reason.

@@ -2,96 +2,76 @@
 
 A slide belongs to a block, and a block may have a case of each assay. One slide serves all cases
 of its block whose assay uses its stain. The pairings of the installed assays are passed as values.
+`appliance.intake.arrange` says which scan of a stain stands for the slide, and
+`appliance.intake.block` lets states follow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 from appliance.domain import Identity, Pairing, Stain
-from appliance.intake.patients import held_for
+from appliance.intake.block import settle
+from appliance.intake.content import EXCLUDED, goes_on
+from appliance.intake.said import said_of
 from appliance.ledger.blocks import is_installed, pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.queries import GONE
+from appliance.ledger.queries import GONE, NOT_ASKED
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.settings.intake import PairSettings
+
+_IN_SITU = re.compile(r"\b[A-Z]*ISH\b", re.IGNORECASE)
+"""Words for in situ hybridization: an order of it asks for no immunostain."""
 
 
 def join_block(tx: Transaction, slide: SlideRow, pairings: Sequence[Pairing], now: float) -> None:
     """Put an identified slide into its block.
 
-    An older scan of the same stain is superseded. The case of each assay whose target this stain
-    is begins; so does that of an expected assay whose anatomy it is. Every case of the block that
-    uses this stain waits again.
+    The case of each assay whose target this stain is begins; so does that of an expected assay
+    whose anatomy it is. Cases of the block wait for the slide where no other scan of it stands. A
+    slide of which the same bytes are there already, or that a person left out, does not join.
     """
-    _supersede_older(tx, slide, now)
+    if said_of(slide).excluded:
+        set_reason(slide, EXCLUDED)
+        tx.advance(slide, SlideState.OTHER, now=now, code=EXCLUDED)
+        return
+    if not goes_on(tx, slide, now):
+        return
     stain = Stain(slide.stain)
     identity = Identity(accession=slide.accession, block=slide.block, stain=stain)
     for pairing in pairings:
         if stain == pairing.target or (pairing.expected and stain == pairing.anatomy):
             tx.case_for(identity, now, pairing)
     for case in tx.cases_of_block(slide.accession, slide.block):
-        if stain in pairing_of(case).stains:
-            _reopen(tx, case, slide, now)
+        if case.state == CaseState.WAITING and case.reason in (NOT_ASKED, "no-slides"):
+            set_reason(case)
+            tx.session.add(case)
+    settle(tx, slide.accession, slide.block, now)
 
 
-def _supersede_older(tx: Transaction, slide: SlideRow, now: float) -> None:
-    for other in tx.slides_of_block(slide.accession, slide.block):
-        if other.id != slide.id and other.stain == slide.stain and other.state not in GONE:
-            tx.advance(
-                other,
-                SlideState.SUPERSEDED,
-                now=now,
-                code="newer-scan",
-                params={"slide": slide.subject},
-            )
-
-
-def _reopen(tx: Transaction, case: CaseRow, slide: SlideRow, now: float) -> None:
-    if case.state in (CaseState.WAITING, CaseState.PARTNERLESS):
-        return
-    # Objects that were sent stay known: the next report names the report that it replaces.
-    case.findings_key = case.score = ""
-    case.review = case.overruled = "[]"
-    set_reason(case)
-    params = {"slide": slide.subject}
-    tx.advance(case, CaseState.WAITING, now=now, code="came-anew", params=params)
-
-
-def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
-    """Advance a waiting case to `ready` if both its slides are read; return whether it was.
-
-    It is held where slides or orders name different patients.
-    """
-    if case.state not in (CaseState.WAITING, CaseState.PARTNERLESS):
-        return False
-    if not all_read(tx, case):
-        return False
-    slides = tx.current_slides(case.accession, case.block, pairing_of(case).stains)
-    if held := held_for(case, slides):
-        set_reason(case, *held)
-        tx.advance(case, CaseState.HELD, now=now, code="held", reason=held[0], params=held[1])
-        return False
-    set_reason(case)
-    tx.advance(case, CaseState.READY, now=now)
-    return True
-
-
-def all_read(tx: Transaction, case: CaseRow) -> bool:
-    """Return whether both slides of a case are there and read."""
-    stains = pairing_of(case).stains
-    slides = tx.current_slides(case.accession, case.block, stains)
-    return set(slides) == set(stains) and all(
-        slide.state == SlideState.READ for slide in slides.values()
-    )
+def take_place(tx: Transaction, slide: SlideRow, now: float) -> None:
+    """Let a slide that passed inspection take the place of older scans of it."""
+    settle(tx, slide.accession, slide.block, now)
 
 
 def expire_waiting(
-    tx: Transaction, pairings: Sequence[Pairing], timeout_s: float, now: float
+    tx: Transaction,
+    pairings: Sequence[Pairing],
+    settings: PairSettings,
+    words: Mapping[str, Collection[str]],
+    now: float,
 ) -> int:
-    """Advance waiting cases whose second slide is overdue to `partnerless`; return how many."""
+    """Advance waiting cases whose second slide is overdue to `partnerless`; return how many.
+
+    A case that has only its anatomy slide is no trouble where nobody asked for the target: by the
+    order where there is one, else by the settings. `words` are the lab's words for stains.
+    """
     expired = 0
-    for case in tx.waiting_cases(unchanged_since=now - timeout_s):
+    unchanged_since = now - 3600 * settings.partner_timeout_hours
+    for case in tx.waiting_cases(unchanged_since=unchanged_since):
         pairing = pairing_of(case)
         if not is_installed(case, pairings):
             continue
@@ -99,7 +79,13 @@ def expire_waiting(
         missing = [stain for stain in pairing.stains if stain not in slides]
         if len(missing) != 1:
             continue
-        params = {"stain": missing[0]}
+        if missing[0] == pairing.target and not _is_missed(
+            slides[pairing.anatomy], pairing.target, settings, words
+        ):
+            set_reason(case, NOT_ASKED, {"stain": missing[0]})
+            tx.session.add(case)
+            continue
+        params = {"stain": missing[0], "elsewhere": _blocks_with(tx, case, missing[0])}
         set_reason(case, "stain-missing", params)
         tx.advance(
             case,
@@ -111,3 +97,37 @@ def expire_waiting(
         )
         expired += 1
     return expired
+
+
+def _is_missed(
+    anatomy: SlideRow,
+    target: Stain,
+    settings: PairSettings,
+    words: Mapping[str, Collection[str]],
+) -> bool:
+    """Return whether somebody waits for the target slide of a block that has its anatomy slide."""
+    asked = json.loads(anatomy.patient).get("stains") or []
+    if asked:
+        return asks_for([str(text) for text in asked], target, words.get(target, ()))
+    return settings.lone_he == "trouble"
+
+
+def asks_for(asked: Sequence[str], stain: Stain, words: Collection[str]) -> bool:
+    """Return whether texts of an order ask for a stain; `words` are the lab's for it."""
+    wanted = {_folded(word) for word in (stain, *words)}
+    for text in asked:
+        parts = {_folded(part) for part in re.split(r"[\s,;/]+", text)}
+        if (parts | {_folded(text)}) & wanted and not _IN_SITU.search(text):
+            return True
+    return False
+
+
+def _folded(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _blocks_with(tx: Transaction, case: CaseRow, stain: Stain) -> list[str]:
+    """Return the other blocks of a case's accession that have a slide of a stain."""
+    slides = tx.slides_of_accession(case.accession)
+    there = [row for row in slides if row.stain == stain and row.state not in GONE]
+    return sorted({row.block for row in there if row.block != case.block})

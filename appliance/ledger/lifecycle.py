@@ -8,6 +8,7 @@ A slide::
         any of them → superseded                (a rescan of the same slide took its place)
         superseded → arrived                    (a person took it back)
         arrived → other → arrived               (of no assay, a control; a person left it out)
+    identified and after it → arrived       (a person said what it is, or retry)
 
 A case (the H&E and the IHC slide of one block)::
 
@@ -92,6 +93,7 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_S.QUARANTINED, _S.ARRIVED),
         (_S.SUPERSEDED, _S.ARRIVED),
         (_S.OTHER, _S.ARRIVED),
+        *((state, _S.ARRIVED) for state in (_S.IDENTIFIED, _S.INSPECTED, _S.READ)),
         *((state, _S.OTHER) for state in _S if state not in (_S.OTHER, _S.ARRIVING)),
         *((state, _S.ARRIVING) for state in _S if state is not _S.ARRIVING),
         *((state, _S.QUARANTINED) for state in _S if state not in (_S.QUARANTINED, _S.SUPERSEDED)),

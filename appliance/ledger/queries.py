@@ -16,11 +16,24 @@ REPORT = "SR"
 """Kind of the object that a newer one may correct."""
 GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER)
 """States of slides that no case uses."""
+PASSED = (SlideState.INSPECTED, SlideState.READ)
+"""States of slides that passed inspection."""
+NOT_ASKED = "not-asked"
+"""Reason of a waiting case whose target slide nobody asked for."""
+
+WITHDRAWN = "withdrawn"
+"""Reason of a delivery that was taken out of the outbox before it was sent."""
 
 
 def current(slides: Iterable[SlideRow], stains: Iterable[Stain]) -> dict[Stain, SlideRow]:
-    """Return the slide of each stain among the slides of a block (oldest first), in that order."""
-    rows = {Stain(row.stain): row for row in slides if row.state not in GONE}
+    """Return the slide of each stain among the slides of a block (oldest first), in that order.
+
+    A scan that did not pass inspection yet takes no place where another one stands.
+    """
+    there = sorted(
+        (row for row in slides if row.state not in GONE), key=lambda row: row.state in PASSED
+    )
+    rows = {Stain(row.stain): row for row in there}
     return {stain: rows[stain] for stain in stains if stain in rows}
 
 
@@ -56,6 +69,16 @@ class Queries:
         query = select(SlideRow).where(SlideRow.accession == accession, SlideRow.block == block)
         return list(self.session.exec(query.order_by(col(SlideRow.id))).all())
 
+    def slides_of_accession(self, accession: str) -> list[SlideRow]:
+        """Return all slides of an accession, oldest first."""
+        query = select(SlideRow).where(SlideRow.accession == accession)
+        return list(self.session.exec(query.order_by(col(SlideRow.id))).all())
+
+    def slides_of_content(self, fingerprint: str) -> list[SlideRow]:
+        """Return all slides whose files have these bytes, oldest first; it reads the table."""
+        query = select(SlideRow).where(SlideRow.fingerprint == fingerprint)
+        return list(self.session.exec(query.order_by(col(SlideRow.id))).all())
+
     def current_slides(
         self, accession: str, block: str, stains: Iterable[Stain]
     ) -> dict[Stain, SlideRow]:
@@ -73,9 +96,14 @@ class Queries:
         return list(self.session.exec(select(CaseRow).order_by(col(CaseRow.id))).all())
 
     def waiting_cases(self, unchanged_since: float) -> list[CaseRow]:
-        """Return the waiting cases that did not change after a time, oldest first."""
+        """Return the waiting cases that did not change after a time, oldest first.
+
+        Those whose target slide nobody asked for are left out.
+        """
         query = select(CaseRow).where(
-            CaseRow.state == CaseState.WAITING, CaseRow.changed_at <= unchanged_since
+            CaseRow.state == CaseState.WAITING,
+            CaseRow.changed_at <= unchanged_since,
+            CaseRow.reason != NOT_ASKED,
         )
         return list(self.session.exec(query.order_by(col(CaseRow.id))).all())
 

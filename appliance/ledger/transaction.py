@@ -14,8 +14,8 @@ from appliance.ledger import events
 from appliance.ledger.claims import claim, release
 from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
-from appliance.ledger.queries import Queries
-from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow
+from appliance.ledger.queries import WITHDRAWN, Queries
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow, set_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class Transaction(Queries):
         """Put an object of a case into the outbox.
 
         An object that is there already, as a slide that another case of the block shares, stays as
-        it is and becomes the case's too.
+        it is and becomes the case's too. One that was withdrawn before it was sent is queued again.
         """
         known = self.session.exec(
             select(DeliveryRow).where(
@@ -144,6 +144,9 @@ class Transaction(Queries):
         )
         if known is None:
             self._created(row)
+        elif (known.state, known.reason) == (DeliveryState.REFUSED, WITHDRAWN):
+            set_reason(known)
+            self.advance(known, DeliveryState.QUEUED, now=now, code="retry")
         if self.session.get(CaseDeliveryRow, (case_id, row.id)) is None:
             self.session.add(CaseDeliveryRow(case_id=case_id, delivery_id=row.id or 0))
             self.session.flush()

@@ -7,10 +7,11 @@ process and never touch the ledger. Torch is loaded only by those that run a net
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -25,7 +26,10 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError
-from appliance.intake.identify import identify, read_sidecar
+from appliance.intake.identity.evidence import Outcome as Verdicts
+from appliance.intake.identity.identify import Evidence, Identifier, Told
+from appliance.intake.identity.sidecar import read_sidecar
+from appliance.line.ordered import NOTHING_ORDERED, ordered_for
 from appliance.line.outcomes import (
     IdentifiedSlide,
     InspectedSlide,
@@ -35,13 +39,15 @@ from appliance.line.outcomes import (
     timed,
 )
 from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
-from appliance.line.whose import ordered_patients, whose_slide
+from appliance.line.whose import whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint, slide_files
+from appliance.slides.label import label_texts
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
+from appliance.slides.scan_time import scan_time
 from appliance.slides.tissue import (
     find_tissue,
     load_tissue,
@@ -53,11 +59,14 @@ from dicom.errors import SourceError
 from dicom.header import wrong_uids
 
 
-def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
+def identify_slide(
+    path: Path, settings: Settings, said: Mapping[str, Any] | None = None
+) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
 
-    All that later steps need of the file's surroundings is frozen here: the sidecar's words, and
-    the source artifact (scan time, DICOM headers).
+    `said` is a person's word on it, and comes before all other sources (`intake.said`). All that
+    later steps need of the file's surroundings is frozen here: the sidecar's words, the source
+    artifact (scan time, DICOM headers), and the order of the accession.
 
     Raises
     ------
@@ -66,20 +75,28 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
     SourceChangedError
         If the file changed meanwhile.
     WorklistUnavailableError
-        If a worklist is set and cannot be queried.
+        If the orders cannot be asked.
     """
     store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
     sidecar = read_sidecar(path)
+    word = said or {}
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
         if slide.facts.is_dicom:
             _check_uids(path)
-        words = vocabulary(settings)
-        identity = identify(path, slide.properties, sidecar, words, settings.identify)
-        facts = slide.facts
+        properties, facts = dict(slide.properties), slide.facts
+    evidence = Evidence(
+        properties=properties,
+        labels=label_texts(path) if settings.identify.weight("label") > 0 else (),
+        sidecar=Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain),
+        said=Told(**{part: word.get(part, "") for part in ("accession", "block", "stain")}),
+    )
+    words = vocabulary(settings)
+    verdict = Identifier(words, settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
-    orders = ordered_patients(identity.accession, settings)
+    is_known = verdict.outcome is Verdicts.IDENTIFIED
+    ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -89,10 +106,12 @@ def identify_slide(path: Path, settings: Settings) -> IdentifiedSlide:
         _, headers = freeze_source(facts, store)
     return IdentifiedSlide(
         facts=facts,
-        identity=identity,
-        organ=str(sidecar.organ),
-        specimen=str(sidecar.specimen),
-        patient=whose_slide(headers, orders, settings),
+        verdict=verdict,
+        organ=word.get("organ", "") or sidecar.organ,
+        specimen=word.get("specimen", "") or sidecar.specimen,
+        patient=whose_slide(headers, ordered.patients, settings),
+        scanned_at=scan_time(properties),
+        notes=ordered.notes,
     )
 
 

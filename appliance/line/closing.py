@@ -19,7 +19,8 @@ from appliance.errors import (
     WorkerDiedError,
     text_of,
 )
-from appliance.intake.pair import all_read
+from appliance.intake.block import all_read
+from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -101,6 +102,7 @@ def quarantine(
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
         set_reason(row, reason, params)
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+        lose_slide(tx, row, now)
 
     close_slide(context, job, finish)
 

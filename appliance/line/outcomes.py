@@ -10,7 +10,8 @@ from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
-from appliance.domain import Identity, SlideFacts
+from appliance.domain import SlideFacts
+from appliance.intake.identity.evidence import Verdict
 from appliance.intake.patients import Patient
 from appliance.settings.settings import Settings
 
@@ -26,13 +27,19 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifiedSlide:
-    """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps."""
+    """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
+
+    `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
+    `notes` are for the slide's timeline.
+    """
 
     facts: SlideFacts
-    identity: Identity
+    verdict: Verdict
     organ: str
     specimen: str
     patient: Patient = field(default_factory=Patient)
+    scanned_at: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

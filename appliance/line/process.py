@@ -21,12 +21,14 @@ from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
-from appliance.intake.identify import identify, read_sidecar
+from appliance.intake.identity.identify import Evidence, Identifier, Told, require_identity
+from appliance.intake.identity.sidecar import read_sidecar
 from appliance.intake.patients import contradiction
 from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
-from appliance.line.whose import ordered_patients, whose_slide
+from appliance.line.whose import whose_slide
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.tile_pass import Progress
 from appliance.settings.installation import SALT_NAME, installation_salt
@@ -116,7 +118,7 @@ def _require_one_patient(
     accession: str, slides: Mapping[Stain, ReadSlide], settings: Settings
 ) -> None:
     store = ArtifactStore(settings.artifacts_dir)
-    orders = ordered_patients(accession, settings)
+    orders = ordered_for(accession, settings, vocabulary(settings)).patients
     patients = {
         stain: whose_slide(freeze_source(slide.facts, store)[1], orders, settings)
         for stain, slide in slides.items()
@@ -166,9 +168,13 @@ def _identity(
     for path in (ihc_path, he_path):
         sidecar = read_sidecar(path)
         with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+            told = Told(accession=str(sidecar.accession), block=str(sidecar.block))
+            evidence = Evidence(properties=dict(slide.properties), sidecar=told)
             try:
-                words = vocabulary(settings)
-                found = identify(path, slide.properties, sidecar, words, settings.identify)
+                verdict = Identifier(vocabulary(settings), settings.identify).verdict(
+                    path, evidence
+                )
+                found = require_identity(verdict)
             except SlideError as err:
                 if err.reason not in (
                     QuarantineReason.NO_ACCESSION,

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 
 from appliance.assays.registry import find_assay, readers_alone
 from appliance.domain import QuarantineReason, SlideFacts, Stain
-from appliance.intake.pair import join_block, make_ready
+from appliance.intake.block import leave_block, make_ready
+from appliance.intake.content import lose_slide
+from appliance.intake.identity.evidence import Outcome as Verdicts
+from appliance.intake.identity.evidence import Verdict
+from appliance.intake.identity.identify import evidence_json
+from appliance.intake.pair import join_block, take_place
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
@@ -15,33 +22,64 @@ from appliance.ledger.urgency import follow_block
 from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
-from appliance.line.whose import let_merged_go
+from appliance.slides.scan_time import day_of_file
+
+log = logging.getLogger(__name__)
 
 
 def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
     """Prepare `identify_slide`."""
-    return Call(identify_slide, (Path(job.row.path), context.settings))
+    said = json.loads(job.row.said)
+    arguments = (Path(job.row.path), context.settings)
+    return Call(identify_slide, (*arguments, said) if said else arguments)
 
 
 def finish_identify(
     tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Keep facts, identity, patient, organ and specimen; join the block."""
+    """Keep facts, evidence, patient, organ and specimen; join the block.
+
+    A slide of no assay is known and left alone; one that is not identified is set aside.
+    """
     found: IdentifiedSlide = done.value
-    facts, identity = found.facts, found.identity
+    facts, verdict = found.facts, found.verdict
+    before = row.accession, row.block, row.stain
+    row.scanned_at = found.scanned_at or day_of_file(row.modified_ns)
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
     row.width_px, row.height_px = facts.width_px, facts.height_px
     row.level_count, row.is_dicom = facts.level_count, facts.is_dicom
-    row.accession, row.block = identity.accession, identity.block
-    row.stain = identity.stain
+    row.accession, row.block, row.stain = verdict.accession, verdict.block, verdict.stain
+    row.evidence = json.dumps(evidence_json(verdict), ensure_ascii=False)
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
     row.patient = found.patient.as_json()
+    for note in found.notes:
+        tx.note(row.subject, "order-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
-    params = {"stain": identity.stain}
+    if _join(tx, context, row, verdict, now):
+        follow_block(tx, row, now)
+    if before[0] and before != (row.accession, row.block, row.stain):
+        leave_block(tx, row, before, now)
+
+
+def _join(
+    tx: Transaction, context: StepContext, row: SlideRow, verdict: Verdict, now: float
+) -> bool:
+    """Put a slide into its block; return False where it belongs to none, or it is not known."""
+    if verdict.reason is not None:
+        log.warning("%s quarantined: %s", row.subject, verdict.reason)
+        set_reason(row, verdict.reason, {"detail": verdict.detail})
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
+        lose_slide(tx, row, now)
+        return False
+    params = {"stain": verdict.stain, "kind": verdict.kind}
+    if verdict.outcome is Verdicts.OTHER:
+        set_reason(row, verdict.kind, params)
+        tx.advance(row, SlideState.OTHER, now=now, code="not-for-an-assay", params=params)
+        return False
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
     join_block(tx, row, context.pairings, now)
-    follow_block(tx, row, now)
+    return True
 
 
 def prepare_inspect(context: StepContext, job: Job[SlideRow]) -> Call:
@@ -58,9 +96,11 @@ def finish_inspect(
     append_times(tx, row, outcome.times, now)
     if outcome.tissue_mm2 > 0:
         tx.advance(row, SlideState.INSPECTED, now=now)
+        take_place(tx, row, now)
         return
-    row.reason = QuarantineReason.NO_TISSUE
+    set_reason(row, QuarantineReason.NO_TISSUE)
     tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
+    lose_slide(tx, row, now)
 
 
 def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
@@ -90,8 +130,7 @@ def finish_read(
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
-            make_ready(tx, case, now)
-    let_merged_go(tx, context.settings, now)
+            make_ready(tx, case, now, context.settings.patients.merged)
 
 
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from sqlmodel import col, select
 
-from appliance.delivery.orders import order_of
-from appliance.domain import UNIDENTIFIED, QuarantineReason
+from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.intake.pair import make_ready
+from appliance.intake.block import make_ready
 from appliance.intake.patients import PATIENTS_DIFFER, Patient, combined, held_for
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
@@ -46,38 +44,10 @@ def _stated(headers: Sequence[Path]) -> Patient:
     return Patient()
 
 
-def ordered_patients(accession: str, settings: Settings) -> list[Patient]:
-    """Return what the order of an accession says; nothing where there is none.
-
-    Raises
-    ------
-    WorklistUnavailableError
-        If a worklist is set and cannot be queried.
-    """
-    study = None if accession == UNIDENTIFIED else order_of(accession, settings)[0]
-    if study is None:
-        return []
-    born = study.patient_birth_date
-    found = Patient(
-        patient_id=study.patient_id,
-        issuer=study.issuer,
-        name=study.patient_name,
-        birth_date="" if born is None else born.strftime("%Y%m%d"),
-        sex=study.patient_sex,
-        other_ids=study.other_ids,
-        study_uid=study.uid,
-        accession_issuer=study.accession_issuer,
-        source="worklist",
-    )
-    return [found]
-
-
 def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
-    """Let held cases go on whose patients the settings declare to be one.
-
-    The difference is overruled in the case, as by a person, until a slide of it comes in anew.
-    """
-    if not settings.patients.merged:
+    """Let held cases go on whose patients the settings declare to be one."""
+    merged = settings.patients.merged
+    if not merged:
         return
     held = tx.session.exec(
         select(CaseRow).where(
@@ -87,9 +57,8 @@ def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
     for case in held:
         stains = pairing_of(case).stains
         slides = tx.current_slides(case.accession, case.block, stains)
-        if len(slides) < len(stains) or held_for(case, slides, settings.patients.merged):
+        if len(slides) < len(stains) or held_for(case, slides, merged):
             continue
-        case.overruled = json.dumps(sorted({*json.loads(case.overruled), PATIENTS_DIFFER}))
         set_reason(case)
         tx.advance(case, CaseState.WAITING, now=now, code="merged")
-        make_ready(tx, case, now)
+        make_ready(tx, case, now, merged)

@@ -15,7 +15,7 @@ from appliance.delivery.standing import save_corrected
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Correction
-from appliance.intake.identify import Sidecar, has_sidecar, read_sidecar, sidecar_path
+from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState

@@ -14,8 +14,11 @@ from pathlib import Path
 
 from appliance.assays.registry import assays, check_assays, tasks
 from appliance.delivery.destinations.contract import KindCheck, open_destination
-from appliance.delivery.orders import check_worklist
-from appliance.errors import SettingsError, TandemError
+from appliance.delivery.order_csv import read_csv
+from appliance.delivery.order_files import OrdersRead
+from appliance.delivery.order_hl7 import read_hl7
+from appliance.delivery.orders import check_order_files, check_worklist
+from appliance.errors import SettingsError, TandemError, WorklistUnavailableError
 from appliance.ledger import overview
 from appliance.ledger.backups import newest_good
 from appliance.ledger.heartbeat import life
@@ -26,6 +29,7 @@ from appliance.operations.scanner_folders import check_folders
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import DestinationSection, FolderDestination
+from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
@@ -90,6 +94,11 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try("cluster", partial(check_cluster, settings.cluster))
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
+    orders = settings.orders
+    if orders.hl7 is not None:
+        yield _try("orders.hl7", partial(_orders, read_hl7, orders.hl7, orders))
+    if orders.csv is not None:
+        yield _try("orders.csv", partial(_orders, read_csv, orders.csv, orders))
     yield Examined("patients", True, _patients(settings))
     for section in settings.destinations:
         if problems and isinstance(section, FolderDestination):
@@ -102,6 +111,15 @@ def _try(what: str, check: Callable[[], str]) -> Examined:
         return Examined(what, True, check())
     except (TandemError, ModelError, OSError) as err:
         return Examined(what, False, str(err))
+
+
+def _orders(read: Callable[[Path, Orders], OrdersRead], path: Path, settings: Orders) -> str:
+    try:
+        return check_order_files(read(path, settings))
+    except OSError as err:
+        raise WorklistUnavailableError(
+            f"{path} cannot be read ({err.strerror}): mount or create it, or correct the setting."
+        ) from err
 
 
 def _destination(settings: Settings, section: DestinationSection) -> str:

@@ -31,7 +31,7 @@ def retry_subject(settings: Settings, subject: str) -> str:
             if kind == "slide" and number.isdecimal() and (slide := tx.slide(int(number))):
                 return _retry_slide(tx, slide, now)
             if kind == "case" and number.isdecimal() and (case := tx.case(int(number))):
-                return _retry_case(tx, case, settings, now)
+                return retry_case(tx, case, settings, now)
     finally:
         ledger.close()
     raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1.")
@@ -48,7 +48,14 @@ def _retry_slide(tx: Transaction, slide: SlideRow, now: float) -> str:
     return f"{slide.subject} goes through the line again"
 
 
-def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> str:
+def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> str:
+    """Try a case again whose step or delivery failed, or that waits for the site.
+
+    Raises
+    ------
+    SettingsError
+        If nothing about it failed.
+    """
     if case.state == CaseState.FAILED:
         case.worker_crashes, case.step_tries, case.not_before = 0, 0, 0.0
         set_reason(case)

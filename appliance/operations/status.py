@@ -126,6 +126,9 @@ def _slides(
         case = case_of_slide(row, cases.get((row.accession, row.block), ()))
         reason = row.reason if row.state == SlideState.QUARANTINED else ""
         params = params_of(row)
+        sentence = say("quarantine", reason)
+        if row.state == SlideState.OTHER:
+            sentence = say("not-for-an-assay", row.reason, params)
         yield {
             "id": row.subject,
             "file": row.file_name,
@@ -134,10 +137,11 @@ def _slides(
             "state": row.state,
             "stat": row.stat,
             "reason": reason,
-            "sentence": say("quarantine", reason),
+            "sentence": sentence,
             "detail": say("slide-detail", row.reason or OTHER, params),
             "remedy": say("remedy", reason),
             "params": params,
+            "sources": json.loads(row.evidence),
             "age_seconds": round(now - row.created_at, 1),
             "case": "" if case is None else case.subject,
             "steps": _steps(events.get(row.subject, ())),

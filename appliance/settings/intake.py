@@ -1,19 +1,13 @@
-"""Settings of intake: the watched folder, identification and pairing of slides."""
+"""Settings of intake: the watched folder, and the pairing of slides."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from appliance.settings.section import Section
-
-_YEAR_NUMBER = r"[A-Za-z]{1,4}\d{2}[-.]\d{2,8}"
-_BLOCK = r"[A-Z]{1,2}\d{1,3}"
-_END = r"(?=[_;. -]|$)"
-_STAIN_CODE = re.compile(r"[A-Z][A-Z0-9_-]{0,15}")
 
 
 class Watch(Section):
@@ -64,41 +58,6 @@ class Watch(Section):
         return tuple(dict.fromkeys((self.folder,) * named + self.folders))
 
 
-class Identify(Section):
-    """Rules that find accession, block and stain of a slide."""
-
-    patterns: tuple[str, ...] = (
-        rf"^(?P<accession>{_YEAR_NUMBER})[_;. -]+(?P<block>{_BLOCK}){_END}",
-        rf"^(?P<accession>[A-Za-z0-9][A-Za-z0-9-]*\d)[_;]+(?P<block>{_BLOCK}){_END}",
-        rf"^(?P<accession>{_YEAR_NUMBER}){_END}",
-    )
-    """Regular expressions applied to barcode and file name. The first match wins. The groups are
-    `accession` and `block`; a pattern without `block` finds the accession of a slide that then
-    lacks its block."""
-    stains: dict[str, tuple[str, ...]] = Field(default={})
-    """The lab's words for stain codes, matched as whole words without regard to case. They replace
-    the words that the assay has for that stain; a stain that is not named keeps the assay's."""
-
-    without_patient: Literal["none", "stand-in", "hold"] = "none"
-    """Slides of which neither the header nor an order names the patient. none: objects carry no
-    Patient ID, and an archive may take all of them for one patient. stand-in: converted slides and
-    their results carry a Patient ID of Tandem's own, one for each accession. hold: the slide is set
-    aside until an order names the patient."""
-
-    @field_validator("stains")
-    @classmethod
-    def _codes_are_well_formed(
-        cls, value: dict[str, tuple[str, ...]]
-    ) -> dict[str, tuple[str, ...]]:
-        wrong = sorted(code for code in value if not _STAIN_CODE.fullmatch(code))
-        if wrong:
-            raise ValueError(
-                f"{wrong[0]!r} is not a stain code: use a capital letter, then up to 15 of A-Z, "
-                "0-9, _ and -"
-            )
-        return value
-
-
 class Patients(Section):
     """IDs that belong to one patient."""
 
@@ -124,3 +83,7 @@ class PairSettings(Section):
     expected_assays: tuple[str, ...] = ("her2",)
     """Assays whose target slide is missed when only the H&E slide of a block has come. The case of
     any other assay begins with its target slide."""
+    lone_he: Literal["quiet", "trouble"] = "quiet"
+    """Whether a block that has only its H&E slide is shown as trouble after
+    `partner_timeout_hours`. An order that names stains decides where there is one: trouble if it
+    asks for the missing stain, quiet if not."""

@@ -17,11 +17,13 @@ from appliance.settings.cluster import Cluster
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
-from appliance.settings.intake import Identify, PairSettings, Patients, Watch
+from appliance.settings.identify import Identify
+from appliance.settings.intake import PairSettings, Patients, Watch
 from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.networks import ModelSettings
 from appliance.settings.objects import ObjectSettings
+from appliance.settings.orders import Orders
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.tls import Worklist
 
@@ -63,6 +65,7 @@ class Settings(BaseSettings):
     delivery: Delivery = Delivery()
     ledger: LedgerSettings = LedgerSettings()
     worklist: Worklist | None = None
+    orders: Orders = Orders()
     destinations: tuple[AnyDestination, ...] = (FolderDestination(),)
 
     @field_validator("extensions")

@@ -6,11 +6,12 @@ opens another handle.
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -21,6 +22,7 @@ from PIL.Image import Image
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.encoded import Pixels
+from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
 from appliance.slides.trouble import why_no_format, why_not_open, without_path
 
 PART_PX = 256
@@ -28,7 +30,7 @@ PART_PX = 256
 
 
 def open_handle(path: Path) -> openslide.OpenSlide:
-    """Open a slide by OpenSlide.
+    """Open a slide by OpenSlide, or by `TiffPyramid` where OpenSlide misses levels.
 
     Raises
     ------
@@ -49,7 +51,7 @@ def _opened(path: Path) -> openslide.OpenSlide:
     Links in a folder of their own, which lives as long as the handle, give it that suffix.
     """
     if path.suffix.lower() != ".mrxs" or path.suffix == ".mrxs":
-        return openslide.OpenSlide(path)
+        return _opened_tiff(path)
     links = Path(tempfile.mkdtemp(prefix="tandem-mrxs-"))
     try:
         (links / "slide.mrxs").symlink_to(path.absolute())
@@ -59,6 +61,41 @@ def _opened(path: Path) -> openslide.OpenSlide:
         shutil.rmtree(links, ignore_errors=True)
         raise
     weakref.finalize(handle, shutil.rmtree, links, ignore_errors=True)
+    return handle
+
+
+@contextmanager
+def levels_of_own(path: Path) -> Iterator[TiffPyramid | None]:
+    """Open the levels of a TIFF that OpenSlide does not read as a whole; None for other slides.
+
+    Raises SlideError as `open_handle`.
+    """
+    handle = open_handle(path)
+    try:
+        yield handle if isinstance(handle, TiffPyramid) else None
+    finally:
+        handle.close()
+
+
+def _opened_tiff(path: Path) -> openslide.OpenSlide:
+    """Open a slide by OpenSlide; a TIFF of which that shows less than it holds, by itself."""
+    try:
+        handle = openslide.OpenSlide(path)
+    except openslide.OpenSlideUnsupportedFormatError:
+        pyramid = open_pyramid(path)
+        if pyramid is None:
+            raise
+        return pyramid
+    if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) != "generic-tiff":
+        return handle
+    pyramid = open_pyramid(path)
+    if pyramid is None:
+        return handle
+    more = math.prod(pyramid.dimensions), pyramid.level_count
+    if more > (math.prod(handle.dimensions), handle.level_count):
+        handle.close()
+        return pyramid
+    pyramid.close()
     return handle
 
 

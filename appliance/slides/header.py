@@ -6,11 +6,8 @@ from pathlib import Path
 
 import openslide
 
-from appliance.domain import QuarantineReason, SlideFacts
-from appliance.errors import SlideError
-
-MPP_RANGE = (0.1, 1.1)
-"""Plausible µm per px of level 0: 100x oil to 10x."""
+from appliance.domain import SlideFacts
+from appliance.slides.resolution import check_range, stated_mpp
 
 
 def read_facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideFacts:
@@ -19,18 +16,12 @@ def read_facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> Sl
     Raises
     ------
     SlideError
-        NO_MPP, IMPLAUSIBLE_MPP.
+        NO_MPP, IMPLAUSIBLE_MPP, ANISOTROPIC.
     """
     properties = handle.properties
     if mpp is None:
-        try:
-            x = float(properties[openslide.PROPERTY_NAME_MPP_X])
-            y = float(properties[openslide.PROPERTY_NAME_MPP_Y])
-        except (KeyError, ValueError) as err:
-            raise SlideError(QuarantineReason.NO_MPP) from err
-        mpp = (x + y) / 2
-    if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
-        raise SlideError(QuarantineReason.IMPLAUSIBLE_MPP, f"{mpp:g} µm per px")
+        mpp = stated_mpp(properties, handle.dimensions)
+    check_range(mpp)
     vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
     width, height = handle.dimensions
     return SlideFacts(

@@ -59,7 +59,8 @@ class SlideReader:
         Raises
         ------
         SlideError
-            UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, DAMAGED, NO_MPP, IMPLAUSIBLE_MPP.
+            UNREADABLE, UNSUPPORTED, NOT_PYRAMIDAL, MISSING_TAGS, DAMAGED, NO_MPP, IMPLAUSIBLE_MPP,
+            ANISOTROPIC.
         """
         handle = open_handle(path)
         try:

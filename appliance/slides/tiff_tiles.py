@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffFileError, TiffPage
 
 from appliance.slides.encoded import Decode, EncodedLevel, Pixels, half_jpeg_decoder, jpeg_decoder
+from appliance.slides.tiff_index import MOST_DIRECTORIES
 from appliance.slides.trouble import TIFF_ERRORS
 
 CODECS = {COMPRESSION.JPEG, COMPRESSION.APERIO_JP2000_RGB, COMPRESSION.APERIO_JP2000_YCBC}
@@ -26,23 +27,39 @@ def tiff_levels(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[int, Encod
             for number, (width, height) in enumerate(sizes):
                 fit = [
                     page
-                    for page in tiff.pages
-                    if isinstance(page, TiffPage)
-                    and page.is_tiled
+                    for page in tiff_pages(tiff)
+                    if is_color_tiled(page)
                     and page.shape == (height, width, 3)
-                    and page.dtype == np.uint8
                     and page.compression in CODECS
                 ]
                 # OpenSlide fills missing tiles of a reduced level from a finer one.
                 if len(fit) == 1 and (number == 0 or all(fit[0].databytecounts)):
-                    found[number] = _level(path, fit[0])
+                    found[number] = level_of_page(path, fit[0])
     except TIFF_ERRORS:
         return {}
     return found
 
 
-def _level(path: Path, page: TiffPage) -> EncodedLevel:
-    """The level of a page. Call it while the file is open: tifffile reads some tags on access."""
+def tiff_pages(tiff: TiffFile) -> list[TiffPage]:
+    """Return the pages of a TIFF, those of pyramids below others (SubIFDs) included."""
+    found = []
+    for page in tiff.pages:
+        if isinstance(page, TiffPage):
+            found.append(page)
+            found += [below for below in page.pages or () if isinstance(below, TiffPage)]
+        if len(found) > MOST_DIRECTORIES:
+            raise TiffFileError("too many directories")
+    return found
+
+
+def is_color_tiled(page: TiffPage) -> bool:
+    """Return whether a page has tiles of 8-bit color, the three samples of a px side by side."""
+    size = (page.imagelength, page.imagewidth, 3)
+    return bool(page.is_tiled and page.shape == size and page.dtype == np.uint8)
+
+
+def level_of_page(path: Path, page: TiffPage) -> EncodedLevel:
+    """Return the level of a page, while its file is open: tifffile reads some tags on access."""
     decode, half = _other(page), None
     if page.compression == COMPRESSION.JPEG:
         rgb, tables = page.photometric == PHOTOMETRIC.RGB, page.jpegtables or b""

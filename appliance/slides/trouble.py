@@ -20,7 +20,8 @@ def why_no_format(path: Path) -> QuarantineReason:
     """Reason for a file whose format OpenSlide does not know.
 
     VANISHED where it has gone, DAMAGED for a part of a TIFF or a broken DICOM file, NOT_PYRAMIDAL
-    for a TIFF without tiles, else UNREADABLE.
+    for a TIFF without tiles, UNSUPPORTED for one with tiles after its first directory, else
+    UNREADABLE.
     """
     try:
         if _is_damaged_dicom(path):
@@ -29,8 +30,10 @@ def why_no_format(path: Path) -> QuarantineReason:
             index = TiffIndex(stream, path.stat().st_size)
             if any(end > path.stat().st_size for end in index.ends()):
                 return QuarantineReason.DAMAGED
-            tiled = TILE_WIDTH in index.directories()[0]
-            return QuarantineReason.UNREADABLE if tiled else QuarantineReason.NOT_PYRAMIDAL
+            first, *others = (TILE_WIDTH in directory for directory in index.directories())
+            if first:
+                return QuarantineReason.UNREADABLE
+            return QuarantineReason.UNSUPPORTED if any(others) else QuarantineReason.NOT_PYRAMIDAL
     except FileNotFoundError:
         return QuarantineReason.VANISHED
     except NoTiffError:

@@ -15,7 +15,13 @@ from appliance.words.english.deliveries import DELIVERY_REASONS
 from appliance.words.english.events import EVENTS
 from appliance.words.english.folders import FOLDERS
 from appliance.words.english.review import REVIEW
-from appliance.words.english.slides import DETAILS, QUARANTINE, REMEDIES, SLIDE_ERRORS
+from appliance.words.english.slides import (
+    DETAILS,
+    NOT_FOR_AN_ASSAY,
+    QUARANTINE,
+    REMEDIES,
+    SLIDE_ERRORS,
+)
 from appliance.words.template import OTHER, Params, Template, Words
 
 _LANGUAGES: dict[str, dict[str, Words]] = {
@@ -25,6 +31,7 @@ _LANGUAGES: dict[str, dict[str, Words]] = {
         "remedy": REMEDIES,
         "slide-detail": DETAILS,
         "slide-error": SLIDE_ERRORS,
+        "not-for-an-assay": NOT_FOR_AN_ASSAY,
         "case": CASE_REASONS,
         "case-trouble": CASE_TROUBLES,
         "case-remedy": CASE_REMEDIES,

@@ -17,8 +17,9 @@ PROFILE_NAMES = (
 )  # fmt: skip
 FAULT_NAMES = (
     "stalls", "truncated", "renames", "deletions", "duplicates", "rescans", "series", "names",
-    "zero", "garbage", "cut", "special", "dustbins",
+    "zero", "garbage", "cut", "special", "dustbins", "conflicts",
 )  # fmt: skip
+NAMING_NAMES = ("underscores", "spaces", "points", "time", "level", "lower", "stain-first")
 
 app = typer.Typer(no_args_is_help=True, help="Simulate the devices around the appliance.")
 out = Console()
@@ -51,6 +52,13 @@ def scanner(
     fault_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the slides that have a fault.")
     ] = 0.3,
+    naming: Annotated[
+        str,
+        typer.Option(
+            help="How names are written: scanner, or conventions of laboratories in turn, with "
+            f"commas: {', '.join(NAMING_NAMES)}, or all."
+        ),
+    ] = "scanner",
     truth: Annotated[
         Path | None,
         typer.Option(
@@ -77,6 +85,7 @@ def scanner(
     """
     profiles = _chosen(profile, PROFILE_NAMES, "--profile")
     chosen = () if faults == "none" else _chosen(faults, FAULT_NAMES, "--faults")
+    namings = () if naming == "scanner" else _chosen(naming, NAMING_NAMES, "--naming")
     if truth is not None and truth.resolve().is_relative_to(folder.resolve()):
         raise typer.BadParameter("keep the truth outside the scanner's folder", param_hint="truth")
     if folder.is_dir() and any(not f.name.startswith(".") for f in folder.iterdir()):
@@ -90,6 +99,7 @@ def scanner(
         faults=chosen,
         fault_share=fault_share,
         speed=speed,
+        namings=namings,
     )
     with ProgressBars(quiet=as_json) as progress:
         found = simulate(wanted, folder, progress)

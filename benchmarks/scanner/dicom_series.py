@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from benchmarks.scanner.tiff_formats import generic_tiff
+from benchmarks.scanner.tiff_formats import generic_tiff, labelled
 from benchmarks.scanner.tissue import Section
 from dicom.slide_metadata import SlideIdentity
 from dicom.source import convert_slide
@@ -23,11 +23,15 @@ SCANNED = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesIdentity:
-    """Identity that a scanner writes into the header; `seed` distinguishes scans of one slide."""
+    """Identity that a scanner writes into the header.
+
+    `seed` and `scan`, the minute of the scan, distinguish scans of one slide.
+    """
 
     accession: str
     container_id: str
     seed: str
+    scan: int = 1
 
 
 def dicom_template(section: Section) -> list[bytes]:
@@ -44,7 +48,7 @@ def dicom_template(section: Section) -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = Path(folder) / "template.tif"
-        source.write_bytes(generic_tiff(section))
+        source.write_bytes(labelled(generic_tiff(section), "TEMPLATE"))
         made = convert_slide(source, Path(folder) / "dicom", identity, mpp=section.mpp)
         files = [path.read_bytes() for path in made.paths]
     return sorted(files, key=_columns, reverse=True)
@@ -65,6 +69,7 @@ def dicom_series(template: list[bytes], identity: SeriesIdentity) -> dict[str, b
         dataset.StudyID = dataset.AccessionNumber = identity.accession
         dataset.ContainerIdentifier = identity.container_id
         dataset.Manufacturer = "SIMULATED"
+        dataset.AcquisitionDateTime = f"2026112010{identity.scan % 60:02d}00"
         for specimen in dataset.get("SpecimenDescriptionSequence", []):
             specimen.SpecimenIdentifier = identity.container_id
         memory = io.BytesIO()

@@ -7,7 +7,7 @@ import struct
 import imagecodecs
 import numpy as np
 
-from benchmarks.scanner.tiff_formats import LABEL, QUALITY
+from benchmarks.scanner.tiff_formats import LABEL, QUALITY, WHEN
 from benchmarks.scanner.tissue import Section
 
 IMAGE_PX = 256
@@ -60,6 +60,7 @@ def _slidedat(section: Section, rows: int, columns: int) -> str:
     lines = [
         "[GENERAL]",
         f"SLIDE_ID = {LABEL}",
+        f"SLIDE_CREATIONDATETIME = 20/11/2026 {WHEN}",
         f"IMAGENUMBER_X = {columns}",
         f"IMAGENUMBER_Y = {rows}",
         "OBJECTIVE_MAGNIFICATION = 20",

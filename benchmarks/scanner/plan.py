@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.scanner.profiles import PROFILES, Profile, SlideLabel
@@ -27,6 +27,7 @@ FAULTS: Mapping[str, str] = {
     "cut": "the rest never comes",
     "special": "pipes, sockets, links that lead nowhere, a folder named like a slide",
     "dustbins": "slides in the dust bins of file servers, and other files of servers",
+    "conflicts": "barcode and name, or two parts of the name, tell of different slides",
 }
 """Faults by name, with what they do."""
 MANY_FILES_ONLY = frozenset({"series"})
@@ -45,6 +46,19 @@ NAMES: Mapping[str, tuple[Expected, tuple[str, ...]]] = {
     "no-stain": ("set-aside", ("unknown-stain",)),
 }
 """Kinds of odd names, with their outcome."""
+CONFLICTS_OF_NAMES = ("two-blocks", "two-stains", "two-accessions")
+CONFLICTS = ("accession", "block", "stain", *CONFLICTS_OF_NAMES)
+"""Kinds of planted conflicts: a part in which the barcode differs, or two parts in the name."""
+NAMINGS: Mapping[str, str] = {
+    "underscores": "{accession}_{block}_{stain}",
+    "spaces": "{accession} {block} {stain}",
+    "points": "{accession}.{block}.{stain}",
+    "time": "{accession};{block};2_{stain} - 2026-11-20 10.11.12",
+    "level": "{accession}_L2_{block}_{stain}",
+    "lower": "{lower_accession}_{lower_block}_{lower_stain}",
+    "stain-first": "{stain}_{accession}-{block}_001",
+}
+"""Conventions of laboratories for the names of slides."""
 LONGEST_NAME_BYTES = 255
 DAY_SLIDES = 20
 """Slides within which the second slide of a block follows the first."""
@@ -52,7 +66,10 @@ DAY_SLIDES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """A slide that the scanner will write. `variant` is the fault's kind, ``""`` without one."""
+    """A slide that the scanner will write. `variant` is the fault's kind, ``""`` without one.
+
+    `printed` is what its barcode says: that of another slide where a conflict is planted.
+    """
 
     number: int
     profile: str
@@ -64,6 +81,7 @@ class Scan:
     fault: str
     variant: str
     barcode_read: bool
+    printed: SlideLabel
     expected: Expected
     reasons: tuple[str, ...]
 
@@ -76,8 +94,12 @@ def plan_scans(
     scores: Sequence[str],
     dice: random.Random,
     target: str = "HER2",
+    namings: Sequence[str] = (),
 ) -> list[Scan]:
-    """Return the slides in the order of scanning: both of each block, H&E before `target`."""
+    """Return the slides in the order of scanning: both of each block, H&E before `target`.
+
+    `namings` are the conventions of names, of `NAMINGS`, in turn; without them the scanners'.
+    """
     labels: list[tuple[float, SlideLabel, str, str]] = []
     first = dice.randrange(10_000, 60_000)
     for number in range(slides):
@@ -99,7 +121,8 @@ def plan_scans(
             if fault in MANY_FILES_ONLY and not PROFILES[profile].many_files:
                 fault = "stalls"
         folder = profile if len(profiles) > 1 else ""
-        scans.append(_scan(number, profile, label, score, folder, fault, dice))
+        naming = namings[number % len(namings)] if namings else ""
+        scans.append(_scan(number, profile, label, score, folder, fault, naming, dice))
     return scans
 
 
@@ -110,12 +133,14 @@ def _scan(
     score: str,
     folder: str,
     fault: str,
+    naming: str,
     dice: random.Random,
 ) -> Scan:
-    profile = PROFILES[profile_name]
+    profile, printed = PROFILES[profile_name], label
     expected: Expected = "read"
     reasons = ANY_REASON
-    variant, stem, suffix, barcode_read = "", profile.stem(label), profile.suffix, True
+    stem = named(naming, label) if naming else profile.stem(label)
+    variant, suffix, barcode_read = "", profile.suffix, True
     if fault in ("zero", "garbage", "cut"):
         expected = "set-aside"
     elif fault in ("duplicates", "rescans"):
@@ -132,6 +157,11 @@ def _scan(
         expected, reasons = NAMES[variant]
         stem, suffix = odd_name(variant, stem, suffix, label, number)
         barcode_read = expected == "read"
+    elif fault == "conflicts":
+        kinds = CONFLICTS if profile.has_barcode else CONFLICTS_OF_NAMES
+        variant, expected = dice.choice(kinds), "set-aside"
+        reasons = ("identity-conflict",)
+        stem, printed = conflicting(variant, stem, label)
     return Scan(
         number=number,
         profile=profile_name,
@@ -143,9 +173,37 @@ def _scan(
         fault=fault,
         variant=variant,
         barcode_read=barcode_read,
+        printed=printed,
         expected=expected,
         reasons=reasons,
     )
+
+
+def named(naming: str, label: SlideLabel) -> str:
+    """Return the name of a slide, without its suffix, by a convention of `NAMINGS`."""
+    parts = {"accession": label.accession, "block": label.block, "stain": label.stain}
+    lower = {f"lower_{name}": text.lower() for name, text in parts.items()}
+    return NAMINGS[naming].format(**parts, **lower)
+
+
+def conflicting(kind: str, stem: str, label: SlideLabel) -> tuple[str, SlideLabel]:
+    """Return name and barcode of a slide that contradict each other, by a kind of `CONFLICTS`."""
+    other = "HE" if label.stain != "HE" else "HER2"
+    match kind:
+        case "accession":
+            number = (int(label.accession[-5:]) + 50_000) % 100_000
+            return stem, replace(label, accession=f"{label.accession[:-5]}{number:05d}")
+        case "block":
+            return stem, replace(label, block=f"B{label.block[1:]}")
+        case "stain":
+            return stem, replace(label, stain=other)
+        case "two-blocks":
+            return f"{label.accession}_{label.block}_B7_{label.stain}", label
+        case "two-stains":
+            return f"{label.accession}_{label.block}_{label.stain}_{other}", label
+        case "two-accessions":
+            return f"{label.accession}_S25-00017_{label.block}_{label.stain}", label
+    raise ValueError(kind)
 
 
 def _names_of(profile: Profile) -> list[str]:

@@ -7,7 +7,7 @@ import heapq
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Simulation:
 
     `fault_share` is the share of the slides that have one of the `faults`. `target` is the stain
     that labels and names state for the second slide of a block; its pixels are those of HER2.
+    `namings` are conventions of names in turn (`benchmarks.scanner.plan.NAMINGS`).
     """
 
     profiles: tuple[str, ...] = ("aperio-svs",)
@@ -36,6 +37,7 @@ class Simulation:
     speed: float = 0.0
     scores: tuple[str, ...] = SCORES
     target: str = "HER2"
+    namings: tuple[str, ...] = ()
 
 
 def simulate(
@@ -64,6 +66,7 @@ def simulate(
         wanted.scores,
         dice,
         wanted.target,
+        wanted.namings,
     )
     makers = _makers(wanted, sections or draw_sections(wanted.scores, progress))
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,10 +115,8 @@ def _arriving(scan: Scan, makers: dict[tuple[str, str, str], Maker]) -> Arriving
             for name, data in made.items()
         }
 
-    second = SlideLabel(
-        accession=scan.label.accession, block=scan.label.block, stain=scan.label.stain, scan=2
-    )
-    files = files_of(scan.label, scan.stem)
+    second = replace(scan.label, scan=2)
+    files = files_of(scan.printed, scan.stem)
     return Arriving(
         scan=scan,
         files=files,

@@ -45,6 +45,7 @@ class Profile:
     """A brand: `prepare` makes the files of any slide of a section, `slide_s` is seconds a slide.
 
     `name_pattern` is the scanner's way to name a slide. `many_files`: a slide is several files.
+    `has_barcode`: its files hold the text of the label.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Profile:
     name_pattern: str
     prepare: Callable[[Section], Maker]
     many_files: bool = False
+    has_barcode: bool = True
 
     def stem(self, label: SlideLabel) -> str:
         """Return the name that the scanner gives to a slide, without its suffix."""
@@ -66,7 +68,7 @@ def _single(encode: Callable[[Section], bytes], suffix: str, section: Section) -
 
     def make(stem: str, label: SlideLabel, barcode_read: bool) -> Files:
         barcode = label.barcode if barcode_read else _serial(label)
-        return {f"{stem}{suffix}": labelled(template, barcode)}
+        return {f"{stem}{suffix}": labelled(template, barcode, label.scan)}
 
     return make
 
@@ -77,7 +79,7 @@ def _mirax(section: Section) -> Maker:
     def make(stem: str, label: SlideLabel, barcode_read: bool) -> Files:
         barcode = label.barcode if barcode_read else _serial(label)
         return {
-            f"{stem}/{name}" if name else f"{stem}.mrxs": labelled(content, barcode)
+            f"{stem}/{name}" if name else f"{stem}.mrxs": labelled(content, barcode, label.scan)
             for name, content in template.items()
         }
 
@@ -94,6 +96,7 @@ def _dicom(section: Section) -> Maker:
             if barcode_read
             else _serial(label),
             seed=label.barcode,
+            scan=label.scan,
         )
         files = dicom_series(template, identity)
         # The coarsest level first, as the scanner has it first.
@@ -129,6 +132,7 @@ PROFILES: Mapping[str, Profile] = {
         slide_s=100.0,
         name_pattern="{accession}.{block}.{stain}",
         prepare=partial(_single, generic_tiff, ".tif"),
+        has_barcode=False,
     ),
     "philips-tiff": Profile(
         title="Philips: one TIFF with an XML description and the barcode in base64",

@@ -21,13 +21,16 @@ LABEL = "@" * 48
 """Place of the slide's barcode in a template; the barcode is padded with points."""
 LABEL_64 = "@" * 64
 """The same where the barcode is written in base64."""
+WHEN, MINUTE = "10:@@:00", "@@"
+"""Time of the scan in a template; the minutes are the number of the scan."""
+_DAY = "2026:11:20"
 QUALITY = 80
 _TILE = 256
 _APERIO = "Aperio Image Library v12.0.15 "
 
 
-def labelled(template: bytes, barcode: str) -> bytes:
-    """Return the file of one slide: the template with its barcode.
+def labelled(template: bytes, barcode: str, scan: int = 1) -> bytes:
+    """Return the file of one slide: the template with its barcode and the time of its scan.
 
     Raises
     ------
@@ -38,7 +41,8 @@ def labelled(template: bytes, barcode: str) -> bytes:
         raise ValueError(f"a barcode has at most {len(LABEL)} characters")
     padded = barcode.ljust(len(LABEL), ".").encode()
     coded = template.replace(LABEL_64.encode(), base64.b64encode(padded))
-    return coded.replace(LABEL.encode(), padded)
+    timed = coded.replace(WHEN.encode(), WHEN.replace(MINUTE, f"{scan % 60:02d}").encode())
+    return timed.replace(LABEL.encode(), padded)
 
 
 def aperio_svs(section: Section) -> bytes:
@@ -50,7 +54,8 @@ def aperio_svs(section: Section) -> bytes:
     with TiffWriter(memory) as writer:
         text = (
             f"{first}[0,0 {columns}x{rows}] ({_TILE}x{_TILE}) JPEG/RGB Q={QUALITY}|AppMag = 40"
-            f"|ScanScope ID = SIMULATED|Barcode = {LABEL}|MPP = {section.mpp}"
+            f"|ScanScope ID = SIMULATED|Barcode = {LABEL}|Date = 11/20/26|Time = {WHEN}"
+            f"|MPP = {section.mpp}"
         )
         _level(writer, full, section.mpp, text)
         writer.write(
@@ -110,6 +115,7 @@ def hamamatsu_ndpi(section: Section) -> bytes:
         strip = _put(body, coded)
         per_cm = struct.pack("<II", round(1e7 / (section.mpp * factor)), 1000)
         texts = [_put(body, text.encode() + b"\0") for text in ("Hamamatsu", LABEL)]
+        when = _put(body, f"{_DAY} {WHEN}\0".encode())
         bits = _put(body, struct.pack("<3H", 8, 8, 8))
         resolution = _put(body, per_cm)
         entries = [
@@ -127,6 +133,7 @@ def hamamatsu_ndpi(section: Section) -> bytes:
             (282, 5, 1, resolution),
             (283, 5, 1, resolution),
             (296, 3, 1, 3),
+            (306, 2, 20, when),
             (65420, 4, 1, 1),
             (65421, 11, 1, struct.unpack("<I", struct.pack("<f", 40 / factor))[0]),
             (65422, 9, 1, 0),
@@ -171,6 +178,7 @@ def _level(
         subfiletype=1 if reduced else 0,
         resolution=(1e4 / mpp, 1e4 / mpp),
         resolutionunit="CENTIMETER",
+        datetime=f"{_DAY} {WHEN}",
         software=software,
         metadata=None,
     )

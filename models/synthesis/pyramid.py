@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,7 +106,7 @@ def _write_thumbnail(writer: TiffWriter, image: NDArray[np.uint8], first: str, m
         compression="jpeg",
         compressionargs={"level": QUALITY},
         rowsperstrip=size[1],
-        description=f"{first}-> {size[0]}x{size[1]} - |AppMag = 40|MPP = {mpp}",
+        description=f"{first}-> {size[0]}x{size[1]} - |AppMag = {_power(mpp)}|MPP = {mpp}",
         software=False,
         metadata=None,
     )
@@ -136,7 +137,12 @@ def _aperio_description(width_px: int, height_px: int, mpp: float) -> str:
     return (
         f"{_APERIO}\r\n{width_px}x{height_px} [0,0 {width_px}x{height_px}] ({TILE}x{TILE}) "
         f"JPEG/RGB Q={QUALITY}"
-        f"|AppMag = 40|StripeWidth = 2040|ScanScope ID = TANDEMSYN|Filename = synthetic"
+        f"|AppMag = {_power(mpp)}|StripeWidth = 2040|ScanScope ID = TANDEMSYN|Filename = synthetic"
         f"|Date = 01/01/26|Time = 00:00:00|MPP = {mpp}|Left = 0.0|Top = 0.0"
         f"|OriginalWidth = {width_px}|OriginalHeight = {height_px}|ICC Profile = none"
     )
+
+
+def _power(mpp: float) -> int:
+    """Return the power of the objective with which scanners reach `mpp`, such as 40 for 0.25."""
+    return min((10, 20, 40, 80), key=lambda power: abs(math.log(power * mpp / 10)))

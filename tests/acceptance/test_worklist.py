@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.case_objects import CaseObjects, true_findings, write_case
-from fixtures.daemon import Daemon, case_state, tandem
+from fixtures.daemon import Daemon, case_state
 from fixtures.judges import dicom_errors
 from fixtures.worklist import WorklistServer
 from pydicom import Dataset, dcmread
@@ -16,6 +18,7 @@ from pydicom import Dataset, dcmread
 from appliance.delivery.orders import check_worklist, order_of
 from appliance.errors import WorklistUnavailableError
 from appliance.findings.findings import Findings
+from appliance.line.ordered import ordered_for
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
 from dicom.association import PacsAddress
@@ -122,6 +125,9 @@ def test_an_order_that_cannot_be_used_is_no_silence(
     assert order is not None
     assert (order.patient_id, order.study_id, order.referring_physician) == ("P-4711", "", "")
     assert (order.uid.startswith("2.25."), note) == (True, "")
+    server.order("nobody's", "S26-9", StudyInstanceUID="1.2.3")
+    order, note = order_of("S26-9", settings)
+    assert order is None and "cannot be read" in note
     # The patient of the other order is unknown, so it may be a different patient.
     server.order("one", findings.accession, **JANE)
     server.order("other", findings.accession, **(JANE | {"PatientName": "y" * 65}))
@@ -137,11 +143,95 @@ def test_an_order_is_of_the_very_accession_and_may_name_no_study(server: Worklis
     # "*" is a wildcard for the server and a plain character for Tandem.
     assert find_orders(address, "S26-*") == []
     (order,) = find_orders(address, "S26-1")
-    assert order.uid.startswith("2.25.")
-    assert order.patient_name == "Müller^Jana"
+    assert order is not None
+    assert (order.uid, order.patient_name) == ("", "Müller^Jana")
 
 
-def test_a_worklist_that_is_away_holds_the_case_and_says_so(
+def items(*values: dict[str, Any]) -> list[Dataset]:
+    """Return the items of a sequence."""
+    made = []
+    for each in values:
+        item = Dataset()
+        for keyword, value in each.items():
+            setattr(item, keyword, value)
+        made.append(item)
+    return made
+
+
+def code(meaning: str) -> dict[str, str]:
+    return {"CodeValue": "1", "CodingSchemeDesignator": "99LAB", "CodeMeaning": meaning}
+
+
+def test_an_order_tells_issuers_specimens_and_stains_at_identify(
+    server: WorklistServer, settings: Settings, findings: Findings
+) -> None:
+    accession, block = findings.accession, findings.block
+    stain = {
+        "ValueType": "CODE",
+        "ConceptNameCodeSequence": items(code("Using substance")),
+        "ConceptCodeSequence": items(code("HER2 IHC")),
+    }
+    prepared = {"SpecimenPreparationStepContentItemSequence": items(stain)}
+    specimen = {
+        "SpecimenIdentifier": f"{accession};{block}",
+        "SpecimenPreparationSequence": items(prepared),
+    }
+    glass = {
+        "ContainerIdentifier": f"{accession};{block};2",
+        "SpecimenDescriptionSequence": items(specimen),
+    }
+    qualifiers = {"UniversalEntityID": "1.2.3", "UniversalEntityIDType": "ISO"}
+    server.order(
+        "one",
+        accession,
+        {
+            "ScheduledSpecimenSequence": items(glass),
+            "ScheduledProtocolCodeSequence": items(code("H&E")),
+        },
+        **JANE,
+        IssuerOfPatientID="KLINIK",
+        IssuerOfPatientIDQualifiersSequence=items(qualifiers),
+        OtherPatientIDsSequence=items({"PatientID": "77", "IssuerOfPatientID": "KASSE"}),
+        IssuerOfAccessionNumberSequence=items({"LocalNamespaceEntityID": "LIS"}),
+        RequestedProcedureDescription="Ki-67",
+    )
+    words = {"HE": ("H&E",), "HER2": ("HER2",)}
+    (patient,) = ordered_for(accession, settings, words).patients
+    told = json.loads(patient.as_json())
+    assert told == {
+        "patient_id": "P-4711",
+        "issuer": "KLINIK&1.2.3&ISO",
+        "name": "Müller^Jana",
+        "birth_date": "19610203",
+        "sex": "F",
+        "other_ids": ["77^^^KASSE"],
+        "study_uid": JANE["StudyInstanceUID"],
+        "accession_issuer": "LIS",
+        "stains": ["Ki-67", "HE", "HER2"],
+        "source": "worklist",
+    }
+    written = headers(write_case(findings, settings))
+    for header in written:
+        assert header.IssuerOfPatientID == "KLINIK"
+        assert header.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.3"
+        assert header.OtherPatientIDsSequence[0].IssuerOfPatientID == "KASSE"
+        assert header.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "LIS"
+    slides = [header for header in written if header.SOPClassUID.name.startswith("VL Whole Slide")]
+    parents = {
+        content.TextValue
+        for header in slides
+        for step in header.SpecimenDescriptionSequence[0].SpecimenPreparationSequence
+        for content in step.SpecimenPreparationStepContentItemSequence
+        if content.get("TextValue")
+    }
+    assert f"{accession};{block}" in parents
+    assert {str(header.ContainerIdentifier) for header in slides} == {
+        f"{accession}-{block}-HE",
+        f"{accession};{block};2",
+    }
+
+
+def test_a_worklist_that_is_away_holds_the_slides_and_blames_none(
     tmp_path: Path, small_case: SyntheticCase
 ) -> None:
     server = WorklistServer(tmp_path / "worklist")
@@ -153,19 +243,21 @@ def test_a_worklist_that_is_away_holds_the_case_and_says_so(
     daemon.start()
     try:
         waiting = daemon.wait(
-            lambda status: bool(status["cases"]) and "worklist" in status["cases"][0]["remedy"]
-        )["cases"][0]
-        assert waiting["state"] == "scored"
-        assert "cannot be reached" in waiting["remedy"]
+            lambda status: (
+                len(status["slides"]) == 2
+                and all("worklist" in slide["steps"][-1]["text"] for slide in status["slides"])
+            )
+        )
+        assert {slide["state"] for slide in waiting["slides"]} == {"arrived"}
+        assert waiting["cases"] == []
         address = Worklist(host="127.0.0.1", port=server.orthanc.dicom_port, called_aet="ORTHANC")
         with pytest.raises(WorklistUnavailableError, match="cannot be reached"):
             check_worklist(address)
         server.orthanc.start()
         assert "answered" in check_worklist(address)
-        tandem("retry", "case-1", "--config", daemon.config)
-        done = daemon.wait(case_state("delivered"))["cases"][0]
-        assert done["remedy"] == ""
-        assert sum("worklist" in step["text"] for step in done["steps"]) == 1
+        done = daemon.wait(case_state("delivered"))
+        for slide in done["slides"]:
+            assert sum("worklist" in step["text"] for step in slide["steps"]) == 1
         files = list((daemon.state / "archive").rglob("*.dcm"))
         assert {str(dcmread(f, stop_before_pixels=True).PatientID) for f in files} == {"P-4711"}
         assert small_case.accession not in daemon.log

@@ -12,13 +12,14 @@ from fixtures.daemon import tandem
 
 from appliance.errors import SlideError
 from appliance.intake.completeness import is_whole
+from appliance.intake.identity.identify import require_identity
 from appliance.line.analyse_slide import identify_slide
 from appliance.settings.settings import Settings
 from appliance.slides.files import slide_files
 from benchmarks.scanner import play
 from benchmarks.scanner.arrival import Disk, arrive
-from benchmarks.scanner.command import FAULT_NAMES, PROFILE_NAMES
-from benchmarks.scanner.plan import FAULTS, NAMES, Scan, plan_scans
+from benchmarks.scanner.command import FAULT_NAMES, NAMING_NAMES, PROFILE_NAMES
+from benchmarks.scanner.plan import FAULTS, NAMES, NAMINGS, Scan, plan_scans
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.profiles import PROFILES
 from benchmarks.scanner.tissue import Sections
@@ -42,6 +43,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_the_command_names_all_profiles_and_faults() -> None:
     assert tuple(PROFILES) == PROFILE_NAMES
     assert tuple(FAULTS) == FAULT_NAMES
+    assert tuple(NAMINGS) == NAMING_NAMES
 
 
 def test_each_end_of_the_truth_is_what_identify_says(tmp_path: Path, sections: Sections) -> None:
@@ -54,7 +56,7 @@ def test_each_end_of_the_truth_is_what_identify_says(tmp_path: Path, sections: S
         seen.add((entry["profile"], entry["fault"]))
         path = tmp_path / "scans" / entry["files"][0]
         try:
-            found = identify_slide(path, settings).identity
+            found = require_identity(identify_slide(path, settings).verdict)
         except (SlideError, OSError) as err:
             assert entry["expected"] in ("set-aside", "gone"), entry
             if entry["reasons"]:

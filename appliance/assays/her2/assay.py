@@ -45,7 +45,10 @@ def _check(settings: Settings) -> str:
 HER2_STAIN = StainFacts(
     code=HER2,
     label="HER2 IHC",
-    words=("HER2", "HER-2", "HER2NEU", "CERBB2", "4B5"),
+    words=(
+        *("HER2", "HER2/NEU", "C-ERBB-2", "ERBB2", "HERCEPTEST", "4B5", "HER2-4B5", "4B5-HER2"),
+        *("HER2-IHC", "PATHWAY-HER2", "VENTANA-4B5", "CB11", "A0485", "HERCEP-TEST"),
+    ),
     reading="stain on IHC",
 )
 

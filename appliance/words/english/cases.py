@@ -26,7 +26,22 @@ def _refused(facts: Params) -> str:
 
 def _missing(facts: Params) -> str:
     missing = " and ".join(facts["stains"]) or "second"
-    return f"The {missing} slide of this block did not come in time."
+    return f"The {missing} slide of this block did not come in time.{_elsewhere(facts, missing)}"
+
+
+def _elsewhere(facts: Params, stain: str) -> str:
+    """Return where else in the accession a slide of the stain is; empty where nowhere."""
+    blocks = facts.get("elsewhere") or ()
+    many = "s" * (len(blocks) > 1)
+    there = f" There is a {stain} slide of block{many} {' and '.join(blocks)} of this accession."
+    return there if blocks else ""
+
+
+def _no_stain(facts: Params) -> str:
+    return (
+        f"No {facts['stain']} slide of this block came.{_elsewhere(facts, facts['stain'])} Scan "
+        "it, or look among the quarantined slides; the case goes on by itself when it arrives."
+    )
 
 
 _KEEP = "Correct what is wrong (tandem identify set), or, if it is the same patient: tandem "
@@ -48,15 +63,23 @@ _SAME = "Both slides show the same section ({detail}): one of them is not what i
 _SET = "Look at both labels, then: tandem identify set SLIDE --stain … --by … --why …"
 _SCANS = "Two scans of the {stain} slide were made on the same day: {slides}."
 _CHOOSE = "Choose one: tandem identify keep SLIDE --by … --why …"
+_UNPAIRED = "A person said that {slides} do not belong together."
+_PAIR = "To pair two slides: tandem identify pair HE IHC --by … --why …"
+_SAME_SLIDE = "A slide of this case came under two names ({slides})."
+_NAME = (
+    "Look at both labels, then say which name is right (tandem identify set), or leave one out: "
+    "tandem identify exclude SLIDE --by … --why …"
+)
 
 CASE_REASONS: Words = {
     "patients-differ": _patients_and_remedy,
     "same-section": f"{_SAME} {_SET}",
     "two-scans": f"{_SCANS} {_CHOOSE}",
-    "stain-missing": (
-        "No {stain} slide of this block came. Scan it, or look among the quarantined slides; the "
-        "case goes on by itself when it arrives."
-    ),
+    "unpaired": f"{_UNPAIRED} {_PAIR}",
+    "same-slide": f"{_SAME_SLIDE} {_NAME}",
+    "no-slides": "No slide of this block is left; the case goes on when one comes.",
+    "not-asked": "Nobody asked for a {stain} slide of this block; the case goes on if one comes.",
+    "stain-missing": _no_stain,
     "step-failed": f"{_FAILED}. {_LOG}",
     "worker-killed": f"{_KILLED}. {_LOG}",
     "took-too-long": f"{{message}} {_SLOW}",
@@ -92,6 +115,8 @@ CASE_TROUBLES: Words = {
     "patients-differ": _patients,
     "same-section": _SAME,
     "two-scans": _SCANS,
+    "unpaired": _UNPAIRED,
+    "same-slide": _SAME_SLIDE,
     "failed": "A step failed with an error that Tandem does not know.",
     "stain-missing": _missing,
     "refused": _refused,
@@ -107,6 +132,8 @@ CASE_REMEDIES: Words = {
     "patients-differ": _KEEP_CASE,
     "same-section": _SET,
     "two-scans": _CHOOSE,
+    "unpaired": _PAIR,
+    "same-slide": _NAME,
     "stain-missing": "Look for the missing scan. A late partner reopens the case by itself.",
     "refused": "See the errors below, correct the cause, then: tandem retry {subject}.",
     "step-failed": _LOG,

@@ -12,6 +12,7 @@ DELIVERY_REASONS: Words = {
     "not-allowed": "{message}",
     "object-damaged": "its file is not what was written; it is written again first",
     "object-replaced": "its file is damaged, and other objects took the place of this one",
+    "withdrawn": "it was withdrawn before it was sent: a slide of it is no slide of its case",
     "unforeseen": "{error}: {message}. It is tried again.",
     "given-up": lambda facts: (
         f"given up after {facts['attempts']} attempts: {facts['last'] or 'no answer'}"

@@ -13,13 +13,25 @@ def _corrected(facts: Params) -> str:
     return f"corrected from {facts['was'] or 'none'} to {facts['score']}"
 
 
+def _set(facts: Params) -> str:
+    keys = ("accession", "block", "stain", "organ", "specimen")
+    told = ", ".join(f"{key} {facts[key]}" for key in keys if facts.get(key))
+    return f"a person said {told}: {facts['why']}"
+
+
 EVENTS: Words = {
     # states of slides
     "created": "",
     "advanced": "",
     "identified": "{stain}",
+    "not-for-an-assay": "{stain}: of no assay here",
     "set-aside": "{reason}",
     "newer-scan": "{slide} is a newer scan",
+    "chosen": "a person chose {slide}",
+    "same-content": "its bytes are those of {slide}",
+    "excluded": "a person left it out",
+    "taken-back": "what took its place is gone",
+    "said": "by a person's word",
     "file-changed": "the file changed",
     "not-whole": "quiet, but not whole",
     "came-back": "the file is there again",
@@ -27,8 +39,10 @@ EVENTS: Words = {
     # states of cases
     "came-anew": "{slide} came in anew",
     "slide-changed": "a slide of it changed",
+    "slide-left": "{slide} is no slide of it any more",
     "held": "{reason}",
     "merged": "the settings declare these patient IDs to be one patient",
+    "kept": "a person decided",
     "stain-missing": "no {stain} slide",
     "objects-queued": "{count} deliveries queued",
     "failed": "",
@@ -48,11 +62,18 @@ EVENTS: Words = {
         "the sidecar was read again: organ '{organ}' (was '{was_organ}'), specimen '{specimen}' "
         "(was '{was_specimen}')"
     ),
+    "word-set": _set,
+    "word-pair": "a person paired it with {slide}: {why}",
+    "word-unpair": "a person took its slides apart: {why}",
+    "word-exclude": "a person left it out: {why}",
+    "word-keep": "a person kept it: {why}",
+    "word-retry": "a person had it tried again: {why}",
     "stat": "STAT: first in every lane",
     "stat-off": "no longer STAT",
     "try-again": "{message}; trying again",
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",
+    "order-note": "{note}",
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",

@@ -1,7 +1,8 @@
 """English reasons for which a slide is set aside.
 
 Kinds: ``quarantine`` (sentence), ``remedy``, ``slide-detail`` (what else is known of the reason),
-``slide-error`` (all three in one line).
+``slide-error`` (all three in one line), ``not-for-an-assay`` (slides that are known and left
+alone).
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ QUARANTINE: Words = {
     "damaged": "The file opens but a part of its pixels cannot be decoded.",
     "not-pyramidal": "The image is flat: it has neither tiles nor pyramid levels.",
     "no-mpp": "The slide does not say its resolution (µm per pixel).",
-    "implausible-mpp": "The stated resolution lies outside 0.1-1.1 µm per pixel.",
+    "implausible-mpp": (
+        "The stated resolution lies outside 0.1-1.1 µm per pixel, or does not fit the objective."
+    ),
+    "anisotropic": "The stated resolution differs between width and height.",
+    "sidecar": "The sidecar beside the slide cannot be read.",
     "unknown-stain": "Neither the header nor the file name tells a stain that Tandem knows.",
     "no-accession": (
         "Neither the header, the barcode nor the file name holds an accession number."
     ),
     "no-block": "The accession is known, but not which tissue block the slide was cut from.",
-    "identity-conflict": "Two sources name different slides.",
+    "identity-conflict": "What is known of the slide contradicts itself.",
     "wrong-picture": "The picture is not that of the stain that the slide is named for.",
     "same-slide": "The same picture came under another name.",
     "no-patient": "Neither the header nor an order names the patient of this slide.",
@@ -35,6 +40,11 @@ QUARANTINE: Words = {
     "worker-killed": "Reading the slide killed its worker process several times.",
     "took-too-long": "Reading the slide took too long.",
     "failed": "A step failed with an error that Tandem does not know.",
+    # Slides that others took the place of, or that a person left out: no trouble.
+    "newer-scan": "A newer scan of the slide took its place.",
+    "chosen": "A person chose another scan of the slide.",
+    "same-content": "The same scan is there under another name or path.",
+    "excluded": "A person left the slide out.",
 }
 
 REMEDIES: Words = {
@@ -46,6 +56,11 @@ REMEDIES: Words = {
     "implausible-mpp": (
         "Correct it in a sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry."
     ),
+    "anisotropic": (
+        "Export it with square pixels. If only the header is wrong: set the resolution in a "
+        "sidecar file NAME.tandem.toml (mpp = 0.25), then: tandem retry."
+    ),
+    "sidecar": "Correct the line of the sidecar that is named, then: tandem retry.",
     "unknown-stain": (
         "Rename the export to ACCESSION_BLOCK_STAIN, or add the lab's word for the stain to"
         " [identify.stains] in the settings, then: tandem retry."
@@ -88,10 +103,20 @@ REMEDIES: Words = {
     OTHER: "See the case's events and the log, then: tandem retry.",
 }
 
+NOT_FOR_AN_ASSAY: Words = {
+    "other": "{stain}: a stain that no assay here uses; nothing needs to be done.",
+    "control": "A control slide, not the patient's; nothing needs to be done.",
+    "hybridization": "An in situ hybridization, not the IHC slide; nothing needs to be done.",
+    "excluded": "A person left it out.",
+}
+
 DETAILS: Words = {
     "failed": "{error}: {message}",
     "worker-killed": "{crashes} times",
     "took-too-long": "{detail}",
+    "newer-scan": "{slide}",
+    "chosen": "{slide}",
+    "same-content": "{slide}",
     OTHER: lambda facts: str(facts.get("detail", "")),
 }
 

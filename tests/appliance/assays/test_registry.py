@@ -23,7 +23,8 @@ from appliance.assays.registry import (
 )
 from appliance.domain import HE, HER2, Stain
 from appliance.errors import SettingsError
-from appliance.settings.intake import Identify, PairSettings
+from appliance.settings.identify import Identify
+from appliance.settings.intake import PairSettings
 from appliance.settings.settings import Settings
 from models.spec import Task
 

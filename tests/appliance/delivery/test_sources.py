@@ -24,6 +24,7 @@ from appliance.errors import SourceChangedError
 from appliance.findings.findings import Findings
 from appliance.line.analyse_slide import open_facts
 from appliance.settings.objects import ObjectSettings
+from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from dicom.source import convert_slide
 from dicom.study import StudyFacts
@@ -74,6 +75,35 @@ def test_blocks_of_a_study_agree_and_a_correction_stays_in_it(tmp_path: Path) ->
         h.StudyInstanceUID for h in slide_sources(made[0], HER2_ASSAY, settings, other).headers[HE]
     }
     assert study == "2.25.9"
+
+
+def test_the_specimen_of_an_order_names_new_slides_and_leaves_those_that_were_sent(
+    tmp_path: Path,
+) -> None:
+    table = tmp_path / "orders.csv"
+    table.write_text("Accession;Patient ID;Specimen;Block;Stain;Container\n")
+    settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=table))
+    slides = [write_svs(tmp_path / f"{n}.svs", seed=n) for n in (1, 2)]
+    he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
+    first = replace(some_findings(), he=he, ihc=ihc)
+    sent = slide_sources(first, HER2_ASSAY, settings)
+    with table.open("a") as rows:
+        rows.write(f"{first.accession};P-1;SP-1;{first.block};HER2;G-1\n")
+        rows.write(f"{first.accession};P-1;SP-2;B2;HER2;G-2\n")
+    named = slide_sources(replace(first, block="B2"), HER2_ASSAY, settings).headers
+    identifiers = {
+        stain: {
+            content.TextValue
+            for step in images[0].SpecimenDescriptionSequence[0].SpecimenPreparationSequence
+            for content in step.SpecimenPreparationStepContentItemSequence
+            if content.get("TextValue")
+        }
+        for stain, images in named.items()
+    }
+    assert all("SP-2" in texts for texts in identifiers.values())
+    assert named[HER2][0].ContainerIdentifier == "G-2"
+    assert named[HE][0].ContainerIdentifier == f"{first.accession}-B2-HE"
+    assert slide_sources(first, HER2_ASSAY, settings, sent.study).converted == sent.converted
 
 
 def test_a_file_that_changed_is_not_converted_under_the_first_ones_identity(

@@ -10,7 +10,7 @@ from appliance.assays.registry import pairings
 from appliance.domain import HE, HER2
 from appliance.intake.pair import join_block
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow
 from appliance.operations.retry import retry_subject
 from appliance.settings.settings import Settings
@@ -58,6 +58,8 @@ def test_a_rescan_forgets_the_result_and_not_what_was_sent(tmp_path: Path) -> No
     with ledger.transaction() as tx:
         slide = tx.add_slide("rescan.svs", 1.0)
         slide.accession, slide.block, slide.stain = "S26-1", "A1", HER2
+        for to in (SlideState.ARRIVED, SlideState.IDENTIFIED):
+            tx.advance(slide, to, now=1.0)
         join_block(tx, slide, pairings(settings), 1.0)
     with ledger.transaction() as tx:
         (case,) = tx.cases()

@@ -24,6 +24,7 @@ ASKED: dict[str, Callable[[Transaction], object]] = {
     "overdue partners": lambda tx: tx.waiting_cases(1.0),
     "slide of a path": lambda tx: tx.slide_of_path("a"),
     "slides of a block": lambda tx: tx.slides_of_block("a", "b"),
+    "slides of an accession": lambda tx: tx.slides_of_accession("a"),
     "cases of a block": lambda tx: tx.cases_of_block("a", "b"),
     "deliveries of a case": lambda tx: tx.deliveries(1),
     "events of a slide": lambda tx: tx.events("slide-1"),

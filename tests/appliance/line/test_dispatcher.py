@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.identities import identified_as
 
 from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
 from appliance.errors import (
@@ -72,7 +73,7 @@ def identified(path: Path, _settings: Settings) -> IdentifiedSlide:
         is_dicom=False,
     )
     identity = Identity(accession=accession, block=block, stain=Stain(stain))
-    return IdentifiedSlide(facts=facts, identity=identity, organ="", specimen="")
+    return IdentifiedSlide(facts=facts, verdict=identified_as(identity), organ="", specimen="")
 
 
 class Line:

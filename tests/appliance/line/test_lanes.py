@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.identities import identified_as
 
 from appliance.domain import HE, HER2, Identity, Pairing, SlideFacts, Stain
 from appliance.errors import DiskFullError, LedgerError, WorkerDiedError
@@ -50,7 +51,7 @@ def answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
             is_dicom=False,
         )
         identity = Identity(accession=accession, block=block, stain=Stain(stain))
-        return IdentifiedSlide(facts=facts, identity=identity, organ="", specimen="")
+        return IdentifiedSlide(facts=facts, verdict=identified_as(identity), organ="", specimen="")
     return {
         "warm_up": None,
         "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),

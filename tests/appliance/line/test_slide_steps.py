@@ -59,8 +59,8 @@ def identified(context: StepContext, path: Path) -> SlideRow:
 
 def test_what_the_sidecar_said_at_identify_is_kept(context: StepContext) -> None:
     slides = {}
-    for stain in (HE, HER2):
-        path = write_svs(context.settings.watch.folder / f"x_{stain}.svs")
+    for seed, stain in enumerate((HE, HER2)):
+        path = write_svs(context.settings.watch.folder / f"x_{stain}.svs", seed)
         sidecar = path.with_name(f"{path.stem}.tandem.toml")
         sidecar.write_text(SIDECAR)
         slides[stain] = identified(context, path)

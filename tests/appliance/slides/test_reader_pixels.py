@@ -23,8 +23,8 @@ def write_svs(
     path: Path, image: NDArray[np.uint8], mpp: float | None, *, levels: int = 1
 ) -> NDArray[np.uint8]:
     """Write a lossless Aperio file whose levels shrink by exactly 4, as a scanner's do."""
-    text = f"Aperio Image Library v12\n{image.shape[1]}x{image.shape[0]} |AppMag = 40"
-    text += "" if mpp is None else f"|MPP = {mpp}"
+    text = f"Aperio Image Library v12\n{image.shape[1]}x{image.shape[0]} "
+    text += "" if mpp is None else f"|AppMag = {round(10 / mpp)}|MPP = {mpp}"
     with tifffile.TiffWriter(path) as tiff:
         for level in range(levels):
             f = 4**level

@@ -18,7 +18,7 @@ from appliance.assays.her2.review import review_reasons
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
-from appliance.intake.identify import Sidecar, read_sidecar
+from appliance.intake.identity.sidecar import Sidecar, read_sidecar
 from appliance.line import analyse_case
 from appliance.line.analyse_slide import identify_slide, inspect_slide
 from appliance.line.daemon import Daemon

@@ -1,0 +1,267 @@
+"""Orders of a table: CSV as spreadsheets and laboratory systems write it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import date, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from appliance.delivery.order_files import (
+    MOST_BYTES,
+    MOST_PROBLEMS,
+    WRITING_S,
+    OrderProblem,
+    OrdersRead,
+    decoded,
+)
+from appliance.errors import WorklistUnavailableError
+from appliance.settings.orders import COLUMNS, Orders
+from dicom.errors import ObjectError
+from dicom.order import Order, OrderedSpecimen, block_in, plain
+from dicom.uids import is_uid
+
+DELIMITERS = ";,\t|"
+_SEVERAL = re.compile(r"[;,|+]")
+_DATES = ("%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%Y/%m/%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+_SEXES = {
+    **dict.fromkeys(("f", "female", "w", "weiblich"), "F"),
+    **dict.fromkeys(("m", "male", "männlich", "maennlich"), "M"),
+    **dict.fromkeys(("o", "other", "d", "divers"), "O"),
+}
+
+
+class _RowError(Exception):
+    """A row that cannot be used; the text does not hold its values (PHI)."""
+
+
+def read_csv(path: Path, settings: Orders) -> OrdersRead:
+    """Read the table of orders, or return what was read if it did not change.
+
+    Raises
+    ------
+    WorklistUnavailableError
+        If the file is being written.
+    OSError
+        If it cannot be read.
+    """
+    facts = path.stat()
+    return _read(
+        path,
+        facts.st_mtime_ns,
+        facts.st_size,
+        tuple(sorted(settings.columns.items())),
+        settings.date,
+    )
+
+
+@lru_cache(maxsize=4)
+def _read(
+    path: Path, modified_ns: int, size: int, columns: tuple[tuple[str, str], ...], form: str
+) -> OrdersRead:
+    if size > MOST_BYTES:
+        return _unusable(path.name, 1, f"the table is larger than {MOST_BYTES // 2**20} MiB")
+    data = path.read_bytes()
+    after = path.stat()
+    text = decoded(data)
+    fresh = 0 <= time.time() - modified_ns / 1e9 < WRITING_S
+    if (after.st_mtime_ns, after.st_size) != (modified_ns, size) or (
+        fresh and not text.endswith("\n")
+    ):
+        raise WorklistUnavailableError("orders.csv is being written. It is read again by itself.")
+    return parse_csv(path.name, text, dict(columns), form)
+
+
+def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> OrdersRead:
+    """Parse the text of a table; `columns` are the site's names, `form` its format of dates."""
+    lines = list(io.StringIO(text, newline=None))
+    start = next((at for at, line in enumerate(lines) if _is_head(line)), None)
+    if start is None:
+        return _unusable(name, 1, "the table is empty")
+    delimiter, named = _header(lines[start], columns)
+    missing = [
+        what
+        for what, there in (
+            ("accession", "accession" in named),
+            ("patient ID", "patient_id" in named),
+        )
+        if not there
+    ]
+    if missing:
+        what = " and for the ".join(missing)
+        return _unusable(
+            name,
+            start + 1,
+            f"no column for the {what}. The first line must name the columns; set orders.columns "
+            "if the table has other names for them",
+        )
+    width = len(next(csv.reader([lines[start]], delimiter=delimiter, skipinitialspace=True)))
+    found: dict[str, list[Order]] = defaultdict(list)
+    problems: list[OrderProblem] = []
+    for line, cells in _rows(lines, start + 1, delimiter, width, set(named.values())):
+        try:
+            if isinstance(cells, _RowError):
+                raise cells
+            if len(cells) < width or any(cells[width:]):
+                raise _RowError(f"it has {len(cells)} columns, the first line {width}")
+            values = {what: plain(cells[column]) for what, column in named.items()}
+            order, left_out = _order(values, form)
+            found[values["accession"].casefold()].append(order)
+        except (_RowError, ObjectError) as err:
+            left_out = [f"the row is not used: {err}"]
+        problems += [OrderProblem(file=name, line=line, text=each) for each in left_out]
+    return OrdersRead(
+        orders={accession: tuple(dict.fromkeys(orders)) for accession, orders in found.items()},
+        problems=tuple(problems[:MOST_PROBLEMS]),
+    )
+
+
+def _is_head(line: str) -> bool:
+    """Return whether a line may name the columns: Excel's ``sep=;`` comes before it."""
+    return bool(line.strip()) and not line.casefold().startswith("sep=")
+
+
+def _unusable(name: str, line: int, text: str) -> OrdersRead:
+    problem = OrderProblem(file=name, line=line, text=f"{text}.", whole=True)
+    return OrdersRead(orders={}, problems=(problem,))
+
+
+def _header(line: str, columns: Mapping[str, str]) -> tuple[str, dict[str, int]]:
+    """Delimiter, and number of the column of each fact: the delimiter that names the most."""
+    known = {
+        _folded(name): what
+        for what, names in COLUMNS.items()
+        if what not in columns
+        for name in names
+    } | {_folded(name): what for what, name in columns.items()}
+    best: tuple[str, dict[str, int]] = (DELIMITERS[0], {})
+    for delimiter in DELIMITERS:
+        with suppress(csv.Error):
+            cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+            named: dict[str, int] = {}
+            for number, cell in enumerate(cells):
+                what = known.get(_folded(cell))
+                if what is not None:
+                    named.setdefault(what, number)
+            if len(named) > len(best[1]):
+                best = (delimiter, named)
+    return best
+
+
+def _folded(name: str) -> str:
+    composed = unicodedata.normalize("NFC", name).casefold()
+    return "".join(letter for letter in composed if letter.isalnum())
+
+
+def _rows(
+    lines: Sequence[str], start: int, delimiter: str, width: int, used: Collection[int]
+) -> Iterator[tuple[int, list[str] | _RowError]]:
+    """Rows with the numbers of their lines; blank ones are left out.
+
+    A quote that is not closed costs its own line only, not those that follow. A cell of several
+    lines may stand in columns that are not `used`, such as remarks.
+    """
+    while start < len(lines):
+        rest = (lines[number] for number in range(start, len(lines)))
+        reader = csv.reader(rest, delimiter=delimiter, strict=True, skipinitialspace=True)
+        done = 0
+        try:
+            for cells in reader:
+                spans = reader.line_num - done > 1
+                if spans and _swallowed(cells, delimiter, width, used):
+                    raise csv.Error("a quote is not closed")
+                if any(cells):
+                    yield start + done + 1, cells
+                done = reader.line_num
+            return
+        except csv.Error:
+            yield start + done + 1, _RowError("its quotes do not match")
+            start += done + 1
+
+
+def _swallowed(cells: Sequence[str], delimiter: str, width: int, used: Collection[int]) -> bool:
+    """Return whether a cell of several lines holds rows that follow, or a fact."""
+    return len(cells) != width or any(
+        number in used or any(part.count(delimiter) >= width - 1 for part in more)
+        for number, cell in enumerate(cells)
+        if (more := cell.split("\n")[1:])
+    )
+
+
+def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
+    """Order of a row, and sentences about values that are left out.
+
+    Raises
+    ------
+    _RowError, ObjectError
+        If the row cannot be used.
+    """
+    if not values["accession"]:
+        raise _RowError("it has no accession")
+    if not values["patient_id"]:
+        raise _RowError("it has no patient ID")
+    left_out = []
+    born, uid = _day(values.get("birth_date", ""), form), values.get("study_uid", "")
+    if born is None and values.get("birth_date"):
+        left_out.append("the date of birth cannot be read and is left out; set orders.date")
+    if uid and not is_uid(uid):
+        left_out.append("the Study Instance UID is no UID and is left out")
+    stain = values.get("stain", "")
+    order = Order(
+        source="csv",
+        uid=uid if is_uid(uid) else "",
+        patient_id=values["patient_id"],
+        issuer=values.get("issuer", ""),
+        patient_name=_name(values),
+        patient_birth_date=born,
+        patient_sex=_SEXES.get(values.get("sex", "").casefold(), ""),
+        other_ids=_parts(values.get("other_ids", "")),
+        accession_issuer=values.get("accession_issuer", ""),
+        specimens=_specimens(values),
+        asked=_parts(stain),
+    )
+    return order, left_out
+
+
+def _parts(cell: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in _SEVERAL.split(cell) if part.strip())
+
+
+def _name(values: Mapping[str, str]) -> str:
+    """Name as DICOM writes it, from one column or two."""
+    family, given = values.get("family_name", ""), values.get("given_name", "")
+    if family or given:
+        return f"{family}^{given}".rstrip("^")
+    name = values.get("name", "")
+    if "^" not in name and name.count(",") == 1:
+        family, given = name.split(",")
+        return f"{family.strip()}^{given.strip()}".rstrip("^")
+    return name
+
+
+@lru_cache(maxsize=65536)
+def _day(cell: str, form: str) -> date | None:
+    for known in (form,) if form else _DATES:
+        with suppress(ValueError):
+            return datetime.strptime(cell, known).date()
+    return None
+
+
+def _specimens(values: Mapping[str, str]) -> tuple[OrderedSpecimen, ...]:
+    accession, specimen = values["accession"], values.get("specimen", "")
+    container = values.get("container", "")
+    block = values.get("block", "").upper()
+    block = block or block_in(specimen, accession) or block_in(container, accession)
+    if not (specimen or container or block):
+        return ()
+    stain = values.get("stain", "")
+    return (
+        OrderedSpecimen(container_id=container, specimen_id=specimen, block=block, stain=stain),
+    )

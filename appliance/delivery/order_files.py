@@ -1,0 +1,62 @@
+"""Files of orders: what was read of them, what could not be, and how their text is decoded."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dicom.order import Order
+
+MOST_PROBLEMS = 100
+"""Number of problems of a file that are kept."""
+MOST_BYTES = 32 * 2**20
+"""Largest file of orders that is read: some 300,000 rows, within the time that identify has."""
+WRITING_S = 2.0
+"""Age in seconds below which a file may be half written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderProblem:
+    """A row or a message that is not used, or used without one of its values.
+
+    `file` is the file's name, which may hold an accession (PHI). `whole`: nothing of the file can
+    be used.
+    """
+
+    file: str
+    line: int
+    text: str
+    whole: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """Sentence for people; it holds no value of the file."""
+        return f"{self.file}, line {self.line}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrdersRead:
+    """Orders of a source by accession, case-folded, and what could not be used."""
+
+    orders: Mapping[str, tuple[Order, ...]]
+    problems: tuple[OrderProblem, ...]
+
+    def of(self, accession: str) -> tuple[Order, ...]:
+        """Return the orders of an accession; case does not count."""
+        return self.orders.get(accession.casefold(), ())
+
+
+def decoded(data: bytes) -> str:
+    """Decode the text of a file as Windows and Linux write it: UTF-8, UTF-16 or Windows-1252."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    start = data[:400]
+    for encoding, zero in (("utf-16-le", 1), ("utf-16-be", 0)):
+        # Without a mark: every second byte of plain letters is zero.
+        if start[zero::2].count(0) * 3 > len(start):
+            return data.decode(encoding, errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")

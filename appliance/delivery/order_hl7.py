@@ -1,0 +1,400 @@
+"""Orders of HL7 v2 messages: OML^O21 and its kin, and ORM^O01, as files of a folder.
+
+Fields are named as in HL7 v2.5.1, chapters 3 (PID), 4 (ORC, OBR) and 7 (SPM, SAC). The `hl7`
+package splits the messages; its own functions for escapes and for files log what they read, so
+they are not used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import hl7
+
+from appliance.delivery.order_files import (
+    MOST_PROBLEMS,
+    WRITING_S,
+    OrderProblem,
+    OrdersRead,
+    decoded,
+)
+from appliance.errors import WorklistUnavailableError
+from appliance.settings.orders import Orders
+from dicom.errors import ObjectError
+from dicom.order import Order, OrderedSpecimen, block_in, fitting, plain
+from dicom.study import LO_LENGTH, SH_LENGTH
+from dicom.uids import is_uid
+
+Segment: TypeAlias = Any
+"""Segment of the `hl7` package, which has no types: a list of fields, the name first."""
+
+ORDERS = ("OML", "ORM", "OMG", "OMI")
+"""Types of messages that hold orders (MSH-9); others are left alone."""
+CANCELED = ("CA", "CR", "OC", "DC", "DR", "OD")
+"""Order controls (ORC-1) of an order that is taken back (HL7 table 0119)."""
+MOST_MESSAGE_BYTES = 4 * 2**20
+"""Largest file of messages that is read."""
+_BROKEN = (hl7.HL7Exception, ValueError, IndexError, KeyError, AssertionError, TypeError)
+"""What the parser raises for texts that are no messages."""
+_ENVELOPE = ("FHS", "BHS", "BTS", "FTS")
+_NAME_GROUPS = {"I": 1, "P": 2}
+
+
+class _MessageError(Exception):
+    """A message that cannot be used; the text does not hold its values (PHI)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """Order of a message; None where the message takes it back.
+
+    `at` is the time of the message (MSH-7), `number` the placer's or filler's number of the order.
+    """
+
+    at: str
+    accession: str
+    number: str
+    order: Order | None
+
+
+def read_hl7(folder: Path, settings: Orders, longest_s: float | None = None) -> OrdersRead:
+    """Read the messages of a folder; files that did not change are not parsed again.
+
+    A later message about an order replaces the earlier one.
+
+    Raises
+    ------
+    WorklistUnavailableError
+        If it takes longer than `longest_s`. The next call goes on with the files that are left.
+    OSError
+        If the folder cannot be read.
+    """
+    now, begun = time.time(), time.monotonic()
+    entries: list[tuple[str, float, str, _Entry]] = []
+    problems: list[OrderProblem] = []
+    for name, facts in _files(folder):
+        age_s = now - facts.st_mtime
+        if age_s > settings.hl7_days * 86400:
+            continue
+        if longest_s is not None and time.monotonic() - begun > longest_s:
+            raise WorklistUnavailableError(
+                "The messages of orders.hl7 are many and were not all read yet. They are read on "
+                "by themselves; fewer files, or a lower orders.hl7_days, make it faster."
+            )
+        found, wrong = _read(
+            folder / name, facts.st_mtime_ns, facts.st_size, settings.hl7_accession
+        )
+        entries += [(entry.at, facts.st_mtime, name, entry) for entry in found]
+        if not 0 <= age_s < WRITING_S:
+            problems += wrong
+    standing: dict[tuple[str, str], Order | None] = {}
+    for _, _, _, entry in sorted(entries, key=lambda item: item[:3]):
+        standing[entry.accession.casefold(), entry.number] = entry.order
+    orders: dict[str, list[Order]] = defaultdict(list)
+    for (accession, _), order in standing.items():
+        if order is not None:
+            orders[accession].append(order)
+    return OrdersRead(
+        orders={accession: tuple(dict.fromkeys(each)) for accession, each in orders.items()},
+        problems=tuple(problems[:MOST_PROBLEMS]),
+    )
+
+
+def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Files of a folder in the order of their names; hidden ones are left out."""
+    with os.scandir(folder) as listed:
+        items = sorted(listed, key=lambda item: item.name)
+    for item in items:
+        # The laboratory may take a file away meanwhile.
+        with suppress(FileNotFoundError):
+            if not item.name.startswith(".") and item.is_file():
+                yield item.name, item.stat()
+
+
+@lru_cache(maxsize=100_000)
+def _read(
+    path: Path, modified_ns: int, size: int, fields: tuple[str, ...]
+) -> tuple[tuple[_Entry, ...], tuple[OrderProblem, ...]]:
+    if size > MOST_MESSAGE_BYTES:
+        text = f"the file is larger than {MOST_MESSAGE_BYTES // 2**20} MiB"
+        return (), (OrderProblem(file=path.name, line=1, text=text, whole=True),)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:  # the laboratory took it away meanwhile
+        return (), ()
+    return parse_messages(path.name, data, fields)
+
+
+def parse_messages(
+    name: str, data: bytes, fields: Sequence[str]
+) -> tuple[tuple[_Entry, ...], tuple[OrderProblem, ...]]:
+    """Parse the messages of a file; `fields` may hold the accession, the first filled one does."""
+    entries: list[_Entry] = []
+    problems: list[OrderProblem] = []
+    for line, text in _messages(data):
+        try:
+            entries += _entries(text, fields)
+        except (_MessageError, ObjectError) as err:
+            told = f"the message is not used: {err}"
+            problems.append(OrderProblem(file=name, line=line, text=told))
+    return tuple(entries), tuple(problems)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, str]]:
+    """Messages of a file with the numbers of their first lines; frames of MLLP are left out."""
+    text = decoded(data).replace("\x0b", "").replace("\x1c", "")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    first, segments = 1, list[str]()
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("MSH") and segments:
+            yield first, "\r".join(segments)
+            segments = []
+        if line.strip() and not line.startswith(_ENVELOPE):
+            first = first if segments else number
+            segments.append(line.rstrip())
+    if segments:
+        yield first, "\r".join(segments)
+
+
+def _entries(text: str, fields: Sequence[str]) -> list[_Entry]:
+    """Orders of a message; none where it is no order.
+
+    Raises
+    ------
+    _MessageError, ObjectError
+        If it cannot be used.
+    """
+    try:
+        message = list(hl7.parse(text))
+        header = message[0]
+        kind = _part(header, 9)
+        if kind and kind not in ORDERS:
+            return []
+        at = re.sub(r"\D", "", _part(header, 7).partition("+")[0])[:14].ljust(14, "0")
+        people = _split(message[1:], ("PID",))
+        found = [entry for person in people for entry in _orders_of(person, fields, at)]
+    except _BROKEN as err:
+        raise _MessageError("it is no HL7 message that can be read") from err
+    if not kind:
+        raise _MessageError("it is no HL7 message that can be read: MSH-9 is empty")
+    if not found:
+        raise _MessageError("it holds no order (ORC or OBR) with a patient (PID)")
+    return found
+
+
+def _split(segments: Sequence[Segment], starts: Sequence[str]) -> list[list[Segment]]:
+    """Groups of segments that begin with one of some segments; what comes before is left out."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if _name(segment) in starts:
+            groups.append([])
+        if groups:
+            groups[-1].append(segment)
+    return groups
+
+
+def _orders_of(person: Sequence[Segment], fields: Sequence[str], at: str) -> Iterator[_Entry]:
+    names = [_name(segment) for segment in person]
+    if "ORC" not in names and "OBR" not in names:
+        return
+    begins = "ORC" if "ORC" in names else "OBR"
+    # By specimen (O33): SPM comes before the orders of the specimen. By order (O21): after.
+    if "SPM" in names and names.index("SPM") < names.index(begins):
+        for group in _split(person, ("SPM",)):
+            glass = [each for each in group if _name(each) in ("SPM", "SAC")]
+            for order in _split(group, (begins,)):
+                yield _entry(person, [*order, *glass], fields, at)
+    else:
+        for order in _split(person, (begins,)):
+            yield _entry(person, order, fields, at)
+
+
+def _entry(
+    person: Sequence[Segment], order: Sequence[Segment], fields: Sequence[str], at: str
+) -> _Entry:
+    accession, issuer = _accession(order, fields)
+    if not accession:
+        raise _MessageError("none of the fields of orders.hl7_accession is filled")
+    numbers = [
+        _part(segment, field)
+        for segment in order
+        for field in (2, 3)
+        if _name(segment) in ("ORC", "OBR")
+    ]
+    number = next((each for each in numbers if each), "")
+    control = [_part(segment, 1) for segment in order if _name(segment) == "ORC"]
+    taken_back = bool(control) and control[0] in CANCELED
+    made = None if taken_back else _order(person, order, accession, issuer)
+    return _Entry(at=at, accession=accession, number=number, order=made)
+
+
+def _accession(order: Sequence[Segment], fields: Sequence[str]) -> tuple[str, str]:
+    """Accession and its issuer from the first field that is filled."""
+    for field in fields:
+        name, _, number = field.partition("-")
+        for segment in order:
+            if _name(segment) == name and (found := _part(segment, int(number))):
+                where = _repetitions(segment, int(number))[0]
+                # CX has the issuer in another place than EI; EI spreads it over components.
+                parts = [_piece(where, part) for part in (2, 3, 4)]
+                issuer = _whole(where, 4) if name == "SPM" else "&".join(parts).rstrip("&")
+                return found, fitting(issuer, 3 * LO_LENGTH)
+    return "", ""
+
+
+def _order(
+    person: Sequence[Segment], order: Sequence[Segment], accession: str, issuer: str
+) -> Order:
+    pid = person[0]
+    numbers = _numbers(pid)
+    if not numbers:
+        raise _MessageError("PID-3 names no patient")
+    uids = [
+        _part(segment, 1 if _name(segment) == "ZDS" else 3)
+        for segment in (*order, *person)
+        if _name(segment) in ("ZDS", "IPC")
+    ]
+    sex = _part(pid, 8).upper()
+    return Order(
+        source="hl7",
+        uid=next((uid for uid in uids if is_uid(uid)), ""),
+        study_id=fitting(_first(order, "OBR", 19), SH_LENGTH),
+        referring_physician=fitting(_physician(person, order), LO_LENGTH),
+        patient_id=numbers[0][0],
+        issuer=numbers[0][1],
+        patient_name=_patient_name(pid),
+        patient_birth_date=_day(_part(pid, 7)),
+        patient_sex=sex if sex in ("F", "M", "O") else "",
+        other_ids=tuple(f"{number}^^^{who}" if who else number for number, who in numbers[1:]),
+        accession_issuer=issuer,
+        specimens=tuple(dict.fromkeys(_specimens(order, accession))),
+        asked=tuple(dict.fromkeys(text for text in _asked(order) if text)),
+    )
+
+
+def _numbers(pid: Segment) -> list[tuple[str, str]]:
+    """Patient IDs with their issuers (PID-3); that of the hospital first."""
+    found = [
+        (_piece(each, 5), _piece(each, 1), _whole(each, 4))
+        for each in _repetitions(pid, 3)
+        if _piece(each, 1)
+    ]
+    ranked = sorted(found, key=lambda each: each[0] not in ("PI", "MR", "PT"))
+    return list(dict.fromkeys((number, issuer) for _, number, issuer in ranked))
+
+
+def _patient_name(pid: Segment) -> str:
+    """Name (PID-5, XPN) as DICOM writes it, with its ideographic and phonetic groups."""
+    groups = ["", "", ""]
+    for name in _repetitions(pid, 5):
+        group = _NAME_GROUPS.get(_piece(name, 8), 0)
+        if not groups[group] and _piece(name, 7) in ("", "L", "D"):
+            groups[group] = _components(name, (1, 2, 3, 5, 4))
+    return "=".join(groups).rstrip("=")
+
+
+def _components(name: Any, order: Sequence[int]) -> str:
+    """Components of a name; HL7 has the suffix before the prefix, DICOM after it."""
+    parts = (re.sub(r"[\^=\\]", " ", _piece(name, number)) for number in order)
+    return "^".join(part.strip() for part in parts).rstrip("^")
+
+
+def _physician(person: Sequence[Segment], order: Sequence[Segment]) -> str:
+    """Referring doctor (PV1-8), else who ordered (ORC-12, OBR-16): XCN, after an ID."""
+    for segments, name, field in ((person, "PV1", 8), (order, "ORC", 12), (order, "OBR", 16)):
+        for segment in segments:
+            if _name(segment) == name:
+                for each in _repetitions(segment, field):
+                    if found := _components(each, (2, 3, 4, 6, 5)):
+                        return found
+    return ""
+
+
+def _specimens(order: Sequence[Segment], accession: str) -> Iterator[OrderedSpecimen]:
+    """Specimens (SPM-2) with the container (SAC-3) that follows."""
+    for group in _split(order, ("SPM",)):
+        numbers = [_part(group[0], 2, 1), _part(group[0], 2, 2)]
+        specimen = fitting(next((each for each in numbers if each), ""), LO_LENGTH)
+        containers = [_part(each, 3) for each in group if _name(each) == "SAC"]
+        for container in [fitting(each, LO_LENGTH) for each in containers] or [""]:
+            yield OrderedSpecimen(
+                container_id=container,
+                specimen_id=specimen,
+                block=block_in(specimen, accession) or block_in(container, accession),
+            )
+
+
+def _asked(order: Sequence[Segment]) -> Iterator[str]:
+    """Texts of what was ordered: OBR-4 and OBR-44, the text or else the code."""
+    for segment in order:
+        if _name(segment) == "OBR":
+            for where in (*_repetitions(segment, 4), *_repetitions(segment, 44)):
+                # Whole components: laboratories write "H&E" without the escape that it needs.
+                yield _whole(where, 2) or _whole(where, 1)
+                yield _whole(where, 5)
+
+
+def _first(segments: Sequence[Segment], name: str, field: int) -> str:
+    return next((_part(segment, field) for segment in segments if _name(segment) == name), "")
+
+
+def _name(segment: Segment) -> str:
+    return str(segment[0])
+
+
+def _part(segment: Segment, field: int, component: int = 1) -> str:
+    """Text of a field's component in the first repetition; empty where it is absent."""
+    found = _repetitions(segment, field)
+    return _piece(found[0], component) if found else ""
+
+
+def _repetitions(segment: Segment, field: int) -> list[tuple[Any, Segment]]:
+    return [(each, segment) for each in segment[field]] if field < len(segment) else []
+
+
+def _piece(repetition: tuple[Any, Segment], component: int, sub: int = 1) -> str:
+    """Text of a subcomponent without escapes; ``""`` is HL7's null."""
+    found, segment = repetition
+    for number in (component, sub):
+        parts = [found] if isinstance(found, str) else found
+        found = parts[number - 1] if number <= len(parts) else ""
+    text = str(found)
+    return "" if text == hl7.NULL else plain(_unescaped(text, segment))
+
+
+def _whole(repetition: tuple[Any, Segment], component: int) -> str:
+    """Text of a component with all its subcomponents, such as an issuer (HD)."""
+    parts = [_piece(repetition, component, sub) for sub in (1, 2, 3)]
+    return "&".join(parts).rstrip("&")
+
+
+def _unescaped(text: str, segment: Segment) -> str:
+    """Text without HL7's escapes (v2.5.1, 2.7)."""
+    escape = re.escape(str(segment.esc))
+    signs = dict(zip("FRST", str(segment.separators)[1:], strict=False))
+    meant = signs | {"E": str(segment.esc), ".br": " "}
+
+    def put(found: re.Match[str]) -> str:
+        code = found[1]
+        if code.startswith("X"):
+            with suppress(ValueError):
+                return decoded(bytes.fromhex(code[1:]))
+        return meant.get(code, "")
+
+    return re.sub(f"{escape}([^{escape}]*){escape}", put, text)
+
+
+def _day(text: str) -> date | None:
+    with suppress(ValueError):
+        return datetime.strptime(text[:8], "%Y%m%d").date()
+    return None

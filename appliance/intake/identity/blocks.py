@@ -1,0 +1,130 @@
+"""Reading of the tissue block in the tokens behind an accession."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+_LETTERS_NUMBER = re.compile(r"(?P<letters>[A-Z]{1,3})(?P<number>\d{1,3})", re.IGNORECASE)
+_NUMBER_LETTER = re.compile(r"\d{1,2}[A-Z]", re.IGNORECASE)
+_ROMAN = re.compile(r"I{1,3}|IV|VI{0,3}|IX|X", re.IGNORECASE)
+_LEVEL = re.compile(r"L\d{1,2}", re.IGNORECASE)
+_PART = re.compile(r"P\d{1,2}", re.IGNORECASE)
+_TOO_LONG = re.compile(r"[A-Z]{1,2}\d{4,6}", re.IGNORECASE)
+_NO_BLOCK = re.compile(
+    r"(s60|s210|s360|gt450|at2|cs2|p250|p480|dp\d+|dx\d+|ts\d+|bs\d+|x\d{2}|\d{2}x|v\d{1,2}|nr\d+|no\d+|lvl\d+"
+    r"|scan\d*|img\d*|ser\d*|cut\d+|r\d{2}|t\d{2})",
+    re.IGNORECASE,
+)
+"""Tokens of scanners, magnifications and counters that look like blocks."""
+NUMBER = re.compile(r"\d{1,2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """Run of letters and digits; `start` is its place, `before` the separator in front of it."""
+
+    text: str
+    start: int
+    before: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Part of a name that can be read in two ways (`many`), or in none that is known."""
+
+    part: Literal["accession", "block", "stain"]
+    many: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockReading:
+    """Block, level of its section, doubts, and the places of the tokens that were read."""
+
+    block: str = ""
+    level: str = ""
+    doubts: tuple[Doubt, ...] = ()
+    used: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    block: str
+    tokens: int
+
+
+def read_blocks(tokens: Sequence[Token]) -> BlockReading:
+    """Read the block in the tokens that are no stain and stand behind the accession."""
+    blocks: list[str] = []
+    used: list[int] = []
+    level, odd = "", ""
+    at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        later = any(_is_block(other) for other in tokens[at + 1 :])
+        is_mark = _LEVEL.fullmatch(token.text) or _PART.fullmatch(token.text)
+        if is_mark and (later or blocks):
+            level = token.text[1:] if _LEVEL.fullmatch(token.text) else level
+            used.append(token.start)
+            at += 1
+            continue
+        found = _block_at(tokens, at, first=not blocks)
+        if found is None:
+            if not blocks and _TOO_LONG.fullmatch(token.text):
+                odd = token.text
+            at += 1
+            continue
+        blocks.append(found.block)
+        used += [each.start for each in tokens[at : at + found.tokens]]
+        at += found.tokens
+        # A number right behind the block, or behind part and block, counts levels or slides.
+        if at < len(tokens) and NUMBER.fullmatch(tokens[at].text):
+            level = tokens[at].text
+            used.append(tokens[at].start)
+            at += 1
+    distinct = list(dict.fromkeys(blocks))
+    doubts: list[Doubt] = []
+    if len(distinct) > 1:
+        doubts.append(Doubt(part="block", many=True, text=f"two blocks: {', '.join(distinct)}"))
+    if not distinct and odd:
+        doubts.append(Doubt(part="block", many=False, text=f"no usual block: {odd}"))
+    return BlockReading(
+        block=distinct[0] if len(distinct) == 1 else "",
+        level=level,
+        doubts=tuple(doubts),
+        used=tuple(used),
+    )
+
+
+def _is_block(token: Token) -> bool:
+    text = token.text
+    if _NO_BLOCK.fullmatch(text) or _LEVEL.fullmatch(text):
+        return False
+    return bool(_LETTERS_NUMBER.fullmatch(text) or _NUMBER_LETTER.fullmatch(text))
+
+
+def _block_at(tokens: Sequence[Token], at: int, *, first: bool) -> _Found | None:
+    """Return the block that begins with a token; forms of one letter only as the first."""
+    token = tokens[at]
+    if _is_block(token):
+        return _Found(block=token.text.upper(), tokens=1)
+    if not first:
+        return None
+    after = tokens[at + 1] if at + 1 < len(tokens) else None
+    joined = after is not None and after.before in ("-", ".", " ") and NUMBER.fullmatch(after.text)
+    if after is not None and joined and re.fullmatch(r"[A-Z]", token.text, re.IGNORECASE):
+        return _Found(block=f"{token.text}{int(after.text)}".upper(), tokens=2)
+    if at == 0:
+        if after is not None and joined and after.before == "-" and NUMBER.fullmatch(token.text):
+            return _Found(block=f"{token.text}-{after.text}", tokens=2)
+        is_letter = after is not None and re.fullmatch(r"[A-Z]", after.text, re.IGNORECASE)
+        if after is not None and is_letter and after.before == "-" and NUMBER.fullmatch(token.text):
+            return _Found(block=f"{token.text}{after.text}".upper(), tokens=2)
+        if re.fullmatch(r"[A-Z]", token.text, re.IGNORECASE) or _ROMAN.fullmatch(token.text):
+            return _Found(block=token.text.upper(), tokens=1)
+        if NUMBER.fullmatch(token.text) and token.before.strip(" ") in ("_", ";", ",", ""):
+            return _Found(block=token.text, tokens=1)
+    return None

@@ -1,0 +1,232 @@
+"""Reading of a name: accession, block and stain in a file name, a folder name or a barcode.
+
+Laboratories write them in some order, with separators of their own, and put more beside them: a
+time, a level, a rescan's number, a patient's name. A part is taken only where its form is clear;
+what could be read in two ways is a doubt, and a person is asked.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from appliance.intake.identity.blocks import Doubt, Token, read_blocks
+from appliance.intake.identity.vocabulary import Hit, Vocabulary, folded
+from appliance.intake.identity.words import COUNTED, HARMLESS
+
+_END = r"(?![A-Za-z0-9])"
+_GLUED = rf"(?:{_END}|(?=[A-Z]{{1,2}}\d{{1,2}}{_END}))"
+"""End of an accession; a block may follow without separator: ``S2600031A1``."""
+_FORMS = tuple(
+    re.compile(rf"(?<![A-Za-z0-9])(?P<accession>{form}){end}", re.IGNORECASE)
+    for form, end in (
+        (r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", r"(?=-|$)"),
+        (r"(?P<prefix>[A-Z]{1,4})-?(?P<year>\d{2})[-.](?P<number>\d{1,10})", _GLUED),
+        (r"(?P<prefix>[A-Z]{1,4})(?P<number>\d{6,10})", _GLUED),
+        (r"(?P<year>\d{2})-(?P<prefix>[A-Z]{1,3})-?(?P<number>\d{1,8})", _GLUED),
+        (r"(?P<year>\d{2})(?P<prefix>[A-Z]{1,3})-(?P<number>\d{1,8})", _GLUED),
+        (r"(?P<year>\d{2})(?P<prefix>[A-Z]{1,3})(?P<number>\d{4,8})", _GLUED),
+        (r"(?P<prefix>[A-Z]{1,4})-?(?P<number>\d{2,7})[-/](?P<year>\d{2}|20\d{2})", _END),
+        (r"(?P<prefix>[A-Z]{1,4}) (?P<number>\d{2,7})[ /](?P<year>\d{2}|20\d{2})", _END),
+    )
+)
+"""Forms of accessions, the most telling first: a year and a number, with letters."""
+_BARE = re.compile(r"^\s*(?P<accession>\d{4,10})(?=[_;, -]+[A-Za-z0-9]{1,4}(?![A-Za-z0-9]))")
+"""A number alone is an accession only in front of a block."""
+_TIMES = re.compile(
+    r"(?<!\d)(?:"
+    r"(?:19|20)\d{2}([-._]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
+    r"(?:[T _-]{1,3}\d{2}[.:h_-]?\d{2}(?:[.:m_-]?\d{2})?(?!\d))?"
+    r"|(?:0?[1-9]|[12]\d|3[01])\.(?:0?[1-9]|1[0-2])\.(?:19|20)\d{2}"
+    r"|(?:0[1-9]|[12]\d|3[01])[-_](?:0[1-9]|1[0-2])[-_](?:19|20)\d{2}"
+    r"|\d{2}[.:]\d{2}[.:]\d{2}"
+    r")(?!\d)"
+)
+"""Dates and times of day."""
+_DAY = re.compile(
+    r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+    r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:(?:19|20)\d{2}|\d{2})"
+    r"|\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+)
+"""Digits that may be a date, in the orders of several countries."""
+_DEVICES = re.compile(
+    r"(s60|s210|s360|gt450|at2|cs2|p250|p480|p1000|dp200|dp600|x\d{2}|\d{2}x|v\d)"
+)
+_NO_TEXT = re.compile("[\ud800-\udfff]")
+_TOKEN = re.compile(r"[^\W_]+")
+MOST_CHARACTERS = 256
+"""Longest text that is read; a file name has 255 bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameReading:
+    """What a name says; empty strings where it says nothing.
+
+    `kind` is that of the stain.
+    """
+
+    accession: str = ""
+    block: str = ""
+    level: str = ""
+    stain: str = ""
+    kind: str = ""
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Text of a name, with the parts that are read replaced by blanks."""
+
+    text: str
+    doubts: list[Doubt] = field(default_factory=list)
+
+    def blank(self, start: int, end: int) -> None:
+        self.text = self.text[:start] + " " * (end - start) + self.text[end:]
+
+
+def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -> NameReading:
+    """Read a name, without its suffix; never raises, whatever the text is.
+
+    `patterns` are the laboratory's own regular expressions, with the groups `accession` and
+    `block`; the first that is found precedes the forms that are known here.
+    """
+    # A byte that is no text stands for a letter of another alphabet.
+    letters = _NO_TEXT.sub("e", text[:MOST_CHARACTERS])
+    parts = _Parts(unicodedata.normalize("NFC", letters))
+    accession, end, block = _by_pattern(parts, patterns)
+    if not accession:
+        for found in _TIMES.finditer(parts.text):
+            parts.blank(*found.span())
+        accession, end = _by_form(parts, vocabulary)
+    tokens = [
+        Token(text=found[0], start=found.start(), before=_separator(parts.text, found.start()))
+        for found in _TOKEN.finditer(parts.text)
+    ]
+    hits = vocabulary.find([token.text for token in tokens])
+    stain, kind = _stain(hits, parts)
+    taken = {number for hit in hits for number in range(hit.first, hit.stop)}
+    rest = [t for n, t in enumerate(tokens) if n not in taken and t.start >= end]
+    blocks = read_blocks(rest)
+    if not block and (accession or not blocks.block.replace("-", "").isdigit()):
+        block = blocks.block  # a number without an accession is no block: UIDs have many
+        parts.doubts += blocks.doubts if accession else ()
+    if kind == "stain":
+        _unknown_words(tokens, hits, blocks.used, parts)
+    return NameReading(
+        accession=accession,
+        block=block,
+        level=blocks.level,
+        stain=stain,
+        kind=kind,
+        doubts=tuple(dict.fromkeys(parts.doubts)),
+    )
+
+
+def _plain(text: str) -> str:
+    """Return a text without accents: ``Müller`` is ``Muller``."""
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if c.isascii())
+
+
+def _by_pattern(parts: _Parts, patterns: Iterable[str]) -> tuple[str, int, str]:
+    """Return accession, its end and the block by the laboratory's patterns."""
+    for pattern in patterns:
+        found = re.search(pattern, parts.text)
+        groups = found.groupdict() if found else {}
+        if found and groups.get("accession"):
+            end = found.end("accession")
+            parts.blank(*found.span("accession"))
+            block = groups.get("block") or ""
+            if block:
+                parts.blank(*found.span("block"))
+                end = max(end, found.end("block"))
+            return groups["accession"].upper(), end, block.upper()
+    return "", 0, ""
+
+
+def _by_form(parts: _Parts, vocabulary: Vocabulary) -> tuple[str, int]:
+    """Return accession and its end by the known forms; a second one is a doubt."""
+    text = parts.text
+    found = next(
+        (m for form in _FORMS for m in form.finditer(text) if _plausible(m, vocabulary)), None
+    )
+    if found is None:
+        found = _BARE.match(text)
+        if found is None or _DAY.fullmatch(found["accession"]):
+            return "", 0
+    parts.blank(*found.span("accession"))
+    accession = _written(found["accession"])
+    for form in _FORMS:
+        for other in form.finditer(parts.text):
+            number = other.groupdict().get("number") or ""
+            if len(number) >= 3 and _plausible(other, vocabulary):
+                both = f"two accessions: {accession}, {_written(other['accession'])}"
+                parts.doubts.append(Doubt(part="accession", many=True, text=both))
+                return accession, found.end("accession")
+    return accession, found.end("accession")
+
+
+def _plausible(found: re.Match[str], vocabulary: Vocabulary) -> bool:
+    groups = found.groupdict()
+    prefix = (groups.get("prefix") or "").lower()
+    digits = re.sub(r"\D", "", found["accession"])
+    if prefix in COUNTED:
+        return False
+    if vocabulary.meaning(prefix + (groups.get("year") or "")) is not None and prefix:
+        return False  # CD20-1 is an antibody
+    return not (prefix and not groups.get("year") and _DAY.fullmatch(digits) and len(prefix) > 2)
+
+
+def _written(accession: str) -> str:
+    """Return an accession as it is written in reports; a blank before a year stands for a slash."""
+    upper = accession.upper()
+    return re.sub(r"^([A-Z]{1,4} \d+) (\d{2,4})$", r"\1/\2", upper)
+
+
+def _separator(text: str, start: int) -> str:
+    """Return the characters between a token and the one before it."""
+    first = start
+    while first > 0 and not text[first - 1].isalnum():
+        first -= 1
+    return text[first:start]
+
+
+def _stain(hits: Sequence[Hit], parts: _Parts) -> tuple[str, str]:
+    """Return code and kind of the stain that the words name together.
+
+    A control or a hybridization is one whatever stain stands beside it.
+    """
+    for kind in ("hybridization", "control"):
+        for hit in hits:
+            if hit.kind == kind:
+                beside = {other.code for other in hits if other.kind == "stain"}
+                return "-".join((*sorted(beside)[:1], hit.code)), kind
+    codes = list(dict.fromkeys(hit.code for hit in hits))
+    if len(codes) > 1:
+        both = f"two stains: {', '.join(codes)}"
+        parts.doubts.append(Doubt(part="stain", many=True, text=both))
+        return "", ""
+    return (hits[0].code, hits[0].kind) if hits else ("", "")
+
+
+def _unknown_words(
+    tokens: Sequence[Token], hits: Sequence[Hit], used: Sequence[int], parts: _Parts
+) -> None:
+    """Doubt a stain with a short word behind it that is not known: it may name another method."""
+    last = max(hit.stop for hit in hits)
+    for token in tokens[last:]:
+        word = folded(token.text)
+        if (
+            token.start in used
+            or not re.search(r"[a-z]", word)
+            or len(word) < 2
+            or word in HARMLESS
+            or _DEVICES.fullmatch(word)
+            or re.fullmatch(r"[a-z]\d{1,2}|[0-9a-f]{8,}|l\d|lvl\d", word)
+            or re.fullmatch(r"[A-Z][a-z]{3,}|[a-z]{6,}", _plain(token.text))  # a person's name
+        ):
+            continue
+        unknown = f"a word beside the stain is not known: {token.text}"
+        parts.doubts.append(Doubt(part="stain", many=False, text=unknown))
+        return

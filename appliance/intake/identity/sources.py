@@ -1,0 +1,124 @@
+"""Sources of an identity: what each of them says, as claims."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.intake.identity.evidence import Claim
+from appliance.intake.identity.names import read_name
+from appliance.intake.identity.vocabulary import Vocabulary
+from appliance.settings.identify import Identify, SourceName
+from appliance.text import readable
+
+PHILIPS_BARCODE = "philips.PIM_DP_UFS_BARCODE"
+"""Philips writes base64; all others clear text."""
+BARCODE_PROPERTIES = (
+    "aperio.Barcode",
+    "leica.barcode",
+    "mirax.GENERAL.SLIDE_ID",
+    PHILIPS_BARCODE,
+    "dicom.BarcodeValue",
+    "dicom.ContainerIdentifier",
+)
+"""OpenSlide properties in which scanners store the barcode of the label."""
+ACCESSION_PROPERTY = "dicom.AccessionNumber"
+
+
+class NameSources:
+    """Reader of texts with the words and the patterns of one site."""
+
+    def __init__(self, words: Mapping[str, Sequence[str]], settings: Identify) -> None:
+        self._vocabulary = Vocabulary(words, settings.other_stains)
+        self._settings = settings
+        self._last_folder = ("", Claim(source="folder", text=""))
+
+    def of_text(self, source: SourceName, text: str) -> Claim:
+        """Return what a text of any kind says: a barcode, a name, the text of a label."""
+        found = read_name(text, self._vocabulary, self._settings.patterns)
+        if source in ("barcode", "label") and not found.accession:
+            found = replace(found, block="")  # a serial number may look like a block
+        return Claim(
+            source=source,
+            text=readable(text),
+            accession=readable(found.accession),
+            block=readable(found.block),
+            level=found.level,
+            stain=found.stain,
+            kind=found.kind,
+            doubts=found.doubts,
+        )
+
+    def of_path(self, path: Path) -> Iterator[Claim]:
+        """Return what the names of a file and of its folder say.
+
+        A folder whose file has a name of the device's, as DICOM files have, names the slide. Else
+        it is told only where it names an accession, or where the file's name lacks a part.
+        """
+        name = self.of_text("name", path.stem)
+        if self._last_folder[0] != path.parent.name:
+            self._last_folder = (path.parent.name, self.of_text("folder", path.parent.name))
+        folder = self._last_folder[1]
+        says_nothing = not (name.accession or name.block or name.stain or name.doubts)
+        if says_nothing and folder.accession:
+            yield replace(folder, source="name")
+            return
+        yield name
+        if folder.accession or (folder.block and not name.block):
+            yield replace(folder, doubts=())
+
+    def of_header(self, properties: Mapping[str, str]) -> Iterator[Claim]:
+        """Return what the header's own fields say: accession and stain."""
+        accession = properties.get(ACCESSION_PROPERTY, "").strip()
+        stains = [v for key, v in properties.items() if "stain" in key.lower() and v]
+        texts = [self.of_text("header", text) for text in stains]
+        if accession or texts:
+            stain = next((claim for claim in texts if claim.stain or claim.doubts), None)
+            yield Claim(
+                source="header",
+                text=readable("; ".join((accession, *stains)).strip("; ")),
+                accession=readable(accession),
+                stain=stain.stain if stain else "",
+                kind=stain.kind if stain else "",
+            )
+
+    def of_barcodes(self, properties: Mapping[str, str]) -> Iterator[Claim]:
+        """Return what the barcodes in the header say."""
+        for key in BARCODE_PROPERTIES:
+            value = properties.get(key, "").strip()
+            if value:
+                text = _clear_text(value) if key == PHILIPS_BARCODE else value
+                yield self.of_text("barcode", text)
+
+    def of_labels(self, texts: Iterable[str]) -> Iterator[Claim]:
+        """Return what the barcodes on the picture of the label say."""
+        for text in dict.fromkeys(texts):
+            yield self.of_text("label", text)
+
+    def of_words(
+        self, source: SourceName, accession: str, block: str, stain: str, text: str = ""
+    ) -> Claim:
+        """Return what was said part by part: by a person, a sidecar, an order."""
+        known = self._vocabulary.meaning(stain) if stain else None
+        code, kind = known or (stain, "")
+        return Claim(
+            source=source,
+            text=readable(text or " ".join(part for part in (accession, block, stain) if part)),
+            accession=readable(accession),
+            block=readable(block),
+            stain=code if known else "",
+            kind=kind,
+            doubts=(),
+        )
+
+
+def _clear_text(value: str) -> str:
+    """Decode Philips' base64; a value that is none stays as it is."""
+    try:
+        decoded = base64.b64decode(value, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return value
+    return decoded if decoded.isprintable() and decoded else value

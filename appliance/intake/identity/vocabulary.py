@@ -1,0 +1,99 @@
+"""Words that laboratories write for stains, controls and in situ hybridization."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from appliance.intake.identity.words import OTHER_STAINS
+
+Kind = Literal["stain", "other", "control", "hybridization"]
+"""A `stain` belongs to an assay; the others belong to none and are never scored."""
+
+MOST_JOINED = 4
+"""Most parts of a word that a name separates: ``c-erb-B-2``."""
+
+ISH, CONTROL = "ISH", "CONTROL"
+"""Codes of slides that are no stain of a block's section."""
+_HYBRIDIZATION = re.compile(
+    r"(her2|erbb2|neu)?(ish|fish|dish|ddish|bdish|sish|cish|duocish|dualish|insitu|hybridisation"
+    r"|hybridization|cep17|cen17|chr17|her2cep17|her2chr17|eber)"
+)
+_CONTROL = re.compile(
+    r"(ctrl|ctr|ctl|ktrl|kontr|kontrolle|kontroll|kontrollschnitt|control|controle|controlo"
+    r"|negativkontrolle|negkontrolle|negkontr|negcontrol|negativecontrol|negctrl|negctl|negk|neg"
+    r"|negative|negativ|nk|nc|ntc|nrc|isotype|isotyp|iso|igg|rabbitigg|mouseigg|omission|blank"
+    r"|leerkontrolle|poskontrolle|poscontrol|positivecontrol|posctrl|posk|onslidecontrol|qc)\d{0,3}"
+)
+_SERIES = re.compile(r"(cd\d{1,3}[a-d]?|ck\d{1,2}|cytokeratin\d{0,2}|muc\d{1,2}(ac)?|cam52)")
+"""Antigens that have numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """Word of a stain in a list of tokens: those from `first` to before `stop`."""
+
+    first: int
+    stop: int
+    code: str
+    kind: Kind
+
+
+def folded(word: str) -> str:
+    """Return a word without accents, separators and case: ``HER-2/neu`` is ``her2neu``."""
+    if word.isascii() and word.isalnum():
+        return word.lower()
+    plain = unicodedata.normalize("NFKD", word)
+    return "".join(c for c in plain if c.isascii() and c.isalnum()).lower()
+
+
+class Vocabulary:
+    """Words of a laboratory: those of the assays' stains, and those that are known besides.
+
+    `stains` gives the words of each stain of an assay, by code; `other` are more words of the lab
+    for stains of no assay. A word of an assay's stain is never one of another kind.
+    """
+
+    def __init__(self, stains: Mapping[str, Sequence[str]], other: Iterable[str] = ()) -> None:
+        self._words: dict[str, tuple[str, Kind]] = {}
+        for word in (*OTHER_STAINS, *other):
+            self._words[folded(word)] = (word.upper(), "other")
+        for code, words in stains.items():
+            for word in (code, *words):
+                if folded(word):
+                    self._words[folded(word)] = (code, "stain")
+
+    def find(self, tokens: Sequence[str]) -> list[Hit]:
+        """Return the words in a list of tokens, from the first; longer ones come before shorter."""
+        found: list[Hit] = []
+        first = 0
+        while first < len(tokens):
+            for count in range(min(MOST_JOINED, len(tokens) - first), 0, -1):
+                known = self.meaning("".join(tokens[first : first + count]))
+                if known is not None:
+                    code, kind = known
+                    found.append(Hit(first=first, stop=first + count, code=code, kind=kind))
+                    first += count
+                    break
+            else:
+                first += 1
+        return found
+
+    def meaning(self, word: str) -> tuple[str, Kind] | None:
+        """Return code and kind of a word; None where it is not known."""
+        plain = folded(word)
+        if plain in self._words:
+            return self._words[plain]
+        if _HYBRIDIZATION.fullmatch(plain):
+            return ISH, "hybridization"
+        if _CONTROL.fullmatch(plain):
+            return CONTROL, "control"
+        if _SERIES.fullmatch(plain):
+            return plain.upper(), "other"
+        # A section's number behind the stain: HE1 is the first H&E section.
+        shorter = re.fullmatch(r"(\D+)\d", plain)
+        known = self._words.get(shorter[1]) if shorter else None
+        return known if known and known[1] == "stain" else None

@@ -1,0 +1,46 @@
+"""Words of names as data: stains of no assay, and words that say nothing of a slide's identity."""
+
+from __future__ import annotations
+
+_ANTIBODIES = """
+ER ERA ESR1 ERALPHA OESTROGEN ESTROGEN PR PGR PROGESTERONE KI67 MIB1 P53 P63 P40 P16 P27 P504S
+AE1AE3 CKAE1AE3 MNF116 PANCK PANCYTOKERATIN CKPAN LMWCK HMWCK GATA3 SOX10 SOX2 S100 TTF1 NAPSIN
+NAPSINA PAX8 PAX5 PAX2 WT1 ECAD ECADHERIN ECADHERINE CADHERIN EGFR PDL1 22C3 28-8 SP142 SP263 ALK
+D5F3 ROS1 BRAF BRAFV600E NTRK MLH1 MSH2 MSH6 PMS2 MMR SYN SYNAPTO SYNAPTOPHYSIN CGA CHGA
+CHROMOGRANIN CHROMOGRANINA INSM1 NSE VIM VIMENTIN DESMIN SMA ACTIN CALDESMON HCALDESMON CALPONIN
+SMMHC MYOSIN MAMMAGLOBIN GCDFP15 GCDFP AR BCL2 BCL6 MUM1 CYCLIND1 CMYC MYC TDT CDX2 SATB2 VILLIN
+CLDN18 CLAUDIN18 CLAUDIN4 AFP HEPPAR1 GLYPICAN3 ARGINASE1 PSA PSAP PSMA NKX31 AMACR HMB45 MELANA
+MART1 PRAME INHIBIN CALRETININ D240 PODOPLANIN ERG FLI1 TLE1 DOG1 CKIT STAT6 MDM2 CDK4 GFAP IDH1
+IDH1R132H ATRX H3K27M H3K27ME3 NESTIN NEUN OLIG2 TRPS1 TROP2 FOLR1 FRALPHA CMET HSV CMV EBV LMP1
+HHV8 HPYLORI HELICOBACTER CA125 CA199 CEA BEREP4 EPCAM EMA MOC31 BAP1 MTAP SF1 TFE3 RB1 ARID1A
+INI1 SMARCB1 BRG1 SMARCA4 HER3 ERBB3 FH SDHB CAIX CATHEPSINK HCG PLAP OCT34 SALL4 CALCITONIN TG
+THYROGLOBULIN PTH
+"""
+_SPECIAL_STAINS = """
+PAS PASD DPAS PASDIASTASE ABPAS GIEMSA GRAM ZN ZIEHL ZIEHLNEELSEN AFB FITE GMS GROCOTT MASSON
+TRICHROME MASSONTRICHROME LADEWIG GOLDNER AZAN SIRIUS SIRIUSRED EVG VVG ELASTICA VANGIESON CONGO
+CONGORED KONGOROT ALCIAN ALCIANBLUE ALZIANBLAU MUCICARMINE RETICULIN GOMORI RETIKULIN SILVER IRON
+PRUSSIANBLUE BERLINERBLAU PERLS LUXOL LFB OILRED OILREDO SUDAN TOLUIDINE METHENAMINE WARTHINSTARRY
+PAPANICOLAOU PAP MGG MAYGRUENWALD RHODANINE ORCEIN FONTANA FONTANAMASSON CHLORACETATE KREYBERG
+UNSTAINED NATIVE UNGEFAERBT LEERSCHNITT
+"""
+_COUNTED = """
+scan slide slides slid img image imag pat patient case fall rack slot row col tray pos page tile
+test lot file exp run job box nr no num id ser seq bild glas obj objekt objt schn user cam wsi x
+jan feb mar apr may mai jun jul aug sep oct okt nov dec dez
+"""
+_HARMLESS = """
+ihc ihk ffpe copy kopie copie copia kopia rescan scan scanned new neu final wsi slide slides level
+lvl stufe levels x20 x40 x10 breast mamma mammakarzinom mammaca bx biopsy biopsie core stanze
+resection resektat excision exzisat gastric stomach magen tumor tumour ca nst qp tif tiff svs ndpi
+mrxs scn bif ome image img and und et of sect section schnitt recut serie series anti rabbit
+monoclonal dab ventana dako roche leica aperio hamamatsu benchmark ultra bond auto manual case
+fall patient export original orig wiederholung repeat
+"""
+
+OTHER_STAINS = (*_ANTIBODIES.split(), *_SPECIAL_STAINS.split())
+"""Antibodies, clones and special stains that come with a breast or stomach case."""
+COUNTED = frozenset(_COUNTED.split())
+"""Words before a number that count something of the scanner or the laboratory."""
+HARMLESS = frozenset(_HARMLESS.split())
+"""Words beside a stain that change nothing of it."""

@@ -1,0 +1,381 @@
+"""A person's word: what a slide is, which slides belong together, which are left out.
+
+The one service for it, of ``tandem identify`` and of the dashboard. Each word is one transaction:
+the row's `said`, an event with the person and the reason, and all that follows for the cases. It
+works at any state of a slide. A report that was delivered is corrected by the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from appliance.assays.registry import pairings, vocabulary
+from appliance.domain import Pairing
+from appliance.errors import SettingsError
+from appliance.intake.block import (
+    OPEN,
+    SAME_SLIDE,
+    TWO_SCANS,
+    UNPAIRED,
+    all_read,
+    hold,
+    leave_block,
+    make_ready,
+    reopen,
+    settle,
+    withdraw,
+)
+from appliance.intake.content import EXCLUDED, lose_slide
+from appliance.intake.identity.evidence import MAX_ACCESSION
+from appliance.intake.identity.vocabulary import Vocabulary
+from appliance.intake.said import KEEP, Said, said_of, set_said
+from appliance.ledger.blocks import pairing_of
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.queries import PASSED
+from appliance.ledger.tables import CaseRow, SlideRow, set_reason
+from appliance.ledger.transaction import Transaction
+from appliance.operations.corrections import ENDED
+from appliance.operations.retry import retry_case
+from appliance.operations.status import open_ledger
+from appliance.settings.settings import Settings
+from appliance.text import is_text
+
+_ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
+_OWN_WAYS = {
+    TWO_SCANS: "Choose one of its scans: tandem identify keep SLIDE.",
+    UNPAIRED: "Pair two slides: tandem identify pair HE IHC.",
+    SAME_SLIDE: "Say which name is right: tandem identify set SLIDE, or exclude SLIDE.",
+}
+"""What to do about held cases for which no "go on" is possible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """Who says it, and why."""
+
+    by: str
+    why: str
+
+    def __post_init__(self) -> None:
+        for option, text in (("--by", self.by), ("--why", self.why)):
+            if not text.strip() or not text.isprintable() or not is_text(text):
+                raise SettingsError(f"{option}: say who says so, and why, in readable text.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideWords:
+    """What a person says of a slide; what is empty stays as it is."""
+
+    accession: str = ""
+    block: str = ""
+    stain: str = ""
+    organ: str = ""
+    specimen: str = ""
+
+
+def say_slide(settings: Settings, slide: str, words: SlideWords, word: Word) -> str:
+    """Say whose slide it is; it is identified again by that word. Returns what happens next.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such slide, nothing is said, or the words cannot be a slide's.
+    """
+    told: dict[str, Any] = {
+        key: text.strip() for key, text in asdict(words).items() if text.strip()
+    }
+    told = _checked(settings, told)
+    with _service(settings) as (tx, now):
+        row = find_slide(tx, slide)
+        before, after = row.subject, told.get("accession", row.accession)
+        said = replace(said_of(row), **told, excluded=False)
+        _note(tx, row, "word-set", word, now, said, **told)
+        _send_back(tx, row, word, now, leaves=any(_is_other(row, key, told) for key in told))
+        known = bool(after)
+    return f"{before} is identified again by this word" + (
+        "" if known else "; its accession is not known yet: set --accession too"
+    )
+
+
+def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> str:
+    """Say that two slides are a pair, whatever their names are. Returns what happens next.
+
+    The block is that of the anatomy slide, or of the other one where the first has none.
+
+    Raises
+    ------
+    SettingsError
+        If there are no such slides, neither has a block, or no assay pairs their stains.
+    """
+    assays = pairings(settings)
+    with _service(settings) as (tx, now):
+        first, second = find_slide(tx, anatomy), find_slide(tx, target)
+        if first.id == second.id:
+            raise SettingsError("name two slides: the H&E slide, then the other one.")
+        place = first if first.accession and first.block else second
+        if not place.accession or not place.block:
+            raise SettingsError(
+                f"neither slide has an accession and a block yet: tandem identify set "
+                f"{first.subject} --accession … --block …"
+            )
+        pairing = _pairing_for(assays, first, second)
+        accession, block = place.accession, place.block
+        for row, other, stain in (
+            (first, second, pairing.anatomy),
+            (second, first, pairing.target),
+        ):
+            told: dict[str, Any] = {"accession": accession, "block": block, "stain": str(stain)}
+            new = {key: text for key, text in told.items() if getattr(row, key) != text}
+            said = said_of(row)
+            apart = tuple(each for each in said.apart if each != other.subject)
+            said = replace(said, apart=apart, excluded=False, kept_at=now, **(told if new else {}))
+            _note(tx, row, "word-pair", word, now, said, slide=other.subject)
+            if new or row.state not in (SlideState.IDENTIFIED, *PASSED):
+                _send_back(tx, row, word, now, leaves=bool(new))
+        _decide_block(tx, accession, block, now, word)
+    return f"{first.subject} and {second.subject} are paired; their case goes on"
+
+
+def unpair_case(settings: Settings, case: str, word: Word) -> str:
+    """Say that the two slides of a case do not belong together. Returns what happens next.
+
+    The case is held until another slide comes, or until a person pairs two.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such case, or it has not both slides.
+    """
+    with _service(settings) as (tx, now):
+        row = find_case(tx, case)
+        stains = pairing_of(row).stains
+        slides = list(tx.current_slides(row.accession, row.block, stains).values())
+        if len(slides) != len(stains):
+            raise SettingsError(f"{row.subject} has not both slides: there is nothing to unpair.")
+        for slide, other in (slides, slides[::-1]):
+            said = said_of(slide)
+            apart = tuple(sorted({*said.apart, other.subject}))
+            set_said(slide, replace(said, apart=apart, by=word.by, why=word.why, at=now))
+            tx.session.add(slide)
+        tx.note(row.subject, "word-unpair", now, params={"why": word.why}, by=word.by)
+        withdraw(tx, row, now)
+        named = " and ".join(slide.subject for slide in slides)
+        hold(tx, row, UNPAIRED, {"slides": named}, now, word.by)
+    return f"{row.subject} is held: {named} are not paired with each other again"
+
+
+def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
+    """Leave a slide out of every case. Returns what happens next.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such slide.
+    """
+    with _service(settings) as (tx, now):
+        row = find_slide(tx, slide)
+        _note(tx, row, "word-exclude", word, now, replace(said_of(row), excluded=True, kept_at=0.0))
+        if row.state not in (SlideState.ARRIVING, SlideState.OTHER):
+            set_reason(row, EXCLUDED)
+            tx.advance(row, SlideState.OTHER, now=now, code=EXCLUDED, by=word.by)
+            if row.accession:
+                leave_block(tx, row, (row.accession, row.block, row.stain), now, word.by)
+            lose_slide(tx, row, now)
+        subject = row.subject
+    return f"{subject} is left out; tandem identify keep {subject} takes it back"
+
+
+def keep(settings: Settings, subject: str, word: Word) -> str:
+    """Keep a slide as it is named, before other scans of it; or let a held case go on.
+
+    Returns what happens next.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such slide or case, the case is not held, or it needs another word.
+    """
+    with _service(settings) as (tx, now):
+        if subject.partition("-")[0] == "case":
+            return _keep_case(tx, find_case(tx, subject), word, now)
+        row = find_slide(tx, subject)
+        said = replace(said_of(row), picture=KEEP, kept_at=now, excluded=False)
+        _note(tx, row, "word-keep", word, now, said)
+        if row.state in (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER):
+            _send_back(tx, row, word, now, leaves=False)
+            return f"{row.subject} goes through the line again, and stands for its slide"
+        _decide_block(tx, row.accession, row.block, now, word)
+        return f"{row.subject} stands for its slide"
+
+
+def retry(settings: Settings, subject: str, word: Word) -> str:
+    """Try a slide or a case again, at any state. Returns what happens next.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such slide or case, or the case waits for a slide.
+    """
+    with _service(settings) as (tx, now):
+        if subject.partition("-")[0] == "case":
+            return _retry_case(tx, find_case(tx, subject), settings, word, now)
+        row = find_slide(tx, subject)
+        _note(tx, row, "word-retry", word, now, replace(said_of(row), excluded=False))
+        _send_back(tx, row, word, now, leaves=False)
+        return f"{row.subject} goes through the line again"
+
+
+def find_slide(tx: Transaction, text: str) -> SlideRow:
+    """Return a slide by its subject, its number or its path.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    number = text.removeprefix("slide-")
+    row = tx.slide(int(number)) if number.isascii() and number.isdecimal() else None
+    # Paths of the ledger are those of the settings: as given, or absolute.
+    row = row or tx.slide_of_path(text) or tx.slide_of_path(os.path.abspath(text))  # noqa: PTH100
+    if row is None:
+        raise SettingsError(f"no slide {text!r}. `tandem status` lists ids such as slide-3.")
+    return row
+
+
+def find_case(tx: Transaction, text: str) -> CaseRow:
+    """Return a case by its subject or its number.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    number = text.removeprefix("case-")
+    row = tx.case(int(number)) if number.isascii() and number.isdecimal() else None
+    if row is None:
+        raise SettingsError(f"no case {text!r}. `tandem status` lists ids such as case-1.")
+    return row
+
+
+@contextmanager
+def _service(settings: Settings) -> Iterator[tuple[Transaction, float]]:
+    """Open the ledger for one word: one transaction, and its time."""
+    ledger = open_ledger(settings)
+    try:
+        with ledger.transaction() as tx:
+            yield tx, time.time()
+    finally:
+        ledger.close()
+
+
+def _note(
+    tx: Transaction, row: SlideRow, code: str, word: Word, now: float, said: Said, **params: str
+) -> None:
+    """Keep a person's word on a slide, with its event."""
+    set_said(row, replace(said, by=word.by, why=word.why, at=now))
+    tx.session.add(row)
+    tx.note(row.subject, code, now, params=params | {"why": word.why}, by=word.by)
+
+
+def _send_back(tx: Transaction, row: SlideRow, word: Word, now: float, *, leaves: bool) -> None:
+    """Send a slide to identify, whatever its state; `leaves`: its block is no longer its own."""
+    place = row.accession, row.block, row.stain
+    was_there = row.state in (*PASSED, *_ON_ITS_WAY, SlideState.IDENTIFIED)
+    set_reason(row)
+    row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
+    if row.state not in _ON_ITS_WAY:
+        tx.advance(row, SlideState.ARRIVED, now=now, code="said", by=word.by)
+    elif row.state == SlideState.ARRIVED:
+        row.changed_at = now  # the answer of an identify that runs now is dropped
+        tx.session.add(row)
+    if leaves and place[0]:
+        row.accession = row.block = row.stain = ""
+        tx.session.add(row)
+        tx.session.flush()
+        if was_there:
+            leave_block(tx, row, place, now, word.by)
+
+
+def _is_other(row: SlideRow, key: str, told: dict[str, str]) -> bool:
+    """Return whether a word names another place than the slide has."""
+    return key in ("accession", "block", "stain") and getattr(row, key) != told[key]
+
+
+def _checked(settings: Settings, told: dict[str, Any]) -> dict[str, Any]:
+    """Return a person's words, the stain by its code."""
+    if not told:
+        raise SettingsError("say what the slide is: --accession, --block, --stain, --organ …")
+    for key, text in told.items():
+        if not is_text(text) or "\\" in text or not text.isprintable():
+            raise SettingsError(f"--{key}: use readable characters, without a backslash.")
+    if len(told.get("accession", "")) > MAX_ACCESSION:
+        raise SettingsError(f"--accession: at most {MAX_ACCESSION} characters (DICOM SH).")
+    if "stain" not in told:
+        return told
+    stains = vocabulary(settings)
+    known = Vocabulary(stains, settings.identify.other_stains).meaning(told["stain"])
+    if known is None:
+        raise SettingsError(
+            f"--stain {told['stain']!r} is not known. Stains of the assays are "
+            f"{', '.join(sorted(stains))}; add the lab's own words to identify.other_stains."
+        )
+    code, kind = known
+    return told | {"stain": code if kind == "stain" else told["stain"]}
+
+
+def _pairing_for(assays: tuple[Pairing, ...], first: SlideRow, second: SlideRow) -> Pairing:
+    """Return the pairing that two slides are said to be of."""
+    fitting = [each for each in assays if second.stain in ("", each.target)]
+    fitting = fitting or [each for each in assays if each.expected]
+    if not fitting:
+        raise SettingsError(f"no assay pairs {first.stain or 'H&E'} with {second.stain}.")
+    return fitting[0]
+
+
+def _decide_block(tx: Transaction, accession: str, block: str, now: float, word: Word) -> None:
+    """Let the slides of a block settle, and its cases that were taken apart go on."""
+    tx.session.flush()
+    for case in tx.cases_of_block(accession, block):
+        if case.state == CaseState.HELD and case.reason == UNPAIRED:
+            reopen(tx, case, "kept", {}, now, word.by)
+    settle(tx, accession, block, now)
+
+
+def _keep_case(tx: Transaction, case: CaseRow, word: Word, now: float) -> str:
+    if case.state != CaseState.HELD:
+        raise SettingsError(f"{case.subject} is {case.state}: only a held case needs this word.")
+    if case.reason in _OWN_WAYS:
+        raise SettingsError(f"{case.subject}: {_OWN_WAYS[case.reason]}")
+    accepted = json.dumps(sorted({*json.loads(case.overruled), case.reason}))
+    params = {"why": word.why}
+    tx.note(case.subject, "word-keep", now, reason=case.reason, params=params, by=word.by)
+    reopen(tx, case, "kept", {}, now, word.by)
+    case.overruled = accepted
+    tx.session.add(case)
+    ready = make_ready(tx, case, now)
+    return f"{case.subject} {'is analysed' if ready else 'waits for its slides, then goes on'}"
+
+
+def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, now: float) -> str:
+    params = {"why": word.why}
+    tx.note(case.subject, "word-retry", now, params=params, by=word.by)
+    if case.state == CaseState.HELD:
+        accepted = case.overruled
+        reopen(tx, case, "retry", {}, now, word.by)
+        case.overruled = accepted
+    if case.state in OPEN:
+        ready = make_ready(tx, case, now)
+        return f"{case.subject} {'is analysed again' if ready else f'is {case.state}'}"
+    if case.state in ENDED and all_read(tx, case):
+        accepted = case.overruled
+        reopen(tx, case, "retry", {}, now, word.by)
+        case.overruled = accepted
+        make_ready(tx, case, now)
+        return f"{case.subject} is analysed again; a new result replaces the former"
+    return retry_case(tx, case, settings, now)

@@ -1,0 +1,167 @@
+"""Slides of TIFFs whose pyramid OpenSlide does not find, read from the tiles of the file.
+
+OpenSlide's generic reader takes the first directory for level 0, and directories of the main chain
+for the other levels. Some exports begin with a picture of the label or of the whole slide; OME-TIFF
+keeps its levels below the first one (SubIFDs). `TiffPyramid` has the part of OpenSlide's interface
+that is used here, and raises OpenSlide's errors.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import openslide
+from PIL import Image
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage
+
+from appliance.errors import SlideError
+from appliance.slides.direct_level import DirectLevel
+from appliance.slides.encoded import EncodedLevel
+from appliance.slides.ome import is_ome
+from appliance.slides.tiff_index import TiffIndexError, tiff_reaches_end
+from appliance.slides.tiff_tiles import CODECS, is_color_tiled, level_of_page, tiff_pages
+from appliance.slides.tile_cache import TileCache
+from appliance.slides.trouble import TIFF_ERRORS
+from appliance.slides.untouched import open_untouched
+
+LEAST_STEP = 1.2
+"""Least factor between the sizes of two levels."""
+MOST_SKEW = 0.02
+"""Largest relative difference of the two axes' factors; levels drop or round px at the edge."""
+UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
+"""Name and µm of ResolutionUnit (TIFF 6.0)."""
+TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
+_NO_LEVEL = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
+"""Word in the description of a picture that is no level."""
+_APERIO_FIELD = re.compile(r"\|\s*([^|=]+?)\s*=\s*([^|]*?)\s*(?=\||$)")
+
+
+class TiffPyramid:
+    """Levels of a TIFF, largest first; usable by many threads. Has OpenSlide's names."""
+
+    def __init__(self, path: Path, levels: Sequence[EncodedLevel], header: dict[str, str]) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        cache = TileCache()
+        self._levels = [
+            DirectLevel(level, (number, 1), self._fetch, cache)
+            for number, level in enumerate(levels)
+        ]
+        self.properties = header
+        self.level_dimensions = tuple(level.size_px for level in levels)
+        self.dimensions = self.level_dimensions[0]
+        self.level_count = len(levels)
+        width, height = self.dimensions
+        self.level_downsamples = tuple(
+            (width / w + height / h) / 2 for w, h in self.level_dimensions
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def read_region(
+        self, location: tuple[float, float], level: int, size: tuple[int, int]
+    ) -> Image.Image:
+        """Return RGBA of a level; `location` in level-0 px, `size` in px of the level."""
+        down = self.level_downsamples[level]
+        x, y = (round(place / down) for place in location)
+        try:
+            rgb, covered = self._levels[level].read(x, y, *size)
+        except (SlideError, OSError) as err:
+            raise openslide.OpenSlideError("a tile cannot be decoded") from err
+        rgba = np.full((*rgb.shape[:2], 4), 255, dtype=np.uint8)
+        rgba[..., :3] = rgb
+        if covered is not None:
+            rgba[~covered] = 0
+        return Image.fromarray(rgba)
+
+    def _fetch(self, offset: int, count: int) -> bytes:
+        data = os.pread(self._file, count, offset)
+        if len(data) < count:
+            raise OSError("the file ends within a tile")
+        return data
+
+
+def open_pyramid(path: Path) -> TiffPyramid | None:
+    """Open the pyramid of a TIFF; None where it has none that can be read here.
+
+    A file that is not whole has none: its first directories may lie there without the others.
+    """
+    try:
+        with open_untouched(path) as stream:
+            if not tiff_reaches_end(stream, path.stat().st_size):
+                return None
+        with TiffFile(path) as tiff:
+            pages = _levels(tiff)
+            if not pages:
+                return None
+            levels = [level_of_page(path, page) for page in pages]
+            header = _header(tiff, pages[0])
+        return TiffPyramid(path, levels, header)
+    except (*TIFF_ERRORS, TiffIndexError):
+        return None
+
+
+def _levels(tiff: TiffFile) -> list[TiffPage]:
+    """Return the pages of the largest picture in tiles, and those that show it smaller.
+
+    Empty where two pages have the size of the largest: focal planes or several scans, of which one
+    would have to be chosen.
+    """
+    pages = [
+        page
+        for page in tiff_pages(tiff)
+        if is_color_tiled(page)
+        and (page.photometric == PHOTOMETRIC.RGB or page.compression in CODECS)
+        and not _NO_LEVEL.search(page.description)
+    ]
+    pages.sort(key=lambda page: page.imagewidth * page.imagelength, reverse=True)
+    found: list[TiffPage] = []
+    for page in pages:
+        if not found:
+            found.append(page)
+            continue
+        base, last = found[0], found[-1]
+        if (page.imagewidth, page.imagelength) == (base.imagewidth, base.imagelength):
+            return []
+        across, down = base.imagewidth / page.imagewidth, base.imagelength / page.imagelength
+        rounding = max(1 / page.imagewidth, 1 / page.imagelength)
+        if (
+            abs(across - down) <= (MOST_SKEW + rounding) * min(across, down)
+            and last.imagewidth >= LEAST_STEP * page.imagewidth
+        ):
+            found.append(page)
+    return found
+
+
+def _header(tiff: TiffFile, base: TiffPage) -> dict[str, str]:
+    """Return what the file says of its level 0, under OpenSlide's names."""
+    first = tiff_pages(tiff)[0].description
+    text = first if is_ome(first) else base.description
+    header = {openslide.PROPERTY_NAME_VENDOR: "generic-tiff", "tiff.ImageDescription": text}
+    for name in TEXT_TAGS:
+        value = base.tags.valueof(name)
+        if isinstance(value, str) and value:
+            header[f"tiff.{name}"] = value
+    unit, unit_um = UNITS_UM.get(int(base.tags.valueof("ResolutionUnit", default=2)), ("none", 0.0))
+    header["tiff.ResolutionUnit"] = unit
+    for axis, tag in (
+        (openslide.PROPERTY_NAME_MPP_X, "XResolution"),
+        (openslide.PROPERTY_NAME_MPP_Y, "YResolution"),
+    ):
+        numerator, denominator = base.tags.valueof(tag, default=(0, 1))
+        if numerator and unit_um:
+            header[axis] = repr(unit_um * denominator / numerator)
+    if text.startswith("Aperio"):
+        fields = {f"aperio.{key}": value for key, value in _APERIO_FIELD.findall(text)}
+        header |= fields
+        if "aperio.MPP" in fields:
+            header[openslide.PROPERTY_NAME_MPP_X] = fields["aperio.MPP"]
+            header[openslide.PROPERTY_NAME_MPP_Y] = fields["aperio.MPP"]
+    return header

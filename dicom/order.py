@@ -1,0 +1,221 @@
+"""Order of a laboratory: patient, study, specimens, and what was asked for."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from typing import Any, Literal, TypeAlias
+
+from dicom.errors import ObjectError
+from dicom.study import LO_LENGTH, SEXES, SH_LENGTH, StudyFacts, check_length
+from dicom.uids import is_uid
+
+OrderSource: TypeAlias = Literal["worklist", "hl7", "csv"]
+"""System that an order was read from."""
+
+_BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
+_SEPARATORS = re.compile(r"[\s;:_./#^-]+")
+_WORDS = re.compile(r"[\s,^]+")
+_TITLE = 3
+"""Place of the title among the components of a name."""
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderedSpecimen:
+    """Specimen of an order; empty where the order does not say.
+
+    `container_id` is the identifier of the slide or jar, `stain` the text of the stain that was
+    ordered for this container.
+    """
+
+    container_id: str = ""
+    specimen_id: str = ""
+    block: str = ""
+    stain: str = ""
+
+    def __post_init__(self) -> None:
+        for what in ("container_id", "specimen_id"):
+            _check_text(what.replace("_", " "), getattr(self, what))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Order of an accession; values are empty where the order does not say.
+
+    `patient_name` holds all component groups. Issuers are ``NAMESPACE`` or ``NAMESPACE&UNIVERSAL
+    ID&TYPE`` (HL7 HD), `other_ids` are ``ID`` or ``ID^^^ISSUER`` (HL7 CX). `asked` are the texts
+    and codes of procedures and stains.
+
+    Raises
+    ------
+    ObjectError
+        If a value does not fit its attribute. The message does not hold the value (PHI).
+    """
+
+    source: OrderSource = "worklist"
+    uid: str = ""
+    study_id: str = ""
+    referring_physician: str = ""
+    patient_id: str = ""
+    issuer: str = ""
+    patient_name: str = ""
+    patient_birth_date: date | None = None
+    patient_sex: str = ""
+    other_ids: tuple[str, ...] = ()
+    accession_issuer: str = ""
+    specimens: tuple[OrderedSpecimen, ...] = ()
+    asked: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_length("study ID", self.study_id, SH_LENGTH)
+        _check_text("patient ID", self.patient_id)
+        _check_text("issuer of the patient ID", self.issuer, 3 * LO_LENGTH)
+        _check_text("patient name", self.patient_name)
+        _check_text("referring physician's name", self.referring_physician)
+        _check_text("issuer of the accession", self.accession_issuer, 3 * LO_LENGTH)
+        for each in self.other_ids:
+            _check_text("other patient ID", each, 4 * LO_LENGTH)
+        if self.patient_sex not in SEXES:
+            raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
+        if self.uid and not is_uid(self.uid):
+            raise ObjectError("the Study Instance UID is no UID")
+
+    def study(self) -> StudyFacts:
+        """Return the facts of the study; the order must name one.
+
+        Raises
+        ------
+        ObjectError
+            If it does not.
+        """
+        return StudyFacts(
+            uid=self.uid,
+            study_id=self.study_id,
+            referring_physician=self.referring_physician,
+            patient_id=self.patient_id,
+            patient_name=self.patient_name,
+            patient_birth_date=self.patient_birth_date,
+            patient_sex=self.patient_sex,
+            issuer=self.issuer,
+            other_ids=self.other_ids,
+            accession_issuer=self.accession_issuer,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a dictionary for `of_json`."""
+        born = self.patient_birth_date
+        return asdict(self) | {"patient_birth_date": "" if born is None else born.isoformat()}
+
+    @classmethod
+    def of_json(cls, values: dict[str, Any]) -> Order:
+        """Restore an order from the dictionary of `as_json`, or from that of `StudyFacts`.
+
+        Earlier editions kept `StudyFacts` of an order.
+        """
+        known = {field.name for field in fields(cls)}
+        facts = {name: value for name, value in values.items() if name in known}
+        born = facts["patient_birth_date"]
+        facts["patient_birth_date"] = date.fromisoformat(born) if born else None
+        facts["specimens"] = tuple(OrderedSpecimen(**each) for each in facts.get("specimens", ()))
+        for name in ("other_ids", "asked"):
+            facts[name] = tuple(facts.get(name, ()))
+        return cls(**facts)
+
+
+def _check_text(what: str, value: str, longest: int = LO_LENGTH) -> None:
+    check_length(what, value, longest)
+    if not value.isprintable():
+        raise ObjectError(f"the {what} has characters that cannot be printed")
+
+
+def plain(text: str) -> str:
+    """Return a text as it is compared and written: composed letters, no odd or outer spaces."""
+    return unicodedata.normalize("NFC", text).replace("\N{NO-BREAK SPACE}", " ").strip()
+
+
+def fitting(text: str, longest: int) -> str:
+    """Return a text that fits its attribute; empty for one on which nothing depends."""
+    return text if len(text) <= longest and "\\" not in text and text.isprintable() else ""
+
+
+def block_in(identifier: str, accession: str) -> str:
+    """Return the block in the identifier of a specimen or container; empty where it tells none.
+
+    ``S26-31;A1;2`` of the accession ``S26-31`` and ``A1`` tell the block A1.
+    """
+    rest = identifier.upper()
+    if rest.startswith(accession.upper()):
+        rest = rest[len(accession) :]
+    elif not _BLOCK.fullmatch(rest):
+        return ""
+    parts = [part for part in _SEPARATORS.split(rest) if part]
+    return parts[0] if parts and _BLOCK.fullmatch(parts[0]) else ""
+
+
+def one_patient(orders: Iterable[Order]) -> bool:
+    """Return whether orders name one patient: what one of them does not say is no difference."""
+    found = list(orders)
+    return all(
+        _agree(first, second) for number, first in enumerate(found) for second in found[:number]
+    )
+
+
+def _agree(first: Order, second: Order) -> bool:
+    one, *others = _ids(first)
+    two, *more = _ids(second)
+    if one and two and one in more:
+        one = two
+    elif one and two and two in others:
+        two = one
+    elif not all(a == b for a, b in _issuer_pairs(first, second) if a and b):
+        return False
+    pairs: list[tuple[object, object]] = [
+        (one, two),
+        (first.patient_birth_date, second.patient_birth_date),
+        (first.patient_sex.replace("O", ""), second.patient_sex.replace("O", "")),
+        *_name_pairs(first.patient_name, second.patient_name),
+    ]
+    return all(one == other for one, other in pairs if one and other)
+
+
+def _ids(order: Order) -> list[str]:
+    """IDs of the patient without their issuers, that of the order first."""
+    return [each.partition("^")[0].casefold() for each in (order.patient_id, *order.other_ids)]
+
+
+def _issuer_pairs(first: Order, second: Order) -> Iterator[tuple[str, str]]:
+    """Namespaces, universal IDs and types of the issuers."""
+    yield from zip(
+        first.issuer.casefold().split("&"), second.issuer.casefold().split("&"), strict=False
+    )
+
+
+def _name_pairs(first: str, second: str) -> Iterator[tuple[str, str]]:
+    """Components of two names, group by group (PS3.5 6.2.1).
+
+    A group without ``^`` is compared by its words: tables hold ``Müller Jana``.
+    """
+    for one, other in zip(_folded(first).split("="), _folded(second).split("="), strict=False):
+        if "^" in one and "^" in other:
+            yield from zip(_components(one), _components(other), strict=False)
+            continue
+        words, others = set(_WORDS.split(one)) - {""}, set(_WORDS.split(other)) - {""}
+        if not (words <= others or others <= words):
+            yield one, other
+
+
+def _components(group: str) -> list[str]:
+    """Components of a group; a title tells no patients apart."""
+    parts = [" ".join(part.split()) for part in group.split("^")]
+    return ["" if number == _TITLE else part for number, part in enumerate(parts)]
+
+
+def _folded(name: str) -> str:
+    """Writing in which ``Müller``, ``MUELLER`` and ``Mueller`` are one name."""
+    folded = unicodedata.normalize("NFC", name).casefold().translate(_GERMAN)
+    letters = unicodedata.normalize("NFKD", folded)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))

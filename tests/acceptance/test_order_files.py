@@ -1,0 +1,84 @@
+"""Orders as files through the daemon: a table and HL7 messages, good ones and bad ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fixtures.daemon import Daemon, case_state
+from fixtures.judges import dicom_errors
+from pydicom import dcmread
+
+from models.synthesis.slides import SyntheticCase
+
+
+def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
+    tmp_path: Path, small_case: SyntheticCase
+) -> None:
+    accession = small_case.accession
+    table, messages = tmp_path / "Aufträge.csv", tmp_path / "hl7"
+    messages.mkdir()
+    (messages / "broken.hl7").write_text("MSH|^~\\&|LIS\rPID|1||\rhalf a mess")
+    (messages / "other.hl7").write_text(
+        "MSH|^~\\&|LIS|LAB|||20261120||ORM^O01|1|P|2.5\r"
+        "PID|1||P-1||Huber^Anna\rORC|NW|1\rOBR|1|1|S26-9999999\r"
+    )
+    table.write_text(
+        "Fallnummer;Pat.-Nr.;Nachname;Vorname;Geb.-Datum;Geschlecht\r\n"
+        ";P-1;Huber;Anna;;\r\n"
+        f"{accession};P-4711;Müller;Jana;03.02.1961;w\r\n",
+        encoding="cp1252",
+    )
+    daemon = Daemon(
+        tmp_path / "appliance",
+        f"destinations = [{{kind = \"folder\"}}]\n[orders]\ncsv = '{table}'\nhl7 = '{messages}'\n",
+    )
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    try:
+        done = daemon.wait(case_state("delivered"))
+        told = [step["text"] for slide in done["slides"] for step in slide["steps"]]
+        for file in ("broken.hl7, line 1", "Aufträge.csv, line 2"):
+            assert sum(file in text for text in told) == 1, told
+        files = list((daemon.state / "archive").rglob("*.dcm"))
+        written = [dcmread(file, stop_before_pixels=True) for file in files]
+        for keyword, value in {
+            "PatientID": "P-4711",
+            "PatientName": "Müller^Jana",
+            "PatientBirthDate": "19610203",
+            "PatientSex": "F",
+        }.items():
+            assert {str(header[keyword].value) for header in written} == {value}
+        assert len({header.StudyInstanceUID for header in written}) == 1
+        assert {file.name: dicom_errors(file) for file in files} == {
+            file.name: [] for file in files
+        }
+        assert not any(word in daemon.log for word in (accession, "P-4711", "Müller", "Huber"))
+    finally:
+        daemon.close()
+
+
+def test_orders_that_name_two_patients_hold_the_case(
+    tmp_path: Path, small_case: SyntheticCase
+) -> None:
+    accession = small_case.accession
+    table, messages = tmp_path / "orders.csv", tmp_path / "hl7"
+    messages.mkdir()
+    (messages / "one.hl7").write_text(
+        "MSH|^~\\&|LIS|LAB|||20261120||ORM^O01|1|P|2.5\r"
+        f"PID|1||P-1||Huber^Anna\rORC|NW|1\rOBR|1|1|{accession}|HER2\r"
+    )
+    table.write_text(f"Accession,Patient ID,Name\n{accession},P-4711,Müller^Jana\n")
+    daemon = Daemon(
+        tmp_path / "appliance",
+        f'destinations = [{{kind = "folder"}}]\n[orders]\ncsv = "{table}"\nhl7 = "{messages}"\n',
+    )
+    daemon.drop(small_case.he_path, small_case.ihc_path)
+    daemon.start()
+    try:
+        case = daemon.wait(case_state("held"))["cases"][0]
+        assert (case["score"], case["reason"], case["deliveries"]) == ("", "patients-differ", [])
+        for word in ("P-1", "Huber^Anna", "P-4711", "Müller^Jana", "csv"):
+            assert word in case["remedy"]
+        assert not any(word in daemon.log for word in (accession, "P-4711", "Huber"))
+    finally:
+        daemon.close()

@@ -1,0 +1,138 @@
+"""Orders of a table, as spreadsheets and laboratory systems write it."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.delivery.order_csv import parse_csv, read_csv
+from appliance.delivery.order_files import OrdersRead, decoded
+from appliance.errors import WorklistUnavailableError
+from appliance.settings.orders import Orders
+
+GERMAN = (
+    "Fallnummer;Pat.-Nr.;Nachname;Vorname;Geb.-Datum;Geschlecht;Färbung;Block;Objektträger-ID\n"
+    "S26-00031;4711;Müller;Jana;03.02.1961;w;HER2, H&E;A1;S26-00031-A1-3\n"
+)
+
+
+def parsed(text: str, form: str = "", **columns: str) -> OrdersRead:
+    return parse_csv("orders.csv", text, columns, form)
+
+
+def written(path: Path, data: bytes) -> Path:
+    """Write a file whose last change is a minute ago."""
+    path.write_bytes(data)
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "|"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_a_table_is_read_in_any_writing(
+    encoding: str, delimiter: str, ending: str, tmp_path: Path
+) -> None:
+    text = GERMAN.replace("HER2, H&E", "HER2").replace(";", delimiter).replace("\n", ending)
+    read = read_csv(written(tmp_path / "orders.csv", text.encode(encoding)), Orders())
+    (order,) = read.of("s26-00031")
+    assert read.problems == ()
+    assert (order.patient_id, order.patient_name) == ("4711", "Müller^Jana")
+    assert (order.patient_birth_date, order.patient_sex) == (date(1961, 2, 3), "F")
+    (specimen,) = order.specimens
+    assert (specimen.block, specimen.container_id) == ("A1", "S26-00031-A1-3")
+    assert order.asked == ("HER2",)
+
+
+def test_columns_have_the_names_of_the_site_or_those_that_are_known() -> None:
+    text = "Nr;Accession Number;Patient ID;Name;DOB\n7;S26-1;P1;Muster, Anna;12/31/1960\n"
+    (order,) = parsed(text, "%m/%d/%Y").of("S26-1")
+    assert (order.patient_name, order.patient_birth_date) == ("Muster^Anna", date(1960, 12, 31))
+    assert not parsed(text, accession="Nr").of("S26-1")
+    assert parsed(text, accession="Nr").of("7")
+
+
+def test_excels_line_quotes_remarks_and_several_stains() -> None:
+    text = (
+        "sep=;\n\n"
+        'Accession;"Patient ID";Stain;Remark\n'
+        'S26-1;"P1";HER2, ER;"two\nlines; of text"\n'
+        "\n;;;\n"
+        "S26-1;P1;H&E;\n"
+    )
+    read = parsed(text)
+    assert read.problems == ()
+    assert [order.asked for order in read.of("S26-1")] == [("HER2", "ER"), ("H&E",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("", 1, "is empty"),
+        ("\n\n", 1, "is empty"),
+        ("S26-1;P1;Müller\n", 1, "no column for the accession and for the patient ID"),
+        ("Fallnummer;Name\nS26-1;Müller\n", 1, "no column for the patient ID"),
+        ("sep=,\nPatient ID,Name\n", 2, "no column for the accession"),
+    ],
+)
+def test_wrong_columns_are_told_with_the_remedy_and_without_a_value(
+    text: str, line: int, told: str
+) -> None:
+    read = parsed(text)
+    (problem,) = read.problems
+    assert (read.orders, problem.whole, problem.line) == ({}, True, line)
+    assert told in problem.sentence and "orders.csv, line" in problem.sentence
+    assert "Müller" not in problem.sentence and "S26" not in problem.sentence
+
+
+def test_a_bad_row_is_told_by_its_line_and_the_others_are_used() -> None:
+    rows = [
+        "S26-1;P1;19610203",
+        "S26-2;P2",
+        ";P3;19610203",
+        "S26-4;;19610203",
+        'S26-5;"P5;19610203',
+        "S26-6;P6;19610203;;",
+        "S26-7;P7;19610203;too;many",
+        "S26-8;P8;31.02.1961",
+        f"S26-9;{'9' * 65};19610203",
+        "S26-10;P\x0710;19610203",
+        "S26-11;P11;19610203",
+    ]
+    read = parsed("Accession;Patient ID;DOB\n" + "\n".join(rows) + "\n")
+    assert set(read.orders) == {"s26-1", "s26-6", "s26-8", "s26-11"}
+    assert [problem.line for problem in read.problems] == [3, 4, 5, 6, 8, 9, 10, 11]
+    assert read.of("S26-8")[0].patient_birth_date is None
+    told = " ".join(problem.sentence for problem in read.problems)
+    assert "P2" not in told and "S26" not in told and "999" not in told
+
+
+def test_an_open_quote_swallows_no_row_in_silence() -> None:
+    text = 'Accession;Patient ID;Remark\nS26-1;P1;"begun\nS26-2;P2;\nS26-3;P3;"\nS26-4;P4;fine\n'
+    read = parsed(text)
+    assert {"s26-2", "s26-4"} <= set(read.orders)
+    assert {problem.line for problem in read.problems} == {2, 4}
+
+
+def test_a_table_that_is_being_written_is_read_later(tmp_path: Path) -> None:
+    path = tmp_path / "orders.csv"
+    path.write_text("Accession;Patient ID\nS26-1;P47")
+    with pytest.raises(WorklistUnavailableError, match="being written"):
+        read_csv(path, Orders())
+    written(path, b"Accession;Patient ID\nS26-1;P4711")
+    assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P4711"
+    written(path, b"Accession;Patient ID\nS26-1;P4712\n")
+    assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P4712"
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_crash_the_reader(data: bytes) -> None:
+    for head in (b"", b"Accession;Patient ID;Name\n"):
+        read = parse_csv("orders.csv", decoded(head + data), {}, "")
+        assert all(problem.line >= 1 for problem in read.problems)

@@ -1,0 +1,208 @@
+"""Orders of HL7 v2 messages in a folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.delivery.order_files import OrdersRead
+from appliance.delivery.order_hl7 import parse_messages, read_hl7
+from appliance.errors import WorklistUnavailableError
+from appliance.settings.orders import Orders
+from dicom.order import Order
+
+FIELDS = Orders().hl7_accession
+PID = "PID|1||4711^^^KLINIK&1.2.3&ISO^MR~77^^^KASSE^SS||Müller^Jana^Maria^^Dr.^^L|Weiß|19610203|F\r"
+
+
+def message(
+    kind: str = "OML^O21^OML_O21",
+    *segments: str,
+    at: str = "20261120101112",
+    pid: str = PID,
+    charset: str = "UNICODE UTF-8",
+) -> str:
+    head = f"MSH|^~\\&|LIS|LAB|TANDEM|PATH|{at}||{kind}|42|P|2.5.1||||||{charset}\r"
+    return head + pid + "".join(f"{segment}\r" for segment in segments)
+
+
+ORC, OBR = "ORC|NW|P-1|F-1", "OBR|1|P-1|F-1|HER2^HER2 IHC^L" + "|" * 14 + "S26-00031"
+SPM = "SPM|1|S26-00031;A1&LIS^||TISS"
+
+
+def put(folder: Path, name: str, text: str | bytes, age_s: float = 60) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    os.utime(folder / name, (time.time() - age_s, time.time() - age_s))
+
+
+def read(folder: Path) -> OrdersRead:
+    return read_hl7(folder, Orders(hl7=folder))
+
+
+def only(text: str) -> Order:
+    (entry,), problems = parse_messages("one.hl7", text.encode(), FIELDS)
+    assert problems == ()
+    assert entry.order is not None
+    return entry.order
+
+
+def test_a_message_tells_patient_issuer_study_specimens_and_stains() -> None:
+    order = only(
+        message(
+            "OML^O21^OML_O21",
+            "PV1|1|O||||||88^Weiß^Karl^^^Dr.",
+            ORC,
+            OBR,
+            SPM,
+            "SAC|||S26-00031;A1;3",
+            "ZDS|1.2.276.0.99.1^LIS^Application^DICOM",
+        )
+    )
+    assert (order.patient_id, order.issuer) == ("4711", "KLINIK&1.2.3&ISO")
+    assert order.other_ids == ("77^^^KASSE",)
+    assert order.patient_name == "Müller^Jana^Maria^Dr."
+    assert (order.patient_birth_date, order.patient_sex) == (date(1961, 2, 3), "F")
+    assert order.referring_physician == "Weiß^Karl^^Dr."
+    assert order.uid == "1.2.276.0.99.1"
+    assert order.asked == ("HER2 IHC",)
+    (specimen,) = order.specimens
+    assert specimen.specimen_id == "S26-00031;A1"
+    assert (specimen.container_id, specimen.block) == ("S26-00031;A1;3", "A1")
+
+
+def test_orders_by_specimen_and_plain_orders() -> None:
+    text = message(
+        "OML^O33^OML_O33",
+        "SPM|1|S26-00031-A1||TISS",
+        "ORC|NW|P-1",
+        "OBR|1|P-1||HE^H&E",
+        "ORC|NW|P-2",
+        "OBR|2|P-2||HER2^HER2",
+        "SPM|2|S26-00031-B1||TISS",
+        "ORC|NW|P-3",
+        "OBR|3|P-3||HE^H&E",
+    )
+    # The accession of this site is the placer's group number.
+    text = text.replace("ORC|NW|P-1", "ORC|NW|P-1||S26-00031")
+    text = text.replace("ORC|NW|P-2", "ORC|NW|P-2||S26-00031")
+    text = text.replace("ORC|NW|P-3", "ORC|NW|P-3||S26-00031")
+    entries, problems = parse_messages("one.hl7", text.encode(), ("ORC-4",))
+    assert problems == ()
+    orders = [entry.order for entry in entries]
+    assert {entry.accession for entry in entries} == {"S26-00031"}
+    assert [order.specimens[0].block for order in orders if order] == ["A1", "A1", "B1"]
+    assert [order.asked for order in orders if order] == [("H&E",), ("HER2",), ("H&E",)]
+    assert only(message("ORM^O01", ORC, OBR)).patient_id == "4711"
+
+
+def test_escapes_nulls_other_separators_and_name_groups() -> None:
+    pid = r'PID|1||4711^^^""||M\T\M^A\S\B~山田^花子^^^^^^I||""|U' + "\r"
+    order = only(message("ORM^O01", ORC, OBR, pid=pid))
+    assert (order.patient_id, order.issuer) == ("4711", "")
+    assert order.patient_name == "M&M^A B=山田^花子"
+    assert (order.patient_birth_date, order.patient_sex) == (None, "")
+    swapped = message("ORM^O01", ORC, OBR).replace("|^~\\&|", "\0").replace("^", "*")
+    assert only(swapped.replace("\0", "|*~\\&|")).issuer == "KLINIK&1.2.3&ISO"
+
+
+@pytest.mark.parametrize("ending", ["\r", "\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_files_hold_messages_in_any_writing(ending: str, encoding: str, tmp_path: Path) -> None:
+    texts = [message("ORM^O01", ORC, OBR), message("ORM^O01", ORC, OBR.replace("00031", "00032"))]
+    text = "FHS|^~\\&\rBHS|^~\\&\r" + "".join(texts) + "BTS|2\rFTS|1\r"
+    put(tmp_path / "in", "many.hl7", text.replace("\r", ending).encode(encoding))
+    found = read(tmp_path / "in")
+    assert found.problems == ()
+    assert set(found.orders) == {"s26-00031", "s26-00032"}
+    assert found.of("S26-00031")[0].patient_name.startswith("Müller^Jana")
+
+
+def test_frames_of_a_connection_are_left_out(tmp_path: Path) -> None:
+    framed = b"\x0b" + message("ORM^O01", ORC, OBR).encode() + b"\x1c\r"
+    put(tmp_path / "in", "framed.hl7", framed)
+    assert read(tmp_path / "in").of("S26-00031")
+
+
+def test_a_later_message_replaces_or_takes_back_the_order(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    other = PID.replace("4711", "815")
+    put(folder, "2.hl7", message("ORM^O01", ORC, OBR, at="20261120"))
+    put(folder, "1.hl7", message("ORM^O01", ORC, OBR, at="20261121", pid=other))
+    assert [order.patient_id for order in read(folder).of("S26-00031")] == ["815"]
+    # Another order of the accession stands beside it.
+    second = [line.replace("P-1", "P-2") for line in (ORC, OBR)]
+    put(folder, "3.hl7", message("ORM^O01", *second, at="20261122"))
+    assert {order.patient_id for order in read(folder).of("S26-00031")} == {"815", "4711"}
+    taken = ORC.replace("NW", "CA")
+    put(folder, "4.hl7", message("ORM^O01", taken, OBR, at="20261123"))
+    assert [order.patient_id for order in read(folder).of("S26-00031")] == ["4711"]
+    put(folder, "5.hl7", message("ORM^O01", ORC, OBR, at="20261124"), age_s=91 * 86400)
+    assert [order.patient_id for order in read(folder).of("S26-00031")] == ["4711"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", None),
+        ("hello", "no HL7 message"),
+        ("MSH", "no HL7 message"),
+        ("MSH|^~\\&|", "no HL7 message"),
+        (PID, "no HL7 message"),
+        (message("ORM^O01"), "no order"),
+        (message("ORM^O01", ORC, OBR, pid=""), "no order"),
+        (message("ORM^O01", ORC, OBR, pid="PID|1||||Müller^Jana\r"), "PID-3 names no patient"),
+        (message("ORM^O01", "ORC|NW", "OBR|1"), "hl7_accession"),
+        (message("ORM^O01", ORC, OBR, pid=PID.replace("4711", "7" * 65)), "65 characters"),
+        (message("ADT^A08"), None),
+        (message("ORU^R01", ORC, OBR), None),
+    ],
+)
+def test_a_broken_message_is_told_without_its_values(text: str, told: str | None) -> None:
+    entries, problems = parse_messages("one.hl7", text.encode(), FIELDS)
+    assert entries == ()
+    assert [told in problem.sentence for problem in problems] == [True] * (told is not None)
+    assert not any(word in problem.sentence for problem in problems for word in ("Jana", "4711"))
+
+
+def test_a_broken_message_does_not_hide_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    good = message("ORM^O01", ORC, OBR)
+    put(folder, "a.hl7", message("ORM^O01", ORC, OBR, pid="") + good)
+    put(folder, "b.hl7", b"\xff\xfe\x00")
+    put(folder, "c.hl7", "half a mess", age_s=0)
+    put(folder, ".hidden", "nothing")
+    found = read(folder)
+    assert len(found.of("S26-00031")) == 1
+    assert [(problem.file, problem.line) for problem in found.problems] == [
+        ("a.hl7", 1),
+        ("b.hl7", 1),
+    ]
+
+
+def test_a_folder_of_many_messages_is_read_in_several_goes(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for number in range(3):
+        put(folder, f"{number}.hl7", message("ORM^O01", ORC, OBR))
+    with pytest.raises(WorklistUnavailableError, match="not all read"):
+        read_hl7(folder, Orders(hl7=folder), longest_s=-1)
+    assert read_hl7(folder, Orders(hl7=folder), longest_s=600).of("S26-00031")
+
+
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_no_bytes_crash_the_reader(data: bytes, place: int) -> None:
+    whole = message("OML^O21", ORC, OBR, SPM).encode()
+    for text in (data, whole[:place] + data + whole[place:], whole[:place]):
+        parse_messages("one.hl7", text, FIELDS)
+
+
+@given(st.text(alphabet='|^~&\\"\rMSHPIDORCBRX1', max_size=120))
+def test_no_signs_crash_the_reader(text: str) -> None:
+    parse_messages("one.hl7", ("MSH|^~\\&|" + text).encode(), FIELDS)
+    parse_messages("one.hl7", message("ORM^O01", ORC, OBR + text).encode(), FIELDS)

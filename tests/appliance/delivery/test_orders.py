@@ -1,0 +1,286 @@
+"""Orders of several sources: joined where they agree, told where they do not, and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.orthanc import free_port
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.order_stains import asked_stains
+from appliance.delivery.orders import ask_orders, order_of, ordered_specimen
+from appliance.errors import WorklistUnavailableError
+from appliance.intake.patients import combined
+from appliance.line.ordered import Ordered, ordered_for
+from appliance.operations.doctor import Examined, examine
+from appliance.settings.orders import Orders
+from appliance.settings.settings import Settings
+from appliance.settings.tls import Worklist
+from dicom.errors import ObjectError
+from dicom.order import Order, block_in, one_patient
+from dicom.study import StudyFacts
+
+WORDS = {"HE": ("HE", "H&E"), "HER2": ("HER2", "HER-2")}
+HL7 = (
+    "MSH|^~\\&|LIS|LAB|TANDEM|PATH|20261120||ORM^O01|42|P|2.5.1\r"
+    "PID|1||4711^^^KLINIK^MR||Mueller^Jana||19610203|F\rORC|NW|P-1\rOBR|1|P-1|S26-1|HE^H&E\r"
+)
+
+
+class Laboratory:
+    """Files of orders; each change is a minute old."""
+
+    def __init__(self, folder: Path) -> None:
+        self.csv, self.hl7 = folder / "orders.csv", folder / "hl7"
+        self.hl7.mkdir()
+        self.age_s = 600
+        self.table("S26-1;4711;Müller^Jana;KLINIK;A1;HER2 IHC;S26-1-A1-2")
+        self.message(HL7)
+        self.settings = Settings(
+            state_dir=folder / "state", orders=Orders(csv=self.csv, hl7=self.hl7)
+        )
+
+    def table(self, *rows: str) -> None:
+        head = "Accession;Patient ID;Name;Issuer;Block;Stain;Container"
+        self.write(self.csv, "\n".join((head, *rows)) + "\n")
+
+    def message(self, text: str) -> None:
+        self.write(self.hl7 / "one.hl7", text)
+
+    def write(self, path: Path, text: str) -> None:
+        path.write_text(text)
+        self.age_s -= 10
+        os.utime(path, (time.time() - self.age_s, time.time() - self.age_s))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Laboratory:
+    return Laboratory(tmp_path)
+
+
+def test_sources_that_agree_are_joined_and_kept(lab: Laboratory) -> None:
+    order = ask_orders("S26-1", lab.settings).order
+    assert order is not None
+    assert (order.source, order.patient_name, order.issuer) == ("hl7", "Mueller^Jana", "KLINIK")
+    assert order.asked == ("H&E", "HER2 IHC")
+    assert order.patient_birth_date == date(1961, 2, 3)
+    study, note = order_of("S26-1", lab.settings)
+    assert study is not None and note == ""
+    assert (study.uid, study.patient_id) == (order.uid, "4711")
+    assert order.uid.startswith("2.25.")
+    # The laboratory's system drops an order when it is done.
+    lab.table()
+    (lab.hl7 / "one.hl7").unlink()
+    assert ask_orders("S26-1", lab.settings).order == order
+    assert order_of("S26-1", lab.settings) == (study, "")
+
+
+def test_sources_that_name_different_patients_give_no_patient(lab: Laboratory) -> None:
+    lab.table("S26-1;815;Huber^Anna;KLINIK;A1;HER2;")
+    answer = ask_orders("S26-1", lab.settings)
+    assert answer.order is None
+    assert {order.patient_id for order in answer.conflict} == {"4711", "815"}
+    study, note = order_of("S26-1", lab.settings)
+    assert study is None and "orders of several patients" in note
+    ordered = ordered_for("S26-1", lab.settings, WORDS)
+    patient = combined(ordered.patients)
+    assert (patient.patient_id, patient.source) == ("4711", "hl7")
+    assert [(each.patient_id, each.source) for each in patient.also] == [("815", "csv")]
+    assert any("several patients" in note for note in ordered.notes)
+    # Nothing of it is kept: the laboratory corrects it.
+    lab.table("S26-1;4711;;;A1;HER2;")
+    assert ask_orders("S26-1", lab.settings).order is not None
+
+
+def test_a_corrected_order_replaces_the_kept_one_and_is_told(lab: Laboratory) -> None:
+    first = ask_orders("S26-1", lab.settings).order
+    lab.table()
+    lab.message(HL7.replace("4711", "815").replace("Mueller^Jana", "Huber^Anna"))
+    answer = ask_orders("S26-1", lab.settings)
+    assert first is not None and answer.order is not None
+    assert (answer.order.patient_id, answer.order.uid != first.uid) == ("815", True)
+    assert any("another patient than before" in told for told in answer.told)
+    study, _ = order_of("S26-1", lab.settings)
+    assert study is not None and study.patient_id == "815"
+
+
+def test_later_orders_of_the_patient_add_stains_and_stay_in_the_study(lab: Laboratory) -> None:
+    lab.table()
+    first = ask_orders("S26-1", lab.settings).order
+    lab.table("S26-1;4711;;;A1;HER2;")
+    later = ask_orders("S26-1", lab.settings).order
+    assert first is not None and later is not None
+    assert (first.asked, later.asked) == (("H&E",), ("H&E", "HER2"))
+    assert later.uid == first.uid
+
+
+def test_what_the_row_of_a_slide_holds(lab: Laboratory) -> None:
+    (patient,) = ordered_for("s26-1", lab.settings, WORDS).patients
+    told = json.loads(patient.as_json())
+    assert told == {
+        "patient_id": "4711",
+        "issuer": "KLINIK",
+        "name": "Mueller^Jana",
+        "birth_date": "19610203",
+        "sex": "F",
+        "study_uid": told["study_uid"],
+        "stains": ["HE", "HER2"],
+        "source": "hl7",
+    }
+    assert ordered_for("S26-2", lab.settings, WORDS) == Ordered()
+    nothing = Settings(state_dir=lab.settings.state_dir)
+    assert ordered_for("S26-1", nothing, WORDS) == Ordered()
+
+
+def test_the_specimen_is_that_of_the_block_and_the_container_that_of_the_stain(
+    lab: Laboratory,
+) -> None:
+    lab.message(HL7 + "SPM|1|S26-1;A1||TISS\r")
+    ask_orders("S26-1", lab.settings)
+    her2 = ordered_specimen("S26-1", "A1", "HER2", lab.settings)
+    he = ordered_specimen("S26-1", "A1", "HE", lab.settings)
+    assert her2 is not None and he is not None
+    assert (her2.specimen_id, her2.container_id) == ("S26-1;A1", "S26-1-A1-2")
+    assert (he.specimen_id, he.container_id) == ("S26-1;A1", "")
+    assert ordered_specimen("S26-1", "B1", "HER2", lab.settings) is None
+    assert ordered_specimen("S26-2", "A1", "HER2", lab.settings) is None
+
+
+def test_bad_files_are_told_once_and_stop_nothing(lab: Laboratory) -> None:
+    lab.write(lab.csv, "Nummer;Name\nS26-1;Müller\n")
+    lab.write(lab.hl7 / "bad.hl7", "no message\rat all")
+    answer = ask_orders("S26-1", lab.settings)
+    assert answer.order is not None and answer.order.patient_id == "4711"
+    assert ["bad.hl7, line 1" in told for told in answer.told] == [True, False]
+    assert "no column for the accession" in answer.told[1]
+    assert ask_orders("S26-1", lab.settings).told == ()
+
+
+def test_orders_that_are_away_hold_the_slide_unless_one_is_kept(lab: Laboratory) -> None:
+    lab.csv.unlink()
+    with pytest.raises(WorklistUnavailableError, match=r"orders\.csv cannot be read"):
+        ask_orders("S26-1", lab.settings)
+    lab.table()
+    kept = ask_orders("S26-1", lab.settings)
+    lab.csv.unlink()
+    assert ask_orders("S26-1", lab.settings).order == kept.order
+    closed = Worklist(host="127.0.0.1", port=free_port(), called_aet="RIS")
+    away = lab.settings.model_copy(update={"worklist": closed, "orders": Orders(hl7=lab.hl7)})
+    assert ask_orders("S26-1", away).order == kept.order
+    with pytest.raises(WorklistUnavailableError, match="worklist"):
+        ask_orders("S26-3", away)
+
+
+def test_an_order_that_an_earlier_edition_kept_is_read(lab: Laboratory) -> None:
+    store = ArtifactStore(lab.settings.artifacts_dir)
+    study = StudyFacts(uid="1.2.3", patient_id="P-9", patient_birth_date=date(1950, 1, 2))
+    named = ("study_id", "referring_physician", "patient_name", "patient_sex", "started")
+    kept = dict.fromkeys(named, "") | {"uid": "1.2.3", "patient_id": "P-9"}
+    kept["patient_birth_date"] = "1950-01-02"
+    with store.writing(ArtifactKey.of("order", accession="S25-9")) as folder:
+        (folder / "order.json").write_text(json.dumps(kept))
+        (folder / "note.txt").write_text("")
+    assert order_of("S25-9", lab.settings) == (study, "")
+
+
+def test_doctor_tells_each_source_with_its_number_of_orders(
+    lab: Laboratory, tmp_path: Path
+) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f"state_dir = '{tmp_path / 'state'}'\n[orders]\ncsv = '{lab.csv}'\nhl7 = '{lab.hl7}'\n"
+    )
+
+    def told() -> dict[str, Examined]:
+        return {line.what: line for line in examine(config) if line.what.startswith("orders.")}
+
+    assert {(line.ok, line.text) for line in told().values()} == {(True, "orders of 1 accessions")}
+    lab.table("S26-1;4711;;;;;", "S26-2;;;;;;")
+    csv = told()["orders.csv"]
+    assert csv.ok and "orders.csv, line 3: the row is not used: it has no patient ID" in csv.text
+    lab.write(lab.csv, "Nummer\n1\n")
+    assert not told()["orders.csv"].ok and "set orders.columns" in told()["orders.csv"].text
+    lab.csv.unlink()
+    assert not told()["orders.csv"].ok and "mount or create it" in told()["orders.csv"].text
+
+
+@pytest.mark.parametrize(
+    ("texts", "stains"),
+    [
+        ((), []),
+        (("HER2 IHC", "H&E"), ["HER2", "HE"]),
+        (("her-2/neu",), ["HER2"]),
+        (("HER2 FISH", "HER2-DISH"), ["HER2 FISH", "HER2-DISH"]),
+        (("Ki-67", "SHER2X"), ["Ki-67", "SHER2X"]),
+    ],
+)
+def test_stains_of_an_order(texts: tuple[str, ...], stains: list[str]) -> None:
+    assert asked_stains(texts, WORDS) == stains
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({}, {"patient_name": "Huber^Anna"}, True),
+        ({"patient_id": "4712"}, {}, False),
+        ({"issuer": "KLINIK"}, {"issuer": "klinik&1.2&ISO"}, True),
+        ({"issuer": "KLINIK"}, {"issuer": "PRAXIS"}, False),
+        ({"other_ids": ("K-7^^^KASSE",)}, {"patient_id": "K-7", "issuer": "KASSE"}, True),
+        ({"other_ids": ("K-7",)}, {"patient_id": "K-8", "other_ids": ("K-7",)}, False),
+        ({"patient_name": "Müller^Jana^^Prof."}, {"patient_name": "MUELLER^JANA^^Dr."}, True),
+        ({"patient_name": "Müller, Jana"}, {"patient_name": "Müller^Jana"}, True),
+        ({"patient_name": "Müller^Jana"}, {"patient_name": "Müller^Anna"}, False),
+        ({"patient_name": "Yamada^H=山田^花子"}, {"patient_name": "Yamada^H=山田^太郎"}, False),
+        ({"patient_sex": "F"}, {"patient_sex": "M"}, False),
+        ({"patient_sex": "F"}, {"patient_sex": "O"}, True),
+        (
+            {"patient_birth_date": date(1961, 2, 3)},
+            {"patient_birth_date": date(1961, 3, 2)},
+            False,
+        ),
+    ],
+)
+def test_what_an_order_does_not_say_is_no_difference(
+    one: dict[str, Any], other: dict[str, Any], same: bool
+) -> None:
+    orders = [Order(**({"patient_id": "4711"} | values)) for values in (one, other)]
+    assert one_patient(orders) is same
+    assert one_patient(orders[::-1]) is same
+
+
+@pytest.mark.parametrize(
+    ("identifier", "block"),
+    [
+        ("S26-31;A1;2", "A1"),
+        ("s26-31-b12", "B12"),
+        ("A1", "A1"),
+        ("S26-31", ""),
+        ("S26-99;A1", ""),
+        ("S26-31;4", ""),
+        ("", ""),
+    ],
+)
+def test_the_block_in_the_identifier_of_a_specimen(identifier: str, block: str) -> None:
+    assert block_in(identifier, "S26-31") == block
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"patient_id": "a\nb"},
+        {"patient_id": "a\\b"},
+        {"issuer": "x" * 193},
+        {"other_ids": ("y" * 257,)},
+        {"patient_sex": "W"},
+        {"uid": "1.2.03"},
+    ],
+)
+def test_an_order_with_odd_values_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ObjectError):
+        Order(**({"patient_id": "4711"} | values))

@@ -1,0 +1,229 @@
+"""Names of laboratories: what a person would say they are, and nothing is misread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.intake.identity.evidence import Outcome, Verdict
+from appliance.intake.identity.identify import Evidence, Identifier, Told
+from appliance.intake.identity.names import read_name
+from appliance.intake.identity.vocabulary import Vocabulary
+from appliance.settings.identify import Identify, Writing
+
+WORDS = {stain.code: stain.words for stain in HER2_ASSAY.stains}
+VOCABULARY = Vocabulary(WORDS)
+PEOPLE_SAY = {
+    "HES": "S26-00031 A1 HE",
+    "TCGA": "",
+    "copy": "S26-00031 A1 HER2",
+    "rescan": "S26-00031 A1 HER2",
+    "name in front": "S26-00031 A1 HE",
+    "00031": "00031 A1 HE",
+    "9 digits": "S26-000310000 A1 HE",
+    "ABC1": "S26-00031 ABC1 HE",
+    "HP-1234-26 A1 (India)": "HP-1234-26 A1 HE",
+    "B-1234-2026 A1 (India)": "B-1234-2026 A1 HE",
+    "BX 1234/26 A1": "BX 1234/26 A1 HE",
+}
+"""Identity that the short remarks of the list stand for."""
+OTHER = ("other stain", "known other stain", "not IHC", "negative reagent", "control slide")
+HELD = ("two stains", "two blocks", "two accessions")
+NOBODY = (
+    "-",
+    "rack/slot",
+    "not an accession",
+    "no identity",
+    "no stain",
+    "odd",
+    "26S-31 A1",
+    "TCGA",
+)
+
+
+def verdict(name: str, settings: Identify | None = None, **known: object) -> Verdict:
+    identifier = Identifier(WORDS, settings or Identify())
+    return identifier.verdict(Path(f"{name}.svs"), Evidence(**({"properties": {}} | known)))
+
+
+def identity(found: Verdict) -> str:
+    return f"{found.accession} {found.block} {found.stain}"
+
+
+def test_names_of_the_world_are_read_as_a_person_reads_them(cases: Path) -> None:
+    lines = (cases / "names.tsv").read_text().splitlines()[1:]
+    asked = []
+    for line in lines:
+        name, said = line.split("\t")
+        found = verdict(name)
+        if said.startswith(OTHER):
+            assert found.outcome is Outcome.OTHER, name
+        elif said.startswith(HELD):
+            assert found.outcome is Outcome.CONFLICT, name
+        elif said.startswith(NOBODY) or said.endswith("no stain"):
+            assert found.outcome is Outcome.UNIDENTIFIED, name
+        elif found.outcome is Outcome.IDENTIFIED:
+            assert identity(found) == PEOPLE_SAY.get(said, said), name
+        else:
+            asked.append(name)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("S24-01234_B12_her-2_001", "S24-01234 B12 HER2"),
+        ("T26-7_A1_4B5-2", "T26-7 A1 HER2"),
+        ("HP19.754.A5 H&E", "HP19.754 A5 HE"),
+        ("HE_S26-00031_A1", "S26-00031 A1 HE"),
+        ("S26-00031-A1-HE", "S26-00031 A1 HE"),
+        ("S26-00031_A1-2_HER2", "S26-00031 A1 HER2"),
+        ("S26-00031_A1.2_HER2", "S26-00031 A1 HER2"),
+        ("S26-00031_A1_HER2_GT450_40x", "S26-00031 A1 HER2"),
+        ("S26-00031_1_HE", "S26-00031 1 HE"),
+        ("2026-11-20_S26-00031_A1_HER2", "S26-00031 A1 HER2"),
+        ("S26-00031_A1_HER2_Mu\u0308ller", "S26-00031 A1 HER2"),
+        ("S26-00031_A1_HÄMATOXYLIN-EOSIN", "S26-00031 A1 HE"),
+        ("S26-00031_A1_HER2 (4B5)", "S26-00031 A1 HER2"),
+        ("S26-00031_A1_hes", "S26-00031 A1 HE"),
+    ],
+)
+def test_more_ways_of_writing(name: str, said: str) -> None:
+    assert identity(verdict(name)) == said
+    assert verdict(name).outcome is Outcome.IDENTIFIED
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("20261120_A1_HE", Outcome.UNIDENTIFIED),
+        ("20112026_A1_HE", Outcome.UNIDENTIFIED),
+        ("261120_A1_HE", Outcome.UNIDENTIFIED),
+        ("3.11.2026 A1 HE", Outcome.UNIDENTIFIED),
+        ("CD20-1_A1_HE", Outcome.CONFLICT),
+        ("IMG-0001_A1_HE", Outcome.UNIDENTIFIED),
+        ("DSC01234_A1_HE", Outcome.UNIDENTIFIED),
+        ("scan 0001 HE", Outcome.UNIDENTIFIED),
+        ("S26-00031_L2_HE", Outcome.UNIDENTIFIED),
+        ("S26-00031_HE", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_THERAPY", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_HER2_XQZ", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_HER2_NK", Outcome.OTHER),
+        ("S26-00031_A1_HER2-Kontrolle", Outcome.OTHER),
+        ("S26-00031_A1_HER2_CISH", Outcome.OTHER),
+        ("S26-00031_A1_PAS", Outcome.OTHER),
+        ("S26-00031_A1_CD3", Outcome.OTHER),
+        ("S26-00031_A1_PgR", Outcome.OTHER),
+        ("S26-00031_B2_HE_A1", Outcome.CONFLICT),
+    ],
+)
+def test_what_is_no_identity_of_an_assay(name: str, outcome: Outcome) -> None:
+    assert verdict(name).outcome is outcome
+
+
+@pytest.mark.parametrize("barcode", ["AB12", "S26A", "1a2B", "abcd"])
+def test_a_short_barcode_stays_as_it_is(barcode: str) -> None:
+    found = verdict("S26-00031_A1_HE", properties={"aperio.Barcode": barcode})
+    assert barcode in [claim.text for claim in found.claims]
+    assert identity(found) == "S26-00031 A1 HE"
+
+
+def test_sources_that_disagree_hold_the_slide_with_both_shown() -> None:
+    barcode = {"aperio.Barcode": "S26-00031 A1"}
+    found = verdict("S26-00099_B2_HER2", properties=barcode)
+    assert found.outcome is Outcome.CONFLICT
+    assert "S26-00031" in found.detail
+    assert "S26-00099" in found.detail
+    header = {"dicom.AccessionNumber": "S26-1", "dicom.ContainerIdentifier": "S26-2_A1_HE"}
+    assert verdict("1.2.3", properties=header).outcome is Outcome.CONFLICT
+    same = {"dicom.AccessionNumber": "s2600031", "aperio.Barcode": "S26-00031;A1;HER2"}
+    found = verdict("S26-00031_A1_HER2", properties=same)
+    assert found.outcome is Outcome.IDENTIFIED
+
+
+def test_a_persons_word_ends_the_question() -> None:
+    barcode = {"aperio.Barcode": "S26-00031 A1"}
+    told = Told(accession="S26-00099", block="B2", stain="HER-2/neu")
+    for source in ("said", "sidecar"):
+        found = verdict("S26-00098_B1_HE", properties=barcode, **{source: told})
+        assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-00099 B2 HER2")
+    found = verdict("x", said=told, sidecar=Told(accession="S26-1", block="A1", stain="HE"))
+    assert identity(found) == "S26-00099 B2 HER2"
+    found = verdict("S26-00031_A1_HER2_HE", said=Told(stain="HE"))
+    assert identity(found) == "S26-00031 A1 HE"
+
+
+def test_a_folder_fills_gaps_and_contradicts_an_accession_only() -> None:
+    identifier = Identifier(WORDS, Identify())
+    assert identity(identifier.verdict(Path("S26-00031/A1_HE.svs"))) == "S26-00031 A1 HE"
+    mixed = identifier.verdict(Path("S26-00031_B2_HER2/S26-00031_A1_HE.svs"))
+    assert identity(mixed) == "S26-00031 A1 HE"
+    assert mixed.outcome is Outcome.IDENTIFIED
+    other = identifier.verdict(Path("S26-00032/S26-00031_A1_HE.svs"))
+    assert other.outcome is Outcome.CONFLICT
+
+
+def test_the_site_says_what_makes_two_numbers_one() -> None:
+    loose = Identify(writing=Writing(separators="drop", leading_zeros="drop"))
+    assert verdict("s26-00031_A1_HE", loose).accession == "S2631"
+    assert verdict("S26-31_A1_HE", loose).accession == "S2631"
+    barcode = {"aperio.Barcode": "S26-31;A1;HE"}
+    strict = verdict("S26-00031_A1_HE", properties=barcode)
+    assert strict.outcome is Outcome.CONFLICT
+    assert verdict("S26-00031_A1_HE", loose, properties=barcode).outcome is Outcome.IDENTIFIED
+
+
+def test_a_sites_own_form_comes_first() -> None:
+    own = Identify(patterns=(r"^(?P<accession>PX\d+)x(?P<block>\d)",), other_stains=("ABCD",))
+    assert identity(verdict("PX4711x3 HE", own)) == "PX4711 3 HE"
+    assert verdict("S26-00031_A1_ABCD", own).outcome is Outcome.OTHER
+    with pytest.raises(ValueError, match="accession"):
+        Identify(patterns=(r"(?P<block>\d)",))
+    with pytest.raises(ValueError, match="regular expression"):
+        Identify(patterns=(r"(?P<accession>[",))
+
+
+def test_accessions_that_no_object_can_carry_are_refused() -> None:
+    for accession in ("A\nB", "A\\B", "S26-0123456789012345"):
+        told = Told(accession=accession, block="A1", stain="HE")
+        found = verdict("x", sidecar=told)
+        assert found.outcome is Outcome.UNIDENTIFIED
+        assert found.detail
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    found = read_name(text, VOCABULARY)
+    assert found.accession == "" or len(found.accession) <= len(text) + 1
+
+
+@given(
+    st.text(alphabet="S26-0031_A1HER2;. /+&()ptK", max_size=40),
+    st.text(alphabet="S26-0031_A1HER2;. /+&()ptK=", max_size=40),
+)
+def test_any_name_and_barcode_have_a_verdict(name: str, barcode: str) -> None:
+    found = verdict(name.replace("/", "_"), properties={"aperio.Barcode": barcode})
+    assert found.outcome in Outcome
+    if found.outcome is Outcome.IDENTIFIED:
+        assert found.accession and found.block and found.stain in WORDS
+
+
+@given(st.integers(0, 99), st.integers(1, 99999), st.sampled_from("ABCD"), st.integers(1, 30))
+def test_what_is_written_in_the_usual_way_is_read_back(
+    year: int, number: int, letter: str, block: int
+) -> None:
+    accession = f"S{year:02d}-{number:05d}"
+    for form in (
+        "{a}_{b}_{s}",
+        "{a} {b} {s}",
+        "{a};{b};2_{s} - 2026-11-20 10.11.12",
+        "{a}.{b}.{s}",
+    ):
+        for stain in ("HE", "HER2"):
+            name = form.format(a=accession, b=f"{letter}{block}", s=stain)
+            assert identity(verdict(name)) == f"{accession} {letter}{block} {stain}"

@@ -1,0 +1,114 @@
+"""Equal bytes are one slide, wherever they lie and however they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fixtures.lab import Lab
+
+from appliance.intake.content import lose_slide
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import params_of
+from appliance.operations.word import Word, exclude_slide, keep
+from appliance.words.say import say
+
+WORD = Word(by="Meyer^Anna", why="read the label")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    made.close()
+
+
+def set_aside(lab: Lab, subject: str, reason: str) -> None:
+    with lab.transaction() as tx:
+        row = tx.slide(int(subject.removeprefix("slide-")))
+        assert row is not None
+        row.reason = reason
+        tx.advance(row, SlideState.QUARANTINED, now=lab.now)
+        lose_slide(tx, row, lab.now)
+
+
+def test_a_copy_under_the_same_name_is_superseded_quietly(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE")
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    copy = lab.arrive("S26-1_A1_HE_copy", "S26-1_A1_HE", day=9999)
+    row = lab.slides()[copy]
+    assert (row.state, row.reason) == (SlideState.SUPERSEDED, "same-content")
+    assert params_of(row) == {"slide": first}
+    assert lab.case().state == CaseState.DELIVERED
+
+
+def test_a_copy_of_an_older_scan_does_not_come_back(lab: Lab) -> None:
+    old = lab.arrive("S26-1_A1_HE", "old", day=3)
+    new = lab.arrive("S26-1_A1_HE_2", "new", day=4)
+    copy = lab.arrive("S26-1_A1_HE_3", "old", day=5)
+    assert lab.states() == {old: "superseded", new: "read", copy: "superseded"}
+
+
+def test_a_renamed_file_that_was_set_aside_is_one_row_of_trouble_less(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    set_aside(lab, first, "no-mpp")
+    second = lab.arrive("S26-2_B1_HE", "bytes")
+    assert lab.states() == {first: "superseded", second: "read"}
+
+
+def test_a_file_that_moved_is_taken_up_under_its_new_path(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    moved = lab.arrive("S26-1_A1_HE_moved", "bytes")
+    set_aside(lab, first, "unreadable")
+    lab.work()
+    assert lab.states() == {first: "superseded", moved: "read"}
+
+
+def test_two_names_of_the_same_bytes_are_a_conflict(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver(sent=False)
+    second = lab.arrive("S26-2_A1_HE", "bytes")
+    for subject, other in ((first, second), (second, first)):
+        row = lab.slides()[subject]
+        assert (row.state, row.reason) == (SlideState.QUARANTINED, "same-slide")
+        assert other in say("slide-detail", row.reason, params_of(row))
+    case = lab.case()
+    assert (case.state, case.reason, case.score) == (CaseState.HELD, "same-slide", "")
+    assert "tandem identify set" in say("case", case.reason, params_of(case))
+    assert lab.deliveries() == [("refused", "withdrawn")]
+    third = lab.arrive("S26-3_A1_HE", "bytes")
+    assert lab.states()[third] == SlideState.QUARANTINED
+
+
+def test_the_same_bytes_in_both_slots_of_a_pair_get_no_score(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE", "bytes")
+    lab.arrive("S26-1_A1_HER2", "bytes")
+    assert set(lab.states().values()) == {"quarantined"}
+    assert lab.case().state == CaseState.WAITING
+
+
+def test_a_persons_word_settles_the_conflict(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    second = lab.arrive("S26-2_A1_HE", "bytes")
+    keep(lab.settings, first, WORD)
+    lab.work()
+    assert (lab.states()[first], lab.states()[second]) == ("read", "superseded")
+    assert lab.case().state == CaseState.READY
+    # The word holds for the bytes: another copy under the wrong name is asked for no more.
+    third = lab.arrive("S26-2_A1_HE_again", "bytes")
+    assert lab.states()[third] == "superseded"
+
+
+def test_the_other_name_goes_on_when_one_is_left_out(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    second = lab.arrive("S26-2_A1_HE", "bytes")
+    exclude_slide(lab.settings, second, WORD)
+    lab.work()
+    assert lab.states() == {first: "read", second: "other"}
+    copy = lab.arrive("S26-2_A1_HE_copy", "bytes")
+    assert lab.states()[copy] == SlideState.OTHER

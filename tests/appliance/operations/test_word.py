@@ -1,0 +1,237 @@
+"""A person's word at any state, and what follows for the cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fixtures.lab import Lab
+
+from appliance.errors import SettingsError
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import EventRow, params_of
+from appliance.operations.word import (
+    SlideWords,
+    Word,
+    exclude_slide,
+    keep,
+    pair_slides,
+    retry,
+    say_slide,
+    unpair_case,
+)
+from appliance.words.events import event_text
+from appliance.words.say import say
+
+WORD = Word(by="Meyer^Anna", why="read the label")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path)
+    yield made
+    made.close()
+
+
+def notes(lab: Lab, subject: str) -> list[EventRow]:
+    with lab.transaction() as tx:
+        return [event for event in tx.events(subject) if event.kind == "note"]
+
+
+def move(lab: Lab, subject: str, state: SlideState) -> None:
+    with lab.transaction() as tx:
+        row = tx.slide(int(subject.removeprefix("slide-")))
+        assert row is not None
+        if row.state != state:
+            tx.advance(row, state, now=lab.now)
+
+
+def test_a_word_is_kept_with_its_person_and_reason(lab: Lab) -> None:
+    slide = lab.arrive("S26-1_A1_HE")
+    say_slide(lab.settings, slide, SlideWords(accession="S26-9", block="B2"), WORD)
+    said = json.loads(lab.slides()[slide].said)
+    assert said["at"] > 0
+    del said["at"]
+    assert said == {
+        "accession": "S26-9",
+        "block": "B2",
+        "by": "Meyer^Anna",
+        "why": "read the label",
+    }
+    (note,) = notes(lab, slide)
+    assert (note.code, note.by) == ("word-set", "Meyer^Anna")
+    assert event_text(note) == "a person said accession S26-9, block B2: read the label"
+    lab.work()
+    row = lab.slides()[slide]
+    assert (row.accession, row.block, row.stain, row.state) == ("S26-9", "B2", "HE", "read")
+
+
+@pytest.mark.parametrize("state", list(SlideState))
+@pytest.mark.parametrize("what", ["set", "exclude", "keep", "retry"])
+def test_every_word_works_at_every_state(lab: Lab, state: SlideState, what: str) -> None:
+    slide = lab.arrive("S26-1_A1_HE", work=False)
+    if state not in (SlideState.ARRIVED, SlideState.ARRIVING):
+        lab.work()
+    if state in (SlideState.IDENTIFIED, SlideState.INSPECTED):
+        move(lab, slide, SlideState.ARRIVED)
+        move(lab, slide, SlideState.IDENTIFIED)
+    move(lab, slide, state)
+    match what:
+        case "set":
+            say_slide(lab.settings, slide, SlideWords(block="B2"), WORD)
+        case "exclude":
+            exclude_slide(lab.settings, slide, WORD)
+        case "keep":
+            keep(lab.settings, slide, WORD)
+        case _:
+            retry(lab.settings, slide, WORD)
+    if state is SlideState.ARRIVING:
+        move(lab, slide, SlideState.ARRIVED)
+    lab.work()
+    row = lab.slides()[slide]
+    assert row.state == ("other" if what == "exclude" else "read")
+    assert row.block == ("B2" if what == "set" else "A1") or what == "exclude"
+    assert [note.code for note in notes(lab, slide)] == [f"word-{what}"]
+
+
+def test_a_slide_that_leaves_a_delivered_case_reopens_it_at_once(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    wrong = lab.arrive("S26-1_A1_HER2")
+    lab.arrive("S26-2_A1_HE")
+    lab.deliver()
+    say_slide(lab.settings, wrong, SlideWords(accession="S26-2"), WORD)
+    case = lab.case()
+    assert (case.state, case.score, case.findings_key) == (CaseState.WAITING, "", "")
+    assert case.objects_key == "objects/1"  # the next report replaces the one that was sent
+    assert lab.deliveries() == [("proven", "")]
+    lab.work()
+    assert lab.case(accession="S26-2").state == CaseState.READY
+    assert lab.case().state == CaseState.WAITING
+    right = lab.arrive("S26-1_A1_HER2_right")
+    assert lab.case().state == CaseState.READY
+    assert lab.used() == ["slide-1", right]
+
+
+def test_a_report_that_was_not_sent_yet_does_not_go_out(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    wrong = lab.arrive("S26-1_A1_HER2")
+    lab.deliver(sent=False)
+    exclude_slide(lab.settings, wrong, WORD)
+    assert lab.deliveries() == [("refused", "withdrawn")]
+    with lab.transaction() as tx:
+        assert tx.due_deliveries(lab.now + 1e6) == []
+    # It was right after all: the same report is sent.
+    keep(lab.settings, wrong, WORD)
+    lab.work()
+    lab.deliver(sent=False)
+    assert lab.deliveries() == [("queued", "")]
+
+
+def test_an_older_scan_is_taken_back_once_it_passed_inspection(lab: Lab) -> None:
+    old = lab.arrive("S26-1_A1_HE", day=3)
+    lab.arrive("S26-1_A1_HER2")
+    new = lab.arrive("S26-1_A1_HE_2", day=4)
+    lab.deliver()
+    keep(lab.settings, old, WORD)
+    assert lab.used()[0] == new
+    lab.work()
+    assert lab.states() == {old: "read", "slide-2": "read", new: "superseded"}
+    assert lab.slides()[new].reason == "chosen"
+    assert lab.case().state == CaseState.READY
+    later = lab.arrive("S26-1_A1_HE_3", day=5)
+    assert lab.used()[0] == later
+
+
+def test_one_of_two_scans_of_a_day_is_chosen(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    first = lab.arrive("S26-1_A1_HER2", day=3)
+    second = lab.arrive("S26-1_A1_HER2_2", day=3)
+    assert lab.case().reason == "two-scans"
+    with pytest.raises(SettingsError, match="keep SLIDE"):
+        keep(lab.settings, "case-1", WORD)
+    keep(lab.settings, first, WORD)
+    assert lab.case().state == CaseState.READY
+    assert lab.states()[second] == "superseded"
+
+
+def test_a_held_case_goes_on_when_a_person_accepts_the_difference(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    lab.arrive("S26-1_A1_HER2")
+    with lab.transaction() as tx:
+        case = tx.cases()[0]
+        case.reason = "patients-differ"
+        tx.advance(case, CaseState.HELD, now=lab.now)
+    keep(lab.settings, "case-1", WORD)
+    case = lab.case()
+    assert (case.state, json.loads(case.overruled)) == (CaseState.READY, ["patients-differ"])
+    with pytest.raises(SettingsError, match="only a held case"):
+        keep(lab.settings, "case-1", WORD)
+    lab.arrive("S26-1_A1_HE_2", day=99999)  # what was accepted of other slides is void
+    assert lab.case().overruled == "[]"
+
+
+def test_slides_that_were_taken_apart_are_not_paired_again(lab: Lab) -> None:
+    he, her2 = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_HER2")
+    lab.deliver(sent=False)
+    unpair_case(lab.settings, "case-1", WORD)
+    case = lab.case()
+    assert (case.state, case.reason, case.score) == (CaseState.HELD, "unpaired", "")
+    assert he in say("case", case.reason, params_of(case))
+    assert lab.deliveries() == [("refused", "withdrawn")]
+    for slide in (he, her2):
+        retry(lab.settings, slide, WORD)
+        lab.work()
+        assert (lab.case().state, lab.case().reason) == (CaseState.HELD, "unpaired")
+    rescan = lab.arrive("S26-1_A1_HER2_2", day=99999)
+    assert (lab.case().state, lab.used()) == (CaseState.READY, [he, rescan])
+    keep(lab.settings, her2, WORD)
+    lab.work()
+    assert (lab.case().state, lab.case().reason) == (CaseState.HELD, "unpaired")
+    pair_slides(lab.settings, he, her2, WORD)
+    lab.work()
+    assert (lab.case().state, lab.used()) == (CaseState.READY, [he, her2])
+
+
+def test_two_slides_are_paired_whatever_their_names_are(lab: Lab) -> None:
+    he, other = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-7_C3_HER2")
+    pair_slides(lab.settings, he, other, WORD)
+    lab.work()
+    assert (lab.case().state, lab.used()) == (CaseState.READY, [he, other])
+    assert lab.case("C3", "S26-7").reason == "no-slides"
+
+
+def test_a_slide_is_named_by_id_number_or_path(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    for text in ("slide-1", "1", "/scans/S26-1_A1_HE.svs"):
+        assert "slide-1" in retry(lab.settings, text, WORD)
+        lab.work()
+    for text in ("slide-2", "2", "/scans/nothing.svs", "slide-", ""):
+        with pytest.raises(SettingsError, match="tandem status"):
+            retry(lab.settings, text, WORD)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (SlideWords(), "say what"),
+        (SlideWords(accession="A\nB"), "--accession"),
+        (SlideWords(accession="A\\B"), "--accession"),
+        (SlideWords(accession="x" * 17), "16 characters"),
+        (SlideWords(stain="XQZ"), "is not known"),
+    ],
+)
+def test_words_that_cannot_be_a_slides_change_nothing(
+    lab: Lab, words: SlideWords, told: str
+) -> None:
+    slide = lab.arrive("S26-1_A1_HE")
+    with pytest.raises(SettingsError, match=told):
+        say_slide(lab.settings, slide, words, WORD)
+    assert (lab.states()[slide], lab.slides()[slide].said) == ("read", "{}")
+
+
+@pytest.mark.parametrize(("by", "why"), [("", "x"), ("Meyer", " "), ("Mey\ner", "x")])
+def test_a_word_needs_its_person_and_reason(by: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=r"--by|--why"):
+        Word(by=by, why=why)

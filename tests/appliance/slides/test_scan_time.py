@@ -1,0 +1,74 @@
+"""Time of a scan by the headers of scanners."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import openslide
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.slides.scan_time import day_of_file, scan_time
+
+
+@pytest.mark.parametrize(
+    ("properties", "told"),
+    [
+        ({"aperio.Date": "12/29/09", "aperio.Time": "09:59:15"}, "2009-12-29 09:59:15"),
+        ({"aperio.Date": "11/20/2026", "aperio.Time": "1:05:00 PM"}, "2026-11-20 13:05:00"),
+        ({"aperio.Date": "29/12/2009"}, "2009-12-29 00:00:00"),
+        ({"dicom.AcquisitionDateTime": "20091229095915"}, "2009-12-29 09:59:15"),
+        ({"dicom.AcquisitionDateTime": "20260102030405.25+0100"}, "2026-01-02 03:04:05"),
+        ({"dicom.ContentDate": "20190822", "dicom.ContentTime": "113618"}, "2019-08-22 11:36:18"),
+        ({"mirax.GENERAL.SLIDE_CREATIONDATETIME": "03/02/2026 15:26:17"}, "2026-02-03 15:26:17"),
+        ({"philips.DICOM_ACQUISITION_DATETIME": "20160718122300.000000"}, "2016-07-18 12:23:00"),
+        ({"leica.creation-date": "2011-10-05T21:43:24.123Z"}, "2011-10-05 21:43:24"),
+        ({"hamamatsu.Created": "2009/12/31"}, "2009-12-31 00:00:00"),
+        ({"tiff.DateTime": "2026:11:20 10:11:12"}, "2026-11-20 10:11:12"),
+        # The scanner's word comes before that of the program that wrote the file.
+        (
+            {"aperio.Date": "12/29/09", "aperio.Time": "09:59:15", "tiff.DateTime": "2026:01:01"},
+            "2009-12-29 09:59:15",
+        ),
+    ],
+)
+def test_headers_of_scanners(properties: dict[str, str], told: str) -> None:
+    wanted = datetime.fromisoformat(told).replace(tzinfo=UTC).timestamp()
+    assert scan_time(properties) == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0000:00:00 00:00:00", "1970:01:01 00:00:00", "31/31/2026", "soon", "2026"]
+)
+def test_no_date_is_none(text: str) -> None:
+    assert scan_time({"tiff.DateTime": text, "aperio.Date": text}) == 0.0
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_read_or_left_out(text: str) -> None:
+    assert scan_time({"tiff.DateTime": text, "aperio.Date": text, "aperio.Time": text}) >= 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("CMU-1-Small-Region.svs", "2009-12-29 09:59:15"),
+        ("sm_image.dcm", "2009-12-29 09:59:15"),
+    ],
+)
+def test_real_slides(real: Path, name: str, told: str) -> None:
+    with openslide.OpenSlide(real / "slides" / name) as slide:
+        found = scan_time(slide.properties)
+    assert found == datetime.fromisoformat(told).replace(tzinfo=UTC).timestamp()
+
+
+def test_a_file_tells_its_day_and_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.svs"
+    path.touch()
+    noon = datetime(2026, 11, 20, 12, 30).timestamp()
+    os.utime(path, (noon, noon))
+    wanted = datetime(2026, 11, 20, tzinfo=UTC).timestamp()
+    assert day_of_file(path.stat().st_mtime_ns) == wanted

@@ -1,0 +1,228 @@
+"""TIFFs whose pyramid OpenSlide does not find: a label before it, levels below the first page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import openslide
+import pytest
+from fixtures.slide_objects import identity
+from numpy.typing import NDArray
+from tifffile import TiffFile, TiffWriter
+
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.line.analyse_slide import open_facts
+from appliance.slides.general import levels_of_own
+from appliance.slides.reader import SlideReader
+from dicom.source import convert_slide
+
+WIDTH, HEIGHT = 1536, 1024
+MPP = 0.25
+
+
+def picture() -> NDArray[np.uint8]:
+    small = np.random.default_rng(7).integers(60, 250, (HEIGHT // 32, WIDTH // 32, 3), np.uint8)
+    image = cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def label(rows: int = 300, columns: int = 320) -> NDArray[np.uint8]:
+    image = np.full((rows, columns, 3), 250, np.uint8)
+    image[40:80, 20:200] = 0
+    return image
+
+
+def write_level(
+    writer: TiffWriter,
+    image: NDArray[np.uint8],
+    factor: int,
+    *,
+    compression: str | None = "jpeg",
+    reduced: bool = False,
+    subifds: int = 0,
+    text: str | None = None,
+    with_resolution: bool = True,
+) -> None:
+    per_cm = 1e4 / (MPP * factor)
+    writer.write(
+        image,
+        tile=(256, 256),
+        photometric="rgb",
+        compression=compression,
+        subfiletype=1 if reduced else 0,
+        subifds=subifds,
+        resolution=(per_cm, per_cm) if with_resolution else None,
+        resolutionunit="CENTIMETER" if with_resolution else None,
+        description=None if text is None else text.encode(),
+        metadata=None,
+        software=False,
+    )
+
+
+def label_first(
+    path: Path, *, tiled: bool = False, compression: str | None = "jpeg", reduced: bool = True
+) -> Path:
+    image = picture()
+    with TiffWriter(path) as writer:
+        writer.write(
+            label(),
+            photometric="rgb",
+            tile=(64, 64) if tiled else None,
+            resolution=(72, 72),
+            resolutionunit="INCH",
+            metadata=None,
+        )
+        for factor in (1, 2, 4):
+            small = cv2.resize(
+                image, (WIDTH // factor, HEIGHT // factor), interpolation=cv2.INTER_AREA
+            )
+            write_level(
+                writer, small, factor, compression=compression, reduced=reduced and factor > 1
+            )
+    return path
+
+
+def ome_tiff(path: Path, *, first_label: bool = False) -> Path:
+    """Write an OME-TIFF as QuPath and Bio-Formats do: levels are SubIFDs of the first page."""
+    image = picture()
+    named = ""
+    if first_label:
+        named = '<Image ID="Image:0"><Pixels SizeX="320" SizeY="300"/></Image>'
+    text = (
+        f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{named}'
+        f'<Image ID="Image:1"><Pixels SizeX="{WIDTH}" SizeY="{HEIGHT}" SizeC="3" '
+        f'PhysicalSizeX="{MPP}" PhysicalSizeXUnit="µm" PhysicalSizeY="{MPP}" '
+        'PhysicalSizeYUnit="µm"/></Image></OME>'
+    )
+    with TiffWriter(path, bigtiff=True) as writer:
+        if first_label:
+            writer.write(label(), photometric="rgb", description=text.encode(), metadata=None)
+        for factor in (1, 2, 4):
+            small = cv2.resize(
+                image, (WIDTH // factor, HEIGHT // factor), interpolation=cv2.INTER_AREA
+            )
+            write_level(
+                writer,
+                small,
+                factor,
+                reduced=factor > 1,
+                subifds=2 if factor == 1 else 0,
+                text=text if factor == 1 and not first_label else None,
+                with_resolution=False,
+            )
+    return path
+
+
+def assert_shows_the_picture(path: Path) -> None:
+    facts = open_facts(path)
+    assert (facts.width_px, facts.height_px, facts.level_count) == (WIDTH, HEIGHT, 3)
+    assert facts.mpp == pytest.approx(MPP)
+    with SlideReader.open(path) as slide:
+        overview = slide.thumbnail(MPP * 4)
+    expected = cv2.resize(picture(), (WIDTH // 4, HEIGHT // 4), interpolation=cv2.INTER_AREA)
+    assert np.abs(overview.astype(int) - expected).mean() < 4
+
+
+@pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
+@pytest.mark.parametrize("reduced", [False, True], ids=["unmarked", "marked"])
+@pytest.mark.parametrize("compression", ["jpeg", "lzw", "zlib", None])
+def test_a_label_before_the_pyramid_is_passed(
+    tmp_path: Path, tiled: bool, reduced: bool, compression: str | None
+) -> None:
+    path = tmp_path / "S26-1_A1_HE.tiff"
+    assert_shows_the_picture(
+        label_first(path, tiled=tiled, compression=compression, reduced=reduced)
+    )
+
+
+def test_levels_below_the_first_page_of_an_ome_tiff_are_read(tmp_path: Path) -> None:
+    path = ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff")
+    with openslide.OpenSlide(path) as handle:  # the reason for all of this
+        assert handle.level_count == 1
+    assert_shows_the_picture(path)
+    with SlideReader.open(path) as slide:
+        assert slide.paths_taken() == ["direct"] * 3
+
+
+def test_an_ome_tiff_with_its_label_first_is_read(tmp_path: Path) -> None:
+    assert_shows_the_picture(ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff", first_label=True))
+
+
+def test_an_aperio_description_is_read_behind_a_label(tmp_path: Path) -> None:
+    path = tmp_path / "S26-1_A1_HE.svs"
+    text = "Aperio Image Library v12\r\n1536x1024 |AppMag = 40|Barcode = S26-1;A1|MPP = 0.2527"
+    with TiffWriter(path) as writer:
+        writer.write(label(), photometric="rgb", metadata=None)
+        write_level(writer, picture(), 1, text=text, with_resolution=False)
+    with SlideReader.open(path) as slide:
+        assert slide.facts.mpp == pytest.approx(0.2527)
+        assert slide.properties["aperio.Barcode"] == "S26-1;A1"
+        assert slide.properties["aperio.AppMag"] == "40"
+
+
+def test_a_whole_generic_slide_is_left_to_openslide(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    with TiffWriter(path) as writer:
+        for factor in (1, 2):
+            small = cv2.resize(picture(), (WIDTH // factor, HEIGHT // factor))
+            write_level(writer, small, factor, reduced=factor > 1)
+    with SlideReader.open(path) as slide:
+        assert "tiff.XResolution" in slide.properties  # of OpenSlide alone
+        assert slide.facts.level_count == 2
+
+
+def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None:
+    path = tmp_path / "a.tiff"
+    with TiffWriter(path) as writer:
+        writer.write(label(), photometric="rgb", metadata=None)
+        write_level(writer, picture(), 1)
+        write_level(writer, np.ascontiguousarray(picture()[::-1]), 1)
+    with pytest.raises(SlideError) as caught:
+        SlideReader.open(path)
+    assert caught.value.reason is QuarantineReason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
+def test_such_a_slide_is_converted_without_its_label(tmp_path: Path, tiled: bool) -> None:
+    path = label_first(tmp_path / "a.tiff", tiled=tiled)
+    with levels_of_own(path) as levels:
+        assert levels is not None
+        found = convert_slide(path, tmp_path / "dicom", identity(), mpp=MPP, levels=levels)
+    with openslide.OpenSlide(found.paths[0]) as made:
+        assert made.level_dimensions == ((1536, 1024), (768, 512), (384, 256))
+        assert float(made.properties["openslide.mpp-x"]) == pytest.approx(MPP)
+        pixels = np.asarray(made.read_region((0, 0), 0, (WIDTH, HEIGHT)))[..., :3]
+    assert np.abs(pixels.astype(int) - picture()).mean() < 4
+
+
+def test_other_slides_have_no_levels_of_their_own(real: Path) -> None:
+    with levels_of_own(real / "slides" / "CMU-1-Small-Region.svs") as levels:
+        assert levels is None
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.9, 0.99])
+def test_a_cut_file_with_its_label_first_is_damaged(tmp_path: Path, kept: float) -> None:
+    data = label_first(tmp_path / "whole.tiff").read_bytes()
+    path = tmp_path / "cut.tiff"
+    path.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(SlideError) as caught:
+        open_facts(path)
+    assert caught.value.reason is QuarantineReason.DAMAGED
+
+
+def test_a_damaged_tile_is_told_and_others_are_read(tmp_path: Path) -> None:
+    path = label_first(tmp_path / "a.tiff")
+    with TiffFile(path) as tiff:
+        page = tiff.pages[1]
+        offset, count = page.dataoffsets[0], page.databytecounts[0]
+    data = bytearray(path.read_bytes())
+    data[offset : offset + count] = bytes(count)
+    path.write_bytes(data)
+    with SlideReader.open(path) as slide:
+        with pytest.raises(SlideError) as caught:
+            slide._general.read(0, 0, 0, 10, 10)
+        assert caught.value.reason is QuarantineReason.DAMAGED
+        assert slide._general.read(0, 600, 600, 10, 10)[..., 3].all()
