@@ -22,6 +22,7 @@
         │   └── LedgerError
         ├── SlideError                 carries a QuarantineReason
         ├── AlignmentError
+        ├── CaseHeldError              carries the reason of a held case
         ├── WeightsError
         ├── RecordDamagedError
         ├── PeerError
@@ -33,7 +34,8 @@ caller needs to decide between waiting and telling.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from appliance.domain import QuarantineReason
 from appliance.words.say import say
@@ -173,6 +175,22 @@ class LedgerError(SettingsError):
 
 class AlignmentError(PermanentError):
     """Two slides could not be brought onto each other."""
+
+
+class CaseHeldError(PermanentError):
+    """The slides of a case contradict each other; the case is held until a person decides.
+
+    The message is the sentence of the reason with its remedy.
+    """
+
+    def __init__(self, reason: str, params: Mapping[str, Any]) -> None:
+        self.reason = reason
+        self.params = dict(params)
+        super().__init__(say("case", reason, self.params))
+
+    def __reduce__(self) -> tuple[type[CaseHeldError], tuple[str, dict[str, Any]]]:
+        # Errors come back from worker processes by pickle.
+        return (type(self), (self.reason, self.params))
 
 
 class WeightsError(PermanentError):

@@ -32,6 +32,8 @@ MAX_REFERENCE_MB = 60
         "appliance.readers.chosen_weights",
         "appliance.operations.install_weights",
         "models.appearance",
+        "models.picture.kinds",
+        "appliance.slides.picture",
         "dashboard.queries",
         "appliance.findings.overlay",
         "appliance.delivery.page",

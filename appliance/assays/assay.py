@@ -30,13 +30,15 @@ class StainFacts:
     """Stain of an assay.
 
     `label` names it to people, `words` are what laboratories write for it (matched as whole words,
-    without regard to case), `reading` names the reading of its tiles in progress lines.
+    without regard to case), `reading` names the reading of its tiles in progress lines. `pictures`
+    are the kinds (`models.picture.kinds`) that its picture may be; empty: any.
     """
 
     code: Stain
     label: str
     words: tuple[str, ...]
     reading: str
+    pictures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

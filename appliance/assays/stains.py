@@ -13,4 +13,5 @@ HE_STAIN = StainFacts(
         *("HÄMATOXYLIN-EOSIN", "H&E STAIN", "HE-STAIN", "H AND E"),
     ),
     reading="tumor on H&E",
+    pictures=("he", "pas"),
 )

@@ -108,17 +108,15 @@ def _follow(
     make_ready(tx, case, now)
 
 
-def make_ready(
-    tx: Transaction, case: CaseRow, now: float, merged: Sequence[Sequence[str]] = ()
-) -> bool:
+def make_ready(tx: Transaction, case: CaseRow, now: float) -> bool:
     """Advance a waiting case to `ready` if both its slides are read; return whether it was.
 
-    A case whose slides contradict each other is held instead. `merged` are the IDs that the site
-    declares to be one patient; where they are not at hand, a job lets such cases go on.
+    A case whose slides contradict each other is held instead. One whose patients the site declares
+    to be one is let go by a job (`line.whose`).
     """
     if case.state not in OPEN or not all_read(tx, case):
         return False
-    held = why_held(tx, case, merged)
+    held = why_held(tx, case)
     if held is not None:
         hold(tx, case, *held, now)
         return False
@@ -136,9 +134,7 @@ def all_read(tx: Transaction, case: CaseRow) -> bool:
     )
 
 
-def why_held(
-    tx: Transaction, case: CaseRow, merged: Sequence[Sequence[str]]
-) -> tuple[str, Mapping[str, Any]] | None:
+def why_held(tx: Transaction, case: CaseRow) -> tuple[str, Mapping[str, Any]] | None:
     """Return why a case whose slides are read must be held, with parameters; None to go on."""
     stains = pairing_of(case).stains
     found = standings(scans_of(tx.slides_of_block(case.accession, case.block)))
@@ -150,7 +146,7 @@ def why_held(
     subjects = [slide.subject for slide in slides]
     if any(set(said_of(slide).apart) & set(subjects) for slide in slides):
         return UNPAIRED, {"slides": " and ".join(subjects)}
-    return held_for(case, current, merged)
+    return held_for(case, current)
 
 
 def _two_scans(tx: Transaction, mine: Mapping[Stain, Standing]) -> tuple[str, dict[str, Any]]:
@@ -196,19 +192,23 @@ def _forget(case: CaseRow) -> None:
 
 def leave_block(
     tx: Transaction, slide: SlideRow, place: tuple[str, str, str], now: float, by: str = ""
-) -> None:
+) -> tuple[str, ...]:
     """Let the cases of a block go on without a slide that is no longer its own.
 
     `place` is the accession, the block and the stain that the slide had; the slide's row has
-    changed already. Objects that were not sent yet are withdrawn.
+    changed already. Objects that were not sent yet are withdrawn. Returns the subjects of the cases
+    that lost their result.
     """
     accession, block, stain = place
+    lost = []
     rows = [row for row in tx.slides_of_block(accession, block) if row.id != slide.id]
     found = standings(scans_of(rows)).get(Stain(stain), NOTHING)
     for case in tx.cases_of_block(accession, block):
         if stain not in pairing_of(case).stains:
             continue
         if case.state not in OPEN and found.place is None and not found.rivals:
+            if case.objects_key:
+                lost.append(case.subject)
             withdraw(tx, case, now)
             reopen(tx, case, "slide-left", {"slide": slide.subject}, now, by)
         stains = pairing_of(case).stains
@@ -216,6 +216,7 @@ def leave_block(
             set_reason(case, "no-slides")
             tx.session.add(case)
     settle(tx, accession, block, now)
+    return tuple(lost)
 
 
 def withdraw(tx: Transaction, case: CaseRow, now: float) -> None:

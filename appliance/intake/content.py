@@ -9,6 +9,7 @@ from appliance.domain import QuarantineReason
 from appliance.intake.block import (
     CHOSEN,
     NEWER_SCAN,
+    OPEN,
     SAME_CONTENT,
     SAME_SLIDE,
     hold,
@@ -137,26 +138,24 @@ def _set_aside(tx: Transaction, row: SlideRow, named: str, now: float) -> None:
     """Set a slide aside for another name of its bytes; a case with a score is held."""
     cases = tx.cases_of_block(row.accession, row.block)
     scored = [case for case in cases if case.score and row.stain in pairing_of(case).stains]
-    if row.state not in _LIVE:
-        scored = []
     params = {"detail": f"{row.subject} and {named} have the same bytes"}
-    before = row.state
+    was_live = row.state in _LIVE
     set_reason(row, QuarantineReason.SAME_SLIDE, params)
-    if before != SlideState.QUARANTINED:
+    if row.state != SlideState.QUARANTINED:
         reason = row.reason
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
-    if before in PASSED:
+    if was_live:
         leave_block(tx, row, _name(row), now)
     for case in scored:
-        if before in PASSED:
+        if was_live and case.state in OPEN:
             hold(tx, case, SAME_SLIDE, {"slides": f"{row.subject}, {named}"}, now)
 
 
 def _give_way(tx: Transaction, old: SlideRow, new: SlideRow, now: float) -> None:
     """Supersede a slide by another one of the same bytes."""
-    before = old.state
+    was_live = old.state in _LIVE
     supersede(tx, old, new, SAME_CONTENT, now)
-    if before in PASSED:
+    if was_live or (old.accession and _name(old) != _name(new)):
         leave_block(tx, old, _name(old), now)
 
 

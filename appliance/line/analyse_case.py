@@ -12,6 +12,7 @@ from appliance.assays.assay import Assay, StepOutputs
 from appliance.assays.registry import assay_readers, find_assay, readers_of_target
 from appliance.delivery.frozen import same_source
 from appliance.domain import Identity
+from appliance.errors import CaseHeldError
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import FINDINGS_VERSION, Findings
 from appliance.geometry import TileGrid, TileIndex
@@ -22,12 +23,16 @@ from appliance.readers.reader import AnatomySlide, FindingsReader, find_reader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment, align, alignment_mpp
+from appliance.registration.likeness import SAME_SECTION
 from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.artefacts import marked_percent
 from appliance.slides.overview import OVERVIEW_NAME, load_overview
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import load_tissue, tissue_share
+
+SAME_SECTION_REASON = "same-section"
+"""Code of the reason of a case whose slides show one section."""
 
 
 def analyse_case(
@@ -37,14 +42,20 @@ def analyse_case(
     target: ReadSlide,
     settings: Settings,
     progress: Progress = silent,
+    *,
+    accepted: Sequence[str] = (),
 ) -> Outcome:
     """Align, read, decide; an artifact that exists is not made again.
+
+    `accepted` are the contradictions of the slides that a person accepted.
 
     Both slides are read alone once more first: the artifact may be of other weights, or damaged.
 
     Raises
     ------
     SlideError, AlignmentError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
+    CaseHeldError
+        If both slides show one section.
     """
     assay = find_assay(assay_name)
     alone = [
@@ -59,6 +70,8 @@ def analyse_case(
         settings=settings,
     )
     aligned = align_slides(anatomy, target, settings)
+    if SAME_SECTION_REASON not in accepted:
+        _require_two_sections(aligned.key, settings)
     read = case.read_target(aligned.key, progress)
     decided = case.decide(identity, aligned.key, read.key)
     times = [time for outcome in (*alone, aligned, read, decided) for time in outcome.times]
@@ -74,7 +87,7 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
         If the slides cannot be brought onto each other at all.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=5)
+    key = ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=6)
     with timed("align", store.has(key)) as (times, reused):
         if not reused:
             sizes = [slide.facts.size_um for slide in (anatomy, target)]
@@ -88,6 +101,13 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
             with store.writing(key) as folder:
                 found.save(folder)
     return Outcome(key=str(key), times=tuple(times))
+
+
+def _require_two_sections(align_key: str, settings: Settings) -> None:
+    alike = Alignment.load(_folder(align_key, ArtifactStore(settings.artifacts_dir))).likeness
+    if alike >= SAME_SECTION:
+        detail = f"their pixels agree by {alike:.2f}"
+        raise CaseHeldError(SAME_SECTION_REASON, {"detail": detail})
 
 
 class _Case:

@@ -25,7 +25,7 @@ from appliance.delivery.frozen import (
     signature,
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
-from appliance.errors import SlideError
+from appliance.errors import SlideError, WeightsUnusableError
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.identify import Evidence, Identifier, Told
 from appliance.intake.identity.sidecar import read_sidecar
@@ -46,6 +46,12 @@ from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.label import label_texts
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
+from appliance.slides.picture import (
+    SlidePicture,
+    load_picture,
+    picture_version,
+    see_picture,
+)
 from appliance.slides.reader import SlideReader
 from appliance.slides.scan_time import scan_time
 from appliance.slides.tissue import (
@@ -57,6 +63,7 @@ from appliance.slides.tissue import (
 )
 from dicom.errors import SourceError
 from dicom.header import wrong_uids
+from models.errors import ManifestError
 
 
 def identify_slide(
@@ -138,27 +145,50 @@ def open_facts(path: Path) -> SlideFacts:
 
 
 def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
-    """Overview picture and tissue mask: ``thumbnail.png``, ``tissue.npz``.
+    """Overview, tissue and kind of picture: ``thumbnail.png``, ``tissue.npz``, ``picture.json``.
 
     Raises
     ------
     SlideError
         DAMAGED where pixels cannot be decoded.
     SourceChangedError, ArtifactDamagedError
+    WeightsUnusableError
+        If the weights of the picture check are missing or damaged.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("inspect", slide=facts.fingerprint, mpp=facts.mpp, version=4)
+    try:
+        seen_by = picture_version()
+    except ManifestError as err:
+        raise WeightsUnusableError(str(err)) from err
+    key = ArtifactKey.of(
+        "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=5
+    )
     with timed("inspect", store.has(key)) as (times, reused):
         if not reused:
             with same_source(facts, store), SlideReader.of(facts) as slide:
                 mpp = thumbnail_mpp(*facts.size_um)
                 overview = slide.thumbnail(mpp)
-            tissue = find_tissue(overview, mpp)
+                tissue = find_tissue(overview, mpp)
+                picture = see_picture(slide, overview, tissue)
             with store.writing(key) as folder:
                 Image.fromarray(overview).save(folder / OVERVIEW_NAME)
                 save_tissue(tissue, folder)
-    tissue = load_tissue(store.path(key))
-    return InspectedSlide(key=str(key), times=tuple(times), tissue_mm2=tissue.area_mm2)
+                picture.save(folder)
+    folder = store.path(key)
+    return InspectedSlide(
+        key=str(key),
+        times=tuple(times),
+        tissue_mm2=load_tissue(folder).area_mm2,
+        picture=load_picture(folder),
+    )
+
+
+def wrong_picture(picture: SlidePicture, stain: Stain) -> str:
+    """Return what a slide's picture looks like where that is not its stain; else nothing."""
+    facts = stains().get(stain)
+    if facts is None or not picture.contradicts(facts.pictures):
+        return ""
+    return f"this looks like {picture.looks_like}, not like {facts.label}"
 
 
 def read_alone(

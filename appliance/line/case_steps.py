@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +49,14 @@ def analyse(
     objects_key: str,
     settings: Settings,
     progress: Progress,
+    accepted: Sequence[str] = (),
 ) -> AnalysedCase:
     """Analyse a case; a person's correction of the same findings, if there is one, stands.
 
-    `objects_key` is the key of the objects that the case has already, or empty.
+    `objects_key` is the key of the objects that the case has already, or empty; `accepted` are the
+    contradictions of its slides that a person accepted.
     """
-    outcome = analyse_case(assay, identity, anatomy, target, settings, progress)
+    outcome = analyse_case(assay, identity, anatomy, target, settings, progress, accepted=accepted)
     findings_key = standing(outcome.key, objects_key, settings)
     folder = artifact_folder(findings_key, settings)
     findings = load_findings(folder)
@@ -78,7 +81,10 @@ def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
     slides = [read_slide_of(job.slides[stain]) for stain in pairing.stains]
     return Call(
         analyse,
-        (case.assay, identity, *slides, case.objects_key, context.settings, job.progress),
+        (
+            *(case.assay, identity, *slides, case.objects_key),
+            *(context.settings, job.progress, tuple(json.loads(case.overruled))),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from appliance.domain import QuarantineReason
 from appliance.errors import (
+    CaseHeldError,
     SlideError,
     SourceChangedError,
     TookTooLongError,
@@ -126,6 +127,17 @@ def fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
     if isinstance(err, SlideError):
         message = fact("slide-error", err.reason, {"detail": err.detail})
     fail_case(context, job, "step-failed", {"error": type(err).__name__, "message": message})
+
+
+def hold_case(context: StepContext, job: Job[CaseRow], err: CaseHeldError) -> None:
+    """Hold a case whose slides contradict each other, until a person decides."""
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        row = _released_case(tx, job.row)
+        if row is not None:
+            row.worker_crashes = row.step_tries = 0
+            set_reason(row, err.reason, err.params)
+            tx.advance(row, CaseState.HELD, now=now, code="set-aside", reason=err.reason)
 
 
 # take back

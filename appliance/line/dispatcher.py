@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from appliance.domain import QuarantineReason
 from appliance.errors import (
+    CaseHeldError,
     LedgerError,
     SlideError,
     SourceChangedError,
@@ -29,6 +30,7 @@ from appliance.line.closing import (
     close_case,
     close_slide,
     fail_step,
+    hold_case,
     log_failure,
     quarantine,
     retry_case,
@@ -71,6 +73,8 @@ def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:
         raise
     except SourceChangedError as err:
         take_back_case(context, job, err)
+    except CaseHeldError as err:
+        hold_case(context, job, err)
     except (TookTooLongError, WorkerDiedError) as err:
         slides = tuple(job.slides.values())
         retry_case(context, job, site_trouble(err, context.settings, slides, slot) or err)

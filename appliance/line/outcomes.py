@@ -14,6 +14,7 @@ from appliance.domain import SlideFacts
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.patients import Patient
 from appliance.settings.settings import Settings
+from appliance.slides.picture import SlidePicture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class InspectedSlide:
     key: str
     times: tuple[StepTime, ...]
     tissue_mm2: float
+    picture: SlidePicture = field(default_factory=SlidePicture)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from appliance.intake.identity.identify import Evidence, Identifier, Told, requi
 from appliance.intake.identity.sidecar import read_sidecar
 from appliance.intake.patients import contradiction
 from appliance.line.analyse_case import analyse_case
-from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.analyse_slide import inspect_slide, open_facts, wrong_picture
 from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
 from appliance.line.whose import whose_slide
@@ -76,8 +76,8 @@ def process_pair(
         # The weights selected in the real state folder apply in the scratch folder, too.
         installed = settings.state_dir
         settings = with_chosen_weights(settings, tasks()).model_copy(update={"state_dir": scratch})
-        he, he_times = _inspected(he_path, settings)
-        ihc, ihc_times = _inspected(ihc_path, settings)
+        he, he_times = _inspected(he_path, assay.anatomy.code, settings)
+        ihc, ihc_times = _inspected(ihc_path, assay.target.code, settings)
         (scratch / SALT_NAME).write_text(_salt(installed, he, ihc))
         identity = _identity(he_path, ihc_path, settings, assay.target.code, accession, block)
         pair = {assay.anatomy.code: he, assay.target.code: ihc}
@@ -138,12 +138,17 @@ def _main_assay(settings: Settings) -> Assay:
     return find_assay(expected[0]) if expected else assays()[0]
 
 
-def _inspected(path: Path, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+def _inspected(
+    path: Path, stain: Stain, settings: Settings
+) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+    """Inspect a slide; raises SlideError where it holds no tissue or is of another stain."""
     facts = open_facts(path)
     sidecar = read_sidecar(path)
     outcome = inspect_slide(facts, settings)
     if outcome.tissue_mm2 <= 0:
         raise SlideError(QuarantineReason.NO_TISSUE)
+    if detail := wrong_picture(outcome.picture, stain):
+        raise SlideError(QuarantineReason.WRONG_PICTURE, f"{detail}; are the files exchanged?")
     slide = ReadSlide(
         facts=facts,
         inspect_key=outcome.key,

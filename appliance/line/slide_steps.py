@@ -19,9 +19,15 @@ from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.urgency import follow_block
-from appliance.line.analyse_slide import identify_slide, inspect_slide, read_alone
+from appliance.line.analyse_slide import (
+    identify_slide,
+    inspect_slide,
+    read_alone,
+    wrong_picture,
+)
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
+from appliance.line.whose import let_merged_go
 from appliance.slides.scan_time import day_of_file
 
 log = logging.getLogger(__name__)
@@ -90,15 +96,22 @@ def prepare_inspect(context: StepContext, job: Job[SlideRow]) -> Call:
 def finish_inspect(
     tx: Transaction, _context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Keep the key; quarantine a slide without tissue."""
+    """Keep key and picture; quarantine a slide without tissue, or of another stain than named.
+
+    A person's word (``{"picture": "keep"}``) takes precedence over the picture.
+    """
     outcome: InspectedSlide = done.value
-    row.inspect_key = outcome.key
+    row.inspect_key, row.picture = outcome.key, outcome.picture.as_json()
     append_times(tx, row, outcome.times, now)
-    if outcome.tissue_mm2 > 0:
+    detail = wrong_picture(outcome.picture, Stain(row.stain))
+    if outcome.tissue_mm2 <= 0:
+        set_reason(row, QuarantineReason.NO_TISSUE)
+    elif detail and json.loads(row.said).get("picture") != "keep":
+        set_reason(row, QuarantineReason.WRONG_PICTURE, {"detail": detail})
+    else:
         tx.advance(row, SlideState.INSPECTED, now=now)
         take_place(tx, row, now)
         return
-    set_reason(row, QuarantineReason.NO_TISSUE)
     tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
     lose_slide(tx, row, now)
 
@@ -130,7 +143,8 @@ def finish_read(
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:
-            make_ready(tx, case, now, context.settings.patients.merged)
+            make_ready(tx, case, now)
+    let_merged_go(tx, context.settings, now)
 
 
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:

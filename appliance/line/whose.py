@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,9 +46,11 @@ def _stated(headers: Sequence[Path]) -> Patient:
 
 
 def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
-    """Let held cases go on whose patients the settings declare to be one."""
-    merged = settings.patients.merged
-    if not merged:
+    """Let held cases go on whose patients the settings declare to be one.
+
+    The difference is overruled in the case, as by a person, until a slide of it comes in anew.
+    """
+    if not settings.patients.merged:
         return
     held = tx.session.exec(
         select(CaseRow).where(
@@ -57,8 +60,9 @@ def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:
     for case in held:
         stains = pairing_of(case).stains
         slides = tx.current_slides(case.accession, case.block, stains)
-        if len(slides) < len(stains) or held_for(case, slides, merged):
+        if len(slides) < len(stains) or held_for(case, slides, settings.patients.merged):
             continue
+        case.overruled = json.dumps(sorted({*json.loads(case.overruled), PATIENTS_DIFFER}))
         set_reason(case)
         tx.advance(case, CaseState.WAITING, now=now, code="merged")
-        make_ready(tx, case, now, merged)
+        make_ready(tx, case, now)

@@ -96,11 +96,10 @@ def say_slide(settings: Settings, slide: str, words: SlideWords, word: Word) -> 
         before, after = row.subject, told.get("accession", row.accession)
         said = replace(said_of(row), **told, excluded=False)
         _note(tx, row, "word-set", word, now, said, **told)
-        _send_back(tx, row, word, now, leaves=any(_is_other(row, key, told) for key in told))
-        known = bool(after)
-    return f"{before} is identified again by this word" + (
-        "" if known else "; its accession is not known yet: set --accession too"
-    )
+        leaves = any(_is_other(row, key, told) for key in told)
+        lost = _send_back(tx, row, word, now, leaves=leaves)
+    unknown = "" if after else "; its accession is not known yet: set --accession too"
+    return f"{before} is identified again by this word{unknown}{_told(lost)}"
 
 
 def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> str:
@@ -179,16 +178,17 @@ def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
         If there is no such slide.
     """
     with _service(settings) as (tx, now):
-        row = find_slide(tx, slide)
+        row, lost = find_slide(tx, slide), tuple[str, ...]()
         _note(tx, row, "word-exclude", word, now, replace(said_of(row), excluded=True, kept_at=0.0))
         if row.state not in (SlideState.ARRIVING, SlideState.OTHER):
             set_reason(row, EXCLUDED)
             tx.advance(row, SlideState.OTHER, now=now, code=EXCLUDED, by=word.by)
             if row.accession:
-                leave_block(tx, row, (row.accession, row.block, row.stain), now, word.by)
+                place = row.accession, row.block, row.stain
+                lost = leave_block(tx, row, place, now, word.by)
             lose_slide(tx, row, now)
         subject = row.subject
-    return f"{subject} is left out; tandem identify keep {subject} takes it back"
+    return f"{subject} is left out; tandem identify keep {subject} takes it back{_told(lost)}"
 
 
 def keep(settings: Settings, subject: str, word: Word) -> str:
@@ -283,10 +283,25 @@ def _note(
     tx.note(row.subject, code, now, params=params | {"why": word.why}, by=word.by)
 
 
-def _send_back(tx: Transaction, row: SlideRow, word: Word, now: float, *, leaves: bool) -> None:
-    """Send a slide to identify, whatever its state; `leaves`: its block is no longer its own."""
+def _told(lost: tuple[str, ...]) -> str:
+    """Return what follows for cases that lost their result."""
+    if not lost:
+        return ""
+    waits = "wait" if len(lost) > 1 else "waits"
+    return (
+        f". {' and '.join(lost)} {waits} for another slide; a report that was sent is replaced by "
+        "the next one"
+    )
+
+
+def _send_back(
+    tx: Transaction, row: SlideRow, word: Word, now: float, *, leaves: bool
+) -> tuple[str, ...]:
+    """Send a slide to identify, whatever its state; `leaves`: its block is no longer its own.
+
+    Returns the cases that lost their result.
+    """
     place = row.accession, row.block, row.stain
-    was_there = row.state in (*PASSED, *_ON_ITS_WAY, SlideState.IDENTIFIED)
     set_reason(row)
     row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
     if row.state not in _ON_ITS_WAY:
@@ -294,12 +309,12 @@ def _send_back(tx: Transaction, row: SlideRow, word: Word, now: float, *, leaves
     elif row.state == SlideState.ARRIVED:
         row.changed_at = now  # the answer of an identify that runs now is dropped
         tx.session.add(row)
-    if leaves and place[0]:
-        row.accession = row.block = row.stain = ""
-        tx.session.add(row)
-        tx.session.flush()
-        if was_there:
-            leave_block(tx, row, place, now, word.by)
+    if not leaves or not place[0]:
+        return ()
+    row.accession = row.block = row.stain = ""
+    tx.session.add(row)
+    tx.session.flush()
+    return leave_block(tx, row, place, now, word.by)
 
 
 def _is_other(row: SlideRow, key: str, told: dict[str, str]) -> bool:

@@ -8,7 +8,7 @@ each piece into place (`deformation`); the patches kept out of the fit measure i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from appliance.errors import AlignmentError
 from appliance.registration.deformation import held_out_errors
+from appliance.registration.likeness import likeness
 from appliance.registration.mapping import SlideMapping
 from appliance.registration.picture import Picture, picture_of, size_um
 from appliance.registration.pieces import mapping_of, pieces_of
@@ -41,7 +42,7 @@ class Alignment:
     their structure and where the fit puts it. `agreement`: share (0-1) of the patches of placed
     tissue that were found where their neighbors indicate. `overlap`: share of the H&E tissue that
     lies on IHC tissue. `lost_mm2`: area of H&E tissue without a place. `mirrored`: one section lies
-    face down.
+    face down. `likeness`: that of the pixels (`likeness.likeness`), near 1 for one section twice.
     """
 
     mapping: SlideMapping
@@ -51,6 +52,7 @@ class Alignment:
     lost_mm2: float = 0.0
     mirrored: bool = False
     method: str = METHOD
+    likeness: float = 0.0
 
     def save(self, folder: Path) -> None:
         """Write ``mapping.npz`` and ``alignment.json``."""
@@ -94,7 +96,8 @@ def align(
         by_nuclei = place_by_nuclei(moving, fixed)
         if by_nuclei is not None:
             placed, method = [by_nuclei], METHOD_NUCLEI
-    return _measured(placed, moving, fixed, method)
+    found = _measured(placed, moving, fixed, method)
+    return replace(found, likeness=likeness(he, ihc, moving.mask, found.mapping, mpp))
 
 
 def _measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str) -> Alignment:

@@ -7,6 +7,7 @@ no picture takes long.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from appliance.errors import SlideError
 from appliance.slides.files import TIFF_SUFFIXES
 from appliance.slides.general import open_handle
 from appliance.slides.tiff_tiles import tiff_pages
-from appliance.slides.trouble import TIFF_ERRORS
+
+log = logging.getLogger(__name__)
 
 Gray = NDArray[np.uint8]
 MOST_PX = 32_000_000
@@ -186,8 +188,8 @@ def _small_pages(path: Path) -> list[Gray]:
             fit.sort(key=lambda page: "label" not in page.description.casefold())
             for page in fit[:MOST_PICTURES]:
                 found.append(_gray(Image.fromarray(page.asarray())))
-    except (*TIFF_ERRORS, TypeError, RuntimeError):  # RuntimeError: of the codecs
-        pass
+    except Exception:  # noqa: BLE001  damaged tags make tifffile raise errors of any type
+        log.debug("the small pages of a TIFF cannot be decoded")
     return found
 
 
@@ -195,7 +197,9 @@ def _may_show_label(page: TiffPage, base: TiffPage) -> bool:
     """Return whether a page is a small picture and no level: none in tiles of the base's shape."""
     shape = page.shape
     picture = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
-    if not picture or page.dtype != np.uint8 or page.imagewidth * page.imagelength > MOST_PX:
+    # A damaged tile size would make its decoder reserve memory for it.
+    largest = max(page.imagewidth * page.imagelength, page.tilewidth * page.tilelength)
+    if not picture or page.dtype != np.uint8 or largest > MOST_PX:
         return False
     stretch = (page.imagewidth / page.imagelength) / (base.imagewidth / base.imagelength)
     return not (page.is_tiled and abs(stretch - 1) < LEVEL_SKEW)

@@ -72,12 +72,22 @@ def stated_mpp(properties: Mapping[str, str], size_px: tuple[int, int]) -> float
         detail = f"{mpp:g} µm per px, where {objective.power:g}x has about {usual:g}"
         detail += _would_be(mpp, objective)
         raise SlideError(QuarantineReason.IMPLAUSIBLE_MPP, detail)
-    if objective is None and properties.get("tiff.ResolutionUnit") == "inch":
+    if objective is None and _is_in_inches(properties):
         metric = mpp / CM_PER_INCH
         if SCANNERS_UM[0] <= metric <= SCANNERS_UM[1]:
             detail = f"{mpp:g} µm per px from px per inch; if they are per cm it is {metric:.4g}"
             raise SlideError(QuarantineReason.IMPLAUSIBLE_MPP, detail)
     return mpp
+
+
+def _is_in_inches(properties: Mapping[str, str]) -> bool:
+    """Return whether the resolution is that of a TIFF's tags, in px per inch."""
+    return (
+        properties.get(openslide.PROPERTY_NAME_VENDOR) == "generic-tiff"
+        and properties.get("tiff.ResolutionUnit") == "inch"
+        and "aperio.MPP" not in properties
+        and not is_ome(properties.get("tiff.ImageDescription", ""))
+    )
 
 
 def check_range(mpp: float, would_be: str = "") -> None:

@@ -22,10 +22,9 @@ from appliance.errors import SlideError
 from appliance.slides.direct_level import DirectLevel
 from appliance.slides.encoded import EncodedLevel
 from appliance.slides.ome import is_ome
-from appliance.slides.tiff_index import TiffIndexError, tiff_reaches_end
+from appliance.slides.tiff_index import tiff_reaches_end
 from appliance.slides.tiff_tiles import CODECS, is_color_tiled, level_of_page, tiff_pages
 from appliance.slides.tile_cache import TileCache
-from appliance.slides.trouble import TIFF_ERRORS
 from appliance.slides.untouched import open_untouched
 
 LEAST_STEP = 1.2
@@ -35,6 +34,8 @@ MOST_SKEW = 0.02
 UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 """Name and µm of ResolutionUnit (TIFF 6.0)."""
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
+FIRST_CHARACTERS = 128
+"""Characters of a description in which Aperio names the picture; other fields follow."""
 _NO_LEVEL = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
 """Word in the description of a picture that is no level."""
 _APERIO_FIELD = re.compile(r"\|\s*([^|=]+?)\s*=\s*([^|]*?)\s*(?=\||$)")
@@ -44,7 +45,6 @@ class TiffPyramid:
     """Levels of a TIFF, largest first; usable by many threads. Has OpenSlide's names."""
 
     def __init__(self, path: Path, levels: Sequence[EncodedLevel], header: dict[str, str]) -> None:
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         cache = TileCache()
         self._levels = [
             DirectLevel(level, (number, 1), self._fetch, cache)
@@ -58,6 +58,7 @@ class TiffPyramid:
         self.level_downsamples = tuple(
             (width / w + height / h) / 2 for w, h in self.level_dimensions
         )
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Close the file."""
@@ -104,7 +105,7 @@ def open_pyramid(path: Path) -> TiffPyramid | None:
             levels = [level_of_page(path, page) for page in pages]
             header = _header(tiff, pages[0])
         return TiffPyramid(path, levels, header)
-    except (*TIFF_ERRORS, TiffIndexError):
+    except Exception:  # noqa: BLE001  damaged tags make tifffile raise errors of any type
         return None
 
 
@@ -119,7 +120,7 @@ def _levels(tiff: TiffFile) -> list[TiffPage]:
         for page in tiff_pages(tiff)
         if is_color_tiled(page)
         and (page.photometric == PHOTOMETRIC.RGB or page.compression in CODECS)
-        and not _NO_LEVEL.search(page.description)
+        and not _is_named_otherwise(page)
     ]
     pages.sort(key=lambda page: page.imagewidth * page.imagelength, reverse=True)
     found: list[TiffPage] = []
@@ -138,6 +139,15 @@ def _levels(tiff: TiffFile) -> list[TiffPage]:
         ):
             found.append(page)
     return found
+
+
+def _is_named_otherwise(page: TiffPage) -> bool:
+    """Return whether a page says that it is no level, as Aperio's label and macro do.
+
+    An OME document names all images of its file.
+    """
+    text = page.description
+    return not is_ome(text) and _NO_LEVEL.search(text[:FIRST_CHARACTERS]) is not None
 
 
 def _header(tiff: TiffFile, base: TiffPage) -> dict[str, str]:

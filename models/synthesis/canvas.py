@@ -190,14 +190,15 @@ class Canvas:
     def erythrocytes(self) -> Array:
         """Eosin of erythrocytes."""
         cells = self.cells.take(self.cells.kind == Kind.ERYTHROCYTE)
-        return self._filled(cells, cells.eosin)
+        return self.filled(cells, cells.eosin)
 
     def marked_nuclei(self) -> Array:
         """DAB of nuclei positive for ER or PR."""
         cells = self.cells.take(self.cells.marker > 0)
-        return self._filled(cells, cells.marker)
+        return self.filled(cells, cells.marker)
 
-    def _filled(self, cells: Cells, amounts: Array) -> Array:
+    def filled(self, cells: Cells, amounts: Array) -> Array:
+        """Nuclei of cells as filled areas of an amount each."""
         canvas = np.zeros(self.shape, dtype=np.uint8)
         values = np.clip(amounts * _SCALE, 0, 255)
         for outline, value in zip(self._outlines(cells), values.tolist(), strict=True):

@@ -62,8 +62,13 @@ def her2_layers(canvas: Canvas) -> Array:
 
 def nuclear_layers(canvas: Canvas) -> Array:
     """Amounts of ER or PR IHC: DAB in nuclei."""
-    fibers = canvas.texture(Texture.FIBERS)
     marked = canvas.marked_nuclei() * (1 + 0.2 * canvas.texture(Texture.CHROMATIN))
+    return ihc_layers(canvas, marked)
+
+
+def ihc_layers(canvas: Canvas, marked: Array) -> Array:
+    """Amounts of any IHC stain: DAB where it is `marked`, background, counterstain."""
+    fibers = canvas.texture(Texture.FIBERS)
     return _ihc(canvas, marked + _background(canvas, fibers), fibers)
 
 

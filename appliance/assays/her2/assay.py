@@ -50,6 +50,7 @@ HER2_STAIN = StainFacts(
         *("HER2-IHC", "PATHWAY-HER2", "VENTANA-4B5", "CB11", "A0485", "HERCEP-TEST"),
     ),
     reading="stain on IHC",
+    pictures=("membrane",),
 )
 
 HER2_ASSAY = register_assay(

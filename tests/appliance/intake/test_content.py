@@ -11,7 +11,7 @@ from fixtures.lab import Lab
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import params_of
-from appliance.operations.word import Word, exclude_slide, keep
+from appliance.operations.word import SlideWords, Word, exclude_slide, keep, say_slide
 from appliance.words.say import say
 
 WORD = Word(by="Meyer^Anna", why="read the label")
@@ -112,3 +112,37 @@ def test_the_other_name_goes_on_when_one_is_left_out(lab: Lab) -> None:
     assert lab.states() == {first: "read", second: "other"}
     copy = lab.arrive("S26-2_A1_HE_copy", "bytes")
     assert lab.states()[copy] == SlideState.OTHER
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_held_case_is_free_when_its_slide_turns_out_to_be_anothers(lab: Lab, which: int) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    second = lab.arrive("S26-2_A1_HE", "bytes")
+    assert lab.case().state == CaseState.HELD
+    words = SlideWords(accession="S26-3")
+    say_slide(lab.settings, (first, second)[which], words, WORD)
+    lab.work()
+    assert lab.case().state == CaseState.WAITING
+    assert sorted(lab.states()[each] for each in (first, second)) == ["read", "superseded"]
+    assert len(lab.used("A1", "S26-3")) == 1
+
+
+def test_a_touched_slide_whose_bytes_have_another_name_by_now_holds_its_case(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", "bytes")
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    with lab.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        row.fingerprint = ""
+        tx.advance(row, SlideState.ARRIVING, now=lab.now)
+    lab.arrive("S26-2_A1_HE", "bytes")
+    with lab.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        tx.advance(row, SlideState.ARRIVED, now=lab.now)
+    lab.work()
+    assert lab.states()[first] == SlideState.QUARANTINED
+    assert (lab.case().state, lab.case().reason) == (CaseState.HELD, "same-slide")

@@ -251,7 +251,8 @@ def test_a_merge_in_the_settings_lets_held_cases_go(ledger: Ledger, tmp_path: Pa
         with ledger.transaction() as tx:
             let_merged_go(tx, settings, 3.0)
         assert only_case(ledger).state == state
-    assert only_case(ledger).reason == ""
+    case = only_case(ledger)
+    assert (case.reason, json.loads(case.overruled)) == ("", ["patients-differ"])
 
 
 def test_what_the_rows_of_an_earlier_schema_hold_is_no_difference(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +14,14 @@ from fixtures.identities import identified_as
 
 from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
 from appliance.errors import (
+    CaseHeldError,
     SlideError,
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
     WorklistUnavailableError,
 )
+from appliance.intake.pair import make_ready
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
@@ -33,6 +36,7 @@ from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.retry import retry_subject
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
+from appliance.slides.picture import SlidePicture
 from appliance.words.say import say
 
 HER2_ASSAY = Pairing(assay="her2", anatomy=HE, target=HER2, expected=True)
@@ -200,6 +204,62 @@ def test_no_tissue_is_a_reason_and_the_slide_can_be_looked_at(line: Line) -> Non
     row = line.slide()
     assert (row.state, row.reason) == (SlideState.QUARANTINED, QuarantineReason.NO_TISSUE)
     assert row.inspect_key == "inspect/1"
+
+
+H_AND_E = InspectedSlide(
+    key="inspect/1",
+    times=(),
+    tissue_mm2=5.0,
+    picture=SlidePicture(kind="he", certainty=0.99, probabilities={"he": 0.99, "other": 0.01}),
+)
+
+
+def test_a_picture_of_another_stain_sets_the_slide_aside(line: Line) -> None:
+    line.told.answers["inspect_slide"] = H_AND_E
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    assert line.slide(1).state == SlideState.READ
+    row = line.slide(2)
+    assert (row.state, row.reason) == (SlideState.QUARANTINED, QuarantineReason.WRONG_PICTURE)
+    assert json.loads(row.picture) == {"kind": "he", "certainty": 0.99}
+    assert "looks like an H&E slide" in say("slide-detail", row.reason, params_of(row))
+    assert line.case().state == CaseState.WAITING
+
+
+def test_a_persons_word_takes_precedence_over_the_picture(line: Line) -> None:
+    line.told.answers["inspect_slide"] = H_AND_E
+    line.arrive("S26-1_A1_HER2.svs")
+    line.work()
+    with line.ledger.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        row.said = json.dumps({"picture": "keep"})
+        tx.advance(row, SlideState.ARRIVED, now=line.now, code="retry")
+    line.work()
+    assert line.slide(1).state == SlideState.READ
+
+
+def test_one_section_twice_holds_the_case(line: Line) -> None:
+    detail = {"detail": "their pixels agree by 0.99"}
+    line.told.answers["analyse"] = CaseHeldError("same-section", detail)
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    row = line.case()
+    assert (row.state, row.reason, row.claimed_by) == (CaseState.HELD, "same-section", "")
+    assert "Both slides show the same section" in say("case", row.reason, params_of(row))
+
+
+def test_a_contradiction_that_a_person_accepted_goes_to_the_step(line: Line) -> None:
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.told.answers["analyse"] = CaseHeldError("same-section", {"detail": "0.99"})
+    line.work()
+    with line.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        case.overruled = json.dumps(["same-section"])
+        tx.advance(case, CaseState.WAITING, now=line.now, code="retry")
+        make_ready(tx, case, line.now)
+    line.work()
+    assert line.told.arguments[-1][-1] == ("same-section",)
 
 
 def test_a_slide_that_kills_its_worker_is_tried_again_and_then_set_aside(line: Line) -> None:

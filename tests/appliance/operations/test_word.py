@@ -101,7 +101,8 @@ def test_a_slide_that_leaves_a_delivered_case_reopens_it_at_once(lab: Lab) -> No
     wrong = lab.arrive("S26-1_A1_HER2")
     lab.arrive("S26-2_A1_HE")
     lab.deliver()
-    say_slide(lab.settings, wrong, SlideWords(accession="S26-2"), WORD)
+    said = say_slide(lab.settings, wrong, SlideWords(accession="S26-2"), WORD)
+    assert "case-1 waits for another slide" in said
     case = lab.case()
     assert (case.state, case.score, case.findings_key) == (CaseState.WAITING, "", "")
     assert case.objects_key == "objects/1"  # the next report replaces the one that was sent

@@ -204,6 +204,30 @@ def test_a_damaged_label_has_no_texts_and_no_error(tmp_path: Path) -> None:
     assert label_texts(path) == ()
 
 
+@pytest.mark.parametrize("kind", ["svs", "tiff"])
+def test_no_mutated_file_raises(tmp_path: Path, kind: str) -> None:
+    """Files whose bytes, tags among them, are set at random."""
+    path = tmp_path / f"a.{kind}"
+    if kind == "svs":
+        write_svs(path, label=photographed(label()))
+    else:
+        with TiffWriter(path) as writer:
+            writer.write(photographed(label()), photometric="rgb", metadata=None)
+            writer.write(tissue(512), tile=(256, 256), photometric="rgb", metadata=None)
+    whole, rng = path.read_bytes(), np.random.default_rng(6)
+    with TiffFile(path) as tiff:
+        tags = [(page.offset, len(page.tags) * 12 + 6) for page in tiff.pages]
+    for number in range(300):
+        data = bytearray(whole)
+        start, length = tags[number % len(tags)]
+        for _ in range(rng.integers(1, 4)):
+            at = start + int(rng.integers(0, length))
+            extreme = int(rng.choice([0, 1, 3, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF]))
+            data[at : at + 4] = extreme.to_bytes(4, "little")
+        path.write_bytes(data)
+        assert isinstance(label_texts(path), tuple)
+
+
 @pytest.mark.parametrize(
     "shape", [(0, 0), (0, 9), (1, 1), (1, 5000), (7, 7), (8, 8), (8, 60000), (60000, 8), (9, 2000)]
 )

@@ -49,7 +49,9 @@ def test_real_slides_go_through_inspection(real: Path, tmp_path: Path, name: str
     assert facts.mpp == pytest.approx(0.499)
     outcome = inspect_slide(facts, settings)
     folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(outcome.key))
-    assert {p.name for p in folder.iterdir()} == {"SHA256SUMS", "thumbnail.png", "tissue.npz"}
+    assert {p.name for p in folder.iterdir()} == {
+        *("SHA256SUMS", "thumbnail.png", "tissue.npz", "picture.json")
+    }
     assert inspect_slide(facts, settings).times[0].reused
 
 

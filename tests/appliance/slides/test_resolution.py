@@ -104,6 +104,8 @@ def test_a_generic_tiff_without_objective_is_asked_about_its_inches(tmp_path: Pa
     reason, detail = reason_and_detail(path)
     assert reason is QuarantineReason.IMPLAUSIBLE_MPP
     assert "per cm it is 0.25" in detail
+    path = write_tiff(tmp_path / "a.ome.tiff", text=ome("0.635", "0.635", "µm"))
+    assert mpp_of(path) == pytest.approx(0.635)  # in no unit of the tags
     right = 0.25 / 2.54
     path = write_tiff(tmp_path / "b.tiff", mpp=(right, right), unit="INCH")
     assert mpp_of(path) == pytest.approx(0.25, rel=1e-4)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import openslide
 import pytest
+from fixtures.odd_tiffs import MPP, label, label_first, ome_tiff, write_level
 from fixtures.slide_objects import identity
 from numpy.typing import NDArray
 from tifffile import TiffFile, TiffWriter
@@ -20,100 +21,12 @@ from appliance.slides.reader import SlideReader
 from dicom.source import convert_slide
 
 WIDTH, HEIGHT = 1536, 1024
-MPP = 0.25
 
 
 def picture() -> NDArray[np.uint8]:
     small = np.random.default_rng(7).integers(60, 250, (HEIGHT // 32, WIDTH // 32, 3), np.uint8)
     image = cv2.resize(small, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
     return np.asarray(image, dtype=np.uint8)
-
-
-def label(rows: int = 300, columns: int = 320) -> NDArray[np.uint8]:
-    image = np.full((rows, columns, 3), 250, np.uint8)
-    image[40:80, 20:200] = 0
-    return image
-
-
-def write_level(
-    writer: TiffWriter,
-    image: NDArray[np.uint8],
-    factor: int,
-    *,
-    compression: str | None = "jpeg",
-    reduced: bool = False,
-    subifds: int = 0,
-    text: str | None = None,
-    with_resolution: bool = True,
-) -> None:
-    per_cm = 1e4 / (MPP * factor)
-    writer.write(
-        image,
-        tile=(256, 256),
-        photometric="rgb",
-        compression=compression,
-        subfiletype=1 if reduced else 0,
-        subifds=subifds,
-        resolution=(per_cm, per_cm) if with_resolution else None,
-        resolutionunit="CENTIMETER" if with_resolution else None,
-        description=None if text is None else text.encode(),
-        metadata=None,
-        software=False,
-    )
-
-
-def label_first(
-    path: Path, *, tiled: bool = False, compression: str | None = "jpeg", reduced: bool = True
-) -> Path:
-    image = picture()
-    with TiffWriter(path) as writer:
-        writer.write(
-            label(),
-            photometric="rgb",
-            tile=(64, 64) if tiled else None,
-            resolution=(72, 72),
-            resolutionunit="INCH",
-            metadata=None,
-        )
-        for factor in (1, 2, 4):
-            small = cv2.resize(
-                image, (WIDTH // factor, HEIGHT // factor), interpolation=cv2.INTER_AREA
-            )
-            write_level(
-                writer, small, factor, compression=compression, reduced=reduced and factor > 1
-            )
-    return path
-
-
-def ome_tiff(path: Path, *, first_label: bool = False) -> Path:
-    """Write an OME-TIFF as QuPath and Bio-Formats do: levels are SubIFDs of the first page."""
-    image = picture()
-    named = ""
-    if first_label:
-        named = '<Image ID="Image:0"><Pixels SizeX="320" SizeY="300"/></Image>'
-    text = (
-        f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">{named}'
-        f'<Image ID="Image:1"><Pixels SizeX="{WIDTH}" SizeY="{HEIGHT}" SizeC="3" '
-        f'PhysicalSizeX="{MPP}" PhysicalSizeXUnit="µm" PhysicalSizeY="{MPP}" '
-        'PhysicalSizeYUnit="µm"/></Image></OME>'
-    )
-    with TiffWriter(path, bigtiff=True) as writer:
-        if first_label:
-            writer.write(label(), photometric="rgb", description=text.encode(), metadata=None)
-        for factor in (1, 2, 4):
-            small = cv2.resize(
-                image, (WIDTH // factor, HEIGHT // factor), interpolation=cv2.INTER_AREA
-            )
-            write_level(
-                writer,
-                small,
-                factor,
-                reduced=factor > 1,
-                subifds=2 if factor == 1 else 0,
-                text=text if factor == 1 and not first_label else None,
-                with_resolution=False,
-            )
-    return path
 
 
 def assert_shows_the_picture(path: Path) -> None:
@@ -134,13 +47,13 @@ def test_a_label_before_the_pyramid_is_passed(
 ) -> None:
     path = tmp_path / "S26-1_A1_HE.tiff"
     assert_shows_the_picture(
-        label_first(path, tiled=tiled, compression=compression, reduced=reduced)
+        label_first(path, picture(), tiled=tiled, compression=compression, reduced=reduced)
     )
 
 
 def test_levels_below_the_first_page_of_an_ome_tiff_are_read(tmp_path: Path) -> None:
-    path = ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff")
-    with openslide.OpenSlide(path) as handle:  # the reason for all of this
+    path = ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff", picture())
+    with openslide.OpenSlide(path) as handle:  # it sees no level but the first
         assert handle.level_count == 1
     assert_shows_the_picture(path)
     with SlideReader.open(path) as slide:
@@ -148,7 +61,9 @@ def test_levels_below_the_first_page_of_an_ome_tiff_are_read(tmp_path: Path) -> 
 
 
 def test_an_ome_tiff_with_its_label_first_is_read(tmp_path: Path) -> None:
-    assert_shows_the_picture(ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff", first_label=True))
+    assert_shows_the_picture(
+        ome_tiff(tmp_path / "S26-1_A1_HE.ome.tiff", picture(), first_label=True)
+    )
 
 
 def test_an_aperio_description_is_read_behind_a_label(tmp_path: Path) -> None:
@@ -187,7 +102,7 @@ def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
 def test_such_a_slide_is_converted_without_its_label(tmp_path: Path, tiled: bool) -> None:
-    path = label_first(tmp_path / "a.tiff", tiled=tiled)
+    path = label_first(tmp_path / "a.tiff", picture(), tiled=tiled)
     with levels_of_own(path) as levels:
         assert levels is not None
         found = convert_slide(path, tmp_path / "dicom", identity(), mpp=MPP, levels=levels)
@@ -205,7 +120,7 @@ def test_other_slides_have_no_levels_of_their_own(real: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.9, 0.99])
 def test_a_cut_file_with_its_label_first_is_damaged(tmp_path: Path, kept: float) -> None:
-    data = label_first(tmp_path / "whole.tiff").read_bytes()
+    data = label_first(tmp_path / "whole.tiff", picture()).read_bytes()
     path = tmp_path / "cut.tiff"
     path.write_bytes(data[: int(kept * len(data))])
     with pytest.raises(SlideError) as caught:
@@ -214,7 +129,7 @@ def test_a_cut_file_with_its_label_first_is_damaged(tmp_path: Path, kept: float)
 
 
 def test_a_damaged_tile_is_told_and_others_are_read(tmp_path: Path) -> None:
-    path = label_first(tmp_path / "a.tiff")
+    path = label_first(tmp_path / "a.tiff", picture())
     with TiffFile(path) as tiff:
         page = tiff.pages[1]
         offset, count = page.dataoffsets[0], page.databytecounts[0]

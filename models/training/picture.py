@@ -1,0 +1,98 @@
+"""Training of the check of a slide's picture: ``python -m models.training.picture --out FOLDER``.
+
+Everything is drawn: tissue in stains of all kinds, by labs and scanners of all sorts. Takes some
+minutes on one core; no network of `models.spec` and no GPU takes part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.neural_network import MLPClassifier
+
+from models.picture.features import Values, measure_tile, slide_features
+from models.picture.kinds import KINDS, save_classifier
+from models.synthesis.slide_fields import SlideField, draw_fields
+
+NETWORKS = 5
+"""Networks that are averaged: each begins elsewhere."""
+HIDDEN = 24
+PENALTY = 0.03
+JITTER = 0.08
+"""Standard deviation of noise that is added to standardized features: smooths the borders."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """Features (n, features), kinds (n,) and stains (n,) of drawn fields."""
+
+    features: Values
+    kinds: NDArray[np.str_]
+    stains: NDArray[np.str_]
+    her2: NDArray[np.str_]
+
+
+def draw_material(seeds: Sequence[int], *, wild: float = 1.0) -> Material:
+    """Draw the fields of some seeds and measure them."""
+    found: list[tuple[Values, SlideField]] = []
+    for seed in seeds:
+        for drawn in draw_fields(seed, wild=wild):
+            measured = [m for tile in drawn.tiles() if (m := measure_tile(tile, drawn.white))]
+            if measured:
+                found.append((slide_features(measured), drawn))
+    return Material(
+        features=np.array([features for features, _ in found]),
+        kinds=np.array([drawn.kind for _, drawn in found]),
+        stains=np.array([drawn.stain for _, drawn in found]),
+        her2=np.array([drawn.her2 for _, drawn in found]),
+    )
+
+
+def fit(material: Material, *, seed: int) -> dict[str, Any]:
+    """Fit the classifier; the facts are those of `save_classifier`."""
+    low, center, high = np.percentile(material.features, (16, 50, 84), axis=0)
+    scale = np.maximum((high - low) / 2, 1e-3)
+    given = np.clip((material.features - center) / scale, -4, 4)
+    label = np.array([KINDS.index(kind) for kind in material.kinds])
+    rng = np.random.default_rng([seed, 0x9C7])
+    networks = []
+    for number in range(NETWORKS):
+        noisy = np.concatenate([given + rng.normal(0, JITTER, given.shape) for _ in range(3)])
+        network = MLPClassifier(
+            (HIDDEN,),
+            activation="tanh",
+            alpha=PENALTY,
+            early_stopping=False,
+            max_iter=150,
+            random_state=seed * 100 + number,
+        ).fit(noisy, np.tile(label, 3))
+        layers = zip(network.coefs_, network.intercepts_, strict=True)
+        networks.append([np.round(part, 4).tolist() for layer in layers for part in layer])
+    return {
+        "kinds": list(KINDS),
+        "center": np.round(center, 5).tolist(),
+        "scale": np.round(scale, 5).tolist(),
+        "networks": networks,
+        "trained": {"fields": len(label), "seed": seed},
+    }
+
+
+def main() -> None:
+    """Draw, fit and write ``weights.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--worlds", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    material = draw_material(range(given.seed * 10_000, given.seed * 10_000 + given.worlds))
+    save_classifier(fit(material, seed=given.seed), given.out / "weights.json")
+
+
+if __name__ == "__main__":
+    main()
