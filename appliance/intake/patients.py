@@ -164,8 +164,8 @@ def contradiction(
 ) -> dict[str, str] | None:
     """Return what tells apart the patients of two slides, or of a slide and its order.
 
-    The parameters are those of `PATIENTS_DIFFER`; `stain` and `source` name slide and order. None
-    where one patient is named.
+    The parameters are those of `PATIENTS_DIFFER`; `stain` and `source` name slide and order,
+    `against` the source that the order contradicts. None where one patient is named.
     """
     he, ihc = patients.values()
     if found := patient_differences(he, ihc, merged):
@@ -174,7 +174,8 @@ def contradiction(
         for other in patient.also:
             if found := patient_differences(patient, other, merged):
                 params = {"he": _told(patient, found), "ihc": _told(other, found)}
-                return params | {"stain": stain, "source": other.source}
+                named = {"stain": stain, "source": other.source, "against": patient.source}
+                return params | named
     return None
 
 

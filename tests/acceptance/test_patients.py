@@ -17,7 +17,7 @@ from fixtures.worklist import WorklistServer
 from pydicom import dcmread
 
 from appliance.line.analyse_slide import open_facts
-from appliance.settings.intake import Identify
+from appliance.settings.identify import Identify
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
 from models.synthesis.slides import SyntheticCase

@@ -51,6 +51,8 @@ _KEEP_CASE = f"{_KEEP}identify keep {{subject}} --by … --why …"
 def _patients(facts: Params) -> str:
     both = f"{facts['he']} and {facts['ihc']}"
     if "source" in facts:
+        if facts.get("against", "header") != "header":
+            return f"Orders of the {facts['stain']} slide name different patients: {both}."
         return f"The {facts['stain']} slide and its order name different patients: {both}."
     return f"The two slides name different patients: {both}."
 

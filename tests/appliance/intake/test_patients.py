@@ -215,6 +215,16 @@ def test_the_order_of_another_patient_holds_the_case_and_is_named(ledger: Ledger
     )
 
 
+def test_orders_that_contradict_each_other_hold_the_case(ledger: Ledger) -> None:
+    orders = [Patient(patient_id=f"P-{n}", source=s) for n, s in ((1, "worklist"), (2, "csv"))]
+    read_pair(ledger, combined([Patient(), *orders]), combined([Patient(), *orders]))
+    case = only_case(ledger)
+    assert case.state == CaseState.HELD
+    assert say("case-trouble", case.reason, params_of(case)) == (
+        "Orders of the HE slide name different patients: ID P-1 (worklist) and ID P-2 (csv)."
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "overruled"),
     [
