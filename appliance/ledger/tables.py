@@ -35,7 +35,7 @@ class SlideRow(SQLModel, table=True):
     path: str = Field(index=True, unique=True, sa_type=PathText)
     size_bytes: int = 0
     modified_ns: int = 0
-    fingerprint: str = ""
+    fingerprint: str = Field(default="", index=True)  # equal bytes are found at each identify
     state: str
     reason: str = ""  # a QuarantineReason
     params: str = "{}"  # of the reason, a JSON object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alembic import op
 from sqlalchemy import Column, Float, String
 
 from appliance.ledger.migrations.columns import add_missing
@@ -20,4 +21,5 @@ def upgrade() -> None:
         Column("said", String, nullable=False, server_default="{}"),
         Column("scanned_at", Float, nullable=False, server_default="0"),
     )
+    op.create_index("ix_slide_fingerprint", "slide", ["fingerprint"], if_not_exists=True)
     add_missing("case", Column("overruled", String, nullable=False, server_default="[]"))
