@@ -25,7 +25,7 @@ from models.picture.kinds import FAMILIES, KINDS, load_classifier
 
 PICTURE_NAME = "picture.json"
 """File of the picture's kind in the artifact of an inspected slide."""
-MOST_TILES = 28
+MOST_TILES = 20
 """Tiles that are measured: half of them evenly spread, half where the overview is brownest."""
 SOLID_SHARE = 0.5
 """Share of tissue of the tiles that are taken first."""

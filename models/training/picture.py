@@ -7,6 +7,7 @@ minutes on one core; no network of `models.spec` and no GPU takes part.
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from models.picture.features import Values, measure_tile, slide_features
@@ -77,10 +79,13 @@ def fit(material: Material, *, seed: int) -> dict[str, Any]:
             (HIDDEN,),
             activation="tanh",
             alpha=PENALTY,
-            early_stopping=False,
             max_iter=150,
             random_state=seed * 100 + number,
-        ).fit(noisy, np.tile(label, 3))
+        )
+        with warnings.catch_warnings():
+            # The number of rounds is a choice, as the noise is: not all is to be learnt by heart.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            network.fit(noisy, np.tile(label, 3))
         layers = zip(network.coefs_, network.intercepts_, strict=True)
         networks.append([np.round(part, 4).tolist() for layer in layers for part in layer])
     return {
