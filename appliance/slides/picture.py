@@ -7,7 +7,7 @@ no part in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,16 +21,18 @@ from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
 from appliance.slides.tissue import Tissue, tissue_share, tissue_tiles
 from models.picture.features import MOST_TINT, TILE_PX, measure_tile, slide_features
-from models.picture.kinds import KINDS, load_classifier
+from models.picture.kinds import FAMILIES, KINDS, load_classifier
 
 PICTURE_NAME = "picture.json"
 """File of the picture's kind in the artifact of an inspected slide."""
-MOST_TILES = 28
+MOST_TILES = 20
 """Tiles that are measured: half of them evenly spread, half where the overview is brownest."""
 SOLID_SHARE = 0.5
 """Share of tissue of the tiles that are taken first."""
-HELD_BELOW = 0.1
+HELD_BELOW = 0.05
 """Probability of the kinds of a stain below which its slide is held (docs/identity-picture.md)."""
+FAMILY_BELOW = 0.4
+"""The same for the families of these kinds, which differ in color from all others."""
 BATCH = 8
 _LOOKS_LIKE = {
     "he": "an H&E slide",
@@ -59,7 +61,7 @@ class SlidePicture:
         """Return whether the picture is none of these kinds, beyond doubt."""
         if not self.kind or not kinds:
             return False
-        return sum(self.probabilities.get(kind, 0.0) for kind in kinds) < HELD_BELOW
+        return is_contradiction(self.probabilities, kinds)
 
     @property
     def looks_like(self) -> str:
@@ -73,6 +75,13 @@ class SlidePicture:
     def save(self, folder: Path) -> None:
         """Write ``picture.json`` into the artifact of an inspected slide."""
         (folder / PICTURE_NAME).write_text(json.dumps(asdict(self)))
+
+
+def is_contradiction(chances: Mapping[str, float], kinds: Sequence[str]) -> bool:
+    """Return whether pictures of these probabilities are none of some kinds."""
+    alike = {kind for family in FAMILIES if set(family) & set(kinds) for kind in family}
+    own = sum(chances.get(kind, 0.0) for kind in kinds)
+    return own < HELD_BELOW or sum(chances.get(kind, 0.0) for kind in alike) < FAMILY_BELOW
 
 
 def load_picture(folder: Path) -> SlidePicture:

@@ -32,6 +32,8 @@ TISSUE_DENSITY = 0.03
 MIN_TISSUE = 0.05
 """Least share of tissue of a tile that is measured."""
 HUE_BINS = 36
+RARE_HUE = 0.02
+"""Share of the density below which a hue hardly counts."""
 MOST_TINT = 16
 """Difference between the channels of a slide's glass above which it is not glass but tissue."""
 _SQRT_3 = float(np.sqrt(3))
@@ -105,7 +107,8 @@ def slide_features(tiles: Sequence[TileMeasure]) -> Values:
     hue = np.sum([t.hue for t in tiles], axis=0)
     share = hue / max(float(hue.sum()), _TINY)
     at = np.interp((0.05, 0.25, 0.5, 0.75, 0.95), np.cumsum(share), np.linspace(0, 1, HUE_BINS))
-    coarse = np.sqrt(share.reshape(HUE_BINS // 2, 2).sum(axis=1))
+    # Real slides have a little of every hue, drawn ones have not: rare hues must not count.
+    coarse = np.sqrt(share.reshape(HUE_BINS // 2, 2).sum(axis=1) + RARE_HUE)
     by_tissue = np.array([t.tissue for t in tiles])
     by_brown = np.array([t.brown for t in tiles])
     plain = np.average([t.plain for t in tiles], axis=0, weights=by_tissue)

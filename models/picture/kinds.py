@@ -24,6 +24,9 @@ UNSTAINED = "unstained"
 KINDS = (HE, MEMBRANE, NUCLEAR, OTHER_DAB, PAS, OTHER, UNSTAINED)
 """H&E; DAB of membranes, or hematoxylin with hardly any DAB, as in HER2 0; DAB of nuclei; DAB of
 cytoplasm, fibers or scattered cells; magenta dyes; another dye; no stain."""
+FAMILIES = ((HE, PAS), (MEMBRANE, NUCLEAR, OTHER_DAB), (OTHER,), (UNSTAINED,))
+"""Kinds that differ in color from those of other families, which is told surely; within a family
+only structure differs."""
 FARTHEST = 4.0
 """Limit of a standardized feature: what no training slide showed counts no further."""
 WEIGHTS_PATH = Path(__file__).parents[1] / "reference" / "picture" / "weights.json"

@@ -13,6 +13,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
 from models.picture.features import MOST_TINT, TILE_MPP, TILE_PX
 from models.synthesis.canvas import View
 from models.synthesis.cohort import SCANNERS, as_scanned
@@ -80,6 +81,29 @@ def draw_fields(seed: int, *, wild: float = 1.0) -> Iterator[SlideField]:
         if rng.random() < 0.3:
             white = _brightest(pixels)
         yield SlideField(pixels=pixels, white=white, stain=name, kind=stain.kind, her2=score)
+
+
+def restained(drawn: SlideField, rng: np.random.Generator) -> SlideField:
+    """Return a field with its three dyes exchanged for others of similar color, and other amounts.
+
+    DAB varies more than the dyes of H&E, which differ less from each other's.
+    """
+    base = np.array([HAEMATOXYLIN, EOSIN, DAB])
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    spread = 0.10 if drawn.kind in ("membrane", "nuclear", "other-dab") else 0.04
+    vectors = np.clip(base + rng.normal(0, spread, (3, 3)) * rng.uniform(0.3, 1), 0.01, None)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    amount = np.exp(rng.normal(0, 0.3, 3))
+    if rng.random() < 0.3:  # a pale run
+        amount = amount * np.exp(-rng.uniform(0, 1.2))
+    matrix = (np.linalg.inv(base) @ (amount[:, None] * vectors)).T.astype(np.float32)
+    glass = np.array(drawn.white, dtype=np.float32)
+    density = -np.log10(np.maximum(drawn.pixels, 1) / glass)
+    density = cv2.transform(density.astype(np.float32), np.ascontiguousarray(matrix))
+    if rng.random() < 0.3:
+        density = cv2.GaussianBlur(density, (0, 0), float(rng.uniform(0.6, 2.0)))
+    pixels = np.clip(glass * 10.0**-density + 0.5, 0, 255).astype(np.uint8)
+    return replace(drawn, pixels=pixels)
 
 
 def _plan(rng: np.random.Generator, score: str) -> TissuePlan:

@@ -71,12 +71,21 @@ def test_an_he_slide_without_tissue_is_refused(
     assert not (tmp_path / "out" / "findings.json").exists()
 
 
+def test_an_ihc_slide_of_impossible_colors_is_refused(
+    sections: dict[str, Pixels], tmp_path: Path
+) -> None:
+    paths = _written(tmp_path, sections["he"], sections["inverted"])
+    done = tandem("process", *paths, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1
+    assert "looks like another stain" in done.stderr
+    assert not (tmp_path / "out" / "findings.json").exists()
+
+
 @pytest.mark.parametrize(
     ("ihc", "wanted"),
     [
         ("without tumor", "tumor-disagrees"),
         ("half", "tissue-missing"),
-        ("inverted", "out-of-distribution"),
     ],
 )
 def test_what_the_ihc_slide_lacks_is_said(
