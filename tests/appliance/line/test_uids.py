@@ -56,7 +56,7 @@ def test_valid_uids_are_taken(series: list[Path], tmp_path: Path) -> None:
     found = identify_slide(
         max(series, key=lambda path: path.stat().st_size), Settings(state_dir=tmp_path / "state")
     )
-    assert found.identity.accession == "S26-0042"
+    assert found.verdict.accession == "S26-0042"
 
 
 def test_a_uid_that_is_too_long(series: list[Path], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from appliance.assays.her2.review import review_reasons
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
+from appliance.intake.identity.identify import require_identity
 from appliance.intake.identity.sidecar import Sidecar, read_sidecar
 from appliance.line import analyse_case
 from appliance.line.analyse_slide import identify_slide, inspect_slide
@@ -170,7 +171,7 @@ class ScoredCase:
         """Findings with this sidecar beside the HER2 slide."""
         self.ihc_path.with_name("S26-1_A1_HER2.tandem.toml").write_text(sidecar)
         he, ihc = self._read(self.he_path), self._read(self.ihc_path)
-        identity = identify_slide(self.ihc_path, self.settings).identity
+        identity = require_identity(identify_slide(self.ihc_path, self.settings).verdict)
         done = analyse_case.analyse_case("her2", identity, he, ihc, self.settings)
         store = ArtifactStore(self.settings.artifacts_dir)
         return load_findings(store.path(ArtifactKey.parse(done.key))), done
