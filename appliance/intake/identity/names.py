@@ -220,7 +220,8 @@ def _plausible(found: re.Match[str], vocabulary: Vocabulary) -> bool:
     digits = re.sub(r"\D", "", found["accession"])
     if prefix in COUNTED:
         return False
-    if prefix and _DEVICES.fullmatch(found["accession"].lower().partition("-")[0]):
+    device, _, counter = found["accession"].lower().partition("-")
+    if prefix and len(counter) < 4 and _DEVICES.fullmatch(device):
         return False  # P1000-12 is a scanner and a counter
     if vocabulary.meaning(prefix + (groups.get("year") or "")) is not None and prefix:
         return False  # CD20-1 is an antibody
