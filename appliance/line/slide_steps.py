@@ -62,9 +62,11 @@ def finish_identify(
     for note in found.notes:
         tx.note(row.subject, "order-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
-    if _join(tx, context, row, verdict, now):
+    joins = _join(tx, context, row, verdict, now)
+    if joins:
         follow_block(tx, row, now)
-    if before[0] and before != (row.accession, row.block, row.stain):
+    # A slide that is set aside under its former name leaves its case, too.
+    if before[0] and (not joins or before != (row.accession, row.block, row.stain)):
         leave_block(tx, row, before, now)
 
 

@@ -54,6 +54,7 @@ class BlockReading:
 class _Found:
     block: str
     tokens: int
+    doubt: str = ""
 
 
 def read_blocks(tokens: Sequence[Token]) -> BlockReading:
@@ -78,14 +79,15 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
             at += 1
             continue
         blocks.append(found.block)
+        odd = found.doubt or odd
         used += [each.start for each in tokens[at : at + found.tokens]]
         at += found.tokens
         # A number right behind the block, or behind part and block, counts levels or slides.
         if at < len(tokens) and NUMBER.fullmatch(tokens[at].text):
-            level = tokens[at].text
+            level = level or tokens[at].text
             used.append(tokens[at].start)
             at += 1
-    distinct = list(dict.fromkeys(blocks))
+    distinct = [block for block in dict.fromkeys(blocks) if block]
     doubts: list[Doubt] = []
     if len(distinct) > 1:
         doubts.append(Doubt(part="block", many=True, text=f"two blocks: {', '.join(distinct)}"))
@@ -97,6 +99,15 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
         doubts=tuple(doubts),
         used=tuple(used),
     )
+
+
+def _right_behind(tokens: Sequence[Token], at: int) -> Token | None:
+    """Return the token behind another one, with nothing but a separator between them."""
+    if at + 1 == len(tokens):
+        return None
+    token, after = tokens[at], tokens[at + 1]
+    end = token.start + len(token.text) + len(after.before)
+    return after if after.start == end else None
 
 
 def _is_block(token: Token) -> bool:
@@ -113,13 +124,23 @@ def _block_at(tokens: Sequence[Token], at: int, *, first: bool) -> _Found | None
         return _Found(block=token.text.upper(), tokens=1)
     if not first:
         return None
-    after = tokens[at + 1] if at + 1 < len(tokens) else None
-    joined = after is not None and after.before in ("-", ".", " ") and NUMBER.fullmatch(after.text)
-    if after is not None and joined and re.fullmatch(r"[A-Z]", token.text, re.IGNORECASE):
+    after = _right_behind(tokens, at)
+    joined = (
+        after is not None
+        and NUMBER.fullmatch(after.text) is not None
+        and (after.before in ("-", ".", " ") or at == 0)
+    )
+    # Part and block: A-1, A;1, A_1, and II-1, which is not II-2.
+    is_roman = at == 0 and _ROMAN.fullmatch(token.text)
+    is_part = is_roman or re.fullmatch(r"[A-Z]", token.text, re.IGNORECASE)
+    if after is not None and joined and is_part:
         return _Found(block=f"{token.text}{int(after.text)}".upper(), tokens=2)
     if at == 0:
-        if after is not None and joined and after.before == "-" and NUMBER.fullmatch(token.text):
-            return _Found(block=f"{token.text}-{after.text}", tokens=2)
+        if after is not None and joined and NUMBER.fullmatch(token.text):
+            if after.before in ("-", "."):
+                return _Found(block=f"{token.text}-{after.text}", tokens=2)
+            odd = f"{token.text}{after.before}{after.text}"
+            return _Found(block="", tokens=2, doubt=odd)
         is_letter = after is not None and re.fullmatch(r"[A-Z]", after.text, re.IGNORECASE)
         if after is not None and is_letter and after.before == "-" and NUMBER.fullmatch(token.text):
             return _Found(block=f"{token.text}{after.text}".upper(), tokens=2)

@@ -6,6 +6,7 @@ other by far; a person's word, and a sidecar, end the question.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -159,7 +160,11 @@ def _agreed(part: str, claims: Sequence[Claim], settings: Identify) -> tuple[str
     for claim in stated:
         key = _key(part, getattr(claim, part), settings)
         groups.setdefault(key, []).append(claim)
-    weights = {key: sum(settings.weight(c.source) for c in group) for key, group in groups.items()}
+    # Two fields of one source, such as a barcode that the header holds twice, count once.
+    weights = {
+        key: sum(settings.weight(source) for source in {c.source for c in group})
+        for key, group in groups.items()
+    }
     best = max(weights, key=lambda key: weights[key])
     rest = [key for key in weights if key != best]
     first = getattr(groups[best][0], part)
@@ -175,7 +180,10 @@ def _key(part: str, value: str, settings: Identify) -> str:
     """Return a value without its way of writing, for the comparison of two sources."""
     if part == "accession":
         return folded(settings.writing.of_accession(value))
-    return folded(settings.writing.of_block(value)) if part == "block" else value
+    if part == "block":
+        # Block 1-1 is not block 11.
+        return folded(re.sub(r"(?<=\d)\W+(?=\d)", "x", settings.writing.of_block(value)))
+    return value
 
 
 def _same(accession: str, other: str, settings: Identify) -> bool:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from appliance.intake.identity.blocks import Doubt, Token, read_blocks
 from appliance.intake.identity.vocabulary import Hit, Vocabulary, folded
-from appliance.intake.identity.words import COUNTED, HARMLESS
+from appliance.intake.identity.words import COUNTED, HARMLESS, METHODS
 
 _END = r"(?![A-Za-z0-9])"
 _GLUED = rf"(?:{_END}|(?=[A-Z]{{1,2}}\d{{1,2}}{_END}))"
@@ -22,7 +22,10 @@ _GLUED = rf"(?:{_END}|(?=[A-Z]{{1,2}}\d{{1,2}}{_END}))"
 _FORMS = tuple(
     re.compile(rf"(?<![A-Za-z0-9])(?P<accession>{form}){end}", re.IGNORECASE)
     for form, end in (
-        (r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", r"(?=-|$)"),
+        (r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}", _END),
+        (r"(?P<prefix>[A-Z]{1,4})[-/]?(?P<year>20\d{2})[-./](?P<number>\d{1,8})", _GLUED),
+        (r"(?P<prefix>[A-Z]{1,4})/(?P<year>\d{2})/(?P<number>\d{1,8})", _GLUED),
+        (r"(?P<prefix>[A-Z]{1,4})/(?P<number>\d{2,7})/(?P<year>\d{2}|20\d{2})", _END),
         (r"(?P<prefix>[A-Z]{1,4})-?(?P<year>\d{2})[-.](?P<number>\d{1,10})", _GLUED),
         (r"(?P<prefix>[A-Z]{1,4})(?P<number>\d{6,10})", _GLUED),
         (r"(?P<year>\d{2})-(?P<prefix>[A-Z]{1,3})-?(?P<number>\d{1,8})", _GLUED),
@@ -35,6 +38,19 @@ _FORMS = tuple(
 """Forms of accessions, the most telling first: a year and a number, with letters."""
 _BARE = re.compile(r"^\s*(?P<accession>\d{4,10})(?=[_;, -]+[A-Za-z0-9]{1,4}(?![A-Za-z0-9]))")
 """A number alone is an accession only in front of a block."""
+_NUMBER_AND_YEAR = re.compile(
+    r"^\s*(?P<accession>(?!(?:19|20)\d{2}[-/])\d{4,7}[-/]\d{2}|(?:20)?\d{2}[-/]\d{5,7})"
+    rf"{_END}"
+    r"(?=[_;, -]+[A-Za-z0-9]{1,4}(?![A-Za-z0-9]))"
+)
+"""A number with a year, without letters: the year belongs to it."""
+_BLOCK_AND_STAIN = re.compile(r"(?P<block>[A-Z]{1,2}\d{1,2}|\d{1,2}[A-Z])(?P<stain>[A-Z].+)", re.I)
+_SIGNS = str.maketrans(
+    {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}
+    | dict.fromkeys((0x2010, 0x2011, 0x2012, 0x2013, 0x2014, 0x2212), "-")
+    | dict.fromkeys((0xA0, 0x202F, 0x3000), " ")
+)
+"""Wide letters, dashes and blanks, as the plain ones that they stand for."""
 _TIMES = re.compile(
     r"(?<!\d)(?:"
     r"(?:19|20)\d{2}([-._]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
@@ -48,6 +64,7 @@ _TIMES = re.compile(
 _DAY = re.compile(
     r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:(?:19|20)\d{2}|\d{2})"
+    r"|(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:(?:19|20)\d{2}|\d{2})"
     r"|\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 )
 """Digits that may be a date, in the orders of several countries."""
@@ -55,7 +72,8 @@ _DEVICES = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|p1000|dp200|dp600|x\d{2}|\d{2}x|v\d)"
 )
 _NO_TEXT = re.compile("[\ud800-\udfff]")
-_TOKEN = re.compile(r"[^\W_]+")
+_TOKEN = re.compile(r"[A-Za-z0-9\u00C0-\u024F]+|[^\W_A-Za-z0-9\u00C0-\u024F]+")
+"""Runs of letters and digits of one alphabet: ``HER2`` stands apart from what follows in kanji."""
 MOST_CHARACTERS = 256
 """Longest text that is read; a file name has 255 bytes."""
 
@@ -94,16 +112,13 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     """
     # A byte that is no text stands for a letter of another alphabet.
     letters = _NO_TEXT.sub("e", text[:MOST_CHARACTERS])
-    parts = _Parts(unicodedata.normalize("NFC", letters))
+    parts = _Parts(unicodedata.normalize("NFC", letters).translate(_SIGNS))
     accession, end, block = _by_pattern(parts, patterns)
     if not accession:
         for found in _TIMES.finditer(parts.text):
             parts.blank(*found.span())
         accession, end = _by_form(parts, vocabulary)
-    tokens = [
-        Token(text=found[0], start=found.start(), before=_separator(parts.text, found.start()))
-        for found in _TOKEN.finditer(parts.text)
-    ]
+    tokens = list(_tokens(parts.text, vocabulary))
     hits = vocabulary.find([token.text for token in tokens])
     stain, kind = _stain(hits, parts)
     taken = {number for hit in hits for number in range(hit.first, hit.stop)}
@@ -111,7 +126,8 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     blocks = read_blocks(rest)
     if not block and (accession or not blocks.block.replace("-", "").isdigit()):
         block = blocks.block  # a number without an accession is no block: UIDs have many
-        parts.doubts += blocks.doubts if accession else ()
+        is_open = accession and kind in ("", "stain")  # two blocks on a control: no question
+        parts.doubts += blocks.doubts if is_open else ()
     if kind == "stain":
         _unknown_words(tokens, hits, blocks.used, parts)
     return NameReading(
@@ -122,6 +138,22 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
         kind=kind,
         doubts=tuple(dict.fromkeys(parts.doubts)),
     )
+
+
+def _tokens(text: str, vocabulary: Vocabulary) -> Iterator[Token]:
+    """Yield the runs of letters and digits; a stain right behind a block is parted from it."""
+    for found in _TOKEN.finditer(text):
+        start, before = found.start(), _separator(text, found.start())
+        glued = _BLOCK_AND_STAIN.fullmatch(found[0])
+        if (
+            glued
+            and vocabulary.meaning(found[0]) is None
+            and vocabulary.meaning(glued["stain"]) is not None
+        ):
+            yield Token(text=glued["block"], start=start, before=before)
+            yield Token(text=glued["stain"], start=start + glued.start("stain"), before="")
+        else:
+            yield Token(text=found[0], start=start, before=before)
 
 
 def _plain(text: str) -> str:
@@ -152,8 +184,8 @@ def _by_form(parts: _Parts, vocabulary: Vocabulary) -> tuple[str, int]:
         (m for form in _FORMS for m in form.finditer(text) if _plausible(m, vocabulary)), None
     )
     if found is None:
-        found = _BARE.match(text)
-        if found is None or _DAY.fullmatch(found["accession"]):
+        found = _NUMBER_AND_YEAR.match(text) or _BARE.match(text)
+        if found is None or _has_year(text, found) or _has_day(found["accession"]):
             return "", 0
     parts.blank(*found.span("accession"))
     accession = _written(found["accession"])
@@ -167,12 +199,30 @@ def _by_form(parts: _Parts, vocabulary: Vocabulary) -> tuple[str, int]:
     return accession, found.end("accession")
 
 
+def _has_day(accession: str) -> bool:
+    """Return whether a number, or a part of it, may be a date."""
+    day_and_month = re.fullmatch(r"(\d{4})[-/](\d{2})", accession)  # 1120-26
+    parts = re.split(r"[-/]", accession)
+    parts += [f"{day_and_month[1]}{day_and_month[2]}"] if day_and_month else []
+    return any(_DAY.fullmatch(part) for part in parts)
+
+
+def _has_year(text: str, found: re.Match[str]) -> bool:
+    """Return whether a year, or another part of a number, follows a number that was found."""
+    accession = found["accession"]
+    behind = re.match(r"[-/.]\d{2,}(?![A-Za-z0-9])", text[found.end() :])
+    return accession.isdigit() and behind is not None
+
+
 def _plausible(found: re.Match[str], vocabulary: Vocabulary) -> bool:
     groups = found.groupdict()
     prefix = (groups.get("prefix") or "").lower()
     digits = re.sub(r"\D", "", found["accession"])
     if prefix in COUNTED:
         return False
+    device, _, counter = found["accession"].lower().partition("-")
+    if prefix and len(counter) < 4 and _DEVICES.fullmatch(device):
+        return False  # P1000-12 is a scanner and a counter
     if vocabulary.meaning(prefix + (groups.get("year") or "")) is not None and prefix:
         return False  # CD20-1 is an antibody
     return not (prefix and not groups.get("year") and _DAY.fullmatch(digits) and len(prefix) > 2)
@@ -203,6 +253,8 @@ def _stain(hits: Sequence[Hit], parts: _Parts) -> tuple[str, str]:
                 beside = {other.code for other in hits if other.kind == "stain"}
                 return "-".join((*sorted(beside)[:1], hit.code)), kind
     codes = list(dict.fromkeys(hit.code for hit in hits))
+    if len(codes) > 1 and all(hit.kind == "other" for hit in hits):
+        return "-".join(codes), "other"
     if len(codes) > 1:
         both = f"two stains: {', '.join(codes)}"
         parts.doubts.append(Doubt(part="stain", many=True, text=both))
@@ -210,21 +262,36 @@ def _stain(hits: Sequence[Hit], parts: _Parts) -> tuple[str, str]:
     return (hits[0].code, hits[0].kind) if hits else ("", "")
 
 
+def _is_name(text: str) -> bool:
+    """Return whether a word may be a person's name."""
+    return re.fullmatch(r"[A-Z][a-z]{3,}|[a-z]{6,}", _plain(text)) is not None
+
+
+def _is_method(word: str) -> bool:
+    """Return whether a word tells, or may tell, that a slide is no usual section of its stain."""
+    return (
+        word in METHODS or re.search(r"^(d|f|s|c)ish[^eo]|[dfsc]ish$|kontr|contr", word) is not None
+    )
+
+
 def _unknown_words(
     tokens: Sequence[Token], hits: Sequence[Hit], used: Sequence[int], parts: _Parts
 ) -> None:
     """Doubt a stain with a short word behind it that is not known: it may name another method."""
     last = max(hit.stop for hit in hits)
-    for token in tokens[last:]:
+    for number, token in enumerate(tokens):
         word = folded(token.text)
+        if number < last and word not in METHODS:
+            continue
         if (
             token.start in used
-            or not re.search(r"[a-z]", word)
-            or len(word) < 2
+            or not re.search(r"[^\W\d_]", word)
+            or (len(word) < 2 and number > last)
             or word in HARMLESS
+            or word.rstrip("0123456789") in HARMLESS
             or _DEVICES.fullmatch(word)
             or re.fullmatch(r"[a-z]\d{1,2}|[0-9a-f]{8,}|l\d|lvl\d", word)
-            or re.fullmatch(r"[A-Z][a-z]{3,}|[a-z]{6,}", _plain(token.text))  # a person's name
+            or (_is_name(token.text) and not _is_method(word))
         ):
             continue
         unknown = f"a word beside the stain is not known: {token.text}"

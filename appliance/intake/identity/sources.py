@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from appliance.intake.identity.blocks import Doubt
 from appliance.intake.identity.evidence import Claim
 from appliance.intake.identity.names import read_name
 from appliance.intake.identity.vocabulary import Vocabulary
@@ -104,6 +105,7 @@ class NameSources:
         """Return what was said part by part: by a person, a sidecar, an order."""
         known = self._vocabulary.meaning(stain) if stain else None
         code, kind = known or (stain, "")
+        unknown = Doubt(part="stain", many=True, text=f"a stain that is not known: {stain}")
         return Claim(
             source=source,
             text=readable(text or " ".join(part for part in (accession, block, stain) if part)),
@@ -111,7 +113,7 @@ class NameSources:
             block=readable(block),
             stain=code if known else "",
             kind=kind,
-            doubts=(),
+            doubts=(unknown,) if stain and not known else (),
         )
 
 

@@ -19,14 +19,19 @@ MOST_JOINED = 4
 ISH, CONTROL = "ISH", "CONTROL"
 """Codes of slides that are no stain of a block's section."""
 _HYBRIDIZATION = re.compile(
-    r"(her2|erbb2|neu)?(ish|fish|dish|ddish|bdish|sish|cish|duocish|dualish|insitu|hybridisation"
-    r"|hybridization|cep17|cen17|chr17|her2cep17|her2chr17|eber)"
+    r"(her2|erbb2|neu)?((ish|fish|dish|ddish|bdish|cdish|brish|iqfish|fishplus|sish|cish|duocish"
+    r"|dualish|silverish|insitu|hybridisation|hybridization)(her2)?\d?|cep17|cen17|chr17"
+    r"|her2cep17|her2chr17|eber|zytodot|zytolight|pathvysion|spotlight|rnascope|visionarray"
+    r"|sonde|dnasonde|dnaprobe|dualprobe|amplifikation|amplification)"
 )
 _CONTROL = re.compile(
-    r"(ctrl|ctr|ctl|ktrl|kontr|kontrolle|kontroll|kontrollschnitt|control|controle|controlo"
+    r"(her2|erbb2)?(ctrl|ctr|ctl|ktrl|kontr|kontrolle|kontroll|kontrollschnitt|control|controle|controlo"
     r"|negativkontrolle|negkontrolle|negkontr|negcontrol|negativecontrol|negctrl|negctl|negk|neg"
     r"|negative|negativ|nk|nc|ntc|nrc|isotype|isotyp|iso|igg|rabbitigg|mouseigg|omission|blank"
-    r"|leerkontrolle|poskontrolle|poscontrol|positivecontrol|posctrl|posk|onslidecontrol|qc)\d{0,3}"
+    r"|leerkontrolle|poskontrolle|poscontrol|positivecontrol|posctrl|posk|onslidecontrol|qc"
+    r"|positivkontrolle|poscon|negcon|posko|negko|leerwert|temoin|temoinpositif|temoinnegatif"
+    r"|positivkontroll|negativkontroll|kontrol|controllo|контроль|陰性|陽性|陰性対照|陽性対照|対照"
+    r"|陰性コントロール|陽性コントロール|コントロール|阴性|阳性|对照|阴性对照|阳性对照)\d{0,3}"
 )
 _SERIES = re.compile(r"(cd\d{1,3}[a-d]?|ck\d{1,2}|cytokeratin\d{0,2}|muc\d{1,2}(ac)?|cam52)")
 """Antigens that have numbers."""
@@ -43,11 +48,15 @@ class Hit:
 
 
 def folded(word: str) -> str:
-    """Return a word without accents, separators and case: ``HER-2/neu`` is ``her2neu``."""
+    """Return a word without accents, separators and case: ``HER-2/neu`` is ``her2neu``.
+
+    Letters of other alphabets stay: two words of them are not one.
+    """
     if word.isascii() and word.isalnum():
         return word.lower()
     plain = unicodedata.normalize("NFKD", word)
-    return "".join(c for c in plain if c.isascii() and c.isalnum()).lower()
+    bare = "".join(c for c in plain if c.isalnum()).casefold()
+    return unicodedata.normalize("NFC", bare)
 
 
 class Vocabulary:
@@ -60,7 +69,8 @@ class Vocabulary:
     def __init__(self, stains: Mapping[str, Sequence[str]], other: Iterable[str] = ()) -> None:
         self._words: dict[str, tuple[str, Kind]] = {}
         for word in (*OTHER_STAINS, *other):
-            self._words[folded(word)] = (word.upper(), "other")
+            if folded(word):
+                self._words[folded(word)] = (word.upper(), "other")
         for code, words in stains.items():
             for word in (code, *words):
                 if folded(word):

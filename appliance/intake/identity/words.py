@@ -14,7 +14,9 @@ MART1 PRAME INHIBIN CALRETININ D240 PODOPLANIN ERG FLI1 TLE1 DOG1 CKIT STAT6 MDM
 IDH1R132H ATRX H3K27M H3K27ME3 NESTIN NEUN OLIG2 TRPS1 TROP2 FOLR1 FRALPHA CMET HSV CMV EBV LMP1
 HHV8 HPYLORI HELICOBACTER CA125 CA199 CEA BEREP4 EPCAM EMA MOC31 BAP1 MTAP SF1 TFE3 RB1 ARID1A
 INI1 SMARCB1 BRG1 SMARCA4 HER3 ERBB3 FH SDHB CAIX CATHEPSINK HCG PLAP OCT34 SALL4 CALCITONIN TG
-THYROGLOBULIN PTH
+THYROGLOBULIN PTH OSTROGEN OSTROGENREZEPTOR OESTROGENREZEPTOR PROGESTERON PROGESTERONREZEPTOR
+BETACATENIN P120 34BETAE12 PIN4 CK903 HPV HER1 HER4 ERBB4 ERSP1 ER6F11 ER1D5 PR1E2 PR636 PR16 PGR636
+KI67309 KI67MIB1 ECAD P120CATENIN AE13 CK56 CK514 CK818
 """
 _SPECIAL_STAINS = """
 PAS PASD DPAS PASDIASTASE ABPAS GIEMSA GRAM ZN ZIEHL ZIEHLNEELSEN AFB FITE GMS GROCOTT MASSON
@@ -22,11 +24,12 @@ TRICHROME MASSONTRICHROME LADEWIG GOLDNER AZAN SIRIUS SIRIUSRED EVG VVG ELASTICA
 CONGORED KONGOROT ALCIAN ALCIANBLUE ALZIANBLAU MUCICARMINE RETICULIN GOMORI RETIKULIN SILVER IRON
 PRUSSIANBLUE BERLINERBLAU PERLS LUXOL LFB OILRED OILREDO SUDAN TOLUIDINE METHENAMINE WARTHINSTARRY
 PAPANICOLAOU PAP MGG MAYGRUENWALD RHODANINE ORCEIN FONTANA FONTANAMASSON CHLORACETATE KREYBERG
-UNSTAINED NATIVE UNGEFAERBT LEERSCHNITT
+UNSTAINED USS EISEN NATIVE UNGEFAERBT LEERSCHNITT
 """
 _COUNTED = """
 scan slide slides slid img image imag pat patient case fall rack slot row col tray pos page tile
 test lot file exp run job box nr no num id ser seq bild glas obj objekt objt schn user cam wsi x
+day week kw tag lauf kit tma mrn pid dsc scn chip dish fish ish
 jan feb mar apr may mai jun jul aug sep oct okt nov dec dez
 """
 _HARMLESS = """
@@ -35,7 +38,14 @@ lvl stufe levels x20 x40 x10 breast mamma mammakarzinom mammaca bx biopsy biopsi
 resection resektat excision exzisat gastric stomach magen tumor tumour ca nst qp tif tiff svs ndpi
 mrxs scn bif ome image img and und et of sect section schnitt recut serie series anti rabbit
 monoclonal dab ventana dako roche leica aperio hamamatsu benchmark ultra bond auto manual case
-fall patient export original orig wiederholung repeat
+fall patient export original orig wiederholung repeat wdh rpt alt low ultralow dr prof
+score deeper dieper staining faerbung farbung 染色
+"""
+_METHODS = """
+fluorescence fluoreszenz immunofluorescence multiplex duplex dual doppel cocktail brightfield
+dualcolor dualcolour mutation sequencing cellline cellines zelllinie zelllinien zellinie xenograft
+phantom overlay annotated annotation cropped heatmap segmentation mask label macro thumbnail spare
+reserve ersatz negatief positief positiv positive
 """
 
 OTHER_STAINS = (*_ANTIBODIES.split(), *_SPECIAL_STAINS.split())
@@ -44,3 +54,5 @@ COUNTED = frozenset(_COUNTED.split())
 """Words before a number that count something of the scanner or the laboratory."""
 HARMLESS = frozenset(_HARMLESS.split())
 """Words beside a stain that change nothing of it."""
+METHODS = frozenset(_METHODS.split())
+"""Words beside a stain that change what the slide is: a person is asked."""

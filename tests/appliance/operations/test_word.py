@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fixtures.lab import Lab
 
+from appliance.domain import QuarantineReason
 from appliance.errors import SettingsError
+from appliance.intake.identity.evidence import Outcome
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import EventRow, params_of
+from appliance.line.context import Done
+from appliance.line.slide_steps import finish_identify
 from appliance.operations.audited import Word
 from appliance.operations.word import (
     SlideWords,
@@ -263,3 +268,21 @@ def test_words_that_cannot_be_a_slides_change_nothing(
 def test_a_word_needs_its_person_and_reason(by: str, why: str) -> None:
     with pytest.raises(SettingsError, match=r"--by|--why"):
         Word(by=by, why=why)
+
+
+def test_a_slide_that_is_set_aside_under_its_own_name_leaves_its_case(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    slide = lab.arrive("S26-1_A1_HER2")
+    lab.deliver(sent=False)
+    retry(lab.settings, slide, WORD)
+    with lab.transaction() as tx:
+        row = tx.slide(2)
+        assert row is not None
+        found = lab._identified(row)
+        reason = QuarantineReason.IDENTITY_CONFLICT
+        verdict = replace(found.verdict, outcome=Outcome.CONFLICT, reason=reason)
+        done = Done(value=replace(found, verdict=verdict), seconds=0.0)
+        finish_identify(tx, lab.context, row, done, lab.now)
+    assert lab.states()[slide] == "quarantined"
+    assert (lab.case().state, lab.case().score) == (CaseState.WAITING, "")
+    assert lab.deliveries() == [("refused", "withdrawn")]

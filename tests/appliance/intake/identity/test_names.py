@@ -90,6 +90,29 @@ def test_names_of_the_world_are_read_as_a_person_reads_them(cases: Path) -> None
         ("S26-00031_A1_HÄMATOXYLIN-EOSIN", "S26-00031 A1 HE"),
         ("S26-00031_A1_HER2 (4B5)", "S26-00031 A1 HER2"),
         ("S26-00031_A1_hes", "S26-00031 A1 HE"),
+        ("T2026-12345_A1_HE", "T2026-12345 A1 HE"),
+        ("H2026.012345_1_HE", "H2026.012345 1 HE"),
+        ("12345-26_A1_HE", "12345-26 A1 HE"),
+        ("2026-12345_A1_HE", "2026-12345 A1 HE"),
+        ("S26-12345;A;1;HE", "S26-12345 A1 HE"),
+        ("S26-12345_A_1_HE", "S26-12345 A1 HE"),
+        ("S26-00031_A_1_2_HE", "S26-00031 A1 HE"),
+        ("S26-00031_A_HE-12", "S26-00031 A HE"),
+        ("S26-00031_1_HE_2", "S26-00031 1 HE"),
+        ("E26-012345 II-1 HE", "E26-012345 II1 HE"),
+        ("E26-012345_1.1_HE", "E26-012345 1-1 HE"),
+        ("S26-00031_A1HE_2", "S26-00031 A1 HE"),
+        ("S26-00031_A1HER2", "S26-00031 A1 HER2"),
+        ("S26–00031_A1_HE", "S26-00031 A1 HE"),
+        ("Ｓ２６－０００３１_A1_HE", "S26-00031 A1 HE"),
+        ("S26-00031_A1_HER2染色", "S26-00031 A1 HER2"),
+        ("山田_S26-00031_A1_HER2", "S26-00031 A1 HER2"),
+        ("S26-60_A1_HE", "S26-60 A1 HE"),
+        ("S26-00031_A1_HER2_Fisher", "S26-00031 A1 HER2"),
+        ("H26-12345 A1 HER2 (4B5) rpt", "H26-12345 A1 HER2"),
+        ("MRN12345678_S26-12345_A1_HE", "S26-12345 A1 HE"),
+        ("E26-012345_A1_HER2_Wdh", "E26-012345 A1 HER2"),
+        ("TCGA-A2-A0T2_A1_HE", "TCGA-A2-A0T2 A1 HE"),
     ],
 )
 def test_more_ways_of_writing(name: str, said: str) -> None:
@@ -119,6 +142,31 @@ def test_more_ways_of_writing(name: str, said: str) -> None:
         ("S26-00031_A1_PAS", Outcome.OTHER),
         ("S26-00031_A1_CD3", Outcome.OTHER),
         ("S26-00031_A1_PgR", Outcome.OTHER),
+        ("E26-012345_A1_HER2 Sonde", Outcome.OTHER),
+        ("H26-12345 A1 HER2 Dual Probe", Outcome.OTHER),
+        ("H26-12345_A1_HER2 témoin", Outcome.OTHER),
+        ("S26-00031_A1_HER2_FISH2", Outcome.OTHER),
+        ("S26-00031_A1_HER2_IQFISH", Outcome.OTHER),
+        ("S26-12345_A1_HER2NEG", Outcome.OTHER),
+        ("S26-00031_A1_HER2_陰性", Outcome.OTHER),
+        ("コントロール_S26-00031_A1_HER2", Outcome.OTHER),
+        ("S26-00031_A1_HER2-контроль", Outcome.OTHER),
+        ("E26-012345_A1_ER_SP1", Outcome.OTHER),
+        ("E26-012345_A1_PDL1_SP142", Outcome.OTHER),
+        ("E26-012345_A1_p120", Outcome.OTHER),
+        ("1234.26_A1_HE", Outcome.UNIDENTIFIED),
+        ("261120-01_A1_HE", Outcome.UNIDENTIFIED),
+        ("112026_A1_HE", Outcome.UNIDENTIFIED),
+        ("1120-26_A1_HE", Outcome.UNIDENTIFIED),
+        ("P1000-12_A1_HE", Outcome.UNIDENTIFIED),
+        ("TMA26-0001_A1_HER2", Outcome.UNIDENTIFIED),
+        ("KW47-26_A1_HE", Outcome.UNIDENTIFIED),
+        ("S26-00031_1_2_HE", Outcome.UNIDENTIFIED),
+        ("E26-012345_A1_HER2-K", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_fluorescence_HER2", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_HER2_multiplex", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_HER2_Dishventana", Outcome.UNIDENTIFIED),
+        ("S26-00031_A1_HER2_山田", Outcome.UNIDENTIFIED),
         ("S26-00031_B2_HE_A1", Outcome.CONFLICT),
     ],
 )
@@ -166,6 +214,38 @@ def test_a_folder_fills_gaps_and_contradicts_an_accession_only() -> None:
     assert mixed.outcome is Outcome.IDENTIFIED
     other = identifier.verdict(Path("S26-00032/S26-00031_A1_HE.svs"))
     assert other.outcome is Outcome.CONFLICT
+
+
+def test_a_stain_that_a_person_states_and_nobody_knows_is_asked_about() -> None:
+    told = Told(stain="Weigert")
+    found = verdict("S26-00031_A1_HER2", sidecar=told)
+    assert (found.outcome, found.stain) != (Outcome.IDENTIFIED, "HER2")
+    found = verdict("S26-00031_A1_HER2", sidecar=told, said=Told(stain="HE"))
+    assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-00031 A1 HE")
+
+
+def test_one_source_counts_once_however_many_fields_hold_it() -> None:
+    header = {
+        "dicom.AccessionNumber": "S26-00031",
+        "dicom.BarcodeValue": "S26-00031 A1",
+        "dicom.ContainerIdentifier": "S26-00031 A1",
+    }
+    found = verdict("S26-00099_A1_HER2", properties=header, labels=("S26-00031 A1",))
+    assert found.outcome is Outcome.CONFLICT
+
+
+def test_block_1_1_is_not_block_11() -> None:
+    barcode = {"aperio.Barcode": "S26-00031_11"}
+    assert verdict("S26-00031_1-1_HE", properties=barcode).outcome is Outcome.CONFLICT
+
+
+def test_words_in_other_alphabets_are_words() -> None:
+    own = Identify(other_stains=("銀染色",))
+    assert verdict("S26-00031_A1_銀染色", own).outcome is Outcome.OTHER
+    assert verdict("山田_S26-00031_A1_HE", own).outcome is Outcome.IDENTIFIED
+    header = {"dicom.AccessionNumber": "山31", "aperio.Barcode": "S26-00031_A1"}
+    other = Told(accession="川31", block="A1", stain="HE")
+    assert verdict("x", properties=header, order=other).outcome is Outcome.CONFLICT
 
 
 def test_the_site_says_what_makes_two_numbers_one() -> None:
