@@ -261,7 +261,17 @@ def _checked(settings: Settings, told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pairing_for(assays: tuple[Pairing, ...], first: SlideRow, second: SlideRow) -> Pairing:
-    """Return the pairing that two slides are said to be of."""
+    """Return the pairing that two slides are said to be of.
+
+    A slide that is known to be of no assay, such as an in situ hybridization, is not paired on the
+    way: a person has to say its stain first.
+    """
+    for row in (first, second):
+        if row.state == SlideState.OTHER and row.reason != EXCLUDED:
+            raise SettingsError(
+                f"{row.subject} is known as {row.stain or row.reason}, which no assay pairs. If it "
+                f"is not: tandem identify set {row.subject} --stain … --by … --why …"
+            )
     fitting = [each for each in assays if second.stain in ("", each.target)]
     fitting = fitting or [each for each in assays if each.expected]
     if not fitting:

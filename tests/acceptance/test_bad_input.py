@@ -36,13 +36,13 @@ def test_each_bad_file_is_quarantined_with_its_own_reason(
         "TCGA-CR-7395-01A-01-TS1.svs": "no-mpp",
         "nobody.svs": "no-accession",
         "S26-00009_HE.svs": "no-block",
-        "S26-00009_A1_KI67.svs": "unknown-stain",
+        "S26-00009_A1_XQZ.svs": "unknown-stain",
         "S26-00010_A1_HE.svs": "damaged",
     }
     for path in (real / "broken").iterdir():
         daemon.drop(path)
     daemon.drop(real / "slides" / "TCGA-CR-7395-01A-01-TS1.svs")
-    for name in ("nobody.svs", "S26-00009_HE.svs", "S26-00009_A1_KI67.svs"):
+    for name in ("nobody.svs", "S26-00009_HE.svs", "S26-00009_A1_XQZ.svs"):
         shutil.copy(real / "slides" / "CMU-1-Small-Region.svs", daemon.scans / name)
     half = small_case.he_path.read_bytes()
     (daemon.scans / "S26-00010_A1_HE.svs").write_bytes(half[: len(half) // 2])

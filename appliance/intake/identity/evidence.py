@@ -70,23 +70,24 @@ class Verdict:
 def weigh(claims: Sequence[Claim], settings: Identify) -> Verdict:
     """Return the identity that follows from all claims."""
     accession, apart = _agreed("accession", claims, settings)
-    # A block counts only with the accession that it was written with.
+    # A block counts only with the accession that it was written with; a stain belongs to the slide.
     own = [c for c in claims if not c.accession or _same(c.accession, accession, settings)]
     block, blocks_apart = _agreed("block", own, settings)
-    stain, stains_apart = _agreed("stain", own, settings)
-    kind = next((c.kind for c in own if c.stain == stain and c.kind), "")
+    stain, stains_apart = _agreed("stain", claims, settings)
+    kind = next((c.kind for c in claims if c.stain == stain and c.kind), "")
     doubts = [
         (claim, doubt)
-        for claim in own
+        for claim in claims
         for doubt in claim.doubts
-        if not any(getattr(c, doubt.part) for c in own if c.source in TOLD)
+        if (claim in own or doubt.part == "stain")
+        and not any(getattr(c, doubt.part) for c in claims if c.source in TOLD)
     ]
     contradictions = [*apart, *blocks_apart, *stains_apart]
     contradictions += [f"{claim.source}: {doubt.text}" for claim, doubt in doubts if doubt.many]
     unclear = {
         str(doubt.part): f"{claim.source}: {doubt.text}"
         for claim, doubt in doubts
-        if not doubt.many and not _is_clear(doubt.part, own)
+        if not doubt.many and not _is_clear(doubt.part, claims)
     }
     known = Verdict(
         outcome=Outcome.IDENTIFIED,

@@ -77,13 +77,16 @@ class NameSources:
         stains = [v for key, v in properties.items() if "stain" in key.lower() and v]
         texts = [self.of_text("header", text) for text in stains]
         if accession or texts:
-            stain = next((claim for claim in texts if claim.stain or claim.doubts), None)
+            stain = next((claim for claim in texts if claim.stain), None)
+            named = list(dict.fromkeys(claim.stain for claim in texts if claim.stain))
+            both = Doubt(part="stain", many=True, text=f"two stains: {', '.join(named)}")
             yield Claim(
                 source="header",
                 text=readable("; ".join((accession, *stains)).strip("; ")),
                 accession=readable(accession),
                 stain=stain.stain if stain else "",
                 kind=stain.kind if stain else "",
+                doubts=(both,) if len(named) > 1 else (),
             )
 
     def of_barcodes(self, properties: Mapping[str, str]) -> Iterator[Claim]:

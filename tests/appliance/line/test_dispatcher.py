@@ -21,7 +21,7 @@ from appliance.errors import (
     WorkerDiedError,
     WorklistUnavailableError,
 )
-from appliance.intake.pair import make_ready
+from appliance.intake.block import make_ready
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
@@ -63,7 +63,7 @@ class Told:
         return answer
 
 
-def identified(path: Path, _settings: Settings) -> IdentifiedSlide:
+def identified(path: Path, _settings: Settings, _said: object = None) -> IdentifiedSlide:
     """Accession, block and stain as the name says."""
     accession, block, stain = path.stem.split("_")
     facts = SlideFacts(

@@ -14,13 +14,14 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SettingsError
 from appliance.intake.identity.evidence import Outcome
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.tables import EventRow, params_of
+from appliance.ledger.tables import EventRow, params_of, set_reason
 from appliance.line.context import Done
 from appliance.line.slide_steps import finish_identify
 from appliance.operations.audited import Word
 from appliance.operations.word import (
     SlideWords,
     exclude_slide,
+    find_slide,
     keep,
     pair_slides,
     retry,
@@ -233,6 +234,19 @@ def test_two_slides_are_paired_whatever_their_names_are(lab: Lab) -> None:
     lab.work()
     assert (lab.case().state, lab.used()) == (CaseState.READY, [he, other])
     assert lab.case("C3", "S26-7").reason == "no-slides"
+
+
+def test_a_slide_of_no_assay_is_not_paired_on_the_way(lab: Lab) -> None:
+    he, ish = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_HER2-ISH")
+    with lab.transaction() as tx:
+        row = find_slide(tx, ish)
+        set_reason(row, "hybridization")
+        tx.advance(row, SlideState.OTHER, now=lab.now)
+    with pytest.raises(SettingsError, match="HER2-ISH, which no assay pairs"):
+        pair_slides(lab.settings, he, ish, WORD)
+    say_slide(lab.settings, ish, SlideWords(stain="HER2"), WORD)
+    lab.work()
+    assert lab.case().state == CaseState.READY
 
 
 def test_a_slide_is_named_by_id_number_or_path(lab: Lab) -> None:

@@ -307,3 +307,15 @@ def test_what_is_written_in_the_usual_way_is_read_back(
         for stain in ("HE", "HER2"):
             name = form.format(a=accession, b=f"{letter}{block}", s=stain)
             assert identity(verdict(name)) == f"{accession} {letter}{block} {stain}"
+
+
+def test_a_header_that_names_two_stains_is_a_conflict() -> None:
+    header = {"a.Stain": "H&E", "b.StainName": "HER2", "dicom.AccessionNumber": "S26-00031"}
+    found = verdict("S26-00031_A1_HER2", properties=header)
+    assert found.outcome is Outcome.CONFLICT
+    assert "two stains" in found.detail
+
+
+def test_a_new_accession_leaves_the_stain_of_the_name() -> None:
+    found = verdict("S26-00031_A1_HER2", said=Told(accession="S26-77777", block="B1"))
+    assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-77777 B1 HER2")
