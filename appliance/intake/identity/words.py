@@ -34,7 +34,7 @@ jan feb mar apr may mai jun jul aug sep oct okt nov dec dez
 """
 _HARMLESS = """
 ihc ihk ffpe copy kopie copie copia kopia rescan scan scanned new newer neu old older alt bad
-good final wsi slide slides level
+good final right left rechts links li re lt rt droit gauche wsi slide slides level
 lvl stufe levels x20 x40 x10 breast mamma mammakarzinom mammaca bx biopsy biopsie core stanze
 resection resektat excision exzisat gastric stomach magen tumor tumour ca nst qp tif tiff svs ndpi
 mrxs scn bif ome image img and und et of sect section schnitt recut serie series anti rabbit
