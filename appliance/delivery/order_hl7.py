@@ -45,7 +45,7 @@ CANCELED = ("CA", "CR", "OC", "DC", "DR", "OD")
 MOST_MESSAGE_BYTES = 4 * 2**20
 """Largest file of messages that is read."""
 _BROKEN = (hl7.HL7Exception, ValueError, IndexError, KeyError, AssertionError, TypeError)
-"""What the parser raises for texts that are no messages."""
+"""Errors of the parser for texts that are no messages."""
 _ENVELOPE = ("FHS", "BHS", "BTS", "FTS")
 _NAME_GROUPS = {"I": 1, "P": 2}
 

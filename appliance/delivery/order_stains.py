@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 _IN_SITU = re.compile(r"(?<![a-z])([cdfs]?ish|in[ -]situ)(?![a-z])", re.IGNORECASE)
 """Words of in situ hybridization: ``HER2 FISH`` asks for no immunostain."""
+_BETWEEN = r"\s_.&+/-"
+"""Characters that separate the parts of a stain's word."""
 
 
 def asked_stains(texts: Sequence[str], vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
@@ -20,14 +23,21 @@ def asked_stains(texts: Sequence[str], vocabulary: Mapping[str, Sequence[str]]) 
 
 
 def stain_codes(text: str, vocabulary: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the codes of the stains whose words a text holds, as whole words in any case."""
+    """Return the codes of the stains whose words a text holds.
+
+    They are whole words, in any case and however their parts are separated: ``HER-2/neu``.
+    """
     if _IN_SITU.search(text):
         return []
     return [
         stain
         for stain, words in vocabulary.items()
-        if any(
-            re.search(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9])", text, re.IGNORECASE)
-            for word in words
-        )
+        if any(_pattern(word).search(text) for word in (stain, *words))
     ]
+
+
+@cache
+def _pattern(word: str) -> re.Pattern[str]:
+    parts = re.findall(r"[^\W_]", word)
+    spelled = rf"[{_BETWEEN}]*".join(re.escape(part) for part in parts)
+    return re.compile(rf"(?<![^\W_]){spelled}(?![^\W_])" if parts else r"(?!)", re.IGNORECASE)

@@ -42,7 +42,7 @@ there: the step has a deadline of a minute."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the sources know of an accession.
+    """Answer of the sources on an accession.
 
     `order` is None where there is none, or where orders name several patients: `conflict` holds
     them. `note` tells the operator why objects will name no patient or no study of the laboratory.

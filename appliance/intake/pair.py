@@ -9,8 +9,7 @@ of its block whose assay uses its stain. The pairings of the installed assays ar
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 
 from appliance.domain import Identity, Pairing, Stain
 from appliance.intake.block import settle
@@ -22,9 +21,6 @@ from appliance.ledger.queries import GONE, NOT_ASKED
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.intake import PairSettings
-
-_IN_SITU = re.compile(r"\b[A-Z]*ISH\b", re.IGNORECASE)
-"""Words for in situ hybridization: an order of it asks for no immunostain."""
 
 
 def join_block(tx: Transaction, slide: SlideRow, pairings: Sequence[Pairing], now: float) -> None:
@@ -61,13 +57,12 @@ def expire_waiting(
     tx: Transaction,
     pairings: Sequence[Pairing],
     settings: PairSettings,
-    words: Mapping[str, Collection[str]],
     now: float,
 ) -> int:
     """Advance waiting cases whose second slide is overdue to `partnerless`; return how many.
 
     A case that has only its anatomy slide is no trouble where nobody asked for the target: by the
-    order where there is one, else by the settings. `words` are the lab's words for stains.
+    order where there is one, else by the settings.
     """
     expired = 0
     unchanged_since = now - 3600 * settings.partner_timeout_hours
@@ -80,7 +75,7 @@ def expire_waiting(
         if len(missing) != 1:
             continue
         if missing[0] == pairing.target and not _is_missed(
-            slides[pairing.anatomy], pairing.target, settings, words
+            slides[pairing.anatomy], pairing.target, settings
         ):
             set_reason(case, NOT_ASKED, {"stain": missing[0]})
             tx.session.add(case)
@@ -99,31 +94,10 @@ def expire_waiting(
     return expired
 
 
-def _is_missed(
-    anatomy: SlideRow,
-    target: Stain,
-    settings: PairSettings,
-    words: Mapping[str, Collection[str]],
-) -> bool:
+def _is_missed(anatomy: SlideRow, target: Stain, settings: PairSettings) -> bool:
     """Return whether somebody waits for the target slide of a block that has its anatomy slide."""
     asked = json.loads(anatomy.patient).get("stains") or []
-    if asked:
-        return asks_for([str(text) for text in asked], target, words.get(target, ()))
-    return settings.lone_he == "trouble"
-
-
-def asks_for(asked: Sequence[str], stain: Stain, words: Collection[str]) -> bool:
-    """Return whether texts of an order ask for a stain; `words` are the lab's for it."""
-    wanted = {_folded(word) for word in (stain, *words)}
-    for text in asked:
-        parts = {_folded(part) for part in re.split(r"[\s,;/]+", text)}
-        if (parts | {_folded(text)}) & wanted and not _IN_SITU.search(text):
-            return True
-    return False
-
-
-def _folded(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+    return str(target) in asked if asked else settings.lone_he == "trouble"
 
 
 def _blocks_with(tx: Transaction, case: CaseRow, stain: Stain) -> list[str]:

@@ -15,7 +15,7 @@ KEEP = "keep"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What people said of a slide; empty where nobody did.
+    """Words of people on a slide; empty where nobody said anything.
 
     `kept_at` is when a person chose this slide among the scans that were there (seconds since the
     epoch), `apart` the subjects of slides that it is not paired with. `by`, `why` and `at` belong

@@ -27,7 +27,8 @@ from appliance.delivery.frozen import (
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, WeightsUnusableError
 from appliance.intake.identity.evidence import Outcome as Verdicts
-from appliance.intake.identity.identify import Evidence, Identifier, Told
+from appliance.intake.identity.identify import Identifier
+from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
 from appliance.line.ordered import NOTHING_ORDERED, ordered_for
 from appliance.line.outcomes import (
@@ -44,7 +45,6 @@ from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint, slide_files
-from appliance.slides.label import label_texts
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.picture import (
     SlidePicture,
@@ -93,12 +93,7 @@ def identify_slide(
         if slide.facts.is_dicom:
             _check_uids(path)
         properties, facts = dict(slide.properties), slide.facts
-    evidence = Evidence(
-        properties=properties,
-        labels=label_texts(path) if settings.identify.weight("label") > 0 else (),
-        sidecar=Told(accession=sidecar.accession, block=sidecar.block, stain=sidecar.stain),
-        said=Told(**{part: word.get(part, "") for part in ("accession", "block", "stain")}),
-    )
+    evidence = evidence_in(path, properties, sidecar, settings.identify, word)
     words = vocabulary(settings)
     verdict = Identifier(words, settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.

@@ -15,7 +15,7 @@ from dicom.order import Order
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ordered:
-    """What the orders of a slide's accession say.
+    """Statements of the orders of a slide's accession.
 
     `patients` is one for each order that contradicts the others; one where they agree, none where
     there is no order. `notes` are for the slide's timeline.

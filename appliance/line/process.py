@@ -21,7 +21,8 @@ from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
-from appliance.intake.identity.identify import Evidence, Identifier, Told, require_identity
+from appliance.intake.identity.identify import Identifier, require_identity
+from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
 from appliance.intake.patients import contradiction
 from appliance.line.analyse_case import analyse_case
@@ -173,8 +174,7 @@ def _identity(
     for path in (ihc_path, he_path):
         sidecar = read_sidecar(path)
         with SlideReader.open(path, mpp=sidecar.mpp) as slide:
-            told = Told(accession=str(sidecar.accession), block=str(sidecar.block))
-            evidence = Evidence(properties=dict(slide.properties), sidecar=told)
+            evidence = evidence_in(path, slide.properties, sidecar, settings.identify, {})
             try:
                 verdict = Identifier(vocabulary(settings), settings.identify).verdict(
                     path, evidence

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from appliance.assays.registry import vocabulary
 from appliance.domain import Pairing
 from appliance.errors import StoppedError
 from appliance.intake.pair import expire_waiting
@@ -68,9 +67,8 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
     """Return the periodic jobs of a daemon."""
 
     def expire() -> None:
-        words = vocabulary(settings)
         with ledger.transaction() as tx:
-            expire_waiting(tx, pairings, settings.pair, words, time.time())
+            expire_waiting(tx, pairings, settings.pair, time.time())
             let_merged_go(tx, settings, time.time())
 
     def disk() -> None:

@@ -1,4 +1,4 @@
-"""Whose slide it is: header and order at identify, and cases held for what these say."""
+"""Patient of a slide by header and order at identify, and cases held for what these say."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _ON_ITS_WAY = (SlideState.ARRIVING, SlideState.ARRIVED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Word:
-    """Who says it, and why."""
+    """Author of a word, and the reason."""
 
     by: str
     why: str

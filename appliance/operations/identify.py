@@ -1,4 +1,4 @@
-"""What each source makes of some files: the answer of ``tandem identify``."""
+"""Answer of ``tandem identify``: the statements of each source on some files."""
 
 from __future__ import annotations
 

@@ -54,12 +54,12 @@ _OWN_WAYS = {
     UNPAIRED: "Pair two slides: tandem identify pair HE IHC.",
     SAME_SLIDE: "Say which name is right: tandem identify set SLIDE, or exclude SLIDE.",
 }
-"""What to do about held cases for which no "go on" is possible."""
+"""Remedies of held cases that cannot simply go on, by reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideWords:
-    """What a person says of a slide; what is empty stays as it is."""
+    """Words of a person on a slide; a field that is empty stays as it is."""
 
     accession: str = ""
     block: str = ""

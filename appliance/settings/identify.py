@@ -9,10 +9,9 @@ from pydantic import Field, field_validator
 
 from appliance.settings.section import Section
 
-SourceName = Literal["person", "sidecar", "order", "header", "barcode", "label", "name", "folder"]
+SourceName = Literal["person", "sidecar", "header", "barcode", "label", "name", "folder"]
 """Source of an identity. The word of a person, then a sidecar, end every question."""
 WEIGHTS: dict[SourceName, float] = {
-    "order": 8.0,
     "header": 6.0,
     "barcode": 6.0,
     "label": 5.0,
@@ -60,7 +59,7 @@ class Identify(Section):
     """More words of the lab for stains of no assay. Slides with one are known and left alone. Some
     250 antibodies and special stains are known without this setting."""
     weights: dict[SourceName, Annotated[float, Field(ge=0)]] = Field(default={})
-    """Weight of a source where two disagree. Default: order 8, header 6, barcode 6, label 5, name
+    """Weight of a source where two disagree. Default: header 6, barcode 6, label 5, name
     4, folder 1. A source of weight 0 is not asked."""
     outweighs: Annotated[float, Field(gt=1)] = 5.0
     """Factor by which what some sources say must outweigh what others say, to be believed without

@@ -84,6 +84,6 @@ class PairSettings(Section):
     """Assays whose target slide is missed when only the H&E slide of a block has come. The case of
     any other assay begins with its target slide."""
     lone_he: Literal["quiet", "trouble"] = "quiet"
-    """Whether a block that has only its H&E slide is shown as trouble after
-    `partner_timeout_hours`. An order that names stains decides where there is one: trouble if it
-    asks for the missing stain, quiet if not."""
+    """Blocks that have only their H&E slide after `partner_timeout_hours`: ``trouble`` shows them
+    as such, ``quiet`` lets them wait. An order that names stains decides where there is one:
+    trouble if it asks for the missing stain, quiet if not."""

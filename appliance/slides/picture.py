@@ -1,4 +1,4 @@
-"""What the picture of a slide shows: H&E, membrane DAB, or another kind, with its certainty.
+"""Kind of a slide's picture: H&E, membrane DAB, or another one, with its certainty.
 
 Decided per slide from some tens of tiles, without torch (`models.picture`). The slide's name plays
 no part in it.

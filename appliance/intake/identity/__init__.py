@@ -1,1 +1,1 @@
-"""Whose slide it is: names, stains, and the evidence of all sources."""
+"""Identity of a slide: names, stains, and the evidence of all sources."""

@@ -25,7 +25,7 @@ TOLD: tuple[SourceName, ...] = ("person", "sidecar")
 
 
 class Outcome(StrEnum):
-    """What is known of a slide's identity."""
+    """Outcome of an identification."""
 
     IDENTIFIED = "identified"  #: accession, block and the stain of an assay
     OTHER = "other"  #: a stain of no assay, a control, an in situ hybridization
@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What one source says; empty strings where it says nothing.
+    """Statement of one source; empty strings where it says nothing.
 
     `text` is what was read, `kind` that of the stain.
     """

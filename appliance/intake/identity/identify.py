@@ -16,7 +16,7 @@ from appliance.settings.identify import Identify, SourceName
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """Accession, block and stain as a person, a sidecar or an order states them; empty: unsaid."""
+    """Accession, block and stain as a person or a sidecar states them; empty: unsaid."""
 
     accession: str = ""
     block: str = ""
@@ -35,7 +35,6 @@ class Evidence:
     labels: Iterable[str] = ()
     sidecar: Told = Told()
     said: Told = Told()
-    order: Told = Told()
 
 
 NO_EVIDENCE = Evidence(properties={})
@@ -54,7 +53,6 @@ class Identifier:
         words: tuple[tuple[SourceName, Told], ...] = (
             ("person", evidence.said),
             ("sidecar", evidence.sidecar),
-            ("order", evidence.order),
         )
         claims: list[Claim] = [
             sources.of_words(source, told.accession, told.block, told.stain)

@@ -80,7 +80,7 @@ MOST_CHARACTERS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameReading:
-    """What a name says; empty strings where it says nothing.
+    """Reading of a name; empty strings where it says nothing.
 
     `kind` is that of the stain.
     """

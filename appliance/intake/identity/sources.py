@@ -105,7 +105,7 @@ class NameSources:
     def of_words(
         self, source: SourceName, accession: str, block: str, stain: str, text: str = ""
     ) -> Claim:
-        """Return what was said part by part: by a person, a sidecar, an order."""
+        """Return what was said part by part: by a person or a sidecar."""
         known = self._vocabulary.meaning(stain) if stain else None
         code, kind = known or (stain, "")
         unknown = Doubt(part="stain", many=True, text=f"a stain that is not known: {stain}")

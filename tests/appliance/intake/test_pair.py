@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from appliance.domain import HE, HER2, Stain
 from appliance.intake.block import make_ready
 from appliance.intake.content import lose_slide
-from appliance.intake.pair import asks_for, expire_waiting, join_block, take_place
+from appliance.intake.pair import expire_waiting, join_block, take_place
 from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -25,7 +25,6 @@ from appliance.words.say import say
 
 PAIRINGS = (HER2_PAIR, TOY_PAIR)
 HOUR_S, DAY_S = 3600.0, 86400.0
-WORDS = {HER2: ("HER2", "her-2", "4B5")}
 
 
 @dataclass
@@ -87,7 +86,7 @@ class Desk:
         self.now += hours * HOUR_S
         settings = PairSettings.model_validate({"lone_he": lone_he})
         with self.ledger.transaction() as tx:
-            return expire_waiting(tx, PAIRINGS, settings, WORDS, self.now)
+            return expire_waiting(tx, PAIRINGS, settings, self.now)
 
     def slide_states(self) -> dict[str, str]:
         with self.ledger.transaction() as tx:
@@ -198,7 +197,7 @@ def test_a_case_of_an_assay_that_is_not_installed_is_left_alone(desk: Desk) -> N
             tx.advance(slide, state, now=desk.now)
         join_block(tx, slide, only_her2, desk.now)
         soon = PairSettings(partner_timeout_hours=0.001, lone_he="trouble")
-        assert expire_waiting(tx, only_her2, soon, WORDS, desk.now + HOUR_S) == 1  # HER2's own
+        assert expire_waiting(tx, only_her2, soon, desk.now + HOUR_S) == 1  # HER2's own
         toy = next(case for case in tx.cases() if case.assay == "toy")
         assert not is_installed(toy, only_her2)
     assert desk.states() == {"toy": "waiting", "her2": "partnerless"}
@@ -327,7 +326,7 @@ def test_an_older_scan_stays_while_the_newer_one_is_read_again(desk: Desk) -> No
         ((), "quiet", "waiting"),
         ((), "trouble", "partnerless"),
         (("HE",), "trouble", "waiting"),
-        (("H&E", "HER2 (4B5)"), "quiet", "partnerless"),
+        (("HE", "HER2"), "quiet", "partnerless"),
         (("HER2 DISH",), "trouble", "waiting"),
     ],
 )
@@ -362,23 +361,6 @@ def test_slides_of_other_blocks_are_pointed_at(desk: Desk) -> None:
         params = params_of(case) | {"stains": ["HER2"], "subject": case.subject}
         sentence = say(kind, case.reason, params)
         assert "There is a HER2 slide of blocks A2 and B1 of this accession." in sentence
-
-
-@pytest.mark.parametrize(
-    ("asked", "wanted"),
-    [
-        (["HER2"], True),
-        (["Her-2/neu"], True),
-        (["her-2 IHC"], True),
-        (["4B5"], True),
-        (["HER2 FISH"], False),
-        (["HER2 SISH", "H&E"], False),
-        (["ER", "PR", "Ki-67"], False),
-        ([""], False),
-    ],
-)
-def test_orders_ask_for_a_stain_by_its_words(asked: list[str], wanted: bool) -> None:
-    assert asks_for(asked, HER2, WORDS[HER2]) is wanted
 
 
 scans = st.lists(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.assays.her2.assay import HER2_ASSAY
-from appliance.intake.identity.evidence import Outcome, Verdict
+from appliance.intake.identity.evidence import Claim, Outcome, Verdict, weigh
 from appliance.intake.identity.identify import Evidence, Identifier, Told
 from appliance.intake.identity.names import read_name
 from appliance.intake.identity.vocabulary import Vocabulary
@@ -243,9 +244,9 @@ def test_words_in_other_alphabets_are_words() -> None:
     own = Identify(other_stains=("銀染色",))
     assert verdict("S26-00031_A1_銀染色", own).outcome is Outcome.OTHER
     assert verdict("山田_S26-00031_A1_HE", own).outcome is Outcome.IDENTIFIED
-    header = {"dicom.AccessionNumber": "山31", "aperio.Barcode": "S26-00031_A1"}
-    other = Told(accession="川31", block="A1", stain="HE")
-    assert verdict("x", properties=header, order=other).outcome is Outcome.CONFLICT
+    one = Claim(source="header", text="", accession="山31", block="A1", stain="HE", kind="stain")
+    other = replace(one, source="barcode", accession="川31")
+    assert weigh((one, other), Identify()).outcome is Outcome.CONFLICT
 
 
 def test_the_site_says_what_makes_two_numbers_one() -> None:
