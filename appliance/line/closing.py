@@ -20,7 +20,7 @@ from appliance.errors import (
     WorkerDiedError,
     text_of,
 )
-from appliance.intake.block import all_read
+from appliance.intake.block import all_read, hold
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
@@ -135,9 +135,7 @@ def hold_case(context: StepContext, job: Job[CaseRow], err: CaseHeldError) -> No
     with context.ledger.transaction() as tx:
         row = _released_case(tx, job.row)
         if row is not None:
-            row.worker_crashes = row.step_tries = 0
-            set_reason(row, err.reason, err.params)
-            tx.advance(row, CaseState.HELD, now=now, code="set-aside", reason=err.reason)
+            hold(tx, row, err.reason, err.params, now)
 
 
 # take back
