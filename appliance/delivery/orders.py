@@ -8,9 +8,11 @@ drops an order when it is done.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
@@ -32,7 +34,7 @@ from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
 from dicom.worklist import find_orders
 
-ORDER_NAME, NOTE_NAME = "order.json", "note.txt"
+ORDER_NAME, NOTE_NAME, TELLER_NAME = "order.json", "note.txt", "slide.txt"
 SOURCES = {"worklist": "the worklist", "hl7": "the HL7 messages", "csv": "the table of orders"}
 """Names of the sources in sentences."""
 LONGEST_WAIT_S = 10.0
@@ -46,7 +48,7 @@ class Answer:
 
     `order` is None where there is none, or where orders name several patients: `conflict` holds
     them. `note` tells the operator why objects will name no patient or no study of the laboratory.
-    `told` are sentences about files that cannot be used, each told once.
+    `told` are sentences about files that cannot be used, each told of one slide.
     """
 
     order: Order | None = None
@@ -101,7 +103,7 @@ def ordered_specimen(
     )
 
 
-def ask_orders(accession: str, settings: Settings) -> Answer:
+def ask_orders(accession: str, slide: Path, settings: Settings) -> Answer:
     """Ask all sources for the order of a slide, and keep it.
 
     An order that names another patient than the kept one replaces it: the laboratory corrected it.
@@ -121,7 +123,7 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
         if kept is None:
             raise
         return kept
-    told = tuple(_once(answer.told, settings))
+    told = tuple(_once(answer.told, slide, settings))
     if answer.order is None:
         answer = kept if kept is not None and not answer.conflict else answer
         return replace(answer, told=told)
@@ -190,14 +192,19 @@ def _by_file(problems: Sequence[OrderProblem]) -> Iterator[str]:
         yield of_file[0].sentence + more
 
 
-def _once(sentences: Sequence[str], settings: Settings) -> Iterator[str]:
-    """Sentences that were not told before."""
-    store = ArtifactStore(settings.artifacts_dir)
+def _once(sentences: Sequence[str], slide: Path, settings: Settings) -> Iterator[str]:
+    """Sentences that no other slide tells.
+
+    The first slide has them, again when it is identified again: its first try may have been killed
+    before anybody saw them. Slides are identified side by side, so the artifact on disk decides.
+    """
+    store, teller = ArtifactStore(settings.artifacts_dir), os.fsencode(slide)
     for sentence in sentences:
-        key = ArtifactKey.of("told", sentence=sentence)
+        key = ArtifactKey.of("told-by", sentence=sentence)
         if not store.has(key):
             with store.writing(key) as folder:
-                (folder / NOTE_NAME).write_text(sentence)
+                (folder / TELLER_NAME).write_bytes(teller)
+        if (store.path(key) / TELLER_NAME).read_bytes() == teller:
             yield sentence
 
 

@@ -98,7 +98,7 @@ def identify_slide(
     verdict = Identifier(words, settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
     is_known = verdict.outcome is Verdicts.IDENTIFIED
-    ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
+    ordered = ordered_for(path, verdict.accession, settings, words) if is_known else NOTHING_ORDERED
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects

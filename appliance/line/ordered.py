@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.delivery.order_stains import asked_stains
 from appliance.delivery.orders import ask_orders
@@ -29,9 +30,9 @@ NOTHING_ORDERED = Ordered()
 
 
 def ordered_for(
-    accession: str, settings: Settings, vocabulary: Mapping[str, Sequence[str]]
+    slide: Path, accession: str, settings: Settings, vocabulary: Mapping[str, Sequence[str]]
 ) -> Ordered:
-    """Ask the laboratory's orders of an accession; `vocabulary` has the words of each stain.
+    """Ask the laboratory's orders of a slide's accession; `vocabulary` has each stain's words.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def ordered_for(
     """
     if accession == UNIDENTIFIED:
         return NOTHING_ORDERED
-    answer = ask_orders(accession, settings)
+    answer = ask_orders(accession, slide, settings)
     found = answer.conflict or ((answer.order,) if answer.order is not None else ())
     notes = (*answer.told, answer.note if found else "")
     return Ordered(
