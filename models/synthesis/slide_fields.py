@@ -23,7 +23,7 @@ from models.synthesis.stain import StainStyle
 from models.synthesis.world import build_world
 
 FIELD_TILES = 2
-"""Tiles per row and column of a field."""
+"""Tiles per row and column of a field that trains."""
 _BORDER_UM = 40.0
 SHARES = {"he": 1.0, "her2": 1.0, "receptor": 1.0, "keratin": 0.9, "lymphocytes": 0.6} | {
     name: 0.4 for name in ("fibers", "pas", "trichrome", "alcian", "silver", "none")
@@ -53,13 +53,14 @@ class SlideField:
                 yield np.ascontiguousarray(self.pixels[top : top + TILE_PX, left : left + TILE_PX])
 
 
-def draw_fields(seed: int, *, wild: float = 1.0) -> Iterator[SlideField]:
+def draw_fields(seed: int, *, wild: float = 1.0, across: int = FIELD_TILES) -> Iterator[SlideField]:
     """Draw the tissue of a seed in some stains, each by a lab and a scanner of its own.
 
-    `wild` 0 keeps to the generator's usual labs and scanners, 1 goes far beyond them.
+    `wild` 0 keeps to the generator's usual labs and scanners, 1 goes far beyond them. A field has
+    `across` tiles per row and column.
     """
     rng = np.random.default_rng([seed, 0xF1E1D])
-    edge_px = FIELD_TILES * TILE_PX
+    edge_px = across * TILE_PX
     mpp = TILE_MPP * float(np.exp(rng.normal(0, 0.1 * wild)))
     edge_um = edge_px * mpp + 2 * _BORDER_UM
     score = list(MIXES)[int(rng.choice(4, p=(0.35, 0.25, 0.2, 0.2)))]
