@@ -20,7 +20,7 @@ from appliance.errors import (
     WorkerDiedError,
     text_of,
 )
-from appliance.intake.block import all_read, hold
+from appliance.intake.block import all_read, hold, leave_block
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
@@ -103,6 +103,9 @@ def quarantine(
     def finish(tx: Transaction, row: SlideRow, now: float) -> None:
         set_reason(row, reason, params)
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+        # A slide that is identified again still lies in the case that it was read for.
+        if job.row.state == SlideState.ARRIVED and row.accession:
+            leave_block(tx, row, (row.accession, row.block, row.stain), now)
         lose_slide(tx, row, now)
 
     close_slide(context, job, finish)

@@ -239,6 +239,20 @@ def test_a_persons_word_takes_precedence_over_the_picture(line: Line) -> None:
     assert line.slide(1).state == SlideState.READ
 
 
+def test_a_delivered_case_lets_a_slide_go_that_cannot_be_identified_again(line: Line) -> None:
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    assert line.case().score
+    with line.ledger.transaction() as tx:
+        row = tx.slide(2)
+        assert row is not None
+        tx.advance(row, SlideState.ARRIVED, now=line.now, code="retry")
+    line.told.answers["identify_slide"] = SlideError(QuarantineReason.DAMAGED, "it ends early")
+    line.work()
+    assert line.slide(2).reason == QuarantineReason.DAMAGED
+    assert (line.case().state, line.case().score) == (CaseState.WAITING, "")
+
+
 def test_one_section_twice_holds_the_case(line: Line) -> None:
     detail = {"detail": "their pixels agree by 0.99"}
     line.told.answers["analyse"] = CaseHeldError("same-section", detail)
