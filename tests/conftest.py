@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fixtures.daemon import Daemon
 from fixtures.judges import judge_versions
 from fixtures.orthanc import Orthanc
 
-from benchmarks.scanner.tissue import Sections, draw_sections
+from benchmarks.scanner.tissue import Section, Sections, draw_sections
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -45,18 +50,58 @@ def orthanc(tmp_path: Path) -> Iterator[Orthanc]:
     server.stop()
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of this run's processes to ask for it fills by `make`."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder, made = root / name, root / f"{name}.made"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
+def drawn_once(factory: pytest.TempPathFactory, name: str, seed: int, score: str) -> SyntheticCase:
+    """Return a synthetic case of 4,096 x 3,072 px that one process of this run draws."""
+
+    def make(folder: Path) -> None:
+        case = synthesize_case(folder, seed=seed, score=score, width_px=4096, height_px=3072)
+        (folder / "case.json").write_text(json.dumps(asdict(case), default=str))
+
+    made = json.loads((made_once(factory, name, make) / "case.json").read_text())
+    paths = ("he_path", "ihc_path", "truth_path")
+    return SyntheticCase(**(made | {name: Path(made[name]) for name in paths}))
+
+
 @pytest.fixture(scope="session")
 def small_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
-    """Return a synthetic 2+ case of 4,096 x 3,072 px, made once."""
-    return synthesize_case(
-        tmp_path_factory.mktemp("case"), seed=5, score="2+", width_px=4096, height_px=3072
-    )
+    """Return a synthetic 2+ case."""
+    return drawn_once(tmp_path_factory, "small-case", 5, "2+")
 
 
 @pytest.fixture(scope="session")
-def sections() -> Sections:
+def other_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
+    """Return a synthetic 3+ case of another block."""
+    return drawn_once(tmp_path_factory, "other-case", 9, "3+")
+
+
+@pytest.fixture(scope="session")
+def sections(tmp_path_factory: pytest.TempPathFactory) -> Sections:
     """Return the pixels of simulated slides of score 3+, drawn once."""
-    return draw_sections(("3+",), lambda _what, _done, _total: None)
+
+    def make(folder: Path) -> None:
+        for (stain, score), section in draw_sections(("3+",), lambda *_: None).items():
+            np.save(folder / f"{stain} {score}.npy", section.pixels)
+
+    found: Sections = {}
+    for path in sorted(made_once(tmp_path_factory, "sections", make).glob("*.npy")):
+        stain, score = path.stem.split()
+        found[stain, score] = Section(stain=stain, score=score, pixels=np.load(path))
+    return found
 
 
 @pytest.fixture

@@ -48,7 +48,6 @@ app.add_typer(identify.app, name="identify")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(evaluate.app, name="evaluate")
-app.add_typer(identify.app, name="identify")
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import openslide
 import pytest
-from fixtures.daemon import tandem
+from fixtures.daemon import tandem_here
 from numpy.typing import NDArray
 
 from models.synthesis.blocks import MASK_STEP
@@ -65,7 +65,7 @@ def test_an_he_slide_without_tissue_is_refused(
     he: str, sections: dict[str, Pixels], tmp_path: Path
 ) -> None:
     paths = _written(tmp_path, sections[he], sections["ihc"])
-    done = tandem("process", *paths, "--out", tmp_path / "out", check=False)
+    done = tandem_here("process", *paths, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert "No tissue was found" in done.stderr and "scan it again" in done.stderr
     assert not (tmp_path / "out" / "findings.json").exists()
@@ -75,7 +75,7 @@ def test_an_ihc_slide_of_impossible_colors_is_refused(
     sections: dict[str, Pixels], tmp_path: Path
 ) -> None:
     paths = _written(tmp_path, sections["he"], sections["inverted"])
-    done = tandem("process", *paths, "--out", tmp_path / "out", check=False)
+    done = tandem_here("process", *paths, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert "looks like another stain" in done.stderr
     assert not (tmp_path / "out" / "findings.json").exists()
@@ -92,7 +92,7 @@ def test_what_the_ihc_slide_lacks_is_said(
     ihc: str, wanted: str, sections: dict[str, Pixels], tmp_path: Path
 ) -> None:
     paths = _written(tmp_path, sections["he"], sections[ihc])
-    tandem("process", *paths, "--out", tmp_path / "out")
+    tandem_here("process", *paths, "--out", tmp_path / "out")
     findings: dict[str, Any] = json.loads((tmp_path / "out" / "findings.json").read_text())
     assert wanted in [reason["code"] for reason in findings["review"]]
     if ihc == "half":

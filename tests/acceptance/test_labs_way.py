@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.annotations import TILE_PX, he_annotations, ihc_annotations, truth_raster
-from fixtures.daemon import tandem
+from fixtures.daemon import tandem, tandem_here
 from fixtures.tiny import VIT, write_config
 from numpy.typing import NDArray
 
 from models.datasets.store import load_dataset, read_data_set_manifest
 from models.spec import Task, verify
 from models.synthesis.blocks import CLASS_STEP, MASK_STEP
-from models.synthesis.slides import SyntheticCase, synthesize_case
+from models.synthesis.slides import SyntheticCase
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class Lab:
 
 
 @pytest.fixture(scope="module")
-def lab(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+def lab(
+    small_case: SyntheticCase, other_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory
+) -> Lab:
     folder = tmp_path_factory.mktemp("lab")
-    other = synthesize_case(folder, seed=9, score="3+", width_px=4096, height_px=3072)
-    cases = (other, small_case)
+    cases = (other_case, small_case)
     config = write_config(folder / "tiny.toml", VIT, epochs=2)
     data, weights = {}, {}
     for task in (Task.TUMOR, Task.INTENSITY):
@@ -53,8 +54,8 @@ def lab(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> 
                 rows.writerow((slide, annotations.name, f"patient-{number}", split))
         data[task], weights[task] = folder / f"{task}-data", folder / f"{task}-weights"
         rest = ("--rest", "other") if task is Task.TUMOR else ()
-        tandem("dataset", "annotations", table, "--task", task, *rest, "--out", data[task])
-        tandem("train", task, "--data", data[task], "--config", config, "--out", weights[task])
+        tandem_here("dataset", "annotations", table, "--task", task, *rest, "--out", data[task])
+        tandem_here("train", task, "--data", data[task], "--config", config, "--out", weights[task])
     return Lab(cases, data, weights)
 
 
@@ -84,7 +85,7 @@ def test_annotations_become_tiles_of_the_right_class(lab: Lab) -> None:
     # DAB absorbs blue: strong tiles are browner than tiles without stain.
     brown = np.array([float(i[..., 0].mean()) - float(i[..., 2].mean()) for i in stain.images])
     assert brown[stain.labels == 3].mean() > brown[stain.labels == 0].mean()
-    checked = tandem("dataset", "check", lab.data[Task.INTENSITY]).stdout
+    checked = tandem_here("dataset", "check", lab.data[Task.INTENSITY]).stdout
     assert "train" in checked
 
 

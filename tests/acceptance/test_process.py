@@ -10,7 +10,7 @@ import cv2
 import highdicom as hd
 import pypdfium2
 import pytest
-from fixtures.daemon import tandem
+from fixtures.daemon import tandem, tandem_here
 from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import identity
 from pydicom import dcmread
@@ -68,7 +68,7 @@ def test_synthetic_case_is_scored_and_every_object_is_valid(
 
 
 def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Path) -> None:
-    tandem("process", small_case.he_path, small_case.ihc_path, "--out", tmp_path)
+    tandem_here("process", small_case.he_path, small_case.ihc_path, "--out", tmp_path)
     report = next(tmp_path.glob("SR-*.dcm"))
     command = [require_judge("dsrdump"), "+Pl", str(report)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -97,7 +97,7 @@ def test_a_scanners_own_dicom_is_referred_to_as_it_is(
             mpp = slide.facts.mpp
         slides.append(convert_slide(path, tmp_path / stain, whose, mpp=mpp).paths[0])
     out = tmp_path / "out"
-    summary = json.loads(tandem("process", *slides, "--out", out, "--json").stdout)
+    summary = json.loads(tandem_here("process", *slides, "--out", out, "--json").stdout)
     assert summary["score"] == small_case.score
     assert (summary["accession"], summary["block"]) == ("S26-0042", "A1")
     objects = sorted(out.glob("*.dcm"))
@@ -135,7 +135,7 @@ def test_real_fields_go_all_the_way(
             file_format="svs",
         )
     out = tmp_path / "out"
-    tandem("process", *slides, "--out", out)
+    tandem_here("process", *slides, "--out", out)
     assert (out / "findings.json").is_file()
     assert (
         list(out.glob("ANN-*.dcm"))
@@ -149,7 +149,7 @@ def test_real_fields_go_all_the_way(
 
 def test_a_bad_slide_is_one_clear_line(real: Path, tmp_path: Path) -> None:
     slide = real / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
-    done = tandem("process", slide, slide, "--out", tmp_path / "out", check=False)
+    done = tandem_here("process", slide, slide, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert "does not say its resolution" in done.stderr
     assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures.daemon import TANDEM, tandem
+from fixtures.daemon import TANDEM, tandem, tandem_here
 from fixtures.tiles import made
 from fixtures.tiny import SEGFORMER, VIT, write_config
 
@@ -142,7 +142,7 @@ def test_what_cannot_be_trained_is_one_clear_line(
     config = write_config(tmp_path / "tiny.toml", VIT, 1)
     data = str(tmp_path / "data")
     given = [a.replace("DATA", data).replace("CONFIG", str(config)) for a in arguments]
-    done = tandem("train", *given, "--out", tmp_path / "out", check=False)
+    done = tandem_here("train", *given, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -150,7 +150,7 @@ def test_what_cannot_be_trained_is_one_clear_line(
 
 def test_unknown_keys_of_a_file_are_named(tmp_path: Path) -> None:
     config = write_config(tmp_path / "tiny.toml", VIT.replace("tiles = 8", "tils = 8"), 1)
-    done = tandem("train", "tumor", "--config", config, "--out", tmp_path / "out", check=False)
+    done = tandem_here("train", "tumor", "--config", config, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert "tiny.toml" in done.stderr
     assert "tils" in done.stderr

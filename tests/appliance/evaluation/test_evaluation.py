@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fixtures.daemon import tandem
+from fixtures.daemon import tandem, tandem_here
 
 from models.synthesis.slides import SyntheticCase
 from models.synthesis.tile_pairs import synthesize_tile_pair
@@ -73,7 +73,9 @@ def test_tiles_of_a_folder(
     task: str, folder: str, key: str, generated: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "report.html"
-    done = tandem("evaluate", "tiles", "--task", task, generated / folder, "--json", "--html", page)
+    done = tandem_here(
+        "evaluate", "tiles", "--task", task, generated / folder, "--json", "--html", page
+    )
     result = json.loads(done.stdout)
     assert 0 <= result[key] <= 1
     assert 0 <= result[f"baseline.{key}"] <= 1
@@ -88,16 +90,17 @@ def test_tiles_of_a_folder(
 
 def test_a_split_of_a_data_set(generated: Path, tmp_path: Path) -> None:
     data_set = tmp_path / "set"
-    done = tandem("dataset", "folders", generated / "tumor", "--task", "tumor", "--mpp", 0.2793,
+    done = tandem_here("dataset", "folders", generated / "tumor", "--task", "tumor",
+                  "--mpp", 0.2793,
                   "--white", "255,255,255", "--patient-pattern", r"([0-9]+)\.png",
                   "--splits", "0.5,0.1,0.4", "--out", data_set)  # fmt: skip
     assert done.returncode == 0, done.stderr
     counts = json.loads((data_set / "manifest.json").read_text())["counts"]
-    done = tandem("evaluate", "tiles", "--task", "tumor", data_set, "--json")
+    done = tandem_here("evaluate", "tiles", "--task", "tumor", data_set, "--json")
     result = json.loads(done.stdout)
     assert result["split"] == "test"
     assert result["details"]["model"]["n"] == counts["test"]["tiles"] > 0
-    wrong = tandem("evaluate", "tiles", "--task", "intensity", data_set, check=False)
+    wrong = tandem_here("evaluate", "tiles", "--task", "intensity", data_set, check=False)
     assert wrong.returncode == 1
     assert "a data set for tumor" in wrong.stderr
 
@@ -118,7 +121,7 @@ def test_images_are_brought_to_the_networks_resolution(generated: Path, tmp_path
     fine = cv2.resize(field, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     cv2.imwrite(str(tmp_path / "tumor" / "field.png"), fine)
     (tmp_path / "mpp").write_text("0.13965")
-    done = tandem("evaluate", "tiles", "--task", "tumor", tmp_path, "--json")
+    done = tandem_here("evaluate", "tiles", "--task", "tumor", tmp_path, "--json")
     result = json.loads(done.stdout)
     assert result["predictions"][0]["tiles"] == 4
     assert result["mpp_assumed"] == 0
@@ -136,17 +139,17 @@ def test_what_cannot_be_judged_is_one_clear_line(generated: Path, tmp_path: Path
             "not a usable manifest",
         ),
     ):
-        done = tandem("evaluate", *arguments, check=False)
+        done = tandem_here("evaluate", *arguments, check=False)
         assert done.returncode != 0
         assert said in " ".join(done.stderr.replace("│", " ").split()), done.stderr
         assert "Traceback" not in done.stderr
 
 
 def test_help_teaches_both_forms() -> None:
-    text = " ".join(tandem("evaluate", "--help").stdout.split())
+    text = " ".join(tandem_here("evaluate", "--help").stdout.split())
     assert "tandem evaluate --synthetic --seed 1 --pairs 40" in text
     assert "tandem evaluate tiles --task tumor DIR" in text
-    assert "labels.csv" in tandem("evaluate", "tiles", "--help").stdout
+    assert "labels.csv" in tandem_here("evaluate", "tiles", "--help").stdout
 
 
 QUOTED = (
@@ -182,7 +185,7 @@ def test_a_synthetic_pair_goes_all_the_way(tmp_path: Path) -> None:
     assert_self_contained(page)
     assert "Synthetic figures" in page.read_text()
     # What was kept is a folder of pairs with truth.
-    again = json.loads(tandem("evaluate", kept, "--json").stdout)
+    again = json.loads(tandem_here("evaluate", kept, "--json").stdout)
     assert {k: again[k] for k in QUOTED} == {k: result[k] for k in QUOTED}
 
 
@@ -212,7 +215,9 @@ def test_truth_is_where_the_tiles_are(small_case: SyntheticCase, tmp_path: Path)
 
 
 def test_whole_sections_are_aligned_and_a_mix_up_is_caught() -> None:
-    result = json.loads(tandem("evaluate", "--mapping", "--seed", 5, "--pairs", 2, "--json").stdout)
+    result = json.loads(
+        tandem_here("evaluate", "--mapping", "--seed", 5, "--pairs", 2, "--json").stdout
+    )
     assert result["data"] == "synthetic" and len(result["pairs_found"]) == 2
     assert result["alignment.tre_um_median"] <= 20
     assert result["alignment.unflagged_failures"] == 0
@@ -223,7 +228,7 @@ def test_whole_sections_are_aligned_and_a_mix_up_is_caught() -> None:
 
 def test_nobody_falls_into_a_trap() -> None:
     size = ("--width", 6144, "--height", 3072)  # smaller slides have too small control tissue
-    done = tandem("evaluate", "--traps", "--seed", 5, "--pairs", 1, *size, "--json")
+    done = tandem_here("evaluate", "--traps", "--seed", 5, "--pairs", 1, *size, "--json")
     result = json.loads(done.stdout)
     assert [case["trap"] for case in result["cases"]] == [
         "control",
@@ -241,6 +246,6 @@ def test_nobody_falls_into_a_trap() -> None:
 
 
 def test_a_command_asks_for_one_thing() -> None:
-    done = tandem("evaluate", "--mapping", "--traps", check=False)
+    done = tandem_here("evaluate", "--mapping", "--traps", check=False)
     assert done.returncode == 2
     assert "--synthetic" in done.stderr and "--traps" in done.stderr

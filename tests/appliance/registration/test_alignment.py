@@ -65,10 +65,11 @@ def test_turned_and_shifted_section_with_control_tissue(
     assert (found.error_um, found.agreement) == (again.error_um, again.agreement)
 
 
-def test_another_blocks_slide_does_not_fit(small_case: SyntheticCase, tmp_path: Path) -> None:
-    other = synthesize_case(tmp_path, seed=77, score="2+", width_px=4096, height_px=3072)
+def test_another_blocks_slide_does_not_fit(
+    small_case: SyntheticCase, other_case: SyntheticCase
+) -> None:
     (he, he_tissue), _ = thumbnails(small_case)
-    _, (ihc, ihc_tissue) = thumbnails(other)
+    _, (ihc, ihc_tissue) = thumbnails(other_case)
     found = align(he, he_tissue, ihc, ihc_tissue, he_tissue.mpp)
     assert found.agreement < Review().min_agreement
 
