@@ -73,9 +73,10 @@ class Commitment:
             )
             check_answer(self._address, status)
             with self._changed:
+                # Idle for all of its timeout, the association would end while we release it.
                 self._changed.wait_for(
                     lambda: all(ref.sop_instance_uid in self._reasons for ref in left),
-                    min(REPORT_WAIT_S, self._address.timeout_s),
+                    min(REPORT_WAIT_S, self._address.timeout_s / 2),
                 )
         return said | self._take(left)
 

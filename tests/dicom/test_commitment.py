@@ -70,7 +70,7 @@ def test_a_pacs_commits_itself_to_what_it_has(peer_of: Callable[..., Peer], tmp_
         assert said == {kept.sop_instance_uid: True, lost.sop_instance_uid: False}
         assert commitment.ask([kept]) == {kept.sop_instance_uid: True}
         peer.silent = True
-        hasty = replace(peer.address, timeout_s=0.2)
+        hasty = replace(peer.address, timeout_s=2.0)
         assert ask_once(hasty, kept) == {}
     finally:
         commitment.close()
