@@ -18,6 +18,7 @@ from appliance.registration.alignment import Alignment
 from appliance.registration.tile_plan import TilePlan
 from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance
+from appliance.slides.picture import PictureMatch
 
 RGB = tuple[int, int, int]
 Rows = list[tuple[str, ...]]
@@ -73,9 +74,10 @@ class StepOutputs:
         Reading of each reader of the assay, by reader name.
     read
         uint8 of the shape of the target's tile grid: 0 not read, `MARGIN`, `SCORED`.
-    appearance, unreadable_percent, marked_percent
-        By stain: tiles unlike those of training; share (0-100) of wanted tiles that the file does
-        not give; share (0-100) of tumor tiles under pen or on a fold.
+    pictures, appearance, unreadable_percent, marked_percent
+        By stain: how surely the picture is of the stain; tiles unlike those of training; share
+        (0-100) of wanted tiles that the file does not give; share (0-100) of tumor tiles under pen
+        or on a fold.
     """
 
     identity: Identity
@@ -86,6 +88,7 @@ class StepOutputs:
     alignment: Alignment
     plan: TilePlan
     read: NDArray[np.uint8]
+    pictures: Mapping[Stain, PictureMatch]
     appearance: Mapping[Stain, Appearance]
     unreadable_percent: Mapping[Stain, float]
     marked_percent: Mapping[Stain, float]

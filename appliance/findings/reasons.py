@@ -23,6 +23,7 @@ class Reason(StrEnum):
     CONTROL_FAILED = "control-failed"
     CONTROL_MISSING = "control-missing"
     UNREADABLE = "unreadable-tiles"
+    PICTURE_UNSURE = "picture-unsure"
     UNUSUAL = "out-of-distribution"
     OUT_OF_FOCUS = "out-of-focus"
     MARKED = "pen-or-fold"

@@ -28,6 +28,7 @@ from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.artefacts import marked_percent
 from appliance.slides.overview import OVERVIEW_NAME, load_overview
+from appliance.slides.picture import load_picture
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import load_tissue, tissue_share
 
@@ -235,6 +236,13 @@ class _Case:
             alignment=self._alignment(align_key),
             plan=plan,
             read=passes[assay.target.code].read,
+            pictures={
+                stain.code: load_picture(_folder(slide.inspect_key, store)).match(stain.pictures)
+                for stain, slide in (
+                    (assay.anatomy, self._anatomy),
+                    (assay.target, self._target),
+                )
+            },
             appearance={stain: facts.appearance for stain, facts in passes.items()},
             unreadable_percent={s: facts.unreadable_percent for s, facts in passes.items()},
             marked_percent={

@@ -46,6 +46,14 @@ _LOOKS_LIKE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureMatch:
+    """Probability (0-100) that a picture is of a kind that its stain may have; its likeness."""
+
+    percent: float
+    looks_like: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlidePicture:
     """Kind of a slide's picture, one of `models.picture.kinds.KINDS`, and its certainty (0-1).
 
@@ -62,6 +70,14 @@ class SlidePicture:
         if not self.kind or not kinds:
             return False
         return is_contradiction(self.probabilities, kinds)
+
+    def match(self, kinds: Sequence[str]) -> PictureMatch:
+        """Return how surely the picture is of one of these kinds; of any, where there is none."""
+        own = sum(self.probabilities.get(kind, 0.0) for kind in kinds)
+        return PictureMatch(
+            percent=100 * own if kinds else 100.0,
+            looks_like=self.looks_like or "nothing that Tandem knows",
+        )
 
     @property
     def looks_like(self) -> str:

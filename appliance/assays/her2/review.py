@@ -24,6 +24,7 @@ from appliance.registration.alignment import Alignment
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance
+from appliance.slides.picture import PictureMatch
 
 NO_TUMOR_SHARE = 0.02
 """M finds no tumor on a tile when it calls less of it tumor."""
@@ -36,8 +37,8 @@ class Evidence:
     `percent` (0-100) per class of the tumor area; `unscored_tumor_percent` of the H&E slide's tumor
     tiles; `cells` of the scored tiles; `intensity_grade` the mean class (0-3) that L sees on the
     same tumor; `without_tumor_percent` of the tiles that C calls tumor and M finds none on;
-    `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and `unreadable_percent`
-    (tiles that the file does not give) of each slide.
+    `pictures`, `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and
+    `unreadable_percent` (tiles that the file does not give) of each slide.
     """
 
     alignment: Alignment
@@ -48,6 +49,7 @@ class Evidence:
     cells: CellTally
     intensity_grade: float
     without_tumor_percent: float
+    pictures: Mapping[Stain, PictureMatch]
     appearance: Mapping[Stain, Appearance]
     marked_percent: Mapping[Stain, float]
     unreadable_percent: Mapping[Stain, float]
@@ -75,6 +77,7 @@ def _evidence(outputs: StepOutputs, findings: Findings, measured: Measured) -> E
         cells=measured.cells,
         intensity_grade=_weighted(measured),
         without_tumor_percent=100 * float((share < NO_TUMOR_SHARE).mean()) if len(share) else 0.0,
+        pictures=outputs.pictures,
         appearance=outputs.appearance,
         marked_percent=outputs.marked_percent,
         unreadable_percent=outputs.unreadable_percent,
@@ -135,6 +138,9 @@ def _pictures(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
     for stain, percent in evidence.unreadable_percent.items():
         if percent > settings.max_unreadable_percent:
             yield _because(Reason.UNREADABLE, stain=stain, percent=percent)
+    for stain, picture in evidence.pictures.items():
+        if picture.percent < settings.min_picture_percent:
+            yield _because(Reason.PICTURE_UNSURE, stain=stain, looks_like=picture.looks_like)
     for stain, seen in evidence.appearance.items():
         if seen.unusual_percent > settings.max_unusual_tiles_percent:
             yield _because(

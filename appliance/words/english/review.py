@@ -73,6 +73,10 @@ REVIEW: Words = {
         f"{p['percent']:.0f} % of the tiles of the {_slide(p['stain'])} slide cannot be decoded: "
         "the file is damaged; copy or scan it again."
     ),
+    "picture-unsure": lambda p: (
+        f"The picture of the {_slide(p['stain'])} slide may be another stain: it looks like "
+        f"{p['looks_like']}. Look at the slide before you use the score."
+    ),
     "out-of-distribution": _unlike,
     "out-of-focus": _unlike,
     "pen-or-fold": lambda p: (

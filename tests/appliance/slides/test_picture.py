@@ -41,6 +41,9 @@ def test_each_slide_of_a_case_looks_like_what_it_is(
 ) -> None:
     he, ihc = (seen(path, tmp_path) for path in (small_case.he_path, small_case.ihc_path))
     assert wrong_picture(he, HE) == "" and wrong_picture(ihc, HER2) == ""
+    assert min(he.match(stains()[HE].pictures).percent, ihc.match(["membrane"]).percent) > 80
+    assert he.match(["membrane"]).percent < 5
+    assert SlidePicture().match(["membrane"]).percent == 0 < SlidePicture().match([]).percent
     assert wrong_picture(he, HER2) == "this looks like an H&E slide, not like HER2 IHC"
     assert "brown membranes" in wrong_picture(ihc, HE)
 

@@ -140,6 +140,7 @@ def findings(tmp_path: Path) -> Findings:
         alignment=Alignment(mapping=mapping, error_um=5.0, overlap=1.0, agreement=0.9),
         plan=plan,
         read=np.full(grid.shape, 2, np.uint8),
+        pictures={},
         appearance={HE: Appearance(), HER2: Appearance()},
         unreadable_percent={HE: 0.0, HER2: 0.0},
         marked_percent={HE: 0.0, HER2: 0.0},

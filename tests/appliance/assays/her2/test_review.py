@@ -17,6 +17,7 @@ from appliance.findings.reasons import Reason
 from appliance.readers.cell_tally import CellTally
 from appliance.settings.scoring import Review
 from appliance.slides.appearance import Appearance
+from appliance.slides.picture import PictureMatch
 
 DOCS = Path(__file__).parents[4] / "docs" / "review.md"
 CONTROL = ControlFacts(
@@ -66,6 +67,11 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
             Reason.CONTROL_FAILED,
             {"control": replace(CONTROL, works=True, strongest="3+")},
             {"control": CONTROL},
+        ),
+        (
+            Reason.PICTURE_UNSURE,
+            {"pictures": {HER2: PictureMatch(percent=50.0, looks_like="an H&E slide")}},
+            {"pictures": {HER2: PictureMatch(percent=49.9, looks_like="an H&E slide")}},
         ),
         (
             Reason.UNUSUAL,
