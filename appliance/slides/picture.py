@@ -76,7 +76,7 @@ class SlidePicture:
         own = sum(self.probabilities.get(kind, 0.0) for kind in kinds)
         return PictureMatch(
             percent=100 * own if kinds else 100.0,
-            looks_like=self.looks_like or "nothing that Tandem knows",
+            looks_like=self.looks_like or "nothing that Tandem can tell",
         )
 
     @property
@@ -101,8 +101,9 @@ def is_contradiction(chances: Mapping[str, float], kinds: Sequence[str]) -> bool
 
 
 def load_picture(folder: Path) -> SlidePicture:
-    """Read what `SlidePicture.save` wrote."""
-    return SlidePicture(**json.loads((folder / PICTURE_NAME).read_text()))
+    """Read what `SlidePicture.save` wrote; of no kind where an earlier edition did not look."""
+    path = folder / PICTURE_NAME
+    return SlidePicture(**json.loads(path.read_text())) if path.exists() else SlidePicture()
 
 
 def picture_version() -> str:

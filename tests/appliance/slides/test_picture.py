@@ -14,7 +14,7 @@ from appliance.domain import HE, HER2
 from appliance.errors import WeightsUnusableError
 from appliance.line.analyse_slide import inspect_slide, open_facts, wrong_picture
 from appliance.settings.settings import Settings
-from appliance.slides.picture import SlidePicture
+from appliance.slides.picture import SlidePicture, load_picture
 from models.errors import ManifestError
 from models.picture.features import TILE_MPP
 from models.synthesis.pyramid import write_pyramid
@@ -43,6 +43,8 @@ def test_each_slide_of_a_case_looks_like_what_it_is(
     assert wrong_picture(he, HE) == "" and wrong_picture(ihc, HER2) == ""
     assert min(he.match(stains()[HE].pictures).percent, ihc.match(["membrane"]).percent) > 80
     assert he.match(["membrane"]).percent < 5
+    # An inspected slide of an earlier edition has no file of its picture.
+    assert load_picture(tmp_path) == SlidePicture()
     assert SlidePicture().match(["membrane"]).percent == 0 < SlidePicture().match([]).percent
     assert wrong_picture(he, HER2) == "this looks like an H&E slide, not like HER2 IHC"
     assert "brown membranes" in wrong_picture(ihc, HE)
