@@ -28,7 +28,7 @@ UNSAID = 0x0110
 """Failure reason if a PACS gives none: processing failure."""
 INVALID_ARGUMENT = 0x0115
 REPORT_WAIT_S = 5.0
-"""Wait for a report; a later report serves the next request."""
+"""Longest wait for a report; a later report serves the next request."""
 
 
 class Commitment:
@@ -66,6 +66,7 @@ class Commitment:
         question.TransactionUID = transaction
         question.ReferencedSOPSequence = [_item(ref) for ref in left]
         handlers = [(evt.EVT_N_EVENT_REPORT, self._report)]
+        timeout_s = self._address.timeout_s
         model = StorageCommitmentPushModel
         with associate(self._address, [(model, None)], handlers) as association:
             status, _ = association.send_n_action(
@@ -76,7 +77,7 @@ class Commitment:
                 # Idle for all of its timeout, the association would end while we release it.
                 self._changed.wait_for(
                     lambda: all(ref.sop_instance_uid in self._reasons for ref in left),
-                    min(REPORT_WAIT_S, self._address.timeout_s / 2),
+                    min(REPORT_WAIT_S, max(timeout_s / 2, timeout_s - 1)),
                 )
         return said | self._take(left)
 

@@ -48,13 +48,13 @@ class Answer:
 
     `order` is None where there is none, or where orders name several patients: `conflict` holds
     them. `note` tells the operator why objects will name no patient or no study of the laboratory.
-    `told` are sentences about files that cannot be used, each told of one slide.
+    `problems` are sentences about files that cannot be used, one for each file.
     """
 
     order: Order | None = None
     note: str = ""
     conflict: tuple[Order, ...] = ()
-    told: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
 
 def order_of(accession: str, settings: Settings) -> tuple[StudyFacts | None, str]:
@@ -103,7 +103,7 @@ def ordered_specimen(
     )
 
 
-def ask_orders(accession: str, slide: Path, settings: Settings) -> Answer:
+def ask_orders(accession: str, settings: Settings) -> Answer:
     """Ask all sources for the order of a slide, and keep it.
 
     An order that names another patient than the kept one replaces it: the laboratory corrected it.
@@ -123,18 +123,20 @@ def ask_orders(accession: str, slide: Path, settings: Settings) -> Answer:
         if kept is None:
             raise
         return kept
-    told = tuple(_once(answer.told, slide, settings))
+    problems = answer.problems
     if answer.order is None:
         answer = kept if kept is not None and not answer.conflict else answer
-        return replace(answer, told=told)
+        return replace(answer, problems=problems)
     if kept is None or kept.order is None:
-        return replace(_keep(accession, answer, settings), told=told)
+        return replace(_keep(accession, answer, settings), problems=problems)
     if one_patient((kept.order, answer.order)):
         # The study stays: blocks that were written before lie in it.
         order = replace(answer.order, uid=kept.order.uid, study_id=kept.order.study_id)
-        return Answer(order=order, note=kept.note, told=told)
+        return Answer(order=order, note=kept.note, problems=problems)
     changed = "the order of this accession names another patient than before"
-    return replace(_keep(accession, answer, settings), told=(*told, changed))
+    answer = _keep(accession, answer, settings)
+    note = ". ".join(each for each in (changed, answer.note) if each)
+    return replace(answer, note=note, problems=problems)
 
 
 def _sources(settings: Settings) -> list[str]:
@@ -160,7 +162,7 @@ def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> 
         found += read.of(accession)
         problems += read.problems
     answer = _agreed(found, accession, settings)
-    return replace(answer, told=tuple(_by_file(problems)))
+    return replace(answer, problems=tuple(_by_file(problems)))
 
 
 def _files(settings: Settings, longest_s: float | None) -> Iterator[OrdersRead]:
@@ -192,14 +194,14 @@ def _by_file(problems: Sequence[OrderProblem]) -> Iterator[str]:
         yield of_file[0].sentence + more
 
 
-def _once(sentences: Sequence[str], slide: Path, settings: Settings) -> Iterator[str]:
-    """Sentences that no other slide tells.
+def told_by(slide: Path, problems: Sequence[str], settings: Settings) -> Iterator[str]:
+    """Yield the sentences that no other slide tells; call it when the slide's step is finished.
 
-    The first slide has them, again when it is identified again: its first try may have been killed
-    before anybody saw them. Slides are identified side by side, so the artifact on disk decides.
+    The first slide has them, again when its transaction failed and is done again. Slides are
+    finished side by side, so the artifact on disk decides: the first writer's stays.
     """
     store, teller = ArtifactStore(settings.artifacts_dir), os.fsencode(slide)
-    for sentence in sentences:
+    for sentence in problems:
         key = ArtifactKey.of("told-by", sentence=sentence)
         if not store.has(key):
             with store.writing(key) as folder:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from appliance.domain import QuarantineReason
 from appliance.errors import TandemError
+from appliance.intake.block import leave_block
 from appliance.intake.completeness import Signature
 from appliance.intake.content import lose_slide
 from appliance.ledger.ledger import Ledger
@@ -119,6 +120,9 @@ def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> 
         reason = QuarantineReason.VANISHED if gone else QuarantineReason.NEVER_FINISHED
         set_reason(row, reason, {"detail": change.detail} if change.detail else {})
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
+        # A file that changed after its case was read: the result is that of former bytes.
+        if row.accession:
+            leave_block(tx, row, (row.accession, row.block, row.stain), now)
         lose_slide(tx, row, now)
         return
     if change.kind == "not-whole":

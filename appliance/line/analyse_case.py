@@ -237,11 +237,12 @@ class _Case:
             plan=plan,
             read=passes[assay.target.code].read,
             pictures={
-                stain.code: load_picture(_folder(slide.inspect_key, store)).match(stain.pictures)
+                stain.code: picture.match(stain.pictures)
                 for stain, slide in (
                     (assay.anatomy, self._anatomy),
                     (assay.target, self._target),
                 )
+                if (picture := load_picture(_folder(slide.inspect_key, store))) is not None
             },
             appearance={stain: facts.appearance for stain, facts in passes.items()},
             unreadable_percent={s: facts.unreadable_percent for s, facts in passes.items()},

@@ -98,7 +98,7 @@ def identify_slide(
     verdict = Identifier(words, settings.identify).verdict(path, evidence)
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
     is_known = verdict.outcome is Verdicts.IDENTIFIED
-    ordered = ordered_for(path, verdict.accession, settings, words) if is_known else NOTHING_ORDERED
+    ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
     # Headers that cannot be read or kept, whatever their library raises, are told when the objects
@@ -113,7 +113,8 @@ def identify_slide(
         specimen=word.get("specimen", "") or sidecar.specimen,
         patient=whose_slide(headers, ordered.patients, settings),
         scanned_at=scan_time(properties),
-        notes=ordered.notes,
+        order_note=ordered.note,
+        order_problems=ordered.problems,
     )
 
 
@@ -174,7 +175,7 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
         key=str(key),
         times=tuple(times),
         tissue_mm2=load_tissue(folder).area_mm2,
-        picture=load_picture(folder),
+        picture=load_picture(folder) or SlidePicture(),
     )
 
 

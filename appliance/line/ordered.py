@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from appliance.delivery.order_stains import asked_stains
 from appliance.delivery.orders import ask_orders
@@ -19,20 +18,22 @@ class Ordered:
     """Statements of the orders of a slide's accession.
 
     `patients` is one for each order that contradicts the others; one where they agree, none where
-    there is no order. `notes` are for the slide's timeline.
+    there is no order. `note` is for the slide's timeline; `problems` are those of files of orders,
+    each told of one slide (`delivery.orders.told_by`).
     """
 
     patients: tuple[Patient, ...] = ()
-    notes: tuple[str, ...] = ()
+    note: str = ""
+    problems: tuple[str, ...] = ()
 
 
 NOTHING_ORDERED = Ordered()
 
 
 def ordered_for(
-    slide: Path, accession: str, settings: Settings, vocabulary: Mapping[str, Sequence[str]]
+    accession: str, settings: Settings, vocabulary: Mapping[str, Sequence[str]]
 ) -> Ordered:
-    """Ask the laboratory's orders of a slide's accession; `vocabulary` has each stain's words.
+    """Ask the laboratory's orders of an accession; `vocabulary` has the words of each stain.
 
     Raises
     ------
@@ -41,12 +42,12 @@ def ordered_for(
     """
     if accession == UNIDENTIFIED:
         return NOTHING_ORDERED
-    answer = ask_orders(accession, slide, settings)
+    answer = ask_orders(accession, settings)
     found = answer.conflict or ((answer.order,) if answer.order is not None else ())
-    notes = (*answer.told, answer.note if found else "")
     return Ordered(
         patients=tuple(_patient(order, vocabulary) for order in found),
-        notes=tuple(note for note in notes if note),
+        note=answer.note if found else "",
+        problems=answer.problems,
     )
 
 

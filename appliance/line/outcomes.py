@@ -31,7 +31,8 @@ class IdentifiedSlide:
     """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
 
     `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
-    `notes` are for the slide's timeline.
+    `order_note` is for the slide's timeline, `order_problems` for that of the first slide that has
+    them.
     """
 
     facts: SlideFacts
@@ -40,7 +41,8 @@ class IdentifiedSlide:
     specimen: str
     patient: Patient = field(default_factory=Patient)
     scanned_at: float = 0.0
-    notes: tuple[str, ...] = ()
+    order_note: str = ""
+    order_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

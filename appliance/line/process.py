@@ -119,8 +119,7 @@ def _require_one_patient(
     accession: str, slides: Mapping[Stain, ReadSlide], settings: Settings
 ) -> None:
     store = ArtifactStore(settings.artifacts_dir)
-    slide = Path(next(iter(slides.values())).facts.path)
-    orders = ordered_for(slide, accession, settings, vocabulary(settings)).patients
+    orders = ordered_for(accession, settings, vocabulary(settings)).patients
     patients = {
         stain: whose_slide(freeze_source(slide.facts, store)[1], orders, settings)
         for stain, slide in slides.items()

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from appliance.assays.registry import find_assay, readers_alone
+from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.intake.block import leave_block, make_ready
 from appliance.intake.content import lose_slide
@@ -59,7 +60,8 @@ def finish_identify(
     # Frozen here, for steps that run when the sidecar may be gone.
     row.organ, row.specimen = found.organ, found.specimen
     row.patient = found.patient.as_json()
-    for note in found.notes:
+    told = told_by(Path(row.path), found.order_problems, context.settings)
+    for note in (*told, *([found.order_note] if found.order_note else [])):
         tx.note(row.subject, "order-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
     joins = _join(tx, context, row, verdict, now)

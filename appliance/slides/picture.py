@@ -47,7 +47,8 @@ _LOOKS_LIKE = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PictureMatch:
-    """Probability (0-100) that a picture is of a kind that its stain may have; its likeness."""
+    """Probability (0-100) that a picture is of a kind that its stain may have; the likeliest other
+    kind, in words."""
 
     percent: float
     looks_like: str
@@ -72,11 +73,13 @@ class SlidePicture:
         return is_contradiction(self.probabilities, kinds)
 
     def match(self, kinds: Sequence[str]) -> PictureMatch:
-        """Return how surely the picture is of one of these kinds; of any, where there is none."""
+        """Return how surely the picture is of one of these kinds, and its likeness to any other."""
         own = sum(self.probabilities.get(kind, 0.0) for kind in kinds)
+        others = {kind: p for kind, p in self.probabilities.items() if kind not in kinds}
+        likeliest = max(others, key=lambda kind: others[kind], default="")
         return PictureMatch(
             percent=100 * own if kinds else 100.0,
-            looks_like=self.looks_like or "nothing that Tandem can tell",
+            looks_like=_LOOKS_LIKE.get(likeliest, "nothing that Tandem can tell"),
         )
 
     @property
@@ -100,10 +103,10 @@ def is_contradiction(chances: Mapping[str, float], kinds: Sequence[str]) -> bool
     return own < HELD_BELOW or sum(chances.get(kind, 0.0) for kind in alike) < FAMILY_BELOW
 
 
-def load_picture(folder: Path) -> SlidePicture:
-    """Read what `SlidePicture.save` wrote; of no kind where an earlier edition did not look."""
+def load_picture(folder: Path) -> SlidePicture | None:
+    """Read what `SlidePicture.save` wrote; None where an earlier edition did not look."""
     path = folder / PICTURE_NAME
-    return SlidePicture(**json.loads(path.read_text())) if path.exists() else SlidePicture()
+    return SlidePicture(**json.loads(path.read_text())) if path.exists() else None
 
 
 def picture_version() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from fixtures.case_objects import true_findings, write_case
-from fixtures.daemon import Daemon, case_state, tandem_here
+from fixtures.daemon import Daemon, case_state, tandem
 from fixtures.judges import dicom_errors, entity_warnings
 from fixtures.scanned import issuers, scanned_dicom
 from fixtures.worklist import WorklistServer
@@ -90,7 +90,7 @@ def test_process_refuses_two_patients_in_one_line(
 ) -> None:
     he = scanned_dicom(small_case.he_path, tmp_path / "HE", "HE", **JANE)[0]
     ihc = scanned_dicom(small_case.ihc_path, tmp_path / "HER2", "HER2", **EVA)[0]
-    done = tandem_here("process", he, ihc, "--out", tmp_path / "out", check=False)
+    done = tandem("process", he, ihc, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert BOTH in line and "patients.merged" in line

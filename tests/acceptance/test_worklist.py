@@ -196,7 +196,7 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         RequestedProcedureDescription="Ki-67",
     )
     words = {"HE": ("H&E",), "HER2": ("HER2",)}
-    (patient,) = ordered_for(Path("S26_HE.svs"), accession, settings, words).patients
+    (patient,) = ordered_for(accession, settings, words).patients
     told = json.loads(patient.as_json())
     assert told == {
         "patient_id": "P-4711",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.daemon import Daemon, case_state, tandem, tandem_here
+from fixtures.daemon import Daemon, case_state, tandem
 from fixtures.scanned import scanned_dicom
 
 from models.synthesis.slides import SyntheticCase
@@ -84,9 +84,7 @@ def test_process_refuses_exchanged_slides_in_one_line(
     small_case: SyntheticCase, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = tandem_here(
-        "process", small_case.ihc_path, small_case.he_path, "--out", out, check=False
-    )
+    done = tandem("process", small_case.ihc_path, small_case.he_path, "--out", out, check=False)
     assert done.returncode == 1
     assert "looks like IHC with brown membranes" in done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -74,8 +74,8 @@ REVIEW: Words = {
         "the file is damaged; copy or scan it again."
     ),
     "picture-unsure": lambda p: (
-        f"The picture of the {_slide(p['stain'])} slide may be another stain: it looks like "
-        f"{p['looks_like']}. Look at the slide before you use the score."
+        f"The picture of the {_slide(p['stain'])} slide may be another stain, such as "
+        f"{p['looks_like']}: look at the slide before you use the score."
     ),
     "out-of-distribution": _unlike,
     "out-of-focus": _unlike,

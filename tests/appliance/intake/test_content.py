@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fixtures.lab import Lab
 
+from appliance.intake.changes import Change, Kind, apply_changes
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import params_of
@@ -43,6 +44,19 @@ def test_a_copy_under_the_same_name_is_superseded_quietly(lab: Lab) -> None:
     assert (row.state, row.reason) == (SlideState.SUPERSEDED, "same-content")
     assert params_of(row) == {"slide": first}
     assert lab.case().state == CaseState.DELIVERED
+
+
+@pytest.mark.parametrize(("end", "reason"), [("gone", "vanished"), ("no-base", "never-finished")])
+def test_a_file_that_changes_and_never_ends_takes_its_report_back(
+    lab: Lab, end: Kind, reason: str
+) -> None:
+    lab.arrive("S26-1_A1_HE")
+    her2 = lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    for kind in ("changed", end):
+        apply_changes(lab.ledger, [Change(kind=kind, path="/scans/S26-1_A1_HER2.svs")], lab.now)
+    assert (lab.slides()[her2].state, lab.slides()[her2].reason) == ("quarantined", reason)
+    assert (lab.case().state, lab.case().score) == (CaseState.WAITING, "")
 
 
 def test_a_copy_of_an_older_scan_does_not_come_back(lab: Lab) -> None:

@@ -44,10 +44,21 @@ def test_each_slide_of_a_case_looks_like_what_it_is(
     assert min(he.match(stains()[HE].pictures).percent, ihc.match(["membrane"]).percent) > 80
     assert he.match(["membrane"]).percent < 5
     # An inspected slide of an earlier edition has no file of its picture.
-    assert load_picture(tmp_path) == SlidePicture()
+    assert load_picture(tmp_path) is None
     assert SlidePicture().match(["membrane"]).percent == 0 < SlidePicture().match([]).percent
     assert wrong_picture(he, HER2) == "this looks like an H&E slide, not like HER2 IHC"
     assert "brown membranes" in wrong_picture(ihc, HE)
+
+
+def test_a_picture_that_is_not_sure_names_the_other_kind() -> None:
+    picture = SlidePicture(
+        kind="membrane",
+        certainty=0.45,
+        probabilities={"membrane": 0.45, "nuclear": 0.3, "other-dab": 0.25},
+        tiles=20,
+    )
+    match = picture.match(["membrane"])
+    assert (match.percent, match.looks_like) == (45.0, "IHC with brown nuclei")
 
 
 @pytest.mark.parametrize("stain", ["receptor", "trichrome", "none"])
