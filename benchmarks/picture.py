@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from appliance.settings.scoring import Review
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.picture import HELD_BELOW, SlidePicture, is_contradiction, see_picture
 from appliance.slides.reader import SlideReader
@@ -57,12 +58,14 @@ def main() -> None:
 class _Judged:
     """Drawn slide: its stain, its kind, and the probabilities that the check saw.
 
-    `probabilities` is empty where no tissue was found; such a slide is set aside anyway.
+    `probabilities` is empty where no tile could be measured; such a slide is held only where no
+    tissue was found at all.
     """
 
     stain: str
     kind: str
     probabilities: Mapping[str, float]
+    has_tissue: bool
 
 
 def _judge_world(seed: int, wild: float) -> list[_Judged]:
@@ -74,10 +77,15 @@ def _judge_world(seed: int, wild: float) -> list[_Judged]:
             edge = drawn.pixels.shape[0] + 2 * GLASS_PX
             pixels = np.full((edge, edge, 3), drawn.white, dtype=np.uint8)
             pixels[GLASS_PX:-GLASS_PX, GLASS_PX:-GLASS_PX] = drawn.pixels
-            picture, _ = seen(written(path, pixels, TILE_MPP))
+            picture, tissue_mm2, _ = seen(written(path, pixels, TILE_MPP))
             path.unlink()
             found.append(
-                _Judged(stain=drawn.stain, kind=drawn.kind, probabilities=picture.probabilities)
+                _Judged(
+                    stain=drawn.stain,
+                    kind=drawn.kind,
+                    probabilities=picture.probabilities,
+                    has_tissue=tissue_mm2 > 0,
+                )
             )
     return found
 
@@ -87,9 +95,11 @@ def _judge_drawn(worlds: int, wild: float) -> None:
     with ProcessPoolExecutor() as pool:
         found = list(chain.from_iterable(pool.map(partial(_judge_world, wild=wild), seeds)))
     judged = [each for each in found if each.probabilities]
-    blank = {each.stain for each in found if not each.probabilities}
+    blank = [each for each in found if not each.probabilities]
+    unseen = [each.stain for each in blank if each.has_tissue]
     print(f"{len(judged)} drawn slides of {worlds} tissues, wild {wild}")
-    print(f"without tissue that is found: {len(found) - len(judged)} {sorted(blank)}")
+    print(f"without tissue that is found, set aside: {len(blank) - len(unseen)}; tissue, but no "
+          f"tile that can be measured, accepted by every slot: {unseen}")  # fmt: skip
     for slot, kinds in SLOTS.items():
         right = np.array([each.kind in kinds for each in judged])
         score = np.array([sum(each.probabilities[kind] for kind in kinds) for each in judged])
@@ -100,18 +110,22 @@ def _judge_drawn(worlds: int, wild: float) -> None:
             accepted = 100 * float((score[~right] >= limit).mean())
             print(f"  held below {limit:<5}: right held {held:5.2f} %, "
                   f"wrong accepted {accepted:5.2f} %")  # fmt: skip
-        held_by = Counter(
-            each.stain for each in judged if is_contradiction(each.probabilities, kinds)
-        )
+        held, unsure = Counter[str](), Counter[str]()
+        for each, own in zip(judged, score, strict=True):
+            if is_contradiction(each.probabilities, kinds):
+                held[each.stain] += 1
+            elif 100 * own < Review().min_picture_percent:
+                unsure[each.stain] += 1
         for stain, number in Counter(each.stain for each in judged).items():
-            print(f"    {stain:<12} held {held_by[stain]:>4} of {number}")
+            print(f"    {stain:<12} of {number:>3} held {held[stain]:>3}, "
+                  f"given to review {unsure[stain]:>3}")  # fmt: skip
 
 
 def _judge_real(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, kind, pixels, mpp in _real_images(folder):
             path = written(Path(scratch) / f"{len(name)}.svs", pixels, mpp)
-            picture, seconds = seen(path)
+            picture, _, seconds = seen(path)
             share = picture.probabilities.get(kind, 0.0)
             print(f"{name:<24} is {kind:<10} seen {picture.kind:<10} {picture.certainty:.3f}, "
                   f"own kind {share:.3f}, {picture.tiles} tiles, {seconds:.2f} s")  # fmt: skip
@@ -143,14 +157,15 @@ def written(path: Path, pixels: Pixels, mpp: float) -> Path:
     return path
 
 
-def seen(path: Path) -> tuple[SlidePicture, float]:
-    """Return what the check sees, and the seconds that it takes once the tissue is known."""
+def seen(path: Path) -> tuple[SlidePicture, float, float]:
+    """Return what the check sees, the tissue in mm², and the check's seconds."""
     with SlideReader.open(path) as slide:
         mpp = thumbnail_mpp(*slide.facts.size_um)
         overview = slide.thumbnail(mpp)
         tissue = find_tissue(overview, mpp)
         start = time.perf_counter()
-        return see_picture(slide, overview, tissue), time.perf_counter() - start
+        picture = see_picture(slide, overview, tissue)
+        return picture, tissue.area_mm2, time.perf_counter() - start
 
 
 def _time_slides() -> None:
@@ -159,8 +174,8 @@ def _time_slides() -> None:
             Path(folder), seed=77, score="2+", width_px=8192, height_px=6144, workers=1
         )
         for path in (case.he_path, case.ihc_path):
-            found = sorted((seen(path) for _ in range(5)), key=lambda each: each[1])
-            picture, seconds = found[2]
+            found = sorted((seen(path) for _ in range(5)), key=lambda each: each[2])
+            picture, _, seconds = found[2]
             print(f"{path.stem}: {picture.kind} {picture.certainty:.3f}, {picture.tiles} tiles, "
                   f"{seconds:.2f} s (median of 5)")  # fmt: skip
 
