@@ -75,9 +75,9 @@ class StepOutputs:
     read
         uint8 of the shape of the target's tile grid: 0 not read, `MARGIN`, `SCORED`.
     pictures, appearance, unreadable_percent, marked_percent
-        By stain: how surely the picture is of the stain, where it was looked at; tiles unlike those
-        of training; share (0-100) of wanted tiles that the file does not give; share (0-100) of
-        tumor tiles under pen or on a fold.
+        By stain: how surely the picture is of the stain, where it was looked at and no person said
+        so; tiles unlike those of training; share (0-100) of wanted tiles that the file does not
+        give; share (0-100) of tumor tiles under pen or on a fold.
     """
 
     identity: Identity

@@ -196,6 +196,7 @@ class _Case:
             ],
             depends_on=assay.depends_on(settings, self._declared),
             review=settings.review.model_dump(),
+            kept=[self._anatomy.is_kept, self._target.is_kept],
             version=FINDINGS_VERSION,
         )
         with timed("score", self._store.has(key)) as (times, reused):
@@ -243,6 +244,7 @@ class _Case:
                     (assay.target, self._target),
                 )
                 if (picture := load_picture(_folder(slide.inspect_key, store))) is not None
+                and not slide.is_kept
             },
             appearance={stain: facts.appearance for stain, facts in passes.items()},
             unreadable_percent={s: facts.unreadable_percent for s, facts in passes.items()},

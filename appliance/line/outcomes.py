@@ -59,13 +59,15 @@ class InspectedSlide:
 class ReadSlide:
     """Slide as the steps of a case need it: all that was learnt at identify, and its overview.
 
-    `organ` and `specimen` are the sidecar's words, empty where it does not say.
+    `organ` and `specimen` are the sidecar's words, empty where it does not say. `is_kept`: a person
+    said that the picture is that of the stain.
     """
 
     facts: SlideFacts
     inspect_key: str
     organ: str = ""
     specimen: str = ""
+    is_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

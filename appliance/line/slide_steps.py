@@ -15,6 +15,7 @@ from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.identity.identify import evidence_json
 from appliance.intake.pair import join_block, take_place
+from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
@@ -110,7 +111,7 @@ def finish_inspect(
     detail = wrong_picture(outcome.picture, Stain(row.stain))
     if outcome.tissue_mm2 <= 0:
         set_reason(row, QuarantineReason.NO_TISSUE)
-    elif detail and json.loads(row.said).get("picture") != "keep":
+    elif detail and said_of(row).picture != "keep":
         set_reason(row, QuarantineReason.WRONG_PICTURE, {"detail": detail})
     else:
         tx.advance(row, SlideState.INSPECTED, now=now)
@@ -183,4 +184,5 @@ def read_slide_of(slide: SlideRow) -> ReadSlide:
         inspect_key=slide.inspect_key,
         organ=slide.organ,
         specimen=slide.specimen,
+        is_kept=said_of(slide).picture == "keep",
     )

@@ -136,11 +136,11 @@ def test_real_fields_go_all_the_way(
         )
     out = tmp_path / "out"
     tandem_here("process", *slides, "--out", out)
-    assert (out / "findings.json").is_file()
-    assert (
-        list(out.glob("ANN-*.dcm"))
-        or not json.loads((out / "findings.json").read_text())["tiles_scored"]
-    )
+    findings = json.loads((out / "findings.json").read_text())
+    assert list(out.glob("ANN-*.dcm")) or not findings["tiles_scored"]
+    if name.endswith("3+"):  # smeared membranes, brown cytoplasm: its picture is not sure
+        unsure = [r["params"] for r in findings["review"] if r["code"] == "picture-unsure"]
+        assert [params["stain"] for params in unsure] == ["HER2"]
     for kind in ("WSM", "SEG", "PM", "SR", "PDF", "SC"):
         objects = list(out.glob(f"{kind}-*.dcm"))
         assert objects, kind

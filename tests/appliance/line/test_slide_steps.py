@@ -65,6 +65,7 @@ def test_what_the_sidecar_said_at_identify_is_kept(context: StepContext) -> None
         sidecar.write_text(SIDECAR)
         slides[stain] = identified(context, path)
         sidecar.unlink()
+    slides[HER2].said = '{"picture": "keep"}'
     with context.ledger.transaction() as tx:
         (case,) = tx.cases()
     assert (case.accession, case.block) == ("S26-7", "B2")
@@ -72,6 +73,7 @@ def test_what_the_sidecar_said_at_identify_is_kept(context: StepContext) -> None
     call = prepare_analyse(context, Job(row=case, slides=slides, progress=progress))
     given = [argument for argument in call.arguments if isinstance(argument, ReadSlide)]
     assert [(s.organ, s.specimen, s.facts.mpp) for s in given] == [("gastric", "biopsy", 0.3)] * 2
+    assert [slide.is_kept for slide in given] == [False, True]
 
 
 def test_a_file_of_the_same_size_and_time_is_taken_up_anew(context: StepContext) -> None:
