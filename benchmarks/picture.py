@@ -10,7 +10,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 
 from appliance.settings.scoring import Review
 from appliance.slides.overview import thumbnail_mpp
-from appliance.slides.picture import HELD_BELOW, SlidePicture, is_contradiction, see_picture
+from appliance.slides.picture import HELD_BELOW, SlidePicture, see_picture
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import find_tissue
 from models.picture.features import TILE_MPP
@@ -56,15 +56,14 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """Drawn slide: its stain, its kind, and the probabilities that the check saw.
+    """Drawn slide: its stain, its kind, and what the check saw.
 
-    `probabilities` is empty where no tile could be measured; such a slide is held only where no
-    tissue was found at all.
+    A picture without a kind is held only where no tissue was found at all.
     """
 
     stain: str
     kind: str
-    probabilities: Mapping[str, float]
+    picture: SlidePicture
     has_tissue: bool
 
 
@@ -83,7 +82,7 @@ def _judge_world(seed: int, wild: float) -> list[_Judged]:
                 _Judged(
                     stain=drawn.stain,
                     kind=drawn.kind,
-                    probabilities=picture.probabilities,
+                    picture=picture,
                     has_tissue=tissue_mm2 > 0,
                 )
             )
@@ -94,15 +93,15 @@ def _judge_drawn(worlds: int, wild: float) -> None:
     seeds = range(FIRST_SEED, FIRST_SEED + worlds)
     with ProcessPoolExecutor() as pool:
         found = list(chain.from_iterable(pool.map(partial(_judge_world, wild=wild), seeds)))
-    judged = [each for each in found if each.probabilities]
-    blank = [each for each in found if not each.probabilities]
+    judged = [each for each in found if each.picture.kind]
+    blank = [each for each in found if not each.picture.kind]
     unseen = [each.stain for each in blank if each.has_tissue]
     print(f"{len(judged)} drawn slides of {worlds} tissues, wild {wild}")
     print(f"without tissue that is found, set aside: {len(blank) - len(unseen)}; tissue, but no "
           f"tile that can be measured, accepted by every slot: {unseen}")  # fmt: skip
     for slot, kinds in SLOTS.items():
         right = np.array([each.kind in kinds for each in judged])
-        score = np.array([sum(each.probabilities[kind] for kind in kinds) for each in judged])
+        score = np.array([each.picture.match(kinds).percent / 100 for each in judged])
         print(f"slot {slot}: {right.sum()} right, {(~right).sum()} wrong, AUC "
               f"{roc_auc_score(right, score):.4f}")  # fmt: skip
         for limit in LIMITS:
@@ -112,7 +111,7 @@ def _judge_drawn(worlds: int, wild: float) -> None:
                   f"wrong accepted {accepted:5.2f} %")  # fmt: skip
         held, unsure = Counter[str](), Counter[str]()
         for each, own in zip(judged, score, strict=True):
-            if is_contradiction(each.probabilities, kinds):
+            if each.picture.contradicts(kinds):
                 held[each.stain] += 1
             elif 100 * own < Review().min_picture_percent:
                 unsure[each.stain] += 1

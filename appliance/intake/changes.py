@@ -109,20 +109,25 @@ def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> No
     _set_signature(tx, row, change.signature)
 
 
+def _leave_case(tx: Transaction, row: SlideRow, now: float) -> None:
+    """Let the case of a slide whose file changed go on without it: its result is of other bytes."""
+    if row.accession:
+        leave_block(tx, row, (row.accession, row.block, row.stain), now)
+
+
 def _end_arrival(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
     if change.kind == "part-of":
         main = tx.slide_of_path(change.slide)
         params = {"slide": "" if main is None else main.subject}
         tx.advance(row, SlideState.SUPERSEDED, now=now, code="part-of", params=params)
+        _leave_case(tx, row, now)
         return
     if change.kind in ("gone", "no-base"):
         gone = change.kind == "gone"
         reason = QuarantineReason.VANISHED if gone else QuarantineReason.NEVER_FINISHED
         set_reason(row, reason, {"detail": change.detail} if change.detail else {})
         tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=reason)
-        # A file that changed after its case was read: the result is that of former bytes.
-        if row.accession:
-            leave_block(tx, row, (row.accession, row.block, row.stain), now)
+        _leave_case(tx, row, now)
         lose_slide(tx, row, now)
         return
     if change.kind == "not-whole":

@@ -35,16 +35,12 @@ White = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideField:
-    """Field of a slide: uint8 RGB at `TILE_MPP`, its glass, the stain's name and kind.
-
-    `her2` is the score of the tissue.
-    """
+    """Field of a slide: uint8 RGB at `TILE_MPP`, its glass, the stain's name and kind."""
 
     pixels: Pixels
     white: White
     stain: str
     kind: str
-    her2: str
 
     def tiles(self) -> Iterator[Pixels]:
         """Yield the field's tiles."""
@@ -81,7 +77,7 @@ def draw_fields(seed: int, *, wild: float = 1.0, across: int = FIELD_TILES) -> I
         pixels, white = _scanned(pixels, style.white, rng, wild)
         if rng.random() < 0.3:
             white = _brightest(pixels)
-        yield SlideField(pixels=pixels, white=white, stain=name, kind=stain.kind, her2=score)
+        yield SlideField(pixels=pixels, white=white, stain=name, kind=stain.kind)
 
 
 def restained(drawn: SlideField, rng: np.random.Generator) -> SlideField:

@@ -39,7 +39,6 @@ class Material:
     features: Values
     kinds: NDArray[np.str_]
     stains: NDArray[np.str_]
-    her2: NDArray[np.str_]
 
 
 def draw_material(seeds: Sequence[int], *, wild: float | None = None) -> Material:
@@ -61,7 +60,6 @@ def draw_material(seeds: Sequence[int], *, wild: float | None = None) -> Materia
         features=np.array([features for features, _ in found]),
         kinds=np.array([drawn.kind for _, drawn in found]),
         stains=np.array([drawn.stain for _, drawn in found]),
-        her2=np.array([drawn.her2 for _, drawn in found]),
     )
 
 

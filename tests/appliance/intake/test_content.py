@@ -46,16 +46,23 @@ def test_a_copy_under_the_same_name_is_superseded_quietly(lab: Lab) -> None:
     assert lab.case().state == CaseState.DELIVERED
 
 
-@pytest.mark.parametrize(("end", "reason"), [("gone", "vanished"), ("no-base", "never-finished")])
+@pytest.mark.parametrize(
+    ("end", "state", "reason"),
+    [
+        ("gone", "quarantined", "vanished"),
+        ("no-base", "quarantined", "never-finished"),
+        ("part-of", "superseded", ""),
+    ],
+)
 def test_a_file_that_changes_and_never_ends_takes_its_report_back(
-    lab: Lab, end: Kind, reason: str
+    lab: Lab, end: Kind, state: str, reason: str
 ) -> None:
     lab.arrive("S26-1_A1_HE")
     her2 = lab.arrive("S26-1_A1_HER2")
     lab.deliver()
     for kind in ("changed", end):
         apply_changes(lab.ledger, [Change(kind=kind, path="/scans/S26-1_A1_HER2.svs")], lab.now)
-    assert (lab.slides()[her2].state, lab.slides()[her2].reason) == ("quarantined", reason)
+    assert (lab.slides()[her2].state, lab.slides()[her2].reason) == (state, reason)
     assert (lab.case().state, lab.case().score) == (CaseState.WAITING, "")
 
 
