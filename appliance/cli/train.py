@@ -26,6 +26,10 @@ def train(
         Path | None,
         typer.Option("--data", help="Data set made by `tandem dataset`. Default: generated tiles."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", help="Folder of weights to start from. Default: from chance."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal weights.")] = 0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Replaces the number in the configuration.")
@@ -63,5 +67,6 @@ def train(
             device=pick_device(device),
             progress=progress,
             data_set=data_set,
+            init=init,
         )
     typer.echo(json.dumps(spec.figures, indent=2))

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import cv2
@@ -54,18 +55,26 @@ _NAMES = ("he", "ihc", "classes", "tumor", "intensity")
 
 
 def generated_tiles(
-    folder: Path, *, first_seed: int, count: int, progress: Progress, stained_stroma: int = 0
+    folder: Path,
+    *,
+    first_seed: int,
+    count: int,
+    progress: Progress,
+    stained_stroma: int = 0,
+    rough_share: float = 0.0,
 ) -> Tiles:
     """Tiles of seeds first_seed … first_seed + count - 1; made in `folder` unless they exist.
 
-    The following `stained_stroma` seeds add as many tiles of tumor in stained stroma. An
-    interrupted set is made again: its index is written last.
+    The following `stained_stroma` seeds add as many tiles of tumor in stained stroma. The share
+    `rough_share` (0-1) of all is drawn irregularly. An interrupted set is made again: its index is
+    written last.
     """
     more = f"+{stained_stroma}" if stained_stroma else ""
+    more += f"~{rough_share:g}" if rough_share else ""
     folder = folder / f"v{GENERATOR_VERSION}-{first_seed}-{count}{more}"
     index = folder / "index.json"
     if not index.is_file():
-        _generate(folder, first_seed, count, stained_stroma, progress)
+        _generate(folder, first_seed, count, stained_stroma, rough_share, progress)
         index.write_text(json.dumps({"first_seed": first_seed, "count": count}) + "\n")
     return Tiles(
         **{n: np.load(folder / f"{n}.npy", mmap_mode="r", allow_pickle=False) for n in _NAMES},
@@ -74,7 +83,12 @@ def generated_tiles(
 
 
 def _generate(
-    folder: Path, first_seed: int, usual: int, stained_stroma: int, progress: Progress
+    folder: Path,
+    first_seed: int,
+    usual: int,
+    stained_stroma: int,
+    rough_share: float,
+    progress: Progress,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     count = usual + stained_stroma
@@ -95,7 +109,8 @@ def _generate(
     ) as pool:
         seeds = range(first_seed, first_seed + count)
         stained = [k >= usual for k in range(count)]
-        for number, tile in enumerate(pool.map(generated_tile, seeds, stained, chunksize=8)):
+        drawn = pool.map(generated_tile, seeds, stained, repeat(rough_share), chunksize=8)
+        for number, tile in enumerate(drawn):
             for name in _NAMES:
                 arrays[name][number] = getattr(tile, name)
             progress("generating tiles", number + 1, count)
@@ -114,10 +129,12 @@ class GeneratedTile:
     intensity: int
 
 
-def generated_tile(seed: int, stained_stroma: bool = False) -> GeneratedTile:
+def generated_tile(
+    seed: int, stained_stroma: bool = False, rough_share: float = 0.0
+) -> GeneratedTile:
     """The tile pair of a seed as networks see it; runs in worker processes."""
     cv2.setNumThreads(1)
-    pair = synthesize_tile_pair(seed, stained_stroma=stained_stroma)
+    pair = synthesize_tile_pair(seed, stained_stroma=stained_stroma, rough_share=rough_share)
     half = LABEL_STEP // 2
     return GeneratedTile(
         he=calibrated(pair.he, pair.he_white),

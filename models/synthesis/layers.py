@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 from models.synthesis.canvas import Canvas
 from models.synthesis.cells import Kind
 from models.synthesis.fields import Array
+from models.synthesis.roughness import (
+    bent,
+    brown_cytoplasm,
+    faded,
+    rough_membranes,
+    rough_stroma,
+    weathered,
+)
 from models.synthesis.textures import Texture
 
 
@@ -41,7 +49,7 @@ def he_layers(canvas: Canvas) -> Array:
     eosin = eosin * open_ + canvas.erythrocytes()
     hematoxylin = hematoxylin * open_ + chromatin * 0.85
     thick = _thickness(canvas) * f["tissue"]
-    return _amounts(hematoxylin * thick, eosin * thick, np.zeros_like(thick))
+    return weathered(canvas, _amounts(hematoxylin * thick, eosin * thick, np.zeros_like(thick)))
 
 
 def her2_layers(canvas: Canvas) -> Array:
@@ -56,7 +64,8 @@ def her2_layers(canvas: Canvas) -> Array:
     line += cv2.GaussianBlur(thick, (0, 0), 0.95 * um) * (1.1 * um * 0.95)
     line *= np.clip(1 + look.granular * (0.6 * grain + 0.5 * canvas.texture(Texture.SPECKS)), 0, 3)
     blush = look.blush * cell.of(cells.membrane) * (1 + 0.25 * grain)
-    dab = line + blush + _background(canvas, fibers)
+    line = rough_membranes(canvas, line)
+    dab = line + blush + brown_cytoplasm(canvas) + _background(canvas, fibers)
     return _ihc(canvas, dab, fibers)
 
 
@@ -76,7 +85,9 @@ def _ihc(canvas: Canvas, dab: Array, fibers: Array) -> Array:
     """Combine DAB with the counterstain of every IHC slide."""
     f, look, cell = canvas.fields, canvas.world.look, canvas.territory
     chromatin, _ = canvas.nuclei()
+    chromatin = faded(canvas, chromatin)
     base = look.counterstain * (0.4 + 0.6 * _collagen(canvas, fibers))
+    base = rough_stroma(canvas, base, fibers)
     base = _mix(base, look.counterstain * (0.3 + 0.2 * fibers), np.maximum(f["mucin"], f["fat"]))
     within = 0.25 * cell.of(cell.cells.basophil) + 0.3 * look.counterstain
     base = _mix(base, within, _soft(cell.inside))
@@ -87,7 +98,7 @@ def _ihc(canvas: Canvas, dab: Array, fibers: Array) -> Array:
     hematoxylin = (base * open_ + 0.62 * chromatin + 0.05 * canvas.erythrocytes()) * thick
     dab = dab * (1 - 0.9 * f["lumen"]) * (1 - 0.8 * fat) * thick
     eosin = 0.012 * thick * open_ + 0.1 * canvas.erythrocytes()
-    return _amounts(hematoxylin, eosin, dab)
+    return weathered(canvas, _amounts(hematoxylin, eosin, dab))
 
 
 def _background(canvas: Canvas, fibers: Array) -> Array:
@@ -153,4 +164,4 @@ def tumor_labels(canvas: Canvas) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     tumor = cell.of(cell.cells.kind == Kind.TUMOR) > 0
     control = tumor & (cell.of(cell.cells.control) > 0)
     classes = np.where(tumor & ~control, cell.of(cell.cells.grade) + 1, 0)
-    return classes.astype(np.uint8), control
+    return bent(canvas, classes.astype(np.uint8), labels=True), control

@@ -17,6 +17,7 @@ from models.synthesis.canvas import Canvas, View
 from models.synthesis.cells import Kind
 from models.synthesis.fields import Array
 from models.synthesis.layers import he_layers, her2_layers, ihc_layers, nuclear_layers
+from models.synthesis.roughness import weathered
 from models.synthesis.stain import StainStyle, random_ihc_style, random_style, transmit
 from models.synthesis.textures import Texture
 from models.synthesis.world import World
@@ -165,8 +166,7 @@ def _special(canvas: Canvas, rng: np.random.Generator) -> Array:
     open_ = f["tissue"] * (1 - 0.95 * f["lumen"]) * (1 - 0.9 * (f["fat"] > 0.5))
     nuclei = float(rng.uniform(0.3, 0.9)) * chromatin
     layers = np.dstack([nuclei * f["tissue"], body * open_, third * open_])
-    amounts: Array = np.maximum(layers, 0).astype(np.float32)
-    return amounts
+    return weathered(canvas, np.maximum(layers, 0).astype(np.float32))
 
 
 def _pas(canvas: Canvas, rng: np.random.Generator) -> Array:

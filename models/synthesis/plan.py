@@ -46,6 +46,8 @@ class TissuePlan:
     outline: bool = True
     stroma_dab: float | None = None
     """DAB of stained stroma; None: the patient's own."""
+    rough: float = 0.0
+    """How far the drawing departs from clean outlines and even stain towards real sections, 0-1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,7 @@ class Look:
     stroma_dab: float
     edge_dab: float
     granular: float
+    rough: float = 0.0
 
 
 def random_look(rng: np.random.Generator) -> Look:

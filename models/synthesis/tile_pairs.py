@@ -15,6 +15,7 @@ from models.synthesis.artefacts import random_artefacts
 from models.synthesis.canvas import View
 from models.synthesis.plan import PATTERNS, TissuePlan
 from models.synthesis.render import render_region
+from models.synthesis.roughness import random_roughness
 from models.synthesis.stain import random_ihc_style, random_style
 from models.synthesis.world import World, build_world
 
@@ -44,13 +45,16 @@ class TilePair:
     he_white: tuple[int, int, int]
 
 
-def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair:
+def synthesize_tile_pair(
+    seed: int, *, stained_stroma: bool = False, rough_share: float = 0.0
+) -> TilePair:
     """Generate a tile pair from a seed: about 60 % hold tumor, the four intensities equally often.
 
     `stained_stroma`: tumor of 0 or 1+ in DAB-stained stroma, which is easily read one class too
-    high.
+    high. `rough_share`: probability (0-1) that the tissue is drawn with irregular outlines and
+    uneven stain (`models.synthesis.roughness`).
     """
-    world, view, rng = tile_scene(seed, stained_stroma=stained_stroma)
+    world, view, rng = tile_scene(seed, stained_stroma=stained_stroma, rough_share=rough_share)
     styles = random_style(rng), random_ihc_style(rng)
     box = {"x_px": 0, "y_px": 0, "width_px": TILE_PX, "height_px": TILE_PX}
     he = render_region(world, view, "HE", styles[0], **box)
@@ -69,7 +73,7 @@ def synthesize_tile_pair(seed: int, *, stained_stroma: bool = False) -> TilePair
 
 
 def tile_scene(
-    seed: int, *, stained_stroma: bool = False
+    seed: int, *, stained_stroma: bool = False, rough_share: float = 0.0
 ) -> tuple[World, View, np.random.Generator]:
     """Return the tissue of a tile pair, the tile's view of it, and the generator for the rest."""
     rng = np.random.default_rng([seed, 0x711E])
@@ -77,6 +81,7 @@ def tile_scene(
     world_seed, plan = int(rng.integers(2**31)), _plan(rng)
     if stained_stroma:
         plan = _in_stained_stroma(plan, np.random.default_rng([seed, 0x57A1]))
+    plan = replace(plan, rough=random_roughness(seed, rough_share))
     world = build_world(world_seed, size_um, size_um, plan)
     mpp = TILE_MPP * float(rng.uniform(0.92, 1.09))
     turn = float(rng.uniform(0, 2 * np.pi))

@@ -35,6 +35,8 @@ class TrainingConfig(BaseModel):
     """Generated tiles for training, unless the caller asks for another number."""
     stained_stroma_tiles: Annotated[int, Field(ge=0)] = 0
     """Additional generated tiles of tumor of 0 or 1+ in DAB-stained stroma."""
+    rough_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the generated tiles that are drawn with irregular outlines and uneven stain."""
     weight_decay: float = 0.05
     warmup: float = 0.05
     """Share of the steps over which the learning rate rises."""

@@ -64,10 +64,12 @@ def generated_material(
     held_out: int,
     progress: Progress,
     stained_stroma: int = 0,
+    rough_share: float = 0.0,
 ) -> Material:
     """Generate `count` tiles of a seed for training and `held_out` others for evaluation.
 
-    Training also uses `stained_stroma` tiles of tumor in stained stroma; evaluation does not.
+    Training also uses `stained_stroma` tiles of tumor in stained stroma, and draws the share
+    `rough_share` (0-1) of all tiles irregularly; evaluation does neither.
 
     Raises
     ------
@@ -83,7 +85,12 @@ def generated_material(
             f"{FIRST_RESERVED_SEED // SEEDS_PER_RUN}."
         )
     learnt = generated_tiles(
-        cache, first_seed=first, count=count, stained_stroma=stained_stroma, progress=progress
+        cache,
+        first_seed=first,
+        count=count,
+        stained_stroma=stained_stroma,
+        rough_share=rough_share,
+        progress=progress,
     )
     judged = generated_tiles(
         cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
@@ -99,6 +106,7 @@ def generated_material(
             "data": f"generated tiles, generator version {GENERATOR_VERSION}",
             "tiles": learning,
             "stained_stroma_tiles": stained_stroma,
+            "rough_share": rough_share,
         },
         judged_on=f"synthetic, {held_out} held-out tiles",
     )

@@ -19,27 +19,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.build import build
-from models.checkpoint import save_network
+from models.checkpoint import load_network, save_network
 from models.datasets.generated_tiles import LABEL_STEP, Progress
+from models.errors import DataSetError
 from models.spec import ModelSpec, Task
+from models.training.augmentation import augment
 from models.training.card import write_card
 from models.training.configuration import TrainingConfig
 from models.training.evaluate import judge_examples
 from models.training.finish import finished
-from models.training.material import Examples, data_set_material, generated_material
+from models.training.material import Examples, Material, data_set_material, generated_material
 from models.training.resize import resized
 
 CROP_PX = 256
 """Edge of the crops that train M: four times as many steps for the same arithmetic."""
 HELD_OUT_TILES = 400
-RESOLUTION_CHANCE = 0.4
-STAIN_JITTER = {Task.TUMOR: 0.12, Task.INTENSITY: 0.08, Task.SEGMENTATION: 0.05}
-"""Relative jitter of stain density. L and M grade stain: a large jitter would hide the grade."""
-PALE_CHANCE = {Task.TUMOR: 0.0, Task.INTENSITY: 0.35, Task.SEGMENTATION: 0.3}
-PALEST = {Task.TUMOR: 1.0, Task.INTENSITY: 0.3, Task.SEGMENTATION: 0.55}
-"""Least share of a tile's optical density that remains, for a pale laboratory or scanner. L must
-tell weak staining from strong staining shown weakly: by the counterstain, which is then pale too,
-and by the membranes' completeness."""
+_SAME = ("task", "architecture", "config", "input_px", "mean", "std", "pixels")
+"""Facts of weights that must be those of the network that they begin."""
+MAP_ZOOM = (0.75, 1.35)
+"""Range of the size of M's crops before they are resized to `CROP_PX`."""
 
 
 def train(
@@ -54,19 +52,21 @@ def train(
     cache: Path | None = None,
     held_out: int = HELD_OUT_TILES,
     data_set: Path | None = None,
+    init: Path | None = None,
 ) -> ModelSpec:
     """Train a network; save it in `out` with its figures on tiles outside the training set.
 
     Training uses the split train of the data set in the folder `data_set` and evaluates on test.
-    Without it, `tiles` generated tiles train and `held_out` others evaluate. `cache` keeps decoded
+    Without it, `tiles` generated tiles train and `held_out` others evaluate. The weights in the
+    folder `init`, of the same architecture, are the start, else chance. `cache` keeps decoded
     tiles for further runs (None: ``out/tiles``). A checkpoint is written after each epoch; a run
     with the same arguments resumes from it and ends with the same bytes as an uninterrupted run.
 
     Raises
     ------
     DataSetError
-        If the architecture cannot do the task, the data set is unusable, or `seed` would reach
-        held-out tiles.
+        If the architecture cannot do the task, the data set is unusable, `init` is of another
+        architecture, or `seed` would reach held-out tiles.
     """
     spec = config.spec(task)
     out.mkdir(parents=True, exist_ok=True)
@@ -75,12 +75,11 @@ def train(
         material = data_set_material(task, data_set, cache, progress=progress)
     else:
         count = tiles or config.tiles
-        stained = round(config.stained_stroma_tiles * count / config.tiles)
-        numbers = {"count": count, "stained_stroma": stained, "held_out": held_out}
-        material = generated_material(task, cache, seed=seed, progress=progress, **numbers)
+        material = _generated(task, config, cache, seed, count, held_out, progress)
     torch.manual_seed(seed)
     network = build(spec).to(device)
-    run = _Run(task, config, network, material.learnt, material.facts, out, seed, device)
+    facts = material.facts | _begin_with(network, spec, init)
+    run = _Run(task, config, network, material.learnt, facts, out, seed, device)
     seconds = run.go(progress)
     figures = judge_examples(spec, network, material.judged, device, progress)
     spec = replace(
@@ -88,7 +87,7 @@ def train(
         version=f"1.{seed}",
         figures={"data": material.judged_on, **figures},
         trained={
-            **material.facts,
+            **facts,
             "epochs": config.epochs,
             "seed": seed,
             "seconds": round(seconds),
@@ -100,6 +99,42 @@ def train(
     spec = save_network(out, spec, network)
     write_card(out, spec)
     return spec
+
+
+def _generated(
+    task: Task,
+    config: TrainingConfig,
+    cache: Path,
+    seed: int,
+    count: int,
+    held_out: int,
+    progress: Progress,
+) -> Material:
+    """Generate `count` tiles by the configuration, with its share of stained stroma beside them."""
+    return generated_material(
+        task,
+        cache,
+        seed=seed,
+        count=count,
+        stained_stroma=round(config.stained_stroma_tiles * count / config.tiles),
+        rough_share=config.rough_share,
+        held_out=held_out,
+        progress=progress,
+    )
+
+
+def _begin_with(network: nn.Module, spec: ModelSpec, folder: Path | None) -> dict[str, Any]:
+    """Load weights to start from, if any; return where they come from, for the manifest."""
+    if folder is None:
+        return {}
+    given, trained = load_network(folder)
+    if any(getattr(given, name) != getattr(spec, name) for name in _SAME):
+        raise DataSetError(
+            f"{folder}: weights of a {given.architecture} for {given.task} cannot begin a "
+            f"{spec.architecture} for {spec.task}: both must have the same configuration."
+        )
+    network.load_state_dict(trained.state_dict())
+    return {"init": {"sha256": given.sha256, "trained": given.trained}}
 
 
 @dataclass
@@ -177,11 +212,11 @@ class _Run:
         for start in range(0, len(order), self.config.batch_size):
             batch = np.sort(order[start : start + self.config.batch_size])
             if self.task is Task.SEGMENTATION:
-                images, targets = _crops(self.images, self.examples.labels, batch, rng)
+                pixels, labels = _crops(self.images, self.examples.labels, batch, rng)
             else:
-                images, targets = self.images[batch], self.examples.labels[batch]
-            pixels = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device).float()
-            labels = torch.from_numpy(targets.astype(np.int64)).to(self.device)
+                pixels = torch.from_numpy(self.images[batch]).permute(0, 3, 1, 2)
+                labels = torch.from_numpy(self.examples.labels[batch].astype(np.int64))
+            pixels, labels = pixels.to(self.device).float(), labels.to(self.device)
             yield augment(pixels, labels, rng, self.task)
 
     def _checkpoint(self, epoch: int) -> None:
@@ -227,49 +262,21 @@ def _crops(
     classes: NDArray[np.uint8],
     batch: NDArray[np.int64],
     rng: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Random crop of `CROP_PX` of each tile, and of its labels at a quarter of the resolution."""
-    size = CROP_PX // LABEL_STEP
+) -> tuple[Tensor, Tensor]:
+    """Random crop of each tile, float (N, 3, CROP_PX, CROP_PX), and of its labels at a quarter.
+
+    All crops of a batch have one size, chosen from `MAP_ZOOM`, before they are resized.
+    """
+    size = round(CROP_PX * float(rng.uniform(*MAP_ZOOM)) / LABEL_STEP)
     corners = rng.integers(0, classes.shape[1] - size + 1, (len(batch), 2)).tolist()
     pixels, labels = [], []
     for k, (row, column) in zip(batch.tolist(), corners, strict=True):
-        y, x = row * LABEL_STEP, column * LABEL_STEP
-        pixels.append(images[k, y : y + CROP_PX, x : x + CROP_PX])
+        y, x, edge = row * LABEL_STEP, column * LABEL_STEP, size * LABEL_STEP
+        pixels.append(images[k, y : y + edge, x : x + edge])
         labels.append(classes[k, row : row + size, column : column + size])
-    return np.stack(pixels), np.stack(labels)
-
-
-def augment(
-    pixels: Tensor, labels: Tensor, rng: np.random.Generator, task: Task
-) -> tuple[Tensor, Tensor]:
-    """Augment tiles: turns, flips, resolution, glass and stain.
-
-    Stain density varies per channel by about 1 ± `STAIN_JITTER`; with probability `PALE_CHANCE` all
-    channels drop to as little as `PALEST`. `pixels` float (N, 3, H, W), 0-255; `labels` (N,) or
-    (N, h, w): maps turn with their tiles.
-    """
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    pixels = torch.rot90(pixels, turns, (2, 3))
-    if labels.ndim == 3:
-        labels = torch.rot90(labels, turns, (1, 2))
-    if flip:
-        pixels = pixels.flip(3)
-        labels = labels.flip(2) if labels.ndim == 3 else labels
-    n, size = len(pixels), pixels.shape[-1]
-    device = pixels.device
-    if rng.random() < RESOLUTION_CHANCE:
-        coarse = int(size / rng.uniform(1.1, 2.0))
-        small = functional.interpolate(pixels, (coarse, coarse), mode="bilinear", antialias=True)
-        pixels = functional.interpolate(small, (size, size), mode="bicubic").clamp(0, 255)
-
-    def jitter(spread: float, channels: int) -> Tensor:
-        values = np.exp(rng.normal(0, spread, (n, channels, 1, 1))).astype(np.float32)
-        return torch.from_numpy(values).to(device)
-
-    pale = rng.random((n, 1, 1, 1)) < PALE_CHANCE[task]
-    left = np.where(pale, rng.uniform(PALEST[task], 1, (n, 1, 1, 1)), 1)
-    stain = STAIN_JITTER[task]
-    # I = 255 · (I0 / 255)^s scales the optical density by s.
-    ratio = (pixels * jitter(0.015, 3)).clamp(1, 255) / 255
-    strength = jitter(stain, 3) * jitter(stain, 1) * torch.from_numpy(left).to(pixels)
-    return ratio.pow(strength) * 255, labels
+    crops = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float()
+    maps = torch.from_numpy(np.stack(labels)).float()
+    shape, half = (CROP_PX, CROP_PX), (CROP_PX // LABEL_STEP, CROP_PX // LABEL_STEP)
+    crops = functional.interpolate(crops, shape, mode="bilinear", antialias=True)
+    maps = functional.interpolate(maps[:, None], half, mode="nearest-exact")[:, 0]
+    return crops, maps.long()

@@ -1,0 +1,71 @@
+"""Irregular drawing: truth stays with the tissue, regions fit, and nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
+from models.synthesis.canvas import STRAIGHT
+from models.synthesis.plan import MIXES, TissuePlan
+from models.synthesis.render import Region, StainName, render_region
+from models.synthesis.roughness import random_roughness
+from models.synthesis.stain import StainStyle
+from models.synthesis.tile_pairs import synthesize_tile_pair
+from models.synthesis.world import build_world
+
+PLAN = TissuePlan(tumor=0.6, outline=False, mix=MIXES["3+"])
+PLAIN = StainStyle(
+    vectors=np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32),
+    strength=(1.0, 1.0, 1.0),
+    white=(245, 245, 245),
+    gamma=1.0,
+    blur_px=0.0,
+    noise=0.0,
+)
+
+
+def region(stain: StainName, rough: float, x_px: int = 0, width_px: int = 384) -> Region:
+    world = build_world(5, 150.0, 150.0, replace(PLAN, rough=rough))
+    return render_region(
+        world, STRAIGHT, stain, PLAIN, x_px=x_px, y_px=0, width_px=width_px, height_px=384
+    )
+
+
+@pytest.mark.parametrize("stain", ["HE", "HER2"])
+def test_rough_tissue_looks_different_and_has_almost_the_same_truth(stain: StainName) -> None:
+    clean, rough = region(stain, 0.0), region(stain, 1.0)
+    assert np.abs(clean.pixels.astype(int) - rough.pixels.astype(int)).mean() > 5
+    assert (clean.classes == rough.classes).mean() > 0.6
+    assert abs((clean.classes > 0).mean() - (rough.classes > 0).mean()) < 0.05
+
+
+def test_both_stains_of_rough_tissue_tell_the_same_truth() -> None:
+    assert np.array_equal(region("HE", 1.0).classes, region("HER2", 1.0).classes)
+
+
+def test_brown_stays_within_the_stained_tumor() -> None:
+    found = region("HER2", 1.0)
+    darkness = 255 - found.pixels[..., 2].astype(float)
+    assert darkness[found.classes == 4].mean() > 1.5 * darkness[found.classes == 0].mean()
+
+
+@pytest.mark.parametrize("stain", ["HE", "HER2"])
+def test_neighboring_regions_of_rough_tissue_fit(stain: StainName) -> None:
+    whole, right = region(stain, 1.0), region(stain, 1.0, x_px=192, width_px=192)
+    differs = np.abs(whole.pixels[:, 192:].astype(int) - right.pixels.astype(int)).max(axis=2)
+    assert (differs > 3).mean() < 0.001
+    assert (whole.classes[:, 192:] != right.classes).mean() < 0.001
+
+
+def test_the_share_of_seeds_is_rough_and_a_share_of_zero_changes_nothing() -> None:
+    drawn = [random_roughness(seed, 0.7) for seed in range(400)]
+    assert 0.6 < np.mean([value > 0 for value in drawn]) < 0.8
+    assert {random_roughness(seed, 0.0) for seed in range(50)} == {0.0}
+    clean, same = synthesize_tile_pair(3), synthesize_tile_pair(3, rough_share=0.0)
+    assert np.array_equal(clean.ihc, same.ihc)
+    rough = synthesize_tile_pair(3, rough_share=1.0)
+    assert not np.array_equal(clean.ihc, rough.ihc)
+    assert not np.array_equal(clean.he, rough.he)
