@@ -99,8 +99,9 @@ TASK_WORDS: dict[str, str] = {
     "tumor": "Tumor on H&E",
     "intensity": "Stain intensity on IHC",
     "segmentation": "Stain segmentation on IHC",
+    "plain": "Plain color reading of IHC, without a network",
 }
-"""Purpose of a network, by the value of `models.spec.Task`."""
+"""Purpose of a reader, by its name; that of a network is the value of `models.spec.Task`."""
 
 
 def stain_word(stain: str) -> str:

@@ -177,9 +177,13 @@ def _score(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> float:
 
 
 def _meaning(findings: Findings) -> str:
+    """Words below the score: the guideline's result where it is not the score itself, or the
+    interpretation of a score that does not wait for a person."""
     if findings.category is not None:
         return findings.category
-    return "" if findings.read_outs is None else findings.read_outs.binary
+    if findings.review or findings.read_outs is None:
+        return ""
+    return findings.read_outs.binary
 
 
 def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB]]:
@@ -189,7 +193,7 @@ def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB
     lines.append((f"Version: {findings.guideline_version}", 8.0, False, INK))
     if findings.rule:
         lines.append((f"Rule that decided: {findings.rule}", 8.0, False, INK))
-    if findings.comment:
+    if findings.comment and not findings.review:
         lines.append((f"Comment: {findings.comment}", 8.0, False, INK))
     if findings.correction is not None:
         was = "no score" if findings.correction.was is None else findings.correction.was

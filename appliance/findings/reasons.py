@@ -31,6 +31,7 @@ class Reason(StrEnum):
     LITTLE_TUMOR = "little-tumor"
     TUMOR_NOT_SCORED = "tumor-not-scored"
     TUMOR_DISAGREES = "tumor-disagrees"
+    TUMOR_NOT_FOUND = "tumor-not-found"
     READERS_DISAGREE = "readers-disagree"
     HETEROGENEOUS = "heterogeneous"
     NEAR_THRESHOLD = "near-threshold"

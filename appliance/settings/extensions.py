@@ -17,6 +17,7 @@ BUILT_IN = (
     "appliance.readers.tumor",
     "appliance.readers.intensity",
     "appliance.readers.segmentation",
+    "appliance.readers.plain",
     "appliance.assays.her2.assay",
     "appliance.delivery.destinations.folder",
     "appliance.delivery.destinations.dimse",

@@ -48,6 +48,8 @@ class Review(Section):
     """Most of the H&E slide's tumor that may have no counterpart on the HER2 slide."""
     max_tumor_disagreement_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
     """Most of the tiles that C calls tumor on which M may find none."""
+    min_found_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 20.0
+    """Least share of the area of the tiles that C calls tumor which M must call tumor."""
     max_reader_difference: Annotated[float, Field(gt=0, le=3)] = 1.0
     """Largest difference, in classes, between the mean of L and the mean of M."""
     heterogeneity_strong_percent: Annotated[float, Field(ge=0, le=100)] = 5.0

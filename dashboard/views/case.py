@@ -276,11 +276,13 @@ def _score_markup(findings: Findings | None) -> str:
         head = "<b>No score</b>"
     else:
         estimated = ", estimated" if findings.estimated else ""
-        words = "Score" if outs is None else binary_words(findings)
+        unread = outs is None or (findings.review and findings.category is None)
+        words = "Score" if unread else binary_words(findings)
         head = f"<b>{escape(words)}</b>{estimated}"
     if findings.correction is not None:
         head += ", corrected by a person"
-    comment = f'<div class="small">{escape(findings.comment)}</div>' if findings.comment else ""
+    said = "" if findings.review else findings.comment
+    comment = f'<div class="small">{escape(said)}</div>' if said else ""
     rule = f'<div class="muted small">Rule: {escape(findings.rule)}</div>' if findings.rule else ""
     big = escape(findings.score or "–")
     return (

@@ -18,7 +18,7 @@ from appliance.domain import HER2, Her2Score
 from appliance.readers.reader import Options
 from appliance.settings.settings import Settings
 
-DECISION_VERSION = 7
+DECISION_VERSION = 8
 """Counted up when the decision changes: findings of other versions are made anew."""
 
 
@@ -68,7 +68,7 @@ HER2_ASSAY = register_assay(
             ClassFacts(name="2+", color=(230, 120, 25), cielab=(65, 30, 60)),
             ClassFacts(name="3+", color=(128, 14, 38), cielab=(40, 40, 30)),
         ),
-        readers=("tumor", "intensity", "segmentation"),
+        readers=("tumor", "intensity", "segmentation", "plain"),
         options=_options,
         depends_on=_depends_on,
         decide=decide,

@@ -35,6 +35,8 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
     score = None if rule is None else rule.score
     category = None if rule is None else rule.category
     paper = paper_score(measured.tiles)
+    # A share of hardly any tumor says nothing about a drug.
+    enough = measured.tumor_area_mm2 >= settings.review.min_tumor_area_mm2
     return Findings(
         assay="her2",
         accession=outputs.identity.accession,
@@ -56,7 +58,7 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         h_score=h_score(measured.percent),
         tumor_area_mm2=measured.tumor_area_mm2,
         unscored_tumor_area_mm2=measured.unscored * TILE_UM**2 / 1e6,
-        comment="" if score is None else guideline.comment(score, measured.percent),
+        comment=guideline.comment(score, measured.percent) if score and enough else "",
         review=(),
         opinions=tuple(reading.opinion for reading in outputs.readings.values()),
         appearance={
@@ -70,9 +72,9 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         cells=measured.cells.facts if measured.tiles else None,
         control=measured.control,
         rois=deciding_rois(measured.tiles, score),
-        read_outs=None
-        if score is None
-        else read_outs(score, organ=guideline.organ, category=category),
+        read_outs=read_outs(score, organ=guideline.organ, category=category)
+        if score and enough
+        else None,
         tiles=measured.tiles,
         rasters=_rasters(outputs, settings),
     )

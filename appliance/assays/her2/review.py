@@ -16,10 +16,12 @@ from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.guideline import Guideline
 from appliance.assays.her2.measure import Measured, measure
 from appliance.domain import Stain
+from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings
 from appliance.findings.measured import ControlFacts
 from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.readers.cell_tally import CellTally
+from appliance.readers.segmentation import SegmentationReader
 from appliance.registration.alignment import Alignment
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
@@ -36,7 +38,9 @@ class Evidence:
 
     `percent` (0-100) per class of the tumor area; `unscored_tumor_percent` of the H&E slide's tumor
     tiles; `cells` of the scored tiles; `intensity_grade` the mean class (0-3) that L sees on the
-    same tumor; `without_tumor_percent` of the tiles that C calls tumor and M finds none on;
+    same tumor; `votes` the score that the shares of each other reader give by the same guideline;
+    `without_tumor_percent` of the tiles that C calls tumor and M finds none on; `found_percent` of
+    the area of those tiles that M calls tumor;
     `pictures`, `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and
     `unreadable_percent` (tiles that the file does not give) of each slide.
     """
@@ -48,7 +52,9 @@ class Evidence:
     unscored_tumor_percent: float
     cells: CellTally
     intensity_grade: float
+    votes: Mapping[str, str]
     without_tumor_percent: float
+    found_percent: float
     pictures: Mapping[Stain, PictureMatch]
     appearance: Mapping[Stain, Appearance]
     marked_percent: Mapping[Stain, float]
@@ -61,12 +67,14 @@ def review(
 ) -> tuple[ReviewReason, ...]:
     """All reasons that hold, in the order of `Reason`."""
     chosen = choose_guideline(settings.scoring, outputs.declared)
-    evidence = _evidence(outputs, findings, measure(outputs, settings))
+    evidence = _evidence(outputs, findings, measure(outputs, settings), chosen.guideline)
     reasons = review_reasons(settings.review, chosen.guideline, evidence)
     return in_order((*chosen.reasons, *reasons))
 
 
-def _evidence(outputs: StepOutputs, findings: Findings, measured: Measured) -> Evidence:
+def _evidence(
+    outputs: StepOutputs, findings: Findings, measured: Measured, guideline: Guideline
+) -> Evidence:
     share = measured.tumor_share
     return Evidence(
         alignment=outputs.alignment,
@@ -76,7 +84,9 @@ def _evidence(outputs: StepOutputs, findings: Findings, measured: Measured) -> E
         unscored_tumor_percent=measured.unscored_percent,
         cells=measured.cells,
         intensity_grade=_weighted(measured),
+        votes=_votes(findings, measured, guideline),
         without_tumor_percent=100 * float((share < NO_TUMOR_SHARE).mean()) if len(share) else 0.0,
+        found_percent=100 * float(share.mean()) if len(share) else 0.0,
         pictures=outputs.pictures,
         appearance=outputs.appearance,
         marked_percent=outputs.marked_percent,
@@ -92,6 +102,27 @@ def _weighted(measured: Measured) -> float:
         return 0.0
     intensities = [tile.intensity for tile in measured.tiles]
     return float(np.dot(intensities, measured.tumor_share)) / total
+
+
+def _votes(findings: Findings, measured: Measured, guideline: Guideline) -> dict[str, str]:
+    """Scores by the guideline from the shares of each reader but M, which made the score.
+
+    L's classes have names of their own (none, faint, weak, strong), in the order of the scores.
+    """
+    return {
+        opinion.reader: guideline.score(
+            {
+                name: 100 * share
+                for name, share in zip(CLASS_NAMES, opinion.probabilities, strict=True)
+            },
+            measured.cells.cluster_cells,
+        ).value
+        for opinion in findings.opinions
+        if opinion.about == "score"
+        and len(opinion.classes) == len(CLASS_NAMES)
+        and opinion.reader != SegmentationReader.name
+        and any(opinion.probabilities)
+    }
 
 
 def review_reasons(
@@ -165,6 +196,8 @@ def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
         yield _because(Reason.TUMOR_NOT_SCORED, percent=evidence.unscored_tumor_percent)
     if evidence.without_tumor_percent > settings.max_tumor_disagreement_percent:
         yield _because(Reason.TUMOR_DISAGREES, percent=evidence.without_tumor_percent)
+    elif evidence.found_percent < settings.min_found_tumor_percent:
+        yield _because(Reason.TUMOR_NOT_FOUND, percent=evidence.found_percent)
 
 
 def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:
@@ -172,7 +205,10 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
         return
     percent = evidence.percent
     mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
-    if abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
+    others = {name: vote for name, vote in evidence.votes.items() if vote != evidence.score}
+    if others:
+        yield _because(Reason.READERS_DISAGREE, score=evidence.score, votes=others)
+    elif abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
         yield _because(Reason.READERS_DISAGREE, limit=settings.max_reader_difference)
     faint = percent["0"] + percent["1+"]
     if (

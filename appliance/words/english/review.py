@@ -6,6 +6,8 @@ from appliance.words.template import Params, Words
 
 _SLIDE = {"HE": "H&E"}
 """Names of stains in sentences, where they differ from their codes."""
+_READERS = {"intensity": "the tile classifier", "plain": "the plain reader of colors"}
+"""Names of readers in sentences."""
 _DIFFERS = {"stain": "their stain", "focus": "their focus"}
 
 
@@ -33,6 +35,18 @@ def _clusters(p: Params) -> str:
         f"The guideline scores the largest cluster of stained cells, {largest}: no site has "
         "confirmed Tandem's count yet."
     )
+
+
+def _disagree(p: Params) -> str:
+    if "votes" not in p:
+        return (
+            "The tile classifier and the pixel segmentation disagree by more than "
+            f"{p['limit']:g} class."
+        )
+    others = " and ".join(
+        f"{vote} by {_READERS.get(name, name)}" for name, vote in p["votes"].items()
+    )
+    return f"The readers disagree: the score is {p['score']}, but {others}."
 
 
 def _unknown(p: Params) -> str:
@@ -96,9 +110,11 @@ REVIEW: Words = {
         "On {percent:.0f} % of the tiles that are tumor on the H&E slide none is found on the HER2 "
         "slide."
     ),
-    "readers-disagree": (
-        "The tile classifier and the pixel segmentation disagree by more than {limit:g} class."
+    "tumor-not-found": (
+        "The pixel segmentation finds tumor on only {percent:.0f} % of the tumor tiles' area: "
+        "most of the tumor may not be scored."
     ),
+    "readers-disagree": _disagree,
     "heterogeneous": (
         "{strong:.0f} % of the tumor is stained 3+ and {faint:.0f} % is 0 or 1+: two kinds of "
         "tumor, or two parts of which one is stained badly."

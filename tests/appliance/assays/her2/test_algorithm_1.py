@@ -38,6 +38,7 @@ Tumor: 12 + 14 + 16 + 0 + 16 + 12 = 70 of 16 px a tile: 4.375 tiles.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,7 @@ from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.intensity import IntensityReading
+from appliance.readers.plain import PlainReading
 from appliance.readers.reader import find_reader
 from appliance.readers.segmentation import ControlReading, SegmentationReading
 from appliance.readers.tumor import TumorReading
@@ -128,6 +130,7 @@ def findings(tmp_path: Path) -> Findings:
             control=ControlReading(area_mm2=0.0, counts=[]),
             unreadable_control_percent=0.0,
         ),
+        "plain": PlainReading(opinion=replace(of_l, reader="plain", weights=None)),
     }
     for name, folder in folders.items():
         find_reader(name).save(readings[name], folder)

@@ -130,7 +130,8 @@ class ScoredCase:
     """Two painted slides with networks' outputs written by hand: four tiles, half 3+."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings = Settings(state_dir=folder / "state")
+        enough = Review(min_tumor_area_mm2=0.01)
+        self.settings = Settings(state_dir=folder / "state", review=enough)
         self.he_path = self._painted(folder / "S26-1_A1_HE.svs", (200, 120, 180), (200, 120, 180))
         self.ihc_path = self._painted(folder / "S26-1_A1_HER2.svs", (150, 100, 60), (170, 130, 100))
         answer_by_hand(
@@ -207,3 +208,14 @@ def test_a_sidecar_holds_organ_and_specimen(tmp_path: Path) -> None:
     (tmp_path / "x.tandem.toml").write_text('organ = "gastric"\nspecimen = "biopsy"\n')
     sidecar = read_sidecar(tmp_path / "x.svs")
     assert (sidecar.organ, sidecar.specimen) == ("gastric", "biopsy")
+
+
+def test_hardly_any_tumor_is_scored_but_not_interpreted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = ScoredCase(tmp_path, monkeypatch)
+    case.settings = case.settings.model_copy(update={"review": Review()})
+    found, _ = case.scored("mpp = 0.2793\n")
+    assert found.tumor_area_mm2 < Review().min_tumor_area_mm2
+    assert (found.score, found.comment, found.read_outs) == ("3+", "", None)
+    assert "little-tumor" in [reason.code for reason in found.review]

@@ -105,7 +105,10 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
             {"without_tumor_percent": 50.0},
             {"without_tumor_percent": 50.1},
         ),
+        (Reason.TUMOR_NOT_FOUND, {"found_percent": 20.0}, {"found_percent": 19.9}),
         (Reason.READERS_DISAGREE, {"intensity_grade": 2.0}, {"intensity_grade": 1.9}),
+        (Reason.READERS_DISAGREE, {"votes": {}}, {"votes": {"intensity": "2+"}}),
+        (Reason.READERS_DISAGREE, {"votes": {"plain": "3+"}}, {"votes": {"plain": "2+"}}),
         (
             Reason.HETEROGENEOUS,
             {"percent": percent(20, 4.9, 0.1, 75)},
@@ -128,6 +131,20 @@ def test_a_reason_holds_from_its_limit_on(
 ) -> None:
     assert code not in codes(**fine)
     assert code in codes(**wrong)
+
+
+def test_a_reader_that_disagrees_is_named_with_its_score() -> None:
+    guideline = load_guideline("breast-asco-cap-2018")
+    evidence = replace(sure(), votes={"intensity": "2+", "plain": "1+"})
+    (reason,) = review_reasons(Review(), guideline, evidence)
+    assert reason.sentence == (
+        "The readers disagree: the score is 3+, but 2+ by the tile classifier and 1+ by the plain "
+        "reader of colors."
+    )
+
+
+def test_tiles_without_any_tumor_are_not_told_twice() -> None:
+    assert codes(without_tumor_percent=60.0, found_percent=10.0) == [Reason.TUMOR_DISAGREES]
 
 
 def test_control_tissue_is_missed_only_where_the_site_always_has_it() -> None:
