@@ -72,6 +72,13 @@ class FolderAwayError(TransientError):
     code = "folder-away"
 
 
+class LookAgainError(TransientError):
+    """A slide's file could not be read for the first time; a share may come back meanwhile."""
+
+    wait_seconds = 3.0
+    code = "look-again"
+
+
 class DiskFullError(TransientError):
     """No room is left for results: the site's trouble, of which no slide is to blame."""
 

@@ -18,6 +18,7 @@ from PIL import Image
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import find_assay, readers_alone, stains, vocabulary
 from appliance.delivery.frozen import (
+    Signature,
     freeze_source,
     remember_source,
     require_signature,
@@ -84,10 +85,20 @@ def identify_slide(
     WorklistUnavailableError
         If the orders cannot be asked.
     """
-    store = ArtifactStore(settings.artifacts_dir)
     before = signature(path)
+    try:
+        return _identified(path, before, settings, said or {})
+    except SlideError:
+        # Bytes of two files in one slide look like damage.
+        require_signature(path, before)
+        raise
+
+
+def _identified(
+    path: Path, before: Signature, settings: Settings, word: Mapping[str, Any]
+) -> IdentifiedSlide:
+    store = ArtifactStore(settings.artifacts_dir)
     sidecar = read_sidecar(path)
-    word = said or {}
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
         if slide.facts.is_dicom:

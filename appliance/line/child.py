@@ -37,6 +37,8 @@ BEAT_SECONDS = 0.5
 """Period of the process's sign of life."""
 START_SECONDS = 120.0
 """Longest time that a process takes to start; it does not count as the step's."""
+IDLE_SILENT_SECONDS = 30.0
+"""Silence from which a process that has no step is replaced before it gets one."""
 PAUSE_SECONDS = 5.0
 """Gap between two looks at a step from which this process counts as stopped meanwhile."""
 KILL_SECONDS = 5.0
@@ -135,6 +137,9 @@ class Child:
     def _started(self) -> _Line:
         """Return the line to a process that is ready; start one where there is none."""
         if self._process is not None and not self._process.is_alive():
+            self.close()
+        if self._line is not None and time.monotonic() - self._beat.value > IDLE_SILENT_SECONDS:
+            log.error("an idle worker process gives no sign of life; a new one is started")
             self.close()
         if self._line is not None:
             return self._line

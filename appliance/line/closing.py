@@ -13,6 +13,7 @@ from typing import Any
 from appliance.domain import QuarantineReason
 from appliance.errors import (
     CaseHeldError,
+    LookAgainError,
     SlideError,
     SourceChangedError,
     TookTooLongError,
@@ -168,11 +169,11 @@ def take_back_case(context: StepContext, job: Job[CaseRow], err: SourceChangedEr
 def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -> None:
     """Try a slide's step again later, or set the slide aside after too many attempts."""
     crashes = job.row.worker_crashes + isinstance(err, WorkerDiedError)
-    tries = job.row.step_tries + isinstance(err, TookTooLongError)
+    tries = job.row.step_tries + isinstance(err, (TookTooLongError, LookAgainError))
     if crashes >= context.settings.worker_deaths:
         quarantine(context, job, QuarantineReason.WORKER_KILLED, {"crashes": crashes})
         return
-    if tries >= context.settings.lanes.attempts:
+    if isinstance(err, TookTooLongError) and tries >= context.settings.lanes.attempts:
         quarantine(context, job, QuarantineReason.TOOK_TOO_LONG, {"detail": str(err)})
         return
     now = context.clock()
@@ -192,11 +193,11 @@ def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -
 def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> None:
     """Try a case's step again later, or set the case aside after too many attempts."""
     crashes = job.row.worker_crashes + isinstance(err, WorkerDiedError)
-    tries = job.row.step_tries + isinstance(err, TookTooLongError)
+    tries = job.row.step_tries + isinstance(err, (TookTooLongError, LookAgainError))
     if crashes >= context.settings.worker_deaths:
         fail_case(context, job, "worker-killed", {"crashes": crashes})
         return
-    if tries >= context.settings.lanes.attempts:
+    if isinstance(err, TookTooLongError) and tries >= context.settings.lanes.attempts:
         fail_case(context, job, "took-too-long", {"message": str(err)})
         return
     now = context.clock()

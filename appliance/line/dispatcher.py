@@ -40,7 +40,7 @@ from appliance.line.closing import (
 )
 from appliance.line.context import Done, Job, R, Step, StepContext
 from appliance.line.executors import Slot
-from appliance.line.site_trouble import site_trouble
+from appliance.line.site_trouble import second_look, site_trouble
 
 OF_THE_LEDGER = (LedgerError, SQLAlchemyError)
 """Errors of the ledger beside its transient ones. No step is to blame; the lane tries again."""
@@ -82,6 +82,7 @@ def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:
         retry_case(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         held = site_trouble(err, context.settings, tuple(job.slides.values()), slot)
+        held = held or second_look(err, job.row)
         if held is not None:
             retry_case(context, job, held)
         else:
@@ -107,6 +108,7 @@ def _work_on_slide(context: StepContext, slot: Slot, work: SlideWork) -> None:
         retry_slide(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         held = site_trouble(err, context.settings, (job.row,), slot)
+        held = held or second_look(err, job.row)
         if held is not None:
             retry_slide(context, job, held)
         elif isinstance(err, SlideError):

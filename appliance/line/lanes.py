@@ -25,7 +25,7 @@ IDLE_SECONDS = 1.0
 """Longest pause of an idle lane; the end of a step in another lane ends it."""
 TROUBLE_SECONDS = 10.0
 """Pause of a lane whose ledger fails in a way that nobody foresaw."""
-WARM_UP = Limits(deadline_s=300.0, silent_s=300.0)
+WARM_UP = Limits(deadline_s=300.0, silent_s=60.0)
 
 
 class Lanes:

@@ -6,19 +6,23 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from appliance.domain import QuarantineReason
 from appliance.errors import (
     DiskFullError,
     FolderAwayError,
+    LookAgainError,
+    SlideError,
     TookTooLongError,
     TransientError,
     WorkerDiedError,
 )
 from appliance.intake.presence import KnownFolders, is_away
-from appliance.ledger.tables import SlideRow
+from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.line.child import Limits
 from appliance.line.executors import Slot
 from appliance.settings.settings import Settings
 
+_MAY_COME_BACK = frozenset({QuarantineReason.UNREADABLE, QuarantineReason.DAMAGED})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LOOK = Limits(deadline_s=30.0, silent_s=30.0)
 """Limits of a look at the scanner's folder: a dead mount answers never."""
@@ -50,6 +54,20 @@ def site_trouble(
         "The scanner's folder is away, empty, or does not answer. Mount it; the step is tried "
         "again by itself."
     )
+
+
+def second_look(err: Exception, row: SlideRow | CaseRow) -> LookAgainError | None:
+    """Return the error that has a step tried once more; None where it failed before.
+
+    A share that was away for a moment is there again when `site_trouble` looks, and what it did not
+    give in between looks like a damaged file.
+    """
+    unread = isinstance(err, OSError) or (
+        isinstance(err, SlideError) and err.reason in _MAY_COME_BACK
+    )
+    if not unread or row.step_tries:
+        return None
+    return LookAgainError("A slide's file could not be read. It is looked at once more.")
 
 
 def folder_is_away(paths: Sequence[Path], settings: Settings) -> bool:

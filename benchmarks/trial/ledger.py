@@ -32,6 +32,12 @@ class Snapshot:
         )
 
     @property
+    def claims(self) -> frozenset[str]:
+        """Tokens of the claims of all steps that run."""
+        rows = (*self.slides, *self.cases)
+        return frozenset(row.claim_token for row in rows if row.claim_token)
+
+    @property
     def states(self) -> tuple[tuple[str, str], ...]:
         """The state of every subject."""
         return tuple((row.subject, row.state) for row in (*self.slides, *self.cases))

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,8 +152,7 @@ def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Finding
     page = open_case(case_id)
     for wanted in (
         'data-testid="score">2+<',
-        "HER2 equivocal",
-        "estimated",
+        "<b>Score</b>, estimated",
         "breast-asco-cap-2018 (2018, affirmed 2023)",
         "Paper score (Algorithm 1): 3+",
         findings.review[0].sentence,
@@ -255,8 +255,20 @@ def test_findings_of_earlier_versions_are_shown(lab: Lab, version: str) -> None:
         shutil.copytree(stored, folder, dirs_exist_ok=True)
     lab.move_case(case_id, CaseState.SCORED, findings_key=str(key), score="2+")
     page = open_case(case_id)
-    assert "HER2 equivocal" in page
+    assert 'data-testid="score">2+<' in page
     assert "vit-small-tumor" in page
+
+
+def test_a_score_is_interpreted_where_nothing_is_to_be_reviewed(
+    lab: Lab, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, replace(findings, review=()))
+    page = open_case(case_id)
+    assert "HER2 equivocal" in page
+    assert findings.comment in page
 
 
 def test_a_case_of_an_assay_that_is_not_installed_is_shown(lab: Lab, findings: Findings) -> None:

@@ -88,6 +88,7 @@ CASE_REASONS: Words = {
     "worklist-away": "{message}",
     "slide-changed": "The file of a slide changed; the slide is read again first.",
     "folder-away": "{message}",
+    "look-again": "{message}",
     "disk-full": "{message}",
     "ledger-unwritable": "{message}",
     "weights-unusable": "{message}",

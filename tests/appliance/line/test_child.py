@@ -117,6 +117,16 @@ def test_a_process_that_died_between_two_steps_is_replaced(child: Child) -> None
     assert child.run(PATIENT, max, 1, 2) == 2
 
 
+def test_a_process_that_was_stopped_between_two_steps_costs_the_next_one_nothing(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.line.child.IDLE_SILENT_SECONDS", 1.0)
+    first = child.run(PATIENT, os.getpid)
+    os.kill(first, signal.SIGSTOP)
+    time.sleep(2)
+    assert child.run(PATIENT, os.getpid) not in (first, os.getpid())
+
+
 def test_a_step_past_its_deadline_is_ended(child: Child, tmp_path: Path) -> None:
     with pytest.raises(TookTooLongError, match="longer than 1 s"):
         child.run(Limits(deadline_s=1.0, silent_s=300.0), sleep_and_leave, tmp_path / "left", 60.0)

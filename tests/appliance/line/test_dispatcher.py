@@ -15,6 +15,7 @@ from fixtures.identities import identified_as
 from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
 from appliance.errors import (
     CaseHeldError,
+    LookAgainError,
     SlideError,
     StoppedError,
     TookTooLongError,
@@ -109,6 +110,11 @@ class Line:
             for name in names:
                 tx.advance(tx.add_slide(str(self.scans / name), 0.0), SlideState.ARRIVED, now=0.0)
 
+    def look_again(self) -> None:
+        """Let the wait pass after which a file that could not be read is looked at once more."""
+        self.now += LookAgainError.wait_seconds + 1
+        self.work()
+
     def work(self, steps: int = 20) -> None:
         for _ in range(steps):
             work = claim_work(self.context)
@@ -192,9 +198,45 @@ def test_a_slide_that_cannot_be_used_is_set_aside(
     line.told.answers["inspect_slide"] = error
     line.arrive("S26-1_A1_HE.svs")
     line.work()
+    line.look_again()
     row = line.slide()
     assert (row.state, row.reason, row.claimed_by) == (SlideState.QUARANTINED, reason, "")
     assert say("slide-detail", row.reason, params_of(row)) == detail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SlideError(QuarantineReason.UNREADABLE, "a file of it is gone"),
+        SlideError(QuarantineReason.DAMAGED, "tile 7"),
+        OSError(5, "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("step", ["identify_slide", "inspect_slide", "read_alone", "analyse"])
+def test_what_could_not_be_read_for_a_moment_is_looked_at_once_more(
+    line: Line, step: str, error: Exception
+) -> None:
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    well = line.told.answers.get(step)
+    line.told.answers[step] = error
+    line.work()
+    line.told.answers.pop(step)
+    if well is not None:
+        line.told.answers[step] = well
+    line.look_again()
+    assert line.case().score == "2+"
+    with line.ledger.transaction() as tx:
+        events = [e for s in ("slide-1", "slide-2", "case-1") for e in tx.events(s)]
+    assert {e.reason for e in events if e.code == "try-again"} == {"look-again"}
+
+
+def test_a_case_that_cannot_be_read_twice_is_set_aside(line: Line) -> None:
+    line.told.answers["analyse"] = SlideError(QuarantineReason.UNREADABLE, "a file of it is gone")
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work()
+    assert line.case().state == CaseState.READY
+    line.look_again()
+    assert (line.case().state, line.case().reason) == (CaseState.FAILED, "step-failed")
 
 
 def test_no_tissue_is_a_reason_and_the_slide_can_be_looked_at(line: Line) -> None:
@@ -249,6 +291,7 @@ def test_a_delivered_case_lets_a_slide_go_that_cannot_be_identified_again(line: 
         tx.advance(row, SlideState.ARRIVED, now=line.now, code="retry")
     line.told.answers["identify_slide"] = SlideError(QuarantineReason.DAMAGED, "it ends early")
     line.work()
+    line.look_again()
     assert line.slide(2).reason == QuarantineReason.DAMAGED
     assert (line.case().state, line.case().score) == (CaseState.WAITING, "")
 
@@ -339,6 +382,7 @@ def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:
     line.told.answers["analyse"] = SlideError(QuarantineReason.DAMAGED, "tile 7")
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
+    line.look_again()
     row = line.case()
     assert row.state == CaseState.FAILED
     assert say("case", row.reason, params_of(row) | {"subject": row.subject}) == (
@@ -422,6 +466,7 @@ def test_a_folder_that_is_away_blames_no_slide(line: Line) -> None:
     away.rename(line.scans)
     line.now += 20
     line.work()
+    line.look_again()
     assert (line.slide().state, line.slide().reason) == (SlideState.QUARANTINED, "unreadable")
 
 

@@ -25,6 +25,7 @@ from appliance.line.outcomes import ReadSlide
 from appliance.readers.tumor import TumorReader
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
+from appliance.slides.reader import SlideReader
 from models.spec import WEIGHTS_NAME
 from models.synthesis.pyramid import write_pyramid
 
@@ -195,3 +196,29 @@ def test_weights_that_changed_hold_the_step_and_blame_no_slide(
         read_alone(given, HE, ["her2"], settings)
     flip(tmp_path / "weights" / WEIGHTS_NAME)
     assert read_alone(given, HE, ["her2"], settings).key
+
+
+def test_cut_while_it_is_identified_and_put_back_is_no_damage(
+    settings: Settings, slide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = slide.read_bytes()
+    real = SlideReader.open
+
+    def while_it_is_cut(path: Path, *, mpp: float | None = None) -> SlideReader:
+        path.write_bytes(whole[:2000])
+        try:
+            return real(path, mpp=mpp)
+        finally:
+            path.write_bytes(whole)
+
+    monkeypatch.setattr(SlideReader, "open", while_it_is_cut)
+    with pytest.raises(SourceChangedError):
+        identify_slide(slide, settings)
+    monkeypatch.setattr(SlideReader, "open", real)
+    assert identify_slide(slide, settings).facts.fingerprint
+
+
+def test_what_is_damaged_and_stays_so_is_damage(settings: Settings, slide: Path) -> None:
+    slide.write_bytes(slide.read_bytes()[:2000])
+    with pytest.raises(SlideError):
+        identify_slide(slide, settings)
