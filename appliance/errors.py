@@ -73,7 +73,7 @@ class FolderAwayError(TransientError):
 
 
 class LookAgainError(TransientError):
-    """A slide's file could not be read for the first time; a share may come back meanwhile."""
+    """A file could not be read or written for the first time; a share may come back meanwhile."""
 
     wait_seconds = 3.0
     code = "look-again"

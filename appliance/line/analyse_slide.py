@@ -88,10 +88,9 @@ def identify_slide(
     before = signature(path)
     try:
         return _identified(path, before, settings, said or {})
-    except SlideError:
-        # Bytes of two files in one slide look like damage.
+    finally:
+        # After an error, too: bytes of two files in one slide look like damage.
         require_signature(path, before)
-        raise
 
 
 def _identified(

@@ -138,7 +138,7 @@ class Child:
         """Return the line to a process that is ready; start one where there is none."""
         if self._process is not None and not self._process.is_alive():
             self.close()
-        if self._line is not None and time.monotonic() - self._beat.value > IDLE_SILENT_SECONDS:
+        if self._line is not None and self._is_silent():
             log.error("an idle worker process gives no sign of life; a new one is started")
             self.close()
         if self._line is not None:
@@ -164,6 +164,15 @@ class Child:
             "A worker process ended, or hung, before it had a step. See the log; an extension that "
             "cannot be imported is one cause."
         )
+
+    def _is_silent(self) -> bool:
+        """Return whether an idle process gives no sign of life, also not after a pause of both."""
+        end = time.monotonic() + 4 * BEAT_SECONDS
+        while time.monotonic() - self._beat.value > IDLE_SILENT_SECONDS:
+            if time.monotonic() > end:
+                return True
+            time.sleep(POLL_SECONDS)
+        return False
 
     def _start(self) -> _Line:
         spawn = multiprocessing.get_context("spawn")

@@ -13,6 +13,7 @@ from typing import Any
 from appliance.domain import QuarantineReason
 from appliance.errors import (
     CaseHeldError,
+    FolderAwayError,
     LookAgainError,
     SlideError,
     SourceChangedError,
@@ -169,7 +170,7 @@ def take_back_case(context: StepContext, job: Job[CaseRow], err: SourceChangedEr
 def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -> None:
     """Try a slide's step again later, or set the slide aside after too many attempts."""
     crashes = job.row.worker_crashes + isinstance(err, WorkerDiedError)
-    tries = job.row.step_tries + isinstance(err, (TookTooLongError, LookAgainError))
+    tries = _tries(job.row, err)
     if crashes >= context.settings.worker_deaths:
         quarantine(context, job, QuarantineReason.WORKER_KILLED, {"crashes": crashes})
         return
@@ -193,7 +194,7 @@ def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -
 def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> None:
     """Try a case's step again later, or set the case aside after too many attempts."""
     crashes = job.row.worker_crashes + isinstance(err, WorkerDiedError)
-    tries = job.row.step_tries + isinstance(err, (TookTooLongError, LookAgainError))
+    tries = _tries(job.row, err)
     if crashes >= context.settings.worker_deaths:
         fail_case(context, job, "worker-killed", {"crashes": crashes})
         return
@@ -211,6 +212,13 @@ def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> 
             if (row.reason, params_of(row)) != (err.code, params):
                 set_reason(row, err.code, params)
                 tx.note(row.subject, "try-again", now, reason=err.code, params=params)
+
+
+def _tries(row: SlideRow | CaseRow, err: TransientError) -> int:
+    """Count the attempts that failed; a folder that was away gives them back."""
+    if isinstance(err, FolderAwayError):
+        return 0
+    return row.step_tries + isinstance(err, (TookTooLongError, LookAgainError))
 
 
 def log_failure(row: SlideRow | CaseRow, err: Exception) -> None:

@@ -82,7 +82,8 @@ def _work_on_case(context: StepContext, slot: Slot, work: CaseWork) -> None:
         retry_case(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         held = site_trouble(err, context.settings, tuple(job.slides.values()), slot)
-        held = held or second_look(err, job.row)
+        if held is None and (held := second_look(err, job.row)):
+            log_failure(job.row, err)
         if held is not None:
             retry_case(context, job, held)
         else:
@@ -108,7 +109,8 @@ def _work_on_slide(context: StepContext, slot: Slot, work: SlideWork) -> None:
         retry_slide(context, job, err)
     except Exception as err:  # noqa: BLE001  the per-step boundary
         held = site_trouble(err, context.settings, (job.row,), slot)
-        held = held or second_look(err, job.row)
+        if held is None and (held := second_look(err, job.row)):
+            log_failure(job.row, err)
         if held is not None:
             retry_slide(context, job, held)
         elif isinstance(err, SlideError):

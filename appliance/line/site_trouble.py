@@ -22,7 +22,16 @@ from appliance.line.child import Limits
 from appliance.line.executors import Slot
 from appliance.settings.settings import Settings
 
-_MAY_COME_BACK = frozenset({QuarantineReason.UNREADABLE, QuarantineReason.DAMAGED})
+_MAY_COME_BACK = frozenset(
+    {
+        QuarantineReason.UNREADABLE,
+        QuarantineReason.DAMAGED,
+        QuarantineReason.VANISHED,
+        # What OpenSlide could not open, and what looks whole a moment later.
+        QuarantineReason.UNSUPPORTED,
+        QuarantineReason.MISSING_TAGS,
+    }
+)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LOOK = Limits(deadline_s=30.0, silent_s=30.0)
 """Limits of a look at the scanner's folder: a dead mount answers never."""
@@ -67,7 +76,9 @@ def second_look(err: Exception, row: SlideRow | CaseRow) -> LookAgainError | Non
     )
     if not unread or row.step_tries:
         return None
-    return LookAgainError("A slide's file could not be read. It is looked at once more.")
+    return LookAgainError(
+        f"A file could not be read or written ({type(err).__name__}). The step is tried once more."
+    )
 
 
 def folder_is_away(paths: Sequence[Path], settings: Settings) -> bool:

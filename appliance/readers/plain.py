@@ -27,6 +27,8 @@ from models.spec import Task
 
 PLAIN_TILES = 60
 """Tiles of a slide that are measured, at some tens of ms each."""
+MIN_CELLS = 100
+"""Least number of cells of an opinion."""
 TISSUE_OD = 0.06
 """Mean optical density above which a place of 1.1 µm is tissue."""
 STAINED_SHARE = 0.3
@@ -45,7 +47,7 @@ class PlainReading:
 
 
 class PlainSession:
-    """Reading of one slide by color."""
+    """Reading of one slide by color; without `MIN_CELLS` cells nothing is judged."""
 
     def __init__(self, given: TileInput) -> None:
         self.network = None
@@ -66,6 +68,7 @@ class PlainSession:
     def finish(self) -> PlainReading:
         """Reading, with the share of cells in each class as the opinion."""
         counts = sum((f.result() for f in self._counts), start=np.zeros(4, dtype=np.int64))
+        counts = counts if counts.sum() >= MIN_CELLS else 0 * counts
         classes, probabilities = shares(dict(zip(CLASS_NAMES, counts.tolist(), strict=True)))
         return PlainReading(
             opinion=Opinion(

@@ -276,8 +276,8 @@ def _score_markup(findings: Findings | None) -> str:
         head = "<b>No score</b>"
     else:
         estimated = ", estimated" if findings.estimated else ""
-        unread = outs is None or (findings.review and findings.category is None)
-        words = "Score" if unread else binary_words(findings)
+        known = outs is not None and (findings.category is not None or not findings.review)
+        words = binary_words(findings) if known else findings.category or "Score"
         head = f"<b>{escape(words)}</b>{estimated}"
     if findings.correction is not None:
         head += ", corrected by a person"

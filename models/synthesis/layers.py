@@ -164,4 +164,6 @@ def tumor_labels(canvas: Canvas) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     tumor = cell.of(cell.cells.kind == Kind.TUMOR) > 0
     control = tumor & (cell.of(cell.cells.control) > 0)
     classes = np.where(tumor & ~control, cell.of(cell.cells.grade) + 1, 0)
-    return bent(canvas, classes.astype(np.uint8), labels=True), control
+    return bent(canvas, classes.astype(np.uint8), labels=True), bent(
+        canvas, control.astype(np.uint8), labels=True
+    ).astype(bool)

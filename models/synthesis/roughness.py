@@ -114,7 +114,7 @@ def rough_membranes(canvas: Canvas, line: Array) -> Array:
     if given is None:
         return line
     along = canvas.texture(Texture.GAPS, 0.8) + canvas.texture(Texture.CLOUDS, 0.2)
-    line = line * np.exp(0.6 * given.uneven * along - 0.18 * given.uneven**2)
+    line = line * np.exp(0.6 * given.uneven * along - 0.36 * given.uneven**2)
     smear = cv2.GaussianBlur(line, (0, 0), max(0.3, given.smear_um * canvas.um))
     where = np.clip(0.35 + 0.6 * canvas.texture(Texture.CLOUDS, 0.35), 0, 1)
     smeared: Array = (line + (smear - line) * where).astype(np.float32)

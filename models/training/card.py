@@ -87,8 +87,11 @@ def _appearance(spec: ModelSpec) -> str:
 def _data(spec: ModelSpec) -> str:
     trained = spec.trained
     told = f"{trained['tiles']} tiles of {trained['data']}, seed {trained['seed']}."
+    if "init" in trained:
+        told += f" Training began with the weights {trained['init']['sha256'][:12]}; see there."
     if "data_set" not in trained:
-        return f"{told} No real image trained it."
+        only_drawn = "init" not in trained
+        return f"{told} No real image trained it." if only_drawn else told
     splits = ", ".join(
         f"{name} {counts['tiles']} tiles of {counts['patients']} patients"
         for name, counts in trained["data_set"]["counts"].items()
@@ -99,10 +102,13 @@ def _data(spec: ModelSpec) -> str:
 
 def _config(spec: ModelSpec) -> str:
     data = " --data DATASET" if "data_set" in spec.trained else ""
+    data += " --init WEIGHTS" if "init" in spec.trained else ""
     return f"{'reference' if spec.name == f'reference-{spec.task}' else spec.name}{data}"
 
 
 def _reach(spec: ModelSpec) -> str:
     if "data_set" in spec.trained:
         return "They hold for tissue, stains and scanners like those of its data set, and no other."
+    if "init" in spec.trained:
+        return "They are of generated tissue."
     return "They say nothing of real tissue."

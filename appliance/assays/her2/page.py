@@ -49,7 +49,7 @@ def measure_rows(findings: Findings) -> Rows:
         ("Cells counted", "–" if cells is None else f"{cells.counted} ({cells.measured} whole)"),
         ("Tiles scored 2+ or 3+", _percent(findings.wsi_percent, 1)),
         ("Algorithm 1 of arXiv 2512.22335", "–" if score is None else score),
-        ("2, 3 and 4 classes", "–" if read is None else _read_outs(read)),
+        ("2, 3 and 4 classes", "–" if read is None or findings.review else _read_outs(read)),
         ("Control tissue", _control(findings.control)),
         ("Registration error", f"{findings.alignment.error_um:.0f} µm"),
     ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
-from appliance.assays.her2.guideline import Guideline
+from appliance.assays.her2.guideline import Guideline, Rule
 from appliance.assays.her2.measure import Measured, measure
 from appliance.domain import Stain
 from appliance.findings.classes import CLASS_NAMES
@@ -21,6 +21,7 @@ from appliance.findings.findings import Findings
 from appliance.findings.measured import ControlFacts
 from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.readers.cell_tally import CellTally
+from appliance.readers.intensity import IntensityReader
 from appliance.readers.segmentation import SegmentationReader
 from appliance.registration.alignment import Alignment
 from appliance.settings.scoring import Review
@@ -38,7 +39,8 @@ class Evidence:
 
     `percent` (0-100) per class of the tumor area; `unscored_tumor_percent` of the H&E slide's tumor
     tiles; `cells` of the scored tiles; `intensity_grade` the mean class (0-3) that L sees on the
-    same tumor; `votes` the score that the shares of each other reader give by the same guideline;
+    same tumor; `outcome` the score with its category; `votes` the outcome that the shares of each
+    other reader give by the same guideline;
     `without_tumor_percent` of the tiles that C calls tumor and M finds none on; `found_percent` of
     the area of those tiles that M calls tumor;
     `pictures`, `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and
@@ -52,6 +54,7 @@ class Evidence:
     unscored_tumor_percent: float
     cells: CellTally
     intensity_grade: float
+    outcome: str
     votes: Mapping[str, str]
     without_tumor_percent: float
     found_percent: float
@@ -84,7 +87,8 @@ def _evidence(
         unscored_tumor_percent=measured.unscored_percent,
         cells=measured.cells,
         intensity_grade=_weighted(measured),
-        votes=_votes(findings, measured, guideline),
+        outcome=" ".join(word for word in (findings.score, findings.category) if word),
+        votes=_votes(findings, guideline),
         without_tumor_percent=100 * float((share < NO_TUMOR_SHARE).mean()) if len(share) else 0.0,
         found_percent=100 * float(share.mean()) if len(share) else 0.0,
         pictures=outputs.pictures,
@@ -104,25 +108,28 @@ def _weighted(measured: Measured) -> float:
     return float(np.dot(intensities, measured.tumor_share)) / total
 
 
-def _votes(findings: Findings, measured: Measured, guideline: Guideline) -> dict[str, str]:
-    """Scores by the guideline from the shares of each reader but M, which made the score.
+def _votes(findings: Findings, guideline: Guideline) -> dict[str, str]:
+    """Outcomes by the guideline from the shares of each reader but M, which made the score.
 
-    L's classes have names of their own (none, faint, weak, strong), in the order of the scores.
+    None where clusters decide, which M alone counts. L's classes have names of their own (none,
+    faint, weak, strong), in the order of the scores.
     """
-    return {
-        opinion.reader: guideline.score(
-            {
-                name: 100 * share
-                for name, share in zip(CLASS_NAMES, opinion.probabilities, strict=True)
-            },
-            measured.cells.cluster_cells,
-        ).value
-        for opinion in findings.opinions
-        if opinion.about == "score"
-        and len(opinion.classes) == len(CLASS_NAMES)
-        and opinion.reader != SegmentationReader.name
-        and any(opinion.probabilities)
-    }
+    if guideline.asks_for_clusters:
+        return {}
+    found = {}
+    for opinion in findings.opinions:
+        named = opinion.reader == IntensityReader.name or opinion.classes == CLASS_NAMES
+        votes = opinion.about == "score" and opinion.reader != SegmentationReader.name
+        if named and votes and any(opinion.probabilities):
+            pairs = zip(CLASS_NAMES, opinion.probabilities, strict=True)
+            percent = {name: 100 * share for name, share in pairs}
+            found[opinion.reader] = _outcome(guideline.decide(percent))
+    return found
+
+
+def _outcome(rule: Rule) -> str:
+    """Score of a rule, with its category where the scheme has one."""
+    return rule.score.value if rule.category is None else f"{rule.score.value} {rule.category}"
 
 
 def review_reasons(
@@ -205,9 +212,9 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
         return
     percent = evidence.percent
     mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
-    others = {name: vote for name, vote in evidence.votes.items() if vote != evidence.score}
+    others = {name: vote for name, vote in evidence.votes.items() if vote != evidence.outcome}
     if others:
-        yield _because(Reason.READERS_DISAGREE, score=evidence.score, votes=others)
+        yield _because(Reason.READERS_DISAGREE, score=evidence.outcome, votes=others)
     elif abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
         yield _because(Reason.READERS_DISAGREE, limit=settings.max_reader_difference)
     faint = percent["0"] + percent["1+"]

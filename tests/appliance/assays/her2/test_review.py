@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from fixtures.evidence import ALIGNED, sure
+from fixtures.findings import some_findings, some_opinions
 
 from appliance.assays.her2.guideline import load_guideline
-from appliance.assays.her2.review import review_reasons
+from appliance.assays.her2.review import _votes, review_reasons
 from appliance.domain import HE, HER2
 from appliance.findings.measured import ControlFacts
 from appliance.findings.reasons import Reason
@@ -141,6 +142,34 @@ def test_a_reader_that_disagrees_is_named_with_its_score() -> None:
         "The readers disagree: the score is 3+, but 2+ by the tile classifier and 1+ by the plain "
         "reader of colors."
     )
+
+
+COLON = "colorectal-heracles-2015"
+
+
+@pytest.mark.parametrize(
+    ("strong", "vote"), [(60.0, "3+ positive"), (5.0, "3+ negative"), (0.0, "0 negative")]
+)
+def test_votes_are_outcomes_and_not_scores_alone(strong: float, vote: str) -> None:
+    names = ("0", "1+", "2+", "3+")
+    plain, *_ = some_opinions({})
+    shares = (1 - strong / 100, 0.0, 0.0, strong / 100)
+    opinion = replace(plain, reader="plain", about="score", classes=names, probabilities=shares)
+    findings = replace(some_findings(), opinions=(opinion,))
+    assert _votes(findings, load_guideline(COLON)) == {"plain": vote}
+
+
+def test_nobody_votes_where_clusters_decide_or_nothing_was_seen() -> None:
+    names = ("0", "1+", "2+", "3+")
+    plain, *_ = some_opinions({})
+    seen = replace(plain, reader="plain", about="score", classes=names, probabilities=(0, 0, 0, 1))
+    findings = replace(some_findings(), opinions=(seen,))
+    assert _votes(findings, load_guideline("gastric-biopsy-2014")) == {}
+    blank = replace(seen, probabilities=(0, 0, 0, 0))
+    strange = replace(seen, reader="site", classes=("3+", "2+", "1+", "0"))
+    for opinion in (blank, strange):
+        found = replace(findings, opinions=(opinion,))
+        assert _votes(found, load_guideline("breast-asco-cap-2018")) == {}
 
 
 def test_tiles_without_any_tumor_are_not_told_twice() -> None:
