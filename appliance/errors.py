@@ -73,7 +73,7 @@ class FolderAwayError(TransientError):
 
 
 class LookAgainError(TransientError):
-    """A file could not be read or written for the first time; a share may come back meanwhile."""
+    """A step failed for the first time, in a way that another attempt may mend."""
 
     wait_seconds = 3.0
     code = "look-again"

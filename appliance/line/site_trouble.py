@@ -11,6 +11,7 @@ from appliance.errors import (
     DiskFullError,
     FolderAwayError,
     LookAgainError,
+    PermanentError,
     SlideError,
     TookTooLongError,
     TransientError,
@@ -69,16 +70,15 @@ def second_look(err: Exception, row: SlideRow | CaseRow) -> LookAgainError | Non
     """Return the error that has a step tried once more; None where it failed before.
 
     A share that was away for a moment is there again when `site_trouble` looks, and what it did not
-    give in between looks like a damaged file.
+    give in between looks like a damaged file. A result that is damaged just while it is read raises
+    whatever its library raises; the next attempt finds it damaged, and makes it anew.
     """
-    unread = isinstance(err, OSError) or (
-        isinstance(err, SlideError) and err.reason in _MAY_COME_BACK
-    )
-    if not unread or row.step_tries:
+    is_final = isinstance(err, PermanentError)
+    if isinstance(err, SlideError):
+        is_final = err.reason not in _MAY_COME_BACK
+    if is_final or row.step_tries:
         return None
-    return LookAgainError(
-        f"A file could not be read or written ({type(err).__name__}). The step is tried once more."
-    )
+    return LookAgainError(f"A step failed ({type(err).__name__}). It is tried once more.")
 
 
 def folder_is_away(paths: Sequence[Path], settings: Settings) -> bool:

@@ -163,6 +163,8 @@ def test_what_is_nearest_its_end_comes_first(line: Line) -> None:
         *("analyse", "write"),
         *("identify_slide", "inspect_slide", "read_alone"),
     ]
+    line.look_again()
+    assert line.told.calls[-1] == "write"
     with line.ledger.transaction() as tx:
         assert [case.state for case in tx.cases()] == [CaseState.FAILED, CaseState.WAITING]
         failed = tx.cases()[0]
