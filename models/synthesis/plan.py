@@ -47,7 +47,7 @@ class TissuePlan:
     stroma_dab: float | None = None
     """DAB of stained stroma; None: the patient's own."""
     rough: float = 0.0
-    """How far the drawing departs from clean outlines and even stain towards real sections, 0-1."""
+    """Irregularity of outlines and stain, 0 (clean) to 1 (as in real sections)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,7 +72,7 @@ def amplitudes(canvas: Canvas) -> Amplitudes | None:
 
 
 def bent(canvas: Canvas, layers: NDArray[Any], *, labels: bool = False) -> NDArray[Any]:
-    """Displace borders by some µm: no cell keeps straight sides. `labels` are moved whole."""
+    """Displace borders by some µm: no cell keeps straight sides. `labels` are not interpolated."""
     given = amplitudes(canvas)
     if given is None:
         return layers

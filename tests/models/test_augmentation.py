@@ -47,6 +47,6 @@ def test_labels_turn_with_their_tiles() -> None:
 def test_colors_amounts_and_contrast_differ_between_tiles() -> None:
     given = tiles(32)
     labels = torch.zeros(32, dtype=torch.int64)
-    pixels, _ = augment(given, labels, np.random.default_rng(1), Task.TUMOR)
+    pixels, _ = augment(given, labels, np.random.default_rng(1), Task.INTENSITY)
     dark = torch.stack([tile[:, tile.mean(dim=0) < 225].mean(dim=1) for tile in pixels])
     assert (dark.std(dim=0) > 8).all()
