@@ -54,6 +54,8 @@ def train(
 
     if data_set is not None and tiles is not None:
         raise DataSetError("--tiles counts generated tiles; --data has its own. Leave one out.")
+    if init is not None and init.resolve() == out_dir.resolve():
+        raise DataSetError(f"{init}: these weights would be overwritten. Name another --out.")
     config = load_configuration(config_name, task)
     if epochs is not None:
         config = config.model_copy(update={"epochs": epochs})

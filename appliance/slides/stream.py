@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.errors import SlideError
+from appliance.errors import LookAgainError, SlideError
 from appliance.geometry import TILE_PX, TileIndex
 from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.reader import SlideReader
@@ -32,6 +32,8 @@ def usable_cores() -> int:
 
 
 DECODE_THREADS = min(8, max(2, usable_cores()))
+SECOND_LOOKS = 20
+"""Tiles that could not be decoded that are read once more at the end."""
 AHEAD = 2
 """Number of batches decoded ahead of the caller."""
 
@@ -47,6 +49,12 @@ class TileStream:
     number of batch buffers is reused, however large the slide is: pixels are valid until the
     `hold`-th batch after them is requested. `allocate` provides the buffers, `threads` threads fill
     them. `unreadable` grows during the iteration.
+
+    Raises
+    ------
+    LookAgainError
+        At the end, if a tile that was left out can be read by then: the share failed for a moment,
+        and the slide is not to blame.
     """
 
     def __init__(
@@ -102,6 +110,17 @@ class TileStream:
                 batch_read = self._collect(*ahead.popleft())
                 if batch_read is not None:
                     yield batch_read
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if not self.unreadable:
+            return
+        spare = _pageable((self._px, self._px, 3))
+        if any(self._read(index, spare) for index in self.unreadable[:SECOND_LOOKS]):
+            raise LookAgainError(
+                "Tiles of a slide could not be read, and now they can: its folder was away for a "
+                "moment. The slide is read again."
+            )
 
     def _read(self, index: TileIndex, into: Pixels) -> bool:
         try:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from fixtures.weights import TINY_VIT
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from appliance.cli.main import app
 from models.errors import DataSetError
 from models.spec import WEIGHTS_NAME, ModelSpec, Task, reference_folder
 from models.training.train import train
@@ -86,3 +88,11 @@ def test_weights_of_another_network_are_no_beginning(tmp_path: Path) -> None:
             held_out=8,
             init=reference_folder(Task.SEGMENTATION),
         )
+
+
+def test_weights_are_not_overwritten_by_what_begins_with_them(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["train", "tumor", "--init", str(tmp_path), "--out", str(tmp_path)]
+    )
+    assert isinstance(done.exception, DataSetError) and "another --out" in str(done.exception)
+    assert not list(tmp_path.iterdir())

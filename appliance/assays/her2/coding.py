@@ -17,6 +17,8 @@ Measured = tuple[Code, float, Code]
 def report(findings: Findings) -> ReportContent:
     """Coded content of the report.
 
+    HER2-low is an interpretation: it is left out while the case waits for a person.
+
     Raises
     ------
     SettingsError
@@ -28,7 +30,8 @@ def report(findings: Findings) -> ReportContent:
     evaluations = []
     if findings.paper_score is not None:
         evaluations.append((codes.PAPER_SCORE, _coded(findings.paper_score)))
-    if low := _low_class(findings.comment, guideline.comments):
+    comment = "" if findings.review else findings.comment
+    if low := _low_class(comment, guideline.comments):
         evaluations.append((codes.LOW_CLASS, codes.LOW_CLASSES[low]))
     breast = findings.organ == "breast"
     return ReportContent(
@@ -100,7 +103,7 @@ def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
     for code, text in (
         (codes.CATEGORY, findings.category),
         (codes.RULE, findings.rule),
-        (codes.LOW_COMMENT, findings.comment),
+        (codes.LOW_COMMENT, "" if findings.review else findings.comment),
     ):
         if text:
             texts.append((code, text))

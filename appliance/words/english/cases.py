@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from appliance.words.template import OTHER, Params, Words
 
-_FAILED = "{error}: {message}"
 _KILLED = "the worker process died {crashes} times"
 _CORRECTION = "The findings with a person's correction are damaged."
 _CORRECT_AGAIN = (
@@ -17,6 +16,10 @@ _CORRECT_AGAIN = (
 )
 _LOG = "See the log, then: tandem retry {subject}"
 _SLOW = "Raise lanes.deadline_factor if the machine is slow, then: tandem retry {subject}"
+
+
+def _failed(facts: Params) -> str:
+    return f"{facts['error']}: {facts['message']}".rstrip(".") + "."
 
 
 def _refused(facts: Params) -> str:
@@ -82,7 +85,7 @@ CASE_REASONS: Words = {
     "no-slides": "No slide of this block is left; the case goes on when one comes.",
     "not-asked": "Nobody asked for a {stain} slide of this block; the case goes on if one comes.",
     "stain-missing": _no_stain,
-    "step-failed": f"{_FAILED}. {_LOG}",
+    "step-failed": lambda facts: f"{_failed(facts)} {_LOG.format_map(facts)}",
     "worker-killed": f"{_KILLED}. {_LOG}",
     "took-too-long": f"{{message}} {_SLOW}",
     "worklist-away": "{message}",
@@ -123,7 +126,7 @@ CASE_TROUBLES: Words = {
     "failed": "A step failed with an error that Tandem does not know.",
     "stain-missing": _missing,
     "refused": _refused,
-    "step-failed": _FAILED,
+    "step-failed": _failed,
     "worker-killed": _KILLED,
     "took-too-long": "A step took too long: {message}",
     "told": "{text}",

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from appliance.domain import QuarantineReason
-from appliance.errors import SlideError
+from appliance.errors import LookAgainError, SlideError
 from appliance.geometry import TileIndex
 from appliance.readers.inference import Network
 from appliance.slides import stream as streams
@@ -80,6 +80,28 @@ def test_a_batch_that_nothing_can_be_read_of_spoils_no_other(
     assert stream.unreadable == tiles[8:12]
     assert list(found) == [tile for tile in tiles if tile not in lost]
     assert all(np.array_equal(found[tile], expected[tile]) for tile in found)
+
+
+def test_a_share_that_was_away_for_a_moment_costs_no_tile(
+    small_case: SyntheticCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read and then can is asked for again, and is no damage of the slide."""
+    tiles = tissue_of(small_case.ihc_path, 6)
+    asked: list[TileIndex] = []
+    real = SlideReader.read_tile
+
+    def read_tile(reader: SlideReader, index: TileIndex, px: int = 512) -> NDArray[np.uint8]:
+        asked.append(index)
+        if index == tiles[2] and asked.count(index) == 1:
+            raise SlideError(QuarantineReason.DAMAGED, "Input/output error")
+        return real(reader, index, px)
+
+    monkeypatch.setattr(SlideReader, "read_tile", read_tile)
+    with SlideReader.open(small_case.ihc_path) as reader:
+        with pytest.raises(LookAgainError, match="could not be read, and now they can"):
+            list(TileStream(reader, tiles, WHITE, 2))
+        again = TileStream(reader, tiles, WHITE, 2)
+        assert [i for indices, _ in again for i in indices] == tiles and not again.unreadable
 
 
 def test_lanes_keep_the_order(small_case: SyntheticCase) -> None:

@@ -124,3 +124,10 @@ def test_words_know_nothing_of_the_appliance() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rooms = {name.split(".")[1] for name in eval(done.stdout)}  # noqa: S307  our own list
     assert rooms == {"words"}
+
+
+@pytest.mark.parametrize("message", ["no place", "no place."])
+def test_the_message_of_an_error_ends_with_one_full_stop(message: str) -> None:
+    facts = {"error": "ValueError", "message": message, "subject": "S26-4"}
+    assert say("case-trouble", "step-failed", facts) == "ValueError: no place."
+    assert say("case", "step-failed", facts).startswith("ValueError: no place. See the log")

@@ -49,7 +49,6 @@ def test_people_are_told_what_they_need() -> None:
     assert texts(made, codes.RESEARCH_NOTICE) == [RESEARCH_USE]
     assert texts(made, codes.GUIDELINE) == ["HER2 IHC, breast, ASCO/CAP 2018, 2018, affirmed 2023"]
     assert texts(made, codes.REVIEW) == [r.sentence for r in some_findings().review]
-    assert texts(made, codes.LOW_COMMENT) == ["HER2-low if ISH is negative."]
     assert (codes.PAPER_SCORE, codes.SCORES["3+"]) in made.evaluations
     found = values(made)
     percent = some_findings().percent
@@ -77,14 +76,20 @@ def test_a_low_class_is_coded_beside_the_score() -> None:
         ("1+", LOW.low, "HER2-low"),
         ("0", LOW.ultralow, "HER2-ultralow"),
     ):
-        made = content(score=score, comment=comment)
+        made = content(score=score, comment=comment, review=())
         assert (codes.LOW_CLASS, codes.LOW_CLASSES[low]) in made.evaluations
         assert made.score == codes.SCORES[score]
+        assert texts(made, codes.LOW_COMMENT) == [comment]
+        waiting = content(score=score, comment=comment)
+        assert texts(waiting, codes.REVIEW) and not texts(waiting, codes.LOW_COMMENT)
+        assert codes.LOW_CLASS not in [name for name, _ in waiting.evaluations]
     for comment in (LOW.null, LOW.low_if_ish_negative, ""):
-        names = [name for name, _ in content(comment=comment).evaluations]
+        names = [name for name, _ in content(comment=comment, review=()).evaluations]
         assert codes.LOW_CLASS not in names
     # Other organs have no such class, whatever stands beside the score.
-    elsewhere = content(comment=LOW.low, guideline="gastric-resection-2014", organ="gastric")
+    elsewhere = content(
+        comment=LOW.low, guideline="gastric-resection-2014", organ="gastric", review=()
+    )
     assert codes.LOW_CLASS not in [name for name, _ in elsewhere.evaluations]
 
 
