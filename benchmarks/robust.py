@@ -243,7 +243,7 @@ def _unusual(tiles: Pixels, specs: Sequence[ModelSpec]) -> Marks:
 
 
 def _doubt(stain: str, pixels: Pixels, mpp: float) -> bool:
-    """Whether the check of the picture holds a field, or gives its case to review."""
+    """Return whether the check of the picture holds a field, or gives its case to review."""
     kinds = SLOTS[stain]
     with tempfile.TemporaryDirectory() as scratch:
         picture, _, _ = seen(written(Path(scratch) / "field.svs", pixels, mpp))
@@ -264,7 +264,7 @@ def _by_picture(before: Sequence[Answer], after: Sequence[Answer]) -> tuple[Mark
 
 
 def _in_review(answer: Answer) -> bool:
-    """Whether a picture is doubted, or too many of its tiles look unusual."""
+    """Return whether a picture is doubted, or too many of its tiles look unusual."""
     most = Review().max_unusual_tiles_percent
     return answer.doubted or 100 * float(answer.unusual.mean()) > most
 

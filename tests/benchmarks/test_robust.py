@@ -1,4 +1,4 @@
-"""What a change of the picture changes, with the weights that ship; real images by name."""
+"""The benchmarks of changed pictures and of real images, with the weights that ship."""
 
 from __future__ import annotations
 

@@ -30,8 +30,7 @@ def report(findings: Findings) -> ReportContent:
     evaluations = []
     if findings.paper_score is not None:
         evaluations.append((codes.PAPER_SCORE, _coded(findings.paper_score)))
-    comment = "" if findings.review else findings.comment
-    if low := _low_class(comment, guideline.comments):
+    if low := _low_class(_comment(findings), guideline.comments):
         evaluations.append((codes.LOW_CLASS, codes.LOW_CLASSES[low]))
     breast = findings.organ == "breast"
     return ReportContent(
@@ -103,11 +102,16 @@ def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
     for code, text in (
         (codes.CATEGORY, findings.category),
         (codes.RULE, findings.rule),
-        (codes.LOW_COMMENT, "" if findings.review else findings.comment),
+        (codes.LOW_COMMENT, _comment(findings)),
     ):
         if text:
             texts.append((code, text))
     return texts
+
+
+def _comment(findings: Findings) -> str:
+    """Return the guideline's comment; empty while the case waits for a person."""
+    return "" if findings.review else findings.comment
 
 
 def _low_class(comment: str, comments: Comments | None) -> str:

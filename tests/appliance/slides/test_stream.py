@@ -85,7 +85,7 @@ def test_a_batch_that_nothing_can_be_read_of_spoils_no_other(
 def test_a_share_that_was_away_for_a_moment_costs_no_tile(
     small_case: SyntheticCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What cannot be read and then can is asked for again, and is no damage of the slide."""
+    """A tile that can be read at the second look has the slide read again; nothing is lost."""
     tiles = tissue_of(small_case.ihc_path, 6)
     asked: list[TileIndex] = []
     real = SlideReader.read_tile
