@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from appliance.cli.bars import ProgressBars
 from appliance.cli.evaluate_result import HtmlOption, show
+from appliance.cli.job_progress import JobProgress
 from appliance.cli.options import ConfigOption, JsonOption
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
@@ -38,12 +38,23 @@ TrapsOption = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Seed of the made pairs.")]
 CountOption = Annotated[int, typer.Option("--pairs", min=1, help="How many to make.")]
 WidthOption = Annotated[int, typer.Option(help="Width of made slides, px at 0.2793 µm.")]
-HeightOption = Annotated[int, typer.Option(help="Height of made slides in px.")]
+HeightOption = Annotated[int, typer.Option(help="Their height in px at 0.2793 µm.")]
+MppOption = Annotated[
+    float | None,
+    typer.Option(min=0.25, max=1, help="µm per px of the slides of --synthetic. Default: 0.2793."),
+]
 WeightsRootOption = Annotated[
     Path | None,
     typer.Option(help="Folder with tumor, intensity and segmentation weights in it."),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Keep slides and results here.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Keep slides and results here. Each pair's result is written as it ends: a run that "
+        "was stopped goes on with the same --out. Default: a temporary folder.",
+    ),
+]
 WorkersOption = Annotated[
     int | None, typer.Option(help="Pairs at once. Default: one per core.", min=1)
 ]
@@ -58,6 +69,7 @@ def pairs(
     count: CountOption = 40,
     width: WidthOption = 6144,
     height: HeightOption = 4608,
+    mpp: MppOption = None,
     weights_root: WeightsRootOption = None,
     out_dir: OutOption = None,
     workers: WorkersOption = None,
@@ -69,7 +81,10 @@ def pairs(
 
     Made pairs have scores in balance and come from all scanners; about a minute each
     and core. Quoted: C, L and M on tiles, the slides' scores, calibration; each for the baseline
-    too. Definitions: docs/evaluation.md.
+    too. Then the figures by scanner, resolution, score and organ. Definitions: docs/evaluation.md.
+
+    Standard error shows the progress: bars on a terminal, else a line for each pair that ends; so
+    does a run with --json, whose standard output is the JSON alone.
     """
     if synthetic + mapping + traps + (folder is not None) != 1:
         raise typer.BadParameter(
@@ -78,24 +93,26 @@ def pairs(
         )
     if (mapping or traps) and (html is not None or out_dir is not None):
         raise typer.BadParameter("--mapping and --traps print; they write no report and no slides")
+    if mpp is not None and not synthetic:
+        raise typer.BadParameter("only slides of --synthetic have a choice", param_hint="--mpp")
     settings = load_settings(config)
     if weights_root is not None and not mapping:
         settings = _with_weights(settings, weights_root)
     size_px = (width, height)
-    with ProgressBars(quiet=as_json) as progress:
+    with JobProgress() as watch:
         if mapping:
             from appliance.evaluation.mapping import evaluate_mapping
 
-            result = evaluate_mapping(seed, count, settings, workers=workers, progress=progress)
+            result = evaluate_mapping(seed, count, settings, workers=workers, watch=watch)
         elif traps:
             from appliance.evaluation.traps import evaluate_traps
 
             result = evaluate_traps(
-                seed, count, settings, size_px=size_px, workers=workers, progress=progress
+                seed, count, settings, size_px=size_px, workers=workers, watch=watch
             )
         else:
             result = _on_pairs(
-                folder, seed, count, settings, size_px, out_dir, workers, progress=progress
+                folder, seed, count, settings, size_px, mpp, out_dir, workers, watch=watch
             )
     show(result, as_json=as_json, html=html)
 
@@ -106,24 +123,27 @@ def _on_pairs(
     count: int,
     settings: Settings,
     size_px: tuple[int, int],
+    mpp: float | None,
     out_dir: Path | None,
     workers: int | None,
     *,
-    progress: ProgressBars,
+    watch: JobProgress,
 ) -> dict[str, Any]:
     """Judge the pairs in `folder`; without it `count` made pairs."""
     from appliance.evaluation.pairs import evaluate_pairs, evaluate_synthetic
+    from models.synthesis.blocks import MPP
 
     if folder is not None:
-        return evaluate_pairs(folder, settings, out_dir=out_dir, workers=workers, progress=progress)
+        return evaluate_pairs(folder, settings, out_dir=out_dir, workers=workers, watch=watch)
     return evaluate_synthetic(
         seed,
         count,
         settings,
         size_px=size_px,
+        mpp=MPP if mpp is None else mpp,
         out_dir=out_dir,
         workers=workers,
-        progress=progress,
+        watch=watch,
     )
 
 

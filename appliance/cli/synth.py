@@ -15,7 +15,11 @@ def synth(
     score: Annotated[str, typer.Option(help="HER2 score of the case: 0, 1+, 2+ or 3+.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the slides and the truth.")],
     width: Annotated[int, typer.Option(help="Slide width in px at 0.2793 µm/px.")] = 12288,
-    height: Annotated[int, typer.Option(help="Slide height in px.")] = 9216,
+    height: Annotated[int, typer.Option(help="Slide height in px at 0.2793 µm.")] = 9216,
+    mpp: Annotated[
+        float | None,
+        typer.Option(min=0.25, max=1, help="µm per px of the slides. Default: 0.2793."),
+    ] = None,
     file_format: Annotated[str, typer.Option("--format", help="svs or tiff.")] = "svs",
     control: Annotated[
         Literal["works", "failed", "none"],
@@ -29,6 +33,7 @@ def synth(
     ] = None,
 ) -> None:
     """Make a synthetic case: a matched pair of H&E and HER2 slides with its ground truth."""
+    from models.synthesis.blocks import MPP
     from models.synthesis.slides import synthesize_case
 
     if file_format not in ("svs", "tiff"):
@@ -40,6 +45,7 @@ def synth(
             score=score,
             width_px=width,
             height_px=height,
+            mpp=MPP if mpp is None else mpp,
             file_format="svs" if file_format == "svs" else "tiff",
             control=control,
             organ=organ,

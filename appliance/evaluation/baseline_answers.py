@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from appliance.findings.findings import Findings
 from appliance.geometry import TileGrid, TileIndex
+from appliance.readers.tile_pass import Progress
 from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.overview import thumbnail_mpp
@@ -21,14 +22,19 @@ BATCH_TILES = 16
 Floats = NDArray[np.float32]
 
 
-def baseline_tumor_map(reader: SlideReader, tiles: list[TileIndex], baseline: Baseline) -> Floats:
+def baseline_tumor_map(
+    reader: SlideReader, tiles: list[TileIndex], baseline: Baseline, progress: Progress
+) -> Floats:
     """The baseline's tumor probability over the H&E grid, NaN where no tile was read."""
     found = np.full(reader.grid.shape, np.nan, dtype=np.float32)
     white, _ = inspected(reader)
+    done = 0
     for indices, pixels in TileStream(reader, tiles, white, BATCH_TILES):
         said = baseline.classify(Task.TUMOR, pixels)[:, 1]
         for index, value in zip(indices, said, strict=True):
             found[index.row, index.column] = value
+        done += len(indices)
+        progress("baseline on H&E", done, len(tiles))
     return found
 
 

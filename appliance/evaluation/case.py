@@ -6,7 +6,7 @@ baseline replaces the networks in the same steps: its tumor map is paired and sc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
 from appliance.geometry import TileGrid, TileIndex
 from appliance.line.process import process_pair
+from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
-from models.errors import DataSetError
 from models.evaluation.baseline import Baseline, load_baseline
 
 
@@ -44,7 +44,7 @@ class JudgedCase:
     `ihc_counts` (m, 5): true px per class of each scored IHC tile; `ihc_said` by side (m, 4);
     `matrices` by side (m, 5, 5): px of each scored tile, rows truth, columns found.
     `he_place` (n, 2), `ihc_partner` (m, 2): (column, row) on the H&E slide of each tile, and of
-    each one's partner. Scores are grades 0-3; -1 means no score.
+    each one's partner. Scores are grades 0-3; -1 means no score. `facts`: see `group_facts`.
     """
 
     patient: str
@@ -65,6 +65,16 @@ class JudgedCase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCase:
+    """A case that the appliance could not score, with the reason: counts as wrong."""
+
+    patient: str
+    score: int
+    problem: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _HeTiles:
     """Tiles of the H&E slide that were read: true tumor share, and the baseline's map of `grid`."""
 
@@ -74,7 +84,9 @@ class _HeTiles:
     grid: TileGrid
 
 
-def judge_case(files: CaseFiles, out_dir: Path, settings: Settings) -> JudgedCase:
+def judge_case(
+    files: CaseFiles, out_dir: Path, settings: Settings, progress: Progress = silent
+) -> JudgedCase:
     """Process the pair into `out_dir` and compare the answers with the truth.
 
     Raises
@@ -85,21 +97,14 @@ def judge_case(files: CaseFiles, out_dir: Path, settings: Settings) -> JudgedCas
         If a slide cannot be used.
     """
     facts = read_truth(files.truth)
-    process_pair(files.he, files.ihc, out_dir, settings, progress=lambda *_: None)
+    process_pair(files.he, files.ihc, out_dir, settings, progress=progress)
     findings = load_findings(out_dir)
-    if abs(findings.rasters.ihc_mpp - facts["classes_mpp"]) > 1e-3:
-        raise DataSetError(
-            f"{files.truth}: classes at {facts['classes_mpp']:.3f} µm/px cannot be compared with "
-            f"a label map at {findings.rasters.ihc_mpp:.3f} µm/px; use slides at 0.2793 µm/px."
-        )
     baseline = load_baseline()
-    classes = read_true_classes(files.truth)
-    he = _he_tiles(files, findings, baseline, facts["masks_mpp"])
+    mpp = findings.rasters.ihc_mpp
+    classes = read_true_classes(files.truth, facts["classes_mpp"], mpp)
+    he = _he_tiles(files, findings, baseline, facts["masks_mpp"], progress)
     with SlideReader.open(files.ihc, mpp=findings.ihc.mpp) as ihc:
-        truths = [
-            part_in_tile(classes, facts["classes_mpp"], TileIndex(t.column, t.row))
-            for t in findings.tiles
-        ]
+        truths = [part_in_tile(classes, mpp, TileIndex(t.column, t.row)) for t in findings.tiles]
         judged = judge_scored_tiles(
             ihc,
             findings,
@@ -108,6 +113,7 @@ def judge_case(files: CaseFiles, out_dir: Path, settings: Settings) -> JudgedCas
             he_baseline=he.baseline,
             he_grid=he.grid,
             truths=truths,
+            progress=progress,
         )
     at = tuple(np.array([(t.row, t.column) for t in he.tiles], dtype=int).reshape(-1, 2).T)
     model_he, baseline_he = findings.rasters.he_probability[at], he.baseline[at]
@@ -130,11 +136,21 @@ def judge_case(files: CaseFiles, out_dir: Path, settings: Settings) -> JudgedCas
             "model": findings.percent,
             "baseline": judged.baseline_percent,
         },
-        facts={k: facts.get(k) for k in ("synthetic", "seed", "organ", "scanner")},
+        facts=group_facts(facts) | {"mpp": round(findings.ihc.mpp, 4)},
     )
 
 
-def _he_tiles(files: CaseFiles, findings: Findings, baseline: Baseline, mpp: float) -> _HeTiles:
+def group_facts(truth: dict[str, Any]) -> dict[str, Any]:
+    """Facts of a case's truth by which figures are grouped, and its origin; None where unknown.
+
+    `mpp` is the resolution of the slides in µm/px.
+    """
+    return {k: truth.get(k) for k in ("synthetic", "seed", "organ", "scanner", "mpp")}
+
+
+def _he_tiles(
+    files: CaseFiles, findings: Findings, baseline: Baseline, mpp: float, progress: Progress
+) -> _HeTiles:
     """The tiles of the H&E slide that were read; `mpp` is that of the true tumor mask."""
     read = ~np.isnan(findings.rasters.he_probability)
     tiles = [TileIndex(int(c), int(r)) for r, c in np.argwhere(read)]
@@ -143,7 +159,7 @@ def _he_tiles(files: CaseFiles, findings: Findings, baseline: Baseline, mpp: flo
         return _HeTiles(
             tiles=tiles,
             share=shares[read],
-            baseline=baseline_tumor_map(reader, tiles, baseline),
+            baseline=baseline_tumor_map(reader, tiles, baseline, progress),
             grid=reader.grid,
         )
 

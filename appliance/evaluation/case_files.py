@@ -15,6 +15,9 @@ from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from models.datasets.images import read_rgb
 from models.errors import DataSetError
 
+COARSEST = 1.25
+"""Largest size of a px of the true classes, in px of the label map."""
+
 Floats = NDArray[np.float32]
 
 
@@ -78,9 +81,29 @@ def read_true_tumor(truth: Path) -> Floats:
     return (mask > 127).astype(np.float32)
 
 
-def read_true_classes(truth: Path) -> NDArray[np.uint8]:
-    """True label map of the IHC slide, uint8 0-4, at the truth's ``classes_mpp``."""
-    return read_rgb(truth.with_name(f"{truth.stem}_ihc_classes.png"))[..., 0]
+def read_true_classes(truth: Path, classes_mpp: float, mpp: float) -> NDArray[np.uint8]:
+    """True label map of the IHC slide, uint8 0-4, at `mpp`; its file is at `classes_mpp`.
+
+    Raises
+    ------
+    DataSetError
+        If the file's px are much larger than those of `mpp`: borders would be in wrong places.
+    """
+    if classes_mpp > COARSEST * mpp:
+        raise DataSetError(
+            f"{truth}: classes at {classes_mpp:.3f} µm/px are too coarse to be compared with a "
+            f"label map at {mpp:.3f} µm/px."
+        )
+    classes = read_rgb(truth.with_name(f"{truth.stem}_ihc_classes.png"))[..., 0]
+    if abs(classes_mpp - mpp) <= 1e-3:
+        return classes
+    # The label at each px's center.
+    rows, columns = (
+        np.minimum((np.arange(round(n * classes_mpp / mpp)) + 0.5) * mpp / classes_mpp, n - 1)
+        for n in classes.shape
+    )
+    found: NDArray[np.uint8] = classes[rows.astype(int)[:, None], columns.astype(int)]
+    return found
 
 
 def tumor_shares(mask: Floats, grid: TileGrid, mpp: float) -> Floats:

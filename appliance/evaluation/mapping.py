@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from appliance.evaluation.mapped_pair import MappedPair, map_pair
-from appliance.evaluation.pool import run_all
+from appliance.evaluation.pool import Watcher, run_all
 from appliance.findings.findings import RESEARCH_USE
 from appliance.findings.reasons import Reason
-from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from models.synthesis.placement import SIZE_UM
 from models.synthesis.sections import synthesize_sections
@@ -26,7 +25,7 @@ SEEDS_PER_RUN = 100_000
 
 
 def evaluate_mapping(
-    seed: int, pairs: int, settings: Settings, *, workers: int | None, progress: Progress
+    seed: int, pairs: int, settings: Settings, *, workers: int | None, watch: Watcher
 ) -> dict[str, Any]:
     """Make `pairs` pairs of sections, align each with its own and with another block's partner.
 
@@ -39,9 +38,10 @@ def evaluate_mapping(
         partial(_both, settings=settings),
         jobs,
         workers=workers,
-        what="pairs",
+        what="job",
         extensions=settings.extensions,
-        progress=progress,
+        watch=watch,
+        say=_said,
     )
     found = {pair.seed: pair for two in both for pair in two}
     chosen = [found[first + k] for k in range(pairs)]
@@ -90,6 +90,14 @@ def _both(seeds: tuple[int, int], settings: Settings) -> list[MappedPair]:
         map_pair(seeds[0], one, other.ihc, settings),
         map_pair(seeds[1], other, one.ihc, settings),
     ]
+
+
+def _said(pairs: Sequence[MappedPair]) -> str:
+    """Result of two pairs in a few words."""
+    return ", ".join(
+        "no place found" if np.isnan(pair.median_um) else f"error {pair.median_um:.1f} µm"
+        for pair in pairs
+    )
 
 
 def _row(pair: MappedPair) -> dict[str, Any]:

@@ -1,39 +1,55 @@
-"""``tandem evaluate``: the whole appliance, and the baseline beside it, on pairs with truth."""
+"""``tandem evaluate``: the whole appliance, and the baseline beside it, on pairs with truth.
+
+With a folder for the results each pair's is written as it ends, and a later run with the same
+folder uses it (`appliance.evaluation.kept_results`).
+"""
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from appliance.errors import TandemError
-from appliance.evaluation.case import JudgedCase, judge_case
-from appliance.evaluation.case_files import CaseFiles, find_cases
-from appliance.evaluation.pair_figures import FailedCase, summarize
-from appliance.evaluation.pool import run_all
+from appliance.errors import TandemError, TransientError
+from appliance.evaluation.case import FailedCase, JudgedCase, group_facts, judge_case
+from appliance.evaluation.case_files import CaseFiles, find_cases, read_truth
+from appliance.evaluation.kept_results import (
+    RESULT_NAME,
+    file_facts,
+    load_result,
+    result_key,
+    run_facts,
+    save_result,
+)
+from appliance.evaluation.pair_figures import summarize
+from appliance.evaluation.pool import Watcher, report, run_all
 from appliance.findings.classes import CLASS_NAMES
-from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from models.errors import DataSetError
+from models.synthesis.blocks import MPP
 from models.synthesis.cohort import CaseDraw, draw_cohort
 from models.synthesis.slides import synthesize_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A case to judge in `folder`: given as `files`, or made there from `draw` first."""
+    """A case to judge in `folder`: given as `files`, or made there from `draw` first.
+
+    `key` is that of its result in the folder; empty where nothing is kept.
+    """
 
     name: str
     folder: Path
     files: CaseFiles | None = None
     draw: CaseDraw | None = None
     size_px: tuple[int, int] = (0, 0)
+    mpp: float = MPP
+    key: str = ""
 
 
 def evaluate_synthetic(
@@ -42,23 +58,31 @@ def evaluate_synthetic(
     settings: Settings,
     *,
     size_px: tuple[int, int],
+    mpp: float = MPP,
     out_dir: Path | None,
     workers: int | None,
-    progress: Progress,
+    watch: Watcher,
 ) -> dict[str, Any]:
     """Make `pairs` cases (scores in balance, all scanners), process them, judge them.
 
-    `size_px` (width, height) is that of the slides. `out_dir` keeps slides and results; without it
+    `size_px` (width, height) is that of slides at 0.2793 µm/px; slides at another `mpp` show the
+    same tissue. `out_dir` keeps slides and results; without it
     they are deleted. All figures are synthetic.
     """
     with _folder(out_dir) as root:
         jobs = [
-            Job(name=f"case {k + 1}", folder=root / f"case-{k + 1:03d}", draw=draw, size_px=size_px)
+            Job(
+                name=f"case {k + 1}",
+                folder=root / f"case-{k + 1:03d}",
+                draw=draw,
+                size_px=size_px,
+                mpp=mpp,
+            )
             for k, draw in enumerate(draw_cohort(seed, pairs))
         ]
-        cases = _judged(jobs, settings, workers, out_dir is not None, progress)
-    source = {"data": "synthetic", "seed": seed, "pairs": pairs, "size_px": list(size_px)}
-    return summarize(cases, settings, source)
+        cases = _judged(jobs, settings, workers, out_dir is not None, watch)
+    source = {"data": "synthetic", "seed": seed, "pairs": pairs, "mpp": mpp}
+    return summarize(cases, settings, source | {"size_px": list(size_px)})
 
 
 def evaluate_pairs(
@@ -67,7 +91,7 @@ def evaluate_pairs(
     *,
     out_dir: Path | None,
     workers: int | None,
-    progress: Progress,
+    watch: Watcher,
 ) -> dict[str, Any]:
     """Process and judge given pairs: any folder below `folder` that ``tandem synth`` wrote.
 
@@ -82,34 +106,103 @@ def evaluate_pairs(
             Job(name=f"case {k + 1}", folder=root / f"case-{k + 1:03d}", files=case)
             for k, case in enumerate(files)
         ]
-        cases = _judged(jobs, settings, workers, out_dir is not None, progress)
-    synthetic = all(isinstance(c, JudgedCase) and c.facts.get("synthetic") for c in cases)
+        cases = _judged(jobs, settings, workers, out_dir is not None, watch)
+    synthetic = all(case.facts.get("synthetic") for case in cases)
     source = {"data": "synthetic" if synthetic else "pairs", "pairs": len(files)}
     return summarize(cases, settings, source)
 
 
 def _judged(
-    jobs: list[Job], settings: Settings, workers: int | None, keep: bool, progress: Progress
+    jobs: list[Job], settings: Settings, workers: int | None, keep: bool, watch: Watcher
 ) -> list[JudgedCase | FailedCase]:
-    work = partial(_work, settings=settings, keep=keep)
-    return run_all(
-        work, jobs, workers=workers, what="pairs", extensions=settings.extensions, progress=progress
+    """Results of all jobs in their order: those that are there already, and the others' new."""
+    found: dict[int, JudgedCase | FailedCase] = {}
+    if keep:
+        run = run_facts(settings)
+        jobs = [replace(job, key=result_key(_pair_facts(job), run)) for job in jobs]
+        found = _there(jobs, watch)
+    left = [k for k in range(len(jobs)) if k not in found]
+    new = run_all(
+        partial(_work, settings=settings),
+        [jobs[k] for k in left],
+        workers=workers,
+        what="pair",
+        extensions=settings.extensions,
+        watch=watch,
+        say=_said,
+        there=len(found),
     )
+    found |= dict(zip(left, new, strict=True))
+    return [found[k] for k in range(len(jobs))]
 
 
-def _work(job: Job, settings: Settings, keep: bool) -> JudgedCase | FailedCase:
-    files = job.files or _made(job)
-    results = job.folder / "results"
+def _there(jobs: list[Job], watch: Watcher) -> dict[int, JudgedCase | FailedCase]:
+    """Results that an earlier run wrote, by number of the job; the others are told."""
+    found: dict[int, JudgedCase | FailedCase] = {}
+    other = damaged = 0
+    for k, job in enumerate(jobs):
+        result = load_result(job.folder, job.key)
+        if isinstance(result, JudgedCase | FailedCase):
+            found[k] = result
+        other, damaged = other + (result == "other"), damaged + (result == "damaged")
+    if other:
+        watch.note(f"results of another configuration, to be run again: {other}")
+    if damaged:
+        watch.note(f"damaged results, to be run again: {damaged}")
+    return found
+
+
+def _pair_facts(job: Job) -> dict[str, Any]:
+    """Facts of the pair itself on which its result depends."""
+    if job.files is not None:
+        return {"files": file_facts(job.files)}
+    draw = None if job.draw is None else asdict(job.draw)
+    return {"draw": draw, "size_px": list(job.size_px), "mpp": job.mpp}
+
+
+def _said(case: JudgedCase | FailedCase) -> str:
+    """Result of a pair in a few words."""
+    truth = CLASS_NAMES[case.score]
+    if isinstance(case, FailedCase):
+        return f"failed, truth {truth}"
+    found = case.found["model"]
+    score = "no score" if found < 0 else f"score {CLASS_NAMES[found]}"
+    return f"{score}, truth {truth}" + (", for review" if case.review else "")
+
+
+def _work(job: Job, settings: Settings) -> JudgedCase | FailedCase:
+    """Judge the case of a job; keep its slides and its result if the job has a key."""
     try:
-        return judge_case(files, results, settings)
-    except TandemError as problem:
-        score = json.loads(files.truth.read_text())["score"]
-        return FailedCase(
-            patient=files.truth.stem, score=CLASS_NAMES.index(score), problem=str(problem)
-        )
+        return _judge(job, settings)
     finally:
-        if not keep:
+        if not job.key:
             shutil.rmtree(job.folder, ignore_errors=True)
+
+
+def _judge(job: Job, settings: Settings) -> JudgedCase | FailedCase:
+    results = job.folder / "results"
+    (job.folder / RESULT_NAME).unlink(missing_ok=True)
+    if job.files is None:
+        shutil.rmtree(results, ignore_errors=True)  # of another configuration
+    for left in results.glob(".tandem-*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    files = job.files or _made(job)
+    truth = read_truth(files.truth)
+    case: JudgedCase | FailedCase
+    try:
+        case = judge_case(files, results, settings, report)
+    except TandemError as problem:
+        case = FailedCase(
+            patient=files.truth.stem,
+            score=CLASS_NAMES.index(truth["score"]),
+            problem=str(problem),
+            facts=group_facts(truth),
+        )
+        if isinstance(problem, TransientError):
+            return case  # not kept: another run may succeed
+    if job.key:
+        save_result(job.folder, job.key, case)
+    return case
 
 
 def _made(job: Job) -> CaseFiles:
@@ -123,7 +216,9 @@ def _made(job: Job) -> CaseFiles:
         scanner=job.draw.scanner,
         width_px=job.size_px[0],
         height_px=job.size_px[1],
+        mpp=job.mpp,
         workers=1,
+        progress=lambda share: report("drawing", round(100 * share), 100),
     )
     return CaseFiles(he=case.he_path, ihc=case.ihc_path, truth=case.truth_path)
 

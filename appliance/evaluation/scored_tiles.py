@@ -17,8 +17,9 @@ from appliance.evaluation.baseline_answers import (
 from appliance.evaluation.case_files import part_in_tile
 from appliance.findings.classes import count_classes, percent_of_tumor
 from appliance.findings.findings import Findings
-from appliance.geometry import TileGrid, TileIndex
+from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
@@ -50,6 +51,7 @@ def judge_scored_tiles(
     he_baseline: Floats,
     he_grid: TileGrid,
     truths: list[NDArray[np.uint8]],
+    progress: Progress,
 ) -> ScoredTiles:
     """Compare both sides with `truths`, the true label maps of the scored tiles.
 
@@ -73,6 +75,7 @@ def judge_scored_tiles(
     own = set(plan.ihc_tiles)
     counts = np.zeros(5, dtype=np.int64)
     every = sorted(set(scored) | own, key=lambda t: (t.row, t.column))
+    done = 0
     for indices, pixels in TileStream(reader, every, white, BATCH_TILES):
         labels = baseline.segment(pixels)
         likely = {
@@ -87,15 +90,27 @@ def judge_scored_tiles(
             place, truth = number[index], truths[number[index]]
             found = {
                 "model": part_in_tile(classes, findings.rasters.ihc_mpp, index),
-                "baseline": labels[k],
+                "baseline": _at_mpp(labels[k], findings.rasters.ihc_mpp),
             }
             for side in said:
                 said[side][place] = likely[side][k]
                 matrices[side][place] = confusion(truth, _cropped(found[side], truth), 5)
+        done += len(indices)
+        progress("comparison on IHC", done, len(every))
     percent = percent_of_tumor(counts)
     guideline = load_guideline(findings.guideline)
     grade = guideline.score(percent).grade if counts[1:].sum() else -1
     return ScoredTiles(said=said, matrices=matrices, baseline_grade=grade, baseline_percent=percent)
+
+
+def _at_mpp(labels: NDArray[np.uint8], mpp: float) -> NDArray[np.uint8]:
+    """Labels of a whole tile at `mpp`: the label at each px's center."""
+    px = round(TILE_UM / mpp)
+    if px == len(labels):
+        return labels
+    at = ((np.arange(px) + 0.5) * len(labels) / px).astype(int)
+    found: NDArray[np.uint8] = labels[at[:, None], at]
+    return found
 
 
 def _cropped(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.registry import tasks
 from appliance.domain import HER2, Identity
 from appliance.errors import TandemError
-from appliance.evaluation.pool import run_all
+from appliance.evaluation.pool import Watcher, report, run_all
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.reasons import Reason
@@ -29,7 +29,6 @@ from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
 from appliance.line.outcomes import ReadSlide, artifact_folder
 from appliance.readers.chosen_weights import with_chosen_weights
-from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 from models.synthesis.slides import SyntheticCase, synthesize_case
 
@@ -70,7 +69,7 @@ def evaluate_traps(
     *,
     size_px: tuple[int, int],
     workers: int | None,
-    progress: Progress,
+    watch: Watcher,
 ) -> dict[str, Any]:
     """Make `pairs` cases of each trap, score them, and count the wrong answers."""
     first = seed * SEEDS_PER_RUN
@@ -82,7 +81,13 @@ def evaluate_traps(
     networks = tasks()
     work = partial(spring, settings=with_chosen_weights(settings, networks), size_px=size_px)
     found = run_all(
-        work, jobs, workers=workers, what="traps", extensions=settings.extensions, progress=progress
+        work,
+        jobs,
+        workers=workers,
+        what="trap",
+        extensions=settings.extensions,
+        watch=watch,
+        say=_said,
     )
     return {
         "notice": RESEARCH_USE,
@@ -156,6 +161,7 @@ def _made(trap: Trap, seed: int, folder: Path, size_px: tuple[int, int]) -> Synt
         width_px=size_px[0],
         height_px=size_px[1],
         workers=1,
+        progress=lambda share: report("drawing", round(100 * share), 100),
     )
 
 
@@ -165,8 +171,14 @@ def _scored(case: SyntheticCase, settings: Settings) -> Findings:
         facts = open_facts(path)
         slides.append(ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key))
     identity = Identity(accession=case.accession, block=case.block, stain=HER2)
-    scored = analyse_case("her2", identity, slides[0], slides[1], settings)
+    scored = analyse_case("her2", identity, slides[0], slides[1], settings, report)
     return load_findings(artifact_folder(scored.key, settings))
+
+
+def _said(case: Sprung) -> str:
+    """Result of a trap in a few words."""
+    score = "no score" if case.score is None else f"score {case.score}"
+    return f"{case.trap}, {score}, truth {case.expected}" + (", for review" * bool(case.review))
 
 
 def _row(case: Sprung) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def write_report(result: dict[str, Any], path: Path) -> None:
 def html_report(result: dict[str, Any]) -> str:
     """Return the page of a result of ``tandem evaluate`` or ``tandem evaluate tiles``."""
     synthetic = result["data"] == "synthetic"
-    facts = ("task", "seed", "pairs", "images", "guideline", "generator_version")
+    facts = ("task", "seed", "pairs", "mpp", "images", "guideline", "generator_version")
     said = ", ".join(f"{name} {result[name]}" for name in facts if name in result)
     kind = "Synthetic figures: the tissue was made by Tandem itself. " if synthetic else ""
     body = [
@@ -69,6 +69,7 @@ def html_report(result: dict[str, Any]) -> str:
     else:
         body += [
             _slides({side: details[side]["slide"] for side in SIDES}),
+            _subgroups(result["subgroups"]),
             *(_section(task, {s: details[s][task.value] for s in SIDES}) for task in Task),
             _rois(result["rois"]),
             _cases(result["cases"]),
@@ -84,8 +85,8 @@ def html_report(result: dict[str, Any]) -> str:
 
 def _quoted(result: dict[str, Any]) -> str:
     rows = []
-    for name in (key for key in result if f"baseline.{key}" in result):
-        model, other = result[name], result[f"baseline.{name}"]
+    for name in (key for key in result if "." in key and not key.startswith("baseline.")):
+        model, other = result[name], result.get(f"baseline.{name}")
         interval = _interval(result, name)
         rows.append((name, _number(model), interval, _number(other)))
     return _table(("figure", "Tandem", "95 % interval, by patient", "baseline"), rows)
@@ -212,6 +213,24 @@ def _slides(sides: dict[str, Any]) -> str:
     ]
     said = f"{model['exact']} of {model['n']} exact, {model['within_one']} within one class"
     return f'<h2>Slide scores</h2><div class="muted">{said}</div>' + _plots(plots)
+
+
+def _subgroups(rows: list[dict[str, Any]]) -> str:
+    figures = {
+        "n": "pairs",
+        "exact": "exact",
+        "within_one": "within one class",
+        "reviewed": "sent to review",
+        "confidently_wrong": "wrong without review",
+        "tumor.accuracy": "C accuracy",
+        "intensity.accuracy": "L accuracy",
+        "segmentation.mean_iou": "M mean IoU",
+    }
+    cells = []
+    for row in rows:
+        value = "unknown" if row["value"] is None else str(row["value"])
+        cells.append((f"{row['by']} {value}", *(_number(row[key]) for key in figures)))
+    return "<h2>Subgroups</h2>" + _table(("subgroup", *figures.values()), cells)
 
 
 def _rois(rows: list[dict[str, Any]]) -> str:

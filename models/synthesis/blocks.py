@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 from collections import deque
@@ -23,11 +24,13 @@ from models.synthesis.stain import StainStyle
 from models.synthesis.world import World
 
 MPP = 0.2793
-"""Resolution of level 0 in µm per px."""
+"""Usual resolution of level 0 in µm per px."""
 BLOCK_PX = 1024
 """Edge of the squares in which slides are drawn; a strip is one row of them."""
 CLASS_STEP, MASK_STEP = 4, 16
-"""Steps of the truth's rasters in level-0 px: classes every 4 px, masks every 16 px."""
+"""Steps of the truth's rasters in level-0 px at `MPP`: classes every 4 px, masks every 16 px."""
+_STEPS = (1, 2, 4, 8)
+"""Steps of classes at other resolutions; they divide a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,17 @@ class SlideJob:
     width_px: int
     height_px: int
 
+    @property
+    def class_step(self) -> int:
+        """Step of the classes in level-0 px; in µm it is near that of slides at `MPP`."""
+        wanted = CLASS_STEP * MPP / self.view.mpp
+        return min(_STEPS, key=lambda step: abs(math.log(step / wanted)))
+
+    @property
+    def mask_step(self) -> int:
+        """Step of the masks in level-0 px."""
+        return self.class_step * MASK_STEP // CLASS_STEP
+
 
 _JOB: list[SlideJob] = []
 
@@ -52,24 +66,31 @@ def _start(parent_pid: int, job: SlideJob) -> None:
 
 
 def _draw(x_px: int, y_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return pixels, classes (every `CLASS_STEP` px), control (every `MASK_STEP` px) of a block."""
+    """Return pixels, classes (every `class_step` px), control (every `mask_step` px) of a block."""
     job = _JOB[0]
     region = render_region(
         job.world, job.view, job.stain, job.style,
         x_px=x_px, y_px=y_px, width_px=BLOCK_PX, height_px=BLOCK_PX,
     )  # fmt: skip
-    half = CLASS_STEP // 2
-    classes = region.classes[half::CLASS_STEP, half::CLASS_STEP]
-    half = MASK_STEP // 2
-    return region.pixels, classes, region.control[half::MASK_STEP, half::MASK_STEP]
+    step = job.class_step
+    classes = region.classes[step // 2 :: step, step // 2 :: step]
+    step = job.mask_step
+    return region.pixels, classes, region.control[step // 2 :: step, step // 2 :: step]
 
 
 class SlideTruth:
-    """Truth rasters of one slide, filled block by block."""
+    """Truth rasters of one slide, filled block by block.
 
-    def __init__(self, height_px: int, width_px: int) -> None:
+    `classes_mpp` and `masks_mpp` are their resolutions in µm/px.
+    """
+
+    def __init__(self, job: SlideJob) -> None:
+        height_px, width_px = job.height_px, job.width_px
+        self._class_step, self._mask_step = job.class_step, job.mask_step
+        self.classes_mpp = job.view.mpp * job.class_step
+        self.masks_mpp = job.view.mpp * job.mask_step
         rows, columns = -(-height_px // BLOCK_PX), -(-width_px // BLOCK_PX)
-        fine, coarse = BLOCK_PX // CLASS_STEP, BLOCK_PX // MASK_STEP
+        fine, coarse = BLOCK_PX // self._class_step, BLOCK_PX // self._mask_step
         self._classes = np.zeros((rows * fine, columns * fine), dtype=np.uint8)
         self._control = np.zeros((rows * coarse, columns * coarse), dtype=np.uint8)
         self._size = (height_px, width_px)
@@ -78,7 +99,7 @@ class SlideTruth:
         self, row: int, column: int, classes: NDArray[np.uint8], control: NDArray[np.bool_]
     ) -> None:
         """Set the rasters of the block at (row, column)."""
-        fine, coarse = BLOCK_PX // CLASS_STEP, BLOCK_PX // MASK_STEP
+        fine, coarse = BLOCK_PX // self._class_step, BLOCK_PX // self._mask_step
         self._classes[row * fine : (row + 1) * fine, column * fine : (column + 1) * fine] = classes
         self._control[
             row * coarse : (row + 1) * coarse, column * coarse : (column + 1) * coarse
@@ -86,18 +107,20 @@ class SlideTruth:
 
     @property
     def classes(self) -> NDArray[np.uint8]:
-        """Class per px of `CLASS_STEP` level-0 px, 0-4 in the numbering of M."""
-        return self._classes[: self._size[0] // CLASS_STEP, : self._size[1] // CLASS_STEP]
+        """Class per px of `classes_mpp`, 0-4 in the numbering of M."""
+        rows, columns = (n // self._class_step for n in self._size)
+        return self._classes[:rows, :columns]
 
     @property
     def control(self) -> NDArray[np.uint8]:
-        """Control tissue, 0 or 1 per px of `MASK_STEP` level-0 px."""
-        return self._control[: self._size[0] // MASK_STEP, : self._size[1] // MASK_STEP]
+        """Control tissue, 0 or 1 per px of `masks_mpp`."""
+        rows, columns = (n // self._mask_step for n in self._size)
+        return self._control[:rows, :columns]
 
     @property
     def tumor(self) -> NDArray[np.uint8]:
-        """Tumor, 0 or 1 per px of `MASK_STEP` level-0 px: where more than half is tumor."""
-        rows, columns = (n // MASK_STEP for n in self._size)
+        """Tumor, 0 or 1 per px of `masks_mpp`: where more than half is tumor."""
+        rows, columns = (n // self._mask_step for n in self._size)
         share = cv2.resize(
             (self.classes > 0).astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
         )
@@ -147,7 +170,7 @@ def write_slide(
 
     `report` gets the share (0-1) that is drawn.
     """
-    truth = SlideTruth(job.height_px, job.width_px)
+    truth = SlideTruth(job)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         workers, mp_context=context, initializer=_start, initargs=(os.getpid(), job)
@@ -157,7 +180,7 @@ def write_slide(
             _strips(pool, job, truth, report),
             width_px=job.width_px,
             height_px=job.height_px,
-            mpp=MPP,
+            mpp=job.view.mpp,
             file_format=file_format,
         )
     return truth

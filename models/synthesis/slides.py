@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import SynthesisError
-from models.synthesis.blocks import CLASS_STEP, MASK_STEP, MPP, SlideJob, SlideTruth, write_slide
+from models.synthesis.blocks import MPP, SlideJob, SlideTruth, write_slide
 from models.synthesis.canvas import STRAIGHT, View
 from models.synthesis.cohort import ORGANS, SCANNERS, as_scanned
 from models.synthesis.plan import MIXES, PATTERNS, TissuePlan
@@ -23,6 +23,8 @@ from models.synthesis.world import World, build_world
 
 PATTERN_CHANCES = {"nests": (0.5, 0.2, 0.05, 0.25), "glands": (0.2, 0.05, 0.05, 0.7)}
 """Probabilities of nests, cords, scattered cells and glands, by the organ's usual pattern."""
+FINEST_MPP, COARSEST_MPP = 0.25, 1.0
+"""Range of the slides' resolution; finer px would need a wider `render.MARGIN_PX`."""
 Control = Literal["works", "failed", "none"]
 
 
@@ -45,6 +47,7 @@ def synthesize_case(
     score: str,
     width_px: int = 12288,
     height_px: int = 9216,
+    mpp: float = MPP,
     organ: str = "breast",
     scanner: str | None = None,
     file_format: FileFormat = "svs",
@@ -57,6 +60,9 @@ def synthesize_case(
 ) -> SyntheticCase:
     """Write both slides and their truth into `out_dir`.
 
+    `width_px` and `height_px` are px of `MPP`; at another `mpp` (0.25 to 1) the same area of tissue
+    has more or fewer px. Blur and noise of a scanner are in its own px.
+
     `mix`: shares of tumor cells of 0, 1+, 2+, 3+, instead of those usual for `score`. Control
     tissue of a ``failed`` run is unstained. The IHC section lies on its slide turned by up to
     `rotation_degrees` and shifted by up to `shift_um` in x and y. Truth
@@ -67,33 +73,37 @@ def synthesize_case(
     Raises
     ------
     SynthesisError
-        If score, organ or scanner is unknown, or the slide is smaller than 2,048 x 1,536 px.
+        If score, organ or scanner is unknown, the slide is smaller than 2,048 x 1,536 px, or `mpp`
+        is outside its range.
     """
-    _check(score, organ, scanner, width_px, height_px)
+    _check(score, organ, scanner, width_px, height_px, mpp)
     rng = np.random.default_rng([seed, 0xCA5E])
     width_um, height_um = width_px * MPP, height_px * MPP
     turn = float(rng.uniform(-rotation_degrees, rotation_degrees))
     shift = rng.uniform(-shift_um, shift_um, 2) * min(1.0, width_um / 2000)
     he_to_ihc = _rigid(turn, (width_um / 2, height_um / 2), (float(shift[0]), float(shift[1])))
-    ihc_view = _inverse_view(he_to_ihc)
+    ihc_view = _inverse_view(he_to_ihc, mpp)
     cores = _control_cores(width_um, height_um, ihc_view, control)
     plan = replace(ORGANS[organ], mix=mix or MIXES[score])
     world = _world(rng, width_um, height_um, plan, cores)
     he_style, ihc_style = _styles(rng, scanner)
-    size = {"width_px": width_px, "height_px": height_px}
+    size = {"width_px": round(width_um / mpp), "height_px": round(height_um / mpp)}
     jobs = (
-        SlideJob(world=world, view=STRAIGHT, stain="HE", style=he_style, **size),
+        SlideJob(world=world, view=replace(STRAIGHT, mpp=mpp), stain="HE", style=he_style, **size),
         SlideJob(world=world, view=ihc_view, stain="HER2", style=ihc_style, **size),
     )
     case = _case(out_dir, f"S26-{seed % 100_000:05d}", score, file_format)
     truths = _write_slides(case, jobs, file_format, workers, progress)
     transform = {"matrix": he_to_ihc[0], "shift_um": he_to_ihc[1], "rotation_degrees": turn}
-    asked = {"seed": seed, "organ": organ, "scanner": scanner, **size, "control": control}
+    asked = {"seed": seed, "organ": organ, "scanner": scanner, "mpp": mpp, **size}
+    asked["control"] = control
     _write_truth(case, asked, transform, *truths)
     return case
 
 
-def _check(score: str, organ: str, scanner: str | None, width_px: int, height_px: int) -> None:
+def _check(
+    score: str, organ: str, scanner: str | None, width_px: int, height_px: int, mpp: float
+) -> None:
     if score not in MIXES:
         raise SynthesisError(f"score {score!r}: use one of {', '.join(MIXES)}")
     for wish, known in ((organ, ORGANS), (scanner or "neutral", SCANNERS)):
@@ -101,6 +111,8 @@ def _check(score: str, organ: str, scanner: str | None, width_px: int, height_px
             raise SynthesisError(f"{wish!r}: use one of {', '.join(known)}")
     if width_px < 2048 or height_px < 1536:
         raise SynthesisError(f"{width_px} x {height_px} px: a slide needs at least 2,048 x 1,536")
+    if not FINEST_MPP <= mpp <= COARSEST_MPP:
+        raise SynthesisError(f"{mpp:g} µm/px: use {FINEST_MPP:g} to {COARSEST_MPP:g}")
 
 
 def _world(
@@ -190,14 +202,14 @@ def _write_truth(
         "score": case.score,
         "organ": asked["organ"],
         "scanner": asked["scanner"],
-        "mpp": MPP,
+        "mpp": asked["mpp"],
         "width_px": asked["width_px"],
         "height_px": asked["height_px"],
         "he_to_ihc": transform,
-        "classes_mpp": MPP * CLASS_STEP,
-        "masks_mpp": MPP * MASK_STEP,
+        "classes_mpp": ihc.classes_mpp,
+        "masks_mpp": he.masks_mpp,
         "percent": dict(zip(MIXES, (round(float(s), 3) for s in shares), strict=True)),
-        "tumor_area_mm2": float(counts.sum()) * (MPP * CLASS_STEP) ** 2 / 1e6,
+        "tumor_area_mm2": float(counts.sum()) * ihc.classes_mpp**2 / 1e6,
         "control": asked["control"],
     }
     case.truth_path.write_text(json.dumps(facts, indent=2) + "\n")
@@ -215,10 +227,10 @@ def _rigid(
     return (c, -s, s, c), (x - c * x + s * y + shift[0], y - s * x - c * y + shift[1])
 
 
-def _inverse_view(transform: tuple[_Matrix, tuple[float, float]]) -> View:
+def _inverse_view(transform: tuple[_Matrix, tuple[float, float]], mpp: float) -> View:
     (a, b, c, d), (x, y) = transform
     # The inverse of a rotation is its transpose.
-    return View(matrix=(a, c, b, d), shift_um=(-(a * x + c * y), -(b * x + d * y)), mpp=MPP)
+    return View(matrix=(a, c, b, d), shift_um=(-(a * x + c * y), -(b * x + d * y)), mpp=mpp)
 
 
 def _control_cores(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import signal
+import subprocess
+import time
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from fixtures.daemon import tandem, tandem_here
+from fixtures.daemon import TANDEM, tandem, tandem_here
 
-from models.synthesis.slides import SyntheticCase
+from appliance.evaluation.case import judge_case
+from appliance.evaluation.case_files import CaseFiles
+from appliance.evaluation.kept_results import RESULT_NAME
+from appliance.settings.settings import Settings
+from models.synthesis.slides import SyntheticCase, synthesize_case
 from models.synthesis.tile_pairs import synthesize_tile_pair
 
 FIRST_SEED = 907_000_000
@@ -189,12 +198,88 @@ def test_a_synthetic_pair_goes_all_the_way(tmp_path: Path) -> None:
     assert {k: again[k] for k in QUOTED} == {k: result[k] for k in QUOTED}
 
 
+def checksum(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+SMALLEST = ("--width", 2048, "--height", 1536)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    command = (
+        "evaluate", "--synthetic", "--seed", 11, "--pairs", 2, *SMALLEST,
+        "--workers", 1, "--out", kept, "--json",
+    )  # fmt: skip
+    first, second = (kept / f"case-00{k}" / RESULT_NAME for k in (1, 2))
+    killed = subprocess.Popen(
+        [TANDEM, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    while not first.is_file():
+        assert killed.poll() is None
+        time.sleep(0.2)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.communicate()[0] == b""
+    assert not second.exists()
+    was = first.read_bytes()
+
+    resumed = tandem(*command)
+    assert resumed.stderr.splitlines()[0] == "2 pairs: 1 done already, 1 to run"
+    assert resumed.stderr.splitlines()[1].startswith("pair 2 of 2: ")
+    assert first.read_bytes() == was
+
+    # Neither result can be used: both pairs are run again, in one go.
+    document = json.loads(was)
+    first.write_bytes(was.replace(document["sha256"].encode(), b"0" * 64))
+    document = json.loads(second.read_bytes()) | {"key": "of other weights"}
+    document["sha256"] = checksum({k: v for k, v in document.items() if k != "sha256"})
+    second.write_text(json.dumps(document))
+    whole = tandem(*command)
+    said = whole.stderr.splitlines()
+    assert said[:3] == [
+        "results of another configuration, to be run again: 1",
+        "damaged results, to be run again: 1",
+        "2 pairs",
+    ]
+    assert said[3].startswith("pair 1 of 2: ") and said[3].endswith(" left")
+    assert json.loads(resumed.stdout) == json.loads(whole.stdout)
+    assert first.read_bytes() == was
+
+
+@pytest.mark.parametrize("mpp", [0.25, 0.5])
+def test_slides_of_other_resolutions_have_their_truth_in_place(mpp: float, tmp_path: Path) -> None:
+    case = synthesize_case(
+        tmp_path, seed=5, score="3+", width_px=3072, height_px=2304, mpp=mpp, control="none"
+    )
+    files = CaseFiles(he=case.he_path, ihc=case.ihc_path, truth=case.truth_path)
+    judged = judge_case(files, tmp_path / "results", Settings())
+    assert judged.facts["mpp"] == mpp
+    truth = json.loads(case.truth_path.read_text())
+    assert truth["mpp"] == mpp
+    # Tiles have the same px of truth as the label map has.
+    matrices = judged.matrices["model"]
+    assert (matrices.sum(axis=2) == judged.ihc_counts).all()
+    shares = 100 * judged.ihc_counts[:, 1:].sum(axis=0) / judged.ihc_counts[:, 1:].sum()
+    np.testing.assert_allclose(shares, list(truth["percent"].values()), atol=8)
+    # A truth that was shifted or scaled would agree less with M.
+    total = matrices.sum(axis=0)
+    tumor = np.array([[total[:1, :1].sum(), total[:1, 1:].sum()],
+                      [total[1:, :1].sum(), total[1:, 1:].sum()]])  # fmt: skip
+    assert np.trace(tumor) / tumor.sum() > 0.9
+
+
+def test_only_made_slides_have_a_choice_of_resolution(tmp_path: Path) -> None:
+    for arguments, said in (
+        ((tmp_path, "--mpp", 0.5), "--synthetic"),
+        (("--synthetic", "--pairs", 1, "--mpp", 0.1), "0.25<=x<=1"),
+    ):
+        done = tandem_here("evaluate", *arguments, check=False)
+        assert done.returncode != 0
+        assert said in " ".join(done.stderr.replace("│", " ").split()), done.stderr
+
+
 def test_truth_is_where_the_tiles_are(small_case: SyntheticCase, tmp_path: Path) -> None:
     """The counts behind the figures are those of the generator's rasters."""
-    from appliance.evaluation.case import judge_case
-    from appliance.evaluation.case_files import CaseFiles
-    from appliance.settings.settings import Settings
-
     files = CaseFiles(he=small_case.he_path, ihc=small_case.ihc_path, truth=small_case.truth_path)
     case = judge_case(files, tmp_path, Settings())
     facts = json.loads(small_case.truth_path.read_text())

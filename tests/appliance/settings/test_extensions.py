@@ -14,6 +14,7 @@ import pytest
 from fixtures.daemon import tandem
 
 from appliance.assays.registry import assays
+from appliance.cli.job_progress import JobProgress
 from appliance.delivery.destinations.contract import open_destination, wants
 from appliance.errors import SettingsError
 from appliance.evaluation.pool import run_all
@@ -89,9 +90,7 @@ def test_a_worker_loads_what_no_job_brings(site: Path) -> None:
 
 def test_processes_of_an_evaluation_load_extensions(site: Path) -> None:
     name = toy(site, "case")
-    found = run_all(
-        _loaded, [(name,)], workers=1, what="", extensions=(name,), progress=lambda *_: None
-    )
+    found = run_all(_loaded, [(name,)], workers=1, what="", extensions=(name,), watch=JobProgress())
     assert found == [True]
 
 

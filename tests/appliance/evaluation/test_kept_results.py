@@ -1,0 +1,141 @@
+"""Results of pairs on disk: the same case comes back, or none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.judged_cases import a_judged_case
+
+from appliance.evaluation.case import FailedCase, JudgedCase
+from appliance.evaluation.kept_results import (
+    RESULT_NAME,
+    load_result,
+    result_key,
+    run_facts,
+    save_result,
+)
+from appliance.evaluation.pair_figures import summarize
+from appliance.settings.lanes import Lanes
+from appliance.settings.networks import ModelSettings
+from appliance.settings.scoring import Review
+from appliance.settings.settings import Settings
+from models.spec import MANIFEST_NAME, Task, reference_folder
+
+FAILED = FailedCase(patient="S26-00002", score=1, problem="no tissue", facts={"organ": "gastric"})
+
+
+def test_a_result_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    case = a_judged_case(review=("little-tumor", "borderline"), wrong_tiles=3)
+    save_result(tmp_path, "k", case)
+    again = load_result(tmp_path, "k")
+    assert isinstance(again, JudgedCase)
+    assert again.review == case.review
+    for name, value in asdict(case).items():
+        np.testing.assert_equal(getattr(again, name), value)
+    for side in ("model", "baseline"):
+        assert again.he_said[side].dtype == case.he_said[side].dtype == np.float32
+        assert again.matrices[side].dtype == np.int64
+    source = {"data": "synthetic"}
+    assert json.dumps(summarize([again, FAILED], Settings(), source)) == json.dumps(
+        summarize([case, FAILED], Settings(), source)
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [RESULT_NAME]
+
+
+def test_a_case_without_tiles_comes_back(tmp_path: Path) -> None:
+    full = a_judged_case()
+    nothing = {
+        name: value[:0] for name, value in asdict(full).items() if isinstance(value, np.ndarray)
+    }
+    sides = {
+        name: {side: array[:0] for side, array in getattr(full, name).items()}
+        for name in ("he_said", "ihc_said", "matrices")
+    }
+    case = JudgedCase(**(asdict(full) | nothing | sides))
+    save_result(tmp_path, "k", case)
+    again = load_result(tmp_path, "k")
+    assert isinstance(again, JudgedCase)
+    assert again.matrices["model"].shape == (0, 5, 5)
+    assert again.ihc_said["baseline"].shape == (0, 4)
+
+
+def test_a_failed_case_comes_back(tmp_path: Path) -> None:
+    save_result(tmp_path, "k", FAILED)
+    assert load_result(tmp_path, "k") == FAILED
+
+
+def test_a_result_of_another_key_is_not_used(tmp_path: Path) -> None:
+    assert load_result(tmp_path, "k") == "absent"
+    save_result(tmp_path, "other", FAILED)
+    assert load_result(tmp_path, "k") == "other"
+    save_result(tmp_path, "k", FAILED)
+    assert load_result(tmp_path, "k") == FAILED
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.9, 0.999])
+def test_half_a_result_is_none(tmp_path: Path, part: float) -> None:
+    save_result(tmp_path, "k", a_judged_case())
+    path = tmp_path / RESULT_NAME
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    assert load_result(tmp_path, "k") == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("was", "put"),
+    [
+        ('"score": 2', '"score": 3'),
+        ('"k"', '"j"'),
+        ('"1+": 0.2', '"1+": 0.3'),
+        ('"judged"', '"failed"'),
+    ],
+)
+def test_a_changed_result_is_none(tmp_path: Path, was: str, put: str) -> None:
+    save_result(tmp_path, "k", a_judged_case())
+    path = tmp_path / RESULT_NAME
+    text = path.read_text()
+    assert was in text
+    path.write_text(text.replace(was, put, 1))
+    assert load_result(tmp_path, "k") == "damaged"
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"sha256": "x"}', "\x00" * 64])
+def test_another_file_is_no_result(tmp_path: Path, text: str) -> None:
+    (tmp_path / RESULT_NAME).write_text(text)
+    assert load_result(tmp_path, "k") == "damaged"
+
+
+def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
+    (tmp_path / f".{RESULT_NAME}.0a").write_text("half")
+    save_result(tmp_path, "k", FAILED)
+    assert [path.name for path in tmp_path.iterdir()] == [RESULT_NAME]
+
+
+def test_a_key_holds_what_a_result_depends_on(tmp_path: Path) -> None:
+    pair = {"draw": {"seed": 1}, "size_px": [2560, 2048]}
+    plain = Settings()
+    key = result_key(pair, run_facts(plain))
+
+    def with_settings(**changed: object) -> str:
+        return result_key(pair, run_facts(plain.model_copy(update=changed)))
+
+    assert with_settings(state_dir=tmp_path, lanes=Lanes(), log_level="DEBUG") == key
+    assert with_settings(review=Review(min_tumor_cells=7)) != key
+    assert with_settings(models=ModelSettings(runtime="openvino")) != key
+    assert result_key({**pair, "draw": {"seed": 2}}, run_facts(plain)) != key
+    assert result_key({**pair, "size_px": [4096, 3072]}, run_facts(plain)) != key
+
+    # Equal weights in another folder are the same; another temperature gives other answers.
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    for file in reference_folder(Task.INTENSITY).iterdir():
+        (weights / file.name).write_bytes(file.read_bytes())
+    assert with_settings(models=ModelSettings(intensity=weights)) == key
+    manifest = json.loads((weights / MANIFEST_NAME).read_text())
+    manifest["temperature"] *= 2
+    (weights / MANIFEST_NAME).write_text(json.dumps(manifest))
+    assert with_settings(models=ModelSettings(intensity=weights)) != key
