@@ -4,6 +4,7 @@
 
     ModelError
     ├── ManifestError      weights or manifest missing, damaged or changed
+    ├── CalibrationError   a site's calibration is unusable, or is refused
     ├── DataSetError       a data set is unusable
     └── SynthesisError     a slide cannot be generated with the given numbers
 """
@@ -17,6 +18,10 @@ class ModelError(Exception):
 
 class ManifestError(ModelError):
     """Weights or manifest are missing, damaged, or do not match."""
+
+
+class CalibrationError(ModelError):
+    """A site's calibration cannot be used, or its labels do not allow one."""
 
 
 class DataSetError(ModelError):

@@ -10,7 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from models.errors import ManifestError
+from models.errors import CalibrationError, ManifestError
+from models.site_calibration import SiteCalibration
 
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -47,11 +48,15 @@ class ModelSpec:
     `temperature` (> 0) divides the logits (calibration, `models.training.calibration`).
     `appearance` describes the training tiles (`models.appearance`); None: unknown.
     `trained` and `figures` are for people.
+    `site` is the calibration of the site where the weights are in use; None: not calibrated there.
+    It lies beside the weights and is no part of the manifest.
 
     Raises
     ------
     ValueError
         If the temperature is not a positive number.
+    CalibrationError
+        If the site's calibration belongs to other weights or has another number of classes.
     """
 
     name: str
@@ -71,23 +76,40 @@ class ModelSpec:
     sha256: str = ""
     trained: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    site: SiteCalibration | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature {self.temperature}: must be a positive number")
+        if self.site is None:
+            return
+        if self.site.weights != self.weights_fingerprint or self.site.task != self.task:
+            raise CalibrationError(f"belongs to other weights than {self.name} {self.version}")
+        if len(self.site.offsets) != len(self.classes):
+            raise CalibrationError(f"{len(self.site.offsets)} offsets, {len(self.classes)} classes")
 
     @property
     def fingerprint(self) -> str:
         """Hex SHA-256 of everything that an answer depends on: weights, calibration, classes, …
 
-        The weights' checksum alone does not cover the facts of the manifest.
+        The weights' checksum alone does not cover the facts of the manifest. Without a site's
+        calibration it is `weights_fingerprint`.
         """
-        facts = {k: v for k, v in asdict(self).items() if k not in ("trained", "figures")}
+        if self.site is None:
+            return self.weights_fingerprint
+        both = f"{self.weights_fingerprint} {self.site.fingerprint}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """Hex SHA-256 of everything that an answer depends on but the site's calibration."""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("trained", "figures", "site")}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> str:
         """Return the text of the manifest."""
-        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+        facts = {name: value for name, value in asdict(self).items() if name != "site"}
+        return json.dumps(facts, indent=2, sort_keys=True) + "\n"
 
 
 def read_manifest(folder: Path) -> ModelSpec:
@@ -104,6 +126,8 @@ def read_manifest(folder: Path) -> ModelSpec:
         raw["task"] = Task(raw["task"])
         for key in ("classes", "mean", "std"):
             raw[key] = tuple(raw[key])
+        if "site" in raw:
+            raise ValueError("a site's calibration is no part of a manifest")
         return ModelSpec(**raw)
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise ManifestError(
