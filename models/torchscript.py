@@ -21,10 +21,13 @@ class _Portable(nn.Module):
         self.network = build(replace(spec, tile_px=spec.input_px))  # equal sizes: no resize
         self.network.load_state_dict(network.state_dict())
         self.temperature = spec.temperature
+        self.scale = 1.0 if spec.site is None else spec.site.scale
+        offsets = (0.0,) * len(spec.classes) if spec.site is None else spec.site.offsets
+        self.register_buffer("offsets", torch.tensor(offsets))
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.network(pixels * 255).logits
-        return logits.float() / self.temperature
+        return self.scale * (logits.float() / self.temperature) + self.offsets
 
 
 def save_torchscript(

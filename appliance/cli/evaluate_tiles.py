@@ -23,7 +23,10 @@ GeneratedOption = Annotated[
     int, typer.Option(min=0, help="Instead of DIR: so many generated tiles.")
 ]
 WeightsOption = Annotated[
-    Path | None, typer.Option(help="Folder of weights. Default: those that Tandem uses.")
+    Path | None,
+    typer.Option(
+        help="Folder of weights. Default: those that Tandem uses, as calibrated for this site."
+    ),
 ]
 SplitOption = Annotated[
     Literal["train", "validation", "test"], typer.Option(help="Split of a data set.")
@@ -67,8 +70,11 @@ def tiles(
     from appliance.evaluation.tile_judge import TileJudge
     from appliance.readers.chosen_weights import chosen_weights
 
-    chosen = weights or chosen_weights(Task(task), settings)[0]
-    judge = TileJudge(Task(task), chosen, settings.models.device)
+    chosen, site = weights, None
+    if chosen is None:
+        chosen, spec = chosen_weights(Task(task), settings)
+        site = spec.site
+    judge = TileJudge(Task(task), chosen, settings.models.device, site)
     with ProgressBars(quiet=as_json) as progress:
         if folder is not None and (folder / MANIFEST_NAME).is_file():
             result = evaluate_data_set(folder, judge, split=split, progress=progress)

@@ -60,8 +60,8 @@ def judge_scored_tiles(
     # Imported here, so that a listing of cases loads no torch.
     from appliance.readers.inference import Network
 
-    folder, _ = chosen_weights(Task.INTENSITY, settings)
-    network = Network(folder, settings.models.device, settings.models.runtime)
+    folder, spec = chosen_weights(Task.INTENSITY, settings)
+    network = Network(folder, settings.models.device, settings.models.runtime, spec.site)
     scored = [TileIndex(t.column, t.row) for t in findings.tiles]
     stored = findings.rasters.ihc_classes
     if stored is None:

@@ -17,6 +17,7 @@ from models.evaluation.baseline import Baseline, load_baseline
 from models.evaluation.figures import classification, confusion, headline, segmentation
 from models.evaluation.judged import Judged, JudgedPixels
 from models.evaluation.truth_tiles import IGNORED
+from models.site_calibration import SiteCalibration
 from models.spec import CLASSES, Task, reference_folder
 
 BATCH = 16
@@ -61,7 +62,7 @@ class _Answers:
 class TileJudge:
     """A network and the baseline for `task`, and their answers so far.
 
-    `weights` is by default the folder of the reference weights.
+    `weights` is by default the folder of the reference weights; `site` is their calibration.
 
     Raises
     ------
@@ -72,10 +73,11 @@ class TileJudge:
     task: Task
     weights: Path | None = None
     device: Device = "auto"
+    site: SiteCalibration | None = None
 
     def __post_init__(self) -> None:
         folder = self.weights or reference_folder(self.task)
-        self.network = Network(folder, self.device)
+        self.network = Network(folder, self.device, site=self.site)
         self.baseline: Baseline = load_baseline()
         if self.network.spec.task is not self.task:
             raise ManifestError(
@@ -120,6 +122,7 @@ class TileJudge:
             "task": self.task.value,
             **source,
             "weights": {"name": spec.name, "version": spec.version, "sha256": spec.sha256},
+            "calibration": None if spec.site is None else spec.site.fingerprint,
             **quoted,
             **{f"baseline.{name}": value for name, value in beside.items()},
             "details": figures,

@@ -9,6 +9,7 @@ step reads it again, so a running daemon follows a change.
     <state_dir>/weights/
         selected.json           task → name and fingerprint
         <task>/<name>/          manifest.json, model.safetensors, MODEL_CARD.md; never changed
+        <task>/calibration-….json   `appliance.readers.site_calibrations`
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from appliance.errors import WeightsError
 from appliance.geometry import TILE_MPP, TILE_PX
+from appliance.readers.site_calibrations import calibrations_folder, with_site_calibration
 from appliance.settings.settings import Settings
 from models.spec import CLASSES, MANIFEST_NAME, ModelSpec, Task, reference_folder, verify
 
@@ -26,12 +28,13 @@ SELECTION_NAME = "selected.json"
 
 
 def chosen_weights(task: Task, settings: Settings) -> tuple[Path, ModelSpec]:
-    """Folder and verified manifest of the weights in use for `task`.
+    """Folder and verified manifest of the weights in use for `task`, with the site's calibration.
 
     Raises
     ------
     WeightsError
-        If they are for another task, were changed since they were selected, or are gone.
+        If they are for another task, were changed since they were selected, or are gone, or if
+        their calibration cannot be used.
     ManifestError
         If the weights do not match their manifest.
     """
@@ -43,11 +46,12 @@ def chosen_weights(task: Task, settings: Settings) -> tuple[Path, ModelSpec]:
             f"{folder / MANIFEST_NAME} was changed after it was selected. If that is right: "
             f"tandem weights use {task} {folder.name}"
         )
-    return folder, spec
+    return folder, with_site_calibration(spec, settings)
 
 
 def with_chosen_weights(settings: Settings, tasks: Sequence[Task]) -> Settings:
-    """Settings that name the folder in use for each of `tasks`: valid under any `state_dir`.
+    """Settings that name the folder in use for each of `tasks`, and that of the calibrations: valid
+    under any `state_dir`.
 
     Raises
     ------
@@ -55,6 +59,7 @@ def with_chosen_weights(settings: Settings, tasks: Sequence[Task]) -> Settings:
         See `chosen_weights`.
     """
     folders = {task.value: chosen_weights(task, settings)[0] for task in tasks}
+    folders["calibrations"] = calibrations_folder(settings)
     return settings.model_copy(update={"models": settings.models.model_copy(update=folders)})
 
 

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from torch import nn
 
 from appliance.slides.stream import DECODE_THREADS, usable_cores
 from models.checkpoint import load_network
+from models.site_calibration import SiteCalibration
 from models.spec import ModelSpec, Task
 from models.torchscript import save_torchscript
 
@@ -57,16 +59,27 @@ class Network:
     ------
     models.errors.ManifestError
         If the weights are missing or differ from their manifest.
+    models.errors.CalibrationError
+        If the site's calibration belongs to other weights.
     """
 
-    def __init__(self, folder: Path, device: Device = "auto", runtime: Runtime = "torch") -> None:
-        """Load the weights in `folder`.
+    def __init__(
+        self,
+        folder: Path,
+        device: Device = "auto",
+        runtime: Runtime = "torch",
+        site: SiteCalibration | None = None,
+    ) -> None:
+        """Load the weights in `folder`; `site` is the calibration of the site that they run at.
 
         `runtime` is the library that runs the layers on a CPU; on a GPU it is always torch.
         """
         self.device = pick_device(device)
         spec, module = load_network(folder, self.device)
-        self.spec: ModelSpec = spec
+        self.spec: ModelSpec = replace(spec, site=site)
+        self._offsets: torch.Tensor | None = None
+        if site is not None:
+            self._offsets = torch.tensor(site.offsets, dtype=torch.float32, device=self.device)
         self._module = module
         # bfloat16 only with hardware support: emulation is slower than float32.
         self._half = self.device == "cuda" or torch.cpu.get_capabilities().get("avx512_bf16", False)
@@ -165,7 +178,17 @@ class Network:
             torch.autocast(self.device, dtype=torch.bfloat16, enabled=self._half),
         ):
             logits: torch.Tensor = self._answering(pixels).logits
-        return logits.float() / self.spec.temperature
+        logits = logits.float() / self.spec.temperature
+        site = self.spec.site
+        if site is None or self._offsets is None:
+            return logits
+        # One offset per class, the same for every px of M.
+        return site.scale * logits + self._offsets.view(-1, *[1] * (logits.ndim - 2))
+
+    def logits(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Calibrated logits, float32 (N, classes) or (N, classes, h, w), of tiles as below."""
+        answers: NDArray[np.float32] = self._in_parts(tiles, lambda logits: logits).numpy()
+        return answers
 
     def classify(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities, float32 (N, classes), of tiles uint8 (N, T, T, 3), glass at 255."""

@@ -29,7 +29,9 @@ def network_for(task: Task, settings: Settings) -> Network:
     known = _NETWORKS.get(task)
     if known is None or known.spec.fingerprint != spec.fingerprint:
         # Replaced, not added: a lab that tries many weights has one GPU.
-        _NETWORKS[task] = known = Network(folder, settings.models.device, settings.models.runtime)
+        _NETWORKS[task] = known = Network(
+            folder, settings.models.device, settings.models.runtime, spec.site
+        )
     return known
 
 

@@ -1,0 +1,72 @@
+"""Calibrations of this site on disk: one file per set of weights that was calibrated here.
+
+::
+
+    <state_dir>/weights/<task>/calibration-<first digits of the weights' fingerprint>.json
+
+Weights that are selected again later find their calibration again. Every step reads the file, so a
+running daemon follows a change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from appliance.errors import WeightsError
+from appliance.settings.settings import Settings
+from models.errors import CalibrationError
+from models.site_calibration import SiteCalibration
+from models.spec import ModelSpec, Task
+
+FINGERPRINT_DIGITS = 12
+
+
+def calibration_path(spec: ModelSpec, settings: Settings) -> Path:
+    """File of the calibration of these weights, whether it is there or not."""
+    name = f"calibration-{spec.weights_fingerprint[:FINGERPRINT_DIGITS]}.json"
+    return calibrations_folder(settings) / spec.task / name
+
+
+def calibrations_folder(settings: Settings) -> Path:
+    """Folder of all calibrations: that of the installed weights, unless the settings name one."""
+    return settings.models.calibrations or settings.weights_dir
+
+
+def with_site_calibration(spec: ModelSpec, settings: Settings) -> ModelSpec:
+    """The weights' manifest with the calibration of this site; unchanged where there is none.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be read, was changed, or belongs to other weights: scores without the
+        calibration would differ, so that none are given.
+    """
+    path = calibration_path(spec, settings)
+    try:
+        return replace(spec, site=SiteCalibration.of_json(path.read_text()))
+    except FileNotFoundError:
+        return spec
+    except (OSError, UnicodeDecodeError, CalibrationError) as err:
+        why = err.strerror if isinstance(err, OSError) else str(err)
+        raise WeightsError(
+            f"{path}: {why}. Calibrate again, or take it out: tandem calibrate --remove "
+            f"--task {spec.task}"
+        ) from err
+
+
+def calibrations_of_others(spec: ModelSpec, settings: Settings) -> list[Path]:
+    """Files of calibrations for this task that belong to other weights than these."""
+    own = calibration_path(spec, settings)
+    return sorted(path for path in own.parent.glob("calibration-*.json") if path != own)
+
+
+def calibration_words(spec: ModelSpec) -> str:
+    """Words for people: by how many tiles of how many patients, or that there is none."""
+    site = spec.site
+    if site is None:
+        return "not calibrated for this site"
+    return (
+        f"calibrated for this site: {site.tiles} tiles of {site.patients} patients, "
+        f"{site.made[:10]}, fingerprint {site.fingerprint[:FINGERPRINT_DIGITS]}…"
+    )
