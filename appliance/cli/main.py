@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from appliance.cli import dataset, evaluate, identify, weights
+from appliance.cli.calibrate import calibrate
 from appliance.cli.case_commands import correct, rerun, retry, stat, status
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
@@ -30,7 +31,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, rerun),
-    *(doctor, dashboard, synth, train),
+    *(doctor, dashboard, synth, train, calibrate),
 ):
     app.command()(command)
 app.command()(worker)

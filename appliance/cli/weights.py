@@ -37,8 +37,10 @@ def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show every set of weights of this installation, and which are in use."""
     from appliance.assays.registry import tasks
     from appliance.operations.install_weights import known_weights
+    from appliance.readers.site_calibrations import calibration_words
 
-    known = known_weights(load_settings(config), tasks())
+    settings = load_settings(config)
+    known = known_weights(settings, tasks())
     if as_json:
         typer.echo(json.dumps([_plain(each) for each in known], ensure_ascii=False))
         return
@@ -54,6 +56,10 @@ def list_(as_json: JsonOption = False, config: ConfigOption = None) -> None:
             _figures(spec) if spec else each.problem,
         )
     out.print(table)
+    for each in known:
+        if each.in_use and each.spec is not None:
+            words = calibration_words(each.spec, settings)
+            out.print(f"{each.task}: {words}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -137,9 +143,12 @@ def use(
 
 
 def _plain(each: KnownWeights) -> dict[str, Any]:
-    raw = asdict(each) | {"folder": str(each.folder)}
+    raw = asdict(each) | {"folder": str(each.folder), "calibration": None}
     if each.spec is not None:
         raw["spec"] = asdict(each.spec) | {"fingerprint": each.spec.fingerprint}
+        site = raw["spec"].pop("site")
+        if each.spec.site is not None:
+            raw["calibration"] = site | {"fingerprint": each.spec.site.fingerprint}
     return raw
 
 

@@ -28,6 +28,7 @@ from appliance.operations.cluster_check import check_cluster
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.site_calibrations import calibration_words
 from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
@@ -165,7 +166,8 @@ def _tasks() -> tuple[Task, ...]:
 
 def _weights(task: Task, settings: Settings) -> str:
     _, spec = chosen_weights(task, settings)
-    return f"{spec.name} {spec.version}, sha256 {spec.sha256[:12]}… fits"
+    known = f"{spec.name} {spec.version}, sha256 {spec.sha256[:12]}… fits"
+    return f"{known}; {calibration_words(spec, settings)}"
 
 
 def _device(settings: Settings) -> str:

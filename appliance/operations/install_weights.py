@@ -24,6 +24,7 @@ from appliance.readers.chosen_weights import (
     folder_in_settings,
     selected_weights,
 )
+from appliance.readers.site_calibrations import with_site_calibration
 from appliance.settings.settings import Settings
 from models.errors import ManifestError
 from models.spec import (
@@ -46,7 +47,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownWeights:
-    """A set of weights of this installation; `spec` is None where its manifest is unusable."""
+    """A set of weights of this installation; `spec` is None where its manifest is unusable.
+
+    `spec` has the site's calibration of these weights.
+    """
 
     task: Task
     name: str
@@ -65,7 +69,8 @@ def known_weights(settings: Settings, tasks: Sequence[Task]) -> list[KnownWeight
             spec, problem = None, ""
             try:
                 spec = read_manifest(folder)
-            except ManifestError as err:
+                spec = with_site_calibration(spec, settings)
+            except (ManifestError, WeightsError) as err:
                 problem = str(err)
             found.append(
                 KnownWeights(
@@ -114,7 +119,7 @@ def install_weights(folder: Path, settings: Settings, name: str | None = None) -
             f"{name!r} cannot be a name: letters, digits, '.', '_', '-'; see --name."
         )
     final = settings.weights_dir / spec.task / name
-    with _only_writer(settings):
+    with only_writer(settings):
         with writing_folder(final) as copy:
             for file in (MANIFEST_NAME, WEIGHTS_NAME, CARD_NAME):
                 if not (folder / file).is_file():
@@ -147,7 +152,7 @@ def select_weights(task: Task, name: str, settings: Settings) -> KnownWeights:
         known = ", ".join(each.name for each in known_weights(settings, [task]))
         raise WeightsError(f"no weights {name!r} for {task}. There are: {known}.")
     spec = check_weights(folder, task)
-    with _only_writer(settings):
+    with only_writer(settings):
         selected = selected_weights(settings)
         selected.pop(task.value, None)
         if name != REFERENCE:
@@ -180,7 +185,7 @@ def _intact(folder: Path) -> bool:
 
 
 @contextmanager
-def _only_writer(settings: Settings) -> Iterator[None]:
+def only_writer(settings: Settings) -> Iterator[None]:
     """Admit one installing or selecting process at a time; delete the folders that a killed one
     left."""
     root = settings.weights_dir

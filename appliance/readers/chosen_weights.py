@@ -38,6 +38,18 @@ def chosen_weights(task: Task, settings: Settings) -> tuple[Path, ModelSpec]:
     ManifestError
         If the weights do not match their manifest.
     """
+    folder, spec = uncalibrated_weights(task, settings)
+    return folder, with_site_calibration(spec, settings)
+
+
+def uncalibrated_weights(task: Task, settings: Settings) -> tuple[Path, ModelSpec]:
+    """Folder and verified manifest of the weights in use for `task`, without the calibration.
+
+    Raises
+    ------
+    WeightsError, ManifestError
+        See `chosen_weights`.
+    """
     folder, fingerprint = chosen_folder(task, settings)
     spec = verify(folder)
     check_usable(spec, folder, task)
@@ -46,7 +58,7 @@ def chosen_weights(task: Task, settings: Settings) -> tuple[Path, ModelSpec]:
             f"{folder / MANIFEST_NAME} was changed after it was selected. If that is right: "
             f"tandem weights use {task} {folder.name}"
         )
-    return folder, with_site_calibration(spec, settings)
+    return folder, spec
 
 
 def with_chosen_weights(settings: Settings, tasks: Sequence[Task]) -> Settings:

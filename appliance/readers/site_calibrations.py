@@ -17,7 +17,7 @@ from appliance.errors import WeightsError
 from appliance.settings.settings import Settings
 from models.errors import CalibrationError
 from models.site_calibration import SiteCalibration
-from models.spec import ModelSpec, Task
+from models.spec import ModelSpec
 
 FINGERPRINT_DIGITS = 12
 
@@ -55,17 +55,14 @@ def with_site_calibration(spec: ModelSpec, settings: Settings) -> ModelSpec:
         ) from err
 
 
-def calibrations_of_others(spec: ModelSpec, settings: Settings) -> list[Path]:
-    """Files of calibrations for this task that belong to other weights than these."""
-    own = calibration_path(spec, settings)
-    return sorted(path for path in own.parent.glob("calibration-*.json") if path != own)
-
-
-def calibration_words(spec: ModelSpec) -> str:
-    """Words for people: by how many tiles of how many patients, or that there is none."""
+def calibration_words(spec: ModelSpec, settings: Settings) -> str:
+    """Words for people on weights in use: calibrated by what, or not, or only other weights."""
     site = spec.site
     if site is None:
-        return "not calibrated for this site"
+        own = calibration_path(spec, settings)
+        others = any(path != own for path in own.parent.glob("calibration-*.json"))
+        of_others = " (a calibration of other weights is there; it is not applied)"
+        return f"not calibrated for this site{of_others if others else ''}"
     return (
         f"calibrated for this site: {site.tiles} tiles of {site.patients} patients, "
         f"{site.made[:10]}, fingerprint {site.fingerprint[:FINGERPRINT_DIGITS]}…"

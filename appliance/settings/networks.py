@@ -21,8 +21,8 @@ class ModelSettings(Section):
     segmentation: Path | None = None
     """Folder of weights for M, with the same rule."""
     calibrations: Path | None = None
-    """Folder of this site's calibrations (``tandem calibrate``), a folder per task. None: beside the
-    installed weights, in the state folder."""
+    """Folder of this site's calibrations (``tandem calibrate``), with a folder per task. None:
+    beside the installed weights, in the state folder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the networks. auto: the GPU if there is one."""
     runtime: Literal["torch", "openvino"] = "torch"

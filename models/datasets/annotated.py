@@ -6,10 +6,10 @@ A network thus learns from exactly the pixels that the appliance will show it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import cv2
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from models.datasets.build import Sample
 from models.datasets.geojson import Area, read_annotations
 from models.datasets.masked import thinned
-from models.datasets.patients import read_table, split_of
+from models.datasets.patients import PatientOf, read_table, split_of
 from models.datasets.rules import clahe, class_of, tile_label, usable
+from models.datasets.splits import Split
 from models.datasets.store import Progress
 from models.errors import DataSetError
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
@@ -61,6 +62,16 @@ class Rules:
     equalise: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotatedSlide:
+    """A slide's file, its annotations in QuPath's GeoJSON, and its patient."""
+
+    slide: Path
+    annotations: Path
+    patient: str
+    split: Split | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Drawn:
     """An annotated area with the index of its class."""
@@ -75,31 +86,94 @@ def annotated_samples(
     """Yield tiles of the slides in a CSV table with columns ``slide``, ``annotations``, ``patient``
     and optionally ``split``.
 
-    Paths are relative to the table. A tile counts if 5 % of it are annotated and it is neither too
-    white nor too black; see `rules`. The smaller of overlapping areas wins. All annotations are
-    read before the first tile.
+    Paths are relative to the table. Tiles are those of `samples_of_slides`.
 
     Raises
     ------
     DataSetError
-        If the table, an annotation or a class is unusable, or a slide gives no tile. Errors of
-        `open_slide` pass through.
+        If the table is unusable, or as `samples_of_slides`.
+    """
+    return samples_of_slides(slides_of_table(table), task, open_slide, rules, progress)
+
+
+def slides_of_table(table: Path) -> list[AnnotatedSlide]:
+    """Rows of a CSV table with columns ``slide``, ``annotations``, ``patient``, ``split``.
+
+    Raises
+    ------
+    DataSetError
+        If the table is unusable.
+    """
+    return [
+        AnnotatedSlide(
+            slide=table.parent / row["slide"],
+            annotations=table.parent / row["annotations"],
+            patient=row["patient"],
+            split=split_of(row),
+        )
+        for row in read_table(table, ("slide", "annotations", "patient"))
+    ]
+
+
+def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[AnnotatedSlide]:
+    """Slides below `folder` that have a GeoJSON file of their name beside them.
+
+    The file is called ``NAME.geojson`` or ``NAME.svs.geojson``. The patient is that of `patient_of`
+    (given the slide's path below `folder`), by default the folder below `folder`, else the slide.
+
+    Raises
+    ------
+    DataSetError
+        If a GeoJSON file has no slide, or several, or the patient is unknown.
+    """
+    found = []
+    for marks in sorted(folder.rglob("*.geojson")):
+        name = marks.stem
+        beside = [path for path in marks.parent.iterdir() if path != marks]
+        slides = [path for path in beside if name in (path.name, path.stem)]
+        if len(slides) != 1:
+            many = ", ".join(sorted(path.name for path in slides)) or "none"
+            raise DataSetError(f"{marks}: needs one slide of its name beside it; there is {many}.")
+        inside = PurePosixPath(slides[0].relative_to(folder).as_posix())
+        patient = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+        if patient_of is not None:
+            patient, _ = patient_of(inside)
+        found.append(AnnotatedSlide(slide=slides[0], annotations=marks, patient=patient))
+    return found
+
+
+def samples_of_slides(
+    annotated: Sequence[AnnotatedSlide],
+    task: Task,
+    open_slide: OpenSlide,
+    rules: Rules,
+    progress: Progress,
+) -> Iterator[Sample]:
+    """Yield the labeled tiles of annotated slides.
+
+    A tile counts if 5 % of it are annotated and it is neither too white nor too black; see `rules`.
+    The smaller of overlapping areas wins. All annotations are read before the first tile.
+
+    Raises
+    ------
+    DataSetError
+        If an annotation or a class is unusable, or a slide gives no tile. Errors of `open_slide`
+        pass through.
     """
     rest = None if rules.rest is None else class_of(task, rules.rest, {})
     if rest is not None and task is not Task.TUMOR:
         raise DataSetError(f"--rest is for tumor: {task} is asked about annotated tumor only")
     slides = []
-    for row in read_table(table, ("slide", "annotations", "patient")):
-        slide_path = table.parent / row["slide"]
-        with open_slide(slide_path) as slide:
-            drawn = _drawn(table.parent / row["annotations"], task, slide, rules.names)
+    for each in annotated:
+        with open_slide(each.slide) as slide:
+            drawn = _drawn(each.annotations, task, slide, rules.names)
             cells = _cells(slide, drawn, everything=rest is not None)
-        slides.append((slide_path, drawn, cells, row))
-    total = sum(len(cells) for _, _, cells, _ in slides)
+        slides.append((each, drawn, cells))
+    total = sum(len(cells) for _, _, cells in slides)
     done = 0
-    for number, (slide_path, drawn, cells, row) in enumerate(slides, 1):
+    for number, (each, drawn, cells) in enumerate(slides, 1):
         found = 0
-        with open_slide(slide_path) as slide:
+        with open_slide(each.slide) as slide:
             for column, line in cells:
                 done += 1
                 progress("cutting tiles", done, total)
@@ -114,13 +188,13 @@ def annotated_samples(
                 yield Sample(
                     pixels=clahe(pixels) if rules.equalise else pixels,
                     label=label,
-                    patient=row["patient"],
-                    split=split_of(row),
+                    patient=each.patient,
+                    split=each.split,
                     origin=f"slide {number} of the table, column {column}, row {line}",
                 )
         if not found:
             raise DataSetError(
-                f"{slide_path}: no tile: what is annotated covers no tile by 5 %, or is glass"
+                f"{each.slide}: no tile: what is annotated covers no tile by 5 %, or is glass"
             )
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from models.datasets.store import Progress
 from models.errors import CalibrationError
 from models.evaluation.bootstrap import bootstrap
 from models.evaluation.figures import confusion
@@ -84,7 +85,9 @@ def calibrated(logits: Floats, scale: float, offsets: Floats) -> Floats:
     return changed
 
 
-def fit_site(labeled: LabeledLogits, task: Task, *, seed: int = 0) -> Fitted:
+def fit_site(
+    labeled: LabeledLogits, task: Task, *, seed: int = 0, progress: Progress | None = None
+) -> Fitted:
     """Fit on all tiles; judge by folds of whole patients (of tiles, where there is one patient).
 
     Raises
@@ -95,9 +98,11 @@ def fit_site(labeled: LabeledLogits, task: Task, *, seed: int = 0) -> Fitted:
     _require_enough(labeled, task)
     scale, offsets = _fit(labeled, task)
     after = np.empty_like(labeled.logits)
-    for held_out in _folds(labeled.patient, seed):
+    for number, held_out in enumerate(_folds(labeled.patient, seed)):
         fold = _fit(labeled.where(~held_out), task)
         after[held_out] = calibrated(labeled.logits[held_out], *fold)
+        if progress is not None:
+            progress("fitting", number + 1, FOLDS)
     judged = _Judged.of(labeled, after, task)
     figures = judged.figures(seed)
     return Fitted(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from fixtures.weights import tiny_weights
+from scipy.special import softmax
 
 from appliance.errors import WeightsError
 from appliance.line.readings import reader_facts
@@ -16,7 +16,7 @@ from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
 from appliance.readers.inference import Network, Runtime
 from appliance.readers.networks import network_for
 from appliance.readers.reader import find_reader
-from appliance.readers.site_calibrations import calibration_path, calibrations_of_others
+from appliance.readers.site_calibrations import calibration_path, calibration_words
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from models.site_calibration import SiteCalibration
@@ -56,9 +56,9 @@ def test_probabilities_change_by_exactly_the_scale_and_the_offsets(
     plain = Network(tmp_path / "w", "cpu", runtime)
     ours = Network(tmp_path / "w", "cpu", runtime, made_for(spec, 1.5, 0.5, -1.0))
     logits = plain.logits(tiles)
-    expected = torch.from_numpy(1.5 * logits + np.array([0.5, -1.0], np.float32))
-    np.testing.assert_allclose(ours.logits(tiles), expected.numpy(), atol=1e-5)
-    np.testing.assert_allclose(ours.classify(tiles), expected.softmax(1).numpy(), atol=1e-5)
+    expected = 1.5 * logits + np.array([0.5, -1.0], np.float32)
+    np.testing.assert_allclose(ours.logits(tiles), expected, atol=1e-5)
+    np.testing.assert_allclose(ours.classify(tiles), softmax(expected, axis=1), atol=1e-5)
 
 
 def test_label_maps_are_those_of_the_changed_logits() -> None:
@@ -115,7 +115,8 @@ def test_a_calibration_of_other_weights_is_not_applied(settings: Settings, tmp_p
     path = put(made_for(other, 1.0, 0.0, 2.0), other, settings)
     _, spec = chosen_weights(Task.TUMOR, settings)
     assert spec.site is None
-    assert calibrations_of_others(spec, settings) == [path]
+    assert "of other weights is there; it is not applied" in calibration_words(spec, settings)
+    assert "other weights" not in calibration_words(other, settings)
     # Under the right name it is refused all the same.
     calibration_path(spec, settings).write_text(path.read_text())
     with pytest.raises(WeightsError, match="belongs to other weights"):

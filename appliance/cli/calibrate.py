@@ -1,0 +1,176 @@
+"""``tandem calibrate``: fit a network's thresholds to this site on tiles of its own slides."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from appliance.cli.bars import ProgressBars
+from appliance.cli.dataset_options import (
+    ClassOption,
+    PatientsOption,
+    PatternOption,
+    pairs_of,
+    patient_of,
+)
+from appliance.cli.options import ConfigOption, JsonOption
+from appliance.settings.settings_file import load_settings
+from models.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from appliance.settings.settings import Settings
+    from models.training.site_fit import Fitted
+
+LabelsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="LABELS",
+        help="Folder of slides with QuPath's GeoJSON beside them, a CSV table of them (slide, "
+        "annotations, patient), or class folders of images.",
+    ),
+]
+RestOption = Annotated[
+    str | None,
+    typer.Option(help="Class of unannotated tissue, if all tumor is annotated: --rest other."),
+]
+MppOption = Annotated[
+    float | None, typer.Option(help="µm per px of images. Default: LABELS/mpp, else 0.2793.")
+]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Show before and after; store nothing.")]
+RemoveOption = Annotated[
+    bool, typer.Option("--remove", help="Take the calibration of the weights in use out again.")
+]
+
+
+def calibrate(
+    task: Annotated[Task, typer.Option("--task", help="Task of the network.")],
+    labels: LabelsArgument = None,
+    classes: ClassOption = None,
+    rest: RestOption = None,
+    mpp: MppOption = None,
+    pattern: PatternOption = "",
+    patients: PatientsOption = None,
+    dry_run: DryOption = False,
+    remove: RemoveOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Calibrate a network for this site on 20 to 200 labeled tiles of its own slides.
+
+    A network often ranks tiles well where its threshold is wrong: another scanner or stain moves
+    all its answers. Annotate areas on some slides of 5 patients or more in QuPath, 40 tiles (143 µm
+    each) or more, all classes about as often, and export them as GeoJSON beside the slides, in a
+    folder per patient. A scale and an offset per class are fitted and judged on patients that the
+    fit did not see. Where that does not surely help nothing is stored, and the exit status is 1.
+
+    A running daemon uses the calibration from its next step on. Reports name it; without one they
+    say "not calibrated for this site".
+
+    tandem calibrate --task tumor ANNOTATED
+
+    tandem calibrate --task tumor --remove
+    """
+    if remove == (labels is not None):
+        raise typer.BadParameter("name LABELS, or --remove", param_hint="LABELS")
+    from appliance.readers.chosen_weights import uncalibrated_weights
+
+    settings = load_settings(config)
+    folder, spec = uncalibrated_weights(task, settings)
+    if labels is None:
+        _remove(spec, settings)
+        return
+    from appliance.evaluation.site_labels import SiteLabels, labeled_logits
+    from appliance.operations.site_calibration import store_calibration
+    from appliance.readers.inference import Network
+    from models.datasets.annotated import Rules
+    from models.errors import CalibrationError
+    from models.training.site_fit import fit_site, site_calibration
+
+    own = patient_of(pattern, patients, depth=0) if pattern or patients else None
+    given = SiteLabels(
+        path=labels,
+        rules=Rules(names=pairs_of(classes, "--class"), rest=rest),
+        mpp=mpp,
+        patient_of=own,
+    )
+    network = Network(folder, settings.models.device, settings.models.runtime)
+    with ProgressBars(quiet=as_json) as progress:
+        labeled = labeled_logits(given, network, progress)
+        fitted = fit_site(labeled, task, progress=progress)
+    _show(fitted, spec, as_json=as_json, dry_run=dry_run)
+    try:
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        site = site_calibration(fitted, task, spec.weights_fingerprint, labeled, made)
+    except CalibrationError:
+        if as_json:  # the JSON has the reason
+            raise typer.Exit(1) from None
+        raise
+    stored = None if dry_run else store_calibration(site, spec, settings)
+    if as_json:
+        return
+    fingerprint = f"fingerprint {site.fingerprint[:12]}…"
+    if stored is None:
+        typer.echo(f"{task}: would be calibrated ({fingerprint}); nothing is stored.")
+    else:
+        typer.echo(f"{task}: calibrated for this site from now on ({fingerprint}): {stored}")
+
+
+def _remove(spec: ModelSpec, settings: Settings) -> None:
+    from appliance.operations.site_calibration import remove_calibration
+
+    was = remove_calibration(spec, settings)
+    typer.echo(
+        f"{spec.task}: not calibrated for this site from now on."
+        if was
+        else f"{spec.task}: there is no calibration of {spec.name} {spec.version} to take out."
+    )
+
+
+def _show(fitted: Fitted, spec: ModelSpec, *, as_json: bool, dry_run: bool) -> None:
+    """Print figures before and after, as JSON or as a table."""
+    figures = fitted.figures
+    if as_json:
+        plain = {
+            "task": spec.task.value,
+            "weights": {"name": spec.name, "version": spec.version, "sha256": spec.sha256},
+            "scale": fitted.scale,
+            "offsets": dict(zip(spec.classes, fitted.offsets, strict=True)),
+            "figures": figures,
+            "refused": fitted.refusal,
+            "stored": not (fitted.refusal or dry_run),
+        }
+        typer.echo(json.dumps(plain, ensure_ascii=False))
+        return
+    table = Table("figure", "before", "after", "change", title_justify="left")
+    for name in figures["before"]:
+        table.add_row(
+            name.replace("_", " "),
+            *(_cell(figures[part][name], part == "gain") for part in ("before", "after", "gain")),
+        )
+    out = Console()
+    out.print(table)
+    held, by = figures["held_out"], figures["intervals_by"]
+    out.print(
+        f"{figures['tiles']} tiles of {figures['patients']} patients; judged on {held}s that the "
+        f"fit did not see; intervals (95 %) over {by}s.",
+        soft_wrap=True,
+    )
+    if by == "tile":
+        out.print(
+            "So few patients say little of others: annotate slides of 5 or more.", soft_wrap=True
+        )
+
+
+def _cell(figure: dict[str, Any], signed: bool) -> str:
+    sign = "+" if signed else ""
+    text = f"{figure['value']:{sign}.3f}"
+    if figure["interval"] is None:
+        return text
+    low, high = figure["interval"]
+    return f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"

@@ -1,0 +1,161 @@
+"""Labeled tiles of a site's own slides and images, and a network's logits on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.evaluation.labeled_images import tile_truth, tiles_with_tissue
+from appliance.readers.inference import Network
+from appliance.readers.tile_pass import Progress
+from appliance.slides.annotated import open_calibrated
+from appliance.slides.glass import calibrate, white_gain
+from models.datasets.annotated import (
+    Rules,
+    samples_of_slides,
+    slides_of_folder,
+    slides_of_table,
+)
+from models.datasets.images import read_rgb
+from models.datasets.patients import PatientOf
+from models.errors import DataSetError
+from models.evaluation.folders import LabelledImage, find_images
+from models.evaluation.truth_tiles import (
+    MaskValues,
+    at_tile_mpp,
+    cut,
+    fitting_mask,
+    glass_of_field,
+    read_mask,
+    read_mask_values,
+)
+from models.spec import TILE_MPP, Task
+from models.training.site_fit import LabeledLogits
+
+BATCH = 8
+GRID = 32
+"""Px of a tile's label map in each direction that M is judged on; neighbors agree."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteLabels:
+    """Where a site's labels lie, and how they are read.
+
+    `path` is a CSV table of annotated slides, a folder of slides with their GeoJSON, or a folder of
+    images (`models.evaluation.folders`). `rules` are for annotations, `mpp` (µm/px) for images;
+    `patient_of` replaces the patients that the layout tells.
+    """
+
+    path: Path
+    rules: Rules = field(default_factory=lambda: Rules(names={}))
+    mpp: float | None = None
+    patient_of: PatientOf | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A calibrated tile uint8 (512, 512, 3), its class or label map, and its patient."""
+
+    pixels: NDArray[np.uint8]
+    truth: int | NDArray[np.uint8]
+    patient: str
+
+
+def labeled_logits(labels: SiteLabels, network: Network, progress: Progress) -> LabeledLogits:
+    """Logits of `network`, which has no site's calibration, on all labeled tiles.
+
+    Raises
+    ------
+    DataSetError
+        If the labels or a slide cannot be used.
+    """
+    logits: list[NDArray[np.float32]] = []
+    truth: list[NDArray[np.uint8]] = []
+    patients: list[str] = []
+    batch: list[_Tile] = []
+
+    def judge() -> None:
+        answers = network.logits(np.stack([tile.pixels for tile in batch]))
+        for tile, answer in zip(batch, answers, strict=True):
+            logits.append(_on_grid(answer).reshape(len(answer), -1).T)
+            truth.append(_on_grid(np.asarray(tile.truth, dtype=np.uint8)).reshape(-1))
+            patients.append(tile.patient)
+        batch.clear()
+
+    for tile in _tiles(labels, network.spec.task, progress):
+        batch.append(tile)
+        if len(batch) == BATCH:
+            judge()
+    if batch:
+        judge()
+    if not logits:
+        raise DataSetError(f"{labels.path}: no labeled tile. Annotate areas, or name a folder.")
+    return LabeledLogits(
+        logits=np.stack(logits).astype(np.float64),
+        truth=np.stack(truth),
+        patient=np.array(patients, dtype=np.str_),
+    )
+
+
+def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
+    path = labels.path
+    if path.is_file():
+        slides = slides_of_table(path)
+    elif not path.is_dir():
+        raise DataSetError(f"{path}: no such table or folder.")
+    else:
+        slides = slides_of_folder(path, labels.patient_of)
+    if not slides:
+        yield from _image_tiles(labels, task, progress)
+        return
+    for sample in samples_of_slides(slides, task, open_calibrated, labels.rules, progress):
+        yield _Tile(sample.pixels, sample.label, sample.patient)
+
+
+def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
+    images = find_images(labels.path, task, mpp=labels.mpp)
+    values = read_mask_values(labels.path, task)
+    for number, image in enumerate(images):
+        patient = image.patient
+        if labels.patient_of is not None:
+            patient, _ = labels.patient_of(PurePosixPath(image.name))
+        for pixels, truth in _tiles_of(image, values, task):
+            yield _Tile(pixels, truth, patient)
+        progress("images", number + 1, len(images))
+
+
+def _tiles_of(
+    image: LabelledImage, values: MaskValues | None, task: Task
+) -> Iterator[tuple[NDArray[np.uint8], int | NDArray[np.uint8]]]:
+    """The tiles with tissue of an image as ``tandem evaluate tiles`` cuts them, and their truth."""
+    pixels, mpp = read_rgb(image.path), image.mpp or TILE_MPP
+    gain = white_gain(glass_of_field(pixels))
+    tiles = calibrate(cut(at_tile_mpp(pixels, mpp, labels=False)), gain)
+    read = tiles_with_tissue(tiles)
+    if image.mask is None:
+        if image.label is None:
+            raise DataSetError(f"{image.path}: neither a class nor a mask.")
+        yield from ((tiles[k], image.label) for k in read)
+        return
+    mask = fitting_mask(read_mask(image.mask, task, values), pixels, image.mask)
+    masks = cut(at_tile_mpp(mask, mpp, labels=True), labels=True)
+    if task is Task.SEGMENTATION:
+        yield from ((tiles[k], masks[k]) for k in read)
+        return
+    classes = tile_truth(masks[read], task)
+    yield from (
+        (tiles[k], truth) for k, truth in zip(read, classes, strict=True) if truth is not None
+    )
+
+
+def _on_grid(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (…, h, w) at the centers of `GRID` x `GRID` fields; values without (h, w) as is."""
+    if values.ndim < 2:
+        return values
+    rows, columns = (((np.arange(GRID) + 0.5) * n / GRID).astype(int) for n in values.shape[-2:])
+    return values[..., rows[:, None], columns[None, :]]

@@ -1,0 +1,41 @@
+"""Storing and removing a site's calibration beside the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.artifacts import write_whole
+from appliance.operations.install_weights import only_writer
+from appliance.readers.site_calibrations import calibration_path
+from appliance.settings.settings import Settings
+from models.site_calibration import SiteCalibration
+from models.spec import ModelSpec
+
+
+def store_calibration(site: SiteCalibration, spec: ModelSpec, settings: Settings) -> Path:
+    """Write the calibration of these weights in place of an earlier one; used from the next step.
+
+    Raises
+    ------
+    WeightsError
+        If the folder cannot be written.
+    """
+    path = calibration_path(spec, settings)
+    with only_writer(settings):
+        write_whole(path, site.to_json().encode())
+    return path
+
+
+def remove_calibration(spec: ModelSpec, settings: Settings) -> bool:
+    """Take the calibration of these weights out; False where there was none.
+
+    Raises
+    ------
+    WeightsError
+        If the file cannot be removed.
+    """
+    path = calibration_path(spec, settings)
+    with only_writer(settings):
+        there = path.exists()
+        path.unlink(missing_ok=True)
+    return there

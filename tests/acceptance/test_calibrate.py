@@ -1,0 +1,181 @@
+"""``tandem calibrate``: from QuPath's GeoJSON and from class folders to weights in use."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.tiles import save, tile
+from fixtures.weights import tiny_weights
+from typer.testing import CliRunner
+
+from appliance.cli.main import app
+from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.site_calibrations import calibration_path
+from appliance.settings.settings import Settings
+from models.site_calibration import SiteCalibration
+from models.spec import Task
+from models.synthesis.pyramid import write_pyramid
+
+PATIENTS = 5
+PX = 512
+
+
+@dataclass(frozen=True)
+class Site:
+    """A site whose weights, of a random network, are in use."""
+
+    folder: Path
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(state_dir=self.folder / "state")
+
+    def run(self, *arguments: object) -> tuple[int, str]:
+        """Return exit status and output of ``tandem …``; an error's text is at the end."""
+        config = self.folder / "tandem.toml"
+        config.write_text(
+            f'state_dir = {json.dumps(str(self.settings.state_dir))}\n[models]\ndevice = "cpu"\n'
+        )
+        done = CliRunner().invoke(
+            app, [*(str(each) for each in arguments), "--config", str(config)]
+        )
+        message = "" if isinstance(done.exception, SystemExit | None) else str(done.exception)
+        return done.exit_code, done.output + message
+
+    def calibration(self) -> SiteCalibration | None:
+        return chosen_weights(Task.TUMOR, self.settings)[1].site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    made = Site(tmp_path)
+    # It tells the two colors apart, and calls both tumor.
+    tiny_weights(tmp_path / "own", seed=4, temperature=0.02)
+    assert made.run("weights", "use", tmp_path / "own")[0] == 0
+    return made
+
+
+def annotated(folder: Path, swap: bool = False) -> Path:
+    """A slide per patient: four tiles of tumor, four of other tissue, and glass around them.
+
+    Each half is annotated in QuPath's GeoJSON, once for each patient; `swap` mistakes every other
+    tile's class.
+    """
+    for patient in range(PATIENTS):
+        pixels = np.full((5 * PX, 5 * PX, 3), 250, dtype=np.uint8)
+        features = []
+        for number in range(8):
+            row, column = 1 + number // 4, number % 4
+            label = number // 4
+            top, left = row * PX, column * PX
+            pixels[top : top + PX, left : left + PX] = tile(label, 10 * patient + number)
+            stated = label if not swap or (number + patient) % 2 else 1 - label
+            features.append(rectangle("Tumor" if stated else "Stroma", left, top))
+        slide = folder / f"patient-{patient}" / "slide.svs"
+        slide.parent.mkdir(parents=True)
+        write_pyramid(
+            slide, [pixels], width_px=5 * PX, height_px=5 * PX, mpp=0.2793, file_format="svs"
+        )
+        document = {"type": "FeatureCollection", "features": features}
+        slide.with_suffix(".geojson").write_text(json.dumps(document))
+    return folder
+
+
+def rectangle(name: str, left: int, top: int) -> dict[str, object]:
+    """An annotation inside one tile, in level-0 px, as QuPath exports it."""
+    x = (left + 30, left + PX - 30)
+    y = (top + 30, top + PX - 30)
+    ring = [[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]], [x[0], y[0]]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": name}},
+    }
+
+
+def test_from_geojson_to_weights_in_use_and_back(site: Site) -> None:
+    labels = annotated(site.folder / "labels")
+    code, text = site.run("calibrate", labels, "--task", "tumor", "--dry-run")
+    assert (code, "nothing is stored" in text) == (0, True), text
+    assert site.calibration() is None
+    code, text = site.run("weights", "list")
+    assert "not calibrated for this site" in " ".join(text.split())
+
+    code, text = site.run("calibrate", labels, "--task", "tumor", "--json")
+    assert code == 0, text
+    said = json.loads(text)
+    assert (said["stored"], said["refused"]) == (True, "")
+    assert said["figures"]["after"]["balanced_accuracy"]["value"] == 1.0
+    assert said["figures"]["before"]["balanced_accuracy"]["value"] < 0.9
+    assert (said["figures"]["held_out"], said["figures"]["intervals_by"]) == ("patient", "patient")
+    made = site.calibration()
+    assert made is not None
+    assert (made.tiles, made.patients) == (8 * PATIENTS, PATIENTS)
+    assert made.scale == said["scale"]
+
+    listed = json.loads(site.run("weights", "list", "--json")[1])
+    (own,) = [each for each in listed if each["in_use"] and each["task"] == "tumor"]
+    assert own["calibration"]["fingerprint"] == made.fingerprint
+    text = " ".join(site.run("weights", "list")[1].split())
+    assert "40 tiles of 5 patients" in text
+
+    # Other weights are not calibrated; the same ones are again when they come back.
+    site.run("weights", "use", "tumor", "reference")
+    assert site.calibration() is None
+    site.run("weights", "use", "tumor", "tiny-1.4")
+    assert site.calibration() == made
+
+    code, text = site.run("calibrate", "--task", "tumor", "--remove")
+    assert (code, "not calibrated for this site from now on" in text) == (0, True)
+    assert site.calibration() is None
+    assert "there is no calibration" in site.run("calibrate", "--task", "tumor", "--remove")[1]
+
+
+def test_mistaken_labels_change_nothing_and_are_refused(site: Site) -> None:
+    labels = annotated(site.folder / "labels", swap=True)
+    code, text = site.run("calibrate", labels, "--task", "tumor")
+    assert (code, "says no more than one answer for all tiles" in text) == (1, True), text
+    assert site.calibration() is None
+    code, text = site.run("calibrate", labels, "--task", "tumor", "--json")
+    assert (code, json.loads(text)["stored"]) == (1, False)
+    assert not list((site.settings.weights_dir / "tumor").glob("*.json"))
+
+
+def test_from_class_folders(site: Site) -> None:
+    for label, name in enumerate(("other", "tumor")):
+        for patient in range(PATIENTS):
+            for number in range(4):
+                save(
+                    site.folder / "labels" / name / f"P{patient}" / f"{number}.png",
+                    tile(label, 10 * patient + number),
+                )
+    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor")
+    assert code == 0, text
+    made = site.calibration()
+    assert made is not None
+    assert (made.tiles, made.patients) == (40, 5)
+    # A damaged file stops readers, and calibrating again mends it.
+    path = calibration_path(chosen_weights(Task.TUMOR, site.settings)[1], site.settings)
+    path.write_text("{")
+    assert "tandem calibrate --remove" in site.run("weights", "verify")[1]
+    assert site.run("calibrate", site.folder / "labels", "--task", "tumor")[0] == 0
+    assert site.calibration() == SiteCalibration.of_json(path.read_text())
+
+
+def test_what_cannot_be_used_is_told_in_a_line(site: Site) -> None:
+    (site.folder / "labels").mkdir()
+    for arguments, words in (
+        ((site.folder / "none",), "no such table or folder"),
+        ((site.folder / "labels",), "no layout that the tumor task understands"),
+        ((), "LABELS, or --remove"),
+    ):
+        code, text = site.run("calibrate", *arguments, "--task", "tumor")
+        assert code != 0
+        assert words in text
+    (site.folder / "labels" / "a.geojson").write_text("[]")
+    text = site.run("calibrate", site.folder / "labels", "--task", "tumor")[1]
+    assert "needs one slide of its name beside it; there is none" in text
