@@ -223,7 +223,8 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
             name=DEVICE_NAME,
             version=software,
             parameters=[
-                f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}"
+                f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}, "
+                f"{a.site_calibration}"
                 for a in facts.algorithms
             ],
             family=codes.ARTIFICIAL_INTELLIGENCE,

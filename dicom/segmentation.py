@@ -53,11 +53,15 @@ IN_MEMORY_PX = 1 << 25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmFacts:
-    """Network that made the result (TID 4019); `weights_sha256` identifies its weights."""
+    """Network that made the result (TID 4019); `weights_sha256` identifies its weights.
+
+    `site_calibration` says in words whether they were calibrated for the site.
+    """
 
     name: str
     version: str
     weights_sha256: str
+    site_calibration: str = "not calibrated for this site"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,12 +306,15 @@ def _description(segment: SegmentFacts, seed: Sequence[str | bytes]) -> Any:
 
 
 def algorithm_identification(algorithm: AlgorithmFacts) -> Any:
-    """Algorithm Identification Sequence: name, version, the weights' checksum as parameter."""
+    """Algorithm Identification Sequence: name, version; weights and calibration as parameters."""
     import highdicom as hd
 
     return hd.AlgorithmIdentificationSequence(
         name=algorithm.name[:64],
         family=codes.ARTIFICIAL_INTELLIGENCE,
         version=algorithm.version,
-        parameters={"weights_sha256": algorithm.weights_sha256},
+        parameters={
+            "weights_sha256": algorithm.weights_sha256,
+            "site_calibration": algorithm.site_calibration,
+        },
     )

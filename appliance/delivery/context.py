@@ -51,5 +51,8 @@ class ObjectContext:
     def algorithm(self, task: str) -> AlgorithmFacts:
         """Network of a task; the appliance itself where the reader used none."""
         return self.algorithms.get(task) or AlgorithmFacts(
-            name=f"Tandem {self.assay.title} readers", version=self.software, weights_sha256="none"
+            name=f"Tandem {self.assay.title} readers",
+            version=self.software,
+            weights_sha256="none",
+            site_calibration="none",
         )

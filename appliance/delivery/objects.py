@@ -237,6 +237,7 @@ def _algorithms(findings: Findings) -> dict[str, AlgorithmFacts]:
             name=f"Tandem {model.task}: {model.name}",
             version=model.version,
             weights_sha256=model.sha256,
+            site_calibration=model.calibration_words,
         )
         for model in findings.models
     }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from appliance.assays.assay import Assay
 from appliance.delivery.page_tables import (
     MAX_ROIS,
+    calibration_lines,
     model_rows,
     roi_rows,
 )
@@ -331,9 +332,10 @@ def _tables_height(findings: Findings, assay: Assay) -> float:
     """Height in mm of the tables that `_tables` draws."""
     page = assay.objects.page
     rois = roi_rows(findings)
+    left = (page.class_rows(findings), model_rows(findings), calibration_lines(findings))
     beside = max(
         len(page.measure_rows(findings)) * ROW,
-        (len(page.class_rows(findings)) + len(model_rows(findings))) * ROW + GAP,
+        sum(len(rows) for rows in left) * ROW + GAP,
     )
     return beside + (GAP + len(rois) * ROW if rois else 0)
 
@@ -343,6 +345,9 @@ def _tables(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> None:
     rows = page.class_rows(findings)
     left = sheet.table(LEFT, y, rows, CLASS_COLUMNS[: len(rows[0])])
     left = sheet.table(LEFT, left + GAP, model_rows(findings), (26, 36, 16, 30))
+    for line in calibration_lines(findings):
+        sheet.text(LEFT, left + ROW * 0.72, line, 7, width=108)
+        left += ROW
     right = sheet.table(LEFT + 114, y, page.measure_rows(findings), (36, 32))
     if rois := roi_rows(findings):
         sheet.table(LEFT, max(left, right) + GAP, rois, (42, 20, 12, 13, 13, 13, 13, 36, 20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.assays.assay import Rows
 from appliance.findings.findings import Findings
+from appliance.findings.opinion import NOT_CALIBRATED
 
 MAX_ROIS = 5
 """Most blocks of tiles that decided the score, largest first, shown on the page and outlined in the
@@ -49,6 +50,14 @@ def model_rows(findings: Findings) -> Rows:
         for model in findings.models
     ]
     return rows
+
+
+def calibration_lines(findings: Findings) -> list[str]:
+    """Whether each network was calibrated for this site; one line where none was."""
+    models = findings.models
+    if all(model.calibration is None for model in models):
+        return [f"The networks are {NOT_CALIBRATED}."] if models else []
+    return [f"{_TASKS.get(model.task, model.task)}: {model.calibration_words}" for model in models]
 
 
 def _percent(value: float | None, digits: int = 0) -> str:

@@ -51,5 +51,14 @@ def _of_6(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {5: _of_5, 6: _of_6}
+def _of_7(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 8 of findings of version 7, which knew no calibration of a site."""
+    opinions = [
+        opinion | {"weights": opinion["weights"] and opinion["weights"] | {"calibration": None}}
+        for opinion in raw["opinions"]
+    ]
+    return raw | {"version": 8, "opinions": opinions}
+
+
+LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {5: _of_5, 6: _of_6, 7: _of_7}
 """Conversion of each earlier version to the next one."""

@@ -17,7 +17,7 @@ from appliance.findings.opinion import ModelReference, Opinion
 from appliance.findings.reasons import ReviewReason
 from appliance.registration.mapping import SlideMapping
 
-FINDINGS_VERSION = 7
+FINDINGS_VERSION = 8
 MARGIN, SCORED = 1, 2
 """Values of `Rasters.ihc_read`: read to be looked at, and scored."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."

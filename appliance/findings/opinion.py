@@ -14,15 +14,51 @@ the target slide is there, never a score. ``status``: positive or negative.
 """
 
 
+NOT_CALIBRATED = "not calibrated for this site"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationReference:
+    """Calibration of the site, made on `tiles` labeled tiles of `patients` patients.
+
+    `fingerprint` is the hex SHA-256 of all that an answer depends on.
+    """
+
+    fingerprint: str
+    tiles: int
+    patients: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReference:
-    """Weights that gave an answer; `fingerprint` covers the manifest, calibration included."""
+    """Weights that gave an answer.
+
+    `fingerprint` covers the manifest and `calibration`, the site's; None where there was none.
+    """
 
     task: str
     name: str
     version: str
     sha256: str
     fingerprint: str = ""
+    calibration: CalibrationReference | None = None
+
+    @property
+    def calibration_words(self) -> str:
+        """Whether a site's calibration was applied, in words for reports."""
+        made = self.calibration
+        if made is None:
+            return NOT_CALIBRATED
+        return (
+            f"calibrated for this site by {made.tiles} tiles of {made.patients} patients "
+            f"({made.fingerprint[:12]}…)"
+        )
+
+    @classmethod
+    def of_json(cls, raw: Mapping[str, Any]) -> ModelReference:
+        """Read the facts that ``asdict`` gives; those of earlier builds have no calibration."""
+        made = raw.get("calibration")
+        return cls(**raw | {"calibration": None if made is None else CalibrationReference(**made)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +108,7 @@ class Opinion:
         return cls(
             **dict(raw)
             | {
-                "weights": None if weights is None else ModelReference(**weights),
+                "weights": None if weights is None else ModelReference.of_json(weights),
                 "classes": tuple(raw["classes"]),
                 "probabilities": tuple(float(p) for p in raw["probabilities"]),
             }

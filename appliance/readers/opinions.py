@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from appliance.findings.opinion import ModelReference, Opinion
+from appliance.findings.opinion import CalibrationReference, ModelReference, Opinion
 from models.spec import ModelSpec
 
 OPINION_NAME = "opinion.json"
@@ -22,11 +22,17 @@ def load_opinion(folder: Path) -> Opinion:
 
 
 def reference_to(spec: ModelSpec) -> ModelReference:
-    """Reference to the weights of a manifest."""
+    """Reference to the weights of a manifest, and to their calibration for this site."""
+    site = spec.site
     return ModelReference(
         task=spec.task.value,
         name=spec.name,
         version=spec.version,
         sha256=spec.sha256,
         fingerprint=spec.fingerprint,
+        calibration=None
+        if site is None
+        else CalibrationReference(
+            fingerprint=site.fingerprint, tiles=site.tiles, patients=site.patients
+        ),
     )

@@ -130,12 +130,15 @@ def models(findings: Findings) -> str:
             escape(model.name),
             escape(model.version),
             f'<code title="{escape(model.sha256)}">{escape(model.sha256[:12])}</code>',
+            escape(model.calibration_words),
         )
         for model in findings.models
     ]
     return (
         '<div class="td-card"><h2>Models</h2>'
-        + look.table(("Task", "Model", "Version", "SHA-256"), rows, "No model was recorded.")
+        + look.table(
+            ("Task", "Model", "Version", "SHA-256", "Calibration"), rows, "No model was recorded."
+        )
         + "</div>"
     )
 

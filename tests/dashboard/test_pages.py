@@ -244,7 +244,7 @@ def test_the_opinion_of_an_unknown_reader_is_shown_as_text(lab: Lab, findings: F
     assert "low 25 %, high 75 %" in page
 
 
-@pytest.mark.parametrize("version", ["v5", "v6"])
+@pytest.mark.parametrize("version", ["v5", "v6", "v7"])
 def test_findings_of_earlier_versions_are_shown(lab: Lab, version: str) -> None:
     case_id = lab.slide("S26-0000101", HE)
     lab.slide("S26-0000101", HER2)
@@ -257,6 +257,7 @@ def test_findings_of_earlier_versions_are_shown(lab: Lab, version: str) -> None:
     page = open_case(case_id)
     assert 'data-testid="score">2+<' in page
     assert "vit-small-tumor" in page
+    assert "not calibrated for this site" in page
 
 
 def test_a_score_is_interpreted_where_nothing_is_to_be_reviewed(

@@ -10,7 +10,7 @@ import numpy as np
 import pypdfium2
 import pypdfium2.raw as pdfium
 import pytest
-from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
+from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, calibrated_opinions, some_findings
 
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.page import build_page, page_pixels
@@ -99,6 +99,15 @@ def test_page_says_what_the_findings_say() -> None:
         "Tandem HER2 0.1.0",
     ):
         assert said in text, said
+
+
+def test_page_says_whether_the_networks_were_calibrated_for_the_site() -> None:
+    text = words(page(SOME))
+    assert text.count("not calibrated for this site") == 1
+    text = words(page(replace(SOME, opinions=calibrated_opinions(SOME))))
+    assert "C: tumor: calibrated for this site by 40 tiles of 6 patients (dddddddddddd…)" in text
+    assert "L: intensity: not calibrated for this site" in text
+    assert "M: segmentation: not calibrated for this site" in text
 
 
 def test_a_score_that_goes_to_review_does_not_look_sure() -> None:

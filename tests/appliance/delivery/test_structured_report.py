@@ -87,6 +87,7 @@ def test_people_are_told_what_they_need(made: Callable[..., Made]) -> None:
         "weak staining in > 10 % of tumor cells",
         category,
         ALGORITHM.weights_sha256,
+        "not calibrated for this site",
         "PRELIMINARY",
         "UNVERIFIED",
     ):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fixtures.findings import some_findings, some_opinions
+from fixtures.findings import calibrated_opinions, some_findings, some_opinions
 
 from appliance.findings.codec import IHC_CLASSES, load_findings, save_findings, summary
 from appliance.findings.findings import FINDINGS_VERSION, SCORED, Correction, Findings, ReadOuts
@@ -52,6 +52,7 @@ def with_everything() -> Findings:
         category="negative",
         review=(ReviewReason(code="of-an-assay", params={"limit": 1, "names": ["a", "b"]}),),
         correction=Correction(by="Meyer^Anna", why="looked", was=None, corrects="findings/0"),
+        opinions=calibrated_opinions(some_findings()),
     )
 
 
@@ -114,6 +115,7 @@ def test_every_file_and_key_is_documented(tmp_path: Path) -> None:
     [
         (5, None),
         (6, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
+        (7, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
     ],
 )
 def test_findings_of_earlier_versions_are_loaded(
@@ -138,9 +140,10 @@ def test_findings_of_earlier_versions_are_loaded(
         ("segmentation", "segformer-b0-stain", "1.0.0"),
     ]
     assert [model.sha256 for model in found.models] == [64 * digit for digit in "abc"]
+    assert {model.calibration_words for model in found.models} == {"not calibrated for this site"}
 
 
-@pytest.mark.parametrize("version", [5, 6])
+@pytest.mark.parametrize("version", [5, 6, 7])
 def test_opinions_of_earlier_versions_are_what_is_known_of_them(version: int) -> None:
     tumor, intensity, segmentation = load_findings(EARLIER / f"v{version}").opinions
     assert (tumor.reader, tumor.about, tumor.raster) == ("tumor", "tumor", "he_probability")
@@ -152,7 +155,7 @@ def test_opinions_of_earlier_versions_are_what_is_known_of_them(version: int) ->
     assert {opinion.version for opinion in (tumor, intensity, segmentation)} == {0}
 
 
-@pytest.mark.parametrize("version", [5, 6])
+@pytest.mark.parametrize("version", [5, 6, 7])
 def test_measurements_and_rasters_of_earlier_versions_are_loaded(version: int) -> None:
     folder = EARLIER / f"v{version}"
     raw = json.loads((folder / "findings.json").read_text())
@@ -179,7 +182,7 @@ def test_measurements_and_rasters_of_earlier_versions_are_loaded(version: int) -
     assert found.he.size_um == (6000.0, 4500.0)
 
 
-@pytest.mark.parametrize("version", [5, 6])
+@pytest.mark.parametrize("version", [5, 6, 7])
 def test_what_was_converted_is_saved_as_this_version(version: int, tmp_path: Path) -> None:
     found = load_findings(EARLIER / f"v{version}")
     save_findings(found, tmp_path, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
@@ -236,6 +239,6 @@ def test_findings_of_another_version_are_refused(version: int, tmp_path: Path) -
     save_findings(some_findings(), folder, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
     changed = _changed(folder, tmp_path / "other", lambda raw: raw.update(version=version))
     with pytest.raises(
-        ValueError, match=rf"of version {version}; this build reads 5, 6, 7\. Run the case again"
+        ValueError, match=rf"of version {version}; this build reads 5, 6, 7, 8\. Run the case again"
     ):
         load_findings(changed)
