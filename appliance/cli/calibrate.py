@@ -24,6 +24,7 @@ from appliance.settings.settings_file import load_settings
 from models.spec import ModelSpec, Task
 
 if TYPE_CHECKING:
+    from appliance.evaluation.site_labels import SiteLabels
     from appliance.settings.settings import Settings
     from models.training.site_fit import Fitted
 
@@ -78,30 +79,37 @@ def calibrate(
     """
     if remove == (labels is not None):
         raise typer.BadParameter("name LABELS, or --remove", param_hint="LABELS")
-    from appliance.readers.chosen_weights import uncalibrated_weights
-
     settings = load_settings(config)
-    folder, spec = uncalibrated_weights(task, settings)
     if labels is None:
-        _remove(spec, settings)
+        _remove(task, settings)
         return
-    from appliance.evaluation.site_labels import SiteLabels, labeled_logits
-    from appliance.operations.site_calibration import store_calibration
-    from appliance.readers.inference import Network
+    from appliance.evaluation.site_labels import SiteLabels
     from models.datasets.annotated import Rules
-    from models.errors import CalibrationError
-    from models.training.site_fit import fit_site, site_calibration
 
-    own = patient_of(pattern, patients, depth=0) if pattern or patients else None
     given = SiteLabels(
         path=labels,
         rules=Rules(names=pairs_of(classes, "--class"), rest=rest),
         mpp=mpp,
-        patient_of=own,
+        patient_of=patient_of(pattern, patients, depth=0) if pattern or patients else None,
     )
+    _fit(given, task, settings, dry_run=dry_run, as_json=as_json)
+
+
+def _fit(
+    labels: SiteLabels, task: Task, settings: Settings, *, dry_run: bool, as_json: bool
+) -> None:
+    """Fit, show, and store unless it is refused: then exit 1."""
+    from appliance.evaluation.site_labels import labeled_logits
+    from appliance.operations.site_calibration import store_calibration
+    from appliance.readers.chosen_weights import uncalibrated_weights
+    from appliance.readers.inference import Network
+    from models.errors import CalibrationError
+    from models.training.site_fit import fit_site, site_calibration
+
+    folder, spec = uncalibrated_weights(task, settings)
     network = Network(folder, settings.models.device, settings.models.runtime)
     with ProgressBars(quiet=as_json) as progress:
-        labeled = labeled_logits(given, network, progress)
+        labeled = labeled_logits(labels, network, progress)
         fitted = fit_site(labeled, task, progress=progress)
     _show(fitted, spec, as_json=as_json, dry_run=dry_run)
     try:
@@ -121,9 +129,11 @@ def calibrate(
         typer.echo(f"{task}: calibrated for this site from now on ({fingerprint}): {stored}")
 
 
-def _remove(spec: ModelSpec, settings: Settings) -> None:
+def _remove(task: Task, settings: Settings) -> None:
     from appliance.operations.site_calibration import remove_calibration
+    from appliance.readers.chosen_weights import uncalibrated_weights
 
+    _, spec = uncalibrated_weights(task, settings)
     was = remove_calibration(spec, settings)
     typer.echo(
         f"{spec.task}: not calibrated for this site from now on."

@@ -15,6 +15,7 @@ from appliance.line.readings import reader_facts
 from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
 from appliance.readers.inference import Network, Runtime
 from appliance.readers.networks import network_for
+from appliance.readers.opinions import reference_to
 from appliance.readers.reader import find_reader
 from appliance.readers.site_calibrations import calibration_path, calibration_words
 from appliance.settings.networks import ModelSettings
@@ -91,6 +92,10 @@ def test_the_next_step_uses_it_and_no_result_of_another_is_reused(
         odds = [float(np.log(p[0, 1] / p[0, 0])) for p in (before, after)]
         assert odds[1] - odds[0] == pytest.approx(offset, abs=1e-3)
     assert len({fact["weights"] for fact in facts}) == 3
+    # Findings name it.
+    said = reference_to(network_for(Task.TUMOR, settings).spec)
+    assert said.fingerprint == facts[-1]["weights"]
+    assert said.calibration_words.startswith("calibrated for this site by 40 tiles of 6 patients")
     # `tandem process` has a state folder of its own, and the site's calibration.
     elsewhere = with_chosen_weights(settings, [Task.TUMOR]).model_copy(
         update={"state_dir": tmp_path / "scratch"}
