@@ -16,6 +16,8 @@ from models.spec import ModelSpec
 class _Portable(nn.Module):
     """The network for input of other tools: tiles already resized, 0-1."""
 
+    offsets: Tensor
+
     def __init__(self, spec: ModelSpec, network: nn.Module) -> None:
         super().__init__()
         self.network = build(replace(spec, tile_px=spec.input_px))  # equal sizes: no resize

@@ -58,7 +58,9 @@ class ModelReference:
     def of_json(cls, raw: Mapping[str, Any]) -> ModelReference:
         """Read the facts that ``asdict`` gives; those of earlier builds have no calibration."""
         made = raw.get("calibration")
-        return cls(**raw | {"calibration": None if made is None else CalibrationReference(**made)})
+        return cls(
+            **dict(raw) | {"calibration": None if made is None else CalibrationReference(**made)}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
