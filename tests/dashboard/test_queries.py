@@ -66,7 +66,7 @@ def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None
 
     newest, partnerless, slide = read_queue(reader, lab.settings).troubles
 
-    assert newest.sentence == "RuntimeError: no. See the log, then go home"
+    assert newest.sentence == "RuntimeError: no. See the log, then go home."
     assert newest.remedy == "See the log, then: tandem retry case-2"
     assert "HER2 IHC" in partnerless.sentence and partnerless.case_id == case_id
     assert slide.sentence == say("quarantine", QuarantineReason.UNKNOWN_STAIN)

@@ -389,7 +389,7 @@ def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:
     assert row.state == CaseState.FAILED
     assert say("case", row.reason, params_of(row) | {"subject": row.subject}) == (
         "SlideError: The file opens but a part of its pixels cannot be decoded. (tile 7) Copy or "
-        "scan the slide again.. See the log, then: tandem retry case-1"
+        "scan the slide again. See the log, then: tandem retry case-1"
     )
 
 
