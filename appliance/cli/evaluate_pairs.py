@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,13 @@ MppOption = Annotated[
     float | None,
     typer.Option(min=0.25, max=1, help="µm per px of the slides of --synthetic. Default: 0.2793."),
 ]
+RoughOption = Annotated[
+    bool,
+    typer.Option(
+        "--rough",
+        help="Draw the pairs of --synthetic with uneven outlines and stain, nearer to real tissue.",
+    ),
+]
 WeightsRootOption = Annotated[
     Path | None,
     typer.Option(help="Folder with tumor, intensity and segmentation weights in it."),
@@ -55,6 +62,7 @@ OutOption = Annotated[
         "was stopped goes on with the same --out. Default: a temporary folder.",
     ),
 ]
+Asked = Path | Literal["synthetic", "traps"]
 WorkersOption = Annotated[
     int | None, typer.Option(help="Pairs at once. Default: one per core.", min=1)
 ]
@@ -70,6 +78,7 @@ def pairs(
     width: WidthOption = 6144,
     height: HeightOption = 4608,
     mpp: MppOption = None,
+    rough: RoughOption = False,
     weights_root: WeightsRootOption = None,
     out_dir: OutOption = None,
     workers: WorkersOption = None,
@@ -93,54 +102,54 @@ def pairs(
         )
     if (mapping or traps) and (html is not None or out_dir is not None):
         raise typer.BadParameter("--mapping and --traps print; they write no report and no slides")
-    if mpp is not None and not synthetic:
-        raise typer.BadParameter("only slides of --synthetic have a choice", param_hint="--mpp")
+    for hint, chosen in (("--mpp", mpp is not None), ("--rough", rough)):
+        if chosen and not synthetic:
+            raise typer.BadParameter("only slides of --synthetic have a choice", param_hint=hint)
     settings = load_settings(config)
     if weights_root is not None and not mapping:
         settings = _with_weights(settings, weights_root)
-    size_px = (width, height)
     with JobProgress() as watch:
         if mapping:
             from appliance.evaluation.mapping import evaluate_mapping
 
             result = evaluate_mapping(seed, count, settings, workers=workers, watch=watch)
-        elif traps:
-            from appliance.evaluation.traps import evaluate_traps
-
-            result = evaluate_traps(
-                seed, count, settings, size_px=size_px, workers=workers, watch=watch
-            )
         else:
+            asked: Asked = folder or ("traps" if traps else "synthetic")
+            size_px = (width, height)
             result = _on_pairs(
-                folder, seed, count, settings, size_px, mpp, out_dir, workers, watch=watch
+                asked, seed, count, settings, size_px, mpp, rough, out_dir, workers, watch
             )
     show(result, as_json=as_json, html=html)
 
 
 def _on_pairs(
-    folder: Path | None,
+    asked: Asked,
     seed: int,
     count: int,
     settings: Settings,
     size_px: tuple[int, int],
     mpp: float | None,
+    rough: bool,
     out_dir: Path | None,
     workers: int | None,
-    *,
     watch: JobProgress,
 ) -> dict[str, Any]:
-    """Judge the pairs in `folder`; without it `count` made pairs."""
+    """Judge the pairs in a folder, or `count` made ones."""
     from appliance.evaluation.pairs import evaluate_pairs, evaluate_synthetic
+    from appliance.evaluation.traps import evaluate_traps
     from models.synthesis.blocks import MPP
 
-    if folder is not None:
-        return evaluate_pairs(folder, settings, out_dir=out_dir, workers=workers, watch=watch)
+    if asked == "traps":
+        return evaluate_traps(seed, count, settings, size_px=size_px, workers=workers, watch=watch)
+    if isinstance(asked, Path):
+        return evaluate_pairs(asked, settings, out_dir=out_dir, workers=workers, watch=watch)
     return evaluate_synthetic(
         seed,
         count,
         settings,
         size_px=size_px,
         mpp=MPP if mpp is None else mpp,
+        rough=rough,
         out_dir=out_dir,
         workers=workers,
         watch=watch,

@@ -31,6 +31,9 @@ def synth(
     scanner: Annotated[
         str | None, typer.Option(help="neutral, warm, cool or crisp. Default: drawn from the seed.")
     ] = None,
+    rough: Annotated[
+        bool, typer.Option("--rough", help="Uneven outlines and stain, nearer to real tissue.")
+    ] = False,
 ) -> None:
     """Make a synthetic case: a matched pair of H&E and HER2 slides with its ground truth."""
     from models.synthesis.blocks import MPP
@@ -50,6 +53,7 @@ def synth(
             control=control,
             organ=organ,
             scanner=scanner,
+            rough=rough,
             progress=lambda share: progress("slides", round(100 * share), 100),
         )
     for path in (case.he_path, case.ihc_path, case.truth_path):

@@ -49,6 +49,7 @@ class Job:
     draw: CaseDraw | None = None
     size_px: tuple[int, int] = (0, 0)
     mpp: float = MPP
+    rough: bool = False
     key: str = ""
 
 
@@ -59,6 +60,7 @@ def evaluate_synthetic(
     *,
     size_px: tuple[int, int],
     mpp: float = MPP,
+    rough: bool = False,
     out_dir: Path | None,
     workers: int | None,
     watch: Watcher,
@@ -66,8 +68,8 @@ def evaluate_synthetic(
     """Make `pairs` cases (scores in balance, all scanners), process them, judge them.
 
     `size_px` (width, height) is that of slides at 0.2793 µm/px; slides at another `mpp` show the
-    same tissue. `out_dir` keeps slides and results; without it
-    they are deleted. All figures are synthetic.
+    same tissue; `rough` draws it with uneven outlines and stain. `out_dir` keeps slides and
+    results; without it they are deleted. All figures are synthetic.
     """
     with _folder(out_dir) as root:
         jobs = [
@@ -77,11 +79,12 @@ def evaluate_synthetic(
                 draw=draw,
                 size_px=size_px,
                 mpp=mpp,
+                rough=rough,
             )
             for k, draw in enumerate(draw_cohort(seed, pairs))
         ]
         cases = _judged(jobs, settings, workers, out_dir is not None, watch)
-    source = {"data": "synthetic", "seed": seed, "pairs": pairs, "mpp": mpp}
+    source = {"data": "synthetic", "seed": seed, "pairs": pairs, "mpp": mpp, "rough": rough}
     return summarize(cases, settings, source | {"size_px": list(size_px)})
 
 
@@ -157,7 +160,7 @@ def _pair_facts(job: Job) -> dict[str, Any]:
     if job.files is not None:
         return {"files": file_facts(job.files)}
     draw = None if job.draw is None else asdict(job.draw)
-    return {"draw": draw, "size_px": list(job.size_px), "mpp": job.mpp}
+    return {"draw": draw, "size_px": list(job.size_px), "mpp": job.mpp, "rough": job.rough}
 
 
 def _said(case: JudgedCase | FailedCase) -> str:
@@ -217,6 +220,7 @@ def _made(job: Job) -> CaseFiles:
         width_px=job.size_px[0],
         height_px=job.size_px[1],
         mpp=job.mpp,
+        rough=job.rough,
         workers=1,
         progress=lambda share: report("drawing", round(100 * share), 100),
     )

@@ -18,6 +18,7 @@ from models.synthesis.canvas import STRAIGHT, View
 from models.synthesis.cohort import ORGANS, SCANNERS, as_scanned
 from models.synthesis.plan import MIXES, PATTERNS, TissuePlan
 from models.synthesis.pyramid import FileFormat
+from models.synthesis.roughness import random_roughness
 from models.synthesis.stain import StainStyle, random_ihc_style, random_style
 from models.synthesis.world import World, build_world
 
@@ -53,6 +54,7 @@ def synthesize_case(
     file_format: FileFormat = "svs",
     control: Control = "works",
     mix: tuple[float, float, float, float] | None = None,
+    rough: bool = False,
     rotation_degrees: float = 12.0,
     shift_um: float = 120.0,
     workers: int | None = None,
@@ -63,9 +65,10 @@ def synthesize_case(
     `width_px` and `height_px` are px of `MPP`; at another `mpp` (0.25 to 1) the same area of tissue
     has more or fewer px. Blur and noise of a scanner are in its own px.
 
-    `mix`: shares of tumor cells of 0, 1+, 2+, 3+, instead of those usual for `score`. Control
-    tissue of a ``failed`` run is unstained. The IHC section lies on its slide turned by up to
-    `rotation_degrees` and shifted by up to `shift_um` in x and y. Truth
+    `rough`: outlines and stain are as uneven as `models.synthesis.roughness` draws them, more or
+    less by the seed. `mix`: shares of tumor cells of 0, 1+, 2+, 3+, instead of those usual for
+    `score`. Control tissue of a ``failed`` run is unstained. The IHC section lies on its slide
+    turned by up to `rotation_degrees` and shifted by up to `shift_um` in x and y. Truth
     (``truth/ACCESSION_A1.json`` and PNG rasters beside it): the transform H&E µm → IHC µm, tumor
     mask on each slide, HER2 class per px on the IHC slide, control tissue, shares per class, score.
     Equal arguments give equal files.
@@ -84,7 +87,7 @@ def synthesize_case(
     he_to_ihc = _rigid(turn, (width_um / 2, height_um / 2), (float(shift[0]), float(shift[1])))
     ihc_view = _inverse_view(he_to_ihc, mpp)
     cores = _control_cores(width_um, height_um, ihc_view, control)
-    plan = replace(ORGANS[organ], mix=mix or MIXES[score])
+    plan = replace(ORGANS[organ], mix=mix or MIXES[score], rough=random_roughness(seed, rough))
     world = _world(rng, width_um, height_um, plan, cores)
     he_style, ihc_style = _styles(rng, scanner)
     size = {"width_px": round(width_um / mpp), "height_px": round(height_um / mpp)}
@@ -95,9 +98,8 @@ def synthesize_case(
     case = _case(out_dir, f"S26-{seed % 100_000:05d}", score, file_format)
     truths = _write_slides(case, jobs, file_format, workers, progress)
     transform = {"matrix": he_to_ihc[0], "shift_um": he_to_ihc[1], "rotation_degrees": turn}
-    asked = {"seed": seed, "organ": organ, "scanner": scanner, "mpp": mpp, **size}
-    asked["control"] = control
-    _write_truth(case, asked, transform, *truths)
+    drawn = {"seed": seed, "organ": organ, "scanner": scanner, "mpp": mpp, "control": control}
+    _write_truth(case, drawn | size | {"rough": plan.rough}, transform, *truths)
     return case
 
 
@@ -211,6 +213,7 @@ def _write_truth(
         "percent": dict(zip(MIXES, (round(float(s), 3) for s in shares), strict=True)),
         "tumor_area_mm2": float(counts.sum()) * ihc.classes_mpp**2 / 1e6,
         "control": asked["control"],
+        "rough": asked["rough"],
     }
     case.truth_path.write_text(json.dumps(facts, indent=2) + "\n")
 

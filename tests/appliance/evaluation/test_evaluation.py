@@ -271,6 +271,7 @@ def test_slides_of_other_resolutions_have_their_truth_in_place(mpp: float, tmp_p
 def test_only_made_slides_have_a_choice_of_resolution(tmp_path: Path) -> None:
     for arguments, said in (
         ((tmp_path, "--mpp", 0.5), "--synthetic"),
+        ((tmp_path, "--rough"), "--synthetic"),
         (("--synthetic", "--pairs", 1, "--mpp", 0.1), "equal to 0.25"),
     ):
         done = tandem_here("evaluate", *arguments, check=False)

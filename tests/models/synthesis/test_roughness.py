@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from models.synthesis.canvas import STRAIGHT
 from models.synthesis.plan import MIXES, TissuePlan
 from models.synthesis.render import Region, StainName, render_region
 from models.synthesis.roughness import random_roughness
+from models.synthesis.slides import synthesize_case
 from models.synthesis.stain import StainStyle
 from models.synthesis.tile_pairs import synthesize_tile_pair
 from models.synthesis.world import build_world
@@ -69,3 +72,15 @@ def test_the_share_of_seeds_is_rough_and_a_share_of_zero_changes_nothing() -> No
     rough = synthesize_tile_pair(3, rough_share=1.0)
     assert not np.array_equal(clean.ihc, rough.ihc)
     assert not np.array_equal(clean.he, rough.he)
+
+
+def test_slides_are_rough_where_asked_and_say_so(tmp_path: Path) -> None:
+    told = {}
+    for rough in (False, True):
+        case = synthesize_case(
+            tmp_path / str(rough), seed=3, score="2+", width_px=2048, height_px=1536, rough=rough
+        )
+        told[rough] = json.loads(case.truth_path.read_text())
+    assert told[False]["rough"] == 0.0 and 0.3 <= told[True]["rough"] <= 1.0
+    assert told[False]["he_to_ihc"] == told[True]["he_to_ihc"]
+    assert told[True]["tumor_area_mm2"] == pytest.approx(told[False]["tumor_area_mm2"], rel=0.1)
