@@ -47,7 +47,8 @@ class ModelSpec:
     `config` holds the architecture's own parameters (hidden size, layers, …).
     `temperature` (> 0) divides the logits (calibration, `models.training.calibration`).
     `appearance` describes the training tiles (`models.appearance`); None: unknown.
-    `trained` and `figures` are for people.
+    `trained` and `figures` are for people; ``figures["real"]`` says in one sentence without a full
+    stop what the network did on real images, for reports.
     `site` is the calibration of the site where the weights are in use; None: not calibrated there.
     It lies beside the weights and is no part of the manifest.
 

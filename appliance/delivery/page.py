@@ -17,6 +17,7 @@ from appliance.delivery.page_tables import (
     MAX_ROIS,
     calibration_lines,
     model_rows,
+    real_lines,
     roi_rows,
 )
 from appliance.delivery.sheet import (
@@ -332,7 +333,7 @@ def _tables_height(findings: Findings, assay: Assay) -> float:
     """Height in mm of the tables that `_tables` draws."""
     page = assay.objects.page
     rois = roi_rows(findings)
-    left = (page.class_rows(findings), model_rows(findings), calibration_lines(findings))
+    left = (page.class_rows(findings), model_rows(findings), _model_lines(findings))
     beside = max(
         len(page.measure_rows(findings)) * ROW,
         sum(len(rows) for rows in left) * ROW + GAP,
@@ -345,12 +346,16 @@ def _tables(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> None:
     rows = page.class_rows(findings)
     left = sheet.table(LEFT, y, rows, CLASS_COLUMNS[: len(rows[0])])
     left = sheet.table(LEFT, left + GAP, model_rows(findings), (26, 36, 16, 30))
-    for line in calibration_lines(findings):
+    for line in _model_lines(findings):
         sheet.text(LEFT, left + ROW * 0.72, line, 7, width=108)
         left += ROW
     right = sheet.table(LEFT + 114, y, page.measure_rows(findings), (36, 32))
     if rois := roi_rows(findings):
         sheet.table(LEFT, max(left, right) + GAP, rois, (42, 20, 12, 13, 13, 13, 13, 36, 20))
+
+
+def _model_lines(findings: Findings) -> list[str]:
+    return [*real_lines(findings), *calibration_lines(findings)]
 
 
 def _footer(sheet: Sheet, created: datetime, software: str) -> None:

@@ -60,5 +60,13 @@ def calibration_lines(findings: Findings) -> list[str]:
     return [f"{_TASKS.get(model.task, model.task)}: {model.calibration_words}" for model in models]
 
 
+def real_lines(findings: Findings) -> list[str]:
+    """What each network did on real images, beside which its figures on drawn ones look good."""
+    return [
+        f"{_TASKS.get(model.task, model.task)}, on real images: {model.real_words}."
+        for model in findings.models
+    ]
+
+
 def _percent(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:.{digits}f} %"

@@ -15,6 +15,7 @@ the target slide is there, never a score. ``status``: positive or negative.
 
 
 NOT_CALIBRATED = "not calibrated for this site"
+NOT_JUDGED = "not judged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class ModelReference:
     """Weights that gave an answer.
 
     `fingerprint` covers the manifest and `calibration`, the site's; None where there was none.
+    `on_real` is what the network did on real images, in the manifest's words; empty where nobody
+    looked.
     """
 
     task: str
@@ -42,6 +45,12 @@ class ModelReference:
     sha256: str
     fingerprint: str = ""
     calibration: CalibrationReference | None = None
+    on_real: str = ""
+
+    @property
+    def real_words(self) -> str:
+        """What the network did on real images, in words for reports."""
+        return self.on_real or NOT_JUDGED
 
     @property
     def calibration_words(self) -> str:
@@ -56,7 +65,7 @@ class ModelReference:
 
     @classmethod
     def of_json(cls, raw: Mapping[str, Any]) -> ModelReference:
-        """Read the facts that ``asdict`` gives; those of earlier builds have no calibration."""
+        """Read the facts that ``asdict`` gives; those of earlier builds lack the last two."""
         made = raw.get("calibration")
         return cls(
             **dict(raw) | {"calibration": None if made is None else CalibrationReference(**made)}

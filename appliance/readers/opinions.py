@@ -35,4 +35,5 @@ def reference_to(spec: ModelSpec) -> ModelReference:
         else CalibrationReference(
             fingerprint=site.fingerprint, tiles=site.tiles, patients=site.patients
         ),
+        on_real=str(spec.figures.get("real", "")),
     )

@@ -130,6 +130,7 @@ def models(findings: Findings) -> str:
             escape(model.name),
             escape(model.version),
             f'<code title="{escape(model.sha256)}">{escape(model.sha256[:12])}</code>',
+            escape(model.real_words),
             escape(model.calibration_words),
         )
         for model in findings.models
@@ -137,7 +138,9 @@ def models(findings: Findings) -> str:
     return (
         '<div class="td-card"><h2>Models</h2>'
         + look.table(
-            ("Task", "Model", "Version", "SHA-256", "Calibration"), rows, "No model was recorded."
+            ("Task", "Model", "Version", "SHA-256", "On real images", "Calibration"),
+            rows,
+            "No model was recorded.",
         )
         + "</div>"
     )

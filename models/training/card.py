@@ -55,6 +55,8 @@ tiles --task {spec.task} --generated 200 --weights DIR` prints such figures on o
 |---|---|
 {table}
 
+**On real images.** {_on_real(spec)}
+
 **Calibration.** {_calibration(spec)}
 
 **Appearance.** {_appearance(spec)}
@@ -62,6 +64,13 @@ tiles --task {spec.task} --generated 200 --weights DIR` prints such figures on o
 **Limits.** {_LIMITS[spec.task]}
 """
     )
+
+
+def _on_real(spec: ModelSpec) -> str:
+    told = spec.figures.get("real")
+    if told is None:
+        return "Not judged on any."
+    return f"{told[:1].upper()}{told[1:]}."
 
 
 def _calibration(spec: ModelSpec) -> str:

@@ -110,6 +110,12 @@ def test_page_says_whether_the_networks_were_calibrated_for_the_site() -> None:
     assert "M: segmentation: not calibrated for this site" in text
 
 
+def test_page_says_what_the_networks_did_on_real_images() -> None:
+    text = words(page(SOME))
+    assert "C: tumor, on real images: 86 % of 155 tiles right." in text
+    assert "M: segmentation, on real images: not judged." in text
+
+
 def test_a_score_that_goes_to_review_does_not_look_sure() -> None:
     text = words(page(SOME))
     assert "HER2 IHC score, to be reviewed 2+" in text
