@@ -98,6 +98,8 @@ def bench(
     """
     plan = planned(slide, most_tiles)
     networks = _networks(reading, settings, untrained)
+    for network in networks:
+        network.prepare(len(plan.tiles))
     batch_size = settings.models.batch_size or min(n.fitting_batch() for n in networks)
     px = classifier_px(networks[0].spec) if reading == "tumor" else TILE_PX
     batches, level_paths = _preloaded(slide, plan, batch_size, px)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,12 +31,16 @@ from models.torchscript import save_torchscript
 log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
-Runtime = Literal["torch", "openvino"]
+Runtime = Literal["auto", "torch", "openvino"]
 
 MOST_TILES = {"cpu": {Task.SEGMENTATION: 4}, "cuda": {}}
 MOST_TILES_OF_OTHERS = {"cpu": 8, "cuda": 256}
 """Most tiles of a forward pass, by device. Larger batches are no faster; on a CPU they are slower,
 because they exceed its caches."""
+COMPILED_FROM = {Task.SEGMENTATION: 200}
+COMPILED_FROM_OF_OTHERS = 2000
+"""Tiles of a pass from which compiling for this CPU costs less time than it saves
+(docs/performance.md)."""
 MOST_LANES = 4
 """Most concurrent forward passes on a CPU; each has its share of the cores."""
 DEVICE_LANES = 2
@@ -67,12 +71,13 @@ class Network:
         self,
         folder: Path,
         device: Device = "auto",
-        runtime: Runtime = "torch",
+        runtime: Runtime = "auto",
         site: SiteCalibration | None = None,
     ) -> None:
         """Load the weights in `folder`; `site` is the calibration of the site that they run at.
 
         `runtime` is the library that runs the layers on a CPU; on a GPU it is always torch.
+        ``auto`` is OpenVINO for passes of many tiles (`prepare`), torch for others.
         """
         self.device = pick_device(device)
         spec, module = load_network(folder, self.device)
@@ -96,11 +101,34 @@ class Network:
             self.decoders = max(1, DECODE_THREADS // 2)
             torch.set_num_threads(cores // self.lanes)
             _keep_freed_memory()
-        self._answering = module
-        if runtime == "openvino" and self.device == "cpu":
+        self._answering: Any = module
+        self._compiled: Any = None
+        self._runtime = runtime
+        if runtime == "openvino":
+            self._compile()
+
+    def prepare(self, tiles: int) -> None:
+        """Choose the runtime for a pass of so many tiles; call it before the pass begins.
+
+        A pass has the same answers whatever the process read before it.
+        """
+        if self._runtime != "auto":
+            return
+        if tiles >= COMPILED_FROM.get(self.spec.task, COMPILED_FROM_OF_OTHERS):
+            self._compile()
+        else:
+            self._answering = self._module
+
+    def _compile(self) -> None:
+        if self.device != "cpu":
+            return
+        if self._compiled is None:
             from models.compiled import CompiledNetwork
 
-            self._answering = CompiledNetwork(spec, module, lanes=self.lanes, half=self._half)
+            self._compiled = CompiledNetwork(
+                self.spec, self._module, lanes=self.lanes, half=self._half
+            )
+        self._answering = self._compiled
 
     def fitting_batch(self) -> int:
         """Largest batch (a power of two) with which all lanes fit into half of the free memory."""

@@ -100,6 +100,8 @@ class _Stream:
     ) -> None:
         self._tiles, self._sessions, self._px = tiles, sessions, px
         networks = [s.network for s in sessions if s.network is not None]
+        for network in networks:
+            network.prepare(len(tiles.judged) + len(tiles.margin))
         self._specs = [network.spec for network in networks]
         self._lanes = networks[0].lanes if networks else PLAIN_LANES
         if batch_size is None:

@@ -25,9 +25,10 @@ class ModelSettings(Section):
     beside the installed weights, in the state folder."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the networks. auto: the GPU if there is one."""
-    runtime: Literal["torch", "openvino"] = "torch"
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
     """Runtime of the networks on a CPU. openvino is faster and gives the same class for nearly all
-    tiles, see docs/performance.md. A GPU always uses torch."""
+    tiles, but takes seconds to start (docs/performance.md). auto: openvino for slides with so many
+    tiles that it is worth it, torch for others. A GPU always uses torch."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Tiles per forward pass. None: as many as fit into half of the free memory, at most 8 on a CPU
     (4 for M) and 256 on a GPU. The size is halved when memory runs out all the same."""

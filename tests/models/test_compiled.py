@@ -47,6 +47,23 @@ def test_label_maps_agree_whatever_the_batch_and_the_thread(tiles: NDArray[np.ui
     assert (theirs.segment(tiles[1:2])[0] == found[0]).mean() >= 0.995
 
 
+def test_a_pass_of_many_tiles_is_compiled_and_one_of_few_is_not_whatever_came_before(
+    tiles: NDArray[np.uint8],
+) -> None:
+    folder = reference_folder(Task.TUMOR)
+    ours, theirs, either = (Network(folder, "cpu", r) for r in ("torch", "openvino", "auto"))
+    few, many = ours.classify(tiles), theirs.classify(tiles)
+    assert not np.array_equal(few, many)
+    for count, expected in ((10, few), (5000, many), (10, few), (5000, many)):
+        either.prepare(count)
+        assert np.array_equal(either.classify(tiles), expected)
+    for network, expected in ((ours, few), (theirs, many)):
+        network.prepare(5000)
+        assert np.array_equal(network.classify(tiles), expected)
+        network.prepare(10)
+        assert np.array_equal(network.classify(tiles), expected)
+
+
 @pytest.mark.parametrize("config", ["vit-tiny-patch16-224", "maskformer-swin-tiny"])
 def test_other_architectures_compile(config: str, tiles: NDArray[np.uint8]) -> None:
     """Float32 answers equal torch's up to rounding; weights are random."""
