@@ -150,13 +150,16 @@ def pictures_differ(page: Page) -> list[bool]:
     return [a != b for a, b in zip(before, after, strict=True)]
 
 
-def loaded(page: Page) -> bool:
-    """Return whether every picture on the page was loaded and decoded."""
-    return bool(
-        page.evaluate(
-            """() => [...document.querySelectorAll('[data-testid="stImage"] img')]
-                     .every(image => image.complete && image.naturalWidth > 100)"""
-        )
+def wait_for_pictures(page: Page, count: int) -> None:
+    """Wait until so many pictures are on the page, loaded and decoded."""
+    page.wait_for_function(
+        """count => {
+            const all = [...document.querySelectorAll('[data-testid="stImage"] img')];
+            return all.length == count
+                && all.every(image => image.complete && image.naturalWidth > 100);
+        }""",
+        arg=count,
+        timeout=60_000,
     )
 
 
@@ -222,8 +225,7 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         expect(page.get_by_text("Structured report")).to_be_visible()
         expect(page.get_by_text("Proven").first).to_be_visible()
         assert pictures_differ(page) == [True, True]
-        page.wait_for_function("document.querySelectorAll('[data-testid=stImage] img').length == 2")
-        assert loaded(page)
+        wait_for_pictures(page, 2)
         # The page scrolls in an inner element: a full-page screenshot needs a window as tall as the
         # page.
         page.set_viewport_size({"width": 1400, "height": 1800})
