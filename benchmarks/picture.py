@@ -37,7 +37,7 @@ FIRST_SEED = 77_000_000
 """Seeds of training are far below."""
 ACROSS, GLASS_PX = 5, 256
 """Tiles per row and column of a drawn slide, and the glass around them."""
-LIMITS = (0.01, 0.02, HELD_BELOW, 0.1, 0.2, 0.5)
+LIMITS = (0.01, 0.02, HELD_BELOW, 0.1, 0.2, 0.5, 0.75, 0.9)
 SLOTS = {"HE": (HE, PAS), "HER2": (MEMBRANE,)}
 Pixels = NDArray[np.uint8]
 
@@ -46,10 +46,11 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--worlds", type=int, default=70)
+    parser.add_argument("--first", type=int, default=FIRST_SEED, help="Seed of the first tissue.")
     parser.add_argument("--wild", type=float, default=0.5, help="0: usual labs, 1: far beyond.")
     parser.add_argument("--real", type=Path, default=Path("../shared/real"))
     given = parser.parse_args()
-    _judge_drawn(given.worlds, given.wild)
+    _judge_drawn(range(given.first, given.first + given.worlds), given.wild)
     _judge_real(given.real)
     _time_slides()
 
@@ -89,14 +90,13 @@ def _judge_world(seed: int, wild: float) -> list[_Judged]:
     return found
 
 
-def _judge_drawn(worlds: int, wild: float) -> None:
-    seeds = range(FIRST_SEED, FIRST_SEED + worlds)
+def _judge_drawn(seeds: range, wild: float) -> None:
     with ProcessPoolExecutor() as pool:
         found = list(chain.from_iterable(pool.map(partial(_judge_world, wild=wild), seeds)))
     judged = [each for each in found if each.picture.kind]
     blank = [each for each in found if not each.picture.kind]
     unseen = [each.stain for each in blank if each.has_tissue]
-    print(f"{len(judged)} drawn slides of {worlds} tissues, wild {wild}")
+    print(f"{len(judged)} drawn slides of {len(seeds)} tissues, wild {wild}")
     print(f"without tissue that is found, set aside: {len(blank) - len(unseen)}; tissue, but no "
           f"tile that can be measured, accepted by every slot: {unseen}")  # fmt: skip
     for slot, kinds in SLOTS.items():

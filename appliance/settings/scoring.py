@@ -59,7 +59,7 @@ class Review(Section):
     guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
     """Distance of a class's percentage from the guideline's threshold within which the score is
     unsure."""
-    min_picture_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
+    min_picture_percent: Annotated[float, Field(ge=0, le=100)] = 75.0
     """Least probability of the kinds that a slide's picture may be, such as membrane IHC. A picture
     that is surely of another kind is set aside before anything is read."""
     max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
