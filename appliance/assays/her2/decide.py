@@ -9,9 +9,9 @@ from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.guideline import Rule, load_guideline
 from appliance.assays.her2.measure import measure
+from appliance.assays.her2.paper import paper_score, wsi_percent
 from appliance.assays.her2.readouts import read_outs
 from appliance.assays.her2.rois import deciding_rois
-from appliance.assays.her2.scoring import paper_score, wsi_percent
 from appliance.domain import HE, Her2Score, Stain
 from appliance.findings.classes import h_score
 from appliance.findings.findings import Findings, Rasters

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.assays.assay import StepOutputs
-from appliance.assays.her2.scoring import tile_grade, tile_label
+from appliance.assays.her2.paper import tile_grade, tile_label
 from appliance.findings.classes import CLASS_NAMES, percent_of_tumor
 from appliance.findings.measured import ControlFacts, TileFinding
 from appliance.geometry import TILE_UM, TileIndex

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from appliance.assays.her2.scoring import paper_score, tile_grade, tile_label, wsi_percent
+from appliance.assays.her2.paper import paper_score, tile_grade, tile_label, wsi_percent
 from appliance.domain import Her2Score
 from appliance.findings.classes import count_classes, h_score, percent_of_tumor
 from appliance.findings.measured import TileFinding
@@ -47,7 +47,8 @@ def test_a_tiles_grade_is_the_class_with_most_px(counts: list[int], grade: int) 
         ([6_384, 2_000, 7_000, 1_000, 0], 1, "NFW/1+"),
         ([8_384, 1_000, 1_000, 5_800, 200], 2, "NFW/2+"),
         ([100, 0, 0, 0, 0], 0, "N"),  # no tumor: annotated, not scored
-        ([100, 0, 0, 0, 0], 1, "F"),
+        ([100, 0, 0, 0, 0], 1, "N"),  # whatever L says
+        ([100, 0, 0, 0, 0], 3, "N"),
     ],
 )
 def test_tile_label_as_in_the_paper(counts: list[int], intensity: int, label: str) -> None:

@@ -33,16 +33,19 @@ def tile_label(counts: NDArray[np.int64], intensity: int) -> str:
     """Tile label of the paper: intensities seen, in order N, F, W, S, and the score: ``NF/1+``.
 
     `intensity` (0-3) is the class of network L, which counts as seen too. A tile without tumor
-    pixels is annotated and not scored: ``N``.
+    pixels is annotated and not scored: ``N``, whatever L says.
     """
     tumor = counts[1:5]
     total = int(tumor.sum())
-    seen = [total > 0 and 100.0 * n / total >= SEEN_PERCENT for n in tumor]
+    if total == 0:
+        # L always names one of its classes; without tumor it has seen the stain of something else.
+        return INTENSITY_LETTERS[0]
+    seen = [100.0 * n / total >= SEEN_PERCENT for n in tumor]
     seen[intensity] = True
     letters = "".join(
         letter for letter, there in zip(INTENSITY_LETTERS, seen, strict=True) if there
     )
-    return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}" if total > 0 else letters
+    return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}"
 
 
 def paper_score(tiles: Sequence[TileFinding]) -> Her2Score | None:
