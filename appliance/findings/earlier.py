@@ -52,12 +52,24 @@ def _of_6(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_7(raw: dict[str, Any]) -> dict[str, Any]:
-    """Version 8 of findings of version 7, which knew no calibration of a site."""
+    """Version 8 of findings of version 7.
+
+    Version 7 knew no calibration of a site, one reading of the paper's score, one denominator of
+    WSI %, and no tumor percentage of the slide.
+    """
     opinions = [
         opinion | {"weights": opinion["weights"] and opinion["weights"] | {"calibration": None}}
         for opinion in raw["opinions"]
     ]
-    return raw | {"version": 8, "opinions": opinions}
+    return raw | {
+        "version": 8,
+        "opinions": opinions,
+        "paper_score_by_count": None,
+        "paper_score_fallback": None,
+        "wsi_percent_of_slide": None,
+        "binary_by_pixels": None,
+        "tumor_percent": None,
+    }
 
 
 LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {5: _of_5, 6: _of_6, 7: _of_7}

@@ -86,8 +86,17 @@ class Findings:
         scheme states one.
     percent
         Share (0-100) of the scored tumor area per class.
-    wsi_percent, paper_score
-        Eq. 9 and Algorithm 1 of arXiv 2512.22335, as printed.
+    paper_score, paper_score_by_count, paper_score_fallback
+        Algorithm 1 of arXiv 2512.22335 in both readings of Eq. 8: the highest class, and the class
+        of the largest count, of the tiles of 2+ and 3+. Fallback: the printed set of tiles was
+        empty, and both are those of all scored tiles, which is Tandem's addition.
+    wsi_percent, wsi_percent_of_slide
+        Eq. 9 (0-100): tiles of 2+ and 3+ over the scored tiles, and their area over the slide's.
+    binary_by_pixels
+        Binary status by the px of classes {1, 4}, as in section 3.3 of arXiv 2512.22335.
+    tumor_percent
+        Share (0-100) of the anatomy slide's tissue tiles that are tumor. Like the fields of the
+        paper above, None in findings of earlier versions.
     tumor_area_mm2, unscored_tumor_area_mm2
         Scored tumor, and tumor of the anatomy slide without a place on the target slide.
     opinions
@@ -115,7 +124,12 @@ class Findings:
     score: str | None
     estimated: bool
     paper_score: str | None = None
+    paper_score_by_count: str | None = None
+    paper_score_fallback: bool | None = None
     wsi_percent: float = 0.0
+    wsi_percent_of_slide: float | None = None
+    binary_by_pixels: str | None = None
+    tumor_percent: float | None = None
     percent: dict[str, float]
     h_score: float = 0.0
     tumor_area_mm2: float

@@ -269,7 +269,7 @@ def _score_markup(findings: Findings | None) -> str:
     guideline = f"{findings.guideline} ({findings.guideline_version})"
     paper = ""
     if has_classes(findings):
-        said = findings.paper_score or "none"
+        said = _paper_words(findings)
         paper = f'<div class="muted small">Paper score (Algorithm 1): {said}</div>'
     outs = findings.read_outs
     if findings.score is None:
@@ -291,6 +291,17 @@ def _score_markup(findings: Findings | None) -> str:
         f'<div class="muted small">Guideline: {escape(guideline)}</div>{rule}'
         f"{paper}</div></div>"
     )
+
+
+def _paper_words(findings: Findings) -> str:
+    """Algorithm 1 in both readings, and whether they are the fallback, which the paper lacks."""
+    if findings.paper_score is None:
+        return "none"
+    said = findings.paper_score
+    if findings.paper_score_by_count is not None:
+        said += f", by the largest count {findings.paper_score_by_count}"
+    fallback = " (fallback of Tandem: no tile is 2+ or 3+)"
+    return said + (fallback if findings.paper_score_fallback else "")
 
 
 def _steps_markup(detail: CaseDetail) -> str:

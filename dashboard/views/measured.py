@@ -68,10 +68,12 @@ def facts(findings: Findings) -> str:
     alignment = findings.alignment
     graded = [
         ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
-        ("Stained 2+ or 3+ (WSI %)", f"{findings.wsi_percent:.1f} %"),
+        ("2+ and 3+ tiles of scored tiles (WSI %)", f"{findings.wsi_percent:.1f} %"),
+        ("2+ and 3+ tiles of the slide (WSI %)", _percent(findings.wsi_percent_of_slide, 2)),
     ]
     rows = [
         *(graded if has_classes(findings) else ()),
+        ("H&amp;E tissue tiles that are tumor", _percent(findings.tumor_percent, 1)),
         ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
         ("Tumor on H&amp;E only, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
         *_cell_rows(findings.cells),
@@ -91,6 +93,10 @@ def facts(findings: Findings) -> str:
         + look.table(("", ">"), rows, "").replace("<thead>", '<thead style="display:none">')
         + "</div>"
     )
+
+
+def _percent(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f} %"
 
 
 def opinions(findings: Findings) -> str:

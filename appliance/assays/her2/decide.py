@@ -8,8 +8,13 @@ from appliance.assays.alignment import alignment_facts
 from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.guideline import Rule, load_guideline
-from appliance.assays.her2.measure import measure
-from appliance.assays.her2.paper import paper_score, wsi_percent
+from appliance.assays.her2.measure import Measured, measure
+from appliance.assays.her2.paper import (
+    binary_by_pixels,
+    paper_score,
+    wsi_percent,
+    wsi_percent_of_slide,
+)
 from appliance.assays.her2.readouts import read_outs
 from appliance.assays.her2.rois import deciding_rois
 from appliance.domain import HE, Her2Score, Stain
@@ -34,10 +39,9 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         rule = guideline.decide(measured.percent, measured.cells.cluster_cells)
     score = None if rule is None else rule.score
     category = None if rule is None else rule.category
-    paper = paper_score(measured.tiles)
     # A share of hardly any tumor says nothing about a drug.
     enough = measured.tumor_area_mm2 >= settings.review.min_tumor_area_mm2
-    return Findings(
+    findings = Findings(
         assay="her2",
         accession=outputs.identity.accession,
         block=outputs.identity.block,
@@ -52,11 +56,10 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         rule="" if rule is None else rule.text,
         category=None if category is None else category.value,
         estimated=True,
-        paper_score=None if paper is None else paper.value,
-        wsi_percent=wsi_percent(measured.tiles),
         percent=measured.percent,
         h_score=h_score(measured.percent),
         tumor_area_mm2=measured.tumor_area_mm2,
+        tumor_percent=measured.tumor_percent,
         unscored_tumor_area_mm2=measured.unscored * TILE_UM**2 / 1e6,
         comment=guideline.comment(score, measured.percent) if score and enough else "",
         review=(),
@@ -78,14 +81,15 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         tiles=measured.tiles,
         rasters=_rasters(outputs, settings),
     )
+    return _with_paper(findings, measured, enough=enough)
 
 
 def corrected(findings: Findings, score: str) -> Findings:
     """Findings with a person's score.
 
     Statements of the appliance on its own score do not hold for a person's: the rule, the category,
-    the shares that tell ultralow from null, and the reasons for review, which are answered and stay
-    in the report that is replaced.
+    the shares that tell ultralow from null, the status by px, and the reasons for review, which are
+    answered and stay in the report that is replaced.
     """
     given = Her2Score(score)
     guideline = load_guideline(findings.guideline)
@@ -96,8 +100,23 @@ def corrected(findings: Findings, score: str) -> Findings:
         estimated=False,
         rule="",
         category=None,
+        binary_by_pixels=None,
         comment="" if given is Her2Score.ZERO else guideline.comment(given, findings.percent),
         read_outs=read_outs(given, organ=findings.organ),
+    )
+
+
+def _with_paper(findings: Findings, measured: Measured, *, enough: bool) -> Findings:
+    """Findings with what arXiv 2512.22335 computes; `enough`: there is tumor to interpret."""
+    paper = paper_score(measured.tiles)
+    return replace(
+        findings,
+        paper_score=None if paper is None else paper.highest_class.value,
+        paper_score_by_count=None if paper is None else paper.largest_count.value,
+        paper_score_fallback=None if paper is None else paper.fallback,
+        wsi_percent=wsi_percent(measured.tiles),
+        wsi_percent_of_slide=wsi_percent_of_slide(measured.tiles, findings.ihc.size_um),
+        binary_by_pixels=binary_by_pixels(measured.total) if enough else None,
     )
 
 

@@ -27,6 +27,7 @@ class Measured:
     `total` int64 (5,): px per class of the label map over the scored tiles. `percent` (0-100) per
     class of the tumor area. `unscored` counts tumor tiles without a partner, or with one that the
     file does not give. `tumor_share` (n,): share (0-1) of tumor px of each scored tile.
+    `tumor_percent` (0-100) of the H&E's tissue tiles that are tumor; None where none was read.
     """
 
     tiles: tuple[TileFinding, ...]
@@ -35,6 +36,7 @@ class Measured:
     tumor_area_mm2: float
     unscored: int
     tumor_share: NDArray[np.float64]
+    tumor_percent: float | None
     cells: CellTally
     control: ControlFacts | None
 
@@ -67,6 +69,7 @@ def measure(outputs: StepOutputs, settings: Settings) -> Measured:
         tumor_area_mm2=area,
         unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
         tumor_share=np.array([sum(tile.percent) for tile in tiles]) / 100,
+        tumor_percent=_tumor_percent(tumor.probability, settings.scoring.tumor_threshold),
         cells=add_up(segmentation.cells.values()),
         control=_control(segmentation, settings),
     )
@@ -96,6 +99,17 @@ def _tile(
         grade=tile_grade(counts),
         label=tile_label(counts, grade),
     )
+
+
+def _tumor_percent(probability: NDArray[np.float32], threshold: float) -> float | None:
+    """Tumor percentage of the slide: 100 · tumor tiles of C / tissue tiles that C read.
+
+    The paper calls it a necessary precursor of the score (arXiv 2512.22335, section 4.2). None
+    where no tile was read. `probability` is that of C: (rows, columns of the H&E's tile grid), 0-1,
+    NaN without tissue.
+    """
+    said = probability[~np.isnan(probability)]
+    return 100.0 * float((said >= threshold).mean()) if said.size else None
 
 
 def _control(segmentation: SegmentationReading, settings: Settings) -> ControlFacts | None:

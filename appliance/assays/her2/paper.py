@@ -1,18 +1,22 @@
-"""Tile and slide scores from pixel counts: Eq. 5-9 and Algorithm 1 of arXiv 2512.22335.
+"""Scores of arXiv 2512.22335 from pixel counts: Eq. 5-9 and Algorithm 1, and what section 3.3 adds.
 
-The reported score is that of a guideline: `appliance.assays.her2.guideline`.
+They are reported beside the score of the guideline (`appliance.assays.her2.guideline`) and decide
+nothing. Where the print can be read in two ways, both are computed; `docs/scoring.md` has the lines
+of the paper beside them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.domain import Her2Score
+from appliance.domain import Binary, Her2Score
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.measured import TileFinding
+from appliance.geometry import TILE_UM
 
 INTENSITY_LETTERS = ("N", "F", "W", "S")
 """Letters of the paper's tile label: none, faint, weak, strong."""
@@ -48,23 +52,83 @@ def tile_label(counts: NDArray[np.int64], intensity: int) -> str:
     return f"{letters}/{CLASS_NAMES[tile_grade(counts)]}"
 
 
-def paper_score(tiles: Sequence[TileFinding]) -> Her2Score | None:
-    """Slide score by Eq. 8, Algorithm 1 exactly as printed: the maximum of T over scored tiles.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaperScore:
+    """Slide score of Eq. 8 in both readings.
 
-    Tiles of 2+ or 3+ (k in {3, 4}) decide where there are any, else all tiles; both give the
-    maximum. One stray tile makes a slide 3+, so a guideline decides the reported score instead. The
-    score is None without scored tiles.
+    `highest_class` is the maximum of the class over the tiles of 2+ and 3+ (k in {3, 4}), as Eq. 8
+    prints it. `largest_count` is the class of the tile among them whose winning count is largest:
+    in Eq. 7 the maximum runs over pixel counts. `fallback`: no tile is 2+ or 3+, which leaves the
+    printed set empty, and all scored tiles are taken. That is Tandem's addition, not the paper's.
     """
-    grades = [tile.grade for tile in _scored(tiles)]
-    return Her2Score.from_grade(max(grades)) if grades else None
+
+    highest_class: Her2Score
+    largest_count: Her2Score
+    fallback: bool
+
+
+def paper_score(tiles: Sequence[TileFinding]) -> PaperScore | None:
+    """Slide score by Eq. 8, Algorithm 1; None without scored tiles.
+
+    A count is compared as its share (0-100) of the tile's pixels (Eq. 6): all tiles have the same
+    H·W. A tie goes to the higher class.
+    """
+    scored = _scored(tiles)
+    if not scored:
+        return None
+    printed = _stained(scored)
+    chosen = printed or scored
+    _, largest = max((tile.percent[tile.grade], tile.grade) for tile in chosen)
+    return PaperScore(
+        highest_class=Her2Score.from_grade(max(tile.grade for tile in chosen)),
+        largest_count=Her2Score.from_grade(largest),
+        fallback=not printed,
+    )
 
 
 def wsi_percent(tiles: Sequence[TileFinding]) -> float:
-    """WSI % of Eq. 9: 100 · (area scored 2+ or 3+) / (tumor area), in scored tiles; 0 if none."""
-    grades = [tile.grade for tile in _scored(tiles)]
-    return 100.0 * sum(grade >= 2 for grade in grades) / len(grades) if grades else 0.0
+    """WSI % of Eq. 9 over the scored tumor: 100 · (tiles of 2+ or 3+) / (scored tiles); 0 if none.
+
+    The paper divides by H·W of the slide (`wsi_percent_of_slide`). Over the tumor it is the share
+    that a clinician asks for.
+    """
+    scored = _scored(tiles)
+    return 100.0 * len(_stained(scored)) / len(scored) if scored else 0.0
+
+
+def wsi_percent_of_slide(tiles: Sequence[TileFinding], size_um: tuple[float, float]) -> float:
+    """WSI % of Eq. 9 as printed, over H·W: 100 · (area of tiles of 2+ or 3+) / (area of the slide).
+
+    `size_um` is width and height of the target slide, glass included. Of a tile at the right or
+    lower edge only the part on the slide counts: the rest is padding (Eq. 1-2).
+    """
+    width_um, height_um = size_um
+    covered_um2 = sum(
+        min(TILE_UM, width_um - tile.column * TILE_UM)
+        * min(TILE_UM, height_um - tile.row * TILE_UM)
+        for tile in _stained(_scored(tiles))
+    )
+    return 100.0 * covered_um2 / (width_um * height_um)
+
+
+def binary_by_pixels(counts: NDArray[np.int64]) -> Binary | None:
+    """Binary status by pixels: Eq. 6 with x in {1, 4}, as section 3.3 constrains it.
+
+    `counts` (5,) are px per class of the label map over the scored tiles. Only class 1 (score 0,
+    negative) and class 4 (3+, positive) are counted, and the larger count decides. The paper does
+    not name a tie; it is equivocal here. None without a px of either class.
+    """
+    negative, positive = int(counts[1]), int(counts[4])
+    if negative == positive:
+        return "equivocal" if negative else None
+    return "positive" if positive > negative else "negative"
 
 
 def _scored(tiles: Sequence[TileFinding]) -> list[TileFinding]:
     """Tiles on which network M finds tumor; the others are annotated and not scored."""
     return [tile for tile in tiles if sum(tile.percent) > 0]
+
+
+def _stained(scored: Sequence[TileFinding]) -> list[TileFinding]:
+    """Scored tiles of 2+ or 3+: k in {3, 4} of Eq. 8-9."""
+    return [tile for tile in scored if tile.grade >= 2]

@@ -43,6 +43,11 @@ def with_everything() -> Findings:
         assay="another",
         score=None,
         paper_score=None,
+        paper_score_by_count=None,
+        paper_score_fallback=None,
+        wsi_percent_of_slide=None,
+        binary_by_pixels=None,
+        tumor_percent=None,
         cells=None,
         control=None,
         read_outs=None,
@@ -97,6 +102,11 @@ def test_other_programs_read_plain_json_and_parquet(tmp_path: Path) -> None:
     assert [model["name"] for model in raw["models"]] == [m.name for m in findings.models]
     assert raw["cells"]["complete_percent"]["2+"] == 88.0
     assert raw["control"]["works"] is True
+    assert (raw["paper_score"], raw["paper_score_by_count"]) == ("3+", "2+")
+    assert raw["paper_score_fallback"] is False
+    assert raw["wsi_percent"] == findings.wsi_percent
+    assert (raw["wsi_percent_of_slide"], raw["tumor_percent"]) == (0.678, 31.25)
+    assert raw["binary_by_pixels"] == "positive"
     assert len(raw["rois"][0]["outline_um"]) == 3
     assert raw["alignment"]["error_um"] == findings.alignment.error_um
     table = pq.read_table(tmp_path / "tiles.parquet")
@@ -153,6 +163,15 @@ def test_opinions_of_earlier_versions_are_what_is_known_of_them(version: int) ->
     shares = dict(zip(segmentation.classes, segmentation.probabilities, strict=True))
     assert shares == pytest.approx({name: share / 100 for name, share in PERCENT.items()})
     assert {opinion.version for opinion in (tumor, intensity, segmentation)} == {0}
+
+
+@pytest.mark.parametrize("version", [5, 6, 7])
+def test_earlier_versions_know_less_of_the_paper(version: int) -> None:
+    found = load_findings(EARLIER / f"v{version}")
+    assert found.paper_score == "3+"
+    assert found.wsi_percent == pytest.approx(PERCENT["2+"] + PERCENT["3+"])
+    assert found.paper_score_by_count is found.paper_score_fallback is None
+    assert found.wsi_percent_of_slide is found.tumor_percent is found.binary_by_pixels is None
 
 
 @pytest.mark.parametrize("version", [5, 6, 7])

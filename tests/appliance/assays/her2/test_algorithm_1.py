@@ -28,8 +28,12 @@ joined with what L says:
     (1,3) 100     0     0     0     0    NF/0
     (2,2)   0    37.5  37.5   0     2+   FW/2+
 
-Eq. 8: two tiles are of 2+ or 3+ (k in {3, 4}); the highest of them is 2+.
-Eq. 9: five tiles are scored, two of them 2+ or 3+: 100 * 2 / 5 = 40 %.
+Eq. 8: two tiles are of 2+ or 3+ (k in {3, 4}); the highest of them is 2+, and so is the one with
+the largest count, (1,1) with 10 px.
+Eq. 9: five tiles are scored, two of them 2+ or 3+: 100 * 2 / 5 = 40 %. The slide has 3 x 4 tiles:
+over its H * W it is 100 * 2 / 12 = 16.67 %.
+Tumor percentage: 7 of the 11 tiles that C read reach 0.5: 63.64 %.
+Section 3.3, x in {1, 4}: 26 px of class 1 and 2 of class 4: negative.
 
 Beside it, from the px: 0: 8 + 2 + 16 = 26, 1+: 4 + 8 + 4 + 6 = 22, 2+: 4 + 10 + 6 = 20, 3+: 2, of
 70: 37.14, 31.43, 28.57 and 2.86 %. H-score: (22 + 2 * 20 + 3 * 2) * 100 / 70 = 97.14.
@@ -149,7 +153,9 @@ def findings(tmp_path: Path) -> Findings:
         marked_percent={HE: 0.0, HER2: 0.0},
     )
     assert plan.unscored_he == (TileIndex(2, 2),)
-    return HER2_ASSAY.decide(outputs, Settings())
+    # The twelve tiles hold less tumor than a score is interpreted on.
+    settings = Settings.model_validate({"review": {"min_tumor_area_mm2": 0.0}})
+    return HER2_ASSAY.decide(outputs, settings)
 
 
 def test_eq_3_and_4_give_each_tile_its_partner(findings: Findings) -> None:
@@ -188,8 +194,23 @@ def test_eq_5_to_7_score_each_tile(findings: Findings) -> None:
 
 
 def test_eq_8_and_9_score_the_slide(findings: Findings) -> None:
-    assert findings.paper_score == "2+"
+    assert (findings.paper_score, findings.paper_score_by_count) == ("2+", "2+")
+    assert findings.paper_score_fallback is False
     assert findings.wsi_percent == pytest.approx(40)
+    assert findings.wsi_percent_of_slide == pytest.approx(100 * 2 / 12)
+
+
+def test_the_tumor_percentage_of_the_slide_counts_every_tile_that_c_read(
+    findings: Findings,
+) -> None:
+    assert findings.tumor_percent == pytest.approx(100 * 7 / 11)
+
+
+def test_section_3_3_gives_a_status_by_px(findings: Findings) -> None:
+    assert findings.binary_by_pixels == "negative"
+    assert findings.read_outs is not None and findings.read_outs.binary == "equivocal"  # of 2+
+    # A person's score replaces what the appliance says of the slide.
+    assert HER2_ASSAY.corrected(findings, "3+").binary_by_pixels is None
 
 
 def test_the_same_px_give_shares_and_h_score(findings: Findings) -> None:
