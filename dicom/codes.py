@@ -23,6 +23,11 @@ SCORES = {
     "2+": Code("LA11842-4", "LN", "2+"),
     "3+": Code("LA11843-2", "LN", "3+"),
 }
+STATUSES = {
+    "negative": Code("260385009", "SCT", "Negative"),
+    "equivocal": Code("42425007", "SCT", "Equivocal"),
+    "positive": Code("10828004", "SCT", "Positive"),
+}
 INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
 HER2_IN_TISSUE = Code("18474-7", "LN", "HER2 Ag [Presence] in Tissue by Immune stain")
 COMPLETE_INTENSE_SHARE = Code(
@@ -60,8 +65,17 @@ TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
 UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
 STAIN_INTENSITY = Code("intensity", _PRIVATE, "Mean intensity class of stained tumor")
 H_SCORE = Code("h-score", _PRIVATE, "H-score")
-PAPER_SCORE = Code("paper-score", _PRIVATE, "Score by arXiv 2512.22335 Algorithm 1")
+# LOINC 48676-1 (HER2 [Interpretation] in Tissue) is the status after all methods, ISH among them.
+IHC_STATUS = Code("ihc-status", _PRIVATE, "HER2 status by the IHC score")
+PIXEL_STATUS = Code("pixel-status", _PRIVATE, "HER2 status by px of 0 and 3+, arXiv 2512.22335")
+PAPER_SCORE = Code("paper-score", _PRIVATE, "Algorithm 1 of arXiv 2512.22335, highest class")
+PAPER_COUNT = Code("paper-count", _PRIVATE, "Algorithm 1 of arXiv 2512.22335, largest count")
+# The paper has no score without a tile of 2+ or 3+: what Tandem gives then has names of its own.
+FALLBACK_SCORE = Code("fallback-score", _PRIVATE, "Highest class of all tiles, fallback of Tandem")
+FALLBACK_COUNT = Code("fallback-count", _PRIVATE, "Largest count of all tiles, fallback of Tandem")
 WSI_PERCENT = Code("wsi-percent", _PRIVATE, "Tumor tiles scored 2+ or 3+")
+WSI_OF_SLIDE = Code("wsi-of-slide", _PRIVATE, "Slide area in tiles scored 2+ or 3+")
+TUMOR_PERCENT = Code("tumor-percent", _PRIVATE, "H&E tissue tiles that are tumor")
 REGISTRATION_ERROR = Code("reg-error", _PRIVATE, "Registration error of H&E and IHC")
 REVIEW = Code("review", _PRIVATE, "Reason for review")
 LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")

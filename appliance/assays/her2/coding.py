@@ -17,7 +17,8 @@ Measured = tuple[Code, float, Code]
 def report(findings: Findings) -> ReportContent:
     """Coded content of the report.
 
-    HER2-low is an interpretation: it is left out while the case waits for a person.
+    HER2-low and the binary status are interpretations: they are left out while the case waits for a
+    person.
 
     Raises
     ------
@@ -27,9 +28,7 @@ def report(findings: Findings) -> ReportContent:
         If a score is no HER2 score.
     """
     guideline = load_guideline(findings.guideline)
-    evaluations = []
-    if findings.paper_score is not None:
-        evaluations.append((codes.PAPER_SCORE, _coded(findings.paper_score)))
+    evaluations = _paper_scores(findings) + _statuses(findings)
     if low := _low_class(_comment(findings), guideline.comments):
         evaluations.append((codes.LOW_CLASS, codes.LOW_CLASSES[low]))
     breast = findings.organ == "breast"
@@ -54,6 +53,31 @@ def _coded(score: str) -> Code:
     return codes.SCORES[_known(score)]
 
 
+def _paper_scores(findings: Findings) -> list[tuple[Code, Code]]:
+    """Algorithm 1 in both readings, under names that tell the fallback from the print."""
+    names = (codes.PAPER_SCORE, codes.PAPER_COUNT)
+    if findings.paper_score_fallback:
+        names = (codes.FALLBACK_SCORE, codes.FALLBACK_COUNT)
+    scores = (findings.paper_score, findings.paper_score_by_count)
+    return [
+        (name, _coded(score))
+        for name, score in zip(names, scores, strict=True)
+        if score is not None
+    ]
+
+
+def _statuses(findings: Findings) -> list[tuple[Code, Code]]:
+    """Binary status by the score and by px; none while the case waits for a person."""
+    if findings.review:
+        return []
+    read = findings.read_outs
+    said = (
+        (codes.IHC_STATUS, None if read is None else read.binary),
+        (codes.PIXEL_STATUS, findings.binary_by_pixels),
+    )
+    return [(name, codes.STATUSES[status]) for name, status in said if status is not None]
+
+
 def _shares(percent: dict[str, float]) -> list[Measured]:
     return [
         (codes.TUMOR_SHARE[_known(name)], round(share, 2), codes.PERCENT)
@@ -71,8 +95,11 @@ def _measurements(findings: Findings) -> list[Measured]:
             (codes.UNSCORED_AREA, findings.unscored_tumor_area_mm2, codes.SQUARE_MM),
             (codes.H_SCORE, findings.h_score, codes.NO_UNITS),
             (codes.WSI_PERCENT, findings.wsi_percent, codes.PERCENT),
+            (codes.WSI_OF_SLIDE, findings.wsi_percent_of_slide, codes.PERCENT),
+            (codes.TUMOR_PERCENT, findings.tumor_percent, codes.PERCENT),
             (codes.REGISTRATION_ERROR, findings.alignment.error_um, codes.MICROMETER),
         )
+        if value is not None
     ]
     measured += [
         (codes.COMPLETENESS[name], round(100 * share, 1), codes.PERCENT)

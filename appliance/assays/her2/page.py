@@ -38,21 +38,38 @@ def class_rows(findings: Findings) -> Rows:
 def measure_rows(findings: Findings) -> Rows:
     """Rows of the measurements of the whole case."""
     cells, read = findings.cells, findings.read_outs
-    score = findings.paper_score
     return [
         ("Measured", ""),
+        ("H&E tissue tiles that are tumor", _percent(findings.tumor_percent, 1)),
         ("Tumor scored", f"{findings.tumor_area_mm2:.2f} mm²"),
         ("Tiles scored", str(len(findings.tiles))),
         ("Tumor on H&E alone, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
         ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
         ("H-score by cells", "–" if cells is None else f"{cells.h_score:.0f}"),
         ("Cells counted", "–" if cells is None else f"{cells.counted} ({cells.measured} whole)"),
-        ("Tiles scored 2+ or 3+", _percent(findings.wsi_percent, 1)),
-        ("Algorithm 1 of arXiv 2512.22335", "–" if score is None else score),
+        ("2+ and 3+ tiles of scored tiles", _percent(findings.wsi_percent, 1)),
+        ("2+ and 3+ tiles of the slide", _percent(findings.wsi_percent_of_slide, 2)),
+        *_paper_rows(findings),
         ("2, 3 and 4 classes", "–" if read is None or findings.review else _read_outs(read)),
         ("Control tissue", _control(findings.control)),
         ("Registration error", f"{findings.alignment.error_um:.0f} µm"),
     ]
+
+
+def _paper_rows(findings: Findings) -> Rows:
+    """Rows of what arXiv 2512.22335 computes; its status is left out as that of the score is."""
+    fallback = " (fallback of Tandem)" if findings.paper_score_fallback else ""
+    rows: Rows = [
+        (f"arXiv 2512.22335, {reading}", "–" if score is None else score + fallback)
+        for reading, score in (
+            ("highest class", findings.paper_score),
+            ("largest count", findings.paper_score_by_count),
+        )
+    ]
+    if fallback:
+        rows.append(("No tile is 2+ or 3+", "the paper gives no score"))
+    status = None if findings.review else findings.binary_by_pixels
+    return [*rows, ("Status by px of 0 and 3+", status or "–")]
 
 
 def _percent(value: float | None, digits: int = 0) -> str:

@@ -94,6 +94,11 @@ def test_page_says_what_the_findings_say() -> None:
         "2345 (2000 whole)",
         "88 %",
         f"{findings.percent['2+']:.1f} %",
+        "H&E tissue tiles that are tumor 31.2 %",
+        f"2+ and 3+ tiles of scored tiles {findings.wsi_percent:.1f} %",
+        "2+ and 3+ tiles of the slide 0.68 %",
+        "arXiv 2512.22335, highest class 3+",
+        "arXiv 2512.22335, largest count 2+",
         "R1 0.020 mm² 1 20 % 20 % 50 % 10 %",
         "segformer-b0-stain 1.0.0 cccccccccccc…",
         "Tandem HER2 0.1.0",
@@ -122,12 +127,23 @@ def test_a_score_that_goes_to_review_does_not_look_sure() -> None:
     assert "2+ equivocal" not in text
     assert "HER2-low" not in text
     assert "pending ISH" not in text
+    assert "Status by px of 0 and 3+ –" in text
     sure = words(page(some_findings(review=())))
     assert "HER2 IHC score 2+ equivocal" in sure
     assert "HER2-low if ISH is negative." in sure
     assert "equivocal · pending ISH · 2+" in sure
+    assert "Status by px of 0 and 3+ positive" in sure
     assert "No reason for review" in sure
     assert "REVIEW" not in sure
+
+
+def test_a_score_that_the_paper_does_not_give_is_named_as_a_fallback() -> None:
+    made = replace(SOME, paper_score="1+", paper_score_by_count="0", paper_score_fallback=True)
+    text = words(page(made))
+    assert "highest class 1+ (fallback of Tandem)" in text
+    assert "largest count 0 (fallback of Tandem)" in text
+    assert "No tile is 2+ or 3+ the paper gives no score" in text
+    assert "fallback" not in words(page(SOME))
 
 
 def test_a_category_is_said_and_not_the_binary_read_out() -> None:
@@ -140,6 +156,11 @@ def test_a_case_without_score_has_its_page() -> None:
         SOME,
         score=None,
         paper_score=None,
+        paper_score_by_count=None,
+        paper_score_fallback=None,
+        wsi_percent_of_slide=None,
+        binary_by_pixels=None,
+        tumor_percent=None,
         read_outs=None,
         cells=None,
         control=None,

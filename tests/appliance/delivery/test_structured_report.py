@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,18 +10,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pypdfium2
 import pytest
 from fixtures.findings import some_findings
 from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import ALGORITHM, MPP, identity, write_svs
 from pydicom import Dataset, dcmread
+from pydicom.sr.coding import Code
 
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.context import ObjectContext
+from appliance.delivery.page import build_page
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.delivery.structured_report import structured_report
 from appliance.domain import HE, HER2, Stain
-from appliance.findings.findings import Correction
+from appliance.findings.findings import Correction, ReadOuts
 from appliance.settings.objects import ObjectSettings
 from dicom import codes
 from dicom.source import convert_slide, read_headers
@@ -133,6 +138,96 @@ def test_other_organs_are_not_called_breast(
     _, shown = made(organ=organ, guideline=guideline)
     assert codes.HER2_SCORE.value not in shown
     assert codes.HER2_IN_TISSUE.value in shown
+
+
+SAID_TWICE = {
+    "highest class": codes.PAPER_SCORE,
+    "largest count": codes.PAPER_COUNT,
+    "H&E tissue tiles that are tumor": codes.TUMOR_PERCENT,
+    "2+ and 3+ tiles of scored tiles": codes.WSI_PERCENT,
+    "2+ and 3+ tiles of the slide": codes.WSI_OF_SLIDE,
+    "Status by px of 0 and 3+": codes.PIXEL_STATUS,
+    "2, 3 and 4 classes": codes.IHC_STATUS,
+}
+"""Row of the page, and name in the report, of one fact."""
+
+
+def page_words(**changes: Any) -> str:
+    """Text of the page of changed findings."""
+    white = np.full((90, 120, 3), 255, np.uint8)
+    pdf = build_page(
+        replace(some_findings(), **changes),
+        HER2_ASSAY,
+        he_thumbnail=white,
+        ihc_thumbnail=white,
+        created=datetime(2026, 3, 4, tzinfo=UTC),
+        software="0.1.0",
+    )
+    with pypdfium2.PdfDocument(pdf) as document:
+        return re.sub(r"\s+", " ", document[0].get_textpage().get_text_bounded())
+
+
+def on_page(row: str, text: str) -> str:
+    """First word or number after a row's label."""
+    found = re.search(re.escape(row) + r" (\S+)", text)
+    assert found is not None, row
+    return found[1]
+
+
+def in_report(name: Code, shown: str) -> str | None:
+    """Value of a concept in dsrdump's lines: a number, or the meaning of a code."""
+    meaning = re.escape(name.meaning)
+    found = re.search(rf'<[^>]*"{meaning}"\)=(?:"([^"]*)"|\([^"]*"([^"]*)"\))', shown)
+    return None if found is None else found[1] or found[2]
+
+
+@pytest.mark.parametrize("binary", ["negative", "equivocal", "positive"])
+def test_the_page_says_what_the_report_says(binary: str, made: Callable[..., Made]) -> None:
+    read = ReadOuts(binary=binary, three_way=None, four_way="2+")
+    _, shown = made(review=(), read_outs=read)
+    text = page_words(review=(), read_outs=read)
+    for row, name in SAID_TWICE.items():
+        value = in_report(name, shown)
+        assert value is not None, name
+        word = on_page(row, text)
+        if re.fullmatch(r"[\d.]+", value):
+            digits = len(word.partition(".")[2])
+            assert word == f"{float(value):.{digits}f}", row
+        else:
+            assert word == value.lower(), row
+    assert in_report(codes.IHC_STATUS, shown) == binary.capitalize()
+    assert f'{codes.STATUSES[binary].value},SCT,"{binary.capitalize()}"' in shown
+
+
+def test_neither_says_a_status_while_the_case_waits_for_a_person(
+    made: Callable[..., Made],
+) -> None:
+    _, shown = made()
+    text = page_words()
+    for row, name in SAID_TWICE.items():
+        status = name in (codes.PIXEL_STATUS, codes.IHC_STATUS)
+        assert (in_report(name, shown) is None) is status, name
+        assert (on_page(row, text) == "–") is status, row
+
+
+def test_both_name_the_fallback_where_no_tile_is_2_plus_or_3_plus(
+    made: Callable[..., Made],
+) -> None:
+    changes: dict[str, Any] = {
+        "score": "1+",
+        "paper_score": "1+",
+        "paper_score_by_count": "0",
+        "paper_score_fallback": True,
+        "wsi_percent": 0.0,
+        "wsi_percent_of_slide": 0.0,
+    }
+    _, shown = made(**changes)
+    text = page_words(**changes)
+    assert in_report(codes.FALLBACK_SCORE, shown) == "1+"
+    assert in_report(codes.FALLBACK_COUNT, shown) == "0"
+    assert in_report(codes.PAPER_SCORE, shown) is in_report(codes.PAPER_COUNT, shown) is None
+    assert "highest class 1+ (fallback of Tandem)" in text
+    assert "largest count 0 (fallback of Tandem)" in text
 
 
 def test_only_the_largest_regions_are_listed(made: Callable[..., Made]) -> None:

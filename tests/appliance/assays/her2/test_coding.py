@@ -14,11 +14,14 @@ from appliance.assays.assay import ReportContent
 from appliance.assays.her2.coding import report
 from appliance.assays.her2.guideline import load_guideline
 from appliance.errors import SettingsError
-from appliance.findings.findings import RESEARCH_USE, Correction
+from appliance.findings.findings import RESEARCH_USE, Correction, ReadOuts
 from dicom import codes
 from dicom.errors import ObjectError
 
 LOW = load_guideline("breast-asco-cap-2018").comments
+
+
+READ = ReadOuts(binary="negative", three_way="low", four_way="1+")
 
 
 def content(**changes: Any) -> ReportContent:
@@ -50,6 +53,7 @@ def test_people_are_told_what_they_need() -> None:
     assert texts(made, codes.GUIDELINE) == ["HER2 IHC, breast, ASCO/CAP 2018, 2018, affirmed 2023"]
     assert texts(made, codes.REVIEW) == [r.sentence for r in some_findings().review]
     assert (codes.PAPER_SCORE, codes.SCORES["3+"]) in made.evaluations
+    assert (codes.PAPER_COUNT, codes.SCORES["2+"]) in made.evaluations
     found = values(made)
     percent = some_findings().percent
     for name, share in percent.items():
@@ -58,6 +62,8 @@ def test_people_are_told_what_they_need() -> None:
     assert found[codes.TUMOR_AREA.value] == 4.31
     assert found[codes.UNSCORED_AREA.value] == 0.22
     assert found[codes.WSI_PERCENT.value] == round(percent["2+"] + percent["3+"], 3)
+    assert found[codes.WSI_OF_SLIDE.value] == 0.678
+    assert found[codes.TUMOR_PERCENT.value] == 31.25
     assert found[codes.REGISTRATION_ERROR.value] == 21.4
 
 
@@ -91,6 +97,44 @@ def test_a_low_class_is_coded_beside_the_score() -> None:
         comment=LOW.low, guideline="gastric-resection-2014", organ="gastric", review=()
     )
     assert codes.LOW_CLASS not in [name for name, _ in elsewhere.evaluations]
+
+
+@pytest.mark.parametrize("status", ["negative", "equivocal", "positive"])
+def test_the_binary_status_is_coded_unless_the_case_waits_for_a_person(status: str) -> None:
+    read = replace(READ, binary=status)
+    by_score = (codes.IHC_STATUS, codes.STATUSES[status])
+    by_pixels = (codes.PIXEL_STATUS, codes.STATUSES["positive"])
+    evaluations = content(read_outs=read, review=()).evaluations
+    assert by_score in evaluations and by_pixels in evaluations
+    names = [name for name, _ in content(read_outs=read).evaluations]
+    assert codes.IHC_STATUS not in names and codes.PIXEL_STATUS not in names
+    # The scores of the paper are no interpretation, and stay.
+    assert codes.PAPER_SCORE in names and codes.PAPER_COUNT in names
+
+
+def test_statuses_that_the_findings_lack_are_not_coded() -> None:
+    made = content(read_outs=None, binary_by_pixels=None, review=())
+    names = [name for name, _ in made.evaluations]
+    assert codes.IHC_STATUS not in names and codes.PIXEL_STATUS not in names
+
+
+def test_the_fallback_has_names_of_its_own() -> None:
+    made = content(paper_score="1+", paper_score_by_count="0", paper_score_fallback=True)
+    assert made.evaluations == [
+        (codes.FALLBACK_SCORE, codes.SCORES["1+"]),
+        (codes.FALLBACK_COUNT, codes.SCORES["0"]),
+    ]
+
+
+def test_what_earlier_findings_lack_is_not_written() -> None:
+    made = content(
+        paper_score_by_count=None,
+        paper_score_fallback=None,
+        wsi_percent_of_slide=None,
+        tumor_percent=None,
+    )
+    assert made.evaluations == [(codes.PAPER_SCORE, codes.SCORES["3+"])]
+    assert not {codes.WSI_OF_SLIDE.value, codes.TUMOR_PERCENT.value} & values(made).keys()
 
 
 def test_membranes_are_measured() -> None:
@@ -134,10 +178,18 @@ def test_a_correction_says_that_and_why() -> None:
 
 
 def test_an_unscored_case_is_indeterminate() -> None:
-    made = content(score=None, paper_score=None, rois=(), percent={}, estimated=False)
+    made = content(
+        score=None,
+        paper_score=None,
+        paper_score_by_count=None,
+        paper_score_fallback=None,
+        rois=(),
+        percent={},
+        estimated=False,
+    )
     assert made.score == codes.INDETERMINATE
     assert texts(made, codes.COMMENT) == ["HER2 IHC score: not scored"]
-    assert codes.PAPER_SCORE not in [name for name, _ in made.evaluations]
+    assert not made.evaluations
 
 
 @pytest.mark.parametrize(
