@@ -79,10 +79,13 @@ def calibrate(
     """
     if remove == (labels is not None):
         raise typer.BadParameter("name LABELS, or --remove", param_hint="LABELS")
+    if remove and dry_run:
+        raise typer.BadParameter("--remove has no dry run", param_hint="--dry-run")
     settings = load_settings(config)
     if labels is None:
         _remove(task, settings)
         return
+    from appliance.cli.annotated_slides import open_as_the_daemon
     from appliance.evaluation.site_labels import SiteLabels
     from models.datasets.annotated import Rules
 
@@ -91,6 +94,7 @@ def calibrate(
         rules=Rules(names=pairs_of(classes, "--class"), rest=rest),
         mpp=mpp,
         patient_of=patient_of(pattern, patients, depth=0) if pattern or patients else None,
+        open_slide=open_as_the_daemon,
     )
     _fit(given, task, settings, dry_run=dry_run, as_json=as_json)
 

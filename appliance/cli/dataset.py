@@ -91,13 +91,13 @@ def from_annotations(
 
     tandem dataset annotations slides.csv --task tumor --out DATASET
     """
-    from appliance.slides.annotated import open_calibrated
+    from appliance.cli.annotated_slides import open_as_the_daemon
     from models.datasets.annotated import Rules, annotated_samples
 
     names = pairs_of(classes, "--class")
     rules = Rules(names=names, rest=rest, equalise=clahe)
     with ProgressBars() as progress:
-        samples = annotated_samples(table, task, open_calibrated, rules, progress)
+        samples = annotated_samples(table, task, open_as_the_daemon, rules, progress)
         source = {"kind": "annotations", "classes": names, "rest": rest, "clahe": clahe}
         manifest = _build(out_dir, samples, task, source, splits, seed)
     _print(out_dir, manifest)

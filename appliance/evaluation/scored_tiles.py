@@ -62,7 +62,7 @@ def judge_scored_tiles(
 
     folder, spec = chosen_weights(Task.INTENSITY, settings)
     network = Network(folder, settings.models.device, settings.models.runtime, spec.site)
-    network.prepare(len(findings.tiles))
+    network.prepare(int(np.count_nonzero(findings.rasters.ihc_read)))  # as the pass was
     scored = [TileIndex(t.column, t.row) for t in findings.tiles]
     stored = findings.rasters.ihc_classes
     if stored is None:

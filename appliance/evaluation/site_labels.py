@@ -16,6 +16,7 @@ from appliance.readers.tile_pass import Progress
 from appliance.slides.annotated import open_calibrated
 from appliance.slides.glass import calibrate, white_gain
 from models.datasets.annotated import (
+    OpenSlide,
     Rules,
     samples_of_slides,
     slides_of_folder,
@@ -48,13 +49,14 @@ class SiteLabels:
 
     `path` is a CSV table of annotated slides, a folder of slides with their GeoJSON, or a folder of
     images (`models.evaluation.folders`). `rules` are for annotations, `mpp` (µm/px) for images;
-    `patient_of` replaces the patients that the layout tells.
+    `patient_of` replaces the patients that the layout tells. `open_slide` opens annotated slides.
     """
 
     path: Path
     rules: Rules = field(default_factory=lambda: Rules(names={}))
     mpp: float | None = None
     patient_of: PatientOf | None = None
+    open_slide: OpenSlide = open_calibrated
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +115,17 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
     if not slides:
         yield from _image_tiles(labels, task, progress)
         return
-    for sample in samples_of_slides(slides, task, open_calibrated, labels.rules, progress):
+    for sample in samples_of_slides(slides, task, labels.open_slide, labels.rules, progress):
         yield _Tile(sample.pixels, sample.label, sample.patient)
 
 
 def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
     images = find_images(labels.path, task, mpp=labels.mpp)
     values = read_mask_values(labels.path, task)
+    # Images without a patient each name themselves. Crops of one slide are no patients.
+    unknown = len({image.patient for image in images}) == len(images)
     for number, image in enumerate(images):
-        patient = image.patient
+        patient = "" if unknown else image.patient
         if labels.patient_of is not None:
             patient, _ = labels.patient_of(PurePosixPath(image.name))
         for pixels, truth in _tiles_of(image, values, task):

@@ -18,7 +18,13 @@ from appliance.findings.findings import FINDINGS_VERSION, Findings
 from appliance.geometry import TileGrid, TileIndex
 from appliance.line.analyse_slide import read_alone
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
-from appliance.line.readings import load_pass, load_reading, read_slide_tiles, reader_facts
+from appliance.line.readings import (
+    load_pass,
+    load_reading,
+    read_slide_tiles,
+    reader_facts,
+    require_unchanged,
+)
 from appliance.readers.reader import AnatomySlide, FindingsReader, find_reader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.readers.tumor import TumorReading
@@ -176,6 +182,7 @@ class _Case:
                         options=options,
                         beside=beside,
                     )
+                    require_unchanged(asked, readers, settings, options)
         return Outcome(key=str(key), times=tuple(times))
 
     def decide(self, identity: Identity, align_key: str, stain_key: str) -> Outcome:

@@ -40,7 +40,12 @@ from appliance.line.outcomes import (
     StepTime,
     timed,
 )
-from appliance.line.readings import read_overviews, read_slide_tiles, reader_facts
+from appliance.line.readings import (
+    read_overviews,
+    read_slide_tiles,
+    reader_facts,
+    require_unchanged,
+)
 from appliance.line.whose import whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
@@ -276,4 +281,5 @@ def _read_alone(
                             what=what,
                             progress=progress,
                         )
+                require_unchanged(asked, readers, settings, {})
     return Outcome(key=str(key), times=tuple(times))

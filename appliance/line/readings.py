@@ -77,6 +77,26 @@ def reader_facts(reader: AnyReader, settings: Settings, options: Options) -> dic
     }
 
 
+def require_unchanged(
+    asked: Sequence[dict[str, Any]],
+    readers: Sequence[AnyReader],
+    settings: Settings,
+    options: Mapping[str, Options],
+) -> None:
+    """Require that readers depend on what they did when the key of their result was made.
+
+    Raises
+    ------
+    WeightsUnusableError
+        If weights were selected, or a site's calibration stored, while they read.
+    """
+    if [reader_facts(r, settings, options.get(r.name, {})) for r in readers] != list(asked):
+        raise WeightsUnusableError(
+            "Weights or their calibration were changed while a slide was read. What was read is "
+            "thrown away. The step is tried again by itself."
+        )
+
+
 @_usable_weights()
 def read_overviews(
     readers: Iterable[AnyReader],

@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from appliance.artifacts import write_whole
+from appliance.intake.identity.sidecar import read_sidecar
 from appliance.operations.install_weights import only_writer
 from appliance.readers.site_calibrations import calibration_path
 from appliance.settings.settings import Settings
 from models.site_calibration import SiteCalibration
 from models.spec import ModelSpec
+
+
+def declared_mpp(slide: Path) -> float | None:
+    """Resolution in µm/px that a slide's sidecar declares, which the daemon obeys; None: none."""
+    return read_sidecar(slide).mpp
 
 
 def store_calibration(site: SiteCalibration, spec: ModelSpec, settings: Settings) -> Path:

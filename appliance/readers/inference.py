@@ -114,10 +114,14 @@ class Network:
         """
         if self._runtime != "auto":
             return
-        if tiles >= COMPILED_FROM.get(self.spec.task, COMPILED_FROM_OF_OTHERS):
+        self._answering = self._module
+        if tiles < COMPILED_FROM.get(self.spec.task, COMPILED_FROM_OF_OTHERS):
+            return
+        try:
             self._compile()
-        else:
-            self._answering = self._module
+        except (ImportError, RuntimeError) as err:  # torch reads every slide, only slower
+            log.warning("OpenVINO cannot run %s: %s. torch reads on.", self.spec.name, err)
+            self._runtime = "torch"
 
     def _compile(self) -> None:
         if self.device != "cpu":
@@ -170,9 +174,12 @@ class Network:
             total += answer.nbytes if isinstance(answer, torch.Tensor) else 0
 
         hooks = [layer.register_forward_hook(add) for layer in layers]
+        # Compiled layers call no hooks; theirs are of the same size.
+        answering, self._answering = self._answering, self._module
         try:
             self._logits(tile)
         finally:
+            self._answering = answering
             for hook in hooks:
                 hook.remove()
         return total
@@ -234,7 +241,8 @@ class Network:
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return "can't allocate memory" in str(error)  # torch's CPU allocator
+    # torch's CPU allocator, and OpenVINO's.
+    return any(words in str(error) for words in ("can't allocate memory", "bad_alloc"))
 
 
 def _free_bytes(device: str) -> int:

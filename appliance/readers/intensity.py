@@ -93,7 +93,7 @@ class IntensityReader:
     """L, on the HER2 tiles that have a tumor partner."""
 
     name: ClassVar[str] = "intensity"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = Task.INTENSITY

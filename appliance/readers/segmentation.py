@@ -179,7 +179,7 @@ class SegmentationReader:
     """M, on the HER2 tiles that have a tumor partner, the margin, and control tissue."""
 
     name: ClassVar[str] = "segmentation"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = Task.SEGMENTATION

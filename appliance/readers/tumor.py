@@ -72,7 +72,7 @@ class TumorReader:
     """C, on every tissue tile of the anatomy slide."""
 
     name: ClassVar[str] = "tumor"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HE,)
     task: ClassVar[Task | None] = Task.TUMOR

@@ -38,8 +38,8 @@ class CalibratedSlide:
 
 
 @contextmanager
-def open_calibrated(path: Path) -> Iterator[CalibratedSlide]:
-    """Open a slide for a data set.
+def open_calibrated(path: Path, *, mpp: float | None = None) -> Iterator[CalibratedSlide]:
+    """Open a slide for a data set; `mpp` in µm per px takes the place of the file's.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def open_calibrated(path: Path) -> Iterator[CalibratedSlide]:
         If the slide cannot be opened or decoded. Unlike `SlideError` it names the file.
     """
     try:
-        with SlideReader.open(path) as reader:
+        with SlideReader.open(path, mpp=mpp) as reader:
             yield CalibratedSlide(reader)
     except SlideError as err:
         raise DataSetError(f"{path}: {err}") from err

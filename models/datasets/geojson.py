@@ -70,7 +70,7 @@ def read_annotations(path: Path, width_px: int, height_px: int) -> list[Area]:
     for number, feature in enumerate(document if isinstance(document, list) else [None], 1):
         try:
             areas += _areas(feature, number)
-        except (KeyError, TypeError, AttributeError, ValueError) as err:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as err:
             what = str(err) if isinstance(err, ValueError) else "not a GeoJSON feature with a class"
             raise DataSetError(f"{path}, feature {number}: {what}") from err
     if not areas:

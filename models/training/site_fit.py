@@ -97,6 +97,8 @@ def fit_site(
     CalibrationError
         If there are fewer than `LEAST_TILES`, or a class has fewer than `LEAST_OF_CLASS`.
     """
+    if not np.isfinite(labeled.logits).all():
+        raise CalibrationError("the network gives answers that are no numbers; verify its weights.")
     _require_enough(labeled, task)
     scale, offsets = _fit(labeled, task)
     after = np.empty_like(labeled.logits)
@@ -310,6 +312,12 @@ def _quadratic_kappa(matrix: NDArray[np.int64]) -> float:
 
 def _refusal(figures: Mapping[str, Any], task: Task) -> str:
     """Why the calibration is refused, with the remedy; empty where it helps."""
+    if figures["patients"] < LEAST_PATIENTS:
+        return (
+            f"refused: the tiles come from {figures['patients']} patients, and what differs from "
+            "patient to patient would pass for the site's color. Annotate slides of at least "
+            f"{LEAST_PATIENTS} patients, and say whose each is: docs/calibration.md."
+        )
     gain = figures["gain"]
     answers = "mean_iou" if task is Task.SEGMENTATION else "balanced_accuracy"
     if not _surely_falls(gain["nll_to_constant"]):

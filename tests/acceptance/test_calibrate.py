@@ -166,12 +166,23 @@ def test_from_class_folders(site: Site) -> None:
     assert site.calibration() == SiteCalibration.of_json(path.read_text())
 
 
+def test_crops_without_a_patient_are_not_a_patient_each(site: Site) -> None:
+    for label, name in enumerate(("other", "tumor")):
+        for number in range(20):
+            save(site.folder / "labels" / name / f"{number}.png", tile(label, number))
+    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor")
+    assert code == 1
+    assert "refused: the tiles come from 1 patients" in " ".join(text.split())
+    assert site.calibration() is None
+
+
 def test_what_cannot_be_used_is_told_in_a_line(site: Site) -> None:
     (site.folder / "labels").mkdir()
     for arguments, words in (
         ((site.folder / "none",), "no such table or folder"),
         ((site.folder / "labels",), "no layout that the tumor task understands"),
         ((), "LABELS, or --remove"),
+        (("--remove", "--dry-run"), "no dry run"),
     ):
         code, text = site.run("calibrate", *arguments, "--task", "tumor")
         assert code != 0

@@ -120,6 +120,22 @@ def test_one_slide_is_judged_by_its_tiles_and_says_so() -> None:
     assert (figures["held_out"], figures["intervals_by"]) == ("patient", "patient")
 
 
+def test_labels_of_few_patients_are_refused_however_well_they_fit() -> None:
+    """What differs between patients looks like the site's color, tile by tile."""
+    many, few = (drawn(Task.TUMOR, 60, 0, patients=n) for n in (6, 4))
+    shift = np.array([0.0, 4.0])
+    assert not fit_site(replace(many, logits=many.logits + shift), Task.TUMOR).refusal
+    refused = fit_site(replace(few, logits=few.logits + shift), Task.TUMOR).refusal
+    assert "4 patients" in refused and "at least 5 patients" in refused
+
+
+def test_answers_that_are_no_numbers_are_an_error() -> None:
+    labeled = drawn(Task.TUMOR, 40, 0)
+    labeled.logits[3, 0, 1] = np.nan
+    with pytest.raises(CalibrationError, match="no numbers"):
+        fit_site(labeled, Task.TUMOR)
+
+
 def test_whole_patients_are_held_out() -> None:
     """Each patient has its own threshold: tiles of the same patient in the fit would hide that."""
     labeled = drawn(Task.TUMOR, 60, 0, patients=6)

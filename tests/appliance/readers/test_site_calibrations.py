@@ -10,8 +10,8 @@ import pytest
 from fixtures.weights import tiny_weights
 from scipy.special import softmax
 
-from appliance.errors import WeightsError
-from appliance.line.readings import reader_facts
+from appliance.errors import WeightsError, WeightsUnusableError
+from appliance.line.readings import reader_facts, require_unchanged
 from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
 from appliance.readers.inference import Network, Runtime
 from appliance.readers.networks import network_for
@@ -128,3 +128,15 @@ def test_a_calibration_of_other_weights_is_not_applied(settings: Settings, tmp_p
         chosen_weights(Task.TUMOR, settings)
     named = replace(spec, site=None)
     assert named.fingerprint == spec.fingerprint
+
+
+def test_a_calibration_that_is_stored_while_a_slide_is_read_drops_the_reading(
+    settings: Settings,
+) -> None:
+    reader = find_reader("tumor")
+    asked = [reader_facts(reader, settings, {})]
+    require_unchanged(asked, [reader], settings, {})
+    spec = read_manifest(reference_folder(Task.TUMOR))
+    put(made_for(spec, 1.0, 0.0, 2.0), spec, settings)
+    with pytest.raises(WeightsUnusableError, match="tried again by itself"):
+        require_unchanged(asked, [reader], settings, {})
