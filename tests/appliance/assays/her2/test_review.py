@@ -71,8 +71,8 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
         ),
         (
             Reason.PICTURE_UNSURE,
-            {"pictures": {HER2: PictureMatch(percent=50.0, looks_like="an H&E slide")}},
-            {"pictures": {HER2: PictureMatch(percent=49.9, looks_like="an H&E slide")}},
+            {"pictures": {HER2: PictureMatch(percent=75.0, looks_like="an H&E slide")}},
+            {"pictures": {HER2: PictureMatch(percent=74.9, looks_like="an H&E slide")}},
         ),
         (
             Reason.UNUSUAL,
