@@ -19,8 +19,8 @@ from models.datasets.generated_tiles import FIRST_HELD_OUT_SEED, Tiles
 from models.spec import CLASSES, Task, reference_folder
 from models.training.site_fit import LabeledLogits, calibrated, fit_site
 
-FIRST_SEED, COUNT = FIRST_HELD_OUT_SEED + 6_000_000, 420
-LABELED, OTHERS = 40, 150
+FIRST_SEED, COUNT = FIRST_HELD_OUT_SEED + 6_000_000, 240
+LABELED, OTHERS = 40, 60
 DRAWS = 12
 """Choices of the 40 labeled tiles. A bound is for their mean; a refusal changes nothing."""
 
@@ -107,7 +107,7 @@ def test_forty_tiles_of_a_shifted_site_never_harm_and_the_fit_of_c_helps(
         )
     unshifted, before, result, fit, accepted = np.mean(results, axis=0)
     print(f"{task}: {unshifted:.3f} {before:.3f} {fit:.3f} {result:.3f} {accepted:.2f}")
-    assert before < unshifted - 0.03
+    assert before < unshifted - 0.02
     assert result > before - 0.005
     if task is Task.TUMOR:
         assert fit > before + 0.01
