@@ -175,10 +175,6 @@ def _show(fitted: Fitted, spec: ModelSpec, *, as_json: bool, dry_run: bool) -> N
         f"fit did not see; intervals (95 %) over {by}s.",
         soft_wrap=True,
     )
-    if by == "tile":
-        out.print(
-            "So few patients say little of others: annotate slides of 5 or more.", soft_wrap=True
-        )
 
 
 def _cell(figure: dict[str, Any], signed: bool) -> str:

@@ -53,7 +53,7 @@ def model_rows(findings: Findings) -> Rows:
 
 
 def calibration_lines(findings: Findings) -> list[str]:
-    """Whether each network was calibrated for this site; one line where none was."""
+    """Return whether each network was calibrated for this site; one line where none was."""
     models = findings.models
     if all(model.calibration is None for model in models):
         return [f"The networks are {NOT_CALIBRATED}."] if models else []
@@ -61,7 +61,7 @@ def calibration_lines(findings: Findings) -> list[str]:
 
 
 def real_lines(findings: Findings) -> list[str]:
-    """What each network did on real images, beside which its figures on drawn ones look good."""
+    """Return what each network did on real images, beside its figures on drawn ones."""
     return [
         f"{_TASKS.get(model.task, model.task)}, on real images: {model.real_words}."
         for model in findings.models

@@ -30,7 +30,7 @@ BEGUN = "starting"
 
 
 class Watcher(Protocol):
-    """What is told while jobs run. Jobs are numbered from 0 in the order in which they are run."""
+    """Listener to running jobs. Jobs are numbered from 0 in the order in which they are run."""
 
     def begins(self, what: str, total: int, there: int, at_once: int) -> None:
         """Take note of the work: `total` jobs of the kind `what` (in the singular).

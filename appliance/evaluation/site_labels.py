@@ -45,7 +45,7 @@ GRID = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteLabels:
-    """Where a site's labels lie, and how they are read.
+    """Place of a site's labels, and the way in which they are read.
 
     `path` is a CSV table of annotated slides, a folder of slides with their GeoJSON, or a folder of
     images (`models.evaluation.folders`). `rules` are for annotations, `mpp` (µm/px) for images;
@@ -122,8 +122,8 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
 def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
     images = find_images(labels.path, task, mpp=labels.mpp)
     values = read_mask_values(labels.path, task)
-    # Images without a patient each name themselves. Crops of one slide are no patients.
-    unknown = len({image.patient for image in images}) == len(images)
+    # Without a patient each image is named for itself. Crops of one slide are no patients.
+    unknown = all(image.patient in _own_names(image) for image in images)
     for number, image in enumerate(images):
         patient = "" if unknown else image.patient
         if labels.patient_of is not None:
@@ -131,6 +131,12 @@ def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator
         for pixels, truth in _tiles_of(image, values, task):
             yield _Tile(pixels, truth, patient)
         progress("images", number + 1, len(images))
+
+
+def _own_names(image: LabelledImage) -> tuple[str, str]:
+    """Names that an image has as its patient where the layout tells none."""
+    name = PurePosixPath(image.name)
+    return name.stem, name.with_suffix("").as_posix()
 
 
 def _tiles_of(

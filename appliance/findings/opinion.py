@@ -49,12 +49,12 @@ class ModelReference:
 
     @property
     def real_words(self) -> str:
-        """What the network did on real images, in words for reports."""
+        """Words for reports on what the network did on real images."""
         return self.on_real or NOT_JUDGED
 
     @property
     def calibration_words(self) -> str:
-        """Whether a site's calibration was applied, in words for reports."""
+        """Words for reports on the site's calibration, or that there was none."""
         made = self.calibration
         if made is None:
             return NOT_CALIBRATED

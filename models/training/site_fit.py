@@ -6,12 +6,13 @@ the same, whatever the number of its tiles: a pathologist labels an arbitrary mi
 at equal odds then maximizes balanced accuracy. M weighs each labeled px the same, since the mix of
 px within tiles is that of tissue.
 
-A calibration is refused unless, on patients that the fit did not see, the NLL is surely below that
-of one constant answer, and surely below that without calibration (each in 97.5 % of the resamples),
-and the class answers do not get worse. The first rule refuses labels of noise: on those the best
-fit makes a network unsure, which lowers the NLL, but never below a constant's. The second is
-strict: of 40 tiles a shifted threshold gets some three more wrong, and no test is sure of three
-tiles. docs/calibration.md has how often 40 and 100 tiles are refused.
+A calibration is refused where the tiles come from fewer than `LEAST_PATIENTS`. It is refused, too,
+unless, on patients that the fit did not see, the NLL is surely below that of one constant answer,
+and surely below that without calibration (each in 97.5 % of the resamples), and the class answers
+do not get worse. The first of these refuses labels of noise: on those the best fit makes a network
+unsure, which lowers the NLL, but never below a constant's. The second is strict: of 40 tiles a
+shifted threshold gets some three more wrong, and no test is sure of three tiles.
+docs/calibration.md has how often 40 and 100 tiles are refused.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ LEAST_TILES, LEAST_OF_CLASS = 20, 3
 """Fewest labeled tiles, and fewest tiles that show each class."""
 FOLDS = 5
 LEAST_PATIENTS = 5
-"""Fewest patients that are resampled for intervals; with fewer, single tiles are."""
+"""Fewest patients whose calibration is stored. With fewer, single tiles are resampled for the
+intervals, which then say nothing of other patients."""
 LOG_SCALE_SPREAD, OFFSET_SPREAD = 0.3, 4.0
 """Standard deviations of the normal penalty on the log of the scale and on each offset. A tile's
 NLL counts beside it as one observation."""

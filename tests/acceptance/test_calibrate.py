@@ -176,6 +176,16 @@ def test_crops_without_a_patient_are_not_a_patient_each(site: Site) -> None:
     assert site.calibration() is None
 
 
+def test_patients_of_one_crop_each_are_patients(site: Site) -> None:
+    for label, name in enumerate(("other", "tumor")):
+        for number in range(20):
+            save(site.folder / "labels" / name / f"P{number}" / "0.png", tile(label, number))
+    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor")
+    assert code == 0, text
+    made = site.calibration()
+    assert made is not None and made.patients == 20
+
+
 def test_what_cannot_be_used_is_told_in_a_line(site: Site) -> None:
     (site.folder / "labels").mkdir()
     for arguments, words in (

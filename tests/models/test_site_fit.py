@@ -121,7 +121,7 @@ def test_one_slide_is_judged_by_its_tiles_and_says_so() -> None:
 
 
 def test_labels_of_few_patients_are_refused_however_well_they_fit() -> None:
-    """What differs between patients looks like the site's color, tile by tile."""
+    """Differences between patients look like the site's color, tile by tile."""
     many, few = (drawn(Task.TUMOR, 60, 0, patients=n) for n in (6, 4))
     shift = np.array([0.0, 4.0])
     assert not fit_site(replace(many, logits=many.logits + shift), Task.TUMOR).refusal

@@ -63,6 +63,8 @@ def test_detections_are_passed_over_and_derived_names_joined(tmp_path: Path) -> 
         (feature(name=None), r"feature 2: has no class"),
         (feature([10, 10], "Point"), r"feature 2: a Point has no area"),
         (feature([SQUARE[:-1]]), r"feature 2: an outline is not closed"),
+        (feature([[[], [1]]]), r"feature 2: "),
+        (feature([[[10**400, 0], *SQUARE[1:]]]), r"feature 2: "),
         (feature([]), r"feature 2: has no outline"),
         (feature([["a", "b"]]), r"feature 2: "),
         (feature([[[1, 1], [float("nan"), 2], [3, 3], [1, 1]]]), r"feature 2: .* not a number"),
