@@ -6,13 +6,16 @@ import logging
 import multiprocessing
 import os
 import pickle
+import select
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from queue import Empty, SimpleQueue
@@ -45,6 +48,8 @@ KILL_SECONDS = 5.0
 """Time for a killed process to end; one in an uninterruptible wait does not."""
 READY, NOTHING = b"ready", b""
 """First message of a process; no message yet."""
+PRELOADED = "appliance.line.preloaded"
+"""Module that the server of `serve_processes` imports before it forks."""
 _STARTING = threading.Lock()
 
 
@@ -70,11 +75,21 @@ class _Setup:
     gpu: int | None
 
 
+def serve_processes() -> None:
+    """Start the server that forks processes with the steps' modules in them (`Child.forked`).
+
+    The kernel ends the server, and with it all its processes, when the calling thread ends.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
+    forkserver.ensure_running()
+
+
 class Child:
-    """Spawned process that runs one step at a time; replaced when it died or was ended.
+    """Process that runs one step at a time; replaced when it died or was ended.
 
     `nice` is added to its niceness; `gpu` is the number of the only GPU that it sees, None for all.
-    A `stop` that is set abandons the running step.
+    A `stop` that is set abandons the running step. A process that is `forked` comes from the server
+    of `serve_processes`, with that server's environment; another one is spawned.
     """
 
     def __init__(
@@ -84,9 +99,12 @@ class Child:
         extensions: Sequence[str] = (),
         nice: int = 0,
         gpu: int | None = None,
+        *,
+        forked: bool = False,
     ) -> None:
         self._setup = _Setup(log_level=log_level, extensions=tuple(extensions), nice=nice, gpu=gpu)
         self._stop = stop or threading.Event()
+        self._forked = forked
         self._process: BaseProcess | None = None
         self._line: _Line | None = None
         self._beat: Any = None
@@ -136,7 +154,7 @@ class Child:
 
     def _started(self) -> _Line:
         """Return the line to a process that is ready; start one where there is none."""
-        if self._process is not None and not self._process.is_alive():
+        if self._line is not None and not self._line.is_open():
             self.close()
         if self._line is not None and self._is_silent():
             log.error("an idle worker process gives no sign of life; a new one is started")
@@ -145,9 +163,9 @@ class Child:
             return self._line
         try:
             line = self._start()
-        except OSError as err:
+        except (OSError, EOFError) as err:
             self.close()
-            why = err.strerror or type(err).__name__
+            why = getattr(err, "strerror", None) or type(err).__name__
             raise WorkerStartError(f"No worker process can be started: {why}.") from err
         end = time.monotonic() + START_SECONDS
         while True:
@@ -175,16 +193,16 @@ class Child:
         return False
 
     def _start(self) -> _Line:
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
+        context: Any = multiprocessing.get_context("forkserver" if self._forked else "spawn")
+        ours, theirs = context.Pipe()
         try:
-            self._beat = spawn.Value("d", time.monotonic(), lock=False)
-            process = spawn.Process(
+            self._beat = context.Value("d", time.monotonic(), lock=False)
+            process = context.Process(
                 target=_serve,
                 args=(theirs, self._beat, os.getpid(), self._setup),
                 name="tandem-worker",
             )
-            with _STARTING:
+            with _STARTING, _answering_server(self._forked):
                 process.start()
         except BaseException:
             ours.close()
@@ -232,6 +250,12 @@ class _Line:
         except Empty:
             return NOTHING
 
+    def is_open(self) -> bool:
+        """Return whether the process still holds its end: its death closes it at once."""
+        poll = select.poll()
+        poll.register(self.connection.fileno(), 0)
+        return not poll.poll(0)
+
     def close(self) -> None:
         """Close the line once the process, which holds the other end, is gone."""
         with suppress(OSError):
@@ -243,6 +267,31 @@ class _Line:
                 self._messages.put(self.connection.recv_bytes())
         except (EOFError, OSError, TypeError):  # TypeError: closed while it waited
             self._messages.put(None)
+
+
+@contextmanager
+def _answering_server(forked: bool) -> Iterator[None]:
+    """Kill a server that does not fork in time, as one that was stopped; the next start makes
+    another one."""
+    if not forked:
+        yield
+        return
+    watchdog = threading.Timer(START_SECONDS, _kill_server)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+def _kill_server() -> None:
+    server: Any = forkserver
+    pid = server._forkserver._forkserver_pid  # there is no public name
+    log.error("the server of worker processes does not answer; a new one is started")
+    with suppress(OSError):
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
 
 
 def _kill(process: BaseProcess, pid: int) -> None:
@@ -261,7 +310,8 @@ def _kill(process: BaseProcess, pid: int) -> None:
 
 def _serve(connection: Connection, beat: Any, parent_pid: int, setup: _Setup) -> None:
     """Run steps until the parent closes the connection."""
-    end_with_parent(parent_pid)
+    # The parent of a forked process is the server, which ends with the daemon.
+    end_with_parent(getattr(sys.modules.get(PRELOADED), "SERVER_PID", parent_pid))
     os.setsid()  # what a step starts ends with it: `_kill`
     os.nice(setup.nice)
     if setup.gpu is not None:

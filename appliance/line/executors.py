@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, Protocol
 
 from appliance.errors import SettingsError
-from appliance.line.child import Child, Limits
+from appliance.line.child import Child, Limits, serve_processes
 from appliance.settings.settings import Settings
 
 Resource = Literal["intake", "cpu", "gpu", "delivery"]
@@ -49,7 +49,10 @@ NICE: Mapping[Resource, int] = {"intake": 0, "cpu": 5, "gpu": 10}
 
 
 class LocalExecutor:
-    """Processes of this machine; each slot keeps its process and the networks loaded in it."""
+    """Processes of this machine; each slot keeps its process and the networks loaded in it.
+
+    The thread that makes the executor must live as long: its end ends the processes.
+    """
 
     def __init__(self, settings: Settings, stop: threading.Event) -> None:
         self._settings, self._stop = settings, stop
@@ -63,6 +66,7 @@ class LocalExecutor:
         self._all: list[Child] = []
         self._gpus = 0
         self._lock = threading.Lock()
+        serve_processes()
 
     @contextmanager
     def slot(self, lane: Resource) -> Iterator[Slot | None]:
@@ -85,7 +89,9 @@ class LocalExecutor:
         if lane == "gpu" and settings.lanes.gpu > 1:
             gpu = self._gpus
             self._gpus += 1
-        child = Child(settings.log_level, self._stop, settings.extensions, NICE[lane], gpu)
+        child = Child(
+            settings.log_level, self._stop, settings.extensions, NICE[lane], gpu, forked=True
+        )
         self._all.append(child)
         return child
 

@@ -167,11 +167,19 @@ def cpu_seconds(pid: int) -> float:
 
 
 def step_workers(pid: int) -> list[int]:
-    """Return the children of a daemon that run steps; the tracker of resources is none."""
-    found = []
+    """Return the processes of a daemon that run steps: those that its server has forked."""
+    forked = set()
     for child in descendants(pid):
         with suppress(OSError):
             words = (Path("/proc") / str(child) / "cmdline").read_bytes().split(b"\0")
-            if any(b"spawn_main" in word for word in words):
-                found.append(child)
-    return found
+            if any(b"forkserver" in word for word in words):
+                forked.add(child)
+    return [child for child in forked if _parent(child) != pid]
+
+
+def _parent(pid: int) -> int:
+    try:
+        stat = (Path("/proc") / str(pid) / "stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[1])

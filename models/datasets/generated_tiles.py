@@ -70,7 +70,7 @@ def generated_tiles(
     written last.
     """
     more = f"+{stained_stroma}" if stained_stroma else ""
-    more += f"~{rough_share:g}" if rough_share else ""
+    more += f"~m{rough_share:g}" if rough_share else ""
     folder = folder / f"v{GENERATOR_VERSION}-{first_seed}-{count}{more}"
     index = folder / "index.json"
     if not index.is_file():

@@ -201,7 +201,7 @@ def _tumor_cells(
         chromatin=look.chromatin, vesicle=look.vesicle, irregular=look.irregular,
         nucleoli=look.nucleoli, eosin=look.cyto_eosin, basophil=look.cyto_basophil,
     )  # fmt: skip
-    cells = _with_her2(rng, cells, _grades(rng, shape, xy, plan))
+    cells = _with_her2(rng, cells, _grades(rng, shape, xy, plan), plan.moderate)
     positive = rng.random(len(xy)) < plan.nuclear_positive
     marker = np.where(positive, rng.uniform(0.3, 1.3, len(xy)), 0).astype(np.float32)
     return replace(cells, marker=marker)
@@ -227,13 +227,17 @@ MEMBRANE = np.array([[0.0, 0.0], [0.17, 0.40], [0.55, 0.98], [1.30, 2.20]], dtyp
 """DAB (from, to) of a membrane of grade 0, 1+, 2+, 3+: none, faint, weak to moderate, intense."""
 COMPLETENESS = np.array([[0.1, 0.4], [0.25, 0.65], [0.75, 1.0], [0.93, 1.0]], dtype=np.float32)
 """Stained share of the outline: incomplete in 1+, complete above (ASCO/CAP 2018)."""
+MODERATE = np.array([[0.0, 0.0], [0.16, 0.30], [0.30, 0.52], [0.55, 0.95]], dtype=np.float32)
+"""The same where all grades lie near each other (`TissuePlan.moderate`)."""
 BARELY = 0.06
 """Share of cells of grade 0 with a barely perceptible membrane."""
 
 
-def _with_her2(rng: np.random.Generator, cells: Cells, grade: NDArray[np.uint8]) -> Cells:
+def _with_her2(
+    rng: np.random.Generator, cells: Cells, grade: NDArray[np.uint8], moderate: float = 0.0
+) -> Cells:
     n = len(grade)
-    low, high = MEMBRANE[grade].T
+    low, high = (MEMBRANE + moderate * (MODERATE - MEMBRANE))[grade].T
     membrane = rng.uniform(low, high)
     trace = (grade == 0) & (rng.random(n) < BARELY)
     membrane = np.where(trace, rng.uniform(0.04, 0.12, n), membrane)

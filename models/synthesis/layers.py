@@ -61,7 +61,8 @@ def her2_layers(canvas: Canvas) -> Array:
     thick = amount * (cell.of(cells.grade) >= 3)
     um = canvas.um
     line = cv2.GaussianBlur(amount, (0, 0), 0.42 * um) * (1.9 * um * 0.42)
-    line += cv2.GaussianBlur(thick, (0, 0), 0.95 * um) * (1.1 * um * 0.95)
+    wide = 1.1 * (1 - 0.7 * look.moderate)
+    line += cv2.GaussianBlur(thick, (0, 0), 0.95 * um) * (wide * um * 0.95)
     line *= np.clip(1 + look.granular * (0.6 * grain + 0.5 * canvas.texture(Texture.SPECKS)), 0, 3)
     blush = look.blush * cell.of(cells.membrane) * (1 + 0.25 * grain)
     line = rough_membranes(canvas, line)

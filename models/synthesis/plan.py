@@ -48,6 +48,9 @@ class TissuePlan:
     """DAB of stained stroma; None: the patient's own."""
     rough: float = 0.0
     """Irregularity of outlines and stain, 0 (clean) to 1 (as in real sections)."""
+    moderate: float = 0.0
+    """Nearness of the HER2 grades in DAB, 0 (3+ is intense) to 1 (3+ has some three times the DAB
+    of 1+, as on moderately stained real sections)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,7 @@ class Look:
     edge_dab: float
     granular: float
     rough: float = 0.0
+    moderate: float = 0.0
 
 
 def random_look(rng: np.random.Generator) -> Look:

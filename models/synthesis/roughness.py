@@ -46,6 +46,12 @@ def random_roughness(seed: int, share: float) -> float:
     return float(rng.uniform(0.3, 1.0)) if rng.random() < share else 0.0
 
 
+def random_moderation(seed: int, rough: float) -> float:
+    """Draw `TissuePlan.moderate` of a seed: 0 for clean tissue and for a quarter of rough one."""
+    rng = np.random.default_rng([seed, 0x40D8])
+    return float(rng.uniform(0.3, 1.0)) if rough > 0 and rng.random() < 0.75 else 0.0
+
+
 def amplitudes(canvas: Canvas) -> Amplitudes | None:
     """Return the amplitudes of the canvas's world; None for a clean drawing."""
     rough = canvas.world.look.rough

@@ -71,6 +71,16 @@ def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainS
     )
 
 
+def moderated(style: StainStyle, moderate: float, seed: int) -> StainStyle:
+    """Weaken DAB and counterstain of a slide, the more the nearer `moderate` (0-1) is to 1: both
+    are paler on many real sections than `random_ihc_style` draws them."""
+    rng = np.random.default_rng([seed, 0x40D9])
+    hematoxylin, eosin, dab = style.strength
+    dab *= float(np.exp(moderate * rng.uniform(np.log(0.4), np.log(1.1))))
+    hematoxylin *= 1 - moderate * float(rng.uniform(0.2, 0.85))
+    return replace(style, strength=(hematoxylin, eosin, dab))
+
+
 def transmit(
     concentrations: NDArray[np.float32], style: StainStyle, rng: np.random.Generator | None = None
 ) -> NDArray[np.uint8]:

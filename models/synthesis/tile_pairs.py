@@ -15,8 +15,8 @@ from models.synthesis.artefacts import random_artefacts
 from models.synthesis.canvas import View
 from models.synthesis.plan import PATTERNS, TissuePlan
 from models.synthesis.render import render_region
-from models.synthesis.roughness import random_roughness
-from models.synthesis.stain import random_ihc_style, random_style
+from models.synthesis.roughness import random_moderation, random_roughness
+from models.synthesis.stain import moderated, random_ihc_style, random_style
 from models.synthesis.world import World, build_world
 
 TUMOR_SHARE = 0.1
@@ -52,10 +52,10 @@ def synthesize_tile_pair(
 
     `stained_stroma`: tumor of 0 or 1+ in DAB-stained stroma, which is easily read one class too
     high. `rough_share`: probability (0-1) that the tissue is drawn with irregular outlines and
-    uneven stain (`models.synthesis.roughness`).
+    uneven stain (`models.synthesis.roughness`); most of such tiles are stained moderately too.
     """
     world, view, rng = tile_scene(seed, stained_stroma=stained_stroma, rough_share=rough_share)
-    styles = random_style(rng), random_ihc_style(rng)
+    styles = random_style(rng), moderated(random_ihc_style(rng), world.look.moderate, seed)
     box = {"x_px": 0, "y_px": 0, "width_px": TILE_PX, "height_px": TILE_PX}
     he = render_region(world, view, "HE", styles[0], **box)
     ihc = render_region(world, view, "HER2", styles[1], **box)
@@ -81,7 +81,8 @@ def tile_scene(
     world_seed, plan = int(rng.integers(2**31)), _plan(rng)
     if stained_stroma:
         plan = _in_stained_stroma(plan, np.random.default_rng([seed, 0x57A1]))
-    plan = replace(plan, rough=random_roughness(seed, rough_share))
+    rough = random_roughness(seed, rough_share)
+    plan = replace(plan, rough=rough, moderate=random_moderation(seed, rough))
     world = build_world(world_seed, size_um, size_um, plan)
     mpp = TILE_MPP * float(rng.uniform(0.92, 1.09))
     turn = float(rng.uniform(0, 2 * np.pi))

@@ -46,7 +46,7 @@ def build_world(
     """Create a block. `control_um`: cores of control tissue as (x, y, radius, grade) in µm."""
     rng = np.random.default_rng([seed, 0x7A55])
     shape = (int(np.ceil(height_um / FIELD_UM)) + 1, int(np.ceil(width_um / FIELD_UM)) + 1)
-    look = replace(random_look(rng), rough=plan.rough)
+    look = replace(random_look(rng), rough=plan.rough, moderate=plan.moderate)
     if plan.stroma_dab is not None:
         look = replace(look, stroma_dab=plan.stroma_dab)
     fields = _fields(rng, shape, plan, look)

@@ -8,17 +8,18 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Thread, Timer
 
 import pytest
 
 from appliance.errors import StoppedError, TookTooLongError, WorkerDiedError, WorkerStartError
-from appliance.line.child import Child, Limits
+from appliance.line.child import PRELOADED, Child, Limits, serve_processes
 from appliance.line.executors import LocalExecutor
 from appliance.settings.lanes import Lanes
 from appliance.settings.settings import Settings
@@ -31,10 +32,13 @@ def stop() -> Event:
     return Event()
 
 
-@pytest.fixture
-def child(stop: Event) -> Iterator[Child]:
-    found = Child("INFO", stop)
-    assert found.run(PATIENT, max, 3, 5) == 5  # the process exists
+@pytest.fixture(params=["spawned", "forked"])
+def child(stop: Event, request: pytest.FixtureRequest) -> Iterator[Child]:
+    forked = request.param == "forked"
+    if forked:
+        serve_processes()
+    found = Child("INFO", stop, forked=forked)
+    assert found.run(PATIENT, loaded, __name__)  # the process exists and has this module
     yield found
     found.close()
 
@@ -82,10 +86,16 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+def set_once_there(stop: Event, path: Path) -> None:
+    while not (path.exists() and path.read_text()):
+        time.sleep(0.02)
+    stop.set()
+
+
 def test_a_running_step_is_abandoned_when_the_daemon_stops(
     child: Child, stop: Event, tmp_path: Path
 ) -> None:
-    Timer(0.5, stop.set).start()
+    Thread(target=set_once_there, args=(stop, tmp_path / "left.pid"), daemon=True).start()
     with pytest.raises(StoppedError):
         child.run(PATIENT, sleep_and_leave, tmp_path / "left", 60.0)
     assert is_gone(int((tmp_path / "left.pid").read_text()))
@@ -221,9 +231,54 @@ def test_each_process_of_several_gpus_sees_its_own(tmp_path: Path, stop: Event) 
     assert [n - os.nice(0) for n in niceness] == [10, 5]
 
 
-def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
+def loaded(name: str) -> bool:
+    return name in sys.modules
+
+
+def parent_pid() -> int:
+    return os.getppid()
+
+
+@pytest.fixture
+def forked(stop: Event) -> Iterator[Child]:
+    serve_processes()
+    found = Child("INFO", stop, forked=True)
+    yield found
+    found.close()
+
+
+def test_a_forked_process_has_the_steps_and_no_torch(forked: Child) -> None:
+    assert forked.run(PATIENT, loaded, PRELOADED)
+    assert forked.run(PATIENT, loaded, "appliance.registration.alignment")
+    assert not forked.run(PATIENT, loaded, "torch")
+    assert PRELOADED not in sys.modules
+
+
+def test_a_server_that_died_is_replaced(forked: Child) -> None:
+    server, process = forked.run(PATIENT, parent_pid), forked.run(PATIENT, os.getpid)
+    os.kill(server, signal.SIGKILL)
+    assert is_gone(process)
+    assert forked.run(PATIENT, parent_pid) not in (server, 1)
+
+
+def test_a_server_that_is_stopped_is_replaced(
+    forked: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = forked.run(PATIENT, parent_pid)
+    forked.close()
+    os.kill(server, signal.SIGSTOP)
+    monkeypatch.setattr("appliance.line.child.START_SECONDS", 1.0)
+    with pytest.raises(WorkerStartError, match="No worker process can be started"):
+        forked.run(PATIENT, parent_pid)
+    monkeypatch.undo()
+    assert forked.run(PATIENT, parent_pid) not in (server, 1)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_process_ends_with_its_parent(tmp_path: Path, forked: bool) -> None:
     told = tmp_path / "child.pid"
-    parent = multiprocessing.get_context("spawn").Process(target=work_for_ever, args=(told,))
+    spawn = multiprocessing.get_context("spawn")
+    parent = spawn.Process(target=work_for_ever, args=(told, forked))
     parent.start()
     for _ in range(1500):
         if told.exists() and told.read_text():
@@ -234,5 +289,7 @@ def test_a_process_ends_with_its_parent(tmp_path: Path) -> None:
     assert is_gone(int(told.read_text()))
 
 
-def work_for_ever(told: Path) -> None:
-    Child("INFO").run(PATIENT, sleep_and_leave, told.with_suffix(""), 600.0)
+def work_for_ever(told: Path, forked: bool) -> None:
+    if forked:
+        serve_processes()
+    Child("INFO", forked=forked).run(PATIENT, sleep_and_leave, told.with_suffix(""), 600.0)

@@ -13,9 +13,9 @@ from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
 from models.synthesis.canvas import STRAIGHT
 from models.synthesis.plan import MIXES, TissuePlan
 from models.synthesis.render import Region, StainName, render_region
-from models.synthesis.roughness import random_roughness
+from models.synthesis.roughness import random_moderation, random_roughness
 from models.synthesis.slides import synthesize_case
-from models.synthesis.stain import StainStyle
+from models.synthesis.stain import StainStyle, moderated
 from models.synthesis.tile_pairs import synthesize_tile_pair
 from models.synthesis.world import build_world
 
@@ -72,6 +72,29 @@ def test_the_share_of_seeds_is_rough_and_a_share_of_zero_changes_nothing() -> No
     rough = synthesize_tile_pair(3, rough_share=1.0)
     assert not np.array_equal(clean.ihc, rough.ihc)
     assert not np.array_equal(clean.he, rough.he)
+
+
+def test_moderate_tissue_brings_the_grades_nearer_and_changes_no_truth() -> None:
+    brown = {}
+    for moderate in (0.0, 1.0):
+        for grade in (1, 3):
+            mix = (0.0, float(grade == 1), 0.0, float(grade == 3))
+            world = build_world(5, 150.0, 150.0, replace(PLAN, mix=mix, moderate=moderate))
+            box = {"x_px": 0, "y_px": 0, "width_px": 384, "height_px": 384}
+            drawn = render_region(world, STRAIGHT, "HER2", PLAIN, **box)
+            blue = drawn.pixels[..., 2].astype(float)
+            density = -np.log10(np.clip(blue, 1, 245) / 245)
+            brown[moderate, grade] = (np.percentile(density, 97), drawn.classes)
+    assert brown[0.0, 3][0] / brown[0.0, 1][0] > 1.5 * brown[1.0, 3][0] / brown[1.0, 1][0] > 1.5
+    assert np.array_equal(brown[0.0, 3][1], brown[1.0, 3][1])
+
+
+def test_only_rough_seeds_are_moderate_and_their_stains_are_weaker() -> None:
+    assert {random_moderation(seed, 0.0) for seed in range(50)} == {0.0}
+    assert 0.65 < np.mean([random_moderation(seed, 0.5) > 0 for seed in range(400)]) < 0.85
+    assert moderated(PLAIN, 0.0, 1) == PLAIN
+    weaker = [moderated(PLAIN, 1.0, seed).strength for seed in range(100)]
+    assert all(0.15 <= blue <= 0.8 and 0.4 <= dab <= 1.1 for blue, _, dab in weaker)
 
 
 def test_slides_are_rough_where_asked_and_say_so(tmp_path: Path) -> None:
