@@ -35,6 +35,12 @@ CLASSES: dict[Task, tuple[str, ...]] = {
     Task.INTENSITY: ("none", "faint", "weak", "strong"),
     Task.SEGMENTATION: ("background", "0", "1+", "2+", "3+"),
 }
+"""Class names by task, in the order of the network's outputs.
+
+``background`` of M is all that is not tumor: glass, and stroma, lymphocytes, necrosis and benign
+epithelium, however they are stained. ``0`` is unstained tumor. In arXiv 2512.22335 class 0 is the
+plain background alone.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,23 @@ BLOCK_PX, COARSER = 16, 8
 """Edge of an intensity block in px of the label map (18 µm), and the factor from the first level to
 the second, whose px are about the size of a tile."""
 MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Label map within a mask of tiles, 0 elsewhere; computed when it is read."""
+
+    labels: LabelMap
+    mask: TileMask
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns)."""
+        return self.labels.shape
+
+    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
+        found: NDArray[np.uint8] = self.labels[place] * self.mask[place]
+        return found
 
 
 def write_overlays(folder: Path, context: ObjectContext) -> list[tuple[str, Path]]:
@@ -71,33 +90,29 @@ def _tumor(folder: Path, context: ObjectContext) -> list[Path]:
 
 
 def _stain(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]:
+    """Write the classes of the scored tiles, these tiles, and the classes of the annotated tiles.
+
+    Px of annotated tiles have segments of their own, in pale colors: those of the classes hold the
+    px that made the score, so that their areas give its shares.
+    """
     rasters, title = context.findings.rasters, context.assay.title
-    classes = [
-        SegmentFacts(
-            number=number,
-            label=f"{title} {named.name}",
-            category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
-            type=codes.NEOPLASM,
-            algorithm=context.algorithm("segmentation"),
-            cielab=named.cielab,
+    layers = {
+        "": Layer(labels=_scored_labels(context, labels), segments=_class_segments(context)),
+        "-tumor": Layer(
+            labels=_tile_mask(context, labels, SCORED),
+            segments=[_tumor_segment(1, "Tumor, scored (from H&E)", context)],
+        ),
+    }
+    annotated = _tile_mask(context, labels, MARGIN)
+    if annotated.tiles.any():
+        layers["-annotated"] = Layer(
+            labels=Within(labels, annotated), segments=_class_segments(context, scored=False)
         )
-        for number, named in enumerate(context.assay.classes, start=1)
-    ]
-    rows, columns = labels.shape
-    mask = TileMask(
-        RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp), rasters.ihc_read == SCORED
-    )
-    margin = ", a margin that is not scored included" if (rasters.ihc_read == MARGIN).any() else ""
-    together = Form(context.settings.segmentation) is Form.SPARSE
-    tumor = _tumor_segment(len(classes) + 1 if together else 1, "Tumor, scored (from H&E)", context)
-    layers = [
-        Layer(labels=labels, segments=classes),
-        Layer(labels=mask, segments=[tumor]),
-    ]
     # Overlapping segments need one series each where the form does not allow overlap.
-    series = {"seg-ihc": layers}
-    if not together:
-        series = {"seg-ihc": layers[:1], "seg-ihc-tumor": layers[1:]}
+    series = {f"seg-ihc{name}": [layer] for name, layer in layers.items()}
+    if Form(context.settings.segmentation) is Form.SPARSE:
+        series = {"seg-ihc": _numbered(layers.values())}
+    also = ", also of tiles not scored" if "-annotated" in layers else ""
     return [
         path
         for name, part in series.items()
@@ -108,9 +123,54 @@ def _stain(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]
             layers=part,
             mpp=rasters.ihc_mpp,
             series_description=f"{title} stain on IHC (research use only)",
-            content_description=f"{title} classes{margin}. {RESEARCH_USE}",
+            content_description=f"{title} classes{also}. {RESEARCH_USE}",
         )
     ]
+
+
+def _class_segments(context: ObjectContext, *, scored: bool = True) -> list[SegmentFacts]:
+    """Segments of the assay's classes, numbered from 1; pale where they are not `scored`."""
+    return [
+        SegmentFacts(
+            number=number,
+            label=f"{context.assay.title} {named.name}" + ("" if scored else ", not scored"),
+            category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+            type=codes.NEOPLASM,
+            algorithm=context.algorithm("segmentation"),
+            cielab=named.cielab if scored else _pale(named.cielab),
+        )
+        for number, named in enumerate(context.assay.classes, start=1)
+    ]
+
+
+def _pale(cielab: tuple[int, int, int]) -> tuple[int, int, int]:
+    lightness, a, b = cielab
+    return (lightness + 100) // 2, round(a / 3), round(b / 3)
+
+
+def _numbered(layers: Iterable[Layer]) -> list[Layer]:
+    """Layers whose segments are numbered across all of them."""
+    found: list[Layer] = []
+    number = 0
+    for layer in layers:
+        segments = [replace(s, number=number + s.number) for s in layer.segments]
+        found.append(replace(layer, segments=segments))
+        number += len(segments)
+    return found
+
+
+def _tile_mask(context: ObjectContext, labels: LabelMap, value: int) -> TileMask:
+    """Px of the label map on the tiles that have `value` in ``ihc_read``."""
+    rasters = context.findings.rasters
+    rows, columns = labels.shape
+    grid = RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp)
+    return TileMask(grid, rasters.ihc_read == value)
+
+
+def _scored_labels(context: ObjectContext, labels: LabelMap) -> LabelMap:
+    """Label map of the scored tiles alone."""
+    annotated = (context.findings.rasters.ihc_read == MARGIN).any()
+    return Within(labels, _tile_mask(context, labels, SCORED)) if annotated else labels
 
 
 def _fraction(folder: Path, context: ObjectContext) -> Path:
@@ -179,9 +239,9 @@ def _probability(folder: Path, context: ObjectContext) -> list[Path]:
 
 
 def _intensity(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]:
-    """Write the heat map of stain intensity on IHC: mean class (0-3) of a block's tumor px."""
+    """Write the heat map of stain intensity: mean class (0-3) of a block's scored tumor px."""
     rasters, title = context.findings.rasters, context.assay.title
-    total, stained = block_sums(labels, BLOCK_PX)
+    total, stained = block_sums(_scored_labels(context, labels), BLOCK_PX)
     levels = []
     for factor in (1, COARSER):
         sums, counts = (_added(part, factor) for part in (total, stained))

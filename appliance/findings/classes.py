@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLASS_NAMES = ("0", "1+", "2+", "3+")
-"""Scores of the label map's values 1, 2, 3, 4; value 0 is background."""
+"""Scores of the label map's values 1, 2, 3, 4.
+
+Value 0, background, is all that M does not take for tumor: glass, and also stroma, lymphocytes,
+necrosis and benign epithelium, however they are stained. It is no score: unstained *tumor* is value
+1. In arXiv 2512.22335 class 0 is the plain background alone.
+"""
 
 
 def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -1,17 +1,18 @@
 """Findings on disk: one folder per case, written and read by version.
 
-Files of a folder: ``findings.json`` (all but what follows), ``tiles.parquet`` (one row per scored
-tile of the target slide), ``rasters.npz``, ``ihc_classes.zarr.zip`` (where the assay has a label
-map), ``mapping.npz`` and an overview picture of each slide.
+Files of a folder: ``findings.json`` (all but what follows), ``tiles.parquet`` (one row per tile of
+the target slide with a tumor partner), ``annotated.parquet`` (one row per other tile that was
+read), ``rasters.npz``, ``ihc_classes.zarr.zip`` (where the assay has a label map), ``mapping.npz``
+and an overview picture of each slide.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,15 @@ from appliance.findings.findings import (
     ReadOuts,
 )
 from appliance.findings.label_map import StoredLabels, save_labels
-from appliance.findings.measured import AlignmentFacts, CellFacts, ControlFacts, Roi, TileFinding
+from appliance.findings.measured import (
+    AlignmentFacts,
+    AnnotatedTile,
+    CellFacts,
+    ControlFacts,
+    Roi,
+    StainFocus,
+    TileFinding,
+)
 from appliance.findings.opinion import Opinion
 from appliance.findings.reasons import ReviewReason
 from appliance.registration.mapping import SlideMapping
@@ -38,6 +47,19 @@ MAX_EDGE_PX = 1600
 """Longest edge of a picture on the page."""
 IHC_CLASSES = "ihc_classes.zarr.zip"
 """File of the label map, in the artifact of M and in that of the findings."""
+Tile = TypeVar("Tile", bound=AnnotatedTile)
+_TILES: dict[str, type[AnnotatedTile]] = {"tiles": TileFinding, "annotated": AnnotatedTile}
+"""Fields of `Findings` that have a file of their own, one row per tile."""
+FIRST_ANNOTATED = 9
+"""First version of findings with ``annotated.parquet``."""
+_OPTIONAL: dict[str, Callable[..., Any]] = {
+    "cells": CellFacts,
+    "control": ControlFacts,
+    "correction": Correction,
+    "outside_tumor": StainFocus,
+    "read_outs": ReadOuts,
+}
+"""Fields of `Findings` that are an object in JSON, or null."""
 
 
 def summary(findings: Findings) -> dict[str, Any]:
@@ -45,11 +67,11 @@ def summary(findings: Findings) -> dict[str, Any]:
     plain = {
         name: getattr(findings, name)
         for name in findings.__slots__
-        if name not in ("tiles", "rasters", "mapping", "review", "opinions", "rois")
+        if name not in (*_TILES, "rasters", "mapping", "review", "opinions", "rois")
     }
     plain |= {
         name: None if (part := plain[name]) is None else asdict(part)
-        for name in ("he", "ihc", "alignment", "cells", "control", "correction", "read_outs")
+        for name in ("he", "ihc", "alignment", *_OPTIONAL)
     }
     return plain | {
         "review": [reason.as_json() for reason in findings.review],
@@ -57,6 +79,7 @@ def summary(findings: Findings) -> dict[str, Any]:
         "models": [asdict(model) for model in findings.models],
         "rois": [asdict(roi) for roi in findings.rois],
         "tiles_scored": len(findings.tiles),
+        "tiles_annotated": len(findings.annotated),
         "he_mpp": findings.rasters.he_mpp,
         "ihc_mpp": findings.rasters.ihc_mpp,
     }
@@ -70,17 +93,13 @@ def save_findings(
     ihc_thumbnail: NDArray[np.uint8],
 ) -> None:
     """Write the folder's files; thumbnails are uint8 RGB (rows, cols, 3) of the whole slides."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     facts = summary(findings)
     text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False)
     if not is_text(text):  # the path of a slide: later steps open it
         text = json.dumps(facts, indent=2, sort_keys=True)
     (folder / "findings.json").write_text(text + "\n")
-    names = list(TileFinding.__slots__)
-    columns = {name: [getattr(tile, name) for tile in findings.tiles] for name in names}
-    pq.write_table(pa.table(columns), folder / "tiles.parquet")
+    for name, kind in _TILES.items():
+        _save_tiles(getattr(findings, name), kind, folder / f"{name}.parquet")
     rasters = findings.rasters
     np.savez_compressed(
         folder / "rasters.npz",
@@ -112,10 +131,8 @@ def load_findings(folder: Path) -> Findings:
     ValueError
         If the folder holds findings of a version that has no codec.
     """
-    import pyarrow.parquet as pq
-
     raw = json.loads((folder / "findings.json").read_text())
-    version = raw["version"]
+    written = version = raw["version"]
     while version != FINDINGS_VERSION:
         if version not in LATER:
             known = ", ".join(str(number) for number in (*sorted(LATER), FINDINGS_VERSION))
@@ -135,29 +152,41 @@ def load_findings(folder: Path) -> Findings:
             ihc_read=arrays["ihc_read"],
             he_probability=arrays["he_probability"],
         )
-    rows = pq.read_table(folder / "tiles.parquet").to_pylist()
     return Findings(
         **_parts(raw),
         mapping=SlideMapping.load(folder / "mapping.npz"),
-        tiles=tuple(TileFinding(**row | {"percent": tuple(row["percent"])}) for row in rows),
+        tiles=_load_tiles(TileFinding, folder / "tiles.parquet"),
+        annotated=()
+        if written < FIRST_ANNOTATED
+        else _load_tiles(AnnotatedTile, folder / "annotated.parquet"),
         rasters=rasters,
     )
 
 
+def _save_tiles(tiles: Sequence[AnnotatedTile], kind: type[AnnotatedTile], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {f.name: [getattr(tile, f.name) for tile in tiles] for f in fields(kind)}
+    pq.write_table(pa.table(columns), path)
+
+
+def _load_tiles(kind: type[Tile], path: Path) -> tuple[Tile, ...]:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(path).to_pylist()
+    return tuple(kind(**row | {"percent": tuple(row["percent"])}) for row in rows)
+
+
 def _parts(raw: dict[str, Any]) -> dict[str, Any]:
     """Fields of `Findings` that ``findings.json`` holds, by name."""
-    plain = {k: v for k, v in raw.items() if k not in ("tiles_scored", "models")}
+    counted = ("tiles_scored", "tiles_annotated", "models")
+    plain = {k: v for k, v in raw.items() if k not in counted}
     alignment = plain["alignment"]
-    optional: dict[str, Callable[..., Any]] = {
-        "cells": CellFacts,
-        "control": ControlFacts,
-        "correction": Correction,
-        "read_outs": ReadOuts,
-    }
     slides = {name: SlideFacts(**plain[name]) for name in ("he", "ihc")}
     parts = {
         name: None if plain[name] is None else made(**plain[name])
-        for name, made in optional.items()
+        for name, made in _OPTIONAL.items()
     }
     alignment |= {"matrix": tuple(alignment["matrix"]), "shift_um": tuple(alignment["shift_um"])}
     rois = [

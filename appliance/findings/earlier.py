@@ -72,5 +72,15 @@ def _of_7(raw: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {5: _of_5, 6: _of_6, 7: _of_7}
+def _of_8(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 9 of findings of version 8, which did not look outside the tumor."""
+    return raw | {"version": 9, "outside_tumor": None}
+
+
+LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    5: _of_5,
+    6: _of_6,
+    7: _of_7,
+    8: _of_8,
+}
 """Conversion of each earlier version to the next one."""

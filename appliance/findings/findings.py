@@ -12,14 +12,22 @@ from numpy.typing import NDArray
 
 from appliance.domain import SlideFacts
 from appliance.findings.label_map import LabelMap
-from appliance.findings.measured import AlignmentFacts, CellFacts, ControlFacts, Roi, TileFinding
+from appliance.findings.measured import (
+    AlignmentFacts,
+    AnnotatedTile,
+    CellFacts,
+    ControlFacts,
+    Roi,
+    StainFocus,
+    TileFinding,
+)
 from appliance.findings.opinion import ModelReference, Opinion
 from appliance.findings.reasons import ReviewReason
 from appliance.registration.mapping import SlideMapping
 
-FINDINGS_VERSION = 8
+FINDINGS_VERSION = 9
 MARGIN, SCORED = 1, 2
-"""Values of `Rasters.ihc_read`: read to be looked at, and scored."""
+"""Values of `Rasters.ihc_read`: read and annotated, and scored."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
 
 
@@ -108,6 +116,11 @@ class Findings:
         Share (0-100) of the wanted tiles that the file does not give.
     cells, control
         None without scored tiles, and without control tissue.
+    outside_tumor
+        Largest strongly stained focus of the target slide outside the tumor; None without one, and
+        in findings of earlier versions.
+    annotated
+        Tiles of the target slide that were read and have no tumor partner.
     rois
         Largest blocks that decided the score, largest first.
     """
@@ -138,11 +151,13 @@ class Findings:
     review: tuple[ReviewReason, ...]
     opinions: tuple[Opinion, ...]
     tiles: tuple[TileFinding, ...]
+    annotated: tuple[AnnotatedTile, ...] = ()
     rasters: Rasters
     appearance: dict[str, float] = field(default_factory=dict)
     unreadable: dict[str, float] = field(default_factory=dict)
     cells: CellFacts | None = None
     control: ControlFacts | None = None
+    outside_tumor: StainFocus | None = None
     rois: tuple[Roi, ...] = ()
     read_outs: ReadOuts | None = None
     organ: str = "breast"

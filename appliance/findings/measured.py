@@ -25,25 +25,48 @@ class AlignmentFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TileFinding:
-    """Tile of the target slide with a tumor partner (arXiv 2512.22335, Eq. 5-7).
+class AnnotatedTile:
+    """Tile of the target slide as L and M see it (arXiv 2512.22335, Eq. 5-7); it enters no score.
 
-    `column`, `row` lie in the target's grid, `he_column`, `he_row` name the partner. `percent` is
-    the share of the tile's px in classes 0, 1+, 2+, 3+. `grade` is the class (0-3) that covers most
-    stained px, `intensity` the class of L, `label` the paper's form (``NF/1+``). The answers of the
-    three networks stay apart: ⊕ of Eq. 7 is no sum. A tile whose `percent` is all 0 is not scored.
+    `column`, `row` lie in the target's grid. `percent` is the share (0-100) of the tile's px in
+    classes 0, 1+, 2+, 3+. `grade` is the class (0-3) that covers most tumor px, `intensity` the
+    class of L, `label` the paper's form (``NF/1+``).
     """
 
     column: int
     row: int
-    he_column: int
-    he_row: int
-    tumor_probability: float
     intensity: int
     intensity_probability: float
     percent: tuple[float, float, float, float]
     grade: int
     label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileFinding(AnnotatedTile):
+    """Tile of the target slide with a tumor partner, which `he_column`, `he_row` name.
+
+    The answers of the three networks stay apart: ⊕ of Eq. 7 is no sum. A tile whose `percent` is
+    all 0 is not scored.
+    """
+
+    he_column: int
+    he_row: int
+    tumor_probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StainFocus:
+    """Strongly stained focus of the target slide outside the tumor of the anatomy slide.
+
+    `area_mm2` is its strongly stained area, `x_um`, `y_um` the center in µm of the target slide.
+    `reader` names the reader that saw it.
+    """
+
+    area_mm2: float
+    x_um: float
+    y_um: float
+    reader: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

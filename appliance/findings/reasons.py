@@ -29,6 +29,7 @@ class Reason(StrEnum):
     MARKED = "pen-or-fold"
     NO_TUMOR = "no-tumor"
     LITTLE_TUMOR = "little-tumor"
+    STAIN_OUTSIDE_TUMOR = "stain-outside-tumor"
     TUMOR_NOT_SCORED = "tumor-not-scored"
     TUMOR_DISAGREES = "tumor-disagrees"
     TUMOR_NOT_FOUND = "tumor-not-found"

@@ -137,7 +137,7 @@ class _Case:
         self._declared = declared_by(anatomy, target)
 
     def read_target(self, align_key: str, progress: Progress) -> Outcome:
-        """Ask the readers of the target's tiles, on those that have a tumor partner.
+        """Ask the readers of the target's tiles: those with a tumor partner, and the margin.
 
         The artifact has one folder per reader, ``pass.json`` and ``appearance.json``.
         """
@@ -152,7 +152,7 @@ class _Case:
             align=align_key,
             threshold=settings.scoring.tumor_threshold,
             readers=asked,
-            margin=settings.scoring.margin_tiles,
+            margin=settings.scoring.margin,
             version=8,
         )
         with timed("stain", self._store.has(key)) as (times, reused):
@@ -277,7 +277,7 @@ class _Case:
             grid,
             tissue_share(tissue, grid),
             threshold=settings.scoring.tumor_threshold,
-            margin_tiles=settings.scoring.margin_tiles,
+            margin_tiles=settings.scoring.margin,
         )
 
     def _marked(self, slide: ReadSlide, tiles: Sequence[TileIndex]) -> float:

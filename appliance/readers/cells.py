@@ -62,9 +62,9 @@ _MAX_HOLE_UM2 = 60.0
 _MIN_TUMOR_PX = 50
 _MIN_OUTLINE_PX = 8
 
-_VECTORS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
-# The third vector takes the residual that neither stain explains.
-_VECTORS /= np.linalg.norm(_VECTORS, axis=1, keepdims=True)
+STAIN_VECTORS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
+"""Unit vectors of hematoxylin and DAB, and of the residual that neither stain explains."""
+STAIN_VECTORS /= np.linalg.norm(STAIN_VECTORS, axis=1, keepdims=True)
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
 
@@ -137,7 +137,7 @@ def _stains(pixels: NDArray[np.uint8]) -> tuple[Array, Array]:
     """Hematoxylin and DAB as optical density, float32 (rows, columns) each, coarser by `STEP`."""
     size = (pixels.shape[1] // STEP, pixels.shape[0] // STEP)
     density = cv2.resize(cv2.LUT(pixels, _DENSITY), size, interpolation=cv2.INTER_AREA)
-    amounts = unmix(density, _VECTORS)
+    amounts = unmix(density, STAIN_VECTORS)
     return np.ascontiguousarray(amounts[..., 0]), np.ascontiguousarray(amounts[..., 1])
 
 

@@ -55,6 +55,10 @@ class ControlTissue:
         """Area of all pieces in mm²."""
         return float(np.count_nonzero(self.pieces)) * self.mpp**2 / 1e6
 
+    def share(self, grid: TileGrid) -> NDArray[np.float32]:
+        """Share (0-1) of each tile that is control tissue, float32 (rows, columns of the grid)."""
+        return mask_share(self.pieces > 0, self.mpp, grid)
+
     def tiles(self, grid: TileGrid) -> tuple[TileIndex, ...]:
         """Tiles to read, at most `MOST_TILES`, spread over all pieces, in reading order."""
         read = np.zeros(grid.shape, dtype=bool)

@@ -25,14 +25,15 @@ TILES_NAME = "tiles.npz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntensityReading:
-    """Answers of L on n judged tiles, row by row of the grid.
+    """Answers of L on n tiles, row by row of the grid; the opinion is that on judged tiles.
 
-    `places` int32 (n, 2): column and row. `intensity` uint8 (n,): class 0-3. `certainty` float32
-    (n,): its probability.
+    `places` int32 (n, 2): column and row. `judged` bool (n,): false for a tile of the margin.
+    `intensity` uint8 (n,): class 0-3. `certainty` float32 (n,): its probability.
     """
 
     opinion: Opinion
     places: NDArray[np.int32]
+    judged: NDArray[np.bool_]
     intensity: NDArray[np.uint8]
     certainty: NDArray[np.float32]
 
@@ -44,8 +45,10 @@ class IntensitySession:
         self.network = network
         self.px = TILE_PX
         # Preallocate: retained outputs would fragment the memory of the networks.
-        self._places = np.zeros((len(given.tiles), 2), dtype=np.int32)
-        self._likely = np.zeros((len(given.tiles), len(network.spec.classes)), dtype=np.float32)
+        most = len(given.tiles) + len(given.margin)
+        self._places = np.zeros((most, 2), dtype=np.int32)
+        self._judged = np.zeros(most, dtype=bool)
+        self._likely = np.zeros((most, len(network.spec.classes)), dtype=np.float32)
         self._known = 0
 
     def answer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -53,19 +56,19 @@ class IntensitySession:
         return self.network.classify(pixels)
 
     def take(self, batch: Batch, answer: NDArray[np.float32]) -> None:
-        """Keep the probabilities of the judged tiles."""
+        """Keep the probabilities of the tiles."""
         for index, likely, judged in zip(batch.tiles, answer, batch.judged, strict=True):
-            if judged:
-                self._places[self._known] = index.column, index.row
-                self._likely[self._known] = likely
-                self._known += 1
+            self._places[self._known] = index.column, index.row
+            self._judged[self._known] = judged
+            self._likely[self._known] = likely
+            self._known += 1
 
     def finish(self) -> IntensityReading:
-        """Reading, with the share of tiles in each class as the opinion."""
-        likely = self._likely[: self._known]
+        """Reading, with the share of the judged tiles in each class as the opinion."""
+        likely, judged = self._likely[: self._known], self._judged[: self._known]
         intensity = likely.argmax(axis=1).astype(np.uint8)
         names = CLASSES[Task.INTENSITY]
-        counts = np.bincount(intensity, minlength=len(names))
+        counts = np.bincount(intensity[judged], minlength=len(names))
         classes, probabilities = shares(dict(zip(names, counts.tolist(), strict=True)))
         certainty = likely.max(axis=1, initial=0.0)
         opinion = Opinion(
@@ -75,11 +78,12 @@ class IntensitySession:
             weights=reference_to(self.network.spec),
             classes=classes,
             probabilities=probabilities,
-            certainty=float(certainty.mean()) if self._known else None,
+            certainty=float(certainty[judged].mean()) if judged.any() else None,
         )
         return IntensityReading(
             opinion=opinion,
             places=self._places[: self._known],
+            judged=judged,
             intensity=intensity,
             certainty=certainty,
         )
@@ -90,10 +94,10 @@ class IntensitySession:
 
 @reader
 class IntensityReader:
-    """L, on the HER2 tiles that have a tumor partner."""
+    """L, on the HER2 tiles that have a tumor partner, and the margin."""
 
     name: ClassVar[str] = "intensity"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = Task.INTENSITY
@@ -107,6 +111,7 @@ class IntensityReader:
         np.savez_compressed(
             folder / TILES_NAME,
             places=reading.places,
+            judged=reading.judged,
             intensity=reading.intensity,
             certainty=reading.certainty,
         )
@@ -118,6 +123,7 @@ class IntensityReader:
             return IntensityReading(
                 opinion=load_opinion(folder),
                 places=arrays["places"],
+                judged=arrays["judged"],
                 intensity=arrays["intensity"],
                 certainty=arrays["certainty"],
             )

@@ -1,13 +1,15 @@
 """Plain reader: HER2 classes of cells by color deconvolution, nuclei and rings of DAB.
 
-It uses no network and learnt nothing but three limits, so it fails elsewhere than networks do. It
-is asked for its opinion only, which is shown and compared with the score.
+It uses no network and learnt nothing but a few limits, so it fails elsewhere than networks do. Its
+opinion is shown and compared with the score. It also looks on the overview for strong stain outside
+the tumor (`appliance.readers.outside`).
 """
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,14 +19,17 @@ from numpy.typing import NDArray
 
 from appliance.domain import HER2, Stain
 from appliance.findings.classes import CLASS_NAMES
+from appliance.findings.measured import StainFocus
 from appliance.findings.opinion import Opinion, shares
 from appliance.geometry import TILE_PX
 from appliance.readers.cells import measure_cells
 from appliance.readers.opinions import load_opinion, save_opinion
+from appliance.readers.outside import focus_on_overview
 from appliance.readers.reader import Batch, Needs, TileInput, reader
 from appliance.readers.tile_pass import spread
 from models.spec import Task
 
+OUTSIDE_NAME = "outside.json"
 PLAIN_TILES = 60
 """Tiles of a slide that are measured, at some tens of ms each."""
 MIN_CELLS = 100
@@ -41,9 +46,13 @@ MODERATE_OD, STRONG_OD = 0.5, 1.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainReading:
-    """The opinion: share of the measured cells in each class."""
+    """The opinion: share of the measured cells in each class.
+
+    `outside` is the largest strongly stained focus of the overview outside the tumor.
+    """
 
     opinion: Opinion
+    outside: StainFocus | None = None
 
 
 class PlainSession:
@@ -52,6 +61,7 @@ class PlainSession:
     def __init__(self, given: TileInput) -> None:
         self.network = None
         self.px = TILE_PX
+        self._given = given
         self._wanted = spread(given.tiles, PLAIN_TILES)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plain")
         self._counts: list[Future[NDArray[np.int64]]] = []
@@ -78,7 +88,8 @@ class PlainSession:
                 weights=None,
                 classes=classes,
                 probabilities=probabilities,
-            )
+            ),
+            outside=focus_on_overview(self._given, PlainReader.name),
         )
 
     def close(self) -> None:
@@ -88,10 +99,10 @@ class PlainSession:
 
 @reader
 class PlainReader:
-    """Color deconvolution, on some of the HER2 tiles that have a tumor partner."""
+    """Color deconvolution, on some HER2 tiles with a tumor partner and on the overview."""
 
     name: ClassVar[str] = "plain"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = None
@@ -101,12 +112,17 @@ class PlainReader:
         return PlainSession(given)
 
     def save(self, reading: PlainReading, folder: Path) -> None:
-        """Write the opinion."""
+        """Write the opinion and ``outside.json``."""
         save_opinion(reading.opinion, folder)
+        focus = None if reading.outside is None else asdict(reading.outside)
+        (folder / OUTSIDE_NAME).write_text(json.dumps(focus))
 
     def load(self, folder: Path) -> PlainReading:
         """Read what `save` wrote."""
-        return PlainReading(opinion=load_opinion(folder))
+        focus = json.loads((folder / OUTSIDE_NAME).read_text())
+        return PlainReading(
+            opinion=load_opinion(folder), outside=None if focus is None else StainFocus(**focus)
+        )
 
 
 def count_cells(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -49,14 +49,17 @@ class ControlReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationReading:
-    """Answers of M on n judged tiles, row by row of the grid.
+    """Answers of M on n tiles, row by row of the grid; the opinion is that on judged tiles.
 
     Attributes
     ----------
-    places, counts
-        int32 (n, 2), column and row; int64 (n, 5), px per class of the label map.
+    places, judged, counts
+        int32 (n, 2), column and row; bool (n,), false for a tile of the margin; int64 (n, 5), px
+        per class of the label map.
+    on_control
+        bool (n,): the tile holds control tissue.
     cells
-        Tally of the tiles whose cells were measured, by tile number.
+        Tally of the judged tiles whose cells were measured, by tile number.
     labels, mpp
         Label map of the slide (uint8, 0-4), margin included, and its µm per px.
     unreadable_control_percent
@@ -65,7 +68,9 @@ class SegmentationReading:
 
     opinion: Opinion
     places: NDArray[np.int32]
+    judged: NDArray[np.bool_]
     counts: NDArray[np.int64]
+    on_control: NDArray[np.bool_]
     cells: Mapping[int, CellTally]
     labels: StoredLabels
     mpp: float
@@ -90,8 +95,10 @@ class SegmentationSession:
         self._labels = LabelWriter(self._path, self._raster)
         self._cells = CellLane()
         # Preallocate: retained outputs would fragment the memory of the networks.
-        self._places = np.zeros((len(given.tiles), 2), dtype=np.int32)
-        self._counts = np.zeros((len(given.tiles), 5), dtype=np.int64)
+        most = len(given.tiles) + len(given.margin)
+        self._places = np.zeros((most, 2), dtype=np.int32)
+        self._judged = np.zeros(most, dtype=bool)
+        self._counts = np.zeros((most, 5), dtype=np.int64)
         self._known = 0
         self._open = True
 
@@ -100,27 +107,27 @@ class SegmentationSession:
         return self.network.segment(pixels)
 
     def take(self, batch: Batch, answer: NDArray[np.uint8]) -> None:
-        """Paint the label map; count px and measure cells of the judged tiles."""
+        """Paint the label map and count px; measure cells of judged tiles."""
         for index, tile, labels, judged in zip(
             batch.tiles, batch.pixels, answer, batch.judged, strict=True
         ):
             self._labels.paint(index, labels)
-            if not judged:
-                continue
             if index in self._with_cells:
                 self._cells.measure(self._known, tile, labels)
             self._places[self._known] = index.column, index.row
+            self._judged[self._known] = judged
             self._counts[self._known] = count_classes(labels)
             self._known += 1
 
     def finish(self) -> SegmentationReading:
-        """Reading, with the share of each class of the tumor px as the opinion."""
+        """Reading, with the share of each class of the judged tumor px as the opinion."""
         tallies = self._cells.tallies()
         self._labels.close(whole=True)
         self._open = False
-        control, lost = self._control()
+        places, judged = self._places[: self._known], self._judged[: self._known]
+        control, on_control, lost = self._control(places)
         counts = self._counts[: self._known]
-        tumor = counts.sum(axis=0)[1:].tolist()
+        tumor = counts[judged].sum(axis=0)[1:].tolist()
         classes, probabilities = shares(dict(zip(CLASS_NAMES, tumor, strict=True)))
         opinion = Opinion(
             reader=SegmentationReader.name,
@@ -133,8 +140,10 @@ class SegmentationSession:
         )
         return SegmentationReading(
             opinion=opinion,
-            places=self._places[: self._known],
+            places=places,
+            judged=judged,
             counts=counts,
+            on_control=on_control,
             cells=tallies,
             labels=StoredLabels.open(self._path),
             mpp=self._raster.mpp,
@@ -149,15 +158,20 @@ class SegmentationSession:
             self._labels.close(whole=False)
             self._open = False
 
-    def _control(self) -> tuple[ControlReading, float]:
+    def _control(
+        self, places: NDArray[np.int32]
+    ) -> tuple[ControlReading, NDArray[np.bool_], float]:
+        """Control tissue; whether the tiles at `places` hold it; share (0-100) not decoded."""
         beside = self._given.beside
         if beside is None:
-            return ControlReading(area_mm2=0.0, counts=[]), 0.0
+            return ControlReading(area_mm2=0.0, counts=[]), np.zeros(len(places), dtype=bool), 0.0
         tissue = self._given.tissue
         pen = find_pen(self._given.picture, tissue)
         control = find_control(beside.mapping, beside.tissue, tissue, pen)
         counts, lost = self._read_control(control)
-        return ControlReading(area_mm2=control.area_mm2, counts=counts), lost
+        held = control.share(self._given.slide.grid) > 0
+        on_control: NDArray[np.bool_] = held[places[:, 1], places[:, 0]]
+        return ControlReading(area_mm2=control.area_mm2, counts=counts), on_control, lost
 
     def _read_control(self, control: ControlTissue) -> tuple[list[list[int]], float]:
         """Px per class on each control tile, and the share (0-100) that cannot be decoded."""
@@ -179,7 +193,7 @@ class SegmentationReader:
     """M, on the HER2 tiles that have a tumor partner, the margin, and control tissue."""
 
     name: ClassVar[str] = "segmentation"
-    version: ClassVar[int] = 8
+    version: ClassVar[int] = 9
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = Task.SEGMENTATION
@@ -191,7 +205,12 @@ class SegmentationReader:
     def save(self, reading: SegmentationReading, folder: Path) -> None:
         """Write all but the label map, which the session wrote as it went."""
         np.savez_compressed(
-            folder / TILES_NAME, places=reading.places, counts=reading.counts, mpp=reading.mpp
+            folder / TILES_NAME,
+            places=reading.places,
+            judged=reading.judged,
+            counts=reading.counts,
+            on_control=reading.on_control,
+            mpp=reading.mpp,
         )
         cells = {number: asdict(tally) for number, tally in reading.cells.items()}
         (folder / CELLS_NAME).write_text(json.dumps(cells))
@@ -209,7 +228,9 @@ class SegmentationReader:
             return SegmentationReading(
                 opinion=load_opinion(folder),
                 places=arrays["places"],
+                judged=arrays["judged"],
                 counts=arrays["counts"],
+                on_control=arrays["on_control"],
                 cells={
                     int(number): CellTally(**{name: tuple(v) for name, v in tally.items()})
                     for number, tally in cells.items()

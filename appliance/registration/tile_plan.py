@@ -26,7 +26,8 @@ class TilePlan:
     """IHC tiles to read, and their H&E partners.
 
     `ihc_tiles` are scored; `partner` takes each to an H&E tile, one to one. `margin` are tiles with
-    tissue around them, which are read and shown, not scored. Both go row by row. `unscored_he` are
+    tissue around them, or all others with tissue, which are read and annotated, not scored. Both go
+    row by row. `unscored_he` are
     tumor tiles of the H&E slide without partner: tumor that is not scored.
     """
 
@@ -44,7 +45,7 @@ def map_tumor(
     ihc_tissue_share: NDArray[np.float32],
     *,
     threshold: float,
-    margin_tiles: int = 0,
+    margin_tiles: int | None = 0,
 ) -> TilePlan:
     """Pair each tumor tile of the H&E slide with an IHC tile.
 
@@ -52,7 +53,7 @@ def map_tumor(
     `ihc_tissue_share` is float32 (rows, columns of `ihc_grid`). An IHC tile without tissue, or
     farther than `REACH_TILES` from every free tumor tile, has no partner: on-slide control tissue
     is never scored. Of all one-to-one pairings the one with the smallest sum of distances is taken.
-    `margin_tiles` is the width of the margin in tiles.
+    `margin_tiles` is the width of the margin in tiles; None: all other tiles with tissue.
     """
     rows, columns = np.nonzero(np.nan_to_num(he_tumor, nan=-1.0) >= threshold)
     tumor = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
@@ -100,14 +101,16 @@ def _pair(
 
 
 def _margin(
-    tiles: list[TileIndex], share: NDArray[np.float32], width: int
+    tiles: list[TileIndex], share: NDArray[np.float32], width: int | None
 ) -> tuple[TileIndex, ...]:
-    """Tiles with tissue within `width` tiles of `tiles`, row by row."""
+    """Tiles with tissue within `width` tiles of `tiles`, or at any distance, row by row."""
     scored = np.zeros(share.shape, dtype=bool)
     for tile in tiles:
         scored[tile.row, tile.column] = True
-    near = maximum_filter(scored, size=2 * width + 1)
-    rows, columns = np.nonzero(near & ~scored & (share >= MIN_TISSUE_SHARE))
+    wanted = ~scored & (share >= MIN_TISSUE_SHARE)
+    if width is not None:
+        wanted &= maximum_filter(scored, size=2 * width + 1)
+    rows, columns = np.nonzero(wanted)
     return tuple(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
 
 

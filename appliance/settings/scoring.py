@@ -24,8 +24,17 @@ class Scoring(Section):
     tumor_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Least tumor probability from C of a tile that counts as tumor."""
     margin_tiles: Annotated[int, Field(ge=0, le=20)] = 0
-    """Width in tiles of the margin around the tumor of the IHC slide that M reads too. It is for
-    viewing only: in the label map, never in the score. M reads nothing else of the slide."""
+    """Width in tiles of the margin around the tumor of the IHC slide that L and M read too. Its
+    tiles are annotated: in the label map and in findings, never in the score."""
+    read_all_tissue: bool = False
+    """L and M read every tissue tile of the IHC slide, as in arXiv 2512.22335. Tiles without a
+    tumor partner are annotated as a margin is; `margin_tiles` does not count then. Reading time
+    grows with the tissue that is not tumor."""
+
+    @property
+    def margin(self) -> int | None:
+        """Width in tiles of what L and M read around the tumor; None: all tissue."""
+        return None if self.read_all_tissue else self.margin_tiles
 
 
 class Review(Section):
@@ -46,6 +55,9 @@ class Review(Section):
     """Least number of tumor cells of a score."""
     max_unscored_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 30.0
     """Most of the H&E slide's tumor that may have no counterpart on the HER2 slide."""
+    max_stain_outside_tumor_mm2: Annotated[float, Field(ge=0)] = 0.1
+    """Largest area in mm² of one strongly stained focus outside the tumor that C finds. 0.1 mm² are
+    five tiles, and the least tumor area of a score. Control tissue does not count."""
     max_tumor_disagreement_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
     """Most of the tiles that C calls tumor on which M may find none."""
     min_found_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 20.0

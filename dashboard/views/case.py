@@ -182,7 +182,7 @@ def _load_pictures(folder: str) -> CasePictures:
         ihc_read=np.zeros((0, 0), np.uint8),
         he_probability=np.zeros((0, 0), np.float32),
     )
-    return CasePictures(replace(findings, tiles=(), rasters=nothing), *pictures)
+    return CasePictures(replace(findings, tiles=(), annotated=(), rasters=nothing), *pictures)
 
 
 @st.fragment

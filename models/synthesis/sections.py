@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.synthesis.cells import Kind
 from models.synthesis.overview import MASK_UM, draw_overview
 from models.synthesis.placement import SIZE_UM, Piece, Points, field_at, is_kept, lay_pieces
 from models.synthesis.stain import random_ihc_style, random_style
@@ -23,8 +24,9 @@ from models.synthesis.stain import random_ihc_style, random_style
 class SectionPair:
     """Overviews and truth. `he`, `ihc` uint8 RGB (rows, columns, 3) at `mpp`; `he_um`, `ihc_um` (n,
     2) are the same n places of tissue that both slides show, in slide µm; `he_tumor`, `ihc_tumor`
-    and `ihc_control` bool at `MASK_UM`. `torn`: the IHC slide lacks a part; `moved`: its pieces lie
-    differently to each other; `mirrored`: face down."""
+    and `ihc_control` bool at `MASK_UM`. `tumor_cells` counts the block's tumor cells of 0, 1+, 2+
+    and 3+. `torn`: the IHC slide lacks a part; `moved`: its pieces lie differently to each other;
+    `mirrored`: face down."""
 
     he: NDArray[np.uint8]
     ihc: NDArray[np.uint8]
@@ -34,6 +36,7 @@ class SectionPair:
     he_tumor: NDArray[np.bool_]
     ihc_tumor: NDArray[np.bool_]
     ihc_control: NDArray[np.bool_]
+    tumor_cells: tuple[int, ...]
     torn: bool
     moved: bool
     mirrored: bool
@@ -73,6 +76,7 @@ def synthesize_sections(seed: int, *, mpp: float = 4.0) -> SectionPair:
         he_tumor=he_tumor,
         ihc_tumor=ihc_tumor,
         ihc_control=mask.astype(bool),
+        tumor_cells=_tumor_cells(pieces),
         torn=torn,
         moved=moved,
         mirrored=mirrored,
@@ -97,6 +101,12 @@ def _cores(
         if not any((field_at(p, "tissue", p.ihc.inverse(around)) > 0).any() for p in pieces):
             cores.append((side, float(y), radius, grade if works else 0))
     return cores
+
+
+def _tumor_cells(pieces: Sequence[Piece]) -> tuple[int, ...]:
+    """Tumor cells of grade 0 to 3 of all pieces."""
+    grades = [p.world.cells.grade[p.world.cells.kind == Kind.TUMOR] for p in pieces]
+    return tuple(np.bincount(np.concatenate(grades), minlength=4).tolist())
 
 
 def _targets(rng: np.random.Generator, piece: Piece) -> tuple[Points, Points]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import highdicom as hd
+import numpy as np
 import pypdfium2
 import pytest
 from fixtures.daemon import tandem, tandem_here
@@ -15,7 +16,11 @@ from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import identity
 from pydicom import dcmread
 
+from appliance.findings.codec import load_findings
+from appliance.geometry import TileGrid
+from appliance.slides.overview import load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
+from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
 from dicom.source import convert_slide
 from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import SyntheticCase
@@ -88,8 +93,10 @@ def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Pa
 def test_a_scanners_own_dicom_is_referred_to_as_it_is(
     small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With all tissue read: the score stays, and what is not scored has segments of its own."""
     monkeypatch.setenv("TANDEM_OBJECTS__PAGE_IMAGE", "true")
     monkeypatch.setenv("TANDEM_OBJECTS__ANNOTATIONS", "true")
+    monkeypatch.setenv("TANDEM_SCORING__READ_ALL_TISSUE", "true")
     slides = []
     for stain, path in (("HE", small_case.he_path), ("HER2", small_case.ihc_path)):
         whose = identity(stain, patient_name="Müller^Jörg", fingerprint=path.name)
@@ -111,6 +118,22 @@ def test_a_scanners_own_dicom_is_referred_to_as_it_is(
     assert {h.PatientID for h in headers} == {given[0].PatientID}
     frames = {h.FrameOfReferenceUID for h in given}
     assert {h.FrameOfReferenceUID for h in headers if h.Modality == "SEG"} == frames
+    findings = load_findings(out)
+    grid = TileGrid.of(*findings.ihc.size_um)
+    overview = load_overview(out / "ihc_thumbnail.png")
+    tissue = find_tissue(overview, thumbnail_mpp(*findings.ihc.size_um))
+    assert len(findings.annotated) > 0
+    read = {(t.row, t.column) for t in (*findings.tiles, *findings.annotated)}
+    assert read == set(zip(*np.nonzero(findings.rasters.ihc_read), strict=True))
+    wanted = tissue_tiles(tissue_share(tissue, grid))
+    assert read == {(t.row, t.column) for t in wanted}
+    labels = {
+        segment.SegmentLabel
+        for h in headers
+        if h.Modality == "SEG"
+        for segment in h.SegmentSequence
+    }
+    assert {"HER2 3+", "HER2 3+, not scored"} < labels
 
 
 @pytest.mark.parametrize("name", ["bci-00672_3+", "bci-00901_1+"])

@@ -74,11 +74,13 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         },
         cells=measured.cells.facts if measured.tiles else None,
         control=measured.control,
+        outside_tumor=measured.outside,
         rois=deciding_rois(measured.tiles, score),
         read_outs=read_outs(score, organ=guideline.organ, category=category)
         if score and enough
         else None,
         tiles=measured.tiles,
+        annotated=measured.annotated,
         rasters=_rasters(outputs, settings),
     )
     return _with_paper(findings, measured, enough=enough)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.paper import tile_grade, tile_label
 from appliance.findings.classes import CLASS_NAMES, percent_of_tumor
-from appliance.findings.measured import ControlFacts, TileFinding
+from appliance.findings.measured import AnnotatedTile, ControlFacts, StainFocus, TileFinding
 from appliance.geometry import TILE_UM, TileIndex
 from appliance.readers.cell_tally import CellTally, add_up
 from appliance.readers.control import judge_control
 from appliance.readers.intensity import IntensityReading
-from appliance.readers.segmentation import SegmentationReading
+from appliance.readers.outside import focus_on_tiles
+from appliance.readers.plain import PlainReading
+from appliance.readers.segmentation import SegmentationReader, SegmentationReading
 from appliance.readers.tumor import TumorReading
 from appliance.settings.settings import Settings
 
@@ -24,13 +26,17 @@ from appliance.settings.settings import Settings
 class Measured:
     """Measurements of a case.
 
-    `total` int64 (5,): px per class of the label map over the scored tiles. `percent` (0-100) per
+    `tiles` have a tumor partner, `annotated` have none. `total` int64 (5,): px per class of the
+    label map over `tiles`. `percent` (0-100) per
     class of the tumor area. `unscored` counts tumor tiles without a partner, or with one that the
     file does not give. `tumor_share` (n,): share (0-1) of tumor px of each scored tile.
     `tumor_percent` (0-100) of the H&E's tissue tiles that are tumor; None where none was read.
+    `outside`: largest strongly stained focus outside the tumor, of those that the plain reader and
+    M see.
     """
 
     tiles: tuple[TileFinding, ...]
+    annotated: tuple[AnnotatedTile, ...]
     total: NDArray[np.int64]
     percent: dict[str, float]
     tumor_area_mm2: float
@@ -39,6 +45,7 @@ class Measured:
     tumor_percent: float | None
     cells: CellTally
     control: ControlFacts | None
+    outside: StainFocus | None
 
     @property
     def unscored_percent(self) -> float:
@@ -47,23 +54,25 @@ class Measured:
 
 
 def measure(outputs: StepOutputs, settings: Settings) -> Measured:
-    """Measure a case; the readings of C, L and M must be there."""
+    """Measure a case; the readings of C, L, M and the plain reader must be there."""
     tumor = outputs.reading("tumor", TumorReading)
     intensity = outputs.reading("intensity", IntensityReading)
     segmentation = outputs.reading("segmentation", SegmentationReading)
     if not np.array_equal(intensity.places, segmentation.places):
         raise ValueError("L and M did not read the same tiles")
+    judged = segmentation.judged
+    seen = [_seen(number, intensity, segmentation) for number in range(len(judged))]
     tiles = tuple(
-        _tile(number, outputs, tumor, intensity, segmentation)
-        for number in range(len(segmentation.places))
+        _scored(tile, outputs, tumor) for tile, scored in zip(seen, judged, strict=True) if scored
     )
-    counts = segmentation.counts
+    counts = segmentation.counts[judged]
     total = counts.sum(axis=0)
     # A tile's label map always covers one tile, whatever its number of px.
     area = float((counts[:, 1:].sum(1) / counts.sum(1)).sum()) * TILE_UM**2 / 1e6
     plan = outputs.plan
     return Measured(
         tiles=tiles,
+        annotated=tuple(t for t, scored in zip(seen, judged, strict=True) if not scored),
         total=total,
         percent=percent_of_tumor(total),
         tumor_area_mm2=area,
@@ -72,33 +81,50 @@ def measure(outputs: StepOutputs, settings: Settings) -> Measured:
         tumor_percent=_tumor_percent(tumor.probability, settings.scoring.tumor_threshold),
         cells=add_up(segmentation.cells.values()),
         control=_control(segmentation, settings),
+        outside=_outside(outputs, segmentation),
     )
 
 
-def _tile(
-    number: int,
-    outputs: StepOutputs,
-    tumor: TumorReading,
-    intensity: IntensityReading,
-    segmentation: SegmentationReading,
-) -> TileFinding:
+def _seen(
+    number: int, intensity: IntensityReading, segmentation: SegmentationReading
+) -> AnnotatedTile:
     counts = segmentation.counts[number]
     column, row = segmentation.places[number].tolist()
     grade = int(intensity.intensity[number])
-    partner = outputs.plan.partner[TileIndex(column, row)]
     shares = 100.0 * counts[1:5] / counts.sum()
-    return TileFinding(
+    return AnnotatedTile(
         column=column,
         row=row,
-        he_column=partner.column,
-        he_row=partner.row,
-        tumor_probability=float(tumor.probability[partner.row, partner.column]),
         intensity=grade,
         intensity_probability=float(intensity.certainty[number]),
         percent=tuple(shares.tolist()),
         grade=tile_grade(counts),
         label=tile_label(counts, grade),
     )
+
+
+def _scored(tile: AnnotatedTile, outputs: StepOutputs, tumor: TumorReading) -> TileFinding:
+    partner = outputs.plan.partner[TileIndex(tile.column, tile.row)]
+    return TileFinding(
+        **asdict(tile),
+        he_column=partner.column,
+        he_row=partner.row,
+        tumor_probability=float(tumor.probability[partner.row, partner.column]),
+    )
+
+
+def _outside(outputs: StepOutputs, segmentation: SegmentationReading) -> StainFocus | None:
+    """Larger of the foci that the plain reader sees on the overview and M on annotated tiles."""
+    others = ~segmentation.judged & ~segmentation.on_control
+    columns, rows = segmentation.places[others].T
+    counts = segmentation.counts[others]
+    strong = np.zeros(outputs.read.shape)
+    strong[rows, columns] = counts[:, 4] / np.maximum(counts.sum(axis=1), 1)
+    foci = (
+        outputs.reading("plain", PlainReading).outside,
+        focus_on_tiles(strong, outputs.plan.ihc_tiles, SegmentationReader.name),
+    )
+    return max(filter(None, foci), key=lambda focus: focus.area_mm2, default=None)
 
 
 def _tumor_percent(probability: NDArray[np.float32], threshold: float) -> float | None:

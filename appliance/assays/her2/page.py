@@ -42,7 +42,7 @@ def measure_rows(findings: Findings) -> Rows:
         ("Measured", ""),
         ("H&E tissue tiles that are tumor", _percent(findings.tumor_percent, 1)),
         ("Tumor scored", f"{findings.tumor_area_mm2:.2f} mm²"),
-        ("Tiles scored", str(len(findings.tiles))),
+        ("Tiles scored", _tiles(findings)),
         ("Tumor on H&E alone, not scored", f"{findings.unscored_tumor_area_mm2:.2f} mm²"),
         ("H-score by area (0-300)", f"{findings.h_score:.0f}"),
         ("H-score by cells", "–" if cells is None else f"{cells.h_score:.0f}"),
@@ -70,6 +70,11 @@ def _paper_rows(findings: Findings) -> Rows:
         rows.append(("No tile is 2+ or 3+", "the paper gives no score"))
     status = None if findings.review else findings.binary_by_pixels
     return [*rows, ("Status by px of 0 and 3+", status or "–")]
+
+
+def _tiles(findings: Findings) -> str:
+    others = len(findings.annotated)
+    return f"{len(findings.tiles)}" + (f" ({others} more annotated)" if others else "")
 
 
 def _percent(value: float | None, digits: int = 0) -> str:

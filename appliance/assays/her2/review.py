@@ -18,7 +18,7 @@ from appliance.assays.her2.measure import Measured, measure
 from appliance.domain import Stain
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings
-from appliance.findings.measured import ControlFacts
+from appliance.findings.measured import ControlFacts, StainFocus
 from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.intensity import IntensityReader
@@ -42,7 +42,8 @@ class Evidence:
     same tumor; `outcome` the score with its category; `votes` the outcome that the shares of each
     other reader give by the same guideline;
     `without_tumor_percent` of the tiles that C calls tumor and M finds none on; `found_percent` of
-    the area of those tiles that M calls tumor;
+    the area of those tiles that M calls tumor; `outside` the largest strongly stained focus outside
+    the tumor, on the slide `target`;
     `pictures`, `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and
     `unreadable_percent` (tiles that the file does not give) of each slide.
     """
@@ -58,6 +59,8 @@ class Evidence:
     votes: Mapping[str, str]
     without_tumor_percent: float
     found_percent: float
+    outside: StainFocus | None
+    target: Stain
     pictures: Mapping[Stain, PictureMatch]
     appearance: Mapping[Stain, Appearance]
     marked_percent: Mapping[Stain, float]
@@ -91,6 +94,8 @@ def _evidence(
         votes=_votes(findings, guideline),
         without_tumor_percent=100 * float((share < NO_TUMOR_SHARE).mean()) if len(share) else 0.0,
         found_percent=100 * float(share.mean()) if len(share) else 0.0,
+        outside=findings.outside_tumor,
+        target=outputs.identity.stain,
         pictures=outputs.pictures,
         appearance=outputs.appearance,
         marked_percent=outputs.marked_percent,
@@ -140,6 +145,7 @@ def review_reasons(
         *alignment_reasons(settings, evidence.alignment),
         *_control(settings, evidence.control),
         *_pictures(settings, evidence),
+        *_outside(settings, evidence),
         *_tumor(settings, evidence),
         *_score(settings, guideline, evidence),
     )
@@ -190,6 +196,19 @@ def _pictures(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
     for stain, percent in evidence.marked_percent.items():
         if percent > settings.max_marked_tumor_percent:
             yield _because(Reason.MARKED, stain=stain, percent=percent)
+
+
+def _outside(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
+    focus = evidence.outside
+    if focus is not None and focus.area_mm2 > settings.max_stain_outside_tumor_mm2:
+        yield _because(
+            Reason.STAIN_OUTSIDE_TUMOR,
+            stain=evidence.target,
+            reader=focus.reader,
+            area_mm2=focus.area_mm2,
+            x_mm=focus.x_um / 1000,
+            y_mm=focus.y_um / 1000,
+        )
 
 
 def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:

@@ -6,7 +6,11 @@ from appliance.words.template import Params, Words
 
 _SLIDE = {"HE": "H&E"}
 """Names of stains in sentences, where they differ from their codes."""
-_READERS = {"intensity": "the tile classifier", "plain": "the plain reader of colors"}
+_READERS = {
+    "intensity": "the tile classifier",
+    "plain": "the plain reader of colors",
+    "segmentation": "the pixel segmentation",
+}
 """Names of readers in sentences."""
 _DIFFERS = {"stain": "their stain", "focus": "their focus"}
 
@@ -47,6 +51,15 @@ def _disagree(p: Params) -> str:
         f"{vote} by {_READERS.get(name, name)}" for name, vote in p["votes"].items()
     )
     return f"The readers disagree: the score is {p['score']}, but {others}."
+
+
+def _outside(p: Params) -> str:
+    reader = _READERS.get(p["reader"], p["reader"])
+    return (
+        f"{p['area_mm2']:.2f} mm² outside the tumor are stained strongly, as {reader} sees it, at "
+        f"{p['x_mm']:.1f} mm from the left and {p['y_mm']:.1f} mm from the top of the "
+        f"{_slide(p['stain'])} slide: tumor that was not found there is not scored."
+    )
 
 
 def _unknown(p: Params) -> str:
@@ -102,6 +115,7 @@ REVIEW: Words = {
         "Only {area_mm2:.2f} mm² of tumor with {cells} cells could be scored: too little for a "
         "percentage."
     ),
+    "stain-outside-tumor": _outside,
     "tumor-not-scored": (
         "{percent:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is not "
         "scored."

@@ -18,6 +18,7 @@ from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.overlays import block_sums, write_overlays
 from appliance.domain import HE, HER2
+from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.settings.objects import ObjectSettings
@@ -50,11 +51,11 @@ def making(findings: Findings, header: Dataset, **settings: object) -> ObjectCon
 
 @pytest.fixture
 def findings(tmp_path: Path) -> Findings:
-    """Return findings with a margin, and with the label map on disk as after a real reading."""
+    """Return findings with annotated tiles, and with the label map on disk as after a reading."""
     made = some_findings()
     scored = np.nan_to_num(made.rasters.he_probability) >= 0.5
     read = np.where(scored, SCORED, 0).astype(np.uint8)
-    read[0, :3] = MARGIN
+    read[:14][read[:14] == SCORED] = MARGIN
     save_labels(made.rasters.ihc_classes, tmp_path / "labels.zip")
     stored = StoredLabels.open(tmp_path / "labels.zip")
     return replace(made, rasters=replace(made.rasters, ihc_read=read, ihc_classes=stored))
@@ -79,15 +80,22 @@ def test_a_cases_overlays_are_its_rasters(
     )
     opened = hd.seg.segread(ihc)
     classes = rasters.ihc_classes[:, :]
-    assert np.array_equal(
-        opened.get_total_pixel_matrix(segment_numbers=[1, 2, 3, 4], combine_segments=True), classes
-    )
     grid = RasterGrid(*classes.shape, mpp=rasters.ihc_mpp)
-    assert np.array_equal(
-        opened.get_total_pixel_matrix(segment_numbers=[5])[..., 0],
-        grid.expand(rasters.ihc_read == SCORED),
-    )
-    assert "margin" in opened.ContentDescription
+    scored, annotated = (grid.expand(rasters.ihc_read == v) for v in (SCORED, MARGIN))
+    assert (classes * scored).any() and (classes * annotated).any()
+    for numbers, mask in (([1, 2, 3, 4], scored), ([6, 7, 8, 9], annotated)):
+        found = opened.get_total_pixel_matrix(
+            segment_numbers=numbers, combine_segments=True, relabel=True
+        )
+        assert np.array_equal(found, classes * mask)
+    tumor = opened.get_total_pixel_matrix(segment_numbers=[5])[..., 0]
+    assert np.array_equal(tumor, scored)
+    assert [opened.get_segment_description(n).segment_label for n in range(1, 10)] == [
+        *(f"HER2 {name}" for name in CLASS_NAMES),
+        "Tumor, scored (from H&E)",
+        *(f"HER2 {name}, not scored" for name in CLASS_NAMES),
+    ]
+    assert "not scored" in opened.ContentDescription
     tiles = dcmread(coarser[-1])
     shape = (tiles.TotalPixelMatrixRows, tiles.TotalPixelMatrixColumns)
     assert shape == rasters.ihc_read.shape
@@ -104,13 +112,22 @@ def test_heat_maps_hold_probability_and_mean_class(
     row, column = np.unravel_index(np.nanargmax(probability), probability.shape)
     assert frame[row, column] / 65535 == pytest.approx(probability[row, column], abs=1e-4)
     assert (frame[: len(probability), :42] > 0).sum() == np.isfinite(probability).sum()
-    total, counts = block_sums(findings.rasters.ihc_classes, 16)
-    classes = findings.rasters.ihc_classes[:, :].astype(int)
+    stored = findings.rasters.ihc_classes
+    scored = RasterGrid(*stored.shape, mpp=findings.rasters.ihc_mpp).expand(
+        findings.rasters.ihc_read == SCORED
+    )
+    total, counts = block_sums(stored, 16)
+    classes = stored[:, :].astype(int)
     block = classes[64 * 16 : 65 * 16, 80 * 16 : 81 * 16]
     assert counts[64, 80] == (block > 0).sum() > 0
     assert total[64, 80] == (block[block > 0] - 1).sum()
     assert counts.sum() == (classes > 0).sum()
     assert counts.shape == (-(-classes.shape[0] // 16), -(-classes.shape[1] // 16))
+    # Tiles that are not scored have no part in the heat map.
+    _, within = block_sums((stored[:, :] * scored).astype(np.uint8), 16)
+    assert 0 < (within > 0).sum() < (counts > 0).sum()
+    frames = np.frombuffer(heat["pm-ihc-1.dcm"].PixelData, "<u2")
+    assert np.count_nonzero(frames) == (within > 0).sum()
 
 
 def test_settings_leave_out_levels_and_heat_maps(
@@ -128,7 +145,8 @@ def test_other_forms_have_a_series_for_segments_that_overlap(
 ) -> None:
     chosen = making(findings, header, segmentation="labelmap", fractional=True, heatmaps=False)
     names = {path.name for _, path in write_overlays(tmp_path, chosen)}
-    assert {"seg-ihc-1.dcm", "seg-ihc-tumor-1.dcm", "seg-he-probability.dcm"} < names
+    series = {"seg-ihc-1.dcm", "seg-ihc-tumor-1.dcm", "seg-ihc-annotated-1.dcm"}
+    assert series | {"seg-he-probability.dcm"} < names
     mask = hd.seg.segread(tmp_path / "seg-ihc-tumor-1.dcm")
     scored = RasterGrid(*findings.rasters.ihc_classes.shape, mpp=findings.rasters.ihc_mpp).expand(
         findings.rasters.ihc_read == SCORED

@@ -15,7 +15,7 @@ from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, calibrated_opinions, som
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.page import build_page, page_pixels
 from appliance.findings.findings import Findings
-from appliance.findings.measured import Roi
+from appliance.findings.measured import AnnotatedTile, Roi
 from appliance.findings.reasons import Reason, ReviewReason
 
 MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -104,6 +104,20 @@ def test_page_says_what_the_findings_say() -> None:
         "Tandem HER2 0.1.0",
     ):
         assert said in text, said
+
+
+def test_page_counts_the_tiles_that_are_annotated_and_not_scored() -> None:
+    tile = AnnotatedTile(
+        column=1,
+        row=1,
+        intensity=0,
+        intensity_probability=0.5,
+        percent=(0.0, 0.0, 0.0, 0.0),
+        grade=0,
+        label="N",
+    )
+    assert "Tiles scored 1 (2 more annotated)" in words(page(replace(SOME, annotated=(tile,) * 2)))
+    assert "annotated" not in words(page(SOME))
 
 
 def test_page_says_whether_the_networks_were_calibrated_for_the_site() -> None:

@@ -16,12 +16,22 @@ from fixtures.findings import calibrated_opinions, some_findings, some_opinions
 
 from appliance.findings.codec import IHC_CLASSES, load_findings, save_findings, summary
 from appliance.findings.findings import FINDINGS_VERSION, SCORED, Correction, Findings, ReadOuts
+from appliance.findings.measured import AnnotatedTile, StainFocus
 from appliance.findings.opinion import Opinion
 from appliance.findings.reasons import Reason, ReviewReason
 
 ROOT = Path(__file__).parents[3]
 EARLIER = ROOT / "tests" / "fixtures" / "findings_versions"
 BLANK = np.full((10, 10, 3), 240, dtype=np.uint8)
+ANNOTATED = AnnotatedTile(
+    column=3,
+    row=7,
+    intensity=3,
+    intensity_probability=0.75,
+    percent=(0.0, 0.0, 0.0, 12.5),
+    grade=3,
+    label="S/3+",
+)
 PERCENT = {
     "0": 19.369180685121755,
     "1+": 28.356859925602084,
@@ -37,7 +47,7 @@ def without_label_map() -> Findings:
 
 
 def with_everything() -> Findings:
-    """With the optional parts that `some_findings` lacks, without those that it has."""
+    """Findings with the optional parts that `some_findings` lacks, without those that it has."""
     return replace(
         some_findings(),
         assay="another",
@@ -50,6 +60,8 @@ def with_everything() -> Findings:
         tumor_percent=None,
         cells=None,
         control=None,
+        outside_tumor=StainFocus(area_mm2=0.25, x_um=1200.5, y_um=340.0, reader="plain"),
+        annotated=(ANNOTATED, replace(ANNOTATED, column=4, label="FS/3+")),
         read_outs=None,
         rois=(),
         appearance={"he": 1.5},
@@ -111,6 +123,7 @@ def test_other_programs_read_plain_json_and_parquet(tmp_path: Path) -> None:
     assert raw["alignment"]["error_um"] == findings.alignment.error_um
     table = pq.read_table(tmp_path / "tiles.parquet")
     assert table.num_rows == len(findings.tiles) == raw["tiles_scored"]
+    assert pq.read_table(tmp_path / "annotated.parquet").num_rows == raw["tiles_annotated"] == 0
 
 
 def test_every_file_and_key_is_documented(tmp_path: Path) -> None:
@@ -126,6 +139,7 @@ def test_every_file_and_key_is_documented(tmp_path: Path) -> None:
         (5, None),
         (6, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
         (7, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
+        (8, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
     ],
 )
 def test_findings_of_earlier_versions_are_loaded(
@@ -174,7 +188,13 @@ def test_earlier_versions_know_less_of_the_paper(version: int) -> None:
     assert found.wsi_percent_of_slide is found.tumor_percent is found.binary_by_pixels is None
 
 
-@pytest.mark.parametrize("version", [5, 6, 7])
+@pytest.mark.parametrize("version", [5, 6, 7, 8])
+def test_no_earlier_version_looked_outside_the_tumor(version: int) -> None:
+    found = load_findings(EARLIER / f"v{version}")
+    assert (found.outside_tumor, found.annotated) == (None, ())
+
+
+@pytest.mark.parametrize("version", [5, 6, 7, 8])
 def test_measurements_and_rasters_of_earlier_versions_are_loaded(version: int) -> None:
     folder = EARLIER / f"v{version}"
     raw = json.loads((folder / "findings.json").read_text())
@@ -201,7 +221,7 @@ def test_measurements_and_rasters_of_earlier_versions_are_loaded(version: int) -
     assert found.he.size_um == (6000.0, 4500.0)
 
 
-@pytest.mark.parametrize("version", [5, 6, 7])
+@pytest.mark.parametrize("version", [5, 6, 7, 8])
 def test_what_was_converted_is_saved_as_this_version(version: int, tmp_path: Path) -> None:
     found = load_findings(EARLIER / f"v{version}")
     save_findings(found, tmp_path, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
@@ -258,6 +278,7 @@ def test_findings_of_another_version_are_refused(version: int, tmp_path: Path) -
     save_findings(some_findings(), folder, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
     changed = _changed(folder, tmp_path / "other", lambda raw: raw.update(version=version))
     with pytest.raises(
-        ValueError, match=rf"of version {version}; this build reads 5, 6, 7, 8\. Run the case again"
+        ValueError,
+        match=rf"of version {version}; this build reads 5, 6, 7, 8, 9\. Run the case again",
     ):
         load_findings(changed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from appliance.errors import SettingsError
 from appliance.findings.codec import IHC_CLASSES
 from appliance.findings.label_map import StoredLabels, save_labels
+from appliance.findings.measured import StainFocus
 from appliance.geometry import TileIndex
 from appliance.readers import reader as registry
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.intensity import IntensityReading
+from appliance.readers.plain import PlainReading
 from appliance.readers.reader import find_reader, reader
 from appliance.readers.segmentation import ControlReading, SegmentationReading
 from appliance.readers.tumor import TumorReading
@@ -88,12 +90,15 @@ def readings(folder: Path) -> Mapping[str, Any]:
         "intensity": IntensityReading(
             opinion=L,
             places=places,
+            judged=np.array([True, False]),
             intensity=np.array([3, 0], np.uint8),
             certainty=np.array([0.875, 0.5], np.float32),
         ),
         "segmentation": SegmentationReading(
             opinion=M,
             places=places,
+            judged=np.array([True, False]),
+            on_control=np.array([False, True]),
             counts=np.array([[1, 2, 3, 4, 5], [0, 0, 7, 0, 9]], np.int64),
             cells={
                 1: CellTally(
@@ -109,6 +114,10 @@ def readings(folder: Path) -> Mapping[str, Any]:
             control=ControlReading(area_mm2=0.5, counts=[[1, 0, 0, 0, 3], [2, 2, 0, 0, 0]]),
             unreadable_control_percent=12.5,
         ),
+        "plain": PlainReading(
+            opinion=replace(L, reader="plain", weights=None),
+            outside=StainFocus(area_mm2=0.25, x_um=1200.5, y_um=340.0, reader="plain"),
+        ),
     }
 
 
@@ -122,9 +131,9 @@ def same(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
-@pytest.mark.parametrize("name", ["tumor", "intensity", "segmentation"])
+@pytest.mark.parametrize("name", ["tumor", "intensity", "segmentation", "plain"])
 def test_a_reading_is_loaded_as_it_was_saved(name: str, tmp_path: Path) -> None:
-    for part in ("tumor", "intensity", "segmentation"):
+    for part in ("tumor", "intensity", "segmentation", "plain"):
         (tmp_path / part).mkdir()
     before = readings(tmp_path)[name]
     found = find_reader(name)

@@ -84,12 +84,19 @@ def test_no_number_of_threads_changes_a_byte(
 
 def test_a_margin_is_read_and_not_scored(small_case: SyntheticCase, tmp_path: Path) -> None:
     tiles = tissue_of(small_case.ihc_path, 6)
+    names = ["intensity", "segmentation"]
     with SlideReader.open(small_case.ihc_path) as ihc:
-        readings, facts = read_with(
-            ["intensity", "segmentation"], ihc, tiles[1:4], tmp_path / "out", margin=tiles[4:]
-        )
-    for reading in readings.values():
-        assert reading.places.tolist() == [[t.column, t.row] for t in tiles[1:4]]
+        alone, _ = read_with(names, ihc, tiles[1:4], tmp_path / "alone")
+        readings, facts = read_with(names, ihc, tiles[1:4], tmp_path / "out", margin=tiles[4:])
+    for name, reading in readings.items():
+        assert reading.places.tolist() == [[t.column, t.row] for t in tiles[1:]]
+        assert reading.judged.tolist() == [True, True, True, False, False]
+        assert alone[name].judged.all()
+        # The opinion is on the judged tiles alone.
+        assert reading.opinion == alone[name].opinion
+    assert readings["segmentation"].cells == alone["segmentation"].cells
+    assert len(readings["intensity"].certainty) == len(readings["segmentation"].counts) == 5
+    assert not readings["segmentation"].on_control.any()
     assert [int(facts.read[t.row, t.column]) for t in tiles] == [0, 2, 2, 2, 1, 1]
     assert np.count_nonzero(facts.read) == 5
 

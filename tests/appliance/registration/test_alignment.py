@@ -189,3 +189,8 @@ def test_the_margin_is_tissue_around_the_tumor_and_is_not_scored() -> None:
     around = {TileIndex(c, r) for r in (1, 2, 3) for c in (3, 4, 5)} - set(plan.ihc_tiles)
     assert set(plan.margin) == around
     assert map_tumor(tumor, mapping, grid, grid, tissue, threshold=0.5).margin == ()
+    whole = map_tumor(tumor, mapping, grid, grid, tissue, threshold=0.5, margin_tiles=None)
+    assert whole.ihc_tiles == plan.ihc_tiles
+    others = {TileIndex(c, r) for r in range(6) for c in (0, 1, 3, 4, 5, 6, 7)}
+    assert set(whole.margin) == others - set(plan.ihc_tiles)
+    assert list(whole.margin) == sorted(whole.margin, key=lambda tile: (tile.row, tile.column))

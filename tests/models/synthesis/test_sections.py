@@ -52,6 +52,11 @@ def test_control_tissue_lies_beside_the_section(pair: SectionPair) -> None:
     assert not (core & pair.ihc_tumor[:rows, :columns]).any()
 
 
+def test_tumor_cells_are_counted_by_grade(pair: SectionPair) -> None:
+    assert len(pair.tumor_cells) == 4
+    assert sum(pair.tumor_cells) > 1000
+
+
 def test_equal_seeds_make_equal_sections(pair: SectionPair) -> None:
     again = synthesize_sections(LOST_PIECE, mpp=MPP)
     assert np.array_equal(again.ihc, pair.ihc) and np.array_equal(again.ihc_um, pair.ihc_um)

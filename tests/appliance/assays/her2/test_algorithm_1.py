@@ -38,6 +38,16 @@ Section 3.3, x in {1, 4}: 26 px of class 1 and 2 of class 4: negative.
 Beside it, from the px: 0: 8 + 2 + 16 = 26, 1+: 4 + 8 + 4 + 6 = 22, 2+: 4 + 10 + 6 = 20, 3+: 2, of
 70: 37.14, 31.43, 28.57 and 2.86 %. H-score: (22 + 2 * 20 + 3 * 2) * 100 / 70 = 97.14.
 Tumor: 12 + 14 + 16 + 0 + 16 + 12 = 70 of 16 px a tile: 4.375 tiles.
+
+With ``scoring.read_all_tissue`` L and M read the other five tissue tiles too. All figures above
+stay as they are: the five are annotated.
+
+    IHC    px of M's 16: background, 0, 1+, 2+, 3+    L
+    (0,0)    0  0  0  0 16                            strong    S/3+
+    (0,3)   16  0  0  0  0                            strong    N
+    (1,0)    8  0  8  0  0                            none      NF/1+
+    (2,0)   15  0  0  0  1                            strong    S/3+
+    (2,1)   16  0  0  0  0                            none      N
 """
 
 from __future__ import annotations
@@ -62,6 +72,7 @@ from appliance.readers.intensity import IntensityReading
 from appliance.readers.plain import PlainReading
 from appliance.readers.reader import find_reader
 from appliance.readers.segmentation import ControlReading, SegmentationReading
+from appliance.readers.tile_pass import row_by_row
 from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment
 from appliance.registration.mapping import SlideMapping
@@ -81,6 +92,14 @@ SEGMENTED = {
     (2, 2): ([4, 0, 6, 6, 0], 1),
 }
 """IHC (row, column): px per class of M, and L's class."""
+BESIDE = {
+    (0, 0): ([0, 0, 0, 0, 16], 3),
+    (0, 3): ([16, 0, 0, 0, 0], 3),
+    (1, 0): ([8, 0, 8, 0, 0], 0),
+    (2, 0): ([15, 0, 0, 0, 1], 3),
+    (2, 1): ([16, 0, 0, 0, 0], 0),
+}
+"""The same of the tissue tiles without a tumor partner."""
 
 
 def slide(name: str) -> SlideFacts:
@@ -96,38 +115,57 @@ def slide(name: str) -> SlideFacts:
     )
 
 
-@pytest.fixture
-def findings(tmp_path: Path) -> Findings:
+@pytest.fixture(params=[False, True], ids=["tumor", "all tissue"])
+def findings(tmp_path: Path, request: pytest.FixtureRequest) -> Findings:
+    """Findings of the slides, whether or not all tissue is read."""
+    return decided(tmp_path, read_all_tissue=request.param)
+
+
+def decided(tmp_path: Path, *, read_all_tissue: bool) -> Findings:
     """Through the mapping of the tiles and from the files that the readers leave."""
+    # The twelve tiles hold less tumor than a score is interpreted on.
+    settings = Settings.model_validate(
+        {
+            "review": {"min_tumor_area_mm2": 0.0},
+            "scoring": {"read_all_tissue": read_all_tissue},
+        }
+    )
     mapping = SlideMapping.of(Affine((1, 0, 0, 1), (1.2 * TILE_UM, 0.1 * TILE_UM)))
     grid = TileGrid(4, 3)
     tissue = np.ones((3, 4), dtype=np.float32)
     tissue[2, 3] = 0
-    plan = map_tumor(TUMOR, mapping, grid, grid, tissue, threshold=0.5)
+    plan = map_tumor(
+        TUMOR, mapping, grid, grid, tissue, threshold=0.5, margin_tiles=settings.scoring.margin
+    )
     folders = {name: tmp_path / name for name in HER2_ASSAY.readers}
     for folder in folders.values():
         folder.mkdir()
+    read = sorted((*plan.ihc_tiles, *plan.margin), key=row_by_row)
+    said = [(SEGMENTED | BESIDE)[t.row, t.column] for t in read]
+    judged = np.array([t in plan.partner for t in read])
     counts = []
-    for index in plan.ihc_tiles:
-        px, _ = SEGMENTED[index.row, index.column]
+    for px, _ in said:
         label_map = np.repeat(np.arange(5, dtype=np.uint8), px).reshape(4, 4)
         counts.append(count_classes(label_map))
     labels = folders["segmentation"] / IHC_CLASSES
     save_labels(np.zeros((6, 8), np.uint8), labels)
-    places = np.array([(t.column, t.row) for t in plan.ihc_tiles], np.int32)
+    places = np.array([(t.column, t.row) for t in read], np.int32)
     of_c, of_l, of_m = some_opinions({"0": 100.0, "1+": 0.0, "2+": 0.0, "3+": 0.0})
     readings = {
         "tumor": TumorReading(opinion=of_c, probability=TUMOR),
         "intensity": IntensityReading(
             opinion=of_l,
             places=places,
-            intensity=np.array([SEGMENTED[t.row, t.column][1] for t in plan.ihc_tiles], np.uint8),
+            judged=judged,
+            intensity=np.array([grade for _, grade in said], np.uint8),
             certainty=np.full(len(counts), 0.9, np.float32),
         ),
         "segmentation": SegmentationReading(
             opinion=of_m,
             places=places,
+            judged=judged,
             counts=np.array(counts),
+            on_control=np.zeros(len(counts), dtype=bool),
             cells={number: CellTally() for number in range(len(counts))},
             labels=StoredLabels.open(labels),
             mpp=TILE_UM / 2,
@@ -153,8 +191,6 @@ def findings(tmp_path: Path) -> Findings:
         marked_percent={HE: 0.0, HER2: 0.0},
     )
     assert plan.unscored_he == (TileIndex(2, 2),)
-    # The twelve tiles hold less tumor than a score is interpreted on.
-    settings = Settings.model_validate({"review": {"min_tumor_area_mm2": 0.0}})
     return HER2_ASSAY.decide(outputs, settings)
 
 
@@ -191,6 +227,22 @@ def test_eq_5_to_7_score_each_tile(findings: Findings) -> None:
         (2, 2): "FW/2+",
     }
     assert tiles[1, 2].tumor_probability == pytest.approx(0.7)  # C's word on H&E (1, 1)
+
+
+def test_tiles_without_a_tumor_partner_are_annotated_and_enter_no_score(tmp_path: Path) -> None:
+    made = decided(tmp_path, read_all_tissue=True)
+    labels = {(t.row, t.column): t.label for t in made.annotated}
+    assert labels == {
+        (0, 0): "S/3+",
+        (0, 3): "N",
+        (1, 0): "NF/1+",
+        (2, 0): "S/3+",
+        (2, 1): "N",
+    }
+    percent = {(t.row, t.column): t.percent for t in made.annotated}
+    assert (percent[0, 0], percent[1, 0]) == ((0, 0, 0, 100), (0, 50, 0, 0))
+    # They touch the tumor, and are no focus outside of it.
+    assert made.outside_tumor is None
 
 
 def test_eq_8_and_9_score_the_slide(findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fixtures.findings import some_findings, some_opinions
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import _votes, review_reasons
 from appliance.domain import HE, HER2
-from appliance.findings.measured import ControlFacts
+from appliance.findings.measured import ControlFacts, StainFocus
 from appliance.findings.reasons import Reason
 from appliance.readers.cell_tally import CellTally
 from appliance.settings.scoring import Review
@@ -28,6 +29,8 @@ CONTROL = ControlFacts(
     strongest="0",
     works=False,
 )
+
+FOCUS = StainFocus(area_mm2=0.42, x_um=3240.0, y_um=12_460.0, reader="plain")
 
 
 def codes(settings: Review | None = None, **changes: Any) -> list[str]:
@@ -88,6 +91,11 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
             Reason.MARKED,
             {"marked_percent": {HE: 10.0, HER2: 10.0}},
             {"marked_percent": {HE: 10.0, HER2: 10.1}},
+        ),
+        (
+            Reason.STAIN_OUTSIDE_TUMOR,
+            {"outside": replace(FOCUS, area_mm2=0.1)},
+            {"outside": replace(FOCUS, area_mm2=0.101)},
         ),
         (Reason.NO_TUMOR, {}, {"score": None, "tumor_area_mm2": 0.0}),
         (Reason.LITTLE_TUMOR, {"tumor_area_mm2": 0.1}, {"tumor_area_mm2": 0.09}),
@@ -184,6 +192,29 @@ def test_control_tissue_is_missed_only_where_the_site_always_has_it() -> None:
 def test_without_a_score_nothing_is_said_of_it() -> None:
     found = codes(score=None, percent=percent(0, 0, 0, 0), tumor_area_mm2=0.0)
     assert found == [Reason.NO_TUMOR]
+
+
+@pytest.mark.parametrize(
+    ("reader", "named"),
+    [("plain", "the plain reader of colors"), ("segmentation", "the pixel segmentation")],
+)
+def test_strong_stain_outside_the_tumor_is_told_with_its_place(reader: str, named: str) -> None:
+    evidence = replace(sure(), outside=replace(FOCUS, reader=reader))
+    guideline = load_guideline("breast-asco-cap-2018")
+    (reason,) = review_reasons(Review(), guideline, evidence)
+    assert reason.sentence == (
+        f"0.42 mm² outside the tumor are stained strongly, as {named} sees it, at 3.2 mm from the "
+        "left and 12.5 mm from the top of the HER2 slide: tumor that was not found there is not "
+        "scored."
+    )
+    json.dumps(reason.as_json())
+    lax = Review(max_stain_outside_tumor_mm2=0.5)
+    assert review_reasons(lax, guideline, evidence) == ()
+
+
+def test_strong_stain_counts_most_where_no_tumor_was_found() -> None:
+    found = codes(score=None, tumor_area_mm2=0.0, outside=FOCUS)
+    assert found == [Reason.STAIN_OUTSIDE_TUMOR, Reason.NO_TUMOR]
 
 
 def test_limits_come_from_the_settings() -> None:

@@ -1,0 +1,108 @@
+"""Strong stain outside the tumor, on drawn overviews: ``python benchmarks/outside.py --pairs 60``.
+
+Each pair of sections (synthetic) is looked at three times by the plain reader's check: with all of
+its tumor known, as if C had found every tile; with half of it known, from the slide's middle to
+the right; and with none. The first must give no focus; the others show how often tumor that C
+missed is seen, by the score of the block. Control tissue and the mapping are as drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import numpy as np
+
+from appliance.assays.her2.guideline import load_guideline
+from appliance.findings.classes import percent_of_tumor
+from appliance.geometry import Affine, TileGrid, TileIndex
+from appliance.readers.outside import focus_on_overview
+from appliance.readers.reader import AnatomySlide, TileInput
+from appliance.registration.mapping import SlideMapping
+from appliance.settings.scoring import Review
+from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
+from appliance.slides.tissue import Tissue, find_tissue, mask_share
+from models.synthesis.overview import MASK_UM
+from models.synthesis.placement import SIZE_UM
+from models.synthesis.sections import SectionPair, synthesize_sections
+
+TUMOR_SHARE = 0.5
+"""Least tumor share of a tile that C is taken to call tumor."""
+KNOWN = ("all", "half", "none")
+
+
+class _Slide:
+    """Stand-in of the open slide, of which the check asks the tile grid alone."""
+
+    grid = TileGrid.of(*SIZE_UM)
+
+
+def areas(pair: SectionPair) -> dict[str, float]:
+    """Area in mm² of the largest focus, by the part of the tumor that is known."""
+    tissue = find_tissue(pair.ihc, pair.mpp)
+    share = mask_share(pair.ihc_tumor, MASK_UM, _Slide.grid)
+    every = [TileIndex(int(c), int(r)) for r, c in np.argwhere(share >= TUMOR_SHARE)]
+    middle = statistics.median([tile.column for tile in every]) if every else 0
+    known = {"all": every, "half": [t for t in every if t.column >= middle], "none": []}
+    found = {}
+    for name, tiles in known.items():
+        focus = focus_on_overview(_given(pair, tissue, tiles), "plain")
+        found[name] = 0.0 if focus is None else focus.area_mm2
+    return found
+
+
+def _given(pair: SectionPair, tissue: Tissue, tiles: Sequence[TileIndex]) -> TileInput:
+    """Input of the check; the anatomy slide has all tissue but the control tissue."""
+    size = tissue.mask.shape[::-1]
+    control = cv2.resize(pair.ihc_control.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    mask = tissue.mask & (cv2.dilate(control, np.ones((9, 9), np.uint8)) == 0)
+    beside = Tissue(mask=mask, mpp=pair.mpp, white_rgb=tissue.white_rgb, area_mm2=0.0)
+    return TileInput(
+        slide=cast(Any, _Slide()),
+        picture=pair.ihc,
+        tissue=tissue,
+        tiles=tuple(tiles),
+        margin=(),
+        settings=Settings(),
+        options={},
+        beside=AnatomySlide(tissue=beside, mapping=SlideMapping.of(Affine.identity())),
+        out=Path(),
+    )
+
+
+def table(rows: Iterable[tuple[str, dict[str, float]]], limit_mm2: float) -> list[str]:
+    """Lines of a table: of the sections of each score, those with a focus beyond the limit."""
+    by = defaultdict(list)
+    for score, found in rows:
+        by[score].append(found)
+    lines = [f"score  sections  beyond {limit_mm2:g} mm² with tumor known: " + ", ".join(KNOWN)]
+    for score, found in sorted(by.items()):
+        counts = [sum(areas[name] > limit_mm2 for areas in found) for name in KNOWN]
+        lines.append(f"{score:5}  {len(found):8}  " + "  ".join(map(str, counts)))
+    return lines
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=9000)
+    options = parser.parse_args()
+    guideline = load_guideline("breast-asco-cap-2018")
+    rows = []
+    for seed in range(options.seed, options.seed + options.pairs):
+        pair = synthesize_sections(seed, mpp=thumbnail_mpp(*SIZE_UM))
+        percent = percent_of_tumor(np.array([0, *pair.tumor_cells]))
+        rows.append((guideline.score(percent).value, areas(pair)))
+        print(seed, *rows[-1], flush=True)
+    print("\n".join(table(rows, Review().max_stain_outside_tumor_mm2)))
+
+
+if __name__ == "__main__":
+    main()
