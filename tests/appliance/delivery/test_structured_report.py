@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -20,12 +21,21 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
 from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.assays.her2.paper import (
+    binary_by_pixels,
+    paper_score,
+    tile_grade,
+    wsi_percent,
+    wsi_percent_of_slide,
+)
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.page import build_page
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.delivery.structured_report import structured_report
 from appliance.domain import HE, HER2, Stain
+from appliance.findings.codec import save_findings, summary
 from appliance.findings.findings import Correction, ReadOuts
+from appliance.geometry import TILE_UM
 from appliance.settings.objects import ObjectSettings
 from dicom import codes
 from dicom.source import convert_slide, read_headers
@@ -150,6 +160,31 @@ SAID_TWICE = {
     "2, 3 and 4 classes": codes.IHC_STATUS,
 }
 """Row of the page, and name in the report, of one fact."""
+IN_FINDINGS = (
+    *("paper_score", "paper_score_by_count", "tumor_percent", "wsi_percent"),
+    *("wsi_percent_of_slide", "binary_by_pixels", "read_outs"),
+)
+"""Keys in ``findings.json`` of the same facts."""
+
+
+def said_everywhere(facts: dict[str, Any], text: str, shown: str) -> dict[str, str]:
+    """Values of the facts in `IN_FINDINGS`, equal on the page and in the report.
+
+    `facts` are ``findings.json``, `text` the words of the page, `shown` dsrdump's lines.
+    """
+    found = {}
+    for key, (row, name) in zip(IN_FINDINGS, SAID_TWICE.items(), strict=True):
+        fact = facts[key]["binary"] if key == "read_outs" else facts[key]
+        value, word = in_report(name, shown), on_page(row, text)
+        assert value is not None, key
+        if isinstance(fact, float):
+            digits = len(word.partition(".")[2])
+            assert word == f"{fact:.{digits}f}", key
+            assert float(value) == pytest.approx(fact, abs=5e-4), key
+        else:
+            assert fact == word == value.lower(), key
+        found[key] = word
+    return found
 
 
 def page_words(**changes: Any) -> str:
@@ -183,20 +218,59 @@ def in_report(name: Code, shown: str) -> str | None:
 
 @pytest.mark.parametrize("binary", ["negative", "equivocal", "positive"])
 def test_the_page_says_what_the_report_says(binary: str, made: Callable[..., Made]) -> None:
-    read = ReadOuts(binary=binary, three_way=None, four_way="2+")
-    _, shown = made(review=(), read_outs=read)
-    text = page_words(review=(), read_outs=read)
-    for row, name in SAID_TWICE.items():
-        value = in_report(name, shown)
-        assert value is not None, name
-        word = on_page(row, text)
-        if re.fullmatch(r"[\d.]+", value):
-            digits = len(word.partition(".")[2])
-            assert word == f"{float(value):.{digits}f}", row
-        else:
-            assert word == value.lower(), row
+    changes = {
+        "review": (),
+        "read_outs": ReadOuts(binary=binary, three_way=None, four_way="2+"),
+    }
+    _, shown = made(**changes)
+    facts = summary(replace(some_findings(), **changes))
+    said_everywhere(facts, page_words(**changes), shown)
     assert in_report(codes.IHC_STATUS, shown) == binary.capitalize()
     assert f'{codes.STATUSES[binary].value},SCT,"{binary.capitalize()}"' in shown
+
+
+def test_readings_that_differ_are_told_alike_in_findings_page_and_report(
+    made: Callable[..., Made], tmp_path: Path
+) -> None:
+    """Tiles F, G, H and I of docs/scoring.md: the highest class is 3+, the largest count 2+."""
+    shares = ((5, 20, 55, 0), (10, 10, 5, 30), (90, 5, 0, 0), (0, 0, 0, 0))
+    some = some_findings()
+    tiles = tuple(
+        replace(
+            some.tiles[0],
+            column=number,
+            row=0,
+            percent=tuple(map(float, percent)),
+            grade=tile_grade(np.array([0, *percent])),
+        )
+        for number, percent in enumerate(shares)
+    )
+    paper = paper_score(tiles)
+    assert paper is not None
+    changes = {
+        "review": (),
+        "tiles": tiles,
+        "paper_score": paper.highest_class.value,
+        "paper_score_by_count": paper.largest_count.value,
+        "paper_score_fallback": paper.fallback,
+        "wsi_percent": wsi_percent(tiles),
+        "wsi_percent_of_slide": wsi_percent_of_slide(tiles, (6 * TILE_UM, 5 * TILE_UM)),
+        "binary_by_pixels": binary_by_pixels(np.array([0, *np.sum(shares, axis=0)])),
+    }
+    blank = np.full((8, 8, 3), 255, np.uint8)
+    findings = replace(some, **changes)
+    save_findings(findings, tmp_path, he_thumbnail=blank, ihc_thumbnail=blank)
+    facts = json.loads((tmp_path / "findings.json").read_text())
+    _, shown = made(**changes)
+    assert said_everywhere(facts, page_words(**changes), shown) == {
+        "paper_score": "3+",
+        "paper_score_by_count": "2+",
+        "tumor_percent": "31.2",
+        "wsi_percent": "66.7",
+        "wsi_percent_of_slide": "6.67",
+        "binary_by_pixels": "negative",
+        "read_outs": "equivocal",
+    }
 
 
 def test_neither_says_a_status_while_the_case_waits_for_a_person(
