@@ -93,6 +93,7 @@ class QuarantineReason(StrEnum):
     NO_PATIENT = "no-patient"
     MISSING_TAGS = "missing-tags"
     INVALID_UID = "invalid-uid"
+    INVALID_HEADER = "invalid-header"
     NO_TISSUE = "no-tissue"
     NEVER_FINISHED = "never-finished"
     VANISHED = "vanished"

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom import codes
+from dicom.characters import CHARACTER_SET
 from dicom.derived import CREATOR, MANUFACTURER, SERIAL, content_label, stamp
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME, to_frame_of_reference
 from dicom.segmentation import AlgorithmFacts, algorithm_identification
-from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 203
@@ -78,7 +78,7 @@ def build_annotations(
         series_description=f"{assay} tile labels (research use only)",
         specific_character_set=CHARACTER_SET,
     )
-    stamp(dataset, created)
+    stamp(dataset, image, created)
     return named_by_bytes(dataset, uid_seed)
 
 

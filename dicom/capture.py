@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom.characters import CHARACTER_SET
 from dicom.derived import MANUFACTURER, SERIAL, stamp
 from dicom.encapsulated import page_title
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME
-from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 202
@@ -64,7 +64,7 @@ def build_capture(
     dataset.copy_patient_and_study_information(ihc_image)
     dataset.PatientOrientation = None
     dataset.BurnedInAnnotation = "YES"
-    stamp(dataset, created)
+    stamp(dataset, ihc_image, created)
     dataset.DateOfSecondaryCapture = dataset.ContentDate
     dataset.TimeOfSecondaryCapture = dataset.ContentTime
     return named_by_bytes(dataset, uid_seed)

@@ -6,8 +6,8 @@ from datetime import datetime
 
 from pydicom import Dataset
 
-from dicom.study import CHARACTER_SET
-from dicom.times import local
+from dicom.characters import CHARACTER_SET
+from dicom.times import in_zone, is_zone
 from dicom.uids import deterministic_uid
 
 CREATOR = "Tandem^^^^"
@@ -19,8 +19,11 @@ LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 """Characters of a code string (PS3.5 6.2) that a label uses."""
 
 
-def finish(dataset: Dataset, series_description: str, created: datetime) -> None:
-    """Set what highdicom leaves open or draws at random, for an object laid over a slide."""
+def finish(dataset: Dataset, base: Dataset, series_description: str, created: datetime) -> None:
+    """Set what highdicom leaves open or draws at random, for an object laid over a slide.
+
+    `base` is the header of the slide's level 0.
+    """
     dataset.SpecificCharacterSet = CHARACTER_SET
     dataset.SeriesDescription = series_description[:64]
     dataset.PatientOrientation = None
@@ -30,12 +33,18 @@ def finish(dataset: Dataset, series_description: str, created: datetime) -> None
         *dataset.get("DimensionIndexSequence", []),  # not of TILED_FULL
     ):
         item.DimensionOrganizationUID = organization
-    stamp(dataset, created)
+    stamp(dataset, base, created)
 
 
-def stamp(dataset: Dataset, created: datetime) -> None:
-    """Set all times of creation to `created`, so that equal facts give equal bytes."""
-    date, time = local(created).strftime("%Y%m%d %H%M%S").split()
+def stamp(dataset: Dataset, base: Dataset, created: datetime) -> None:
+    """Set all times of creation to `created`, so that equal facts give equal bytes.
+
+    They are in the zone that the header of the slide (`base`) states, as the times copied from it.
+    """
+    zone = str(base.get("TimezoneOffsetFromUTC") or "")
+    if is_zone(zone):
+        dataset.TimezoneOffsetFromUTC = zone
+    date, time = in_zone(created, zone).strftime("%Y%m%d %H%M%S").split()
     for contribution in dataset.get("ContributingEquipmentSequence", []):
         contribution.ContributionDateTime = f"{date}{time}"
     for keyword in ("ContentDate", "InstanceCreationDate", "SeriesDate"):

@@ -26,7 +26,7 @@ from pydicom.uid import (
     MicroscopyBulkSimpleAnnotationsStorage,
 )
 
-from dicom.study import CHARACTER_SET
+from dicom.characters import CHARACTER_SET
 from dicom.uids import deterministic_uid
 
 NAME = "DICOMDIR"

@@ -10,10 +10,10 @@ from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from dicom import codes
+from dicom.characters import CHARACTER_SET
 from dicom.derived import MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.report import DEVICE_NAME
-from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 201
@@ -78,7 +78,7 @@ def build_encapsulated_pdf(
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
     dataset.EncapsulatedDocumentLength = len(pdf)
     dataset.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
-    stamp(dataset, created)
+    stamp(dataset, ihc_image, created)
     return named_by_bytes(dataset, uid_seed)
 
 

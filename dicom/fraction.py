@@ -47,5 +47,5 @@ def write_fraction(
     spacing = [factor * value for value in spacing_mm(base)]
     facts = (base, [segment], seed, 1, spacing, content_description, software)
     dataset = made_by_highdicom(*facts, pixels=pixels, form=None)
-    finish(dataset, series_description, created)
+    finish(dataset, source_images[0], series_description, created)
     dataset.save_as(path, enforce_file_format=True)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 
 from dicom import codes
+from dicom.characters import in_unicode
 from dicom.errors import SourceError
+from dicom.legal import REFUSED, make_legal, told
+from dicom.study import patient_of
 from dicom.uids import is_uid
 
 WSM_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -47,8 +51,8 @@ HER2_WORDS = re.compile(r"her-?2|erbb-?2|c-?erb|4b5|hercep", re.IGNORECASE)
 """Names of HER2 immunostains; the clones have no codes in CID 8112."""
 
 
-def read_headers(paths: Sequence[Path]) -> list[Dataset]:
-    """Read the headers (no pixels) of a slide's VOLUME images, level 0 first.
+def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
+    """Read the headers (no pixels) of a slide's VOLUME images as they are, level 0 first.
 
     Raises
     ------
@@ -67,8 +71,6 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
         for keyword in MAY_BE_EMPTY:
             if keyword not in header:
                 setattr(header, keyword, None)
-        # Copied values are written in UTF-8, whatever character set the slide has.
-        header.decode()
         if header.get("SOPClassUID") == WSM_STORAGE and "VOLUME" in header.get("ImageType", []):
             missing = [keyword for keyword in NEEDED if not header.get(keyword)]
             if missing:
@@ -77,6 +79,59 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
     if not found:
         raise SourceError("none of the files is a whole slide volume image; export the slide again")
     return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))
+
+
+def read_headers(paths: Sequence[Path]) -> list[Dataset]:
+    """Read the headers of a slide's VOLUME images, level 0 first, as results may repeat them.
+
+    Texts are in UTF-8 and values as DICOM allows them, whatever the scanner wrote.
+
+    Raises
+    ------
+    SourceError
+        If none of the files is a VL WSM volume image.
+    """
+    headers = read_volumes(paths)
+    for header in headers:
+        in_unicode(header)
+        make_legal(header)
+    return headers
+
+
+@dataclass(frozen=True, slots=True)
+class StatedFacts:
+    """Statements of a slide's header, for comparison and for people; empty without a header.
+
+    `patient` is that of `study.patient_of` (PHI). `problems` are sentences, each with a remedy,
+    about what results carry otherwise. `refused` names what no result can carry, such as a patient
+    ID that is too long.
+    """
+
+    patient: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def stated_facts(paths: Sequence[Path]) -> StatedFacts:
+    """Return what the header of level 0 states, as it states it; `paths` may be empty.
+
+    Raises
+    ------
+    SourceError
+        If there are files, and none of them is a VL WSM volume image.
+    """
+    if not paths:
+        return StatedFacts()
+    header = read_volumes(paths)[0]
+    characters = in_unicode(header)
+    patient = patient_of(header)
+    flaws = make_legal(header)
+    refused = [flaw.name for flaw in flaws if flaw.done == REFUSED]
+    return StatedFacts(
+        patient=patient,
+        problems=(*([characters] if characters else []), *told(flaws)),
+        refused=", ".join(refused),
+    )
 
 
 def read_instance_uid(path: Path) -> str:

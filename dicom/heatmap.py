@@ -89,7 +89,7 @@ def build_heatmap(
             content_description=content_description,
             software=software,
         )
-        finish(dataset, series_description, created)
+        finish(dataset, base, series_description, created)
         made.append(dataset)
     return made
 

@@ -10,7 +10,8 @@ from datetime import date
 from typing import Any, Literal, TypeAlias
 
 from dicom.errors import ObjectError
-from dicom.study import LO_LENGTH, SEXES, SH_LENGTH, StudyFacts, check_length
+from dicom.legal import SEXES
+from dicom.study import LO_LENGTH, SH_LENGTH, StudyFacts, check_length, check_name, is_name
 from dicom.uids import is_uid
 
 OrderSource: TypeAlias = Literal["worklist", "hl7", "csv"]
@@ -74,8 +75,8 @@ class Order:
         check_length("study ID", self.study_id, SH_LENGTH)
         _check_text("patient ID", self.patient_id)
         _check_text("issuer of the patient ID", self.issuer, 3 * LO_LENGTH)
-        _check_text("patient name", self.patient_name)
-        _check_text("referring physician's name", self.referring_physician)
+        _check_name("patient name", self.patient_name)
+        _check_name("referring physician's name", self.referring_physician)
         _check_text("issuer of the accession", self.accession_issuer, 3 * LO_LENGTH)
         for each in self.other_ids:
             _check_text("other patient ID", each, 4 * LO_LENGTH)
@@ -132,6 +133,12 @@ def _check_text(what: str, value: str, longest: int = LO_LENGTH) -> None:
         raise ObjectError(f"the {what} has characters that cannot be printed")
 
 
+def _check_name(what: str, name: str) -> None:
+    check_name(what, name)
+    if not name.isprintable():
+        raise ObjectError(f"the {what} has characters that cannot be printed")
+
+
 def plain(text: str) -> str:
     """Return a text as it is compared and written: composed letters, no odd or outer spaces."""
     return unicodedata.normalize("NFC", text).replace("\N{NO-BREAK SPACE}", " ").strip()
@@ -140,6 +147,11 @@ def plain(text: str) -> str:
 def fitting(text: str, longest: int) -> str:
     """Return a text that fits its attribute; empty for one on which nothing depends."""
     return text if len(text) <= longest and "\\" not in text and text.isprintable() else ""
+
+
+def fitting_name(name: str) -> str:
+    """Return a person's name that fits PN; empty for one on which nothing depends."""
+    return name if is_name(name) and name.isprintable() else ""
 
 
 def block_in(identifier: str, accession: str) -> str:

@@ -14,11 +14,11 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicom import codes
+from dicom.characters import CHARACTER_SET
 from dicom.derived import MANUFACTURER, stamp
 from dicom.errors import ObjectError
 from dicom.placement import slide_mpp
 from dicom.segmentation import AlgorithmFacts
-from dicom.study import CHARACTER_SET
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 200
@@ -141,7 +141,7 @@ def build_report(
     dataset.SeriesDescription = _description(facts)
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
-    stamp(dataset, created)
+    stamp(dataset, ihc_images[0], created)
     return named_by_bytes(dataset, uid_seed)
 
 

@@ -149,12 +149,12 @@ def write_segmentation(
             dataset.SegmentsOverlap = "NO" if len(layers) == 1 else "YES"
             dataset.TotalPixelMatrixRows, dataset.TotalPixelMatrixColumns = level.shape
             dataset.NumberOfFrames = len(level.frames)
-            finish(dataset, series_description, created)
+            finish(dataset, base, series_description, created)
             _write(paths[-1], dataset, level, counts, spacing)
         else:
             pixels = level.rasters[0][0 : level.shape[0], 0 : level.shape[1]]
             dataset = made_by_highdicom(*facts, pixels=pixels, form=form)
-            finish(dataset, series_description, created)
+            finish(dataset, base, series_description, created)
             dataset.save_as(paths[-1], enforce_file_format=True)
     return paths
 

@@ -11,9 +11,10 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from dicom import codes
+from dicom.characters import CHARACTER_SET
 from dicom.errors import ObjectError
-from dicom.study import CHARACTER_SET, LO_LENGTH, SH_LENGTH, StudyFacts, check_length
-from dicom.times import local
+from dicom.study import LO_LENGTH, SH_LENGTH, StudyFacts, check_length
+from dicom.times import in_zone, zone_at
 from dicom.uids import deterministic_uid
 
 PASSED_THROUGH = "tiles passed through"
@@ -56,6 +57,14 @@ class SlideIdentity:
         """Start of the study."""
         return self.study.started or self.scanned
 
+    @property
+    def zone(self) -> str:
+        """Timezone Offset From UTC of all times of the slide: that of the study's start.
+
+        Empty where the header that the study comes from states none.
+        """
+        return self.study.zone or zone_at(self.started)
+
 
 def slide_metadata(identity: SlideIdentity, mpp: float, uids: SlideUids) -> Any:
     """Return the metadata of all instances of a slide for wsidicomizer; `mpp` µm per level-0 px."""
@@ -71,7 +80,7 @@ def slide_metadata(identity: SlideIdentity, mpp: float, uids: SlideUids) -> Any:
     )
     from wsidicomizer.metadata import WsiDicomizerMetadata
 
-    study, started = identity.study, local(identity.started)
+    study, started = identity.study, in_zone(identity.started, identity.zone)
     return WsiDicomizerMetadata(
         study=Study(
             uid=UID(study.uid),
@@ -159,6 +168,7 @@ class SlideUids:
             how,
             CHARACTER_SET,
             *((identity.specimen_id,) if identity.specimen_id else ()),
+            *((f"zone {identity.zone}",) if identity.zone else ()),
             *(f"{name} {version(name)}" for name in libraries),
         )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from dicom.characters import CHARACTER_SET
 from dicom.errors import SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
 from dicom.pyramid_source import Levels, source_of
@@ -27,8 +28,7 @@ from dicom.slide_metadata import (
     slide_metadata,
     uid_generator,
 )
-from dicom.study import CHARACTER_SET, StudyFacts
-from dicom.times import local
+from dicom.times import in_zone
 
 __all__ = [
     "ENCODED_AGAIN",
@@ -193,21 +193,22 @@ def _convert(
         include_overview=with_label,
         include_thumbnail=False,
         include_confidential=False,
-        metadata_post_processor=lambda dataset, _metadata: _acquired(
-            dataset, identity.study, scanned
-        ),
+        metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, identity, scanned),
         workers=workers,
         preferred_source=source,
     )
     for file in written:
-        _set_content_time(Path(file), local(identity.scanned))
+        _set_content_time(Path(file), in_zone(identity.scanned, identity.zone))
     return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=uids.how)
 
 
-def _acquired(dataset: Dataset, study: StudyFacts, scanned: datetime) -> Dataset:
+def _acquired(dataset: Dataset, identity: SlideIdentity, scanned: datetime) -> Dataset:
     dataset.SpecificCharacterSet = CHARACTER_SET
-    dataset.update(study.further_attributes())
-    dataset.AcquisitionDateTime = scanned.strftime("%Y%m%d%H%M%S+0000")
+    dataset.update(identity.study.further_attributes())
+    acquired = in_zone(scanned, identity.zone)
+    dataset.AcquisitionDateTime = acquired.strftime("%Y%m%d%H%M%S%z")
+    if identity.zone:
+        dataset.TimezoneOffsetFromUTC = identity.zone
     for path in dataset.get("OpticalPathSequence", []):
         profile = path.get("ICCProfile")
         if profile:

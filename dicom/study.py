@@ -12,14 +12,12 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
 from dicom.errors import ObjectError
+from dicom.legal import GROUP_LENGTH, GROUPS, SEXES
+from dicom.times import is_zone
 from dicom.uids import is_uid
 
-CHARACTER_SET = "ISO_IR 192"
-"""UTF-8, whatever character set the slide has: texts of Tandem hold µ and ≥."""
 SH_LENGTH, LO_LENGTH = 16, 64
 """Largest lengths of the value representations SH and LO (PS3.5 6.2)."""
-SEXES = ("", "F", "M", "O")
-"""Defined terms of PatientSex (PS3.3 C.7.1.1)."""
 FURTHER = (
     *("IssuerOfPatientID", "TypeOfPatientID", "IssuerOfPatientIDQualifiersSequence"),
     *("OtherPatientIDs", "OtherPatientIDsSequence", "OtherPatientNames", "PatientBirthTime"),
@@ -38,7 +36,7 @@ FURTHER = (
 )
 """Further attributes of the modules of patient and study (PS3.3 C.7.1, C.7.2) that objects made
 from a header repeat: a slide that joins the study must not contradict them."""
-LATER = ("issuer", "other_ids", "accession_issuer", "further")
+LATER = ("issuer", "other_ids", "accession_issuer", "further", "zone")
 """Fields of `StudyFacts` that earlier editions had not."""
 
 
@@ -49,7 +47,8 @@ class StudyFacts:
     They are equal in every object of a study; else its objects contradict each other. `started` has
     no zone if a scanner wrote it; None: unknown. Issuers are ``NAMESPACE`` or ``NAMESPACE&UNIVERSAL
     ID&TYPE`` (HL7 HD), other patient IDs ``ID`` or ``ID^^^ISSUER`` (HL7 CX). `further` are
-    attributes of a header as DICOM JSON; they are written as they are.
+    attributes of a header as DICOM JSON; they are written as they are. `zone` is the Timezone
+    Offset From UTC that a header states.
 
     Raises
     ------
@@ -69,14 +68,15 @@ class StudyFacts:
     other_ids: tuple[str, ...] = ()
     accession_issuer: str = ""
     further: str = ""
+    zone: str = ""
 
     def __post_init__(self) -> None:
         check_length("issuer of the patient ID", self.issuer, 3 * LO_LENGTH)
         check_length("issuer of the accession number", self.accession_issuer, 3 * LO_LENGTH)
         check_length("study ID", self.study_id, SH_LENGTH)
         check_length("patient ID", self.patient_id, LO_LENGTH)
-        check_length("patient name", self.patient_name, LO_LENGTH)
-        check_length("referring physician's name", self.referring_physician, LO_LENGTH)
+        check_name("patient name", self.patient_name)
+        check_name("referring physician's name", self.referring_physician)
         if self.patient_sex not in SEXES:
             raise ObjectError("the patient's sex is none of DICOM's terms: F, M, O or nothing")
         if not is_uid(self.uid):
@@ -136,6 +136,30 @@ def check_length(what: str, value: str, longest: int) -> None:
         )
 
 
+def check_name(what: str, name: str) -> None:
+    """Check that a person's name fits PN: three component groups of 64 characters (PS3.5 6.2).
+
+    Raises
+    ------
+    ObjectError
+        If it has more groups, or a longer one.
+    """
+    if not is_name(name):
+        groups = name.split("=")
+        longest = max(map(len, groups))
+        raise ObjectError(
+            f"the {what} has {len(groups)} groups of up to {longest} characters; DICOM allows "
+            f"{GROUPS} of {GROUP_LENGTH} and no \\"
+        )
+
+
+def is_name(name: str) -> bool:
+    """Return whether a person's name fits PN."""
+    groups = name.split("=")
+    fits = len(groups) <= GROUPS and all(len(group) <= GROUP_LENGTH for group in groups)
+    return fits and "\\" not in name
+
+
 def study_of(header: Dataset) -> StudyFacts:
     """Extract the facts of the study from a slide's header or from an order of a worklist.
 
@@ -146,14 +170,14 @@ def study_of(header: Dataset) -> StudyFacts:
     ObjectError
         If patient or UID do not fit.
     """
-    sex = _text(header, "PatientSex")
+    sex, zone = _text(header, "PatientSex"), _text(header, "TimezoneOffsetFromUTC")
     return StudyFacts(
         uid=_text(header, "StudyInstanceUID"),
         started=_started(header),
         # The study ID of an order is its own ID, as scanners write it (PS3.17 J.6).
         study_id=_short(header, "StudyID", SH_LENGTH)
         or _short(header, "RequestedProcedureID", SH_LENGTH),
-        referring_physician=_short(header, "ReferringPhysicianName", LO_LENGTH),
+        referring_physician=_name(header, "ReferringPhysicianName"),
         patient_id=_text(header, "PatientID"),
         patient_name=_text(header, "PatientName"),
         patient_birth_date=day_of(_text(header, "PatientBirthDate")),
@@ -162,6 +186,7 @@ def study_of(header: Dataset) -> StudyFacts:
         other_ids=tuple(_other_ids(header)),
         accession_issuer=_accession_issuer(header),
         further=_further(header),
+        zone=zone if is_zone(zone) else "",
     )
 
 
@@ -274,6 +299,11 @@ def _text(header: Dataset, keyword: str) -> str:
 def _short(header: Dataset, keyword: str, longest: int) -> str:
     text = _text(header, keyword)
     return text if len(text) <= longest and "\\" not in text else ""
+
+
+def _name(header: Dataset, keyword: str) -> str:
+    text = _text(header, keyword)
+    return text if is_name(text) else ""
 
 
 def _started(header: Dataset) -> datetime | None:

@@ -1,11 +1,40 @@
-"""Dates and times of DICOM attributes: without a zone, hence local (PS3.3 C.12.1.1.8)."""
+"""Dates and times of DICOM attributes: in the zone that the object states, else local.
+
+They have no zone of their own (PS3.3 C.12.1.1.8).
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta, timezone
+
+_ZONE = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")
 
 
 def local(time: datetime) -> datetime:
     """Convert to the machine's zone, as the scanner writes; times without a zone stay as they
     are."""
     return time if time.tzinfo is None else time.astimezone()
+
+
+def is_zone(text: str) -> bool:
+    """Return whether a text is a Timezone Offset From UTC: ``+0100`` (PS3.3 C.12.1)."""
+    return _ZONE.fullmatch(text) is not None
+
+
+def in_zone(time: datetime, zone: str) -> datetime:
+    """Convert to a Timezone Offset From UTC, to the machine's zone where that is empty.
+
+    Times without a zone stay as they are.
+    """
+    found = _ZONE.fullmatch(zone)
+    if found is None or time.tzinfo is None:
+        return local(time)
+    sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return time.astimezone(timezone(-offset if sign == "-" else offset))
+
+
+def zone_at(time: datetime) -> str:
+    """Return the machine's Timezone Offset From UTC at a time; empty for one without a zone."""
+    return "" if time.tzinfo is None else f"{local(time):%z}"[:5]

@@ -12,10 +12,12 @@ from pydicom.uid import UID
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from dicom.association import PacsAddress, associate
+from dicom.characters import CHARACTER_SET, in_unicode
 from dicom.errors import ObjectError
-from dicom.order import Order, OrderedSpecimen, block_in, fitting, plain
+from dicom.legal import SEXES
+from dicom.order import Order, OrderedSpecimen, block_in, fitting, fitting_name, plain
 from dicom.pacs import PENDING, check_answer
-from dicom.study import CHARACTER_SET, LO_LENGTH, SEXES, SH_LENGTH, day_of
+from dicom.study import LO_LENGTH, SH_LENGTH, day_of
 from dicom.uids import is_uid
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ def _query(accession: str) -> Dataset:
 
 def _accession(item: Dataset) -> str:
     """Accession of an item, for a check: some servers ignore the key and return others' orders."""
-    item.decode()
+    in_unicode(item)
     return str(item.get("AccessionNumber", "")).strip()
 
 
@@ -89,7 +91,7 @@ def _order(item: Dataset, accession: str) -> Order | None:
         return Order(
             uid=uid if is_uid(uid) else "",
             study_id=fitting(_text(item, "RequestedProcedureID"), SH_LENGTH),
-            referring_physician=fitting(_text(item, "ReferringPhysicianName"), LO_LENGTH),
+            referring_physician=fitting_name(_text(item, "ReferringPhysicianName")),
             patient_id=_text(item, "PatientID"),
             issuer=_patient_issuer(item),
             patient_name=_text(item, "PatientName"),

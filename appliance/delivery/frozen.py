@@ -8,6 +8,7 @@ what no copy keeps: the inode, and the time of the last change of the inode.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
 from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.places import place_of
-from dicom.header import read_headers
+from dicom.header import read_volumes
 
 SCANNED_NAME = "scanned.txt"
 SEEN_NAME = "seen.txt"
@@ -106,7 +107,7 @@ def _seen_key(facts: SlideFacts, files: Signature) -> ArtifactKey:
 
 
 def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, list[Path]]:
-    """Time of the scan (UTC), and files of the headers where the slide is DICOM.
+    """Time of the scan (UTC), and files of the headers where the slide is DICOM, as it states them.
 
     The artifact is made the first time; later calls do not open the slide.
 
@@ -129,9 +130,12 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
         with store.writing(key) as folder, same_source(facts, store):
             # Time of the file: the dates of headers have no time zone.
             (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))
-            headers = read_headers(slide_files(path)) if facts.is_dicom else []
-            for number, header in enumerate(headers):
-                header.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
+            headers = read_volumes(slide_files(path)) if facts.is_dicom else []
+            with warnings.catch_warnings():
+                # Of character sets that are none: told at identify.
+                warnings.simplefilter("ignore", UserWarning)
+                for number, header in enumerate(headers):
+                    header.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
     folder = store.path(key)
     scanned = datetime.fromtimestamp(int((folder / SCANNED_NAME).read_text()), tz=UTC)
     return scanned, sorted(folder.glob("*.dcm"))

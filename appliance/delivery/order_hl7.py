@@ -31,7 +31,7 @@ from appliance.delivery.order_files import (
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
-from dicom.order import Order, OrderedSpecimen, block_in, fitting, plain
+from dicom.order import Order, OrderedSpecimen, block_in, fitting, fitting_name, plain
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
 
@@ -269,7 +269,7 @@ def _order(
         source="hl7",
         uid=next((uid for uid in uids if is_uid(uid)), ""),
         study_id=fitting(_first(order, "OBR", 19), SH_LENGTH),
-        referring_physician=fitting(_physician(person, order), LO_LENGTH),
+        referring_physician=fitting_name(_physician(person, order)),
         patient_id=numbers[0][0],
         issuer=numbers[0][1],
         patient_name=_patient_name(pid),

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset
 
@@ -27,6 +28,7 @@ from appliance.settings.settings import Settings
 from appliance.slides.general import levels_of_own
 from appliance.slides.places import place_of
 from dicom.header import read_headers
+from dicom.order import OrderedSpecimen
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.study import StudyFacts, study_of
 from dicom.uids import deterministic_uid
@@ -198,22 +200,19 @@ def _converted(
         "mpp": facts.mpp,
         "version": 2,
     }
-    key = ArtifactKey.of("wsm", **depends_on)
-    # A slide that was converted before its specimen was known stays as it was sent.
-    if specimen is not None and not store.path(key).is_dir():
-        key = ArtifactKey.of("wsm", **depends_on, specimen=asdict(specimen))
+    container = f"{findings.accession}-{findings.block}-{stain}"
+    identity = SlideIdentity(
+        accession=accession,
+        block=findings.block,
+        stain=stain,
+        container_id=(specimen.container_id if specimen else "") or container,
+        specimen_id=specimen.specimen_id if specimen else "",
+        study=study,
+        fingerprint=facts.fingerprint,
+        scanned=scanned,
+    )
+    key = _converted_key(depends_on, specimen, identity.zone, store)
     if not store.has(key):
-        container = f"{findings.accession}-{findings.block}-{stain}"
-        identity = SlideIdentity(
-            accession=accession,
-            block=findings.block,
-            stain=stain,
-            container_id=(specimen.container_id if specimen else "") or container,
-            specimen_id=specimen.specimen_id if specimen else "",
-            study=study,
-            fingerprint=facts.fingerprint,
-            scanned=scanned,
-        )
         with store.writing(key) as folder:
             path = place_of(facts.path)
             with same_source(facts, store), levels_of_own(path) as levels:
@@ -228,3 +227,21 @@ def _converted(
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")
     return store.path(key)
+
+
+def _converted_key(
+    depends_on: Mapping[str, Any], specimen: OrderedSpecimen | None, zone: str, store: ArtifactStore
+) -> ArtifactKey:
+    """Return the key of a converted slide.
+
+    A slide that was converted before its specimen was known, or by an edition that wrote no zone,
+    stays as it was sent.
+    """
+    of_order = {} if specimen is None else {"specimen": asdict(specimen)}
+    candidates = [
+        ArtifactKey.of("wsm", **depends_on, **of_specimen, **of_zone)
+        for of_specimen in ({}, of_order)
+        for of_zone in ({}, {"zone": zone})
+    ]
+    there = (key for key in candidates if store.path(key).is_dir())
+    return next(there, candidates[-1])

@@ -8,7 +8,6 @@ process and never touch the ledger. Torch is loaded only by those that run a net
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ from appliance.line.readings import (
     reader_facts,
     require_unchanged,
 )
-from appliance.line.whose import whose_slide
+from appliance.line.whose import stated_by, whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
@@ -116,20 +115,21 @@ def _identified(
     ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
     facts = replace(facts, fingerprint=fingerprint(path))
     remember_source(facts, before, store)
-    # Headers that cannot be read or kept, whatever their library raises, are told when the objects
-    # are written.
-    headers: list[Path] = []
-    with suppress(Exception):
+    try:
         _, headers = freeze_source(facts, store)
+        stated = stated_by(headers)
+    except SourceError as err:
+        raise SlideError(QuarantineReason.MISSING_TAGS, str(err)) from err
     return IdentifiedSlide(
         facts=facts,
         verdict=verdict,
         organ=word.get("organ", "") or sidecar.organ,
         specimen=word.get("specimen", "") or sidecar.specimen,
-        patient=whose_slide(headers, ordered.patients, settings),
+        patient=whose_slide(stated, ordered.patients, settings),
         scanned_at=scan_time(properties),
         order_note=ordered.note,
         order_problems=ordered.problems,
+        header_notes=stated.problems,
     )
 
 

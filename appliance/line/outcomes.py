@@ -31,8 +31,8 @@ class IdentifiedSlide:
     """Outcome of *identify*: facts, identity, patient, and words of the sidecar for later steps.
 
     `scanned_at` is the time of the scan by the header (`slides.scan_time`), 0.0 where none is told.
-    `order_note` is for the slide's timeline, `order_problems` for that of the first slide that has
-    them.
+    `order_note` and `header_notes` are for the slide's timeline, `order_problems` for that of the
+    first slide that has them.
     """
 
     facts: SlideFacts
@@ -43,6 +43,7 @@ class IdentifiedSlide:
     scanned_at: float = 0.0
     order_note: str = ""
     order_problems: tuple[str, ...] = ()
+    header_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts, wrong_picture
 from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
-from appliance.line.whose import whose_slide
+from appliance.line.whose import stated_by, whose_slide
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.readers.tile_pass import Progress
 from appliance.settings.installation import SALT_NAME, installation_salt
@@ -121,7 +121,7 @@ def _require_one_patient(
     store = ArtifactStore(settings.artifacts_dir)
     orders = ordered_for(accession, settings, vocabulary(settings)).patients
     patients = {
-        stain: whose_slide(freeze_source(slide.facts, store)[1], orders, settings)
+        stain: whose_slide(stated_by(freeze_source(slide.facts, store)[1]), orders, settings)
         for stain, slide in slides.items()
     }
     params = contradiction(patients, settings.patients.merged)

@@ -64,6 +64,8 @@ def finish_identify(
     told = told_by(Path(row.path), found.order_problems, context.settings)
     for note in (*told, *([found.order_note] if found.order_note else [])):
         tx.note(row.subject, "order-note", now, params={"note": note})
+    for note in found.header_notes:
+        tx.note(row.subject, "header-note", now, params={"note": note})
     append_times(tx, row, (time_of("identify", done),), now)
     joins = _join(tx, context, row, verdict, now)
     if joins:

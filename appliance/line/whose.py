@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from sqlmodel import col, select
@@ -18,31 +17,36 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
-from dicom.header import read_headers
-from dicom.study import patient_of
+from dicom.header import StatedFacts, stated_facts
 
 
-def whose_slide(headers: Sequence[Path], orders: Sequence[Patient], settings: Settings) -> Patient:
-    """Return what the frozen headers of a slide and its orders say of patient and study.
+def stated_by(headers: Sequence[Path]) -> StatedFacts:
+    """Return what the frozen headers of a slide state; nothing where it is no DICOM.
+
+    Raises
+    ------
+    SlideError
+        INVALID_HEADER, where they have an identifier that no result can carry.
+    """
+    stated = stated_facts(headers)
+    if stated.refused:
+        raise SlideError(QuarantineReason.INVALID_HEADER, stated.refused)
+    return stated
+
+
+def whose_slide(stated: StatedFacts, orders: Sequence[Patient], settings: Settings) -> Patient:
+    """Return what the header of a slide and its orders say of patient and study.
 
     Raises
     ------
     SlideError
         NO_PATIENT, where nobody names a patient and the settings hold such slides.
     """
-    patient = combined([_stated(headers), *orders])
+    of_header = Patient(**stated.patient, source="header") if stated.patient else Patient()
+    patient = combined([of_header, *orders])
     if settings.identify.without_patient == "hold" and not patient.is_known:
         raise SlideError(QuarantineReason.NO_PATIENT)
     return patient
-
-
-def _stated(headers: Sequence[Path]) -> Patient:
-    """Return what the headers of a slide say; nothing where they cannot be read."""
-    # Told when the objects are written, whatever their library raises.
-    with suppress(Exception):
-        if headers:
-            return Patient(**patient_of(read_headers(headers)[0]), source="header")
-    return Patient()
 
 
 def let_merged_go(tx: Transaction, settings: Settings, now: float) -> None:

@@ -74,6 +74,7 @@ EVENTS: Words = {
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",
     "order-note": "{note}",
+    "header-note": "{note}",
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",

@@ -34,6 +34,7 @@ QUARANTINE: Words = {
         "The DICOM file has no valid UID: digits and single dots, no leading zeros, at most 64 "
         "characters."
     ),
+    "invalid-header": "The DICOM header has an identifier that results cannot carry.",
     "no-tissue": "No tissue was found on the slide.",
     "never-finished": "The file stopped growing before it became a whole slide.",
     "vanished": "The file was renamed, moved or deleted before it was read.",
@@ -91,6 +92,10 @@ REMEDIES: Words = {
     ),
     "missing-tags": "Export the slide again, or update the scanner's DICOM export.",
     "invalid-uid": "Correct the UID root in the scanner's DICOM export, then export it again.",
+    "invalid-header": (
+        "Correct it in the worklist or in the scanner's DICOM export (at most 64 characters, no "
+        "backslash), then export the slide again."
+    ),
     "no-tissue": "Look at the slide; if there is tissue, scan it again with a new focus map.",
     "never-finished": "Copy or scan the slide again; it is taken up as soon as the file changes.",
     "vanished": (

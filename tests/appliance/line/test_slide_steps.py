@@ -7,10 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fixtures.headers import Written, rewritten
 from fixtures.pairings import HER2_PAIR
-from fixtures.slide_objects import write_svs
+from fixtures.slide_objects import MPP, identity, write_svs
 
-from appliance.domain import HE, HER2
+from appliance.artifacts import ArtifactStore
+from appliance.delivery.frozen import freeze_source
+from appliance.domain import HE, HER2, QuarantineReason
+from appliance.errors import SlideError
+from appliance.intake.patients import Patient
 from appliance.intake.watch import FolderScan
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -20,9 +25,11 @@ from appliance.line.analyse_slide import identify_slide
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
-from appliance.line.slide_steps import finish_identify, take_slide_back
+from appliance.line.slide_steps import facts_of, finish_identify, take_slide_back
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
+from dicom.header import read_headers
+from dicom.source import convert_slide
 
 SIDECAR = 'mpp = 0.3\naccession = "S26-7"\nblock = "B2"\norgan = "gastric"\nspecimen = "biopsy"\n'
 
@@ -74,6 +81,43 @@ def test_what_the_sidecar_said_at_identify_is_kept(context: StepContext) -> None
     given = [argument for argument in call.arguments if isinstance(argument, ReadSlide)]
     assert [(s.organ, s.specimen, s.facts.mpp) for s in given] == [("gastric", "biopsy", 0.3)] * 2
     assert [slide.is_kept for slide in given] == [False, True]
+
+
+JAPANESE = Written(
+    ("", "ISO 2022 IR 87"),
+    {"PatientName": "Yamada^Tarou=山田^春", "PatientBirthDate": "19600230"},
+)
+
+
+def scanned(context: StepContext, written: Written) -> Path:
+    """Write a scanner's DICOM into the watched folder."""
+    folder = context.settings.state_dir.with_name("made")
+    slide = write_svs(folder.with_suffix(".svs"))
+    (made,) = convert_slide(slide, folder, identity("HE"), mpp=MPP).paths[:1]
+    return rewritten(made, context.settings.watch.folder / "a.dcm", written, px=True)
+
+
+def test_what_the_header_has_wrong_is_told_at_identify(context: StepContext) -> None:
+    row = identified(context, scanned(context, JAPANESE))
+    with context.ledger.transaction() as tx:
+        told = [event.params for event in tx.events(row.subject) if event.code == "header-note"]
+    (note,) = told
+    assert "as Patient's Birth Date: results leave it out. Correct it" in note
+    assert "19600230" not in note
+    # It is compared as it was stated; results carry what DICOM allows.
+    patient = Patient.of_json(row.patient)
+    assert (patient.name, patient.birth_date) == ("Yamada^Tarou=山田^春", "19600230")
+    _, files = freeze_source(facts_of(row), ArtifactStore(context.settings.artifacts_dir))
+    header = read_headers(files)[0]
+    assert (header.SpecificCharacterSet, header.PatientName) == ("ISO_IR 192", patient.name)
+    assert header.PatientBirthDate in (None, "")
+
+
+def test_an_identifier_that_is_too_long_sets_the_slide_aside(context: StepContext) -> None:
+    path = scanned(context, Written(values={"PatientID": "P" * 70}))
+    with pytest.raises(SlideError, match=r"\(Patient ID\) Correct it") as told:
+        identify_slide(path, context.settings)
+    assert told.value.reason is QuarantineReason.INVALID_HEADER
 
 
 def test_a_file_of_the_same_size_and_time_is_taken_up_anew(context: StepContext) -> None:

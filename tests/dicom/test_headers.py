@@ -1,0 +1,219 @@
+"""Headers as they come: characters, names, dates; what results repeat of them, and what is told.
+
+The rows of ``cases/dicom.md`` that concern headers. ``TANDEM_HEADERS=500`` draws as many headers.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.headers import LETTERS, Written, legal_headers, put, rewritten
+from fixtures.slide_objects import MPP, SCANNED, identity, report, write_svs
+from hypothesis import HealthCheck, given, settings
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom.characters import CHARACTER_SET, in_unicode
+from dicom.encapsulated import build_encapsulated_pdf
+from dicom.header import read_headers, stated_facts
+from dicom.legal import make_legal, told
+from dicom.source import convert_slide
+from dicom.study import StudyFacts, study_of
+
+COUNT = int(os.environ.get("TANDEM_HEADERS", "40"))
+OBJECTS = int(os.environ.get("TANDEM_HEADERS", "2"))
+"""Headers that are drawn, and those that become objects."""
+THREE_GROUPS = "=".join(
+    (
+        "Yamada-Kobayashi^Tarou Alexander Maria^^Dr.",
+        "山田小林^太郎アレク",
+        "やまだこばやし^たろうあれくさんだー",
+    )
+)
+
+
+def written(terms: tuple[str, ...] = (), **values: Any) -> Dataset:
+    """Return a header whose elements are as a file has them."""
+    dataset = Dataset()
+    dataset.StudyInstanceUID = "1.2.3"
+    put(dataset, Written(terms, values))
+    return dataset
+
+
+def again(dataset: Dataset) -> Dataset:
+    """Return a data set as it is read after it was written to a file."""
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    stream = BytesIO()
+    dataset.save_as(stream)
+    stream.seek(0)
+    return dcmread(stream, force=True)
+
+
+@pytest.mark.parametrize("terms", list(LETTERS), ids="\\".join)
+def test_every_defined_character_set_is_read(terms: tuple[str, ...]) -> None:
+    letters = LETTERS[terms] or "Muster"
+    header = written(terms, PatientName=f"Aa^{letters}", StudyDescription=f"x {letters}")
+    assert in_unicode(header) == ""
+    assert header.SpecificCharacterSet == CHARACTER_SET
+    assert (str(header.PatientName), header.StudyDescription) == (f"Aa^{letters}", f"x {letters}")
+
+
+UTF8, LATIN1 = "Müller^Jörg".encode(), "Müller^Jörg".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("terms", "name", "said"),
+    [
+        ((), UTF8, "states no character set for letters beyond ASCII; they were read as UTF-8"),
+        (("",), LATIN1, "states no character set for letters beyond ASCII; they were read as Lat"),
+        (("ISO_IR 100",), UTF8, "not in the character set that it states; they were read as UTF-8"),
+        (("ISO_IR 192",), LATIN1, "that it states; they were read as Latin-1: check the names"),
+        (("ISO-IR 100",), LATIN1, "names its character set as DICOM does not"),
+        (("LATIN1 OF MINE",), UTF8, "they were read as UTF-8"),
+    ],
+)
+def test_a_missing_or_wrong_character_set_is_told(
+    terms: tuple[str, ...], name: bytes, said: str
+) -> None:
+    header = written(terms, PatientName=name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sentence = in_unicode(header)
+    assert said in sentence and sentence.endswith("in the scanner's DICOM export.")
+    assert "Müller" not in sentence
+    assert str(header.PatientName) == "Müller^Jörg"
+
+
+def test_items_may_state_a_character_set_of_their_own() -> None:
+    dataset = Dataset()
+    put(dataset, Written(("ISO_IR 100",), {"PatientName": "Müller^Jörg"}))
+    item = Dataset()
+    put(item, Written(("ISO_IR 144",), {"PatientID": "Б-1"}))
+    dataset.OtherPatientIDsSequence = [item]
+    header = dataset
+    assert in_unicode(header) == ""
+    assert header.OtherPatientIDsSequence[0].PatientID == "Б-1"
+    assert again(header).OtherPatientIDsSequence[0].PatientID == "Б-1"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "given", "kept", "done"),
+    [
+        ("PatientBirthDate", "1960", None, "leave it out"),
+        ("PatientBirthDate", "19600230", None, "leave it out"),
+        ("PatientBirthDate", "1960-02-03", "19600203", "carry it corrected"),
+        ("PatientBirthDate", "1960.02.03", "19600203", "carry it corrected"),
+        ("StudyTime", "09:30:15", "093015", "carry it corrected"),
+        ("StudyTime", "25", None, "leave it out"),
+        ("PatientSex", "f", "F", "carry it corrected"),
+        ("PatientSex", "female", None, "leave it out"),
+        ("PatientAge", "65", None, "leave it out"),
+        ("PatientSize", "tall", None, "leave it out"),
+        ("PatientSize", "1.2345678901234567", "1.23456789012346", "carry it corrected"),
+        ("StudyDescription", "x" * 70, "x" * 64, "carry it shortened"),
+        ("StudyDescription", "a\x1bb", "ab", "carry it shortened"),
+        ("StudyID", "a\\b", "a", "carry it shortened"),
+        ("PatientName", "M" * 70 + "^J=" + "K" * 3, "M" * 64 + "=KKK", "carry it shortened"),
+    ],
+)
+def test_what_dicom_does_not_allow_is_corrected_or_left_out_and_told(
+    keyword: str, given: str, kept: str | None, done: str
+) -> None:
+    header = written(**{keyword: given.encode()})
+    in_unicode(header)
+    (sentence,) = told(make_legal(header))
+    assert f"results {done}. Correct it in the worklist" in sentence
+    assert given not in sentence
+    value = again(header).get(keyword)
+    assert (None if value in (None, "") else str(value)) == kept
+    assert make_legal(header) == ()
+
+
+@pytest.mark.parametrize("number", ["P" * 80, "P\\Q"])
+def test_an_identifier_that_no_result_can_carry_is_neither_cut_nor_left_out(
+    number: str, ihc: list[Path], tmp_path: Path
+) -> None:
+    file = rewritten(ihc[0], tmp_path / "a.dcm", Written(values={"PatientID": number.encode()}))
+    assert stated_facts([file]).refused == "Patient ID"
+
+
+def test_a_name_has_three_groups_of_64_characters() -> None:
+    header = written(("ISO_IR 192",), PatientName=THREE_GROUPS)
+    in_unicode(header)
+    assert make_legal(header) == () and len(THREE_GROUPS) > 64
+    facts = study_of(header)
+    assert facts.patient_name == THREE_GROUPS
+    assert StudyFacts.of_json(facts.as_json()) == facts
+
+
+def all_objects(slide: list[Dataset], partner: Path, folder: Path) -> list[Dataset]:
+    """Write report, document and the other slide of the study; read them back."""
+    made = [report([], slide, [])]
+    made.append(
+        build_encapsulated_pdf(
+            b"%PDF-1.4\n%%EOF\n",
+            assay="HER2",
+            ihc_image=slide[0],
+            sources=slide,
+            created=SCANNED,
+            uid_seed="seed",
+            software="0.1.0",
+        )
+    )
+    for number, dataset in enumerate(made):
+        dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    other = identity("HE", study=study_of(slide[0]))
+    paths = convert_slide(partner, folder / "wsm", other, mpp=MPP).paths
+    return [dcmread(path) for path in (*(folder / f"{n}.dcm" for n in (0, 1)), *paths)]
+
+
+@pytest.fixture(scope="module")
+def partner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_svs(tmp_path_factory.mktemp("partner") / "he.svs", seed=1)
+
+
+@given(drawn=legal_headers())
+@settings(max_examples=COUNT, deadline=None)
+def test_legal_headers_are_repeated_as_they_are(drawn: Written) -> None:
+    header = written(drawn.terms, **drawn.values)
+    assert in_unicode(header) == ""
+    assert make_legal(header) == ()
+    facts = study_of(header)
+    attributes = facts.further_attributes()
+    attributes.SpecificCharacterSet = CHARACTER_SET
+    repeated = again(attributes)
+    for keyword in ("PatientComments", "StudyDescription", "IssuerOfPatientID", "EthnicGroup"):
+        if text := drawn.values.get(keyword):
+            assert repeated.get(keyword, "") == text.rstrip(), keyword
+    assert facts.patient_name == drawn.values.get("PatientName", "").rstrip("=").strip()
+    assert facts.patient_id == drawn.values.get("PatientID", "")
+    assert facts.zone == drawn.values.get("TimezoneOffsetFromUTC", "")
+
+
+@given(drawn=legal_headers())
+@settings(
+    max_examples=OBJECTS,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_objects_of_legal_headers_are_written(
+    drawn: Written, ihc: list[Path], partner: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("objects")
+    drawn = Written(drawn.terms, {"StudyInstanceUID": b"1.2.3", **drawn.values})
+    file = rewritten(ihc[0], folder / "slide.dcm", drawn)
+    stated = stated_facts([file])
+    assert (stated.problems, stated.refused) == ((), "")
+    slide = read_headers([file])
+    for made in all_objects(slide, partner, folder):
+        assert made.SpecificCharacterSet == CHARACTER_SET
+        assert made.PatientName == slide[0].PatientName
+        assert (made.PatientID or "") == drawn.values.get("PatientID", "")
+        assert made.TimezoneOffsetFromUTC == slide[0].TimezoneOffsetFromUTC
