@@ -1,4 +1,4 @@
-"""Commands on slides and cases: ``status``, ``stat``, ``retry``, ``correct``, ``rerun``."""
+"""Commands on slides and cases: ``status``, ``stat``, ``retry``, ``correct``, ``confirm``, …"""
 
 from __future__ import annotations
 
@@ -89,6 +89,18 @@ def correct(
     from appliance.operations.corrections import correct_score
 
     typer.echo(correct_score(settings, case, score, by=by, why=why))
+
+
+def confirm(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
+    config: ConfigOption = None,
+) -> None:
+    """Record that a person found a case's score right, for tandem evaluate people."""
+    settings = settings_with_logging(config)
+    from appliance.operations.corrections import confirm_score
+
+    typer.echo(confirm_score(settings, case, by=by))
 
 
 def rerun(

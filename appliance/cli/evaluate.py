@@ -1,4 +1,4 @@
-"""``tandem evaluate``: the appliance or one network, where the truth is known."""
+"""``tandem evaluate``: the appliance or networks, where the truth or a person's score is known."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from appliance.cli.evaluate_pairs import pairs
+from appliance.cli.evaluate_people import people
 from appliance.cli.evaluate_tiles import tiles
 
 DEFAULT = "pairs"
@@ -34,8 +35,11 @@ app = typer.Typer(
         "Alignment of whole sections:  tandem evaluate --mapping --seed 1 --pairs 60\n\n"
         "Cases made to mislead:  tandem evaluate --traps --seed 1 --pairs 50\n\n"
         "One network on images with truth:  tandem evaluate tiles --task tumor DIR\n\n"
-        "One network on generated tiles:  tandem evaluate tiles --task tumor --generated 200"
+        "One network on generated tiles:  tandem evaluate tiles --task tumor --generated 200\n\n"
+        "Several side by side:  tandem evaluate tiles --task tumor DIR --weights A --weights B\n\n"
+        "Scores of this installation beside people's:  tandem evaluate people"
     ),
 )
 app.command(DEFAULT)(pairs)
 app.command()(tiles)
+app.command()(people)

@@ -10,6 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from models.evaluation.published import SHOWN, published
+from models.evaluation.sides import quoted, quoted_names, titles_of
+
 HtmlOption = Annotated[
     Path | None, typer.Option("--html", help="Write a report with plots: one file, no network.")
 ]
@@ -28,7 +31,7 @@ SUBGROUP_FIGURES = {
 
 
 def show(result: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
-    """Print JSON, or a table of the quoted figures beside the baseline's; write the report."""
+    """Print JSON, or a table of the quoted figures of all sides; write the report."""
     if html is not None:
         from models.evaluation.report import write_report
 
@@ -36,19 +39,47 @@ def show(result: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
     if as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
-    table = Table(title="synthetic figures" if result["data"] == "synthetic" else None)
-    sides = ("", "baseline.") if any(key.startswith("baseline.") for key in result) else ("",)
-    for column in ("figure", "Tandem", "baseline")[: 1 + len(sides)]:
-        table.add_column(column)
-    for name in (key for key in result if "." in key and not key.startswith("baseline.")):
-        table.add_row(name, *(_cell(result.get(f"{side}{name}")) for side in sides))
+    words = titles_of(result)
+    table = Table("figure", title="synthetic figures" if result["data"] == "synthetic" else None)
+    for word in words.values():
+        table.add_column(word)
+    for name in quoted_names(result):
+        table.add_row(name, *(_cell(quoted(result, side, name)) for side in words))
     out = Console()
     out.print(table)
+    if "task" in result:
+        for side, word in words.items():
+            if "confusion" in result["details"][side]:
+                out.print(_confusion(word, result["details"][side]))
+        out.print(_published(result["task"]))
     if result.get("subgroups"):
         out.print(_subgroups(result["subgroups"]))
+        out.print(_published("slide"))
     if html is not None:
         out.print(f"report: {html}", soft_wrap=True)
     out.print(result["notice"])
+
+
+def _confusion(word: str, figures: dict[str, Any]) -> Table:
+    """Confusion matrix of one side: rows truth, columns found."""
+    table = Table("truth \\ found", title=f"confusion: {word}", box=None, title_justify="left")
+    for name in figures["classes"]:
+        table.add_column(name, justify="right")
+    for name, row in zip(figures["classes"], figures["confusion"], strict=True):
+        table.add_row(name, *map(str, row))
+    return table
+
+
+def _published(subject: str) -> Table:
+    """Published figures of the same kind of work."""
+    rows = published(subject)
+    names = [name for name in SHOWN if any(name in row.figures for row in rows)]
+    table = Table("published, on other tissue", "source", title_justify="left", box=None)
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(row.model, row.source, *(_cell(row.figures.get(name)) for name in names))
+    return table
 
 
 def _subgroups(rows: list[dict[str, Any]]) -> Table:

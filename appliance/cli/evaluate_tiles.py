@@ -1,4 +1,4 @@
-"""``tandem evaluate tiles``: one network on images or generated tiles, parsed and called."""
+"""``tandem evaluate tiles``: networks on images or generated tiles, parsed and called."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ GeneratedOption = Annotated[
     int, typer.Option(min=0, help="Instead of DIR: so many generated tiles.")
 ]
 WeightsOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
-        help="Folder of weights. Default: those that Tandem uses, as calibrated for this site."
+        help="Folder of weights; repeat it to compare several. Default: those that Tandem uses, as "
+        "calibrated for this site."
     ),
 ]
 SplitOption = Annotated[
@@ -48,7 +49,12 @@ def tiles(
     html: HtmlOption = None,
     config: ConfigOption = None,
 ) -> None:
-    """Judge one network on images with truth, and say what it makes of each image.
+    """Judge networks of one task on images with truth, and say what they make of each image.
+
+    Several weights stand side by side, in the tables and figures of arXiv 2512.22335; --html has
+    the plots:
+
+    tandem evaluate tiles --task tumor DIR --weights SMALL --weights BASE --html report.html
 
     Layouts: DIR/CLASS/IMAGE; NAME.png + NAME_mask.png; images/ + masks/; labels.csv (file, label,
     patient, mpp); for intensity also the score in the file's name. Classes: tumor, other; 0, 1+,
@@ -70,10 +76,12 @@ def tiles(
     from appliance.evaluation.tile_judge import TileJudge
     from appliance.readers.chosen_weights import chosen_weights
 
-    chosen, site = weights, None
-    if chosen is None:
-        chosen, spec = chosen_weights(Task(task), settings)
-        site = spec.site
+    chosen, site = weights or [], None
+    if len({folder.resolve() for folder in chosen}) < len(chosen):
+        raise typer.BadParameter("each folder once", param_hint="--weights")
+    if not chosen:
+        used, spec = chosen_weights(Task(task), settings)
+        chosen, site = [used], spec.site
     judge = TileJudge(Task(task), chosen, settings.models.device, site)
     with ProgressBars(quiet=as_json) as progress:
         if folder is not None and (folder / MANIFEST_NAME).is_file():
@@ -83,7 +91,7 @@ def tiles(
         else:
             result = evaluate_generated(judge, tiles=generated, seed=seed, progress=progress)
     if not as_json:
-        for line in describe(result.get("predictions", [])):
+        for line in describe(result.get("predictions", []), result["sides"]):
             typer.echo(line)
         if result.get("mpp_assumed"):
             typer.echo("no mpp was given: 0.2793 µm/px is assumed", err=True)

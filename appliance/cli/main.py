@@ -9,7 +9,7 @@ from rich.console import Console
 
 from appliance.cli import dataset, evaluate, identify, weights
 from appliance.cli.calibrate import calibrate
-from appliance.cli.case_commands import correct, rerun, retry, stat, status
+from appliance.cli.case_commands import confirm, correct, rerun, retry, stat, status
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.site_commands import config_app, dashboard, doctor
@@ -30,7 +30,7 @@ app = typer.Typer(
 err = Console(stderr=True)
 
 for command in (
-    *(run, process, status, stat, retry, correct, rerun),
+    *(run, process, status, stat, retry, correct, confirm, rerun),
     *(doctor, dashboard, synth, train, calibrate),
 ):
     app.command()(command)

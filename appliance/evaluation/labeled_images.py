@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.evaluation.tile_judge import SIDES, Floats, TileJudge
+from appliance.evaluation.tile_judge import Floats, TileJudge
 from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.tissue import MAX_THRESHOLD, MIN_TISSUE_SHARE
 from models.datasets.images import read_rgb
 from models.evaluation.figures import mean_class
 from models.evaluation.folders import LabelledImage
+from models.evaluation.sides import BASELINE, MODEL
 from models.evaluation.truth_tiles import (
     IGNORED,
     OTHER_UP_TO,
@@ -57,20 +58,22 @@ def judge_image(
         return record | _segmented(tiles, mask, image.patient, judge)
     tiles, mask = tiles[read], None if mask is None else mask[read]
     said = judge.classify(tiles)
-    mean = {side: said[side].mean(axis=0) for side in SIDES}
-    record |= {"tiles": len(tiles), **_word(judge.task, mean["model"])}
+    mean = {side: answers.mean(axis=0) for side, answers in said.items()}
+    words = {side: _word(judge.task, answer) for side, answer in mean.items()}
+    record |= {"tiles": len(tiles), **words.pop(MODEL)}
     if mask is not None:
         record["tiles_judged"] = 0
         for number, truth in enumerate(tile_truth(mask, judge.task)):
             if truth is not None:
-                judge.answers.add(truth, image.patient, {s: said[s][number] for s in SIDES})
+                one = {side: answers[number] for side, answers in said.items()}
+                judge.answers.add(truth, image.patient, one)
                 record["tiles_judged"] += 1
         if judge.task is Task.TUMOR:
             record["tumor_share"] = _rounded(float(np.nanmean(tumor_share(mask))))
     elif image.label is not None:
         judge.answers.add(image.label, image.patient, mean)
         record["truth"] = CLASSES[judge.task][image.label]
-    return record | {"baseline": _word(judge.task, mean["baseline"])}
+    return record | words
 
 
 def tile_truth(masks: NDArray[np.uint8], task: Task) -> list[int | None]:
@@ -96,20 +99,28 @@ def tiles_with_tissue(tiles: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.flatnonzero(enough) if enough.any() else np.arange(len(tiles))
 
 
-def describe(records: Sequence[dict[str, Any]]) -> list[str]:
-    """One line per image, for people."""
+def describe(records: Sequence[dict[str, Any]], titles: Mapping[str, str]) -> list[str]:
+    """One line per image, for people; `titles` are the words of each side."""
+    networks = [side for side in titles if side != BASELINE]
     lines = []
     for record in records:
-        said = record["predicted"]
-        if isinstance(said, dict):
-            said = ", ".join(f"{name} {100 * share:.0f} %" for name, share in said.items())
+        said = []
+        for side in networks:
+            word = record if side == MODEL else record[side]
+            mean = f" (mean class {word['mean_class']:.2f})" if "mean_class" in word else ""
+            before = f"{titles[side]}: " if len(networks) > 1 else ""
+            said.append(f"{before}{_shares(word['predicted'])}{mean}")
         truth = record.get("truth", record.get("tumor_share"))
-        if isinstance(truth, dict):
-            truth = ", ".join(f"{name} {100 * share:.0f} %" for name, share in truth.items())
-        mean = f" (mean class {record['mean_class']:.2f})" if "mean_class" in record else ""
-        known = "" if truth is None else f"; truth: {truth}"
-        lines.append(f"{record['image']}: {said}{mean}, {record['tiles']} tiles{known}")
+        known = "" if truth is None else f"; truth: {_shares(truth)}"
+        lines.append(f"{record['image']}: {', '.join(said)}, {record['tiles']} tiles{known}")
     return lines
+
+
+def _shares(said: Any) -> str:
+    """A class, or the shares of classes."""
+    if not isinstance(said, dict):
+        return str(said)
+    return ", ".join(f"{name} {100 * share:.0f} %" for name, share in said.items())
 
 
 def _segmented(
@@ -118,21 +129,14 @@ def _segmented(
     """Record of an image with a label map: shares of the classes, true and found by each side."""
     said = judge.segment(tiles, mask)
     judge.answers.add_pixels(said, patient)
-    shares = {}
-    for side in SIDES:
-        total = max(1, int(said[side].sum()))
-        names = CLASSES[Task.SEGMENTATION]
-        shares[side] = dict(
-            zip(names, np.round(said[side].sum(axis=0) / total, 4).tolist(), strict=True)
-        )
-        true = np.round(said[side].sum(axis=1) / total, 4).tolist()
-        shares["truth"] = dict(zip(names, true, strict=True))
-    return {
-        "tiles": len(tiles),
-        "truth": shares["truth"],
-        "predicted": shares["model"],
-        "baseline": {"predicted": shares["baseline"]},
-    }
+    names = CLASSES[Task.SEGMENTATION]
+
+    def shares(counts: NDArray[np.int64]) -> dict[str, float]:
+        return dict(zip(names, np.round(counts / max(1, counts.sum()), 4).tolist(), strict=True))
+
+    found = {side: {"predicted": shares(matrix.sum(axis=0))} for side, matrix in said.items()}
+    truth = shares(said[MODEL].sum(axis=1))
+    return {"tiles": len(tiles), "truth": truth, **found.pop(MODEL), **found}
 
 
 def _word(task: Task, probability: Floats) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.settings import Settings
 from models.evaluation.figures import classification, headline, segmentation, slide_figures
 from models.evaluation.judged import JudgedSlides
+from models.evaluation.sides import side_names, titles
 from models.spec import Task
 
-SIDES = ("model", "baseline")
+SIDES = side_names(1)
 
 
 def summarize(
@@ -51,6 +52,7 @@ def summarize(
     return {
         "notice": RESEARCH_USE,
         **source,
+        "sides": titles(["Tandem"]),
         "guideline": choose_guideline(settings.scoring).guideline.name,
         **quoted,
         **{f"selective.{key}": value for key, value in selective(cases).items()},

@@ -1,7 +1,9 @@
-"""A network and the baseline, asked the same about the same tiles with truth."""
+"""Networks and the baseline, asked the same about the same tiles with truth."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,39 +16,38 @@ from appliance.readers.inference import Device, Network
 from appliance.readers.tile_pass import Progress
 from models.errors import ManifestError
 from models.evaluation.baseline import Baseline, load_baseline
+from models.evaluation.epochs import epoch_curve
 from models.evaluation.figures import classification, confusion, headline, segmentation
 from models.evaluation.judged import Judged, JudgedPixels
+from models.evaluation.sides import BASELINE, MODEL, side_names, titles
 from models.evaluation.truth_tiles import IGNORED
 from models.site_calibration import SiteCalibration
 from models.spec import CLASSES, Task, reference_folder
 
 BATCH = 16
-SIDES = ("model", "baseline")
 
 Floats = NDArray[np.float64]
 
 
 @dataclass
 class _Answers:
-    """Answers of both sides on everything judged so far."""
+    """Answers of all sides on everything judged so far."""
 
     truth: list[int] = field(default_factory=list)
     patient: list[str] = field(default_factory=list)
-    probability: dict[str, list[Floats]] = field(default_factory=lambda: {s: [] for s in SIDES})
-    matrices: dict[str, list[NDArray[np.int64]]] = field(
-        default_factory=lambda: {s: [] for s in SIDES}
-    )
+    probability: dict[str, list[Floats]] = field(default_factory=lambda: defaultdict(list))
+    matrices: dict[str, list[NDArray[np.int64]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, truth: int, patient: str, said: dict[str, Floats]) -> None:
         self.truth.append(truth)
         self.patient.append(patient)
-        for side in SIDES:
-            self.probability[side].append(said[side])
+        for side, answer in said.items():
+            self.probability[side].append(answer)
 
     def add_pixels(self, matrices: dict[str, NDArray[np.int64]], patient: str) -> None:
         self.patient.append(patient)
-        for side in SIDES:
-            self.matrices[side].append(matrices[side])
+        for side, matrix in matrices.items():
+            self.matrices[side].append(matrix)
 
     def figures(self, task: Task, side: str) -> dict[str, Any]:
         if task is Task.SEGMENTATION:
@@ -60,71 +61,93 @@ class _Answers:
 
 @dataclass
 class TileJudge:
-    """A network and the baseline for `task`, and their answers so far.
+    """Networks and the baseline for `task`, and their answers so far.
 
-    `weights` is by default the folder of the reference weights; `site` is their calibration.
+    `weights` are folders, by default that of the reference weights; `site` calibrates a single one.
+    `networks` holds them by side (`models.evaluation.sides`).
 
     Raises
     ------
     ManifestError
-        If the weights are unusable, or are those of another task.
+        If weights are unusable, or are those of another task.
+    DataSetError
+        If the log of a training beside weights is damaged.
     """
 
     task: Task
-    weights: Path | None = None
+    weights: Sequence[Path] = ()
     device: Device = "auto"
     site: SiteCalibration | None = None
 
     def __post_init__(self) -> None:
-        folder = self.weights or reference_folder(self.task)
-        self.network = Network(folder, self.device, site=self.site)
+        folders = tuple(self.weights) or (reference_folder(self.task),)
+        self.sides = side_names(len(folders))
+        self.networks: dict[str, Network] = {}
+        for side, folder in zip(self.sides, folders, strict=False):
+            network = Network(folder, self.device, site=self.site)
+            if network.spec.task is not self.task:
+                raise ManifestError(
+                    f"{folder}: weights for {network.spec.task}, not for {self.task}. "
+                    "Name others with --weights, or another --task."
+                )
+            self.networks[side] = network
+        curves = {
+            side: epoch_curve(folder) for side, folder in zip(self.sides, folders, strict=False)
+        }
+        self.epochs = {side: curve for side, curve in curves.items() if curve is not None}
         self.baseline: Baseline = load_baseline()
-        if self.network.spec.task is not self.task:
-            raise ManifestError(
-                f"{folder}: weights for {self.network.spec.task}, not for {self.task}. "
-                "Name others with --weights, or another --task."
-            )
         self.answers = _Answers()
 
     def classify(self, tiles: NDArray[np.uint8]) -> dict[str, Floats]:
         """Class probabilities (N, K) of calibrated tiles, by side."""
         batches = [tiles[k : k + BATCH] for k in range(0, len(tiles), BATCH)]
-        said = np.concatenate([self.network.classify(batch) for batch in batches])
-        return {
-            "model": said.astype(np.float64),
-            "baseline": self.baseline.classify(self.task, tiles).astype(np.float64),
+        said = {
+            side: np.concatenate([network.classify(batch) for batch in batches])
+            for side, network in self.networks.items()
         }
+        said[BASELINE] = self.baseline.classify(self.task, tiles)
+        return {side: answer.astype(np.float64) for side, answer in said.items()}
 
     def segment(
         self, tiles: NDArray[np.uint8], truth: NDArray[np.uint8]
     ) -> dict[str, NDArray[np.int64]]:
         """Confusion matrices (5, 5) over the labeled px of all tiles, by side."""
-        sums = {side: np.zeros((5, 5), dtype=np.int64) for side in SIDES}
+        sums = {side: np.zeros((5, 5), dtype=np.int64) for side in self.sides}
         for k in range(0, len(tiles), BATCH):
             batch = tiles[k : k + BATCH]
-            for side, found in (
-                ("model", self.network.segment(batch)),
-                ("baseline", self.baseline.segment(batch)),
-            ):
+            for side in self.sides:
+                judged = self.baseline if side == BASELINE else self.networks[side]
+                found = judged.segment(batch)
                 true = _at(truth[k : k + BATCH], found.shape[1])
                 known = true != IGNORED
                 sums[side] += confusion(true[known], found[known], 5)
         return sums
 
     def result(self, source: dict[str, Any]) -> dict[str, Any]:
-        """Quoted figures at the top, all others in ``details``; ready for JSON."""
-        figures = {side: self.answers.figures(self.task, side) for side in SIDES}
-        quoted = headline(self.task, figures["model"])
-        beside = headline(self.task, figures["baseline"])
-        spec = self.network.spec
+        """Quoted figures at the top, all others in ``details``; ready for JSON.
+
+        Keys of further sides begin with the side; ``weights`` holds several sets by side.
+        """
+        figures = {side: self.answers.figures(self.task, side) for side in self.sides}
+        specs = {side: network.spec for side, network in self.networks.items()}
+        weights = {
+            side: {"name": spec.name, "version": spec.version, "sha256": spec.sha256}
+            for side, spec in specs.items()
+        }
+        site = specs[MODEL].site
         return {
             "notice": RESEARCH_USE,
             "task": self.task.value,
             **source,
-            "weights": {"name": spec.name, "version": spec.version, "sha256": spec.sha256},
-            "calibration": None if spec.site is None else spec.site.fingerprint,
-            **quoted,
-            **{f"baseline.{name}": value for name, value in beside.items()},
+            "sides": titles([f"{spec.name} {spec.version}" for spec in specs.values()]),
+            "weights": weights[MODEL] if len(weights) == 1 else weights,
+            "calibration": None if site is None else site.fingerprint,
+            **{
+                name if side == MODEL else f"{side}.{name}": value
+                for side in self.sides
+                for name, value in headline(self.task, figures[side]).items()
+            },
+            "epochs": self.epochs,
             "details": figures,
         }
 
@@ -151,7 +174,8 @@ def judge_tiles(
         else:
             said = judge.classify(pixels[batch])
             for j, k in enumerate(batch):
-                judge.answers.add(int(truth[k]), str(patients[k]), {s: said[s][j] for s in SIDES})
+                one = {side: answer[j] for side, answer in said.items()}
+                judge.answers.add(int(truth[k]), str(patients[k]), one)
         progress("judging", min(start + BATCH, len(chosen)), len(chosen))
 
 

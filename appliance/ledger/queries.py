@@ -50,6 +50,11 @@ class Queries:
             query = query.where(EventRow.subject == subject)
         return list(reversed(self.session.exec(query).all()))
 
+    def notes(self, *codes: str) -> list[EventRow]:
+        """Return all notes of these codes, oldest first."""
+        query = select(EventRow).where(EventRow.kind == "note", col(EventRow.code).in_(codes))
+        return list(self.session.exec(query.order_by(col(EventRow.id))).all())
+
     # slides
 
     def slide(self, slide_id: int) -> SlideRow | None:

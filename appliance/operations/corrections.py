@@ -1,4 +1,4 @@
-"""Replace a delivered result: by a person's score, or by a rerun with other weights.
+"""A person's word on a delivered result: another score, the same score, or a rerun.
 
 Nothing is overwritten: objects of new findings have UIDs of their own, and the new report names
 its predecessor (PS3.3 C.17.2, Predecessor Documents Sequence).
@@ -14,7 +14,7 @@ from appliance.assays.registry import find_assay
 from appliance.delivery.standing import save_corrected
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
-from appliance.findings.findings import Correction
+from appliance.findings.findings import Correction, Findings
 from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
@@ -23,9 +23,13 @@ from appliance.ledger.tables import CaseRow, SlideRow, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
-from appliance.text import readable
+from appliance.text import is_text, readable
 from appliance.words.say import say
 
+CORRECTED, CONFIRMED = "corrected-by", "confirmed-by"
+"""Codes of the notes with a person's word on a score."""
+GIVEN = "given"
+"""Parameter of these notes: the appliance's own score, empty without one. Older notes lack it."""
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
@@ -43,7 +47,7 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
     try:
         with ledger.transaction() as tx:
             case = _ended(tx, subject)
-        key = _corrected(settings, case, score, by, why)
+        key, given = _corrected(settings, case, score, by, why)
         with ledger.transaction() as tx:
             row = _ended(tx, subject)
             if row.findings_key != case.findings_key:
@@ -52,11 +56,44 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
             row.findings_key, row.score, row.review = str(key), score, "[]"
             set_reason(row)
             now = time.time()
-            tx.note(row.subject, "corrected-by", now, params=scores | {"by": by}, by=by)
+            told = scores | {"by": by, GIVEN: given}
+            tx.note(row.subject, CORRECTED, now, params=told, by=by)
             tx.advance(row, CaseState.SCORED, now=now, code="corrected", params=scores, by=by)
     finally:
         ledger.close()
     return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"
+
+
+def confirm_score(settings: Settings, subject: str, *, by: str) -> str:
+    """Record that a person found a case's score right; nothing is written anew or sent.
+
+    Returns what happened, for people.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such case, it has no result yet, or its result has no score.
+    """
+    if not by.strip() or not by.isprintable() or not is_text(by):
+        raise SettingsError("--by: say who says so, in readable text.")
+    ledger = open_ledger(settings)
+    try:
+        with ledger.transaction() as tx:
+            case = _ended(tx, subject)
+        findings = _standing_findings(settings, case)
+        if not findings.score:
+            raise SettingsError(
+                f"{subject} has no score to confirm. Give it one: tandem correct {subject}"
+            )
+        with ledger.transaction() as tx:
+            row = _ended(tx, subject)
+            if row.findings_key != case.findings_key:
+                raise SettingsError(f"{subject} has a new result since: look at it first.")
+            told = {"score": findings.score, "by": by, GIVEN: _given(findings)}
+            tx.note(row.subject, CONFIRMED, time.time(), params=told, by=by)
+    finally:
+        ledger.close()
+    return f"{subject}: {say('event', CONFIRMED, told)}"
 
 
 def rerun_case(settings: Settings, subject: str) -> str:
@@ -154,16 +191,29 @@ def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
     return case
 
 
-def _corrected(settings: Settings, case: CaseRow, score: str, by: str, why: str) -> ArtifactKey:
-    """Return the key of the findings with a person's score."""
-    store = ArtifactStore(settings.artifacts_dir)
-    folder = store.path(ArtifactKey.parse(case.findings_key))
+def _standing_findings(settings: Settings, case: CaseRow) -> Findings:
+    """Return the findings that a case has now, the appliance's or corrected ones."""
+    folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(case.findings_key))
     if not is_unchecked(folder) and not is_as_written(folder):
         raise SettingsError(
             f"{case.subject}: its stored result is not what was written. Have it made again first: "
             f"tandem rerun {case.subject}"
         )
-    findings = load_findings(folder)
+    return load_findings(folder)
+
+
+def _given(findings: Findings) -> str:
+    """Return the score that the appliance had given, whatever a person said since; empty: none."""
+    correction = findings.correction
+    return (findings.score if correction is None else correction.was) or ""
+
+
+def _corrected(
+    settings: Settings, case: CaseRow, score: str, by: str, why: str
+) -> tuple[ArtifactKey, str]:
+    """Return the key of the findings with a person's score, and the appliance's own score."""
+    store = ArtifactStore(settings.artifacts_dir)
+    findings = _standing_findings(settings, case)
     assay = find_assay(findings.assay)
     if score not in assay.scores:
         raise SettingsError(
@@ -177,5 +227,6 @@ def _corrected(settings: Settings, case: CaseRow, score: str, by: str, why: str)
     key = ArtifactKey.of("findings", corrects=case.findings_key, score=score, by=by, why=why)
     if not store.has(key):
         correction = Correction(by=by, why=why, was=was, corrects=root)
+        folder = store.path(ArtifactKey.parse(case.findings_key))
         save_corrected(folder, key, score, correction, settings)
-    return key
+    return key, _given(findings)

@@ -36,7 +36,7 @@ def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
     With a limit: at most so many of each, those under way or in trouble first and the newest
     change first, and ``more``, the number of the others.
     """
-    _require_ledger(settings)
+    require_ledger(settings)
     reader = LedgerReader(settings.ledger_url)
     try:
         alive = life(settings)
@@ -188,11 +188,20 @@ def open_ledger(settings: Settings) -> Ledger:
     SettingsError
         If no daemon ever ran with these settings.
     """
-    _require_ledger(settings)
+    require_ledger(settings)
     return Ledger(settings.ledger_url)
 
 
-def _require_ledger(settings: Settings) -> None:
+def require_ledger(settings: Settings) -> None:
+    """Refuse to go on without a ledger.
+
+    Raises
+    ------
+    SettingsError
+        If no daemon ever ran with these settings.
+    LedgerError
+        If a ledger was there and is lost.
+    """
     check_not_lost(settings.ledger_file)
     if not settings.ledger_file.is_file():
         raise SettingsError(

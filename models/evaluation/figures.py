@@ -23,6 +23,13 @@ from models.spec import CLASSES, Task
 POSITIVE = {Task.TUMOR: (1,), Task.INTENSITY: (2, 3)}
 """Positive classes of the decision curve: tumor; intensities that a lab acts on (2+, 3+)."""
 SHOWN = ("precision", "recall", "specificity", "f1")
+TABLE_2 = {
+    "accuracy": "accuracy",
+    "precision": "macro_precision",
+    "recall": "macro_recall",
+    "f1": "macro_f1",
+}
+"""Figures of Table 2 of arXiv 2512.22335, by their names in details. Its sensitivity is recall."""
 
 
 def confusion(
@@ -89,8 +96,10 @@ def auc(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> float:
 def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, Any]:
     """All figures of a classifier, with intervals by patient and curves.
 
-    `macro_auc` is the mean of the one-vs-rest AUCs of the classes present; figures that are
-    undefined on the data are None. `seed` is the bootstrap's.
+    `macro_auc` is the mean of the one-vs-rest AUCs of the classes present, ``micro_auc`` and
+    ``roc_pooled`` are those of all one-vs-rest decisions together. ``decision_curve`` is that of
+    `POSITIVE`, ``decision_curves`` has one per class against the rest (Fig. 8 of arXiv 2512.22335).
+    Figures that are undefined on the data are None. `seed` is the bootstrap's.
     """
     names = CLASSES[task]
     classes = range(len(names))
@@ -111,20 +120,28 @@ def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, An
     for name, area in zip(names, areas, strict=True):
         figures["per_class"][name]["auc"] = _rounded(area)
     risk = judged.probability[:, list(POSITIVE[task])].sum(axis=1)
+    is_class = judged.truth[:, None] == np.array(classes)  # (N, K)
+    pooled = is_class.ravel(), judged.probability.ravel()
     return {
         **figures,
         "patients": len(np.unique(judged.patient)),
         "macro_auc": _rounded(_mean(areas)),
+        "micro_auc": _rounded(auc(*pooled)),
         "ece": _rounded(expected_calibration_error(*_confidence(judged))),
         **_order(judged),
         "interval": bootstrap(judged.patient, scalars, seed=seed),
         "classes": list(names),
         "roc": {
-            name: roc_points(judged.truth == k, judged.probability[:, k])
+            name: roc_points(is_class[:, k], judged.probability[:, k])
             for k, name in enumerate(names)
         },
+        "roc_pooled": roc_points(*pooled),
         "reliability": reliability(*_confidence(judged)),
         "decision_curve": decision_curve(np.isin(judged.truth, POSITIVE[task]), risk),
+        "decision_curves": {
+            name: decision_curve(is_class[:, k], judged.probability[:, k])
+            for k, name in enumerate(names)
+        },
     }
 
 
@@ -145,8 +162,8 @@ def segmentation(judged: JudgedPixels, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def slide_figures(judged: JudgedSlides, *, seed: int = 0) -> dict[str, Any]:
-    """Figures of slide scores; `exact` and `within_one` are numbers of slides.
+def slide_figures(judged: JudgedSlides, *, classes: int = 4, seed: int = 0) -> dict[str, Any]:
+    """Figures of slide scores of `classes` grades; `exact` and `within_one` are numbers of slides.
 
     A slide without score counts as wrong by more than one class. `confusion` has a last column for
     such slides.
@@ -157,29 +174,29 @@ def slide_figures(judged: JudgedSlides, *, seed: int = 0) -> dict[str, Any]:
         return {
             "accuracy": float((distance[chosen] == 0).mean()),
             "within_one_share": float((distance[chosen] <= 1).mean()),
-            "kappa_quadratic": kappa(judged.truth[chosen], judged.found[chosen]),
+            "kappa_quadratic": kappa(judged.truth[chosen], judged.found[chosen], classes),
         }
 
     if not len(judged):
         return {"n": 0, "exact": 0, "within_one": 0}
     everything = {k: _rounded(v) for k, v in scalars(np.arange(len(judged))).items()}
-    columns = np.where(judged.found < 0, 4, judged.found)
+    columns = np.where(judged.found < 0, classes, judged.found)
     return {
         "n": len(judged),
         "exact": int((distance == 0).sum()),
         "within_one": int((distance <= 1).sum()),
         **everything,
         "interval": bootstrap(judged.patient, scalars, seed=seed),
-        "confusion": confusion(judged.truth, columns, 5)[:4].tolist(),
+        "confusion": confusion(judged.truth, columns, classes + 1)[:classes].tolist(),
     }
 
 
 def headline(task: Task, figures: dict[str, Any]) -> dict[str, float | None]:
     """Main figures under their dotted names: ``tumor.auc``, ``calibration.ece``."""
     quoted = {
-        Task.TUMOR: {"accuracy": "accuracy", "auc": "macro_auc"},
-        Task.INTENSITY: {
-            "accuracy": "accuracy",
+        Task.TUMOR: TABLE_2 | {"auc": "macro_auc"},
+        Task.INTENSITY: TABLE_2
+        | {
             "specificity": "macro_specificity",
             "auc": "macro_auc",
             "kappa_quadratic": "kappa_quadratic",
@@ -191,17 +208,16 @@ def headline(task: Task, figures: dict[str, Any]) -> dict[str, float | None]:
     return found | ({"calibration.ece": figures["ece"]} if "ece" in figures else {})
 
 
-def kappa(truth: NDArray[np.int64], found: NDArray[np.int64]) -> float:
-    """Cohen's kappa with quadratic weights over the grades 0-3; rows without answer are left out.
+def kappa(truth: NDArray[np.int64], found: NDArray[np.int64], classes: int = 4) -> float:
+    """Cohen's kappa with quadratic weights over the grades; rows without answer are left out.
 
     NaN if truth and answers are one and the same grade throughout.
     """
     there = found >= 0
     if len(np.unique(np.concatenate([truth[there], found[there]]))) < 2:
         return float("nan")
-    return float(
-        cohen_kappa_score(truth[there], found[there], labels=[0, 1, 2, 3], weights="quadratic")
-    )
+    grades = list(range(classes))
+    return float(cohen_kappa_score(truth[there], found[there], labels=grades, weights="quadratic"))
 
 
 def mean_class(probability: NDArray[np.float64]) -> NDArray[np.float64]:

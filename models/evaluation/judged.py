@@ -54,7 +54,7 @@ class JudgedPixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedSlides:
-    """Scores of N slides as grades 0-3: `truth` int (N,), `found` int (N,), -1 where there is no
+    """Scores of N slides as grades from 0: `truth` int (N,), `found` int (N,), -1 where there is no
     score, `patient` (N,)."""
 
     truth: NDArray[np.int64]

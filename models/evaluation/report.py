@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from models.errors import DataSetError
-from models.evaluation.svg import COLORS, Line, line_plot, matrix_plot
+from models.evaluation.html import number, plots, table
+from models.evaluation.published import TABLE_3, published_rois
+from models.evaluation.sides import MODEL, quoted, quoted_names, titles_of
+from models.evaluation.svg import matrix_plot
+from models.evaluation.task_section import section, table_2
 from models.spec import CLASSES, Task
 
-SIDES = {"model": "Tandem", "baseline": "baseline"}
-TITLES = {
-    Task.TUMOR: "C · tumor on H&E tiles",
-    Task.INTENSITY: "L · stain intensity of IHC tiles",
-    Task.SEGMENTATION: "M · HER2 class of IHC pixels",
-}
 SCORES = ("0", "1+", "2+", "3+")
 _STYLE = """
 :root{color-scheme:light}
@@ -32,7 +30,6 @@ vertical-align:middle}
 table{border-collapse:collapse;margin:8px 0}th,td{padding:4px 12px;text-align:right;
 border-bottom:1px solid #e6eaee;font-variant-numeric:tabular-nums}th{background:#f3f5f8}
 th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}
-.better{font-weight:650}
 """
 
 
@@ -63,19 +60,24 @@ def html_report(result: dict[str, Any]) -> str:
         "<h2>Quoted figures</h2>",
         _quoted(result),
     ]
-    details = result["details"]
+    words, details = titles_of(result), result["details"]
     if "task" in result:
-        body.append(_section(Task(result["task"]), details))
+        epochs = {words[side]: curve for side, curve in result.get("epochs", {}).items()}
+        sides = {words[side]: figures for side, figures in details.items()}
+        body.append(section(Task(result["task"]), sides, epochs))
     else:
         body += [
-            _slides({side: details[side]["slide"] for side in SIDES}),
+            _slides({words[side]: figures["slide"] for side, figures in details.items()}),
             _subgroups(result["subgroups"]),
-            *(_section(task, {s: details[s][task.value] for s in SIDES}) for task in Task),
+            *(
+                section(task, {words[s]: f[task.value] for s, f in details.items()})
+                for task in Task
+            ),
             _rois(result["rois"]),
             _cases(result["cases"]),
         ]
     if result.get("predictions"):
-        body.append(_predictions(result["predictions"]))
+        body.append(_predictions(result["predictions"], words))
     body.append(_weights(result["weights"]))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tandem: evaluation'
@@ -84,135 +86,47 @@ def html_report(result: dict[str, Any]) -> str:
 
 
 def _quoted(result: dict[str, Any]) -> str:
-    rows = []
-    for name in (key for key in result if "." in key and not key.startswith("baseline.")):
-        model, other = result[name], result.get(f"baseline.{name}")
-        interval = _interval(result, name)
-        rows.append((name, _number(model), interval, _number(other)))
-    return _table(("figure", "Tandem", "95 % interval, by patient", "baseline"), rows)
+    words = titles_of(result)
+    rows = [
+        (
+            name,
+            *(number(quoted(result, side, name)) + _interval(result, side, name) for side in words),
+        )
+        for name in quoted_names(result)
+    ]
+    return "<p class='muted'>In brackets: 95 % interval, by patient.</p>" + table(
+        ("figure", *words.values()), rows
+    )
 
 
-_INTERVALS = {
-    "accuracy": "accuracy", "auc": "macro_auc", "specificity": "macro_specificity",
-    "mean_iou": "mean_iou", "kappa_quadratic": "kappa_quadratic",
-}  # fmt: skip
+_INTERVALS = {name: name for name in ("accuracy", "mean_iou", "kappa_quadratic")} | {
+    name: f"macro_{name}" for name in ("precision", "recall", "f1", "auc", "specificity")
+}
 
 
-def _interval(result: dict[str, Any], name: str) -> str:
+def _interval(result: dict[str, Any], side: str, name: str) -> str:
     group, _, figure = name.partition(".")
-    details = result["details"]["model"]
+    details = result["details"][side]
     if "task" not in result:
         details = details.get(group, {})
     low, high = details.get("interval", {}).get(_INTERVALS.get(figure, ""), (None, None))
-    return "" if low is None else f"{low:.3f} to {high:.3f}"
-
-
-def _section(task: Task, sides: dict[str, Any]) -> str:
-    model = sides["model"]
-    title = f"<h2>{escape(TITLES[task])}</h2>"
-    if not model.get("n"):
-        return f"{title}<p>Nothing to judge.</p>"
-    things = f"{model['n']:,} judged, {model['patients']:,} patients"
-    parts = [title, f'<div class="muted">{things}</div>']
-    if task is Task.SEGMENTATION:
-        rows = [
-            (f"IoU {name}", *(_number(sides[s]["iou"][name]) for s in SIDES))
-            for name in CLASSES[task]
-        ]
-        rows.append(("pixel accuracy", *(_number(sides[s]["pixel_accuracy"]) for s in SIDES)))
-        parts.append(_table(("figure", *SIDES.values()), rows))
-        plots = [
-            matrix_plot(
-                [[100 * v for v in row] for row in sides[s]["confusion_share"]],
-                CLASSES[task],
-                CLASSES[task],
-                title=f"Confusion, % of true pixels: {SIDES[s]}",
-            )
-            for s in SIDES
-        ]
-        return "".join(parts) + _plots(plots)
-    parts.append(_per_class(task, sides))
-    plots = [_roc(sides), _reliability(sides), _decision(sides)]
-    plots += [
-        matrix_plot(
-            sides[s]["confusion"], CLASSES[task], CLASSES[task], title=f"Confusion: {SIDES[s]}"
-        )
-        for s in SIDES
-    ]
-    return "".join(parts) + _plots(plots)
-
-
-def _per_class(task: Task, sides: dict[str, Any]) -> str:
-    keys = ("precision", "recall", "specificity", "f1", "auc")
-    rows = []
-    for side, word in SIDES.items():
-        for name in CLASSES[task]:
-            c = sides[side]["per_class"][name]
-            rows.append((f"{word}: {name}", str(c["n"]), *(_number(c[k]) for k in keys)))
-        means = (*(sides[side][f"macro_{k}"] for k in keys[:4]), sides[side]["macro_auc"])
-        rows.append((f"{word}: mean", str(sides[side]["n"]), *map(_number, means)))
-    return _table(("class", "n", *keys), rows)
-
-
-def _roc(sides: dict[str, Any]) -> str:
-    lines = []
-    shown = [k for k, v in sides["model"]["roc"].items() if v]
-    # Binary task: one ROC curve.
-    for number, name in enumerate(shown[-1:] if len(sides["model"]["roc"]) == 2 else shown):
-        color = COLORS[number]
-        lines.append(Line(name=name, points=sides["model"]["roc"][name], color=color))
-        other = sides["baseline"]["roc"][name]
-        lines.append(Line(name=f"{name}, baseline", points=other, color=color, dashed=True))
-    return line_plot(
-        lines, x_label="1 - specificity", y_label="sensitivity", title="ROC, one against the rest"
-    )
-
-
-def _reliability(sides: dict[str, Any]) -> str:
-    lines = [Line(name="ideal", points=[(0, 0), (1, 1)], color="#9aa5b1", dashed=True)]
-    for number, side in enumerate(SIDES):
-        points = [(b["confidence"], b["accuracy"]) for b in sides[side]["reliability"]]
-        name = f"{SIDES[side]}, ECE {_number(sides[side]['ece'])}"
-        lines.append(Line(name=name, points=points, color=COLORS[number], dots=True))
-    return line_plot(lines, x_label="confidence", y_label="share correct", title="Reliability")
-
-
-def _decision(sides: dict[str, Any]) -> str:
-    curve = sides["model"]["decision_curve"]
-    at = curve["threshold"]
-    every = {
-        "Tandem": (curve["model"], COLORS[0], False),
-        "baseline": (sides["baseline"]["decision_curve"]["model"], COLORS[1], False),
-        "treat all": (curve["treat_all"], "#5d6670", True),
-        "treat none": (curve["treat_none"], "#b3bcc6", True),
-    }
-    lines = [
-        Line(name=name, points=list(zip(at, values, strict=True)), color=color, dashed=dashed)
-        for name, (values, color, dashed) in every.items()
-    ]
-    best = max(*curve["model"], *curve["treat_all"])
-    step = next(s for s in (0.02, 0.05, 0.1, 0.2, 0.25, 0.3, 0.35) if 3 * s >= best)
-    return line_plot(
-        lines,
-        x_label="risk threshold",
-        y_label="net benefit",
-        x_range=(0, 0.3),
-        y_range=(-step, 3 * step),
-        x_steps=3,
-        title="Decision curve",
-    )
+    return "" if low is None else f" ({low:.3f} to {high:.3f})"
 
 
 def _slides(sides: dict[str, Any]) -> str:
-    model = sides["model"]
+    model = next(iter(sides.values()))
     columns = (*SCORES, "none")
-    plots = [
-        matrix_plot(sides[s]["confusion"], SCORES, columns, title=f"Slide score: {SIDES[s]}")
-        for s in SIDES
-        if "confusion" in sides[s]
+    matrices = [
+        matrix_plot(figures["confusion"], SCORES, columns, title=f"Slide score: {side}")
+        for side, figures in sides.items()
+        if "confusion" in figures
     ]
     said = f"{model['exact']} of {model['n']} exact, {model['within_one']} within one class"
-    return f'<h2>Slide scores</h2><div class="muted">{said}</div>' + _plots(plots)
+    return (
+        f'<h2>Slide scores</h2><div class="muted">{said}</div>'
+        + table_2("slide", sides)
+        + plots(matrices)
+    )
 
 
 def _subgroups(rows: list[dict[str, Any]]) -> str:
@@ -229,8 +143,8 @@ def _subgroups(rows: list[dict[str, Any]]) -> str:
     cells = []
     for row in rows:
         value = "unknown" if row["value"] is None else str(row["value"])
-        cells.append((f"{row['by']} {value}", *(_number(row[key]) for key in figures)))
-    return "<h2>Subgroups</h2>" + _table(("subgroup", *figures.values()), cells)
+        cells.append((f"{row['by']} {value}", *(number(row[key]) for key in figures)))
+    return "<h2>Subgroups</h2>" + table(("subgroup", *figures.values()), cells)
 
 
 def _rois(rows: list[dict[str, Any]]) -> str:
@@ -238,14 +152,17 @@ def _rois(rows: list[dict[str, Any]]) -> str:
         return ""
     names = ("tumor", "normal", *CLASSES[Task.INTENSITY])
     columns = ("region", *(f"{side} {name}" for name in names for side in ("R", "P")))
+    named = [(row["roi"], row) for row in rows]
+    named += [(f"published: {row['roi']}", row) for row in published_rois()]
     cells = [
-        (row["roi"], *(str(row[side][name]) for name in names for side in ("real", "predicted")))
-        for row in rows
+        (name, *(str(row[side][each]) for each in names for side in ("real", "predicted")))
+        for name, row in named
     ]
     return (
-        "<h2>Regions of interest</h2><p class='muted'>Tiles per region (573 µm wide), real (R) and "
-        "predicted (P), as Table 3 of arXiv 2512.22335: H&amp;E tiles with and without tumor, "
-        "scored IHC tiles by intensity.</p>" + _table(columns, cells)
+        "<h2>Regions of interest</h2><p class='muted'>Tiles per region of 12 x 12 (1.7 mm wide), "
+        f"real (R) and predicted (P), as {TABLE_3}: H&amp;E tiles with and without tumor, scored "
+        "IHC tiles by intensity. Published rows are as printed, of other tissue; they count all "
+        "144 tiles of a region, the others count its tissue alone.</p>" + table(columns, cells)
     )
 
 
@@ -256,44 +173,27 @@ def _cases(rows: list[dict[str, Any]]) -> str:
         notes = row.get("problem") or ", ".join(row.get("review", []))
         score, other = (row.get(key) or "none" for key in ("score", "baseline"))
         cells.append((row["case"], row["truth"], score, other, notes))
-    return "<h2>Cases</h2>" + _table(("case", "truth", "Tandem", "baseline", "review"), cells)
+    return "<h2>Cases</h2>" + table(("case", "truth", "Tandem", "baseline", "review"), cells)
 
 
-def _predictions(rows: list[dict[str, Any]]) -> str:
+def _predictions(rows: list[dict[str, Any]], words: Mapping[str, str]) -> str:
+    further = [side for side in words if side != MODEL]
     cells = []
     for row in rows:
         truth = row.get("truth", row.get("tumor_share", ""))
-        mean = _number(row["mean_class"]) if "mean_class" in row else ""
-        said = (row["predicted"], row["baseline"]["predicted"])
-        words = [_shares(word) if isinstance(word, dict) else str(word) for word in (truth, *said)]
-        cells.append((row["image"], str(row["tiles"]), *words, mean))
-    columns = ("image", "tiles", "truth", "Tandem", "baseline", "mean class")
-    return "<h2>Images</h2>" + _table(columns, cells)
+        mean = number(row["mean_class"]) if "mean_class" in row else ""
+        said = (row["predicted"], *(row[side]["predicted"] for side in further))
+        shown = [_shares(word) if isinstance(word, dict) else str(word) for word in (truth, *said)]
+        cells.append((row["image"], str(row["tiles"]), *shown, mean))
+    columns = ("image", "tiles", "truth", *words.values(), "mean class")
+    return "<h2>Images</h2>" + table(columns, cells)
 
 
 def _weights(weights: dict[str, Any]) -> str:
     every = {"": weights} if "sha256" in weights else weights
     cells = [(f"{w['name']} {w['version']}", w["sha256"][:16]) for w in every.values()]
-    return "<h2>Weights</h2>" + _table(("name", "SHA-256"), cells)
+    return "<h2>Weights</h2>" + table(("name", "SHA-256"), cells)
 
 
 def _shares(shares: dict[str, float]) -> str:
     return ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-
-
-def _plots(plots: Sequence[str]) -> str:
-    return f'<div class="plots">{"".join(plots)}</div>'
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(c)}</th>" for c in columns)
-    lines = "".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return f'<div class="scroll"><table><tr>{head}</tr>{lines}</table></div>'
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return str(value) if isinstance(value, int) else f"{value:.3f}"

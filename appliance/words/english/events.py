@@ -71,6 +71,7 @@ EVENTS: Words = {
     "stat": "STAT: first in every lane",
     "stat-off": "no longer STAT",
     "try-again": "{message}; trying again",
+    "confirmed-by": "score {score} confirmed by {by}",
     "corrected-by": lambda facts: f"{_corrected(facts)} by {facts['by']}",
     "object-note": "{note}",
     "order-note": "{note}",

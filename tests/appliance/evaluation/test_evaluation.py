@@ -15,7 +15,9 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.daemon import TANDEM, tandem, tandem_here
+from fixtures.weights import tiny_weights
 
+from appliance.cli.evaluate_result import show
 from appliance.evaluation.case import judge_case
 from appliance.evaluation.case_files import CaseFiles
 from appliance.evaluation.kept_results import RESULT_NAME
@@ -95,6 +97,43 @@ def test_tiles_of_a_folder(
     assert {"image", "tiles", "predicted", "baseline"} <= set(first)
     assert_self_contained(page)
     assert "<svg" in page.read_text()
+
+
+def test_several_weights_stand_side_by_side(
+    generated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, base = tmp_path / "small", tmp_path / "base"
+    first, second = (tiny_weights(folder, seed=k) for k, folder in enumerate((small, base), 1))
+    (base / "training.csv").write_text("epoch,loss,validation_accuracy\n0,1,0.5\n1,1,0.75\n")
+    page = tmp_path / "report.html"
+    command = ("evaluate", "tiles", "--task", "tumor", generated / "tumor", "--weights", small)
+    alone = json.loads(tandem_here(*command, "--json").stdout)
+    told = (*command, "--weights", base, "--html", page)
+    result = json.loads(tandem_here(*told, "--json").stdout)
+    assert result["sides"] == {
+        "model": "tiny 1.1", "model-2": "tiny 1.2", "baseline": "baseline",
+    }  # fmt: skip
+    assert [w["sha256"] for w in result["weights"].values()] == [first.sha256, second.sha256]
+    assert list(result["details"]) == list(result["sides"])
+    # Each has the figures that it has alone.
+    assert result["details"]["model"] == alone["details"]["model"]
+    assert result["details"]["baseline"] == alone["details"]["baseline"]
+    for name in ("accuracy", "precision", "recall", "f1", "auc"):
+        assert result[f"tumor.{name}"] == alone[f"tumor.{name}"]
+        assert f"model-2.tumor.{name}" in result and f"baseline.tumor.{name}" in result
+    (one,) = {len(record["model-2"]["probability"]) for record in result["predictions"]}
+    assert one == 2
+    assert result["epochs"] == {"model-2": {"figure": "accuracy", "points": [[1, 0.5], [2, 0.75]]}}
+    assert_self_contained(page)
+    text = page.read_text()
+    assert "Accuracy per epoch" in text and "published: arXiv 2512.22335, Table 2" in text
+    show(result, as_json=False, html=None)
+    words = " ".join(capsys.readouterr().out.split())
+    for said in ("tumor.precision", "tumor.recall", "tumor.f1", "tiny 1.2", "confusion: tiny 1.1",
+                 "published, on other tissue", "vit-base-patch16-224"):  # fmt: skip
+        assert said in words
+    twice = tandem_here(*command, "--weights", small, check=False)
+    assert twice.returncode == 2 and "each folder once" in twice.stderr
 
 
 def test_a_split_of_a_data_set(generated: Path, tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""The appliance's scores beside people's: corrections and confirmations that the ledger holds.
+
+A person saw the appliance's score before they spoke, and spoke on the cases that they chose. The
+figures are agreement after the fact, not accuracy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from appliance.assays.assay import Assay
+from appliance.assays.registry import assays
+from appliance.findings.findings import RESEARCH_USE
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow, EventRow, params_of
+from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, GIVEN
+from appliance.operations.status import require_ledger
+from appliance.settings.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Word:
+    """A person's last word on a case: the appliance's score, empty without one, and theirs."""
+
+    case: CaseRow
+    given: str
+    said: str
+    by: str
+
+
+def compare_with_people(settings: Settings) -> dict[str, Any]:
+    """Compare the appliance's scores with people's, by assay; ready for JSON.
+
+    Each case counts once, by its last word, with the score that the appliance had given then. Rows
+    of ``confusion`` are the person's score, columns the appliance's, the last of them no score.
+    Intervals resample whole accessions. ``silent`` is the number of cases with a result on which
+    nobody said a word: they are in no other figure.
+
+    Raises
+    ------
+    SettingsError
+        If no daemon ever ran with these settings.
+    LedgerError
+        If the ledger is damaged or locked.
+    """
+    require_ledger(settings)
+    reader = LedgerReader(settings.ledger_url)
+    try:
+        if not reader.ready:  # the daemon is creating it
+            cases, notes = [], []
+        else:
+            with reader.reading() as tx:
+                cases, notes = tx.cases(), tx.notes(CORRECTED, CONFIRMED)
+    finally:
+        reader.close()
+    words = list(_last_words(cases, notes))
+    spoken = {word.case.subject for word in words}
+    found = {}
+    for assay in assays():
+        own = [word for word in words if word.case.assay == assay.name]
+        silent = sum(
+            case.assay == assay.name and case.state in ENDED and case.subject not in spoken
+            for case in cases
+        )
+        if own or silent:
+            found[assay.name] = _figures(assay, own) | {"silent": silent}
+    return {"notice": RESEARCH_USE, "data": "people", "assays": found}
+
+
+def _last_words(cases: Iterable[CaseRow], notes: Iterable[EventRow]) -> Iterable[_Word]:
+    """The last word on each case."""
+    known = {case.subject: case for case in cases}
+    words: dict[str, _Word] = {}
+    for note in notes:
+        if (case := known.get(note.subject)) is None:
+            continue
+        params, before = params_of(note), words.get(note.subject)
+        given = params.get(GIVEN)
+        if given is None:  # a correction of an earlier build names only the score that it replaced
+            was = params.get("was") or ""
+            given = before.given if before is not None and before.said == was else was
+        words[note.subject] = _Word(case=case, given=given, said=params["score"], by=note.by)
+    return words.values()
+
+
+def _figures(assay: Assay, words: list[_Word]) -> dict[str, Any]:
+    from models.evaluation.figures import slide_figures
+    from models.evaluation.judged import JudgedSlides
+
+    grades = {score: grade for grade, score in enumerate(assay.scores)}
+    # A score of an earlier version of the assay has no grade among today's.
+    words = [word for word in words if word.said in grades]
+    judged = JudgedSlides(
+        truth=np.array([grades[word.said] for word in words], dtype=np.int64),
+        found=np.array([grades.get(word.given, -1) for word in words], dtype=np.int64),
+        patient=np.array([word.case.accession for word in words], dtype=np.str_),
+    )
+    figures = slide_figures(judged, classes=len(assay.scores))
+    for each in (figures, figures.get("interval", {})):
+        if "accuracy" in each:
+            each["agreement"] = each.pop("accuracy")
+    agreed = Counter(word.by for word in words if word.given == word.said)
+    return {
+        "title": assay.title,
+        "scores": list(assay.scores),
+        **figures,
+        "people": [
+            {"by": by, "n": n, "exact": agreed[by]}
+            for by, n in Counter(word.by for word in words).most_common()
+        ],
+    }
