@@ -29,6 +29,7 @@ from appliance.cli.dataset_options import (
     three_numbers,
     whole_number,
 )
+from appliance.cli.dataset_propose import propose
 from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
 
 if TYPE_CHECKING:
@@ -199,6 +200,9 @@ def check(
     with ProgressBars() as progress:
         manifest = check_data_set(folder, progress)
     _print(folder, manifest)
+
+
+app.command()(propose)
 
 
 def _build(

@@ -11,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.errors import SlideError
-from appliance.geometry import TileIndex
+from appliance.geometry import TILE_UM, TileIndex
 from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
-from appliance.slides.tissue import find_tissue
+from appliance.slides.tissue import Tissue, find_tissue, tissue_share, tissue_tiles
+from models.deconvolution import DAB, HAEMATOXYLIN, unmix
 from models.errors import DataSetError
+
+_STAINS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
 
 
 class CalibratedSlide:
@@ -31,10 +34,33 @@ class CalibratedSlide:
         """A tile of the grid: uint8 RGB (512, 512, 3) at 0.2793 µm/px, glass at 255."""
         return calibrate(self._reader.read_tile(TileIndex(column, row)), self._white)
 
+    def tiles_by_brown(self) -> list[tuple[int, int]]:
+        """(column, row) of the tiles with tissue that lie wholly on the slide, palest first.
+
+        The order is that of the mean amount of DAB on the overview.
+        """
+        overview, tissue = self._overview
+        density = -np.log10(np.maximum(calibrate(overview, self._white), 1) / np.float32(255))
+        brown = unmix(density.astype(np.float32), _STAINS)[..., 1]
+        tile_px = TILE_UM / tissue.mpp
+        found = []
+        for tile in tissue_tiles(tissue_share(tissue, self._reader.grid)):
+            left, top = round(tile.column * tile_px), round(tile.row * tile_px)
+            right, bottom = round((tile.column + 1) * tile_px), round((tile.row + 1) * tile_px)
+            if right <= brown.shape[1] and bottom <= brown.shape[0]:
+                amount = float(brown[top:bottom, left:right].mean())
+                found.append((amount, tile.row, tile.column))
+        return [(column, row) for _, row, column in sorted(found)]
+
+    @cached_property
+    def _overview(self) -> tuple[NDArray[np.uint8], Tissue]:
+        mpp = thumbnail_mpp(self.width_px * self.mpp, self.height_px * self.mpp)
+        overview = self._reader.thumbnail(mpp)
+        return overview, find_tissue(overview, mpp)
+
     @cached_property
     def _white(self) -> NDArray[np.float32]:
-        mpp = thumbnail_mpp(self.width_px * self.mpp, self.height_px * self.mpp)
-        return white_gain(find_tissue(self._reader.thumbnail(mpp), mpp).white_rgb)
+        return white_gain(self._overview[1].white_rgb)
 
 
 @contextmanager

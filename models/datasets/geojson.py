@@ -1,9 +1,10 @@
-"""Reader of annotations in QuPath's GeoJSON: areas with a class, in level-0 px of the slide."""
+"""Annotations in QuPath's GeoJSON, read and written: areas with a class, in level-0 px."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,40 @@ def read_annotations(path: Path, width_px: int, height_px: int) -> list[Area]:
                 "slide's, or was it exported in µm or at another downsample?"
             )
     return areas
+
+
+def write_annotations(
+    path: Path, areas: Iterable[Area], colors: Mapping[str, tuple[int, int, int]]
+) -> None:
+    """Write areas as a feature collection of QuPath's annotations; `colors` are RGB by class.
+
+    Raises
+    ------
+    DataSetError
+        If the file is there already (a person may have worked on it), or cannot be written.
+    """
+    if path.exists():
+        raise DataSetError(f"{path}: is there already. Move it away, or choose another --out.")
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [ring.round(2).tolist() for ring in area.rings],
+            },
+            "properties": {
+                "objectType": "annotation",
+                "classification": {"name": area.name, "color": list(colors[area.name])},
+            },
+        }
+        for area in areas
+    ]
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        part.rename(path)
+    except OSError as err:
+        raise DataSetError(f"{path}: {err.strerror}. Choose another --out.") from err
 
 
 def _areas(feature: Any, number: int) -> list[Area]:

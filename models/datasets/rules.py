@@ -20,14 +20,20 @@ WHITE, BLACK = 235, 40
 glass is 255), its brightest channel is below `BLACK`."""
 IGNORE = "ignore"
 """Class in `names` that marks annotations to be skipped."""
+_NO_TUMOR = (
+    *("stroma", "normal", "normal stroma", "necrosis", "immune cells", "blood", "blood cells"),
+    *("artifact", "artifacts", "artefact", "artefacts", "tissue artifact", "tissue artifacts"),
+)
+"""Names of what is no tumor: those of section 4.2 of arXiv 2512.22335, and QuPath's own."""
 _ALIASES: dict[Task, dict[str, str]] = {
-    Task.TUMOR: {"tumour": "tumor", "stroma": "other", "necrosis": "other", "normal": "other",
-                 "immune cells": "other"},
-    Task.INTENSITY: {"0": "none", "1+": "faint", "2+": "weak", "3+": "strong"},
-    Task.SEGMENTATION: {"none": "0", "faint": "1+", "weak": "2+", "strong": "3+",
-                        "other": "background", "stroma": "background"},
-}  # fmt: skip
-"""Class names of QuPath, and the other way to write a score."""
+    Task.TUMOR: dict.fromkeys(_NO_TUMOR, "other") | {"tumour": "tumor", "tumor cells": "tumor"},
+    Task.INTENSITY: {"0": "none", "1+": "faint", "2+": "weak", "3+": "strong"}
+    | dict.fromkeys(("background", "plain", "other", *_NO_TUMOR), IGNORE),
+    Task.SEGMENTATION: {"none": "0", "faint": "1+", "weak": "2+", "strong": "3+"}
+    | dict.fromkeys(("plain", "other", *_NO_TUMOR), "background"),
+}
+"""Class names of QuPath and of the papers, and the other way to write a score. L is asked about
+tumor alone: what is none is skipped."""
 
 
 def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:

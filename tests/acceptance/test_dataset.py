@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.daemon import tandem
+from fixtures.daemon import tandem, tandem_here
 from fixtures.tiles import COLORS, save, tile
 
 from models.datasets.store import load_dataset, read_data_set_manifest
-from models.spec import Task
+from models.spec import CLASSES, Task
 from models.synthesis.pyramid import write_pyramid
+from models.synthesis.slides import SyntheticCase
 
 
 def refused(tmp_path: Path, *arguments: object) -> str:
@@ -135,3 +136,47 @@ def test_generated_tiles_are_equal_for_equal_seeds(tmp_path: Path) -> None:
     assert manifest.source["kind"] == "generated"
     assert len(manifest.tiles) == 24
     assert "89" in refused(tmp_path, "generated", "--task", "tumor", "--tiles", 8, "--seed", 890)
+
+
+def test_proposed_labels_are_corrected_and_come_back(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    drawn = tmp_path / "drawn"
+    command = ("dataset", "propose", small_case.ihc_path, "--out", drawn, "--tiles", 4)
+    said = tandem_here(*command).stdout
+    path = drawn / f"{small_case.ihc_path.stem}.geojson"
+    features = json.loads(path.read_text())["features"]
+    assert said == f"{path}: {len(features)} superpixels\n"
+    assert all(f["properties"]["objectType"] == "annotation" for f in features)
+    colors = {
+        f["properties"]["classification"]["name"]: f["properties"]["classification"]["color"]
+        for f in features
+    }
+    assert len(colors) > 1 and set(colors) <= set(CLASSES[Task.SEGMENTATION])
+    assert len({tuple(color) for color in colors.values()}) == len(colors)
+
+    table = tmp_path / "slides.csv"
+    table.write_text(f"slide,annotations,patient,split\n{small_case.ihc_path},{path},p,train\n")
+    made = ("dataset", "annotations", table, "--task", "segmentation", "--out")
+
+    def px(name: str) -> dict[str, int]:
+        tandem_here(*made, tmp_path / name)
+        manifest = read_data_set_manifest(tmp_path / name)
+        assert manifest.counts["train"].tiles == 4
+        return manifest.counts["train"].classes
+
+    proposed = px("proposed")
+    assert sum(proposed.values()) == 4 * 128 * 128
+    assert all(proposed[name] for name in colors)
+    # A person takes all background but one piece for 3+; what they did is not overwritten.
+    document = json.loads(path.read_text())
+    classes = [feature["properties"]["classification"] for feature in document["features"]]
+    for each in [each for each in classes if each["name"] == "background"][1:]:
+        each["name"] = "3+"
+    path.write_text(json.dumps(document))
+    corrected = px("corrected")
+    assert 0 < corrected["background"] < proposed["background"]
+    assert corrected["3+"] - proposed["3+"] == proposed["background"] - corrected["background"]
+    done = tandem_here(*command, check=False)
+    assert done.returncode == 1 and "is there already" in done.stderr
+    assert json.loads(path.read_text()) == document

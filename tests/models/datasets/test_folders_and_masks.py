@@ -65,10 +65,10 @@ def test_glass_is_brought_to_white(root: Path) -> None:
 
 
 def test_names_translate_and_pass_over(root: Path) -> None:
-    (root / "Artefact").mkdir()
-    with pytest.raises(DataSetError, match=r"Artefact: class 'Artefact' is unknown for tumor"):
+    (root / "Nerve").mkdir()
+    with pytest.raises(DataSetError, match=r"Nerve: class 'Nerve' is unknown for tumor"):
         folders(root)
-    assert len(folders(root, Artefact="ignore")) == 8
+    assert len(folders(root, Nerve="ignore")) == 8
 
 
 def test_an_empty_class_is_named(root: Path, tmp_path: Path) -> None:
