@@ -98,6 +98,7 @@ class CaseDetail:
     others: tuple[SlideLine, ...]
     deliveries: tuple[DeliveryLine, ...]
     events: tuple[EventLine, ...]
+    findings_key: str
     findings_folder: Path | None
 
     @property
@@ -183,6 +184,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             ),
             deliveries=delivery_lines(deliveries),
             events=_timeline(tx, row, rows, deliveries),
+            findings_key=row.findings_key,
             findings_folder=folder if folder is not None and folder.is_dir() else None,
         )
 

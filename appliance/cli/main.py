@@ -12,6 +12,7 @@ from appliance.cli.calibrate import calibrate
 from appliance.cli.case_commands import confirm, correct, rerun, retry, stat, status
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
+from appliance.cli.picture_command import picture
 from appliance.cli.site_commands import config_app, dashboard, doctor
 from appliance.cli.synth import synth
 from appliance.cli.train import train
@@ -30,7 +31,7 @@ app = typer.Typer(
 err = Console(stderr=True)
 
 for command in (
-    *(run, process, status, stat, retry, correct, confirm, rerun),
+    *(run, process, status, stat, retry, correct, confirm, rerun, picture),
     *(doctor, dashboard, synth, train, calibrate),
 ):
     app.command()(command)

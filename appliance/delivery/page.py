@@ -30,6 +30,7 @@ from appliance.delivery.sheet import (
     Block,
     Sheet,
     paragraph,
+    round_length,
 )
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.measured import Roi
@@ -299,8 +300,7 @@ def _rois(sheet: Sheet, x: float, y: float, scale: float, rois: Sequence[Roi]) -
 
 def _scale_bar(sheet: Sheet, right: float, y: float, slide_mm: float, scale: float) -> None:
     """Draw a scale bar: the longest round length of at most a quarter of the slide's width."""
-    steps = [n * 10.0**e for e in (-2, -1, 0, 1) for n in (1, 2, 5)]
-    length = max([step for step in steps if step <= slide_mm / 4] or steps[:1])
+    length = round_length(slide_mm / 4)
     width = length * scale
     sheet.box(right - width, y - 1.2, width, 0.8, fill=INK)
     sheet.text(right - width - 1.5, y, f"{length:g} mm", 7, align="right")

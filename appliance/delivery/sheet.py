@@ -5,6 +5,7 @@ Equal calls give equal bytes: reportlab's `invariant` leaves out random ids and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -188,6 +189,12 @@ class Sheet:
         self._canvas.setLineWidth(line)
         self._canvas.setDash([3, 2] if dashed else [])
         self._canvas.setLineJoin(1)
+
+
+def round_length(most: float) -> float:
+    """Longest of 1, 2 and 5 · 10^n that is at most `most` (> 0): the length of a scale bar."""
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(step * power for step in (1, 2, 5) if step * power <= most * (1 + 1e-9))
 
 
 def paragraph(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,19 +56,27 @@ def tumor_layer(rasters: Rasters, he: SlideFacts, shape: tuple[int, int]) -> NDA
     grid = rasters.he_probability
     r = np.minimum((rows / TILE_UM).astype(int), grid.shape[0] - 1)
     c = np.minimum((columns / TILE_UM).astype(int), grid.shape[1] - 1)
-    probability = grid[np.ix_(r, c)]
-    read = ~np.isnan(probability)
-    p = np.where(read, probability, 0.0)
-    stops = [stop for stop, _ in PROBABILITY_COLORS]
-    layer = np.zeros((*shape, 4), dtype=np.uint8)
-    for channel in range(3):
-        values = [color[channel] for _, color in PROBABILITY_COLORS]
-        layer[..., channel] = np.interp(p, stops, values).astype(np.uint8)
-    layer[..., 3] = np.where(read, 255 * (0.1 + 0.9 * p), 0).astype(np.uint8)
+    layer = heat_layer(grid[np.ix_(r, c)])
     tumor = _nearest(rasters.he_tumor, rasters.he_mpp, rows, columns)
     contours, _ = cv2.findContours(tumor, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     thickness = max(1, round(max(shape) / 600))
     cv2.drawContours(layer, contours, -1, (*OUTLINE, 255), thickness)
+    return layer
+
+
+def heat_layer(heat: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Layer of values 0-1 (rows, columns) in `PROBABILITY_COLORS`: RGBA uint8 of that shape.
+
+    Opacity grows with the value. NaN is transparent.
+    """
+    read = ~np.isnan(heat)
+    p = np.where(read, heat, 0.0)
+    stops = [stop for stop, _ in PROBABILITY_COLORS]
+    layer = np.zeros((*heat.shape, 4), dtype=np.uint8)
+    for channel in range(3):
+        values = [color[channel] for _, color in PROBABILITY_COLORS]
+        layer[..., channel] = np.interp(p, stops, values).astype(np.uint8)
+    layer[..., 3] = np.where(read, 255 * (0.1 + 0.9 * p), 0).astype(np.uint8)
     return layer
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +22,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from appliance.errors import WeightsError
 from appliance.slides.stream import DECODE_THREADS, usable_cores
+from models.attention import attend
 from models.checkpoint import load_network
 from models.site_calibration import SiteCalibration
 from models.spec import ModelSpec, Task
 from models.torchscript import save_torchscript
+from models.vit import VitClassifier
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,8 @@ COMPILED_FROM = {Task.SEGMENTATION: 200}
 COMPILED_FROM_OF_OTHERS = 2000
 """Tiles of a pass from which compiling for this CPU costs less time than it saves
 (docs/performance.md)."""
+ATTENTION_TILES = 8
+"""Tiles of a pass that records attention: that of ViT-B takes 90 MB, and its gradient as much."""
 MOST_LANES = 4
 """Most concurrent forward passes on a CPU; each has its share of the cores."""
 DEVICE_LANES = 2
@@ -236,6 +241,27 @@ class Network:
         answers = self._in_parts(tiles, lambda logits: logits.argmax(dim=1).to(torch.uint8))
         labels: NDArray[np.uint8] = answers.numpy()
         return labels
+
+    def attention(self, tiles: NDArray[np.uint8], classes: Sequence[int]) -> NDArray[np.float32]:
+        """Relevance of each patch for a class of each tile: float32 (N, rows, columns), >= 0.
+
+        `tiles` as above, `classes` one per tile. Only torch keeps the attention of the layers, in
+        float32, whatever runtime reads slides. Values of different tiles have no common scale.
+
+        Raises
+        ------
+        WeightsError
+            If the network is no vision transformer.
+        """
+        if not isinstance(self._module, VitClassifier):
+            raise WeightsError(f"{self.spec.name} is no vision transformer: it has no attention.")
+        parts = []
+        for first in range(0, len(tiles), ATTENTION_TILES):
+            some = torch.from_numpy(tiles[first : first + ATTENTION_TILES]).to(self.device)
+            wanted = torch.tensor(classes[first : first + ATTENTION_TILES], device=self.device)
+            parts.append(attend(self._module, some.permute(0, 3, 1, 2), wanted).cpu())
+        attended: NDArray[np.float32] = torch.cat(parts).numpy()
+        return attended
 
 
 def _is_out_of_memory(error: Exception) -> bool:

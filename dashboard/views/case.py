@@ -24,6 +24,7 @@ from dashboard.assay_facts import binary_words, class_colors, has_classes, slide
 from dashboard.lines import SlideLine
 from dashboard.queries import CaseDetail, read_case
 from dashboard.views import look, measured
+from dashboard.views.pictures import offer
 from dashboard.wording import (
     CASE_WORDS,
     DELIVERY_WORDS,
@@ -85,6 +86,7 @@ def render() -> None:
     _status(detail.case.id, detail.picture_key)
     if pictures is not None:
         _scored_pictures(pictures)
+        offer(detail)
     else:
         _unscored_pictures(detail)
     if findings is not None:

@@ -1,0 +1,140 @@
+"""The work of ``tandem picture``: pictures of a case, written to a folder and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, is_as_written, is_unchecked
+from appliance.assays.registry import find_assay
+from appliance.delivery.pictures.case import LEVELS as LEVELS
+from appliance.delivery.pictures.case import WHATS as WHATS
+from appliance.delivery.pictures.case import Level, PicturedCase, What
+from appliance.delivery.pictures.drawing import png
+from appliance.delivery.pictures.make import make_pictures, pictures_key
+from appliance.errors import SettingsError
+from appliance.findings.codec import load_findings
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow
+from appliance.operations.status import require_ledger
+from appliance.readers.tile_pass import Progress
+from appliance.settings.settings import Settings
+
+_CASE = re.compile(r"case-([0-9]{1,15})")
+
+
+def write_pictures(
+    settings: Settings,
+    subject: str,
+    out: Path,
+    whats: Sequence[What],
+    levels: Sequence[Level],
+    progress: Progress,
+    *,
+    attention: bool,
+) -> list[Path]:
+    """Write pictures of a case into `out`; return the files.
+
+    `subject` is a case of the ledger (``case-3``) or a folder that ``tandem process`` wrote. Of a
+    case the pictures are kept among the artifacts too, where the dashboard finds them.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such case, it has no result, or `out` cannot be written.
+    SlideError, SourceChangedError, WeightsError
+        See `make_pictures`.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise SettingsError(f"--out {out}: {err.strerror}. Choose another folder.") from err
+    row = _row(settings, subject)
+    folder = Path(subject) if row is None else _findings_folder(settings, row)
+    case = _pictured(folder, "" if row is None else row.subject)
+    findings_key = case.name if row is None else row.findings_key
+    written: list[Path] = []
+    with _store(settings, scratch=row is None) as store:
+        for what, level in product(whats, levels):
+            key = pictures_key(findings_key, what, level, attention=attention)
+            if not is_as_written(store.path(key)):
+                store.discard(key)
+                given = (case, folder, what, level, settings, store, progress)
+                with store.writing(key) as place:
+                    for name, pixels in make_pictures(*given, attention=attention):
+                        (place / name).write_bytes(png(pixels))
+            written += _copied(store.path(key), out)
+    return written
+
+
+def _copied(folder: Path, out: Path) -> list[Path]:
+    names = sorted(path.name for path in folder.iterdir() if path.name != SUMS_NAME)
+    try:
+        return [shutil.copyfile(folder / name, out / name) for name in names]
+    except OSError as err:
+        raise SettingsError(f"--out {out}: {err.strerror}. Choose another folder.") from err
+
+
+@contextmanager
+def _store(settings: Settings, *, scratch: bool) -> Iterator[ArtifactStore]:
+    """Store of the appliance; for a folder that is no case of it one that is thrown away."""
+    if not scratch:
+        yield ArtifactStore(settings.artifacts_dir)
+        return
+    with tempfile.TemporaryDirectory(prefix="tandem-picture-") as folder:
+        yield ArtifactStore(Path(folder))
+
+
+def _row(settings: Settings, subject: str) -> CaseRow | None:
+    """Row of a case that has a result; None for a folder of findings."""
+    named = _CASE.fullmatch(subject)
+    if named is None:
+        if not (Path(subject) / "findings.json").is_file():
+            raise SettingsError(
+                f"{subject!r} is no case and no folder with findings.json. `tandem status` lists "
+                "ids such as case-1; `tandem process --out` writes such a folder."
+            )
+        return None
+    require_ledger(settings)
+    reader = LedgerReader(settings.ledger_url)
+    try:
+        with reader.reading() as tx:
+            row = tx.case(int(named.group(1)))
+    finally:
+        reader.close()
+    if row is None:
+        raise SettingsError(f"no {subject}. `tandem status` lists ids such as case-1.")
+    if not row.findings_key:
+        raise SettingsError(
+            f"{subject} is {row.state}: it has no result yet. `tandem status` tells what it waits "
+            "for."
+        )
+    return row
+
+
+def _findings_folder(settings: Settings, row: CaseRow) -> Path:
+    folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.findings_key))
+    if not is_unchecked(folder) and not is_as_written(folder):
+        raise SettingsError(
+            f"{row.subject}: its stored result is not what was written. Have it made again first: "
+            f"tandem rerun {row.subject}"
+        )
+    return folder
+
+
+def _pictured(folder: Path, name: str) -> PicturedCase:
+    """Case of a folder of findings; without a name its slides' bytes give one."""
+    try:
+        findings = load_findings(folder)
+    except (ValueError, KeyError, OSError) as err:
+        raise SettingsError(f"{folder}: no findings that can be read ({err}).") from err
+    if not name:
+        pair = findings.he.fingerprint + findings.ihc.fingerprint
+        name = f"pair-{hashlib.sha256(pair.encode()).hexdigest()[:12]}"
+    return PicturedCase(name=name, findings=findings, assay=find_assay(findings.assay))

@@ -1,0 +1,81 @@
+"""Pictures of a case for download: one ZIP file of PNGs, as ``tandem picture`` writes them.
+
+Pictures of the whole slides are made here, from the findings. Those of tiles and regions need the
+slide's file and a network, which a page has not: ``tandem picture`` makes and keeps them.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile
+
+import streamlit as st
+
+from appliance.artifacts import ArtifactStore
+from appliance.delivery.pictures.case import LEVELS, WHATS, PicturedCase
+from appliance.delivery.pictures.drawing import png
+from appliance.delivery.pictures.make import pictures_key
+from appliance.delivery.pictures.whole import slide_picture
+from appliance.findings.codec import load_findings, load_pictures
+from dashboard.assay_facts import assay_of
+from dashboard.queries import CaseDetail
+from dashboard.views import look
+
+
+def offer(detail: CaseDetail) -> None:
+    """Show the button of the download; nothing where the case has no findings that can be read."""
+    folder = detail.findings_folder
+    if folder is None or assay_of(detail.case.assay) is None:
+        return
+    name = f"case-{detail.case.id}"
+    kept = kept_pictures(detail)
+    st.download_button(
+        "Download pictures (ZIP)",
+        data=lambda: zipped(name, folder, kept),
+        file_name=f"{name}-pictures.zip",
+        mime="application/zip",
+        on_click="ignore",
+    )
+    more = (
+        f"with {len(kept)} pictures of tiles and regions"
+        if kept
+        else f"whole slides only; tiles, regions and attention: tandem picture {name} --out FOLDER"
+    )
+    look.block(f'<div class="muted small" data-testid="pictures">PNG with scale bars, {more}</div>')
+
+
+def kept_pictures(detail: CaseDetail) -> list[Path]:
+    """Pictures of tiles and regions that ``tandem picture`` made of the case's present findings.
+
+    Those with heat maps where there are both.
+    """
+    store = ArtifactStore(look.settings().artifacts_dir)
+    found: list[Path] = []
+    for what in WHATS:
+        for level in LEVELS:
+            keys = [
+                pictures_key(detail.findings_key, what, level, attention=attention)
+                for attention in (True, False)
+            ]
+            folders = [store.path(key) for key in keys if level != "slide"]
+            there = next((folder for folder in folders if folder.is_dir()), None)
+            found += sorted(there.glob("*.png")) if there is not None else []
+    return found
+
+
+def zipped(name: str, folder: Path, kept: list[Path]) -> bytes:
+    """ZIP file of the whole slides of the findings in `folder` and of pictures that are kept."""
+    findings = load_findings(folder)
+    assay = assay_of(findings.assay)
+    data = BytesIO()
+    with ZipFile(data, "w", ZIP_STORED) as archive:
+        if assay is not None:
+            case = PicturedCase(name=name, findings=findings, assay=assay)
+            for what, thumbnail in zip(WHATS, load_pictures(folder), strict=True):
+                archive.writestr(
+                    f"{name}-{what}-slide.png", png(slide_picture(case, what, thumbnail))
+                )
+        for file in kept:
+            archive.write(file, file.name)
+    return data.getvalue()
