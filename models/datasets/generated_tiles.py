@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -28,6 +29,8 @@ FIRST_RESERVED_SEED = 890_000_000
 """First seed that training never draws: from here on calibration, then held-out evaluation."""
 FIRST_HELD_OUT_SEED = 900_000_000
 SEEDS_PER_RUN = 1_000_000
+FEW_TILES = 16
+"""Most tiles that are drawn without worker processes, whose start takes longer."""
 NON_TUMOR_SHARE = 0.15
 """Tiles without tumor per tumor tile for L and M, which also see the rim of what C calls tumor."""
 
@@ -103,19 +106,30 @@ def _generate(
         name: open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape)
         for name, shape in shapes.items()
     }
+    seeds = range(first_seed, first_seed + count)
+    stained = [k >= usual for k in range(count)]
+    for number, tile in enumerate(_drawn(seeds, stained, rough_share)):
+        for name in _NAMES:
+            arrays[name][number] = getattr(tile, name)
+        progress("generating tiles", number + 1, count)
+    for array in arrays.values():
+        array.flush()
+
+
+def _drawn(seeds: range, stained: list[bool], rough_share: float) -> Iterator[GeneratedTile]:
+    """Yield the tiles of the seeds, by worker processes unless they are few."""
+    if len(seeds) <= FEW_TILES:
+        threads = cv2.getNumThreads()
+        try:
+            yield from map(generated_tile, seeds, stained, repeat(rough_share))
+        finally:
+            cv2.setNumThreads(threads)  # `generated_tile` takes one
+        return
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
     ) as pool:
-        seeds = range(first_seed, first_seed + count)
-        stained = [k >= usual for k in range(count)]
-        drawn = pool.map(generated_tile, seeds, stained, repeat(rough_share), chunksize=8)
-        for number, tile in enumerate(drawn):
-            for name in _NAMES:
-                arrays[name][number] = getattr(tile, name)
-            progress("generating tiles", number + 1, count)
-    for array in arrays.values():
-        array.flush()
+        yield from pool.map(generated_tile, seeds, stained, repeat(rough_share), chunksize=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

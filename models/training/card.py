@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from models.spec import CARD_NAME, ModelSpec, Task
 
+FIGURE_WORDS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
+"""Names, for people, of the figures that choose an epoch."""
 _ANSWERS = {
     Task.TUMOR: "whether an H&E tile (143 µm) holds tumor (network C)",
     Task.INTENSITY: "how strongly an IHC tile (143 µm) is stained: none, faint, weak, strong "
@@ -45,7 +48,8 @@ Answers {_ANSWERS[spec.task]}.
 
 **Data.** {_data(spec)}
 
-**Training.** {trained["epochs"]} epochs, {trained["seconds"]} s. To make it again:
+**Training.** {trained["epochs"]} epochs, {trained["seconds"]} s.{_how(spec)}{_kept(spec)}
+To make it again:
 `tandem train {spec.task} --config {_config(spec)} --seed {trained["seed"]} --out DIR`.
 
 **Figures** ({figures["data"]}). {_reach(spec)} `tandem evaluate
@@ -66,6 +70,30 @@ tiles --task {spec.task} --generated 200 --weights DIR` prints such figures on o
     )
 
 
+def _how(spec: ModelSpec) -> str:
+    """Loss, optimizer, schedule and augmentation; nothing of weights that do not record them."""
+    used = spec.trained.get("configuration", {})
+    if "optimizer" not in used:
+        return ""
+    decay = f", weight decay {used['weight_decay']:g}" if used["weight_decay"] else ""
+    return (
+        f" Loss: {used['loss']}. Optimizer: {used['optimizer']}, learning rate "
+        f"{used['learning_rate']:g}{decay}, batch {used['batch_size']}. Schedule: "
+        f"{used['schedule']}. Augmentation: {used['augmentation']}."
+    )
+
+
+def _kept(spec: ModelSpec) -> str:
+    kept = spec.trained.get("kept")
+    if kept is None:
+        return "" if "configuration" not in spec.trained else " The last epoch is kept."
+    return (
+        f" Epoch {kept['epoch']} (the first is 0) is kept: {FIGURE_WORDS[kept['figure']]} "
+        f"{kept['value']:g} on {kept['tiles']} validation tiles, which trained nothing and are not "
+        "those of the figures below."
+    )
+
+
 def _on_real(spec: ModelSpec) -> str:
     told = spec.figures.get("real")
     if told is None:
@@ -79,8 +107,8 @@ def _calibration(spec: ModelSpec) -> str:
         return "None: its probabilities are as the network gives them."
     return (
         f"Temperature {spec.temperature:g}, fitted on {facts['tiles']} tiles of the same kind that "
-        f"neither trained nor judged it: negative log-likelihood {facts['nll_before']:g} before, "
-        f"{facts['nll']:g} after."
+        f"neither trained it nor made its figures: negative log-likelihood "
+        f"{facts['nll_before']:g} before, {facts['nll']:g} after."
     )
 
 
@@ -97,7 +125,7 @@ def _data(spec: ModelSpec) -> str:
     trained = spec.trained
     told = f"{trained['tiles']} tiles of {trained['data']}, seed {trained['seed']}."
     if "init" in trained:
-        told += f" Training began with the weights {trained['init']['sha256'][:12]}; see there."
+        told += f" {_beginning(trained['init'])}"
     if "data_set" not in trained:
         only_drawn = "init" not in trained
         return f"{told} No real image trained it." if only_drawn else told
@@ -107,6 +135,17 @@ def _data(spec: ModelSpec) -> str:
     )
     kind = trained["data_set"]["source"]["kind"]
     return f"{told} Its SHA-256 is {trained['data_set']['sha256']}; made from {kind}; {splits}."
+
+
+def _beginning(init: dict[str, Any]) -> str:
+    if "format" not in init:
+        return f"Training began with the weights {init['sha256'][:12]}; see there."
+    anew = ", ".join(init["begun_anew"]) or "nothing"
+    return (
+        f"Training began with a checkpoint of {init['architecture']} in {init['format']}' format, "
+        f"SHA-256 {init['sha256']}; begun anew: {anew}. What trained that checkpoint is not known "
+        "here."
+    )
 
 
 def _config(spec: ModelSpec) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache as once
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from models.datasets.splits import Split
 from models.datasets.store import Progress, load_dataset, read_data_set_manifest
 from models.errors import DataSetError
 from models.spec import MANIFEST_NAME, Task, file_sha256
+from models.training.configuration import TrainingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,35 +44,29 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """Examples for training (`learnt`) and for evaluation (`judged`); no patient is in both.
+    """Examples for training (`learnt`), for the choice of the epoch and for the figures (`judged`).
 
-    `held_back` is a third set for calibration, None if the data have none. `facts` describe
-    `learnt` in the weights' manifest; they are the run's identity, so that a checkpoint of other
-    data is never resumed. `judged_on` describes `judged` in words.
+    No patient is in two of them. `validation` chooses the epoch and fits the temperature; it is
+    None if the data have none. Both others are functions: generated tiles are made when they are
+    asked for, so that training starts at once. `facts` describe `learnt` in the weights' manifest;
+    they are the run's identity, so that a checkpoint of other data is never resumed. `judged_on`
+    describes `judged` in words.
     """
 
     learnt: Examples
-    judged: Examples
-    held_back: Examples | None
+    validation: Callable[[], Examples] | None
+    judged: Callable[[], Examples]
     facts: dict[str, Any]
     judged_on: str
 
 
 def generated_material(
-    task: Task,
-    cache: Path,
-    *,
-    seed: int,
-    count: int,
-    held_out: int,
-    progress: Progress,
-    stained_stroma: int = 0,
-    rough_share: float = 0.0,
+    task: Task, config: TrainingConfig, cache: Path, *, seed: int, count: int, progress: Progress
 ) -> Material:
-    """Generate `count` tiles of a seed for training and `held_out` others for evaluation.
+    """Generate `count` tiles of a seed for training, and others for validation and for the figures.
 
-    Training also uses `stained_stroma` tiles of tumor in stained stroma, and draws the share
-    `rough_share` (0-1) of all tiles irregularly; evaluation does neither.
+    Training also uses tiles of tumor in stained stroma, in the configuration's proportion, and
+    draws its `rough_share` of all tiles irregularly; the others do neither.
 
     Raises
     ------
@@ -77,6 +74,7 @@ def generated_material(
         If `seed` would reach held-out tiles.
     """
     first = seed * SEEDS_PER_RUN
+    stained_stroma = round(config.stained_stroma_tiles * count / config.tiles)
     learning = count + stained_stroma
     if not 0 <= first <= FIRST_RESERVED_SEED - learning:
         raise DataSetError(
@@ -89,36 +87,36 @@ def generated_material(
         first_seed=first,
         count=count,
         stained_stroma=stained_stroma,
-        rough_share=rough_share,
+        rough_share=config.rough_share,
         progress=progress,
     )
-    judged = generated_tiles(
-        cache, first_seed=FIRST_HELD_OUT_SEED, count=held_out, progress=progress
-    )
-    held_back = generated_tiles(
-        cache, first_seed=FIRST_RESERVED_SEED, count=held_out, progress=progress
-    )
+
+    def others(first_seed: int, number: int) -> Examples:
+        tiles = generated_tiles(cache, first_seed=first_seed, count=number, progress=progress)
+        return judged_tiles(task, tiles, every=config.all_tiles)
+
     return Material(
-        learnt=_of_task(task, learnt, learning=True),
-        judged=judged_tiles(task, judged),
-        held_back=judged_tiles(task, held_back),
+        learnt=_of_task(task, learnt, every=config.all_tiles, share=NON_TUMOR_SHARE),
+        validation=once(lambda: others(FIRST_RESERVED_SEED, config.validation_tiles)),
+        judged=lambda: others(FIRST_HELD_OUT_SEED, config.test_tiles),
         facts={
             "data": f"generated tiles, generator version {GENERATOR_VERSION}",
             "tiles": learning,
             "stained_stroma_tiles": stained_stroma,
-            "rough_share": rough_share,
+            "rough_share": config.rough_share,
         },
-        judged_on=f"synthetic, {held_out} held-out tiles",
+        judged_on=f"synthetic, {config.test_tiles} held-out tiles",
     )
 
 
-def judged_tiles(task: Task, tiles: Tiles) -> Examples:
-    """Generated tiles for the evaluation of a task: tumor tiles only for tasks on IHC."""
-    return _of_task(task, tiles, learning=False)
+def judged_tiles(task: Task, tiles: Tiles, *, every: bool = False) -> Examples:
+    """Generated tiles for the evaluation of a task: for tasks on IHC those with tumor, or `every`
+    one."""
+    return _of_task(task, tiles, every=every)
 
 
 def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progress) -> Material:
-    """Load a data set: train for training, test for evaluation, validation held back.
+    """Load a data set: its splits train, validation (if it has one) and test. All are verified.
 
     Raises
     ------
@@ -144,13 +142,16 @@ def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progre
             copies=cache / f"{data.sha256[:16]}-{split}" / "images",
         )
 
+    # Read now, not after the training: a damaged file is told at once.
+    learnt, judged = examples("train"), examples("test")
+    chosen = examples("validation") if "validation" in manifest.counts else None
     sha256 = file_sha256(folder / MANIFEST_NAME)
     kind = "synthetic" if manifest.source["kind"] == "generated" else "the data set's own"
     test = manifest.counts["test"]
     return Material(
-        learnt=examples("train"),
-        judged=examples("test"),
-        held_back=examples("validation") if "validation" in manifest.counts else None,
+        learnt=learnt,
+        validation=(lambda: chosen) if chosen is not None else None,
+        judged=lambda: judged,
         facts={
             "data": f"data set {sha256[:12]}",
             "tiles": manifest.counts["train"].tiles,
@@ -164,7 +165,11 @@ def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progre
     )
 
 
-def _of_task(task: Task, tiles: Tiles, *, learning: bool) -> Examples:
+def _of_task(task: Task, tiles: Tiles, *, every: bool, share: float = 0.0) -> Examples:
+    """Tiles of a task; for L and M those with tumor and, per such tile, `share` of one without.
+
+    They answer on what C calls tumor: tumor tiles, and some tiles from their surroundings.
+    """
     if task is Task.TUMOR:
         return Examples(
             images=tiles.he,
@@ -172,10 +177,10 @@ def _of_task(task: Task, tiles: Tiles, *, learning: bool) -> Examples:
             chosen=np.arange(len(tiles)),
             copies=tiles.folder / "he",
         )
-    # L and M answer on what C calls tumor: tumor tiles, and some tiles from their surroundings.
     chosen = np.flatnonzero(tiles.tumor)
-    if learning:
-        other = np.flatnonzero(tiles.tumor == 0)
-        chosen = np.concatenate([chosen, other[: int(len(chosen) * NON_TUMOR_SHARE)]])
+    other = np.flatnonzero(tiles.tumor == 0)
+    chosen = np.concatenate([chosen, other[: int(len(chosen) * share)]])
+    if every:
+        chosen = np.arange(len(tiles))
     labels = tiles.intensity if task is Task.INTENSITY else tiles.classes
     return Examples(images=tiles.ihc, labels=labels, chosen=chosen, copies=tiles.folder / "ihc")

@@ -129,6 +129,7 @@ def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path: Path) -> None:
         (("segmentation", "--data", "DATA"), "a data set for tumor, not for segmentation"),
         (("tumor", "--data", "DATA/tiles"), "manifest.json: No such file"),
         (("tumor", "--data", "DATA", "--tiles", "8"), "--tiles counts generated tiles"),
+        (("tumor", "--data", "DATA", "--held-out", "8"), "--held-out counts generated tiles"),
         (("tumor", "--data", "DATA", "--config", "nothing"), "no configuration 'nothing'"),
         (("tumor", "--data", "DATA", "--config", "DATA/none.toml"), "no configuration"),
         (("segmentation", "--config", "CONFIG"), "tiny: a vit cannot do segmentation"),

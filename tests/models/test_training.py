@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from fixtures.weights import TINY_VIT
+from fixtures.weights import TINY_VIT, vit_checkpoint
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from models.errors import DataSetError
-from models.spec import WEIGHTS_NAME, ModelSpec, Task, reference_folder
+from models.evaluation.figures import classification_figures
+from models.spec import CARD_NAME, WEIGHTS_NAME, ModelSpec, Task, file_sha256, reference_folder
+from models.training.material import Examples
 from models.training.train import train
 
 TINY = TINY_VIT.model_copy(update={"epochs": 3})
@@ -20,6 +25,12 @@ TINY = TINY_VIT.model_copy(update={"epochs": 3})
 
 class PowerCutError(Exception):
     """Stands for a kill in the middle of an epoch."""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the tiles that all runs of this process share."""
+    return tmp_path_factory.getbasetemp() / "tiles"
 
 
 def quiet(_what: str, _done: int, _total: int) -> None:
@@ -44,8 +55,7 @@ def run(out: Path, cache: Path, stop_at: int | None = None) -> ModelSpec:
     )
 
 
-def test_equal_seeds_make_equal_weights_also_over_a_kill(tmp_path: Path) -> None:
-    cache = tmp_path / "tiles"
+def test_equal_seeds_make_equal_weights_also_over_a_kill(tmp_path: Path, cache: Path) -> None:
     whole, again, killed = (tmp_path / name for name in ("whole", "again", "killed"))
     spec = run(whole, cache)
     assert spec == spec.__class__(**{n: getattr(spec, n) for n in spec.__slots__})
@@ -60,11 +70,50 @@ def test_equal_seeds_make_equal_weights_also_over_a_kill(tmp_path: Path) -> None
     assert [line.split(",")[0] for line in log] == ["epoch", "0", "1", "2"]
 
 
-def test_training_begins_with_given_weights_and_says_so(tmp_path: Path) -> None:
-    cache, first, second = (tmp_path / name for name in ("tiles", "first", "second"))
+def test_the_best_epoch_is_kept_also_over_a_kill(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chosen by the validation tiles; of equals the later. The figures are of other tiles."""
+    out = tmp_path / "out"
+    figures = iter((0.5, 0.75, 0.75, 0.25))  # of the three epochs; then the final one
+    seen: list[dict[str, torch.Tensor]] = []
+    judged: list[NDArray[np.uint8]] = []
+
+    def scripted(_spec: ModelSpec, network: torch.nn.Module, examples: Examples, *_: object) -> Any:
+        seen.append({name: t.clone() for name, t in network.state_dict().items()})
+        judged.append(examples.images)
+        return classification_figures(np.array([[1, 0], [0, 1]]), ("other", "tumor")) | {
+            "accuracy": next(figures)
+        }
+
+    for module in ("run", "train"):
+        monkeypatch.setattr(f"models.training.{module}.judge_examples", scripted)
+    with pytest.raises(PowerCutError):
+        run(out, cache, stop_at=5)
+    spec = run(out, cache)
+    assert spec.trained["kept"] == {"epoch": 2, "figure": "accuracy", "value": 0.75, "tiles": 8}
+    assert spec.figures["accuracy"] == 0.25
+    assert all(np.array_equal(judged[0], images) for images in judged[:3])
+    assert not np.array_equal(judged[0], judged[3])
+    assert all(torch.equal(seen[3][name], t) for name, t in seen[2].items())
+    lines = (out / "training.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,learning_rate,validation_accuracy,seconds"
+    assert [line.split(",")[3] for line in lines[1:]] == ["0.5", "0.75", "0.75"]
+    figures, seen = iter((0.9, 0.5, 0.75, 0.25)), []
+    with pytest.raises(PowerCutError):
+        run(tmp_path / "first", cache, stop_at=5)
+    assert run(tmp_path / "first", cache).trained["kept"]["epoch"] == 0
+    saved = load_file(tmp_path / "first" / WEIGHTS_NAME)
+    assert all(torch.equal(saved[name], t.half()) for name, t in seen[0].items())
+    assert any(not torch.equal(saved[name], t.half()) for name, t in seen[2].items())
+    assert "Epoch 0 (the first is 0) is kept" in (tmp_path / "first" / CARD_NAME).read_text()
+
+
+def test_training_begins_with_given_weights_and_says_so(tmp_path: Path, cache: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
     given = run(first, cache)
     still = TINY.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
-    numbers = {"seed": 4, "tiles": 8, "held_out": 8}
+    numbers = {"seed": 3, "tiles": 8, "held_out": 8}
     spec = train(
         Task.TUMOR, still, second, device="cpu", progress=quiet, cache=cache, init=first, **numbers
     )
@@ -74,7 +123,40 @@ def test_training_begins_with_given_weights_and_says_so(tmp_path: Path) -> None:
     assert all(torch.allclose(before[name], after[name], atol=1e-3) for name in before)
 
 
-def test_weights_of_another_network_are_no_beginning(tmp_path: Path) -> None:
+def test_a_training_begins_with_a_checkpoint_of_transformers(tmp_path: Path, cache: Path) -> None:
+    """A head of three labels is begun anew; manifest and card name the checkpoint."""
+    theirs = vit_checkpoint(tmp_path / "given", labels=3).state_dict()
+    still = TINY.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
+    told: list[str] = []
+    spec = train(
+        Task.TUMOR,
+        still,
+        tmp_path / "out",
+        seed=3,
+        tiles=8,
+        held_out=8,
+        device="cpu",
+        progress=quiet,
+        tell=told.append,
+        cache=cache,
+        init=tmp_path / "given",
+    )
+    sha256 = file_sha256(tmp_path / "given" / WEIGHTS_NAME)
+    init = spec.trained["init"]
+    assert init["sha256"] == sha256
+    assert init["architecture"] == "ViTForImageClassification"
+    assert init["begun_anew"] == ["classifier.bias", "classifier.weight"]
+    assert any("begun anew: classifier.bias, classifier.weight" in line for line in told)
+    assert any("validation accuracy" in line for line in told)
+    assert sha256 in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    ours = load_file(tmp_path / "out" / WEIGHTS_NAME)
+    body = {name: t for name, t in theirs.items() if name.startswith("vit.")}
+    assert len(body) == len(ours) - 2
+    for name, tensor in body.items():
+        torch.testing.assert_close(ours[f"body.{name[4:]}"].float(), tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_of_another_network_are_no_beginning(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(DataSetError, match=r"segformer for segmentation cannot begin a vit"):
         train(
             Task.TUMOR,
@@ -84,7 +166,7 @@ def test_weights_of_another_network_are_no_beginning(tmp_path: Path) -> None:
             tiles=8,
             device="cpu",
             progress=quiet,
-            cache=tmp_path / "tiles",
+            cache=cache,
             held_out=8,
             init=reference_folder(Task.SEGMENTATION),
         )

@@ -1,0 +1,213 @@
+"""One run of training: epochs, log, checkpoint, and the epoch that is kept."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.datasets.generated_tiles import Progress
+from models.errors import DataSetError
+from models.spec import ModelSpec, Task
+from models.training.batches import batches
+from models.training.card import FIGURE_WORDS
+from models.training.configuration import TrainingConfig
+from models.training.evaluate import judge_examples
+from models.training.losses import loss_of
+from models.training.material import Material
+from models.training.resize import resized
+
+FIGURE = {Task.TUMOR: "accuracy", Task.INTENSITY: "accuracy", Task.SEGMENTATION: "mean_iou"}
+"""Figure on the validation tiles that chooses the epoch."""
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """Weights of the best epoch so far (from 0) and their figure on the validation tiles."""
+
+    epoch: int
+    figure: float
+    state: dict[str, Tensor]
+
+
+@dataclass
+class Run:
+    """One run and its checkpoint, ``checkpoint.safetensors``.
+
+    `facts` of the material and the beginning are the run's identity, with `config` and `seed`: a
+    checkpoint of another run is not resumed.
+    """
+
+    spec: ModelSpec
+    config: TrainingConfig
+    network: nn.Module
+    material: Material
+    facts: dict[str, Any]
+    out: Path
+    seed: int
+    device: str
+
+    def __post_init__(self) -> None:
+        c, learnt = self.config, self.material.learnt
+        # M's crops keep the tile's resolution; classifiers see the whole tile, resized once.
+        self.images = resized(learnt.images, c.input_px, learnt.copies)
+        self.steps_per_epoch = math.ceil(len(learnt.chosen) / c.batch_size)
+        self.optimizer = OPTIMIZERS[c.optimizer](
+            self.network.parameters(), lr=c.learning_rate, weight_decay=c.weight_decay
+        )
+        self.half = self.device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+        self.kept: _Kept | None = None
+
+    def go(self, progress: Progress, tell: Callable[[str], None]) -> dict[str, Any]:
+        """Run the epochs and leave the network with the weights of the best one.
+
+        Return facts for the manifest: the seconds of training, those before a kill included, and
+        the epoch that is kept. It is the last one if the material has no validation tiles, and the
+        latest of several equally good ones.
+
+        Raises
+        ------
+        DataSetError
+            If none of the validation tiles is one of the task.
+        """
+        first = self._resume()
+        log = self.out / "training.csv"
+        # A kill between log and checkpoint leaves a line of an epoch that runs again: drop it.
+        lines = log.read_text().splitlines(keepends=True)[1 : first + 1] if first else []
+        figure = FIGURE[self.spec.task]
+        header = f"epoch,loss,learning_rate,validation_{figure},seconds\n"
+        log.write_text("".join([header, *lines]), newline="")
+        for epoch in range(first, self.config.epochs):
+            began = time.perf_counter()
+            loss, rate = self.epoch(epoch, progress)
+            seconds = round(time.perf_counter() - began, 1)
+            value = self._judge(epoch, progress)
+            with log.open("a", newline="") as stream:
+                csv.writer(stream).writerow([epoch, loss, rate, value, seconds])
+            self._checkpoint(epoch + 1)
+            said = "" if value is None else f", validation {FIGURE_WORDS[figure]} {value}"
+            tell(f"epoch {epoch}: loss {loss:.4f}{said}, {seconds} s")
+        with log.open(newline="") as stream:
+            facts = {"seconds": round(sum(float(r["seconds"]) for r in csv.DictReader(stream)))}
+        return facts | {"kept": self._keep()}
+
+    def epoch(self, epoch: int, progress: Progress) -> tuple[float, float]:
+        """Train one epoch; return its mean loss and its last learning rate."""
+        total = self.config.epochs * self.steps_per_epoch
+        losses, rate = [], 0.0
+        # Seeded per epoch: dropout after a resume equals that of an uninterrupted run.
+        torch.manual_seed(self.seed * self.config.epochs + epoch)
+        rng = np.random.default_rng([self.seed, epoch])
+        learnt = self.material.learnt
+        drawn = batches(self.spec.task, self.config, self.images, learnt, rng, self.device)
+        for step, (pixels, labels) in enumerate(drawn):
+            done = epoch * self.steps_per_epoch + step
+            rate = self._rate(done / total)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            losses.append(self._step(pixels, labels))
+            progress(f"training {self.spec.task}", done + 1, total)
+        return float(np.mean(losses)), rate
+
+    def _step(self, pixels: Tensor, labels: Tensor) -> float:
+        self.network.train()
+        loss = loss_of(self.config, self.network, pixels, labels, half=self.half)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def _rate(self, share: float) -> float:
+        """Learning rate at `share` of the steps: linear warm-up, then the schedule."""
+        c = self.config
+        if c.warmup > 0 and share < c.warmup:
+            return c.learning_rate * (share / c.warmup + 1e-3)
+        if c.schedule == "none":
+            return c.learning_rate
+        late = (share - c.warmup) / (1 - c.warmup)
+        return c.learning_rate * (0.5 * (1 + math.cos(math.pi * late)) + 1e-3)
+
+    def _judge(self, epoch: int, progress: Progress) -> float | None:
+        """Return the figure on the validation tiles, None without any; keep the best weights."""
+        if self.material.validation is None:
+            return None
+        examples = self.material.validation()
+        if not len(examples.chosen):
+            raise DataSetError(
+                f"none of the validation tiles is one for {self.spec.task}: take more (--held-out)."
+            )
+        figures = judge_examples(self.spec, self.network, examples, self.device, progress)
+        value = float(figures[FIGURE[self.spec.task]])
+        if self.kept is None or value >= self.kept.figure:
+            state = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
+            self.kept = _Kept(epoch, value, state)
+        return value
+
+    def _keep(self) -> dict[str, Any] | None:
+        """Load the kept weights; return what chose them."""
+        if self.kept is None or self.material.validation is None:
+            return None
+        self.network.load_state_dict(self.kept.state)
+        return {
+            "epoch": self.kept.epoch,
+            "figure": FIGURE[self.spec.task],
+            "value": self.kept.figure,
+            "tiles": len(self.material.validation().chosen),
+        }
+
+    def _checkpoint(self, epoch: int) -> None:
+        tensors = {f"network.{k}": v.detach().cpu() for k, v in self.network.state_dict().items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).detach().cpu()
+        # The epoch is part of the file: tensors and counter cannot disagree.
+        metadata = {"epoch": str(epoch), "key": self._key()}
+        if self.kept is not None:
+            tensors |= {f"kept.{name}": tensor for name, tensor in self.kept.state.items()}
+            metadata["kept"] = json.dumps([self.kept.epoch, self.kept.figure])
+        temporary = self.out / "checkpoint.part"
+        save_file(tensors, temporary, metadata=metadata)
+        temporary.rename(self.out / "checkpoint.safetensors")
+
+    def _key(self) -> str:
+        configuration = self.config.model_dump(mode="json")
+        return json.dumps([self.spec.task, configuration, self.seed, self.facts])
+
+    def _resume(self) -> int:
+        """Load the checkpoint of this run, if there is one; return the number of its epochs."""
+        path = self.out / "checkpoint.safetensors"
+        if not path.is_file():
+            return 0
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        if metadata.get("key") != self._key():
+            return 0
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "kept": {}}
+        for name, tensor in load_file(path).items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in parts["optimizer"].items():
+            number, name = key.split(".")
+            state.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        if "kept" in metadata:
+            epoch, figure = json.loads(metadata["kept"])
+            self.kept = _Kept(epoch, figure, parts["kept"])
+        return int(metadata["epoch"])
