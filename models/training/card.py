@@ -149,9 +149,19 @@ def _beginning(init: dict[str, Any]) -> str:
 
 
 def _config(spec: ModelSpec) -> str:
-    data = " --data DATASET" if "data_set" in spec.trained else ""
-    data += " --init WEIGHTS" if "init" in spec.trained else ""
-    return f"{'reference' if spec.name == f'reference-{spec.task}' else spec.name}{data}"
+    """Value of ``--config`` and the other options that made the weights."""
+    trained = spec.trained
+    used = trained.get("configuration", {})
+    options = ["reference" if spec.name == f"reference-{spec.task}" else spec.name]
+    if "data_set" in trained:
+        options.append("--data DATASET")
+    elif "validation_tiles" in used:
+        options.append(f"--tiles {trained['tiles'] - trained['stained_stroma_tiles']}")
+        if used["validation_tiles"] == used["test_tiles"]:
+            options.append(f"--held-out {used['test_tiles']}")
+    if "init" in trained:
+        options.append("--init WEIGHTS")
+    return " ".join([*options, f"--epochs {trained['epochs']}"])
 
 
 def _reach(spec: ModelSpec) -> str:

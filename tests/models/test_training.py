@@ -148,7 +148,9 @@ def test_a_training_begins_with_a_checkpoint_of_transformers(tmp_path: Path, cac
     assert init["begun_anew"] == ["classifier.bias", "classifier.weight"]
     assert any("begun anew: classifier.bias, classifier.weight" in line for line in told)
     assert any("validation accuracy" in line for line in told)
-    assert sha256 in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "out" / CARD_NAME).read_text()
+    assert sha256 in card
+    assert "--config tiny --tiles 8 --held-out 8 --init WEIGHTS --epochs 1 --seed 3" in card
     ours = load_file(tmp_path / "out" / WEIGHTS_NAME)
     body = {name: t for name, t in theirs.items() if name.startswith("vit.")}
     assert len(body) == len(ours) - 2
