@@ -14,8 +14,8 @@ from appliance.registration.mapping import Piece
 from appliance.registration.patches import vote
 from appliance.registration.picture import Picture, shortest_um, shrunk_mask, size_um
 from appliance.registration.rigid import find_poses, refined
-from appliance.registration.rotation_search import pose_by_nuclei
-from appliance.registration.votes import FEWEST, Votes, agreeing
+from appliance.registration.rotation_search import pose_by_nuclei, shows_nuclei
+from appliance.registration.votes import FEWEST, Votes, agreeing, fitting_start
 
 WIDE_UM, WIDE_REACH_UM = 400.0, 260.0
 """Size and search radius of the first patches: the width of a lobule, the shift of a bent
@@ -81,12 +81,25 @@ def bend(moving: Picture, fixed: Picture, placed: Placed) -> Placed:
 
 
 def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:
-    """All the tissue placed by its nuclei; None where their correlation is not clear."""
-    moving, fixed = (replace(picture, detail_um=NUCLEI_UM) for picture in (moving, fixed))
-    pose = pose_by_nuclei(moving, fixed)
-    if pose is None:
+    """All the tissue placed by its nuclei; None where their correlation is not clear.
+
+    Pictures that lie on each other already need no search: if they do, patches stay where they are.
+    By chance one in twenty does.
+    """
+    if not shows_nuclei(moving, fixed):
         return None
-    patches = vote(
+    moving, fixed = (replace(picture, detail_um=NUCLEI_UM) for picture in (moving, fixed))
+    votes = fitting_start(_nuclei(moving, fixed, Affine.identity()))
+    if len(votes) < max(FEWEST, PLACED * votes.tried):
+        pose = pose_by_nuclei(moving, fixed)
+        if pose is None:
+            return None
+        votes = agreeing(_nuclei(moving, fixed, pose))
+    return Placed(moving.mask, fitted(votes, size_um(moving)), votes)
+
+
+def _nuclei(moving: Picture, fixed: Picture, pose: Affine) -> Votes:
+    return vote(
         moving,
         fixed,
         moving.mask,
@@ -95,8 +108,6 @@ def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:
         reach_um=NUCLEI_REACH_UM,
         least_like=0.0,
     )
-    votes = agreeing(patches)
-    return Placed(moving.mask, fitted(votes, size_um(moving)), votes)
 
 
 def _best(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[Placed]:

@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813  its own convention
 
 from appliance.geometry import Affine
 from appliance.registration.picture import Array, Picture, step_to
-from appliance.registration.rotation_search import CANDIDATES, coarse_poses
+from appliance.registration.rotation_search import coarse_poses
 
 ROUGH_PX, ROUGH_SAMPLES = 350, 6_000
 """Longest side of the images in which each start pose is optimized, and number of px that mutual
@@ -31,13 +31,14 @@ def find_poses(moving: Picture, fixed: Picture) -> list[Affine]:
 
     Both have the same mpp. A pose with a negative determinant lays the section face down.
     """
-    starts = coarse_poses(moving, fixed)
+    # Pictures may lie on each other already, and faint ones correlate better elsewhere by chance.
+    starts = [*coarse_poses(moving, fixed), Affine.identity()]
     step = step_to(moving, fixed, ROUGH_PX)
     small = moving.shrunk(step), fixed.shrunk(step)
     # SimpleITK's sums over threads differ from run to run, and equal slides must give equal
     # results: run one thread per start pose instead.
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    with ThreadPoolExecutor(CANDIDATES) as pool:
+    with ThreadPoolExecutor(len(starts)) as pool:
         return list(pool.map(lambda start: _optimized(*small, start, ROUGH_SAMPLES), starts))
 
 

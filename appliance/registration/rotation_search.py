@@ -63,17 +63,19 @@ def coarse_poses(moving: Picture, fixed: Picture) -> list[Affine]:
     return _distinct(found)
 
 
+def shows_nuclei(moving: Picture, fixed: Picture) -> bool:
+    """Return whether both fields are fine enough to show nuclei, and small enough to search."""
+    return max(*moving.mask.shape, *fixed.mask.shape) <= NUCLEI_PX and moving.mpp <= NUCLEI_MPP
+
+
 def pose_by_nuclei(moving: Picture, fixed: Picture) -> Affine | None:
     """The pose of a small field of solid tissue, which has neither an outline nor lobules.
 
     Only nuclei that lie in both sections remain. They correlate within one degree of the right
     angle, so all angles are tried at full resolution, about 30 ms each for half a millimeter. Among
     so many places some fit by chance, and the patches of such a fit agree with each other; the best
-    angle must therefore stand out from all others. None where it does not, or where the field is
-    too large.
+    angle must therefore stand out from all others. None where it does not.
     """
-    if max(*moving.mask.shape, *fixed.mask.shape) > NUCLEI_PX or moving.mpp > NUCLEI_MPP:
-        return None
     template, target = _rimless(moving), _rimless(fixed)
     rows, columns = template.shape
     canvas = math.ceil(math.hypot(rows, columns))

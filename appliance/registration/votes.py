@@ -61,8 +61,7 @@ def agreeing(votes: Votes) -> Votes:
     A small piece has too few votes for that; its votes must fit the start pose.
     """
     if votes.few:
-        off = distances(votes.ihc_um, votes.start.apply(votes.he_um))
-        return votes.where(off < AGREE * votes.reach_um)
+        return fitting_start(votes)
     from scipy.spatial import cKDTree  # slow to load; the daemon does not need it
 
     if len(votes) < FEWEST:
@@ -79,6 +78,12 @@ def agreeing(votes: Votes) -> Votes:
         usual = np.median(rest[np.asarray(near)[:, 1:]], axis=1)
         votes = votes.where(np.hypot(*(rest - usual).T) < AGREE * votes.reach_um)
     return votes
+
+
+def fitting_start(votes: Votes) -> Votes:
+    """The votes that fit the start pose."""
+    off = distances(votes.ihc_um, votes.start.apply(votes.he_um))
+    return votes.where(off < AGREE * votes.reach_um)
 
 
 def common_affine(votes: Votes) -> tuple[Affine | None, NDArray[np.bool_]]:

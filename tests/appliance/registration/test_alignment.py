@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
+from appliance.registration import placing
 from appliance.registration.alignment import Alignment, align, alignment_mpp
 from appliance.registration.mapping import SlideMapping
 from appliance.registration.tile_plan import map_tumor
@@ -121,6 +122,28 @@ def test_real_fields_cut_and_turned_are_found_again(real: Path, name: str, degre
     he, her2 = (real_field(real, name, stain) for stain in ("he", "her2"))
     found, error = aligned_fields(he, her2, degrees)
     assert error < 20
+    assert found.agreement > Review().min_agreement
+
+
+@pytest.mark.parametrize("name", ["bci-00672_3+", "bci-00901_1+"])
+def test_real_fields_that_lie_on_each_other_are_left_there(
+    real: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mutual information alone lays the faint field face down; no search of angles is needed."""
+
+    def searched(*_: object) -> None:
+        raise AssertionError("all angles were searched")
+
+    monkeypatch.setattr(placing, "pose_by_nuclei", searched)
+    fields = (real_field(real, name, stain)[324:, 324:] for stain in ("he", "her2"))
+    he, her2 = (
+        cv2.resize(field, None, fx=REAL_MPP, fy=REAL_MPP, interpolation=cv2.INTER_AREA)
+        for field in fields
+    )
+    found = align(he, find_tissue(he, 1.0), her2, find_tissue(her2, 1.0), 1.0)
+    points = np.random.default_rng(3).uniform(20, 700 * REAL_MPP - 20, (200, 2))
+    assert np.median(np.linalg.norm(found.mapping.forward(points) - points, axis=1)) < 5
+    assert not found.mirrored
     assert found.agreement > Review().min_agreement
 
 
