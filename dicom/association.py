@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.uid import UID
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.pdu_primitives import P_DATA, MaximumLengthNotification
 
+from dicom.deadline import Deadline, limit_s
 from dicom.errors import (
     ClassesRejectedError,
     ConnectionLostError,
@@ -39,7 +40,8 @@ Kind = tuple[str, str | None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacsAddress:
     """Address of a PACS. AE titles have at most 16 characters; `timeout_s` holds for connecting and
-    for each answer. With `tls` the PACS needs a certificate for `host`."""
+    for each answer, a multiple of it for a whole exchange (`limit_s`). With `tls` the PACS needs a
+    certificate for `host`."""
 
     host: str
     port: int
@@ -55,12 +57,23 @@ class PacsAddress:
         """Name of the PACS in messages."""
         return f"{self.called_aet} at {self.host}:{self.port}"
 
+    def limit_s(self, size_bytes: int = 0) -> float:
+        """Longest time of a whole exchange that sends `size_bytes`."""
+        return limit_s(self.timeout_s, size_bytes, self.mib_s)
+
 
 @contextmanager
 def associate(
-    address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[Any] = ()
+    address: PacsAddress,
+    kinds: Sequence[Kind],
+    handlers: Sequence[Any] = (),
+    *,
+    deadline: Deadline | None = None,
 ) -> Iterator[Any]:
     """Open an association; release it at the end, abort it after an error.
+
+    The whole association is one exchange with one time limit; a caller that has several exchanges
+    gives its `deadline` and starts it again for each.
 
     Raises
     ------
@@ -69,17 +82,23 @@ def associate(
     PacsRejectedError
         Rejected for good; `ClassesRejectedError` if it accepts none of `kinds`.
     """
-    association = negotiate(address, kinds, handlers)
-    if not association.is_established:
-        raise _refusal(address, association)
-    _leave_answers(association)
-    _send_in_pieces(association, address)
+    deadline = deadline or Deadline()
+    watched = (evt.EVT_CONN_OPEN, lambda event: deadline.watch(lambda: _line(event.assoc)))
+    deadline.start(address.limit_s())
     try:
-        yield association
-    except BaseException:
-        association.abort()
-        raise
-    association.release()
+        association = negotiate(address, kinds, [*handlers, watched])
+        if not association.is_established:
+            raise _refusal(address, association)
+        _leave_answers(association)
+        _send_in_pieces(association, address)
+        try:
+            yield association
+        except BaseException:
+            association.abort()
+            raise
+        association.release()
+    finally:
+        deadline.stop()
 
 
 def negotiate(address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[Any] = ()) -> Any:
@@ -99,6 +118,13 @@ def negotiate(address: PacsAddress, kinds: Sequence[Kind], handlers: Sequence[An
         tls_args=None if address.tls is None else (address.tls.client(), address.host),
         evt_handlers=list(handlers),
     )
+
+
+def _line(association: Any) -> socket.socket | None:
+    """Return the connection of an association, None where it has ended."""
+    # pynetdicom takes its socket away when it closes it.
+    line = association.dul.socket
+    return None if line is None else line.socket
 
 
 def title_of(uid: str) -> str:

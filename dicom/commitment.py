@@ -18,7 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPu
 from dicom.association import PacsAddress, associate
 from dicom.errors import PacsUnavailableError
 from dicom.pacs import check_answer
-from dicom.status import SUCCESS, InstanceRef
+from dicom.status import SUCCESS, InstanceRef, Service, classify
 
 REQUEST = 1
 """Action type: request storage commitment."""
@@ -45,10 +45,11 @@ class Commitment:
         self._asked: dict[str, str] = {}  # SOP Instance UID → its newest transaction
         self._reasons: dict[str, int] = {}  # SOP Instance UID → failure reason, 0: committed
 
-    def ask(self, wanted: Sequence[InstanceRef]) -> dict[str, bool]:
+    def ask(self, wanted: Sequence[InstanceRef]) -> dict[str, bool | str]:
         """Return the instances that the PACS commits itself to keep (True) or lacks (False).
 
-        An instance without an answer so far is absent.
+        An instance that it neither keeps nor lacks has its reason in words. One without an answer
+        so far is left out.
 
         Raises
         ------
@@ -72,7 +73,7 @@ class Commitment:
             status, _ = association.send_n_action(
                 question, REQUEST, model, StorageCommitmentPushModelInstance
             )
-            check_answer(self._address, status)
+            check_answer(self._address, status, Service.COMMIT)
             with self._changed:
                 # Idle for all of its timeout, the association would end while we release it.
                 self._changed.wait_for(
@@ -117,13 +118,16 @@ class Commitment:
                 "another Tandem running?"
             ) from err
 
-    def _take(self, wanted: Iterable[InstanceRef]) -> dict[str, bool]:
-        said = {}
+    def _take(self, wanted: Iterable[InstanceRef]) -> dict[str, bool | str]:
+        said: dict[str, bool | str] = {}
         with self._changed:
             for ref in wanted:
                 reason = self._reasons.pop(ref.sop_instance_uid, None)
                 if reason in (SUCCESS, NO_SUCH_OBJECT):
                     said[ref.sop_instance_uid] = reason == SUCCESS
+                elif reason is not None:
+                    outcome = classify(reason, service=Service.REPORT)
+                    said[ref.sop_instance_uid] = f"{self._address.called_aet} {outcome.text}"
         return said
 
     def _report(self, event: Any) -> tuple[int, None]:

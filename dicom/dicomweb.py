@@ -10,18 +10,28 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from dicom.deadline import Deadline, limit_s
 from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError
+from dicom.http_status import classify_http, find_http_status
 from dicom.pace import Pace
-from dicom.status import MAX_LOST, After, Before, InstanceRef, Outcome, Verdict, classify
+from dicom.status import (
+    MAX_LOST,
+    SUCCESS,
+    After,
+    Before,
+    InstanceRef,
+    Outcome,
+    Service,
+    Verdict,
+    classify,
+)
 from dicom.tls import TlsFiles
 
 PIECE_BYTES = 2**18
 PROCESSING_FAILURE = 0x0110
-ABOUT_THE_SERVER = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 429, 502, 503, 504})
-"""HTTP statuses of a store that concern the server, not the object: wrong URL, credentials,
-load."""
 STUDIES = "studies"
 
 
@@ -49,7 +59,8 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebAddress:
-    """Base of a DICOMweb service; `timeout_s` holds for connecting and for each answer.
+    """Base of a DICOMweb service; `timeout_s` holds for connecting and for each answer, a multiple
+    of it for a whole exchange (`limit_s`).
 
     With `user` the secret is the password (basic authentication), else a bearer token.
     """
@@ -62,8 +73,10 @@ class WebAddress:
     mib_s: float | None = None
     """Bandwidth cap in MiB/s."""
 
-    def call(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send one request below the base.
+    def call(
+        self, method: str, path: str, *, size_bytes: int = 0, **options: Any
+    ) -> requests.Response:
+        """Send one request below the base; `size_bytes` is that of its body, if it is large.
 
         Raises
         ------
@@ -74,14 +87,18 @@ class WebAddress:
         """
         headers = {"Accept": "application/dicom+json"} | options.pop("headers", {})
         certificate = tuple(str(f) for f in (self.tls.certificate, self.tls.key) if f)
+        deadline, longest_s = Deadline(), limit_s(self.timeout_s, size_bytes, self.mib_s)
         try:
             with requests.Session() as session:
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, _Watched(deadline))
                 # Else proxies, CAs and ~/.netrc of the environment would override these settings.
                 session.trust_env = False
                 session.verify = str(self.tls.ca) if self.tls.ca else True
                 session.cert = certificate if len(certificate) == 2 else (certificate or (None,))[0]
                 session.auth = self._auth()
-                return session.request(
+                deadline.start(longest_s)
+                answer = session.request(
                     method,
                     f"{self.url.rstrip('/')}/{path}",
                     headers=headers,
@@ -89,15 +106,20 @@ class WebAddress:
                     allow_redirects=False,
                     **options,
                 )
-        except requests.exceptions.SSLError as err:
-            raise ConnectionLostError(
-                f"{self.url}: TLS failed. Check ca_file, certificate, key and the host's name."
-            ) from err
         except (requests.RequestException, OSError) as err:
             # OSError: a certificate file is missing.
+            if not deadline.is_over:
+                why = f"{method} failed ({type(err).__name__})"
+                if isinstance(err, requests.exceptions.SSLError):
+                    why = "TLS failed. Check ca_file, certificate, key and the host's name."
+                raise ConnectionLostError(f"{self.url}: {why}") from err
+        finally:
+            deadline.stop()
+        if deadline.is_over:  # an answer that was cut may look like a whole one
             raise ConnectionLostError(
-                f"{self.url}: {method} failed ({type(err).__name__})"
-            ) from err
+                f"{self.url}: {method} failed (it did not end within {longest_s:.0f} s)"
+            )
+        return answer
 
     def _auth(self) -> AuthBase | None:
         if self.secret is None:
@@ -105,6 +127,36 @@ class WebAddress:
         if self.user is not None:
             return HTTPBasicAuth(self.user, self.secret.read())
         return _Bearer(self.secret.read())
+
+
+class _Watched(HTTPAdapter):
+    """Adapter whose connections a deadline watches."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        """Return the pool of connections for a request."""
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        make = pool.ConnectionCls
+
+        def watched(**facts: Any) -> Any:
+            connection = make(**facts)
+            connect = connection.connect
+
+            def connect_watched() -> None:
+                self._deadline.watch(lambda: connection.sock)
+                connect()
+                # The connection forgets its socket where the answer's end is the connection's.
+                line = connection.sock
+                self._deadline.watch(lambda: line)
+
+            connection.connect = connect_watched
+            return connection
+
+        pool.ConnectionCls = watched
+        return pool
 
 
 class _Bearer(AuthBase):
@@ -175,10 +227,13 @@ def _stow_one(address: WebAddress, ref: InstanceRef, path: Path, pace: Pace) -> 
     body = _Body(path, pace)
     kind = f'multipart/related; type="application/dicom"; boundary={body.boundary}'
     answer = address.call(
-        "POST", f"studies/{ref.study_uid}", data=body, headers={"Content-Type": kind}
+        *("POST", f"studies/{ref.study_uid}"),
+        size_bytes=len(body),
+        data=body,
+        headers={"Content-Type": kind},
     )
-    if answer.status_code in ABOUT_THE_SERVER:
-        raise PacsUnavailableError(_explain(address, "STOW-RS", answer.status_code))
+    if find_http_status(answer.status_code).of_server:
+        raise PacsUnavailableError(explain(address, "STOW-RS", answer.status_code))
     return judge_stow(answer.status_code, _json(answer), ref.sop_instance_uid)
 
 
@@ -191,8 +246,8 @@ def check_stow(address: WebAddress) -> str:
     """
     kind = 'multipart/related; type="application/dicom"; boundary=none'
     answer = address.call("POST", "studies", data=b"--none--\r\n", headers={"Content-Type": kind})
-    if answer.status_code in ABOUT_THE_SERVER:
-        raise PacsUnavailableError(_explain(address, "STOW-RS", answer.status_code))
+    if find_http_status(answer.status_code).of_server:
+        raise PacsUnavailableError(explain(address, "STOW-RS", answer.status_code))
     return "STOW-RS is there; what it takes shows with the first object"
 
 
@@ -205,19 +260,19 @@ def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
     if isinstance(dataset, dict):
         for item in _items(dataset, "00081198"):  # FailedSOPSequence
             if _value(item, "00081155") in (uid, ""):
-                return classify(int(_value(item, "00081197") or PROCESSING_FAILURE))
+                return _classify(item, "00081197", PROCESSING_FAILURE)
         for item in _items(dataset, "00081199"):  # ReferencedSOPSequence
             if _value(item, "00081155") == uid:
-                return classify(int(_value(item, "00081196") or 0))
+                return _classify(item, "00081196", SUCCESS)
         for item in _items(dataset, "0008119A"):  # OtherFailuresSequence, without instances
-            return classify(int(_value(item, "00081197") or PROCESSING_FAILURE))
-    if http < 300:
-        # 202 without a statement on the object: QIDO-RS decides later.
-        return Outcome(verdict=Verdict.STORED)
-    if http == 408 or http >= 500:
-        return Outcome(verdict=Verdict.LATER, text=f"cannot take it now (HTTP {http})")
-    text = f"refused it (HTTP {http}). Look into its log; after a change there: tandem retry."
-    return Outcome(verdict=Verdict.NEVER, text=text)
+            return _classify(item, "00081197", PROCESSING_FAILURE)
+    return classify_http(http)
+
+
+def _classify(item: dict[str, Any], tag: str, unsaid: int) -> Outcome:
+    """Return the outcome of an item's reason; one that is no number counts as `unsaid`."""
+    said = _value(item, tag)
+    return classify(int(said) if said.isdecimal() else unsaid, service=Service.STOW)
 
 
 def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[str]:
@@ -260,24 +315,23 @@ def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[s
     if answer.status_code == 404:
         # Some servers answer this for an unknown instance, all of them for a wrong URL.
         if path == STUDIES:
-            raise PacsUnavailableError(_explain(address, "QIDO-RS", 404))
+            raise PacsUnavailableError(explain(address, "QIDO-RS", 404))
         check_query(address)
         return []
-    if answer.status_code >= 500 or answer.status_code in (408, 429):
-        raise PacsUnavailableError(_explain(address, "QIDO-RS", answer.status_code))
+    if find_http_status(answer.status_code).verdict is Verdict.LATER:
+        raise PacsUnavailableError(explain(address, "QIDO-RS", answer.status_code))
     if answer.status_code != 200:
-        raise PacsRejectedError(_explain(address, "QIDO-RS", answer.status_code))
+        raise PacsRejectedError(explain(address, "QIDO-RS", answer.status_code))
     items: Any = _json(answer) if answer.content else []
     if not isinstance(items, list):
         raise PacsRejectedError(f"{address.url}: QIDO-RS answered no JSON. Is the url right?")
     return items
 
 
-def _explain(address: WebAddress, service: str, http: int) -> str:
-    remedy = "Check user, password or token." if http in (401, 403, 407) else "Is the url right?"
-    if http in (408, 429) or http >= 500:
-        remedy = "It is tried again."
-    return f"{address.url}: {service} answered {http}. {remedy}"
+def explain(address: WebAddress, service: str, http: int) -> str:
+    """Return what an HTTP status of a service means, and what to do."""
+    row = find_http_status(http)
+    return f"{address.url}: {service} answered {http}: {row.sentence}. {row.remedy}"
 
 
 def _json(answer: requests.Response) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydicom import Dataset
@@ -14,13 +15,24 @@ from pynetdicom import _config
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 from dicom.association import MAX_CONTEXTS, Kind, PacsAddress, associate, title_of
+from dicom.deadline import Deadline
 from dicom.errors import (
     ClassesRejectedError,
     ConnectionLostError,
     PacsRejectedError,
     PacsUnavailableError,
 )
-from dicom.status import MAX_LOST, After, Before, InstanceRef, Outcome, Verdict, classify
+from dicom.implicit import EXPLICIT, IMPLICIT, write_implicit
+from dicom.status import (
+    MAX_LOST,
+    After,
+    Before,
+    InstanceRef,
+    Outcome,
+    Service,
+    Verdict,
+    classify,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +47,14 @@ def echo(address: PacsAddress) -> None:
     PacsUnavailableError, PacsRejectedError
     """
     with associate(address, [(Verification, None)]) as association:
-        check_answer(address, association.send_c_echo())
+        check_answer(address, association.send_c_echo(), Service.ECHO)
 
 
 def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after: After) -> None:
     """Store files by C-STORE in order; an error of one file does not stop the others.
 
-    After a lost connection the next file uses a new association.
+    After a lost connection the next file uses a new association. Objects of Explicit VR Little
+    Endian are offered as Implicit VR Little Endian too, and sent so where only that is accepted.
 
     Raises
     ------
@@ -59,15 +72,18 @@ def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after:
             kinds[path] = kind
     # Send a slide of some GB from disk in pieces instead of reading it into memory first.
     _config.STORE_SEND_CHUNKED_DATASET = True
-    left, lost = list(kinds), 0
+    left, lost, deadline = list(kinds), 0, Deadline()
     while left:
         batch = _of_one_association(left, kinds)
+        offered = sorted({kind for path in batch for kind in _offered(kinds[path])})
         try:
-            with associate(address, sorted({kinds[path] for path in batch})) as association:
+            with associate(address, offered, deadline=deadline) as association:
                 for path in batch:
+                    deadline.start(address.limit_s(path.stat().st_size))
                     _store_one(address, association, path, kinds[path], before, after)
                     left.remove(path)
                     lost = 0
+                deadline.start(address.limit_s())  # of the release
         except ClassesRejectedError as err:
             for path in batch:
                 left.remove(path)
@@ -82,37 +98,64 @@ def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after:
 def _store_one(
     address: PacsAddress, association: Any, path: Path, kind: Kind, before: Before, after: After
 ) -> None:
-    accepted = {
-        (str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts
-    }
-    if kind not in accepted:
-        sop_class, syntax = kind
+    accepted = _accepted(association)
+    taken = next((each for each in _offered(kind) if each in accepted), None)
+    if taken is None:
         text = (
-            f"{address.title} takes no {title_of(sop_class)} as {title_of(str(syntax))}. "
+            f"{address.title} takes no {title_of(kind[0])} as {title_of(str(kind[1]))}. "
             "Allow it in the PACS, then: tandem retry."
         )
         after(path, Outcome(verdict=Verdict.NEVER, text=text))
         return
-    before(path)
+    with TemporaryDirectory(prefix="tandem-") as folder:
+        sent = path
+        if taken != kind:
+            sent = Path(folder) / "object.dcm"
+            try:
+                write_implicit(path, sent)
+            except OSError as err:
+                text = (
+                    f"takes Implicit VR alone, and no such copy can be written to {folder}: "
+                    f"{err.strerror}. Free its disk; it is tried again."
+                )
+                after(path, Outcome(verdict=Verdict.LATER, text=text))
+                return
+        before(path)
+        outcome = _send(address, association, sent)
+    if outcome.verdict is Verdict.WARNED:
+        log.warning("%s stored an object with a warning (0x%04X)", address.title, outcome.status)
+    after(path, outcome)
+
+
+def _send(address: PacsAddress, association: Any, path: Path) -> Outcome:
     try:
         status = association.send_c_store(path)
     except RuntimeError as err:  # the association has ended
         raise ConnectionLostError(f"{address.title} closed the connection") from err
     if "Status" not in status:
         raise ConnectionLostError(f"{address.title} lost the connection or did not answer in time")
-    outcome = classify(int(status.Status), str(status.get("ErrorComment", "")))
-    if outcome.verdict is Verdict.STORED and outcome.text:
-        log.warning("%s stored an object with a warning (0x%04X)", address.title, outcome.status)
-    after(path, outcome)
+    return classify(int(status.Status), str(status.get("ErrorComment", "")))
+
+
+def _offered(kind: Kind) -> tuple[Kind, ...]:
+    """Return the ways to send an object, best first (PS3.5 10.1)."""
+    sop_class, syntax = kind
+    return (kind, (sop_class, IMPLICIT)) if syntax == EXPLICIT else (kind,)
+
+
+def _accepted(association: Any) -> set[Kind]:
+    return {
+        (str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts
+    }
 
 
 def _of_one_association(paths: Sequence[Path], kinds: Mapping[Path, Kind]) -> Sequence[Path]:
     """First files whose kinds fit into one association (`MAX_CONTEXTS`)."""
     seen: set[Kind] = set()
     for count, path in enumerate(paths):
-        seen.add(kinds[path])
+        seen.update(_offered(kinds[path]))
         if len(seen) > MAX_CONTEXTS:
-            return paths[:count]
+            return paths[: max(count, 1)]
     return list(paths)
 
 
@@ -125,8 +168,10 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[s
     """
     model = StudyRootQueryRetrieveInformationModelFind
     found: set[str] = set()
-    with associate(address, [(model, None)]) as association:
+    deadline = Deadline()
+    with associate(address, [(model, None)], deadline=deadline) as association:
         for ref in wanted:
+            deadline.start(address.limit_s())
             query = Dataset()
             query.QueryRetrieveLevel = "IMAGE"
             query.StudyInstanceUID = ref.study_uid
@@ -138,29 +183,29 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[s
                     if item is not None and item.get("SOPInstanceUID") == ref.sop_instance_uid:
                         found.add(ref.sop_instance_uid)
                 else:
-                    check_answer(address, status)
+                    check_answer(address, status, Service.FIND)
     return found
 
 
-def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, bool]:
-    """Return for each kind whether the PACS accepts it in an association; nothing is sent.
+def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, Kind | None]:
+    """Return for each kind the way that the PACS takes it, None where it does not; nothing is sent.
 
     Raises
     ------
     PacsUnavailableError, PacsRejectedError
     """
+    offered = dict.fromkeys(each for kind in kinds for each in _offered(kind))
     try:
-        with associate(address, [(Verification, None), *kinds]) as association:
-            accepted = {
-                (str(c.abstract_syntax), str(c.transfer_syntax[0]))
-                for c in association.accepted_contexts
-            }
+        with associate(address, [(Verification, None), *offered]) as association:
+            accepted = _accepted(association)
     except ClassesRejectedError:
         accepted = set()
-    return {kind: kind in accepted for kind in kinds}
+    return {
+        kind: next((each for each in _offered(kind) if each in accepted), None) for kind in kinds
+    }
 
 
-def check_answer(address: PacsAddress, status: Dataset) -> None:
+def check_answer(address: PacsAddress, status: Dataset, service: Service) -> None:
     """Raise the error of a status that is neither success nor warning.
 
     Raises
@@ -169,7 +214,7 @@ def check_answer(address: PacsAddress, status: Dataset) -> None:
     """
     if not status or "Status" not in status:
         raise PacsUnavailableError(f"{address.title} lost the connection or did not answer in time")
-    outcome = classify(int(status.Status))
+    outcome = classify(int(status.Status), service=service)
     if outcome.verdict is Verdict.LATER:
         raise PacsUnavailableError(f"{address.title} {outcome.text}")
     if outcome.verdict is Verdict.NEVER:

@@ -17,6 +17,7 @@ from dicom.errors import ObjectError
 from dicom.legal import SEXES
 from dicom.order import Order, OrderedSpecimen, block_in, fitting, fitting_name, plain
 from dicom.pacs import PENDING, check_answer
+from dicom.status import Service
 from dicom.study import LO_LENGTH, SH_LENGTH, day_of
 from dicom.uids import is_uid
 
@@ -56,7 +57,7 @@ def find_orders(address: PacsAddress, accession: str) -> list[Order | None]:
     ):
         for status, item in association.send_c_find(_query(accession), WORKLIST):
             if not status or status.Status not in PENDING:
-                check_answer(address, status)
+                check_answer(address, status, Service.FIND)
             elif item is None or _accession(item).casefold() == accession.casefold():
                 order = None if item is None else _order(item, accession)
                 if order not in found:

@@ -79,14 +79,21 @@ class Outbox:
         destinations: dict[str, Destination],
         clock: Callable[[], float] = time.time,
         *,
+        strays: bool = True,
         stop: threading.Event | None = None,
         step: Callable[[], None] = lambda: None,
     ) -> None:
-        """Deliver to `destinations`, by name, until `stop` is set; `step` is called often."""
-        self._stop, self._step = stop or threading.Event(), step
+        """Deliver to `destinations`, by name, until `stop` is set; `step` is called often.
+
+        Several outboxes may share a ledger if their destinations differ. One of them takes the
+        `strays`: deliveries to destinations that the settings do not have any more, and cases whose
+        deliveries ended just before a crash.
+        """
+        self._stop, self._step, self._strays = stop or threading.Event(), step, strays
         self._ledger = ledger
         self._settings = settings
         self._destinations = destinations
+        self._known = frozenset(section.name for section in settings.destinations)
         self._clock = clock
         self._told: set[int] = set()  # cases whose trouble is in the log already
 
@@ -97,7 +104,7 @@ class Outbox:
             longest_wait_s = 2 * self._settings.delivery.last_retry_seconds
             due = tx.due_deliveries(self._clock(), longest_wait_s)
         away: dict[str, Trouble] = {}
-        for (case_id, name), rows in _in_order(due):
+        for (case_id, name), rows in _in_order([row for row in due if self._is_ours(row)]):
             if self._stop.is_set():
                 return
             self._step()
@@ -109,10 +116,17 @@ class Outbox:
                 sharing = tx.cases_of_deliveries(rows)
             for each in {case_id, *sharing}:
                 self._close_case(each)
+        if not self._strays:
+            return
         with self._ledger.transaction() as tx:
             through = tx.cases_whose_deliveries_ended()
         for case_id in through:
             self._close_case(case_id)
+
+    def _is_ours(self, row: DeliveryRow) -> bool:
+        return row.destination in self._destinations or (
+            self._strays and row.destination not in self._known
+        )
 
     def _deliver(self, rows: list[DeliveryRow], name: str) -> Trouble | None:
         """Send and prove a case's rows; return the trouble of a destination that is away."""
@@ -213,7 +227,7 @@ class Outbox:
             "answer": outcome.text,
         }
         match outcome.verdict:
-            case Verdict.STORED:
+            case Verdict.STORED | Verdict.WARNED:
                 self._advance(row, DeliveryState.SENT, "answered", {"answer": outcome.text})
             case Verdict.NEVER:
                 log.error("%s refused (0x%04X)", row.subject, outcome.status)

@@ -1,8 +1,9 @@
 """Daemon of ``tandem run``: composes the parts and waits.
 
-Threads do the work: the *scan* finds slides, the *lanes* do steps in processes of their own, the
-*delivery* empties the outbox, the *pulse* says that all of this goes on. They communicate only
-through the ledger, so that no slow PACS, no long step and no bad file delays what arrives.
+Threads do the work: the *scan* finds slides, the *lanes* do steps in processes of their own, one
+*delivery* for each destination empties the outbox, the *pulse* says that all of this goes on. They
+communicate only through the ledger, so that no slow PACS, no long step and no bad file delays what
+arrives, or what goes elsewhere.
 """
 
 from __future__ import annotations
@@ -14,21 +15,20 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from appliance.artifacts import ArtifactStore
 from appliance.assays.registry import check_assays, pairings
-from appliance.delivery.destinations.contract import Destination, open_destination
-from appliance.delivery.outbox import Outbox
 from appliance.errors import SettingsError, StoppedError, TransientError
 from appliance.intake.watch import FolderWatch
 from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.line.context import StepContext
+from appliance.line.deliveries import Deliveries
 from appliance.line.executors import open_executor
 from appliance.line.lanes import Lanes
 from appliance.line.pulse import Pulse, Turns
@@ -40,10 +40,8 @@ from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
-DELIVERY_SECONDS = 1.0
-"""Period of the delivery loop; an empty outbox costs one query."""
 END_SECONDS = 20.0
-"""Time for a thread to end when the daemon is stopped."""
+"""Time for the threads to end when the daemon is stopped."""
 
 
 class Daemon:
@@ -54,7 +52,7 @@ class Daemon:
         self._stop = threading.Event()
         self._why = "it was told to stop."
         self._scan = Turns("the scan of the scanner's folder takes very long")
-        self._delivery = Turns("a destination takes very long")
+        self._deliveries: Deliveries | None = None
         self._lanes: Lanes | None = None
         self._ledger: Ledger | None = None
         self._trouble = ""
@@ -122,9 +120,7 @@ class Daemon:
 
     def _run_threads(self, ledger: Ledger) -> None:
         settings, self._ledger = self.settings, ledger
-        destinations = {
-            section.name: open_destination(settings, section) for section in settings.destinations
-        }
+        self._deliveries = deliveries = Deliveries(ledger, settings, self._stop)
         executor = open_executor(settings, self._stop)
         wanted = pairings(settings)
         context = StepContext(
@@ -141,12 +137,9 @@ class Daemon:
             target=watch.run, args=(self._stop, self._scan), name="scan", daemon=True
         )
         schedule = Schedule(jobs_of(settings, ledger, wanted), self._stop)
-        delivery = threading.Thread(
-            target=self._deliver, args=(ledger, destinations), name="delivery", daemon=True
-        )
         try:
             lanes.start()
-            for thread in (scanning, delivery, schedule):
+            for thread in (scanning, *deliveries.threads, schedule):
                 thread.start()
             log.info("watching; state in %s", settings.state_dir)
             self._stop.wait()
@@ -155,8 +148,7 @@ class Daemon:
             watch.wake()
             lanes.join(END_SECONDS)
             executor.close()
-            for thread in (scanning, delivery, schedule):
-                _join(thread)
+            _join([scanning, *deliveries.threads, schedule])
             with suppress(TransientError, StoppedError), ledger.transaction() as tx:
                 if tx.release_claims():
                     log.info("the steps in hand are done again at the next start")
@@ -167,7 +159,7 @@ class Daemon:
         now = time.time()
         signs = {"scan": self._scan.sign()}
         signs |= self._lanes.signs() if self._lanes is not None else {}
-        signs["delivery"] = self._delivery.sign()
+        signs |= self._deliveries.signs() if self._deliveries is not None else {}
         trouble = "it is being stopped" if self._stop.is_set() else self._trouble
         if trouble:
             signs["daemon"] = LaneSign(doing="", since=now, trouble=trouble)
@@ -175,23 +167,6 @@ class Daemon:
             locked = "another process holds it locked; waiting"
             signs["ledger"] = LaneSign(doing="", since=now, trouble=locked)
         return signs
-
-    def _deliver(self, ledger: Ledger, destinations: dict[str, Destination]) -> None:
-        step = self._delivery.step
-        outbox = Outbox(ledger, self.settings, destinations, stop=self._stop, step=step)
-        while not self._stop.is_set():
-            try:
-                with self._delivery:
-                    outbox.run()
-            except StoppedError:
-                break
-            except Exception as err:  # per-step boundary: the delivery loop goes on
-                log.error("the outbox failed: %s; it is tried again", type(err).__name__)
-                log.debug("details", exc_info=err)
-                self._stop.wait(10 * DELIVERY_SECONDS)
-            self._stop.wait(DELIVERY_SECONDS)
-        for destination in destinations.values():
-            destination.close()
 
 
 def run_daemon(settings: Settings) -> None:
@@ -224,12 +199,14 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """Handle a signal that is passed on already."""
 
 
-def _join(thread: threading.Thread) -> None:
-    """Wait for a thread to end, not for ever: a scan of a dead mount never does."""
-    with suppress(RuntimeError):  # it was not started
-        thread.join(END_SECONDS)
-    if thread.is_alive():
-        log.warning("the %s does not end; it is left", thread.name)
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait for threads to end, not for ever: a scan of a dead mount never does."""
+    until = time.monotonic() + END_SECONDS
+    for thread in threads:
+        with suppress(RuntimeError):  # it was not started
+            thread.join(max(until - time.monotonic(), 0.0))
+        if thread.is_alive():
+            log.warning("the %s does not end; it is left", thread.name)
 
 
 def _is_folder(path: Path) -> bool:

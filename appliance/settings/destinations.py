@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import reduce
+from ipaddress import ip_address
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -71,6 +73,24 @@ class NetworkDestination(DestinationSection, OverTls):
             raise ValueError("user needs secret_file or secret_env")
         return self
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URLs that the secret is sent to."""
+        return ()
+
+    @model_validator(mode="after")
+    def _secret_is_not_readable_on_the_way(self) -> Self:
+        if self.secret_file is None and self.secret_env is None:
+            return self
+        for url in self.urls:
+            # Loopback leaves this machine only through a proxy or tunnel, which adds TLS.
+            if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
+                raise ValueError(
+                    "a secret over http can be read by everyone on the way: use https in the url "
+                    "(ca_file names the server's own authority), or a TLS proxy on localhost"
+                )
+        return self
+
 
 class PacsDestination(NetworkDestination):
     """PACS that takes C-STORE."""
@@ -95,6 +115,11 @@ class PacsDestination(NetworkDestination):
         """Port of the commitment reports."""
         return self.commitment_port
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URL of QIDO-RS."""
+        return () if self.dicomweb_url is None else (self.dicomweb_url,)
+
 
 class DicomWebDestination(NetworkDestination):
     """PACS that takes STOW-RS; QIDO-RS proves."""
@@ -104,8 +129,20 @@ class DicomWebDestination(NetworkDestination):
     url: Url
     """Base of the DICOMweb service."""
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URL of the service."""
+        return (self.url,)
+
 
 _SECTIONS: dict[str, type[DestinationSection]] = {}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def kind_of(section_type: type[DestinationSection]) -> str:

@@ -51,7 +51,7 @@ def send(peer: Peer, folder: Path, *names: str) -> list[InstanceRef]:
     return refs
 
 
-def ask_once(address: PacsAddress, ref: InstanceRef) -> dict[str, bool]:
+def ask_once(address: PacsAddress, ref: InstanceRef) -> dict[str, bool | str]:
     commitment = Commitment(address, free_port(), "127.0.0.1")
     try:
         return commitment.ask([ref])
@@ -69,6 +69,9 @@ def test_a_pacs_commits_itself_to_what_it_has(peer_of: Callable[..., Peer], tmp_
         said = commitment.ask([kept, lost])
         assert said == {kept.sop_instance_uid: True, lost.sop_instance_uid: False}
         assert commitment.ask([kept]) == {kept.sop_instance_uid: True}
+        peer.reason = 0x0119
+        text = str(commitment.ask([lost])[lost.sop_instance_uid])
+        assert "does not commit itself" in text and "another SOP class" in text
         peer.silent = True
         hasty = replace(peer.address, timeout_s=2.0)
         assert ask_once(hasty, kept) == {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.dripping import dripping
 from fixtures.instances import made_object
 
 from dicom.dicomweb import Secret, WebAddress, check_query, check_stow, find_instances, query, stow
@@ -108,7 +109,8 @@ def test_body_is_the_file_with_a_length(server: Server, tmp_path: Path) -> None:
     [
         (200, lambda ref: stored(ref), Verdict.STORED, 0),
         (200, lambda ref: [stored(ref)], Verdict.STORED, 0),
-        (202, lambda ref: stored(ref, 0xB007), Verdict.STORED, 0xB007),
+        (202, lambda ref: stored(ref, 0xB007), Verdict.WARNED, 0xB007),
+        (409, lambda ref: failed(ref, 0xA777), Verdict.NEVER, 0xA777),
         (202, lambda ref: failed(ref, 0xA700), Verdict.LATER, 0xA700),
         (200, lambda ref: failed(ref, 0x0110), Verdict.LATER, 0x0110),
         (409, lambda ref: failed(ref, 0x0122), Verdict.NEVER, 0x0122),
@@ -197,6 +199,14 @@ def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
         server.answers = [answer]
         with pytest.raises(error):
             find_instances(address, refs[:1])
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_of_a_byte_a_time_ends(start: bytes) -> None:
+    with dripping(start + bytes(1000), each_s=0.02) as port:
+        address = WebAddress(url=f"http://127.0.0.1:{port}", timeout_s=0.2)
+        with pytest.raises(PacsUnavailableError, match="did not end within 1 s"):
+            check_query(address)
 
 
 def test_a_wrong_url_is_no_absence(server: Server, tmp_path: Path) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.dripping import dripping
 from fixtures.instances import made_object
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.slide_objects import her2_label_map, report, segmentation
 from pydicom import Dataset, dcmread
-from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
     CTImageStorage,
     SegmentationStorage,
+    StudyRootQueryRetrieveInformationModelFind,
     Verification,
     VLWholeSlideMicroscopyImageStorage,
 )
@@ -84,6 +88,7 @@ def scp() -> Iterator[Callable[..., PacsAddress]]:
         status: int = 0,
         kinds: Any = tuple(ALL_KINDS),
         on_store: Callable[[evt.Event], int] | None = None,
+        handlers: Sequence[Any] = (),
         **options: Any,
     ) -> PacsAddress:
         ae = AE(ae_title="SCP")
@@ -92,8 +97,8 @@ def scp() -> Iterator[Callable[..., PacsAddress]]:
         for sop_class, syntax in kinds:
             ae.add_supported_context(sop_class, syntax)
         port = free_port()
-        handlers = [(evt.EVT_C_STORE, on_store or (lambda _event: status))]
-        servers.append(ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers))
+        ours = [(evt.EVT_C_STORE, on_store or (lambda _event: status)), *handlers]
+        servers.append(ae.start_server(("127.0.0.1", port), block=False, evt_handlers=ours))
         return PacsAddress(host="127.0.0.1", port=port, called_aet="SCP", timeout_s=5)
 
     yield start
@@ -153,7 +158,7 @@ def test_a_label_map_is_proposed_as_it_is_encoded(
     assert "Label Map Segmentation Storage" in refused.text
 
 
-@pytest.mark.parametrize("status", [0xA700, 0xA7FF, 0x0110, 0x0213])
+@pytest.mark.parametrize("status", [0xA700, 0x0110, 0x0213])
 def test_out_of_resources_is_transient(
     status: int, scp: Callable[..., PacsAddress], objects: list[Path]
 ) -> None:
@@ -162,7 +167,7 @@ def test_out_of_resources_is_transient(
     assert {(o.verdict, o.status) for o in outcomes.values()} == {(Verdict.LATER, status)}
 
 
-@pytest.mark.parametrize("status", [0x0122, 0x0124, 0xA900, 0xC000])
+@pytest.mark.parametrize("status", [0x0122, 0x0124, 0xA777, 0xA900, 0xC000])
 def test_refusal_is_permanent(
     status: int, scp: Callable[..., PacsAddress], objects: list[Path]
 ) -> None:
@@ -196,8 +201,102 @@ def test_warning_is_success_with_a_note(
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="dicom.pacs"):
         (outcome,) = store(scp(status), objects[:1]).values()
-    assert (outcome.verdict, outcome.status) == (Verdict.STORED, status)
+    assert (outcome.verdict, outcome.status) == (Verdict.WARNED, status)
     assert f"0x{status:04X}" in caplog.text
+
+
+def with_pixels(path: Path) -> InstanceRef:
+    """Write an object whose explicit and implicit encodings differ: sequence, private, pixels."""
+    ref = made_object(path)
+    dataset = dcmread(path)
+    dataset.PatientName = "Yamada^Tarou=山田^太郎"
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.ContentSequence = [Dataset()]
+    dataset.ContentSequence[0].TextValue = "of an item"
+    dataset.private_block(0x0043, "TANDEM", create=True).add_new(1, "LO", "private")
+    dataset.Rows = dataset.Columns = 1024
+    dataset.BitsAllocated = 16
+    dataset.PixelRepresentation = 0
+    dataset.PixelData = bytes(range(256)) * 8192
+    dataset["PixelData"].VR = "OW"
+    dataset.save_as(path, enforce_file_format=True)
+    return ref
+
+
+def test_a_pacs_that_takes_implicit_vr_alone(
+    scp: Callable[..., PacsAddress], tmp_path: Path
+) -> None:
+    got: list[Dataset] = []
+
+    def keep(event: evt.Event) -> int:
+        assert event.context.transfer_syntax == ImplicitVRLittleEndian
+        got.append(event.dataset)
+        return 0
+
+    paths = [tmp_path / "pixels.dcm", tmp_path / "none.dcm"]
+    with_pixels(paths[0])
+    made_object(paths[1])
+    implicit = (str(SegmentationStorage), str(ImplicitVRLittleEndian))
+    address = scp(kinds=[implicit], on_store=keep)
+    assert {o.verdict for o in store(address, paths).values()} == {Verdict.STORED}
+    for path, dataset in zip(paths, got, strict=True):
+        sent = dcmread(path)
+        private = sent.private_block(0x0043, "TANDEM") if path is paths[0] else None
+        if private is not None:  # its VR is not known any more
+            assert dataset[private.get_tag(1)].value == b"private "
+            del sent[private.get_tag(1)], dataset[private.get_tag(1)]
+        del sent[0x00420011], dataset[0x00420011]  # padded to OB or UN by length alone
+        assert dataset == sent
+    taken = probe(address, ALL_KINDS)
+    assert [taken[kind] for kind in ALL_KINDS] == [None, implicit, None]
+
+
+@pytest.mark.judge
+def test_dcmtks_storescp_takes_implicit_vr_alone(tmp_path: Path) -> None:
+    path, kept, port = tmp_path / "one.dcm", tmp_path / "kept", free_port()
+    ref = with_pixels(path)
+    kept.mkdir()
+    command = ["storescp", "+xi", "-od", str(kept), "-aet", "STORESCP", str(port)]
+    with subprocess.Popen(command) as server:
+        address = PacsAddress(host="127.0.0.1", port=port, called_aet="STORESCP", timeout_s=10)
+        try:
+            for _ in range(100):
+                with suppress(PacsUnavailableError):
+                    echo(address)
+                    break
+                time.sleep(0.1)
+            (outcome,) = store(address, [path]).values()
+        finally:
+            server.terminate()
+    assert outcome.verdict is Verdict.STORED
+    (file,) = kept.iterdir()
+    received = dcmread(file)
+    assert received.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
+    assert received.SOPInstanceUID == ref.sop_instance_uid
+    assert received.PixelData == dcmread(path).PixelData
+
+
+def test_a_query_that_is_answered_for_ever_ends(
+    scp: Callable[..., PacsAddress], tmp_path: Path
+) -> None:
+    ref = made_object(tmp_path / "one.dcm")
+
+    def answer_on(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        while event.assoc.is_established:
+            time.sleep(0.05)
+            yield 0xFF00, event.identifier
+
+    model = (StudyRootQueryRetrieveInformationModelFind, ImplicitVRLittleEndian)
+    address = scp(kinds=[model], handlers=[(evt.EVT_C_FIND, answer_on)])
+    with pytest.raises(PacsUnavailableError, match="did not answer in time"):
+        find_instances(replace(address, timeout_s=0.2), [ref])
+
+
+def test_an_answer_of_a_byte_a_time_ends() -> None:
+    with dripping(b"\x02\x00\x00\x00\x10\x00" + bytes(1000)) as port:
+        address = PacsAddress(host="127.0.0.1", port=port, called_aet="X", timeout_s=0.2)
+        with pytest.raises(PacsUnavailableError):
+            echo(address)
 
 
 def test_class_that_a_pacs_does_not_know_is_permanent_for_that_class(
@@ -211,7 +310,7 @@ def test_class_that_a_pacs_does_not_know_is_permanent_for_that_class(
     assert refused and all("Segmentation Storage" in outcomes[path].text for path in refused)
     assert {outcomes[p].verdict for p in objects if p not in refused} == {Verdict.STORED}
     taken = probe(address, ALL_KINDS)
-    assert taken == dict(zip(ALL_KINDS, (True, False, True), strict=True))
+    assert taken == dict(zip(ALL_KINDS, (ALL_KINDS[0], None, ALL_KINDS[2]), strict=True))
 
 
 def test_nothing_in_common_is_permanent(
@@ -223,7 +322,7 @@ def test_nothing_in_common_is_permanent(
     assert all("takes none of" in outcome.text for outcome in outcomes.values())
     with pytest.raises(ClassesRejectedError, match="takes none of"):
         find_instances(address, [ref_of(objects[0])])
-    assert set(probe(address, ALL_KINDS).values()) == {False}
+    assert set(probe(address, ALL_KINDS).values()) == {None}
 
 
 def test_wrong_title_is_permanent_and_a_full_house_is_transient(

@@ -120,7 +120,10 @@ class Pacs:
         remedy = (
             f"Allow it in the PACS for {self.address.calling_aet}, or leave it out by `objects`."
         )
-        return [KindCheck(_title(kind), ok, "" if ok else remedy) for kind, ok in taken.items()]
+        return [
+            KindCheck(_title(kind if way is None else way), way is not None, "" if way else remedy)
+            for kind, way in taken.items()
+        ]
 
     def close(self) -> None:
         """Close the port of the commitment reports."""

@@ -15,9 +15,9 @@ from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.status import InstanceRef
 from dicom.tls import TlsFiles
 
-Ask = Callable[[Sequence[InstanceRef]], dict[str, bool]]
-"""Way of proof: returns, by SOP Instance UID, whether an instance is there. UIDs that the peer
-gives no answer on are left out."""
+Ask = Callable[[Sequence[InstanceRef]], Mapping[str, bool | str]]
+"""Way of proof: returns, by SOP Instance UID, whether an instance is there; a text where the peer
+answers neither. UIDs that the peer gives no answer on are left out."""
 
 
 def tls_files(section: OverTls) -> TlsFiles:
@@ -72,12 +72,14 @@ def prove_by(
             unavailable |= isinstance(err, PacsUnavailableError)
             troubles.append(str(err))
             continue
-        for uid, there in said.items():
+        words = {uid: there for uid, there in said.items() if isinstance(there, bool)}
+        for uid, there in words.items():
             answers[uid] = Answer(Proof.THERE if there else Proof.ABSENT, f"by {way}")
-        left = [ref for ref in left if ref.sop_instance_uid not in said]
+        left = [ref for ref in left if ref.sop_instance_uid not in words]
         if not left:
             return answers
-        troubles.append(f"no word yet by {way}")
+        reasons = {text for text in said.values() if isinstance(text, str)}
+        troubles += sorted(reasons) or [f"no word yet by {way}"]
     if unavailable and not answers:
         raise DestinationUnavailableError(f"'{name}': {'; '.join(troubles)}")
     why = f"{'; '.join(troubles)}. It is asked again."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from appliance.errors import DestinationUnavailableError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
+from appliance.line import deliveries
 from appliance.operations.retry import retry_subject
 from appliance.settings.settings import Delivery, FolderDestination, Settings
 from appliance.words.events import event_text
@@ -153,9 +156,12 @@ class Desk:
             tx.session.add(case)
             enqueue_case(tx, case, self.settings, self.now)
 
-    def rows(self) -> dict[str, DeliveryRow]:
+    def all_rows(self) -> list[DeliveryRow]:
         with self.ledger.transaction() as tx:
-            return {row.sop_instance_uid: row for row in tx.deliveries()}
+            return tx.deliveries()
+
+    def rows(self) -> dict[str, DeliveryRow]:
+        return {row.sop_instance_uid: row for row in self.all_rows()}
 
     def case(self, number: int = 1) -> str:
         with self.ledger.transaction() as tx:
@@ -379,6 +385,37 @@ class TestSharedSlide:
             shared.outbox.run()
         shared.outbox.run()
         assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
+
+
+def test_a_destination_that_hangs_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = (FolderDestination(name="hangs"), FolderDestination(name="told"))
+    desk, stop, met = Desk(tmp_path, *sections, cases=2), threading.Event(), threading.Event()
+
+    class Hanging(Told):
+        name = "hangs"
+
+        def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+            met.set()
+            stop.wait()
+
+    opened = iter([Hanging(), desk.told])
+    monkeypatch.setattr(deliveries, "open_destination", lambda *_: next(opened))
+    running = deliveries.Deliveries(desk.ledger, desk.settings, stop)
+    for thread in running.threads:
+        thread.start()
+    met.wait()
+    while {row.state for row in desk.all_rows() if row.destination == "told"} != {"proven"}:
+        time.sleep(0.02)
+    signs = running.signs()
+    stop.set()
+    for thread in running.threads:
+        thread.join()
+    assert set(signs) == {"delivery", "delivery to hangs", "delivery to told"}
+    waiting = [row for row in desk.all_rows() if row.destination == "hangs"]
+    assert {(row.state, row.attempts) for row in waiting} == {("queued", 0)}
+    assert desk.case(1) == desk.case(2) == CaseState.WRITTEN
 
 
 def test_a_retry_does_not_send_a_report_that_was_replaced(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ def load(tmp_path: Path, text: str) -> Settings:
         ("[[destinations]]\nkind = 'dicom'\nport = 1\n", "destinations.0.dicom.host"),
         (WEB + "url = 'https://me:pw@pacs'\n", "destinations.0.dicomweb.url"),
         (WEB + "url = 'https://pacs'\nuser = 'me'\n", "user needs secret_file or secret_env"),
+        (WEB + "url = 'http://pacs'\nsecret_env = 'X'\n", "use https in the url"),
+        (WEB + "url = 'http://127.pacs:80'\nuser = 'me'\nsecret_env = 'X'\n", "use https"),
+        (PACS + "dicomweb_url = 'http://pacs'\nsecret_env = 'X'\n", "use https in the url"),
         (WEB + "url = 'https://pacs'\nobjects = ['SRR']\n", "destinations.0.dicomweb.objects.0"),
         (WEB + "url = 'https://pacs'\nkey = 'k'\n", "key needs certificate"),
         (2 * PACS, "two destinations have the same name"),
@@ -45,6 +48,11 @@ def load(tmp_path: Path, text: str) -> Settings:
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=f"(?s){message}"):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8042", "[::1]:8042"])
+def test_a_secret_may_go_to_a_proxy_on_this_machine(host: str, tmp_path: Path) -> None:
+    load(tmp_path, WEB + f"url = 'http://{host}/studies'\nsecret_env = 'X'\n")
 
 
 def test_stains_are_an_open_set(tmp_path: Path) -> None:
