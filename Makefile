@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench clean lock judges
+.PHONY: install demo test check bench wheels clean lock judges
 
 install: $(STAMP)
 
@@ -39,6 +39,16 @@ bench: install
 	@$(BIN)/python benchmarks/steps.py
 	@$(BIN)/tandem bench --read tumor
 	@$(BIN)/tandem bench --read stain
+
+# What the image is made from (Dockerfile): wheels of Tandem and of all that it needs, and pip's own.
+# With the pins of requirements.lock, and the build of torch that pip is set up for.
+wheels: install
+	@rm -rf build/wheels && mkdir -p build/wheels
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w build/wheels .
+	@$(BIN)/python -m pip wheel --quiet -c requirements.lock -w build/wheels pip \
+		"$$(ls build/wheels/tandem_her2-*.whl)[cluster]"
+	@cd build/wheels && { apt-get -qq download libturbojpeg0 || \
+		echo "no libturbojpeg0: slides are converted the slower way"; }
 
 # The judges that tests ask: a PACS, validators, a browser, a slide viewer. By apt and npm where
 # that is allowed.

@@ -42,7 +42,7 @@ def command(port: int, address: str) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "streamlit",
+        "dashboard.served",
         "run",
         str(APP),
         *(f"--{name}={value}" for name, value in options.items()),

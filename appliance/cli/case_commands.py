@@ -24,6 +24,9 @@ def status(
         int | None,
         typer.Option(min=1, help="Most cases and slides each. Default: 50; with --json all."),
     ] = None,
+    alive: Annotated[
+        bool, typer.Option("--alive", help="Say only whether the daemon lives; exit 1 if not.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Show slides and cases with their state, and what to do about trouble.
@@ -32,8 +35,12 @@ def status(
     """
     settings = settings_with_logging(config)
     from appliance.operations.scanner_folders import folder_lines
-    from appliance.operations.status import status_of
+    from appliance.operations.status import life_of, status_of
 
+    if alive:
+        lives, sentence = life_of(settings)
+        typer.echo(sentence)
+        raise typer.Exit(0 if lives else 1)
     if as_json:
         typer.echo(json.dumps(status_of(settings, limit), ensure_ascii=False))
         return

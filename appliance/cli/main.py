@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import entry_points
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 from appliance.cli import dataset, evaluate, identify, weights
 from appliance.cli.calibrate import calibrate
 from appliance.cli.case_commands import confirm, correct, rerun, retry, stat, status
+from appliance.cli.init_command import init
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.picture_command import picture
@@ -32,7 +34,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture),
-    *(doctor, dashboard, synth, train, calibrate),
+    *(init, doctor, dashboard, synth, train, calibrate),
 ):
     app.command()(command)
 app.command()(worker)
@@ -54,6 +56,8 @@ app.add_typer(evaluate.app, name="evaluate")
 
 def main() -> None:
     """Run ``tandem``: errors that Tandem knows become one line and exit status 1."""
+    # Results name patients: what any command writes is its user's alone.
+    os.umask(0o077)
     from dicom.errors import DicomError
     from models.errors import ModelError
 

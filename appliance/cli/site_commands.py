@@ -67,8 +67,9 @@ def config_check(config: ConfigOption = None) -> None:
     settings = settings_with_logging(config)
     from appliance.assays.registry import check_assays, vocabulary
     from appliance.operations.start_checks import check_start
+    from appliance.settings.secrets import printable
 
-    plain = settings.model_dump(mode="json")
+    plain = printable(settings)
     check_assays(settings)
     check_start(settings)
     # The words of the assays, and those of the settings in their place.

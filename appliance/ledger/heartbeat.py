@@ -66,7 +66,7 @@ def write_sign(settings: Settings, sign: Sign) -> None:
     if len(text) > SIZE_BYTES:
         text = json.dumps(asdict(replace(sign, lanes={}))).encode()
     with suppress(OSError):
-        handle = os.open(_path(settings), os.O_WRONLY | os.O_CREAT, 0o644)
+        handle = os.open(_path(settings), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             if os.fstat(handle).st_size < SIZE_BYTES:  # room for later, when the disk may be full
                 os.posix_fallocate(handle, 0, SIZE_BYTES)

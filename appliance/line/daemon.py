@@ -36,6 +36,7 @@ from appliance.line.schedule import Schedule, jobs_of
 from appliance.line.whose import let_merged_go
 from appliance.operations.start_checks import check_start
 from appliance.settings.installation import installation_salt
+from appliance.settings.service import STOPPING, tell_manager
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,10 +57,12 @@ class Daemon:
         self._lanes: Lanes | None = None
         self._ledger: Ledger | None = None
         self._trouble = ""
+        self._pulse = Pulse(settings, self._signs)
 
     def stop(self, why: str = "it was told to stop.") -> None:
         """End all threads; running steps are abandoned and done again at the next start."""
         self._why = why
+        tell_manager(STOPPING)
         self._stop.set()
 
     def run(self) -> None:
@@ -84,8 +87,7 @@ class Daemon:
         with _only_daemon(settings.state_dir):
             with suppress(OSError):  # a full disk: it is drawn when it is first needed
                 installation_salt(settings.state_dir)
-            pulse = Pulse(settings, self._signs)
-            pulse.start()
+            self._pulse.start()
             why = "an error that nobody foresaw; see the log."
             try:
                 with closing(self._opened()) as ledger:
@@ -97,7 +99,7 @@ class Daemon:
                 why = str(err)
                 raise
             finally:
-                pulse.end(why)
+                self._pulse.end(why)
 
     def _opened(self) -> Ledger:
         """Open the ledger and free what an earlier run left; wait while its disk is full."""
@@ -110,6 +112,7 @@ class Daemon:
             except TransientError as err:
                 log.warning("the ledger cannot be opened yet: %s", err.code)
                 self._trouble = str(err)
+                self._pulse.ready()  # the boot of the machine must not wait for room on a disk
                 if self._stop.wait(err.wait_seconds):
                     raise StoppedError("stopped before the ledger could be opened") from err
         self._trouble = ""
@@ -141,6 +144,7 @@ class Daemon:
             lanes.start()
             for thread in (scanning, *deliveries.threads, schedule):
                 thread.start()
+            self._pulse.ready()
             log.info("watching; state in %s", settings.state_dir)
             self._stop.wait()
         finally:

@@ -1,4 +1,7 @@
-"""The daemon's sign of life: a thread that says every two seconds what each lane does."""
+"""The daemon's sign of life: a thread that says every two seconds what each lane does.
+
+The service manager hears of each sign, so that its watchdog ends a daemon that gives none.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from appliance.ledger.heartbeat import BEAT_SECONDS, LaneSign, Sign, boot_id, born, write_sign
+from appliance.settings.service import ALIVE, READY, STARTING, tell_manager
 from appliance.settings.settings import Settings
 
 SLOW_TURN_SECONDS = 60.0
@@ -45,6 +49,7 @@ class Pulse:
     def __init__(self, settings: Settings, signs: Callable[[], Mapping[str, LaneSign]]) -> None:
         self._settings, self._signs = settings, signs
         self._started = time.time()
+        self._ready = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -52,6 +57,12 @@ class Pulse:
         """Give the first sign and go on."""
         self._give("")
         self._thread.start()
+
+    def ready(self) -> None:
+        """Tell the service manager, once, that the start is over."""
+        if not self._ready:
+            tell_manager(READY)
+            self._ready = True
 
     def end(self, why: str) -> None:
         """Give the last sign, which says why the daemon ended."""
@@ -75,3 +86,4 @@ class Pulse:
             lanes={} if ended else self._signs(),
         )
         write_sign(self._settings, sign)
+        tell_manager(ALIVE if self._ready else STARTING)

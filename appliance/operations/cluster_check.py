@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from appliance.errors import SettingsError
 from appliance.settings.cluster import Cluster
+from appliance.settings.secrets import handed_over
 
 
 def check_cluster(cluster: Cluster) -> str:
@@ -23,7 +24,7 @@ def check_cluster(cluster: Cluster) -> str:
         raise SettingsError("cluster needs ca_file and certificate (docs/cluster.md).")
     try:
         context = ssl.create_default_context(cafile=cluster.ca_file)
-        context.load_cert_chain(cluster.certificate, cluster.key)
+        context.load_cert_chain(handed_over(cluster.certificate), handed_over(cluster.key))
     except OSError as err:
         raise SettingsError(
             f"the TLS files of [cluster] cannot be used ({type(err).__name__}: {err})."

@@ -31,6 +31,7 @@ from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.site_calibrations import calibration_words
 from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.orders import Orders
+from appliance.settings.secrets import open_secrets
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
@@ -79,6 +80,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield Examined("folders", False, problem)
     if not problems:
         yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
+        yield _try("rights", partial(_rights, settings))
     yield _try("ledger", partial(_ledger, settings))
     daemon = life(settings)
     if daemon.told:
@@ -136,6 +138,20 @@ def _writable(folder: Path, least_gib: float) -> str:
     if free_gib < least_gib:
         raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
     return f"{folder} (write), {free_gib:.0f} GiB free"
+
+
+def _rights(settings: Settings) -> str:
+    """Return that only Tandem's user gets into the state folder, and to the secrets."""
+    folder = settings.state_dir
+    troubles = list(open_secrets(settings))
+    if folder.stat().st_mode & 0o077:
+        troubles.append(
+            f"{folder}: other users can get to results, which name patients. Run: "
+            f"chmod -R go= {folder}"
+        )
+    if troubles:
+        raise OSError(" ".join(troubles))
+    return f"only its owner can enter {folder}"
 
 
 def _ledger(settings: Settings) -> str:

@@ -18,6 +18,7 @@ from appliance.assays.registry import tasks
 from appliance.errors import SettingsError, TandemError
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import FolderDestination
+from appliance.settings.secrets import open_secrets
 from appliance.settings.settings import Settings
 from models.errors import ModelError
 
@@ -26,7 +27,7 @@ _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 def check_start(settings: Settings) -> None:
-    """Check folders and weights.
+    """Check folders, secrets and weights.
 
     Raises
     ------
@@ -35,6 +36,7 @@ def check_start(settings: Settings) -> None:
     """
     # Weights that were selected lie in the state folder.
     problems = folder_problems(settings) or list(_weights_problems(settings))
+    problems += open_secrets(settings)
     if problems:
         raise SettingsError("\n".join(problems))
 

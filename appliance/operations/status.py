@@ -48,6 +48,12 @@ def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
         reader.close()
 
 
+def life_of(settings: Settings) -> tuple[bool, str]:
+    """Return whether the daemon lives, and the sentence that says so."""
+    found = life(settings)
+    return found.alive, found.sentence
+
+
 def _report(reader: LedgerReader, settings: Settings, limit: int | None) -> dict[str, Any]:
     now = time.time()
     with reader.reading() as tx:

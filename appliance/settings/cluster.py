@@ -34,7 +34,7 @@ class MappedPath(Section):
 
 
 class Cluster(Section):
-    """Section ``[cluster]``: steps run on other machines. The same for daemon and workers."""
+    """Steps run on other machines (docs/cluster.md). The same for daemon and workers."""
 
     scheduler: str = ""
     """Address of the scheduler (``tandem scheduler``), such as ``tls://10.0.0.5:8786``. Empty:

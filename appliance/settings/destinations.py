@@ -98,9 +98,13 @@ class PacsDestination(NetworkDestination):
     kind: Literal["dicom"]
     name: str = "pacs"
     host: str
+    """Name or address of the PACS's machine."""
     port: Annotated[int, Field(gt=0, lt=65536)]
+    """TCP port of the PACS."""
     called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    """Application entity title of the PACS."""
     calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    """Own application entity title, as the PACS knows it."""
     tls: bool = False
     """DICOM over TLS; the PACS's certificate must be for `host`."""
     commitment_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
@@ -176,6 +180,11 @@ def register_section(section_type: type[DestinationSection]) -> None:
     ):
         raise TypeError(f"two section types for destinations of kind '{word}'")
     _SECTIONS[word] = section_type
+
+
+def section_types() -> tuple[type[DestinationSection], ...]:
+    """Return the section types of all registered kinds."""
+    return tuple(_SECTIONS.values())
 
 
 for _shipped in (FolderDestination, PacsDestination, DicomWebDestination):

@@ -17,7 +17,7 @@ def _cpu_processes() -> int:
 
 
 class Lanes(Section):
-    """Section ``[lanes]``."""
+    """Number of steps that run at a time in each lane, and how long one may take."""
 
     intake: Annotated[int, Field(ge=1, le=16)] = 2
     """Processes that identify slides."""

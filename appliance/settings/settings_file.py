@@ -15,12 +15,13 @@ from pydantic_settings import (
 )
 
 from appliance.errors import SettingsError
+from appliance.settings.secrets import check_settings_file
 from appliance.settings.settings import Settings
 
 SEARCHED = ("tandem.toml", "/etc/tandem/tandem.toml")
 """Paths searched for settings when neither --config nor TANDEM_CONFIG names a file."""
 
-_SECRETIVE = re.compile(r"url|secret|password|token|destinations(\.\d+)?$")
+_SECRETIVE = re.compile(r"url|secret|pass|token|api_?key|destinations(\.\d+)?$")
 """Keys whose wrong values are not shown."""
 
 
@@ -48,7 +49,8 @@ def load_settings(explicit: Path | None = None) -> Settings:
     Raises
     ------
     SettingsError
-        With one line per wrong key: its name, the problem and the remedy.
+        With one line per wrong key: its name, the problem and the remedy. Or if the file holds a
+        secret and everyone can read it.
     """
     path = find_settings_file(explicit)
 
@@ -74,9 +76,12 @@ def load_settings(explicit: Path | None = None) -> Settings:
     except ValueError as err:  # TOML syntax
         raise SettingsError(f"{path}: not valid TOML: {err}") from err
     # A plain Settings: the local class cannot be pickled for a worker.
-    return Settings.model_construct(
+    settings = Settings.model_construct(
         **{name: getattr(loaded, name) for name in Settings.model_fields}
     )
+    if path is not None:
+        check_settings_file(path, settings)
+    return settings
 
 
 def _explain(err: ValidationError, path: Path | None) -> str:

@@ -37,8 +37,12 @@ class Worklist(OverTls):
     """
 
     host: str
+    """Name or address of the worklist's machine."""
     port: Annotated[int, Field(gt=0, lt=65536)]
+    """TCP port of the worklist."""
     called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    """Application entity title of the worklist."""
     calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    """Own application entity title, as the worklist knows it."""
     tls: bool = False
     """DICOM over TLS; the worklist's certificate must be for `host`."""

@@ -83,18 +83,3 @@ def test_a_person_can_supply_what_the_header_lacks(daemon: Daemon, real: Path) -
     (daemon.scans / f"{name}.tandem.toml").write_text("mpp = 0.5\n")
     tandem("retry", "slide-1", "--config", daemon.config)
     daemon.wait(lambda s: s["slides"][0]["state"] in ("inspected", "read"))
-
-
-def test_ihc_without_he_waits_visibly_then_asks_for_its_partner(
-    tmp_path: Path, small_case: SyntheticCase
-) -> None:
-    daemon = Daemon(tmp_path / "appliance", extra="[pair]\npartner_timeout_hours = 0.001\n")
-    try:
-        daemon.drop(small_case.ihc_path)
-        daemon.start()
-        status = daemon.wait(case_state("partnerless"))
-        assert "No HE slide" in status["cases"][0]["remedy"]
-        daemon.drop(small_case.he_path)  # a late partner reopens the case
-        daemon.wait(case_state("delivered"))
-    finally:
-        daemon.close()

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from fixtures.judges import require_judge
+from fixtures.manager import Manager
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from appliance.domain import Her2Score
@@ -72,11 +73,14 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def running(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    arguments: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process that is stopped by SIGTERM; its output goes to `log`."""
+    env = os.environ | dict(environment or {})
     with (
         log.open("wb") as stream,
-        subprocess.Popen(arguments, stdout=stream, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(arguments, stdout=stream, stderr=subprocess.STDOUT, env=env) as process,
     ):
         try:
             yield process
@@ -99,7 +103,11 @@ def dashboard_server(config: Path, log: Path) -> Iterator[str]:
     """Return the dashboard's address, once the server responds."""
     port = free_port()
     command = [sys.executable, "-m", "dashboard.serve", "--config", str(config)]
-    with running([*command, "--port", str(port)], log) as process:
+    manager = Manager(log.parent)
+    with (
+        closing(manager),
+        running([*command, "--port", str(port)], log, manager.environment) as process,
+    ):
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 60
         while True:
@@ -110,6 +118,8 @@ def dashboard_server(config: Path, log: Path) -> Iterator[str]:
                 alive = process.poll() is None
                 assert alive and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
+        manager.wait("READY=1", 30)
+        manager.wait("WATCHDOG=1", 30)
         yield address
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from appliance.delivery.destinations.contract import Answer, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings.destinations import NetworkDestination
+from appliance.settings.secrets import handed_over
 from appliance.settings.tls import OverTls
 from dicom import dicomweb
 from dicom.dicomweb import Secret, WebAddress
@@ -22,7 +23,11 @@ answers neither. UIDs that the peer gives no answer on are left out."""
 
 def tls_files(section: OverTls) -> TlsFiles:
     """Return the TLS files of a section of the settings."""
-    return TlsFiles(ca=section.ca_file, certificate=section.certificate, key=section.key)
+    return TlsFiles(
+        ca=section.ca_file,
+        certificate=handed_over(section.certificate),
+        key=handed_over(section.key),
+    )
 
 
 def web_address(section: NetworkDestination, url: str) -> WebAddress:
@@ -33,7 +38,9 @@ def web_address(section: NetworkDestination, url: str) -> WebAddress:
         timeout_s=section.timeout_seconds,
         tls=tls_files(section),
         user=section.user,
-        secret=Secret(file=section.secret_file, variable=section.secret_env) if named else None,
+        secret=Secret(file=handed_over(section.secret_file), variable=section.secret_env)
+        if named
+        else None,
         mib_s=section.bandwidth_mib_s,
     )
 

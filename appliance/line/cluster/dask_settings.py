@@ -9,6 +9,7 @@ import distributed
 from distributed.security import Security
 
 from appliance.settings.cluster import Cluster
+from appliance.settings.secrets import handed_over
 
 STEP_SLOTS = "tandem-steps"
 """Name of the plugin that runs steps in a worker."""
@@ -44,7 +45,7 @@ def configure_dask(cluster: Cluster) -> None:
 def security(cluster: Cluster) -> Security:
     """Return the TLS files, the same for all roles of this machine."""
     files = {
-        f"tls_{role}_{part}": None if file is None else str(file)
+        f"tls_{role}_{part}": file and str(handed_over(file))
         for role in ("client", "scheduler", "worker")
         for part, file in (("cert", cluster.certificate), ("key", cluster.key))
     }

@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import tempfile
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -20,6 +20,7 @@ from appliance.errors import SettingsError
 from appliance.line.cluster.dask_settings import VERSION_KEY, configure_dask, security
 from appliance.line.cluster.step_slots import StepSlots
 from appliance.line.executors import Resource
+from appliance.settings.service import ALIVE, BEAT_SECONDS, READY, STOPPING, tell_manager
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -100,28 +101,38 @@ async def _schedule(settings: Settings, host: str) -> None:
     except OSError as err:
         raise SettingsError(f"port {cluster.port} cannot be used: {err.strerror or err}.") from err
     log.info("scheduler at %s", scheduler.address)
-    await ended.wait()
+    async with _service():
+        await ended.wait()
     await scheduler.close()
 
 
 async def _work(settings: Settings, options: WorkerOptions) -> None:
     ended = _ended()
     with tempfile.TemporaryDirectory(prefix="tandem-worker-") as scratch:
-        while not ended.is_set():
-            worker = _worker(settings, options, scratch)
-            log.info("waiting for the scheduler %s", settings.cluster.scheduler)
-            try:
-                await _first(ended, _started(worker))
-                if not ended.is_set():
-                    log.info("worker %s connected to %s", options.name, settings.cluster.scheduler)
-                    await _first(ended, worker.finished())
-                if not ended.is_set():
-                    log.warning("the connection ended; steps that ran were abandoned")
-            except (OSError, ValueError, RuntimeError) as err:
-                log.warning("worker %s cannot start: %s", options.name, err.__cause__ or err)
-            with suppress(OSError):
-                await worker.close(timeout=CLOSE_SECONDS, reason="tandem worker ends")
-            await _first(ended, asyncio.sleep(AGAIN_SECONDS))
+        # Ready before the scheduler is there: it may be the machine that is started last.
+        async with _service():
+            await _serve(settings, options, ended, scratch)
+
+
+async def _serve(
+    settings: Settings, options: WorkerOptions, ended: asyncio.Event, scratch: str
+) -> None:
+    """Work for the scheduler whenever it is there, until the process is told to end."""
+    while not ended.is_set():
+        worker = _worker(settings, options, scratch)
+        log.info("waiting for the scheduler %s", settings.cluster.scheduler)
+        try:
+            await _first(ended, _started(worker))
+            if not ended.is_set():
+                log.info("worker %s connected to %s", options.name, settings.cluster.scheduler)
+                await _first(ended, worker.finished())
+            if not ended.is_set():
+                log.warning("the connection ended; steps that ran were abandoned")
+        except (OSError, ValueError, RuntimeError) as err:
+            log.warning("worker %s cannot start: %s", options.name, err.__cause__ or err)
+        with suppress(OSError):
+            await worker.close(timeout=CLOSE_SECONDS, reason="tandem worker ends")
+        await _first(ended, asyncio.sleep(AGAIN_SECONDS))
 
 
 def _worker(settings: Settings, options: WorkerOptions, scratch: str) -> Worker:
@@ -159,6 +170,24 @@ async def _first(ended: asyncio.Event, work: Coroutine[Any, Any, Any]) -> None:
         task.cancel()
     with suppress(asyncio.CancelledError):
         await task
+
+
+@asynccontextmanager
+async def _service() -> AsyncIterator[None]:
+    """Tell the service manager that this process is ready, and that its loop lives."""
+
+    async def beat() -> None:
+        while True:
+            tell_manager(ALIVE)
+            await asyncio.sleep(BEAT_SECONDS)
+
+    tell_manager(READY)
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        tell_manager(STOPPING)
+        beating.cancel()
 
 
 def _ended() -> asyncio.Event:

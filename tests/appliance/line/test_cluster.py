@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.cluster import Cluster, wait_for
+from fixtures.manager import Manager
 
 from appliance.domain import SlideFacts
 from appliance.errors import (
@@ -49,7 +50,8 @@ class Site:
     """A cluster, and the executor of a daemon that uses it."""
 
     def __init__(self, folder: Path) -> None:
-        self.cluster = Cluster(folder)
+        self.manager = Manager(folder)
+        self.cluster = Cluster(folder, self.manager.environment)
         self.config = folder / "tandem.toml"
         self.config.write_text(
             f'state_dir = "{folder}/state"\n{self.cluster.settings()}'
@@ -69,6 +71,7 @@ class Site:
         if self.executor is not None:
             self.executor.close()
         self.cluster.close()
+        self.manager.close()
 
 
 @pytest.fixture
@@ -143,8 +146,9 @@ def test_a_step_past_its_deadline_is_ended(executor: DaskExecutor) -> None:
 
 
 def test_a_step_is_abandoned_when_the_daemon_stops(site: Site) -> None:
-    site.cluster.start("scheduler", site.config)
     site.start_worker()
+    site.manager.wait("READY=1")  # the boot of a worker's machine waits for no scheduler
+    site.cluster.start("scheduler", site.config)
     executor = site.connect()
     wait_for(lambda: not executor.trouble("gpu"), "no worker came")
     with executor.slot("gpu") as slot:

@@ -85,3 +85,17 @@ def test_slides_without_patient_are_told(tmp_path: Path, value: str, says: str) 
     config.write_text(f"state_dir = '{tmp_path}'\n[identify]\nwithout_patient = '{value}'\n")
     (line,) = [line for line in examine(config) if line.what == "patients"]
     assert line.ok and says in line.text
+
+
+def test_a_state_folder_that_others_can_enter_is_told(tmp_path: Path) -> None:
+    config, state = tmp_path / "tandem.toml", tmp_path / "state"
+    config.write_text(f"state_dir = '{state}'\n")
+
+    def line() -> Examined:
+        (found,) = [line for line in examine(config) if line.what == "rights"]
+        return found
+
+    state.mkdir()
+    for mode, ok in ((0o755, False), (0o750, False), (0o700, True)):
+        state.chmod(mode)
+        assert (line().ok, f"chmod -R go= {state}" in line().text) == (ok, not ok)

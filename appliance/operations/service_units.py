@@ -1,0 +1,201 @@
+"""systemd units of a site: those that ship, and a drop-in for each with the site's own paths.
+
+The units are hardened and know no site: the whole file system is read-only to them. The drop-in
+``NAME.service.d/site.conf`` opens the folders that the settings name, hands secrets over as
+credentials (``LoadCredential=``), and names the command and the settings file of this installation.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from appliance.errors import SettingsError
+from appliance.operations.start_checks import is_inside
+from appliance.settings.destinations import FolderDestination
+from appliance.settings.secrets import credential_name, key_file, secret_files
+from appliance.settings.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+GPU_DROP_IN = "gpu.conf"
+_NVIDIA = Path("/dev/nvidiactl")
+_STATE = Path("/var/lib/tandem")
+"""State folder of the units as they ship (``StateDirectory=tandem``)."""
+_HIDDEN = tuple(Path(each) for each in ("/home", "/root", "/run/user"))
+"""Folders that ``ProtectHome=`` hides."""
+_PRIVATE = tuple(Path(each) for each in ("/tmp", "/var/tmp"))  # noqa: S108  refused
+"""Folders of which each service has its own (``PrivateTmp=``)."""
+
+
+def unit_names(settings: Settings) -> tuple[str, ...]:
+    """Return the units of a site: those of a cluster only where the settings name one."""
+    if settings.cluster.scheduler:
+        return ("tandem", "tandem-dashboard", "tandem-scheduler", "tandem-worker")
+    return ("tandem", "tandem-dashboard")
+
+
+def unit_files(settings: Settings, config: Path, command: Path) -> dict[str, str]:
+    """Return the text of each file below ``/etc/systemd/system``, by its path there.
+
+    `config` is the settings file, `command` the installed program ``tandem``; both absolute.
+
+    Raises
+    ------
+    SettingsError
+        If a path of the settings is relative or lies in a folder for temporary files, or two
+        secrets would have the same name.
+    """
+    _check(settings)
+    shipped, files = _shipped(), {}
+    for name in unit_names(settings):
+        unit = f"{name}.service"
+        files[unit] = (shipped / unit).read_text()
+        files[f"{unit}.d/site.conf"] = _drop_in(name, settings, config, command)
+        if name in ("tandem", "tandem-worker") and _has_gpu(settings):
+            files[f"{unit}.d/{GPU_DROP_IN}"] = (shipped / GPU_DROP_IN).read_text()
+    return files
+
+
+def commands(settings: Settings, config: Path, units: Path) -> list[str]:
+    """Return what an administrator runs as root: user, rights, folders, units, start."""
+    owned = [_quoted(folder) for _, folder, away in _written(settings) if not away]
+    return [
+        "id tandem >/dev/null 2>&1 || useradd --system --no-create-home "
+        f"--home-dir {_quoted(settings.state_dir)} --shell /usr/sbin/nologin tandem",
+        f"chown root:tandem {_quoted(config)} && chmod 640 {_quoted(config)}",
+        f"install -d -m 700 -o tandem -g tandem {' '.join(owned)}",
+        f"cp -r {_quoted(units)}/. /etc/systemd/system/",
+        "systemctl daemon-reload",
+        f"systemctl enable --now {' '.join(unit_names(settings))}",
+    ]
+
+
+def _shipped() -> Path:
+    """Folder of the units that ship: in the source tree, or where the wheel put them."""
+    for folder in (ROOT / "systemd", Path(sysconfig.get_path("data")) / "share/tandem/systemd"):
+        if (folder / "tandem.service").is_file():
+            return folder
+    raise SettingsError("the systemd units of this installation are missing: install Tandem again.")
+
+
+def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
+    verb = {"tandem": "run"}.get(name, name.removeprefix("tandem-"))
+    start = f"{_exec(command)} {verb} --config {_exec(config)}"
+    lines = [
+        f"# Written by `tandem init --systemd` for {_word(config)}. Run it again when folders or",
+        "# secrets in the settings change; do not edit it.",
+    ]
+    writes = list(_written(settings))
+    if name in ("tandem-dashboard", "tandem-worker"):
+        writes = writes[:1]
+    if name == "tandem-scheduler":
+        writes = []
+    if writes:
+        lines += ["[Unit]", f"RequiresMountsFor={_word(settings.state_dir)}"]
+    lines += ["[Service]", "ExecStart=", f"ExecStart={start}"]
+    if settings.state_dir != _STATE:
+        lines += ["StateDirectory=", "ReadWritePaths="]
+        lines += [f"ReadWritePaths={_word(path, away)}" for _, path, away in writes]
+    else:
+        lines += [f"ReadWritePaths={_word(path, away)}" for _, path, away in writes[1:]]
+    lines += _homes(settings, config, command, [path for _, path, _ in writes])
+    lines += [
+        # The path ends the line as it is: quotes would be part of it.
+        "LoadCredential=" + f"{credential_name(file)}:{file}".replace("%", "%%")
+        for file in _secrets_of(name, settings)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _secrets_of(name: str, settings: Settings) -> list[Path]:
+    """Files of the secrets that a service needs, each once."""
+    cluster = key_file(settings.cluster)
+    worklist = None if settings.worklist is None else key_file(settings.worklist)
+    needed: Mapping[str, Iterable[Path | None]] = {
+        "tandem": (file for _, file in secret_files(settings)),
+        "tandem-scheduler": (cluster,),
+        "tandem-worker": (cluster, worklist),  # a worker asks for orders
+    }
+    return list(dict.fromkeys(file for file in needed.get(name, ()) if file is not None))
+
+
+def _homes(settings: Settings, config: Path, command: Path, writes: list[Path]) -> Iterator[str]:
+    """Yield the lines that show what a service needs of home folders, which are hidden from it."""
+    program = {ROOT, command.parent.parent, Path(sys.prefix), Path(sys.base_prefix)}
+    needed = [*program, config, *(path for _, path in _read(settings))]
+    reads = sorted({path for path in needed if _lies_in(path, _HIDDEN)})
+    binds = [f"BindPaths={_word(path, away=True)}" for path in writes if _lies_in(path, _HIDDEN)]
+    binds += [f"BindReadOnlyPaths={_word(path, away=True)}" for path in reads]
+    if binds:
+        yield "ProtectHome=tmpfs"
+        yield from binds
+
+
+def _written(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
+    """Folders that the daemon writes to: the setting, the path, and whether it may be away."""
+    yield "state_dir", settings.state_dir, False
+    for each in settings.destinations:
+        if isinstance(each, FolderDestination) and each.folder is not None:
+            yield f"folder of the destination '{each.name}'", each.folder, True
+
+
+def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """Folders and files that the services read."""
+    for root in settings.watch.roots:
+        yield "watch.folder", root
+    for name in ("csv", "hl7"):
+        if (path := getattr(settings.orders, name)) is not None:
+            yield f"orders.{name}", path
+    for name in ("tumor", "intensity", "segmentation", "calibrations"):
+        if (path := getattr(settings.models, name)) is not None:
+            yield f"models.{name}", path
+    for name, file in secret_files(settings):
+        yield name, file
+
+
+def _check(settings: Settings) -> None:
+    named = [(name, path) for name, path, _ in _written(settings)] + list(_read(settings))
+    problems = []
+    for name, path in named:
+        if not path.is_absolute():
+            problems.append(f"{name} = {path}: a service needs an absolute path, such as /data/x.")
+        elif _lies_in(path, _PRIVATE):
+            problems.append(
+                f"{name} = {path}: a service has a folder for temporary files of its own, and does "
+                "not see this one. Name a folder elsewhere."
+            )
+    names: dict[str, Path] = {}
+    for _, file in secret_files(settings):
+        other = names.setdefault(credential_name(file), file)
+        if other != file:
+            problems.append(f"{file} and {other}: rename one; as credentials they have one name.")
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _lies_in(path: Path, folders: Iterable[Path]) -> bool:
+    return any(folder.exists() and is_inside(path, folder) for folder in folders)
+
+
+def _has_gpu(settings: Settings) -> bool:
+    device = settings.models.device
+    return device == "cuda" or (device == "auto" and _NVIDIA.exists())
+
+
+def _word(path: Path, away: bool = False) -> str:
+    """Return a path as a word of a unit file (systemd.syntax(7)); "-": it may be missing."""
+    text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    mark = "-" if away else ""
+    return f'"{mark}{text}"' if " " in text or text != str(path) else f"{mark}{text}"
+
+
+def _exec(path: Path) -> str:
+    """Return a path as a word of a command line in a unit file."""
+    return _word(path).replace("$", "$$")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

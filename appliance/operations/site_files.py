@@ -1,0 +1,72 @@
+"""The files of ``tandem init``: the settings file, and the units of systemd made from it."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.artifacts import write_whole
+from appliance.errors import SettingsError
+from appliance.operations.service_units import commands, unit_files
+from appliance.operations.settings_text import settings_text
+from appliance.settings.settings_file import load_settings
+
+SETTINGS_NAME = "tandem.toml"
+UNITS_NAME = "systemd"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteFiles:
+    """What was written: the settings file, None where there was one; the units; the commands."""
+
+    config: Path
+    made_config: bool
+    units: tuple[Path, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> SiteFiles:
+    """Write the settings file, unless there is one, and the units of the settings that are there.
+
+    Raises
+    ------
+    SettingsError
+        If the folder cannot be written, or the settings do not suit services.
+    """
+    folder = Path(os.path.abspath(folder))  # noqa: PTH100  links stay as they are named
+    config = folder / SETTINGS_NAME
+    made = not config.exists()
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)  # as /etc has it; the file itself is closed
+        if made:
+            values = {"state_dir": state, "watch.folder": scans}
+            write_whole(config, settings_text(values).encode())
+        if not systemd:
+            return SiteFiles(config=config, made_config=made)
+        settings = load_settings(config)
+        program = Path(sysconfig.get_path("scripts")) / "tandem"
+        units = folder / UNITS_NAME
+        written = []
+        for name, text in unit_files(settings, config, program).items():
+            write_whole(units / name, text.encode())
+            written.append(units / name)
+        _open_to_read(units)
+    except OSError as err:
+        raise SettingsError(f"{folder}: {err.strerror or err}. Choose another folder.") from err
+    return SiteFiles(
+        config=config,
+        made_config=made,
+        units=tuple(written),
+        commands=tuple(commands(settings, config, units)),
+    )
+
+
+def _open_to_read(units: Path) -> None:
+    """Let everyone read the units, as those of the system: they hold no secrets."""
+    units.chmod(0o755)
+    for path in units.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)

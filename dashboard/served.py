@@ -1,0 +1,60 @@
+"""Process of the dashboard's server: Streamlit, and a thread that tells the service manager of it.
+
+``python -m dashboard.served run APP --server.port=…`` takes the arguments of ``streamlit``. With
+``health`` in place of ``run APP`` it asks a server that runs: exit status 0 if it answers, else 1.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from http.client import HTTPConnection, HTTPException
+
+from appliance.settings.service import ALIVE, BEAT_SECONDS, READY, tell_manager
+
+HEALTH = "/_stcore/health"
+"""Path at which Streamlit answers 200 while its server runs."""
+_LOOK_SECONDS = 0.25
+_EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  asked, not bound
+
+
+def answers(address: str, port: int) -> bool:
+    """Return whether the server answers at its own address."""
+    connection = HTTPConnection(_EVERY.get(address, address), port, timeout=BEAT_SECONDS)
+    try:
+        connection.request("GET", HEALTH)
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def tell_health(address: str, port: int) -> None:
+    """Say that the server is ready once it answers, and then, while it answers, that it lives."""
+    while not answers(address, port):
+        time.sleep(_LOOK_SECONDS)
+    tell_manager(READY)
+    while True:
+        if answers(address, port):
+            tell_manager(ALIVE)
+        time.sleep(BEAT_SECONDS)
+
+
+def main(arguments: list[str]) -> None:
+    """Run Streamlit in this process, or ask one that runs."""
+    options = dict(each.removeprefix("--").split("=", 1) for each in arguments if "=" in each)
+    place = options.get("server.address", ""), int(options["server.port"])
+    if arguments[0] == "health":
+        raise SystemExit(not answers(*place))
+    if "NOTIFY_SOCKET" in os.environ:
+        threading.Thread(target=tell_health, args=place, name="health", daemon=True).start()
+    from streamlit.web.cli import main as streamlit
+
+    streamlit(arguments, prog_name="streamlit")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

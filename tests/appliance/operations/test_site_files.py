@@ -1,0 +1,178 @@
+"""``tandem init``: a settings file that explains every key and loads, and units made from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fixtures.daemon import tandem_here
+from pydantic import BaseModel
+
+from appliance.errors import SettingsError
+from appliance.operations.service_units import commands, unit_files
+from appliance.operations.settings_text import NO_DEFAULT, settings_text
+from appliance.settings.cluster import Cluster
+from appliance.settings.destinations import (
+    DicomWebDestination,
+    FolderDestination,
+    PacsDestination,
+    section_types,
+)
+from appliance.settings.intake import Watch
+from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
+
+CONFIG, COMMAND = Path("/etc/tandem/tandem.toml"), Path("/opt/tandem/.venv/bin/tandem")
+SET = {"state_dir": Path("/data/a folder"), "watch.folder": Path("/mnt/scans")}
+
+
+def keys_of_file(text: str) -> Iterator[tuple[str, str]]:
+    """Yield table and key of each line of a settings file, also of those that are commented out."""
+    table = ""
+    for line in text.splitlines():
+        if header := re.fullmatch(r"#?(\[\[?[a-z_.]+\]\]?)", line):
+            table = header[1]
+        elif key := re.fullmatch(r"#?([a-z][a-z0-9_]*) = .+", line):
+            yield table, key[1]
+
+
+def keys_of_model(model: type[BaseModel], table: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = [each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)]
+        if name == "destinations":
+            for kind in section_types():
+                yield from (("[[destinations]]", key) for key in kind.model_fields)
+        elif inner and not str(field.annotation).startswith("tuple"):
+            yield from keys_of_model(inner[0], f"[{table.strip('[]')}.{name}]".replace("[.", "["))
+        else:
+            yield table, name
+
+
+def test_the_file_has_every_key_and_loads(tmp_path: Path) -> None:
+    text = settings_text(SET)
+    assert sorted(keys_of_file(text)) == sorted(keys_of_model(Settings))
+    (tmp_path / "tandem.toml").write_text(text)
+    settings = load_settings(tmp_path / "tandem.toml")
+    assert settings == Settings(
+        state_dir=Path("/data/a folder"), watch=Watch(folder=Path("/mnt/scans"))
+    )
+
+
+def test_each_shown_default_is_the_default(tmp_path: Path) -> None:
+    def load(text: str) -> Settings:
+        (tmp_path / "tandem.toml").write_text(text)
+        return load_settings(tmp_path / "tandem.toml")
+
+    text = settings_text(SET)
+    blocks = re.split(r"\n\n\n", text)
+    taken = [
+        block
+        if re.search(r"^#\[", block, re.M)
+        else re.sub(rf"^#(?=[a-z][a-z0-9_]* = (?!.*{NO_DEFAULT}))", "", block, flags=re.M)
+        for block in blocks
+    ]
+    set_all = "\n\n\n".join(taken)
+    assert set_all.count("\n#") < text.count("\n#") - 60
+    assert load(set_all) == load(text)
+
+
+def test_tables_and_keys_are_explained() -> None:
+    lines = settings_text(SET).splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        if re.fullmatch(r"#?\[\[?[a-z_.]+\]\]?", line) or re.match(r"#?(state_dir|host) =", line):
+            assert re.match(r"# \S", before), line
+
+
+def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").write_text(
+        "state_dir = '/data/tandem'\n[watch]\nfolder = '/mnt/scans'\n"
+    )
+    done = tandem_here("init", "--out", tmp_path, "--systemd")
+    assert "left as it is" in done.stdout
+    drop_in = tmp_path / "systemd" / "tandem.service.d" / "site.conf"
+    assert "ReadWritePaths=/data/tandem\n" in drop_in.read_text()
+    assert drop_in.stat().st_mode & 0o777 == 0o644
+    assert "useradd --system" in done.stdout and "systemctl enable --now tandem" in done.stdout
+
+
+def site(**more: object) -> Settings:
+    return Settings.model_validate(
+        {"state_dir": "/data/my tandem", "watch": {"folder": "/mnt/scans"}, "models": {}} | more
+    )
+
+
+def lines_of(settings: Settings, unit: str) -> list[str]:
+    return unit_files(settings, CONFIG, COMMAND)[f"{unit}.service.d/site.conf"].splitlines()
+
+
+def test_the_daemon_may_write_where_the_settings_say() -> None:
+    settings = site(
+        destinations=(
+            FolderDestination(folder=Path("/home/lab/50% archive")),
+            FolderDestination(name="own"),
+        )
+    )
+    lines = lines_of(settings, "tandem")
+    assert "StateDirectory=" in lines  # not the folder of the unit as it ships
+    assert 'ReadWritePaths="/data/my tandem"' in lines
+    assert 'ReadWritePaths="-/home/lab/50%% archive"' in lines  # a share may be away
+    assert "ProtectHome=tmpfs" in lines
+    assert 'BindPaths="-/home/lab/50%% archive"' in lines
+    assert f"ExecStart={COMMAND} run --config {CONFIG}" in lines
+    assert not any("archive" in line for line in lines_of(settings, "tandem-dashboard"))
+    assert any("'/data/my tandem'" in line for line in commands(settings, CONFIG, Path("/u")))
+
+
+def test_secrets_become_credentials_of_the_services_that_need_them() -> None:
+    settings = site(
+        cluster=Cluster(
+            scheduler="tls://10.0.0.5:8786",
+            ca_file=Path("/etc/tandem/ca.pem"),
+            certificate=Path("/etc/tandem/c.pem"),
+            key=Path("/etc/tandem/c.key"),
+        ),
+        destinations=(
+            DicomWebDestination(
+                kind="dicomweb", url="https://pacs", secret_file=Path("/etc/tandem/token")
+            ),
+            PacsDestination(
+                kind="dicom", host="h", port=1, called_aet="A", certificate=Path("/etc/tandem/p")
+            ),
+        ),
+    )
+    cluster = "LoadCredential=etc-tandem-c.key:/etc/tandem/c.key"
+    token = "LoadCredential=etc-tandem-token:/etc/tandem/token"  # noqa: S105  a path
+    assert {cluster, token, "LoadCredential=etc-tandem-p:/etc/tandem/p"} < set(
+        lines_of(settings, "tandem")
+    )
+    for unit in ("tandem-worker", "tandem-scheduler"):
+        assert [line for line in lines_of(settings, unit) if "LoadC" in line] == [cluster]
+    assert not any("LoadC" in line for line in lines_of(settings, "tandem-dashboard"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (Settings(), "state_dir = tandem-state: a service needs an absolute path"),
+        (Settings(state_dir=Path("/tmp/x")), "of its own"),  # noqa: S108
+        (
+            site(
+                destinations=(
+                    DicomWebDestination(
+                        kind="dicomweb", name="a", url="https://a", secret_file=Path("/a/b-c")
+                    ),
+                    DicomWebDestination(
+                        kind="dicomweb", name="b", url="https://b", secret_file=Path("/a-b/c")
+                    ),
+                )
+            ),
+            "as credentials they have one name",
+        ),
+    ],
+)
+def test_what_a_service_cannot_do_is_told(settings: Settings, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        unit_files(settings, CONFIG, COMMAND)
