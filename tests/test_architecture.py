@@ -31,6 +31,7 @@ MAX_REFERENCE_MB = 60
         "appliance.operations.doctor",
         "appliance.readers.chosen_weights",
         "appliance.operations.install_weights",
+        "appliance.operations.picture",
         "models.appearance",
         "models.picture.kinds",
         "appliance.slides.picture",

@@ -58,6 +58,10 @@ REASON_SIZES = (8.0, 7.5, 7.0, 6.5)
 """Type sizes in points that are tried for the reasons before some are left out."""
 
 PRODUCT = "Tandem HER2"
+PICTURES = (
+    "Pictures of tiles, regions and slides: download them on the case's page of the dashboard, or "
+    "run tandem picture."
+)
 CLASS_COLUMNS = (11, 19, 15, 24, 16, 23)
 """Widths in mm of the columns of the class table."""
 
@@ -363,3 +367,4 @@ def _footer(sheet: Sheet, created: datetime, software: str) -> None:
     words = f"{PRODUCT} {software}, made {created:%Y-%m-%d %H:%M} UTC"
     sheet.text(LEFT, BOTTOM + 6, words, 7, color=QUIET)
     sheet.text(LEFT + WIDTH, BOTTOM + 6, RESEARCH_USE, 7, bold=True, color=NOTICE, align="right")
+    sheet.text(LEFT, BOTTOM + 9.5, PICTURES, 7, color=QUIET)

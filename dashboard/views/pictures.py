@@ -38,7 +38,7 @@ def offer(detail: CaseDetail) -> None:
         on_click="ignore",
     )
     more = (
-        f"with {len(kept)} pictures of tiles and regions"
+        f"whole slides, with {len(kept)} of tiles and regions"
         if kept
         else f"whole slides only; tiles, regions and attention: tandem picture {name} --out FOLDER"
     )

@@ -14,10 +14,12 @@ import pytest
 from fixtures.daemon import tandem, tandem_here
 from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import identity
+from PIL import Image
 from pydicom import dcmread
 
 from appliance.findings.codec import load_findings
-from appliance.geometry import TileGrid
+from appliance.geometry import TILE_PX, TileGrid
+from appliance.slides.annotated import CalibratedSlide
 from appliance.slides.overview import load_overview, thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
@@ -72,9 +74,16 @@ def test_synthetic_case_is_scored_and_every_object_is_valid(
     assert {h.Modality for h in laid_over} == {"SEG", "OT"}
 
 
-def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Path) -> None:
-    tandem_here("process", small_case.he_path, small_case.ihc_path, "--out", tmp_path)
-    report = next(tmp_path.glob("SR-*.dcm"))
+@pytest.fixture(scope="module")
+def processed(small_case: SyntheticCase, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that ``tandem process`` wrote of the small case."""
+    out = tmp_path_factory.mktemp("processed")
+    tandem_here("process", small_case.he_path, small_case.ihc_path, "--out", out)
+    return out
+
+
+def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, processed: Path) -> None:
+    report = next(processed.glob("SR-*.dcm"))
     command = [require_judge("dsrdump"), "+Pl", str(report)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f'"HER2 IHC score: {small_case.score}' in text
@@ -82,12 +91,36 @@ def test_report_is_readable_with_dsrdump(small_case: SyntheticCase, tmp_path: Pa
     assert "PRELIMINARY" in text
     assert "UNVERIFIED" in text
     # Objects that settings do not request are not made; the report page lies beside the objects.
-    assert not [*tmp_path.glob("SC-*"), *tmp_path.glob("ANN-*")]
-    document = dcmread(next(tmp_path.glob("PDF-*.dcm")))
-    page = (tmp_path / "report.pdf").read_bytes()
+    assert not [*processed.glob("SC-*"), *processed.glob("ANN-*")]
+    document = dcmread(next(processed.glob("PDF-*.dcm")))
+    page = (processed / "report.pdf").read_bytes()
     assert document.EncapsulatedDocument[: document.EncapsulatedDocumentLength] == page
     with pypdfium2.PdfDocument(page) as pdf:
         assert small_case.accession in pdf[0].get_textpage().get_text_bounded()
+
+
+def test_pictures_of_a_processed_pair_show_its_slides_and_name_no_accession(
+    small_case: SyntheticCase, processed: Path, tmp_path: Path
+) -> None:
+    common = "picture", processed, "--out", tmp_path
+    done = tandem_here(*common, "--what", "ihc", "--level", "patch")
+    patches = [Path(line) for line in done.stdout.split()]
+    (whole,) = tandem_here(*common, "--what", "he", "--level", "slide").stdout.split()
+    assert sorted(tmp_path.iterdir()) == sorted([*patches, Path(whole)])
+    assert not any(small_case.accession in path.name for path in tmp_path.iterdir())
+    tiles = load_findings(processed).tiles
+    classes = {tile.grade for tile in tiles if sum(tile.percent) > 0}
+    assert len(classes) <= len(patches) <= 2 * (len(classes) + 1)
+    first = np.asarray(Image.open(patches[0]))
+    assert first.shape[1] > 4 * TILE_PX  # original, classes, label, attention
+    # The first view is a tile of the slide, px by px.
+    with SlideReader.open(small_case.ihc_path) as slide:
+        shown = CalibratedSlide(slide)
+        grades = {(t.column, t.row): t.grade for t in tiles if sum(t.percent) > 0}
+        lowest = [place for place, grade in grades.items() if grade == min(grades.values())]
+        views = np.lib.stride_tricks.sliding_window_view(first[:, : TILE_PX + 40], (1, 64, 3))
+        rows = {views_row.tobytes() for views_row in views.reshape(-1, 64 * 3)}
+        assert any(shown.tile(*place)[200, 200:264].tobytes() in rows for place in lowest)
 
 
 def test_a_scanners_own_dicom_is_referred_to_as_it_is(

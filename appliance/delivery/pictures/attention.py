@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from appliance.readers.inference import Network
 
 CLASSIFIERS: Mapping[What, Task] = {"he": Task.TUMOR, "ihc": Task.INTENSITY}
+STRONGEST = 95
+"""Percentile of a tile's attention that is drawn as 1: a single patch would leave the others
+pale."""
 TUMOR = CLASSES[Task.TUMOR].index("tumor")
 LETTERS: Mapping[What, str] = {"he": "C", "ihc": "L"}
 
@@ -45,8 +48,8 @@ def classifier(case: PicturedCase, what: What, settings: Settings) -> Network | 
     if getattr(now, known) != getattr(used, known):
         raise SettingsError(
             f"{case.name} was read by other weights of {task} ({used.name} {used.version}) than "
-            f"those in use ({now.name} {now.version}). Select those with `tandem weights use`, or "
-            f"have it read again with `tandem rerun`; --no-attention leaves heat maps out."
+            f"those in use ({now.name} {now.version}). Select those (tandem weights use), or have "
+            "it read again (tandem rerun, tandem process); --no-attention leaves heat maps out."
         )
     return network_for(task, settings)
 
@@ -57,12 +60,13 @@ def heat_of(
     """Heat (rows, columns of patches), 0-1, of tiles uint8 (512, 512, 3), glass at 255.
 
     It is attention to what speaks for one class of each tile. Each tile has its own scale: its
-    least attention is 0, its largest 1.
+    least attention is 0, and 1 is what the strongest twentieth of its patches exceed.
     """
     heats = []
     for attention in network.attention(np.stack(tiles), classes):
-        low, high = float(attention.min()), float(attention.max())
-        heats.append(((attention - low) / max(high - low, 1e-12)).astype(np.float32))
+        low, high = float(attention.min()), float(np.percentile(attention, STRONGEST))
+        scaled = (attention - low) / max(high - low, 1e-12)
+        heats.append(scaled.clip(0, 1).astype(np.float32))
     return heats
 
 

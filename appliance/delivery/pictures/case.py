@@ -22,6 +22,7 @@ Level = Literal["patch", "roi", "slide"]
 """One tile, a block of tiles, or the whole slide: the levels of the paper's figures 9-13."""
 WHATS: tuple[What, ...] = get_args(What)
 LEVELS: tuple[Level, ...] = get_args(Level)
+NO_TUMOR = "N"
 OTHER: RGB = (120, 120, 120)
 """Color of a tile that is not scored."""
 
@@ -72,13 +73,15 @@ def words_of(case: PicturedCase, what: What, index: TileIndex) -> tuple[tuple[st
     """Words on a tile and color of its frame.
 
     The first word is the label of arXiv 2512.22335 (``NF/1+``), on the H&E slide that of the
-    partner, as its figures 10-12 have it. ``N`` is a tile without tumor, in gray.
+    partner, as its figures 10-12 have it. ``N`` is a tile without tumor. It is gray, and so is
+    tumor without a partner.
     """
     tile = case.tiles(what).get(index)
     if what == "he":
         said = tumor_words(case, index)
         if tile is None:
-            return (("N", said) if said else ()), OTHER
+            first = "no pair" if is_tumor(case, index) else NO_TUMOR
+            return ((first, said) if said else ()), OTHER
         return (tile.label, said), OUTLINE
     if tile is None:
         return (), OTHER

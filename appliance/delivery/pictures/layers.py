@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +11,9 @@ from appliance.findings.findings import SCORED
 from appliance.findings.overlay import MARGIN_OPACITY, Picture, blend, heat_layer
 from appliance.geometry import TILE_UM, TileIndex
 
-OPACITY = 0.55
+OPACITY, ATTENTION_OPACITY = 0.55, 0.85
+PALE = np.uint8(127)
+"""Gray of black px below heat."""
 
 
 def with_classes(
@@ -43,14 +46,28 @@ def with_classes(
 
 
 def with_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Lay heat (rows, columns) over RGB uint8 px; it is 0-1, or NaN for none, and covers all px.
-
-    Each px has the nearest value: the squares of a network's patches are seen as they are.
-    """
+    """Lay heat (rows, columns) over RGB uint8 px; it is 0-1, or NaN for none, a value per tile."""
     r, c = (
         np.arange(px) * count // px for px, count in zip(pixels.shape, heat.shape, strict=False)
     )
     return blend(Picture(pixels, heat_layer(heat[np.ix_(r, c)])), OPACITY)
+
+
+def with_attention(
+    pixels: NDArray[np.uint8], heat: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """Lay heat (0-1, a value per patch) over the gray of RGB uint8 px; None is no heat.
+
+    The heat is interpolated between the centers of the patches. The gray is pale: the colors of
+    heat would be lost in those of a stain.
+    """
+    gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    base = np.repeat((gray // 2 + PALE)[..., None], 3, axis=2)
+    if heat is None:
+        return base
+    size = pixels.shape[1], pixels.shape[0]
+    smooth = np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR))
+    return blend(Picture(base, heat_layer(smooth)), ATTENTION_OPACITY)
 
 
 def _nearest(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from appliance.delivery.pictures.attention import LETTERS, class_asked, heat_of
 from appliance.delivery.pictures.case import (
+    OTHER,
     PicturedCase,
     What,
     heat_key,
@@ -20,8 +21,9 @@ from appliance.delivery.pictures.case import (
 )
 from appliance.delivery.pictures.choice import Block
 from appliance.delivery.pictures.drawing import Key, View, framed, picture
-from appliance.delivery.pictures.layers import with_classes, with_heat
+from appliance.delivery.pictures.layers import with_attention, with_classes, with_heat
 from appliance.errors import SlideError
+from appliance.findings.overlay import OUTLINE
 from appliance.geometry import TILE_PX, TILE_UM, TileIndex
 from appliance.slides.annotated import CalibratedSlide
 
@@ -53,9 +55,10 @@ def tile_picture(
     views.append(_view("Label", framed(pixels, words, color, size=30, line=10)))
     if network is not None:
         (heat,) = heat_of(network, [pixels], [class_asked(case, what, index)])
-        views.append(_view(f"Attention of {LETTERS[what]}", with_heat(pixels, heat)))
+        views.append(_view(f"Attention of {LETTERS[what]}", with_attention(pixels, heat)))
     title = f"{case.name}, {case.label(what)}: tile of column {index.column}, row {index.row}"
-    return picture(title, views, _legend(case, what, network), columns=len(views))
+    words = ["attention within the tile"] if network is not None else []
+    return picture(title, views, _legend(case, what, words), columns=len(views))
 
 
 def block_picture(
@@ -98,7 +101,7 @@ def _strips(
         words, color = words_of(case, what, index)
         framed_px = framed(pixels, words[:1], color, size=13, line=2) if words else pixels
         labeled.append(framed_px)
-        attended.append(with_heat(pixels, heats[index]) if index in heats else pixels)
+        attended.append(with_attention(pixels, heats.get(index)))
     return np.hstack(small), np.hstack(labeled), np.hstack(attended)
 
 
@@ -125,9 +128,10 @@ def _block_views(
         f"tiles from column {first.column}, row {first.row}; {tumor} with a tumor pair"
     )
     mpp = TILE_UM / BLOCK_TILE_PX
-    legend = _legend(case, what, attended)
+    words = ["tumor probability, 0 to 1"] if what == "he" else []
+    words += ["attention within a tile"] if attended is not None else []
     shown = [View(title=name, pixels=pixels, mpp=mpp) for name, pixels in views]
-    return picture(title, shown, legend, columns=2)
+    return picture(title, shown, _legend(case, what, words), columns=2)
 
 
 def _weighed_heat(
@@ -181,10 +185,10 @@ def _view(title: str, pixels: NDArray[np.uint8]) -> View:
     return View(title=title, pixels=pixels, mpp=TILE_UM / TILE_PX)
 
 
-def _legend(case: PicturedCase, what: What, attention: object) -> list[Key]:
-    keys = case.class_keys() if what == "ihc" else []
-    if attention is not None:
-        keys.append(heat_key("attention, least to largest of each tile"))
-    elif what == "he":
-        keys.append(heat_key("tumor probability, 0 to 1"))
-    return keys
+def _legend(case: PicturedCase, what: What, heat: Sequence[str]) -> list[Key]:
+    if what == "ihc":
+        keys = [*case.class_keys(), Key(words="no tumor", colors=(OTHER,))]
+    else:
+        tumor = Key(words="tumor with a pair", colors=(OUTLINE,))
+        keys = [tumor, Key(words="no tumor, or no pair", colors=(OTHER,))]
+    return [*keys, heat_key("; ".join(heat))] if heat else keys
