@@ -63,7 +63,7 @@ def _show(figures: dict[str, Any]) -> None:
 
 def _with_interval(figures: dict[str, Any], key: str) -> str:
     if figures[key] is None:
-        return "undefined: one score throughout"
+        return "undefined: it takes cases of two scores"
     if key not in figures["interval"]:
         return f"{figures[key]:.3f} (no interval: it takes several accessions)"
     low, high = figures["interval"][key]

@@ -43,11 +43,14 @@ class CalibratedSlide:
         density = -np.log10(np.maximum(calibrate(overview, self._white), 1) / np.float32(255))
         brown = unmix(density.astype(np.float32), _STAINS)[..., 1]
         tile_px = TILE_UM / tissue.mpp
+        # Half a px for rounding: an annotation outside its slide is refused.
+        columns = int((self.width_px + 0.5) * self.mpp / TILE_UM)
+        rows = int((self.height_px + 0.5) * self.mpp / TILE_UM)
         found = []
         for tile in tissue_tiles(tissue_share(tissue, self._reader.grid)):
-            left, top = round(tile.column * tile_px), round(tile.row * tile_px)
-            right, bottom = round((tile.column + 1) * tile_px), round((tile.row + 1) * tile_px)
-            if right <= brown.shape[1] and bottom <= brown.shape[0]:
+            if tile.column < columns and tile.row < rows:
+                left, top = round(tile.column * tile_px), round(tile.row * tile_px)
+                right, bottom = round((tile.column + 1) * tile_px), round((tile.row + 1) * tile_px)
                 amount = float(brown[top:bottom, left:right].mean())
                 found.append((amount, tile.row, tile.column))
         return [(column, row) for _, row, column in sorted(found)]
