@@ -25,8 +25,8 @@ h2{font-size:19px;margin:36px 0 8px;border-bottom:1px solid #dfe4ea}
 .muted{color:#5d6670}.plots{display:flex;flex-wrap:wrap;gap:18px}
 figure{margin:0;background:#fafbfc;border:1px solid #e6eaee;border-radius:8px;padding:12px}
 figcaption{font-weight:600;margin-bottom:4px}svg text{font:11px system-ui,sans-serif;fill:#465362}
-.key span{margin-right:14px;font-size:12px}.key i{display:inline-block;width:20px;margin-right:5px;
-vertical-align:middle}
+.key{max-width:340px}.key span{margin-right:14px;font-size:12px}
+.key i{display:inline-block;width:20px;margin-right:5px;vertical-align:middle}
 table{border-collapse:collapse;margin:8px 0}th,td{padding:4px 12px;text-align:right;
 border-bottom:1px solid #e6eaee;font-variant-numeric:tabular-nums}th{background:#f3f5f8}
 th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}

@@ -26,6 +26,8 @@ KEYS = {
     for name in COLUMNS
 }
 """Figures of `COLUMNS` by their names in details."""
+MOST_DOTS = 60
+"""Points of a training curve from which on they are not marked."""
 Sides = Mapping[str, Any]
 """Figures of each side, by the side's words; the first side has been judged on something."""
 
@@ -53,7 +55,7 @@ def section(task: Task, sides: Sides, epochs: Mapping[str, Any] | None = None) -
             matrix_plot(f["confusion"], CLASSES[task], CLASSES[task], title=f"Confusion: {side}")
             for side, f in sides.items()
         ]
-    return "".join(parts) + plots([*_epochs(epochs or {}), *drawn])
+    return "".join(parts) + plots([*_epochs(sides, epochs or {}), *drawn])
 
 
 def table_2(subject: str, sides: Sides) -> str:
@@ -156,13 +158,14 @@ def _decision(title: str, curves: Mapping[str, Any]) -> str:
     )
 
 
-def _epochs(curves: Mapping[str, Any]) -> Iterator[str]:
+def _epochs(sides: Sides, curves: Mapping[str, Any]) -> Iterator[str]:
     """One plot per figure that the logs of the trainings have, such as mean IoU (Fig. 7)."""
     for figure in dict.fromkeys(curve["figure"] for curve in curves.values()):
         lines = [
-            Line(name=side, points=curve["points"], color=_color(k), dots=len(curve["points"]) < 60)
-            for k, (side, curve) in enumerate(curves.items())
-            if curve["figure"] == figure
+            Line(name=side, points=points, color=_color(k), dots=len(points) < MOST_DOTS)
+            for k, side in enumerate(sides)
+            if curves.get(side, {}).get("figure") == figure
+            for points in [curves[side]["points"]]
         ]
         words = figure.replace("_", " ").replace("iou", "IoU")
         last = max(point[0] for line in lines for point in line.points)
