@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 BACKGROUND_RGB = (160, 160, 160)
 
-SlidesArgument = Annotated[list[Path], typer.Argument(metavar="SLIDE…", help="HER2 slides.")]
+SlidesArgument = Annotated[list[Path], typer.Argument(metavar="SLIDE", help="HER2 slides.")]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Folder for SLIDE.geojson. What is there is never replaced.")
 ]
@@ -52,7 +52,6 @@ def propose(
     for path in paths.values():
         if path.exists():
             raise DataSetError(f"{path}: is there already. Move it away, or choose another --out.")
-    out_dir.mkdir(parents=True, exist_ok=True)
     colors = {each.name: each.color for each in find_assay("her2").classes}
     colors[CLASSES[Task.SEGMENTATION][0]] = BACKGROUND_RGB
     with ProgressBars() as progress:

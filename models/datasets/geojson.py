@@ -93,6 +93,8 @@ def write_annotations(
 ) -> None:
     """Write areas as a feature collection of QuPath's annotations; `colors` are RGB by class.
 
+    Folders on the way are made.
+
     Raises
     ------
     DataSetError
@@ -116,6 +118,7 @@ def write_annotations(
     ]
     part = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
         part.rename(path)
     except OSError as err:
