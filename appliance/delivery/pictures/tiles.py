@@ -48,11 +48,11 @@ def tile_picture(
     Original, M's classes (target slide), label, and what the classifier attends to.
     """
     pixels = _pixels(slide, index)
-    words, color = words_of(case, what, index)
+    label, color = words_of(case, what, index)
     views = [_view("Original", pixels)]
     if what == "ihc":
         views.append(_view("Stain classes of M", with_classes(case, pixels, index, (1, 1))))
-    views.append(_view("Label", framed(pixels, words, color, size=30, line=10)))
+    views.append(_view("Label", framed(pixels, label, color, size=30, line=10)))
     if network is not None:
         (heat,) = heat_of(network, [pixels], [class_asked(case, what, index)])
         views.append(_view(f"Attention of {LETTERS[what]}", with_attention(pixels, heat)))
