@@ -26,7 +26,7 @@ NEAR_TILES = 1
 slides may fit onto each other only within 100 µm."""
 CELL_UM = 25.0
 """Wanted px of the picture that is looked at: the coarsest overview has no finer one."""
-STRONG_OD = 0.2
+STRONG_OD = 0.15
 """Mean DAB of such a px, as optical density, from which it is strongly stained."""
 JOIN_PX = 5
 """Edge of the closing that joins nests: those less than 100 µm apart are one focus."""
@@ -38,9 +38,9 @@ focus: stray px would join foci that lie apart."""
 def focus_on_overview(given: TileInput, reader: str) -> StainFocus | None:
     """Largest strongly stained focus of the overview outside the tumor tiles, by its DAB.
 
-    Control tissue, pen, folds and lines narrower than 3 px of `CELL_UM`, such as a stained edge of
-    the section, are left out. None without a focus, and without an anatomy slide beside, where
-    nothing tells control tissue.
+    It is rich in nuclei, as stroma with brown background is not. Control tissue, pen, folds and
+    lines narrower than 3 px of `CELL_UM`, such as a stained edge of the section, are left out. None
+    without a focus, and without an anatomy slide beside, where nothing tells control tissue.
     """
     if given.beside is None:
         return None
@@ -55,7 +55,8 @@ def focus_on_overview(given: TileInput, reader: str) -> StainFocus | None:
             for n, um, tiles in zip((rows, columns), cell_um[::-1], away.shape, strict=True)
         )
     )
-    strong = (_dab(small, given.tissue.white_rgb) >= STRONG_OD) & away[at]
+    tissue = cv2.resize(mask.astype(np.uint8), (columns, rows), interpolation=cv2.INTER_NEAREST) > 0
+    strong = _strong(small, given.tissue.white_rgb, tissue) & away[at]
     if not _solid(strong).any():
         return None  # most slides: what follows takes a second
     usable = cv2.resize(_usable(given, given.beside), (columns, rows), interpolation=cv2.INTER_AREA)
@@ -105,11 +106,21 @@ def _outside(tumor: Sequence[TileIndex], grid: TileGrid) -> NDArray[np.bool_]:
     return outside
 
 
-def _dab(pixels: NDArray[np.uint8], white_rgb: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Amount of DAB as optical density against the glass: float32 (rows, columns)."""
+def _strong(
+    pixels: NDArray[np.uint8], white_rgb: tuple[int, int, int], tissue: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Strongly stained px of cellular tissue, bool (rows, columns), by color deconvolution.
+
+    Cellular: with at least as much hematoxylin as the median of the tissue that is not strongly
+    stained. The counterstain of laboratories differs too much for a fixed limit.
+    """
     light = np.maximum(pixels, 1) / np.array(white_rgb, dtype=np.float32)
     density = np.maximum(-np.log10(light), 0).astype(np.float32)
-    return unmix(density, STAIN_VECTORS)[..., 1]
+    hematoxylin, dab, _ = np.moveaxis(unmix(density, STAIN_VECTORS), -1, 0)
+    stained = tissue & (dab >= STRONG_OD)
+    rest = hematoxylin[tissue & ~stained]
+    strong: NDArray[np.bool_] = stained & (hematoxylin >= (np.median(rest) if rest.size else 0.0))
+    return strong
 
 
 def _largest(

@@ -74,7 +74,7 @@ class TileInput:
     slide, picture, tissue
         Open slide; uint8 RGB (rows, cols, 3) of the whole slide; tissue on that picture.
     tiles, margin
-        Tiles that are judged, and tiles that are read to be looked at; row by row.
+        Tiles that are judged, and tiles that are read and annotated; row by row.
     beside
         Anatomy slide beside a target slide; None where the slide is read alone.
     out
@@ -97,7 +97,7 @@ class Batch:
     """Tiles that were decoded together.
 
     `pixels` uint8 (N, px, px, 3) with glass at 255; its memory is used again after the batch.
-    `judged` tells for each tile whether it is judged or only looked at.
+    `judged` tells for each tile whether it is judged or only annotated.
     """
 
     tiles: Sequence[TileIndex]

@@ -27,9 +27,9 @@ class Measured:
     """Measurements of a case.
 
     `tiles` have a tumor partner, `annotated` have none. `total` int64 (5,): px per class of the
-    label map over `tiles`. `percent` (0-100) per
-    class of the tumor area. `unscored` counts tumor tiles without a partner, or with one that the
-    file does not give. `tumor_share` (n,): share (0-1) of tumor px of each scored tile.
+    label map over `tiles`. `percent` (0-100) per class of the tumor area. `unscored` counts tumor
+    tiles without a partner, or with one that the file does not give. `tumor_share` (n,): share
+    (0-1) of tumor px of each scored tile.
     `tumor_percent` (0-100) of the H&E's tissue tiles that are tumor; None where none was read.
     `outside`: largest strongly stained focus outside the tumor, of those that the plain reader and
     M see.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
 from appliance.readers.outside import STRONG_OD, focus_on_overview, focus_on_tiles
+from appliance.readers.plain import PlainReader
 from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.registration.mapping import SlideMapping
 from appliance.settings.settings import Settings
@@ -42,15 +43,16 @@ def disc_mask(disc: Disc, mpp: float) -> NDArray[np.bool_]:
 
 def drawn(
     *stained: tuple[NDArray[np.bool_], float],
+    nuclei: float = 2 * PALE,
     tissue: tuple[Disc, ...] = (SECTION,),
     mpp: float = MPP,
 ) -> NDArray[np.uint8]:
-    """Draw an overview of pale tissue with DAB (optical density) on masks."""
+    """Draw an overview of pale tissue with nuclei and DAB (optical densities) on masks."""
     amounts = np.zeros((*disc_mask(SECTION, mpp).shape, 2))
     for disc in tissue:
         amounts[disc_mask(disc, mpp)] = (PALE, 0.0)
     for mask, dab in stained:
-        amounts[mask, 1] = dab
+        amounts[mask] = (nuclei, dab)
     vectors = np.array([HAEMATOXYLIN, DAB])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     density = amounts @ vectors
@@ -94,6 +96,15 @@ def test_a_strong_focus_is_measured_at_any_resolution_of_the_overview(mpp: float
     assert (focus.x_um, focus.y_um) == pytest.approx(FAR[:2], abs=25)
 
 
+def test_the_plain_reader_looks_even_where_no_tile_is_read() -> None:
+    seen = given(drawn((disc_mask(FAR, MPP), STRONG)), tiles=())
+    session = PlainReader().begin(seen)
+    reading = session.finish()
+    session.close()
+    assert reading.outside == focus_on_overview(seen, "plain") is not None
+    assert set(reading.opinion.probabilities) == {0.0}
+
+
 def test_the_largest_focus_is_told() -> None:
     small = (5600.0, 2500.0, 150.0)
     focus = focus_on_overview(
@@ -124,6 +135,7 @@ CORE = (1000.0, 1000.0, 400.0)
         (drawn(), "nothing is stained"),
         (drawn((disc_mask(FAR, MPP), 0.6 * STRONG_OD)), "moderate stain"),
         (drawn((disc_mask((3450.0, 3450.0, 650.0), MPP), STRONG)), "tumor and its rim"),
+        (drawn((disc_mask(FAR, MPP), STRONG), nuclei=0.5 * PALE), "stroma with brown background"),
         (drawn((ring(SECTION, 50.0), STRONG)), "a stained edge of the section"),
         (
             drawn((disc_mask(CORE, MPP), STRONG), tissue=(SECTION, CORE)),

@@ -66,6 +66,7 @@ from appliance.findings.classes import count_classes
 from appliance.findings.codec import IHC_CLASSES
 from appliance.findings.findings import Findings
 from appliance.findings.label_map import StoredLabels, save_labels
+from appliance.findings.measured import StainFocus
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.intensity import IntensityReading
@@ -121,8 +122,13 @@ def findings(tmp_path: Path, request: pytest.FixtureRequest) -> Findings:
     return decided(tmp_path, read_all_tissue=request.param)
 
 
-def decided(tmp_path: Path, *, read_all_tissue: bool) -> Findings:
-    """Through the mapping of the tiles and from the files that the readers leave."""
+def decided(
+    tmp_path: Path, *, read_all_tissue: bool, outside: StainFocus | None = None
+) -> Findings:
+    """Through the mapping of the tiles and from the files that the readers leave.
+
+    `outside` is what the plain reader sees outside the tumor.
+    """
     # The twelve tiles hold less tumor than a score is interpreted on.
     settings = Settings.model_validate(
         {
@@ -172,7 +178,7 @@ def decided(tmp_path: Path, *, read_all_tissue: bool) -> Findings:
             control=ControlReading(area_mm2=0.0, counts=[]),
             unreadable_control_percent=0.0,
         ),
-        "plain": PlainReading(opinion=replace(of_l, reader="plain", weights=None)),
+        "plain": PlainReading(opinion=replace(of_l, reader="plain", weights=None), outside=outside),
     }
     for name, folder in folders.items():
         find_reader(name).save(readings[name], folder)
@@ -243,6 +249,12 @@ def test_tiles_without_a_tumor_partner_are_annotated_and_enter_no_score(tmp_path
     assert (percent[0, 0], percent[1, 0]) == ((0, 0, 0, 100), (0, 50, 0, 0))
     # They touch the tumor, and are no focus outside of it.
     assert made.outside_tumor is None
+
+
+def test_what_the_plain_reader_sees_outside_the_tumor_is_in_the_findings(tmp_path: Path) -> None:
+    focus = StainFocus(area_mm2=0.02, x_um=300.0, y_um=120.0, reader="plain")
+    made = decided(tmp_path, read_all_tissue=True, outside=focus)
+    assert made.outside_tumor == focus
 
 
 def test_eq_8_and_9_score_the_slide(findings: Findings) -> None:
