@@ -58,10 +58,9 @@ REASON_SIZES = (8.0, 7.5, 7.0, 6.5)
 """Type sizes in points that are tried for the reasons before some are left out."""
 
 PRODUCT = "Tandem HER2"
-PICTURES = (
-    "Pictures of tiles, regions and slides: download them on the case's page of the dashboard, or "
-    "run tandem picture."
-)
+PICTURES = "Pictures of tiles and slides: on the dashboard, or by tandem picture"
+FOOTER = 122.0
+"""Width in mm that the notice of research use leaves in the footer."""
 CLASS_COLUMNS = (11, 19, 15, 24, 16, 23)
 """Widths in mm of the columns of the class table."""
 
@@ -364,7 +363,6 @@ def _model_lines(findings: Findings) -> list[str]:
 
 def _footer(sheet: Sheet, created: datetime, software: str) -> None:
     sheet.box(LEFT, BOTTOM + 2, WIDTH, 0, edge=HAIR, line=0.5)
-    words = f"{PRODUCT} {software}, made {created:%Y-%m-%d %H:%M} UTC"
-    sheet.text(LEFT, BOTTOM + 6, words, 7, color=QUIET)
+    words = f"{PRODUCT} {software}, made {created:%Y-%m-%d %H:%M} UTC. {PICTURES}"
+    sheet.text(LEFT, BOTTOM + 6, words, 7, width=FOOTER, color=QUIET)
     sheet.text(LEFT + WIDTH, BOTTOM + 6, RESEARCH_USE, 7, bold=True, color=NOTICE, align="right")
-    sheet.text(LEFT, BOTTOM + 9.5, PICTURES, 7, color=QUIET)

@@ -18,7 +18,7 @@ from appliance.delivery.pictures.case import WHATS as WHATS
 from appliance.delivery.pictures.case import Level, PicturedCase, What
 from appliance.delivery.pictures.drawing import png
 from appliance.delivery.pictures.make import make_pictures, pictures_key
-from appliance.errors import SettingsError
+from appliance.errors import SettingsError, SlideError, SourceChangedError
 from appliance.findings.codec import load_findings
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
@@ -47,8 +47,9 @@ def write_pictures(
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result, or `out` cannot be written.
-    SlideError, SourceChangedError, WeightsError
+        If there is no such case, it has no result, a slide's file is gone or another one, or `out`
+        cannot be written.
+    WeightsError, models.errors.ManifestError
         See `make_pictures`.
     """
     try:
@@ -66,11 +67,25 @@ def write_pictures(
             if not is_as_written(store.path(key)):
                 store.discard(key)
                 given = (case, folder, what, level, settings, store, progress)
-                with store.writing(key) as place:
+                with _same_slide(case, what), store.writing(key) as place:
                     for name, pixels in make_pictures(*given, attention=attention):
                         (place / name).write_bytes(png(pixels))
             written += _copied(store.path(key), out)
     return written
+
+
+@contextmanager
+def _same_slide(case: PicturedCase, what: What) -> Iterator[None]:
+    """Tell of a slide that cannot be shown, and what can: nobody takes it up anew here."""
+    try:
+        yield
+    except (SlideError, SourceChangedError) as err:
+        changed = isinstance(err, SourceChangedError)
+        why = "is not the one that was scored" if changed else f"cannot be shown ({err})"
+        raise SettingsError(
+            f"{case.name}: the file of its {case.label(what)} slide {why}. Put it back, or ask for "
+            "--level slide, which needs no file."
+        ) from err
 
 
 def _copied(folder: Path, out: Path) -> list[Path]:

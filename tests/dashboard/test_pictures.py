@@ -67,6 +67,15 @@ def test_attention_of_other_weights_than_those_that_scored_is_refused(
     assert list(tmp_path.glob("*.png")) == []
 
 
+def test_a_slide_whose_file_is_gone_is_told_with_what_can_be_shown(
+    lab: Lab, case_id: int, tmp_path: Path
+) -> None:
+    given = (lab.settings, f"case-{case_id}", tmp_path, ("ihc",), ("roi",), silent)
+    with pytest.raises(SettingsError, match=r"HER2 IHC slide cannot be shown.*--level slide"):
+        write_pictures(*given, attention=False)
+    assert not list((lab.settings.artifacts_dir / "pictures").glob("[!.]*"))
+
+
 def test_what_is_no_case_and_a_case_without_a_result_are_told(lab: Lab, tmp_path: Path) -> None:
     number = lab.slide(ACCESSION, HE)
     told = {"case-99": "tandem status", "slide-1": "tandem status", "nowhere": "findings.json"}

@@ -85,7 +85,7 @@ def words_of(case: PicturedCase, what: What, index: TileIndex) -> tuple[tuple[st
         return (tile.label, said), OUTLINE
     if tile is None:
         return (), OTHER
-    if not scored(tile):
+    if not scored(tile) or not case.assay.classes:
         return (tile.label,), OTHER
     grade, seen = case.assay.classes[tile.grade], CLASSES[Task.INTENSITY][tile.intensity]
     return (tile.label, f"M {grade.name}, L {seen}"), grade.color

@@ -57,8 +57,8 @@ def tile_picture(
         (heat,) = heat_of(network, [pixels], [class_asked(case, what, index)])
         views.append(_view(f"Attention of {LETTERS[what]}", with_attention(pixels, heat)))
     title = f"{case.name}, {case.label(what)}: tile of column {index.column}, row {index.row}"
-    words = ["attention within the tile"] if network is not None else []
-    return picture(title, views, _legend(case, what, words), columns=len(views))
+    heat_words = ["attention within the tile"] if network is not None else []
+    return picture(title, views, _legend(case, what, heat_words), columns=len(views))
 
 
 def block_picture(
