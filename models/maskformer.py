@@ -15,9 +15,9 @@ class MaskformerSegmenter(nn.Module):
     """transformers' MaskFormer over a Swin backbone, read out as a label map.
 
     Semantic inference of the paper: per pixel and class the sum over queries of class probability
-    times mask probability, without "no object". Its logarithm serves as logit, so that the same
-    pixel-wise cross-entropy trains both segmenters. This deviates from the paper's matching loss: M
-    needs one label per pixel only.
+    times mask probability, without "no object". Its logarithm serves as logit, so that the
+    pixel-wise cross-entropy can train both segmenters; the paper's matching loss can train this one
+    (`models.training.losses`).
     """
 
     def __init__(self, spec: ModelSpec) -> None:

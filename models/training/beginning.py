@@ -206,7 +206,7 @@ def _check_shape(form: _Form, ours: PreTrainedConfig, raw: dict[str, Any], folde
         If one differs, or the file is unusable.
     """
     try:
-        theirs = type(ours).from_dict(raw)
+        theirs = type(ours).from_dict(dict(raw))
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as err:
         raise DataSetError(f"{folder / CONFIG_NAME}: not a usable configuration: {err}") from err
     different = [
@@ -232,7 +232,7 @@ def _loaded(
 ) -> tuple[dict[str, torch.Tensor], set[str], list[str]]:
     """Return the checkpoint's tensors, the names without a usable one, and those unknown here.
 
-    transformers translates the names of its earlier versions.
+    Published files have the names of earlier versions of transformers, which it translates.
     """
     try:
         with _quiet():
