@@ -139,33 +139,53 @@ def peers_on(
         yield Peers(commands, job, np.array(whole))
 
 
-def read_commands(folder: Path) -> dict[str, list[str]]:
-    """Return name and command of each peer of `folder`.
+def read_commands(
+    folder: Path, listed: str = PEERS_NAME, installer: str = "peers.py"
+) -> dict[str, list[str]]:
+    """Return name and command of each peer of `folder`, from its file `listed`.
 
     Raises
     ------
     PeerError
-        If the folder has no usable ``peers.json``.
+        If the folder has no usable file of that name, which `installer` makes.
     """
-    path = folder / PEERS_NAME
+    path = folder / listed
     try:
         commands: dict[str, list[str]] = json.loads(path.read_text())
     except (OSError, ValueError) as err:
         raise PeerError(
-            f"{path} cannot be read: python benchmarks/peers.py --install {folder} makes it"
+            f"{path} cannot be read: python benchmarks/{installer} --install {folder} makes it"
         ) from err
     return commands
 
 
-def _ask(name: str, command: Sequence[str], job: Path) -> _Answer:
+def ask(
+    name: str, command: Sequence[str], job: Path, limit_s: float | None = None
+) -> dict[str, Any]:
+    """Return the answer of a peer to a job: the last line of its output, JSON.
+
+    Raises
+    ------
+    PeerError
+        If it does not start, fails, or takes longer than `limit_s`.
+    """
     try:
-        done = subprocess.run([*command, str(job)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, str(job)], capture_output=True, text=True, check=False, timeout=limit_s
+        )
     except OSError as err:
         raise PeerError(f"peer {name} does not start ({err}): install it anew") from err
+    except subprocess.TimeoutExpired as err:
+        raise PeerError(f"peer {name} took longer than {limit_s:g} s") from err
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()[-1:]
         raise PeerError(f"peer {name} failed ({''.join(said)}): {' '.join(command)} {job}")
-    answer = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _ask(name: str, command: Sequence[str], job: Path) -> _Answer:
+    answer = ask(name, command, job)
     return _Answer(
         seconds=answer["seconds"],
         precision=answer["precision"],

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--install", type=Path, help="folder for the peers' environments")
     options = parser.parse_args(arguments)
     if options.install is not None:
-        print(json.dumps(install(options.install), indent=2))
+        print(json.dumps(install(options.install, PACKAGES, PEERS_NAME, LOOPS), indent=2))
         return
     if options.slide is None:
         parser.error("name a slide, or --install")
@@ -111,11 +111,17 @@ def compare(options: argparse.Namespace, commands: Commands) -> dict[str, Any]:
     }
 
 
-def install(root: Path) -> dict[str, str]:
-    """Install each peer below `root`, list those that work, and return the result of each."""
+def install(
+    root: Path, wanted: Mapping[str, Sequence[str]], listed: str, others: Commands
+) -> dict[str, str]:
+    """Install each peer below `root`; return the result of each.
+
+    `wanted` holds the packages by name of the peer's module. The commands of those that work, and
+    of `others`, are written to ``root/listed``.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    commands, said = dict(LOOPS), {}
-    for name, packages in PACKAGES.items():
+    commands, said = dict(others), {}
+    for name, packages in wanted.items():
         python = root / name / "bin" / "python"
         steps = (
             [sys.executable, "-m", "venv", root / name],
@@ -130,7 +136,7 @@ def install(root: Path) -> dict[str, str]:
                 break
         else:
             commands[name] = command(python.absolute(), name)
-    (root / PEERS_NAME).write_text(json.dumps(commands, indent=2))
+    (root / listed).write_text(json.dumps(commands, indent=2))
     return said
 
 

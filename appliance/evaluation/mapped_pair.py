@@ -55,14 +55,24 @@ class MappedPair:
     @property
     def failed(self) -> bool:
         """Return whether the tumor would have been read in wrong places."""
-        unplaced = float(np.isnan(self.tre_um).mean())
-        return not self.median_um <= FAILED_UM or unplaced > FAILED_UNPLACED
+        return has_failed(self.tre_um)
 
     @property
     def median_um(self) -> float:
         """Median error in µm over the targets that have a place; NaN where none has."""
-        placed = self.tre_um[~np.isnan(self.tre_um)]
-        return float(np.median(placed)) if placed.size else float("nan")
+        return median_placed(self.tre_um)
+
+
+def median_placed(tre_um: NDArray[np.float64]) -> float:
+    """Median of the errors (n,) that are not NaN; NaN where all are."""
+    placed = tre_um[~np.isnan(tre_um)]
+    return float(np.median(placed)) if placed.size else float("nan")
+
+
+def has_failed(tre_um: NDArray[np.float64]) -> bool:
+    """Return whether a pair with these errors (n,) at its targets, NaN without a place, failed."""
+    unplaced = float(np.isnan(tre_um).mean())
+    return not median_placed(tre_um) <= FAILED_UM or unplaced > FAILED_UNPLACED
 
 
 def map_pair(
@@ -70,9 +80,9 @@ def map_pair(
 ) -> MappedPair:
     """Align a pair of sections, and its H&E section with `stranger`, another block's IHC."""
     start = time.perf_counter()
-    found, ihc_tissue = _aligned(pair.he, pair.ihc, pair.mpp)
+    found, ihc_tissue = aligned_sections(pair.he, pair.ihc, pair.mpp)
     seconds = time.perf_counter() - start
-    mixed, _ = _aligned(pair.he, stranger, pair.mpp)
+    mixed, _ = aligned_sections(pair.he, stranger, pair.mpp)
     truth = {
         name: getattr(pair, name) for name in ("pieces", "torn", "moved", "mirrored", "control")
     }
@@ -88,8 +98,8 @@ def map_pair(
         agreement=0.0 if found is None else found.agreement,
         overlap=0.0 if found is None else found.overlap,
         seconds=seconds,
-        reasons=_reasons(found, settings),
-        mix_up=_reasons(mixed, settings),
+        reasons=review_codes(found, settings),
+        mix_up=review_codes(mixed, settings),
         mix_up_agreement=0.0 if mixed is None else mixed.agreement,
         control=pair.control,
         leaked=leaked,
@@ -98,7 +108,7 @@ def map_pair(
     )
 
 
-def _aligned(
+def aligned_sections(
     he: NDArray[np.uint8], ihc: NDArray[np.uint8], mpp: float
 ) -> tuple[Alignment | None, Tissue]:
     """Align as steps 3 and 6 do: tissue on a coarse overview, alignment on a finer one.
@@ -119,7 +129,8 @@ def _aligned(
         return None, tissues[1]
 
 
-def _reasons(found: Alignment | None, settings: Settings) -> tuple[str, ...]:
+def review_codes(found: Alignment | None, settings: Settings) -> tuple[str, ...]:
+    """Return the codes of the reasons for review of an alignment; None: none was found."""
     if found is None:
         return (Reason.MISMATCH,)
     return tuple(reason.code for reason in alignment_reasons(settings.review, found))
