@@ -100,7 +100,7 @@ class WebAddress:
                 deadline.start(longest_s)
                 answer = session.request(
                     method,
-                    f"{self.url.rstrip('/')}/{path}",
+                    f"{self.url.rstrip('/')}/{path}".rstrip("/"),
                     headers=headers,
                     timeout=self.timeout_s,
                     allow_redirects=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from dicom.errors import (
     ConnectionLostError,
     PacsRejectedError,
     PacsUnavailableError,
+    SourceError,
 )
 from dicom.implicit import EXPLICIT, IMPLICIT, write_implicit
 from dicom.status import (
@@ -107,18 +109,18 @@ def _store_one(
         )
         after(path, Outcome(verdict=Verdict.NEVER, text=text))
         return
-    with TemporaryDirectory(prefix="tandem-") as folder:
+    with ExitStack() as stack:
         sent = path
         if taken != kind:
-            sent = Path(folder) / "object.dcm"
             try:
+                folder = stack.enter_context(TemporaryDirectory(prefix="tandem-"))
+                sent = Path(folder) / "object.dcm"
                 write_implicit(path, sent)
-            except OSError as err:
-                text = (
-                    f"takes Implicit VR alone, and no such copy can be written to {folder}: "
-                    f"{err.strerror}. Free its disk; it is tried again."
-                )
-                after(path, Outcome(verdict=Verdict.LATER, text=text))
+            except (OSError, SourceError) as err:
+                text = f"takes Implicit VR alone, and no such copy can be made: {err}"
+                later = isinstance(err, OSError)
+                verdict = Verdict.LATER if later else Verdict.NEVER
+                after(path, Outcome(verdict=verdict, text=text))
                 return
         before(path)
         outcome = _send(address, association, sent)

@@ -17,6 +17,7 @@ from appliance.artifacts import (
 )
 from appliance.errors import RecordDamagedError
 from appliance.settings.settings import Settings
+from dicom.result import is_verified
 from dicom.uids import uid_as_name
 
 INDEX_NAME = "objects.json"
@@ -61,6 +62,15 @@ def read_reports(objects_key: str, settings: Settings) -> list[Dataset]:
             "folder, then: tandem retry"
         )
     return [dcmread(file) for file in files]
+
+
+def is_signed(objects_key: str, settings: Settings) -> bool:
+    """Return whether a person stands for the result: a correction, or a report that is VERIFIED."""
+    contents = read_contents(objects_key, settings)
+    reports = [entry["path"] for entry in contents["objects"] if entry["kind"] == "SR"]
+    return contents.get("correction") is not None or any(
+        is_verified(object_path(path, settings)) for path in reports
+    )
 
 
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof, wants
-from appliance.delivery.index import read_index, sound_contents
+from appliance.delivery.index import is_signed, read_index, sound_contents
 from appliance.delivery.intact import instance_of, is_intact, take_back, write_again
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.ledger.ledger import Ledger
@@ -43,12 +43,15 @@ class Trouble:
 def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
     """Put the objects of a written case into the outbox of each destination that wants them.
 
-    Returns how many.
+    A destination that gets signed results alone gets none of a case that no person has signed; the
+    objects of the signed result are others, and are queued when they are written. Returns how many.
     """
     if case.id is None:
         return 0
     queued = 0
     for destination in settings.destinations:
+        if destination.signed_only and not is_signed(case.objects_key, settings):
+            continue
         for item in read_index(case.objects_key, settings):
             if not wants(destination, item.kind):
                 continue

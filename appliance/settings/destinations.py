@@ -41,6 +41,11 @@ class DestinationSection(Section):
         """TCP port that this destination listens on here, if any."""
         return None
 
+    @property
+    def signed_only(self) -> bool:
+        """Whether nothing is sent there before a person has signed the result."""
+        return False
+
 
 class FolderDestination(DestinationSection):
     """Folder archive with one folder per study."""
@@ -139,6 +144,58 @@ class DicomWebDestination(NetworkDestination):
         return (self.url,)
 
 
+class ResultDestination(DestinationSection):
+    """Settings that the laboratory's systems share: they get the result and no DICOM object."""
+
+    before_sign_off: bool = False
+    """Send results that no person has signed, too; they are marked as preliminary."""
+    contents: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Codes of the structured report's items that are sent, in this order, such as ``85319-2``.
+    None: all of the whole slide, in the order of the report."""
+
+    @property
+    def signed_only(self) -> bool:
+        """Whether nothing is sent there before a person has signed the result."""
+        return not self.before_sign_off
+
+
+class Hl7Destination(ResultDestination, OverTls):
+    """Laboratory's system that takes HL7 v2.5.1 ORU^R01 over MLLP."""
+
+    kind: Literal["hl7"]
+    name: str = "lis"
+    host: str
+    port: Annotated[int, Field(gt=0, lt=65536)]
+    tls: bool = False
+    """MLLP over TLS; the certificate of the system must be for `host`."""
+    sending_application: str = "TANDEM"
+    """MSH-3."""
+    sending_facility: str = ""
+    """MSH-4."""
+    receiving_application: str = ""
+    """MSH-5."""
+    receiving_facility: str = ""
+    """MSH-6."""
+    template: Path | None = None
+    """File with the segments of the message, one a line (docs/lis.md). None: the built-in one."""
+
+
+class FhirDestination(ResultDestination, NetworkDestination):
+    """Laboratory's system that takes FHIR R4 over HTTP."""
+
+    kind: Literal["fhir"]
+    name: str = "fhir"
+    url: Url
+    """Base of the FHIR service."""
+    identifier_system: str = "urn:tandem:result"
+    """System of the identifiers that name a case's result there."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URL of the service."""
+        return (self.url,)
+
+
 _SECTIONS: dict[str, type[DestinationSection]] = {}
 
 
@@ -187,7 +244,13 @@ def section_types() -> tuple[type[DestinationSection], ...]:
     return tuple(_SECTIONS.values())
 
 
-for _shipped in (FolderDestination, PacsDestination, DicomWebDestination):
+for _shipped in (
+    FolderDestination,
+    PacsDestination,
+    DicomWebDestination,
+    Hl7Destination,
+    FhirDestination,
+):
     # The kinds that ship are known without their classes, so that settings load quickly.
     register_section(_shipped)
 

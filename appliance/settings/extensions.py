@@ -22,6 +22,8 @@ BUILT_IN = (
     "appliance.delivery.destinations.folder",
     "appliance.delivery.destinations.dimse",
     "appliance.delivery.destinations.dicomweb",
+    "appliance.delivery.destinations.mllp",
+    "appliance.delivery.destinations.fhir_rest",
 )
 """Modules of the appliance that register something. Names, not imports: they lie above settings."""
 BUILT_IN_ASSAYS = frozenset({"her2"})

@@ -15,7 +15,7 @@ from fixtures.instances import made_object
 
 from dicom.dicomweb import Secret, WebAddress, check_query, check_stow, find_instances, query, stow
 from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.status import InstanceRef, Outcome, Verdict
+from dicom.status import STATUSES, InstanceRef, Outcome, Service, Verdict, classify
 
 
 class Server(ThreadingHTTPServer):
@@ -134,6 +134,18 @@ def test_answers(
     (outcome,) = send(WebAddress(url=server.url), [(ref, path)])
     assert outcome.verdict == verdict
     assert outcome.status == status or outcome.status == 0xC122
+
+
+def test_a_server_that_answers_every_reason(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "one.dcm"
+    ref = made_object(path)
+    reasons = sorted({row.first for row in STATUSES} - {0})
+    server.answers = [(409, failed(ref, reason)) for reason in reasons]
+    for reason, outcome in zip(
+        reasons, send(WebAddress(url=server.url), [(ref, path)] * len(reasons)), strict=True
+    ):
+        assert outcome == classify(reason, service=Service.STOW)
+        assert f"(0x{reason:04X})" in outcome.text
 
 
 def test_one_objects_trouble_is_not_anothers(server: Server, tmp_path: Path) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from appliance.delivery.destinations.contract import Answer, Instance, Proof
+from appliance.delivery.destinations.contract import After, Answer, Before, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings.destinations import NetworkDestination
 from appliance.settings.secrets import handed_over
 from appliance.settings.tls import OverTls
 from dicom import dicomweb
 from dicom.dicomweb import Secret, WebAddress
-from dicom.errors import PacsRejectedError, PacsUnavailableError
-from dicom.status import InstanceRef
+from dicom.errors import (
+    ConnectionLostError,
+    ObjectError,
+    PacsRejectedError,
+    PacsUnavailableError,
+)
+from dicom.result import Result, read_result
+from dicom.status import MAX_LOST, InstanceRef, Outcome, Verdict
 from dicom.tls import TlsFiles
 
 Ask = Callable[[Sequence[InstanceRef]], Mapping[str, bool | str]]
@@ -91,6 +97,38 @@ def prove_by(
         raise DestinationUnavailableError(f"'{name}': {'; '.join(troubles)}")
     why = f"{'; '.join(troubles)}. It is asked again."
     return answers | {ref.sop_instance_uid: Answer(Proof.UNKNOWN, why) for ref in left}
+
+
+def send_results(
+    name: str,
+    instances: Sequence[Instance],
+    before: Before,
+    after: After,
+    send: Callable[[Result], Outcome],
+) -> None:
+    """Send the result in each report by `send`, in order; `name` is the destination's.
+
+    Raises
+    ------
+    DestinationUnavailableError
+        If `send` raises PacsUnavailableError, or loses `MAX_LOST` connections in a row.
+    """
+    lost = 0
+    for number, instance in enumerate(instances, start=1):
+        try:
+            result = read_result(instance.path)
+        except ObjectError as err:
+            after(instance, Outcome(verdict=Verdict.NEVER, text=str(err)))
+            continue
+        before(instance)
+        with translated(name):
+            try:
+                outcome, lost = send(result), 0
+            except ConnectionLostError as err:
+                outcome, lost = Outcome(verdict=Verdict.LATER, text=str(err)), lost + 1
+            after(instance, outcome)
+            if lost == MAX_LOST and number < len(instances):
+                raise PacsUnavailableError(f"{outcome.text}, {lost} times in a row")
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.line import deliveries
 from appliance.operations.retry import retry_subject
+from appliance.settings.destinations import DestinationSection, FhirDestination, Hl7Destination
 from appliance.settings.settings import Delivery, FolderDestination, Settings
 from appliance.words.events import event_text
 from appliance.words.say import say
@@ -105,7 +106,7 @@ class Told:
 class Desk:
     """Cases of three objects each, named ``<case>.<kind>``, for the destination `told`."""
 
-    def __init__(self, folder: Path, *sections: FolderDestination, cases: int = 1) -> None:
+    def __init__(self, folder: Path, *sections: DestinationSection, cases: int = 1) -> None:
         self.now = 0.0
         self.settings = Settings(
             state_dir=folder,
@@ -416,6 +417,26 @@ def test_a_destination_that_hangs_holds_up_no_other(
     waiting = [row for row in desk.all_rows() if row.destination == "hangs"]
     assert {(row.state, row.attempts) for row in waiting} == {("queued", 0)}
     assert desk.case(1) == desk.case(2) == CaseState.WRITTEN
+
+
+def test_a_laboratorys_system_gets_what_a_person_signed(tmp_path: Path) -> None:
+    signed_only = Hl7Destination(kind="hl7", host="lis", port=2575)
+    early = FhirDestination(kind="fhir", url="https://lis", before_sign_off=True)
+    desk = Desk(tmp_path, FolderDestination(name="told"), signed_only, early)
+
+    def queued() -> set[tuple[str, str]]:
+        rows = [row for row in desk.all_rows() if row.destination != "told"]
+        return {(row.destination, row.sop_instance_uid) for row in rows}
+
+    assert queued() == {("fhir", "1.SR")}
+    index = desk.settings.artifacts_dir / "objects" / "1" / "objects.json"
+    corrected = json.loads(index.read_text()) | {"correction": {"by": "Meyer^Anna"}}
+    index.write_text(json.dumps(corrected))
+    with desk.ledger.transaction() as tx:
+        case = tx.case(1)
+        assert case is not None
+        enqueue_case(tx, case, desk.settings, 0.0)
+    assert queued() == {("fhir", "1.SR"), ("lis", "1.SR")}
 
 
 def test_a_retry_does_not_send_a_report_that_was_replaced(tmp_path: Path) -> None:

@@ -11,17 +11,21 @@ from typing import Any
 import fixtures.toy_destination  # noqa: F401  registers the kind
 import pytest
 import requests
-from fixtures.conformance import CHECKS, Factory, Place, three_objects
+from fixtures.conformance import CHECKS, Factory, Place, loses, three_objects
 from fixtures.instances import made_object
+from fixtures.lis import FhirServer, MllpServer
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.peer import Peer
+from fixtures.reports import written_report
 from fixtures.toy_destination import ShelfDestination
 from pynetdicom.sop_class import ParametricMapStorage
 
 from appliance.delivery.destinations.contract import Instance
 from appliance.settings.destinations import (
     DicomWebDestination,
+    FhirDestination,
     FolderDestination,
+    Hl7Destination,
     PacsDestination,
 )
 from appliance.settings.settings import Settings
@@ -183,6 +187,67 @@ def shelf(tmp_path: Path) -> Iterator[Place]:
     )
 
 
+def _results(tmp_path: Path) -> tuple[list[Instance], Instance]:
+    """Three reports of three blocks, and an object that is no report."""
+    reports = [
+        written_report(tmp_path / f"{block}.dcm", block=block) for block in ("A1", "A2", "B")
+    ]
+    return reports, Instance(path=tmp_path / "seg.dcm", ref=made_object(tmp_path / "seg.dcm"))
+
+
+@contextmanager
+def hl7(tmp_path: Path) -> Iterator[Place]:
+    """Laboratory's system over MLLP. It refuses what is no report; what it loses nobody can ask."""
+    server = MllpServer().start()
+    section = Hl7Destination(kind="hl7", host="127.0.0.1", port=server.port, timeout_seconds=10)
+    reports, refused = _results(tmp_path)
+    try:
+        yield Place(
+            settings=Settings(state_dir=tmp_path / "state", destinations=(section,)),
+            section=section,
+            instances=reports,
+            refused=refused,
+            refused_because="is no structured report",
+            leave=server.stop,
+            come_back=lambda: _do(server.start),
+            lose=lambda _: pytest.fail("HL7 has no question for what is there"),
+        )
+    finally:
+        server.stop()
+
+
+@contextmanager
+def fhir(tmp_path: Path) -> Iterator[Place]:
+    """Laboratory's system over FHIR. It refuses what is no report."""
+    servers = [FhirServer().start()]
+    section = FhirDestination(kind="fhir", url=servers[0].url, timeout_seconds=10)
+    reports, refused = _results(tmp_path)
+    kept = servers[0].resources["DiagnosticReport"]
+
+    def come_back() -> None:
+        servers.append(FhirServer(servers[0].server_address[1]).start())
+        servers[-1].resources = servers[0].resources
+
+    def lose(lost: Instance) -> None:
+        uid = f"urn:oid:{lost.ref.sop_instance_uid}"
+        (number,) = (key for key, each in kept.items() if each["identifier"][1]["value"] == uid)
+        del kept[number]
+
+    try:
+        yield Place(
+            settings=Settings(state_dir=tmp_path / "state", destinations=(section,)),
+            section=section,
+            instances=reports,
+            refused=refused,
+            refused_because="is no structured report",
+            leave=servers[0].stop,
+            come_back=come_back,
+            lose=lose,
+        )
+    finally:
+        servers[-1].stop()
+
+
 FACTORIES = (
     folder,
     dicomdir,
@@ -190,7 +255,10 @@ FACTORIES = (
     dimse_with_commitment,
     pytest.param(dicomweb, marks=pytest.mark.judge),
     shelf,
+    fhir,
 )
+WITHOUT_A_QUESTION = tuple(check for check in CHECKS if check is not loses)
+"""Checks for kinds whose proof is the answer to the sending alone."""
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -199,4 +267,12 @@ def test_a_kind_of_destination_keeps_the_contract(
     factory: Factory, check: Callable[[Place], None], tmp_path: Path
 ) -> None:
     with factory(tmp_path) as place:
+        check(place)
+
+
+@pytest.mark.parametrize("check", WITHOUT_A_QUESTION, ids=lambda check: check.__name__)
+def test_a_kind_without_a_question_keeps_the_rest(
+    check: Callable[[Place], None], tmp_path: Path
+) -> None:
+    with hl7(tmp_path) as place:
         check(place)

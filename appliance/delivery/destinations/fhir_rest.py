@@ -1,0 +1,161 @@
+"""Laboratory's system over FHIR R4: the result of each report, proven by a search for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+from appliance.delivery.destinations.contract import (
+    After,
+    Answer,
+    Before,
+    Instance,
+    KindCheck,
+    Proof,
+    destination,
+)
+from appliance.delivery.destinations.network import send_results, translated, web_address
+from appliance.delivery.result_fhir import instance_token, transaction
+from appliance.settings.destinations import FhirDestination
+from appliance.settings.objects import ObjectKind
+from appliance.settings.settings import Settings
+from dicom.dicomweb import explain
+from dicom.errors import PacsRejectedError, PacsUnavailableError
+from dicom.http_status import classify_http, find_http_status
+from dicom.result import Result
+from dicom.status import Outcome, Verdict
+
+MEDIA_TYPE = "application/fhir+json"
+VERSIONS = ("4.0", "4.3")
+"""Versions of FHIR that the resources are valid in: R4 and R4B."""
+
+
+@destination(FhirDestination)
+class Fhir:
+    """Laboratory's system over FHIR; one transaction a report."""
+
+    takes: ClassVar[frozenset[ObjectKind]] = frozenset({"SR"})
+
+    def __init__(self, section: FhirDestination) -> None:
+        self.name = section.name
+        self._section = section
+        self._address = web_address(section, section.url)
+
+    @classmethod
+    def open(cls, section: FhirDestination, settings: Settings) -> Self:
+        """Make the destination of a section; of `settings` nothing is used."""
+        return cls(section)
+
+    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
+        """Send one transaction for each report."""
+        send_results(self.name, instances, before, after, self._send)
+
+    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+        """Search for the DiagnosticReport of each report."""
+        with translated(self.name):
+            return {
+                instance.ref.sop_instance_uid: self._ask(instance.ref.sop_instance_uid)
+                for instance in instances
+            }
+
+    def check(self) -> str:
+        """Read the CapabilityStatement."""
+        with translated(self.name):
+            version = str(self._read("metadata").get("fhirVersion", ""))
+            if not version.startswith(VERSIONS):
+                raise PacsRejectedError(
+                    f"{self._address.url} speaks FHIR {version or 'of no version'}, and R4 "
+                    "(4.0 or 4.3) is needed. Is the url right?"
+                )
+        return f"FHIR {version} at {self._address.url}"
+
+    def kinds(self) -> list[KindCheck]:
+        """Read from the CapabilityStatement whether transactions and both resources are taken."""
+        with translated(self.name):
+            rests = self._read("metadata").get("rest", [])
+        actions = {each.get("code") for rest in rests for each in rest.get("interaction", [])}
+        types = {each.get("type") for rest in rests for each in rest.get("resource", [])}
+        needed = (
+            ("transaction", "transaction" in actions),
+            *((name, name in types) for name in ("DiagnosticReport", "Observation")),
+        )
+        remedy = "Allow it in the server."
+        return [KindCheck(title, ok, "" if ok else remedy) for title, ok in needed]
+
+    def close(self) -> None:
+        """Do nothing: no connection stays open between requests."""
+
+    def _send(self, result: Result) -> Outcome:
+        body = json.dumps(transaction(result, self._section)).encode()
+        headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
+        answer = self._address.call("POST", "", size_bytes=len(body), data=body, headers=headers)
+        http, said = answer.status_code, _json(answer.content)
+        if find_http_status(http).of_server:
+            raise PacsUnavailableError(explain(self._address, "FHIR", http))
+        if http >= 300:
+            return _with_reason(classify_http(http), said)
+        return _of_entries(said)
+
+    def _ask(self, sop_instance_uid: str) -> Answer:
+        found = self._read("DiagnosticReport", {"identifier": instance_token(sop_instance_uid)})
+        reports = [
+            resource
+            for entry in found.get("entry", [])
+            if (resource := entry.get("resource", {})).get("resourceType") == "DiagnosticReport"
+            # Some servers pass over a parameter that they do not know.
+            and any(
+                each.get("value") == f"urn:oid:{sop_instance_uid}"
+                for each in resource.get("identifier", [])
+            )
+        ]
+        if not reports:
+            return Answer(Proof.ABSENT, "no DiagnosticReport of it")
+        return Answer(Proof.THERE, f"as DiagnosticReport/{reports[0].get('id', '')}")
+
+    def _read(self, path: str, params: dict[str, str] | None = None) -> dict[str, Any]:
+        """Return a resource.
+
+        Raises
+        ------
+        PacsUnavailableError, PacsRejectedError
+        """
+        answer = self._address.call("GET", path, params=params, headers={"Accept": MEDIA_TYPE})
+        row = find_http_status(answer.status_code)
+        if row.verdict is Verdict.LATER or answer.status_code == 404:
+            raise PacsUnavailableError(explain(self._address, "FHIR", answer.status_code))
+        said = _json(answer.content)
+        if answer.status_code != 200 or not said:
+            raise PacsRejectedError(explain(self._address, "FHIR", answer.status_code))
+        return said
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    """Return a resource of an answer; empty where it has none."""
+    try:
+        said = json.loads(content)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _with_reason(outcome: Outcome, said: dict[str, Any]) -> Outcome:
+    """Add what an OperationOutcome says."""
+    issues = said.get("issue", []) if said.get("resourceType") == "OperationOutcome" else []
+    texts = [str(each.get("diagnostics") or each.get("code", "")) for each in issues]
+    return (
+        replace(outcome, text=f"{outcome.text} It says: {'; '.join(texts)}") if texts else outcome
+    )
+
+
+def _of_entries(said: dict[str, Any]) -> Outcome:
+    """Return the outcome of a transaction: each entry was created (201) or replaced (200)."""
+    answers = [entry.get("response", {}) for entry in said.get("entry", [])]
+    wrong = [each for each in answers if not str(each.get("status", "")).startswith("2")]
+    if said.get("type") != "transaction-response" or wrong or not answers:
+        http = str(wrong[0].get("status", "")) if wrong else ""
+        number = int(http[:3]) if http[:3].isdecimal() else 500
+        return classify_http(number if number >= 300 else 500)
+    places = [str(each.get("location", "")) for each in answers]
+    return Outcome(verdict=Verdict.STORED, text=f"stored as {', '.join(filter(None, places))}")

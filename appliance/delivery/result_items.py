@@ -1,0 +1,30 @@
+"""Result of a case for the laboratory's systems: which items are sent, and how far they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from dicom.result import Item, Result
+
+
+class Standing(StrEnum):
+    """How far a result stands, by its FHIR word."""
+
+    PRELIMINARY = "preliminary"  #: no person has signed it
+    FINAL = "final"
+    CORRECTED = "corrected"  #: a person's, in place of an earlier report
+
+
+def standing_of(result: Result) -> Standing:
+    """Return how far a result stands."""
+    if not result.is_signed:
+        return Standing.PRELIMINARY
+    return Standing.CORRECTED if result.replaces else Standing.FINAL
+
+
+def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:
+    """Return the items with the codes of `contents`, in its order; all of them without."""
+    if contents is None:
+        return list(result.items)
+    return [item for code in contents for item in result.items if item.name.value == code]

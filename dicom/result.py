@@ -1,0 +1,193 @@
+"""Result in a structured report: what other systems than a PACS need of it.
+
+It reads the reports of `dicom.report` (TID 1500): the items of the first measurement group, which
+is that of the whole slide, and whose it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.coding import Code
+from pydicom.valuerep import DA, TM
+
+from dicom.errors import ObjectError
+from dicom.study import patient_of
+
+GROUP = "125007"
+"""Measurement Group (DCM)."""
+TRACKING = "112039"
+"""Tracking Identifier (DCM)."""
+_NO_RESULT = frozenset({TRACKING, "112040", "121071"})
+"""Tracking Identifier, Tracking Unique Identifier, Finding (DCM)."""
+PROCEDURE = "121058"
+"""Procedure reported (DCM): the name of the score."""
+PERSON = "121008"
+"""Person Observer Name (DCM)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One item of a result: its name, and a number with unit, a code, or a text."""
+
+    name: Code
+    value: float | Code | str
+    unit: Code | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Result of a case.
+
+    `patient_name` is a person name of DICOM; all components and dates are as in the report, empty
+    where it has none. `number` names the case among those of its accession, and stays the same for
+    its corrections. `is_signed` says whether a person stands for the result: its report is
+    VERIFIED, or the score is a person's. `replaces` says whether the report has a predecessor.
+    """
+
+    sop_instance_uid: str
+    study_uid: str
+    accession: str
+    placer: str
+    number: str
+    patient_id: str
+    issuer: str
+    patient_name: str
+    birth_date: str
+    sex: str
+    specimen: str
+    container: str
+    at: datetime
+    device: str
+    score_name: Code
+    items: Sequence[Item]
+    is_signed: bool
+    replaces: bool
+
+
+def is_verified(path: Path) -> bool:
+    """Return whether a report is VERIFIED by a person; False where it cannot be read.
+
+    The report of the appliance is UNVERIFIED.
+    """
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["VerificationFlag"])
+    except (OSError, InvalidDicomError):
+        return False
+    return bool(header.get("VerificationFlag") == "VERIFIED")
+
+
+def read_result(path: Path) -> Result:
+    """Read the result in a structured report.
+
+    Raises
+    ------
+    ObjectError
+        If the file is no report of Tandem.
+    """
+    try:
+        report = dcmread(path)
+        group = next(item for item in _walk(report) if _name(item).value == GROUP)
+        return _result(report, group)
+    except (InvalidDicomError, OSError, StopIteration, AttributeError, ValueError) as err:
+        raise ObjectError("is no structured report of Tandem") from err
+
+
+def _result(report: Dataset, group: Dataset) -> Result:
+    items = [item for part in group.ContentSequence for item in _items(part)]
+    tracked = next(
+        str(part.TextValue) for part in group.ContentSequence if _name(part).value == TRACKING
+    )
+    specimen = _specimen(report)
+    request = (report.get("ReferencedRequestSequence") or [Dataset()])[0]
+    by_person = any(_name(item).value == PERSON for item in _walk(report))
+    accession, patient = _text(report, "AccessionNumber"), patient_of(report)
+    return Result(
+        sop_instance_uid=str(report.SOPInstanceUID),
+        study_uid=patient["study_uid"],
+        accession=accession,
+        placer=_text(request, "PlacerOrderNumberImagingServiceRequest"),
+        number="-".join((accession, *tracked.split())),
+        patient_id=patient["patient_id"],
+        issuer=patient["issuer"],
+        patient_name=patient["name"],
+        birth_date=patient["birth_date"],
+        sex=patient["sex"],
+        specimen=specimen.get("121041", ""),
+        container=specimen.get("111700", ""),
+        at=_time(report),
+        device=" ".join(
+            (_text(report, "ManufacturerModelName"), _text(report, "SoftwareVersions"))
+        ).strip(),
+        score_name=next(
+            _code(item.ConceptCodeSequence[0])
+            for item in _walk(report)
+            if _name(item).value == PROCEDURE
+        ),
+        items=items,
+        is_signed=report.get("VerificationFlag") == "VERIFIED" or by_person,
+        replaces=bool(report.get("PredecessorDocumentsSequence")),
+    )
+
+
+def _walk(dataset: Dataset) -> Iterator[Dataset]:
+    """Content items below `dataset`, in the order of the document."""
+    for item in dataset.get("ContentSequence") or []:
+        yield item
+        yield from _walk(item)
+
+
+def _items(part: Dataset) -> Iterator[Item]:
+    """Item of a result; none where a part of the group is something else."""
+    name = _name(part)
+    if part.RelationshipType != "CONTAINS" or name.value in _NO_RESULT:
+        return
+    match part.ValueType:
+        case "NUM" if part.get("MeasuredValueSequence"):
+            measured = part.MeasuredValueSequence[0]
+            yield Item(
+                name=name,
+                value=float(measured.NumericValue),
+                unit=_code(measured.MeasurementUnitsCodeSequence[0]),
+            )
+        case "CODE":
+            yield Item(name=name, value=_code(part.ConceptCodeSequence[0]))
+        case "TEXT":
+            yield Item(name=name, value=str(part.TextValue))
+
+
+def _specimen(report: Dataset) -> dict[str, str]:
+    """Specimen Identifier (121041) and Specimen Container Identifier (111700), TID 1009."""
+    return {
+        _name(item).value: str(item.TextValue)
+        for item in _walk(report)
+        if _name(item).value in ("121041", "111700") and item.ValueType == "TEXT"
+    }
+
+
+def _name(item: Dataset) -> Code:
+    names = item.get("ConceptNameCodeSequence")
+    return _code(names[0]) if names else Code("", "", "")
+
+
+def _code(item: Dataset) -> Code:
+    return Code(str(item.CodeValue), str(item.CodingSchemeDesignator), str(item.CodeMeaning))
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    value: Any = dataset.get(keyword)
+    return "" if value is None else str(value)
+
+
+def _time(report: Dataset) -> datetime:
+    """Content date and time; local, as all times of DICOM without a zone."""
+    day, time = DA(report.ContentDate), TM(report.ContentTime)
+    if day is None or time is None:
+        raise ValueError("no time of content")
+    return datetime.combine(day, time).replace(microsecond=0).astimezone()

@@ -1,0 +1,335 @@
+"""Results for the laboratory's systems: ORU^R01 and FHIR, read by independent parsers."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.bundle import Bundle
+from fixtures.instances import made_object
+from fixtures.lis import FhirServer, MllpServer
+from fixtures.reports import written_report
+from hl7apy.consts import VALIDATION_LEVEL
+from hl7apy.parser import parse_message
+from pydicom import dcmread
+
+from appliance.delivery.destinations.contract import Instance, Proof, open_destination
+from appliance.delivery.result_fhir import transaction
+from appliance.delivery.result_hl7 import CONTROL_ID_LENGTH, TEMPLATE, control_id, oru
+from appliance.errors import (
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    SettingsError,
+)
+from appliance.settings.destinations import FhirDestination, Hl7Destination
+from appliance.settings.settings import Settings
+from dicom import codes
+from dicom.errors import ObjectError
+from dicom.result import Result, is_verified, read_result
+from dicom.status import Outcome, Verdict
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """Report of the appliance."""
+    return written_report(tmp_path_factory.mktemp("sr") / "report.dcm")
+
+
+@pytest.fixture(scope="module")
+def result(sent: Instance) -> Result:
+    return read_result(sent.path)
+
+
+def hl7_section(**facts: Any) -> Hl7Destination:
+    return Hl7Destination(**({"kind": "hl7", "host": "127.0.0.1", "port": 1} | facts))
+
+
+FHIR = FhirDestination(kind="fhir", url="http://127.0.0.1:1")
+
+
+def deliver(section: Any, *instances: Instance) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    with closing(open_destination(Settings(destinations=(section,)), section)) as destination:
+        destination.send(instances, lambda _: None, lambda _, outcome: outcomes.append(outcome))
+    return outcomes
+
+
+class TestResult:
+    """The result as it is read from a report."""
+
+    def test_it_says_what_the_report_says(self, result: Result, sent: Instance) -> None:
+        assert (result.accession, result.number) == ("S26-0042", "S26-0042-HER2-A1")
+        assert (result.patient_id, result.issuer) == ("P|1&2", "LAB&1.2.3&ISO")
+        assert result.score_name == codes.HER2_SCORE
+        said = {item.name.value: item.value for item in result.items}
+        assert said["85319-2"] == codes.SCORES["2+"]
+        assert (said["share-2"], said["h-score"]) == (65.5, 164.5)
+        assert said["review"] == "The registration error is 31 µm, ≥ 30 µm."
+        assert not {"112039", "112040", "121071"} & set(said)
+        assert (result.is_signed, result.replaces) == (False, False)
+        assert not is_verified(sent.path)
+
+    def test_a_persons_score_is_signed(self, tmp_path: Path) -> None:
+        first = written_report(tmp_path / "1.dcm", by="Meyer^Anna")
+        second = written_report(
+            tmp_path / "2.dcm", by="Meyer^Anna", predecessors=[dcmread(first.path)]
+        )
+        made = [read_result(each.path) for each in (first, second)]
+        assert [(each.is_signed, each.replaces) for each in made] == [(True, False), (True, True)]
+
+    def test_other_files_are_none(self, tmp_path: Path) -> None:
+        made_object(tmp_path / "seg.dcm")
+        (tmp_path / "text.dcm").write_text("no DICOM")
+        for name in ("seg.dcm", "text.dcm", "gone.dcm"):
+            with pytest.raises(ObjectError):
+                read_result(tmp_path / name)
+        assert not is_verified(tmp_path / "text.dcm")
+
+
+class TestOru:
+    """The message as hl7apy reads it."""
+
+    def test_it_is_valid_and_whole(self, result: Result) -> None:
+        message = parse_message(
+            oru(result, hl7_section(receiving_application="LIS")),
+            validation_level=VALIDATION_LEVEL.STRICT,
+            find_groups=True,
+        )
+        assert message.validate()
+        patient = message.oru_r01_patient_result.oru_r01_patient.pid
+        assert patient.pid_3.pid_3_1.to_er7() == r"P\F\1\T\2"
+        assert patient.pid_3.pid_3_4.to_er7() == "LAB&1.2.3&ISO"
+        names = [name.to_er7() for name in patient.pid_5]
+        assert names == ["Yamada^Tarou^^^^^L^A", "山田^太郎^^^^^L^I", "やまだ^たろう^^^^^L^P"]
+        order = message.oru_r01_patient_result.oru_r01_order_observation
+        assert order.obr.obr_3.to_er7() == "S26-0042-HER2-A1"
+        assert order.obr.obr_4.obr_4_1.to_er7() == "85319-2"
+        assert (order.obr.obr_18.to_er7(), order.obr.obr_25.to_er7()) == ("S26-0042", "P")
+        assert "research use only" in order.nte.nte_3.to_er7()
+        seen = {each.obx.obx_3.obx_3_1.to_er7(): each.obx for each in order.oru_r01_observation}
+        assert set(seen) == {item.name.value for item in result.items}
+        score = seen["85319-2"]
+        assert (score.obx_2.to_er7(), score.obx_5.to_er7()) == ("CWE", "LA11842-4^2+^LN")
+        share = seen["share-2"]
+        assert (share.obx_2.to_er7(), share.obx_5.to_er7()) == ("NM", "65.5")
+        assert share.obx_6.to_er7() == "%^percent^UCUM"
+
+    def test_the_control_id_is_the_reports(self, result: Result) -> None:
+        uid = result.sop_instance_uid
+        assert f"|{control_id(uid)}|P|2.5.1|" in oru(result, hl7_section())
+        assert len(control_id(uid)) == CONTROL_ID_LENGTH
+        assert control_id(uid) != control_id(f"{uid}.1")
+
+    def test_the_status_says_how_far_it_stands(self, tmp_path: Path) -> None:
+        signed = written_report(tmp_path / "1.dcm", by="Meyer^Anna")
+        again = written_report(
+            tmp_path / "2.dcm", by="Meyer^Anna", predecessors=[dcmread(signed.path)]
+        )
+        for instance, status in ((signed, "F"), (again, "C")):
+            lines = oru(read_result(instance.path), hl7_section()).split("\r")
+            fields = [line.split("|") for line in lines if line.startswith("OBX")]
+            assert fields and {each[11] for each in fields} == {status}
+
+    def test_contents_and_template_are_the_sites(self, result: Result, tmp_path: Path) -> None:
+        own = tmp_path / "oru.txt"
+        own.write_text(
+            "MSH|^~\\&|{sending_application}||||{at}||ORU^R01^ORU_R01|{control_id}|T|2.5.1\n"
+            "PID|||{patient_id}\n\nOBR|1|{accession}||{score_name}\n"
+            "OBX|{set_id}|{type}|{code}||{value}||||||{status}\nZTA|{study_uid}\n"
+        )
+        section = hl7_section(template=own, contents=("share-2", "nothing", "85319-2"))
+        with closing(open_destination(Settings(), section)):
+            lines = oru(result, section, own.read_text()).split("\r")
+        assert [line[:3] for line in lines] == ["MSH", "PID", "OBR", "OBX", "OBX", "ZTA", ""]
+        assert lines[3].startswith("OBX|1|NM|share-2^") and lines[4].startswith("OBX|2|CWE|85319-2")
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            (None, "cannot be read"),
+            ("PID|1", "must begin with MSH"),
+            (f"{TEMPLATE}ZTA|{{who}}", "ZTA names who; known names are accession"),
+            (f"{TEMPLATE}NTE|{{value}}", "NTE names value"),
+            (f"{TEMPLATE}ZTA|{{", "cannot be read"),
+            (f"{TEMPLATE}ZTA|{{at.year}}", "names at.year"),
+        ],
+    )
+    def test_a_wrong_template_is_named(self, text: str | None, words: str, tmp_path: Path) -> None:
+        path = tmp_path / "oru.txt"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(SettingsError, match=words):
+            open_destination(Settings(), hl7_section(template=path))
+
+
+class TestFhir:
+    """The resources as fhir.resources reads them."""
+
+    def test_they_are_valid_and_whole(self, result: Result) -> None:
+        bundle = Bundle.model_validate_json(json.dumps(transaction(result, FHIR)))
+        observation, report = (entry.resource for entry in bundle.entry)
+        assert (observation.status, report.status) == ("preliminary", "preliminary")
+        assert report.result[0].reference == bundle.entry[0].fullUrl
+        assert report.conclusion.startswith("For research use only.")
+        assert report.subject.identifier.value == "P|1&2"
+        coding = observation.valueCodeableConcept.coding[0]
+        assert (coding.system, coding.code) == ("http://loinc.org", "LA11842-4")
+        for resource in (observation, report):
+            coding = resource.code.coding[0]
+            assert (coding.system, coding.code) == ("http://loinc.org", codes.HER2_SCORE.value)
+        said = {each.code.coding[0].code: each for each in observation.component}
+        assert set(said) == {item.name.value for item in result.items} - {"85319-2"}
+        quantity = said["share-2"].valueQuantity
+        assert (float(quantity.value), quantity.code) == (65.5, "%")
+        assert quantity.system == "http://unitsofmeasure.org"
+
+    def test_contents_are_the_sites(self, result: Result) -> None:
+        section = FHIR.model_copy(update={"contents": ("85319-2",)})
+        observation, report = (entry["resource"] for entry in transaction(result, section)["entry"])
+        assert "component" not in observation and "µm" not in report["conclusion"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "words"),
+    [
+        ("AA", "stored", "AA"),
+        ("other", "stored", "AA"),
+        ("AE", "never", "error in the message.*tandem retry"),
+        ("AE 204", "never", "does not know the patient"),
+        ("AE 205", "stored with a warning", "has this result already"),
+        ("AE 207", "later", "failed while processing"),
+        ("AR", "later", "outside of it"),
+        ("AR 203", "never", "version of HL7"),
+        ("XX", "never", "no acknowledgment of HL7"),
+        ("noise", "later", "no acknowledgment in time"),
+        ("mute", "later", "no acknowledgment in time"),
+    ],
+)
+def test_what_an_acknowledgment_means(fault: str, verdict: str, words: str, sent: Instance) -> None:
+    server = MllpServer().start()
+    server.faults = [fault]
+    try:
+        (outcome,) = deliver(hl7_section(port=server.port), sent)
+    finally:
+        server.stop()
+    assert outcome.verdict == verdict
+    assert re.search(words, outcome.text)
+
+
+def test_a_lost_acknowledgment_does_not_double_a_result(sent: Instance) -> None:
+    server = MllpServer().start()
+    section = hl7_section(port=server.port)
+    server.faults = ["mute"]
+    try:
+        with closing(open_destination(Settings(destinations=(section,)), section)) as lis:
+            verdicts = []
+            for _ in range(2):  # as the outbox does: look for it, then send it again
+                assert {a.proof for a in lis.prove([sent]).values()} == {Proof.ABSENT}
+                lis.send([sent], lambda _: None, lambda _, said: verdicts.append(said.verdict))
+            (answer,) = lis.prove([sent]).values()
+    finally:
+        server.stop()
+    assert verdicts == [Verdict.LATER, Verdict.STORED]
+    assert server.messages[0] == server.messages[1]
+    number = control_id(sent.ref.sop_instance_uid)
+    assert server.results == {"S26-0042-HER2-A1": number}
+    assert answer.proof is Proof.THERE and number in answer.text
+
+
+def test_a_system_that_does_not_answer_is_left(sent: Instance) -> None:
+    server = MllpServer().start()
+    server.faults = ["hang", "hang"]
+    section = hl7_section(port=server.port, timeout_seconds=0.2)
+    try:
+        with pytest.raises(DestinationUnavailableError, match="2 times in a row"):
+            deliver(section, sent, sent, sent)
+    finally:
+        server.stop()
+    assert len(server.messages) == 2
+
+
+class TestFhirServer:
+    """Answers of a FHIR server."""
+
+    @pytest.fixture
+    def server(self) -> Any:
+        made = FhirServer().start()
+        yield made
+        made.stop()
+
+    def test_a_lost_answer_does_not_double_a_result(
+        self, server: FhirServer, sent: Instance
+    ) -> None:
+        section = FHIR.model_copy(update={"url": server.url})
+        server.answers = ["lose"]
+        verdicts = [outcome.verdict for _ in range(2) for outcome in deliver(section, sent)]
+        assert verdicts == [Verdict.LATER, Verdict.STORED]
+        assert [len(each) for each in server.resources.values()] == [1, 1]
+
+    def test_a_correction_takes_the_place_of_the_result(
+        self, server: FhirServer, sent: Instance, tmp_path: Path
+    ) -> None:
+        section = FHIR.model_copy(update={"url": server.url})
+        newer = written_report(
+            tmp_path / "1.dcm",
+            **{"by": "Meyer^Anna", "score": codes.SCORES["3+"], "said": "3+", "evaluations": []},
+            predecessors=[dcmread(sent.path)],
+        )
+        first, second = deliver(section, sent, newer)
+        assert first.text == "stored as Observation/1, DiagnosticReport/1" == second.text
+        (observation,) = server.resources["Observation"].values()
+        assert observation["status"] == "corrected"
+        assert observation["valueCodeableConcept"]["text"] == "3+"
+        kept = {each["code"]["coding"][0]["code"] for each in observation["component"]}
+        assert "paper-score" not in kept
+        with closing(open_destination(Settings(), section)) as lis:
+            proofs = [answer.proof for answer in lis.prove([sent, newer]).values()]
+        assert proofs == [Proof.ABSENT, Proof.THERE]
+
+    @pytest.mark.parametrize(
+        ("http", "body", "verdict", "words"),
+        [
+            (
+                422,
+                {"resourceType": "OperationOutcome", "issue": [{"diagnostics": "no subject"}]},
+                "never",
+                "breaks a rule.*no subject",
+            ),
+            (500, {}, "later", "HTTP 500"),
+            (
+                200,
+                {
+                    "type": "transaction-response",
+                    "entry": [{"response": {"status": "409 Conflict"}}],
+                },
+                "never",
+                "HTTP 409",
+            ),
+            (200, {"resourceType": "Patient"}, "later", "HTTP 500"),
+        ],
+    )
+    def test_what_an_answer_means(
+        self, http: int, body: Any, verdict: str, words: str, server: FhirServer, sent: Instance
+    ) -> None:
+        server.answers = [(http, body)]
+        (outcome,) = deliver(FHIR.model_copy(update={"url": server.url}), sent)
+        assert outcome.verdict == verdict
+        assert re.search(words, outcome.text)
+
+    def test_credentials_and_version_are_the_servers(
+        self, server: FhirServer, sent: Instance
+    ) -> None:
+        section = FHIR.model_copy(update={"url": server.url})
+        server.answers = [(401, {})]
+        with pytest.raises(DestinationUnavailableError, match="Check user, password or token"):
+            deliver(section, sent)
+        with closing(open_destination(Settings(), section)) as lis:
+            assert "FHIR 4.0.1" in lis.check()
+            assert all(kind.ok for kind in lis.kinds())
+            server.version = "5.0.0"
+            with pytest.raises(DestinationRejectedError, match="R4"):
+                lis.check()
