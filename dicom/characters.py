@@ -6,6 +6,7 @@ and told.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,8 @@ def in_unicode(header: Dataset) -> str:
     The sentence does not hold a text of the header (PHI). Empty: nothing is wrong.
     """
     sets = _sets(header, CharacterSets())
-    with disable_value_validation():
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore", UserWarning)  # of sets that pydicom does not know
         texts = list(_texts(header, sets))
         words, problem = _read(texts)
         for text, word in zip(texts, words, strict=True):

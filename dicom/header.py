@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 
@@ -60,25 +62,36 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
         If none of the files is a VL WSM volume image.
     """
     found = []
-    for path in paths:
-        try:
-            header = dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
-            # File names may hold the accession (PHI).
-            raise SourceError(
-                f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
-            ) from err
-        for keyword in MAY_BE_EMPTY:
-            if keyword not in header:
-                setattr(header, keyword, None)
-        if header.get("SOPClassUID") == WSM_STORAGE and "VOLUME" in header.get("ImageType", []):
-            missing = [keyword for keyword in NEEDED if not header.get(keyword)]
-            if missing:
-                raise SourceError(f"the slide lacks {', '.join(missing)}; export it again")
-            found.append(header)
+    with warnings.catch_warnings(), disable_value_validation():
+        # Of character sets that pydicom does not know.
+        warnings.simplefilter("ignore", UserWarning)
+        for path in paths:
+            header = _volume(path)
+            if header is not None:
+                found.append(header)
     if not found:
         raise SourceError("none of the files is a whole slide volume image; export the slide again")
     return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))
+
+
+def _volume(path: Path) -> Dataset | None:
+    """Read the header of a VOLUME image; None for any other object."""
+    try:
+        header = dcmread(path, stop_before_pixels=True)
+    except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
+        # File names may hold the accession (PHI).
+        raise SourceError(
+            f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
+        ) from err
+    for keyword in MAY_BE_EMPTY:
+        if keyword not in header:
+            setattr(header, keyword, None)
+    if header.get("SOPClassUID") != WSM_STORAGE or "VOLUME" not in header.get("ImageType", []):
+        return None
+    missing = [keyword for keyword in NEEDED if not header.get(keyword)]
+    if missing:
+        raise SourceError(f"the slide lacks {', '.join(missing)}; export it again")
+    return header
 
 
 def read_headers(paths: Sequence[Path]) -> list[Dataset]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import pydicom.config
 from pydicom import Dataset
 
 from dicom.characters import CHARACTER_SET
@@ -171,8 +172,12 @@ def _convert(
     workers: int,
     levels: Levels | None,
 ) -> WsmInstances:
+    strict = pydicom.config.enforce_valid_values
     from wsidicomizer.wsidicomizer import SourceIdentifier, WsiDicomizer
 
+    # The import makes pydicom raise for what it reads, in all of the process: a text of 16
+    # characters that is padded to even length counts as too long there.
+    pydicom.config.enforce_valid_values = strict
     out_dir.mkdir(parents=True, exist_ok=True)
     scanned = in_utc(identity.scanned)
     uids = SlideUids(identity, mpp, how)

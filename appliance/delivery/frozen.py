@@ -15,6 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
+from pydicom.config import disable_value_validation
+
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
@@ -131,7 +133,7 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
             # Time of the file: the dates of headers have no time zone.
             (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))
             headers = read_volumes(slide_files(path)) if facts.is_dicom else []
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), disable_value_validation():
                 # Of character sets that are none: told at identify.
                 warnings.simplefilter("ignore", UserWarning)
                 for number, header in enumerate(headers):
