@@ -212,18 +212,18 @@ def _fsync(path: Path) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file; it gets its final name only when all of it is on disk."""
-    with _becoming(path) as temporary:
+    with becoming(path) as temporary:
         temporary.write_bytes(data)
 
 
 def copy_whole(path: Path, source: Path) -> None:
     """Copy a file; it gets its final name only when all of it is on disk."""
-    with _becoming(path) as temporary:
+    with becoming(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
-def _becoming(path: Path) -> Iterator[Path]:
+def becoming(path: Path) -> Iterator[Path]:
     """Yield a temporary path, which becomes `path` if the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

@@ -1,8 +1,9 @@
-"""Commands on slides and cases: ``status``, ``stat``, ``retry``, ``correct``, ``confirm``, …"""
+"""Commands on slides and cases: ``status``, ``stat``, ``retry``, ``correct``, ``export``, …"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -119,6 +120,41 @@ def rerun(
     from appliance.operations.corrections import rerun_case
 
     typer.echo(rerun_case(settings, case))
+
+
+def export(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    geojson: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="Areas for QuPath: tumor, classes, regions; slide px.",
+        ),
+    ] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Classes of all px, as OME-TIFF with pyramid."),
+    ] = None,
+    slide: Annotated[
+        str, typer.Option(help="Stain of one slide: HE, HER2. Default of a FILE: the scored slide.")
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Write a case's result into files for other programs, which name neither case nor patient.
+
+    A folder gets a file for each slide. For research use only.
+
+    tandem export case-3 --geojson EXPORTS --label-map EXPORTS
+
+    In QuPath: open the slide, drag the GeoJSON file onto it.
+    """
+    settings = settings_with_logging(config)
+    from appliance.operations.export import export_case
+
+    if geojson is None and label_map is None:
+        raise typer.BadParameter("name --geojson or --label-map, and where to write")
+    for path in export_case(settings, case, geojson=geojson, label_map=label_map, slide=slide):
+        typer.echo(path)
 
 
 def _cell(value: Any) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from appliance.cli import dataset, evaluate, identify, weights
 from appliance.cli.calibrate import calibrate
-from appliance.cli.case_commands import confirm, correct, rerun, retry, stat, status
+from appliance.cli.case_commands import confirm, correct, export, rerun, retry, stat, status
 from appliance.cli.init_command import init
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
@@ -33,7 +33,7 @@ app = typer.Typer(
 err = Console(stderr=True)
 
 for command in (
-    *(run, process, status, stat, retry, correct, confirm, rerun, picture),
+    *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
     *(init, doctor, dashboard, synth, train, calibrate),
 ):
     app.command()(command)

@@ -56,6 +56,16 @@ class FolderDestination(DestinationSection):
     """Existing folder for the objects. None: ``archive`` in the state folder, which is made."""
     dicomdir: bool = False
     """Make each study's folder a DICOM file-set: a DICOMDIR, and file names by PS3.10 8.5."""
+    geojson: bool = False
+    """Beside each structured report its areas as GeoJSON, for QuPath."""
+    label_map: bool = False
+    """Beside each structured report its label maps as OME-TIFF."""
+
+    @model_validator(mode="after")
+    def _has_reports(self) -> Self:
+        if (self.geojson or self.label_map) and "SR" not in (self.objects or ("SR",)):
+            raise ValueError("geojson and label_map lie beside the report: add SR to objects")
+        return self
 
 
 class NetworkDestination(DestinationSection, OverTls):

@@ -20,7 +20,7 @@ from models.datasets.build import Sample
 from models.datasets.geojson import Area, read_annotations
 from models.datasets.masked import thinned
 from models.datasets.patients import PatientOf, read_table, split_of
-from models.datasets.rules import clahe, class_of, tile_label, usable
+from models.datasets.rules import clahe, class_of, labels_nothing, tile_label, usable
 from models.datasets.splits import Split
 from models.datasets.store import Progress
 from models.errors import DataSetError
@@ -202,6 +202,8 @@ def _drawn(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) -> li
     """The annotated areas of a slide, largest first."""
     drawn = []
     for area in read_annotations(path, slide.width_px, slide.height_px):
+        if labels_nothing(area.name, names):
+            continue
         try:
             label = class_of(task, area.name, names)
         except DataSetError as err:

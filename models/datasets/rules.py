@@ -49,7 +49,7 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
     own = {key.casefold(): value for key, value in names.items()}
     key = name.casefold()
     meant = own.get(key, _ALIASES[task].get(key, key)).casefold()
-    if meant == IGNORE:
+    if meant in (IGNORE, f"{IGNORE}*"):
         return None
     if meant not in CLASSES[task]:
         known = ", ".join(CLASSES[task])
@@ -58,6 +58,16 @@ def class_of(task: Task, name: str, names: Mapping[str, str]) -> int | None:
             f"Translate it with --class '{name}=CLASS', or skip it with '{name}={IGNORE}'."
         )
     return CLASSES[task].index(meant)
+
+
+def labels_nothing(name: str, names: Mapping[str, str]) -> bool:
+    """Return whether areas of a class lie over others and are no label, as ``Region*``.
+
+    QuPath marks such classes by an asterisk. ``Ignore*`` is another matter: what it covers is
+    skipped. `names` takes precedence, as in `class_of`.
+    """
+    key = name.casefold()
+    return key.endswith("*") and key != f"{IGNORE}*" and key not in map(str.casefold, names)
 
 
 def tile_label(task: Task, shares: NDArray[np.float64]) -> int | None:

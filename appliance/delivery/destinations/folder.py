@@ -18,6 +18,7 @@ from appliance.delivery.destinations.contract import (
     Proof,
     destination,
 )
+from appliance.delivery.destinations.exports import Exports, wanted_exports
 from appliance.delivery.destinations.fileset import (
     has_valid_uids,
     is_taken,
@@ -43,16 +44,21 @@ class FolderArchive:
 
     takes: ClassVar[frozenset[ObjectKind]] = OBJECT_KINDS
 
-    def __init__(self, name: str, folder: Path, *, ours: bool) -> None:
+    def __init__(
+        self, name: str, folder: Path, *, ours: bool, exports: Exports | None = None
+    ) -> None:
         self.name = name
         self.folder = folder
         self._ours = ours
+        self._exports = exports
 
     @classmethod
     def open(cls, section: FolderDestination, settings: Settings) -> FolderArchive:
         """Make the archive of a section, with DICOMDIRs if the section says so."""
         variant = FileSetArchive if section.dicomdir else FolderArchive
-        return variant(section.name, settings.archive_dir(section), ours=section.folder is None)
+        folder, wanted = settings.archive_dir(section), wanted_exports(section)
+        exports = Exports(settings.artifacts_dir, wanted) if wanted else None
+        return variant(section.name, folder, ours=section.folder is None, exports=exports)
 
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Copy each file under a temporary name, then rename it."""
@@ -63,10 +69,20 @@ class FolderArchive:
             if not instance.path.is_file():
                 after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
                 continue
+            findings = None
+            if self._exports is not None:
+                try:
+                    findings = self._exports.findings_of(instance)
+                except (OSError, ValueError, LookupError):
+                    text = "has no readable result for its exports; make it again: tandem rerun"
+                    after(instance, Outcome(verdict=Verdict.NEVER, text=text))
+                    continue
             self._require()
             before(instance)
             with self._translated():
                 copy_whole(self._place(instance.ref), instance.path)
+                if self._exports is not None and findings is not None:
+                    self._exports.write(findings, instance.ref, self.folder)
             after(instance, Outcome(verdict=Verdict.STORED))
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
@@ -123,6 +139,8 @@ class FolderArchive:
             return Answer(Proof.ABSENT, "no file")
         if file_sha256(place) != (instance.sha256 or file_sha256(instance.path)):
             return Answer(Proof.ABSENT, "other bytes")
+        if self._exports is not None and not self._exports.are_there(instance.ref, self.folder):
+            return Answer(Proof.ABSENT, "its exports are not there")
         return Answer(Proof.THERE, "by its bytes")
 
 

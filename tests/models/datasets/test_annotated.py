@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.datasets.annotated import Rules, annotated_samples
 from models.datasets.build import Sample
-from models.datasets.rules import clahe
+from models.datasets.rules import class_of, clahe, labels_nothing
 from models.errors import DataSetError
 from models.spec import Task
 
@@ -162,3 +162,11 @@ def test_rest_is_for_tumor_alone(tmp_path: Path) -> None:
     rules = Rules(names={}, rest="none")
     with pytest.raises(DataSetError, match="--rest is for tumor"):
         cut(tmp_path, area("1+", box(0, 0, 1, 1)), task=Task.INTENSITY, rules=rules)
+
+
+def test_classes_with_an_asterisk_are_no_labels() -> None:
+    """As in QuPath; what `Ignore*` covers is skipped, and a site's own words come first."""
+    assert labels_nothing("Region*", {}) and not labels_nothing("Tumor", {})
+    assert not labels_nothing("Region*", {"region*": "tumor"})
+    assert not labels_nothing("Ignore*", {})
+    assert class_of(Task.TUMOR, "Ignore*", {}) is None

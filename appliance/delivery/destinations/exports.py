@@ -1,0 +1,74 @@
+"""Exports beside the structured reports of a folder archive: GeoJSON and label maps.
+
+They are made from the findings that the report was made from, when the report is sent. Files are
+named by the report's SOP Instance UID and the stain.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pynetdicom.sop_class import Comprehensive3DSRStorage
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.registry import find_assay
+from appliance.delivery.destinations.contract import Instance
+from appliance.delivery.exports import SUFFIXES, ExportKind, write_export
+from appliance.delivery.index import INDEX_NAME
+from appliance.findings.codec import load_findings
+from appliance.findings.findings import Findings
+from appliance.settings.destinations import FolderDestination
+from dicom.status import InstanceRef
+from dicom.uids import uid_as_name
+
+
+def wanted_exports(section: FolderDestination) -> tuple[ExportKind, ...]:
+    """Return the kinds of exports that the settings of a folder archive ask for."""
+    asked: dict[ExportKind, bool] = {"geojson": section.geojson, "label_map": section.label_map}
+    return tuple(kind for kind, wanted in asked.items() if wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Exports:
+    """Exports of `kinds` in the folder of a study, for each report that is sent there."""
+
+    artifacts: Path
+    kinds: tuple[ExportKind, ...]
+
+    def findings_of(self, instance: Instance) -> Findings | None:
+        """Return the findings that a report was made from; None for any other object.
+
+        Raises
+        ------
+        OSError, ValueError, LookupError
+            If they cannot be read.
+        """
+        if instance.ref.sop_class_uid != Comprehensive3DSRStorage:
+            return None
+        contents = json.loads((instance.path.parent / INDEX_NAME).read_text())
+        key = ArtifactKey.parse(contents["made_from"]["findings"])
+        return load_findings(ArtifactStore(self.artifacts).path(key))
+
+    def write(self, findings: Findings, report: InstanceRef, archive: Path) -> None:
+        """Write the exports of a report.
+
+        Raises
+        ------
+        OSError
+            If the archive cannot be written.
+        """
+        assay = find_assay(findings.assay)
+        for stain in (assay.anatomy.code, assay.target.code):
+            for kind in self.kinds:
+                name = f"{uid_as_name(report.sop_instance_uid)}-{stain}{SUFFIXES[kind]}"
+                place = archive / uid_as_name(report.study_uid) / name
+                write_export(kind, findings, assay, stain, place)
+
+    def are_there(self, ref: InstanceRef, archive: Path) -> bool:
+        """Return whether the exports of a report are there; true for any other object."""
+        if ref.sop_class_uid != Comprehensive3DSRStorage:
+            return True
+        study, report = archive / uid_as_name(ref.study_uid), uid_as_name(ref.sop_instance_uid)
+        return all(any(study.glob(f"{report}-*{SUFFIXES[kind]}")) for kind in self.kinds)
