@@ -5,6 +5,7 @@ Values have at most 16 characters (SH), meanings at most 64 (LO).
 
 from __future__ import annotations
 
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically abnormal structure")
@@ -85,3 +86,12 @@ CATEGORY = Code("category", _PRIVATE, "Result category of the guideline")
 CORRECTION = Code("correction", _PRIVATE, "Why a person corrected the score")
 RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+
+
+def private_scheme() -> Dataset:
+    """Return the item that identifies the private codes of Tandem (PS3.3 C.12.1, Table C.12-1)."""
+    item = Dataset()
+    item.CodingSchemeDesignator = _PRIVATE
+    item.CodingSchemeName = "Private codes of Tandem"
+    item.CodingSchemeResponsibleOrganization = "Tandem"
+    return item

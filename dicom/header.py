@@ -12,7 +12,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.sr.coding import Code
 
 from dicom import codes
@@ -49,6 +49,10 @@ MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 """Attributes of type 2; some exports omit them."""
+UNREADABLE = (
+    *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, struct.error),
+)
+"""Errors of pydicom for files that are no DICOM, or damaged."""
 HER2_WORDS = re.compile(r"her-?2|erbb-?2|c-?erb|4b5|hercep", re.IGNORECASE)
 """Names of HER2 immunostains; the clones have no codes in CID 8112."""
 
@@ -78,7 +82,7 @@ def _volume(path: Path) -> Dataset | None:
     """Read the header of a VOLUME image; None for any other object."""
     try:
         header = dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
+    except UNREADABLE as err:
         # File names may hold the accession (PHI).
         raise SourceError(
             f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
@@ -175,7 +179,7 @@ def wrong_uids(paths: Sequence[Path]) -> list[str]:
         try:
             header = dcmread(path, stop_before_pixels=True, specific_tags=[*UIDS, "ImageType"])
             volume = "VOLUME" in (header.get("ImageType") or ())
-        except (InvalidDicomError, OSError, EOFError, ValueError, struct.error) as err:
+        except UNREADABLE as err:
             raise SourceError(
                 f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
             ) from err

@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.characters import CHARACTER_SET
-from dicom.derived import MANUFACTURER, stamp
+from dicom.derived import MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.placement import slide_mpp
 from dicom.segmentation import AlgorithmFacts
@@ -59,6 +59,8 @@ class ReportFacts:
 
     Attributes
     ----------
+    accession
+        Accession that was identified; empty: the report answers no request.
     title
         Target of the score, such as ``HER2``.
     said
@@ -113,13 +115,14 @@ def build_report(
 
     groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed, software)]
     groups += [
-        _roi(sr, roi, number, ihc_images[0], uid_seed)
+        _roi(sr, facts, roi, number, ihc_images[0], uid_seed, software)
         for number, roi in enumerate(facts.rois, start=1)
     ]
     report = sr.MeasurementReport(
         observation_context=_context(sr, facts, ihc_images[0], software),
         procedure_reported=facts.score_name,
         imaging_measurements=groups,
+        referenced_images=[ihc_images[0], *he_images[:1], *segmentations],
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -137,12 +140,38 @@ def build_report(
             is_verified=False,
             specific_character_set=CHARACTER_SET,
             previous_versions=predecessors or None,
+            requested_procedures=_requests(facts, ihc_images[0]) or None,
         )
     dataset.SeriesDescription = _description(facts)
-    dataset.ManufacturerModelName = DEVICE_NAME
-    dataset.SoftwareVersions = software
+    _add_equipment(dataset, software)
     stamp(dataset, ihc_images[0], created)
     return named_by_bytes(dataset, uid_seed)
+
+
+def _add_equipment(dataset: Dataset, software: str) -> None:
+    """Set what highdicom leaves open of the equipment, and identify the private codes."""
+    dataset.DeviceSerialNumber = SERIAL
+    dataset.ManufacturerModelName = DEVICE_NAME
+    dataset.SoftwareVersions = software
+    dataset.CodingSchemeIdentificationSequence = [codes.private_scheme()]
+
+
+def _requests(facts: ReportFacts, ihc: Dataset) -> list[Dataset]:
+    """Request that the report answers, by the accession of the slide (PS3.3 C.17.2)."""
+    if not (facts.accession and ihc.get("AccessionNumber")):
+        return []
+    request = Dataset()
+    request.StudyInstanceUID = ihc.StudyInstanceUID
+    request.AccessionNumber = ihc.AccessionNumber
+    if issuer := ihc.get("IssuerOfAccessionNumberSequence"):
+        request.IssuerOfAccessionNumberSequence = issuer
+    # Of type 2, and not known here.
+    for keyword in ("RequestedProcedureID", "RequestedProcedureDescription"):
+        setattr(request, keyword, None)
+    for keyword in ("PlacerOrderNumber", "FillerOrderNumber"):
+        setattr(request, f"{keyword}ImagingServiceRequest", None)
+    request.ReferencedStudySequence, request.RequestedProcedureCodeSequence = [], []
+    return [request]
 
 
 def _description(facts: ReportFacts) -> str:
@@ -219,16 +248,7 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
         finding_type=codes.NEOPLASM,
         measurements=measurements,
         qualitative_evaluations=evaluations,
-        algorithm_id=sr.AlgorithmIdentification(
-            name=DEVICE_NAME,
-            version=software,
-            parameters=[
-                f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}, "
-                f"{a.site_calibration}"
-                for a in facts.algorithms
-            ],
-            family=codes.ARTIFICIAL_INTELLIGENCE,
-        ),
+        algorithm_id=_algorithm(sr, facts, software),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(ihc)],
     )
     for name, text in facts.texts:
@@ -240,7 +260,29 @@ def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, softw
     return group
 
 
-def _roi(sr: Any, roi: RoiFacts, number: int, ihc: Dataset, uid_seed: str) -> Any:
+def _algorithm(sr: Any, facts: ReportFacts, software: str) -> Any:
+    """Algorithm identification of a group (TID 4019): the appliance with its networks."""
+    return sr.AlgorithmIdentification(
+        name=DEVICE_NAME,
+        version=software,
+        parameters=[
+            f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}, "
+            f"{a.site_calibration}"
+            for a in facts.algorithms
+        ],
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+    )
+
+
+def _roi(
+    sr: Any,
+    facts: ReportFacts,
+    roi: RoiFacts,
+    number: int,
+    ihc: Dataset,
+    uid_seed: str,
+    software: str,
+) -> Any:
     closed = np.vstack([roi.outline_um, roi.outline_um[:1]])
     region = sr.ImageRegion3D(
         graphic_type=sr.GraphicTypeValues3D.POLYGON,
@@ -253,6 +295,7 @@ def _roi(sr: Any, roi: RoiFacts, number: int, ihc: Dataset, uid_seed: str) -> An
         ),
         referenced_region=region,
         finding_type=codes.NEOPLASM,
+        algorithm_id=_algorithm(sr, facts, software),
         measurements=[
             sr.Measurement(codes.AREA, round(_area(roi.outline_um) / 1e6, 4), codes.SQUARE_MM),
             *(sr.Measurement(*measured) for measured in roi.measurements),

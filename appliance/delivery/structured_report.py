@@ -9,6 +9,7 @@ from pydicom import Dataset
 
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.page_tables import MAX_ROIS
+from appliance.domain import UNIDENTIFIED
 from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, build_report
 
 
@@ -27,7 +28,7 @@ def structured_report(
     corrected = findings.correction
     return build_report(
         ReportFacts(
-            accession=findings.accession,
+            accession="" if findings.accession == UNIDENTIFIED else findings.accession,
             block=findings.block,
             title=context.assay.title,
             said=findings.score,

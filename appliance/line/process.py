@@ -82,12 +82,13 @@ def process_pair(
         (scratch / SALT_NAME).write_text(_salt(installed, he, ihc))
         identity = _identity(he_path, ihc_path, settings, assay.target.code, accession, block)
         pair = {assay.anatomy.code: he, assay.target.code: ihc}
-        _require_one_patient(identity.accession, pair, settings)
+        told = _require_one_patient(identity.accession, pair, settings)
         scored = analyse_case(assay.name, identity, he, ihc, settings, progress)
         start = time.perf_counter()
         objects_key = write_objects(scored.key, settings)
         written = StepTime(step="write", seconds=time.perf_counter() - start, reused=False)
-        index, notes = read_index(objects_key, settings), read_notes(objects_key, settings)
+        index = read_index(objects_key, settings)
+        notes = [*told, *read_notes(objects_key, settings)]
         store = ArtifactStore(settings.artifacts_dir)
         for file in store.path(ArtifactKey.parse(scored.key)).iterdir():
             if file.name != SUMS_NAME:
@@ -117,13 +118,22 @@ def _salt(state_dir: Path, he: ReadSlide, ihc: ReadSlide) -> str:
 
 def _require_one_patient(
     accession: str, slides: Mapping[Stain, ReadSlide], settings: Settings
-) -> None:
+) -> list[str]:
+    """Return what is to be told of the headers of two slides of one patient.
+
+    Raises
+    ------
+    SettingsError
+        If they, or the order, name different patients.
+    SlideError
+        If a header has an identifier that no result can carry.
+    """
     store = ArtifactStore(settings.artifacts_dir)
     orders = ordered_for(accession, settings, vocabulary(settings)).patients
-    patients = {
-        stain: whose_slide(stated_by(freeze_source(slide.facts, store)[1]), orders, settings)
-        for stain, slide in slides.items()
+    stated = {
+        stain: stated_by(freeze_source(slide.facts, store)[1]) for stain, slide in slides.items()
     }
+    patients = {stain: whose_slide(said, orders, settings) for stain, said in stated.items()}
     params = contradiction(patients, settings.patients.merged)
     if params is not None:
         who = f"the {params['stain']} slide and its order" if "source" in params else "the slides"
@@ -131,6 +141,7 @@ def _require_one_patient(
             f"{who} name different patients: {params['he']} and {params['ihc']}. Choose slides of "
             "one patient, or declare the IDs to be one: patients.merged in the settings."
         )
+    return [f"{stain}: {problem}" for stain, said in stated.items() for problem in said.problems]
 
 
 def _main_assay(settings: Settings) -> Assay:

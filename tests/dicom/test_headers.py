@@ -191,6 +191,22 @@ def partner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_svs(tmp_path_factory.mktemp("partner") / "he.svs", seed=1)
 
 
+def test_times_are_in_the_zone_that_the_object_states(partner: Path, tmp_path: Path) -> None:
+    facts = {"patient_name": THREE_GROUPS, "zone": "+0530"}
+    paths = convert_slide(partner, tmp_path, identity("HER2", **facts), mpp=MPP).paths
+    slide = read_headers(paths)
+    header, result = slide[0], report([], slide, [])
+    assert SCANNED.isoformat() == "2026-03-04T05:06:07+00:00"
+    assert (header.TimezoneOffsetFromUTC, header.AcquisitionDateTime) == (
+        *("+0530", "20260304103607+0530"),
+    )
+    for made in (header, result):
+        assert made.TimezoneOffsetFromUTC == "+0530"
+        assert (made.ContentDate, str(made.ContentTime)[:6]) == ("20260304", "103607")
+        assert made.PatientName == THREE_GROUPS
+        assert (made.StudyDate, str(made.StudyTime)[:6]) == ("20260304", "103607")
+
+
 @given(drawn=legal_headers())
 @settings(max_examples=COUNT, deadline=None)
 def test_legal_headers_are_repeated_as_they_are(drawn: Written) -> None:

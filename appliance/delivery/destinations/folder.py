@@ -80,9 +80,10 @@ class FolderArchive:
             self._require()
             before(instance)
             with self._translated():
-                copy_whole(self._place(instance.ref), instance.path)
+                # Before the report: if it is there, its exports are whole.
                 if self._exports is not None and findings is not None:
                     self._exports.write(findings, instance.ref, self.folder)
+                copy_whole(self._place(instance.ref), instance.path)
             after(instance, Outcome(verdict=Verdict.STORED))
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:

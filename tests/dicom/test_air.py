@@ -1,0 +1,109 @@
+"""Check of a report against IHE AIR: ours holds every item, and each fault is found."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fixtures.slide_objects import her2_label_map, report, segmentation
+from pydicom import Dataset
+
+from dicom.air import check_report, main
+from dicom.header import read_headers
+
+
+@pytest.fixture(scope="module")
+def made(he: list[Path], ihc: list[Path]) -> Dataset:
+    slide = read_headers(ihc)
+    return report(read_headers(he), slide, segmentation(slide, her2_label_map()))
+
+
+def group(report: Dataset, number: int) -> Dataset:
+    """Return a measurement group."""
+    (groups,) = (c for c in report.ContentSequence if code(c) == "126010")
+    found: Dataset = groups.ContentSequence[number]
+    return found
+
+
+def code(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
+
+
+def without(item: Dataset, concept: str) -> None:
+    item.ContentSequence = [each for each in item.ContentSequence if code(each) != concept]
+
+
+def open_outline(report: Dataset) -> None:
+    (region,) = (c for c in group(report, 1).ContentSequence if "GraphicData" in c)
+    region.GraphicData = list(region.GraphicData)[:-3]
+
+
+def other_unit(report: Dataset) -> None:
+    number = next(c for c in group(report, 0).ContentSequence if c.ValueType == "NUM")
+    units = number.MeasuredValueSequence[0].MeasurementUnitsCodeSequence
+    units[0].CodingSchemeDesignator = "99LAB"
+
+
+def fewer_evidence(report: Dataset) -> None:
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    study.ReferencedSeriesSequence = study.ReferencedSeriesSequence[:1]
+
+
+FAULTS: dict[str, Callable[[Dataset], object]] = {
+    "Comprehensive 3D SR": lambda r: setattr(r, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.88.33"),
+    "root is TID 1500": lambda r: delattr(r, "ContentTemplateSequence"),
+    "verified by a named observer, or unverified": lambda r: setattr(
+        r, "VerificationFlag", "VERIFIED"
+    ),
+    "observer is a device with UID": lambda r: without(r, "121012"),
+    "image library": lambda r: without(r, "111028"),
+    "tracking identifier and UID": lambda r: without(group(r, 0), "112040"),
+    "tracking UIDs are not shared": lambda r: group(r, 1).ContentSequence.append(
+        next(c for c in group(r, 0).ContentSequence if code(c) == "112040")
+    ),
+    "algorithm of each group": lambda r: without(group(r, 1), "111001"),
+    "measurements have name, value, UCUM unit": other_unit,
+    "regions are closed, with a frame": open_outline,
+    "references are in the evidence": fewer_evidence,
+    "order that it answers": lambda r: delattr(r, "ReferencedRequestSequence"),
+    "private codes are identified": lambda r: delattr(r, "CodingSchemeIdentificationSequence"),
+}
+BESIDE = {
+    "image library": {"segmentations are named by items"},
+    "measurements have name, value, UCUM unit": {"private codes are identified"},
+}
+"""Other items that a fault breaks, too."""
+
+
+def test_our_report_holds_every_item(
+    made: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [item.name for item, result in check_report(made) if result.faults] == []
+    made.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    assert main([str(tmp_path / "sr.dcm")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["item", "source", "holds", "where"]
+    assert lines[-1] == f"{len(lines) - 2} of {len(lines) - 2} items hold"
+
+
+@pytest.mark.parametrize("name", list(FAULTS))
+def test_each_fault_is_found(name: str, made: Dataset) -> None:
+    broken = copy.deepcopy(made)
+    FAULTS[name](broken)
+    found = {item.name for item, result in check_report(broken) if result.faults}
+    assert found == {name} | BESIDE.get(name, set())
+
+
+def test_the_exit_status_tells(
+    made: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = copy.deepcopy(made)
+    without(broken, "111028")
+    broken.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    assert main([str(tmp_path / "sr.dcm")]) == 1
+    assert "1: there is none" in capsys.readouterr().out
+    (tmp_path / "text.dcm").write_text("no DICOM")
+    assert main([str(tmp_path / "text.dcm")]) == 2
+    assert "no readable DICOM file" in capsys.readouterr().err
