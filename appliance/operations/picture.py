@@ -67,7 +67,7 @@ def write_pictures(
             if not is_as_written(store.path(key)):
                 store.discard(key)
                 given = (case, folder, what, level, settings, store, progress)
-                with _same_slide(case, what), store.writing(key) as place:
+                with _told(case, what, store), store.writing(key) as place:
                     for name, pixels in make_pictures(*given, attention=attention):
                         (place / name).write_bytes(png(pixels))
             written += _copied(store.path(key), out)
@@ -75,8 +75,8 @@ def write_pictures(
 
 
 @contextmanager
-def _same_slide(case: PicturedCase, what: What) -> Iterator[None]:
-    """Tell of a slide that cannot be shown, and what can: nobody takes it up anew here."""
+def _told(case: PicturedCase, what: What, store: ArtifactStore) -> Iterator[None]:
+    """Tell of a slide that cannot be shown, and what can; and of pictures that cannot be kept."""
     try:
         yield
     except (SlideError, SourceChangedError) as err:
@@ -85,6 +85,11 @@ def _same_slide(case: PicturedCase, what: What) -> Iterator[None]:
         raise SettingsError(
             f"{case.name}: the file of its {case.label(what)} slide {why}. Put it back, or ask for "
             "--level slide, which needs no file."
+        ) from err
+    except OSError as err:
+        raise SettingsError(
+            f"{case.name}: {err.strerror or err}. Pictures are kept in {store.root}: run this as "
+            "the user of the appliance, with room on its disk."
         ) from err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -27,7 +28,7 @@ OTHER: RGB = (120, 120, 120)
 """Color of a tile that is not scored."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PicturedCase:
     """Case under a name that is no accession: it is printed, and part of file names."""
 
@@ -44,8 +45,16 @@ class PicturedCase:
         return (self.assay.anatomy if what == "he" else self.assay.target).label
 
     def tiles(self, what: What) -> dict[TileIndex, TileFinding]:
-        """Scored tiles by their place on a slide."""
-        return {place_of_tile(tile, what): tile for tile in self.findings.tiles}
+        """Tiles with a tumor partner by their place on a slide."""
+        return self._anatomy_tiles if what == "he" else self._target_tiles
+
+    @cached_property
+    def _anatomy_tiles(self) -> dict[TileIndex, TileFinding]:
+        return {place_of_tile(tile, "he"): tile for tile in self.findings.tiles}
+
+    @cached_property
+    def _target_tiles(self) -> dict[TileIndex, TileFinding]:
+        return {place_of_tile(tile, "ihc"): tile for tile in self.findings.tiles}
 
     @property
     def colors(self) -> list[RGB]:
