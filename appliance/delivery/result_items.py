@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from dicom.errors import ObjectError
 from dicom.result import Item, Result
 
 
@@ -24,7 +25,19 @@ def standing_of(result: Result) -> Standing:
 
 
 def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:
-    """Return the items with the codes of `contents`, in its order; all of them without."""
+    """Return the items with the codes of `contents`, in its order; all of them without.
+
+    Raises
+    ------
+    ObjectError
+        If the result has none of them: a message of nothing would look like a result.
+    """
     if contents is None:
         return list(result.items)
-    return [item for code in contents for item in result.items if item.name.value == code]
+    found = [item for code in contents for item in result.items if item.name.value == code]
+    if not found:
+        raise ObjectError(
+            f"gets no result of {', '.join(contents)}: the report has none of these. Correct "
+            "contents; then: tandem retry."
+        )
+    return found

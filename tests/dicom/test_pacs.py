@@ -6,7 +6,7 @@ import logging
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fixtures.dripping import dripping
 from fixtures.instances import made_object
+from fixtures.judges import require_judge
 from fixtures.orthanc import Orthanc, free_port
 from fixtures.slide_objects import her2_label_map, report, segmentation
 from pydicom import Dataset, dcmread
@@ -251,29 +252,60 @@ def test_a_pacs_that_takes_implicit_vr_alone(
     assert [taken[kind] for kind in ALL_KINDS] == [None, implicit, None]
 
 
+@contextmanager
+def dcmtk(name: str, *arguments: str) -> Iterator[None]:
+    """Run a server of dcmtk."""
+    with subprocess.Popen([require_judge(name), *arguments]) as server:
+        try:
+            yield
+        finally:
+            server.terminate()
+
+
+def wait_for(address: PacsAddress) -> None:
+    """Wait until an archive answers."""
+    for _ in range(100):
+        with suppress(PacsUnavailableError):
+            echo(address)
+            return
+        time.sleep(0.1)
+
+
 @pytest.mark.judge
 def test_dcmtks_storescp_takes_implicit_vr_alone(tmp_path: Path) -> None:
     path, kept, port = tmp_path / "one.dcm", tmp_path / "kept", free_port()
     ref = with_pixels(path)
     kept.mkdir()
-    command = ["storescp", "+xi", "-od", str(kept), "-aet", "STORESCP", str(port)]
-    with subprocess.Popen(command) as server:
+    with dcmtk("storescp", "+xi", "-od", str(kept), "-aet", "STORESCP", str(port)):
         address = PacsAddress(host="127.0.0.1", port=port, called_aet="STORESCP", timeout_s=10)
-        try:
-            for _ in range(100):
-                with suppress(PacsUnavailableError):
-                    echo(address)
-                    break
-                time.sleep(0.1)
-            (outcome,) = store(address, [path]).values()
-        finally:
-            server.terminate()
+        wait_for(address)
+        (outcome,) = store(address, [path]).values()
     assert outcome.verdict is Verdict.STORED
     (file,) = kept.iterdir()
     received = dcmread(file)
     assert received.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
     assert received.SOPInstanceUID == ref.sop_instance_uid
     assert received.PixelData == dcmread(path).PixelData
+
+
+@pytest.mark.judge
+def test_dcmtks_archive_takes_implicit_vr_and_proves(tmp_path: Path) -> None:
+    path, kept, port = tmp_path / "one.dcm", tmp_path / "kept", free_port()
+    ref = with_pixels(path)
+    absent = replace(ref, sop_instance_uid="2.25.404")
+    kept.mkdir()
+    config = tmp_path / "dcmqrscp.cfg"
+    config.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        "HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nARCHIVE {kept} RW (100, 1024mb) ANY\nAETable END\n"
+    )
+    with dcmtk("dcmqrscp", "+xi", "-c", str(config)):
+        address = PacsAddress(host="127.0.0.1", port=port, called_aet="ARCHIVE", timeout_s=10)
+        wait_for(address)
+        (outcome,) = store(address, [path]).values()
+        assert outcome.verdict is Verdict.STORED
+        assert find_instances(address, [ref, absent]) == {ref.sop_instance_uid}
 
 
 def test_a_query_that_is_answered_for_ever_ends(

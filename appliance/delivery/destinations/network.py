@@ -108,6 +108,8 @@ def send_results(
 ) -> None:
     """Send the result in each report by `send`, in order; `name` is the destination's.
 
+    A report that is none, or whose result `send` refuses by ObjectError, is refused for good.
+
     Raises
     ------
     DestinationUnavailableError
@@ -126,6 +128,8 @@ def send_results(
                 outcome, lost = send(result), 0
             except ConnectionLostError as err:
                 outcome, lost = Outcome(verdict=Verdict.LATER, text=str(err)), lost + 1
+            except ObjectError as err:
+                outcome = Outcome(verdict=Verdict.NEVER, text=str(err))
             after(instance, outcome)
             if lost == MAX_LOST and number < len(instances):
                 raise PacsUnavailableError(f"{outcome.text}, {lost} times in a row")

@@ -193,6 +193,13 @@ class TestFhir:
         assert "component" not in observation and "µm" not in report["conclusion"]
 
 
+@pytest.mark.parametrize("section", [hl7_section(), FHIR])
+def test_contents_that_no_report_has_are_refused(section: Any, sent: Instance) -> None:
+    (outcome,) = deliver(section.model_copy(update={"contents": ("1-8",)}), sent)
+    assert outcome.verdict is Verdict.NEVER
+    assert "1-8" in outcome.text and "Correct contents" in outcome.text
+
+
 @pytest.mark.parametrize(
     ("fault", "verdict", "words"),
     [
