@@ -32,6 +32,9 @@ from appliance.settings.settings import Settings
 from dicom.directory import file_id
 from dicom.kinds import SENT_KINDS
 
+Results = tuple[list[Instance], Instance]
+"""Reports that a laboratory's system takes, and an object that it refuses."""
+
 
 def _away(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     """Unmount and mount a folder: rename it, and rename it back."""
@@ -187,20 +190,20 @@ def shelf(tmp_path: Path) -> Iterator[Place]:
     )
 
 
-def _results(tmp_path: Path) -> tuple[list[Instance], Instance]:
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Three reports of three blocks, and an object that is no report."""
-    reports = [
-        written_report(tmp_path / f"{block}.dcm", block=block) for block in ("A1", "A2", "B")
-    ]
-    return reports, Instance(path=tmp_path / "seg.dcm", ref=made_object(tmp_path / "seg.dcm"))
+    folder = tmp_path_factory.mktemp("reports")
+    reports = [written_report(folder / f"{block}.dcm", block=block) for block in ("A1", "A2", "B")]
+    return reports, Instance(path=folder / "seg.dcm", ref=made_object(folder / "seg.dcm"))
 
 
 @contextmanager
-def hl7(tmp_path: Path) -> Iterator[Place]:
+def hl7(tmp_path: Path, results: Results) -> Iterator[Place]:
     """Laboratory's system over MLLP. It refuses what is no report; what it loses nobody can ask."""
     server = MllpServer().start()
     section = Hl7Destination(kind="hl7", host="127.0.0.1", port=server.port, timeout_seconds=10)
-    reports, refused = _results(tmp_path)
+    reports, refused = results
     try:
         yield Place(
             settings=Settings(state_dir=tmp_path / "state", destinations=(section,)),
@@ -217,11 +220,11 @@ def hl7(tmp_path: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def fhir(tmp_path: Path) -> Iterator[Place]:
+def fhir(tmp_path: Path, results: Results) -> Iterator[Place]:
     """Laboratory's system over FHIR. It refuses what is no report."""
     servers = [FhirServer().start()]
     section = FhirDestination(kind="fhir", url=servers[0].url, timeout_seconds=10)
-    reports, refused = _results(tmp_path)
+    reports, refused = results
     kept = servers[0].resources["DiagnosticReport"]
 
     def come_back() -> None:
@@ -255,7 +258,6 @@ FACTORIES = (
     dimse_with_commitment,
     pytest.param(dicomweb, marks=pytest.mark.judge),
     shelf,
-    fhir,
 )
 WITHOUT_A_QUESTION = tuple(check for check in CHECKS if check is not loses)
 """Checks for kinds whose proof is the answer to the sending alone."""
@@ -270,9 +272,17 @@ def test_a_kind_of_destination_keeps_the_contract(
         check(place)
 
 
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_fhir_keeps_the_contract(
+    check: Callable[[Place], None], tmp_path: Path, results: Results
+) -> None:
+    with fhir(tmp_path, results) as place:
+        check(place)
+
+
 @pytest.mark.parametrize("check", WITHOUT_A_QUESTION, ids=lambda check: check.__name__)
 def test_a_kind_without_a_question_keeps_the_rest(
-    check: Callable[[Place], None], tmp_path: Path
+    check: Callable[[Place], None], tmp_path: Path, results: Results
 ) -> None:
-    with hl7(tmp_path) as place:
+    with hl7(tmp_path, results) as place:
         check(place)
