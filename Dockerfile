@@ -10,10 +10,10 @@ ARG BASE=python:3.11.16-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2
 # hadolint ignore=DL3006
 FROM ${BASE} AS installed
 RUN --mount=type=bind,from=wheels,target=/wheels \
-    python3 -m venv --without-pip /opt/tandem \
-    && python3 /wheels/pip-*.whl/pip --python /opt/tandem install --no-cache-dir --no-compile \
-        --no-index --find-links /wheels "tandem-her2[cluster]" \
-    && /opt/tandem/bin/python -m compileall -q -j 0 /opt/tandem/lib
+    set -- /wheels/pip-*.whl \
+    && python3 -m venv --without-pip /opt/tandem \
+    && python3 "$1/pip" --python /opt/tandem install --no-cache-dir \
+        --no-index --find-links /wheels "tandem-her2[cluster]"
 
 # hadolint ignore=DL3006
 FROM ${BASE} AS runtime

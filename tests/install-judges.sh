@@ -9,6 +9,7 @@ need dciodvfy dicom3tools
 need dsrdump dcmtk
 need chromium chromium
 need openssl openssl
+need systemd-analyze systemd
 need npm npm # fetches the viewer
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 ldconfig -p 2>/dev/null | grep -q libturbojpeg || missing="$missing libturbojpeg0"

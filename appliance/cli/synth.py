@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +37,7 @@ def synth(
     ] = False,
 ) -> None:
     """Make a synthetic case: a matched pair of H&E and HER2 slides with its ground truth."""
+    os.umask(0o022)  # made slides are dropped into a scanner's folder, and name no patient
     from models.synthesis.blocks import MPP
     from models.synthesis.slides import synthesize_case
 

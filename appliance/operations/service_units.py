@@ -101,7 +101,9 @@ def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
         lines += [f"ReadWritePaths={_word(path, away)}" for _, path, away in writes]
     else:
         lines += [f"ReadWritePaths={_word(path, away)}" for _, path, away in writes[1:]]
-    lines += _homes(settings, config, command, [path for _, path, _ in writes])
+    reads = list(_read(settings)) if name in ("tandem", "tandem-worker") else []
+    program = [ROOT, command.parent.parent, Path(sys.prefix), Path(sys.base_prefix), config]
+    lines += _homes([path for _, path, _ in writes], [*program, *(path for _, path in reads)])
     lines += [
         # The path ends the line as it is: quotes would be part of it.
         "LoadCredential=" + f"{credential_name(file)}:{file}".replace("%", "%%")
@@ -122,13 +124,12 @@ def _secrets_of(name: str, settings: Settings) -> list[Path]:
     return list(dict.fromkeys(file for file in needed.get(name, ()) if file is not None))
 
 
-def _homes(settings: Settings, config: Path, command: Path, writes: list[Path]) -> Iterator[str]:
+def _homes(writes: Iterable[Path], reads: Iterable[Path]) -> Iterator[str]:
     """Yield the lines that show what a service needs of home folders, which are hidden from it."""
-    program = {ROOT, command.parent.parent, Path(sys.prefix), Path(sys.base_prefix)}
-    needed = [*program, config, *(path for _, path in _read(settings))]
-    reads = sorted({path for path in needed if _lies_in(path, _HIDDEN)})
-    binds = [f"BindPaths={_word(path, away=True)}" for path in writes if _lies_in(path, _HIDDEN)]
-    binds += [f"BindReadOnlyPaths={_word(path, away=True)}" for path in reads]
+    binds = []
+    for key, paths in (("BindPaths", writes), ("BindReadOnlyPaths", reads)):
+        hidden = sorted({path for path in paths if _lies_in(path, _HIDDEN)})
+        binds += [f"{key}={_word(path, away=True)}" for path in hidden]
     if binds:
         yield "ProtectHome=tmpfs"
         yield from binds
@@ -143,7 +144,7 @@ def _written(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
 
 
 def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """Folders and files that the services read."""
+    """Folders and files that daemon and worker read; not secrets, which are handed over."""
     for root in settings.watch.roots:
         yield "watch.folder", root
     for name in ("csv", "hl7"):
@@ -152,12 +153,16 @@ def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name in ("tumor", "intensity", "segmentation", "calibrations"):
         if (path := getattr(settings.models, name)) is not None:
             yield f"models.{name}", path
-    for name, file in secret_files(settings):
-        yield name, file
+    sections = [settings.worklist, settings.cluster, *settings.destinations]
+    for section in sections:
+        for name in ("ca_file", "certificate"):
+            if (path := getattr(section, name, None)) is not None:
+                yield name, path
 
 
 def _check(settings: Settings) -> None:
-    named = [(name, path) for name, path, _ in _written(settings)] + list(_read(settings))
+    named = [(name, path) for name, path, _ in _written(settings)]
+    named += [*_read(settings), *secret_files(settings)]
     problems = []
     for name, path in named:
         if not path.is_absolute():

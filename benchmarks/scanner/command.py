@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +29,7 @@ out = Console()
 @app.callback()
 def _simulate() -> None:
     """Simulate the devices around the appliance."""
+    os.umask(0o022)  # as a scanner's share, which others read
 
 
 @app.command()
