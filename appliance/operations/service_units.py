@@ -45,8 +45,8 @@ def unit_files(settings: Settings, config: Path, command: Path) -> dict[str, str
     Raises
     ------
     SettingsError
-        If a path of the settings is relative or lies in a folder for temporary files, or two
-        secrets would have the same name.
+        If a path of the settings is relative, lies in a folder for temporary files or has control
+        characters, or two secrets would have the same name.
     """
     _check(settings)
     shipped, files = _shipped(), {}
@@ -165,7 +165,9 @@ def _check(settings: Settings) -> None:
     named += [*_read(settings), *secret_files(settings)]
     problems = []
     for name, path in named:
-        if not path.is_absolute():
+        if not str(path).isprintable():
+            problems.append(f"{name} = {str(path)!r}: a unit file cannot name this path.")
+        elif not path.is_absolute():
             problems.append(f"{name} = {path}: a service needs an absolute path, such as /data/x.")
         elif _lies_in(path, _PRIVATE):
             problems.append(

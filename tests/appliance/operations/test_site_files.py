@@ -158,6 +158,7 @@ def test_secrets_become_credentials_of_the_services_that_need_them() -> None:
     [
         (Settings(), "state_dir = tandem-state: a service needs an absolute path"),
         (Settings(state_dir=Path("/tmp/x")), "of its own"),  # noqa: S108
+        (Settings(state_dir=Path("/a\nExecStartPre=/b")), "a unit file cannot name this path"),
         (
             site(
                 destinations=(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
+import typer
 from pydantic import SecretStr
 
+from appliance.cli.main import app
 from appliance.delivery.destinations.network import web_address
 from appliance.errors import SettingsError
 from appliance.operations.start_checks import check_start
@@ -96,3 +100,18 @@ def test_the_credential_takes_the_place_of_its_file(
     monkeypatch.delenv("CREDENTIALS_DIRECTORY")
     with pytest.raises(Exception, match="no secret in /etc/t/a token"):
         read()
+
+
+def options(command: object, path: str = "tandem") -> Iterator[str]:
+    """Yield the options of a command and of those below it."""
+    for each in getattr(command, "params", ()):
+        yield from (f"{path} {name}" for name in each.opts)
+    for name, each in getattr(command, "commands", {}).items():
+        yield from options(each, f"{path} {name}")
+
+
+def test_no_option_takes_a_secret() -> None:
+    """What stands in a command line is seen by every user of the machine (ps)."""
+    found = list(options(typer.main.get_command(app)))
+    assert "tandem correct --why" in found
+    assert not [each for each in found if re.search("secret|pass|token|key", each)]
