@@ -162,9 +162,13 @@ def test_a_case_is_exported_by_its_number(findings: Findings, tmp_path: Path) ->
         export_case(settings, "case-9", geojson=out)
     with pytest.raises(SettingsError, match=r"no slide 'ER'\. Its slides are HE, HER2"):
         export_case(settings, "case-1", geojson=out, slide="ER")
-    written = export_case(settings, "case-1", geojson=out, label_map=out)
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    places = ("--geojson", out, "--label-map", out)
+    told = tandem_here("export", "case-1", *places, "--config", config).stdout.split()
     names = ["case-1-HE.geojson", "case-1-HE.ome.tif", "case-1-HER2.geojson", "case-1-HER2.ome.tif"]
-    assert sorted(path.name for path in written) == sorted(p.name for p in out.iterdir()) == names
+    assert sorted(told) == sorted(str(path) for path in out.iterdir())
+    assert sorted(path.name for path in out.iterdir()) == names
     (file,) = export_case(settings, "case-1", geojson=tmp_path / "one.geojson", slide="he")
     assert file.read_bytes() == (out / "case-1-HE.geojson").read_bytes()
     (file,) = export_case(settings, "case-1", geojson=tmp_path / "two.geojson")
