@@ -47,7 +47,7 @@ class _Text:
 
 
 def in_unicode(header: Dataset) -> str:
-    """Decode all texts of a header in place, which states `CHARACTER_SET` then.
+    """Decode all public texts of a header in place, which states `CHARACTER_SET` then.
 
     Items of sequences are included. Returns a sentence where its character set is not the stated
     one, or none is stated for letters beyond ASCII: UTF-8 is tried then, else Latin-1 is assumed.
@@ -90,8 +90,10 @@ def _read(texts: Sequence[_Text]) -> tuple[list[str], str]:
 
 
 def _texts(dataset: Dataset, sets: CharacterSets) -> Iterator[_Text]:
-    """Yield the texts of a data set and its sequences that are not decoded yet."""
+    """Yield the public texts of a data set and its sequences that are not decoded yet."""
     for tag in list(dataset.keys()):
+        if tag.is_private:
+            continue  # results repeat none, and what is in there follows no rule
         raw = dataset.get_item(tag)
         vr = vr_of(raw)
         if vr == "SQ" and tag != PER_FRAME:

@@ -20,6 +20,7 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import MAX_VALUE_LEN, STR_VR_REGEXES, PersonName
 
 from dicom.characters import ONE_TEXT, PER_FRAME, TEXTS, vr_of
+from dicom.times import is_zone
 from dicom.uids import is_uid
 
 IDENTIFIERS = ("PatientID", "ContainerIdentifier")
@@ -68,25 +69,27 @@ def make_legal(header: Dataset) -> tuple[Flaw, ...]:
     Its texts are Unicode (`characters.in_unicode`). Dates and times that are none, and codes, UIDs
     and numbers that cannot be read, are left out. Dates with separators lose these. Texts and names
     that are too long are shortened, control characters are removed, and of several values where one
-    is allowed the first stays. `IDENTIFIERS` stay as they are: the caller refuses such a header.
+    is allowed the first stays. Wrong `IDENTIFIERS` of the header itself stay: callers refuse it.
     """
     with disable_value_validation():
         return tuple(dict.fromkeys(_flaws(header)))
 
 
-def _flaws(dataset: Dataset) -> Iterator[Flaw]:
+def _flaws(dataset: Dataset, *, in_item: bool = False) -> Iterator[Flaw]:
     for tag in list(dataset.keys()):
         if tag == PER_FRAME or tag.is_private or tag.group in (0x0002, 0x7FE0):
             continue
         vr = vr_of(dataset.get_item(tag))
         if vr == "SQ":
             for item in dataset[tag].value or ():
-                yield from _flaws(item)
+                yield from _flaws(item, in_item=True)
             continue
         if vr not in (*TEXTS, *_ASCII_TEXTS):
             continue
         words = _words(dataset.get_item(tag), vr)
         flaw = _corrected(dataset, tag, vr, words)
+        if flaw is not None and flaw.done == REFUSED and in_item:
+            flaw = _left_out(dataset, tag)  # one of the patient's other IDs
         if flaw is not None:
             yield flaw
 
@@ -146,6 +149,8 @@ def _value(vr: str, word: str, keyword: str) -> str | None:
     """Return a value as its representation allows it; None where it cannot be corrected."""
     if not word:
         return word
+    if keyword == "TimezoneOffsetFromUTC":
+        return word if is_zone(word) else None
     match vr:
         case "PN":
             groups = [_CONTROL.sub("", group)[:GROUP_LENGTH] for group in word.split("=")]

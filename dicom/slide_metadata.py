@@ -168,7 +168,7 @@ class SlideUids:
             how,
             CHARACTER_SET,
             *((identity.specimen_id,) if identity.specimen_id else ()),
-            *((f"zone {identity.zone}",) if identity.zone else ()),
+            f"zone {identity.zone}",
             *(f"{name} {version(name)}" for name in libraries),
         )
 

@@ -31,6 +31,7 @@ from dicom.header import read_headers
 from dicom.order import OrderedSpecimen
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
 from dicom.study import StudyFacts, study_of
+from dicom.times import zone_at
 from dicom.uids import deterministic_uid
 
 NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
@@ -82,6 +83,8 @@ def slide_sources(
     if study.started is None:
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
+    if not study.zone and study.started is not None:
+        study = replace(study, zone=zone_at(study.started))
     notes, converted = [note], []
     for stain in missing:
         scanned, _ = known[stain]
@@ -193,7 +196,7 @@ def _converted(
         "slide": facts.fingerprint,
         "accession": accession,
         "block": findings.block,
-        "study": study.stated(),
+        "study": replace(study, zone="").stated(),
         "scanned": scanned,
         "with_label": with_label,
         "stain": stain,
@@ -211,7 +214,7 @@ def _converted(
         fingerprint=facts.fingerprint,
         scanned=scanned,
     )
-    key = _converted_key(depends_on, specimen, identity.zone, store)
+    key = _converted_key(depends_on, specimen, study.zone, store)
     if not store.has(key):
         with store.writing(key) as folder:
             path = place_of(facts.path)
@@ -241,7 +244,7 @@ def _converted_key(
     candidates = [
         ArtifactKey.of("wsm", **depends_on, **of_specimen, **of_zone)
         for of_specimen in ({}, of_order)
-        for of_zone in ({}, {"zone": zone})
+        for of_zone in ({}, {"zone": zone} if zone else {})
     ]
     there = (key for key in candidates if store.path(key).is_dir())
     return next(there, candidates[-1])

@@ -17,7 +17,9 @@ from fixtures.slide_objects import MPP, SCANNED, identity, report, write_svs
 from hypothesis import HealthCheck, given, settings
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom.characters import CHARACTER_SET, in_unicode
@@ -132,6 +134,7 @@ def test_items_may_state_a_character_set_of_their_own() -> None:
         ("StudyDescription", "x" * 70, "x" * 64, "carry it shortened"),
         ("StudyDescription", "a\x1bb", "ab", "carry it shortened"),
         ("StudyID", "a\\b", "a", "carry it shortened"),
+        ("TimezoneOffsetFromUTC", "CET", None, "leave it out"),
         ("PatientName", "M" * 70 + "^J=" + "K" * 3, "M" * 64 + "=KKK", "carry it shortened"),
     ],
 )
@@ -154,6 +157,19 @@ def test_an_identifier_that_no_result_can_carry_is_neither_cut_nor_left_out(
 ) -> None:
     file = rewritten(ihc[0], tmp_path / "a.dcm", Written(values={"PatientID": number.encode()}))
     assert stated_facts([file]).refused == "Patient ID"
+
+
+def test_another_id_that_is_too_long_is_left_out_and_private_texts_are_not_judged() -> None:
+    header = written(OtherPatientIDsSequence=[{"PatientID": "P" * 80}], PatientID="P-1")
+    block = header.private_block(0x0011, "LAB", create=True)
+    block.add_new(0x01, "LO", "x")
+    header[0x0011, 0x1001] = RawDataElement(
+        Tag(0x0011, 0x1001), "LO", 2, b"\xff\xfe", 0, False, True, is_raw=True
+    )
+    assert in_unicode(header) == ""
+    (sentence,) = told(make_legal(header))
+    assert "as Patient ID: results leave it out" in sentence
+    assert header.PatientID == "P-1"
 
 
 def test_a_name_has_three_groups_of_64_characters() -> None:
