@@ -58,22 +58,17 @@ def test_whole_slides_need_no_file_and_names_hold_no_accession(
     assert [file.read_bytes() for file in write_pictures(*given, attention=True)] == before
 
 
-def test_attention_of_other_weights_than_those_that_scored_is_refused(
-    lab: Lab, case_id: int, tmp_path: Path
-) -> None:
-    given = (lab.settings, f"case-{case_id}", tmp_path, ("he",), ("patch",), silent)
+def test_what_cannot_be_drawn_is_told_with_what_can(lab: Lab, case_id: int, tmp_path: Path) -> None:
+    subject = f"case-{case_id}"
+    # Other weights than those that scored are in use, and the slides' files are gone.
+    given = (lab.settings, subject, tmp_path, ("he",), ("patch",), silent)
     with pytest.raises(SettingsError, match=r"tandem weights use.*tandem rerun.*--no-attention"):
         write_pictures(*given, attention=True)
-    assert list(tmp_path.glob("*.png")) == []
-
-
-def test_a_slide_whose_file_is_gone_is_told_with_what_can_be_shown(
-    lab: Lab, case_id: int, tmp_path: Path
-) -> None:
-    given = (lab.settings, f"case-{case_id}", tmp_path, ("ihc",), ("roi",), silent)
+    given = (lab.settings, subject, tmp_path, ("ihc",), ("roi",), silent)
     with pytest.raises(SettingsError, match=r"HER2 IHC slide cannot be shown.*--level slide"):
         write_pictures(*given, attention=False)
-    assert not list((lab.settings.artifacts_dir / "pictures").glob("[!.]*"))
+    assert not list(tmp_path.glob("*.png"))
+    assert not list((lab.settings.artifacts_dir / "pictures").iterdir())
 
 
 def test_what_is_no_case_and_a_case_without_a_result_are_told(lab: Lab, tmp_path: Path) -> None:
