@@ -167,7 +167,7 @@ def ask(
     Raises
     ------
     PeerError
-        If it does not start, fails, or takes longer than `limit_s`.
+        If it does not start, fails, takes longer than `limit_s`, or gives no answer.
     """
     try:
         done = subprocess.run(
@@ -180,7 +180,10 @@ def ask(
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()[-1:]
         raise PeerError(f"peer {name} failed ({''.join(said)}): {' '.join(command)} {job}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as err:
+        raise PeerError(f"peer {name} gave no answer: {' '.join(command)} {job}") from err
     return answer
 
 

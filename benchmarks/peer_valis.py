@@ -60,7 +60,8 @@ def has_weights() -> bool:
 def registered(job: dict[str, Any], scratch: str, fetched: bool) -> tuple[np.ndarray, float]:
     """Return the places of the points in px of the IHC overview, and VALIS's own error in px.
 
-    That error is the mean distance of the features that it matched; NaN without any.
+    A px is at its center for VALIS, and half a px further for Tandem. The error is the mean
+    distance of the features that VALIS matched; NaN without any.
     """
     from valis import feature_detectors, feature_matcher, registration
 
@@ -81,9 +82,10 @@ def registered(job: dict[str, Any], scratch: str, fetched: bool) -> tuple[np.nda
     he, ihc = (registrar.get_slide(Path(job[name]).name) for name in ("he", "ihc"))
     if errors is None or he is None or ihc is None:
         raise SystemExit("VALIS gave no registration")
-    points = np.array(job["points_um"]) / job["mpp"]
+    points = np.array(job["points_um"]) / job["mpp"] - 0.5
     known = errors["non_rigid_D"].astype(float).dropna()
-    return he.warp_xy_from_to(points, ihc), float(known.max()) if len(known) else float("nan")
+    places = he.warp_xy_from_to(points, ihc) + 0.5
+    return places, float(known.max()) if len(known) else float("nan")
 
 
 if __name__ == "__main__":

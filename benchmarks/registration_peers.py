@@ -132,10 +132,12 @@ def asked(
     """
     try:
         answer = ask(name, command, job, limit_s)
+        places, error = np.array(answer["places_um"]), answer["error_um"]
+        if places.shape != pair.he_um.shape:
+            raise PeerError(f"peer {name} did not answer for each target")
     except PeerError as err:
         nowhere = np.full(len(pair.he_um), np.nan)
         return Registered(tre_um=nowhere, cpu_s=None, flagged=True, said=str(err))
-    places, error = np.array(answer["places_um"]), answer["error_um"]
     return Registered(
         tre_um=np.linalg.norm(places - pair.ihc_um, axis=1),
         cpu_s=answer["cpu_s"],

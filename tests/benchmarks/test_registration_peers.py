@@ -79,13 +79,20 @@ def test_a_peer_that_fails_or_takes_too_long_is_named_and_places_nothing(
 ) -> None:
     broken = [sys.executable, "-c", "import no_such_package"]
     slow = [sys.executable, "-c", "import time; time.sleep(60)"]
+    silent = [sys.executable, "-c", ""]
+    short = {"cpu_s": 1.0, "places_um": [[1.0, 2.0]], "error_um": None, "package": "peer 1.0"}
+    few = [sys.executable, "-c", f"print({json.dumps(short)!r})"]
     job = tmp_path / "job.json"
     answers = [
         asked("broken", broken, job, pair, 60),
         asked("slow", slow, job, pair, 0.1),
+        asked("silent", silent, job, pair, 60),
+        asked("few", few, job, pair, 60),
     ]
     assert "no_such_package" in answers[0].said
     assert "longer than 0.1 s" in answers[1].said
+    assert "gave no answer" in answers[2].said
+    assert "each target" in answers[3].said
     for answer in answers:
         figures = summarized([answer])
         assert (figures["failures"], figures["unflagged_failures"]) == (1, 0)
