@@ -29,7 +29,7 @@ from dicom.legal import make_legal, told
 from dicom.source import convert_slide
 from dicom.study import StudyFacts, study_of
 
-COUNT = int(os.environ.get("TANDEM_HEADERS", "30"))
+COUNT = int(os.environ.get("TANDEM_HEADERS", "25"))
 OBJECTS = int(os.environ.get("TANDEM_HEADERS", "2"))
 """Headers that are drawn, and those that become objects."""
 THREE_GROUPS = "=".join(
