@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fixtures.second_renderer import SecondTile, draw_second_tile
 
-from appliance.evaluation.tile_judge import SIDES, TileJudge, judge_tiles
+from appliance.evaluation.tile_judge import TileJudge, judge_tiles
 from appliance.slides.glass import calibrate, white_gain
+from models.evaluation.sides import side_names
 from models.spec import Task
 
 SHEET_TILES, SHEET_COLUMNS, SHEET_PX = 20, 4, 256
@@ -74,11 +75,11 @@ def judged(tiles: Sequence[SecondTile], weights_root: Path | None = None) -> dic
         (Task.INTENSITY, ihc, grades, np.flatnonzero(tumor)),
         (Task.SEGMENTATION, ihc, maps, np.flatnonzero(tumor)),
     ):
-        judge = TileJudge(task, weights_root / task if weights_root else None)
+        judge = TileJudge(task, (weights_root / task,) if weights_root else ())
         judge_tiles(judge, pixels, truth, chosen, progress=_tell)
         figures[task] = judge.result({"judged": len(chosen)})
         if task is Task.SEGMENTATION:
-            for side in SIDES:
+            for side in judge.sides:
                 figures[f"{task}.{side}"] = tumor_found(np.sum(judge.answers.matrices[side], 0))
     return figures
 
@@ -113,7 +114,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         for name in (n for n in result if n.startswith(f"{task}.")):
             beside = result[f"baseline.{name}"]
             lines.append(f"{name} ({result['judged']} tiles): {result[name]}, baseline {beside}")
-    for side, name in zip(SIDES, ("M", "baseline"), strict=True):
+    for side, name in zip(side_names(1), ("M", "baseline"), strict=True):
         shares = found[f"{Task.SEGMENTATION}.{side}"]
         lines.append(
             f"{name}: {shares['found']} of the tumor found, {shares['false']} of the rest called so"

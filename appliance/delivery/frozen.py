@@ -137,6 +137,8 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
                 # Of character sets that are none: told at identify.
                 warnings.simplefilter("ignore", UserWarning)
                 for number, header in enumerate(headers):
+                    # Groups of messages and of file headers: no data set may hold them.
+                    del header[0x00000000:0x00030000]
                     header.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
     folder = store.path(key)
     scanned = datetime.fromtimestamp(int((folder / SCANNED_NAME).read_text()), tz=UTC)

@@ -103,7 +103,7 @@ def run_all(
                 for k, step, done, total in _reported(steps):
                     if k not in found:
                         watch.step(k, step, done, total)
-                for future in ended:
+                for future in sorted(ended, key=lambda each: waiting[each]):
                     k = waiting.pop(future)
                     found[k], seconds = future.result()
                     watch.ended(k, say(found[k]), seconds)

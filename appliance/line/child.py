@@ -75,13 +75,19 @@ class _Setup:
     gpu: int | None
 
 
-def serve_processes() -> None:
-    """Start the server that forks processes with the steps' modules in them (`Child.forked`).
+def serve_processes() -> bool:
+    """Start the server that forks processes with the steps' modules in them; return whether it is
+    there. Without it, processes are spawned.
 
     The kernel ends the server, and with it all its processes, when the calling thread ends.
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
-    forkserver.ensure_running()
+    try:
+        forkserver.ensure_running()
+    except OSError as err:  # the path of its socket, in TMPDIR, may have 107 bytes at most
+        log.warning("processes are spawned, which takes longer: no server for them: %s", err)
+        return False
+    return True
 
 
 class Child:
@@ -283,6 +289,7 @@ def _answering_server(forked: bool) -> Iterator[None]:
         yield
     finally:
         watchdog.cancel()
+        watchdog.join()
 
 
 def _kill_server() -> None:
@@ -292,6 +299,8 @@ def _kill_server() -> None:
     with suppress(OSError):
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
+            # Until it is gone, multiprocessing takes it for running; it reaps the server itself.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 def _kill(process: BaseProcess, pid: int) -> None:

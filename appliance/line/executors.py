@@ -66,7 +66,7 @@ class LocalExecutor:
         self._all: list[Child] = []
         self._gpus = 0
         self._lock = threading.Lock()
-        serve_processes()
+        self._forked = serve_processes()
 
     @contextmanager
     def slot(self, lane: Resource) -> Iterator[Slot | None]:
@@ -90,7 +90,12 @@ class LocalExecutor:
             gpu = self._gpus
             self._gpus += 1
         child = Child(
-            settings.log_level, self._stop, settings.extensions, NICE[lane], gpu, forked=True
+            settings.log_level,
+            self._stop,
+            settings.extensions,
+            NICE[lane],
+            gpu,
+            forked=self._forked,
         )
         self._all.append(child)
         return child

@@ -175,7 +175,9 @@ class Hl7Destination(ResultDestination, OverTls):
     kind: Literal["hl7"]
     name: str = "lis"
     host: str
+    """Name or address of the system."""
     port: Annotated[int, Field(gt=0, lt=65536)]
+    """Port of its MLLP listener."""
     tls: bool = False
     """MLLP over TLS; the certificate of the system must be for `host`."""
     sending_application: str = "TANDEM"

@@ -167,14 +167,17 @@ def cpu_seconds(pid: int) -> float:
 
 
 def step_workers(pid: int) -> list[int]:
-    """Return the processes of a daemon that run steps: those that its server has forked."""
-    forked = set()
+    """Return the processes that run steps: those that a daemon's server has forked, or that a
+    worker of a cluster has spawned."""
+    forked, spawned = set(), []
     for child in descendants(pid):
         with suppress(OSError):
             words = (Path("/proc") / str(child) / "cmdline").read_bytes().split(b"\0")
             if any(b"forkserver" in word for word in words):
                 forked.add(child)
-    return [child for child in forked if _parent(child) != pid]
+            if any(b"spawn_main" in word for word in words):
+                spawned.append(child)
+    return spawned + [child for child in forked if _parent(child) != pid]
 
 
 def _parent(pid: int) -> int:

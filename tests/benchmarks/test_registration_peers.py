@@ -39,6 +39,7 @@ def pair() -> SectionPair:
         he_tumor=mask,
         ihc_tumor=mask,
         ihc_control=mask,
+        tumor_cells=(1, 0, 0, 0),
         torn=False,
         moved=False,
         mirrored=False,

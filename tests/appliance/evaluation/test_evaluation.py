@@ -265,6 +265,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     # A result of other weights is in the place of the second pair's.
     document = json.loads(was) | {"key": "of other weights"}
     document["sha256"] = checksum({k: v for k, v in document.items() if k != "sha256"})
+    second.parent.mkdir(parents=True, exist_ok=True)
     second.write_text(json.dumps(document))
     resumed = tandem(*command)
     said = resumed.stderr.splitlines()

@@ -254,6 +254,33 @@ def test_a_forked_process_has_the_steps_and_no_torch(forked: Child) -> None:
     assert PRELOADED not in sys.modules
 
 
+def test_without_a_server_processes_are_spawned(tmp_path: Path) -> None:
+    """The path of its socket can be too long."""
+    far = tmp_path / ("a" * 90)
+    far.mkdir()
+    code = (
+        "import threading\nfrom appliance.line.executors import LocalExecutor\n"
+        "from appliance.settings.settings import Settings\n"
+        "if __name__ == '__main__':\n"
+        "    executor = LocalExecutor(Settings(), threading.Event())\n"
+        "    with executor.slot('cpu') as slot:\n"
+        "        from appliance.line.child import Limits\n"
+        "        print(slot.run(Limits(deadline_s=300, silent_s=300), max, 1, 2))\n"
+        "    executor.close()\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"TMPDIR": str(far)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "2\n"
+    assert "no server for them" in done.stderr
+
+
 def test_a_server_that_died_is_replaced(forked: Child) -> None:
     server, process = forked.run(PATIENT, parent_pid), forked.run(PATIENT, os.getpid)
     os.kill(server, signal.SIGKILL)
