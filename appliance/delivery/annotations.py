@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.assays.assay import Assay
+from appliance.delivery.scored_labels import scored_labels
 from appliance.domain import SlideFacts, Stain
 from appliance.findings.findings import RESEARCH_USE, SCORED, Findings
 from appliance.findings.outlines import polygons_of, thinned
@@ -31,7 +32,7 @@ Points = NDArray[np.float64]
 def slide_annotations(findings: Findings, assay: Assay, stain: Stain) -> bytes:
     """Return the areas on a slide of a case as a GeoJSON feature collection (RFC 7946).
 
-    On the anatomy slide: tumor. On the target slide: each class of the label map, the tumor that
+    On the anatomy slide: tumor. On the target slide: each class on the scored tiles, the tumor that
     was scored, and the regions that decided the score. Coordinates are (x, y) in level-0 px of the
     slide, from its top left corner. Classes are outlined on px of about `OUTLINE_UM`. Nothing names
     case or patient. Equal findings give equal bytes.
@@ -56,7 +57,7 @@ def _on_target(findings: Findings, assay: Assay) -> Iterator[dict[str, Any] | No
     rasters, slide = findings.rasters, findings.ihc
     if rasters.ihc_classes is not None:
         step = max(1, round(OUTLINE_UM / rasters.ihc_mpp))
-        coarse = thinned(rasters.ihc_classes, step)
+        coarse = thinned(scored_labels(rasters, rasters.ihc_classes), step)
         for value, named in enumerate(assay.classes, start=1):
             areas = _areas(coarse, rasters.ihc_mpp * step, slide, value=value)
             yield _feature(f"{assay.title} {named.name}", named.name, named.color, areas)

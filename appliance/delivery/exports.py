@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from appliance.artifacts import becoming, write_whole
 from appliance.assays.assay import Assay
 from appliance.delivery.annotations import slide_annotations
+from appliance.delivery.scored_labels import scored_labels
 from appliance.domain import Stain
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.label_map import LabelMap
@@ -47,6 +48,8 @@ def write_export(
     labels = rasters.he_tumor if on_anatomy else rasters.ihc_classes
     if labels is None:
         return False
+    if not on_anatomy:
+        labels = scored_labels(rasters, labels)
     names = ["Tumor"] if on_anatomy else [f"{assay.title} {c.name}" for c in assay.classes]
     with becoming(path) as temporary:
         _write_picture(temporary, labels, rasters.he_mpp if on_anatomy else rasters.ihc_mpp, names)

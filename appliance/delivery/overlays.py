@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.delivery.context import ObjectContext
+from appliance.delivery.scored_labels import Within, scored_labels, tile_mask
 from appliance.domain import Stain
 from appliance.findings.findings import MARGIN, RESEARCH_USE, SCORED
 from appliance.findings.label_map import LabelMap
 from appliance.geometry import TILE_UM
-from appliance.slides.raster import RasterGrid, TileMask
+from appliance.slides.raster import RasterGrid
 from dicom import codes
 from dicom.fraction import write_fraction
 from dicom.frames import BAND_PX
@@ -35,23 +36,6 @@ BLOCK_PX, COARSER = 16, 8
 """Edge of an intensity block in px of the label map (18 µm), and the factor from the first level to
 the second, whose px are about the size of a tile."""
 MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Label map within a mask of tiles, 0 elsewhere; computed when it is read."""
-
-    labels: LabelMap
-    mask: TileMask
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(rows, columns)."""
-        return self.labels.shape
-
-    def __getitem__(self, place: tuple[slice, slice]) -> NDArray[np.uint8]:
-        found: NDArray[np.uint8] = self.labels[place] * self.mask[place]
-        return found
 
 
 def write_overlays(folder: Path, context: ObjectContext) -> list[tuple[str, Path]]:
@@ -97,13 +81,16 @@ def _stain(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]
     """
     rasters, title = context.findings.rasters, context.assay.title
     layers = {
-        "": Layer(labels=_scored_labels(context, labels), segments=_class_segments(context)),
+        "": Layer(
+            labels=scored_labels(context.findings.rasters, labels),
+            segments=_class_segments(context),
+        ),
         "-tumor": Layer(
-            labels=_tile_mask(context, labels, SCORED),
+            labels=tile_mask(context.findings.rasters, labels, SCORED),
             segments=[_tumor_segment(1, "Tumor, scored (from H&E)", context)],
         ),
     }
-    annotated = _tile_mask(context, labels, MARGIN)
+    annotated = tile_mask(context.findings.rasters, labels, MARGIN)
     if annotated.tiles.any():
         layers["-annotated"] = Layer(
             labels=Within(labels, annotated), segments=_class_segments(context, scored=False)
@@ -157,20 +144,6 @@ def _numbered(layers: Iterable[Layer]) -> list[Layer]:
         found.append(replace(layer, segments=segments))
         number += len(segments)
     return found
-
-
-def _tile_mask(context: ObjectContext, labels: LabelMap, value: int) -> TileMask:
-    """Px of the label map on the tiles that have `value` in ``ihc_read``."""
-    rasters = context.findings.rasters
-    rows, columns = labels.shape
-    grid = RasterGrid(rows=rows, columns=columns, mpp=rasters.ihc_mpp)
-    return TileMask(grid, rasters.ihc_read == value)
-
-
-def _scored_labels(context: ObjectContext, labels: LabelMap) -> LabelMap:
-    """Label map of the scored tiles alone."""
-    annotated = (context.findings.rasters.ihc_read == MARGIN).any()
-    return Within(labels, _tile_mask(context, labels, SCORED)) if annotated else labels
 
 
 def _fraction(folder: Path, context: ObjectContext) -> Path:
@@ -241,7 +214,7 @@ def _probability(folder: Path, context: ObjectContext) -> list[Path]:
 def _intensity(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]:
     """Write the heat map of stain intensity: mean class (0-3) of a block's scored tumor px."""
     rasters, title = context.findings.rasters, context.assay.title
-    total, stained = block_sums(_scored_labels(context, labels), BLOCK_PX)
+    total, stained = block_sums(scored_labels(context.findings.rasters, labels), BLOCK_PX)
     levels = []
     for factor in (1, COARSER):
         sums, counts = (_added(part, factor) for part in (total, stained))

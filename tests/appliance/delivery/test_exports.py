@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from appliance.delivery.index import INDEX_NAME
 from appliance.domain import HE, HER2, Identity
 from appliance.errors import SettingsError
 from appliance.findings.codec import save_findings
-from appliance.findings.findings import Findings
+from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.outlines import thinned
 from appliance.ledger.ledger import Ledger
 from appliance.operations.export import export_case
@@ -145,6 +146,23 @@ def test_a_label_map_is_a_pyramid_in_place(stain: str, findings: Findings, tmp_p
     assert findings.accession.encode() not in path.read_bytes()
     without = replace(findings, rasters=replace(rasters, ihc_classes=None))
     assert not write_export("label_map", without, HER2_ASSAY, HER2, tmp_path / "c.ome.tif")
+
+
+@pytest.mark.parametrize("kind", ["geojson", "label_map"])
+def test_tiles_that_are_annotated_only_are_in_no_export(
+    kind: Literal["geojson", "label_map"], findings: Findings, tmp_path: Path
+) -> None:
+    read = np.where(findings.rasters.ihc_read == SCORED, MARGIN, 0).astype(np.uint8)
+    annotated = replace(findings, rasters=replace(findings.rasters, ihc_read=read))
+    path = tmp_path / "export"
+    for given, classes in ((findings, True), (annotated, False)):
+        assert write_export(kind, given, HER2_ASSAY, HER2, path)
+        if kind == "label_map":
+            assert bool(tifffile.imread(path).any()) == classes
+        else:
+            features = json.loads(path.read_text())["features"]
+            named = {f["properties"]["classification"]["name"] for f in features}
+            assert bool(named & set(NAMES)) == classes
 
 
 def test_a_case_is_exported_by_its_number(findings: Findings, tmp_path: Path) -> None:
