@@ -121,6 +121,11 @@ def _row(settings: Settings, subject: str) -> CaseRow | None:
                 "ids such as case-1; `tandem process --out` writes such a folder."
             )
         return None
+    if (Path(subject) / "findings.json").is_file():
+        raise SettingsError(
+            f"{subject!r} is a case of the appliance, and a folder here too. Name the folder as "
+            f"./{subject}, or call the command from another place."
+        )
     require_ledger(settings)
     reader = LedgerReader(settings.ledger_url)
     try:

@@ -26,6 +26,7 @@ from appliance.delivery.destinations.fileset import (
     update_directory,
 )
 from appliance.errors import DestinationUnavailableError
+from appliance.findings.findings import Findings
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.objects import OBJECT_KINDS, ObjectKind
 from appliance.settings.settings import Settings
@@ -72,8 +73,8 @@ class FolderArchive:
             findings = None
             if self._exports is not None:
                 try:
-                    findings = self._exports.findings_of(instance)
-                except (OSError, ValueError, LookupError):
+                    findings = self._readable(self._exports, instance)
+                except (ValueError, LookupError):
                     text = "has no readable result for its exports; make it again: tandem rerun"
                     after(instance, Outcome(verdict=Verdict.NEVER, text=text))
                     continue
@@ -85,6 +86,17 @@ class FolderArchive:
                     self._exports.write(findings, instance.ref, self.folder)
                 copy_whole(self._place(instance.ref), instance.path)
             after(instance, Outcome(verdict=Verdict.STORED))
+
+    def _readable(self, exports: Exports, instance: Instance) -> Findings | None:
+        try:
+            return exports.findings_of(instance)
+        except FileNotFoundError as err:
+            raise LookupError(err) from err
+        except OSError as err:  # a disk or share that cannot be read now: tried again
+            raise DestinationUnavailableError(
+                f"'{self.name}': results cannot be read for the exports: {err.strerror}. "
+                "Check the state folder and its disk."
+            ) from err
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Compare each file in the archive with the checksum of the object when it was written."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from appliance.delivery.destinations.contract import Instance, Proof, open_desti
 from appliance.delivery.exports import write_export
 from appliance.delivery.index import INDEX_NAME
 from appliance.domain import HE, HER2, Identity
-from appliance.errors import SettingsError
+from appliance.errors import DestinationUnavailableError, SettingsError
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.outlines import thinned
@@ -196,7 +197,13 @@ def test_a_case_is_exported_by_its_number(findings: Findings, tmp_path: Path) ->
     assert file.read_bytes() == (out / "case-1-HER2.geojson").read_bytes()
 
 
-def test_a_folder_has_exports_beside_the_report(findings: Findings, tmp_path: Path) -> None:
+def refuse(folder: Path) -> Findings:
+    raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_folder_has_exports_beside_the_report(
+    findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings(state_dir=tmp_path / "state")
     objects = tmp_path / "objects"
     objects.mkdir()
@@ -219,6 +226,11 @@ def test_a_folder_has_exports_beside_the_report(findings: Findings, tmp_path: Pa
     for path in study.glob("*.ome.tif"):
         path.unlink()
     assert archive.prove([instance])[uid].proof is Proof.ABSENT
+    with monkeypatch.context() as patched:  # a disk that cannot be read now blames no report
+        patched.setattr("appliance.delivery.destinations.exports.load_findings", refuse)
+        with pytest.raises(DestinationUnavailableError, match="cannot be read for the exports"):
+            archive.send([instance], lambda _: None, lambda _, outcome: outcomes.append(outcome))
+    assert len(outcomes) == 1
     (objects / INDEX_NAME).unlink()
     archive.send([instance], lambda _: None, lambda _, outcome: outcomes.append(outcome))
     assert outcomes[-1].verdict is Verdict.NEVER and "tandem rerun" in outcomes[-1].text
