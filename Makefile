@@ -23,9 +23,10 @@ SCORE ?= 2+
 demo: install
 	@$(BIN)/python benchmarks/demo.py --seed $(SEED) --score $(SCORE)
 
-# More files at a time than cores: tests of daemons and servers wait more than they work.
+# More files at a time than cores: tests of daemons and servers wait more than they work. Files are
+# begun in the order of tests/conftest.py, the longest first.
 test: install judges
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --durations 25
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 25
 
 # Ruff, strict types, the arrows of the architecture, dead code.
 check: install

@@ -23,8 +23,23 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL, CASES = SHARED / "real", SHARED / "cases"
 
 
+LONGEST_FIRST = ("acceptance", "appliance/evaluation", "models")
+"""Folders of tests that take minutes each: begun last they would keep one core waiting."""
+
+
 def pytest_report_header() -> list[str]:
     return judge_versions()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders of `LONGEST_FIRST`; keep the order within them and of the others."""
+    folders = [Path(__file__).parent / name for name in LONGEST_FIRST]
+
+    def rank(item: pytest.Item) -> int:
+        inside = (k for k, folder in enumerate(folders) if folder in item.path.parents)
+        return next(inside, len(folders))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

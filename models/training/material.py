@@ -65,8 +65,10 @@ def generated_material(
 ) -> Material:
     """Generate `count` tiles of a seed for training, and others for validation and for the figures.
 
-    Training also uses tiles of tumor in stained stroma, in the configuration's proportion, and
-    draws its `rough_share` of all tiles irregularly; the others do neither.
+    Training also uses tiles of tumor in stained stroma, in the configuration's proportion. The
+    configuration's `rough_share` of the tiles for training and for validation is drawn
+    irregularly, so that the epoch is chosen for what was to be learnt; those for the figures are
+    not, so that figures of different configurations compare.
 
     Raises
     ------
@@ -91,13 +93,21 @@ def generated_material(
         progress=progress,
     )
 
-    def others(first_seed: int, number: int) -> Examples:
-        tiles = generated_tiles(cache, first_seed=first_seed, count=number, progress=progress)
+    def others(first_seed: int, number: int, rough_share: float = 0.0) -> Examples:
+        tiles = generated_tiles(
+            cache,
+            first_seed=first_seed,
+            count=number,
+            rough_share=rough_share,
+            progress=progress,
+        )
         return judged_tiles(task, tiles, every=config.all_tiles)
 
     return Material(
         learnt=_of_task(task, learnt, every=config.all_tiles, share=NON_TUMOR_SHARE),
-        validation=once(lambda: others(FIRST_RESERVED_SEED, config.validation_tiles)),
+        validation=once(
+            lambda: others(FIRST_RESERVED_SEED, config.validation_tiles, config.rough_share)
+        ),
         judged=lambda: others(FIRST_HELD_OUT_SEED, config.test_tiles),
         facts={
             "data": f"generated tiles, generator version {GENERATOR_VERSION}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,16 @@ from appliance.ledger.tables import CaseRow, SlideRow, id_of
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
+
+
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore `__main__`.
+
+    Streamlit replaces `__main__` by each page and leaves it there; a process pool of a later test
+    would then start its workers from a page.
+    """
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def thumbnail(color: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:

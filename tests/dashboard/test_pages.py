@@ -42,16 +42,6 @@ def fresh_caches() -> Iterator[None]:
     st.cache_resource.clear()
 
 
-@pytest.fixture(autouse=True)
-def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restore `__main__`.
-
-    Streamlit replaces `__main__` by each page and leaves it there; a process pool of a later test
-    would then start its workers from a page.
-    """
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-
-
 def case_page() -> None:
     from dashboard.views import case, look
 
