@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pynetdicom.sop_class import Comprehensive3DSRStorage
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
+from appliance.assays.assay import Assay
 from appliance.assays.registry import find_assay
 from appliance.delivery.destinations.contract import Instance
 from appliance.delivery.exports import SUFFIXES, ExportKind, write_export
@@ -37,21 +38,30 @@ class Exports:
     artifacts: Path
     kinds: tuple[ExportKind, ...]
 
-    def findings_of(self, instance: Instance) -> Findings | None:
-        """Return the findings that a report was made from; None for any other object.
+    def result_of(self, instance: Instance) -> tuple[Findings, Assay] | None:
+        """Return what a report was made from, and its assay; None for any other object.
+
+        All of it is checked here: a label map is read only while it is exported, when the report is
+        under way already.
 
         Raises
         ------
         OSError, ValueError, LookupError
-            If they cannot be read.
+            If it cannot be read, or is not what was written.
+        SettingsError
+            If its assay is not installed any more.
         """
         if instance.ref.sop_class_uid != Comprehensive3DSRStorage:
             return None
         contents = json.loads((instance.path.parent / INDEX_NAME).read_text())
         key = ArtifactKey.parse(contents["made_from"]["findings"])
-        return load_findings(ArtifactStore(self.artifacts).path(key))
+        folder = ArtifactStore(self.artifacts).path(key)
+        if not is_unchecked(folder) and not is_as_written(folder):
+            raise ValueError(f"{folder.name} is not what was written")
+        findings = load_findings(folder)
+        return findings, find_assay(findings.assay)
 
-    def write(self, findings: Findings, report: InstanceRef, archive: Path) -> None:
+    def write(self, findings: Findings, assay: Assay, report: InstanceRef, archive: Path) -> None:
         """Write the exports of a report.
 
         Raises
@@ -59,7 +69,6 @@ class Exports:
         OSError
             If the archive cannot be written.
         """
-        assay = find_assay(findings.assay)
         for stain in (assay.anatomy.code, assay.target.code):
             for kind in self.kinds:
                 name = f"{uid_as_name(report.sop_instance_uid)}-{stain}{SUFFIXES[kind]}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from appliance.artifacts import copy_whole, file_sha256
+from appliance.assays.assay import Assay
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -25,7 +26,7 @@ from appliance.delivery.destinations.fileset import (
     place_in,
     update_directory,
 )
-from appliance.errors import DestinationUnavailableError
+from appliance.errors import DestinationUnavailableError, SettingsError
 from appliance.findings.findings import Findings
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.objects import OBJECT_KINDS, ObjectKind
@@ -70,10 +71,14 @@ class FolderArchive:
             if not instance.path.is_file():
                 after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
                 continue
-            findings = None
+            result = None
             if self._exports is not None:
                 try:
-                    findings = self._readable(self._exports, instance)
+                    result = self._readable(self._exports, instance)
+                except SettingsError as err:
+                    text = f"has no exports: {err}"
+                    after(instance, Outcome(verdict=Verdict.NEVER, text=text))
+                    continue
                 except (ValueError, LookupError):
                     text = "has no readable result for its exports; make it again: tandem rerun"
                     after(instance, Outcome(verdict=Verdict.NEVER, text=text))
@@ -82,14 +87,14 @@ class FolderArchive:
             before(instance)
             with self._translated():
                 # Before the report: if it is there, its exports are whole.
-                if self._exports is not None and findings is not None:
-                    self._exports.write(findings, instance.ref, self.folder)
+                if self._exports is not None and result is not None:
+                    self._exports.write(*result, instance.ref, self.folder)
                 copy_whole(self._place(instance.ref), instance.path)
             after(instance, Outcome(verdict=Verdict.STORED))
 
-    def _readable(self, exports: Exports, instance: Instance) -> Findings | None:
+    def _readable(self, exports: Exports, instance: Instance) -> tuple[Findings, Assay] | None:
         try:
-            return exports.findings_of(instance)
+            return exports.result_of(instance)
         except FileNotFoundError as err:
             raise LookupError(err) from err
         except OSError as err:  # a disk or share that cannot be read now: tried again

@@ -28,7 +28,7 @@ from appliance.delivery.exports import write_export
 from appliance.delivery.index import INDEX_NAME
 from appliance.domain import HE, HER2, Identity
 from appliance.errors import DestinationUnavailableError, SettingsError
-from appliance.findings.codec import save_findings
+from appliance.findings.codec import IHC_CLASSES, save_findings
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.outlines import thinned
 from appliance.ledger.ledger import Ledger
@@ -207,7 +207,8 @@ def test_a_folder_has_exports_beside_the_report(
     settings = Settings(state_dir=tmp_path / "state")
     objects = tmp_path / "objects"
     objects.mkdir()
-    made_from = {"made_from": {"findings": str(saved(findings, settings))}}
+    kept = saved(findings, settings)
+    made_from = {"made_from": {"findings": str(kept)}}
     (objects / INDEX_NAME).write_text(json.dumps(made_from))
     report = objects / "sr.dcm"
     ref = made_object(report, sop_class=Comprehensive3DSRStorage)
@@ -231,8 +232,24 @@ def test_a_folder_has_exports_beside_the_report(
         with pytest.raises(DestinationUnavailableError, match="cannot be read for the exports"):
             archive.send([instance], lambda _: None, lambda _, outcome: outcomes.append(outcome))
     assert len(outcomes) == 1
+    other = objects / "seg.dcm"
+    both = [instance, Instance(path=other, ref=made_object(other))]
+
+    def refused() -> str:
+        """Return why the report is not sent; another object of the case goes all the same."""
+        archive.send(both, lambda _: None, lambda _, outcome: outcomes.append(outcome))
+        assert [outcome.verdict for outcome in outcomes[-2:]] == [Verdict.NEVER, Verdict.STORED]
+        return outcomes[-2].text
+
+    with monkeypatch.context() as patched:
+        patched.setattr("appliance.assays.registry.assays", tuple)
+        assert "Add its module to extensions" in refused()
+    labels = ArtifactStore(settings.artifacts_dir).path(kept) / IHC_CLASSES
+    flipped = bytearray(labels.read_bytes())
+    flipped[len(flipped) // 3] ^= 0xFF
+    labels.write_bytes(flipped)
+    assert "tandem rerun" in refused()
     (objects / INDEX_NAME).unlink()
-    archive.send([instance], lambda _: None, lambda _, outcome: outcomes.append(outcome))
-    assert outcomes[-1].verdict is Verdict.NEVER and "tandem rerun" in outcomes[-1].text
+    assert "tandem rerun" in refused()
     with pytest.raises(ValueError, match="add SR to objects"):
         FolderDestination(geojson=True, objects=("SEG",))
