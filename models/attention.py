@@ -9,8 +9,6 @@ everywhere, blur it. Here each attention is therefore weighted by the gradient o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -47,10 +45,11 @@ def attend(network: VitClassifier, pixels: Tensor, classes: Tensor) -> Tensor:
 
 def record(network: VitClassifier, pixels: Tensor) -> Recorded:
     """Run a network on `pixels` (N, 3, T, T), 0-255, and record its attentions."""
-    with _explicit_attention(network), torch.enable_grad():
-        answer = network.body(network.pixels(pixels), output_attentions=True)
-        logits = network.head(answer.last_hidden_state[:, 0])
-    return Recorded(logits=logits, attentions=answer.attentions)
+    attentions: list[Tensor] = []
+    with torch.enable_grad():
+        tokens = network.body(network.pixels(pixels), attentions)
+        logits = network.head(tokens[:, 0])
+    return Recorded(logits=logits, attentions=tuple(attentions))
 
 
 def relevances(seen: Recorded, classes: Tensor, *, layers: int) -> Tensor:
@@ -67,14 +66,3 @@ def relevances(seen: Recorded, classes: Tensor, *, layers: int) -> Tensor:
         weighted = (attention.detach() * gradient).clamp(min=0).mean(dim=1)  # (N, 1 + T, 1 + T)
         relevance = relevance + weighted @ relevance
     return relevance[:, 0, 1:]
-
-
-@contextmanager
-def _explicit_attention(network: VitClassifier) -> Iterator[None]:
-    """Have attention computed as matrices; the fused kernel that is used otherwise keeps none."""
-    usual = network.body.config._attn_implementation
-    network.body.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        network.body.set_attn_implementation(usual)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 from models.errors import ManifestError
-from models.maskformer import MaskformerSegmenter
 from models.segformer import SegformerSegmenter
 from models.spec import ModelSpec
 from models.vit import VitClassifier
@@ -17,7 +16,7 @@ def build(spec: ModelSpec) -> nn.Module:
     Raises
     ------
     ManifestError
-        If the architecture is unknown.
+        If the architecture is unknown, or a number of it.
     """
     match spec.architecture:
         case "vit":
@@ -25,6 +24,9 @@ def build(spec: ModelSpec) -> nn.Module:
         case "segformer":
             return SegformerSegmenter(spec)
         case "maskformer":
+            # It imports transformers, which costs seconds; the other networks do without.
+            from models.maskformer import MaskformerSegmenter
+
             return MaskformerSegmenter(spec)
         case unknown:
             raise ManifestError(f"unknown architecture {unknown!r}: vit, segformer, maskformer")

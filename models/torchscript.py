@@ -49,7 +49,6 @@ def save_torchscript(
         torch.autocast(device, dtype=torch.bfloat16, enabled=half, cache_enabled=False),
         warnings.catch_warnings(),
     ):
-        # transformers warns of checked sizes, which are equal for each batch, and of deprecated
-        # properties that the tracer reads.
+        # Tracing warns of sizes that become constants. The spec fixes them.
         warnings.simplefilter("ignore")
         torch.jit.trace(portable, example, check_trace=False).save(path)

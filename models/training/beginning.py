@@ -18,7 +18,9 @@ from transformers import (
     MaskFormerForInstanceSegmentation,
     PreTrainedConfig,
     PreTrainedModel,
+    SegformerConfig,
     SegformerForSemanticSegmentation,
+    ViTConfig,
     ViTForImageClassification,
 )
 from transformers.utils import logging
@@ -40,6 +42,7 @@ _NAMED = 6
 class _Form:
     """Checkpoints of one architecture.
 
+    `config` states a network of ours as transformers does.
     `renamed`: beginning of a tensor's name there and here. `heads`: beginnings of the names that
     may be missing or of another size; they are begun anew. `rebuilt`: buffers that the
     configuration determines. `shape`: values of config.json that must agree although the sizes of
@@ -47,6 +50,7 @@ class _Form:
     """
 
     model: type[PreTrainedModel]
+    config: Callable[[ModelSpec, Any], PreTrainedConfig]
     renamed: tuple[tuple[str, str], ...]
     heads: tuple[str, ...]
     rebuilt: tuple[str, ...] = ()
@@ -63,6 +67,7 @@ _DETR = (
 _FORMS = {
     "vit": _Form(
         model=ViTForImageClassification,
+        config=lambda spec, _: ViTConfig(image_size=spec.input_px, **spec.config),
         renamed=(("vit.", "body."), ("classifier.", "head.")),
         heads=("classifier.",),
         shape=tuple(
@@ -82,6 +87,7 @@ _FORMS = {
     ),
     "segformer": _Form(
         model=SegformerForSemanticSegmentation,
+        config=lambda spec, _: SegformerConfig(**spec.config),
         renamed=(("", "body."),),
         heads=("decode_head.",),
         shape=tuple(
@@ -102,6 +108,7 @@ _FORMS = {
     ),
     "maskformer": _Form(
         model=MaskFormerForInstanceSegmentation,
+        config=lambda _, network: copy.deepcopy(network.body.config),
         renamed=(("", "body."),),
         heads=("class_predictor.",),
         rebuilt=("criterion.",),
@@ -171,8 +178,7 @@ def _with_checkpoint(
             "its source, and save it with save_pretrained(FOLDER, safe_serialization=True)."
         )
     form = _FORMS[spec.architecture]
-    body: Any = network.body
-    config = copy.deepcopy(body.config)
+    config = form.config(spec, network)
     config.update({"num_labels": len(spec.classes)})
     _check_shape(form, config, raw, folder)
     theirs, missing, unexpected = _loaded(form, config, folder)

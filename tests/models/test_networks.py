@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, ViTConfig, ViTModel
+from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
 
 from models.build import build
 from models.checkpoint import load_network, save_network
@@ -55,13 +58,42 @@ def test_forward_gives_logits_of_the_promised_shape(name: str, task: Task) -> No
     torch.testing.assert_close(logits, again, atol=lost, rtol=lost)
 
 
+@pytest.mark.parametrize("name", ["reference", "vit-tiny-patch16-224", "segformer-b0"])
+def test_networks_are_those_of_the_library_by_names_answers_and_beginning(name: str) -> None:
+    task = Task.SEGMENTATION if name.startswith("segformer") else Task.TUMOR
+    spec = load_configuration(name, task).spec(task)
+    network = build(spec).eval()
+    if task is Task.SEGMENTATION:
+        config = SegformerConfig(num_labels=len(spec.classes), **spec.config)
+        theirs = SegformerForSemanticSegmentation(config).eval()
+    else:
+        theirs = ViTModel(ViTConfig(**spec.config), add_pooling_layer=False).eval()
+    for part, other in zip(network.body.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(part.std(), other.std(), rtol=0.3, atol=1e-3)
+        torch.testing.assert_close(part.mean(), other.mean(), rtol=0.1, atol=5e-3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(1.0 * (parameter.dim() == 1), 0.05)
+        theirs.load_state_dict(network.body.state_dict())
+        seen = network.pixels(torch.randint(0, 256, (2, 3, 512, 512), dtype=torch.uint8))
+        ours = network.body(seen)
+        expected = theirs(seen)
+    answer = expected.logits if task is Task.SEGMENTATION else expected.last_hidden_state
+    torch.testing.assert_close(ours, answer, atol=1e-3, rtol=1e-3)
+
+
+def test_numbers_that_the_network_does_not_have_are_named() -> None:
+    spec = load_configuration("reference", Task.TUMOR).spec(Task.TUMOR)
+    with pytest.raises(ManifestError, match="hidden_sise"):
+        build(replace(spec, config={**spec.config, "hidden_sise": 3}))
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_the_decode_head_says_what_that_of_the_library_says(training: bool) -> None:
-    from transformers.models.segformer.modeling_segformer import SegformerDecodeHead
-
     torch.manual_seed(0)
-    config = load_configuration("reference", Task.SEGMENTATION)
-    network = build(config.spec(Task.SEGMENTATION))
+    spec = load_configuration("reference", Task.SEGMENTATION).spec(Task.SEGMENTATION)
+    network = build(spec)
+    config = SegformerConfig(num_labels=len(spec.classes), **spec.config)
     ours = network.body.decode_head
     norm = ours.batch_norm
     with torch.no_grad():  # as after training, not as made
@@ -69,12 +101,12 @@ def test_the_decode_head_says_what_that_of_the_library_says(training: bool) -> N
         norm.running_var.uniform_(0.2, 3)
         norm.weight.uniform_(0.5, 2)
         norm.bias.normal_()
-    theirs = SegformerDecodeHead(network.body.config)
+    theirs = SegformerDecodeHead(config)
     theirs.load_state_dict(ours.state_dict())
     for head in (ours, theirs):
         head.train(training)
         head.dropout.p = 0.0
-    sizes = zip(network.body.config.hidden_sizes, (32, 16, 8, 4), strict=True)
+    sizes = zip(config.hidden_sizes, (32, 16, 8, 4), strict=True)
     states = [torch.randn(2, channels, size, size) for channels, size in sizes]
     answers = [head(states) for head in (ours, theirs)]
     torch.testing.assert_close(*answers, atol=1e-4, rtol=1e-4)
