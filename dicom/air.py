@@ -18,6 +18,8 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from dicom.uids import is_uid
+
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 REPORT, LIBRARY, GROUPS, GROUP = "126000", "111028", "126010", "125007"
@@ -27,7 +29,10 @@ ALGORITHM, ALGORITHM_VERSION = "111001", "111003"
 REGION, SEGMENT, SOURCE = "111030", "121191", "121112"
 """Codes of concept names (DCM, PS3.16)."""
 _DEVICE = "121007"
+SCHEME = "DCM"
 _PRIVATE = "99"
+_POLYGON_VALUES = 12
+"""Fewest numbers of a closed outline: three corners of three, and the first one again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,8 @@ class Content:
 
     @property
     def concept(self) -> str:
-        """Code value of the concept name; empty without one."""
-        return _code(self.item, "ConceptNameCodeSequence")
+        """Code value of the concept name in DCM; empty for one of another scheme, or without."""
+        return _code(self.item, "ConceptNameCodeSequence", SCHEME)
 
     @property
     def children(self) -> list[Content]:
@@ -82,9 +87,39 @@ def check_report(report: Dataset) -> list[tuple[Item, Result]]:
     return [(item, item.check(root)) for item in ITEMS]
 
 
-def _code(item: Dataset, keyword: str) -> str:
+def _code(item: Dataset, keyword: str, scheme: str = "") -> str:
+    """Return a code value; empty where it has no scheme, or not this one."""
     found = item.get(keyword)
-    return str(found[0].get("CodeValue") or "") if found else ""
+    if not found:
+        return ""
+    stated = str(found[0].get("CodingSchemeDesignator") or "")
+    if not stated or (scheme and stated != scheme):
+        return ""
+    values = (found[0].get(each) for each in ("CodeValue", "LongCodeValue", "URNCodeValue"))
+    return str(next(filter(None, values), ""))
+
+
+def _says(content: Content) -> bool:
+    """Return whether an item has the value that its type asks for (PS3.3 C.17.3)."""
+    item = content.item
+    match item.get("ValueType"):
+        case "TEXT":
+            return bool(str(item.get("TextValue") or "").strip())
+        case "UIDREF":
+            return is_uid(str(item.get("UID") or ""))
+        case "CODE":
+            return bool(_code(item, "ConceptCodeSequence"))
+        case "IMAGE" | "COMPOSITE":
+            return any(True for _ in _referenced([item]))
+        case "SCOORD" | "SCOORD3D":
+            return bool(item.get("GraphicData"))
+        case kind:
+            return kind == "CONTAINER" and bool(content.children)
+
+
+def _saying(parent: Content, *concepts: str) -> list[Content]:
+    """Return the children of a concept that have a value."""
+    return [child for child in parent.named(*concepts) if _says(child)]
 
 
 def _each(where: str, contents: Sequence[Content], holds: Callable[[Content], bool]) -> Result:
@@ -97,7 +132,7 @@ def _each(where: str, contents: Sequence[Content], holds: Callable[[Content], bo
 
 def _attribute(keyword: str, *allowed: str) -> Callable[[Content], Result]:
     def check(root: Content) -> Result:
-        value = str(root.item.get(keyword) or "")
+        value = str(root.item.get(keyword) or "").strip()
         fine = value in allowed if allowed else bool(value)
         return Result(keyword, () if fine else (f"is {value!r}" if value else "is missing",))
 
@@ -106,6 +141,29 @@ def _attribute(keyword: str, *allowed: str) -> Callable[[Content], Result]:
 
 def _groups(root: Content) -> list[Content]:
     return [g for container in root.named(GROUPS) for g in container.named(GROUP)]
+
+
+def _library(root: Content) -> Result:
+    images = [
+        content
+        for library in root.named(LIBRARY)
+        for content in library.walk()
+        if content.item.get("ValueType") == "IMAGE"
+    ]
+    return _each("images", images, _says)
+
+
+def _measured(root: Content) -> Result:
+    return _each("groups", _groups(root), lambda group: bool(group.children))
+
+
+def _request(root: Content) -> Result:
+    requests = root.item.get("ReferencedRequestSequence") or []
+    named = [
+        each for each in requests if each.get("AccessionNumber") and each.get("StudyInstanceUID")
+    ]
+    where = "ReferencedRequestSequence"
+    return Result(where, () if named else ("names no accession" if requests else "is missing",))
 
 
 def _root(root: Content) -> Result:
@@ -117,7 +175,7 @@ def _root(root: Content) -> Result:
 
 def _has(concept: str) -> Callable[[Content], Result]:
     def check(root: Content) -> Result:
-        found = root.named(concept)
+        found = _saying(root, concept)
         return Result(found[0].place if found else "1", () if found else ("there is none",))
 
     return check
@@ -125,9 +183,11 @@ def _has(concept: str) -> Callable[[Content], Result]:
 
 def _device(root: Content) -> Result:
     types = [
-        c for c in root.named(OBSERVER_TYPE) if _code(c.item, "ConceptCodeSequence") == _DEVICE
+        c
+        for c in root.named(OBSERVER_TYPE)
+        if _code(c.item, "ConceptCodeSequence", SCHEME) == _DEVICE
     ]
-    uids = root.named(DEVICE_UID)
+    uids = _saying(root, DEVICE_UID)
     missing = [what for what, there in (("type Device", types), ("UID", uids)) if not there]
     where = ", ".join(each.place for each in (*types, *uids)) or "1"
     return Result(where, tuple(f"no observer {what}" for what in missing))
@@ -135,7 +195,7 @@ def _device(root: Content) -> Result:
 
 def _tracked(root: Content) -> Result:
     return _each(
-        "groups", _groups(root), lambda g: bool(g.named(TRACKING) and g.named(TRACKING_UID))
+        "groups", _groups(root), lambda g: bool(_saying(g, TRACKING) and _saying(g, TRACKING_UID))
     )
 
 
@@ -146,12 +206,12 @@ def _own_tracking(root: Content) -> Result:
 
 
 def _finding(root: Content) -> Result:
-    return _each("groups", _groups(root), lambda g: bool(g.named(FINDING)))
+    return _each("groups", _groups(root), lambda g: bool(_saying(g, FINDING)))
 
 
 def _algorithm(root: Content) -> Result:
     def named(group: Content) -> bool:
-        return bool(group.named(ALGORITHM) and group.named(ALGORITHM_VERSION))
+        return bool(_saying(group, ALGORITHM) and _saying(group, ALGORITHM_VERSION))
 
     return _each("groups", _groups(root), named)
 
@@ -159,11 +219,15 @@ def _algorithm(root: Content) -> Result:
 def _numbers(root: Content) -> Result:
     def whole(content: Content) -> bool:
         values = content.item.get("MeasuredValueSequence") or []
-        return bool(content.concept) and all(
-            value.get("NumericValue") is not None
-            and value.get("MeasurementUnitsCodeSequence")
-            and value.MeasurementUnitsCodeSequence[0].get("CodingSchemeDesignator") == "UCUM"
-            for value in values
+        why_none = _code(content.item, "NumericValueQualifierCodeSequence")
+        return (
+            bool(_code(content.item, "ConceptNameCodeSequence"))
+            and bool(values or why_none)
+            and all(
+                value.get("NumericValue") is not None
+                and _code(value, "MeasurementUnitsCodeSequence", "UCUM")
+                for value in values
+            )
         )
 
     numbers = [c for c in root.walk() if c.item.get("ValueType") == "NUM"]
@@ -175,18 +239,26 @@ def _evaluations(root: Content) -> Result:
         c
         for group in _groups(root)
         for c in group.children
-        if c.item.get("ValueType") == "CODE" and c.item.get("RelationshipType") == "CONTAINS"
+        if c.item.get("ValueType") == "CODE"
+        and c.item.get("RelationshipType") == "CONTAINS"
+        and c.concept != FINDING  # has an item of its own
     ]
-    return _each("coded values", coded, lambda c: bool(_code(c.item, "ConceptCodeSequence")))
+
+    def whole(content: Content) -> bool:
+        return bool(_code(content.item, "ConceptNameCodeSequence")) and _says(content)
+
+    return _each("coded values", coded, whole)
 
 
 def _regions(root: Content) -> Result:
     regions = [c for c in root.walk() if c.item.get("ValueType") == "SCOORD3D"]
 
     def placed(content: Content) -> bool:
-        data = content.item.get("GraphicData") or []
-        closed = content.item.get("GraphicType") != "POLYGON" or data[:3] == data[-3:]
-        return bool(content.item.get("ReferencedFrameOfReferenceUID")) and len(data) >= 3 and closed
+        found, kind = content.item.get("GraphicData"), content.item.get("GraphicType")
+        data = list(found) if isinstance(found, Sequence) else []
+        closed = kind != "POLYGON" or (len(data) >= _POLYGON_VALUES and data[:3] == data[-3:])
+        framed = is_uid(str(content.item.get("ReferencedFrameOfReferenceUID") or ""))
+        return bool(framed and kind and data and len(data) % 3 == 0 and closed)
 
     return _each("regions", regions, placed) if regions else Result("no regions")
 
@@ -194,8 +266,9 @@ def _regions(root: Content) -> Result:
 def _sources(root: Content) -> Result:
     def tied(group: Content) -> bool:
         return any(
-            c.item.get("ValueType") == "IMAGE" or c.concept in (REGION, SEGMENT, SOURCE)
+            _says(c)
             for c in group.walk()
+            if c.item.get("ValueType") == "IMAGE" or c.concept in (REGION, SEGMENT, SOURCE)
         )
 
     return _each("groups", _groups(root), tied)
@@ -205,9 +278,11 @@ def _evidence(root: Content) -> Result:
     referenced = set(_referenced(c.item for c in root.walk()))
     listed = set(_listed(root.item))
     missing = referenced - listed
+    faults = [f"{len(missing)} references are no evidence"] if missing else []
+    if not referenced:
+        faults.append("there is none")
     return Result(
-        f"{len(referenced)} references, {len(listed)} instances of evidence",
-        (f"{len(missing)} references are no evidence",) if missing else (),
+        f"{len(referenced)} references, {len(listed)} instances of evidence", tuple(faults)
     )
 
 
@@ -249,8 +324,9 @@ def _schemes(root: Content) -> Result:
 
 def _verified(root: Content) -> Result:
     flag = str(root.item.get("VerificationFlag") or "")
-    observers = root.item.get("VerifyingObserverSequence")
-    fine = flag == "UNVERIFIED" or (flag == "VERIFIED" and bool(observers))
+    observers = root.item.get("VerifyingObserverSequence") or []
+    named = [each for each in observers if str(each.get("VerifyingObserverName") or "").strip("^ ")]
+    fine = flag == "UNVERIFIED" or (flag == "VERIFIED" and bool(named))
     return Result(flag or "VerificationFlag", () if fine else ("no verifying observer",))
 
 
@@ -259,7 +335,8 @@ def _listed_classes(report: Dataset) -> Iterator[tuple[str, str]]:
     for study in (*current, *(report.get("PertinentOtherEvidenceSequence") or [])):
         for series in study.get("ReferencedSeriesSequence") or []:
             for item in series.get("ReferencedSOPSequence") or []:
-                yield str(item.ReferencedSOPInstanceUID), str(item.ReferencedSOPClassUID)
+                if uid := item.get("ReferencedSOPInstanceUID"):
+                    yield str(uid), str(item.get("ReferencedSOPClassUID") or "")
 
 
 def _listed(report: Dataset) -> Iterator[str]:
@@ -269,7 +346,8 @@ def _listed(report: Dataset) -> Iterator[str]:
 def _referenced(items: Iterable[Dataset]) -> Iterator[str]:
     for item in items:
         for reference in item.get("ReferencedSOPSequence") or []:
-            yield str(reference.ReferencedSOPInstanceUID)
+            if uid := reference.get("ReferencedSOPInstanceUID"):
+                yield str(uid)
 
 
 ITEMS: tuple[Item, ...] = (
@@ -285,8 +363,8 @@ ITEMS: tuple[Item, ...] = (
     Item("software version", "PS3.3 C.7.5.2", _attribute("SoftwareVersions")),
     Item("name of the series", "PS3.3 C.7.3.1", _attribute("SeriesDescription")),
     Item("procedure reported", "TID 1500", _has(PROCEDURE)),
-    Item("image library", "AIR image references, TID 1600", _has(LIBRARY)),
-    Item("measurement groups", "TID 1500", _has(GROUPS)),
+    Item("image library", "AIR image references, TID 1600", _library),
+    Item("measurement groups", "TID 1500", _measured),
     Item("tracking identifier and UID", "AIR tracking identifiers, TID 1501", _tracked),
     Item("tracking UIDs are not shared", "AIR tracking identifiers", _own_tracking),
     Item("finding of each group", "TID 1501, 1410", _finding),
@@ -298,7 +376,7 @@ ITEMS: tuple[Item, ...] = (
     Item("references are in the evidence", "PS3.3 C.17.2.3", _evidence),
     Item("segmentations are named by items", "AIR regions", _segmentations),
     Item("in the study of its evidence", "AIR 6.5.3", _same_study),
-    Item("order that it answers", "PS3.3 C.17.2", _attribute("ReferencedRequestSequence")),
+    Item("order that it answers", "PS3.3 C.17.2", _request),
     Item("private codes are identified", "PS3.3 C.12.1", _schemes),
 )
 

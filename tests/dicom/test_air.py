@@ -70,6 +70,63 @@ FAULTS: dict[str, Callable[[Dataset], object]] = {
     "order that it answers": lambda r: delattr(r, "ReferencedRequestSequence"),
     "private codes are identified": lambda r: delattr(r, "CodingSchemeIdentificationSequence"),
 }
+VALUES = ("TextValue", "UID", "ConceptCodeSequence", "ReferencedSOPSequence")
+"""Attributes that hold what a content item says."""
+
+
+def child(item: Dataset, concept: str) -> Dataset:
+    found: Dataset = next(each for each in item.ContentSequence if code(each) == concept)
+    return found
+
+
+def emptied(item: Dataset) -> None:
+    """Take from a content item, and from all below it, what it says; the item stays."""
+    for each in item.get("ContentSequence", []):
+        emptied(each)
+    for keyword in VALUES:
+        if keyword in item:
+            delattr(item, keyword)
+
+
+def emptied_evaluation(report: Dataset) -> None:
+    emptied(next(c for c in group(report, 0).ContentSequence if code(c) == "paper-score"))
+
+
+def emptied_number(report: Dataset) -> None:
+    number = next(c for c in group(report, 0).ContentSequence if c.ValueType == "NUM")
+    del number.MeasuredValueSequence
+
+
+def corner_alone(report: Dataset) -> None:
+    region = next(c for c in group(report, 1).ContentSequence if "GraphicData" in c)
+    region.GraphicData = list(region.GraphicData)[:3]
+
+
+def nobody(report: Dataset) -> None:
+    report.VerificationFlag, report.VerifyingObserverSequence = "VERIFIED", [Dataset()]
+
+
+EMPTIED: dict[str, Callable[[Dataset], object]] = {
+    "complete": lambda r: setattr(r, "CompletionFlag", ""),
+    "verified by a named observer, or unverified": nobody,
+    "language": lambda r: emptied(child(r, "121049")),
+    "observer is a device with UID": lambda r: setattr(child(r, "121012"), "UID", ""),
+    "manufacturer": lambda r: setattr(r, "Manufacturer", " "),
+    "procedure reported": lambda r: emptied(child(r, "121058")),
+    "image library": lambda r: emptied(child(r, "111028")),
+    "measurement groups": lambda r: setattr(child(r, "126010"), "ContentSequence", []),
+    "tracking identifier and UID": lambda r: emptied(child(group(r, 0), "112039")),
+    "finding of each group": lambda r: emptied(child(group(r, 0), "121071")),
+    "algorithm of each group": lambda r: emptied(child(group(r, 0), "111003")),
+    "measurements have name, value, UCUM unit": emptied_number,
+    "qualitative findings are coded": emptied_evaluation,
+    "regions are closed, with a frame": corner_alone,
+    "each group names image or region": lambda r: emptied(child(group(r, 0), "121112")),
+    "order that it answers": lambda r: setattr(
+        r.ReferencedRequestSequence[0], "AccessionNumber", ""
+    ),
+}
+"""Faults of reports whose items are there and say nothing."""
 BESIDE = {
     "image library": {"segmentations are named by items"},
     "measurements have name, value, UCUM unit": {"private codes are identified"},
@@ -96,6 +153,23 @@ def test_each_fault_is_found(name: str, made: Dataset) -> None:
     assert found == {name} | BESIDE.get(name, set())
 
 
+@pytest.mark.parametrize("name", list(EMPTIED))
+def test_an_item_that_says_nothing_is_found(name: str, made: Dataset) -> None:
+    broken = copy.deepcopy(made)
+    EMPTIED[name](broken)
+    found = {item.name for item, result in check_report(broken) if result.faults}
+    assert name in found and (
+        name == "measurement groups" or found <= {name} | BESIDE.get(name, set())
+    )
+
+
+def test_the_code_of_another_scheme_is_no_name(made: Dataset) -> None:
+    broken = copy.deepcopy(made)
+    child(group(broken, 0), "121071").ConceptNameCodeSequence[0].CodingSchemeDesignator = "99LAB"
+    found = {item.name for item, result in check_report(broken) if result.faults}
+    assert "finding of each group" in found
+
+
 def test_the_exit_status_tells(
     made: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,7 +177,7 @@ def test_the_exit_status_tells(
     without(broken, "111028")
     broken.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     assert main([str(tmp_path / "sr.dcm")]) == 1
-    assert "1: there is none" in capsys.readouterr().out
+    assert "images: there is none" in capsys.readouterr().out
     (tmp_path / "text.dcm").write_text("no DICOM")
     assert main([str(tmp_path / "text.dcm")]) == 2
     assert "no readable DICOM file" in capsys.readouterr().err
