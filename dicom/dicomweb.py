@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,11 @@ from dicom.tls import TlsFiles
 
 PIECE_BYTES = 2**18
 PROCESSING_FAILURE = 0x0110
+MOST_DIGITS = 5
+"""Digits of a DICOM status, which has 16 bits."""
 STUDIES = "studies"
+MOST_ANSWER_BYTES = 2**26
+"""Largest answer that is read; one of a query that the server does not narrow has some MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +53,37 @@ class Secret:
         Raises
         ------
         PacsUnavailableError
-            If it is missing; a person can supply it while objects wait.
+            If it is missing, empty or has several lines; a person can supply it while objects
+            wait.
         """
         try:
-            text = self.file.read_text() if self.file else os.environ[self.variable or ""]
+            # Some editors begin a file with a byte order mark.
+            text = (
+                self.file.read_text("utf-8-sig") if self.file else os.environ[self.variable or ""]
+            ).strip()
         except (OSError, KeyError, UnicodeDecodeError) as err:
             raise PacsUnavailableError(f"no secret in {self.file or self.variable}") from err
-        return text.strip()
+        if not text or "\n" in text or "\r" in text:
+            # The errors of libraries would quote it.
+            raise PacsUnavailableError(
+                f"{self.file or self.variable} must hold one secret on one line"
+            )
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """Answer of a server: its status, and all of its body."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> Any:
+        """Return what the body holds as JSON; None where that is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +102,7 @@ class WebAddress:
     mib_s: float | None = None
     """Bandwidth cap in MiB/s."""
 
-    def call(
-        self, method: str, path: str, *, size_bytes: int = 0, **options: Any
-    ) -> requests.Response:
+    def call(self, method: str, path: str, *, size_bytes: int = 0, **options: Any) -> HttpAnswer:
         """Send one request below the base; `size_bytes` is that of its body, if it is large.
 
         Raises
@@ -83,7 +110,7 @@ class WebAddress:
         ConnectionLostError
             No connection, connection lost, no answer in time, or TLS failed.
         PacsUnavailableError
-            The secret cannot be read.
+            The secret cannot be read, or the answer exceeds `MOST_ANSWER_BYTES`.
         """
         headers = {"Accept": "application/dicom+json"} | options.pop("headers", {})
         certificate = tuple(str(f) for f in (self.tls.certificate, self.tls.key) if f)
@@ -98,14 +125,16 @@ class WebAddress:
                 session.cert = certificate if len(certificate) == 2 else (certificate or (None,))[0]
                 session.auth = self._auth()
                 deadline.start(longest_s)
-                answer = session.request(
+                with session.request(
                     method,
                     f"{self.url.rstrip('/')}/{path}".rstrip("/"),
                     headers=headers,
                     timeout=self.timeout_s,
                     allow_redirects=False,
+                    stream=True,
                     **options,
-                )
+                ) as response:
+                    answer = HttpAnswer(response.status_code, self._body(response))
         except (requests.RequestException, OSError) as err:
             # OSError: a certificate file is missing.
             if not deadline.is_over:
@@ -121,11 +150,24 @@ class WebAddress:
             )
         return answer
 
+    def _body(self, response: requests.Response) -> bytes:
+        """Return the body of an answer; its pieces are limited after they are unpacked."""
+        body = bytearray()
+        for piece in response.iter_content(PIECE_BYTES):
+            body += piece
+            if len(body) > MOST_ANSWER_BYTES:
+                raise PacsUnavailableError(
+                    f"{self.url} answered more than {MOST_ANSWER_BYTES // 2**20} MiB. "
+                    "Is the url right?"
+                )
+        return bytes(body)
+
     def _auth(self) -> AuthBase | None:
         if self.secret is None:
             return None
         if self.user is not None:
-            return HTTPBasicAuth(self.user, self.secret.read())
+            # RFC 7617: as bytes, or the library would write Latin-1 and fail beyond it.
+            return HTTPBasicAuth(self.user.encode(), self.secret.read().encode())
         return _Bearer(self.secret.read())
 
 
@@ -164,7 +206,8 @@ class _Bearer(AuthBase):
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
+        # As bytes: the library fails where a token is not Latin-1, and the server refuses it.
+        request.headers["Authorization"] = f"Bearer {self._token}".encode()
         return request
 
 
@@ -232,9 +275,9 @@ def _stow_one(address: WebAddress, ref: InstanceRef, path: Path, pace: Pace) -> 
         data=body,
         headers={"Content-Type": kind},
     )
-    if find_http_status(answer.status_code).of_server:
-        raise PacsUnavailableError(explain(address, "STOW-RS", answer.status_code))
-    return judge_stow(answer.status_code, _json(answer), ref.sop_instance_uid)
+    if find_http_status(answer.status).of_server:
+        raise PacsUnavailableError(explain(address, "STOW-RS", answer.status))
+    return judge_stow(answer.status, answer.json(), ref.sop_instance_uid)
 
 
 def check_stow(address: WebAddress) -> str:
@@ -246,8 +289,8 @@ def check_stow(address: WebAddress) -> str:
     """
     kind = 'multipart/related; type="application/dicom"; boundary=none'
     answer = address.call("POST", "studies", data=b"--none--\r\n", headers={"Content-Type": kind})
-    if find_http_status(answer.status_code).of_server:
-        raise PacsUnavailableError(explain(address, "STOW-RS", answer.status_code))
+    if find_http_status(answer.status).of_server:
+        raise PacsUnavailableError(explain(address, "STOW-RS", answer.status))
     return "STOW-RS is there; what it takes shows with the first object"
 
 
@@ -272,7 +315,8 @@ def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
 def _classify(item: dict[str, Any], tag: str, unsaid: int) -> Outcome:
     """Return the outcome of an item's reason; one that is no number counts as `unsaid`."""
     said = _value(item, tag)
-    return classify(int(said) if said.isdecimal() else unsaid, service=Service.STOW)
+    known = said.isdecimal() and len(said) <= MOST_DIGITS
+    return classify(int(said) if known else unsaid, service=Service.STOW)
 
 
 def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[str]:
@@ -310,20 +354,20 @@ def query(address: WebAddress, path: str, params: dict[str, str]) -> list[dict[s
     PacsRejectedError
     """
     answer = address.call("GET", path, params=params)
-    if answer.status_code == 204:
+    if answer.status == 204:
         return []
-    if answer.status_code == 404:
+    if answer.status == 404:
         # Some servers answer this for an unknown instance, all of them for a wrong URL.
         if path == STUDIES:
             raise PacsUnavailableError(explain(address, "QIDO-RS", 404))
         check_query(address)
         return []
-    if find_http_status(answer.status_code).verdict is Verdict.LATER:
-        raise PacsUnavailableError(explain(address, "QIDO-RS", answer.status_code))
-    if answer.status_code != 200:
-        raise PacsRejectedError(explain(address, "QIDO-RS", answer.status_code))
-    items: Any = _json(answer) if answer.content else []
-    if not isinstance(items, list):
+    if find_http_status(answer.status).verdict is Verdict.LATER:
+        raise PacsUnavailableError(explain(address, "QIDO-RS", answer.status))
+    if answer.status != 200:
+        raise PacsRejectedError(explain(address, "QIDO-RS", answer.status))
+    items: Any = answer.json() if answer.body else []
+    if not (isinstance(items, list) and all(isinstance(item, dict) for item in items)):
         raise PacsRejectedError(f"{address.url}: QIDO-RS answered no JSON. Is the url right?")
     return items
 
@@ -334,17 +378,17 @@ def explain(address: WebAddress, service: str, http: int) -> str:
     return f"{address.url}: {service} answered {http}: {row.sentence}. {row.remedy}"
 
 
-def _json(answer: requests.Response) -> Any:
-    try:
-        return answer.json()
-    except requests.JSONDecodeError:
-        return None
-
-
 def _items(dataset: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    return dataset.get(tag, {}).get("Value") or []
+    return [item for item in _values(dataset, tag) if isinstance(item, dict)]
 
 
 def _value(item: dict[str, Any], tag: str) -> str:
-    values = item.get(tag, {}).get("Value") or [""]
-    return str(values[0])
+    values = _values(item, tag)
+    return str(values[0]) if values else ""
+
+
+def _values(dataset: dict[str, Any], tag: str) -> list[Any]:
+    """Return the values of an attribute; none where it is absent, or no attribute."""
+    found = dataset.get(tag)
+    values = found.get("Value") if isinstance(found, dict) else None
+    return values if isinstance(values, list) else []

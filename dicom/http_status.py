@@ -29,6 +29,8 @@ _CREDENTIALS = "Check user, password or token."
 _URL = "Is the url right?"
 
 HTTP_STATUSES: tuple[HttpStatus, ...] = (
+    # Some servers say 102 or 103 before they answer, and the library takes that for the answer.
+    HttpStatus(100, 199, _LATER, "it has not answered to the end", _TRIED_AGAIN),
     HttpStatus(200, 299, Verdict.STORED, "", ""),
     HttpStatus(300, 399, _NEVER, "it refers to another address", _URL, True),
     HttpStatus(400, 400, _NEVER, "it does not understand the request", SEE_ITS_LOG),
@@ -49,6 +51,8 @@ HTTP_STATUSES: tuple[HttpStatus, ...] = (
     ),
     HttpStatus(415, 415, _NEVER, "its media type or transfer syntax is not taken", SEE_ITS_LOG),
     HttpStatus(422, 422, _NEVER, "its content breaks a rule of the server", SEE_ITS_LOG),
+    HttpStatus(423, 423, _LATER, "what is there is locked", _TRIED_AGAIN),
+    HttpStatus(424, 424, _LATER, "what the server depends on is not available", _TRIED_AGAIN, True),
     HttpStatus(425, 425, _LATER, "it is too early", _TRIED_AGAIN, True),
     HttpStatus(429, 429, _LATER, "the server gets too many requests", _TRIED_AGAIN, True),
     HttpStatus(400, 499, _NEVER, "a refusal of the class 4xx", SEE_ITS_LOG),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -64,6 +65,18 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+NO_DATA_SETS: list[Any] = [
+    *(None, [None], "text", 5, {"00081198": None}, {"00081198": []}),
+    *(
+        {"00081198": {"Value": {}}},
+        {"00081198": {"Value": [None, 3]}},
+        {"00081199": {"Value": "x"}},
+    ),
+    *(b"[" * 100_000, b'[{"00081198": ' + b"9" * 5000 + b"}]", b"\xff\xfe"),
+]
+"""Bodies of answers that are no DICOM JSON."""
+
+
 def failed(ref: InstanceRef, reason: int) -> Any:
     return {"00081198": {"vr": "SQ", "Value": [_item(ref, "00081197", reason)]}}
 
@@ -123,6 +136,9 @@ def test_body_is_the_file_with_a_length(server: Server, tmp_path: Path) -> None:
         (415, lambda _: b"", Verdict.NEVER, 0),
         (500, lambda _: b"", Verdict.LATER, 0),
         (200, lambda _: b"<NativeDicomModel/>", Verdict.STORED, 0),
+        (102, lambda _: b"", Verdict.LATER, 0),
+        # JSON that is no data set: what the HTTP status says counts.
+        *((500, lambda _, each=each: each, Verdict.LATER, 0) for each in NO_DATA_SETS),
     ],
 )
 def test_answers(
@@ -197,16 +213,54 @@ def test_secrets_are_read_at_each_use_and_never_shown(
     assert "pass word" not in repr(basic) and "new" not in repr(token)
 
 
+@pytest.mark.parametrize("written", ["4711\n4712", "\n", "4711\r4712"])
+def test_a_secret_that_cannot_be_sent_is_told_without_it(
+    written: str, server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(written)
+    for user in (None, "tandem"):
+        address = WebAddress(url=server.url, user=user, secret=Secret(file=tmp_path / "secret"))
+        with pytest.raises(PacsUnavailableError, match="must hold one secret") as caught:
+            check_query(address)
+        assert "471" not in str(caught.value)
+    assert server.requests == []
+
+
+def test_secrets_of_any_letters_are_sent(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf" + "pąßwörd €\r\n".encode())
+    secret = Secret(file=tmp_path / "secret")
+    server.answers = [(200, []), (401, b"")]
+    check_query(WebAddress(url=server.url, user="üser", secret=secret))
+    with pytest.raises(PacsRejectedError, match="user, password or token"):
+        check_query(WebAddress(url=server.url, secret=secret))
+    sent = server.requests[0][1]["Authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent).decode() == "üser:pąßwörd €"
+
+
+def test_an_answer_without_end_is_not_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom.dicomweb.MOST_ANSWER_BYTES", 2**20)
+    address = WebAddress(url=server.url)
+    server.answers = [(200, b" " * 2**20 + b"[]"), (200, b" " * (2**20 - 2) + b"[]")]
+    with pytest.raises(PacsUnavailableError, match="more than 1 MiB"):
+        check_query(address)
+    check_query(address)
+
+
 def test_query_finds_what_is_there(server: Server, tmp_path: Path) -> None:
     refs = [made_object(tmp_path / f"{n}.dcm") for n in range(3)]
     address = WebAddress(url=server.url)
     there = [{"00080018": {"vr": "UI", "Value": [refs[0].sop_instance_uid]}}]
     server.answers = [(200, there), (200, there), (204, b"")]
     assert find_instances(address, refs) == {refs[0].sop_instance_uid}
+    for said in ([{"00080018": None}], [{"00080018": {"Value": [None]}}], [{}]):
+        server.answers = [(200, said)]
+        assert find_instances(address, refs[:1]) == set()
     for answer, error in (
         ((503, b""), PacsUnavailableError),
         ((403, b""), PacsRejectedError),
         ((200, b"<html>"), PacsRejectedError),
+        ((200, [None]), PacsRejectedError),
+        ((200, b"[" * 100_000), PacsRejectedError),
     ):
         server.answers = [answer]
         with pytest.raises(error):

@@ -21,7 +21,7 @@ from appliance.delivery.result_fhir import instance_token, transaction
 from appliance.settings.destinations import FhirDestination
 from appliance.settings.objects import ObjectKind
 from appliance.settings.settings import Settings
-from dicom.dicomweb import explain
+from dicom.dicomweb import HttpAnswer, explain
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.http_status import classify_http, find_http_status
 from dicom.result import Result
@@ -91,7 +91,7 @@ class Fhir:
         body = json.dumps(transaction(result, self._section)).encode()
         headers = {"Content-Type": MEDIA_TYPE, "Accept": MEDIA_TYPE}
         answer = self._address.call("POST", "", size_bytes=len(body), data=body, headers=headers)
-        http, said = answer.status_code, _json(answer.content)
+        http, said = answer.status, _resource(answer)
         if find_http_status(http).of_server:
             raise PacsUnavailableError(explain(self._address, "FHIR", http))
         if http >= 300:
@@ -122,21 +122,18 @@ class Fhir:
         PacsUnavailableError, PacsRejectedError
         """
         answer = self._address.call("GET", path, params=params, headers={"Accept": MEDIA_TYPE})
-        row = find_http_status(answer.status_code)
-        if row.verdict is Verdict.LATER or answer.status_code == 404:
-            raise PacsUnavailableError(explain(self._address, "FHIR", answer.status_code))
-        said = _json(answer.content)
-        if answer.status_code != 200 or not said:
-            raise PacsRejectedError(explain(self._address, "FHIR", answer.status_code))
+        row = find_http_status(answer.status)
+        if row.verdict is Verdict.LATER or answer.status == 404:
+            raise PacsUnavailableError(explain(self._address, "FHIR", answer.status))
+        said = _resource(answer)
+        if answer.status != 200 or not said:
+            raise PacsRejectedError(explain(self._address, "FHIR", answer.status))
         return said
 
 
-def _json(content: bytes) -> dict[str, Any]:
-    """Return a resource of an answer; empty where it has none."""
-    try:
-        said = json.loads(content)
-    except ValueError:
-        return {}
+def _resource(answer: HttpAnswer) -> dict[str, Any]:
+    """Return the resource of an answer; empty where it has none."""
+    said = answer.json()
     return said if isinstance(said, dict) else {}
 
 
