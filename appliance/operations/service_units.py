@@ -7,6 +7,7 @@ credentials (``LoadCredential=``), and names the command and the settings file o
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import sysconfig
@@ -21,6 +22,9 @@ from appliance.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_DROP_IN = "gpu.conf"
+_PLAIN = re.compile(r"[\w./+@,=-]+")
+"""Paths that need no quotes: no blank, quote, ``:``, ``;`` or specifier is in them."""
+_NO_PROGRAM = re.compile(r"""["'\\]""")
 _NVIDIA = Path("/dev/nvidiactl")
 _STATE = Path("/var/lib/tandem")
 """State folder of the units as they ship (``StateDirectory=tandem``)."""
@@ -48,7 +52,7 @@ def unit_files(settings: Settings, config: Path, command: Path) -> dict[str, str
         If a path of the settings is relative, lies in a folder for temporary files or has control
         characters, or two secrets would have the same name.
     """
-    _check(settings)
+    _check(settings, config, command)
     shipped, files = _shipped(), {}
     for name in unit_names(settings):
         unit = f"{name}.service"
@@ -83,7 +87,8 @@ def _shipped() -> Path:
 
 def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
     verb = {"tandem": "run"}.get(name, name.removeprefix("tandem-"))
-    start = f"{_exec(command)} {verb} --config {_exec(config)}"
+    # A "$" of the program stays: variables are looked for in its arguments alone.
+    start = f"{_word(command)} {verb} --config {_word(config).replace('$', '$$')}"
     lines = [
         f"# Written by `tandem init --systemd` for {_word(config)}. Run it again when folders or",
         "# secrets in the settings change; do not edit it.",
@@ -160,14 +165,21 @@ def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
                 yield name, path
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Settings, config: Path, command: Path) -> None:
     named = [(name, path) for name, path, _ in _written(settings)]
     named += [*_read(settings), *secret_files(settings)]
-    problems = []
+    problems = [
+        f"{name} = {str(path)!r}: a unit file cannot name this path."
+        for name, path in (*named, ("the settings file", config), ("the program", command))
+        if not str(path).isprintable()
+    ]
+    if _NO_PROGRAM.search(str(command)):
+        problems.append(
+            f"the program = {command}: systemd runs none whose path has a quote or backslash. "
+            "Install Tandem in another folder."
+        )
     for name, path in named:
-        if not str(path).isprintable():
-            problems.append(f"{name} = {str(path)!r}: a unit file cannot name this path.")
-        elif not path.is_absolute():
+        if not path.is_absolute():
             problems.append(f"{name} = {path}: a service needs an absolute path, such as /data/x.")
         elif _lies_in(path, _PRIVATE):
             problems.append(
@@ -196,12 +208,7 @@ def _word(path: Path, away: bool = False) -> str:
     """Return a path as a word of a unit file (systemd.syntax(7)); "-": it may be missing."""
     text = str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     mark = "-" if away else ""
-    return f'"{mark}{text}"' if " " in text or text != str(path) else f"{mark}{text}"
-
-
-def _exec(path: Path) -> str:
-    """Return a path as a word of a command line in a unit file."""
-    return _word(path).replace("$", "$$")
+    return f"{mark}{text}" if _PLAIN.fullmatch(text) else f'"{mark}{text}"'
 
 
 def _quoted(path: Path) -> str:

@@ -164,7 +164,8 @@ def toml_value(value: Any) -> str:
     if isinstance(value, dict):
         pairs = (f"{json.dumps(key)} = {toml_value(each)}" for key, each in value.items())
         return f"{{{', '.join(pairs)}}}"
-    return json.dumps(str(value), ensure_ascii=False)
+    # JSON leaves the one control character as it is that TOML does not.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _comment(text: str) -> Iterator[str]:

@@ -37,14 +37,13 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
     """
     folder = Path(os.path.abspath(folder))  # noqa: PTH100  links stay as they are named
     config = folder / SETTINGS_NAME
-    made = not config.exists()
     try:
+        made = not config.is_file()
         if not folder.exists():
             folder.mkdir(parents=True)
             folder.chmod(0o755)  # as /etc has it; the file itself is closed
         if made:
-            values = {"state_dir": state, "watch.folder": scans}
-            write_whole(config, settings_text(values).encode())
+            write_whole(config, _new_settings(scans, state))
         if not systemd:
             return SiteFiles(config=config, made_config=made)
         settings = load_settings(config)
@@ -54,7 +53,7 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
         for name, text in unit_files(settings, config, program).items():
             write_whole(units / name, text.encode())
             written.append(units / name)
-        _open_to_read(units)
+            _open_to_read(units / name)
     except OSError as err:
         raise SettingsError(f"{folder}: {err.strerror or err}. Choose another folder.") from err
     return SiteFiles(
@@ -65,8 +64,23 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
     )
 
 
-def _open_to_read(units: Path) -> None:
-    """Let everyone read the units, as those of the system: they hold no secrets."""
-    units.chmod(0o755)
-    for path in units.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+def _new_settings(scans: Path, state: Path) -> bytes:
+    try:
+        return settings_text({"state_dir": state, "watch.folder": scans}).encode()
+    except UnicodeEncodeError as err:
+        raise SettingsError(
+            "--scans or --state is a folder whose name is not in UTF-8, and a settings file is. "
+            "Rename that folder."
+        ) from err
+
+
+def _open_to_read(unit: Path) -> None:
+    """Let everyone read a unit, as those of the system: they hold no secrets.
+
+    Nothing else in these folders is touched: with ``--out /etc`` they are the system's.
+    """
+    unit.chmod(0o644)
+    for folder in unit.parents:
+        folder.chmod(0o755)
+        if folder.name == UNITS_NAME:
+            break

@@ -22,8 +22,8 @@ from appliance.settings.objects import ObjectKind
 from appliance.settings.section import Section
 from appliance.settings.tls import OverTls
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s]+$")]
-"""URL without user and password: these are secrets, and settings are printed."""
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")]
+"""URL without user, password and query: these may be secrets, and settings are printed."""
 
 
 class DestinationSection(Section):

@@ -37,10 +37,17 @@ def find_settings_file(explicit: Path | None) -> Path | None:
         Path(os.environ["TANDEM_CONFIG"]) if "TANDEM_CONFIG" in os.environ else None
     )
     if named is not None:
-        if not named.is_file():
+        if not _is_file(named):
             raise SettingsError(f"{named}: no such settings file. Check --config or TANDEM_CONFIG.")
         return named
-    return next((Path(name) for name in SEARCHED if Path(name).is_file()), None)
+    return next((Path(name) for name in SEARCHED if _is_file(Path(name))), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except PermissionError:  # the attempt to read it tells
+        return True
 
 
 def load_settings(explicit: Path | None = None) -> Settings:
@@ -73,6 +80,11 @@ def load_settings(explicit: Path | None = None) -> Settings:
         loaded = FromFile()
     except ValidationError as err:
         raise SettingsError(_explain(err, path)) from err
+    except OSError as err:
+        raise SettingsError(
+            f"{path}: cannot be read ({err.strerror}). Run this as a user who may, such as: "
+            "sudo -u tandem."
+        ) from err
     except ValueError as err:  # TOML syntax
         raise SettingsError(f"{path}: not valid TOML: {err}") from err
     # A plain Settings: the local class cannot be pickled for a worker.

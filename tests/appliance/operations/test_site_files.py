@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from appliance.errors import SettingsError
 from appliance.operations.service_units import commands, unit_files
 from appliance.operations.settings_text import NO_DEFAULT, settings_text
+from appliance.operations.site_files import write_site
 from appliance.settings.cluster import Cluster
 from appliance.settings.destinations import (
     DicomWebDestination,
@@ -98,6 +100,46 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert "useradd --system" in done.stdout and "systemctl enable --now tandem" in done.stdout
 
 
+def test_nothing_else_beside_the_units_is_touched(tmp_path: Path) -> None:
+    closed, link = tmp_path / "closed", tmp_path / "etc" / "systemd" / "system" / "masked.service"
+    closed.write_text("others' own")
+    closed.chmod(0o600)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(closed)
+    written = write_site(tmp_path / "etc", Path("/mnt/scans"), Path("/data/tandem"), systemd=True)
+    assert {path.stat().st_mode & 0o777 for path in written.units} == {0o644}
+    assert closed.stat().st_mode & 0o777 == 0o600
+
+
+def test_names_of_folders_that_no_settings_file_can_hold_are_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"not in UTF-8.*Rename that folder"):
+        write_site(tmp_path, Path("/mnt/\udcff"), Path("/data/t"), systemd=False)
+    assert list(tmp_path.iterdir()) == []
+    odd = Path("/mnt/\x7f \\ \" 'é'")
+    load = load_settings(write_site(tmp_path, odd, odd, systemd=False).config)
+    assert (load.state_dir, load.watch.folder) == (odd, odd)
+
+
+def test_a_folder_in_place_of_the_settings_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").mkdir()
+    with pytest.raises(SettingsError, match=f"{tmp_path}: Is a directory"):
+        write_site(tmp_path, Path("/mnt/s"), Path("/data/t"), systemd=False)
+
+
+def test_a_settings_file_of_another_user_is_told(tmp_path: Path) -> None:
+    config = write_site(tmp_path, Path("/mnt/s"), Path("/data/t"), systemd=False).config
+    load_settings(config)
+    config.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root reads every file
+    try:
+        with pytest.raises(SettingsError, match=r"cannot be read .Permission denied.*sudo -u tan"):
+            load_settings(config)
+    finally:
+        os.seteuid(user)
+
+
 def site(**more: object) -> Settings:
     return Settings.model_validate(
         {"state_dir": "/data/my tandem", "watch": {"folder": "/mnt/scans"}, "models": {}} | more
@@ -124,6 +166,27 @@ def test_the_daemon_may_write_where_the_settings_say() -> None:
     assert f"ExecStart={COMMAND} run --config {CONFIG}" in lines
     assert not any("archive" in line for line in lines_of(settings, "tandem-dashboard"))
     assert any("'/data/my tandem'" in line for line in commands(settings, CONFIG, Path("/u")))
+
+
+@pytest.mark.parametrize("name", ["it's", "a:b", "a;b", "a~b"])
+def test_names_that_mean_something_to_systemd_are_quoted(name: str) -> None:
+    """systemd ignores a line whose quotes do not close, and divides BindPaths= at a colon."""
+    folder = Path("/home/lab") / name
+    lines = lines_of(site(destinations=(FolderDestination(folder=folder),)), "tandem")
+    for key in ("ReadWritePaths", "BindPaths"):
+        assert f'{key}="-{folder}"' in lines
+
+
+def test_the_program_is_named_as_systemd_reads_it() -> None:
+    def lines(program: str) -> str:
+        files = unit_files(site(), Path("/etc/$x/tandem.toml"), Path(program))
+        return files["tandem.service.d/site.conf"]
+
+    start = 'ExecStart="/opt/a$b/tandem" run --config "/etc/$$x/tandem.toml"\n'
+    assert start in lines("/opt/a$b/tandem")
+    for program, says in (("/opt/it's/tandem", "quote or backslash"), ("/opt/a\nb", "cannot name")):
+        with pytest.raises(SettingsError, match=says):
+            lines(program)
 
 
 def test_secrets_become_credentials_of_the_services_that_need_them() -> None:
