@@ -6,6 +6,8 @@ and told.
 
 from __future__ import annotations
 
+import re
+import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pydicom import DataElement, Dataset
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag
 from pydicom.valuerep import PersonName
 
@@ -28,6 +31,15 @@ ONE_TEXT = ("LT", "ST", "UT")
 """Value representations of text in which a backslash is a character."""
 TEXTS = ("LO", "PN", "SH", "UC", *ONE_TEXT)
 """Value representations whose characters depend on the character set (PS3.5 6.1.2.2)."""
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that no value may hold (PS3.5 6.1.3), and those that are none."""
+ASCII_TEXTS = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR")
+"""Value representations of text in the default character set."""
+UNREADABLE = (
+    *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, struct.error),
+    *(KeyError, TypeError, AttributeError, NotImplementedError),
+)
+"""Errors of pydicom for bytes that are no DICOM, or damaged."""
 _LATIN = (ASCII, *(f"iso8859_{part}" for part in (1, 2, 3, 4, 9, 15)))
 """Alphabets in which no word of several letters is valid UTF-8: there it is UTF-8 unnamed."""
 _ENDS = {"PN": b"\\^=", "LO": b"\\", "SH": b"\\", "UC": b"\\"}
@@ -94,15 +106,39 @@ def _texts(dataset: Dataset, sets: CharacterSets) -> Iterator[_Text]:
     for tag in list(dataset.keys()):
         if tag.is_private:
             continue  # results repeat none, and what is in there follows no rule
-        raw = dataset.get_item(tag)
+        raw = _of_known_vr(dataset, tag)
         vr = vr_of(raw)
         if vr == "SQ" and tag != PER_FRAME:
-            for item in dataset[tag].value or ():
+            for item in items_of(dataset, tag) or ():
                 yield from _texts(item, _sets(item, sets))
                 if SPECIFIC_CHARACTER_SET in item:
                     item.SpecificCharacterSet = CHARACTER_SET
         elif vr in TEXTS and isinstance(raw, RawDataElement) and raw.value:
             yield _Text(dataset, tag, vr, raw.value, sets)
+
+
+def items_of(dataset: Dataset, tag: BaseTag) -> list[Dataset] | None:
+    """Return the items of a sequence; None where its bytes are no items."""
+    try:
+        found = list(dataset[tag].value or ())
+    except UNREADABLE:
+        return None
+    return found if all(isinstance(item, Dataset) for item in found) else None
+
+
+def _of_known_vr(dataset: Dataset, tag: BaseTag) -> DataElement | RawDataElement:
+    """Return an element; one of text gets the value representation that DICOM has for it.
+
+    Where a writer states another one, its rules do not hold for the value.
+    """
+    element = dataset.get_item(tag)
+    try:
+        known = str(dictionary_VR(tag))
+    except KeyError:
+        return element
+    if isinstance(element, RawDataElement) and known in (*TEXTS, *ASCII_TEXTS):
+        dataset[tag] = element = element._replace(VR=known)
+    return element
 
 
 def vr_of(element: DataElement | RawDataElement) -> str:

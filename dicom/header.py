@@ -8,15 +8,15 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 
 from dicom import codes
-from dicom.characters import in_unicode
+from dicom.characters import UNREADABLE, in_unicode
 from dicom.errors import SourceError
 from dicom.legal import REFUSED, make_legal, told
 from dicom.study import patient_of
@@ -49,10 +49,6 @@ MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 """Attributes of type 2; some exports omit them."""
-UNREADABLE = (
-    *(InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, struct.error),
-)
-"""Errors of pydicom for files that are no DICOM, or damaged."""
 HER2_WORDS = re.compile(r"her-?2|erbb-?2|c-?erb|4b5|hercep", re.IGNORECASE)
 """Names of HER2 immunostains; the clones have no codes in CID 8112."""
 
@@ -64,6 +60,8 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
     ------
     SourceError
         If none of the files is a VL WSM volume image.
+    OSError
+        If the file system fails.
     """
     found = []
     with warnings.catch_warnings(), disable_value_validation():
@@ -82,20 +80,28 @@ def _volume(path: Path) -> Dataset | None:
     """Read the header of a VOLUME image; None for any other object."""
     try:
         header = dcmread(path, stop_before_pixels=True)
+        if header.get("SOPClassUID") != WSM_STORAGE or "VOLUME" not in header.get("ImageType", []):
+            return None
+        missing = [keyword for keyword in NEEDED if not header.get(keyword)]
+        int(header.get("TotalPixelMatrixColumns", 0))
     except UNREADABLE as err:
-        # File names may hold the accession (PHI).
-        raise SourceError(
-            f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
-        ) from err
+        _raise_no_dicom(err)
+    if missing:
+        raise SourceError(f"the slide lacks {', '.join(missing)}; export it again")
     for keyword in MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, None)
-    if header.get("SOPClassUID") != WSM_STORAGE or "VOLUME" not in header.get("ImageType", []):
-        return None
-    missing = [keyword for keyword in NEEDED if not header.get(keyword)]
-    if missing:
-        raise SourceError(f"the slide lacks {', '.join(missing)}; export it again")
     return header
+
+
+def _raise_no_dicom(err: Exception) -> NoReturn:
+    """Raise the error of a file that is no DICOM, or the file system's own, which blames none."""
+    if isinstance(err, OSError) and err.errno is not None:
+        raise err
+    # File names may hold the accession (PHI).
+    raise SourceError(
+        f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
+    ) from err
 
 
 def read_headers(paths: Sequence[Path]) -> list[Dataset]:
@@ -180,9 +186,7 @@ def wrong_uids(paths: Sequence[Path]) -> list[str]:
             header = dcmread(path, stop_before_pixels=True, specific_tags=[*UIDS, "ImageType"])
             volume = "VOLUME" in (header.get("ImageType") or ())
         except UNREADABLE as err:
-            raise SourceError(
-                f"a file of the slide is no readable DICOM ({type(err).__name__}); export it again"
-            ) from err
+            _raise_no_dicom(err)
         for keyword in UIDS:
             uid = _raw_uid(header, keyword)
             # Photographs of the label need no frame of reference.

@@ -10,29 +10,41 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from pydicom import DataElement, Dataset
 from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_description, dictionary_VM, keyword_for_tag
+from pydicom.datadict import (
+    dictionary_description,
+    dictionary_VM,
+    dictionary_VR,
+    keyword_for_tag,
+)
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 from pydicom.valuerep import MAX_VALUE_LEN, STR_VR_REGEXES, PersonName
 
-from dicom.characters import ONE_TEXT, PER_FRAME, TEXTS, vr_of
+from dicom.characters import ASCII_TEXTS, CONTROL, ONE_TEXT, PER_FRAME, TEXTS, items_of, vr_of
 from dicom.times import is_zone
 from dicom.uids import is_uid
 
 IDENTIFIERS = ("PatientID", "ContainerIdentifier")
 """Attributes of which no part may be missing: a shortened one is another patient's."""
+WHOLE = (
+    *("AccessionNumber", "OtherPatientIDs", "IssuerOfPatientID", "AdmissionID"),
+    *("ClinicalTrialProtocolID", "ClinicalTrialSiteID", "ClinicalTrialSubjectID"),
+    *("ClinicalTrialSubjectReadingID", "SpecimenIdentifier"),
+    *("CodeValue", "CodingSchemeDesignator"),
+)
+"""Further attributes that are left out rather than shortened: a part of one is another one."""
+NAMING = ("CodeValue", "CodingSchemeDesignator", "PatientID", "ReferencedSOPInstanceUID")
+"""Attributes without which an item of a sequence names nothing."""
 SEXES = ("", "F", "M", "O")
 """Defined terms of PatientSex (PS3.3 C.7.1.1)."""
 GROUP_LENGTH, GROUPS = 64, 3
 """Most characters of a component group of a name, and most groups (PS3.5 6.2, PN)."""
-_ASCII_TEXTS = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI", "UR")
-"""Value representations of text in the default character set."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
+_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters; texts of paragraphs may hold tabs and ends of lines and pages."""
 LEFT_OUT, SHORTENED, CORRECTED, REFUSED = "left out", "shortened", "corrected", "refused"
 _DONE = {
@@ -80,11 +92,10 @@ def _flaws(dataset: Dataset, *, in_item: bool = False) -> Iterator[Flaw]:
         if tag == PER_FRAME or tag.is_private or tag.group in (0x0002, 0x7FE0):
             continue
         vr = vr_of(dataset.get_item(tag))
-        if vr == "SQ":
-            for item in dataset[tag].value or ():
-                yield from _flaws(item, in_item=True)
+        if _is_sequence(tag):
+            yield from _flaws_of_items(dataset, tag)
             continue
-        if vr not in (*TEXTS, *_ASCII_TEXTS):
+        if vr not in (*TEXTS, *ASCII_TEXTS):
             continue
         words = _words(dataset.get_item(tag), vr)
         flaw = _corrected(dataset, tag, vr, words)
@@ -92,6 +103,31 @@ def _flaws(dataset: Dataset, *, in_item: bool = False) -> Iterator[Flaw]:
             flaw = _left_out(dataset, tag)  # one of the patient's other IDs
         if flaw is not None:
             yield flaw
+
+
+def _flaws_of_items(dataset: Dataset, tag: BaseTag) -> Iterator[Flaw]:
+    items = items_of(dataset, tag)
+    if items is None:
+        del dataset[tag]
+        yield Flaw(keyword_for_tag(tag), _name(tag), LEFT_OUT)
+        return
+    kept = []
+    for item in items:
+        flaws = list(_flaws(item, in_item=True))
+        yield from flaws
+        left_out = {flaw.keyword for flaw in flaws if flaw.done == LEFT_OUT} & {*NAMING}
+        # An item without what names it says nothing, and is not allowed.
+        if all(item.get(keyword, "there") for keyword in left_out):
+            kept.append(item)
+    if len(kept) < len(items):
+        dataset[tag] = DataElement(tag, "SQ", kept)
+
+
+def _is_sequence(tag: BaseTag) -> bool:
+    try:
+        return str(dictionary_VR(tag)) == "SQ"
+    except KeyError:
+        return False
 
 
 def _words(element: DataElement | RawDataElement, vr: str) -> list[str]:
@@ -117,7 +153,8 @@ def _corrected(dataset: Dataset, tag: BaseTag, vr: str, words: list[str]) -> Fla
     if found == bare:
         return None
     kept: list[Any] = [word for word in found if word is not None]
-    if not kept or len(kept) < len(found):
+    cut = keyword in WHOLE and len(wanted) < len(bare)
+    if not kept or len(kept) < len(found) or cut:
         return _left_out(dataset, tag)
     if vr == "PN":
         kept = [PersonName(word) for word in kept]
@@ -153,7 +190,7 @@ def _value(vr: str, word: str, keyword: str) -> str | None:
         return word if is_zone(word) else None
     match vr:
         case "PN":
-            groups = [_CONTROL.sub("", group)[:GROUP_LENGTH] for group in word.split("=")]
+            groups = [CONTROL.sub("", group)[:GROUP_LENGTH] for group in word.split("=")]
             return "=".join(groups[:GROUPS])
         case "DA" | "TM" | "DT":
             return _time(vr, word)
@@ -164,10 +201,17 @@ def _value(vr: str, word: str, keyword: str) -> str | None:
         case "UI":
             return word if is_uid(word) else None
         case "AE" | "AS" | "IS" | "UR":
-            fits = len(word) <= MAX_VALUE_LEN.get(vr, len(word))
-            return word if fits and STR_VR_REGEXES[vr].match(word) else None
-    clean = (_CONTROL_IN_TEXT if vr in ONE_TEXT else _CONTROL).sub("", word)
+            fits = len(word) <= MAX_VALUE_LEN.get(vr, len(word)) and _matches(vr, word)
+            return word if fits and (vr != "IS" or abs(int(word)) < 2**31) else None
+    clean = (_CONTROL_IN_TEXT if vr in ONE_TEXT else CONTROL).sub("", word)
+    if keyword in WHOLE and len(clean) > MAX_VALUE_LEN.get(vr, len(clean)):
+        return None
     return clean[: MAX_VALUE_LEN.get(vr, len(clean))].rstrip()
+
+
+def _matches(vr: str, word: str) -> bool:
+    # The expressions end with "$", which an end of line may follow.
+    return STR_VR_REGEXES[vr].match(word) is not None and not word.endswith("\n")
 
 
 def _time(vr: str, word: str) -> str | None:
@@ -175,7 +219,7 @@ def _time(vr: str, word: str) -> str | None:
         word = _SEPARATED["DA"].sub(r"\1\2\3", word)
     elif vr == "TM":
         word = _SEPARATED["TM"].sub("", word)
-    if not STR_VR_REGEXES[vr].match(word) or (vr != "DT" and "-" in word):
+    if not _matches(vr, word) or (vr != "DT" and "-" in word):
         return None  # a range is a query
     day = word[:8] if vr == "DT" else word
     if vr == "DA" or (vr == "DT" and len(re.split(r"[+-]", day)[0]) == 8):
@@ -190,13 +234,13 @@ def _code(word: str, terms: tuple[str, ...] | None) -> str | None:
     for candidate in (word, word.upper()):
         if terms is not None and candidate not in terms:
             continue
-        if len(candidate) <= MAX_VALUE_LEN["CS"] and STR_VR_REGEXES["CS"].match(candidate):
+        if len(candidate) <= MAX_VALUE_LEN["CS"] and _matches("CS", candidate):
             return candidate
     return None
 
 
 def _decimal(word: str) -> str | None:
-    if not STR_VR_REGEXES["DS"].match(word):
+    if not _matches("DS", word) or not isfinite(float(word)):
         return None
     if len(word) <= MAX_VALUE_LEN["DS"]:
         return word

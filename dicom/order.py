@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Any, Literal, TypeAlias
 
+from dicom.characters import CONTROL
 from dicom.errors import ObjectError
 from dicom.legal import SEXES
 from dicom.study import LO_LENGTH, SH_LENGTH, StudyFacts, check_length, check_name, is_name
@@ -129,14 +130,22 @@ class Order:
 
 def _check_text(what: str, value: str, longest: int = LO_LENGTH) -> None:
     check_length(what, value, longest)
-    if not value.isprintable():
+    if not _is_readable(value):
         raise ObjectError(f"the {what} has characters that cannot be printed")
 
 
 def _check_name(what: str, name: str) -> None:
     check_name(what, name)
-    if not name.isprintable():
+    if not _is_readable(name):
         raise ObjectError(f"the {what} has characters that cannot be printed")
+
+
+def _is_readable(text: str) -> bool:
+    """Return whether a text has neither control characters nor ends of lines.
+
+    The wide space of Japanese names and letters of a site's own are allowed.
+    """
+    return CONTROL.search(text) is None and len(text.splitlines()) <= 1
 
 
 def plain(text: str) -> str:
@@ -146,12 +155,12 @@ def plain(text: str) -> str:
 
 def fitting(text: str, longest: int) -> str:
     """Return a text that fits its attribute; empty for one on which nothing depends."""
-    return text if len(text) <= longest and "\\" not in text and text.isprintable() else ""
+    return text if len(text) <= longest and "\\" not in text and _is_readable(text) else ""
 
 
 def fitting_name(name: str) -> str:
     """Return a person's name that fits PN; empty for one on which nothing depends."""
-    return name if is_name(name) and name.isprintable() else ""
+    return name if is_name(name) and _is_readable(name) else ""
 
 
 def block_in(identifier: str, accession: str) -> str:

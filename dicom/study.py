@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import date, datetime
@@ -10,9 +11,11 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
+from pydicom.tag import Tag
 
+from dicom.characters import items_of
 from dicom.errors import ObjectError
-from dicom.legal import GROUP_LENGTH, GROUPS, SEXES
+from dicom.legal import GROUP_LENGTH, GROUPS, SEXES, make_legal
 from dicom.times import is_zone
 from dicom.uids import is_uid
 
@@ -36,6 +39,10 @@ FURTHER = (
 )
 """Further attributes of the modules of patient and study (PS3.3 C.7.1, C.7.2) that objects made
 from a header repeat: a slide that joins the study must not contradict them."""
+_TIME = re.compile(r"(\d\d)(\d\d)?(\d\d)?", re.ASCII)
+_DAY = re.compile(r"\d{8}", re.ASCII)
+ISSUER = ("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
+"""Attributes of the issuer of the patient ID (PS3.3 Table 10-18)."""
 LATER = ("issuer", "other_ids", "accession_issuer", "further", "zone")
 """Fields of `StudyFacts` that earlier editions had not."""
 
@@ -93,16 +100,19 @@ class StudyFacts:
 
     def further_attributes(self) -> Dataset:
         """Return issuers, other patient IDs and the further attributes of the header."""
-        found = Dataset()
+        found, stated = Dataset(), Dataset()
         with disable_value_validation():
-            if self.issuer:
+            if self.further:
+                stated = Dataset.from_json(self.further)
+                make_legal(stated)  # JSON has numbers, whose text may be longer than that of DS
+            # An issuer of a header may hold the "&" that divides one of an order.
+            if self.issuer and not any(keyword in stated for keyword in ISSUER):
                 _set_issuer(found, self.issuer)
             if self.other_ids:
                 found.OtherPatientIDsSequence = [_other_id(text) for text in self.other_ids]
             if self.accession_issuer:
                 found.IssuerOfAccessionNumberSequence = [_entity(self.accession_issuer)]
-            if self.further:
-                found.update(Dataset.from_json(self.further))
+            found.update(stated)
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -265,13 +275,15 @@ def _designator(namespace: str, items: list[Dataset]) -> str:
 
 
 def _other_ids(header: Dataset) -> Iterator[str]:
+    """Yield the other IDs that HL7 can write: "^" divides them there."""
     for item in _items(header, "OtherPatientIDsSequence"):
         number, issuer = _text(item, "PatientID"), _issuer(item)
-        if number:
+        if number and "^" not in number:
             yield f"{number}^^^{issuer}" if issuer else number
     retired: Any = header.get("OtherPatientIDs")
     if retired:
-        yield from (str(n) for n in ([retired] if isinstance(retired, str) else retired))
+        numbers = (str(n) for n in ([retired] if isinstance(retired, str) else retired))
+        yield from (number for number in numbers if number and "^" not in number)
 
 
 def _further(header: Dataset) -> str:
@@ -287,8 +299,7 @@ def _further(header: Dataset) -> str:
 
 def _items(header: Dataset, keyword: str) -> list[Dataset]:
     """Return the items of a sequence; none where it is absent, or no sequence."""
-    found: Any = header.get(keyword) or []
-    return [item for item in found if isinstance(item, Dataset)]
+    return (items_of(header, Tag(keyword)) or []) if keyword in header else []
 
 
 def _text(header: Dataset, keyword: str) -> str:
@@ -307,15 +318,21 @@ def _name(header: Dataset, keyword: str) -> str:
 
 
 def _started(header: Dataset) -> datetime | None:
-    day, time = _text(header, "StudyDate"), _text(header, "StudyTime")[:6] or "000000"
+    day, time = day_of(_text(header, "StudyDate")), _TIME.match(_text(header, "StudyTime") or "00")
+    if day is None or time is None:
+        return None
+    hour, minute, second = (int(part or 0) for part in time.groups())
     try:
-        return datetime.strptime(day + time, "%Y%m%d%H%M%S")
+        # 60 is a leap second, which no clock here has.
+        return datetime(day.year, day.month, day.day, hour, minute, min(second, 59))
     except ValueError:
         return None
 
 
 def day_of(value: str) -> date | None:
     """Return the day of a DICOM date; None for one that cannot be read."""
+    if not _DAY.fullmatch(value):
+        return None  # the library would read 1960111 as a day
     try:
         return datetime.strptime(value, "%Y%m%d").date()
     except ValueError:

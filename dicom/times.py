@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
-_ZONE = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")
+_ZONE = re.compile(r"(?!-0000)([+-])(0\d|1[0-4])([0-5]\d)", re.ASCII)
 
 
 def local(time: datetime) -> datetime:

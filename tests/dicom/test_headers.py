@@ -5,6 +5,7 @@ The rows of ``cases/dicom.md`` that concern headers. ``TANDEM_HEADERS=500`` draw
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from io import BytesIO
@@ -27,7 +28,7 @@ from dicom.encapsulated import build_encapsulated_pdf
 from dicom.header import read_headers, stated_facts
 from dicom.legal import make_legal, told
 from dicom.source import convert_slide
-from dicom.study import StudyFacts, study_of
+from dicom.study import StudyFacts, patient_of, study_of
 
 COUNT = int(os.environ.get("TANDEM_HEADERS", "25"))
 OBJECTS = int(os.environ.get("TANDEM_HEADERS", "2"))
@@ -135,6 +136,14 @@ def test_items_may_state_a_character_set_of_their_own() -> None:
         ("StudyDescription", "a\x1bb", "ab", "carry it shortened"),
         ("StudyID", "a\\b", "a", "carry it shortened"),
         ("TimezoneOffsetFromUTC", "CET", None, "leave it out"),
+        ("PatientSize", "9" * 400, None, "leave it out"),
+        ("PatientSize", "1E400", None, "leave it out"),
+        ("StudyTime", "0930\n", None, "leave it out"),
+        ("AccessionNumber", "S" * 17, None, "leave it out"),
+        ("AccessionNumber", "S\\T", None, "leave it out"),
+        ("AccessionNumber", "S-1\r", "S-1", "carry it shortened"),
+        ("IssuerOfPatientID", "C" * 65, None, "leave it out"),
+        ("OtherPatientIDs", f"4711\\{'P' * 65}", None, "leave it out"),
         ("PatientName", "M" * 70 + "^J=" + "K" * 3, "M" * 64 + "=KKK", "carry it shortened"),
     ],
 )
@@ -169,7 +178,62 @@ def test_another_id_that_is_too_long_is_left_out_and_private_texts_are_not_judge
     assert in_unicode(header) == ""
     (sentence,) = told(make_legal(header))
     assert "as Patient ID: results leave it out" in sentence
-    assert header.PatientID == "P-1"
+    assert header.PatientID == "P-1" and list(header.OtherPatientIDsSequence) == []
+
+
+def raw(keyword: str, vr: str, value: bytes) -> RawDataElement:
+    """Return an element as a file has it."""
+    tag = Tag(keyword)
+    return RawDataElement(tag, vr, len(value), value, 0, False, True, is_raw=True)
+
+
+def test_the_rules_are_those_of_the_attribute_whatever_the_file_states_of_it() -> None:
+    header = written()
+    for keyword, vr, value in (
+        ("PatientID", "OB", b"4711"),
+        ("PatientName", "LO", b"A^B=C=D=E "),
+        ("PatientBirthDate", "LO", b"1960 unknown"),
+        ("StudyTime", "FD", bytes(8)),
+    ):
+        header[keyword] = raw(keyword, vr, value)
+    in_unicode(header)
+    make_legal(header)
+    facts = study_of(header)
+    assert (facts.patient_id, facts.patient_name) == ("4711", "A^B=C=D")
+    copied = again(header)
+    assert (copied.PatientBirthDate, copied["PatientID"].VR) == ("", "LO")
+
+
+@pytest.mark.parametrize("vr", ["SQ", "UN", "LO"])
+def test_a_sequence_that_is_none_is_left_out(vr: str) -> None:
+    header = written(PatientID="P-1")
+    header["OtherPatientIDsSequence"] = raw("OtherPatientIDsSequence", vr, b"abcd")
+    assert in_unicode(header) == ""
+    assert patient_of(header)["other_ids"] == ()
+    (sentence,) = told(make_legal(header))
+    assert "as Other Patient IDs Sequence: results leave it out" in sentence
+    assert "OtherPatientIDsSequence" not in header
+
+
+def test_an_item_whose_code_is_too_long_is_left_out() -> None:
+    good, long = {"CodeValue": "P1"}, {"CodeValue": "1234567890123456789"}
+    header = written(ProcedureCodeSequence=[good, long])
+    outer = Dataset()
+    outer.ConceptCodeSequence = copy.deepcopy(header.ProcedureCodeSequence)
+    header.ReasonForPerformedProcedureCodeSequence = [outer]
+    in_unicode(header)
+    make_legal(header)
+    (outer,) = header.ReasonForPerformedProcedureCodeSequence
+    for items in (header.ProcedureCodeSequence, outer.ConceptCodeSequence):
+        assert [item.CodeValue for item in items] == ["P1"]
+
+
+def test_a_number_that_json_writes_longer_is_written_as_dicom_allows_it() -> None:
+    header = written(PatientWeight="1234567890123456")
+    in_unicode(header)
+    assert make_legal(header) == ()
+    written_again = again(study_of(header).further_attributes())
+    assert len(str(written_again.PatientWeight)) <= 16
 
 
 def test_a_name_has_three_groups_of_64_characters() -> None:

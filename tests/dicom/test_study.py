@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
 
 import pytest
 from fixtures.scanned import issuers
@@ -11,7 +11,7 @@ from pydicom import Dataset
 from pydicom.config import disable_value_validation
 
 from dicom.errors import ObjectError
-from dicom.study import StudyFacts, patient_of, study_of
+from dicom.study import StudyFacts, day_of, patient_of, study_of
 
 
 def header() -> Dataset:
@@ -79,3 +79,35 @@ def test_a_header_that_cannot_be_written_is_compared_all_the_same() -> None:
     assert (said["sex"], said["birth_date"]) == ("female", "1961-02-03")
     with pytest.raises(ObjectError):
         study_of(long)
+
+
+@pytest.mark.parametrize(
+    ("time", "hour", "minute", "second"),
+    [
+        *(("0930", 9, 30, 0), ("09", 9, 0, 0), ("", 0, 0, 0), ("235960", 23, 59, 59)),
+        ("093015.123456", 9, 30, 15),
+    ],
+)
+def test_a_time_may_end_after_hour_or_minute(
+    time: str, hour: int, minute: int, second: int
+) -> None:
+    slide = header()
+    slide.StudyTime = time
+    assert study_of(slide).started == datetime(2026, 3, 1, hour, minute, second)
+
+
+def test_a_date_of_fewer_digits_is_none() -> None:
+    assert day_of("1960111") is None and day_of("196011") is None
+    assert day_of("19600111") == date(1960, 1, 11)
+
+
+def test_what_divides_issuers_and_ids_of_hl7_may_be_a_letter_of_a_header() -> None:
+    slide = Dataset()
+    slide.StudyInstanceUID, slide.PatientID = "1.2.3", "P-1"
+    slide.IssuerOfPatientID, slide.OtherPatientIDs = "Meyer & Sons", ["4^7", "8"]
+    facts = study_of(slide)
+    assert facts.other_ids == ("8",)
+    written = facts.further_attributes()
+    assert written.IssuerOfPatientID == "Meyer & Sons"
+    assert "IssuerOfPatientIDQualifiersSequence" not in written
+    assert list(written.OtherPatientIDs) == ["4^7", "8"]

@@ -25,7 +25,7 @@ from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
 from dicom.errors import ObjectError
-from dicom.order import Order, block_in, one_patient
+from dicom.order import Order, block_in, fitting_name, one_patient
 from dicom.study import StudyFacts
 
 WORDS = {"HE": ("HE", "H&E"), "HER2": ("HER2", "HER-2")}
@@ -307,3 +307,13 @@ def test_the_block_in_the_identifier_of_a_specimen(identifier: str, block: str) 
 def test_an_order_with_odd_values_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ObjectError):
         Order(**({"patient_id": "4711"} | values))
+
+
+def test_a_name_may_have_wide_spaces_and_letters_of_a_site() -> None:
+    name = "Yamada^Tarou=山田\u3000太郎=\ue000"
+    assert Order(patient_id="1", patient_name=name).patient_name == name
+    assert fitting_name(name) == name
+    for wrong in ("A\x1bB", "A\nB", "A\u2028B", "\ud800"):
+        assert fitting_name(wrong) == ""
+        with pytest.raises(ObjectError, match="cannot be printed"):
+            Order(patient_id="1", patient_name=wrong)
