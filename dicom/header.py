@@ -19,7 +19,7 @@ from dicom import codes
 from dicom.characters import UNREADABLE, in_unicode
 from dicom.errors import SourceError
 from dicom.legal import REFUSED, make_legal, told
-from dicom.study import patient_of
+from dicom.study import FURTHER, patient_of
 from dicom.uids import is_uid
 
 WSM_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -118,6 +118,9 @@ def read_headers(paths: Sequence[Path]) -> list[Dataset]:
     for header in headers:
         in_unicode(header)
         make_legal(header)
+        for keyword in FURTHER:  # validators refuse sequences without items
+            if keyword in header and not header[keyword].value:
+                del header[keyword]
     return headers
 
 

@@ -115,6 +115,8 @@ def _letters(value: bytes, codec: str, ends: bytes) -> list[str]:
             continue
         two = (low != ASCII and 0x20 < byte < 0x7F) or (byte > 0x7F and high in _PAIRS)
         part = value[at : at + 1 + two]
+        if len(part) <= two:
+            raise UnicodeDecodeError(codec, value, at, at + 1, "half a letter of two bytes")
         letters.append(_letter(part, low, high))
         at += len(part)
         if len(part) == 1 and byte in ends:
@@ -126,7 +128,7 @@ def _letter(part: bytes, low: str, high: str) -> str:
     """Return the letter of one or two bytes."""
     if part[0] > 0x7F:
         return part.decode(high)
-    if low == ASCII or len(part) == 1:
+    if len(part) == 1:
         return part.decode(ASCII)
     # EUC has the same tables with the eighth bit set; 0x8F announces JIS X 0212.
     raised = bytes(byte | 0x80 for byte in part)

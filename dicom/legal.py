@@ -34,8 +34,7 @@ IDENTIFIERS = ("PatientID", "ContainerIdentifier")
 WHOLE = (
     *("AccessionNumber", "OtherPatientIDs", "IssuerOfPatientID", "AdmissionID"),
     *("ClinicalTrialProtocolID", "ClinicalTrialSiteID", "ClinicalTrialSubjectID"),
-    *("ClinicalTrialSubjectReadingID", "SpecimenIdentifier"),
-    *("CodeValue", "CodingSchemeDesignator"),
+    *("ClinicalTrialSubjectReadingID", "CodeValue", "CodingSchemeDesignator"),
 )
 """Further attributes that are left out rather than shortened: a part of one is another one."""
 NAMING = ("CodeValue", "CodingSchemeDesignator", "PatientID", "ReferencedSOPInstanceUID")
@@ -206,7 +205,7 @@ def _value(vr: str, word: str, keyword: str) -> str | None:
     clean = (_CONTROL_IN_TEXT if vr in ONE_TEXT else CONTROL).sub("", word)
     if keyword in WHOLE and len(clean) > MAX_VALUE_LEN.get(vr, len(clean)):
         return None
-    return clean[: MAX_VALUE_LEN.get(vr, len(clean))].rstrip()
+    return clean[: MAX_VALUE_LEN.get(vr, len(clean))].rstrip(" ")
 
 
 def _matches(vr: str, word: str) -> bool:
