@@ -33,6 +33,7 @@ def load(tmp_path: Path, text: str) -> Settings:
         ("destinations = []\n", "name at least one destination"),
         ("[[destinations]]\nkind = 'dicom'\nport = 1\n", "destinations.0.dicom.host"),
         (WEB + "url = 'https://me:pw@pacs'\n", "destinations.0.dicomweb.url"),
+        (WEB + "url = 'https://pacs?token=pw'\n", "destinations.0.dicomweb.url"),
         (WEB + "url = 'https://pacs'\nuser = 'me'\n", "user needs secret_file or secret_env"),
         (WEB + "url = 'http://pacs'\nsecret_env = 'X'\n", "use https in the url"),
         (WEB + "url = 'http://127.pacs:80'\nuser = 'me'\nsecret_env = 'X'\n", "use https"),
