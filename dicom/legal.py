@@ -41,8 +41,9 @@ NAMING = ("CodeValue", "CodingSchemeDesignator", "PatientID", "ReferencedSOPInst
 """Attributes without which an item of a sequence names nothing."""
 SEXES = ("", "F", "M", "O")
 """Defined terms of PatientSex (PS3.3 C.7.1.1)."""
-GROUP_LENGTH, GROUPS = 64, 3
-"""Most characters of a component group of a name, and most groups (PS3.5 6.2, PN)."""
+GROUP_LENGTH, GROUPS, COMPONENTS = 64, 3, 5
+"""Most characters of a component group of a name, most groups, and most components of a group
+(PS3.5 6.2, PN)."""
 _CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters; texts of paragraphs may hold tabs and ends of lines and pages."""
 LEFT_OUT, SHORTENED, CORRECTED, REFUSED = "left out", "shortened", "corrected", "refused"
@@ -189,8 +190,7 @@ def _value(vr: str, word: str, keyword: str) -> str | None:
         return word if is_zone(word) else None
     match vr:
         case "PN":
-            groups = [CONTROL.sub("", group)[:GROUP_LENGTH] for group in word.split("=")]
-            return "=".join(groups[:GROUPS])
+            return "=".join(_group(group) for group in word.split("=")[:GROUPS])
         case "DA" | "TM" | "DT":
             return _time(vr, word)
         case "CS":
@@ -206,6 +206,12 @@ def _value(vr: str, word: str, keyword: str) -> str | None:
     if keyword in WHOLE and len(clean) > MAX_VALUE_LEN.get(vr, len(clean)):
         return None
     return clean[: MAX_VALUE_LEN.get(vr, len(clean))].rstrip(" ")
+
+
+def _group(text: str) -> str:
+    """Return a component group of a name with as many components and letters as it may have."""
+    components = CONTROL.sub("", text).split("^")
+    return "^".join(components[:COMPONENTS])[:GROUP_LENGTH]
 
 
 def _matches(vr: str, word: str) -> bool:

@@ -146,6 +146,7 @@ def test_items_may_state_a_character_set_of_their_own() -> None:
         ("AccessionNumber", "S-1\r", "S-1", "carry it shortened"),
         ("IssuerOfPatientID", "C" * 65, None, "leave it out"),
         ("OtherPatientIDs", f"4711\\{'P' * 65}", None, "leave it out"),
+        ("PatientName", "A^B^C^D^E^F=G", "A^B^C^D^E=G", "carry it shortened"),
         ("PatientName", "M" * 70 + "^J=" + "K" * 3, "M" * 64 + "=KKK", "carry it shortened"),
     ],
 )
