@@ -18,7 +18,12 @@ from typing import Any
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof, wants
 from appliance.delivery.index import is_signed, read_index, sound_contents
 from appliance.delivery.intact import instance_of, is_intact, take_back, write_again
-from appliance.errors import DestinationRejectedError, DestinationUnavailableError
+from appliance.errors import (
+    DestinationRejectedError,
+    DestinationUnavailableError,
+    StoppedError,
+    TransientError,
+)
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import CaseRow, DeliveryRow, fact, params_of, set_reason
@@ -30,6 +35,12 @@ log = logging.getLogger(__name__)
 
 SLIDES = "WSM"
 """Kind of the objects that are sent before all others."""
+_OPEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
+_GONE_OUT = (DeliveryState.SENT, DeliveryState.PROVEN)
+
+
+class _ChangedError(Exception):
+    """An object that was to be sent was withdrawn meanwhile, or a person did something with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +112,23 @@ class Outbox:
         self._told: set[int] = set()  # cases whose trouble is in the log already
 
     def run(self) -> None:
-        """Send and prove everything that is due, then end the cases whose deliveries have ended."""
+        """Send and prove everything that is due, then end the cases whose deliveries have ended.
+
+        Raises
+        ------
+        StoppedError
+            If `stop` was set between two objects of a case.
+        """
         with self._ledger.transaction() as tx:
             # Twice: a wait is spread by a quarter.
             longest_wait_s = 2 * self._settings.delivery.last_retry_seconds
             due = tx.due_deliveries(self._clock(), longest_wait_s)
         away: dict[str, Trouble] = {}
-        for (case_id, name), rows in _in_order([row for row in due if self._is_ours(row)]):
+        for (case_id, name), found in _in_order([row for row in due if self._is_ours(row)]):
             if self._stop.is_set():
                 return
             self._step()
+            rows = self._of_now(found)
             if name in away:
                 self._hold(rows, away[name])
             elif trouble := self._deliver(rows, name):
@@ -125,6 +143,12 @@ class Outbox:
             through = tx.cases_whose_deliveries_ended()
         for case_id in through:
             self._close_case(case_id)
+
+    def _of_now(self, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+        """Read rows again that may have waited for hours, and leave out what was withdrawn."""
+        with self._ledger.transaction() as tx:
+            there = [tx.session.get(DeliveryRow, row.id) for row in rows]
+        return [row for row in there if row is not None and row.state in _OPEN]
 
     def _is_ours(self, row: DeliveryRow) -> bool:
         return row.destination in self._destinations or (
@@ -154,6 +178,10 @@ class Outbox:
             away = Trouble(code=code, params={"message": str(err)})
             self._hold(rows, away)
             return away
+        except StoppedError:
+            raise
+        except _ChangedError:  # the others of the case are taken up at the next turn
+            return None
         except Exception as err:  # the delivery loop goes on
             # Messages hold paths and what a library says of a patient: details only at DEBUG.
             log.error("case-%d to '%s' failed: %s", rows[0].case_id, name, type(err).__name__)
@@ -192,9 +220,12 @@ class Outbox:
 
         def before(instance: Instance) -> None:
             self._step()
+            if self._stop.is_set():
+                raise StoppedError("the daemon was stopped")
             row = by_uid[instance.ref.sop_instance_uid]
             row.attempts += 1
-            self._save(row)
+            if not self._save(row):
+                raise _ChangedError
             on_the_wire.append(row)
 
         def after(instance: Instance, outcome: Outcome) -> None:
@@ -270,9 +301,14 @@ class Outbox:
         doublings = min(max(row.attempts - 1, 0), 30)
         return self._settings.delivery.first_retry_seconds * 2.0**doublings
 
-    def _save(self, row: DeliveryRow) -> None:
+    def _save(self, row: DeliveryRow) -> bool:
+        """Save a row; not one whose state another thread or a command has changed meanwhile."""
         with self._ledger.transaction() as tx:
+            there = tx.session.get(DeliveryRow, row.id)
+            if there is None or there.state != row.state:
+                return False
             tx.session.merge(row)
+        return True
 
     def _trouble(self, row: DeliveryRow, to: DeliveryState, trouble: Trouble) -> None:
         """Advance a row because of a trouble, which the row keeps."""
@@ -293,9 +329,13 @@ class Outbox:
     def _change(
         self, row: DeliveryRow, to: DeliveryState, code: str, params: Mapping[str, Any]
     ) -> None:
-        row.not_before = 0.0
-        row.changed_at = self._clock()
         with self._ledger.transaction() as tx:
+            there = tx.session.get(DeliveryRow, row.id)
+            # What is sent counts as sent, whatever was done with it meanwhile.
+            if to not in _GONE_OUT and (there is None or there.state != row.state):
+                return
+            row.not_before = 0.0
+            row.changed_at = self._clock()
             merged = tx.session.merge(row)
             tx.advance(merged, to, now=row.changed_at, code=code, reason=row.reason, params=params)
         row.state = to.value
@@ -305,6 +345,8 @@ class Outbox:
         try:
             self._follow(case_id)
             self._told.discard(case_id)
+        except (StoppedError, TransientError):  # the ledger's: no case is to blame
+            raise
         except Exception as err:  # the delivery loop goes on
             if case_id not in self._told:
                 log.error("case-%d cannot be ended: %s", case_id, type(err).__name__)

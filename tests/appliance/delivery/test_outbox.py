@@ -27,10 +27,12 @@ from appliance.delivery.destinations.contract import (
 )
 from appliance.delivery.outbox import Outbox, enqueue_case
 from appliance.domain import HE, Identity
-from appliance.errors import DestinationUnavailableError
+from appliance.errors import DestinationUnavailableError, StoppedError
+from appliance.intake.block import withdraw
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
+from appliance.ledger.verify import verify
 from appliance.line import deliveries
 from appliance.operations.retry import retry_subject
 from appliance.settings.destinations import DestinationSection, FhirDestination, Hl7Destination
@@ -73,6 +75,7 @@ class Told:
         self.proofs: dict[str, Proof] = {}
         self.away = False
         self.stale: set[str] = set()
+        self.meanwhile: dict[str, Callable[[], None]] = {}  # by the UID that is sent
 
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         for instance in instances:
@@ -83,6 +86,7 @@ class Told:
             if uid in self.stale:
                 raise OSError(errno.ESTALE, "Stale file handle", "/scans/Miller.svs")
             self.sent.append(uid)
+            self.meanwhile.get(uid, lambda: None)()
             outcome = self.outcomes.get(uid, Outcome(verdict=Verdict.STORED))
             if outcome.verdict is Verdict.STORED:
                 self.kept.add(uid)
@@ -417,6 +421,62 @@ def test_a_destination_that_hangs_holds_up_no_other(
     waiting = [row for row in desk.all_rows() if row.destination == "hangs"]
     assert {(row.state, row.attempts) for row in waiting} == {("queued", 0)}
     assert desk.case(1) == desk.case(2) == CaseState.WRITTEN
+
+
+class TestWithdrawn:
+    """A person says meanwhile that a slide is of another case, so that a result is nobody's."""
+
+    @pytest.fixture
+    def desk(self, tmp_path: Path) -> Iterator[Desk]:
+        desk = Desk(tmp_path, cases=2)
+        yield desk
+        problems = verify(desk.ledger.file).problems
+        desk.ledger.close()
+        assert problems == ()
+
+    def take_back(self, desk: Desk, number: int) -> None:
+        with desk.ledger.transaction() as tx:
+            case = tx.case(number)
+            assert case is not None
+            withdraw(tx, case, desk.now)
+            tx.advance(case, CaseState.WAITING, now=desk.now)
+
+    def test_what_waits_behind_another_case_is_not_sent(self, desk: Desk) -> None:
+        desk.told.meanwhile["1.WSM"] = lambda: self.take_back(desk, 2)
+        desk.outbox.run()
+        assert desk.told.sent == ["1.WSM", "1.SR", "1.SEG"]
+        assert {desk.rows()[f"2.{kind}"].reason for kind in KINDS} == {"withdrawn"}
+
+    def test_what_is_next_is_not_sent(self, desk: Desk) -> None:
+        desk.told.meanwhile["1.WSM"] = lambda: self.take_back(desk, 1)
+        desk.outbox.run()
+        assert desk.told.sent == ["1.WSM", "2.WSM", "2.SR", "2.SEG"]
+        states = {kind: desk.rows()[f"1.{kind}"].state for kind in KINDS}
+        assert states == {"WSM": "sent", "SR": "refused", "SEG": "refused"}
+        desk.told.meanwhile.clear()
+        desk.run_until(lambda: desk.rows()["1.WSM"].state == "proven")
+        assert "1.SR" not in desk.told.sent
+
+    def test_what_fails_meanwhile_stays_withdrawn(self, desk: Desk) -> None:
+        def fail() -> None:
+            self.take_back(desk, 1)
+            raise OSError(errno.EIO, "Input/output error")
+
+        desk.told.meanwhile["1.WSM"] = fail
+        desk.outbox.run()
+        assert {desk.rows()[f"1.{kind}"].state for kind in KINDS} == {"refused"}
+
+
+def test_a_daemon_that_stops_sends_no_further_object(tmp_path: Path) -> None:
+    desk, stop = Desk(tmp_path, cases=2), threading.Event()
+    outbox = Outbox(desk.ledger, desk.settings, {"told": desk.told}, stop=stop)
+    desk.told.meanwhile["1.WSM"] = stop.set
+    with pytest.raises(StoppedError):
+        outbox.run()
+    rows = desk.rows()
+    assert desk.told.sent == ["1.WSM"] and rows["1.WSM"].state == "sent"
+    assert (rows["1.SR"].state, rows["1.SR"].attempts) == ("queued", 0)
+    desk.ledger.close()
 
 
 def test_a_laboratorys_system_gets_what_a_person_signed(tmp_path: Path) -> None:
