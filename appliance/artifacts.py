@@ -6,6 +6,7 @@ reads too. An artifact that is not what was written is removed and made again.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -109,8 +110,9 @@ class ArtifactStore:
             (folder / SUMS_NAME).write_text(_sums(folder))
 
     def sweep(self) -> int:
-        """Delete what crashed writers left, return the number; call only while no step runs."""
-        left = list(self.root.glob("*/.*")) if self.root.is_dir() else []
+        """Delete what crashed writers left, return the number; a running command's work stays."""
+        found = list(self.root.glob("*/.*")) if self.root.is_dir() else []
+        left = [folder for folder in found if not _is_held(folder)]
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         return len(left)
@@ -186,7 +188,10 @@ def writing_folder(final: Path) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.parent / f".{final.name}.{uuid.uuid4().hex}"
     temporary.mkdir()
+    handle = os.open(temporary, os.O_RDONLY)
     try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield temporary
         # Files and folders, the deepest first: a folder's entries are its own to sync.
         for path in sorted(temporary.rglob("*"), reverse=True):
@@ -199,7 +204,25 @@ def writing_folder(final: Path) -> Iterator[Path]:
                 raise
         _fsync(final.parent)
     finally:
+        os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_held(folder: Path) -> bool:
+    """Return whether the writer of a temporary folder lives: the kernel frees a dead one's lock."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it was renamed or removed just now
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def _fsync(path: Path) -> None:

@@ -41,6 +41,7 @@ def write_pictures(
 ) -> list[Path]:
     """Write pictures of a case into `out`; return the files.
 
+    When all are made, they take the place of those that were there of the same slides and levels.
     `subject` is a case of the ledger (``case-3``) or a folder that ``tandem process`` wrote. Of a
     case the pictures are kept among the artifacts too, where the dashboard finds them.
 
@@ -60,18 +61,20 @@ def write_pictures(
     folder = Path(subject) if row is None else _findings_folder(settings, row)
     case = _pictured(folder, "" if row is None else row.subject)
     findings_key = case.name if row is None else row.findings_key
-    written: list[Path] = []
+    asked = list(product(whats, levels))
     with _store(settings, scratch=row is None) as store:
-        for what, level in product(whats, levels):
-            key = pictures_key(findings_key, what, level, attention=attention)
-            if not is_as_written(store.path(key)):
+        keys = [pictures_key(findings_key, *each, attention=attention) for each in asked]
+        for key, (what, level) in zip(keys, asked, strict=True):
+            given = (case, folder, what, level, settings, store, progress)
+            with _told(case, what, store):
+                if is_as_written(store.path(key)):
+                    continue
                 store.discard(key)
-                given = (case, folder, what, level, settings, store, progress)
-                with _told(case, what, store), store.writing(key) as place:
+                with store.writing(key) as place:
                     for name, pixels in make_pictures(*given, attention=attention):
                         (place / name).write_bytes(png(pixels))
-            written += _copied(store.path(key), out)
-    return written
+        _remove_earlier(case, asked, out)
+        return [file for key in keys for file in _copied(store.path(key), out)]
 
 
 @contextmanager
@@ -91,6 +94,18 @@ def _told(case: PicturedCase, what: What, store: ArtifactStore) -> Iterator[None
             f"{case.name}: {err.strerror or err}. Pictures are kept in {store.root}: run this as "
             "the user of the appliance, with room on its disk."
         ) from err
+
+
+def _remove_earlier(case: PicturedCase, asked: Sequence[tuple[What, Level]], out: Path) -> None:
+    """Remove pictures of an earlier result, which may have had more of them."""
+    name = re.compile(rf"{re.escape(case.name)}-(.+?)-(.+?)(-[0-9]+)?\.png")
+    try:
+        for path in out.iterdir():
+            found = name.fullmatch(path.name)
+            if found is not None and found.group(1, 2) in asked:
+                path.unlink()
+    except OSError as err:
+        raise SettingsError(f"--out {out}: {err.strerror}. Choose another folder.") from err
 
 
 def _copied(folder: Path, out: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import streamlit as st
 
-from appliance.artifacts import ArtifactStore
+from appliance.artifacts import ArtifactStore, is_as_written
 from appliance.delivery.pictures.case import LEVELS, WHATS, PicturedCase
 from appliance.delivery.pictures.drawing import png
 from appliance.delivery.pictures.make import pictures_key
@@ -32,7 +32,7 @@ def offer(detail: CaseDetail) -> None:
     kept = kept_pictures(detail)
     st.download_button(
         "Download pictures (ZIP)",
-        data=lambda: zipped(name, folder, kept),
+        data=lambda: zipped(name, folder, kept_pictures(detail)),
         file_name=f"{name}-pictures.zip",
         mime="application/zip",
         on_click="ignore",
@@ -48,7 +48,7 @@ def offer(detail: CaseDetail) -> None:
 def kept_pictures(detail: CaseDetail) -> list[Path]:
     """Pictures of tiles and regions that ``tandem picture`` made of the case's present findings.
 
-    Those with heat maps where there are both.
+    Those with heat maps where there are both. None that are not what was written.
     """
     store = ArtifactStore(look.settings().artifacts_dir)
     found: list[Path] = []
@@ -59,9 +59,16 @@ def kept_pictures(detail: CaseDetail) -> list[Path]:
                 for attention in (True, False)
             ]
             folders = [store.path(key) for key in keys if level != "slide"]
-            there = next((folder for folder in folders if folder.is_dir()), None)
+            there = next((folder for folder in folders if _is_sound(folder)), None)
             found += sorted(there.glob("*.png")) if there is not None else []
     return found
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        return is_as_written(folder)
+    except OSError:  # another user's, who ran the command
+        return False
 
 
 def zipped(name: str, folder: Path, kept: list[Path]) -> bytes:

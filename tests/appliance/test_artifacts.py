@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_sweep_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
     (tmp_path / "step" / ".abc.123").mkdir(parents=True)
     assert store.sweep() == 1
     assert list((tmp_path / "step").iterdir()) == []
+
+
+def test_sweep_leaves_what_another_process_writes(tmp_path: Path) -> None:
+    store, key = ArtifactStore(tmp_path), ArtifactKey.of("pictures", case="a")
+    with store.writing(key) as folder:
+        (folder / "file").write_text("x")
+        code = "import sys; from pathlib import Path; from appliance.artifacts import ArtifactStore"
+        command = [sys.executable, "-c", f"{code}; print(ArtifactStore(Path(sys.argv[1])).sweep())"]
+        swept = subprocess.run([*command, tmp_path], capture_output=True, text=True, check=True)
+        assert swept.stdout == "0\n"
+    assert store.has(key)
 
 
 def test_keys_depend_on_everything_named() -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
+from fixtures.case_objects import BLANK
+from fixtures.damage import flip
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
@@ -16,6 +18,7 @@ from appliance.artifacts import ArtifactStore
 from appliance.delivery.pictures.make import pictures_key
 from appliance.domain import HE, HER2
 from appliance.errors import SettingsError
+from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations.picture import LEVELS, WHATS, write_pictures
@@ -49,6 +52,12 @@ def test_whole_slides_need_no_file_and_names_hold_no_accession(
     assert [file.name for file in files] == [f"{subject}-he-slide.png", f"{subject}-ihc-slide.png"]
     assert not any(ACCESSION.encode() in file.read_bytes() for file in files)
     before = [file.read_bytes() for file in files]
+    # Pictures of an earlier result go, of which there may have been more; nothing else does.
+    for name in (f"{subject}-he-slide-03.png", f"{subject}-he-patch-01.png", "mine.png"):
+        (out / name).write_bytes(b"earlier")
+    write_pictures(*given, attention=True)
+    names = {file.name for file in out.iterdir()}
+    assert names == {*(file.name for file in files), f"{subject}-he-patch-01.png", "mine.png"}
     # What is kept is what was written: a damaged copy is made again.
     row = lab.rows()[1][0]
     kept = ArtifactStore(lab.settings.artifacts_dir).path(
@@ -78,6 +87,20 @@ def test_what_is_no_case_and_a_case_without_a_result_are_told(lab: Lab, tmp_path
         given = (lab.settings, subject, tmp_path, WHATS, LEVELS, silent)
         with pytest.raises(SettingsError, match=words):
             write_pictures(*given, attention=False)
+
+
+def test_a_case_and_a_folder_of_one_name_are_told_apart(
+    lab: Lab, case_id: int, findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = f"case-{case_id}"
+    (tmp_path / subject).mkdir()
+    save_findings(findings, tmp_path / subject, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
+    monkeypatch.chdir(tmp_path)
+    given = (tmp_path / "out", ("he",), ("slide",), silent)
+    with pytest.raises(SettingsError, match=rf"a folder here too.*\./{subject}"):
+        write_pictures(lab.settings, subject, *given, attention=False)
+    (file,) = write_pictures(lab.settings, f"./{subject}", *given, attention=False)
+    assert file.name.startswith("pair-")
 
 
 def case_page() -> None:
@@ -114,11 +137,16 @@ def test_the_page_offers_whole_slides_and_what_the_command_kept(
     assert names == whole and f"tandem picture case-{case_id} --out FOLDER" in markup
     row = lab.rows()[1][0]
     key = pictures_key(row.findings_key, "he", "patch", attention=False)
-    with ArtifactStore(lab.settings.artifacts_dir).writing(key) as folder:
+    store = ArtifactStore(lab.settings.artifacts_dir)
+    with store.writing(key) as folder:
         Image.new("RGB", (8, 8)).save(folder / f"case-{case_id}-he-patch-01.png")
     markup, names = offered()
     assert names == [*whole, f"case-{case_id}-he-patch-01.png"]
     assert "with 1 of tiles and regions" in markup
+    # A picture that is not what was written is not offered.
+    flip(store.path(key) / f"case-{case_id}-he-patch-01.png")
+    assert offered()[1] == whole
+    flip(store.path(key) / f"case-{case_id}-he-patch-01.png")
     # Pictures of an earlier result are not offered with the present one.
     detail = read_case(look.ledger(), lab.settings, case_id)
     assert detail is not None and kept_pictures(replace(detail, findings_key="findings/0")) == []
