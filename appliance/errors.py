@@ -147,10 +147,11 @@ class ClusterAwayError(TransientError):
 
 
 class WorkerLostError(TransientError):
-    """A worker of the cluster went while it ran steps: its machine, its network or its service.
+    """What ran several steps went: a worker of the cluster with its machine, network or service, or
+    the server that forked this machine's processes.
 
     A step that kills its own process raises `WorkerDiedError`; this one says nothing about the
-    step, as all steps of the worker end with it.
+    step, as all steps of the worker, or of the machine, end with it.
     """
 
     wait_seconds = 1.0

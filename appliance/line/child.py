@@ -9,24 +9,34 @@ import pickle
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from appliance.errors import (
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
+    WorkerLostError,
     WorkerStartError,
     text_of,
+)
+from appliance.line.fork_server import (
+    PRELOADED,
+    SAFE_PATH,
+    answering_server,
+    has_ended,
+    own_modules,
+    server_pid,
 )
 from appliance.settings.extensions import load_extensions
 from appliance.settings.logs import configure_logging
@@ -40,17 +50,19 @@ BEAT_SECONDS = 0.5
 """Period of the process's sign of life."""
 START_SECONDS = 120.0
 """Longest time that a process takes to start; it does not count as the step's."""
+FORK_SECONDS = 60.0
+"""Longest time that the server takes to fork a process, and to import the steps before it."""
 IDLE_SILENT_SECONDS = 30.0
 """Silence from which a process that has no step is replaced before it gets one."""
 PAUSE_SECONDS = 5.0
 """Gap between two looks at a step from which this process counts as stopped meanwhile."""
 KILL_SECONDS = 5.0
 """Time for a killed process to end; one in an uninterruptible wait does not."""
-READY, NOTHING = b"ready", b""
-"""First message of a process; no message yet."""
-PRELOADED = "appliance.line.preloaded"
-"""Module that the server of `serve_processes` imports before it forks."""
+READY, ALIVE, NOTHING = b"ready", b"alive", b""
+"""First message of a process; its sign of life; no message yet."""
 _STARTING = threading.Lock()
+_NO_START = (OSError, EOFError, RuntimeError)
+"""Errors of a start: no process, no memory, no file; a server that ended; no thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,21 +85,6 @@ class _Setup:
     extensions: tuple[str, ...]
     nice: int
     gpu: int | None
-
-
-def serve_processes() -> bool:
-    """Start the server that forks processes with the steps' modules in them; return whether it is
-    there. Without it, processes are spawned.
-
-    The kernel ends the server, and with it all its processes, when the calling thread ends.
-    """
-    multiprocessing.get_context("forkserver").set_forkserver_preload([PRELOADED])
-    try:
-        forkserver.ensure_running()
-    except OSError as err:  # the path of its socket, in TMPDIR, may have 107 bytes at most
-        log.warning("processes are spawned, which takes longer: no server for them: %s", err)
-        return False
-    return True
 
 
 class Child:
@@ -113,7 +110,8 @@ class Child:
         self._forked = forked
         self._process: BaseProcess | None = None
         self._line: _Line | None = None
-        self._beat: Any = None
+        self._server: int | None = None  # that forked the process
+        self._trouble, self._again_at = "", 0.0
 
     def run(self, limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a step to its end and return its value.
@@ -124,6 +122,8 @@ class Child:
             If no process could be started; no step is to blame.
         WorkerDiedError
             If the process died (killed, out of memory, crash in a codec).
+        WorkerLostError
+            If the server that forked it died, and with it all of its processes.
         TookTooLongError
             If the step exceeded its limits; its process was ended.
         StoppedError
@@ -139,9 +139,13 @@ class Child:
         except OSError:
             answer = None
         if answer is None:
+            server = self._server
             self.close()
             if self._stop.is_set():
                 raise StoppedError("the daemon was stopped")
+            if server is not None and has_ended(server):
+                log.error("the server of worker processes died; a new one is started")
+                raise WorkerLostError("The worker processes ended; their steps are done again.")
             log.error("a worker process died; a new one is started")
             raise WorkerDiedError("the worker process died")
         ended_well, value = pickle.loads(answer)  # noqa: S301  from our own process
@@ -149,30 +153,51 @@ class Child:
             raise value
         return value
 
+    def trouble(self) -> str:
+        """Say why no process can be started; empty where there is one, or none was needed yet.
+
+        A start that failed is tried again first, now and then.
+        """
+        if self._trouble and time.monotonic() >= self._again_at:
+            with suppress(WorkerStartError):
+                self._started()
+        return self._trouble
+
     def close(self) -> None:
         """End the process and all that it started; a running step is abandoned."""
-        process, line = self._process, self._line
-        self._process = self._line = None
+        process, line, server = self._process, self._line, self._server
+        self._process = self._line = self._server = None
         if process is not None and process.pid is not None:
-            _kill(process, process.pid)
+            # The server reaps a process that died, and its number may be another's by now.
+            is_ours = server is None or line is None or line.is_open()
+            _kill(process, process.pid, is_ours=is_ours)
         if line is not None:
             line.close()
 
     def _started(self) -> _Line:
+        """Return the line to a process that is ready; note and tell why there is none."""
+        try:
+            line = self._ready()
+        except WorkerStartError as err:
+            if str(err) != self._trouble:
+                log.error("%s", err)
+            self._trouble = str(err)
+            self._again_at = time.monotonic() + err.wait_seconds
+            raise
+        self._trouble = ""
+        return line
+
+    def _ready(self) -> _Line:
         """Return the line to a process that is ready; start one where there is none."""
         if self._line is not None and not self._line.is_open():
             self.close()
-        if self._line is not None and self._is_silent():
+        if self._line is not None and self._is_silent(self._line):
             log.error("an idle worker process gives no sign of life; a new one is started")
             self.close()
         if self._line is not None:
             return self._line
-        try:
-            line = self._start()
-        except (OSError, EOFError) as err:
-            self.close()
-            why = getattr(err, "strerror", None) or type(err).__name__
-            raise WorkerStartError(f"No worker process can be started: {why}.") from err
+        _require_temporary_files()
+        line = self._start()
         end = time.monotonic() + START_SECONDS
         while True:
             ready = line.next(POLL_SECONDS)
@@ -189,33 +214,55 @@ class Child:
             "cannot be imported is one cause."
         )
 
-    def _is_silent(self) -> bool:
+    def _is_silent(self, line: _Line) -> bool:
         """Return whether an idle process gives no sign of life, also not after a pause of both."""
         end = time.monotonic() + 4 * BEAT_SECONDS
-        while time.monotonic() - self._beat.value > IDLE_SILENT_SECONDS:
+        while time.monotonic() - line.heard_s > IDLE_SILENT_SECONDS:
             if time.monotonic() > end:
                 return True
             time.sleep(POLL_SECONDS)
         return False
 
     def _start(self) -> _Line:
-        context: Any = multiprocessing.get_context("forkserver" if self._forked else "spawn")
+        """Start a process: forked where there is a server that can, else spawned."""
+        if self._forked:
+            try:
+                return self._start_by("forkserver")
+            except _NO_START as err:
+                self.close()
+                if self._stop.is_set():
+                    raise StoppedError("the daemon was stopped") from err
+                log.warning("no process can be forked (%s); one is spawned", _why(err))
+        try:
+            return self._start_by("spawn")
+        except _NO_START as err:
+            self.close()
+            raise WorkerStartError(f"No worker process can be started: {_why(err)}.") from err
+
+    def _start_by(self, method: Literal["forkserver", "spawn"]) -> _Line:
+        context: Any = multiprocessing.get_context(method)
+        forked = method == "forkserver"
         ours, theirs = context.Pipe()
         try:
-            self._beat = context.Value("d", time.monotonic(), lock=False)
             process = context.Process(
                 target=_serve,
-                args=(theirs, self._beat, os.getpid(), self._setup),
+                args=(theirs, None if forked else os.getpid(), self._setup),
                 name="tandem-worker",
             )
-            with _STARTING, _answering_server(self._forked):
+            with (
+                _STARTING,
+                own_modules(),
+                answering_server(self._stop, FORK_SECONDS if forked else None),
+            ):
                 process.start()
+                self._process = process
+                self._server = server_pid() if forked else None
+            self._line = _Line(ours)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        self._process, self._line = process, _Line(ours)
         return self._line
 
     def _answer(self, line: _Line, limits: Limits) -> bytes | None:
@@ -233,7 +280,7 @@ class Child:
             if now > end:
                 self.close()
                 raise TookTooLongError(f"The step took longer than {limits.deadline_s:.0f} s.")
-            if now - self._beat.value > silent_s:
+            if now - line.heard_s > silent_s:
                 self.close()
                 raise TookTooLongError(
                     f"The worker process gave no sign of life for {limits.silent_s:.0f} s."
@@ -242,10 +289,13 @@ class Child:
 
 
 class _Line:
-    """Messages from a process. A thread receives them: one that is half sent holds up no lane."""
+    """Messages from a process. A thread receives them: one that is half sent holds up no lane.
+
+    `heard_s` is the monotonic time of the last one, a sign of life or other.
+    """
 
     def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+        self.connection, self.heard_s = connection, time.monotonic()
         self._messages: SimpleQueue[bytes | None] = SimpleQueue()
         threading.Thread(target=self._receive, name="answers", daemon=True).start()
 
@@ -270,57 +320,68 @@ class _Line:
     def _receive(self) -> None:
         try:
             while True:
-                self._messages.put(self.connection.recv_bytes())
+                message = self.connection.recv_bytes()
+                self.heard_s = time.monotonic()
+                if message != ALIVE:
+                    self._messages.put(message)
         except (EOFError, OSError, TypeError):  # TypeError: closed while it waited
             self._messages.put(None)
 
 
-@contextmanager
-def _answering_server(forked: bool) -> Iterator[None]:
-    """Kill a server that does not fork in time, as one that was stopped; the next start makes
-    another one."""
-    if not forked:
-        yield
-        return
-    watchdog = threading.Timer(START_SECONDS, _kill_server)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        yield
-    finally:
-        watchdog.cancel()
-        watchdog.join()
-
-
-def _kill_server() -> None:
-    server: Any = forkserver
-    pid = server._forkserver._forkserver_pid  # there is no public name
-    log.error("the server of worker processes does not answer; a new one is started")
-    with suppress(OSError):
-        if pid is not None:
+def _kill(process: BaseProcess, pid: int, *, is_ours: bool) -> None:
+    """Kill a process and those that it started, which are in its group; `pid` may be another's."""
+    if is_ours:
+        _kill_group(pid)
+        with suppress(OSError):  # it has no group yet
             os.kill(pid, signal.SIGKILL)
-            # Until it is gone, multiprocessing takes it for running; it reaps the server itself.
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-
-
-def _kill(process: BaseProcess, pid: int) -> None:
-    """Kill a process and those that it started, which are in its group."""
     with _STARTING:  # multiprocessing reaps other children while it starts one
-        with suppress(OSError):
-            os.killpg(pid, signal.SIGKILL)
-        with suppress(OSError):
-            process.kill()
         process.join(KILL_SECONDS)
         try:
             process.close()
         except ValueError:
             log.error("a worker process does not end, as one that waits for a share; it is left")
+    # No process gets the number of a group that has members.
+    if not is_ours and not Path(f"/proc/{pid}").exists():
+        _kill_group(pid)
 
 
-def _serve(connection: Connection, beat: Any, parent_pid: int, setup: _Setup) -> None:
-    """Run steps until the parent closes the connection."""
-    # The parent of a forked process is the server, which ends with the daemon.
-    end_with_parent(getattr(sys.modules.get(PRELOADED), "SERVER_PID", parent_pid))
+def _kill_group(pid: int) -> None:
+    with suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _require_temporary_files() -> None:
+    """Raise WorkerStartError where none can be made: the library of the networks needs some."""
+    try:
+        with tempfile.TemporaryFile():
+            pass
+    except OSError as err:
+        raise WorkerStartError(
+            f"No temporary file can be made: {err.strerror}. The networks need some: free the "
+            "folder's disk, or let TMPDIR name a folder that can be written, and restart Tandem."
+        ) from err
+
+
+def _why(err: BaseException) -> str:
+    """Return why a process could not be started, in words."""
+    try:
+        Path.cwd()  # multiprocessing needs it
+    except OSError:
+        return "the folder that Tandem was started in is gone; start it in another one"
+    if isinstance(err, EOFError):
+        return "the server of worker processes ended"
+    return getattr(err, "strerror", None) or str(err) or type(err).__name__
+
+
+def _serve(connection: Connection, parent_pid: int | None, setup: _Setup) -> None:
+    """Run steps until the parent closes the connection; `parent_pid` is None in a forked process.
+
+    The parent of a forked process is the server, which ends with the daemon.
+    """
+    if parent_pid is None:
+        parent_pid = getattr(sys.modules.get(PRELOADED), "SERVER_PID", os.getppid())
+    end_with_parent(parent_pid)
+    os.environ.pop(SAFE_PATH, None)  # of `own_modules`, and not for what a step starts
     os.setsid()  # what a step starts ends with it: `_kill`
     os.nice(setup.nice)
     if setup.gpu is not None:
@@ -330,20 +391,30 @@ def _serve(connection: Connection, beat: Any, parent_pid: int, setup: _Setup) ->
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     configure_logging(setup.log_level)
     load_extensions(setup.extensions)
-    threading.Thread(target=_give_signs, args=(beat,), name="signs", daemon=True).start()
-    connection.send_bytes(READY)
+    sending = threading.Lock()
+    signs = threading.Thread(
+        target=_give_signs, args=(connection, sending), name="signs", daemon=True
+    )
+    signs.start()
+    with sending:
+        connection.send_bytes(READY)
     while True:
         try:
             work = connection.recv_bytes()
         except EOFError:
             return
-        connection.send_bytes(_answer(work))
+        answer = _answer(work)
+        with sending:
+            connection.send_bytes(answer)
 
 
-def _give_signs(beat: Any) -> None:
-    while True:
-        beat.value = time.monotonic()
-        time.sleep(BEAT_SECONDS)
+def _give_signs(connection: Connection, sending: threading.Lock) -> None:
+    """Give signs of life until the parent is gone. They need no shared memory, and so no disk."""
+    with suppress(OSError):
+        while True:
+            with sending:
+                connection.send_bytes(ALIVE)
+            time.sleep(BEAT_SECONDS)
 
 
 def _answer(work: bytes) -> bytes:

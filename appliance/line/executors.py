@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Literal, Protocol
 
 from appliance.errors import SettingsError
-from appliance.line.child import Child, Limits, serve_processes
+from appliance.line.child import Child, Limits
+from appliance.line.fork_server import serve_processes
 from appliance.settings.settings import Settings
 
 Resource = Literal["intake", "cpu", "gpu", "delivery"]
@@ -64,24 +65,29 @@ class LocalExecutor:
         }
         self._free: dict[Resource, list[Child]] = defaultdict(list)
         self._all: list[Child] = []
+        self._troubles: dict[int, str] = {}  # by thread
         self._gpus = 0
         self._lock = threading.Lock()
         self._forked = serve_processes()
 
     @contextmanager
     def slot(self, lane: Resource) -> Iterator[Slot | None]:
-        """Lend a process of the lane; there is one for each thread that serves it."""
+        """Lend a process of the lane; there is one for each thread that serves it.
+
+        None where the process could not be started, and still cannot: no step is claimed for it.
+        """
         with self._lock:
             child = self._free[lane].pop() if self._free[lane] else self._new(lane)
         try:
-            yield child
+            trouble = self._troubles[threading.get_ident()] = child.trouble()
+            yield None if trouble else child
         finally:
             with self._lock:
                 self._free[lane].append(child)
 
     def trouble(self, _lane: Resource) -> str:
-        """Return no trouble: a process can always be started."""
-        return ""
+        """Say why the process of the calling thread cannot be started."""
+        return self._troubles.get(threading.get_ident(), "")
 
     def _new(self, lane: Resource) -> Child:
         settings = self._settings

@@ -8,10 +8,15 @@ it. Nothing but the server imports this module: it ties the process to its paren
 from __future__ import annotations
 
 import os
+import signal
+from importlib import import_module
 
-import appliance.line.steps  # noqa: F401
 from models.child_process import end_with_parent
 
 SERVER_PID = os.getpid()
 """PID of the server; forked processes keep the value."""
 end_with_parent(os.getppid())
+# The service manager tells all processes to end. The daemon abandons its steps first, and the
+# server ends with it: until then its end would count as theirs.
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import_module("appliance.line.steps")
