@@ -81,7 +81,7 @@ def _findings(settings: Settings, subject: str) -> Findings:
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            case = tx.case(int(number)) if kind == "case" and number.isdigit() else None
+            case = tx.case(int(number)) if kind == "case" and number.isdecimal() else None
             key = case.findings_key if case is not None else ""
     finally:
         ledger.close()

@@ -24,6 +24,9 @@ from appliance.settings.destinations import FolderDestination
 from dicom.status import InstanceRef
 from dicom.uids import uid_as_name
 
+LEAST: dict[ExportKind, int] = {"geojson": 2, "label_map": 1}
+"""Fewest exports of a report: both slides have areas, and not each has a label map."""
+
 
 def wanted_exports(section: FolderDestination) -> tuple[ExportKind, ...]:
     """Return the kinds of exports that the settings of a folder archive ask for."""
@@ -80,4 +83,5 @@ class Exports:
         if ref.sop_class_uid != Comprehensive3DSRStorage:
             return True
         study, report = archive / uid_as_name(ref.study_uid), uid_as_name(ref.sop_instance_uid)
-        return all(any(study.glob(f"{report}-*{SUFFIXES[kind]}")) for kind in self.kinds)
+        found = {kind: len(list(study.glob(f"{report}-*{SUFFIXES[kind]}"))) for kind in self.kinds}
+        return all(found[kind] >= LEAST[kind] for kind in self.kinds)

@@ -224,9 +224,13 @@ def test_a_folder_has_exports_beside_the_report(
         (f"{uid}.dcm", *(f"{uid}-{s}{end}" for s in (HE, HER2) for end in (".geojson", ".ome.tif")))
     )
     assert archive.prove([instance])[uid].proof is Proof.THERE
-    for path in study.glob("*.ome.tif"):
-        path.unlink()
-    assert archive.prove([instance])[uid].proof is Proof.ABSENT
+    for pattern in (f"*-{HE}.geojson", "*.ome.tif"):
+        for path in study.glob(pattern):
+            path.rename(tmp_path / path.name)
+        assert archive.prove([instance])[uid].proof is Proof.ABSENT
+        for path in tmp_path.glob(pattern):
+            path.rename(study / path.name)
+    assert archive.prove([instance])[uid].proof is Proof.THERE
     with monkeypatch.context() as patched:  # a disk that cannot be read now blames no report
         patched.setattr("appliance.delivery.destinations.exports.load_findings", refuse)
         with pytest.raises(DestinationUnavailableError, match="cannot be read for the exports"):
