@@ -107,7 +107,7 @@ def dashboard_server(config: Path, log: Path) -> Iterator[str]:
         running([*command, "--port", str(port)], log, manager.environment) as process,
     ):
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while True:
             try:
                 with urllib.request.urlopen(f"{address}/_stcore/health", timeout=5):  # noqa: S310
@@ -116,13 +116,13 @@ def dashboard_server(config: Path, log: Path) -> Iterator[str]:
                 alive = process.poll() is None
                 assert alive and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
-        manager.wait("READY=1", 30)
-        manager.wait("WATCHDOG=1", 30)
+        manager.wait("READY=1")
+        manager.wait("WATCHDOG=1")
         yield address
 
 
 def wait_for_ledger(config: Path, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (config.parent / "state" / "ledger.sqlite").is_file():
         assert process.poll() is None and time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
@@ -150,11 +150,11 @@ def pictures_differ(page: Page) -> list[bool]:
     before = [images.nth(i).get_attribute("src") for i in range(2)]
     switch.click()
     for i in range(2):
-        expect(images.nth(i)).not_to_have_attribute("src", before[i] or "", timeout=20_000)
+        expect(images.nth(i)).not_to_have_attribute("src", before[i] or "", timeout=120_000)
     after = [images.nth(i).get_attribute("src") for i in range(2)]
     switch.click()
     for i in range(2):
-        expect(images.nth(i)).to_have_attribute("src", before[i] or "", timeout=20_000)
+        expect(images.nth(i)).to_have_attribute("src", before[i] or "", timeout=120_000)
     return [a != b for a, b in zip(before, after, strict=True)]
 
 

@@ -68,14 +68,14 @@ def test_a_daemon_that_is_killed_is_told_with_its_workers_gone(tmp_path: Path) -
         daemon.wait(lambda s: s.get("appliance", {}).get("alive", False))
         parent = daemon._process
         assert parent is not None
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while len(workers := processes_of(parent.pid)) < 2:
             assert time.monotonic() < end, "no worker was started"
             time.sleep(0.1)
         daemon.kill()
         began = time.monotonic()
         while daemon.status()["appliance"]["alive"]:
-            assert time.monotonic() - began < 60
+            assert time.monotonic() - began < 240
         assert "Its process is gone" in daemon.status()["appliance"]["sentence"]
         doctor = tandem("doctor", "--config", daemon.config, check=False)
         assert doctor.returncode == 1
@@ -105,8 +105,8 @@ def test_an_evaluation_that_is_ended_leaves_no_process(tmp_path: Path, number: i
         time.sleep(0.2)
     assert started.poll() is None, (tmp_path / "log").read_text()
     os.kill(started.pid, number)
-    started.wait(60)
-    end = time.monotonic() + 30
+    started.wait(240)
+    end = time.monotonic() + 240
     while any(_runs(pid) for pid in workers) and time.monotonic() < end:
         time.sleep(0.1)
     assert not [pid for pid in workers if _runs(pid)]

@@ -81,7 +81,7 @@ def test_pacs_outage_loses_nothing_and_duplicates_nothing(
         assert status["cases"][0]["state"] == "written"
         orthanc.start()
         # The PACS goes away half way, as soon as it holds an object.
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not modalities(orthanc, small_case.accession):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -433,8 +433,8 @@ def test_a_capped_line_takes_its_time(scp: Callable[..., PacsAddress], tmp_path:
     big = tmp_path / "big.dcm"
     made_object(big, size_bytes=2**21)
     started = time.monotonic()
-    (outcome,) = store(replace(scp(), mib_s=2.0, timeout_s=0.5), [big]).values()
+    (outcome,) = store(replace(scp(), mib_s=0.5, timeout_s=2.0), [big]).values()
     assert outcome.verdict is Verdict.STORED
-    assert time.monotonic() - started > 0.8
+    assert time.monotonic() - started > 3.0
     # A slide of some GB is never read into memory.
     assert _config.STORE_SEND_CHUNKED_DATASET

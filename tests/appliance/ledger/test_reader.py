@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +51,8 @@ def test_it_cannot_write_and_keeps_one_view_beside_the_writer(
 def test_status_never_waits_for_a_writer(ledger: Ledger, settings: Settings) -> None:
     with ledger.transaction() as tx:
         tx.add_slide("a.svs", 1.0)
-        began = time.monotonic()
+        # A reader that waited would wait for this block, and give up.
         assert status_of(settings)["slides"] == []
-        assert time.monotonic() - began < 4.0  # a blocked reader waits five seconds
     assert [slide["file"] for slide in status_of(settings)["slides"]] == ["a.svs"]
 
 
