@@ -30,7 +30,8 @@ from torch import Tensor
 from models.attention import Recorded, attend, record, relevances
 from models.checkpoint import load_network
 from models.datasets.generated_tiles import generated_tile
-from models.datasets.images import calibrated, read_rgb
+from models.datasets.glass import calibrated
+from models.datasets.images import read_rgb
 from models.evaluation.folders import find_images
 from models.evaluation.truth_tiles import (
     IGNORED,

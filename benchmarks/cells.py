@@ -28,7 +28,8 @@ from appliance.geometry import TILE_MPP
 from appliance.readers.cell_tally import COMPLETE, CellTally
 from appliance.readers.cells import STEP, CellMap, TileCells, map_cells, measure_cells
 from models.datasets.generated_tiles import GeneratedTile, generated_tile
-from models.datasets.images import calibrated, read_rgb, tiles_of
+from models.datasets.glass import calibrated
+from models.datasets.images import read_rgb, tiles_of
 from models.evaluation.truth_tiles import glass_of_field
 from models.spec import Task, reference_folder
 from models.synthesis.truth import CellTruth, tile_cells

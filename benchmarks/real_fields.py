@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.readers.inference import Network
-from models.datasets.images import calibrated
+from models.datasets.glass import calibrated
 from models.spec import TILE_MPP, TILE_PX, Task, reference_folder
 
 MPP = 0.46

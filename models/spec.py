@@ -20,6 +20,8 @@ TILE_PX = 512
 """Edge in px of the tiles that networks are made for (arXiv 2512.22335, Eq. 1-2)."""
 TILE_MPP = 0.2793
 """Resolution of these tiles in µm per px."""
+LABEL_STEP = 4
+"""Tile px per label px: M answers at a quarter of the tile's resolution."""
 
 
 class Task(StrEnum):

@@ -71,9 +71,9 @@ def _areas(slide: CalibratedSlide, tiles: int, size_um: float) -> Iterator[Area]
 
     from models.datasets.geojson import Area
     from models.datasets.rules import usable
-    from models.datasets.store import LABEL_STEP
     from models.datasets.superpixels import superpixels
     from models.evaluation.baseline import load_baseline
+    from models.spec import LABEL_STEP
 
     baseline, number = load_baseline(), 0
     ordered = slide.tiles_by_brown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -73,7 +74,7 @@ def train(
     _check_options(data_set, tiles, held_out, init, out_dir)
     config = load_configuration(config_name, task)
     if epochs is not None:
-        config = config.model_copy(update={"epochs": epochs})
+        config = replace(config, epochs=epochs)
     with ProgressBars() as progress:
         spec = train_network(
             task,

@@ -25,7 +25,7 @@ from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
 from models.errors import DataSetError
 from models.evaluation.baseline import Baseline
-from models.evaluation.figures import confusion
+from models.evaluation.confusion import confusion
 from models.spec import Task
 
 

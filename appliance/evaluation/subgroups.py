@@ -8,7 +8,7 @@ from typing import Any
 from appliance.evaluation.case import FailedCase, JudgedCase
 from appliance.evaluation.judged_tiles import judged_tiles
 from appliance.findings.classes import CLASS_NAMES
-from models.evaluation.figures import segmentation_figures
+from models.evaluation.confusion import segmentation_figures
 from models.evaluation.judged import Judged
 from models.spec import CLASSES, Task
 

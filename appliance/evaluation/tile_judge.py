@@ -16,8 +16,9 @@ from appliance.readers.inference import Device, Network
 from appliance.readers.tile_pass import Progress
 from models.errors import ManifestError
 from models.evaluation.baseline import Baseline, load_baseline
+from models.evaluation.confusion import confusion
 from models.evaluation.epochs import epoch_curve
-from models.evaluation.figures import classification, confusion, headline, segmentation
+from models.evaluation.figures import classification, headline, segmentation
 from models.evaluation.judged import Judged, JudgedPixels
 from models.evaluation.sides import BASELINE, MODEL, side_names, titles
 from models.evaluation.truth_tiles import IGNORED

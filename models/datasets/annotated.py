@@ -20,9 +20,9 @@ from models.datasets.build import Sample
 from models.datasets.geojson import Area, read_annotations
 from models.datasets.masked import thinned
 from models.datasets.patients import PatientOf, read_table, split_of
+from models.datasets.progress import Progress
 from models.datasets.rules import clahe, class_of, labels_nothing, tile_label, usable
 from models.datasets.splits import Split
-from models.datasets.store import Progress
 from models.errors import DataSetError
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from models.datasets.build import Sample
-from models.datasets.images import SUFFIXES, calibrated, read_rgb, tiles_of
+from models.datasets.glass import calibrated
+from models.datasets.images import SUFFIXES, read_rgb, tiles_of
 from models.datasets.patients import PatientOf
+from models.datasets.progress import Progress
 from models.datasets.rules import class_of
-from models.datasets.store import Progress
 from models.errors import DataSetError
 from models.spec import CLASSES, Task
 

@@ -19,7 +19,7 @@ from models.datasets.generated_tiles import (
     GeneratedTile,
     generated_tile,
 )
-from models.datasets.store import Progress
+from models.datasets.progress import Progress
 from models.errors import DataSetError
 from models.spec import Task
 

@@ -17,10 +17,9 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from models.child_process import end_with_parent
-from models.datasets.images import calibrated
-from models.datasets.store import LABEL_STEP as LABEL_STEP
-from models.datasets.store import Progress as Progress
-from models.spec import TILE_PX
+from models.datasets.glass import calibrated
+from models.datasets.progress import Progress
+from models.spec import LABEL_STEP, TILE_PX
 from models.synthesis.tile_pairs import synthesize_tile_pair
 
 GENERATOR_VERSION = 3

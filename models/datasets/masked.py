@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from models.datasets.build import Sample
 from models.datasets.folders import Rgb, image_files
-from models.datasets.images import calibrated, label_tiles_of, read_mask, read_rgb, tiles_of
+from models.datasets.glass import calibrated
+from models.datasets.images import label_tiles_of, read_mask, read_rgb, tiles_of
 from models.datasets.patients import PatientOf
+from models.datasets.progress import Progress
 from models.datasets.rules import tile_label
-from models.datasets.store import LABEL_STEP, Progress
 from models.errors import DataSetError
-from models.spec import CLASSES, Task
+from models.spec import CLASSES, LABEL_STEP, Task
 
 
 def masked_samples(

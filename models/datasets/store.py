@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,15 +20,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.datasets.images import decode_mask, decode_rgb
+from models.datasets.progress import Progress
 from models.datasets.splits import SPLITS, Split, check_splits
 from models.errors import DataSetError
-from models.spec import CLASSES, MANIFEST_NAME, TILE_MPP, TILE_PX, Task, file_sha256
+from models.spec import CLASSES, LABEL_STEP, MANIFEST_NAME, TILE_MPP, TILE_PX, Task, file_sha256
 
-LABEL_STEP = 4
-"""Tile px per label px: M answers at a quarter of the tile's resolution."""
 LABEL_PX = TILE_PX // LABEL_STEP
-
-Progress = Callable[[str, int, int], None]
 
 
 class _Strict(BaseModel):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.geojson import Ring
-from models.datasets.store import LABEL_PX, LABEL_STEP
-from models.spec import TILE_MPP
+from models.datasets.store import LABEL_PX
+from models.spec import LABEL_STEP, TILE_MPP
 
 TILE_UM = LABEL_PX * LABEL_STEP * TILE_MPP
 COMPACTNESS = 10.0

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from models.synthesis.cells import Cells, Kind
 from models.synthesis.fields import FIELD_UM, Array
@@ -240,7 +240,8 @@ class Canvas:
     def stained_outline(self) -> Array:
         """Stained arcs of the cells' outlines, 0-1 per px."""
         cells = self.territory.cells
-        level = ndtri(np.clip(1 - cells.completeness, 1e-3, 1 - 1e-3))
+        bare = np.clip(1 - cells.completeness, 1e-3, 1 - 1e-3)
+        level = np.array([NormalDist().inv_cdf(share) for share in bare.tolist()])
         gaps = self.texture(Texture.GAPS) - self.territory.of(level)
         arcs: Array = np.clip(2.5 * gaps + 0.5, 0, 1).astype(np.float32)
         return arcs

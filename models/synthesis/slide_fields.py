@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import cv2
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
 from models.picture.features import MOST_TINT, TILE_MPP, TILE_PX
 from models.synthesis.canvas import View
+from models.synthesis.codec import jpeg_coded
 from models.synthesis.cohort import SCANNERS, as_scanned
 from models.synthesis.other_stains import STAINS, render_stain
 from models.synthesis.plan import MIXES, PATTERNS, TissuePlan
@@ -162,9 +162,8 @@ def _scanned(
     image = found[0]
     if blur_px:
         image = cv2.GaussianBlur(image, (0, 0), blur_px)
-    encoded = imagecodecs.jpeg8_encode(image, level=int(rng.integers(50, 96)))
     r, g, b = (int(v) for v in found[1][0, 0])
-    return imagecodecs.jpeg8_decode(encoded), (r, g, b)
+    return jpeg_coded(image, int(rng.integers(50, 96))), (r, g, b)
 
 
 def _brightest(pixels: Pixels) -> White:

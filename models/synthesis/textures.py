@@ -11,7 +11,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 TEXTURE_UM = 0.5
 SIDE = 1024
@@ -79,11 +78,18 @@ def _walls(rng: np.random.Generator) -> Array:
     """Walls between the cells of a periodic Voronoi pattern: fat cells are empty between thin
     walls."""
     points = rng.uniform(0, SIDE, (46, 2))
-    copies = [points + np.array([dx, dy]) * SIDE for dx in (-1, 0, 1) for dy in (-1, 0, 1)]
-    rows, columns = np.mgrid[0:SIDE, 0:SIDE]
-    at = np.stack([columns.ravel(), rows.ravel()], axis=1)
-    distance, _ = cKDTree(np.concatenate(copies)).query(at, k=2)
-    nearest = np.asarray(distance)
-    apart = (nearest[:, 1] - nearest[:, 0]).reshape(SIDE, SIDE)
-    walls: Array = np.exp(-((apart / 5.0) ** 2)).astype(np.float32)
+    nearest = np.full((SIDE, SIDE), np.inf)
+    second = nearest.copy()
+    for x, y in points.tolist():
+        distance = np.sqrt(_periodic(x)[None, :] ** 2 + _periodic(y)[:, None] ** 2)
+        second = np.minimum(second, np.maximum(nearest, distance))
+        nearest = np.minimum(nearest, distance)
+    walls: Array = np.exp(-(((second - nearest) / 5.0) ** 2)).astype(np.float32)
     return walls
+
+
+def _periodic(place: float) -> NDArray[np.float64]:
+    """Distance (SIDE,) of each px of an axis from a place or its nearest copy, a period away."""
+    copies = place + SIDE * np.array([[-1.0], [0.0], [1.0]])
+    distance: NDArray[np.float64] = np.abs(np.arange(SIDE) - copies).min(axis=0)
+    return distance

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from models.spec import TILE_MPP, TILE_PX
 from models.synthesis.artefacts import random_artefacts
 from models.synthesis.canvas import View
+from models.synthesis.codec import jpeg_coded
 from models.synthesis.plan import PATTERNS, TissuePlan
 from models.synthesis.render import render_region
 from models.synthesis.roughness import random_moderation, random_roughness
@@ -180,7 +180,4 @@ def _scanned(
         small = cv2.resize(pixels, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
         pixels = cv2.resize(small, (TILE_PX, TILE_PX), interpolation=cv2.INTER_CUBIC)
     quality = int(rng.integers(60, 95))
-    decoded: NDArray[np.uint8] = imagecodecs.jpeg8_decode(
-        imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels), level=quality)
-    )
-    return decoded
+    return jpeg_coded(pixels, quality)

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.datasets.generated_tiles import LABEL_STEP
-from models.spec import Task
+from models.spec import LABEL_STEP, Task
 from models.training.augmentation import augment
 from models.training.configuration import TrainingConfig
 from models.training.material import Examples

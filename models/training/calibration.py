@@ -5,12 +5,12 @@ One number divides the logits. Answers stay the same; only their probabilities c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import nn
 from torch.nn import functional
 
@@ -18,6 +18,8 @@ from models.errors import DataSetError
 from models.spec import ModelSpec
 
 MAX_TEMPERATURE = 20.0
+TOLERANCE = 1e-5
+"""Width of the interval of the logarithm of the temperature at the end of the search."""
 BATCH = 16
 PIXEL_STEP = 8
 """Step in px, in both directions, between the px of M's label map in the fit; neighbors agree."""
@@ -48,17 +50,37 @@ def with_calibration(
         return float(functional.cross_entropy(logits / np.exp(log_temperature), truth))
 
     bound = float(np.log(MAX_TEMPERATURE))
-    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
+    best = lowest(loss, -bound, bound)
     facts = {
         "tiles": len(images),
         "nll_before": round(loss(0.0), 4),
-        "nll": round(float(found.fun), 4),
+        "nll": round(loss(best), 4),
     }
     return replace(
         spec,
-        temperature=round(float(np.exp(found.x)), 4),
+        temperature=round(float(np.exp(best)), 4),
         trained=spec.trained | {"calibration": facts},
     )
+
+
+def lowest(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function with one valley is lowest, to `TOLERANCE`: golden-section search.
+
+    The likelihood is one: it is convex in the inverse temperature.
+    """
+    golden = (5**0.5 - 1) / 2
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > TOLERANCE:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - golden * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + golden * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
 
 
 def _answers(

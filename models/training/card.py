@@ -7,6 +7,9 @@ from typing import Any
 
 from models.spec import CARD_NAME, ModelSpec, Task
 
+OTHER_SEED = 100_000
+"""Seed of tiles for ``tandem evaluate tiles`` that are none of those of the figures, whose seeds
+go from 0 to `test_tiles`."""
 FIGURE_WORDS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 """Names, for people, of the figures that choose an epoch."""
 _ANSWERS = {
@@ -53,7 +56,8 @@ To make it again:
 `tandem train {spec.task} --config {_config(spec)} --seed {trained["seed"]} --out DIR`.
 
 **Figures** ({figures["data"]}). {_reach(spec)} `tandem evaluate
-tiles --task {spec.task} --generated 200 --weights DIR` prints such figures on other seeds.
+tiles --task {spec.task} --generated 200 --seed {OTHER_SEED} --weights DIR` prints such figures on
+other tiles.
 
 | figure | value |
 |---|---|
@@ -126,6 +130,11 @@ def _data(spec: ModelSpec) -> str:
     told = f"{trained['tiles']} tiles of {trained['data']}, seed {trained['seed']}."
     if "init" in trained:
         told += f" {_beginning(trained['init'])}"
+    if trained.get("init_may_have_seen_test"):
+        told += (
+            " **What it began with may have learned from patients of the test split: the figures "
+            "may be too good.**"
+        )
     if "data_set" not in trained:
         only_drawn = "init" not in trained
         return f"{told} No real image trained it." if only_drawn else told

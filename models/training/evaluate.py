@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.datasets.generated_tiles import Progress, Tiles
-from models.evaluation.figures import classification_figures, confusion, segmentation_figures
+from models.datasets.generated_tiles import Tiles
+from models.datasets.progress import Progress
+from models.evaluation.confusion import classification_figures, confusion, segmentation_figures
 from models.spec import ModelSpec, Task
 from models.training.material import Examples, judged_tiles
 

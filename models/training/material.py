@@ -20,8 +20,8 @@ from models.datasets.generated_tiles import (
     Tiles,
     generated_tiles,
 )
+from models.datasets.progress import Progress
 from models.datasets.splits import Split
-from models.datasets.store import Progress, load_dataset, read_data_set_manifest
 from models.errors import DataSetError
 from models.spec import MANIFEST_NAME, Task, file_sha256
 from models.training.configuration import TrainingConfig
@@ -133,6 +133,9 @@ def data_set_material(task: Task, folder: Path, cache: Path, *, progress: Progre
     DataSetError
         If the data set is damaged, is of another task, or has no test split.
     """
+    # They need pydantic and Pillow; training on generated tiles does without.
+    from models.datasets.store import load_dataset, read_data_set_manifest
+
     manifest = read_data_set_manifest(folder)
     if manifest.task is not task:
         raise DataSetError(f"{folder}: a data set for {manifest.task}, not for {task}")

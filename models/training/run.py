@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.datasets.generated_tiles import Progress
+from models.datasets.progress import Progress
 from models.errors import DataSetError
 from models.spec import ModelSpec, Task
 from models.training.batches import batches
@@ -47,7 +47,8 @@ class Run:
     """One run and its checkpoint, ``checkpoint.safetensors``.
 
     `facts` of the material and the beginning are the run's identity, with `config` and `seed`: a
-    checkpoint of another run is not resumed.
+    checkpoint of another run is not resumed. `rows` are the lines of ``training.csv``; the
+    checkpoint holds them too, so that the file may be lost.
     """
 
     spec: ModelSpec
@@ -58,6 +59,7 @@ class Run:
     out: Path
     seed: int
     device: str
+    rows: list[list[float | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         c, learnt = self.config, self.material.learnt
@@ -83,24 +85,19 @@ class Run:
             If none of the validation tiles is one of the task.
         """
         first = self._resume()
-        log = self.out / "training.csv"
-        # A kill between log and checkpoint leaves a line of an epoch that runs again: drop it.
-        lines = log.read_text().splitlines(keepends=True)[1 : first + 1] if first else []
-        figure = FIGURE[self.spec.task]
-        header = f"epoch,loss,learning_rate,validation_{figure},seconds\n"
-        log.write_text("".join([header, *lines]), newline="")
+        self._log()
+        figure = FIGURE_WORDS[FIGURE[self.spec.task]]
         for epoch in range(first, self.config.epochs):
             began = time.perf_counter()
             loss, rate = self.epoch(epoch, progress)
             seconds = round(time.perf_counter() - began, 1)
             value = self._judge(epoch, progress)
-            with log.open("a", newline="") as stream:
-                csv.writer(stream).writerow([epoch, loss, rate, value, seconds])
+            self.rows.append([epoch, loss, rate, value, seconds])
             self._checkpoint(epoch + 1)
-            said = "" if value is None else f", validation {FIGURE_WORDS[figure]} {value}"
+            self._log()
+            said = "" if value is None else f", validation {figure} {value}"
             tell(f"epoch {epoch}: loss {loss:.4f}{said}, {seconds} s")
-        with log.open(newline="") as stream:
-            facts = {"seconds": round(sum(float(r["seconds"]) for r in csv.DictReader(stream)))}
+        facts = {"seconds": round(sum(row[-1] or 0.0 for row in self.rows))}
         return facts | {"kept": self._keep()}
 
     def epoch(self, epoch: int, progress: Progress) -> tuple[float, float]:
@@ -169,13 +166,22 @@ class Run:
             "tiles": len(self.material.validation().chosen),
         }
 
+    def _log(self) -> None:
+        """Write ``training.csv``; a kill leaves the file of the epoch before, or this one."""
+        figure = f"validation_{FIGURE[self.spec.task]}"
+        header = ["epoch", "loss", "learning_rate", figure, "seconds"]
+        temporary = self.out / "training.part"
+        with temporary.open("w", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([header, *self.rows])
+        temporary.rename(self.out / "training.csv")
+
     def _checkpoint(self, epoch: int) -> None:
         tensors = {f"network.{k}": v.detach().cpu() for k, v in self.network.state_dict().items()}
         for number, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
                 tensors[f"optimizer.{number}.{name}"] = torch.as_tensor(value).detach().cpu()
         # The epoch is part of the file: tensors and counter cannot disagree.
-        metadata = {"epoch": str(epoch), "key": self._key()}
+        metadata = {"epoch": str(epoch), "key": self._key(), "rows": json.dumps(self.rows)}
         if self.kept is not None:
             tensors |= {f"kept.{name}": tensor for name, tensor in self.kept.state.items()}
             metadata["kept"] = json.dumps([self.kept.epoch, self.kept.figure])
@@ -184,7 +190,7 @@ class Run:
         temporary.rename(self.out / "checkpoint.safetensors")
 
     def _key(self) -> str:
-        configuration = self.config.model_dump(mode="json")
+        configuration = asdict(self.config)
         return json.dumps([self.spec.task, configuration, self.seed, self.facts])
 
     def _resume(self) -> int:
@@ -194,7 +200,8 @@ class Run:
             return 0
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-        if metadata.get("key") != self._key():
+        # Checkpoints of earlier versions hold no rows.
+        if metadata.get("key") != self._key() or "rows" not in metadata:
             return 0
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "optimizer": {}, "kept": {}}
         for name, tensor in load_file(path).items():
@@ -210,4 +217,5 @@ class Run:
         if "kept" in metadata:
             epoch, figure = json.loads(metadata["kept"])
             self.kept = _Kept(epoch, figure, parts["kept"])
+        self.rows = json.loads(metadata["rows"])
         return int(metadata["epoch"])

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from models.datasets.store import Progress
+from models.datasets.progress import Progress
 from models.errors import CalibrationError
 from models.evaluation.bootstrap import bootstrap
-from models.evaluation.figures import confusion
+from models.evaluation.confusion import confusion
 from models.site_calibration import SiteCalibration
 from models.spec import CLASSES, Task
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from models.build import build
 from models.checkpoint import save_network
-from models.datasets.generated_tiles import Progress
+from models.datasets.progress import Progress
 from models.spec import ModelSpec, Task
 from models.training.beginning import begin_with
 from models.training.card import write_card
@@ -62,8 +63,7 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     cache = cache or out / "tiles"
     if held_out is not None:
-        sizes = {"validation_tiles": held_out, "test_tiles": held_out}
-        config = config.model_copy(update=sizes)
+        config = replace(config, validation_tiles=held_out, test_tiles=held_out)
     if data_set is not None:
         material = data_set_material(task, data_set, cache, progress=progress)
     else:
@@ -89,10 +89,11 @@ def _released(run: Run, trained: dict[str, object], progress: Progress) -> Model
         trained={
             **run.facts,
             **trained,
+            **({"init_may_have_seen_test": True} if init_may_have_seen_test(run.facts) else {}),
             "epochs": run.config.epochs,
             "seed": run.seed,
             "torch": torch.__version__,
-            "configuration": json.loads(run.config.model_dump_json()),
+            "configuration": json.loads(json.dumps(asdict(run.config))),
         },
     )
     validation = material.validation() if material.validation is not None else None
@@ -100,3 +101,28 @@ def _released(run: Run, trained: dict[str, object], progress: Progress) -> Model
     spec = save_network(run.out, spec, run.network)
     write_card(run.out, spec)
     return spec
+
+
+def init_may_have_seen_test(trained: dict[str, Any]) -> bool:
+    """Whether the weights that began a training may have learned from patients of its test split.
+
+    `trained` are the facts of a manifest. A split holds for one data set: weights that learned from
+    the same set, known by its SHA-256, learned from its train split. Of another set that is not
+    known, and nothing is known of checkpoints from elsewhere. Generated tiles without a data set
+    are judged on seeds that no training draws.
+    """
+    if "data_set" not in trained:
+        return False
+    judged, before = trained["data_set"], trained
+    while "init" in before:
+        if "trained" not in before["init"]:
+            return True
+        before = before["init"]["trained"]
+        other = before.get("data_set")
+        if other is not None and other["sha256"] != judged["sha256"]:
+            return True
+        source = judged["source"]
+        drawn_alike = source.get("kind") == "generated" and source.get("seed") == before.get("seed")
+        if other is None and drawn_alike:
+            return True
+    return False

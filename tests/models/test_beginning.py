@@ -46,7 +46,7 @@ MASKFORMER = {
 
 
 def segmenter(architecture: str, numbers: dict[str, Any]) -> ModelSpec:
-    config = TrainingConfig.model_validate(
+    config = TrainingConfig.of(
         {
             **{"name": "tiny", "architecture": architecture, "input_px": 512, "config": numbers},
             **{"learning_rate": 1e-3, "batch_size": 2, "epochs": 1, "tiles": 2},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from models.errors import DataSetError
 from models.maskformer import MaskformerSegmenter
 from models.spec import CLASSES, Task
 from models.training.batches import batches
-from models.training.configuration import TrainingConfig, load_configuration
+from models.training.configuration import load_configuration
 from models.training.losses import loss_of
 from models.training.material import Examples, Material
 from models.training.run import Run
@@ -57,7 +58,7 @@ def test_m_sees_whole_tiles_unchanged(tmp_path: Path) -> None:
     ((pixels, labels),) = batches(Task.SEGMENTATION, c, given.images, given, rng, "cpu")
     assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), given.images)
     assert np.array_equal(labels.numpy(), given.labels)
-    c = c.model_copy(update={"crop_px": 256, "augmentation": "stain-and-camera"})
+    c = replace(c, crop_px=256, augmentation="stain-and-camera")
     ((pixels, labels),) = batches(Task.SEGMENTATION, c, given.images, given, rng, "cpu")
     assert (pixels.shape, labels.shape) == ((2, 3, 256, 256), (2, 64, 64))
 
@@ -66,10 +67,9 @@ def test_m_sees_whole_tiles_unchanged(tmp_path: Path) -> None:
 def test_each_trains_two_steps(name: str, tmp_path: Path) -> None:
     """The networks in full; a tile per step, for MaskFormer a crop of it, to be quick."""
     task = TABLE_1[name][0]
-    small = {"batch_size": 1, "epochs": 1}
+    c = replace(load_configuration(name, task), batch_size=1, epochs=1)
     if name == "paper-maskformer":
-        small["crop_px"] = 128
-    c = load_configuration(name, task).model_copy(update=small)
+        c = replace(c, crop_px=128)
     learnt = examples(task, tmp_path)
     material = Material(
         learnt=learnt, validation=None, judged=lambda: learnt, facts={}, judged_on="noise"
@@ -100,7 +100,7 @@ def test_the_mask_loss_is_that_of_the_library(tmp_path: Path) -> None:
         },
     }
     c = load_configuration("paper-maskformer", Task.SEGMENTATION)
-    c = c.model_copy(update={"config": numbers})
+    c = replace(c, config=numbers)
     network = build(c.spec(Task.SEGMENTATION)).eval()
     assert isinstance(network, MaskformerSegmenter)
     given = examples(Task.SEGMENTATION, tmp_path)
@@ -118,8 +118,7 @@ def test_the_mask_loss_is_that_of_the_library(tmp_path: Path) -> None:
 
 
 def test_the_mask_loss_is_refused_for_networks_without_queries() -> None:
-    numbers = load_configuration("paper", Task.SEGMENTATION).model_dump()
     with pytest.raises(ValueError, match="loss 'mask' is that of a maskformer"):
-        TrainingConfig.model_validate(numbers | {"loss": "mask"})
+        replace(load_configuration("paper", Task.SEGMENTATION), loss="mask")
     with pytest.raises(DataSetError, match="a vit cannot do segmentation"):
         load_configuration("paper", Task.TUMOR).spec(Task.SEGMENTATION)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fixtures.tiles import made
 from fixtures.weights import TINY_VIT, vit_checkpoint
 from numpy.typing import NDArray
 from safetensors.torch import load_file
@@ -15,12 +17,12 @@ from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from models.errors import DataSetError
-from models.evaluation.figures import classification_figures
+from models.evaluation.confusion import classification_figures
 from models.spec import CARD_NAME, WEIGHTS_NAME, ModelSpec, Task, file_sha256, reference_folder
 from models.training.material import Examples
-from models.training.train import train
+from models.training.train import init_may_have_seen_test, train
 
-TINY = TINY_VIT.model_copy(update={"epochs": 3})
+TINY = replace(TINY_VIT, epochs=3)
 
 
 class PowerCutError(Exception):
@@ -63,11 +65,18 @@ def test_equal_seeds_make_equal_weights_also_over_a_kill(tmp_path: Path, cache: 
     with pytest.raises(PowerCutError):
         run(killed, cache, stop_at=5)  # in the third of three epochs of two steps
     assert not (killed / WEIGHTS_NAME).exists()
+    (killed / "training.csv").unlink()  # the checkpoint holds its lines too
     run(killed, cache)
     weights = [(folder / WEIGHTS_NAME).read_bytes() for folder in (whole, again, killed)]
     assert weights[0] == weights[1] == weights[2]
-    log = (killed / "training.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in log] == ["epoch", "0", "1", "2"]
+    logs = [(folder / "training.csv").read_bytes() for folder in (whole, killed)]
+    # All but the seconds; lines end alike, too.
+    whole_log, killed_log = (
+        [line.rpartition(b",")[0] for line in log.split(b"\n")] for log in logs
+    )
+    assert whole_log == killed_log
+    assert [line.split(b",")[0] for line in killed_log] == [b"epoch", b"0", b"1", b"2", b""]
+    assert b"\r" not in logs[0]
 
 
 def test_the_best_epoch_is_kept_also_over_a_kill(
@@ -112,7 +121,7 @@ def test_the_best_epoch_is_kept_also_over_a_kill(
 def test_training_begins_with_given_weights_and_says_so(tmp_path: Path, cache: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     given = run(first, cache)
-    still = TINY.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
+    still = replace(TINY, epochs=1, learning_rate=1e-12)
     numbers = {"seed": 3, "tiles": 8, "held_out": 8}
     spec = train(
         Task.TUMOR, still, second, device="cpu", progress=quiet, cache=cache, init=first, **numbers
@@ -126,7 +135,7 @@ def test_training_begins_with_given_weights_and_says_so(tmp_path: Path, cache: P
 def test_a_training_begins_with_a_checkpoint_of_transformers(tmp_path: Path, cache: Path) -> None:
     """A head of three labels is begun anew; manifest and card name the checkpoint."""
     theirs = vit_checkpoint(tmp_path / "given", labels=3).state_dict()
-    still = TINY.model_copy(update={"epochs": 1, "learning_rate": 1e-12})
+    still = replace(TINY, epochs=1, learning_rate=1e-12)
     told: list[str] = []
     spec = train(
         Task.TUMOR,
@@ -156,6 +165,47 @@ def test_a_training_begins_with_a_checkpoint_of_transformers(tmp_path: Path, cac
     assert len(body) == len(ours) - 2
     for name, tensor in body.items():
         torch.testing.assert_close(ours[f"body.{name[4:]}"].float(), tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_weights_that_may_have_seen_the_test_patients_say_so(tmp_path: Path) -> None:
+    """Card and manifest; weights of the same data set learned from its train split alone."""
+    for patients in (6, 7):
+        made(tmp_path / str(patients), Task.TUMOR, patients=patients, each=1)
+    once = replace(TINY, epochs=1)
+
+    def told(out: str, patients: int, init: str | None) -> bool:
+        spec = train(
+            Task.TUMOR,
+            once,
+            tmp_path / out,
+            seed=3,
+            tiles=None,
+            device="cpu",
+            progress=quiet,
+            data_set=tmp_path / str(patients),
+            init=tmp_path / init if init is not None else None,
+        )
+        said = "patients of the test split" in (tmp_path / out / CARD_NAME).read_text()
+        assert said == spec.trained.get("init_may_have_seen_test", False)
+        return said
+
+    assert not told("first", 6, None)
+    assert not told("again", 6, "first")
+    assert told("other", 7, "again")
+    assert told("later", 7, "other")  # by way of the weights before those that it began with
+
+
+def test_a_beginning_of_unknown_or_equally_drawn_patients_may_have_seen_them() -> None:
+    given = {"sha256": "aa", "source": {"kind": "folders"}}
+    drawn = {"sha256": "aa", "source": {"kind": "generated", "seed": 4}}
+    checkpoint = {"sha256": "bb", "format": "transformers"}
+    assert init_may_have_seen_test({"data_set": given, "init": checkpoint})
+    for seed, seen in ((4, True), (5, False)):
+        weights = {"sha256": "bb", "trained": {"seed": seed}}
+        assert init_may_have_seen_test({"data_set": drawn, "init": weights}) == seen
+        assert not init_may_have_seen_test({"data_set": given, "init": weights})
+    # Figures on generated tiles: no training draws their seeds.
+    assert not init_may_have_seen_test({"init": {"trained": {"data_set": given, "seed": 4}}})
 
 
 def test_weights_of_another_network_are_no_beginning(tmp_path: Path, cache: Path) -> None:

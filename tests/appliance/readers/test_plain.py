@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from appliance.assays.her2.guideline import load_guideline
 from appliance.findings.classes import percent_of_tumor
 from appliance.readers.plain import count_cells
-from models.datasets.images import calibrated
+from models.datasets.glass import calibrated
 from models.spec import TILE_MPP, TILE_PX
 from models.synthesis.canvas import STRAIGHT
 from models.synthesis.plan import MIXES, TissuePlan
