@@ -30,6 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "focus": ("sharpness", "fine_share"),
 }
 """Statistics per group, in the order in which `measure` gives them."""
+DESCRIBED_TILES = 2000
+"""Most training tiles, evenly chosen, that are described."""
 REDUCTION = 4
 TISSUE_DENSITY = 0.02
 """Mean optical density above which a px of the reduced tile is tissue; glass stays below."""

@@ -28,6 +28,8 @@ FIRST_RESERVED_SEED = 890_000_000
 """First seed that training never draws: from here on calibration, then held-out evaluation."""
 FIRST_HELD_OUT_SEED = 900_000_000
 SEEDS_PER_RUN = 1_000_000
+CHUNK_TILES = 8
+"""Tiles that a worker process draws at a time."""
 FEW_TILES = 16
 """Most tiles that are drawn without worker processes, whose start takes longer."""
 NON_TUMOR_SHARE = 0.15
@@ -128,7 +130,9 @@ def _drawn(seeds: range, stained: list[bool], rough_share: float) -> Iterator[Ge
     with ProcessPoolExecutor(
         mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),)
     ) as pool:
-        yield from pool.map(generated_tile, seeds, stained, repeat(rough_share), chunksize=8)
+        yield from pool.map(
+            generated_tile, seeds, stained, repeat(rough_share), chunksize=CHUNK_TILES
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from models.spec import CARD_NAME, ModelSpec, Task
+from models.training.configuration import configuration_names
 
 OTHER_SEED = 100_000
 """Seed of tiles for ``tandem evaluate tiles`` that are none of those of the figures, whose seeds
 go from 0 to `test_tiles`."""
+FIGURE = {Task.TUMOR: "accuracy", Task.INTENSITY: "accuracy", Task.SEGMENTATION: "mean_iou"}
+"""Figure on the validation tiles that chooses the epoch."""
 FIGURE_WORDS = {"accuracy": "accuracy", "mean_iou": "mean IoU"}
 """Names, for people, of the figures that choose an epoch."""
 _ANSWERS = {
@@ -51,7 +54,7 @@ Answers {_ANSWERS[spec.task]}.
 
 **Data.** {_data(spec)}
 
-**Training.** {trained["epochs"]} epochs, {trained["seconds"]} s.{_how(spec)}{_kept(spec)}
+**Training.** {trained["epochs"]} epochs, {trained["seconds"]} s.{_how(spec)}{_end(spec)}
 To make it again:
 `tandem train {spec.task} --config {_config(spec)} --seed {trained["seed"]} --out DIR`.
 
@@ -87,12 +90,19 @@ def _how(spec: ModelSpec) -> str:
     )
 
 
-def _kept(spec: ModelSpec) -> str:
+def _end(spec: ModelSpec) -> str:
+    """When the training ended, and which epoch is kept."""
+    ended, told = spec.trained.get("ended_early"), ""
+    if ended is not None:
+        told = (
+            f" It was ended when its time was used, after {ended['steps']} of {ended['of']} steps: "
+            "the command below goes on longer and makes other weights."
+        )
     kept = spec.trained.get("kept")
     if kept is None:
-        return "" if "configuration" not in spec.trained else " The last epoch is kept."
+        return told if "configuration" not in spec.trained else f"{told} The last epoch is kept."
     return (
-        f" Epoch {kept['epoch']} (the first is 0) is kept: {FIGURE_WORDS[kept['figure']]} "
+        f"{told} Epoch {kept['epoch']} (the first is 0) is kept: {FIGURE_WORDS[kept['figure']]} "
         f"{kept['value']:g} on {kept['tiles']} validation tiles, which trained nothing and are not "
         "those of the figures below."
     )
@@ -161,7 +171,10 @@ def _config(spec: ModelSpec) -> str:
     """Value of ``--config`` and the other options that made the weights."""
     trained = spec.trained
     used = trained.get("configuration", {})
-    options = ["reference" if spec.name == f"reference-{spec.task}" else spec.name]
+    known = spec.name in configuration_names()
+    named = "reference" if spec.name == f"reference-{spec.task}" else spec.name
+    # What has no known name came from a file.
+    options = [named if known else f"{named}.toml"]
     if "data_set" in trained:
         options.append("--data DATASET")
     elif "validation_tiles" in used:

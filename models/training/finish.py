@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.appearance import with_statistics
+from models.appearance import DESCRIBED_TILES, with_statistics
 from models.spec import ModelSpec
 from models.training.calibration import with_calibration
 from models.training.material import Examples
-
-DESCRIBED_TILES = 2000
-"""Most training tiles, evenly chosen, for the description of their appearance."""
 
 
 def finished(

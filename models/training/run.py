@@ -19,18 +19,21 @@ from torch import Tensor, nn
 
 from models.datasets.progress import Progress
 from models.errors import DataSetError
-from models.spec import ModelSpec, Task
+from models.spec import ModelSpec
 from models.training.batches import batches
-from models.training.card import FIGURE_WORDS
+from models.training.card import FIGURE, FIGURE_WORDS
 from models.training.configuration import TrainingConfig
 from models.training.evaluate import judge_examples
 from models.training.losses import loss_of
 from models.training.material import Material
 from models.training.resize import resized
 
-FIGURE = {Task.TUMOR: "accuracy", Task.INTENSITY: "accuracy", Task.SEGMENTATION: "mean_iou"}
-"""Figure on the validation tiles that chooses the epoch."""
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+
+def never() -> bool:
+    """Whether to end a run early: no."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Run:
 
     `facts` of the material and the beginning are the run's identity, with `config` and `seed`: a
     checkpoint of another run is not resumed. `rows` are the lines of ``training.csv``; the
-    checkpoint holds them too, so that the file may be lost.
+    checkpoint holds them too, so that the file may be lost. `stop` is asked after each step; once
+    it returns True the run ends with the judgment of what it has learned so far.
     """
 
     spec: ModelSpec
@@ -59,6 +63,7 @@ class Run:
     out: Path
     seed: int
     device: str
+    stop: Callable[[], bool] = never
     rows: list[list[float | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -71,13 +76,14 @@ class Run:
         )
         self.half = self.device == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
         self.kept: _Kept | None = None
+        self.ended: dict[str, int] | None = None
 
     def go(self, progress: Progress, tell: Callable[[str], None]) -> dict[str, Any]:
         """Run the epochs and leave the network with the weights of the best one.
 
         Return facts for the manifest: the seconds of training, those before a kill included, and
         the epoch that is kept. It is the last one if the material has no validation tiles, and the
-        latest of several equally good ones.
+        latest of several equally good ones. `ended_early` has the steps of a run that was stopped.
 
         Raises
         ------
@@ -90,18 +96,23 @@ class Run:
         for epoch in range(first, self.config.epochs):
             began = time.perf_counter()
             loss, rate = self.epoch(epoch, progress)
-            seconds = round(time.perf_counter() - began, 1)
+            seconds = round(time.perf_counter() - began, 3)
             value = self._judge(epoch, progress)
             self.rows.append([epoch, loss, rate, value, seconds])
             self._checkpoint(epoch + 1)
             self._log()
             said = "" if value is None else f", validation {figure} {value}"
-            tell(f"epoch {epoch}: loss {loss:.4f}{said}, {seconds} s")
-        facts = {"seconds": round(sum(row[-1] or 0.0 for row in self.rows))}
+            tell(f"epoch {epoch}: loss {loss:.4f}{said}, {seconds:.1f} s")
+            if self.ended is not None:
+                break
+        facts: dict[str, Any] = {"seconds": round(sum(row[-1] or 0.0 for row in self.rows))}
+        if self.ended is not None:
+            facts["ended_early"] = self.ended
         return facts | {"kept": self._keep()}
 
     def epoch(self, epoch: int, progress: Progress) -> tuple[float, float]:
-        """Train one epoch; return its mean loss and its last learning rate."""
+        """Train one epoch, or what `stop` leaves of it; return its mean loss and last learning
+        rate."""
         total = self.config.epochs * self.steps_per_epoch
         losses, rate = [], 0.0
         # Seeded per epoch: dropout after a resume equals that of an uninterrupted run.
@@ -116,6 +127,9 @@ class Run:
                 group["lr"] = rate
             losses.append(self._step(pixels, labels))
             progress(f"training {self.spec.task}", done + 1, total)
+            if done + 1 < total and self.stop():
+                self.ended = {"steps": done + 1, "of": total}
+                break
         return float(np.mean(losses)), rate
 
     def _step(self, pixels: Tensor, labels: Tensor) -> float:

@@ -20,7 +20,7 @@ from models.training.configuration import TrainingConfig
 from models.training.evaluate import judge_examples
 from models.training.finish import finished
 from models.training.material import Material, data_set_material, generated_material
-from models.training.run import Run
+from models.training.run import Run, never
 
 
 def _silent(_line: str) -> None:
@@ -41,6 +41,7 @@ def train(
     held_out: int | None = None,
     data_set: Path | None = None,
     init: Path | None = None,
+    stop: Callable[[], bool] = never,
 ) -> ModelSpec:
     """Train a network; save it in `out` with its figures on tiles that trained and chose nothing.
 
@@ -50,8 +51,8 @@ def train(
     `held_out` says (None: as the configuration says). The folder `init` holds the weights to start
     from (`models.training.beginning`), else chance. `cache` keeps decoded tiles for further runs
     (None: ``out/tiles``). `tell` gets a line per epoch. A checkpoint is written after each epoch; a
-    run with the same arguments resumes from it and ends with the same bytes as an uninterrupted
-    run.
+    run with the same arguments resumes from it and ends with the same weights as an uninterrupted
+    run. Once `stop`, asked after each step, returns True, no further step is made.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def train(
     torch.manual_seed(seed)
     network = build(spec)
     facts = material.facts | begin_with(network, spec, init, tell)
-    run = Run(spec, config, network.to(device), material, facts, out, seed, device)
+    run = Run(spec, config, network.to(device), material, facts, out, seed, device, stop)
     trained = run.go(progress, tell)
     return _released(run, trained, progress)
 

@@ -79,6 +79,28 @@ def test_equal_seeds_make_equal_weights_also_over_a_kill(tmp_path: Path, cache: 
     assert b"\r" not in logs[0]
 
 
+def test_a_run_that_is_stopped_leaves_what_it_has_learned_and_says_so(
+    tmp_path: Path, cache: Path
+) -> None:
+    asked = iter((False, False, True))
+    spec = train(
+        Task.TUMOR,
+        TINY,
+        tmp_path,
+        seed=3,
+        tiles=8,
+        device="cpu",
+        progress=quiet,
+        cache=cache,
+        held_out=8,
+        stop=lambda: next(asked),
+    )
+    assert spec.trained["ended_early"] == {"steps": 3, "of": 6}
+    assert len((tmp_path / "training.csv").read_text().splitlines()) == 1 + 2
+    assert "after 3 of 6 steps" in (tmp_path / CARD_NAME).read_text()
+    assert (tmp_path / WEIGHTS_NAME).is_file()
+
+
 def test_the_best_epoch_is_kept_also_over_a_kill(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +181,7 @@ def test_a_training_begins_with_a_checkpoint_of_transformers(tmp_path: Path, cac
     assert any("validation accuracy" in line for line in told)
     card = (tmp_path / "out" / CARD_NAME).read_text()
     assert sha256 in card
-    assert "--config tiny --tiles 8 --held-out 8 --init WEIGHTS --epochs 1 --seed 3" in card
+    assert "--config tiny.toml --tiles 8 --held-out 8 --init WEIGHTS --epochs 1 --seed 3" in card
     ours = load_file(tmp_path / "out" / WEIGHTS_NAME)
     body = {name: t for name, t in theirs.items() if name.startswith("vit.")}
     assert len(body) == len(ours) - 2
