@@ -40,6 +40,7 @@ MAX_REFERENCE_MB = 60
         "appliance.delivery.page",
         "models.spec",
         "models.training.configuration",
+        "models.training.campaign",
         "models.synthesis.slides",
         "dicom.pacs",
         "dicom.report",

@@ -7,8 +7,6 @@ safetensors. torch is imported late: each process that draws tiles imports this 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import re
 import shutil
@@ -20,8 +18,7 @@ from typing import Any
 
 from models.datasets.generated_tiles import SEEDS_PER_RUN
 from models.errors import ModelError
-from models.evaluation.epochs import LOG_NAME
-from models.spec import TILE_PX, ModelSpec, Task, reference_folder
+from models.spec import TILE_PX, Task, reference_folder
 from models.training.budget import (
     Costs,
     Drawing,
@@ -31,10 +28,9 @@ from models.training.budget import (
     training_s,
     with_epochs,
 )
-from models.training.card import FIGURE
-from models.training.configuration import TrainingConfig, load_configuration
+from models.training.configuration import TrainingConfig, as_toml, load_configuration
 from models.training.material import generated_material
-from models.training.record import RECORD_NAME, TABLE_NAME, Record, table, tell
+from models.training.record import RECORD_NAME, TABLE_NAME, Record, network_facts, table, tell
 
 SPARED = 0.05
 """Share of the remaining time that the plan leaves free: rates of a short trial are inexact."""
@@ -56,25 +52,16 @@ def run(options: argparse.Namespace) -> None:
     arguments = {k: str(v) for k, v in sorted(vars(options).items()) if k not in ("out", "cache")}
     record = Record.opened(out / RECORD_NAME, arguments)
     configs = {task: _config(task, options) for task in options.tasks}
-    if "machine" not in record.facts:
-        record.save(machine=_machine(options.device))
-    if "trial" not in record.facts:
-        record.save(trial=_trial(configs, options))
-        record.save(trial_s=round(record.used_s(), 1))
-    trial = record.facts["trial"]
-    costs = {task: Costs(**trial["costs"][task]) for task in configs}
     if "plan" not in record.facts:
-        most = 1.0 if options.paper else _most(configs, options)
-        left_s = (options.budget - record.used_s()) * (1 - SPARED)
-        plan = planned(configs, costs, Drawing(**trial["drawing"]), left_s, most)
-        record.save(plan={task: asdict(config) for task, config in plan.items()})
-    plan = {task: TrainingConfig.of(record.facts["plan"][task]) for task in configs}
-    _tell_plan(plan, costs, record)
-    costs = _drawn(plan, costs, options, record)
+        _plan(configs, options, record)
+    costs = {task: Costs(**record.facts["trial"]["costs"][task]) for task in configs}
+    if len(record.facts["networks"]) < len(configs):
+        plan = {task: TrainingConfig.of(record.facts["plan"][task]) for task in configs}
+        _tell_plan(plan, costs, record)
+        costs = _drawn(plan, costs, options, record)
     for task in configs:
         if task not in record.facts["networks"]:
             _trained(task, configs, costs, options, record)
-    record.save(finished=True)
     (out / TABLE_NAME).write_text(table(record.facts))
     tell((out / TABLE_NAME).read_text())
 
@@ -102,27 +89,36 @@ def _machine(device: str) -> dict[str, Any]:
     return {"device": named, "cores": os.cpu_count(), "torch": torch.__version__}
 
 
-def _trial(configs: dict[Task, TrainingConfig], options: argparse.Namespace) -> dict[str, Any]:
+def _plan(configs: dict[Task, TrainingConfig], options: argparse.Namespace, record: Record) -> None:
+    """Measure the rates and record them with the plan; nothing is recorded of what is refused."""
     from models.training.trial import measured
 
-    return asdict(
-        measured(
-            configs,
-            {task: _init(task, options) for task in configs},
-            budget_s=options.budget,
-            most_tiles=options.tiles,
-            seed=options.seed,
-            device=options.device,
-            folder=options.cache,
-        )
+    trial = measured(
+        configs,
+        {task: _init(task, options) for task in configs},
+        budget_s=options.budget,
+        most_tiles=options.tiles,
+        seed=options.seed,
+        device=options.device,
+        folder=options.cache,
+    )
+    tried_s = record.used_s()
+    left_s = (options.budget - tried_s) * (1 - SPARED)
+    plan = planned(configs, trial.costs, trial.drawing, left_s, _most(configs, options))
+    record.save(
+        machine=_machine(options.device),
+        trial=asdict(trial),
+        trial_s=round(tried_s, 1),
+        plan={task: asdict(config) for task, config in plan.items()},
     )
 
 
 def _most(configs: dict[Task, TrainingConfig], options: argparse.Namespace) -> float:
-    """Largest scale of the tiles: as asked for, else half of the free disk."""
+    """Largest scale of the tiles: the paper's, as asked for, or what half of the disk holds."""
     largest = max(config.tiles for config in configs.values())
     room = shutil.disk_usage(options.cache).free / 2 / TILE_BYTES
-    return float(min(options.tiles or room, SEEDS_PER_RUN / 2) / largest)
+    most = float(min(options.tiles or room, SEEDS_PER_RUN / 2) / largest)
+    return min(most, 1.0) if options.paper else most
 
 
 def _init(task: Task, options: argparse.Namespace) -> Path | None:
@@ -186,17 +182,18 @@ def _trained(
 
     left = [one for one in configs if one not in record.facts["networks"]]
     parts = {one: TrainingConfig.of(record.facts["plan"][one]) for one in left}
-    began = record.used_s()
-    left_s = options.budget - began
-    if task not in record.facts.get("begun", []):  # else its checkpoint is of the epochs planned
+    now_s, begun = record.used_s(), record.facts.get("begun", {})
+    left_s = options.budget - now_s
+    if task not in begun:  # else its checkpoint is of the epochs that were planned then
         epochs = {one: configs[one].epochs for one in left}
         parts = with_epochs(parts, epochs, costs, left_s * (1 - SPARED))
         changed = record.facts["plan"] | {one: asdict(config) for one, config in parts.items()}
-        record.save(plan=changed, begun=[*record.facts.get("begun", []), task])
+        begun |= {task: now_s}
+        record.save(plan=changed, begun=begun)
     config, needed_s = parts[task], sum(training_s(parts[one], costs[one]) for one in left)
-    until_s = began + left_s * training_s(config, costs[task]) / needed_s
+    until_s = now_s + left_s * training_s(config, costs[task]) / needed_s
     until_s -= ending_s(config, costs[task])
-    tell(f"{began:7.0f} s  {task}: {config.epochs} epochs, steps until {until_s:.0f} s at most")
+    tell(f"{now_s:7.0f} s  {task}: {config.epochs} epochs, steps until {until_s:.0f} s at most")
     folder = options.out / task
     spec = train(
         task,
@@ -211,41 +208,10 @@ def _trained(
         init=_init(task, options),
         stop=lambda: record.used_s() >= until_s,
     )
-    (folder / f"{config.name}.toml").write_text(to_toml(config))
-    made = _made(spec, config, configs[task], costs[task].used_share, folder)
-    made["seconds"] = round(record.used_s() - began, 1)
+    (folder / f"{config.name}.toml").write_text(as_toml(config))
+    made = network_facts(spec, config, configs[task], costs[task].used_share, folder)
+    made["seconds"] = round(record.used_s() - begun[task], 1)
     record.save(networks=record.facts["networks"] | {task: made})
-
-
-def _made(
-    spec: ModelSpec, config: TrainingConfig, whole: TrainingConfig, share: float, folder: Path
-) -> dict[str, Any]:
-    """What is recorded of a network: tiles, epochs, rates, figure."""
-    with (folder / LOG_NAME).open(newline="") as stream:
-        training = sum(float(row["seconds"]) for row in csv.DictReader(stream))
-    used = round((config.tiles + config.stained_stroma_tiles) * share)
-    ended = spec.trained.get("ended_early", {"steps": 1, "of": 1})
-    rate = config.epochs * used * ended["steps"] / ended["of"] / max(training, 1e-3)
-    return {
-        "tiles": used,
-        "epochs": config.epochs,
-        "ended_early": spec.trained.get("ended_early"),
-        "training_s": round(training, 1),
-        "trained_per_s": round(rate, 1),
-        "whole_epoch_s": round((whole.tiles + whole.stained_stroma_tiles) * share / rate, 1),
-        "figure": FIGURE[spec.task],
-        "value": spec.figures[FIGURE[spec.task]],
-        "judged_on": spec.figures["data"],
-    }
-
-
-def to_toml(config: TrainingConfig) -> str:
-    """A configuration as a file of `models.training.configuration`."""
-    values = {key: value for key, value in asdict(config).items() if value is not None}
-    numbers = values.pop("config")
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
-    lines += ["", "[config]", *(f"{key} = {json.dumps(value)}" for key, value in numbers.items())]
-    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -270,6 +236,12 @@ def _budget(text: str) -> float:
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r}: a number with s, m or h, such as 25m")
     return float(found[1]) * UNITS[found[2]]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: from 1")
+    return int(text)
 
 
 def _share(text: str) -> float:
@@ -299,8 +271,12 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--rough-share", type=_share, help="share of irregular tiles (default: the configuration's)"
     )
-    add("--tiles", type=int, help="most tiles to draw for training (default: what the time allows)")
-    add("--seed", type=int, default=0)
+    add(
+        "--tiles",
+        type=_count,
+        help="most tiles to draw for training (default: what the time allows)",
+    )
+    add("--seed", type=int, default=0, help="equal seeds draw equal tiles (default: 0)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--cache", type=Path, help="folder of drawn tiles (default: OUT/tiles)")
     return parser

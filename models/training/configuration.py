@@ -5,10 +5,11 @@ They are read without pydantic: training needs few packages, so that it runs whe
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -195,6 +196,18 @@ def _words(kind: Any) -> str:
         return "one of " + ", ".join(get_args(kind))
     words = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     return words.get(kind, "three numbers" if get_origin(kind) is tuple else "a table")
+
+
+def as_toml(config: TrainingConfig) -> str:
+    """Return the text of a file of which `load_configuration` makes the same configuration."""
+    values = {key: value for key, value in asdict(config).items() if value is not None}
+    return "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + "}"
+    return json.dumps(value)  # which is TOML for texts, numbers, truths and lists of them
 
 
 def configuration_names() -> list[str]:

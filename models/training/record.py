@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import time
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from models.errors import DataSetError
-from models.training.card import FIGURE_WORDS
+from models.evaluation.epochs import LOG_NAME
+from models.spec import ModelSpec
+from models.training.card import FIGURE, FIGURE_WORDS
+from models.training.configuration import TrainingConfig
 
 RECORD_NAME, TABLE_NAME = "campaign.json", "campaign.md"
 TOLD_EVERY_S = 10.0
@@ -72,6 +76,32 @@ class Record:
             self.told = self.used_s()
             tell(f"{self.told:7.0f} s  {what}: {done} of {total}")
             self.save()
+
+
+def network_facts(
+    spec: ModelSpec, config: TrainingConfig, whole: TrainingConfig, share: float, folder: Path
+) -> dict[str, Any]:
+    """Return what is recorded of a network: tiles, epochs, rates, figure.
+
+    `config` trained it, a scaled `whole`; the share `share` of the drawn tiles was in use. `folder`
+    holds its log.
+    """
+    with (folder / LOG_NAME).open(newline="") as stream:
+        training = sum(float(row["seconds"]) for row in csv.DictReader(stream))
+    used = round((config.tiles + config.stained_stroma_tiles) * share)
+    ended = spec.trained.get("ended_early", {"steps": 1, "of": 1})
+    rate = config.epochs * used * ended["steps"] / ended["of"] / max(training, 1e-3)
+    return {
+        "tiles": used,
+        "epochs": config.epochs,
+        "ended_early": spec.trained.get("ended_early"),
+        "training_s": round(training, 1),
+        "trained_per_s": round(rate, 1),
+        "whole_epoch_s": round((whole.tiles + whole.stained_stroma_tiles) * share / rate, 1),
+        "figure": FIGURE[spec.task],
+        "value": spec.figures[FIGURE[spec.task]],
+        "judged_on": spec.figures["data"],
+    }
 
 
 def table(facts: dict[str, Any]) -> str:

@@ -130,6 +130,8 @@ def test_three_networks_their_cards_and_the_rates_also_over_a_kill(
     for part in ("trial", "drawing", *Task):
         assert f"\n| {part} | " in table
 
+    assert main(arguments(configs, out)) == 0  # finished: nothing is done again
+    assert json.loads((out / "campaign.json").read_text()) == record
     assert main(arguments(configs, out, seed="4")) == 1
     assert "of other arguments" in capsys.readouterr().err
 
@@ -149,6 +151,7 @@ def test_what_cannot_be_done_is_one_clear_line(
     assert main([*arguments(configs, tmp_path / "out", **changed), "--tasks", "tumor"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line
+    assert not (tmp_path / "out" / "campaign.json").exists()  # another try may change arguments
 
 
 def bare_packages(folder: Path) -> None:

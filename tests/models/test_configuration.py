@@ -10,7 +10,7 @@ from fixtures.tiny import VIT
 from models.errors import DataSetError
 from models.spec import Task
 from models.training.card import OTHER_SEED
-from models.training.configuration import configuration_names, load_configuration
+from models.training.configuration import as_toml, configuration_names, load_configuration
 
 
 def loaded(tmp_path: Path, line: str) -> object:
@@ -60,6 +60,13 @@ def test_the_ends_of_the_ranges_are_taken(tmp_path: Path) -> None:
     assert loaded(tmp_path, "warmup = 0") == 0
     assert loaded(tmp_path, "gradient_clip = 0.5") == 0.5
     assert loaded(tmp_path, "mean = [0.5, 0.25, 1]") == (0.5, 0.25, 1)
+
+
+@pytest.mark.parametrize("name", configuration_names())
+def test_a_written_configuration_is_read_as_the_same(name: str, tmp_path: Path) -> None:
+    config = load_configuration(name, Task.SEGMENTATION)
+    (tmp_path / "again.toml").write_text(as_toml(config))
+    assert load_configuration(str(tmp_path / "again.toml"), Task.SEGMENTATION) == config
 
 
 @pytest.mark.parametrize("name", configuration_names())
