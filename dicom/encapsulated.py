@@ -36,11 +36,13 @@ def build_encapsulated_pdf(
     created: datetime,
     uid_seed: str,
     software: str,
+    verified: bool = False,
 ) -> Dataset:
-    """Build the document in the IHC slide's study, unverified; equal arguments give equal bytes.
+    """Build the document in the IHC slide's study; equal arguments give equal bytes.
 
-    `sources` are the objects that it was made from: slides and structured report. The element has
-    an even number of bytes; EncapsulatedDocumentLength is the length of the document itself.
+    `verified` says whether a person stands for it (PS3.3 C.24.2). `sources` are the objects that it
+    was made from: slides and structured report. The element has an even number of bytes;
+    EncapsulatedDocumentLength is the length of the document itself.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def build_encapsulated_pdf(
     dataset.BurnedInAnnotation = "YES"
     dataset.DocumentTitle = page_title(assay)
     dataset.ConceptNameCodeSequence = [hd.sr.CodedConcept.from_code(codes.PATHOLOGY_STUDY)]
-    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.VerificationFlag = "VERIFIED" if verified else "UNVERIFIED"
     dataset.SourceInstanceSequence = [_reference(source) for source in sources]
     dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
     dataset.EncapsulatedDocumentLength = len(pdf)

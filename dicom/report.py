@@ -19,6 +19,7 @@ from dicom.derived import MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.placement import slide_mpp
 from dicom.segmentation import AlgorithmFacts
+from dicom.times import in_zone
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 200
@@ -54,6 +55,15 @@ class CorrectionFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierFacts:
+    """Person who stands for the report: a DICOM person name, their organization, and when."""
+
+    by: str
+    organization: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
     """Content of the report.
 
@@ -71,6 +81,8 @@ class ReportFacts:
         Meaning of the score by the guideline; empty where it states none.
     measurements, evaluations, texts
         (name, value, unit), (name, value) and (name, text) of the case, in the order of writing.
+    verifiers
+        People who stand for the report; without one it is UNVERIFIED.
     """
 
     accession: str
@@ -86,6 +98,7 @@ class ReportFacts:
     algorithms: Sequence[AlgorithmFacts]
     rois: Sequence[RoiFacts]
     correction: CorrectionFacts | None = None
+    verifiers: Sequence[VerifierFacts] = ()
 
 
 def build_report(
@@ -99,7 +112,7 @@ def build_report(
     software: str,
     predecessors: Sequence[Dataset] = (),
 ) -> Dataset:
-    """Build the report: complete, PRELIMINARY and UNVERIFIED until a pathologist signs.
+    """Build the report: complete, PRELIMINARY and UNVERIFIED until a person stands for it.
 
     The report belongs to the study of the target slide (`ihc_images`). It refers to both slides,
     their segmentations, and the reports (`predecessors`) that it replaces. Equal arguments give
@@ -144,6 +157,7 @@ def build_report(
         )
     dataset.SeriesDescription = _description(facts)
     _add_equipment(dataset, software)
+    _verify(dataset, facts.verifiers, ihc_images[0])
     stamp(dataset, ihc_images[0], created)
     return named_by_bytes(dataset, uid_seed)
 
@@ -154,6 +168,26 @@ def _add_equipment(dataset: Dataset, software: str) -> None:
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
     dataset.CodingSchemeIdentificationSequence = [codes.private_scheme()]
+
+
+def _verify(dataset: Dataset, verifiers: Sequence[VerifierFacts], ihc: Dataset) -> None:
+    """Make a report FINAL and VERIFIED by the people who stand for it (PS3.3 C.17.2).
+
+    highdicom would write one person alone, with the time of writing. The times are in the zone of
+    the other times of the report, which each of them states.
+    """
+    if not verifiers:
+        return
+    zone = str(ihc.get("TimezoneOffsetFromUTC") or "")
+    dataset.PreliminaryFlag, dataset.VerificationFlag = "FINAL", "VERIFIED"
+    dataset.VerifyingObserverSequence = []
+    for person in verifiers:
+        item = Dataset()
+        item.VerifyingObserverName = person.by
+        item.VerifyingOrganization = person.organization
+        item.VerificationDateTime = in_zone(person.at, zone).strftime("%Y%m%d%H%M%S%z")[:19]
+        item.VerifyingObserverIdentificationCodeSequence = []  # of type 2
+        dataset.VerifyingObserverSequence.append(item)
 
 
 def _requests(facts: ReportFacts, ihc: Dataset) -> list[Dataset]:
@@ -182,12 +216,22 @@ def _description(facts: ReportFacts) -> str:
 
 
 def _context(sr: Any, facts: ReportFacts, ihc: Dataset, software: str) -> Any:
-    """Observation context (TID 1001): observers and specimen."""
-    return sr.ObservationContext(
-        observer_person_context=None if facts.correction is None else _person(sr, facts),
-        observer_device_context=_device(sr, software),
-        subject_context=_subject(sr, ihc),
-    )
+    """Observation context (TID 1001): observers and specimen.
+
+    People come first: who gave the score, then who verified that of the appliance.
+    """
+    gave = None if facts.correction is None else facts.correction.by
+    organizations = {person.by: person.organization for person in facts.verifiers}
+    people = [] if gave is None else [_person(sr, gave, organizations.get(gave), None)]
+    people += [
+        _person(sr, by, organization, codes.VERIFYING)
+        for by, organization in organizations.items()
+        if by != gave
+    ]
+    context = sr.ObservationContext()
+    for observer in (*people, _device(sr, software), _subject(sr, ihc) or ()):
+        context.extend(observer)
+    return context
 
 
 def _device(sr: Any, software: str) -> Any:
@@ -210,13 +254,17 @@ def _check(facts: ReportFacts) -> None:
             raise ObjectError(f"an outline of shape {polygon.shape} is no polygon (N >= 3, 2)")
 
 
-def _person(sr: Any, facts: ReportFacts) -> Any:
-    """Observer context of the person who corrected the score (TID 1003)."""
-    name = "" if facts.correction is None else facts.correction.by
-    return sr.ObserverContext(
-        observer_type=codes.PERSON,
-        observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(name=name),
-    )
+def _person(sr: Any, by: str, organization: str | None, role: Code | None) -> Any:
+    """Observer context of a person (TID 1003); `role` is the part in the procedure."""
+    with warnings.catch_warnings():
+        # A family name alone is a name, too.
+        warnings.simplefilter("ignore", UserWarning)
+        return sr.ObserverContext(
+            observer_type=codes.PERSON,
+            observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(
+                name=by, organization_name=organization, role_in_procedure=role
+            ),
+        )
 
 
 def _subject(sr: Any, ihc: Dataset) -> Any:

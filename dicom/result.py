@@ -17,6 +17,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 from pydicom.valuerep import DA, TM
 
+from dicom import codes
 from dicom.errors import ObjectError
 from dicom.study import patient_of
 
@@ -28,8 +29,8 @@ _NO_RESULT = frozenset({TRACKING, "112040", "121071"})
 """Tracking Identifier, Tracking Unique Identifier, Finding (DCM)."""
 PROCEDURE = "121058"
 """Procedure reported (DCM): the name of the score."""
-PERSON = "121008"
-"""Person Observer Name (DCM)."""
+PERSON, ROLE = "121008", "121011"
+"""Person Observer Name, Person Observer's Role in this Procedure (DCM)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,8 @@ class Result:
     `patient_name` is a person name of DICOM; all components and dates are as in the report, empty
     where it has none. `number` names the case among those of its accession, and stays the same for
     its corrections. `is_signed` says whether a person stands for the result: its report is
-    VERIFIED, or the score is a person's. `replaces` says whether the report has a predecessor.
+    VERIFIED, or the score is a person's. `corrects` says whether the score is a person's and takes
+    the place of that of an earlier report.
     """
 
     sop_instance_uid: str
@@ -68,19 +70,7 @@ class Result:
     score_name: Code
     items: Sequence[Item]
     is_signed: bool
-    replaces: bool
-
-
-def is_verified(path: Path) -> bool:
-    """Return whether a report is VERIFIED by a person; False where it cannot be read.
-
-    The report of the appliance is UNVERIFIED.
-    """
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["VerificationFlag"])
-    except (OSError, InvalidDicomError):
-        return False
-    return bool(header.get("VerificationFlag") == "VERIFIED")
+    corrects: bool
 
 
 def read_result(path: Path) -> Result:
@@ -106,7 +96,7 @@ def _result(report: Dataset, group: Dataset) -> Result:
     )
     specimen = _specimen(report)
     request = (report.get("ReferencedRequestSequence") or [Dataset()])[0]
-    by_person = any(_name(item).value == PERSON for item in _walk(report))
+    by_person = _is_of_a_person(report)
     accession, patient = _text(report, "AccessionNumber"), patient_of(report)
     return Result(
         sop_instance_uid=str(report.SOPInstanceUID),
@@ -132,8 +122,16 @@ def _result(report: Dataset, group: Dataset) -> Result:
         ),
         items=items,
         is_signed=report.get("VerificationFlag") == "VERIFIED" or by_person,
-        replaces=bool(report.get("PredecessorDocumentsSequence")),
+        corrects=by_person and bool(report.get("PredecessorDocumentsSequence")),
     )
+
+
+def _is_of_a_person(report: Dataset) -> bool:
+    """Return whether a person gave the score: an observer whose role is not to verify alone."""
+    items = list(_walk(report))
+    people = [item for item in items if _name(item).value == PERSON]
+    roles = [item.ConceptCodeSequence[0] for item in items if _name(item).value == ROLE]
+    return len(people) > [_code(role) for role in roles].count(codes.VERIFYING)
 
 
 def _walk(dataset: Dataset) -> Iterator[Dataset]:

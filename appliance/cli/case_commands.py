@@ -92,7 +92,11 @@ def correct(
     why: Annotated[str, typer.Option(help="The reason, for the report.")],
     config: ConfigOption = None,
 ) -> None:
-    """Replace a case's score by a person's: a new report that names the old one; both are kept."""
+    """Replace a case's score by a person's: a new report that names the old one; both are kept.
+
+    The new report is VERIFIED by the person who corrects, and goes to systems that wait for a
+    sign-off, such as the LIS. Confirmations of the former score do not count for it.
+    """
     settings = settings_with_logging(config)
     from appliance.operations.corrections import correct_score
 
@@ -104,7 +108,15 @@ def confirm(
     by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
     config: ConfigOption = None,
 ) -> None:
-    """Record that a person found a case's score right, for tandem evaluate people."""
+    """Sign a case's result: a person found its score right, and stands for it.
+
+    The objects are written and sent anew: a VERIFIED report that names the person, the time and the
+    former report, without reasons for review. It goes to systems that wait for a sign-off, such as
+    the LIS, as final. A second person's word adds a name; one of the same person changes nothing.
+    The setting organization names the laboratory in the report. For research use only.
+
+    tandem confirm case-3 --by Meyer^Anna
+    """
     settings = settings_with_logging(config)
     from appliance.operations.corrections import confirm_score
 

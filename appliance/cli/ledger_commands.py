@@ -62,6 +62,7 @@ def restore(
         typer.echo(f"the replaced ledger is kept in {done.kept}")
     if done.lost is None:
         typer.echo("The replaced ledger could not be read: corrections since the backup are lost.")
-        typer.echo("Ask who corrected a score since then, and repeat it: tandem correct.")
-    for correction in done.lost or ():
-        typer.echo(f"MISSING correction of {correction}; repeat it: tandem correct")
+        typer.echo("So are confirmations. Ask who corrected or confirmed a score since then, and")
+        typer.echo("repeat it: tandem correct, tandem confirm.")
+    for word in done.lost or ():
+        typer.echo(f"MISSING word on {word}; repeat it: tandem correct or tandem confirm")

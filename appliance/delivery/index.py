@@ -17,7 +17,6 @@ from appliance.artifacts import (
 )
 from appliance.errors import RecordDamagedError
 from appliance.settings.settings import Settings
-from dicom.result import is_verified
 from dicom.uids import uid_as_name
 
 INDEX_NAME = "objects.json"
@@ -65,12 +64,12 @@ def read_reports(objects_key: str, settings: Settings) -> list[Dataset]:
 
 
 def is_signed(objects_key: str, settings: Settings) -> bool:
-    """Return whether a person stands for the result: a correction, or a report that is VERIFIED."""
+    """Return whether a person stands for the result: who corrected its score, or confirmed it.
+
+    Objects of earlier builds hold a correction without a sign-off; it counts.
+    """
     contents = read_contents(objects_key, settings)
-    reports = [entry["path"] for entry in contents["objects"] if entry["kind"] == "SR"]
-    return contents.get("correction") is not None or any(
-        is_verified(object_path(path, settings)) for path in reports
-    )
+    return bool(contents.get("sign_offs")) or contents.get("correction") is not None
 
 
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:

@@ -182,6 +182,7 @@ def _write(
             "made_from": made_from,
             "created": saved,
             "correction": correction_of(findings),
+            "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
             "notes": sources.notes,
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],

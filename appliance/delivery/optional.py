@@ -41,6 +41,7 @@ def optional_objects(
             created=context.created,
             uid_seed=f"{context.seed}|pdf",
             software=context.software,
+            verified=bool(context.findings.sign_offs),
         )
         made.append(("PDF", document))
     if settings.page_image:

@@ -32,7 +32,7 @@ from appliance.delivery.sheet import (
     paragraph,
     round_length,
 )
-from appliance.findings.findings import RESEARCH_USE, Findings
+from appliance.findings.findings import RESEARCH_USE, Findings, SignOff
 from appliance.findings.measured import Roi
 from appliance.findings.overlay import (
     OUTLINE,
@@ -203,11 +203,19 @@ def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB
         lines.append((f"Comment: {findings.comment}", 8.0, False, INK))
     if findings.correction is not None:
         was = "no score" if findings.correction.was is None else findings.correction.was
-        lines.append((f"Corrected by a person; the appliance had said {was}.", 8.0, True, INK))
+        who = "a person" if findings.corrector is None else _said_by(findings.corrector)
+        lines.append((f"Corrected by {who}; the appliance had said {was}.", 8.0, True, INK))
         lines.append((f"Why: {findings.correction.why}", 8.0, False, INK))
+    if findings.confirmations:
+        people = "; ".join(_said_by(each) for each in findings.confirmations)
+        lines.append((f"Confirmed by {people}.", 8.0, True, INK))
     if findings.estimated and findings.score is not None:
         lines.append((page.estimate, 8.0, True, INK))
     return lines
+
+
+def _said_by(person: SignOff) -> str:
+    return f"{person.by}, {person.organization}, on {person.when}"
 
 
 def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
@@ -217,8 +225,8 @@ def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
     """
     count = len(findings.review)
     if not count:
-        corrected = findings.correction is not None
-        words = "A person has looked." if corrected else "No reason for review was found."
+        looked = findings.correction is not None or findings.sign_offs
+        words = "A person has looked." if looked else "No reason for review was found."
         sheet.text(LEFT, y + 3, words, 8, color=QUIET)
         return y + 4
     head = 7.0

@@ -13,15 +13,15 @@ class Standing(StrEnum):
     """How far a result stands, by its FHIR word."""
 
     PRELIMINARY = "preliminary"  #: no person has signed it
-    FINAL = "final"
-    CORRECTED = "corrected"  #: a person's, in place of an earlier report
+    FINAL = "final"  #: a person stands for it
+    CORRECTED = "corrected"  #: the score is a person's, in place of an earlier one
 
 
 def standing_of(result: Result) -> Standing:
     """Return how far a result stands."""
     if not result.is_signed:
         return Standing.PRELIMINARY
-    return Standing.CORRECTED if result.replaces else Standing.FINAL
+    return Standing.CORRECTED if result.corrects else Standing.FINAL
 
 
 def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:

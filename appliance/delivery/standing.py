@@ -1,7 +1,8 @@
-"""Standing findings of a case: the appliance's, or a person's correction of them."""
+"""Standing findings of a case: the appliance's, or those that a person signed on their basis."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +12,23 @@ from appliance.assays.registry import find_assay
 from appliance.delivery.index import sound_contents
 from appliance.errors import RecordDamagedError
 from appliance.findings.codec import load_findings, load_pictures, save_findings
-from appliance.findings.findings import Correction, Findings
+from appliance.findings.findings import Correction, Findings, SignOff
 from appliance.settings.settings import Settings
 
 
 def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
-    """Return the key of the standing findings: `findings_key`, or a person's correction of it.
+    """Return the key of the standing findings: `findings_key`, or what a person signed of it.
 
-    A correction stays in force when a slide is touched or read again with the same outcome. The
-    corrected findings are made again from the correction, which the index of the case's objects
-    holds, where they are damaged.
+    A correction and a confirmation stay in force when a slide is touched or read again with the
+    same outcome. The signed findings are made again from the person's word, which the index of the
+    case's objects holds, where they are damaged.
 
     Raises
     ------
     RecordDamagedError
-        If it cannot be told any more whether a person corrected the score.
+        If it cannot be told any more whether a person signed the result.
     ArtifactDamagedError
-        If the corrected findings are damaged; the next attempt makes them.
+        If the signed findings are damaged; the next attempt makes them.
     """
     if not objects_key:
         return findings_key
@@ -36,18 +37,27 @@ def standing(findings_key: str, objects_key: str, settings: Settings) -> str:
     if contents is None:
         raise RecordDamagedError(
             "The list of the objects that this case has is damaged, so it is not known whether a "
-            "person corrected the score. Restore artifacts/ of the state folder, then: tandem retry"
+            "person corrected or confirmed the score. Restore artifacts/ of the state folder, "
+            "then: tandem retry"
         )
     last = str(contents["made_from"]["findings"])
     folder = store.path(ArtifactKey.parse(last))
     # Objects of an edition without checksums do not hold the correction.
     said = contents["correction"] if "correction" in contents else _said_in(folder)
-    if said is None or said["corrects"] != findings_key:
+    sign_offs = tuple(SignOff(**each) for each in contents.get("sign_offs", ()))
+    if said is None and not sign_offs:
+        return findings_key
+    if findings_key != (sign_offs[0].signs if said is None else said["corrects"]):
         return findings_key
     if not store.has(ArtifactKey.parse(last)):
-        score = said.pop("score")
         base = store.path(ArtifactKey.parse(findings_key))
-        save_corrected(base, ArtifactKey.parse(last), score, Correction(**said), settings)
+        findings = load_findings(base)
+        if said is None:
+            signed = confirmed(findings, sign_offs)
+        else:
+            score = said.pop("score")
+            signed = corrected(findings, score, Correction(**said), sign_offs)
+        save_signed(base, ArtifactKey.parse(last), signed, settings)
     return last
 
 
@@ -58,17 +68,28 @@ def correction_of(findings: Findings) -> dict[str, Any] | None:
     return asdict(findings.correction) | {"score": findings.score}
 
 
-def save_corrected(
-    base: Path, key: ArtifactKey, score: str, correction: Correction, settings: Settings
-) -> None:
-    """Store the findings of the folder `base` with a person's score in place of theirs."""
-    findings = load_findings(base)
-    corrected = find_assay(findings.assay).corrected(findings, score)
+def corrected(
+    findings: Findings, score: str, correction: Correction, sign_offs: Sequence[SignOff]
+) -> Findings:
+    """Return findings with a person's score in place of theirs."""
+    made = find_assay(findings.assay).corrected(findings, score)
+    return replace(made, correction=correction, sign_offs=tuple(sign_offs))
+
+
+def confirmed(findings: Findings, sign_offs: Sequence[SignOff]) -> Findings:
+    """Return findings whose score a person found right.
+
+    What the appliance states on its score holds. The reasons for review are answered: they hold the
+    interpretation back no longer, and stay in the report that is replaced.
+    """
+    return replace(findings, review=(), sign_offs=tuple(sign_offs))
+
+
+def save_signed(base: Path, key: ArtifactKey, findings: Findings, settings: Settings) -> None:
+    """Store findings that a person signed; their pictures are those of the folder `base`."""
     he, ihc = load_pictures(base)
     with ArtifactStore(settings.artifacts_dir).writing(key) as out:
-        save_findings(
-            replace(corrected, correction=correction), out, he_thumbnail=he, ihc_thumbnail=ihc
-        )
+        save_findings(findings, out, he_thumbnail=he, ihc_thumbnail=ihc)
 
 
 def _said_in(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 from pydicom import Dataset
@@ -10,7 +11,7 @@ from pydicom import Dataset
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.domain import UNIDENTIFIED
-from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, build_report
+from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, VerifierFacts, build_report
 
 
 def structured_report(
@@ -49,6 +50,14 @@ def structured_report(
             correction=None
             if corrected is None
             else CorrectionFacts(by=corrected.by, why=corrected.why, was=corrected.was),
+            verifiers=[
+                VerifierFacts(
+                    by=each.by,
+                    organization=each.organization,
+                    at=datetime.fromtimestamp(each.at, tz=UTC),
+                )
+                for each in findings.sign_offs
+            ],
         ),
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],

@@ -26,6 +26,7 @@ from appliance.findings.findings import (
     Findings,
     Rasters,
     ReadOuts,
+    SignOff,
 )
 from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.findings.measured import (
@@ -78,6 +79,7 @@ def summary(findings: Findings) -> dict[str, Any]:
         "opinions": [opinion.as_json() for opinion in findings.opinions],
         "models": [asdict(model) for model in findings.models],
         "rois": [asdict(roi) for roi in findings.rois],
+        "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
         "tiles_scored": len(findings.tiles),
         "tiles_annotated": len(findings.annotated),
         "he_mpp": findings.rasters.he_mpp,
@@ -202,5 +204,6 @@ def _parts(raw: dict[str, Any]) -> dict[str, Any]:
             "review": tuple(reasons),
             "opinions": tuple(Opinion.of_json(opinion) for opinion in plain["opinions"]),
             "rois": tuple(Roi(**roi) for roi in rois),
+            "sign_offs": tuple(SignOff(**sign_off) for sign_off in plain["sign_offs"]),
         }
     )

@@ -77,10 +77,16 @@ def _of_8(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"version": 9, "outside_tumor": None}
 
 
+def _of_9(raw: dict[str, Any]) -> dict[str, Any]:
+    """Version 10 of findings of version 9, which knew no sign-offs: a correction named a person."""
+    return raw | {"version": 10, "sign_offs": []}
+
+
 LATER: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: _of_5,
     6: _of_6,
     7: _of_7,
     8: _of_8,
+    9: _of_9,
 }
 """Conversion of each earlier version to the next one."""

@@ -6,6 +6,7 @@ Files on disk: `appliance.findings.codec`. Frames of reference: `appliance.geome
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from appliance.findings.opinion import ModelReference, Opinion
 from appliance.findings.reasons import ReviewReason
 from appliance.registration.mapping import SlideMapping
 
-FINDINGS_VERSION = 9
+FINDINGS_VERSION = 10
 MARGIN, SCORED = 1, 2
 """Values of `Rasters.ihc_read`: read and annotated, and scored."""
 RESEARCH_USE = "For research use only. Not for diagnostic use."
@@ -43,6 +44,26 @@ class Correction:
     why: str
     was: str | None
     corrects: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignOff:
+    """A person's word that they stand for a result.
+
+    `by` is a DICOM person name, `organization` the name of the person's laboratory, `at` the time
+    in whole seconds since the epoch, `signs` the key of the appliance's findings on which the
+    result rests.
+    """
+
+    by: str
+    organization: str
+    at: int
+    signs: str
+
+    @property
+    def when(self) -> str:
+        """Time for people, in UTC."""
+        return f"{datetime.fromtimestamp(self.at, tz=UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +144,11 @@ class Findings:
         Tiles of the target slide that were read and have no tumor partner.
     rois
         Largest blocks that decided the score, largest first.
+    correction
+        Score of a person in place of the appliance's; None without one.
+    sign_offs
+        People who stand for the result, in the order in which they said so: who corrected the score
+        first, then who confirmed it. Empty in findings of earlier versions.
     """
 
     assay: str = "her2"
@@ -164,6 +190,7 @@ class Findings:
     rule: str = ""
     category: str | None = None
     correction: Correction | None = None
+    sign_offs: tuple[SignOff, ...] = ()
     version: int = FINDINGS_VERSION
     notice: str = RESEARCH_USE
 
@@ -172,3 +199,15 @@ class Findings:
         """Weights that were used, each once, in the order of the opinions."""
         used = [opinion.weights for opinion in self.opinions if opinion.weights is not None]
         return tuple(dict.fromkeys(used))
+
+    @property
+    def corrector(self) -> SignOff | None:
+        """Sign-off of the person who corrected the score; None without one."""
+        by = None if self.correction is None else self.correction.by
+        return next((each for each in self.sign_offs if each.by == by), None)
+
+    @property
+    def confirmations(self) -> tuple[SignOff, ...]:
+        """Sign-offs of the people who confirmed the score as it was."""
+        corrector = self.corrector
+        return tuple(each for each in self.sign_offs if each != corrector)

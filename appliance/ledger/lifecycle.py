@@ -20,7 +20,7 @@ A case (the H&E and the IHC slide of one block)::
     ready → failed → ready                      (a person said retry)
     scored → failed → scored, ready             (a person said retry, rerun)
     written → undelivered → written             (a destination refused for good; retry)
-    written and after it → scored               (a person corrected the score; an object is damaged)
+    written and after it → scored               (a person signed the score; an object is damaged)
     scored → ready                              (its findings are damaged)
     written and after it → ready                (a person said rerun: other weights)
     any of them → waiting                       (a rescan replaced one of its slides)

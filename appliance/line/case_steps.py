@@ -51,7 +51,7 @@ def analyse(
     progress: Progress,
     accepted: Sequence[str] = (),
 ) -> AnalysedCase:
-    """Analyse a case; a person's correction of the same findings, if there is one, stands.
+    """Analyse a case; what a person signed of the same findings, if anything, stands.
 
     `objects_key` is the key of the objects that the case has already, or empty; `accepted` are the
     contradictions of its slides that a person accepted.
@@ -141,10 +141,11 @@ def finish_write(
 
 
 def _analyse_again(tx: Transaction, row: CaseRow, now: float) -> None:
-    """Take a case back whose findings are damaged; a person's correction is not made up."""
+    """Take a case back whose findings are damaged; a person's word is not made up."""
     ways = [e.code for e in tx.events(row.subject) if e.to_state == CaseState.SCORED]
-    scored_by = next((code for code in reversed(ways) if code in ("advanced", "corrected")), "")
-    if scored_by == "corrected":
+    known = ("advanced", "corrected", "confirmed")
+    scored_by = next((code for code in reversed(ways) if code in known), "advanced")
+    if scored_by != "advanced":
         set_reason(row, "correction-damaged")
         tx.advance(row, CaseState.FAILED, now=now, code="failed", reason=row.reason)
         return

@@ -31,8 +31,8 @@ _FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 class Restored:
     """Result of a restore: `kept` holds the replaced ledger.
 
-    `lost` lists the corrections of people that the replaced ledger had and the backup has not; it
-    is None where the replaced ledger could not be read.
+    `lost` lists the corrections and confirmations of people that the replaced ledger had and the
+    backup has not; it is None where the replaced ledger could not be read.
     """
 
     backup: Backup
@@ -91,7 +91,7 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
                 f"{source}: the backup is damaged ({verified.problems[0]}). Name another one, or "
                 "take it as it is: --anyway."
             )
-        lost = _lost_corrections(file, source)
+        lost = _lost_words(file, source)
         kept = _set_aside(file)
         part = file.with_suffix(".part")
         shutil.copyfile(source, part)
@@ -141,19 +141,20 @@ def _take_up(settings: Settings, backup: Backup) -> None:
         ledger.close()
 
 
-def _lost_corrections(file: Path, backup: Path) -> tuple[str, ...] | None:
+def _lost_words(file: Path, backup: Path) -> tuple[str, ...] | None:
     if not file.is_file():
         return None
-    known = _corrections(backup)
+    known = _words(backup)
     try:
-        there = _corrections(file)
+        there = _words(file)
     except sqlite3.Error:
         return None
     return tuple(text for event, text in there.items() if event not in known)
 
 
-def _corrections(file: Path) -> dict[tuple[float, str], str]:
-    """Return the sentence of each correction by time and subject, which migrations keep."""
+def _words(file: Path) -> dict[tuple[float, str], str]:
+    """Return the sentence of each person's word on a score by time and subject, which migrations
+    keep."""
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(event)")}
         facts = "code, params" if "code" in columns else "'', text"
@@ -163,11 +164,13 @@ def _corrections(file: Path) -> dict[tuple[float, str], str]:
     found = {}
     for at, subject, code, params in notes:
         note = {"code": code, "params": params} if code else of_event("note", params)
-        if note["code"] == "corrected-by":
+        if note["code"] in ("corrected-by", "confirmed-by"):
             said = json.loads(note["params"])
             when = datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-            scores = f"{said['was'] or 'none'} to {said['score']}"
-            found[at, subject] = f"{subject}: {scores} by {said['by']} ({when})"
+            score = f"{said['score']} confirmed"
+            if note["code"] == "corrected-by":
+                score = f"{said['was'] or 'none'} to {said['score']}"
+            found[at, subject] = f"{subject}: {score} by {said['by']} ({when})"
     return found
 
 

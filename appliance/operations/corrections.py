@@ -1,20 +1,24 @@
 """A person's word on a delivered result: another score, the same score, or a rerun.
 
 Nothing is overwritten: objects of new findings have UIDs of their own, and the new report names
-its predecessor (PS3.3 C.17.2, Predecessor Documents Sequence).
+its predecessor (PS3.3 C.17.2, Predecessor Documents Sequence). Who corrects or confirms a score
+stands for the result: its report is VERIFIED by them.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
 from appliance.assays.registry import find_assay
-from appliance.delivery.standing import save_corrected
+from appliance.delivery.standing import confirmed, corrected, save_signed
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
-from appliance.findings.findings import Correction, Findings
+from appliance.findings.findings import Correction, Findings, SignOff
 from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
@@ -25,75 +29,80 @@ from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text, readable
 from appliance.words.say import say
+from dicom.legal import GROUP_LENGTH, GROUPS
 
 CORRECTED, CONFIRMED = "corrected-by", "confirmed-by"
 """Codes of the notes with a person's word on a score."""
 GIVEN = "given"
 """Parameter of these notes: the appliance's own score, empty without one. Older notes lack it."""
+COMPONENTS = 5
+"""Most components of a group of a person name (PS3.5 6.2, PN)."""
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
 def correct_score(settings: Settings, subject: str, score: str, *, by: str, why: str) -> str:
     """Replace a case's score by a person's; the objects are written and sent anew.
 
-    `by` is a DICOM person name such as ``Meyer^Anna``. Returns what happened, for people.
+    `by` is a DICOM person name such as ``Meyer^Anna``: the new report is VERIFIED by that person
+    alone. Returns what happened, for people.
 
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, or has that score already.
+        If there is no such case, it has no result yet, or has that score already; or if `by` is no
+        person name.
     """
+    name = _person(by)
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
             case = _ended(tx, subject)
-        key, given = _corrected(settings, case, score, by, why)
-        with ledger.transaction() as tx:
-            row = _ended(tx, subject)
-            if row.findings_key != case.findings_key:
-                raise SettingsError(f"{subject} has a new result since: look at it first.")
-            scores = {"was": row.score, "score": score}
-            row.findings_key, row.score, row.review = str(key), score, "[]"
-            set_reason(row)
-            now = time.time()
-            told = scores | {"by": by, GIVEN: given}
-            tx.note(row.subject, CORRECTED, now, params=told, by=by)
-            tx.advance(row, CaseState.SCORED, now=now, code="corrected", params=scores, by=by)
+        findings = _standing_findings(settings, case)
+        signed = _corrected(settings, case, findings, score, by=name, why=why)
+        scores = {"was": case.score, "score": score}
+        note = scores | {"by": name, GIVEN: _given(findings)}
+        _sign(ledger, settings, case, signed, note=(CORRECTED, note), code="corrected", told=scores)
     finally:
         ledger.close()
     return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"
 
 
 def confirm_score(settings: Settings, subject: str, *, by: str) -> str:
-    """Record that a person found a case's score right; nothing is written anew or sent.
+    """Sign a case's result: a person found its score right; the objects are written and sent anew.
 
-    Returns what happened, for people.
+    `by` is a DICOM person name such as ``Meyer^Anna``. The new report is VERIFIED by that person,
+    and by those who signed the same result before. A person signs a result once: for a second word
+    of the same person nothing is done. Returns what happened, for people.
 
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, or its result has no score.
+        If there is no such case, it has no result yet, or its result has no score; or if `by` is no
+        person name.
     """
-    if not by.strip() or not by.isprintable() or not is_text(by):
-        raise SettingsError("--by: say who says so, in readable text.")
+    name = _person(by)
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            case = _ended(tx, subject)
+            case = _ended(tx, subject, CaseState.SCORED)
         findings = _standing_findings(settings, case)
+        for each in findings.sign_offs:
+            if each.by.casefold() == name.casefold():
+                return f"{subject}: {each.by} signed this result on {each.when}; nothing is done"
+        _require_ended(case)
         if not findings.score:
             raise SettingsError(
                 f"{subject} has no score to confirm. Give it one: tandem correct {subject}"
             )
-        with ledger.transaction() as tx:
-            row = _ended(tx, subject)
-            if row.findings_key != case.findings_key:
-                raise SettingsError(f"{subject} has a new result since: look at it first.")
-            told = {"score": findings.score, "by": by, GIVEN: _given(findings)}
-            tx.note(row.subject, CONFIRMED, time.time(), params=told, by=by)
+        signed = confirmed(
+            findings, (*findings.sign_offs, _sign_off(settings, case, findings, name))
+        )
+        told = {"score": findings.score}
+        note = told | {"by": name, GIVEN: _given(findings)}
+        _sign(ledger, settings, case, signed, note=(CONFIRMED, note), code="confirmed", told=told)
     finally:
         ledger.close()
-    return f"{subject}: {say('event', CONFIRMED, told)}"
+    return f"{subject}: {say('event', CONFIRMED, note)}; a new report is written and sent"
 
 
 def rerun_case(settings: Settings, subject: str) -> str:
@@ -183,12 +192,88 @@ def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
     case = tx.case(int(number)) if kind == "case" and number.isdigit() else None
     if case is None:
         raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as case-1.")
+    _require_ended(case, *also)
+    return case
+
+
+def _require_ended(case: CaseRow, *also: CaseState) -> None:
     if case.state not in (*ENDED, *also):
         raise SettingsError(
-            f"{subject} is {case.state}: it has no delivered result yet. `tandem status` tells "
-            "what it waits for."
+            f"{case.subject} is {case.state}: it has no delivered result yet. `tandem status` "
+            "tells what it waits for."
         )
-    return case
+
+
+def _person(by: str) -> str:
+    """Return a person's name without what means nothing: spaces and carets at the end of a group.
+
+    Raises
+    ------
+    SettingsError
+        If it is no name of a person as DICOM has them (PS3.5 6.2, PN).
+    """
+    groups = [group.strip().rstrip("^ ") for group in by.split("=")]
+    fits = all(
+        len(group) <= GROUP_LENGTH and group.count("^") < COMPONENTS and "\\" not in group
+        for group in groups
+    )
+    readable_name = by.strip().isprintable() and is_text(by)
+    if not (fits and readable_name and any(groups) and len(groups) <= GROUPS):
+        raise SettingsError(
+            "--by: say who says so, as DICOM writes names: Meyer^Anna. At most "
+            f"{GROUP_LENGTH} readable characters, without a backslash."
+        )
+    return "=".join(groups).rstrip("=")
+
+
+def _sign_off(settings: Settings, case: CaseRow, findings: Findings, by: str) -> SignOff:
+    """Return a person's word that they stand for a result, given now."""
+    signs = next((each.signs for each in findings.sign_offs), case.findings_key)
+    if findings.correction is not None:
+        signs = findings.correction.corrects
+    return SignOff(by=by, organization=settings.organization, at=int(time.time()), signs=signs)
+
+
+def _sign(
+    ledger: Ledger,
+    settings: Settings,
+    case: CaseRow,
+    signed: Findings,
+    *,
+    note: tuple[str, Mapping[str, Any]],
+    code: str,
+    told: Mapping[str, Any],
+) -> None:
+    """Store what the last one of its sign-offs signed, and let the case be written from it.
+
+    `note` are code and parameters of the person's word, `code` and `told` those of the change of
+    state, both in one transaction.
+
+    Raises
+    ------
+    SettingsError
+        If the case has another result meanwhile.
+    """
+    last, correction = signed.sign_offs[-1], signed.correction
+    key = ArtifactKey.of(
+        "findings",
+        rests_on=case.findings_key,
+        score=signed.score,
+        correction=None if correction is None else asdict(correction),
+        signed=asdict(last),
+    )
+    store = ArtifactStore(settings.artifacts_dir)
+    if not store.has(key):
+        save_signed(store.path(ArtifactKey.parse(case.findings_key)), key, signed, settings)
+    with ledger.transaction() as tx:
+        row = _ended(tx, case.subject)
+        if row.findings_key != case.findings_key:
+            raise SettingsError(f"{case.subject} has a new result since: look at it first.")
+        row.findings_key, row.score, row.review = str(key), signed.score or "", "[]"
+        set_reason(row)
+        now = time.time()
+        tx.note(row.subject, note[0], now, params=note[1], by=last.by)
+        tx.advance(row, CaseState.SCORED, now=now, code=code, params=told, by=last.by)
 
 
 def _standing_findings(settings: Settings, case: CaseRow) -> Findings:
@@ -209,24 +294,21 @@ def _given(findings: Findings) -> str:
 
 
 def _corrected(
-    settings: Settings, case: CaseRow, score: str, by: str, why: str
-) -> tuple[ArtifactKey, str]:
-    """Return the key of the findings with a person's score, and the appliance's own score."""
-    store = ArtifactStore(settings.artifacts_dir)
-    findings = _standing_findings(settings, case)
+    settings: Settings, case: CaseRow, findings: Findings, score: str, *, by: str, why: str
+) -> Findings:
+    """Return the findings of a case with a person's score; who signed the former one did not
+    sign this one."""
     assay = find_assay(findings.assay)
     if score not in assay.scores:
         raise SettingsError(
             f"{score!r} is no {assay.title} score; scores are {', '.join(assay.scores)}."
         )
     if findings.score == score:
-        raise SettingsError(f"{case.subject} has the score {score} already.")
-    was, root = findings.score, case.findings_key
-    if findings.correction is not None:
-        was, root = findings.correction.was, findings.correction.corrects
-    key = ArtifactKey.of("findings", corrects=case.findings_key, score=score, by=by, why=why)
-    if not store.has(key):
-        correction = Correction(by=by, why=why, was=was, corrects=root)
-        folder = store.path(ArtifactKey.parse(case.findings_key))
-        save_corrected(folder, key, score, correction, settings)
-    return key, _given(findings)
+        raise SettingsError(
+            f"{case.subject} has the score {score} already. To sign it: tandem confirm "
+            f"{case.subject}"
+        )
+    was = findings.score if findings.correction is None else findings.correction.was
+    sign_off = _sign_off(settings, case, findings, by)
+    correction = Correction(by=by, why=why, was=was, corrects=sign_off.signs)
+    return corrected(findings, score, correction, [sign_off])

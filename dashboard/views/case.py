@@ -283,6 +283,8 @@ def _score_markup(findings: Findings | None) -> str:
         head = f"<b>{escape(words)}</b>{estimated}"
     if findings.correction is not None:
         head += ", corrected by a person"
+    for each in findings.confirmations:
+        head += f", confirmed by {escape(each.by)} on {each.when}"
     said = "" if findings.review else findings.comment
     comment = f'<div class="small">{escape(said)}</div>' if said else ""
     rule = f'<div class="muted small">Rule: {escape(findings.rule)}</div>' if findings.rule else ""

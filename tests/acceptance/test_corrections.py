@@ -99,9 +99,23 @@ def test_a_persons_score_and_a_rerun_are_new_reports(
     assert predecessor(third) == second.SOPInstanceUID
     (path,) = [p for p, h in archived(daemon).items() if h.SOPInstanceUID == third.SOPInstanceUID]
     assert b"ultralow" not in path.read_bytes()
+
+    # Another pathologist agrees: a report that both stand for.
+    said = tandem("confirm", "case-1", "--by", "Ito^Bert", "--config", daemon.config).stdout
+    assert said == "case-1: score 0 confirmed by Ito^Bert; a new report is written and sent\n"
+    assert daemon.wait(delivered(4))["cases"][0]["score"] == "0"
+    fourth = reports(daemon)[3]
+    assert predecessor(fourth) == third.SOPInstanceUID
+    assert [str(each.VerifyingObserverName) for each in fourth.VerifyingObserverSequence] == [
+        "Meyer^Anna",
+        "Ito^Bert",
+    ]
+    assert [each.VerificationFlag for each in reports(daemon)] == ["UNVERIFIED", *3 * ["VERIFIED"]]
+    (path,) = [p for p, h in archived(daemon).items() if h.SOPInstanceUID == fourth.SOPInstanceUID]
+    assert dicom_errors(path) == []
     daemon.stop()
     assert small_case.accession not in daemon.log
-    assert "Meyer" not in daemon.log
+    assert "Meyer" not in daemon.log and "Ito" not in daemon.log
 
 
 def test_what_cannot_be_corrected_says_why(daemon: Daemon, small_case: SyntheticCase) -> None:

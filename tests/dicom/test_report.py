@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from fixtures.judges import dicom_errors, require_judge
 from fixtures.slide_objects import (
     ALGORITHM,
+    SCANNED,
     her2_label_map,
     identity,
     report,
@@ -24,7 +26,7 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.errors import ObjectError
-from dicom.report import CorrectionFacts, RoiFacts, to_frame_of_reference
+from dicom.report import CorrectionFacts, RoiFacts, VerifierFacts, to_frame_of_reference
 from dicom.source import convert_slide, read_headers
 
 Save = Callable[[Dataset], Path]
@@ -178,6 +180,43 @@ def test_a_correction_names_who_and_why_and_its_predecessor(
     (study,) = dcmread(path).PredecessorDocumentsSequence
     (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert instance.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_people_who_stand_for_a_report_verify_it(
+    made: Callable[..., Any], ihc_images: list[Dataset], save: Save
+) -> None:
+    """Corrector and confirmer, one of them with a family name alone, and the slide's time zone."""
+    ihc_images[0].TimezoneOffsetFromUTC = "-0330"
+    people = [
+        VerifierFacts(by="Müller^Jörg", organization="Lab Ω", at=SCANNED),
+        VerifierFacts(by="Bono", organization="not stated", at=SCANNED + timedelta(days=1)),
+    ]
+    dataset, path = made(
+        correction=CorrectionFacts(by="Müller^Jörg", why="Looked.", was="1+"), verifiers=people
+    )
+    assert dicom_errors(path) == []
+    text = dump(path)
+    for words in ("COMPLETE", "FINAL", "VERIFIED", "Müller^Jörg", "Bono", "Lab Ω", "Verifying"):
+        assert words in text, words
+    assert "UNVERIFIED" not in text
+    written = dcmread(path)
+    assert [
+        (str(each.VerifyingObserverName), str(each.VerifyingOrganization))
+        for each in written.VerifyingObserverSequence
+    ] == [("Müller^Jörg", "Lab Ω"), ("Bono", "not stated")]
+    times = [
+        datetime.strptime(str(each.VerificationDateTime), "%Y%m%d%H%M%S%z")
+        for each in written.VerifyingObserverSequence
+    ]
+    assert times == [person.at for person in people]
+    assert {each.utcoffset() for each in times} == {-timedelta(hours=3, minutes=30)}
+    # Who gave the score has no part but that; who confirmed it verified.
+    roles = named(written, Code("121011", "DCM", ""))
+    assert [role.ConceptCodeSequence[0].CodeValue for role in roles] == [codes.VERIFYING.value]
+    again, _ = made(
+        correction=CorrectionFacts(by="Müller^Jörg", why="Looked.", was="1+"), verifiers=people
+    )
+    assert again.SOPInstanceUID == dataset.SOPInstanceUID
 
 
 def test_unscored_case_is_indeterminate(made: Callable[..., Any]) -> None:

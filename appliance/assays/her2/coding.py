@@ -112,14 +112,9 @@ def _measurements(findings: Findings) -> list[Measured]:
 
 
 def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
-    certainty = ""
     correction = findings.correction
-    if correction is not None:
-        certainty = f" (corrected by a person; the appliance had said {correction.was or '-'})"
-    elif findings.estimated:
-        certainty = " (estimated from areas, not from cells)"
     texts = [
-        (codes.COMMENT, f"HER2 IHC score: {findings.score or 'not scored'}{certainty}"),
+        (codes.COMMENT, f"HER2 IHC score: {findings.score or 'not scored'}{_origin(findings)}"),
         (codes.GUIDELINE, scheme),
         (codes.RESEARCH_NOTICE, RESEARCH_USE),
         *((codes.REVIEW, reason.sentence) for reason in findings.review),
@@ -134,6 +129,19 @@ def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
         if text:
             texts.append((code, text))
     return texts
+
+
+def _origin(findings: Findings) -> str:
+    """Words on where the score comes from, in parentheses; empty where there is nothing to say."""
+    words = []
+    if findings.correction is not None:
+        was = findings.correction.was or "-"
+        words.append(f"corrected by a person; the appliance had said {was}")
+    elif findings.estimated:
+        words.append("estimated from areas, not from cells")
+    if findings.confirmations:
+        words.append("confirmed by a person")
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _comment(findings: Findings) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from appliance.words.template import OTHER, Params, Words
 
 _KILLED = "the worker process died {crashes} times"
-_CORRECTION = "The findings with a person's correction are damaged."
+_CORRECTION = "The findings that a person corrected or confirmed are damaged."
 _CORRECT_AGAIN = (
     "Restore artifacts/ of the state folder, then: tandem retry {subject}. Or have the case "
-    "analysed again (tandem rerun {subject}) and enter the correction again."
+    "analysed again (tandem rerun {subject}) and repeat the person's word."
 )
 _LOG = "See the log, then: tandem retry {subject}"
 _SLOW = "Raise lanes.deadline_factor if the machine is slow, then: tandem retry {subject}"

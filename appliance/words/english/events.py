@@ -51,6 +51,7 @@ EVENTS: Words = {
     "result-damaged": "its stored findings are damaged; they are made again",
     "object-damaged": "the stored object {kind} is damaged; it is written again",
     "corrected": _corrected,
+    "confirmed": "score {score} confirmed",
     # states of deliveries
     "answered": "{answer}",
     "there-already": "it was there already",

@@ -479,7 +479,12 @@ def test_a_daemon_that_stops_sends_no_further_object(tmp_path: Path) -> None:
     desk.ledger.close()
 
 
-def test_a_laboratorys_system_gets_what_a_person_signed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signed", [{"correction": {"by": "Meyer^Anna"}}, {"sign_offs": [{"by": "Meyer^Anna"}]}]
+)
+def test_a_laboratorys_system_gets_what_a_person_signed(
+    signed: dict[str, object], tmp_path: Path
+) -> None:
     signed_only = Hl7Destination(kind="hl7", host="lis", port=2575)
     early = FhirDestination(kind="fhir", url="https://lis", before_sign_off=True)
     desk = Desk(tmp_path, FolderDestination(name="told"), signed_only, early)
@@ -490,8 +495,7 @@ def test_a_laboratorys_system_gets_what_a_person_signed(tmp_path: Path) -> None:
 
     assert queued() == {("fhir", "1.SR")}
     index = desk.settings.artifacts_dir / "objects" / "1" / "objects.json"
-    corrected = json.loads(index.read_text()) | {"correction": {"by": "Meyer^Anna"}}
-    index.write_text(json.dumps(corrected))
+    index.write_text(json.dumps(json.loads(index.read_text()) | signed))
     with desk.ledger.transaction() as tx:
         case = tx.case(1)
         assert case is not None

@@ -13,6 +13,7 @@ from fhir.resources.R4B.bundle import Bundle
 from fixtures.instances import made_object
 from fixtures.lis import FhirServer, MllpServer
 from fixtures.reports import written_report
+from fixtures.slide_objects import SCANNED
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 from pydicom import dcmread
@@ -29,7 +30,8 @@ from appliance.settings.destinations import FhirDestination, Hl7Destination
 from appliance.settings.settings import Settings
 from dicom import codes
 from dicom.errors import ObjectError
-from dicom.result import Result, is_verified, read_result
+from dicom.report import VerifierFacts
+from dicom.result import Result, read_result
 from dicom.status import Outcome, Verdict
 
 
@@ -70,8 +72,7 @@ class TestResult:
         assert (said["share-2"], said["h-score"]) == (65.5, 164.5)
         assert said["review"] == "The registration error is 31 µm, ≥ 30 µm."
         assert not {"112039", "112040", "121071"} & set(said)
-        assert (result.is_signed, result.replaces) == (False, False)
-        assert not is_verified(sent.path)
+        assert (result.is_signed, result.corrects) == (False, False)
 
     def test_a_persons_score_is_signed(self, tmp_path: Path) -> None:
         first = written_report(tmp_path / "1.dcm", by="Meyer^Anna")
@@ -79,7 +80,26 @@ class TestResult:
             tmp_path / "2.dcm", by="Meyer^Anna", predecessors=[dcmread(first.path)]
         )
         made = [read_result(each.path) for each in (first, second)]
-        assert [(each.is_signed, each.replaces) for each in made] == [(True, False), (True, True)]
+        assert [(each.is_signed, each.corrects) for each in made] == [(True, False), (True, True)]
+
+    def test_who_confirmed_signed_and_corrected_nothing(
+        self, sent: Instance, tmp_path: Path
+    ) -> None:
+        signed = VerifierFacts(by="Ito^Bert", organization="Lab", at=SCANNED)
+        for by, corrects in ((None, False), ("Meyer^Anna", True)):
+            made = written_report(
+                tmp_path / "1.dcm",
+                by=by,
+                verifiers=[signed],
+                predecessors=[dcmread(sent.path)],
+            )
+            found = read_result(made.path)
+            assert (found.is_signed, found.corrects) == (True, corrects)
+            status = "C" if corrects else "F"
+            assert f"||SP|{status}\r" in oru(found, hl7_section())
+            word = "corrected" if corrects else "final"
+            entries = transaction(found, FHIR)["entry"]
+            assert {each["resource"]["status"] for each in entries} == {word}
 
     def test_other_files_are_none(self, tmp_path: Path) -> None:
         made_object(tmp_path / "seg.dcm")
@@ -87,7 +107,6 @@ class TestResult:
         for name in ("seg.dcm", "text.dcm", "gone.dcm"):
             with pytest.raises(ObjectError):
                 read_result(tmp_path / name)
-        assert not is_verified(tmp_path / "text.dcm")
 
 
 class TestOru:

@@ -34,7 +34,7 @@ from appliance.delivery.page_tables import MAX_ROIS
 from appliance.delivery.structured_report import structured_report
 from appliance.domain import HE, HER2, Stain
 from appliance.findings.codec import save_findings, summary
-from appliance.findings.findings import Correction, ReadOuts
+from appliance.findings.findings import Correction, ReadOuts, SignOff
 from appliance.geometry import TILE_UM
 from appliance.settings.objects import ObjectSettings
 from dicom import codes
@@ -129,6 +129,18 @@ def test_a_correction_names_who_and_why_and_its_predecessor(made: Callable[..., 
     (study,) = second.PredecessorDocumentsSequence
     (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
     assert instance.ReferencedSOPInstanceUID == first.SOPInstanceUID != second.SOPInstanceUID
+
+
+def test_a_confirmation_verifies_the_report_and_is_told(made: Callable[..., Made]) -> None:
+    person = SignOff(by="Ito^Bert", organization="Lab", at=1_772_600_767, signs="findings/0")
+    dataset, shown = made(review=(), sign_offs=(person,))
+    assert "estimated from areas, not from cells; confirmed by a person" in shown
+    assert (dataset.PreliminaryFlag, dataset.VerificationFlag) == ("FINAL", "VERIFIED")
+    (observer,) = dataset.VerifyingObserverSequence
+    assert observer.VerifyingObserverName == "Ito^Bert"
+    text = page_words(review=(), sign_offs=(person,))
+    assert "Confirmed by Ito^Bert, Lab, on 2026-03-04 05:06 UTC." in text
+    assert "A person has looked." in text and "Estimated: shares are of tumor area" in text
 
 
 def test_a_case_without_score_is_indeterminate(made: Callable[..., Made]) -> None:

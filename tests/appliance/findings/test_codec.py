@@ -15,7 +15,14 @@ import pytest
 from fixtures.findings import calibrated_opinions, some_findings, some_opinions
 
 from appliance.findings.codec import IHC_CLASSES, load_findings, save_findings, summary
-from appliance.findings.findings import FINDINGS_VERSION, SCORED, Correction, Findings, ReadOuts
+from appliance.findings.findings import (
+    FINDINGS_VERSION,
+    SCORED,
+    Correction,
+    Findings,
+    ReadOuts,
+    SignOff,
+)
 from appliance.findings.measured import AnnotatedTile, StainFocus
 from appliance.findings.opinion import Opinion
 from appliance.findings.reasons import Reason, ReviewReason
@@ -69,6 +76,10 @@ def with_everything() -> Findings:
         category="negative",
         review=(ReviewReason(code="of-an-assay", params={"limit": 1, "names": ["a", "b"]}),),
         correction=Correction(by="Meyer^Anna", why="looked", was=None, corrects="findings/0"),
+        sign_offs=(
+            SignOff(by="Meyer^Anna", organization="Lab", at=1_772_600_767, signs="findings/0"),
+            SignOff(by="Ito^Bert", organization="Lab", at=1_772_600_768, signs="findings/0"),
+        ),
         opinions=calibrated_opinions(some_findings()),
     )
 
@@ -140,6 +151,7 @@ def test_every_file_and_key_is_documented(tmp_path: Path) -> None:
         (6, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
         (7, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
         (8, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
+        (9, Correction(by="Meyer^Anna", why="fixture", was="1+", corrects="findings/0")),
     ],
 )
 def test_findings_of_earlier_versions_are_loaded(
@@ -155,6 +167,7 @@ def test_findings_of_earlier_versions_are_loaded(
     assert found.percent == PERCENT
     assert found.read_outs == ReadOuts(binary="equivocal", three_way="pending ISH", four_way="2+")
     assert found.correction == correction
+    assert found.sign_offs == found.confirmations == () and found.corrector is None
     # A stored sentence stays as it was, whatever the words for its code are today.
     (reason,) = found.review
     assert (reason.code, reason.sentence) == (Reason.NEAR_THRESHOLD, "A class lies near a limit.")
@@ -194,7 +207,7 @@ def test_no_earlier_version_looked_outside_the_tumor(version: int) -> None:
     assert (found.outside_tumor, found.annotated) == (None, ())
 
 
-@pytest.mark.parametrize("version", [5, 6, 7, 8])
+@pytest.mark.parametrize("version", [5, 6, 7, 8, 9])
 def test_measurements_and_rasters_of_earlier_versions_are_loaded(version: int) -> None:
     folder = EARLIER / f"v{version}"
     raw = json.loads((folder / "findings.json").read_text())
@@ -221,7 +234,7 @@ def test_measurements_and_rasters_of_earlier_versions_are_loaded(version: int) -
     assert found.he.size_um == (6000.0, 4500.0)
 
 
-@pytest.mark.parametrize("version", [5, 6, 7, 8])
+@pytest.mark.parametrize("version", [5, 6, 7, 8, 9])
 def test_what_was_converted_is_saved_as_this_version(version: int, tmp_path: Path) -> None:
     found = load_findings(EARLIER / f"v{version}")
     save_findings(found, tmp_path, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
@@ -279,6 +292,6 @@ def test_findings_of_another_version_are_refused(version: int, tmp_path: Path) -
     changed = _changed(folder, tmp_path / "other", lambda raw: raw.update(version=version))
     with pytest.raises(
         ValueError,
-        match=rf"of version {version}; this build reads 5, 6, 7, 8, 9\. Run the case again",
+        match=rf"of version {version}; this build reads 5, 6, 7, 8, 9, 10\. Run the case again",
     ):
         load_findings(changed)

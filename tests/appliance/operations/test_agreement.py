@@ -72,7 +72,14 @@ def test_the_last_word_on_each_case_counts_beside_the_appliances_own_score(
     assert compare_with_people(settings)["assays"]["her2"]["silent"] == 5
     config = tmp_path / "tandem.toml"
     said = tandem_here("confirm", "case-3", "--by", BERT, "--config", config).stdout
-    assert said == f"case-3: score 3+ confirmed by {BERT}\n"
+    assert said == f"case-3: score 3+ confirmed by {BERT}; a new report is written and sent\n"
+    # Another person's word on it, and the same one once more: the case counts once.
+    written_again(settings, 3)
+    confirm_score(settings, "case-3", by=ANNA)
+    written_again(settings, 3)
+    correct_score(settings, "case-3", "2+", by=ANNA, why="pale")
+    written_again(settings, 3)
+    correct_score(settings, "case-3", "3+", by=BERT, why="not pale")
     # A correction that another person takes back, and one that another person confirms.
     correct_score(settings, "case-1", "1+", by=ANNA, why="pale")
     written_again(settings, 1)

@@ -1,4 +1,4 @@
-"""Backup and restore of the ledger, and what a restore says of corrections of people."""
+"""Backup and restore of the ledger, and what a restore says of people's words on scores."""
 
 from __future__ import annotations
 
@@ -127,10 +127,18 @@ def test_restore_keeps_the_old_one_and_tells_missing_corrections(settings: Setti
     correct(settings, "Early^Bird")
     backup = backup_ledger(settings)
     correct(settings, "Meyer^Anna")
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        params = {"score": "2+", "by": "Ito^Bert", "given": "1+"}
+        tx.note("case-1", "confirmed-by", time.time(), params=params, by="Ito^Bert")
+    ledger.close()
     done = restore_ledger(settings)
     assert done.backup == backup
     assert done.lost is not None
-    assert [text.partition(" (")[0] for text in done.lost] == ["case-1: 1+ to 2+ by Meyer^Anna"]
+    assert [text.partition(" (")[0] for text in done.lost] == [
+        "case-1: 1+ to 2+ by Meyer^Anna",
+        "case-1: 2+ confirmed by Ito^Bert",
+    ]
     assert done.kept is not None and verify(done.kept / "ledger.sqlite").problems == ()
     assert verify_ledger(settings).problems == ()
     # The daemon goes on from it, though the ledger is behind what was kept.

@@ -1,0 +1,348 @@
+"""Sign-off: ``tandem confirm`` and ``tandem correct`` make results that a person stands for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pypdfium2
+import pytest
+from fixtures.damage import flip
+from fixtures.findings import some_findings
+from fixtures.judges import dicom_errors
+from fixtures.pairings import HER2_PAIR
+from fixtures.slide_objects import MPP, write_svs
+from highdicom.sr import srread
+from pydicom import Dataset, dcmread
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.index import is_signed, object_path, read_index
+from appliance.delivery.outbox import enqueue_case
+from appliance.delivery.result_hl7 import oru
+from appliance.delivery.result_items import Standing, standing_of
+from appliance.delivery.standing import confirmed, standing
+from appliance.domain import HER2, Identity, SlideFacts
+from appliance.errors import ArtifactDamagedError, SettingsError
+from appliance.findings.codec import save_findings
+from appliance.findings.findings import SCORED, Rasters, SignOff
+from appliance.geometry import TileGrid
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.tables import CaseRow
+from appliance.ledger.transaction import Transaction
+from appliance.line.analyse_slide import open_facts
+from appliance.line.case_steps import write
+from appliance.operations.corrections import confirm_score, correct_score
+from appliance.settings.destinations import FolderDestination, Hl7Destination
+from appliance.settings.objects import ObjectSettings
+from appliance.settings.settings import Settings
+from dicom import codes
+from dicom.air import check_report
+from dicom.result import read_result
+
+BLANK = np.zeros((8, 8, 3), dtype=np.uint8)
+ANNA, BERT = "Müller^Anna", "Ito^Bert"
+OBJECTS = ObjectSettings(heatmaps=False)
+LIS = Hl7Destination(kind="hl7", name="lis", host="lis", port=2575)
+SIGNED_AT = 1_772_600_767
+"""2026-03-04 05:06:07 UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clinic:
+    """A delivered case that goes to review, and an archive and a LIS that waits for a sign-off."""
+
+    settings: Settings
+
+    def do(self, work: Any) -> Any:
+        ledger = Ledger(self.settings.ledger_url)
+        try:
+            with ledger.transaction() as tx:
+                return work(tx)
+        finally:
+            ledger.close()
+
+    @property
+    def case(self) -> CaseRow:
+        found: CaseRow = self.do(lambda tx: tx.case(1))
+        return found
+
+    def deliver(self) -> Clinic:
+        """Write and queue the case's objects, as the daemon does."""
+        done = write(self.case.findings_key, self.case.objects_key, self.settings)
+
+        def keep(tx: Transaction) -> None:
+            case = tx.case(1)
+            assert case is not None
+            case.objects_key = done.objects_key
+            enqueue_case(tx, case, self.settings, 1.0)
+            for to in (CaseState.WRITTEN, CaseState.DELIVERED):
+                tx.advance(case, to, now=1.0)
+
+        self.do(keep)
+        return self
+
+    def file(self, kind: str) -> Path:
+        entries = read_index(self.case.objects_key, self.settings)
+        (path,) = (entry.path for entry in entries if entry.kind == kind)
+        return object_path(path, self.settings)
+
+    @property
+    def report(self) -> Dataset:
+        return dcmread(self.file("SR"))
+
+    @property
+    def page(self) -> str:
+        with pypdfium2.PdfDocument(self.file("SR").with_name("report.pdf")) as document:
+            return " ".join(document[0].get_textpage().get_text_bounded().split())
+
+    def queued(self) -> list[str]:
+        """Reports that go to the LIS, oldest first."""
+        rows = self.do(lambda tx: tx.deliveries(1))
+        return [row.sop_instance_uid for row in rows if row.destination == "lis"]
+
+
+def rasters(slide: SlideFacts) -> Rasters:
+    """Maps of a slide that is all tumor of 2+."""
+    tiles = TileGrid.of(*slide.size_um).centers_um().shape[:2]
+    rows, columns = (round(size / 16) for size in (slide.height_px, slide.width_px))
+    return Rasters(
+        he_tumor=np.ones((rows, columns), dtype=np.uint8),
+        he_mpp=16 * MPP,
+        ihc_classes=np.full((rows, columns), 3, dtype=np.uint8),
+        ihc_mpp=16 * MPP,
+        ihc_read=np.full(tiles, SCORED, dtype=np.uint8),
+        he_probability=np.ones(tiles, dtype=np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clinic")
+    slides = [write_svs(folder / f"{number}.svs", seed=number) for number in (1, 2)]
+    he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
+    clinic = Clinic(Settings(state_dir=folder / "state", objects=OBJECTS))
+    key = ArtifactKey.of("findings", case=1)
+    with ArtifactStore(clinic.settings.artifacts_dir).writing(key) as out:
+        findings = replace(some_findings(), he=he, ihc=ihc, tiles=(), rasters=rasters(he))
+        save_findings(findings, out, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
+
+    def open_case(tx: Transaction) -> None:
+        case = tx.case_for(Identity(accession="S26-1", block="A1", stain=HER2), 0.0, HER2_PAIR)
+        case.findings_key, case.score = str(key), "2+"
+        case.review = json.dumps([{"code": "near-threshold", "params": {"band": 3.0}}])
+        for to in (CaseState.READY, CaseState.SCORED):
+            tx.advance(case, to, now=0.0)
+
+    clinic.do(open_case)
+    clinic.deliver()
+    return clinic.settings.state_dir
+
+
+@pytest.fixture
+def clinic(state: Path, tmp_path: Path) -> Clinic:
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    return Clinic(
+        Settings(
+            state_dir=copy,
+            organization="Pathology Ω",
+            objects=OBJECTS,
+            destinations=(FolderDestination(name="told"), LIS),
+        )
+    )
+
+
+@pytest.fixture
+def then(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let people speak at `SIGNED_AT`."""
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: SIGNED_AT + 0.5)
+        yield
+
+
+def verifiers(report: Dataset) -> list[tuple[str, str]]:
+    return [
+        (str(each.VerifyingObserverName), str(each.VerificationDateTime)[-5:])
+        for each in report.get("VerifyingObserverSequence", [])
+    ]
+
+
+def predecessor(report: Dataset) -> str:
+    (study,) = report.PredecessorDocumentsSequence
+    (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
+    return str(instance.ReferencedSOPInstanceUID)
+
+
+def evaluated(report: Dataset) -> set[str]:
+    return {str(item.name.value) for item in read_result(Path(report.filename)).items}
+
+
+def test_a_confirmed_result_is_verified_and_goes_to_the_lis(clinic: Clinic, then: None) -> None:
+    first = clinic.report
+    assert (first.PreliminaryFlag, first.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
+    assert not is_signed(clinic.case.objects_key, clinic.settings) and clinic.queued() == []
+    assert not {codes.IHC_STATUS.value, codes.LOW_COMMENT.value} & evaluated(first)
+
+    said = confirm_score(clinic.settings, "case-1", by=f"{ANNA}^^ ")
+    assert said == f"case-1: score 2+ confirmed by {ANNA}; a new report is written and sent"
+    assert (clinic.case.state, clinic.case.score, clinic.case.review) == ("scored", "2+", "[]")
+    # A second word before it is written, as by a double click.
+    assert "nothing is done" in confirm_score(clinic.settings, "case-1", by=ANNA.lower())
+    with pytest.raises(SettingsError, match="case-1 is scored: it has no delivered result yet"):
+        confirm_score(clinic.settings, "case-1", by=BERT)
+
+    report = clinic.deliver().report
+    assert dicom_errors(clinic.file("SR")) == [] == dicom_errors(clinic.file("PDF"))
+    assert not [item.name for item, result in check_report(report) if result.faults]
+    flags = (report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag)
+    assert flags == ("COMPLETE", "FINAL", "VERIFIED")
+    (observer,) = report.VerifyingObserverSequence
+    assert (observer.VerifyingObserverName, observer.VerifyingOrganization) == (ANNA, "Pathology Ω")
+    signed = time.strptime(str(observer.VerificationDateTime), "%Y%m%d%H%M%S%z")
+    assert int(time.mktime(signed)) - time.timezone - signed.tm_gmtoff == SIGNED_AT
+    assert predecessor(report) == first.SOPInstanceUID
+    assert clinic.file("PDF") and dcmread(clinic.file("PDF")).VerificationFlag == "VERIFIED"
+    assert f"Confirmed by {ANNA}, Pathology Ω, on 2026-03-04 05:06 UTC." in clinic.page
+    assert "A person has looked." in clinic.page and "HER2 IHC score 2+ equivocal" in clinic.page
+    # The person looked: the interpretation is there, and no reason for review.
+    assert {codes.IHC_STATUS.value, codes.LOW_COMMENT.value} <= evaluated(report)
+    assert codes.REVIEW.value not in evaluated(report)
+
+    assert is_signed(clinic.case.objects_key, clinic.settings)
+    assert clinic.queued() == [report.SOPInstanceUID]
+    result = read_result(clinic.file("SR"))
+    assert standing_of(result) is Standing.FINAL
+    assert "||SP|F\r" in oru(result, LIS)
+
+
+def test_who_confirmed_is_an_observer_whose_part_is_to_verify(clinic: Clinic) -> None:
+    confirm_score(clinic.settings, "case-1", by=ANNA)
+    clinic.deliver()
+    confirm_score(clinic.settings, "case-1", by=BERT)
+    first = clinic.report
+    report = clinic.deliver().report
+    # DICOM allows several: the second did not take the first one's word back.
+    assert [name for name, _ in verifiers(report)] == [ANNA, BERT]
+    assert predecessor(report) == first.SOPInstanceUID
+    people = srread(clinic.file("SR")).content.get_observer_contexts(codes.PERSON)
+    seen = [person.observer_identifying_attributes for person in people]
+    assert [(str(each.name), each.organization_name) for each in seen] == [
+        (ANNA, "Pathology Ω"),
+        (BERT, "Pathology Ω"),
+    ]
+    assert {each.role_in_procedure for each in seen} == {codes.VERIFYING}
+    assert len(clinic.queued()) == 2
+    assert standing_of(read_result(clinic.file("SR"))) is Standing.FINAL
+    before = clinic.case
+    for name in (ANNA, BERT):
+        assert "nothing is done" in confirm_score(clinic.settings, "case-1", by=name)
+    assert clinic.case == before
+
+
+def test_a_correction_is_its_persons_and_ends_the_confirmations(clinic: Clinic) -> None:
+    confirm_score(clinic.settings, "case-1", by=ANNA)
+    clinic.deliver()
+    correct_score(clinic.settings, "case-1", "1+", by=BERT, why="pale")
+    report = clinic.deliver().report
+    assert dicom_errors(clinic.file("SR")) == []
+    assert [name for name, _ in verifiers(report)] == [BERT]
+    assert (report.PreliminaryFlag, report.VerificationFlag) == ("FINAL", "VERIFIED")
+    assert standing_of(read_result(clinic.file("SR"))) is Standing.CORRECTED
+    assert f"Corrected by {BERT}, Pathology Ω, on " in clinic.page and ANNA not in clinic.page
+    # Who corrected stands for it already; another person may confirm the correction.
+    assert "nothing is done" in confirm_score(clinic.settings, "case-1", by=BERT)
+    confirm_score(clinic.settings, "case-1", by=ANNA)
+    report = clinic.deliver().report
+    assert [name for name, _ in verifiers(report)] == [BERT, ANNA]
+    assert standing_of(read_result(clinic.file("SR"))) is Standing.CORRECTED
+    assert f"Confirmed by {ANNA}" in clinic.page and f"Corrected by {BERT}" in clinic.page
+    with pytest.raises(SettingsError, match="To sign it: tandem confirm case-1"):
+        correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="pale")
+
+
+@pytest.mark.parametrize("corrects", [False, True])
+def test_damage_changes_no_byte_of_a_signed_result(
+    clinic: Clinic, corrects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = clinic.case.findings_key
+    if corrects:
+        correct_score(clinic.settings, "case-1", "1+", by=BERT, why="pale")
+        clinic.deliver()
+    confirm_score(clinic.settings, "case-1", by=ANNA)
+    clinic.deliver()
+    case = clinic.case
+    report, page = clinic.file("SR"), clinic.file("PDF")
+    before = {path: path.read_bytes() for path in (report, page)}
+    later = time.time() + 100_000
+    monkeypatch.setattr(time, "time", lambda: later)
+    flip(report, at=2000)
+    assert write(case.findings_key, case.objects_key, clinic.settings).objects_key == (
+        case.objects_key
+    )
+    assert {path: path.read_bytes() for path in before} == before
+
+    # Analysed again with the same outcome: the sign-off stands, its findings are made again.
+    assert standing(root, case.objects_key, clinic.settings) == case.findings_key
+    folder = clinic.settings.artifacts_dir / case.findings_key
+    text = (folder / "findings.json").read_text()
+    flip(folder / "findings.json")
+    with pytest.raises(ArtifactDamagedError):
+        standing(root, case.objects_key, clinic.settings)
+    assert standing(root, case.objects_key, clinic.settings) == case.findings_key
+    assert (folder / "findings.json").read_text() == text
+    # Another outcome is nobody's.
+    other = str(ArtifactKey.of("findings", case=2))
+    assert standing(other, case.objects_key, clinic.settings) == other
+
+
+def test_a_confirmation_of_hardly_any_tumor_gives_no_interpretation() -> None:
+    """It was withheld for want of tumor, not for want of a person."""
+    person = SignOff(by=ANNA, organization="Lab", at=SIGNED_AT, signs="findings/0")
+    made = confirmed(replace(some_findings(), read_outs=None, comment=""), [person])
+    assert (made.score, made.read_outs, made.comment, made.review) == ("2+", None, "", ())
+
+
+@pytest.mark.parametrize(
+    "by", ["", " ^", "a\\b^c", 65 * "x", "a^b^c^d^e^f", "a=b=c=d", "a\nb", "\udcff^x"]
+)
+def test_what_is_no_name_signs_nothing(clinic: Clinic, by: str) -> None:
+    before = clinic.case
+    for speak in (
+        lambda: confirm_score(clinic.settings, "case-1", by=by),
+        lambda: correct_score(clinic.settings, "case-1", "1+", by=by, why="pale"),
+    ):
+        with pytest.raises(SettingsError, match="--by: say who says so"):
+            speak()
+    assert clinic.case == before
+
+
+def test_a_result_that_changed_meanwhile_is_not_signed(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from appliance.operations import corrections
+
+    store = corrections.save_signed
+
+    def rerun_first(*arguments: Any) -> None:
+        def change(tx: Transaction) -> None:
+            case = tx.case(1)
+            assert case is not None
+            case.findings_key = "findings/another"
+            tx.session.add(case)
+
+        clinic.do(change)
+        store(*arguments)
+
+    monkeypatch.setattr(corrections, "save_signed", rerun_first)
+    with pytest.raises(SettingsError, match="has a new result since"):
+        confirm_score(clinic.settings, "case-1", by=ANNA)
+    assert clinic.case.state == "delivered"
+    notes = clinic.do(lambda tx: tx.notes("confirmed-by"))
+    assert notes == []
