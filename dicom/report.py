@@ -24,6 +24,8 @@ from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 200
 DEVICE_NAME = "Tandem HER2"
+NOT_STATED = "not stated"
+"""Organization of a person where nothing is known of it."""
 NOTICE = "For research use only. Not for diagnostic use."
 
 
@@ -56,7 +58,10 @@ class CorrectionFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierFacts:
-    """Person who stands for the report: a DICOM person name, their organization, and when."""
+    """Person who stands for the report: a DICOM person name, their organization, and when.
+
+    The organization is empty where it is not stated.
+    """
 
     by: str
     organization: str
@@ -184,7 +189,7 @@ def _verify(dataset: Dataset, verifiers: Sequence[VerifierFacts], ihc: Dataset) 
     for person in verifiers:
         item = Dataset()
         item.VerifyingObserverName = person.by
-        item.VerifyingOrganization = person.organization
+        item.VerifyingOrganization = person.organization or NOT_STATED  # of type 1
         item.VerificationDateTime = in_zone(person.at, zone).strftime("%Y%m%d%H%M%S%z")[:19]
         item.VerifyingObserverIdentificationCodeSequence = []  # of type 2
         dataset.VerifyingObserverSequence.append(item)
@@ -222,7 +227,7 @@ def _context(sr: Any, facts: ReportFacts, ihc: Dataset, software: str) -> Any:
     """
     gave = None if facts.correction is None else facts.correction.by
     organizations = {person.by: person.organization for person in facts.verifiers}
-    people = [] if gave is None else [_person(sr, gave, organizations.get(gave), None)]
+    people = [] if gave is None else [_person(sr, gave, organizations.get(gave, ""), None)]
     people += [
         _person(sr, by, organization, codes.VERIFYING)
         for by, organization in organizations.items()
@@ -254,7 +259,7 @@ def _check(facts: ReportFacts) -> None:
             raise ObjectError(f"an outline of shape {polygon.shape} is no polygon (N >= 3, 2)")
 
 
-def _person(sr: Any, by: str, organization: str | None, role: Code | None) -> Any:
+def _person(sr: Any, by: str, organization: str, role: Code | None) -> Any:
     """Observer context of a person (TID 1003); `role` is the part in the procedure."""
     with warnings.catch_warnings():
         # A family name alone is a name, too.
@@ -262,7 +267,7 @@ def _person(sr: Any, by: str, organization: str | None, role: Code | None) -> An
         return sr.ObserverContext(
             observer_type=codes.PERSON,
             observer_identifying_attributes=sr.PersonObserverIdentifyingAttributes(
-                name=by, organization_name=organization, role_in_procedure=role
+                name=by, organization_name=organization or None, role_in_procedure=role
             ),
         )
 

@@ -215,7 +215,7 @@ def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB
 
 
 def _said_by(person: SignOff) -> str:
-    return f"{person.by}, {person.organization}, on {person.when}"
+    return f"{person.by}, on {person.when}"
 
 
 def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:

@@ -50,9 +50,9 @@ class Correction:
 class SignOff:
     """A person's word that they stand for a result.
 
-    `by` is a DICOM person name, `organization` the name of the person's laboratory, `at` the time
-    in whole seconds since the epoch, `signs` the key of the appliance's findings on which the
-    result rests.
+    `by` is a DICOM person name, `organization` the name of the person's laboratory (empty: not
+    stated), `at` the time in whole seconds since the epoch, `signs` the key of the appliance's
+    findings on which the result rests.
     """
 
     by: str

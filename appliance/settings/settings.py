@@ -27,8 +27,8 @@ from appliance.settings.orders import Orders
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.tls import Worklist
 
-ORGANIZATION = r"^[^\s\\][^\x00-\x1f\x7f\\]{0,63}$"
-"""Name of an organization as DICOM has it: LO, PS3.5 6.2."""
+ORGANIZATION = r"^([^\s\\][^\x00-\x1f\x7f\\]{0,63})?$"
+"""Name of an organization as DICOM has it (LO, PS3.5 6.2), or none."""
 
 
 class Settings(BaseSettings):
@@ -48,9 +48,9 @@ class Settings(BaseSettings):
     state_dir: Path = Path("tandem-state")
     """Folder of the ledger, the artifacts, the outbox and the default archive. Tandem writes to no
     other folder."""
-    organization: Annotated[str, Field(pattern=ORGANIZATION)] = "not stated"
-    """Name of the laboratory. It stands beside the person in a report that a person signed, where
-    DICOM asks for it (Verifying Organization, at most 64 characters, no backslash)."""
+    organization: Annotated[str, Field(pattern=ORGANIZATION)] = ""
+    """Name of the laboratory, at most 64 characters without a backslash. It stands beside the
+    person in a report that a person signed. Empty: the report says that it is not stated."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Least level of logged messages. Accessions appear at DEBUG only."""
     worker_deaths: Annotated[int, Field(ge=1)] = 3

@@ -20,13 +20,20 @@ import dashboard
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.readouts import read_outs
 from appliance.domain import HE, HER2, Her2Score, QuarantineReason, ResultCategory
-from appliance.findings.findings import FINDINGS_VERSION, RESEARCH_USE, Findings, SignOff
+from appliance.findings.findings import (
+    FINDINGS_VERSION,
+    RESEARCH_USE,
+    Correction,
+    Findings,
+    SignOff,
+)
 from appliance.findings.opinion import Opinion
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.transaction import Transaction
 from appliance.words.say import say
 from dashboard.serve import APP, command, main
+from dashboard.views.case import _score_markup as score_markup
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -165,14 +172,14 @@ def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Finding
         assert wanted in page
 
 
-def test_a_confirmed_score_says_by_whom_and_when(lab: Lab, findings: Findings) -> None:
+def test_a_confirmed_score_says_by_whom_and_when(findings: Findings) -> None:
     person = SignOff(by="Ito^<Bert>", organization="Lab", at=1_772_600_767, signs="findings/0")
-    case_id = lab.slide("S26-0000001", HE)
-    lab.slide("S26-0000001", HER2)
-    lab.move_case(case_id, CaseState.READY)
-    lab.score(case_id, replace(findings, review=(), sign_offs=(person,)))
-    page = open_case(case_id)
-    assert "estimated, confirmed by Ito^&lt;Bert&gt; on 2026-03-04 05:06 UTC" in page
+    text = score_markup(replace(findings, review=(), sign_offs=(person,)))
+    assert "</b>, estimated, confirmed by Ito^&lt;Bert&gt; on 2026-03-04 05:06 UTC<" in text
+    other = replace(person, by="Meyer^Anna")
+    word = Correction(by=other.by, why="pale", was="3+", corrects="findings/0")
+    text = score_markup(replace(findings, correction=word, sign_offs=(other, person)))
+    assert "corrected by a person, confirmed by Ito" in text and "Meyer" not in text
 
 
 def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findings) -> None:

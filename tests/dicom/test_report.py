@@ -189,7 +189,7 @@ def test_people_who_stand_for_a_report_verify_it(
     ihc_images[0].TimezoneOffsetFromUTC = "-0330"
     people = [
         VerifierFacts(by="Müller^Jörg", organization="Lab Ω", at=SCANNED),
-        VerifierFacts(by="Bono", organization="not stated", at=SCANNED + timedelta(days=1)),
+        VerifierFacts(by="Bono", organization="", at=SCANNED + timedelta(days=1)),
     ]
     dataset, path = made(
         correction=CorrectionFacts(by="Müller^Jörg", why="Looked.", was="1+"), verifiers=people
@@ -213,6 +213,8 @@ def test_people_who_stand_for_a_report_verify_it(
     # Who gave the score has no part but that; who confirmed it verified.
     roles = named(written, Code("121011", "DCM", ""))
     assert [role.ConceptCodeSequence[0].CodeValue for role in roles] == [codes.VERIFYING.value]
+    owners = named(written, Code("121009", "DCM", ""))
+    assert [owner.TextValue for owner in owners] == ["Lab Ω"]
     again, _ = made(
         correction=CorrectionFacts(by="Müller^Jörg", why="Looked.", was="1+"), verifiers=people
     )

@@ -139,7 +139,7 @@ def test_a_confirmation_verifies_the_report_and_is_told(made: Callable[..., Made
     (observer,) = dataset.VerifyingObserverSequence
     assert observer.VerifyingObserverName == "Ito^Bert"
     text = page_words(review=(), sign_offs=(person,))
-    assert "Confirmed by Ito^Bert, Lab, on 2026-03-04 05:06 UTC." in text
+    assert "Confirmed by Ito^Bert, on 2026-03-04 05:06 UTC." in text
     assert "A person has looked." in text and "Estimated: shares are of tumor area" in text
 
 

@@ -43,6 +43,8 @@ def load(tmp_path: Path, text: str) -> Settings:
         (2 * PACS, "two destinations have the same name"),
         (PACS + PACS.replace("'dicom'", "'dicom'\nname = 'b'"), "the same commitment_port"),
         ("[identify.stains]\nki67 = ['KI67']\n", "'ki67' is not a stain code"),
+        ('organization = "Lab\\\\East"\n', "'organization'"),
+        (f"organization = '{65 * 'x'}'\n", "'organization'"),
         ("= 3", "not valid TOML"),
     ],
 )
