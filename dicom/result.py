@@ -20,6 +20,7 @@ from pydicom.valuerep import DA, TM
 from dicom import codes
 from dicom.errors import ObjectError
 from dicom.study import patient_of
+from dicom.times import is_zone, offset_of
 
 GROUP = "125007"
 """Measurement Group (DCM)."""
@@ -184,8 +185,10 @@ def _text(dataset: Dataset, keyword: str) -> str:
 
 
 def _time(report: Dataset) -> datetime:
-    """Content date and time; local, as all times of DICOM without a zone."""
+    """Content date and time in the zone that the report states, else in the machine's."""
     day, time = DA(report.ContentDate), TM(report.ContentTime)
     if day is None or time is None:
         raise ValueError("no time of content")
-    return datetime.combine(day, time).replace(microsecond=0).astimezone()
+    at = datetime.combine(day, time).replace(microsecond=0)
+    zone = _text(report, "TimezoneOffsetFromUTC")
+    return at.replace(tzinfo=offset_of(zone)) if is_zone(zone) else at.astimezone()

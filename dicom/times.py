@@ -22,17 +22,30 @@ def is_zone(text: str) -> bool:
     return _ZONE.fullmatch(text) is not None
 
 
+def offset_of(zone: str) -> timezone:
+    """Return the zone of a Timezone Offset From UTC.
+
+    Raises
+    ------
+    ValueError
+        If the text is none.
+    """
+    found = _ZONE.fullmatch(zone)
+    if found is None:
+        raise ValueError("no Timezone Offset From UTC")
+    sign, hours, minutes = found.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return timezone(-offset if sign == "-" else offset)
+
+
 def in_zone(time: datetime, zone: str) -> datetime:
     """Convert to a Timezone Offset From UTC, to the machine's zone where that is empty.
 
     Times without a zone stay as they are.
     """
-    found = _ZONE.fullmatch(zone)
-    if found is None or time.tzinfo is None:
+    if not is_zone(zone) or time.tzinfo is None:
         return local(time)
-    sign, hours, minutes = found.groups()
-    offset = timedelta(hours=int(hours), minutes=int(minutes))
-    return time.astimezone(timezone(-offset if sign == "-" else offset))
+    return time.astimezone(offset_of(zone))
 
 
 def zone_at(time: datetime) -> str:

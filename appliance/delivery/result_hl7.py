@@ -1,15 +1,18 @@
-"""Result of a case as HL7 v2.5.1 ORU^R01, by a template of segments.
+"""Result of a case as HL7 v2.5.1 ORU^R01, OUL^R21 or OUL^R22, by a template of segments.
 
-Fields are named as in chapters 2 (MSH), 3 (PID), 4 (ORC, OBR) and 7 (OBX, SPM). A line of the
-template is a segment; placeholders stand in braces. Lines that begin with ``OBX`` are written once
-for each item of the result. Values are escaped (chapter 2.7), so that none can end a field.
+Fields are named as in chapters 2 (MSH), 3 (PID), 4 (ORC, OBR), 7 (OBX, SPM) and 13 (SAC). A line of
+the template is a segment; placeholders stand in braces. Lines that begin with ``OBX`` are written
+once for each item of the result. Values are escaped (chapter 2.7), so that none can end a field.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from string import Formatter
 
 from pydicom.sr.coding import Code
@@ -21,29 +24,51 @@ from appliance.findings.findings import RESEARCH_USE
 from appliance.settings.destinations import Hl7Destination
 from dicom.result import Item, Result
 
-TEMPLATE = """\
+_HEADER = """\
 MSH|^~\\&|{sending_application}|{sending_facility}|{receiving_application}|{receiving_facility}\
-|{at}||ORU^R01^ORU_R01|{control_id}|P|2.5.1|||AL|NE||UNICODE UTF-8
+|{at}||MESSAGE|{control_id}|{processing_id}|2.5.1|||AL|NE||UNICODE UTF-8
 PID|1||{patient_id}^^^{issuer}||{patient_name}||{birth_date}|{sex}
-ORC|RE|{placer}|{number}
-OBR|1|{placer}|{number}|{score_name}|||{at}|||||||||||{accession}||||{at}||SP|{status}
-NTE|1||{notice} {device}
-OBX|{set_id}|{type}|{code}||{value}|{unit}|||||{status}|||{at}
-SPM|1|{specimen}^{container}||TISS^Tissue^HL70487
 """
-"""Segments of a message where the settings name no file."""
+_ORDER = "ORC|RE|{placer}|{number}\n"
+_REQUEST = """\
+OBR|1|{placer}|{number}|{score_name}|||{at}|||||||||||{accession}||||{at}||SP|{status}
+"""
+_NOTE = "NTE|1||{notice} {device}\n"
+_ITEM = "OBX|{set_id}|{type}|{code}|{sub_id}|{value}|{unit}|||||{status}|||{at}\n"
+_SPECIMEN, _TISSUE = "SPM|1|{specimen}", "||TISS^Tissue^HL70487\n"
+_CONTAINER = "SAC|||{container}\n"
+
+
+def _built_in(message: str, *segments: str) -> str:
+    header = _HEADER.replace("MESSAGE", f"{message}^{message.replace('^', '_')}")
+    return "".join((header, *segments))
+
+
+TEMPLATES: Mapping[str, str] = {
+    "ORU^R01": _built_in(
+        *("ORU^R01", _ORDER, _REQUEST, _NOTE, _ITEM),
+        f"{_SPECIMEN}^{{container}}{_TISSUE}",
+    ),
+    "OUL^R21": _built_in("OUL^R21", _CONTAINER, _ORDER, _REQUEST, _NOTE, _ITEM),
+    "OUL^R22": _built_in(
+        *("OUL^R22", f"{_SPECIMEN}{_TISSUE}", _CONTAINER),
+        *(_REQUEST, _ORDER, _NOTE, _ITEM),
+    ),
+}
+"""Segments of each message where the settings name no file."""
+CHARACTER_SET = "UNICODE UTF-8"
+"""Character set of all messages, as MSH-18 names it (HL7 table 0211)."""
 CONTROL_ID_LENGTH = 20
 """Longest message control id (MSH-10)."""
 _STATUS = {Standing.PRELIMINARY: "P", Standing.FINAL: "F", Standing.CORRECTED: "C"}
 """Result status (HL7 tables 0085 and 0123)."""
-_ESCAPES = {
+# Control characters would end a segment, or the block of MLLP.
+_ESCAPES = dict.fromkeys([*map(chr, range(32)), "\x7f"], " ") | {
     "\\": "\\E\\",
     "|": "\\F\\",
     "^": "\\S\\",
     "&": "\\T\\",
     "~": "\\R\\",
-    "\r": " ",
-    "\n": "\\.br\\",
 }
 _OF_MESSAGE = frozenset(
     [
@@ -52,6 +77,7 @@ _OF_MESSAGE = frozenset(
         "receiving_application",
         "receiving_facility",
         "control_id",
+        "processing_id",
         "at",
         "patient_id",
         "issuer",
@@ -71,7 +97,15 @@ _OF_MESSAGE = frozenset(
         "status",
     ]
 )
-_OF_ITEM = _OF_MESSAGE | frozenset(["set_id", "type", "code", "value", "unit"])
+_OF_ITEM = _OF_MESSAGE | frozenset(["set_id", "sub_id", "type", "code", "value", "unit"])
+
+
+@dataclass(frozen=True, slots=True)
+class Hl7Message:
+    """Message of a result; `control_id` (MSH-10) is the same for the same report and contents."""
+
+    control_id: str
+    text: str
 
 
 def read_template(section: Hl7Destination) -> str:
@@ -80,10 +114,10 @@ def read_template(section: Hl7Destination) -> str:
     Raises
     ------
     SettingsError
-        If its file cannot be read, begins with no MSH or names what no message has.
+        If its file cannot be read, has no MSH that fits, or names what no message has.
     """
     if section.template is None:
-        return TEMPLATE
+        return TEMPLATES[section.message]
     where = f"destination '{section.name}': template {section.template}"
     try:
         text = section.template.read_text(encoding="utf-8-sig")
@@ -98,28 +132,59 @@ def read_template(section: Hl7Destination) -> str:
                 f"{where}: {line[:3]} names {', '.join(unknown)}; known names are "
                 f"{', '.join(sorted(known))}."
             )
-    if not segments or not segments[0].startswith("MSH|^~\\&|"):
-        raise SettingsError(f"{where} must begin with MSH|^~\\&| as in docs/lis.md.")
+        try:
+            line.format_map(dict.fromkeys(known, ""))
+        except (ValueError, LookupError) as err:
+            raise SettingsError(f"{where}: {line[:3]} has a wrong format ({err}).") from err
+    _check_header(segments, where)
     return text
 
 
-def control_id(sop_instance_uid: str) -> str:
-    """Return the message control id of a report: always the same for the same report."""
-    digest = hashlib.sha256(sop_instance_uid.encode()).digest()
-    return base64.b32encode(digest).decode()[:CONTROL_ID_LENGTH]
+def _check_header(segments: Sequence[str], where: str) -> None:
+    if not segments or not segments[0].startswith("MSH|^~\\&|"):
+        raise SettingsError(f"{where} must begin with MSH|^~\\&| as in docs/lis.md.")
+    if header_field(segments[0], 10) != "{control_id}":
+        raise SettingsError(
+            f"{where}: MSH-10 must be {{control_id}}, by which the acknowledgment is known."
+        )
+    if header_field(segments[0], 18) not in ("", CHARACTER_SET):
+        raise SettingsError(
+            f"{where}: MSH-18 must be {CHARACTER_SET} or empty: messages are sent in UTF-8."
+        )
 
 
-def oru(result: Result, section: Hl7Destination, template: str = TEMPLATE) -> str:
+def header_field(template: str, number: int) -> str:
+    """Return a field of the MSH of a template, such as MSH-9; empty where it has none."""
+    # MSH-1 is the separator itself.
+    return "".join(template.splitlines()[0].split("|")[number - 1 : number]).strip()
+
+
+def message_of(result: Result, section: Hl7Destination, template: str) -> Hl7Message:
     """Return the message of a result; segments end with a carriage return."""
-    facts = _facts(result, section)
+    draft = f"{result.sop_instance_uid} {_rendered(result, section, template, '')}"
+    digest = hashlib.sha256(draft.encode()).digest()
+    control_id = base64.b32encode(digest).decode()[:CONTROL_ID_LENGTH]
+    return Hl7Message(control_id, _rendered(result, section, template, control_id))
+
+
+def _rendered(result: Result, section: Hl7Destination, template: str, control_id: str) -> str:
+    facts = {**_facts(result, section), "control_id": control_id}
+    items = chosen(result, section.contents)
+    times, seen = Counter(item.name for item in items), Counter[Code]()
     lines = []
     for line in _segments(template):
         if not line.startswith("OBX"):
             lines.append(line.format_map(facts))
             continue
-        for number, item in enumerate(chosen(result, section.contents), start=1):
-            lines.append(line.format_map({**facts, **_item(item), "set_id": str(number)}))
-    return "".join(f"{_without_rests(line)}\r" for line in lines)
+        seen.clear()
+        for number, item in enumerate(items, start=1):
+            seen[item.name] += 1
+            # A code twice without sub-IDs (OBX-4): the second would take the first one's place.
+            sub_id = str(seen[item.name]) if times[item.name] > 1 else ""
+            own = _item(item) | {"set_id": str(number), "sub_id": sub_id}
+            lines.append(line.format_map({**facts, **own}))
+    kept = [found for line in lines if len(found := _without_rests(line)) > len("SAC")]
+    return "".join(f"{line}\r" for line in kept)
 
 
 def _without_rests(line: str) -> str:
@@ -139,7 +204,7 @@ def _facts(result: Result, section: Hl7Destination) -> Mapping[str, str]:
         "sending_facility": section.sending_facility,
         "receiving_application": section.receiving_application,
         "receiving_facility": section.receiving_facility,
-        "control_id": control_id(result.sop_instance_uid),
+        "processing_id": section.processing_id,
         "at": result.at.strftime("%Y%m%d%H%M%S%z"),
         "patient_id": result.patient_id,
         "birth_date": result.birth_date,
@@ -168,8 +233,10 @@ def _item(item: Item) -> dict[str, str]:
     if isinstance(item.value, Code):
         return facts | {"type": "CWE", "value": _coded(item.value)}
     if isinstance(item.value, float):
-        return facts | {"type": "NM", "value": f"{item.value:.10g}"}
-    return facts | {"type": "TX", "value": _escaped(item.value)}
+        # NM has no exponents.
+        return facts | {"type": "NM", "value": f"{Decimal(f'{item.value:.10g}'):f}"}
+    lines = item.value.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return facts | {"type": "TX", "value": "\\.br\\".join(map(_escaped, lines))}
 
 
 def _coded(code: Code) -> str:

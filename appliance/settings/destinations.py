@@ -170,7 +170,7 @@ class ResultDestination(DestinationSection):
 
 
 class Hl7Destination(ResultDestination, OverTls):
-    """Laboratory's system that takes HL7 v2.5.1 ORU^R01 over MLLP."""
+    """Laboratory's system that takes HL7 v2.5.1 over MLLP."""
 
     kind: Literal["hl7"]
     name: str = "lis"
@@ -188,8 +188,18 @@ class Hl7Destination(ResultDestination, OverTls):
     """MSH-5."""
     receiving_facility: str = ""
     """MSH-6."""
+    processing_id: Literal["P", "T", "D"] = "P"
+    """MSH-11: production, training or debugging."""
+    message: Literal["ORU^R01", "OUL^R21", "OUL^R22"] = "ORU^R01"
+    """Message that a result is sent as: by order, by container or by specimen."""
     template: Path | None = None
-    """File with the segments of the message, one a line (docs/lis.md). None: the built-in one."""
+    """File with the segments of the message, one a line (docs/lis.md). None: those of `message`."""
+
+    @model_validator(mode="after")
+    def _message_is_of_one_place(self) -> Self:
+        if self.template is not None and "message" in self.model_fields_set:
+            raise ValueError("a template has its own MSH-9: leave out message or template")
+        return self
 
 
 class FhirDestination(ResultDestination, NetworkDestination):

@@ -30,6 +30,8 @@ from dicom.status import Outcome, Verdict
 MEDIA_TYPE = "application/fhir+json"
 VERSIONS = ("4.0", "4.3")
 """Versions of FHIR that the resources are valid in: R4 and R4B."""
+MOST_WORDS = 300
+"""Longest text of an OperationOutcome that is kept, in characters."""
 
 
 @destination(FhirDestination)
@@ -74,9 +76,9 @@ class Fhir:
     def kinds(self) -> list[KindCheck]:
         """Read from the CapabilityStatement whether transactions and both resources are taken."""
         with translated(self.name):
-            rests = self._read("metadata").get("rest", [])
-        actions = {each.get("code") for rest in rests for each in rest.get("interaction", [])}
-        types = {each.get("type") for rest in rests for each in rest.get("resource", [])}
+            rests = _parts(self._read("metadata"), "rest")
+        actions = {str(each.get("code")) for rest in rests for each in _parts(rest, "interaction")}
+        types = {str(each.get("type")) for rest in rests for each in _parts(rest, "resource")}
         needed = (
             ("transaction", "transaction" in actions),
             *((name, name in types) for name in ("DiagnosticReport", "Observation")),
@@ -102,12 +104,12 @@ class Fhir:
         found = self._read("DiagnosticReport", {"identifier": instance_token(sop_instance_uid)})
         reports = [
             resource
-            for entry in found.get("entry", [])
-            if (resource := entry.get("resource", {})).get("resourceType") == "DiagnosticReport"
+            for entry in _parts(found, "entry")
+            if (resource := _part(entry, "resource")).get("resourceType") == "DiagnosticReport"
             # Some servers pass over a parameter that they do not know.
             and any(
                 each.get("value") == f"urn:oid:{sop_instance_uid}"
-                for each in resource.get("identifier", [])
+                for each in _parts(resource, "identifier")
             )
         ]
         if not reports:
@@ -137,18 +139,33 @@ def _resource(answer: HttpAnswer) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
+def _part(said: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return an element that is an object; empty where it is none."""
+    part = said.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _parts(said: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the objects of an element that is a list."""
+    parts = said.get(name)
+    return [each for each in parts if isinstance(each, dict)] if isinstance(parts, list) else []
+
+
 def _with_reason(outcome: Outcome, said: dict[str, Any]) -> Outcome:
     """Add what an OperationOutcome says."""
-    issues = said.get("issue", []) if said.get("resourceType") == "OperationOutcome" else []
-    texts = [str(each.get("diagnostics") or each.get("code", "")) for each in issues]
-    return (
-        replace(outcome, text=f"{outcome.text} It says: {'; '.join(texts)}") if texts else outcome
-    )
+    issues = _parts(said, "issue") if said.get("resourceType") == "OperationOutcome" else []
+    texts = [
+        str(each.get("diagnostics") or _part(each, "details").get("text") or each.get("code", ""))
+        for each in issues
+    ]
+    if not texts:
+        return outcome
+    return replace(outcome, text=f"{outcome.text} It says: {'; '.join(texts)[:MOST_WORDS]}")
 
 
 def _of_entries(said: dict[str, Any]) -> Outcome:
     """Return the outcome of a transaction: each entry was created (201) or replaced (200)."""
-    answers = [entry.get("response", {}) for entry in said.get("entry", [])]
+    answers = [_part(entry, "response") for entry in _parts(said, "entry")]
     wrong = [each for each in answers if not str(each.get("status", "")).startswith("2")]
     if said.get("type") != "transaction-response" or wrong or not answers:
         http = str(wrong[0].get("status", "")) if wrong else ""

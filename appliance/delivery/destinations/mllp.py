@@ -1,7 +1,7 @@
-"""Laboratory's system over MLLP: each result as HL7 v2.5.1 ORU^R01, proven by its ACK.
+"""Laboratory's system over MLLP: each result as a message of HL7 v2.5.1, proven by its ACK.
 
-HL7 v2 has no question for what is there. A message whose ACK was lost is sent again with the same
-message control id (MSH-10), by which the other side knows it.
+HL7 v2 has no question for what is there. A message whose ACK was lost is sent again byte for byte
+with the same message control id (MSH-10), by which the other side knows it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hl7 import HL7Exception, mllp
+from hl7 import mllp
 
 from appliance.delivery.destinations.contract import (
     After,
@@ -25,7 +25,7 @@ from appliance.delivery.destinations.contract import (
     destination,
 )
 from appliance.delivery.destinations.network import send_results, tls_files, translated
-from appliance.delivery.result_hl7 import control_id, oru, read_template
+from appliance.delivery.result_hl7 import Hl7Message, header_field, message_of, read_template
 from appliance.settings.destinations import Hl7Destination
 from appliance.settings.objects import ObjectKind
 from appliance.settings.settings import Settings
@@ -50,16 +50,25 @@ _OF_ERRORS = {
     "207": (Verdict.LATER, "it failed while processing it"),
 }
 """Meaning of an error's code (ERR-3, HL7 table 0357)."""
+END_OF_BLOCK = b"\x1c"
+"""End of a block of MLLP. The carriage return after it is passed over: some systems send none."""
+MOST_ANSWER_BYTES = 2**20
+"""Longest acknowledgment that is read."""
+MOST_WORDS = 300
+"""Longest text of an acknowledgment that is kept, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ack:
-    """Acknowledgment: MSA-1, MSA-3, and ERR-3 and ERR-8 of its first error."""
+    """Acknowledgment: MSA-1, the code of its first error, and its texts (MSA-3, ERR-8, ERR-7)."""
 
     code: str
-    text: str
     error: str
-    error_text: str
+    text: str
+
+
+class _AnswerError(Exception):
+    """An answer that is no acknowledgment of the message; the text does not quote it (PHI)."""
 
 
 @destination(Hl7Destination)
@@ -104,25 +113,27 @@ class Hl7:
 
     def kinds(self) -> list[KindCheck]:
         """Connect: MLLP negotiates nothing."""
-        text = f"{self.check()}; whether it takes ORU^R01 shows with the first result"
-        return [KindCheck("result as ORU^R01", True, text)]
+        message = "^".join(header_field(self._template, 9).split("^")[:2])
+        text = f"{self.check()}; whether it takes {message} shows with the first result"
+        return [KindCheck(f"result as {message}", True, text)]
 
     def close(self) -> None:
         """Do nothing: no connection stays open between messages."""
 
     def _send(self, result: Result) -> Outcome:
-        uid = result.sop_instance_uid
-        ack = asyncio.run(self._exchange(oru(result, self._section, self._template), uid))
+        message = message_of(result, self._section, self._template)
+        ack = asyncio.run(self._exchange(message))
         outcome = classify_ack(ack)
         if outcome.verdict in (Verdict.STORED, Verdict.WARNED):
-            self._acknowledged[uid] = f"ACK {ack.code} of {control_id(uid)}"
+            said = f"ACK {ack.code} of {message.control_id}"
+            self._acknowledged[result.sop_instance_uid] = said
         return outcome
 
     async def _connect(self) -> None:
         async with self._connected():
             pass
 
-    async def _exchange(self, message: str, uid: str) -> _Ack:
+    async def _exchange(self, message: Hl7Message) -> _Ack:
         """Send a message and return its ACK; answers to other messages are passed over.
 
         Raises
@@ -130,19 +141,21 @@ class Hl7:
         PacsUnavailableError
             If there is no connection; `ConnectionLostError` if it ends before the ACK.
         """
+        others = 0
         async with self._connected() as (reader, writer):
             try:
                 # A limit for all of it: an answer that comes byte by byte has an end.
                 async with asyncio.timeout(self._section.timeout_seconds):
-                    writer.writeblock(message.encode())
+                    writer.writeblock(message.text.encode())
                     await writer.drain()
-                    while (ack := _read(await reader.readblock(), control_id(uid))) is None:
-                        pass
-                    return ack
-            except (OSError, EOFError, ValueError, mllp.InvalidBlockError, HL7Exception) as err:
-                raise ConnectionLostError(
-                    f"{self._where} gave no acknowledgment in time ({type(err).__name__})"
-                ) from err
+                    while True:
+                        block = await reader.readuntil(END_OF_BLOCK)
+                        if (ack := _read(block, message.control_id)) is not None:
+                            return ack
+                        others += 1
+            except (OSError, EOFError, asyncio.LimitOverrunError, _AnswerError) as err:
+                why = f"{_why(err)}, and acknowledged another message" if others else _why(err)
+                raise ConnectionLostError(f"{self._where} gave no acknowledgment: {why}") from err
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[Any, Any]]:
@@ -153,13 +166,13 @@ class Hl7:
         try:
             async with asyncio.timeout(section.timeout_seconds):
                 reader, writer = await mllp.open_hl7_connection(
-                    section.host, section.port, encoding="utf-8", **secure
+                    section.host, section.port, limit=MOST_ANSWER_BYTES, **secure
                 )
         except (OSError, TimeoutError) as err:
-            why = "TLS failed" if isinstance(err, ssl.SSLError) else type(err).__name__
-            raise PacsUnavailableError(
-                f"{self._where} cannot be reached: {why}; is it up, is the port open?"
-            ) from err
+            why = f"{type(err).__name__}; is it up, is the port open?"
+            if isinstance(err, ssl.SSLError):
+                why = _why(err)
+            raise PacsUnavailableError(f"{self._where} cannot be reached: {why}") from err
         try:
             yield reader, writer
         finally:
@@ -168,9 +181,24 @@ class Hl7:
                 await writer.wait_closed()
 
 
+def _why(err: Exception) -> str:
+    """Return why no acknowledgment came."""
+    match err:
+        case TimeoutError():
+            return "none came in time"
+        case ssl.SSLError():
+            return "TLS failed. Check ca_file, certificate, key and the host's name"
+        case asyncio.LimitOverrunError():
+            return f"its answer is longer than {MOST_ANSWER_BYTES // 2**20} MiB"
+        case _AnswerError():
+            return str(err)
+        case _:
+            return f"it ended the connection ({type(err).__name__})"
+
+
 def classify_ack(ack: _Ack) -> Outcome:
     """Return the outcome of an acknowledgment (MSA-1); the code of its error (ERR-3) precedes."""
-    said = ", ".join(part for part in (ack.code, ack.error, ack.text or ack.error_text) if part)
+    said = ", ".join(part for part in (ack.code, ack.error, ack.text) if part)
     if ack.code in ACCEPTED:
         return Outcome(verdict=Verdict.STORED, text=said)
     verdict, sentence = Verdict.NEVER, "its answer is no acknowledgment of HL7"
@@ -190,14 +218,25 @@ def _read(block: bytes, wanted: str) -> _Ack | None:
 
     Raises
     ------
-    ValueError
+    _AnswerError
         If it is no ACK.
     """
-    lines = block.decode("utf-8", "replace").replace("\n", "\r").split("\r")
+    text = block.decode("utf-8", "replace").replace("\n", "\r")
+    lines = [line.strip("\x0b\x1c ") for line in text.split("\r")]
     fields = {line[:3]: line.split(line[3:4] or "|") for line in reversed(lines) if line[:3]}
     if "MSH" not in fields or "MSA" not in fields:
-        raise ValueError("no ACK")
+        raise _AnswerError("its answer is no message with MSA")
     msa, err = ([*fields.get(name, ()), *[""] * 9] for name in ("MSA", "ERR"))
-    if msa[2] != wanted:
+    # A system that could not read the message may name none: the connection had only this one.
+    unnamed = not msa[2].strip() and msa[1] in (*REFUSED, *NOT_NOW)
+    if msa[2].strip() != wanted and not unnamed:
         return None
-    return _Ack(code=msa[1], text=msa[3], error=err[3].split("^")[0], error_text=err[8])
+    # The code of an error is in ERR-3; before HL7 v2.5 in ERR-1 (fourth component) or in MSA-6.
+    old = [*err[1].split("^"), *[""] * 4][3].split("&")[0]
+    codes = (err[3].split("^")[0], old, msa[6].split("^")[0])
+    said = dict.fromkeys(text.strip() for text in (msa[3], err[8], err[7]) if text.strip())
+    return _Ack(
+        code=msa[1],
+        error=next(filter(None, codes), "")[:MOST_WORDS],
+        text="; ".join(said)[:MOST_WORDS],
+    )

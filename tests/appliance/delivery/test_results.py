@@ -1,26 +1,36 @@
-"""Results for the laboratory's systems: ORU^R01 and FHIR, read by independent parsers."""
+"""Results for the laboratory's systems: HL7 v2 and FHIR, read by independent parsers."""
 
 from __future__ import annotations
 
 import json
 import re
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hl7
 import pytest
 from fhir.resources.R4B.bundle import Bundle
+from fixtures.certificates import make_certificates
 from fixtures.instances import made_object
 from fixtures.lis import FhirServer, MllpServer
 from fixtures.reports import written_report
 from fixtures.slide_objects import SCANNED
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
+from pydantic import ValidationError
 from pydicom import dcmread
 
 from appliance.delivery.destinations.contract import Instance, Proof, open_destination
 from appliance.delivery.result_fhir import transaction
-from appliance.delivery.result_hl7 import CONTROL_ID_LENGTH, TEMPLATE, control_id, oru
+from appliance.delivery.result_hl7 import (
+    CONTROL_ID_LENGTH,
+    TEMPLATES,
+    Hl7Message,
+    message_of,
+    read_template,
+)
 from appliance.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
@@ -31,7 +41,7 @@ from appliance.settings.settings import Settings
 from dicom import codes
 from dicom.errors import ObjectError
 from dicom.report import VerifierFacts
-from dicom.result import Result, read_result
+from dicom.result import Item, Result, read_result
 from dicom.status import Outcome, Verdict
 
 
@@ -51,6 +61,20 @@ def hl7_section(**facts: Any) -> Hl7Destination:
 
 
 FHIR = FhirDestination(kind="fhir", url="http://127.0.0.1:1")
+ORU = TEMPLATES["ORU^R01"]
+
+
+def hl7_message(result: Result, section: Hl7Destination | None = None) -> Hl7Message:
+    made = section or hl7_section()
+    return message_of(result, made, read_template(made))
+
+
+def valid(message: Hl7Message) -> Any:
+    """Parse a message by hl7apy, strictly, and by the hl7 package; return that of hl7apy."""
+    parsed = parse_message(message.text, validation_level=VALIDATION_LEVEL.STRICT, find_groups=True)
+    assert parsed.validate()
+    assert str(hl7.parse(message.text)).strip() == message.text.strip()
+    return parsed
 
 
 def deliver(section: Any, *instances: Instance) -> list[Outcome]:
@@ -113,12 +137,7 @@ class TestOru:
     """The message as hl7apy reads it."""
 
     def test_it_is_valid_and_whole(self, result: Result) -> None:
-        message = parse_message(
-            oru(result, hl7_section(receiving_application="LIS")),
-            validation_level=VALIDATION_LEVEL.STRICT,
-            find_groups=True,
-        )
-        assert message.validate()
+        message = valid(hl7_message(result, hl7_section(receiving_application="LIS")))
         patient = message.oru_r01_patient_result.oru_r01_patient.pid
         assert patient.pid_3.pid_3_1.to_er7() == r"P\F\1\T\2"
         assert patient.pid_3.pid_3_4.to_er7() == "LAB&1.2.3&ISO"
@@ -137,11 +156,81 @@ class TestOru:
         assert (share.obx_2.to_er7(), share.obx_5.to_er7()) == ("NM", "65.5")
         assert share.obx_6.to_er7() == "%^percent^UCUM"
 
-    def test_the_control_id_is_the_reports(self, result: Result) -> None:
-        uid = result.sop_instance_uid
-        assert f"|{control_id(uid)}|P|2.5.1|" in oru(result, hl7_section())
-        assert len(control_id(uid)) == CONTROL_ID_LENGTH
-        assert control_id(uid) != control_id(f"{uid}.1")
+    def test_by_specimen_the_block_comes_before_its_order(self, result: Result) -> None:
+        message = valid(hl7_message(result, hl7_section(message="OUL^R22", processing_id="T")))
+        assert message.msh.msh_9.to_er7() == "OUL^R22^OUL_R22"
+        assert message.msh.msh_11.to_er7() == "T"
+        assert message.oul_r22_patient.pid.pid_3.pid_3_1.to_er7() == r"P\F\1\T\2"
+        specimen = message.oul_r22_specimen
+        assert specimen.spm.spm_2.to_er7() == result.specimen != ""
+        assert specimen.oul_r22_container.sac.sac_3.to_er7() == result.container != ""
+        order = specimen.oul_r22_order
+        assert order.orc.orc_3.to_er7() == order.obr.obr_3.to_er7() == "S26-0042-HER2-A1"
+        seen = [each.obx.obx_3.obx_3_1.to_er7() for each in order.oul_r22_obxtcdsidnte_suppgrp]
+        assert seen == [item.name.value for item in result.items]
+
+    def test_by_container_the_order_holds_its_observations(self, result: Result) -> None:
+        message = valid(hl7_message(result, hl7_section(message="OUL^R21")))
+        assert message.msh.msh_9.to_er7() == "OUL^R21^OUL_R21"
+        order = message.oul_r21_order_observation
+        assert order.oul_r21_container.sac.sac_3.to_er7() == result.container
+        assert order.obr.obr_3.to_er7() == "S26-0042-HER2-A1"
+        seen = [each.obx.obx_3.obx_3_1.to_er7() for each in order.oul_r21_observation]
+        assert seen == [item.name.value for item in result.items]
+
+    def test_a_container_that_nobody_named_has_no_segment(self, result: Result) -> None:
+        text = hl7_message(replace(result, container=""), hl7_section(message="OUL^R22")).text
+        assert "\rSAC" not in text and "\rSPM|1|" in text
+
+    def test_the_control_id_is_of_report_and_contents(self, result: Result) -> None:
+        message = hl7_message(result)
+        assert hl7_message(result) == message
+        assert f"|{message.control_id}|P|2.5.1|" in message.text
+        assert len(message.control_id) == CONTROL_ID_LENGTH
+        others = (
+            hl7_message(replace(result, sop_instance_uid="1.2")),
+            hl7_message(result, hl7_section(contents=("share-2",))),
+        )
+        assert len({message.control_id, *(each.control_id for each in others)}) == 3
+
+    @pytest.mark.parametrize("message", TEMPLATES)
+    def test_no_value_ends_a_field_or_a_block(self, message: Any, result: Result) -> None:
+        bad = "a|b^c&d~e\\f\r\ng\x0bh\x1c\ri\x00\tj"
+        item = Item(name=codes.REVIEW, value=bad)
+        hurt = replace(
+            result,
+            **dict.fromkeys(("patient_id", "accession", "number", "specimen", "device"), bad),
+            **{"patient_name": f"{bad}^{bad}", "items": [item, item]},
+        )
+        section = hl7_section(message=message, sending_facility="a|b^c&d\r~")
+        made, plain = hl7_message(hurt, section), hl7_message(result, section)
+        assert not set(made.text) & set(map(chr, range(32))) - {"\r"}
+        names = [[line[:3] for line in each.text.split("\r")] for each in (made, plain)]
+        assert [n for n in names[0] if n != "OBX"] == [n for n in names[1] if n != "OBX"]
+        lines = [line.split("|") for line in made.text.split("\r") if line.startswith("OBX")]
+        escaped = r"a\F\b\S\c\T\d\R\e\E\f\.br\g h \.br\i  j"
+        assert [(each[4], each[5]) for each in lines] == [("1", escaped), ("2", escaped)]
+        assert valid(made).msh.msh_18.to_er7() == "UNICODE UTF-8"
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [(1e-5, "0.00001"), (12345678901.0, "12345678900"), (-0.5, "-0.5"), (100.0, "100")],
+    )
+    def test_a_number_has_no_exponent(self, value: float, text: str, result: Result) -> None:
+        item = Item(name=codes.TUMOR_AREA, value=value, unit=codes.SQUARE_MM)
+        made = hl7_message(replace(result, items=[item]))
+        assert f"||{text}|mm2^" in made.text
+
+    @pytest.mark.parametrize(("zone", "hour"), [("+0530", 11), ("-1200", 3)])
+    def test_the_time_is_in_the_zone_of_the_report(
+        self, zone: str, hour: int, sent: Instance, tmp_path: Path
+    ) -> None:
+        report = dcmread(sent.path)
+        report.TimezoneOffsetFromUTC = zone
+        report.ContentTime = f"{hour:02}0000"
+        report.save_as(tmp_path / "zone.dcm")
+        made = hl7_message(read_result(tmp_path / "zone.dcm"))
+        assert f"{report.ContentDate}{hour:02}0000{zone}||ORU" in made.text
 
     def test_the_status_says_how_far_it_stands(self, tmp_path: Path) -> None:
         signed = written_report(tmp_path / "1.dcm", by="Meyer^Anna")
@@ -149,7 +238,7 @@ class TestOru:
             tmp_path / "2.dcm", by="Meyer^Anna", predecessors=[dcmread(signed.path)]
         )
         for instance, status in ((signed, "F"), (again, "C")):
-            lines = oru(read_result(instance.path), hl7_section()).split("\r")
+            lines = hl7_message(read_result(instance.path)).text.split("\r")
             fields = [line.split("|") for line in lines if line.startswith("OBX")]
             assert fields and {each[11] for each in fields} == {status}
 
@@ -162,7 +251,7 @@ class TestOru:
         )
         section = hl7_section(template=own, contents=("share-2", "nothing", "85319-2"))
         with closing(open_destination(Settings(), section)):
-            lines = oru(result, section, own.read_text()).split("\r")
+            lines = hl7_message(result, section).text.split("\r")
         assert [line[:3] for line in lines] == ["MSH", "PID", "OBR", "OBX", "OBX", "ZTA", ""]
         assert lines[3].startswith("OBX|1|NM|share-2^") and lines[4].startswith("OBX|2|CWE|85319-2")
 
@@ -171,10 +260,14 @@ class TestOru:
         [
             (None, "cannot be read"),
             ("PID|1", "must begin with MSH"),
-            (f"{TEMPLATE}ZTA|{{who}}", "ZTA names who; known names are accession"),
-            (f"{TEMPLATE}NTE|{{value}}", "NTE names value"),
-            (f"{TEMPLATE}ZTA|{{", "cannot be read"),
-            (f"{TEMPLATE}ZTA|{{at.year}}", "names at.year"),
+            (f"{ORU}ZTA|{{who}}", "ZTA names who; known names are accession"),
+            (f"{ORU}NTE|{{value}}", "NTE names value"),
+            (f"{ORU}ZTA|{{", "cannot be read"),
+            (f"{ORU}ZTA|{{at.year}}", "names at.year"),
+            (f"{ORU}ZTA|{{at:{{who}}}}", "ZTA has a wrong format"),
+            (f"{ORU}ZTA|{{at:d}}", "ZTA has a wrong format"),
+            (ORU.replace("{control_id}", "1"), "MSH-10 must be {control_id}"),
+            (ORU.replace("UNICODE UTF-8", "8859/1"), "MSH-18 must be UNICODE UTF-8 or empty"),
         ],
     )
     def test_a_wrong_template_is_named(self, text: str | None, words: str, tmp_path: Path) -> None:
@@ -183,6 +276,10 @@ class TestOru:
             path.write_text(text)
         with pytest.raises(SettingsError, match=words):
             open_destination(Settings(), hl7_section(template=path))
+
+    def test_a_template_has_its_own_message(self, tmp_path: Path) -> None:
+        with pytest.raises(ValidationError, match="leave out message or template"):
+            hl7_section(template=tmp_path / "oru.txt", message="OUL^R22")
 
 
 class TestFhir:
@@ -223,16 +320,23 @@ def test_contents_that_no_report_has_are_refused(section: Any, sent: Instance) -
     ("fault", "verdict", "words"),
     [
         ("AA", "stored", "AA"),
+        ("CA", "stored", "CA"),
         ("other", "stored", "AA"),
+        ("bare", "stored", "AA"),
+        ("pieces", "stored", "AA"),
         ("AE", "never", "error in the message.*tandem retry"),
-        ("AE 204", "never", "does not know the patient"),
+        ("AE 204", "never", "does not know the patient.*AE, 204, about me"),
+        ("AE 102 old", "never", "type of a value is wrong.*AE, 102"),
         ("AE 205", "stored with a warning", "has this result already"),
         ("AE 207", "later", "failed while processing"),
         ("AR", "later", "outside of it"),
+        ("unnamed", "later", "outside of it.*cannot be parsed"),
         ("AR 203", "never", "version of HL7"),
         ("XX", "never", "no acknowledgment of HL7"),
-        ("noise", "later", "no acknowledgment in time"),
-        ("mute", "later", "no acknowledgment in time"),
+        ("noise", "later", "gave no acknowledgment: its answer is no message with MSA"),
+        ("huge", "later", "longer than 1 MiB"),
+        ("wrong", "later", "ended the connection.*and acknowledged another message"),
+        ("mute", "later", "gave no acknowledgment: it ended the connection"),
     ],
 )
 def test_what_an_acknowledgment_means(fault: str, verdict: str, words: str, sent: Instance) -> None:
@@ -246,10 +350,15 @@ def test_what_an_acknowledgment_means(fault: str, verdict: str, words: str, sent
     assert re.search(words, outcome.text)
 
 
-def test_a_lost_acknowledgment_does_not_double_a_result(sent: Instance) -> None:
+@pytest.mark.parametrize("message", TEMPLATES)
+@pytest.mark.parametrize("fault", ["mute", "half", "late"])
+def test_a_lost_acknowledgment_does_not_double_a_result(
+    fault: str, message: Any, sent: Instance
+) -> None:
     server = MllpServer().start()
-    section = hl7_section(port=server.port)
-    server.faults = ["mute"]
+    timeout_s = 0.3 if fault == "late" else 30
+    section = hl7_section(port=server.port, message=message, timeout_seconds=timeout_s)
+    server.faults = [fault]
     try:
         with closing(open_destination(Settings(destinations=(section,)), section)) as lis:
             verdicts = []
@@ -260,10 +369,35 @@ def test_a_lost_acknowledgment_does_not_double_a_result(sent: Instance) -> None:
     finally:
         server.stop()
     assert verdicts == [Verdict.LATER, Verdict.STORED]
-    assert server.messages[0] == server.messages[1]
-    number = control_id(sent.ref.sop_instance_uid)
+    assert len(server.messages) == 2 and server.messages[0] == server.messages[1]
+    number = hl7_message(read_result(sent.path), section).control_id
     assert server.results == {"S26-0042-HER2-A1": number}
     assert answer.proof is Proof.THERE and number in answer.text
+
+
+@pytest.mark.judge
+def test_over_tls_the_system_must_be_the_one_that_is_named(sent: Instance, tmp_path: Path) -> None:
+    certificates = make_certificates(tmp_path / "certificates")
+    own = certificates.files("client")
+    files = {"tls": True, "ca_file": own.ca, "certificate": own.certificate, "key": own.key}
+    server = MllpServer(certificates.files("server").server()).start()
+    elsewhere = MllpServer(certificates.files("elsewhere").server()).start()
+    try:
+        section = hl7_section(port=server.port, **files)
+        (outcome,) = deliver(section, sent)
+        assert outcome.verdict is Verdict.STORED
+        # The server asks for a certificate, which TLS 1.3 tells after the handshake.
+        (outcome,) = deliver(hl7_section(port=server.port, tls=True, ca_file=own.ca), sent)
+        assert outcome.verdict is Verdict.LATER
+        plain = hl7_section(port=server.port)
+        (outcome,) = deliver(plain, sent)
+        assert outcome.verdict is Verdict.LATER
+        with pytest.raises(DestinationUnavailableError, match="TLS failed"):
+            deliver(hl7_section(port=elsewhere.port, **files), sent)
+    finally:
+        server.stop()
+        elsewhere.stop()
+    assert len(server.messages) == 1 and elsewhere.messages == []
 
 
 def test_a_system_that_does_not_answer_is_left(sent: Instance) -> None:
@@ -336,6 +470,17 @@ class TestFhirServer:
                 "HTTP 409",
             ),
             (200, {"resourceType": "Patient"}, "later", "HTTP 500"),
+            (200, {"type": "transaction-response", "entry": [None, 3]}, "later", "HTTP 500"),
+            (400, {"resourceType": "OperationOutcome", "issue": None}, "never", "HTTP 400"),
+            (
+                422,
+                {
+                    "resourceType": "OperationOutcome",
+                    "issue": [{"code": "x", "details": {"text": "a" * 9999}}],
+                },
+                "never",
+                "a{300}$",
+            ),
         ],
     )
     def test_what_an_answer_means(
