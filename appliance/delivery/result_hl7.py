@@ -183,8 +183,15 @@ def _rendered(result: Result, section: Hl7Destination, template: str, control_id
             sub_id = str(seen[item.name]) if times[item.name] > 1 else ""
             own = _item(item) | {"set_id": str(number), "sub_id": sub_id}
             lines.append(line.format_map({**facts, **own}))
-    kept = [found for line in lines if len(found := _without_rests(line)) > len("SAC")]
-    return "".join(f"{line}\r" for line in kept)
+    return "".join(f"{line}\r" for line in map(_without_rests, lines) if _says_something(line))
+
+
+def _says_something(line: str) -> bool:
+    """Return whether a segment has a value; a PID must have an identifier (PID-3)."""
+    fields = line.split("|")
+    if fields[0] == "PID":
+        return any(field.split("^")[0] for field in fields[3:4])
+    return len(fields) > 1
 
 
 def _without_rests(line: str) -> str:

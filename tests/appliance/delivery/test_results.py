@@ -182,6 +182,12 @@ class TestOru:
         text = hl7_message(replace(result, container=""), hl7_section(message="OUL^R22")).text
         assert "\rSAC" not in text and "\rSPM|1|" in text
 
+    @pytest.mark.parametrize("message", TEMPLATES)
+    def test_a_result_of_no_patient_has_no_pid(self, message: Any, result: Result) -> None:
+        made = hl7_message(replace(result, patient_id=""), hl7_section(message=message))
+        valid(made)
+        assert "\rPID" not in made.text
+
     def test_the_control_id_is_of_report_and_contents(self, result: Result) -> None:
         message = hl7_message(result)
         assert hl7_message(result) == message
