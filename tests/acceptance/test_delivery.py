@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import requests
 from fixtures.daemon import Daemon, case_state, tandem
+from fixtures.lis import FhirServer, MllpServer
 from fixtures.orthanc import Orthanc
+from hl7apy.consts import VALIDATION_LEVEL
+from hl7apy.parser import parse_message
 from pydicom import dcmread
 
 from appliance.ledger.verify import verify
@@ -36,10 +42,56 @@ def modalities(orthanc: Orthanc, accession: str) -> list[str]:
     return sorted(item["00080060"]["Value"][0] for item in found)
 
 
+@pytest.fixture
+def laboratory() -> Iterator[tuple[MllpServer, FhirServer]]:
+    """Laboratory's systems; the one over MLLP takes the first message and loses its ACK."""
+    lis, ehr = MllpServer().start(), FhirServer().start()
+    lis.faults = ["mute"]
+    yield lis, ehr
+    lis.stop()
+    ehr.stop()
+
+
+def laboratory_settings(lis: MllpServer, ehr: FhirServer) -> str:
+    return (
+        f'[[destinations]]\nkind = "hl7"\nhost = "127.0.0.1"\nport = {lis.port}\n'
+        'message = "OUL^R22"\nbefore_sign_off = true\n'
+        '[[destinations]]\nkind = "hl7"\nname = "signed"\nhost = "127.0.0.1"\n'
+        f'port = {lis.port}\n[[destinations]]\nkind = "fhir"\nurl = "{ehr.url}"\n'
+        "before_sign_off = true\n"
+    )
+
+
+def check_laboratory(
+    lis: MllpServer, ehr: FhirServer, status: dict[str, Any], score: str, log: str
+) -> None:
+    """Check that each system has the result once, that it is proven, and what it says."""
+    sent = [d for d in status["cases"][0]["deliveries"] if d["destination"] in ("lis", "fhir")]
+    assert [(d["kind"], d["state"]) for d in sent] == [("SR", "proven")] * 2
+    # The lost ACK: the message came twice, byte for byte, and is one result.
+    first, second = lis.messages
+    assert first == second and len(lis.results) == 1
+    parsed = parse_message(first, validation_level=VALIDATION_LEVEL.STRICT, find_groups=True)
+    assert parsed.validate() and parsed.msh.msh_9.to_er7() == "OUL^R22^OUL_R22"
+    results = parsed.oul_r22_specimen.oul_r22_order.oul_r22_obxtcdsidnte_suppgrp
+    values = [each.obx.obx_5.obx_5_2.to_er7() for each in results if each.obx.obx_2.value == "CWE"]
+    assert score in values
+    (observation,) = ehr.resources["Observation"].values()
+    (report,) = ehr.resources["DiagnosticReport"].values()
+    assert observation["valueCodeableConcept"]["text"] == score
+    assert observation["status"] == report["status"] == "preliminary"
+    (number,) = lis.results
+    assert number == report["identifier"][0]["value"] and number not in log
+
+
 def test_pacs_has_slides_segmentations_and_report_in_one_study(
-    tmp_path: Path, orthanc: Orthanc, small_case: SyntheticCase
+    tmp_path: Path,
+    orthanc: Orthanc,
+    small_case: SyntheticCase,
+    laboratory: tuple[MllpServer, FhirServer],
 ) -> None:
     daemon = pacs_daemon(tmp_path / "appliance", orthanc)
+    daemon.config.write_text(daemon.config.read_text() + laboratory_settings(*laboratory))
     try:
         daemon.drop(small_case.he_path, small_case.ihc_path)
         daemon.start()
@@ -52,7 +104,9 @@ def test_pacs_has_slides_segmentations_and_report_in_one_study(
     assert len(studies) == 1
     found = modalities(orthanc, small_case.accession)
     assert set(found) == {"SM", "SEG", "OT", "SR", "DOC"}
-    assert len(found) == len(status["cases"][0]["deliveries"])
+    deliveries = status["cases"][0]["deliveries"]
+    assert len(found) == len([d for d in deliveries if d["destination"] == "pacs"])
+    check_laboratory(*laboratory, status, small_case.score, daemon.log)
     frames: dict[str, set[str]] = {"SM": set(), "SEG": set(), "OT": set()}
     study = studies[0]["0020000D"]["Value"][0]
     answer = requests.get(
