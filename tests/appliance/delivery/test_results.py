@@ -120,7 +120,7 @@ class TestResult:
             found = read_result(made.path)
             assert (found.is_signed, found.corrects) == (True, corrects)
             status = "C" if corrects else "F"
-            assert f"||SP|{status}\r" in oru(found, hl7_section())
+            assert f"||SP|{status}\r" in hl7_message(found).text
             word = "corrected" if corrects else "final"
             entries = transaction(found, FHIR)["entry"]
             assert {each["resource"]["status"] for each in entries} == {word}
