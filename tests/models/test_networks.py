@@ -117,7 +117,7 @@ def test_the_decode_head_says_what_that_of_the_library_says(training: bool) -> N
     for name, parameter in ours.named_parameters():
         expected = theirs_by_name[name].grad
         scale = float(expected.abs().max())
-        torch.testing.assert_close(parameter.grad, expected, atol=2e-4 * scale + 1e-5, rtol=1e-3)
+        torch.testing.assert_close(parameter.grad, expected, atol=2e-4 * scale + 1e-4, rtol=1e-3)
 
 
 def test_weights_survive_the_disk_and_a_changed_byte_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from pydicom import Dataset, dcmread
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.index import is_signed, object_path, read_index
 from appliance.delivery.outbox import enqueue_case
-from appliance.delivery.result_hl7 import oru
+from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing
 from appliance.domain import HER2, Identity, SlideFacts
@@ -218,7 +218,7 @@ def test_a_confirmed_result_is_verified_and_goes_to_the_lis(clinic: Clinic, then
     assert clinic.queued() == [report.SOPInstanceUID]
     result = read_result(clinic.file("SR"))
     assert standing_of(result) is Standing.FINAL
-    assert "||SP|F\r" in oru(result, LIS)
+    assert "||SP|F\r" in message_of(result, LIS, read_template(LIS)).text
 
 
 def test_who_stands_for_a_result_after_several_words(clinic: Clinic) -> None:
