@@ -147,8 +147,8 @@ class ClusterAwayError(TransientError):
 
 
 class WorkerLostError(TransientError):
-    """What ran several steps went: a worker of the cluster with its machine, network or service, or
-    the server that forked this machine's processes.
+    """A process on which several steps depended is gone: a worker of the cluster (with its machine,
+    network or service), or the server that forked this machine's processes.
 
     A step that kills its own process raises `WorkerDiedError`; this one says nothing about the
     step, as all steps of the worker, or of the machine, end with it.

@@ -35,7 +35,7 @@ def shape_of(kind: Callable[..., Shape], spec: ModelSpec) -> Shape:
         raise ManifestError(f"{spec.name}: config of a {spec.architecture}: {err}") from err
 
 
-def begin(network: nn.Module) -> None:
+def draw_weights(network: nn.Module) -> None:
     """Draw the weights of a network that was never trained: normal, biases 0."""
     for part in network.modules():
         if isinstance(part, nn.Linear | nn.Conv2d):

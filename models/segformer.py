@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import Attention, begin, shape_of
+from models.layers import Attention, draw_weights, shape_of
 from models.pixels import Pixels
 from models.spec import ModelSpec
 
@@ -61,7 +61,7 @@ class _Segformer(nn.Module):
         super().__init__()
         self.segformer = _Encoder(shape)
         self.decode_head = DecodeHead(shape, classes)
-        begin(self)
+        draw_weights(self)
 
     def forward(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.decode_head(self.segformer(pixels))
@@ -132,7 +132,8 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(shape.hidden_dropout_prob)
 
     def forward(self, tokens: Tensor, size: torch.Size) -> Tensor:
-        found = self.dropout(self.attention(self.layernorm_before(tokens), size))
+        normal = self.layernorm_before(tokens)
+        found = self.dropout(self.attention(normal, self.attention.context(normal, size)))
         tokens = self.drop_path(found) + tokens
         changed: Tensor = self.drop_path(self.mlp(self.layernorm_after(tokens), size)) + tokens
         return changed
@@ -151,12 +152,13 @@ class _ReducedAttention(Attention):
             parts = {"sequence_reduction": reduce, "layer_norm": nn.LayerNorm(width)}
             self.sequence_reduction = nn.ModuleDict(parts)
 
-    def forward(self, tokens: Tensor, size: torch.Size) -> Tensor:  # type: ignore[override]
-        context = tokens
-        if self.reduces:
-            coarse = self.sequence_reduction["sequence_reduction"](_as_map(tokens, size))
-            context = self.sequence_reduction["layer_norm"](coarse.flatten(2).transpose(1, 2))
-        return super().forward(tokens, context)
+    def context(self, tokens: Tensor, size: torch.Size) -> Tensor:
+        """Return the tokens (N, S, D) of the coarser map that `tokens` (N, h · w, D) attend to."""
+        if not self.reduces:
+            return tokens
+        coarse = self.sequence_reduction["sequence_reduction"](_as_map(tokens, size))
+        reduced: Tensor = self.sequence_reduction["layer_norm"](coarse.flatten(2).transpose(1, 2))
+        return reduced
 
 
 class _MixMLP(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.layers import DEVIATION, Attention, begin, shape_of
+from models.layers import DEVIATION, Attention, draw_weights, shape_of
 from models.pixels import Pixels
 from models.spec import ModelSpec
 
@@ -59,7 +59,7 @@ class VisionTransformer(nn.Module):
         self.embeddings = _Embeddings(shape, input_px)
         self.layers = nn.ModuleList([_Layer(shape) for _ in range(shape.num_hidden_layers)])
         self.layernorm = nn.LayerNorm(shape.hidden_size, eps=shape.layer_norm_eps)
-        begin(self)
+        draw_weights(self)
 
     def forward(self, pixels: Tensor, kept: list[Tensor] | None = None) -> Tensor:
         """Return tokens (N, 1 + patches, D) of `pixels` (N, 3, P, P).

@@ -27,7 +27,7 @@ ITEMS = {
     "arXiv 2503.22069": numbered("Table", 6) | numbered("Fig.", 5) | numbered("Approach", 3),
     "IHC-prompted H&E": numbered("Eq.", 7) | numbered("Table", 2) | numbered("Fig.", 3),
 }
-"""What each paper numbers or names, counted in its text."""
+"""Items that each paper numbers or names, counted in its text."""
 
 
 @cache

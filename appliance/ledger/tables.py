@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
@@ -13,6 +13,8 @@ from sqlmodel import Field, SQLModel, UniqueConstraint
 from appliance.ledger.path_text import PathText
 from appliance.text import readable
 
+LONGEST_ID = 15
+"""Most digits of an id that a person may name: more are none that the ledger ever gave."""
 _FREE = text("claimed_by = ''")
 _CLAIMED = text("claimed_by != ''")
 
@@ -193,6 +195,13 @@ def params_of(row: SlideRow | CaseRow | DeliveryRow | EventRow) -> dict[str, Any
     """Return the parameters of a row's reason, or of an event."""
     params: dict[str, Any] = json.loads(row.params)
     return params
+
+
+def id_named(subject: str, kind: Literal["slide", "case"]) -> int | None:
+    """Return the id in a subject such as ``case-3``; None where it is no subject of this kind."""
+    named, _, number = subject.partition("-")
+    digits = number.isascii() and number.isdecimal() and len(number) <= LONGEST_ID
+    return int(number) if named == kind and digits else None
 
 
 def id_of(row: SlideRow | CaseRow) -> int:

@@ -12,7 +12,7 @@ from appliance.errors import SettingsError
 from appliance.intake.block import leave_block
 from appliance.intake.said import Said, set_said
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import CaseRow, SlideRow, set_reason
+from appliance.ledger.tables import CaseRow, SlideRow, id_named, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
@@ -42,8 +42,8 @@ def find_slide(tx: Transaction, text: str) -> SlideRow:
     SettingsError
         If there is none.
     """
-    number = text.removeprefix("slide-")
-    row = tx.slide(int(number)) if number.isascii() and number.isdecimal() else None
+    number = id_named(f"slide-{text.removeprefix('slide-')}", "slide")
+    row = tx.slide(number) if number is not None else None
     # Paths of the ledger are those of the settings: as given, or absolute.
     row = row or tx.slide_of_path(text) or tx.slide_of_path(os.path.abspath(text))  # noqa: PTH100
     if row is None:
@@ -59,8 +59,8 @@ def find_case(tx: Transaction, text: str) -> CaseRow:
     SettingsError
         If there is none.
     """
-    number = text.removeprefix("case-")
-    row = tx.case(int(number)) if number.isascii() and number.isdecimal() else None
+    number = id_named(f"case-{text.removeprefix('case-')}", "case")
+    row = tx.case(number) if number is not None else None
     if row is None:
         raise SettingsError(f"no case {text!r}. `tandem status` lists ids such as case-1.")
     return row

@@ -23,20 +23,19 @@ from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
-from appliance.ledger.tables import CaseRow, SlideRow, id_of, set_reason
+from appliance.ledger.tables import CaseRow, SlideRow, id_named, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text, readable
 from appliance.words.say import say
-from dicom.legal import GROUP_LENGTH, GROUPS
+from dicom.legal import COMPONENTS, GROUP_LENGTH
+from dicom.study import is_name
 
 CORRECTED, CONFIRMED = "corrected-by", "confirmed-by"
 """Codes of the notes with a person's word on a score."""
 GIVEN = "given"
 """Parameter of these notes: the appliance's own score, empty without one. Older notes lack it."""
-COMPONENTS = 5
-"""Most components of a group of a person name (PS3.5 6.2, PN)."""
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
@@ -188,8 +187,8 @@ def _take_words(tx: Transaction, slide: SlideRow, sidecar: Sidecar | None, now: 
 
 
 def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
-    kind, _, number = subject.partition("-")
-    case = tx.case(int(number)) if kind == "case" and number.isdigit() else None
+    number = id_named(subject, "case")
+    case = tx.case(number) if number is not None else None
     if case is None:
         raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as case-1.")
     _require_ended(case, *also)
@@ -213,12 +212,9 @@ def _person(by: str) -> str:
         If it is no name of a person as DICOM has them (PS3.5 6.2, PN).
     """
     groups = [group.strip().rstrip("^ ") for group in by.split("=")]
-    fits = all(
-        len(group) <= GROUP_LENGTH and group.count("^") < COMPONENTS and "\\" not in group
-        for group in groups
-    )
+    fits = is_name("=".join(groups)) and all(group.count("^") < COMPONENTS for group in groups)
     readable_name = by.strip().isprintable() and is_text(by)
-    if not (fits and readable_name and any(groups) and len(groups) <= GROUPS):
+    if not (fits and readable_name and any(groups)):
         raise SettingsError(
             "--by: say who says so, as DICOM writes names: Meyer^Anna. At most "
             f"{GROUP_LENGTH} readable characters, without a backslash."

@@ -12,6 +12,7 @@ from appliance.domain import Stain
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
+from appliance.ledger.tables import id_named
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 
@@ -77,11 +78,11 @@ def _files(
 
 
 def _findings(settings: Settings, subject: str) -> Findings:
-    kind, _, number = subject.partition("-")
+    number = id_named(subject, "case")
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            case = tx.case(int(number)) if kind == "case" and number.isdecimal() else None
+            case = tx.case(number) if number is not None else None
             key = case.findings_key if case is not None else ""
     finally:
         ledger.close()

@@ -21,12 +21,10 @@ from appliance.delivery.pictures.make import make_pictures, pictures_key
 from appliance.errors import SettingsError, SlideError, SourceChangedError
 from appliance.findings.codec import load_findings
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, id_named
 from appliance.operations.status import require_ledger
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
-
-_CASE = re.compile(r"case-([0-9]{1,15})")
 
 
 def write_pictures(
@@ -128,7 +126,7 @@ def _store(settings: Settings, *, scratch: bool) -> Iterator[ArtifactStore]:
 
 def _row(settings: Settings, subject: str) -> CaseRow | None:
     """Row of a case that has a result; None for a folder of findings."""
-    named = _CASE.fullmatch(subject)
+    named = id_named(subject, "case")
     if named is None:
         if not (Path(subject) / "findings.json").is_file():
             raise SettingsError(
@@ -145,7 +143,7 @@ def _row(settings: Settings, subject: str) -> CaseRow | None:
     reader = LedgerReader(settings.ledger_url)
     try:
         with reader.reading() as tx:
-            row = tx.case(int(named.group(1)))
+            row = tx.case(named)
     finally:
         reader.close()
     if row is None:

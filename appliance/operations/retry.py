@@ -7,7 +7,7 @@ import time
 from appliance.delivery.index import read_index
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, set_reason
+from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_named, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
@@ -24,13 +24,13 @@ def retry_subject(settings: Settings, subject: str) -> str:
         If there is no such subject, or nothing about it to try again.
     """
     ledger = open_ledger(settings)
-    kind, _, number = subject.partition("-")
+    slide_id, case_id = id_named(subject, "slide"), id_named(subject, "case")
     now = time.time()
     try:
         with ledger.transaction() as tx:
-            if kind == "slide" and number.isdecimal() and (slide := tx.slide(int(number))):
+            if slide_id is not None and (slide := tx.slide(slide_id)):
                 return _retry_slide(tx, slide, now)
-            if kind == "case" and number.isdecimal() and (case := tx.case(int(number))):
+            if case_id is not None and (case := tx.case(case_id)):
                 return retry_case(tx, case, settings, now)
     finally:
         ledger.close()

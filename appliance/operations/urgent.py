@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from appliance.errors import SettingsError
+from appliance.ledger.tables import CaseRow, SlideRow, id_named
 from appliance.ledger.urgency import set_stat
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
@@ -18,13 +19,14 @@ def mark_stat(settings: Settings, subject: str, *, on: bool) -> str:
     SettingsError
         If there is no such subject.
     """
-    kind, _, number = subject.partition("-")
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            row = None
-            if number.isdecimal() and kind in ("slide", "case"):
-                row = tx.slide(int(number)) if kind == "slide" else tx.case(int(number))
+            row: SlideRow | CaseRow | None = None
+            if (number := id_named(subject, "slide")) is not None:
+                row = tx.slide(number)
+            elif (number := id_named(subject, "case")) is not None:
+                row = tx.case(number)
             if row is None:
                 raise SettingsError(
                     f"no {subject!r}. `tandem status` lists ids such as slide-3 and case-1."

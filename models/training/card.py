@@ -91,7 +91,7 @@ def _how(spec: ModelSpec) -> str:
 
 
 def _end(spec: ModelSpec) -> str:
-    """When the training ended, and which epoch is kept."""
+    """Return the sentences on an early end of the training and on the epoch that is kept."""
     ended, told = spec.trained.get("ended_early"), ""
     if ended is not None:
         told = (

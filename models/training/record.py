@@ -27,7 +27,7 @@ def tell(line: str) -> None:
 
 @dataclass
 class Record:
-    """What a campaign has done: ``campaign.json``, from which a killed one goes on.
+    """Record of a campaign, ``campaign.json``: a killed campaign goes on from it.
 
     `began` is the monotonic time at which it would have begun without a break.
     """

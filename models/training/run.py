@@ -32,7 +32,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 def never() -> bool:
-    """Whether to end a run early: no."""
+    """Return False: the run is not ended early."""
     return False
 
 

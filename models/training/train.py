@@ -105,7 +105,7 @@ def _released(run: Run, trained: dict[str, object], progress: Progress) -> Model
 
 
 def init_may_have_seen_test(trained: dict[str, Any]) -> bool:
-    """Whether the weights that began a training may have learned from patients of its test split.
+    """Return whether the weights that began a training may have seen patients of its test split.
 
     `trained` are the facts of a manifest. A split holds for one data set: weights that learned from
     the same set, known by its SHA-256, learned from its train split. Of another set that is not

@@ -37,7 +37,7 @@ START_S = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What a trial on `tiles` tiles measured."""
+    """Rates and costs that were measured on `tiles` tiles."""
 
     tiles: int
     drawing: Drawing

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from appliance.domain import HE, Identity
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, InvalidTransitionError, SlideState
-from appliance.ledger.tables import CaseRow, DeliveryRow
+from appliance.ledger.tables import CaseRow, DeliveryRow, id_named
 from appliance.ledger.transaction import NewDelivery
 from appliance.ledger.verify import verify
 from appliance.words.events import event_text
@@ -191,3 +191,22 @@ def test_no_error_of_the_database_names_an_accession(ledger: Ledger) -> None:
         tx.session.add(CaseRow(**values))
         tx.session.flush()
     assert "S26-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("subject", "number"),
+    [
+        ("case-3", 3),
+        ("case-0", 0),
+        ("slide-3", None),
+        ("case-²", None),
+        ("case-٣", None),
+        ("case--3", None),
+        ("case-", None),
+        ("case", None),
+        ("case-3 ", None),
+        (f"case-{10**20}", None),
+    ],
+)
+def test_only_subjects_that_the_ledger_gives_have_an_id(subject: str, number: int | None) -> None:
+    assert id_named(subject, "case") == number
