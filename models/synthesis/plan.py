@@ -51,6 +51,8 @@ class TissuePlan:
     moderate: float = 0.0
     """Nearness of the HER2 grades in DAB, 0 (3+ is intense) to 1 (3+ has some three times the DAB
     of 1+, as on moderately stained real sections)."""
+    aggressiveness: float | None = None
+    """Latent number that nuclei follow (`models.synthesis.coupling`); None: HER2 is not coupled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

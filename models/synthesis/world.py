@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.synthesis.cells import Cells, control_cells, join, populate
+from models.synthesis.coupling import coupled_look
 from models.synthesis.fields import FIELD_UM, Array, at, smooth_noise, soft, soft_level
 from models.synthesis.plan import Look, TissuePlan, random_look
 
@@ -49,6 +50,8 @@ def build_world(
     look = replace(random_look(rng), rough=plan.rough, moderate=plan.moderate)
     if plan.stroma_dab is not None:
         look = replace(look, stroma_dab=plan.stroma_dab)
+    if plan.aggressiveness is not None:
+        look = coupled_look(look, plan.aggressiveness, np.random.default_rng([seed, 0xA66]))
     fields = _fields(rng, shape, plan, look)
     vessels = _vessels(rng, fields, plan)
     cells = populate(rng, fields, vessels, plan, look)

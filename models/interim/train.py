@@ -1,0 +1,129 @@
+"""Training of the interim reader on pairs of slides, and its answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from models.interim.batches import Placed, draw_masked, he_batch, ihc_batch, placed
+from models.interim.ipca import InterimNetwork
+from models.interim.places import TileFeatures
+from models.interim.shape import InterimShape
+
+Say = Callable[[str], None]
+
+
+class Pair(NamedTuple):
+    """Case that trains: tiles of its H&E slide, of its IHC slide, and its class 0-3.
+
+    `ihc` None: the case has no IHC slide; its H&E slide trains alone.
+    """
+
+    he: TileFeatures
+    ihc: TileFeatures | None
+    label: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterimTraining:
+    """Numbers of a training. Adam, rate, cosine and batch are the paper's; the rest is ours.
+
+    `most_tiles`: tiles of a slide in a step, drawn anew each time. `with_ihc` False leaves the IHC
+    branch out ("ours without proxy").
+    """
+
+    learning_rate: float = 1e-4
+    batch_size: int = 16
+    epochs: int = 40
+    most_tiles: int = 512
+    with_ihc: bool = True
+    seed: int = 0
+
+
+def fit(
+    pairs: Sequence[Pair], shape: InterimShape, given: InterimTraining, say: Say
+) -> InterimNetwork:
+    """Train a network; equal arguments give equal weights on one machine.
+
+    The loss is the cross-entropy of both class tokens. `say` is told the loss of each epoch.
+    """
+    torch.manual_seed(given.seed)
+    network = InterimNetwork(shape).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=given.learning_rate)
+    steps = given.epochs * math.ceil(len(pairs) / given.batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    draw = np.random.default_rng([given.seed, 0x1CA])
+    masks = torch.Generator().manual_seed(given.seed)
+    for epoch in range(given.epochs):
+        total = 0.0
+        order = draw.permutation(len(pairs))
+        for first in range(0, len(order), given.batch_size):
+            some = [pairs[k] for k in order[first : first + given.batch_size]]
+            loss = _loss(network, some, given, draw, masks)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) * len(some)
+        say(f"epoch {epoch + 1} of {given.epochs}: loss {total / len(pairs):.3f}")
+    return network.eval()
+
+
+def _loss(
+    network: InterimNetwork,
+    pairs: Sequence[Pair],
+    given: InterimTraining,
+    draw: np.random.Generator,
+    masks: torch.Generator,
+) -> torch.Tensor:
+    shape = network.shape
+    he = he_batch([placed(pair.he.some(given.most_tiles, draw), shape) for pair in pairs])
+    labels = torch.tensor([pair.label for pair in pairs])
+    logits = network(he, masked=draw_masked(he, shape.mask_ratio, masks)).he
+    loss = functional.cross_entropy(logits, labels)
+    if not given.with_ihc:
+        return loss
+    both = [pair for pair in pairs if pair.ihc is not None]
+    if not both:
+        return loss
+    ihc = ihc_batch([p.ihc.some(given.most_tiles, draw) for p in both if p.ihc is not None])
+    proxy = functional.cross_entropy(
+        network.read_ihc(ihc), torch.tensor([pair.label for pair in both])
+    )
+    return loss + proxy
+
+
+class InterimAnswer(NamedTuple):
+    """`probabilities` float64 (classes,); `attention` float64 (N,): share of each tile, as the
+    slide's tiles were given, sums to 1. A tile has its anchor's share in equal parts."""
+
+    probabilities: NDArray[np.float64]
+    attention: NDArray[np.float64]
+
+
+def predict(network: InterimNetwork, tiles: TileFeatures) -> InterimAnswer:
+    """Answer for one H&E slide; equal for any order of its tiles."""
+    slide = placed(tiles, network.shape)
+    with torch.inference_mode():
+        batch = he_batch([slide])
+        odds = functional.softmax(network(batch).he[0].double(), dim=0)
+        weights = network.attention(batch)[0].double()
+    return InterimAnswer(odds.numpy(), _by_tile(tiles, slide, weights.numpy()))
+
+
+def _by_tile(
+    tiles: TileFeatures, slide: Placed, weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    cluster = slide.anchors.cluster
+    each = weights[cluster] / np.bincount(cluster)[cluster]
+    order = np.lexsort((tiles.places[:, 0], tiles.places[:, 1]))
+    found = np.empty(len(order))
+    found[order] = each
+    return found

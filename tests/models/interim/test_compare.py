@@ -1,0 +1,38 @@
+"""Figures of the interim reader's variants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.interim.compare import COLUMNS, Judged, figures, paired
+
+
+def judged(seed: int, sure: float) -> Judged:
+    """Answers for 80 cases of four classes; `sure` is added to the right class's logit."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(80) % 4
+    logits = rng.normal(0, 1, (80, 4))
+    logits[np.arange(80), label] += sure
+    odds = np.exp(logits)
+    return Judged(label, odds / odds.sum(axis=1, keepdims=True))
+
+
+def test_columns_are_those_of_the_paper() -> None:
+    label = np.array([0, 1, 2, 3, 3])
+    perfect = figures(Judged(label, np.eye(4)[label]))
+    assert tuple(perfect) == COLUMNS
+    assert set(perfect.values()) == {1.0}
+    # By hand: three of five right; F1 is 2/3, 0, 1, 2/3 for support 1, 1, 1, 2.
+    by_hand = figures(Judged(label, np.eye(4)[[0, 0, 2, 3, 1]]))
+    assert by_hand["ACC"] == pytest.approx(3 / 5)
+    assert by_hand["M-F1"] == pytest.approx((2 / 3 + 0 + 1 + 2 / 3) / 4)
+    assert by_hand["W-F1"] == pytest.approx((2 / 3 + 0 + 1 + 2 * 2 / 3) / 5)
+
+
+def test_a_better_variant_has_an_interval_above_zero_and_an_equal_one_has_zero() -> None:
+    one, better = judged(0, 0.5), judged(0, 2.5)
+    assert paired(one, better)["W-AUC"][0] > 0
+    assert paired(one, one)["W-F1"] == [0.0, 0.0]
+    with pytest.raises(ValueError, match="different cases"):
+        paired(one, Judged(one.label[::-1].copy(), one.probabilities))
