@@ -10,6 +10,7 @@ need dsrdump dcmtk
 need chromium chromium
 need openssl openssl
 need systemd-analyze systemd
+need promtool prometheus
 need npm npm # fetches the viewer
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 ldconfig -p 2>/dev/null | grep -q libturbojpeg || missing="$missing libturbojpeg0"

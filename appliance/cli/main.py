@@ -15,7 +15,7 @@ from appliance.cli.init_command import init
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.picture_command import picture
-from appliance.cli.site_commands import config_app, dashboard, doctor
+from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
 from appliance.cli.train import train
 from appliance.cli.worker_command import scheduler, worker
@@ -34,7 +34,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
-    *(init, doctor, dashboard, synth, train, calibrate),
+    *(init, doctor, metrics, dashboard, synth, train, calibrate),
 ):
     app.command()(command)
 app.command()(worker)

@@ -31,5 +31,5 @@ def settings_with_logging(config: Path | None) -> Settings:
         If the settings file cannot be used.
     """
     settings = load_settings(config)
-    configure_logging(settings.log_level)
+    configure_logging(settings.logging)
     return settings

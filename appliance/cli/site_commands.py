@@ -1,10 +1,11 @@
-"""Commands on the installation: ``doctor``, ``dashboard``, ``config check``."""
+"""Commands on the installation: ``doctor``, ``metrics``, ``dashboard``, ``config check``."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,37 @@ def doctor(
         out.print(f"{mark} {finding.what}: {finding.text}", highlight=False, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+def metrics(
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Write to this file, whole or not at all: for node_exporter's textfile collector. "
+            "Default: print.",
+        ),
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe", help="Say whether work goes on, and exit with 0 or 1: for a container."
+        ),
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print figures for Prometheus: life, queue, trouble, deliveries, disk; no patient data."""
+    from appliance.operations.metrics import health, metrics_text, write_metrics
+
+    settings = settings_with_logging(config)
+    if probe:
+        found = health(settings)
+        typer.echo(found.sentence)
+        raise typer.Exit(0 if found.ready else 1)
+    if to is None:
+        typer.echo(metrics_text(settings), nl=False)
+    else:
+        write_metrics(settings, to)
 
 
 def dashboard(

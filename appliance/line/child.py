@@ -39,7 +39,7 @@ from appliance.line.fork_server import (
     server_pid,
 )
 from appliance.settings.extensions import load_extensions
-from appliance.settings.logs import configure_logging
+from appliance.settings.logs import Logging, configure_logging
 from models.child_process import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Limits:
 class _Setup:
     """Start parameters of a process."""
 
-    log_level: str
+    logging: Logging
     extensions: tuple[str, ...]
     nice: int
     gpu: int | None
@@ -97,7 +97,7 @@ class Child:
 
     def __init__(
         self,
-        log_level: str,
+        wanted: Logging,
         stop: threading.Event | None = None,
         extensions: Sequence[str] = (),
         nice: int = 0,
@@ -105,7 +105,7 @@ class Child:
         *,
         forked: bool = False,
     ) -> None:
-        self._setup = _Setup(log_level=log_level, extensions=tuple(extensions), nice=nice, gpu=gpu)
+        self._setup = _Setup(logging=wanted, extensions=tuple(extensions), nice=nice, gpu=gpu)
         self._stop = stop or threading.Event()
         self._forked = forked
         self._process: BaseProcess | None = None
@@ -389,7 +389,7 @@ def _serve(connection: Connection, parent_pid: int | None, setup: _Setup) -> Non
     # Ignored: the parent ends its process itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    configure_logging(setup.log_level)
+    configure_logging(setup.logging)
     load_extensions(setup.extensions)
     sending = threading.Lock()
     signs = threading.Thread(

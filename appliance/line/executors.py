@@ -96,7 +96,7 @@ class LocalExecutor:
             gpu = self._gpus
             self._gpus += 1
         child = Child(
-            settings.log_level,
+            settings.logging,
             self._stop,
             settings.extensions,
             NICE[lane],

@@ -7,7 +7,7 @@ keys are refused. Each field states its unit, its default and the reason.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,6 +21,7 @@ from appliance.settings.identify import Identify
 from appliance.settings.intake import PairSettings, Patients, Watch
 from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
+from appliance.settings.logs import Level, Logging, LogSettings
 from appliance.settings.networks import ModelSettings
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     organization: Annotated[str, Field(pattern=ORGANIZATION)] = ""
     """Name of the laboratory, at most 64 characters without a backslash. It stands beside the
     person in a report that a person signed. Empty: the report says that it is not stated."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Level = "INFO"
     """Least level of logged messages. Accessions appear at DEBUG only."""
     worker_deaths: Annotated[int, Field(ge=1)] = 3
     """Number of worker crashes on one slide after which it is quarantined."""
@@ -70,6 +71,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     delivery: Delivery = Delivery()
     ledger: LedgerSettings = LedgerSettings()
+    logs: LogSettings = LogSettings()
     worklist: Worklist | None = None
     orders: Orders = Orders()
     destinations: tuple[AnyDestination, ...] = (FolderDestination(),)
@@ -96,6 +98,11 @@ class Settings(BaseSettings):
         if len(set(taken)) < len(taken):
             raise ValueError("two destinations have the same commitment_port")
         return value
+
+    @property
+    def logging(self) -> Logging:
+        """Logging of each process."""
+        return Logging(level=self.log_level, format=self.logs.format, levels=self.logs.levels)
 
     @property
     def ledger_url(self) -> str:

@@ -95,7 +95,7 @@ class StepSlots(WorkerPlugin):
     def _new(self, lane: Resource) -> _Place:
         abandon = threading.Event()
         settings = self._settings
-        child = Child(settings.log_level, abandon, settings.extensions, NICE[lane])
+        child = Child(settings.logging, abandon, settings.extensions, NICE[lane])
         return _Place(child, abandon)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from appliance.ledger.progress import ProgressFile, StepProgress, read_progress
 from appliance.line.child import Child, Limits
+from appliance.settings.logs import Logging
 from appliance.settings.settings import Settings
 from dashboard.wording import progress_words
 
@@ -46,7 +47,7 @@ def test_rate_and_time_left(settings: Settings, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_worker_process_tells_it(settings: Settings) -> None:
     progress = ProgressFile.of(settings, "case-1")
-    child = Child("INFO")
+    child = Child(Logging())
     child.run(Limits(deadline_s=300, silent_s=300), progress, "stain on IHC", 3, 12)
     child.close()
     found = read_progress(settings, "case-1")

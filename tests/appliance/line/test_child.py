@@ -30,6 +30,7 @@ from appliance.line.child import Child, Limits, _kill
 from appliance.line.executors import LocalExecutor
 from appliance.line.fork_server import PRELOADED, serve_processes
 from appliance.settings.lanes import Lanes
+from appliance.settings.logs import Logging
 from appliance.settings.settings import Settings
 
 PATIENT = Limits(deadline_s=300.0, silent_s=300.0)
@@ -45,7 +46,7 @@ def child(stop: Event, request: pytest.FixtureRequest) -> Iterator[Child]:
     forked = request.param == "forked"
     if forked:
         serve_processes()
-    found = Child("INFO", stop, forked=forked)
+    found = Child(Logging(), stop, forked=forked)
     assert found.run(PATIENT, loaded, __name__)  # the process exists and has this module
     yield found
     found.close()
@@ -183,7 +184,7 @@ def test_a_process_that_stops_in_the_middle_of_its_answer_holds_nothing_up(child
 def test_a_process_that_cannot_start_is_no_steps_fault(
     stop: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = Child("INFO", stop)
+    child = Child(Logging(), stop)
     with monkeypatch.context() as patched:
         patched.setattr(BaseProcess, "start", refuse)
         for _ in range(2):
@@ -191,7 +192,7 @@ def test_a_process_that_cannot_start_is_no_steps_fault(
                 child.run(PATIENT, max, 1, 2)
     assert child.run(PATIENT, max, 1, 2) == 2
     child.close()
-    broken = Child("INFO", stop, extensions=("no_such_module_of_a_site",))
+    broken = Child(Logging(), stop, extensions=("no_such_module_of_a_site",))
     with pytest.raises(WorkerStartError, match="before it had a step"):
         broken.run(PATIENT, max, 1, 2)
 
@@ -201,7 +202,7 @@ def refuse(_process: BaseProcess) -> None:
 
 
 def test_the_start_of_a_process_is_not_the_steps_time(stop: Event) -> None:
-    child = Child("INFO", stop)
+    child = Child(Logging(), stop)
     assert child.run(Limits(deadline_s=0.5, silent_s=300.0), max, 1, 2) == 2
     child.close()
 
@@ -246,7 +247,7 @@ def parent_pid() -> int:
 @pytest.fixture
 def forked(stop: Event) -> Iterator[Child]:
     serve_processes()
-    found = Child("INFO", stop, forked=True)
+    found = Child(Logging(), stop, forked=True)
     yield found
     found.close()
 
@@ -348,7 +349,7 @@ def test_a_process_needs_no_shared_memory(stop: Event, monkeypatch: pytest.Monke
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(tempfile, "mkstemp", refuse_file)
-    child = Child("INFO", stop)
+    child = Child(Logging(), stop)
     assert child.run(PATIENT, max, 1, 2) == 2
     child.close()
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
@@ -424,4 +425,4 @@ def test_a_process_ends_with_its_parent(tmp_path: Path, forked: bool) -> None:
 def work_for_ever(told: Path, forked: bool) -> None:
     if forked:
         serve_processes()
-    Child("INFO", forked=forked).run(PATIENT, sleep_and_leave, told.with_suffix(""), 600.0)
+    Child(Logging(), forked=forked).run(PATIENT, sleep_and_leave, told.with_suffix(""), 600.0)

@@ -21,6 +21,7 @@ from appliance.evaluation.pool import run_all
 from appliance.line.child import Child, Limits
 from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.extensions import BUILT_IN, BUILT_IN_ASSAYS, load_extensions
+from appliance.settings.logs import Logging
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -73,7 +74,7 @@ def test_a_destination_of_an_extension_is_accepted_opened_and_sent_to_workers(
     moved = settings.model_copy(update={"state_dir": tmp_path / "other"})
     assert moved.destinations == settings.destinations
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  our own bytes
-    child = Child("INFO", extensions=settings.extensions)
+    child = Child(Logging(), extensions=settings.extensions)
     try:
         assert child.run(LIMITS, opened_there, settings) == "Shelf"
     finally:
@@ -81,7 +82,7 @@ def test_a_destination_of_an_extension_is_accepted_opened_and_sent_to_workers(
 
 
 def test_a_worker_loads_what_no_job_brings(site: Path) -> None:
-    child = Child("INFO", extensions=(toy(site, "drawer"),))
+    child = Child(Logging(), extensions=(toy(site, "drawer"),))
     try:
         assert child.run(LIMITS, _loaded, ("site_drawer", *BUILT_IN))
     finally:
