@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from dicom.deadline import Deadline, limit_s
+from dicom.dicom_json import items_of, value_of
 from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailableError
 from dicom.http_status import classify_http, find_http_status
 from dicom.pace import Pace
@@ -112,9 +114,26 @@ class WebAddress:
         PacsUnavailableError
             The secret cannot be read, or the answer exceeds `MOST_ANSWER_BYTES`.
         """
+        limit = limit_s(self.timeout_s, size_bytes, self.mib_s)
+        with self.opened(method, path, limit, **options) as (response, _):
+            return HttpAnswer(response.status_code, self._body(response))
+
+    @contextmanager
+    def opened(
+        self, method: str, path: str, longest_s: float, **options: Any
+    ) -> Iterator[tuple[requests.Response, Deadline]]:
+        """Open the answer to one request, whose body is read as it comes.
+
+        The exchange ends after `longest_s`; a reader of a long body starts the deadline anew.
+
+        Raises
+        ------
+        ConnectionLostError, PacsUnavailableError
+            See `call`; also while the body is read.
+        """
         headers = {"Accept": "application/dicom+json"} | options.pop("headers", {})
         certificate = tuple(str(f) for f in (self.tls.certificate, self.tls.key) if f)
-        deadline, longest_s = Deadline(), limit_s(self.timeout_s, size_bytes, self.mib_s)
+        deadline = Deadline()
         try:
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
@@ -134,7 +153,7 @@ class WebAddress:
                     stream=True,
                     **options,
                 ) as response:
-                    answer = HttpAnswer(response.status_code, self._body(response))
+                    yield response, deadline
         except (requests.RequestException, OSError) as err:
             # OSError: a certificate file is missing.
             if not deadline.is_over:
@@ -148,7 +167,6 @@ class WebAddress:
             raise ConnectionLostError(
                 f"{self.url}: {method} failed (it did not end within {longest_s:.0f} s)"
             )
-        return answer
 
     def _body(self, response: requests.Response) -> bytes:
         """Return the body of an answer; its pieces are limited after they are unpacked."""
@@ -301,20 +319,20 @@ def judge_stow(http: int, answer: Any, uid: str) -> Outcome:
     """
     dataset = answer[0] if isinstance(answer, list) and answer else answer
     if isinstance(dataset, dict):
-        for item in _items(dataset, "00081198"):  # FailedSOPSequence
-            if _value(item, "00081155") in (uid, ""):
+        for item in items_of(dataset, "00081198"):  # FailedSOPSequence
+            if value_of(item, "00081155") in (uid, ""):
                 return _classify(item, "00081197", PROCESSING_FAILURE)
-        for item in _items(dataset, "00081199"):  # ReferencedSOPSequence
-            if _value(item, "00081155") == uid:
+        for item in items_of(dataset, "00081199"):  # ReferencedSOPSequence
+            if value_of(item, "00081155") == uid:
                 return _classify(item, "00081196", SUCCESS)
-        for item in _items(dataset, "0008119A"):  # OtherFailuresSequence, without instances
+        for item in items_of(dataset, "0008119A"):  # OtherFailuresSequence, without instances
             return _classify(item, "00081197", PROCESSING_FAILURE)
     return classify_http(http)
 
 
 def _classify(item: dict[str, Any], tag: str, unsaid: int) -> Outcome:
     """Return the outcome of an item's reason; one that is no number counts as `unsaid`."""
-    said = _value(item, tag)
+    said = value_of(item, tag)
     known = said.isdecimal() and len(said) <= MOST_DIGITS
     return classify(int(said) if known else unsaid, service=Service.STOW)
 
@@ -330,7 +348,7 @@ def find_instances(address: WebAddress, wanted: Sequence[InstanceRef]) -> set[st
     for ref in wanted:
         path = f"studies/{ref.study_uid}/series/{ref.series_uid}/instances"
         items = query(address, path, {"SOPInstanceUID": ref.sop_instance_uid})
-        found |= {_value(item, "00080018") for item in items}
+        found |= {value_of(item, "00080018") for item in items}
     return found & {ref.sop_instance_uid for ref in wanted}
 
 
@@ -376,19 +394,3 @@ def explain(address: WebAddress, service: str, http: int) -> str:
     """Return what an HTTP status of a service means, and what to do."""
     row = find_http_status(http)
     return f"{address.url}: {service} answered {http}: {row.sentence}. {row.remedy}"
-
-
-def _items(dataset: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    return [item for item in _values(dataset, tag) if isinstance(item, dict)]
-
-
-def _value(item: dict[str, Any], tag: str) -> str:
-    values = _values(item, tag)
-    return str(values[0]) if values else ""
-
-
-def _values(dataset: dict[str, Any], tag: str) -> list[Any]:
-    """Return the values of an attribute; none where it is absent, or no attribute."""
-    found = dataset.get(tag)
-    values = found.get("Value") if isinstance(found, dict) else None
-    return values if isinstance(values, list) else []

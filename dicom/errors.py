@@ -5,6 +5,7 @@
     DicomError
     ├── SourceError               a slide cannot be converted or read
     ├── ObjectError               facts do not make a valid object
+    ├── SpoolError                a folder for retrieved instances cannot be written
     ├── PacsUnavailableError      no connection, no answer, out of resources: try again later
     │   └── ConnectionLostError   the connection was lost while an object was sent
     └── PacsRejectedError         refused for good
@@ -24,6 +25,10 @@ class SourceError(DicomError):
 
 class ObjectError(DicomError):
     """The given facts do not make a valid object."""
+
+
+class SpoolError(DicomError):
+    """A folder for retrieved instances cannot be written."""
 
 
 class PacsUnavailableError(DicomError):

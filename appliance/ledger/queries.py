@@ -69,6 +69,12 @@ class Queries:
         """Return all slides, oldest first."""
         return list(self.session.exec(select(SlideRow).order_by(col(SlideRow.id))).all())
 
+    def slides_below(self, folder: str) -> list[SlideRow]:
+        """Return the slides whose files lie below a folder, oldest first."""
+        first, after = f"{folder.rstrip('/')}/", f"{folder.rstrip('/')}0"  # "0" follows "/"
+        query = select(SlideRow).where(col(SlideRow.path) >= first, col(SlideRow.path) < after)
+        return list(self.session.exec(query.order_by(col(SlideRow.id))).all())
+
     def slides_of_block(self, accession: str, block: str) -> list[SlideRow]:
         """Return all slides of a block, superseded and quarantined ones too, oldest first."""
         query = select(SlideRow).where(SlideRow.accession == accession, SlideRow.block == block)

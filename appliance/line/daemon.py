@@ -34,6 +34,7 @@ from appliance.line.lanes import Lanes
 from appliance.line.pulse import Pulse, Turns
 from appliance.line.schedule import Schedule, jobs_of
 from appliance.line.whose import let_merged_go
+from appliance.line.workitems import WorkList
 from appliance.operations.start_checks import check_start
 from appliance.settings.installation import installation_salt
 from appliance.settings.service import STOPPING, tell_manager
@@ -55,6 +56,7 @@ class Daemon:
         self._scan = Turns("the scan of the scanner's folder takes very long")
         self._deliveries: Deliveries | None = None
         self._lanes: Lanes | None = None
+        self._work: WorkList | None = None
         self._ledger: Ledger | None = None
         self._trouble = ""
         self._pulse = Pulse(settings, self._signs)
@@ -140,9 +142,10 @@ class Daemon:
             target=watch.run, args=(self._stop, self._scan), name="scan", daemon=True
         )
         schedule = Schedule(jobs_of(settings, ledger, wanted), self._stop)
+        others = [scanning, *deliveries.threads, schedule, *self._asking(ledger)]
         try:
             lanes.start()
-            for thread in (scanning, *deliveries.threads, schedule):
+            for thread in others:
                 thread.start()
             self._pulse.ready()
             log.info("watching; state in %s", settings.state_dir)
@@ -152,11 +155,18 @@ class Daemon:
             watch.wake()
             lanes.join(END_SECONDS)
             executor.close()
-            _join([scanning, *deliveries.threads, schedule])
+            _join(others)
             with suppress(TransientError, StoppedError), ledger.transaction() as tx:
                 if tx.release_claims():
                     log.info("the steps in hand are done again at the next start")
             log.info("stopped")
+
+    def _asking(self, ledger: Ledger) -> list[threading.Thread]:
+        """Return the thread that follows a PACS's work list, where the settings name one."""
+        if self.settings.workitems is None:
+            return []
+        self._work = WorkList(ledger, self.settings, self.settings.workitems, self._stop)
+        return [threading.Thread(target=self._work.run, name="work list", daemon=True)]
 
     def _signs(self) -> Mapping[str, LaneSign]:
         """Return what each thread does."""
@@ -164,6 +174,7 @@ class Daemon:
         signs = {"scan": self._scan.sign()}
         signs |= self._lanes.signs() if self._lanes is not None else {}
         signs |= self._deliveries.signs() if self._deliveries is not None else {}
+        signs |= {"work list": self._work.turns.sign()} if self._work is not None else {}
         trouble = "it is being stopped" if self._stop.is_set() else self._trouble
         if trouble:
             signs["daemon"] = LaneSign(doing="", since=now, trouble=trouble)

@@ -146,6 +146,8 @@ def _written(settings: Settings) -> Iterator[tuple[str, Path, bool]]:
     for each in settings.destinations:
         if isinstance(each, FolderDestination) and each.folder is not None:
             yield f"folder of the destination '{each.name}'", each.folder, True
+    if settings.workitems is not None:
+        yield "workitems.folder", settings.workitems.folder, True
 
 
 def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
@@ -158,7 +160,10 @@ def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name in ("tumor", "intensity", "segmentation", "calibrations"):
         if (path := getattr(settings.models, name)) is not None:
             yield f"models.{name}", path
-    sections = [settings.worklist, settings.cluster, *settings.destinations]
+    sections = [
+        *(settings.worklist, settings.workitems, settings.cluster),
+        *settings.destinations,
+    ]
     for section in sections:
         for name in ("ca_file", "certificate"):
             if (path := getattr(section, name, None)) is not None:

@@ -56,6 +56,12 @@ def _written(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 
 def _nested(settings: Settings) -> Iterator[str]:
+    work = settings.workitems
+    if work is not None and work.folder not in settings.watch.roots:
+        yield (
+            f"workitems.folder = {work.folder}: is not watched, and fetched slides would only lie "
+            "there. Name it in watch.folders too."
+        )
     for watched, (name, folder) in product(settings.watch.roots, _written(settings)):
         if is_inside(folder, watched):
             yield (

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from functools import reduce
-from ipaddress import ip_address
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
     Field,
     SerializeAsAny,
-    StringConstraints,
     TypeAdapter,
     model_validator,
 )
 
+from appliance.settings.network import Network, Url
 from appliance.settings.objects import ObjectKind
 from appliance.settings.section import Section
 from appliance.settings.tls import OverTls
-
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")]
-"""URL without user, password and query: these may be secrets, and settings are printed."""
 
 
 class DestinationSection(Section):
@@ -68,43 +63,8 @@ class FolderDestination(DestinationSection):
         return self
 
 
-class NetworkDestination(DestinationSection, OverTls):
+class NetworkDestination(DestinationSection, Network):
     """Settings that the destinations on the network share."""
-
-    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
-    """Upper limit of the sending rate in MiB/s. None: no limit."""
-    user: str | None = None
-    """User of DICOMweb, whose password is the secret. None: the secret is a bearer token."""
-    secret_file: Path | None = None
-    """File that holds the secret. It is read at each use and never printed."""
-    secret_env: str | None = None
-    """Environment variable that holds the secret, if there is no file."""
-
-    @model_validator(mode="after")
-    def _secret_is_whole(self) -> Self:
-        if self.secret_file is not None and self.secret_env is not None:
-            raise ValueError("secret_file and secret_env: name one")
-        if self.user is not None and self.secret_file is None and self.secret_env is None:
-            raise ValueError("user needs secret_file or secret_env")
-        return self
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """URLs that the secret is sent to."""
-        return ()
-
-    @model_validator(mode="after")
-    def _secret_is_not_readable_on_the_way(self) -> Self:
-        if self.secret_file is None and self.secret_env is None:
-            return self
-        for url in self.urls:
-            # Loopback leaves this machine only through a proxy or tunnel, which adds TLS.
-            if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
-                raise ValueError(
-                    "a secret over http can be read by everyone on the way: use https in the url "
-                    "(ca_file names the server's own authority), or a TLS proxy on localhost"
-                )
-        return self
 
 
 class PacsDestination(NetworkDestination):
@@ -219,13 +179,6 @@ class FhirDestination(ResultDestination, NetworkDestination):
 
 
 _SECTIONS: dict[str, type[DestinationSection]] = {}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost"
 
 
 def kind_of(section_type: type[DestinationSection]) -> str:

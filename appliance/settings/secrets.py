@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from appliance.errors import SettingsError
 from appliance.settings.cluster import Cluster
-from appliance.settings.destinations import NetworkDestination
+from appliance.settings.network import Network
 from appliance.settings.settings import Settings
 from appliance.settings.tls import OverTls
 
@@ -62,11 +62,14 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
     sections: dict[str, OverTls | Cluster] = {"cluster": settings.cluster}
     if settings.worklist is not None:
         sections["worklist"] = settings.worklist
+    if settings.workitems is not None:
+        sections["work list"] = settings.workitems
     for each in settings.destinations:
-        if isinstance(each, NetworkDestination):
+        if isinstance(each, Network):
             sections[f"destination '{each.name}'"] = each
-            if each.secret_file is not None:
-                yield f"secret_file of the destination '{each.name}'", each.secret_file
+    for name, section in sections.items():
+        if isinstance(section, Network) and section.secret_file is not None:
+            yield f"secret_file of the {name}", section.secret_file
     for name, section in sections.items():
         if (file := key_file(section)) is not None:
             yield f"private key of the {name}", file

@@ -27,6 +27,7 @@ from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.tls import Worklist
+from appliance.settings.workitems import WorkItems
 
 ORGANIZATION = r"^([^\s\\][^\x00-\x1f\x7f\\]{0,63})?$"
 """Name of an organization as DICOM has it (LO, PS3.5 6.2), or none."""
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     logs: LogSettings = LogSettings()
     worklist: Worklist | None = None
+    workitems: WorkItems | None = None
     orders: Orders = Orders()
     destinations: tuple[AnyDestination, ...] = (FolderDestination(),)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from appliance.delivery.destinations.contract import After, Answer, Before, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
-from appliance.settings.destinations import NetworkDestination
+from appliance.settings.network import Network
 from appliance.settings.secrets import handed_over
 from appliance.settings.tls import OverTls
 from dicom import dicomweb
@@ -36,7 +36,7 @@ def tls_files(section: OverTls) -> TlsFiles:
     )
 
 
-def web_address(section: NetworkDestination, url: str) -> WebAddress:
+def web_address(section: Network, url: str) -> WebAddress:
     """Return the DICOMweb address of a section of the settings; `url` is the service's base."""
     named = section.secret_file is not None or section.secret_env is not None
     return WebAddress(

@@ -1,0 +1,333 @@
+"""Work items of a PACS: claimed, their slides fetched, their outcome reported (IHE AIW-I).
+
+What a work item needs here is a file beside the slides: when it was claimed, and its series. The
+transaction UID under which it is ours follows from its UID and the installation's salt, so that a
+crash loses none. All else is in the ledger: the fetched slides are slides as any others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from appliance.artifacts import write_whole
+from appliance.delivery.destinations.network import web_address
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseRow, SlideRow, id_of
+from appliance.line.pulse import Turns
+from appliance.settings.installation import installation_salt
+from appliance.settings.settings import Settings
+from appliance.settings.workitems import WorkItems
+from dicom import ups
+from dicom.errors import DicomError, PacsRejectedError
+from dicom.uids import deterministic_uid, uid_as_name
+from dicom.ups import Output, WorkItem
+from dicom.wado import Series, retrieve_series
+
+log = logging.getLogger(__name__)
+
+RECORDS = ".items"
+"""Folder of the records in the spool; hidden, so that no scan looks into it."""
+_SLIDE_PERCENT: dict[str, int] = {
+    SlideState.ARRIVED: 15,
+    SlideState.IDENTIFIED: 20,
+    SlideState.INSPECTED: 30,
+    SlideState.READ: 50,
+}
+_CASE_PERCENT: dict[str, int] = {
+    CaseState.READY: 60,
+    CaseState.SCORED: 80,
+    CaseState.WRITTEN: 90,
+    CaseState.UNPROVEN: 95,
+}
+_FOR_A_PERSON = frozenset(
+    {CaseState.FAILED, CaseState.HELD, CaseState.UNDELIVERED, CaseState.PARTNERLESS}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Work item that is ours, or is to be.
+
+    `claimed` tells whether the server said so, `ended` is its final state, empty while it is open.
+    """
+
+    uid: str
+    claimed_at: float
+    retrieve_url: str
+    series: tuple[Series, ...]
+    claimed: bool = False
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a work item is: percent, words for the other side, and whether it ended.
+
+    `cases` are those whose objects came of it; empty where it ends without any.
+    """
+
+    percent: int
+    words: str
+    ended: bool = False
+    cases: tuple[CaseRow, ...] = ()
+
+
+class WorkList:
+    """Loop over the work items of one server, until `stop` is set."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: Settings,
+        wanted: WorkItems,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.turns = Turns("the work list takes very long")
+        self._ledger, self._settings, self._wanted = ledger, settings, wanted
+        self._stop, self._clock = stop, clock
+        self._address = web_address(wanted, wanted.url)
+        self._told: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Ask the server at each period; trouble of it is said once and ends by itself."""
+        trouble = ""
+        while not self._stop.is_set():
+            found = ""
+            try:
+                with self.turns:
+                    self.turn()
+            except (DicomError, OSError) as err:
+                found = str(err)
+            except Exception as err:  # boundary of the loop: the work list goes on
+                log.debug("details", exc_info=err)
+                found = f"the work list failed: {type(err).__name__}"
+            if found and found != trouble:
+                log.warning("%s", found)
+            trouble = found
+            self._stop.wait(self._wanted.poll_seconds)
+
+    def turn(self) -> None:
+        """Follow the open work items, and take new ones.
+
+        Raises
+        ------
+        DicomError
+            If the server cannot be asked.
+        OSError
+            If the spool cannot be written.
+        """
+        records = {record.uid: record for record in self._records()}
+        for record in records.values():
+            self._try(record)
+        for item in ups.find_work(self._address):
+            if item.uid not in records and self._is_ours(item):
+                self._try(self._noted(item))
+
+    def _try(self, record: Record) -> None:
+        """Go on with one work item; one that the server refuses holds up no other."""
+        if record.ended or self._stop.is_set():
+            return
+        try:
+            self._go_on(record)
+        except PacsRejectedError as err:
+            if self._refused.get(record.uid) != str(err):
+                log.warning("a work item cannot go on: %s", err)
+            self._refused[record.uid] = str(err)
+
+    def _is_ours(self, item: WorkItem) -> bool:
+        wanted = self._wanted
+        for_us = not item.stations or wanted.station in item.stations
+        return item.ready and for_us and (not wanted.codes or bool(item.codes & {*wanted.codes}))
+
+    def _noted(self, item: WorkItem) -> Record:
+        """Keep a record of a work item before it is claimed: a crash must not lose it."""
+        record = Record(
+            uid=item.uid,
+            claimed_at=self._clock(),
+            retrieve_url=self._retrieve_base(item.retrieve_url),
+            series=item.series,
+        )
+        self._keep(record)
+        return record
+
+    def _owns(self, uid: str) -> bool:
+        """Return whether a work item that cannot be claimed is ours from before a crash."""
+        try:
+            self._tell(uid, 1, "claimed")
+        except PacsRejectedError:
+            return False
+        return True
+
+    def _go_on(self, record: Record) -> None:
+        """Claim a work item, fetch what is missing, and report how far it is.
+
+        A server that is away is asked again; one that refuses has the last word.
+        """
+        if not record.claimed:
+            uid = record.uid
+            if not ups.claim(self._address, uid, self._transaction(uid)) and not self._owns(uid):
+                self._record_file(uid).unlink()  # another station was faster
+                return
+            log.info("a work item was taken: %d series", len(record.series))
+            record = replace(record, claimed=True)
+            self._keep(record)
+        try:
+            self._fetch(record)
+        except PacsRejectedError as err:
+            log.warning("a work item is canceled: %s", err)
+            reason = codes.DCM.ObjectSetIncomplete
+            self._cancel(record, reason, "The slides could not be fetched.")
+            return
+        standing = self._standing(record)
+        late = self._clock() - record.claimed_at > 3600 * self._wanted.patience_hours
+        if standing.ended and standing.cases:
+            self._complete(record, standing.cases)
+        elif standing.ended or late:
+            words = standing.words if standing.ended else f"Not finished in time. {standing.words}"
+            self._cancel(record, codes.DCM.DiscontinuedForUnspecifiedReason, words)
+        else:
+            self._report(record, standing)
+
+    def _report(self, record: Record, standing: Standing) -> None:
+        said = f"{standing.percent} {standing.words}"
+        if self._told.get(record.uid) == said:
+            return
+        try:
+            self._tell(record.uid, standing.percent, standing.words)
+        except PacsRejectedError:
+            state = ups.read_work(self._address, record.uid).state
+            if state in (ups.WorkState.COMPLETED, ups.WorkState.CANCELED):
+                log.info("a work item was ended by its server")
+                self._keep(replace(record, ended=state))
+                return
+            raise
+        self._told[record.uid] = said
+
+    def _fetch(self, record: Record) -> None:
+        if not record.series:
+            raise PacsRejectedError("it names no series")
+        address = web_address(self._wanted, record.retrieve_url)
+        for series in record.series:
+            final = self._folder(record.uid) / uid_as_name(series.series_uid)
+            if final.is_dir():
+                continue
+            part = self._wanted.folder / RECORDS / f"{record.uid}-{series.series_uid}"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            count = retrieve_series(address, series, part)
+            final.parent.mkdir(exist_ok=True)
+            part.rename(final)
+            log.info("a series of a work item was fetched: %d instances", count)
+
+    def _standing(self, record: Record) -> Standing:
+        with self._ledger.transaction() as tx:
+            slides = tx.slides_below(str(self._folder(record.uid)))
+            blocks = dict.fromkeys((row.accession, row.block) for row in slides if row.accession)
+            cases = [case for block in blocks for case in tx.cases_of_block(*block)]
+        return standing_of(slides, cases)
+
+    def _complete(self, record: Record, cases: Sequence[CaseRow]) -> None:
+        ups.complete(
+            self._address,
+            record.uid,
+            self._transaction(record.uid),
+            list(self._outputs(cases)),
+            station=Code(self._wanted.station, "99TANDEM", self._wanted.station),
+            work=codes.DCM.Interpretation,
+            began=record.claimed_at,
+        )
+        self._keep(replace(record, ended=ups.WorkState.COMPLETED))
+        log.info("a work item is completed")
+
+    def _outputs(self, cases: Sequence[CaseRow]) -> Iterator[Output]:
+        seen = set()
+        with self._ledger.transaction() as tx:
+            rows = [row for case in cases for row in tx.deliveries(id_of(case))]
+        for row in rows:
+            if row.state == DeliveryState.PROVEN and row.sop_instance_uid not in seen:
+                seen.add(row.sop_instance_uid)
+                yield Output(
+                    study_uid=row.study_uid,
+                    series_uid=row.series_uid,
+                    sop_instance_uid=row.sop_instance_uid,
+                    sop_class_uid=row.sop_class_uid,
+                )
+
+    def _cancel(self, record: Record, reason: Code, words: str) -> None:
+        transaction = self._transaction(record.uid)
+        ups.cancel(self._address, record.uid, transaction, reason, words)
+        self._keep(replace(record, ended=ups.WorkState.CANCELED))
+
+    def _tell(self, uid: str, percent: int, words: str) -> None:
+        ups.tell(self._address, uid, self._transaction(uid), percent, words)
+
+    def _transaction(self, uid: str) -> str:
+        salt = installation_salt(self._settings.state_dir)
+        return deterministic_uid(salt, "ups-transaction", uid)
+
+    def _retrieve_base(self, named: str) -> str:
+        """Return the base of WADO-RS: what an item names, if it is on a server of the settings.
+
+        The secret would go there.
+        """
+        known = {_origin(url) for url in self._wanted.urls}
+        usual = self._wanted.retrieve_url or self._wanted.url
+        return named if named and _origin(named) in known else usual
+
+    def _folder(self, uid: str) -> Path:
+        return self._wanted.folder / uid_as_name(uid)
+
+    def _record_file(self, uid: str) -> Path:
+        return self._wanted.folder / RECORDS / f"{uid_as_name(uid)}.json"
+
+    def _keep(self, record: Record) -> None:
+        write_whole(self._record_file(record.uid), json.dumps(asdict(record)).encode())
+
+    def _records(self) -> Iterator[Record]:
+        for path in sorted((self._wanted.folder / RECORDS).glob("*.json")):
+            try:
+                facts = json.loads(path.read_text())
+                series = tuple(Series(**each) for each in facts.pop("series"))
+                yield Record(series=series, **facts)
+            except (ValueError, KeyError, TypeError):
+                log.warning("%s: the record of a work item cannot be read; remove it", path)
+
+
+def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow]) -> Standing:
+    """Return how far the slides of a work item and the cases of their blocks are."""
+    if not slides:
+        return Standing(10, "The slides are fetched; they are not taken up yet.")
+    aside = [row for row in slides if row.state == SlideState.QUARANTINED]
+    if aside:
+        return Standing(20, f"A person is needed: a slide was set aside ({aside[0].reason}).")
+    if all(row.state in (SlideState.OTHER, SlideState.SUPERSEDED) for row in slides):
+        return Standing(0, "No slide of it is for Tandem.", ended=True)
+    for_a_person = [case for case in cases if case.state in _FOR_A_PERSON]
+    if for_a_person:
+        case = for_a_person[0]
+        return Standing(50, f"A person is needed: {case.state} ({case.reason or case.state}).")
+    if cases and all(case.state == CaseState.DELIVERED for case in cases):
+        return Standing(100, "Delivered.", ended=True, cases=tuple(cases))
+    slowest = min(_SLIDE_PERCENT.get(row.state, 10) for row in slides)
+    if cases and slowest == _SLIDE_PERCENT[SlideState.READ]:
+        slowest = min(_CASE_PERCENT.get(case.state, 50) for case in cases)
+    return Standing(slowest, "In progress.")
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc

@@ -1,0 +1,61 @@
+"""Settings of connections that may need a secret: DICOM, DICOMweb, and what is built on HTTP."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, StringConstraints, model_validator
+
+from appliance.settings.tls import OverTls
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")]
+"""URL without user, password and query: these may be secrets, and settings are printed."""
+
+
+class Network(OverTls):
+    """Rate, user and secret of a connection."""
+
+    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
+    """Upper limit of the sending rate in MiB/s. None: no limit."""
+    user: str | None = None
+    """User of DICOMweb, whose password is the secret. None: the secret is a bearer token."""
+    secret_file: Path | None = None
+    """File that holds the secret. It is read at each use and never printed."""
+    secret_env: str | None = None
+    """Environment variable that holds the secret, if there is no file."""
+
+    @model_validator(mode="after")
+    def _secret_is_whole(self) -> Self:
+        if self.secret_file is not None and self.secret_env is not None:
+            raise ValueError("secret_file and secret_env: name one")
+        if self.user is not None and self.secret_file is None and self.secret_env is None:
+            raise ValueError("user needs secret_file or secret_env")
+        return self
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URLs that the secret is sent to."""
+        return ()
+
+    @model_validator(mode="after")
+    def _secret_is_not_readable_on_the_way(self) -> Self:
+        if self.secret_file is None and self.secret_env is None:
+            return self
+        for url in self.urls:
+            # Loopback leaves this machine only through a proxy or tunnel, which adds TLS.
+            if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
+                raise ValueError(
+                    "a secret over http can be read by everyone on the way: use https in the url "
+                    "(ca_file names the server's own authority), or a TLS proxy on localhost"
+                )
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"

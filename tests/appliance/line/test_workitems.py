@@ -1,0 +1,252 @@
+"""Work items: claimed once, fetched, followed and ended, whatever the server does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.pairings import HER2_PAIR
+from fixtures.ups import UpsServer, work_item
+from pydantic import ValidationError
+
+from appliance.domain import HE, HER2, Identity
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, set_reason
+from appliance.line import workitems
+from appliance.line.workitems import WorkList
+from appliance.operations.start_checks import folder_problems
+from appliance.settings.settings import Settings
+from dicom.dicomweb import WebAddress
+from dicom.errors import PacsRejectedError, PacsUnavailableError
+from dicom.wado import Series
+
+UID = "1.2.3.4.5"
+ONE, TWO = ("1.2.9", "1.2.9.1"), ("1.2.9", "1.2.9.2")
+
+
+class Site:
+    """Work list of a server, whose slides are fetched without a network."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.server = UpsServer()
+        self.spool = folder / "spool"
+        self.now = 1000.0
+        self.fetched: list[tuple[str, str]] = []
+        self.trouble: Exception | None = None
+        self.settings = Settings(
+            state_dir=folder / "state",
+            watch={"folders": [str(self.spool)]},
+            workitems={"url": self.server.url, "folder": str(self.spool), "codes": ["HER2"]},
+        )
+        self.spool.mkdir()
+        self.settings.state_dir.mkdir()
+        self.ledger = Ledger(self.settings.ledger_url)
+        monkeypatch.setattr(workitems, "retrieve_series", self._retrieve)
+
+    def _retrieve(self, address: WebAddress, series: Series, to: Path) -> int:
+        if self.trouble is not None:
+            raise self.trouble
+        self.fetched.append((address.url, series.series_uid))
+        (to / "1.dcm").write_bytes(b"")
+        return 1
+
+    def turn(self) -> None:
+        """One turn of a work list that was just started: nothing is remembered but files."""
+        assert self.settings.workitems is not None
+        WorkList(
+            self.ledger, self.settings, self.settings.workitems, threading.Event(), lambda: self.now
+        ).turn()
+
+    def take_up(self, *states: SlideState) -> None:
+        """Let the fetched slides be taken up from the spool, and reach these states."""
+        with self.ledger.transaction() as tx:
+            for (_, series), stain, state in zip((ONE, TWO), (HE, HER2), states, strict=True):
+                row = tx.add_slide(str(self.spool / UID / series / "1.dcm"), now=self.now)
+                row.accession, row.block, row.stain = "S26-9", "A1", str(stain)
+                path = [SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED]
+                if state == SlideState.READ:
+                    for each in (*path, state):
+                        tx.advance(row, each, now=self.now)
+                else:
+                    tx.advance(row, SlideState.ARRIVED, now=self.now)
+                    set_reason(row, "wrong-picture")
+                    tx.advance(row, state, now=self.now, reason="wrong-picture")
+
+    def case(self, *states: CaseState) -> CaseRow:
+        with self.ledger.transaction() as tx:
+            row = tx.case_for(Identity(accession="S26-9", block="A1", stain=HE), 1.0, HER2_PAIR)
+            for state in states:
+                tx.advance(row, state, now=self.now)
+            return row
+
+    def deliver(self, case: CaseRow) -> None:
+        with self.ledger.transaction() as tx:
+            for number, state in enumerate((DeliveryState.PROVEN, DeliveryState.QUEUED)):
+                row = DeliveryRow(
+                    case_id=case.id, destination=f"d{number}", kind="SR", path="x",
+                    study_uid="1.5", series_uid="1.5.1", sop_instance_uid=f"1.5.1.{number}",
+                    sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34", state=state,
+                    created_at=1.0, changed_at=1.0,
+                )  # fmt: skip
+                tx.session.add(row)
+                tx.session.flush()
+                tx.session.add(CaseDeliveryRow(case_id=case.id, delivery_id=row.id))
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    made = Site(tmp_path, monkeypatch)
+    yield made
+    made.ledger.close()
+    made.server.close()
+
+
+WAY = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED)
+
+
+def test_from_the_claim_to_the_objects_that_came_of_it(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.turn()
+    assert site.server.state(UID) == "IN PROGRESS"
+    assert [series for _, series in site.fetched] == [ONE[1], TWO[1]]
+    site.take_up(SlideState.READ, SlideState.READ)
+    site.turn()
+    case = site.case(*WAY)
+    site.deliver(case)
+    site.turn()
+    assert site.server.state(UID) == "COMPLETED"
+    assert [uid for _, uid in site.server.outputs(UID)] == ["1.5.1.0"]  # what is proven
+    percents = [int(percent) for _, percent, _ in site.server.progress]
+    assert percents == sorted(percents) and percents[-1] == 100
+    site.turn()
+    assert len(site.fetched) == 2
+
+
+def test_a_crash_at_any_answer_loses_and_doubles_nothing(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    for _ in range(3):  # claim, first word, second word: each is done, and its answer is lost
+        site.server.lost = 1
+        with pytest.raises(PacsUnavailableError):
+            site.turn()
+        site.now += 1
+        if site.server.state(UID) == "IN PROGRESS" and site.fetched:
+            break
+    site.turn()
+    assert len(site.fetched) == 2
+    site.take_up(SlideState.READ, SlideState.READ)
+    site.deliver(site.case(*WAY))
+    for _ in range(2):  # the objects are named, the state is set: both answers are lost
+        site.server.lost = 1
+        with pytest.raises(PacsUnavailableError):
+            site.turn()
+    site.turn()
+    assert site.server.state(UID) == "COMPLETED"
+    assert len(site.server.outputs(UID)) == 1
+
+
+def test_another_stations_items_are_left_alone(site: Site) -> None:
+    site.server.items = {
+        "1.1": work_item("1.1", [ONE], station="ELSEWHERE"),
+        "1.2": work_item("1.2", [ONE], code="CT"),
+        "1.3": work_item("1.3", [ONE]) | {"00404041": {"vr": "CS", "Value": ["INCOMPLETE"]}},
+        "../../x": work_item("../../x", [ONE]),
+        "1.5": {"00080018": "no attribute"},
+    }
+    site.turn()
+    assert not site.fetched and not site.server.owners
+    assert [p for p in site.spool.iterdir() if p.name != ".items"] == []
+
+
+def test_an_item_that_another_station_took_first_is_forgotten(site: Site) -> None:
+    item = work_item(UID, [ONE])
+    site.server.items[UID] = item
+    site.server.owners[UID] = "1.2.3.other"
+    taken = {**item, "00741000": {"vr": "CS", "Value": ["IN PROGRESS"]}}
+    listed = site.server.items
+    site.server.items = {UID: item}
+    original = site.server.change_state
+
+    def too_late(uid: str, asked: dict[str, Any], query: str) -> int:
+        site.server.items[UID] = taken
+        return original(uid, asked, query)
+
+    site.server.change_state = too_late  # type: ignore[method-assign]
+    site.turn()
+    assert not site.fetched and listed[UID] is item
+    assert not list((site.spool / ".items").glob("*.json"))
+
+
+def test_what_a_person_must_do_is_told_without_patient_data(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.turn()
+    site.take_up(SlideState.READ, SlideState.QUARANTINED)
+    site.turn()
+    site.turn()
+    assert site.server.state(UID) == "IN PROGRESS"
+    words = [words for _, _, words in site.server.progress]
+    assert sum("wrong-picture" in each for each in words) >= 1
+    assert not any("S26" in each or "Muster" in each for each in words)
+
+
+def test_slides_that_are_not_for_tandem_cancel_it(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.turn()
+    site.take_up(SlideState.OTHER, SlideState.OTHER)
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+
+
+def test_slides_that_cannot_be_had_cancel_it_and_a_server_away_does_not(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.trouble = PacsUnavailableError("away")
+    with pytest.raises(PacsUnavailableError):
+        site.turn()
+    assert site.server.state(UID) == "IN PROGRESS"
+    site.trouble = PacsRejectedError("no such series")
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+    item = site.server.items[UID]["00741002"]["Value"][0]
+    assert item["0074100E"]["Value"][0]["00080100"]["Value"] == ["110523"]
+
+
+def test_an_item_without_an_end_is_canceled_in_time(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.turn()
+    site.now += 3600 * 73
+    site.turn()
+    assert site.server.state(UID) == "CANCELED"
+
+
+def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
+    site.server.items[UID] = work_item(UID, [ONE])
+    site.turn()
+    site.server.items[UID]["00741000"] = {"vr": "CS", "Value": ["CANCELED"]}
+    site.take_up(SlideState.READ, SlideState.READ)
+    site.turn()
+    requests = len(site.server.requests)
+    site.turn()
+    assert len(site.server.requests) == requests + 1  # the search alone
+
+
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [("", "same"), ("{url}/other", "{url}/other"), ("http://evil.example/wado", "same")],
+)
+def test_the_secret_goes_to_the_sites_own_servers_alone(site: Site, named: str, used: str) -> None:
+    base = site.server.url
+    site.server.items[UID] = work_item(UID, [ONE], retrieve=named.format(url=base))
+    site.turn()
+    wanted = base if used == "same" else used.format(url=base)
+    assert [url for url, _ in site.fetched] == [wanted]
+
+
+def test_settings_that_cannot_work_are_told(tmp_path: Path) -> None:
+    spool = {"url": "http://127.0.0.1/ups", "folder": str(tmp_path / "spool")}
+    unwatched = Settings(state_dir=tmp_path / "state", workitems=spool)
+    assert any("watch.folders" in line for line in folder_problems(unwatched))
+    with pytest.raises(ValidationError, match="https"):
+        Settings(workitems=spool | {"url": "http://pacs/ups", "secret_env": "TOKEN"})
