@@ -159,16 +159,27 @@ def verify(folder: Path) -> ModelSpec:
         If the manifest is unusable, or the weights are missing or their checksum differs.
     """
     spec = read_manifest(folder)
+    check_weights(folder, spec.sha256)
+    return spec
+
+
+def check_weights(folder: Path, sha256: str) -> None:
+    """Check the weights of `folder` against the checksum of its manifest.
+
+    Raises
+    ------
+    ManifestError
+        If the weights are missing or their checksum differs.
+    """
     weights = folder / WEIGHTS_NAME
     if not weights.is_file():
         raise ManifestError(f"{weights} is missing. Install the weights again.")
     actual = file_sha256(weights)
-    if actual != spec.sha256:
+    if actual != sha256:
         raise ManifestError(
-            f"{weights}: checksum {actual[:12]}… is not the manifest's {spec.sha256[:12]}…. "
+            f"{weights}: checksum {actual[:12]}… is not the manifest's {sha256[:12]}…. "
             "The file was changed or damaged; install the weights again."
         )
-    return spec
 
 
 def reference_folder(task: Task) -> Path:

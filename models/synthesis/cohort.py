@@ -79,14 +79,15 @@ def draw_cohort(seed: int, count: int, mix: CaseMix | None = None) -> list[CaseD
     ):
         if unknown := set(weights) - set(known):
             raise SynthesisError(f"{', '.join(sorted(unknown))}: use {', '.join(known)}")
-        columns.append(_shares(weights, count, rng))
+        columns.append(share_out(weights, count, rng))
     return [
         CaseDraw(seed=seed * 100_000 + k, score=score, organ=organ, scanner=scanner)
         for k, (score, organ, scanner) in enumerate(zip(*columns, strict=True))
     ]
 
 
-def _shares(weights: dict[str, float], count: int, rng: np.random.Generator) -> list[str]:
+def share_out(weights: dict[str, float], count: int, rng: np.random.Generator) -> list[str]:
+    """Return `count` names in random order, their shares as even to `weights` as they can be."""
     names = list(weights)
     share = np.array([weights[name] for name in names], dtype=float)
     edges = np.round(np.cumsum(share / share.sum()) * count).astype(int)

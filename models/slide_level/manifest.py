@@ -1,0 +1,123 @@
+"""Weights of a slide-level system on disk: safetensors, and a manifest with their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from models.errors import ManifestError
+from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
+from models.spec import MANIFEST_NAME, WEIGHTS_NAME, check_weights, file_sha256
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideSpec:
+    """Description of one set of slide-level weights.
+
+    `system` is a name in `models.slide_level.system.SYSTEMS`. `input` says what a slide is brought
+    to before it is read (size in px, normalization, encoder); `config` holds the network's own
+    numbers. `temperature` (> 0) divides the logits. `trained` and `figures` are for people.
+
+    Raises
+    ------
+    ValueError
+        If the temperature is not a positive number, or the classes are not those of the task.
+    """
+
+    name: str
+    version: str
+    system: str
+    task: SlideTask
+    classes: tuple[str, ...]
+    input: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
+    sha256: str = ""
+    trained: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature {self.temperature}: must be a positive number")
+        if self.classes != SLIDE_CLASSES[self.task]:
+            raise ValueError(f"classes {self.classes} are not those of the task {self.task}")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of everything that an answer depends on: weights, input, temperature, …"""
+        facts = {k: v for k, v in asdict(self).items() if k not in ("trained", "figures")}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Return the text of the manifest."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def read_slide_manifest(folder: Path) -> SlideSpec:
+    """Read ``folder/manifest.json``.
+
+    Raises
+    ------
+    ManifestError
+        If the file is missing, is not JSON, or has unknown or missing keys.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        raw = json.loads(path.read_text())
+        raw["task"] = SlideTask(raw["task"])
+        raw["classes"] = tuple(raw["classes"])
+        return SlideSpec(**raw)
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise ManifestError(
+            f"{path}: not a usable manifest of a slide-level system ({err}). Train it again."
+        ) from err
+
+
+def verify_slide_weights(folder: Path) -> SlideSpec:
+    """Return the manifest of `folder` after a check of the weights against its checksum.
+
+    Raises
+    ------
+    ManifestError
+        If the manifest is unusable, or the weights are missing or their checksum differs.
+    """
+    spec = read_slide_manifest(folder)
+    check_weights(folder, spec.sha256)
+    return spec
+
+
+def save_slide_weights(folder: Path, spec: SlideSpec, tensors: Tensors) -> SlideSpec:
+    """Write weights as float16 and the manifest; return the spec with the weights' checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    halves = {name: np.ascontiguousarray(t, dtype=np.float16) for name, t in tensors.items()}
+    save_file(halves, folder / WEIGHTS_NAME)
+    spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
+    (folder / MANIFEST_NAME).write_text(spec.to_json())
+    return spec
+
+
+def load_slide_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """Return the weights of a verified folder as float32.
+
+    Raises
+    ------
+    ManifestError
+        If the file is no safetensors file.
+    """
+    path = folder / WEIGHTS_NAME
+    try:
+        return {name: t.astype(np.float32) for name, t in load_file(path).items()}
+    except (OSError, SafetensorError) as err:
+        raise ManifestError(f"{path}: not readable weights ({err}). Train it again.") from err

@@ -1,0 +1,102 @@
+"""Systems that learn a slide's class from labeled slides, by name.
+
+A system is one module with two functions: ``system(name) -> System`` and
+``load(folder, spec) -> Fitted``. A line in `SYSTEMS` names it; nothing else changes. The module is
+imported when it is used, so that this table is read without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataSetError
+from models.slide_level.cohort import CohortSlide
+from models.slide_level.manifest import SlideSpec, verify_slide_weights
+from models.slide_level.tasks import SlideTask
+
+Say = Callable[[str], None]
+"""Function that shows a line of progress."""
+
+
+class Fitted(Protocol):
+    """System that has learned a task."""
+
+    def predict(self, slides: Sequence[CohortSlide]) -> NDArray[np.float64]:
+        """Return probabilities (n, classes), calibrated on the validation slides; rows sum to 1."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights and manifest (`models.slide_level.manifest`), for `load_fitted`."""
+        ...
+
+
+class System(Protocol):
+    """System before training. `name` is its name in `SYSTEMS`."""
+
+    name: str
+
+    def fit(
+        self,
+        train: Sequence[CohortSlide],
+        validation: Sequence[CohortSlide],
+        task: SlideTask,
+        *,
+        seed: int,
+        say: Say,
+    ) -> Fitted:
+        """Learn `task` from slides that have a class in it; `validation` stops and calibrates.
+
+        Equal seeds and slides give equal weights on one machine.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Line of the table: `approach` groups systems in tables, `words` are for people."""
+
+    module: str
+    approach: str
+    words: str
+
+
+SYSTEMS: dict[str, Listed] = {}
+"""Systems by name."""
+
+
+def system(name: str) -> System:
+    """Return a system by its name.
+
+    Raises
+    ------
+    DataSetError
+        If there is none of this name.
+    """
+    return cast(System, import_module(_listed(name).module).system(name))
+
+
+def load_fitted(folder: Path) -> Fitted:
+    """Return the system whose weights lie in a folder.
+
+    Raises
+    ------
+    ManifestError
+        If manifest or weights are missing, damaged or do not fit each other.
+    DataSetError
+        If the manifest names an unknown system.
+    """
+    spec: SlideSpec = verify_slide_weights(folder)
+    return cast(Fitted, import_module(_listed(spec.system).module).load(folder, spec))
+
+
+def _listed(name: str) -> Listed:
+    if name not in SYSTEMS:
+        raise DataSetError(f"no system {name!r}. There are: {', '.join(SYSTEMS)}")
+    return SYSTEMS[name]
