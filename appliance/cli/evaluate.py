@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
-from typer.core import TyperGroup
 
 from appliance.cli.evaluate_pairs import pairs
 from appliance.cli.evaluate_people import people
+from appliance.cli.evaluate_reader import reader
 from appliance.cli.evaluate_tiles import tiles
+from appliance.cli.groups import unless_named
 
 DEFAULT = "pairs"
 
 
-class _PairsUnlessNamed(TyperGroup):
-    """Group in which ``tandem evaluate DIR`` means ``tandem evaluate pairs DIR``."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert `DEFAULT` before arguments that name no command."""
-        if args and args[0] not in (*self.commands, "--help"):
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_PairsUnlessNamed,
+    cls=unless_named(DEFAULT),
     no_args_is_help=True,
     help=(
         "Judge the appliance, or one network, where the truth is known. A plain "
@@ -37,9 +26,11 @@ app = typer.Typer(
         "One network on images with truth:  tandem evaluate tiles --task tumor DIR\n\n"
         "One network on generated tiles:  tandem evaluate tiles --task tumor --generated 200\n\n"
         "Several side by side:  tandem evaluate tiles --task tumor DIR --weights A --weights B\n\n"
+        "Readers of whole slides:  tandem evaluate reader --synthetic 500 --out DIR\n\n"
         "Scores of this installation beside people's:  tandem evaluate people"
     ),
 )
 app.command(DEFAULT)(pairs)
 app.command()(tiles)
 app.command()(people)
+app.command()(reader)

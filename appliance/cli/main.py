@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 import typer
 from rich.console import Console
 
-from appliance.cli import dataset, evaluate, identify, weights
+from appliance.cli import dataset, evaluate, identify, train, weights
 from appliance.cli.calibrate import calibrate
 from appliance.cli.case_commands import confirm, correct, export, rerun, retry, stat, status
 from appliance.cli.init_command import init
@@ -17,7 +17,6 @@ from appliance.cli.line_commands import process, run
 from appliance.cli.picture_command import picture
 from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
-from appliance.cli.train import train
 from appliance.cli.worker_command import scheduler, worker
 from appliance.errors import TandemError
 
@@ -34,7 +33,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
-    *(init, doctor, metrics, dashboard, synth, train, calibrate),
+    *(init, doctor, metrics, dashboard, synth, calibrate),
 ):
     app.command()(command)
 app.command()(worker)
@@ -52,6 +51,7 @@ app.add_typer(identify.app, name="identify")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(train.app, name="train")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``tandem train``: train a network on a data set or on generated tiles."""
+"""``tandem train``: train a network on tiles, or a reader of whole slides on a cohort."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from appliance.cli.bars import ProgressBars
+from appliance.cli.groups import unless_named
+from appliance.cli.train_reader import reader
 from models.errors import DataSetError
 from models.spec import Task
 
@@ -31,7 +33,10 @@ HeldOut = Annotated[
 ]
 
 
-def train(
+DEFAULT = "network"
+
+
+def network(
     task: Annotated[Task, typer.Argument(help="Task of the network.")],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for weights and manifest.")],
     config_name: Annotated[
@@ -69,14 +74,14 @@ def train(
     """
     from appliance.readers.inference import pick_device
     from models.training.configuration import load_configuration
-    from models.training.train import train as train_network
+    from models.training.train import train
 
     _check_options(data_set, tiles, held_out, init, out_dir)
     config = load_configuration(config_name, task)
     if epochs is not None:
         config = replace(config, epochs=epochs)
     with ProgressBars() as progress:
-        spec = train_network(
+        spec = train(
             task,
             config,
             out_dir,
@@ -102,3 +107,17 @@ def _check_options(
         raise DataSetError("--held-out counts generated tiles; --data has its own splits.")
     if init is not None and init.resolve() == out.resolve():
         raise DataSetError(f"{init}: these weights would be overwritten. Name another --out.")
+
+
+app = typer.Typer(
+    cls=unless_named(DEFAULT),
+    no_args_is_help=True,
+    help=(
+        "Train networks. For research use only.\n\n"
+        "A network of tiles:  tandem train tumor --data DATASET --out WEIGHTS\n\n"
+        "A reader of whole slides:  tandem train reader reference-224 --task 3way --cohort DIR "
+        "--out WEIGHTS"
+    ),
+)
+app.command(DEFAULT)(network)
+app.command()(reader)

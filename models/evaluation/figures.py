@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,14 +46,21 @@ def auc(positive: NDArray[np.bool_], probability: NDArray[np.float64]) -> float:
 
 
 def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, Any]:
-    """All figures of a classifier, with intervals by patient and curves.
+    """All figures of a network's classes of tiles, see `classification_of`."""
+    return classification_of(judged, CLASSES[task], POSITIVE[task], seed=seed)
+
+
+def classification_of(
+    judged: Judged, names: Sequence[str], positive: Sequence[int], *, seed: int = 0
+) -> dict[str, Any]:
+    """All figures of a classifier of the classes `names`, with intervals by patient and curves.
 
     `macro_auc` is the mean of the one-vs-rest AUCs of the classes present, ``micro_auc`` and
     ``roc_pooled`` are those of all one-vs-rest decisions together. ``decision_curve`` is that of
-    `POSITIVE`, ``decision_curves`` has one per class against the rest (Fig. 8 of arXiv 2512.22335).
+    the classes `positive` together, ``decision_curves`` has one per class against the rest (Fig. 8
+    of arXiv 2512.22335).
     Figures that are undefined on the data are None. `seed` is the bootstrap's.
     """
-    names = CLASSES[task]
     classes = range(len(names))
 
     def scalars(chosen: NDArray[np.int64]) -> dict[str, float]:
@@ -70,7 +78,7 @@ def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, An
     areas = [auc(judged.truth == k, judged.probability[:, k]) for k in classes]
     for name, area in zip(names, areas, strict=True):
         figures["per_class"][name]["auc"] = _rounded(area)
-    risk = judged.probability[:, list(POSITIVE[task])].sum(axis=1)
+    risk = judged.probability[:, list(positive)].sum(axis=1)
     is_class = judged.truth[:, None] == np.array(classes)  # (N, K)
     pooled = is_class.ravel(), judged.probability.ravel()
     return {
@@ -88,7 +96,7 @@ def classification(judged: Judged, task: Task, *, seed: int = 0) -> dict[str, An
         },
         "roc_pooled": roc_points(*pooled),
         "reliability": reliability(*_confidence(judged)),
-        "decision_curve": decision_curve(np.isin(judged.truth, POSITIVE[task]), risk),
+        "decision_curve": decision_curve(np.isin(judged.truth, positive), risk),
         "decision_curves": {
             name: decision_curve(is_class[:, k], judged.probability[:, k])
             for k, name in enumerate(names)

@@ -28,9 +28,10 @@ class Published:
 
 
 def published(subject: str) -> list[Published]:
-    """Rows for a subject: ``tumor``, ``intensity``, ``segmentation``, or ``slide`` (4-way scores).
+    """Rows for a subject: ``tumor``, ``intensity``, ``segmentation``, ``slide`` (4-way scores), or
+    ``slide-`` and a task of whole slides (`models.slide_level.tasks`).
 
-    The papers' other tasks (2- and 3-way, ER, PR, H&E alone) are other work: they have no rows.
+    H&E alone is other work: it has no rows.
     """
     stored = _stored()
     return [

@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from models.errors import DataSetError
-from models.evaluation.html import number, plots, table
+from models.evaluation.html import number, page, plots, table, write_page
 from models.evaluation.published import TABLE_3, published_rois
 from models.evaluation.sides import MODEL, quoted, quoted_names, titles_of
 from models.evaluation.svg import matrix_plot
@@ -16,21 +15,6 @@ from models.evaluation.task_section import section, table_2
 from models.spec import CLASSES, Task
 
 SCORES = ("0", "1+", "2+", "3+")
-_STYLE = """
-:root{color-scheme:light}
-body{font:15px/1.5 system-ui,sans-serif;color:#1c2733;max-width:1120px;margin:0 auto;padding:28px}
-h1{font-size:26px;margin:0 0 4px}
-h2{font-size:19px;margin:36px 0 8px;border-bottom:1px solid #dfe4ea}
-.notice{background:#fff4d6;border-left:4px solid #d9a400;padding:8px 14px;margin:14px 0}
-.muted{color:#5d6670}.plots{display:flex;flex-wrap:wrap;gap:18px}
-figure{margin:0;background:#fafbfc;border:1px solid #e6eaee;border-radius:8px;padding:12px}
-figcaption{font-weight:600;margin-bottom:4px}svg text{font:11px system-ui,sans-serif;fill:#465362}
-.key{max-width:340px}.key span{margin-right:14px;font-size:12px}
-.key i{display:inline-block;width:20px;margin-right:5px;vertical-align:middle}
-table{border-collapse:collapse;margin:8px 0}th,td{padding:4px 12px;text-align:right;
-border-bottom:1px solid #e6eaee;font-variant-numeric:tabular-nums}th{background:#f3f5f8}
-th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}
-"""
 
 
 def write_report(result: dict[str, Any], path: Path) -> None:
@@ -41,10 +25,7 @@ def write_report(result: dict[str, Any], path: Path) -> None:
     DataSetError
         If `path` cannot be written.
     """
-    try:
-        path.write_text(html_report(result), encoding="utf-8")
-    except OSError as err:
-        raise DataSetError(f"{path}: {err.strerror}. Choose another file for --html.") from err
+    write_page(html_report(result), path)
 
 
 def html_report(result: dict[str, Any]) -> str:
@@ -79,10 +60,7 @@ def html_report(result: dict[str, Any]) -> str:
     if result.get("predictions"):
         body.append(_predictions(result["predictions"], words))
     body.append(_weights(result["weights"]))
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tandem: evaluation'
-        f"</title><style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return page(body)
 
 
 def _quoted(result: dict[str, Any]) -> str:

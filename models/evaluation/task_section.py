@@ -6,7 +6,7 @@ IoU per epoch), Fig. 8 (decision curves).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -50,7 +50,11 @@ def section(task: Task, sides: Sides, epochs: Mapping[str, Any] | None = None) -
         drawn = [_pixel_confusion(side, figures) for side, figures in sides.items()]
     else:
         parts.append(_per_class(task, sides))
-        drawn = [*_roc(task, sides), _reliability(sides), *_decisions(task, sides)]
+        drawn = [
+            *roc_plots(CLASSES[task], sides),
+            reliability_plot(sides),
+            *_decisions(task, sides),
+        ]
         drawn += [
             matrix_plot(f["confusion"], CLASSES[task], CLASSES[task], title=f"Confusion: {side}")
             for side, f in sides.items()
@@ -94,9 +98,8 @@ def _per_class(task: Task, sides: Sides) -> str:
     return table(("class", "n", *keys), rows)
 
 
-def _roc(task: Task, sides: Sides) -> Iterator[str]:
+def roc_plots(names: Sequence[str], sides: Sides) -> Iterator[str]:
     """One plot per class against the rest, all sides in each; before them all classes pooled."""
-    names = CLASSES[task]
     if len(names) > 2:
         curves = {side: (f["roc_pooled"], f["micro_auc"]) for side, f in sides.items()}
         yield _joint_roc("ROC, all classes pooled", curves)
@@ -115,7 +118,8 @@ def _joint_roc(title: str, curves: Mapping[str, tuple[Any, float | None]]) -> st
     return line_plot(lines, x_label="1 - specificity", y_label="sensitivity", title=title)
 
 
-def _reliability(sides: Sides) -> str:
+def reliability_plot(sides: Sides) -> str:
+    """Share correct by confidence, all sides in one plot."""
     lines = [Line(name="ideal", points=[(0, 0), (1, 1)], color="#9aa5b1", dashed=True)]
     for k, (side, figures) in enumerate(sides.items()):
         points = [(b["confidence"], b["accuracy"]) for b in figures["reliability"]]

@@ -121,3 +121,11 @@ def load_slide_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
         return {name: t.astype(np.float32) for name, t in load_file(path).items()}
     except (OSError, SafetensorError) as err:
         raise ManifestError(f"{path}: not readable weights ({err}). Train it again.") from err
+
+
+def add_figures(folder: Path, figures: Mapping[str, Any]) -> SlideSpec:
+    """Write figures into the manifest of a folder; return the spec. Weights stay as they are."""
+    spec = read_slide_manifest(folder)
+    spec = replace(spec, figures=spec.figures | dict(figures))
+    (folder / MANIFEST_NAME).write_text(spec.to_json())
+    return spec

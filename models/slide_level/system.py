@@ -40,7 +40,8 @@ class Fitted(Protocol):
 class System(Protocol):
     """System before training. `name` is its name in `SYSTEMS`."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def fit(
         self,
@@ -67,7 +68,23 @@ class Listed:
     words: str
 
 
-SYSTEMS: dict[str, Listed] = {}
+_LOW = "models.slide_level.low_resolution"
+_PLAIN = "models.slide_level.plain"
+_NETWORKS = {
+    "reference": "small ConvNeXt",
+    "convnext-s": "ConvNeXt-S",
+    "resnet-50": "ResNet-50",
+    "densenet-201": "DenseNet-201",
+    "vit-b": "ViT-B",
+}
+SYSTEMS: dict[str, Listed] = {
+    f"{name}-{px}": Listed(_LOW, "2: low resolution", f"{words}, whole slide at {px} px")
+    for name, words in _NETWORKS.items()
+    for px in (224, 512)
+} | {
+    "mean-dab": Listed(_PLAIN, "plain", "mean DAB of the foreground, logistic regression"),
+    "dab-shares": Listed(_PLAIN, "plain", "shares of DAB by thresholds, logistic regression"),
+}
 """Systems by name."""
 
 

@@ -1,0 +1,96 @@
+"""Options of the commands that train and evaluate slide-level systems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from appliance.cli.bars import ProgressBars
+from models.slide_level.system import SYSTEMS, System, system
+from models.slide_level.tasks import SlideTask
+
+if TYPE_CHECKING:
+    from models.slide_level.cohort import CohortSlide
+    from models.synthesis.slide_cohort import SlideDraw
+
+CohortOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cohort",
+        help="Folder with cohort.csv: columns slide, patient, overview, and her2 (0, 1+, 2+, 3+), "
+        "ish, er, pr (+, -) as far as they are known (docs/readers.md).",
+    ),
+]
+SyntheticOption = Annotated[
+    int, typer.Option("--synthetic", min=0, help="Instead of --cohort: draw so many patients.")
+]
+LossOption = Annotated[
+    Literal["cross-entropy", "class-weights", "focal"] | None,
+    typer.Option("--loss", help="Loss of low-resolution systems. Default: cross-entropy."),
+]
+AugmentOption = Annotated[
+    bool, typer.Option("--augment/--no-augment", help="Flips, rotations, affine changes.")
+]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Most epochs of low-resolution systems.")
+]
+
+
+def systems_help() -> str:
+    """Return the names of all systems with their words, for help texts."""
+    return "; ".join(f"{name}: {listed.words}" for name, listed in SYSTEMS.items())
+
+
+def chosen_system(name: str, loss: str | None, augment: bool, epochs: int | None) -> System:
+    """Return a system with the recipe that the options ask for.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the name is unknown.
+    """
+    if name not in SYSTEMS:
+        raise typer.BadParameter(f"no system {name!r}; {systems_help()}", param_hint="SYSTEM")
+    wanted = {"loss": loss, "epochs": epochs, "augment": None if augment else False}
+    numbers = {key: value for key, value in wanted.items() if value is not None}
+    found = system(name)
+    if not numbers or SYSTEMS[name].module != "models.slide_level.low_resolution":
+        return found
+    from models.slide_level.low_resolution import LowResolution, changed
+
+    assert isinstance(found, LowResolution)  # noqa: S101 - the module's own class
+    return changed(found, **numbers)
+
+
+def slides_to_use(
+    cohort: Path | None,
+    synthetic: int,
+    seed: int,
+    folder: Path,
+    tasks: Sequence[SlideTask],
+    bars: ProgressBars,
+    *,
+    shifted: bool = False,
+) -> tuple[list[CohortSlide], list[SlideDraw]]:
+    """Return the slides of a cohort, or draw them below `folder`; with the draws, if drawn.
+
+    Raises
+    ------
+    models.errors.DataSetError, models.errors.SynthesisError
+        If the cohort cannot be read, or the folder holds another one.
+    """
+    if cohort is not None:
+        from models.slide_level.cohort import read_cohort
+
+        return read_cohort(cohort), []
+    from models.synthesis.slide_cohort import draw_slides
+    from models.synthesis.slide_files import write_slides
+    from models.synthesis.slide_overview import HER2, Stain
+
+    shown: dict[SlideTask, Stain] = {SlideTask.ER: "ER", SlideTask.PR: "PR"}
+    stains = sorted({shown.get(task, HER2) for task in tasks})
+    draws = draw_slides(seed, synthetic, shifted=shifted)
+    return write_slides(folder, draws, bars, stains=stains), draws

@@ -1,0 +1,124 @@
+"""Foreground of a slide's overview, and the picture that systems of low resolution are given.
+
+The foreground is found as in arXiv 2503.22069, section 2.3: contrast enhancement, Gaussian blur,
+Otsu's threshold, and watershed to isolate the background. The paper gives no numbers; those here
+were chosen on drawn slides.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataSetError
+
+FOREGROUND_PX = 512
+"""Longer side of the picture on which the foreground is looked for."""
+_GLASS_PERCENTILE = 5.0
+"""Percentile of darkness that is glass: a section leaves more of the slide free."""
+_DARK = 30.0
+"""Gray levels below the glass from which on all is equally dark: else pen, control tissue and
+strong stain take up the contrast, and Otsu's threshold divides tissue."""
+_GAMMA = 0.5
+"""Exponent of the contrast: pale stroma is brought nearer to dark epithelium than to glass."""
+_SIGMA = 1.0
+_SURE_PX = 3.0
+"""Distance to the background, in px, of what is surely tissue."""
+_SMALLEST = 2e-4
+"""Share of the picture below which a piece is dust."""
+_KEPT_PICTURES = 1200
+MARGIN = 0.02
+"""Margin of glass around the foreground, by its longer side."""
+
+
+def foreground(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return the foreground of an overview, uint8 RGB (rows, columns, 3), as bool of its size."""
+    rows, columns = overview.shape[:2]
+    scale = min(1.0, FOREGROUND_PX / max(rows, columns))
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    small = cv2.resize(overview, size, interpolation=cv2.INTER_AREA)
+    # Darkest channel: hematoxylin absorbs red, DAB blue; gray would miss pale tissue.
+    dark = 255.0 - small.min(axis=2)
+    glass = float(np.percentile(dark, _GLASS_PERCENTILE))
+    enhanced = 255 * np.clip((dark - glass) / _DARK, 0, 1) ** _GAMMA
+    smooth = cv2.GaussianBlur(enhanced, (0, 0), _SIGMA).astype(np.uint8)
+    _, found = cv2.threshold(smooth, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    mask = _without_background(small, found)
+    large = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    whole: NDArray[np.bool_] = large.astype(bool)
+    return whole
+
+
+def _without_background(small: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Flood from sure tissue and sure background; the border lies on the steepest edge."""
+    distance = cv2.distanceTransform(found, cv2.DIST_L2, 5)
+    tissue = (distance > _SURE_PX).astype(np.uint8)
+    background = 1 - cv2.dilate(found, np.ones((7, 7), dtype=np.uint8))
+    markers = np.zeros(found.shape, dtype=np.int32)
+    markers[background > 0], markers[tissue > 0] = 1, 2
+    flooded = cv2.watershed(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), markers)
+    mask = (flooded == 2).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    keep = np.zeros(count, dtype=np.uint8)
+    keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= _SMALLEST * mask.size
+    kept: NDArray[np.uint8] = keep[labels]
+    return kept
+
+
+def section_picture(
+    overview: NDArray[np.uint8], mask: NDArray[np.bool_], px: int
+) -> NDArray[np.uint8]:
+    """Return the section alone: uint8 RGB (px, px, 3), glass at 255, everything else at 255.
+
+    The square around the foreground `mask` is taken, with a margin, and shrunk or enlarged as a
+    whole. Without foreground the whole overview is taken.
+    """
+    glass = _glass(overview, mask)
+    mask = mask if mask.any() else np.ones(mask.shape, dtype=bool)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    section, inside = np.ascontiguousarray(overview[box]), mask[box].astype(np.uint8)
+    scale = px / (max(section.shape[:2]) * (1 + 2 * MARGIN))
+    height, width = (max(1, min(px, round(edge * scale))) for edge in section.shape[:2])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(section, (width, height), interpolation=way)
+    share = cv2.resize(255 * inside, (width, height), interpolation=way)
+    picture = np.full((px, px, 3), 255, dtype=np.uint8)
+    top, left = (px - height) // 2, (px - width) // 2
+    even = np.clip(small * (255.0 / glass) + 0.5, 0, 255).astype(np.uint8)
+    even[share < 128] = 255
+    picture[top : top + height, left : left + width] = even
+    return picture
+
+
+@lru_cache(maxsize=_KEPT_PICTURES)
+def read_section(path: Path, px: int) -> NDArray[np.uint8]:
+    """Return `section_picture` of an overview's file; do not change it: it is kept.
+
+    Raises
+    ------
+    DataSetError
+        If the file is no readable picture.
+    """
+    read = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if read is None:
+        raise DataSetError(f"{path}: not a readable picture. Export it again as PNG or JPEG.")
+    overview = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
+    picture = section_picture(overview, foreground(overview), px)
+    picture.setflags(write=False)
+    return picture
+
+
+def _glass(overview: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Color of the glass: median of the bright half of the background, at least 180 a channel."""
+    outside = overview[::4, ::4][~mask[::4, ::4]]
+    if len(outside) == 0:
+        return np.full(3, 245.0)
+    gray = outside.min(axis=1)
+    glass: NDArray[np.float64] = np.median(outside[gray >= np.median(gray)], axis=0)
+    bright: NDArray[np.float64] = np.maximum(glass, 180.0)
+    return bright

@@ -1,0 +1,99 @@
+"""Training of a slide-level system: its weights, their figures on other patients, their card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.evaluation.confusion import classification_figures, confusion
+from models.evaluation.readers import fold_figures
+from models.slide_level.cohort import CohortSlide
+from models.slide_level.folds import draw_folds
+from models.slide_level.manifest import SlideSpec, add_figures
+from models.slide_level.system import Say, System
+from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
+from models.spec import CARD_NAME
+
+_QUESTIONS = {
+    SlideTask.BINARY: "whether a whole HER2 slide is negative or positive",
+    SlideTask.THREE_WAY: "whether a whole HER2 slide is 0, low or high",
+    SlideTask.FOUR_WAY: "the HER2 score of a whole slide",
+    SlideTask.ER: "whether a whole ER slide is positive",
+    SlideTask.PR: "whether a whole PR slide is positive",
+}
+
+
+def train_reader(
+    system: System,
+    slides: Sequence[CohortSlide],
+    task: SlideTask,
+    out: Path,
+    *,
+    seed: int,
+    data: str,
+    say: Say,
+) -> SlideSpec:
+    """Train with 80 % of the patients, stop and calibrate with 10 %, judge on 10 %.
+
+    `data` says what the slides are, for the card. Returns the spec with its figures.
+
+    Raises
+    ------
+    DataSetError
+        If the cohort lacks a class or patients, or a picture is unusable.
+    """
+    fold = draw_folds(slides, task, seed=seed)[0]
+    fitted = system.fit(fold.train, fold.validation, task, seed=seed, say=say)
+    fitted.save(out)
+    names = SLIDE_CLASSES[task]
+    truth = np.array([class_of(slide.label, task) for slide in fold.test], dtype=np.int64)
+    chance = fitted.predict(fold.test)
+    found = classification_figures(confusion(truth, chance.argmax(axis=1), len(names)), names)
+    spec = add_figures(
+        out,
+        {
+            "data": data,
+            "test_slides": len(truth),
+            **fold_figures(truth, chance, task),
+            "per_class_f1": {name: found["per_class"][name]["f1"] for name in names},
+        },
+    )
+    (out / CARD_NAME).write_text(_card(spec))
+    return spec
+
+
+def _card(spec: SlideSpec) -> str:
+    figures: dict[str, Any] = spec.figures
+    rows = [(name, figures[name]) for name in ("auc", "f1", "accuracy")]
+    rows += [(f"F1 {name}", value) for name, value in figures["per_class_f1"].items()]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    trained = "; ".join(f"{name} {value}" for name, value in spec.trained.items())
+    return f"""# {spec.name} {spec.version}
+
+Answers {_QUESTIONS[spec.task]} ({", ".join(spec.classes)}).
+
+**Intended use: research only.** Not for diagnostic use. It is a second reader: it decides no score.
+A site replaces these weights by its own.
+
+**System.** {spec.system}; input {spec.input}; numbers in `manifest.json`.
+
+**Data.** {figures["data"]}
+
+**Training.** {trained}. To make it again: `tandem train reader {spec.system} --task {spec.task}
+--seed {spec.trained["seed"]} --out DIR` with the cohort named above.
+
+**Figures** on {figures["test_slides"]} slides of patients that neither trained nor stopped it:
+
+| figure | value |
+|---|---|
+{table}
+
+**Calibration.** Temperature {spec.temperature}, on the validation slides.
+
+**Limits.** Labels of single readers err, and the network learns their errors. It sees stain, not
+cells: a run or a scanner that it does not know may shift its answers. It was not judged on real
+slides unless the data above says so.
+"""
