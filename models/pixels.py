@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.spec import ModelSpec
+
+class PixelFacts(Protocol):
+    """Facts of a manifest that this stage depends on, see `models.spec.ModelSpec`."""
+
+    @property
+    def input_px(self) -> int: ...
+
+    @property
+    def tile_px(self) -> int: ...
+
+    @property
+    def pixels(self) -> str: ...
+
+    @property
+    def mean(self) -> tuple[float, float, float]: ...
+
+    @property
+    def std(self) -> tuple[float, float, float]: ...
 
 
 class Pixels(nn.Module):
@@ -19,7 +38,7 @@ class Pixels(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: PixelFacts) -> None:
         super().__init__()
         self.input_px = spec.input_px
         # Training crops keep their resolution; only whole tiles are resized.

@@ -59,6 +59,10 @@ class System(Protocol):
         ...
 
 
+BAGS = "1: multiple instances"
+"""Approach of the systems that need the bags of slides."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """Line of the table: `approach` groups systems in tables, `words` are for people."""
@@ -68,8 +72,16 @@ class Listed:
     words: str
 
 
+_BAGS = "models.mil.system"
 _LOW = "models.slide_level.low_resolution"
 _PLAIN = "models.slide_level.plain"
+_AGGREGATORS = {
+    "clam-sb": "CLAM, one attention branch",
+    "clam-mb": "CLAM, an attention branch per class",
+    "dtfd": "DTFD-MIL with AFS",
+    "abmil": "ABMIL, gated attention",
+    "transmil": "TransMIL",
+}
 _NETWORKS = {
     "reference": "small ConvNeXt",
     "convnext-s": "ConvNeXt-S",
@@ -78,10 +90,12 @@ _NETWORKS = {
     "vit-b": "ViT-B",
 }
 SYSTEMS: dict[str, Listed] = {
-    f"{name}-{px}": Listed(_LOW, "2: low resolution", f"{words}, whole slide at {px} px")
-    for name, words in _NETWORKS.items()
-    for px in (224, 512)
-} | {
+    **{name: Listed(_BAGS, BAGS, f"{words}, on tiles") for name, words in _AGGREGATORS.items()},
+    **{
+        f"{name}-{px}": Listed(_LOW, "2: low resolution", f"{words}, whole slide at {px} px")
+        for name, words in _NETWORKS.items()
+        for px in (224, 512)
+    },
     "mean-dab": Listed(_PLAIN, "plain", "mean DAB of the foreground, logistic regression"),
     "dab-shares": Listed(_PLAIN, "plain", "shares of DAB by thresholds, logistic regression"),
 }

@@ -1,0 +1,1 @@
+"""Encoders of tiles: folders with frozen weights, and the networks that they hold."""
