@@ -14,6 +14,7 @@ from appliance.findings.classes import CLASS_NAMES
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from models.datasets.images import read_rgb
 from models.errors import DataSetError
+from models.synthesis.receptors import RECEPTORS
 
 COARSEST = 1.25
 """Largest size of a px of the true classes, in px of the label map."""
@@ -33,6 +34,8 @@ class CaseFiles:
 def find_cases(folder: Path) -> list[CaseFiles]:
     """Cases in `folder`: ``truth/CASE.json`` with ``CASE_HE.*`` and ``CASE_HER2.*`` above it.
 
+    The truth of an ER or PR slide of the block (``truth/CASE_ER.json``) is left alone.
+
     Raises
     ------
     DataSetError
@@ -40,6 +43,8 @@ def find_cases(folder: Path) -> list[CaseFiles]:
     """
     cases = []
     for truth in sorted(folder.rglob("truth/*.json")):
+        if truth.stem.endswith(tuple(f"_{receptor}" for receptor in RECEPTORS)):
+            continue
         home = truth.parent.parent
         he, ihc = (_slide(home, f"{truth.stem}_{stain}") for stain in ("HE", "HER2"))
         if he is None or ihc is None:

@@ -31,7 +31,10 @@ Control = Literal["works", "failed", "none"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyntheticCase:
-    """Files of a case. The truth has its own folder, which no watcher looks at."""
+    """Files of a case. The truth has its own folder, which no watcher looks at.
+
+    `ihc_path` is the target slide; `score` is a HER2 score, empty for another stain.
+    """
 
     accession: str
     block: str
@@ -79,35 +82,78 @@ def synthesize_case(
         If score, organ or scanner is unknown, the slide is smaller than 2,048 x 1,536 px, or `mpp`
         is outside its range.
     """
-    _check(score, organ, scanner, width_px, height_px, mpp)
+    if score not in MIXES:
+        raise SynthesisError(f"score {score!r}: use one of {', '.join(MIXES)}")
+    check_wishes(organ, scanner, width_px, height_px, mpp)
+    scene = set_scene(
+        seed,
+        replace(ORGANS[organ], mix=mix or MIXES[score], rough=random_roughness(seed, rough)),
+        size_px=(width_px, height_px),
+        mpp=mpp,
+        scanner=scanner,
+        control=control,
+        rotation_degrees=rotation_degrees,
+        shift_um=shift_um,
+    )
+    case = case_files(out_dir, seed, "HER2", score, file_format)
+    truths = write_slides(case, (scene.he, scene.ihc), file_format, workers, progress)
+    drawn = {"seed": seed, "organ": organ, "scanner": scanner, "control": control}
+    write_truth(case, drawn, scene, truths, tuple(MIXES))
+    return case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Slides of a block before they are drawn.
+
+    `transform` is H&E µm → IHC µm, as the truth states it; `rough` the block's irregularity.
+    """
+
+    he: SlideJob
+    ihc: SlideJob
+    transform: dict[str, Any]
+    rough: float
+
+
+def set_scene(
+    seed: int,
+    plan: TissuePlan,
+    *,
+    size_px: tuple[int, int],
+    mpp: float,
+    scanner: str | None,
+    control: Control,
+    rotation_degrees: float = 12.0,
+    shift_um: float = 120.0,
+) -> Scene:
+    """Build the block of a seed and place its sections; see `synthesize_case`.
+
+    `size_px` (width, height) counts px of `MPP`. Cells, places and styles of a seed are the same
+    whatever the plan's shares of stained cells are.
+    """
     rng = np.random.default_rng([seed, 0xCA5E])
-    width_um, height_um = width_px * MPP, height_px * MPP
+    width_um, height_um = size_px[0] * MPP, size_px[1] * MPP
     turn = float(rng.uniform(-rotation_degrees, rotation_degrees))
     shift = rng.uniform(-shift_um, shift_um, 2) * min(1.0, width_um / 2000)
     he_to_ihc = _rigid(turn, (width_um / 2, height_um / 2), (float(shift[0]), float(shift[1])))
     ihc_view = _inverse_view(he_to_ihc, mpp)
     cores = _control_cores(width_um, height_um, ihc_view, control)
-    plan = replace(ORGANS[organ], mix=mix or MIXES[score], rough=random_roughness(seed, rough))
     world = _world(rng, width_um, height_um, plan, cores)
     he_style, ihc_style = _styles(rng, scanner)
     size = {"width_px": round(width_um / mpp), "height_px": round(height_um / mpp)}
-    jobs = (
-        SlideJob(world=world, view=replace(STRAIGHT, mpp=mpp), stain="HE", style=he_style, **size),
-        SlideJob(world=world, view=ihc_view, stain="HER2", style=ihc_style, **size),
+    he_view = replace(STRAIGHT, mpp=mpp)
+    return Scene(
+        he=SlideJob(world=world, view=he_view, stain="HE", style=he_style, **size),
+        ihc=SlideJob(world=world, view=ihc_view, stain="HER2", style=ihc_style, **size),
+        transform={"matrix": he_to_ihc[0], "shift_um": he_to_ihc[1], "rotation_degrees": turn},
+        rough=plan.rough,
     )
-    case = _case(out_dir, f"S26-{seed % 100_000:05d}", score, file_format)
-    truths = _write_slides(case, jobs, file_format, workers, progress)
-    transform = {"matrix": he_to_ihc[0], "shift_um": he_to_ihc[1], "rotation_degrees": turn}
-    drawn = {"seed": seed, "organ": organ, "scanner": scanner, "mpp": mpp, "control": control}
-    _write_truth(case, drawn | size | {"rough": plan.rough}, transform, *truths)
-    return case
 
 
-def _check(
-    score: str, organ: str, scanner: str | None, width_px: int, height_px: int, mpp: float
+def check_wishes(
+    organ: str, scanner: str | None, width_px: int, height_px: int, mpp: float
 ) -> None:
-    if score not in MIXES:
-        raise SynthesisError(f"score {score!r}: use one of {', '.join(MIXES)}")
+    """Check what both kinds of cases ask for; raises SynthesisError."""
     for wish, known in ((organ, ORGANS), (scanner or "neutral", SCANNERS)):
         if wish not in known:
             raise SynthesisError(f"{wish!r}: use one of {', '.join(known)}")
@@ -144,19 +190,27 @@ def _styles(rng: np.random.Generator, scanner: str | None) -> tuple[StainStyle, 
     return (he, ihc) if scanner is None else (as_scanned(he, scanner), as_scanned(ihc, scanner))
 
 
-def _case(out_dir: Path, accession: str, score: str, file_format: FileFormat) -> SyntheticCase:
+def case_files(
+    out_dir: Path, seed: int, stain: str, score: str, file_format: FileFormat
+) -> SyntheticCase:
+    """Return the files of a case whose target slide has a stain.
+
+    The truth of another stain than HER2 is named for it: a block may have slides of several.
+    """
+    accession = f"S26-{seed % 100_000:05d}"
     suffix = "svs" if file_format == "svs" else "tif"
+    named = f"{accession}_A1" if stain == "HER2" else f"{accession}_A1_{stain}"
     return SyntheticCase(
         accession=accession,
         block="A1",
         score=score,
         he_path=out_dir / f"{accession}_A1_HE.{suffix}",
-        ihc_path=out_dir / f"{accession}_A1_HER2.{suffix}",
-        truth_path=out_dir / "truth" / f"{accession}_A1.json",
+        ihc_path=out_dir / f"{accession}_A1_{stain}.{suffix}",
+        truth_path=out_dir / "truth" / f"{named}.json",
     )
 
 
-def _write_slides(
+def write_slides(
     case: SyntheticCase,
     jobs: tuple[SlideJob, SlideJob],
     file_format: FileFormat,
@@ -179,15 +233,19 @@ def _write_slides(
     )
 
 
-def _write_truth(
+def write_truth(
     case: SyntheticCase,
     asked: dict[str, Any],
-    transform: dict[str, Any],
-    he: SlideTruth,
-    ihc: SlideTruth,
+    scene: Scene,
+    truths: tuple[SlideTruth, SlideTruth],
+    classes: tuple[str, ...],
 ) -> None:
-    """Write rasters and JSON. `asked` are the arguments of the case, `transform` is H&E µm → IHC
-    µm."""
+    """Write rasters and JSON.
+
+    `asked` are the arguments of the case and facts of its own, `classes` the names of the IHC
+    raster's classes 1 to 4.
+    """
+    he, ihc = truths
     case.truth_path.parent.mkdir(parents=True, exist_ok=True)
     stem = case.truth_path.with_suffix("")
     _save(f"{stem}_he_tumor.png", he.tumor * 255)
@@ -204,18 +262,18 @@ def _write_truth(
         "score": case.score,
         "organ": asked["organ"],
         "scanner": asked["scanner"],
-        "mpp": asked["mpp"],
-        "width_px": asked["width_px"],
-        "height_px": asked["height_px"],
-        "he_to_ihc": transform,
+        "mpp": scene.he.view.mpp,
+        "width_px": scene.he.width_px,
+        "height_px": scene.he.height_px,
+        "he_to_ihc": scene.transform,
         "classes_mpp": ihc.classes_mpp,
         "masks_mpp": he.masks_mpp,
-        "percent": dict(zip(MIXES, (round(float(s), 3) for s in shares), strict=True)),
+        "percent": dict(zip(classes, (round(float(s), 3) for s in shares), strict=True)),
         "tumor_area_mm2": float(counts.sum()) * ihc.classes_mpp**2 / 1e6,
         "control": asked["control"],
-        "rough": asked["rough"],
+        "rough": scene.rough,
     }
-    case.truth_path.write_text(json.dumps(facts, indent=2) + "\n")
+    case.truth_path.write_text(json.dumps(facts | asked, indent=2) + "\n")
 
 
 _Matrix = tuple[float, float, float, float]
