@@ -16,6 +16,8 @@ HE = Stain("HE")
 """Haematoxylin and eosin: shows where the tumor is."""
 HER2 = Stain("HER2")
 """HER2 immunohistochemistry: shows membranes in brown DAB."""
+ER, PR = Stain("ER"), Stain("PR")
+"""Estrogen and progesterone receptor immunohistochemistry: show nuclei in brown DAB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

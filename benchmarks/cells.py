@@ -26,7 +26,8 @@ from skimage.segmentation import find_boundaries
 
 from appliance.geometry import TILE_MPP
 from appliance.readers.cell_tally import COMPLETE, CellTally
-from appliance.readers.cells import STEP, CellMap, TileCells, map_cells, measure_cells
+from appliance.readers.cells import CellMap, TileCells, map_cells, measure_cells
+from appliance.readers.nucleus_shapes import STEP
 from models.datasets.generated_tiles import GeneratedTile, generated_tile
 from models.datasets.glass import calibrated
 from models.datasets.images import read_rgb, tiles_of

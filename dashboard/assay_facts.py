@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.assays.assay import RGB, Assay
+from appliance.assays.assay import RGB, SHARE_OF, Assay
 from appliance.assays.registry import assays
 from appliance.findings.findings import Findings
 
@@ -15,16 +15,31 @@ def assay_of(name: str) -> Assay | None:
 
 
 def class_colors(findings: Findings) -> dict[str, RGB]:
-    """Color of each class of the findings; gray for classes of an unknown assay."""
+    """Color of each class of the findings, lowest first; gray for classes of an unknown assay."""
     assay = assay_of(findings.assay)
     known = {} if assay is None else {named.name: named.color for named in assay.classes}
-    return {name: known.get(name, GREY) for name in findings.percent}
+    colors = {name: color for name, color in known.items() if name in findings.percent}
+    return colors | {name: GREY for name in findings.percent if name not in known}
+
+
+def share_of(findings: Findings) -> str:
+    """What the percentages of the findings are shares of."""
+    assay = assay_of(findings.assay)
+    return SHARE_OF if assay is None else assay.objects.page.share_of
+
+
+def own_rows(findings: Findings) -> list[tuple[str, str]]:
+    """Rows of measurements that an assay has in place of areas and membranes; else none."""
+    assay = assay_of(findings.assay)
+    if assay is None or share_of(findings) == SHARE_OF:
+        return []
+    return [(row[0], row[1]) for row in assay.objects.page.measure_rows(findings)[1:]]
 
 
 def has_classes(findings: Findings) -> bool:
     """Return whether the assay grades px, which H-score, WSI % and paper score need."""
     assay = assay_of(findings.assay)
-    return assay is not None and bool(assay.classes)
+    return assay is not None and bool(assay.classes) and share_of(findings) == SHARE_OF
 
 
 def binary_words(findings: Findings) -> str:

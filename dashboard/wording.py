@@ -100,6 +100,7 @@ TASK_WORDS: dict[str, str] = {
     "intensity": "Stain intensity on IHC",
     "segmentation": "Stain segmentation on IHC",
     "plain": "Plain color reading of IHC, without a network",
+    "nuclei": "Stain of nuclei on IHC, without a network",
 }
 """Purpose of a reader, by its name; that of a network is the value of `models.spec.Task`."""
 

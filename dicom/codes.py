@@ -34,6 +34,15 @@ HER2_IN_TISSUE = Code("18474-7", "LN", "HER2 Ag [Presence] in Tissue by Immune s
 COMPLETE_INTENSE_SHARE = Code(
     "85328-3", "LN", "Cells with intense complete membrane staining/100 cells"
 )
+ER_PRESENCE = Code(
+    "85337-4", "LN", "Estrogen receptor Ag [Presence] in Breast cancer by Immune stain"
+)
+PR_PRESENCE = Code(
+    "85339-0", "LN", "Progesterone receptor Ag [Presence] in Breast CA by Immune stain"
+)
+# The percentage of positive cells; meanings are shortened to 64 characters.
+ER_CELLS = Code("85329-1", "LN", "Cells.estrogen receptor/100 cells in Breast cancer specimen")
+PR_CELLS = Code("85325-9", "LN", "Cells.progesterone receptor/100 cells in Breast cancer specimen")
 PATHOLOGY_STUDY = Code("11526-1", "LN", "Pathology study")
 
 AREA = Code("42798000", "SCT", "Area")
@@ -67,6 +76,18 @@ TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
 UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
 STAIN_INTENSITY = Code("intensity", _PRIVATE, "Mean intensity class of stained tumor")
 H_SCORE = Code("h-score", _PRIVATE, "H-score")
+NUCLEI_SHARE = {
+    name: Code(f"nuclei-{name}", _PRIVATE, f"Tumor nuclei, {name}")
+    for name in ("negative", "weak", "moderate", "strong")
+}
+NUCLEI_COUNTED = Code("nuclei-counted", _PRIVATE, "Tumor nuclei counted")
+AVERAGE_INTENSITY = Code("mean-intensity", _PRIVATE, "Average intensity of positive nuclei, 1 to 3")
+ALLRED = Code("allred", _PRIVATE, "Allred score, 0 to 8")
+ALLRED_PROPORTION = Code("allred-share", _PRIVATE, "Allred proportion score, 0 to 5")
+ALLRED_INTENSITY = Code("allred-intensity", _PRIVATE, "Allred intensity score, 0 to 3")
+RECEPTOR_CLASS = Code("receptor-class", _PRIVATE, "Receptor class of the guideline")
+LOW_POSITIVE = Code("low-positive", _PRIVATE, "Low positive")
+RESULT_COMMENT = Code("result-comment", _PRIVATE, "Comment on the result")
 # LOINC 48676-1 (HER2 [Interpretation] in Tissue) is the status after all methods, ISH among them.
 IHC_STATUS = Code("ihc-status", _PRIVATE, "HER2 status by the IHC score")
 PIXEL_STATUS = Code("pixel-status", _PRIVATE, "HER2 status by px of 0 and 3+, arXiv 2512.22335")

@@ -23,6 +23,8 @@ from appliance.slides.picture import PictureMatch
 RGB = tuple[int, int, int]
 Rows = list[tuple[str, ...]]
 """Rows of words of a table; the first is its head."""
+SHARE_OF = "tumor area"
+"""What the percentages of findings are shares of, unless the assay says otherwise."""
 T = TypeVar("T")
 
 
@@ -123,7 +125,8 @@ class PageWords:
 
     `score_label` stands over the score, `target_caption` over the picture of the target slide.
     `scheme` names the guideline in full. `estimate` says why a score is an estimate. `class_rows`
-    has at most six columns, `measure_rows` two.
+    has at most six columns, `measure_rows` two. `share_of` is what the findings' percentages are
+    shares of.
     """
 
     score_label: str
@@ -132,6 +135,7 @@ class PageWords:
     estimate: str
     class_rows: Callable[[Findings], Rows]
     measure_rows: Callable[[Findings], Rows]
+    share_of: str = SHARE_OF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

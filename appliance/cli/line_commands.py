@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,7 +27,9 @@ def run(config: ConfigOption = None) -> None:
 
 def process(
     he: Annotated[Path, typer.Argument(help="H&E slide.", exists=True)],
-    ihc: Annotated[Path, typer.Argument(help="HER2 IHC slide of the same block.", exists=True)],
+    ihc: Annotated[
+        Path, typer.Argument(help="IHC slide of the assay, of the same block.", exists=True)
+    ],
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the results.")],
     accession: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
     block: Annotated[str, typer.Option(help="Default: from header or file name.")] = "",
@@ -60,8 +63,8 @@ def process(
         return
     summary = result.summary
     out.print(f"score [bold]{summary['score'] or 'none'}[/] (estimated, {summary['guideline']})")
-    for name, share in summary["percent"].items():
-        out.print(f"  {name:>2} {share:5.1f} % of {summary['tumor_area_mm2']:.2f} mm² tumor")
+    for line in _share_lines(summary):
+        out.print(line)
     for reason in summary["review"]:
         out.print(f"  review: {reason['sentence']}")
     for step in result.times:
@@ -70,3 +73,17 @@ def process(
         out.print(f"  note: {note}")
     out.print(f"{len(result.objects)} DICOM objects, findings.json and report.pdf in {out_dir}")
     out.print(summary["notice"])
+
+
+def _share_lines(summary: dict[str, Any]) -> Iterator[str]:
+    """Lines of the share of each class, lowest first; classes of no order as they are."""
+    from appliance.assays.assay import SHARE_OF
+    from appliance.assays.registry import find_assay
+
+    assay, percent = find_assay(summary["assay"]), summary["percent"]
+    counted = assay.objects.page.share_of
+    area = f"{summary['tumor_area_mm2']:.2f} mm² tumor" if counted == SHARE_OF else counted
+    names = [named.name for named in assay.classes if named.name in percent] or list(percent)
+    width = max(2, *map(len, names))
+    for name in names:
+        yield f"  {name:>{width}} {percent[name]:5.1f} % of {area}"

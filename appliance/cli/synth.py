@@ -10,6 +10,15 @@ import typer
 
 from appliance.cli.bars import ProgressBars
 
+AssayOption = Annotated[
+    Literal["her2", "er", "pr"],
+    typer.Option(help="What the IHC slide shows. The H&E slide of a seed is the same for all."),
+]
+PositiveOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=100, help="Positive tumor nuclei of an ER or PR case in percent."),
+]
+
 
 def synth(
     seed: Annotated[int, typer.Option(help="Equal seeds make equal tissue.")],
@@ -17,14 +26,8 @@ def synth(
     score: Annotated[
         str | None, typer.Option(help="HER2 score of the case: 0, 1+, 2+ or 3+.")
     ] = None,
-    assay: Annotated[
-        Literal["her2", "er", "pr"],
-        typer.Option(help="What the IHC slide shows. The H&E slide of a seed is the same for all."),
-    ] = "her2",
-    positive: Annotated[
-        float | None,
-        typer.Option(min=0, max=100, help="Positive tumor nuclei of an ER or PR case in percent."),
-    ] = None,
+    assay: AssayOption = "her2",
+    positive: PositiveOption = None,
     width: Annotated[int, typer.Option(help="Slide width in px at 0.2793 µm/px.")] = 12288,
     height: Annotated[int, typer.Option(help="Slide height in px at 0.2793 µm.")] = 9216,
     mpp: Annotated[

@@ -31,6 +31,7 @@ from appliance.delivery.sheet import (
     Sheet,
     paragraph,
     round_length,
+    text_width,
 )
 from appliance.findings.findings import RESEARCH_USE, Findings, SignOff
 from appliance.findings.measured import Roi
@@ -189,7 +190,8 @@ def _meaning(findings: Findings) -> str:
         return findings.category
     if findings.review or findings.read_outs is None:
         return ""
-    return findings.read_outs.binary
+    binary = findings.read_outs.binary
+    return "" if binary == findings.score else binary
 
 
 def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB]]:
@@ -334,7 +336,7 @@ def _legends(sheet: Sheet, y: float, assay: Assay, rois: bool) -> None:
     for named in assay.classes:
         sheet.box(x, y, 4, 3, fill=named.color)
         sheet.text(x + 5, y + 2.5, named.name, 7)
-        x += 12
+        x += max(12.0, text_width(named.name, 7) + 8)
     if rois:
         sheet.box(x, y, 4, 3, edge=INK, line=1.0)
         sheet.text(x + 5.5, y + 2.5, "region that decided", 7)

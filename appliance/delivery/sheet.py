@@ -219,6 +219,11 @@ def _register_fonts() -> None:
         pdfmetrics.registerFont(TTFont(name, FONTS / f"{name}.ttf"))
 
 
+def text_width(words: str, size: float) -> float:
+    """Width in mm of a text in plain type of a size in points."""
+    return float(pdfmetrics.stringWidth(words, REGULAR, size) / mm)
+
+
 def _fitted(words: str, width: float, font: str, size: float) -> tuple[str, float]:
     """Return the text and the type size that fit into `width` points; cut the text if necessary."""
     needed = pdfmetrics.stringWidth(words, font, size)

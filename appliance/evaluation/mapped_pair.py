@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.her2.review import alignment_reasons
+from appliance.assays.slide_reasons import alignment_reasons
 from appliance.errors import AlignmentError
 from appliance.findings.reasons import Reason
 from appliance.geometry import TILE_UM, TileGrid

@@ -15,6 +15,9 @@ necrosis and benign epithelium, however they are stained. It is no score: unstai
 1. In arXiv 2512.22335 class 0 is the plain background alone.
 """
 
+NUCLEAR_CLASSES = ("negative", "weak", "moderate", "strong")
+"""Classes of the label map's values 1, 2, 3, 4 where an assay scores nuclei: their DAB."""
+
 
 def count_classes(label_map: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Count the pixels of class k = 0..4 in a label map, int64 (5,): N{k} of Eq. 5-6."""

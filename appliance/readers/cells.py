@@ -24,12 +24,23 @@ from scipy.sparse.csgraph import connected_components
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
-from appliance.geometry import TILE_MPP
 from appliance.readers.cell_tally import CellTally, tally_cells
-from models.deconvolution import DAB, HAEMATOXYLIN, unmix
-
-Array = NDArray[np.float32]
-Labels = NDArray[np.int32]
+from appliance.readers.nucleus_shapes import (
+    COARSE_MPP,
+    GLASS_OD,
+    MIN_CONTRAST_OD,
+    STEP,
+    Array,
+    Labels,
+    coarse_density,
+    disc,
+    filled,
+    flattened,
+    medians,
+    smooth,
+    split_nuclei,
+    stain_amounts,
+)
 
 VISIBLE_OD = 0.09
 """Least excess of DAB over the cell's cytoplasm at which a membrane is stained."""
@@ -42,30 +53,12 @@ CYTOPLASM_UM = 1.7
 """Distance from the outline at which cytoplasm begins, so that a thick membrane is not taken as its
 own background."""
 
-STEP = 2
-"""Factor of coarsening: cells are measured at 0.56 µm/px, since a membrane is about 1 µm thick."""
-_MPP = TILE_MPP * STEP
 _BARRIER_UM_PER_OD = 30.0
 """Cost of a ridge of DAB to a growing cell, in µm of distance per optical density."""
-_NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
 _MEMBRANE_OD = 0.15
 """Ridge of DAB from which px are membrane and never nucleus."""
-_MIN_CONTRAST_OD = 0.015
-"""Least difference in hematoxylin between nuclei and the rest of the tumor; below it, no nuclei."""
-_GLASS_OD = 0.01
-"""Hematoxylin up to which px are vacuole or lumen, not nucleus."""
-_MIN_NUCLEUS_UM2 = 12.0
-_CUT = 4
-"""Factor by which a nucleus cut by the tile's edge may be smaller."""
-_MAX_HOLE_UM2 = 60.0
-"""Largest hole in a nucleus: pale chromatin within a rim; larger ones are tissue between nuclei."""
 _MIN_TUMOR_PX = 50
 _MIN_OUTLINE_PX = 8
-
-STAIN_VECTORS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
-"""Unit vectors of hematoxylin and DAB, and of the residual that neither stain explains."""
-STAIN_VECTORS /= np.linalg.norm(STAIN_VECTORS, axis=1, keepdims=True)
-_DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,26 +112,15 @@ def measure_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> Ti
     ValueError
         If the label map does not cover the tile with whole px.
     """
-    haematoxylin, dab = _stains(pixels)
+    haematoxylin, dab = stain_amounts(coarse_density(pixels))
     labels = _enlarged(label_map, haematoxylin.shape)
     return _measure(_map(haematoxylin, dab, labels > 0), dab, labels)
 
 
 def map_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> CellMap:
     """Map the cells that `measure_cells` measures; same arguments and errors."""
-    haematoxylin, dab = _stains(pixels)
+    haematoxylin, dab = stain_amounts(coarse_density(pixels))
     return _map(haematoxylin, dab, _enlarged(label_map, haematoxylin.shape) > 0)
-
-
-# stains
-
-
-def _stains(pixels: NDArray[np.uint8]) -> tuple[Array, Array]:
-    """Hematoxylin and DAB as optical density, float32 (rows, columns) each, coarser by `STEP`."""
-    size = (pixels.shape[1] // STEP, pixels.shape[0] // STEP)
-    density = cv2.resize(cv2.LUT(pixels, _DENSITY), size, interpolation=cv2.INTER_AREA)
-    amounts = unmix(density, STAIN_VECTORS)
-    return np.ascontiguousarray(amounts[..., 0]), np.ascontiguousarray(amounts[..., 1])
 
 
 def _enlarged(label_map: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -149,20 +131,9 @@ def _enlarged(label_map: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[n
     return labels
 
 
-def _smooth(layer: Array, um: float) -> Array:
-    smoothed: Array = cv2.GaussianBlur(layer, (0, 0), um / _MPP)
-    return smoothed
-
-
-def _disc(um: float) -> NDArray[np.uint8]:
-    width = 2 * round(um / _MPP) + 1
-    disc: NDArray[np.uint8] = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
-    return disc
-
-
 def _ridge(dab: Array) -> Array:
     """Ridge strength of DAB at the width of a membrane: difference of Gaussians, not below 0."""
-    ridge: Array = np.maximum(_smooth(dab, 0.4) - _smooth(dab, 2.5), 0)
+    ridge: Array = np.maximum(smooth(dab, 0.4) - smooth(dab, 2.5), 0)
     return ridge
 
 
@@ -174,7 +145,7 @@ def _map(haematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
     nuclei = _nuclei(haematoxylin, ridge, tumor)
     if not nuclei.any():
         return CellMap(nuclei=nuclei, cells=nuclei)
-    far = cv2.distanceTransform((nuclei == 0).astype(np.uint8), cv2.DIST_L2, 5) * _MPP
+    far = cv2.distanceTransform((nuclei == 0).astype(np.uint8), cv2.DIST_L2, 5) * COARSE_MPP
     within = (tumor & (far < REACH_UM)) | (nuclei > 0)
     # All nuclei are flooded at once, so cells without a membrane between them meet half way.
     cells = watershed(far + _BARRIER_UM_PER_OD * ridge, nuclei, mask=within)
@@ -185,7 +156,7 @@ def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labe
     """Raster of nuclei, numbered from 1."""
     none = np.zeros(tumor.shape, dtype=np.int32)
     # Widened, because the border of M's label may cut a nucleus.
-    near = cv2.dilate(tumor.astype(np.uint8), _disc(1.1)) > 0
+    near = cv2.dilate(tumor.astype(np.uint8), disc(1.1)) > 0
     # Strong DAB is left out: it looks like hematoxylin where a lab's brown differs from the
     # textbook's.
     free = near & (ridge < _MEMBRANE_OD)
@@ -193,70 +164,21 @@ def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labe
         return none
     # Clipped: values below 0 are brown of another hue than the textbook's, and glass would look
     # blue beside them.
-    blue = _smooth(np.maximum(haematoxylin, 0), 0.5)
-    stained = blue > _GLASS_OD
+    blue = smooth(np.maximum(haematoxylin, 0), 0.5)
+    stained = blue > GLASS_OD
     blue -= ridge
-    # The mean of the surroundings, a few cells wide, is subtracted: counterstain and folds are
-    # uneven.
-    weight = free.astype(np.float32)
-    blue -= _smooth(blue * weight, 8.0) / np.maximum(_smooth(weight, 8.0), 1e-3)
+    blue = flattened(blue, free, 8.0)
     values = blue[free]
     threshold = threshold_otsu(np.clip(values, *np.percentile(values, (0.5, 99.5))))
     dark, pale = values[values > threshold], values[values <= threshold]
-    if not dark.size or dark.mean() - pale.mean() < _MIN_CONTRAST_OD:
+    if not dark.size or dark.mean() - pale.mean() < MIN_CONTRAST_OD:
         return none
     mask = ((blue > threshold) & free & stained).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(0.6))
-    mask = _filled(mask, blue, float(pale.mean()))
-    depth = _smooth(cv2.distanceTransform(mask, cv2.DIST_L2, 5) * _MPP, 0.5)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc(0.6))
+    mask = filled(mask, blue, float(pale.mean()))
     # Of two maxima (µm from the rim), one is noise if the saddle between them is less than 0.05 µm
     # deep.
-    tops = _tops(depth, 0.05, 0.8)
-    seeds = cv2.connectedComponents(tops.astype(np.uint8))[1]
-    nuclei = watershed(-depth, seeds, mask=mask > 0)
-    area = np.bincount(nuclei.ravel()) * _MPP**2
-    # A nucleus that the left or upper edge cuts is counted on this tile only.
-    area[nuclei[0]] *= _CUT
-    area[nuclei[:, 0]] *= _CUT
-    large = area >= _MIN_NUCLEUS_UM2
-    large[0] = False  # background
-    number = np.where(large, np.cumsum(large), 0)
-    numbered: Labels = number[nuclei].astype(np.int32)
-    return numbered
-
-
-def _tops(layer: Array, height: float, above: float) -> NDArray[np.bool_]:
-    """Mask of the h-maxima of a layer (values not below 0).
-
-    These are maxima higher than `above` that rise by `height` over the saddle to a higher one
-    (Soille, Morphological Image Analysis 2003, 6.3.4). The result is that of scikit-image's
-    `h_maxima`, which sorts all px. Here the layer, lowered by `height`, is dilated under itself
-    until nothing changes. Few rounds suffice, because px too low for a relevant saddle, most of a
-    tile, are set to 0 first.
-    """
-    low = layer <= above - 2 * height
-    precision = 2 * np.finfo(layer.dtype).resolution * np.abs(layer)
-    under = np.where(low, 0, layer - height - precision).astype(np.float32)
-    limit = np.where(low, 0, layer).astype(np.float32)
-    changed = True
-    while changed:
-        before = under
-        for _ in range(4):
-            under = np.minimum(cv2.dilate(under, _NEIGHBOURS), limit)
-        changed = not np.array_equal(before, under)
-    tops: NDArray[np.bool_] = (layer > above) & (layer - under >= height)
-    return tops
-
-
-def _filled(mask: NDArray[np.uint8], blue: Array, cytoplasm: float) -> NDArray[np.uint8]:
-    """Fill the small holes of a mask, except those paler than cytoplasm (vacuoles, clefts)."""
-    n, parts, facts, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=4)
-    area = facts[:, cv2.CC_STAT_AREA]
-    mean = np.bincount(parts.ravel(), weights=blue.ravel(), minlength=n) / np.maximum(area, 1)
-    hole = (area * _MPP**2 < _MAX_HOLE_UM2) & (mean > cytoplasm)
-    hole[0] = False  # component 0 is the mask itself
-    filled: NDArray[np.uint8] = mask | hole[parts].astype(np.uint8)
-    return filled
+    return split_nuclei(mask, 0.05)
 
 
 # measurement
@@ -307,14 +229,14 @@ def _membranes(found: CellMap, dab: Array, n: int) -> tuple[Array, Array]:
         outline[a] |= differs
         outline[b] |= differs
     outline &= cells > 0
-    brown = _smooth(dab, 0.3)
+    brown = smooth(dab, 0.3)
     inner = ((cells > 0) & ~outline).astype(np.uint8)
-    deep = cv2.distanceTransform(inner, cv2.DIST_L2, 5) * _MPP > CYTOPLASM_UM
-    level = _medians(brown, cells, deep & (found.nuclei == 0), n)
+    deep = cv2.distanceTransform(inner, cv2.DIST_L2, 5) * COARSE_MPP > CYTOPLASM_UM
+    level = medians(brown, cells, deep & (found.nuclei == 0), n)
     # Cells without px of cytoplasm: the whole cell within its outline, nucleus included.
-    level = np.where(np.isnan(level), _medians(brown, cells, inner > 0, n), level)
+    level = np.where(np.isnan(level), medians(brown, cells, inner > 0, n), level)
     owner = cells[outline]
-    nearby = cv2.dilate(brown, _disc(TOLERANCE_UM))[outline]
+    nearby = cv2.dilate(brown, disc(TOLERANCE_UM))[outline]
     stained = nearby - level[owner] > VISIBLE_OD
     length = np.bincount(owner, minlength=n)
     seen = np.bincount(owner[stained], minlength=n)
@@ -326,19 +248,6 @@ def _membranes(found: CellMap, dab: Array, n: int) -> tuple[Array, Array]:
         unknown[edge] = True
     share[unknown] = density[unknown] = np.nan
     return share, density
-
-
-def _medians(layer: Array, regions: Labels, where: NDArray[np.bool_], n: int) -> Array:
-    """Median of a layer over each of `n` regions, (n,); NaN for a region without px in `where`."""
-    number, values = regions[where], layer[where]
-    order = np.lexsort((values, number))
-    number, values = number[order], values[order]
-    first = np.searchsorted(number, np.arange(n))
-    behind = np.searchsorted(number, np.arange(n), side="right")
-    medians = np.full(n, np.nan, dtype=np.float32)
-    some = behind > first
-    medians[some] = values[(first + behind)[some] // 2]
-    return medians
 
 
 def _clusters(

@@ -88,6 +88,14 @@ class ControlTissue:
         return on
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlReading:
+    """Control tissue: its area, and px per class (n, 5) of the tiles that were read."""
+
+    area_mm2: float
+    counts: list[list[int]]
+
+
 def find_control(
     mapping: SlideMapping, he_tissue: Tissue, ihc_tissue: Tissue, pen: NDArray[np.bool_]
 ) -> ControlTissue:

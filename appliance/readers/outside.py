@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from appliance.findings.measured import StainFocus
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
-from appliance.readers.cells import STAIN_VECTORS
 from appliance.readers.control import find_control
+from appliance.readers.nucleus_shapes import STAIN_VECTORS
 from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.slides.artefacts import find_artefacts
 from models.deconvolution import unmix

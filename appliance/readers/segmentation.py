@@ -19,7 +19,7 @@ from appliance.findings.opinion import Opinion, shares
 from appliance.geometry import TILE_PX
 from appliance.readers.cell_lane import CellLane
 from appliance.readers.cell_tally import CellTally
-from appliance.readers.control import ControlTissue, find_control
+from appliance.readers.control import ControlReading, ControlTissue, find_control
 from appliance.readers.networks import network_for
 from appliance.readers.opinions import load_opinion, reference_to, save_opinion
 from appliance.readers.reader import Batch, Needs, TileInput, reader
@@ -37,14 +37,6 @@ RASTER_UM = 1.117
 CELL_TILES = 200
 """Tiles whose cells are measured, 4 mm², unless ``every_cell`` is asked for."""
 TILES_NAME, CELLS_NAME, CONTROL_NAME = "tiles.npz", "cells.json", "control.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlReading:
-    """Control tissue: its area, and px per class of M (n, 5) of the tiles that were read."""
-
-    area_mm2: float
-    counts: list[list[int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

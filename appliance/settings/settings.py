@@ -23,6 +23,7 @@ from appliance.settings.lanes import Lanes
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.logs import Level, Logging, LogSettings
 from appliance.settings.networks import ModelSettings
+from appliance.settings.nuclear import Nuclear
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
 from appliance.settings.scoring import Review, Scoring
@@ -45,8 +46,9 @@ class Settings(BaseSettings):
 
     extensions: tuple[str, ...] = ()
     """Python modules that are imported at start in every process. Each registers an assay, a reader
-    or a destination (docs/destinations.md). The first field: the kinds of `destinations` must be
-    registered before these are validated."""
+    or a destination (docs/destinations.md). Two assays ship and are off: name
+    "appliance.assays.er.assay" and "appliance.assays.pr.assay" here (docs/er-pr.md). The first
+    field: the kinds of `destinations` must be registered before these are validated."""
     state_dir: Path = Path("tandem-state")
     """Folder of the ledger, the artifacts, the outbox and the default archive. Tandem writes to no
     other folder."""
@@ -69,6 +71,7 @@ class Settings(BaseSettings):
     models: ModelSettings = ModelSettings()
     scoring: Scoring = Scoring()
     review: Review = Review()
+    nuclear: Nuclear = Nuclear()
     objects: ObjectSettings = ObjectSettings()
     delivery: Delivery = Delivery()
     ledger: LedgerSettings = LedgerSettings()

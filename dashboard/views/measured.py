@@ -9,7 +9,13 @@ from appliance.findings.findings import Findings
 from appliance.findings.measured import CellFacts, ControlFacts
 from appliance.findings.opinion import Opinion
 from appliance.findings.overlay import RGB
-from dashboard.assay_facts import class_colors, has_classes, slide_labels
+from dashboard.assay_facts import (
+    class_colors,
+    has_classes,
+    own_rows,
+    share_of,
+    slide_labels,
+)
 from dashboard.views import look
 from dashboard.wording import TASK_WORDS
 
@@ -23,8 +29,8 @@ def key(color: RGB) -> str:
 
 
 def percent(findings: Findings) -> str:
-    """Markup of the share of each class in the scored tumor area, as a bar and a table."""
-    colors = class_colors(findings)
+    """Markup of the share of each class in the scored tumor, as a bar and a table."""
+    colors, counted = class_colors(findings), share_of(findings)
     bar = "".join(
         f'<div title="{name}: {findings.percent[name]:.1f} %" style="width: '
         f'{findings.percent[name]:.3f}%; background: rgb{color}"></div>'
@@ -34,9 +40,9 @@ def percent(findings: Findings) -> str:
         (f"{key(color)}{name}", f"{findings.percent[name]:.1f} %") for name, color in colors.items()
     ]
     return (
-        '<div class="td-card"><h2>Share of the scored tumor area</h2>'
+        f'<div class="td-card"><h2>Share of the scored {counted}</h2>'
         f'<div class="td-bar" role="img" aria-label="Share per class">{bar}</div>'
-        + look.table(("Class", "Tumor area>"), rows, "")
+        + look.table(("Class", f"{counted.capitalize()}>"), rows, "")
         + "</div>"
     )
 
@@ -71,7 +77,7 @@ def facts(findings: Findings) -> str:
         ("2+ and 3+ tiles of scored tiles (WSI %)", f"{findings.wsi_percent:.1f} %"),
         ("2+ and 3+ tiles of the slide (WSI %)", _percent(findings.wsi_percent_of_slide, 2)),
     ]
-    rows = [
+    measured = [
         *(graded if has_classes(findings) else ()),
         ("H&amp;E tissue tiles that are tumor", _percent(findings.tumor_percent, 1)),
         ("Scored tumor area", f"{findings.tumor_area_mm2:.2f} mm²"),
@@ -79,6 +85,10 @@ def facts(findings: Findings) -> str:
         *_cell_rows(findings.cells),
         ("Control tissue", _control_words(findings.control)),
         ("Registration error", f"{alignment.error_um:.0f} µm"),
+    ]
+    own = [(escape(name), escape(value)) for name, value in own_rows(findings)]
+    rows = [
+        *(own or measured),
         ("H&amp;E structure found on IHC", f"{100 * alignment.agreement:.0f} %"),
         ("H&amp;E tissue on IHC tissue", f"{100 * alignment.overlap:.0f} %"),
     ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.guideline import Guideline, Rule
 from appliance.assays.her2.measure import Measured, measure
+from appliance.assays.slide_reasons import alignment_reasons, because, picture_reasons
 from appliance.domain import Stain
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings
@@ -144,64 +144,34 @@ def review_reasons(
     return (
         *alignment_reasons(settings, evidence.alignment),
         *_control(settings, evidence.control),
-        *_pictures(settings, evidence),
+        *picture_reasons(
+            settings,
+            unreadable_percent=evidence.unreadable_percent,
+            pictures=evidence.pictures,
+            appearance=evidence.appearance,
+            marked_percent=evidence.marked_percent,
+        ),
         *_outside(settings, evidence),
         *_tumor(settings, evidence),
         *_score(settings, guideline, evidence),
     )
 
 
-def alignment_reasons(settings: Review, alignment: Alignment) -> tuple[ReviewReason, ...]:
-    """Reasons that the alignment of the two slides gives."""
-    return tuple(_alignment(settings, alignment))
-
-
-def _alignment(settings: Review, alignment: Alignment) -> Iterator[ReviewReason]:
-    if alignment.agreement < settings.min_agreement:
-        yield _because(Reason.MISMATCH, percent=100 * alignment.agreement)
-    elif alignment.overlap < settings.min_overlap:
-        yield _because(Reason.TISSUE_MISSING, percent=100 * alignment.overlap)
-    if alignment.error_um > settings.max_alignment_error_um:
-        yield _because(Reason.ALIGNMENT_ERROR, error_um=alignment.error_um)
-    if alignment.mirrored:
-        yield _because(Reason.MIRRORED)
-
-
 def _control(settings: Review, control: ControlFacts | None) -> Iterator[ReviewReason]:
     if control is None and settings.control_required:
-        yield _because(Reason.CONTROL_MISSING)
+        yield because(Reason.CONTROL_MISSING)
     if control is not None and not control.works:
-        yield _because(
+        yield because(
             Reason.CONTROL_FAILED,
             strongest=control.strongest,
             expected=settings.control_strongest,
         )
 
 
-def _pictures(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
-    for stain, percent in evidence.unreadable_percent.items():
-        if percent > settings.max_unreadable_percent:
-            yield _because(Reason.UNREADABLE, stain=stain, percent=percent)
-    for stain, picture in evidence.pictures.items():
-        if picture.percent < settings.min_picture_percent:
-            yield _because(Reason.PICTURE_UNSURE, stain=stain, looks_like=picture.looks_like)
-    for stain, seen in evidence.appearance.items():
-        if seen.unusual_percent > settings.max_unusual_tiles_percent:
-            yield _because(
-                Reason.OUT_OF_FOCUS if seen.differs_in == "focus" else Reason.UNUSUAL,
-                stain=stain,
-                percent=seen.unusual_percent,
-                differs_in=seen.differs_in,
-            )
-    for stain, percent in evidence.marked_percent.items():
-        if percent > settings.max_marked_tumor_percent:
-            yield _because(Reason.MARKED, stain=stain, percent=percent)
-
-
 def _outside(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
     focus = evidence.outside
     if focus is not None and focus.area_mm2 > settings.max_stain_outside_tumor_mm2:
-        yield _because(
+        yield because(
             Reason.STAIN_OUTSIDE_TUMOR,
             stain=evidence.target,
             reader=focus.reader,
@@ -213,17 +183,17 @@ def _outside(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
 
 def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
     if evidence.score is None:
-        yield _because(Reason.NO_TUMOR)
+        yield because(Reason.NO_TUMOR)
         return
     cells = sum(evidence.cells.counted)
     if evidence.tumor_area_mm2 < settings.min_tumor_area_mm2 or cells < settings.min_tumor_cells:
-        yield _because(Reason.LITTLE_TUMOR, area_mm2=evidence.tumor_area_mm2, cells=cells)
+        yield because(Reason.LITTLE_TUMOR, area_mm2=evidence.tumor_area_mm2, cells=cells)
     if evidence.unscored_tumor_percent > settings.max_unscored_tumor_percent:
-        yield _because(Reason.TUMOR_NOT_SCORED, percent=evidence.unscored_tumor_percent)
+        yield because(Reason.TUMOR_NOT_SCORED, percent=evidence.unscored_tumor_percent)
     if evidence.without_tumor_percent > settings.max_tumor_disagreement_percent:
-        yield _because(Reason.TUMOR_DISAGREES, percent=evidence.without_tumor_percent)
+        yield because(Reason.TUMOR_DISAGREES, percent=evidence.without_tumor_percent)
     elif evidence.found_percent < settings.min_found_tumor_percent:
-        yield _because(Reason.TUMOR_NOT_FOUND, percent=evidence.found_percent)
+        yield because(Reason.TUMOR_NOT_FOUND, percent=evidence.found_percent)
 
 
 def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:
@@ -233,23 +203,19 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
     mean_grade = sum(grade * share / 100 for grade, share in enumerate(percent.values()))
     others = {name: vote for name, vote in evidence.votes.items() if vote != evidence.outcome}
     if others:
-        yield _because(Reason.READERS_DISAGREE, score=evidence.outcome, votes=others)
+        yield because(Reason.READERS_DISAGREE, score=evidence.outcome, votes=others)
     elif abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
-        yield _because(Reason.READERS_DISAGREE, limit=settings.max_reader_difference)
+        yield because(Reason.READERS_DISAGREE, limit=settings.max_reader_difference)
     faint = percent["0"] + percent["1+"]
     if (
         percent["3+"] >= settings.heterogeneity_strong_percent
         and faint >= settings.heterogeneity_faint_percent
     ):
-        yield _because(Reason.HETEROGENEOUS, strong=percent["3+"], faint=faint)
+        yield because(Reason.HETEROGENEOUS, strong=percent["3+"], faint=faint)
     clusters = evidence.cells.cluster_cells
     if guideline.distance(percent, clusters) < settings.guard_band_percent:
-        yield _because(Reason.NEAR_THRESHOLD, band=settings.guard_band_percent)
+        yield because(Reason.NEAR_THRESHOLD, band=settings.guard_band_percent)
     if guideline.asks_for_clusters:
-        yield _because(Reason.CLUSTERS_UNCONFIRMED, cluster_cells=clusters)
+        yield because(Reason.CLUSTERS_UNCONFIRMED, cluster_cells=clusters)
     if guideline.status != "published":
-        yield _because(Reason.GUIDELINE_UNVERIFIED)
-
-
-def _because(code: Reason, **params: Any) -> ReviewReason:
-    return ReviewReason(code=code.value, params=params)
+        yield because(Reason.GUIDELINE_UNVERIFIED)

@@ -61,6 +61,16 @@ class PicturedCase:
         """Colors of the classes, lowest first."""
         return [named.color for named in self.assay.classes]
 
+    @property
+    def classes_title(self) -> str:
+        """Title of a view of the classes."""
+        return "Stain classes of M" if self.has_networks else "Stain classes"
+
+    @property
+    def has_networks(self) -> bool:
+        """Return whether L and M read the target slide."""
+        return any(opinion.reader == Task.SEGMENTATION for opinion in self.findings.opinions)
+
     def class_keys(self) -> list[Key]:
         """Legend of the classes."""
         return [Key(words=named.name, colors=(named.color,)) for named in self.assay.classes]
@@ -97,6 +107,8 @@ def words_of(case: PicturedCase, what: What, index: TileIndex) -> tuple[tuple[st
     if not scored(tile) or not case.assay.classes:
         return (tile.label,), OTHER
     grade, seen = case.assay.classes[tile.grade], CLASSES[Task.INTENSITY][tile.intensity]
+    if not case.has_networks:
+        return (tile.label,), grade.color
     return (tile.label, f"M {grade.name}, L {seen}"), grade.color
 
 

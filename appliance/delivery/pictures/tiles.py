@@ -51,7 +51,7 @@ def tile_picture(
     label, color = words_of(case, what, index)
     views = [_view("Original", pixels)]
     if what == "ihc":
-        views.append(_view("Stain classes of M", with_classes(case, pixels, index, (1, 1))))
+        views.append(_view(case.classes_title, with_classes(case, pixels, index, (1, 1))))
     views.append(_view("Label", framed(pixels, label, color, size=30, line=10)))
     if network is not None:
         (heat,) = heat_of(network, [pixels], [class_asked(case, what, index)])
@@ -116,7 +116,7 @@ def _block_views(
     size = block.rows, block.columns
     views = [("Original", original)]
     if what == "ihc":
-        views.append(("Stain classes of M", with_classes(case, original, block.first, size)))
+        views.append((case.classes_title, with_classes(case, original, block.first, size)))
     else:
         views.append(("Tumor probability of C", with_heat(original, _probabilities(case, block))))
     views.append(("Labels", labeled))

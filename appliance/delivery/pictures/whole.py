@@ -40,7 +40,7 @@ def slide_picture(
         name, layer = "Tumor probability of C", tumor_layer(rasters, facts, shape)
         legend = [heat_key("tumor probability, 0 to 1"), Key(words="rim", colors=(OUTLINE,))]
     else:
-        name, found = "Stain classes of M", stain_layer(rasters, facts, shape, case.colors)
+        name, found = case.classes_title, stain_layer(rasters, facts, shape, case.colors)
         layer = found if found is not None else np.zeros((*shape, 4), dtype=np.uint8)
         legend = []
     views = [("Original", None), (name, layer), ("Tiles by class", _tile_layer(case, what, shape))]

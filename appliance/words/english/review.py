@@ -110,6 +110,14 @@ REVIEW: Words = {
         f"Pen or a fold lies over {p['percent']:.0f} % of the tumor on the {_slide(p['stain'])} "
         "slide."
     ),
+    "stain-not-nuclear": (
+        "Only {percent:.0f} % of the brown lies within nuclei: this is no stain of nuclei, and is "
+        "not scored."
+    ),
+    "stain-not-proven": (
+        "No stained nucleus was found, in the tumor, beside it or on control tissue: nothing shows "
+        "that this slide was stained for nuclei, and it is not scored."
+    ),
     "no-tumor": "No tumor was found that both slides show: there is nothing to score.",
     "little-tumor": (
         "Only {area_mm2:.2f} mm² of tumor with {cells} cells could be scored: too little for a "
@@ -132,6 +140,10 @@ REVIEW: Words = {
     "heterogeneous": (
         "{strong:.0f} % of the tumor is stained 3+ and {faint:.0f} % is 0 or 1+: two kinds of "
         "tumor, or two parts of which one is stained badly."
+    ),
+    "internal-control-missing": (
+        "No internal control was seen: of {nuclei} nuclei outside the tumor {stained} are stained. "
+        "A result of at most {percent:g} % needs one."
     ),
     "near-threshold": (
         "A class lies within {band:g} points of a limit of the guideline: the neighbouring result "

@@ -18,7 +18,8 @@ from scipy.spatial import cKDTree
 from skimage.morphology import h_maxima
 
 from appliance.readers.cell_tally import COMPLETE, CellTally, add_up
-from appliance.readers.cells import TileCells, _tops, map_cells, measure_cells
+from appliance.readers.cells import TileCells, map_cells, measure_cells
+from appliance.readers.nucleus_shapes import tops
 from models.datasets.generated_tiles import GeneratedTile, generated_tile
 from models.synthesis.stain import random_style, transmit
 
@@ -207,7 +208,7 @@ def test_tops_are_those_of_the_library(blur: float) -> None:
     for height, above in ((0.05, 0.8), (0.3, 1.5)):
         theirs = (h_maxima(layer, height) > 0) & (layer > above)
         assert theirs.any()
-        assert np.array_equal(_tops(layer, height, above), theirs)
+        assert np.array_equal(tops(layer, height, above), theirs)
 
 
 def check(cells: TileCells) -> None:

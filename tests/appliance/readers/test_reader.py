@@ -21,10 +21,11 @@ from appliance.findings.measured import StainFocus
 from appliance.geometry import TileIndex
 from appliance.readers import reader as registry
 from appliance.readers.cell_tally import CellTally
+from appliance.readers.control import ControlReading
 from appliance.readers.intensity import IntensityReading
 from appliance.readers.plain import PlainReading
 from appliance.readers.reader import find_reader, reader
-from appliance.readers.segmentation import ControlReading, SegmentationReading
+from appliance.readers.segmentation import SegmentationReading
 from appliance.readers.tumor import TumorReading
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader

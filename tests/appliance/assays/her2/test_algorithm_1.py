@@ -69,10 +69,11 @@ from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.findings.measured import StainFocus
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
 from appliance.readers.cell_tally import CellTally
+from appliance.readers.control import ControlReading
 from appliance.readers.intensity import IntensityReading
 from appliance.readers.plain import PlainReading
 from appliance.readers.reader import find_reader
-from appliance.readers.segmentation import ControlReading, SegmentationReading
+from appliance.readers.segmentation import SegmentationReading
 from appliance.readers.tile_pass import row_by_row
 from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment

@@ -1,0 +1,1 @@
+"""Estrogen receptor immunohistochemistry; off unless the setting ``extensions`` names it."""

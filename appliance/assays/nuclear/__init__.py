@@ -1,0 +1,1 @@
+"""Assays of nuclear receptors: what ER and PR share."""

@@ -1,0 +1,152 @@
+"""Measurements of a case of a nuclear receptor: outputs of the steps to tiles, nuclei, controls."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.assays.assay import StepOutputs
+from appliance.findings.classes import CLASS_NAMES, NUCLEAR_CLASSES
+from appliance.findings.measured import AnnotatedTile, ControlFacts, TileFinding
+from appliance.geometry import TILE_UM, TileIndex
+from appliance.readers.control import judge_control
+from appliance.readers.nuclei import NucleiReading
+from appliance.readers.tumor import TumorReading
+from appliance.settings.nuclear import Nuclear
+
+PROOF_NUCLEI = 5
+"""Least number of stained nuclei that show that the slide is stained for nuclei. Single ones may be
+pigment or two membranes on top of each other."""
+INSIDE_PERCENT = 50.0
+"""Least share of the brown px near nuclei that lie within nuclei. On drawn ER slides it is 70 % and
+more."""
+LEAST_BROWN = 0.02
+"""Least brown px, per px of nuclei, from which their place counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Measurements of a case.
+
+    `tiles` have a tumor partner, `annotated` have none. `nuclei` int64 (4,): tumor nuclei per
+    class. `unscored` counts tumor tiles without a partner, or with one that the file does not give.
+    `outside`: nuclei per class on tissue outside the tumor. `inside_percent` (0-100): share of the
+    brown px near nuclei that lie within nuclei; None where hardly any px is brown.
+    """
+
+    tiles: tuple[TileFinding, ...]
+    annotated: tuple[AnnotatedTile, ...]
+    nuclei: NDArray[np.int64]
+    unscored: int
+    outside: tuple[int, ...]
+    control: ControlFacts | None
+    inside_percent: float | None
+
+    @property
+    def percent(self) -> tuple[float, ...]:
+        """Share (0-100) of the tumor nuclei in each class; zeros without nuclei."""
+        total = max(1, int(self.nuclei.sum()))
+        return tuple((100.0 * self.nuclei / total).tolist())
+
+    @property
+    def tumor_area_mm2(self) -> float:
+        """Area of the scored tiles in mm²."""
+        return len(self.tiles) * TILE_UM**2 / 1e6
+
+    @property
+    def unscored_percent(self) -> float:
+        """Share (0-100) of the tumor tiles that are not scored."""
+        return 100 * self.unscored / max(1, self.unscored + len(self.tiles))
+
+    @property
+    def stained_outside(self) -> int:
+        """Stained nuclei outside the tumor."""
+        return sum(self.outside[1:])
+
+    @property
+    def is_nuclear(self) -> bool:
+        """Return whether the brown, where there is some, lies within nuclei."""
+        return self.inside_percent is None or self.inside_percent >= INSIDE_PERCENT
+
+    @property
+    def is_proven(self) -> bool:
+        """Return whether something on the slide shows that it is stained for nuclei."""
+        shown = self.control is not None and self.control.strongest != NUCLEAR_CLASSES[0]
+        return shown or int(self.nuclei[1:].sum()) + self.stained_outside >= PROOF_NUCLEI
+
+
+def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
+    """Measure a case; the readings of C and of the reader of nuclei must be there."""
+    tumor = outputs.reading("tumor", TumorReading)
+    found = outputs.reading("nuclei", NucleiReading)
+    seen = [_seen(number, found) for number in range(len(found.judged))]
+    judged = found.judged.tolist()
+    tiles = tuple(
+        _scored(tile, outputs, tumor) for tile, scored in zip(seen, judged, strict=True) if scored
+    )
+    plan = outputs.plan
+    return Measured(
+        tiles=tiles,
+        annotated=tuple(t for t, scored in zip(seen, judged, strict=True) if not scored),
+        nuclei=found.counts[found.judged].sum(axis=0),
+        unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
+        outside=found.outside.counts,
+        control=_control(found, settings),
+        inside_percent=_inside(found),
+    )
+
+
+def _seen(number: int, found: NucleiReading) -> AnnotatedTile:
+    """Tile with its nuclei; the class of most positive nuclei stands for it.
+
+    `percent` is the share of the tile's px in nuclei of each class.
+    """
+    column, row = found.places[number].tolist()
+    counts, px = found.counts[number], found.label_px[number]
+    grade = int(counts.argmax())
+    stained = int(counts[1:].sum())
+    mean = float(np.arange(4) @ counts) / stained if stained else 0.0
+    return AnnotatedTile(
+        column=column,
+        row=row,
+        intensity=round(mean),
+        intensity_probability=float(stained / max(1, counts.sum())),
+        percent=tuple((100.0 * px[1:] / px.sum()).tolist()),
+        grade=grade,
+        label=NUCLEAR_CLASSES[grade],
+    )
+
+
+def _scored(tile: AnnotatedTile, outputs: StepOutputs, tumor: TumorReading) -> TileFinding:
+    partner = outputs.plan.partner[TileIndex(tile.column, tile.row)]
+    return TileFinding(
+        **asdict(tile),
+        he_column=partner.column,
+        he_row=partner.row,
+        tumor_probability=float(tumor.probability[partner.row, partner.column]),
+    )
+
+
+def _control(found: NucleiReading, settings: Nuclear) -> ControlFacts | None:
+    """Control tissue by the px of its nuclei, in the words of nuclear classes."""
+    counts = [np.array(tile, dtype=np.int64) for tile in found.control.counts]
+    names = dict(zip(CLASS_NAMES, NUCLEAR_CLASSES, strict=True))
+    expected = NUCLEAR_CLASSES.index(settings.control_strongest)
+    facts = judge_control(found.control.area_mm2, counts, expected)
+    if facts is None:
+        return None
+    return replace(
+        facts,
+        strongest=names[facts.strongest],
+        percent={names[name]: share for name, share in facts.percent.items()},
+    )
+
+
+def _inside(found: NucleiReading) -> float | None:
+    judged = found.brown_px[found.judged].sum(axis=0)
+    brown = int(judged[0]) + found.outside.brown_px
+    inside = int(judged[1]) + found.outside.brown_inside_px
+    nuclei = int(found.label_px[found.judged][:, 1:].sum())
+    return None if brown < LEAST_BROWN * max(1, nuclei) else 100.0 * inside / brown

@@ -1,0 +1,56 @@
+"""Scores of nuclear stain beside the percentage: average intensity, Allred score, H-score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+PROPORTIONS = (0.0, 1.0, 10.0, 100 / 3, 200 / 3)
+"""Percentages above which the proportion score is 1, 2, 3, 4, 5; 1 % itself is 2 (below)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allred:
+    """Allred score: proportion (0-5) plus intensity (0-3)."""
+
+    proportion: int
+    intensity: int
+
+    @property
+    def total(self) -> int:
+        """Sum: 0, or 2 to 8."""
+        return self.proportion + self.intensity
+
+
+def positive_percent(percent: Sequence[float]) -> float:
+    """Percentage (0-100) of positive nuclei, of the shares of negative, weak, moderate, strong."""
+    # Rounded: float shares of exactly 1 % may sum to 0.9999999999999999 %.
+    return round(sum(percent[1:]), 9)
+
+
+def average_intensity(percent: Sequence[float]) -> float | None:
+    """Mean class of the positive nuclei, 1 (weak) to 3 (strong); None without any."""
+    positive = positive_percent(percent)
+    return h_score(percent) / positive if positive > 0 else None
+
+
+def h_score(percent: Sequence[float]) -> float:
+    """H-score: Σ class (0-3) x % of tumor nuclei, 0-300."""
+    return sum(grade * share for grade, share in enumerate(percent))
+
+
+def allred(percent: Sequence[float]) -> Allred:
+    """Allred score of the shares (0-100) of negative, weak, moderate and strong nuclei.
+
+    Proportion: 0 none, 1 below 1/100, 2 from 1/100 to 1/10, 3 to 1/3, 4 to 2/3, 5 above. Intensity:
+    the average of the positive nuclei, 1 weak, 2 intermediate, 3 strong; a half is rounded up
+    (Allred et al., Mod Pathol 1998;11:155; Harvey et al., J Clin Oncol 1999;17:1474).
+    """
+    positive = positive_percent(percent)
+    mean = average_intensity(percent)
+    if mean is None:
+        return Allred(proportion=0, intensity=0)
+    above = sum(positive > limit for limit in PROPORTIONS)
+    return Allred(
+        proportion=2 if positive == 1 else above, intensity=min(3, max(1, int(mean + 0.5)))
+    )

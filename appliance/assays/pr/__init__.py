@@ -1,0 +1,1 @@
+"""Progesterone receptor immunohistochemistry; off unless the setting ``extensions`` names it."""

@@ -1,0 +1,275 @@
+"""Reader of nuclei: stain of the tumor nuclei of an ER or PR slide, without a network.
+
+Where tumor is, C says on the H&E slide: the tiles that are judged have a tumor partner. Which
+nuclei of a tile are the tumor's, size and shape say (`appliance.readers.stained_nuclei`). Beside
+them the reader looks where stain must be if the run worked: at control tissue, and at tissue
+outside the tumor, whose epithelium is the internal control.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from appliance.domain import ER, PR, Stain
+from appliance.findings.classes import NUCLEAR_CLASSES, count_classes
+from appliance.findings.codec import IHC_CLASSES
+from appliance.findings.label_map import LabelWriter, StoredLabels
+from appliance.findings.opinion import Opinion, shares
+from appliance.geometry import TILE_PX, TileIndex
+from appliance.readers.control import ControlReading, find_control
+from appliance.readers.opinions import load_opinion, save_opinion
+from appliance.readers.reader import Batch, Needs, Options, TileInput, reader
+from appliance.readers.stained_nuclei import TileNuclei, measure_nuclei, paint_classes
+from appliance.readers.tile_pass import PLAIN_BATCH, row_by_row, spread
+from appliance.slides.artefacts import find_pen
+from appliance.slides.raster import RasterGrid
+from appliance.slides.stream import DECODE_THREADS, TileStream
+from appliance.slides.tissue import tissue_share, tissue_tiles
+from models.spec import Task
+
+RASTER_UM = 1.117
+"""Wanted resolution of the label map, as of M's: a nucleus is some 8 px wide."""
+OUTSIDE_TILES = 40
+"""Tissue tiles outside the tumor whose nuclei are looked at as internal control."""
+TILES_NAME, CONTROL_NAME = "tiles.npz", "control.json"
+Limits = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NucleiReading:
+    """Nuclei of n tiles, row by row of the grid; the opinion is that on judged tiles.
+
+    Attributes
+    ----------
+    places, judged
+        int32 (n, 2), column and row; bool (n,), false for a tile of the margin.
+    counts
+        int64 (n, 4): nuclei with the shape of a tumor nucleus, by class: negative to strong.
+    label_px
+        int64 (n, 5): px per class of the label map.
+    brown_px
+        int64 (n, 2): brown px near these nuclei, and those of them within the nuclei.
+    outside
+        Nuclei of the same shape per class on tissue outside the tumor, and brown px as above.
+    labels, mpp
+        Label map of the slide (uint8, 0-4), margin included, and its µm per px.
+    """
+
+    opinion: Opinion
+    places: NDArray[np.int32]
+    judged: NDArray[np.bool_]
+    counts: NDArray[np.int64]
+    label_px: NDArray[np.int64]
+    brown_px: NDArray[np.int64]
+    outside: OutsideReading
+    control: ControlReading
+    labels: StoredLabels
+    mpp: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideReading:
+    """Nuclei outside the tumor: tiles read, nuclei per class, and brown px as `NucleiReading`'s."""
+
+    tiles: int
+    counts: tuple[int, ...]
+    brown_px: int
+    brown_inside_px: int
+
+
+class NucleiSession:
+    """Reading of one slide; `options` holds the least DAB of weak, moderate and strong nuclei."""
+
+    def __init__(self, given: TileInput) -> None:
+        self.network = None
+        self.px = TILE_PX
+        self._given = given
+        self._limits = limits_of(given.options)
+        self._raster = RasterGrid.of(given.slide.facts, RASTER_UM)
+        self._path = given.out / IHC_CLASSES
+        self._labels = LabelWriter(self._path, self._raster)
+        self._pool = ThreadPoolExecutor(max(1, DECODE_THREADS // 2), thread_name_prefix="nuclei")
+        self._places: list[tuple[int, int]] = []
+        self._judged: list[bool] = []
+        self._counts: list[NDArray[np.int64]] = []
+        self._label_px: list[NDArray[np.int64]] = []
+        self._brown_px: list[tuple[int, int]] = []
+        self._open = True
+
+    def answer(self, pixels: NDArray[np.uint8]) -> list[TileNuclei]:
+        """Nuclei of each tile."""
+        return list(self._pool.map(measure_nuclei, pixels))
+
+    def take(self, batch: Batch, answer: Sequence[TileNuclei]) -> None:
+        """Paint the label map and count nuclei."""
+        for index, found, judged in zip(batch.tiles, answer, batch.judged, strict=True):
+            labels = paint_classes(found, grades(found.stain_od, self._limits))
+            self._labels.paint(index, labels)
+            self._places.append((index.column, index.row))
+            self._judged.append(judged)
+            self._counts.append(count_nuclei(found, self._limits))
+            self._label_px.append(count_classes(labels))
+            self._brown_px.append((found.brown_px, found.brown_inside_px))
+
+    def finish(self) -> NucleiReading:
+        """Reading, with the share of each class of the judged tiles' nuclei as the opinion."""
+        self._labels.close(whole=True)
+        self._open = False
+        judged = np.array(self._judged, dtype=bool)
+        counts = np.array(self._counts, dtype=np.int64).reshape(-1, 4)
+        total = counts[judged].sum(axis=0).tolist()
+        classes, probabilities = shares(dict(zip(NUCLEAR_CLASSES, total, strict=True)))
+        control, control_tiles = self._control()
+        return NucleiReading(
+            opinion=Opinion(
+                reader=NucleiReader.name,
+                version=NucleiReader.version,
+                about="score",
+                weights=None,
+                classes=classes,
+                probabilities=probabilities,
+                raster="ihc_classes",
+            ),
+            places=np.array(self._places, dtype=np.int32).reshape(-1, 2),
+            judged=judged,
+            counts=counts,
+            label_px=np.array(self._label_px, dtype=np.int64).reshape(-1, 5),
+            brown_px=np.array(self._brown_px, dtype=np.int64).reshape(-1, 2),
+            outside=self._outside(control_tiles),
+            control=control,
+            labels=StoredLabels.open(self._path),
+            mpp=self._raster.mpp,
+        )
+
+    def close(self) -> None:
+        """End the threads; leave a label map that was not finished as it is."""
+        self._pool.shutdown(cancel_futures=True)
+        if self._open:
+            self._labels.close(whole=False)
+            self._open = False
+
+    def _control(self) -> tuple[ControlReading, frozenset[TileIndex]]:
+        """Control tissue, and all tiles that hold some."""
+        given = self._given
+        if given.beside is None:
+            return ControlReading(area_mm2=0.0, counts=[]), frozenset()
+        tissue, slide = given.tissue, given.slide
+        pen = find_pen(given.picture, tissue)
+        control = find_control(given.beside.mapping, given.beside.tissue, tissue, pen)
+        counts = [
+            count_classes(control.within(index, self._painted(pixels))).tolist()
+            for index, pixels in self._streamed(control.tiles(slide.grid))
+        ]
+        rows, columns = np.nonzero(control.share(slide.grid) > 0)
+        held = frozenset(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
+        return ControlReading(area_mm2=control.area_mm2, counts=counts), held
+
+    def _outside(self, control: frozenset[TileIndex]) -> OutsideReading:
+        """Nuclei of some tissue tiles outside the tumor and its neighborhood of one tile."""
+        given = self._given
+        tumor = {
+            TileIndex(tile.column + right, tile.row + down)
+            for tile in given.tiles
+            for right in (-1, 0, 1)
+            for down in (-1, 0, 1)
+        }
+        tissue = tissue_tiles(tissue_share(given.tissue, given.slide.grid))
+        rest = [tile for tile in tissue if tile not in tumor and tile not in control]
+        wanted = sorted(spread(rest, OUTSIDE_TILES), key=row_by_row)
+        found = [measure_nuclei(pixels) for _, pixels in self._streamed(wanted)]
+        none = np.zeros(4, dtype=np.int64)
+        counts = sum((count_nuclei(each, self._limits) for each in found), start=none)
+        return OutsideReading(
+            tiles=len(found),
+            counts=tuple(counts.tolist()),
+            brown_px=sum(each.brown_px for each in found),
+            brown_inside_px=sum(each.brown_inside_px for each in found),
+        )
+
+    def _painted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        found = measure_nuclei(pixels)
+        return paint_classes(found, grades(found.stain_od, self._limits))
+
+    def _streamed(
+        self, tiles: Sequence[TileIndex]
+    ) -> Iterator[tuple[TileIndex, NDArray[np.uint8]]]:
+        """Yield the tiles that the file gives with their px, whose memory is used again."""
+        stream = TileStream(self._given.slide, tiles, self._given.tissue.white_rgb, PLAIN_BATCH)
+        for indices, pixels in stream:
+            yield from zip(indices, pixels, strict=True)
+
+
+@reader
+class NucleiReader:
+    """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
+
+    name: ClassVar[str] = "nuclei"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Needs] = "tiles"
+    stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
+    task: ClassVar[Task | None] = None
+
+    def begin(self, given: TileInput) -> NucleiSession:
+        """Begin a slide."""
+        return NucleiSession(given)
+
+    def save(self, reading: NucleiReading, folder: Path) -> None:
+        """Write all but the label map, which the session wrote as it went."""
+        np.savez_compressed(
+            folder / TILES_NAME,
+            places=reading.places,
+            judged=reading.judged,
+            counts=reading.counts,
+            label_px=reading.label_px,
+            brown_px=reading.brown_px,
+            mpp=reading.mpp,
+        )
+        beside = {"control": asdict(reading.control), "outside": asdict(reading.outside)}
+        (folder / CONTROL_NAME).write_text(json.dumps(beside))
+        save_opinion(reading.opinion, folder)
+
+    def load(self, folder: Path) -> NucleiReading:
+        """Read what the session and `save` wrote."""
+        beside = json.loads((folder / CONTROL_NAME).read_text())
+        outside = beside["outside"]
+        with np.load(folder / TILES_NAME, allow_pickle=False) as arrays:
+            return NucleiReading(
+                opinion=load_opinion(folder),
+                places=arrays["places"],
+                judged=arrays["judged"],
+                counts=arrays["counts"],
+                label_px=arrays["label_px"],
+                brown_px=arrays["brown_px"],
+                outside=OutsideReading(**outside | {"counts": tuple(outside["counts"])}),
+                control=ControlReading(**beside["control"]),
+                labels=StoredLabels.open(folder / IHC_CLASSES),
+                mpp=float(arrays["mpp"]),
+            )
+
+
+def limits_of(options: Options) -> Limits:
+    """Least stain of a weak, a moderate and a strong nucleus, of an assay's options."""
+    weak, moderate, strong = options["limits_od"]
+    return float(weak), float(moderate), float(strong)
+
+
+def grades(stain_od: NDArray[np.float32], limits: Limits) -> NDArray[np.uint8]:
+    """Grade (0-3) of each nucleus: uint8 (n,); a stain on a limit belongs to the higher grade."""
+    found: NDArray[np.uint8] = np.searchsorted(np.array(limits), stain_od, side="right").astype(
+        np.uint8
+    )
+    return found
+
+
+def count_nuclei(found: TileNuclei, limits: Limits) -> NDArray[np.int64]:
+    """Counted nuclei of a tile per class: int64 (4,)."""
+    graded = grades(found.stain_od[found.counted], limits)
+    return np.bincount(graded, minlength=len(NUCLEAR_CLASSES)).astype(np.int64)

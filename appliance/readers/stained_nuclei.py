@@ -1,0 +1,184 @@
+"""Nuclei of an IHC tile, and the DAB within each: for stains of nuclei, such as ER and PR.
+
+Color deconvolution (Ruifrok & Johnston 2001) gives hematoxylin and DAB. A px belongs to a nucleus
+where hematoxylin stands out from the surroundings, or where DAB does; nuclei are split by watershed
+(`appliance.readers.nucleus_shapes`). The stain of a nucleus is the DAB in it less the DAB in the
+ring around it, so that haze and brown cytoplasm do not count, and a brown membrane counts against
+it. A nucleus is taken for a tumor cell's by its size and shape alone: lymphocytes are smaller,
+fibroblasts narrower. Frame: tile px / `STEP`, origin at the tile's upper left corner.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from skimage.filters import threshold_otsu
+
+from appliance.readers.nucleus_shapes import (
+    COARSE_MPP,
+    GLASS_OD,
+    MIN_CONTRAST_OD,
+    Array,
+    Labels,
+    coarse_density,
+    disc,
+    filled,
+    flattened,
+    medians,
+    smooth,
+    split_nuclei,
+    stain_amounts,
+)
+
+TISSUE_OD = 0.06
+"""Mean optical density above which a place of 2 µm is tissue."""
+BROWN_OD = 0.18
+"""Least excess of DAB over the palest DAB within `PALE_UM` at which a px is brown."""
+PALE_UM = 5.0
+NEAR_OTSU = 0.85
+"""Limit of a blue nucleus between the mean of pale px (0) and Otsu's threshold (1): pale nuclei
+count as well as dark ones."""
+SADDLE_UM = 0.2
+"""Least depth of the saddle between two nuclei that touch."""
+RING_UM = 1.7
+"""Width of the ring around a nucleus that tells its surroundings."""
+SMALLEST_UM2, NARROWEST_UM, LONGEST = 32.0, 2.5, 2.4
+"""Least area, least half axis and largest ratio of the axes of a tumor nucleus. Lymphocytes have
+about 28 µm², fibroblasts a ratio of 3."""
+LEAST_ELLIPTIC = 0.85
+"""Least ratio of a nucleus's area to that of the ellipse of its moments: ragged pieces are fibers
+and gaps."""
+_MIN_PX = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileNuclei:
+    """Nuclei of a tile, one row each.
+
+    Attributes
+    ----------
+    raster
+        int32 (T / `STEP`, T / `STEP`): 0 none, k + 1 the nucleus of row k.
+    stain_od
+        float32 (n,): DAB in the nucleus less the DAB around it, optical density.
+    counted
+        bool (n,): it has size and shape of a tumor nucleus, and no other tile counts it.
+    brown_px, brown_inside_px
+        Brown px within `PALE_UM` of counted nuclei, and those of them in counted nuclei.
+    """
+
+    raster: Labels
+    stain_od: Array
+    counted: NDArray[np.bool_]
+    brown_px: int
+    brown_inside_px: int
+
+
+def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
+    """Find and measure the nuclei of an IHC tile, uint8 RGB (T, T, 3), the glass at 255.
+
+    The tile has 0.2793 µm/px. A nucleus that the right or lower edge cuts is left to the next tile,
+    so that adjacent tiles count each one once (Gundersen's unbiased frame, J Microsc 1977;111:219).
+    The result is deterministic.
+    """
+    density = coarse_density(pixels)
+    blue, dab = stain_amounts(density)
+    dab = smooth(dab, 0.4)
+    pale = smooth(cv2.erode(smooth(dab, 1.0), disc(PALE_UM)), 4.0)
+    tissue = smooth(density.mean(axis=2), 2.0) > TISSUE_OD
+    brown = tissue & (dab - np.maximum(pale, 0) > BROWN_OD)
+    nuclei = split_nuclei(_mask(blue, brown, tissue), SADDLE_UM)
+    return _measured(nuclei, dab, brown)
+
+
+def paint_classes(found: TileNuclei, grade: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Label map of a tile: 0 none, 1 to 4 the counted nuclei of grade 0 to 3.
+
+    uint8 of the shape of `TileNuclei.raster`; `grade` (n,).
+    """
+    values = np.concatenate([[0], np.where(found.counted, grade + 1, 0)]).astype(np.uint8)
+    labels: NDArray[np.uint8] = values[found.raster]
+    return labels
+
+
+def _mask(
+    hematoxylin: Array, brown: NDArray[np.bool_], tissue: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Mask of nuclei (0 and 1)."""
+    # Clipped: values below 0 are brown of another hue than the textbook's.
+    blue = smooth(np.maximum(hematoxylin, 0), 0.5)
+    stained = tissue & (blue > GLASS_OD)
+    # Brown nuclei would move the threshold that tells blue ones from the rest.
+    free = tissue & (cv2.dilate(brown.astype(np.uint8), disc(0.6)) == 0)
+    if np.count_nonzero(free) < _MIN_PX:
+        return _opened(brown)
+    flat = flattened(blue, free, 8.0)
+    values = flat[free]
+    threshold = threshold_otsu(np.clip(values, *np.percentile(values, (0.5, 99.5))))
+    dark, pale = values[values > threshold], values[values <= threshold]
+    if not dark.size or dark.mean() - pale.mean() < MIN_CONTRAST_OD:
+        return _opened(brown)
+    level = float(pale.mean())
+    limit = level + NEAR_OTSU * (float(threshold) - level)
+    mask = (brown | ((flat > limit) & stained)).astype(np.uint8)
+    # Rims of vesicular nuclei are closed, then filled.
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc(0.6))
+    return _opened(filled(mask, np.where(brown, 1, flat).astype(np.float32), level))
+
+
+def _opened(mask: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.uint8]:
+    opened: NDArray[np.uint8] = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc(1.1))
+    return opened
+
+
+def _measured(nuclei: Labels, dab: Array, brown: NDArray[np.bool_]) -> TileNuclei:
+    n = int(nuclei.max()) + 1
+    counted = _shaped(nuclei, n)
+    counted[nuclei[-1]] = counted[nuclei[:, -1]] = False
+    counted[0] = False
+    # The rim of a nucleus is half its own stain: the ring begins outside of it.
+    covered = cv2.dilate((nuclei > 0).astype(np.uint8), disc(0.6)) > 0
+    ring = cv2.dilate(nuclei.astype(np.float32), disc(RING_UM)).astype(np.int32)
+    around = medians(dab, ring, ~covered & (ring > 0), n)
+    # A nucleus within others has no ring: the ring of most nuclei of the tile stands for it.
+    usual = float(np.nanmedian(around)) if np.isfinite(around).any() else 0.0
+    around = np.where(np.isnan(around), usual, around)
+    inside = medians(dab, nuclei, nuclei > 0, n)
+    chosen = counted[nuclei]
+    near = cv2.dilate(chosen.astype(np.uint8), disc(PALE_UM)) > 0
+    return TileNuclei(
+        raster=nuclei,
+        stain_od=(inside - around)[1:].astype(np.float32),
+        counted=counted[1:],
+        brown_px=int(np.count_nonzero(brown & near)),
+        brown_inside_px=int(np.count_nonzero(brown & chosen)),
+    )
+
+
+def _shaped(nuclei: Labels, n: int) -> NDArray[np.bool_]:
+    """Whether each of `n` regions has the size and shape of a tumor nucleus, bool (n,)."""
+    number = nuclei.ravel()
+    px = np.maximum(np.bincount(number, minlength=n), 1)
+    y, x = (axis.ravel().astype(np.float64) for axis in np.indices(nuclei.shape))
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(number, weights=values, minlength=n) / px
+
+    # A px has a variance of 1/12 of its own.
+    xx = mean(x * x) - mean(x) ** 2 + 1 / 12
+    yy = mean(y * y) - mean(y) ** 2 + 1 / 12
+    xy = mean(x * y) - mean(x) * mean(y)
+    half, spread = (xx + yy) / 2, np.sqrt((xx - yy) ** 2 / 4 + xy**2)
+    longer = 2 * COARSE_MPP * np.sqrt(half + spread)
+    shorter = 2 * COARSE_MPP * np.sqrt(np.maximum(half - spread, 1e-6))
+    area = px * COARSE_MPP**2
+    shaped: NDArray[np.bool_] = (
+        (area >= SMALLEST_UM2)
+        & (shorter >= NARROWEST_UM)
+        & (longer <= LONGEST * shorter)
+        & (area >= LEAST_ELLIPTIC * np.pi * longer * shorter)
+    )
+    return shaped
