@@ -9,8 +9,8 @@ from pathlib import Path
 
 from appliance.errors import SettingsError
 from appliance.settings.settings_file import find_settings_file, load_settings
+from dashboard.guard import is_own_machine
 
-APP = Path(__file__).with_name("app.py")
 DEFAULT_PORT = 8501
 
 OPTIONS: dict[str, str] = {
@@ -44,7 +44,6 @@ def command(port: int, address: str) -> list[str]:
         "-m",
         "dashboard.served",
         "run",
-        str(APP),
         *(f"--{name}={value}" for name, value in options.items()),
     ]
 
@@ -60,6 +59,12 @@ def serve(config: Path | None, port: int, address: str) -> int:
     except SettingsError as err:
         print(err, file=sys.stderr)
         return 2
+    if not is_own_machine(address):
+        print(
+            f"{address}: reached from other machines. There is no login yet: pages and tiles are "
+            "open to all, and actions are off.",
+            file=sys.stderr,
+        )
     environment = dict(os.environ)
     if path is not None:
         environment["TANDEM_CONFIG"] = str(path.absolute())

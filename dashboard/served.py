@@ -1,19 +1,27 @@
-"""Process of the dashboard's server: Streamlit, and a thread that tells the service manager of it.
+"""Process of the dashboard's server: one application of Streamlit's pages and of the deep zoom.
 
-``python -m dashboard.served run APP --server.port=…`` takes the arguments of ``streamlit``. With
-``health`` in place of ``run APP`` it asks a server that runs: exit status 0 if it answers, else 1.
+``python -m dashboard.served run --server.port=…`` takes options of Streamlit. A thread tells the
+service manager of it. ``health`` in place of ``run`` asks a server that runs: exit status 0 if it
+answers, else 1.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
 import time
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from appliance.settings.service import ALIVE, BEAT_SECONDS, READY, tell_manager
 
+if TYPE_CHECKING:
+    from streamlit.starlette import App
+
+PAGES = Path(__file__).with_name("app.py")
 HEALTH = "/_stcore/health"
 """Path at which Streamlit answers 200 while its server runs."""
 _LOOK_SECONDS = 0.25
@@ -43,17 +51,35 @@ def tell_health(address: str, port: int) -> None:
         time.sleep(BEAT_SECONDS)
 
 
+def application() -> App:
+    """Return the application: the guard, the routes of the deep zoom, and Streamlit's pages."""
+    from starlette.middleware import Middleware
+    from streamlit.starlette import App
+
+    from appliance.settings.settings_file import load_settings
+    from dashboard.guard import Guard
+    from dashboard.zoom.routes import zoom_routes
+
+    return App(PAGES, routes=zoom_routes(load_settings()), middleware=[Middleware(Guard)])
+
+
 def main(arguments: list[str]) -> None:
-    """Run Streamlit in this process, or ask one that runs."""
+    """Run the server in this process, or ask one that runs."""
     options = dict(each.removeprefix("--").split("=", 1) for each in arguments if "=" in each)
     place = options.get("server.address", ""), int(options["server.port"])
     if arguments[0] == "health":
         raise SystemExit(not answers(*place))
     if "NOTIFY_SOCKET" in os.environ:
         threading.Thread(target=tell_health, args=place, name="health", daemon=True).start()
-    from streamlit.web.cli import main as streamlit
+    application().run(config={name: _typed(text) for name, text in options.items()})
 
-    streamlit(arguments, prog_name="streamlit")
+
+def _typed(text: str) -> Any:
+    """Return the value of an option: a number or a truth value where it is written as one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 if __name__ == "__main__":

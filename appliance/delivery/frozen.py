@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from pydicom.config import disable_value_validation
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
 from appliance.slides.files import fingerprint, slide_files
@@ -77,6 +77,27 @@ def same_source(facts: SlideFacts, store: ArtifactStore) -> Iterator[None]:
     finally:
         # After an error, too: bytes of two files in one slide look like damage.
         require_signature(path, before)
+
+
+def require_identified(facts: SlideFacts, store: ArtifactStore) -> Signature:
+    """Return the signature of a slide's files, which are the identified ones; write nothing.
+
+    The bytes are compared (by fingerprint) where the signature was not seen before.
+
+    Raises
+    ------
+    SourceChangedError
+        If they are other files.
+    SlideError
+        UNREADABLE, if a file is gone.
+    """
+    path = place_of(facts.path)
+    found = signature(path)
+    if not is_as_written(store.path(_seen_key(facts, found))) and (
+        fingerprint(path) != facts.fingerprint
+    ):
+        raise SourceChangedError(facts.path)
+    return found
 
 
 def require_signature(path: Path, before: Signature) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel, UniqueConstraint
 
+from appliance.domain import SlideFacts
 from appliance.ledger.path_text import PathText
 from appliance.text import readable
 
@@ -202,6 +203,20 @@ def id_named(subject: str, kind: Literal["slide", "case"]) -> int | None:
     named, _, number = subject.partition("-")
     digits = number.isascii() and number.isdecimal() and len(number) <= LONGEST_ID
     return int(number) if named == kind and digits else None
+
+
+def facts_of(slide: SlideRow) -> SlideFacts:
+    """Return the facts that a slide's row holds."""
+    return SlideFacts(
+        path=slide.path,
+        fingerprint=slide.fingerprint,
+        format=slide.format,
+        width_px=slide.width_px,
+        height_px=slide.height_px,
+        mpp=slide.mpp,
+        level_count=slide.level_count,
+        is_dicom=slide.is_dicom,
+    )
 
 
 def id_of(row: SlideRow | CaseRow) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.assays.registry import find_assay, readers_alone
 from appliance.delivery.orders import told_by
-from appliance.domain import QuarantineReason, SlideFacts, Stain
+from appliance.domain import QuarantineReason, Stain
 from appliance.intake.block import leave_block, make_ready
 from appliance.intake.content import lose_slide
 from appliance.intake.identity.evidence import Outcome as Verdicts
@@ -18,7 +18,7 @@ from appliance.intake.pair import join_block, take_place
 from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import SlideRow, set_reason
+from appliance.ledger.tables import SlideRow, facts_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.urgency import follow_block
 from appliance.line.analyse_slide import (
@@ -163,20 +163,6 @@ def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:
     slide.size_bytes, slide.modified_ns = 0, 0
     set_reason(slide)
     tx.advance(slide, SlideState.ARRIVING, now=now, code="file-changed")
-
-
-def facts_of(slide: SlideRow) -> SlideFacts:
-    """Return the facts that a slide's row holds."""
-    return SlideFacts(
-        path=slide.path,
-        fingerprint=slide.fingerprint,
-        format=slide.format,
-        width_px=slide.width_px,
-        height_px=slide.height_px,
-        mpp=slide.mpp,
-        level_count=slide.level_count,
-        is_dicom=slide.is_dicom,
-    )
 
 
 def read_slide_of(slide: SlideRow) -> ReadSlide:

@@ -107,6 +107,8 @@ def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
     else:
         lines += [f"ReadWritePaths={_word(path, away)}" for _, path, away in writes[1:]]
     reads = list(_read(settings)) if name in ("tandem", "tandem-worker") else []
+    if name == "tandem-dashboard":  # it shows the slides
+        reads = [("watch.folder", root) for root in settings.watch.roots]
     program = [ROOT, command.parent.parent, Path(sys.prefix), Path(sys.base_prefix), config]
     lines += _homes([path for _, path, _ in writes], [*program, *(path for _, path in reads)])
     lines += [

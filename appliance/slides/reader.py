@@ -172,6 +172,17 @@ class SlideReader:
             return sample_window(read, scale / 2, left, top, px, px)[0]
         return self._sample(level, scale, left, top, px, px)[0]
 
+    def read_window(
+        self, downsample: float, left: int, top: int, columns: int, rows: int
+    ) -> NDArray[np.uint8]:
+        """Window of the slide for the eye: uint8 RGB (`rows`, `columns`, 3), white outside of it.
+
+        A px is `downsample` level-0 px wide, and `left` and `top` count such px. At 1 these are the
+        px of level 0. Raises SlideError DAMAGED where a part cannot be decoded.
+        """
+        level, scale = self.level_for(self.facts.mpp * downsample)
+        return self._sample(level, scale, left, top, columns, rows)[0]
+
     def level_for(self, mpp: float) -> tuple[int, float]:
         """(level, scale): the coarsest level at least as fine as `mpp`, its px per target px."""
         wanted = mpp / self.facts.mpp

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, some_findings
 from fixtures.pairings import HER2_PAIR
+from fixtures.twins import as_twins, keep_twins, write_twins
 from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import HE, Identity, Stain
+from appliance.domain import HE, HER2, Identity, Stain
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
 from appliance.findings.reasons import Reason, ReviewReason
@@ -203,6 +204,32 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     ledger = Ledger(settings.ledger_url)
     yield Lab(settings, ledger)
     ledger.close()
+
+
+@pytest.fixture(scope="session")
+def twin_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """Return a laboratory with case 1, scored, of slides 1 and 2, whose files are there.
+
+    Tests that change it put it back.
+    """
+    folder = tmp_path_factory.mktemp("twins")
+    made = Lab(
+        Settings(state_dir=folder / "state"), Ledger(f"sqlite:///{folder}/state/ledger.sqlite")
+    )
+    twins = write_twins(folder)
+    for facts, stain in zip(twins, (HE, HER2), strict=True):
+        slide_id = made.arrive(facts.path)
+        made.identify(slide_id, "S26-0000001", "A1", stain)
+        values = ("fingerprint", "width_px", "height_px", "mpp", "level_count", "format")
+        held = {name: getattr(facts, name) for name in values}
+        made.move_slide(slide_id, SlideState.INSPECTED)
+        made.move_slide(slide_id, SlideState.READ, **held)
+    made.move_case(1, CaseState.READY)
+    found = as_twins(some_findings(), twins)
+    key = keep_twins(found, made.settings)
+    made.move_case(1, CaseState.SCORED, findings_key=str(key), score=found.score)
+    yield made
+    made.ledger.close()
 
 
 @pytest.fixture

@@ -32,7 +32,8 @@ from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.transaction import Transaction
 from appliance.words.say import say
-from dashboard.serve import APP, command, main
+from dashboard.serve import command, main
+from dashboard.served import PAGES
 from dashboard.views.case import _score_markup as score_markup
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def open_case(case_id: object) -> str:
 
 
 def open_queue() -> str:
-    return markup(AppTest.from_file(str(APP)).run(timeout=60))
+    return markup(AppTest.from_file(str(PAGES)).run(timeout=60))
 
 
 def test_queue_before_the_daemon_ever_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,12 +20,12 @@ from appliance.intake.watch import FolderScan
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
-from appliance.ledger.tables import SlideRow
+from appliance.ledger.tables import SlideRow, facts_of
 from appliance.line.analyse_slide import identify_slide
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
-from appliance.line.slide_steps import facts_of, finish_identify, take_slide_back
+from appliance.line.slide_steps import finish_identify, take_slide_back
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from dicom.header import read_headers

@@ -152,10 +152,11 @@ def lines_of(settings: Settings, unit: str) -> list[str]:
 
 def test_the_daemon_may_write_where_the_settings_say() -> None:
     settings = site(
+        watch={"folder": "/home/lab/scans"},
         destinations=(
             FolderDestination(folder=Path("/home/lab/50% archive")),
             FolderDestination(name="own"),
-        )
+        ),
     )
     lines = lines_of(settings, "tandem")
     assert "StateDirectory=" in lines  # not the folder of the unit as it ships
@@ -164,7 +165,10 @@ def test_the_daemon_may_write_where_the_settings_say() -> None:
     assert "ProtectHome=tmpfs" in lines
     assert 'BindPaths="-/home/lab/50%% archive"' in lines
     assert f"ExecStart={COMMAND} run --config {CONFIG}" in lines
-    assert not any("archive" in line for line in lines_of(settings, "tandem-dashboard"))
+    dashboard = lines_of(settings, "tandem-dashboard")
+    assert not any("archive" in line for line in dashboard)
+    scans = "BindReadOnlyPaths=-/home/lab/scans"
+    assert scans in lines and scans in dashboard  # the deep zoom reads the slides
     assert any("'/data/my tandem'" in line for line in commands(settings, CONFIG, Path("/u")))
 
 

@@ -1,0 +1,1 @@
+"""Deep zoom of a case's slides: tiles, overlays and the page that links them."""
