@@ -87,7 +87,12 @@ def stat(
 
 def correct(
     case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
-    score: Annotated[str, typer.Option(help="The right score, as the assay prints it: 2+.")],
+    score: Annotated[
+        str,
+        typer.Option(
+            help="The right score, as the assay prints it: 2+. none: it cannot be scored."
+        ),
+    ],
     by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
     why: Annotated[str, typer.Option(help="The reason, for the report.")],
     config: ConfigOption = None,
@@ -125,13 +130,14 @@ def confirm(
 
 def rerun(
     case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
+    by: Annotated[str, typer.Option(help="Who asks for it, for the history.")] = "",
     config: ConfigOption = None,
 ) -> None:
     """Analyze a case with a result again, by today's weights and settings; old results are kept."""
     settings = settings_with_logging(config)
     from appliance.operations.corrections import rerun_case
 
-    typer.echo(rerun_case(settings, case))
+    typer.echo(rerun_case(settings, case, by=by))
 
 
 def export(

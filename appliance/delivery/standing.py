@@ -69,11 +69,29 @@ def correction_of(findings: Findings) -> dict[str, Any] | None:
 
 
 def corrected(
-    findings: Findings, score: str, correction: Correction, sign_offs: Sequence[SignOff]
+    findings: Findings, score: str | None, correction: Correction, sign_offs: Sequence[SignOff]
 ) -> Findings:
-    """Return findings with a person's score in place of theirs."""
-    made = find_assay(findings.assay).corrected(findings, score)
+    """Return findings with a person's score in place of theirs; None: it cannot be scored."""
+    if score is None:
+        made = _unscored(findings)
+    else:
+        made = find_assay(findings.assay).corrected(findings, score)
     return replace(made, correction=correction, sign_offs=tuple(sign_offs))
+
+
+def _unscored(findings: Findings) -> Findings:
+    """Return findings without a score; what the appliance measured stays."""
+    return replace(
+        findings,
+        score=None,
+        review=(),
+        estimated=False,
+        rule="",
+        category=None,
+        binary_by_pixels=None,
+        comment="",
+        read_outs=None,
+    )
 
 
 def confirmed(findings: Findings, sign_offs: Sequence[SignOff]) -> Findings:

@@ -93,7 +93,7 @@ def _figures(assay: Assay, words: list[_Word]) -> dict[str, Any]:
     from models.evaluation.judged import JudgedSlides
 
     grades = {score: grade for grade, score in enumerate(assay.scores)}
-    # A score of an earlier version of the assay has no grade among today's.
+    # "Cannot be scored" has no grade, nor has a score of an earlier version of the assay.
     words = [word for word in words if word.said in grades]
     judged = JudgedSlides(
         truth=np.array([grades[word.said] for word in words], dtype=np.int64),

@@ -169,7 +169,7 @@ def _words(file: Path) -> dict[tuple[float, str], str]:
             when = datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
             score = f"{said['score']} confirmed"
             if note["code"] == "corrected-by":
-                score = f"{said['was'] or 'none'} to {said['score']}"
+                score = f"{said['was'] or 'none'} to {said['score'] or 'none'}"
             found[at, subject] = f"{subject}: {score} by {said['by']} ({when})"
     return found
 

@@ -36,14 +36,17 @@ CORRECTED, CONFIRMED = "corrected-by", "confirmed-by"
 """Codes of the notes with a person's word on a score."""
 GIVEN = "given"
 """Parameter of these notes: the appliance's own score, empty without one. Older notes lack it."""
+NO_SCORE = "none"
+"""Word of a person for a case that cannot be scored."""
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
 def correct_score(settings: Settings, subject: str, score: str, *, by: str, why: str) -> str:
     """Replace a case's score by a person's; the objects are written and sent anew.
 
-    `by` is a DICOM person name such as ``Meyer^Anna``: the new report is VERIFIED by that person
-    alone. Returns what happened, for people.
+    The score `NO_SCORE` says that the case cannot be scored. `by` is a DICOM person name such as
+    ``Meyer^Anna``: the new report is VERIFIED by that person alone. Returns what happened, for
+    people.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
             case = _ended(tx, subject)
         findings = _standing_findings(settings, case)
         signed = _corrected(settings, case, findings, score, by=name, why=why)
-        scores = {"was": case.score, "score": score}
+        scores = {"was": case.score, "score": signed.score or ""}
         note = scores | {"by": name, GIVEN: _given(findings)}
         _sign(ledger, settings, case, signed, note=(CORRECTED, note), code="corrected", told=scores)
     finally:
@@ -104,8 +107,10 @@ def confirm_score(settings: Settings, subject: str, *, by: str) -> str:
     return f"{subject}: {say('event', CONFIRMED, note)}; a new report is written and sent"
 
 
-def rerun_case(settings: Settings, subject: str) -> str:
+def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
     """Analyse a case that has a result once more, with the weights and settings of today.
+
+    `by` is who asked for it, in any form; empty where nobody said so.
 
     Sidecars that are there are read again: a corrected organ or specimen counts from here on. What
     was frozen at identify stays for slides whose sidecar is gone.
@@ -114,8 +119,10 @@ def rerun_case(settings: Settings, subject: str) -> str:
     ------
     SettingsError
         If there is no such case, it has no result yet, its assay is not installed, a slide of it
-        is not read, or a sidecar cannot be read or names another slide.
+        is not read, a sidecar cannot be read or names another slide, or `by` is not readable.
     """
+    if not by.isprintable() or not is_text(by):
+        raise SettingsError("--by: say who asks for it, in readable text.")
     ledger: Ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
@@ -131,7 +138,7 @@ def rerun_case(settings: Settings, subject: str) -> str:
             row.review = "[]"
             set_reason(row)
             row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
-            tx.advance(row, CaseState.READY, now=now, code="rerun")
+            tx.advance(row, CaseState.READY, now=now, code="rerun", by=by.strip())
     finally:
         ledger.close()
     return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
@@ -295,11 +302,15 @@ def _corrected(
     """Return the findings of a case with a person's score; who signed the former one did not
     sign this one."""
     assay = find_assay(findings.assay)
-    if score not in assay.scores:
+    if score not in (*assay.scores, NO_SCORE):
         raise SettingsError(
-            f"{score!r} is no {assay.title} score; scores are {', '.join(assay.scores)}."
+            f"{score!r} is no {assay.title} score; scores are {', '.join(assay.scores)}. The word "
+            f"{NO_SCORE} says that the case cannot be scored."
         )
-    if findings.score == score:
+    given = None if score == NO_SCORE else score
+    if given is None and findings.score is None and findings.correction is not None:
+        raise SettingsError(f"{case.subject}: a person said already that it cannot be scored.")
+    if given is not None and findings.score == given:
         raise SettingsError(
             f"{case.subject} has the score {score} already. To sign it: tandem confirm "
             f"{case.subject}"
@@ -307,4 +318,4 @@ def _corrected(
     was = findings.score if findings.correction is None else findings.correction.was
     sign_off = _sign_off(settings, case, findings, by)
     correction = Correction(by=by, why=why, was=was, corrects=sign_off.signs)
-    return corrected(findings, score, correction, [sign_off])
+    return corrected(findings, given, correction, [sign_off])

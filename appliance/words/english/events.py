@@ -10,7 +10,7 @@ def _step(facts: Params) -> str:
 
 
 def _corrected(facts: Params) -> str:
-    return f"corrected from {facts['was'] or 'none'} to {facts['score']}"
+    return f"corrected from {facts['was'] or 'none'} to {facts['score'] or 'no score'}"
 
 
 def _set(facts: Params) -> str:

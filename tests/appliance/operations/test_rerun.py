@@ -11,6 +11,7 @@ from appliance.domain import HE, HER2, Identity
 from appliance.errors import SettingsError
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
 from appliance.operations.corrections import rerun_case
 from appliance.settings.settings import Settings
@@ -50,8 +51,13 @@ def test_a_corrected_sidecar_counts_and_a_gone_slide_keeps_what_was_frozen(
 ) -> None:
     (tmp_path / "S26-1_A1_HER2.tandem.toml").write_text('organ = "gastric"\n')
     (tmp_path / "S26-1_A1_HE.svs").unlink()
-    rerun_case(settings, "case-1")
+    rerun_case(settings, "case-1", by="Meyer^Anna")
     assert _organs(settings) == {"HE": "breast", "HER2": "gastric"}
+    reader = LedgerReader(settings.ledger_url)
+    with reader.reading() as tx:
+        last = tx.events("case-1")[-1]
+    reader.close()
+    assert (last.code, last.to_state, last.by) == ("rerun", CaseState.READY, "Meyer^Anna")
 
 
 def test_a_sidecar_that_cannot_be_read_is_named_and_nothing_changes(

@@ -263,6 +263,30 @@ def test_who_stands_for_a_result_after_several_words(clinic: Clinic) -> None:
         correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="pale")
 
 
+def test_a_person_says_that_a_case_cannot_be_scored(clinic: Clinic) -> None:
+    said = correct_score(clinic.settings, "case-1", "none", by=ANNA, why="torn")
+    assert said.startswith("case-1: corrected from 2+ to no score; a new report")
+    assert (clinic.case.score, clinic.case.review) == ("", "[]")
+    report = clinic.deliver().report
+    assert dicom_errors(clinic.file("SR")) == []
+    assert verifiers(report) == [ANNA]
+    result = read_result(clinic.file("SR"))
+    assert standing_of(result) is Standing.CORRECTED
+    (score,) = (item.value for item in result.items if item.name == result.score_name)
+    assert score == codes.INDETERMINATE
+    assert not {codes.IHC_STATUS.value, codes.LOW_COMMENT.value} & evaluated(report)
+    assert f"Corrected by {ANNA}, on " in clinic.page and "had said 2+" in clinic.page
+    assert "not scored" in clinic.page
+    with pytest.raises(SettingsError, match="said already that it cannot be scored"):
+        correct_score(clinic.settings, "case-1", "none", by=BERT, why="torn")
+    # The word stands where the stored findings were lost, and a score may follow.
+    key, own = clinic.case.findings_key, str(ArtifactKey.of("findings", case=1))
+    shutil.rmtree(ArtifactStore(clinic.settings.artifacts_dir).path(ArtifactKey.parse(key)))
+    assert standing(own, clinic.case.objects_key, clinic.settings) == key
+    correct_score(clinic.settings, "case-1", "1+", by=BERT, why="another cut")
+    assert clinic.case.score == "1+"
+
+
 @pytest.mark.parametrize("corrects", [False, True])
 def test_damage_changes_no_byte_of_a_signed_result(
     clinic: Clinic, corrects: bool, monkeypatch: pytest.MonkeyPatch
