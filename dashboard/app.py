@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard.views import case, look, queue
+from dashboard.views import case, look, queue, slide
 
 st.set_page_config(page_title="Tandem", page_icon=look.icon(), layout="wide")
 look.style()
@@ -10,10 +10,10 @@ page = st.navigation(
     [
         st.Page(queue.render, title="Queue", url_path="queue", default=True),
         st.Page(case.render, title="Case", url_path="case"),
+        st.Page(slide.render, title="Slide", url_path="slide"),
     ],
     position="hidden",
 )
 look.header()
-look.appliance()
 page.run()
 look.footer()

@@ -76,13 +76,15 @@ class DeliveryLine:
 class EventLine:
     """Row of a timeline; `who` is the case, a slide or an object in plain words.
 
-    An event of several objects is one row with their `count` and the time of the last event.
+    `by` is the person whose word it was, empty for the appliance's own. An event of several objects
+    is one row with their `count` and the time of the last event.
     """
 
     count: int
     at: float
     who: str
     text: str
+    by: str
 
 
 def delivery_lines(rows: Sequence[DeliveryRow]) -> tuple[DeliveryLine, ...]:
@@ -113,10 +115,14 @@ def event_lines(events: Sequence[EventRow], who: Mapping[str, str]) -> tuple[Eve
         name, text = who[event.subject], event_brief(event)
         # Objects of one kind to one destination share a name; other subjects have their own.
         joins = event.subject.startswith("delivery-") and event.kind == "state"
-        key: object = (name, event.from_state, text) if joins else event.id
+        key: object = (name, event.from_state, text, event.by) if joins else event.id
         known = lines.pop(key, None)
         lines[key] = EventLine(
-            count=1 if known is None else known.count + 1, at=event.at, who=name, text=text
+            count=1 if known is None else known.count + 1,
+            at=event.at,
+            who=name,
+            text=text,
+            by=event.by,
         )
     return tuple(lines.values())
 

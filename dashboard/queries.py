@@ -6,7 +6,7 @@ refreshes every two seconds does not grow with the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of
 from appliance.settings.settings import Settings
+from appliance.words.say import say
 from dashboard.lines import (
     CaseLine,
     DeliveryLine,
@@ -100,12 +101,26 @@ class CaseDetail:
     events: tuple[EventLine, ...]
     findings_key: str
     findings_folder: Path | None
+    objects_key: str
 
     @property
     def picture_key(self) -> str:
-        """Key that changes when other pictures are to be shown."""
+        """Key that changes when other pictures or actions are to be shown."""
         thumbnails = [str(slide.thumbnail) for slide in self.slides.values()]
-        return "|".join([str(self.findings_folder), *sorted(thumbnails)])
+        shown = [str(self.findings_folder), self.objects_key, self.case.state, *sorted(thumbnails)]
+        return "|".join(shown)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideDetail:
+    """Facts of the slide page; `remedy` is empty for a slide that is not set aside."""
+
+    slide: SlideLine
+    accession: str
+    block: str
+    stain: str
+    remedy: str
+    events: tuple[EventLine, ...]
 
 
 # queue
@@ -186,6 +201,24 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             events=_timeline(tx, row, rows, deliveries),
             findings_key=row.findings_key,
             findings_folder=folder if folder is not None and folder.is_dir() else None,
+            objects_key=row.objects_key,
+        )
+
+
+def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> SlideDetail | None:
+    """Return one slide with its timeline (oldest first), or None."""
+    with reader.reading() as tx:
+        row = tx.slide(slide_id)
+        if row is None:
+            return None
+        case_id = case_ids(tx, [row]).get(slide_id)
+        return SlideDetail(
+            slide=slide_line(row, case_id, settings),
+            accession=row.accession,
+            block=row.block,
+            stain=row.stain,
+            remedy=say("remedy", row.reason) if row.state == SlideState.QUARANTINED else "",
+            events=_events_of(tx, {row.subject: "Slide"}),
         )
 
 
@@ -195,6 +228,11 @@ def _timeline(
     who = {case.subject: "Case"}
     who |= {slide.subject: f"{stain_word(slide.stain)} slide" for slide in slides}
     who |= {row.subject: f"{row.kind} to {row.destination}" for row in deliveries}
+    return _events_of(tx, who)
+
+
+def _events_of(tx: Queries, who: Mapping[str, str]) -> tuple[EventLine, ...]:
+    """Return the newest events of some subjects, whose names `who` gives, oldest first."""
     newest = tx.session.exec(
         select(EventRow)
         .where(col(EventRow.subject).in_(who))

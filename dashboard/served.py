@@ -52,15 +52,18 @@ def tell_health(address: str, port: int) -> None:
 
 
 def application() -> App:
-    """Return the application: the guard, the routes of the deep zoom, and Streamlit's pages."""
+    """Return the application: the guard, the routes of slides and reports, Streamlit's pages."""
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
     from appliance.settings.settings_file import load_settings
     from dashboard.guard import Guard
+    from dashboard.reports import report_routes
     from dashboard.zoom.routes import zoom_routes
 
-    return App(PAGES, routes=zoom_routes(load_settings()), middleware=[Middleware(Guard)])
+    settings = load_settings()
+    routes = [*zoom_routes(settings), *report_routes(settings)]
+    return App(PAGES, routes=routes, middleware=[Middleware(Guard)])
 
 
 def main(arguments: list[str]) -> None:

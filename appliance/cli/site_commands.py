@@ -84,7 +84,7 @@ def dashboard(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     config: ConfigOption = None,
 ) -> None:
-    """Open the dashboard (Streamlit) on http://ADDRESS:PORT; reads the ledger, changes nothing."""
+    """Open the dashboard (Streamlit) on http://ADDRESS:PORT; actions are those of the commands."""
     settings_with_logging(config)
     command = [sys.executable, "-m", "dashboard.serve", "--port", str(port), "--address", address]
     if config is not None:

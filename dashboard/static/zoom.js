@@ -51,7 +51,8 @@ class Slide {
   // The tile of the whole slide: whether the file is there, before the browser asks for many.
   async firstTile() {
     const { facts } = this;
-    const answer = await fetch(`${facts.tiles}${Math.min(facts.highest, 8)}/0_0.jpg?v=${facts.version}`);
+    const address = `${facts.tiles}${Math.min(facts.highest, 8)}/0_0.jpg?v=${facts.version}`;
+    const answer = await fetch(address, { cache: "no-store" });
     if (answer.ok) return true;
     this.note(`Overview only. ${await answer.text()}`);
     return false;
@@ -59,7 +60,7 @@ class Slide {
   async failed(event) {
     if (this.told || !event.tile || !event.tile.getUrl) return;
     this.told = true;
-    const answer = await fetch(event.tile.getUrl());
+    const answer = await fetch(event.tile.getUrl(), { cache: "no-store" });
     if (!answer.ok) this.note(await answer.text());
   }
   note(text) {

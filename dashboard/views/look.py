@@ -17,6 +17,7 @@ from appliance.findings.findings import RESEARCH_USE
 from appliance.ledger.heartbeat import life
 from appliance.ledger.progress import StepProgress
 from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import LONGEST_ID
 from appliance.operations.scanner_folders import folder_lines
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
@@ -37,11 +38,15 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .td h2 { font-size: 1.02rem; font-weight: 650; padding: 0; margin: 0 0 .55rem; }
 .td .muted { color: #5d6d78; }
 .td .small { font-size: .84rem; }
-.td-top { display: flex; align-items: center; gap: 1rem; padding: .85rem 2.2rem; margin: 0 -2.2rem;
+.td-top { display: flex; align-items: center; gap: 1rem; padding: .45rem 2.2rem; margin: 0 -2.2rem;
   background: #12343b; color: #fff; }
 .td-top a, .td-top a:hover { color: #fff; text-decoration: none; }
 .td-top .brand { font-size: 1.18rem; font-weight: 700; letter-spacing: .01em; }
-.td-top .what { color: #b8ced1; }
+.td-top .what { color: #cfe0e2; font-size: .88rem; }
+.td-top .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%;
+  margin-right: .45rem; background: #b8ced1; }
+.td-top .dot.good { background: #58d6a4; }
+.td-top .dot.trouble { background: #ff8a80; border-radius: 0; }
 .td-top .ruo { margin-left: auto; border: 1px solid #e8c46a; color: #f6dc9a; border-radius: 4px;
   padding: .2rem .65rem; font-size: .85rem; font-weight: 600; }
 .td-foot { color: #5d6d78; font-size: .82rem; border-top: 1px solid #dfe5e8; padding-top: .6rem; }
@@ -88,11 +93,16 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .td-held { background: #fff9ea; border: 1px solid #efd594; border-radius: 8px;
   padding: .6rem 1.15rem; }
 .td-empty { color: #5d6d78; padding: .5rem 0; }
-.td-case { display: grid; grid-template-columns: 1fr auto; gap: 1.2rem 2.5rem; }
-.td-case h1 { font-size: 1.7rem; font-weight: 700; padding: 0; margin: 0 0 .35rem;
+.td-line { display: flex; align-items: center; gap: .9rem; }
+.td-line > a { white-space: nowrap; }
+.td-line h1, .td h1 { font-size: 1.15rem; font-weight: 700; padding: 0; margin: 0; line-height: 1.3;
   overflow-wrap: anywhere; }
-.td-score { display: flex; align-items: center; gap: 1.1rem; border-left: 1px solid #dfe5e8;
-  padding-left: 2.2rem; }
+.td-line .big { font-size: 2.3rem; font-weight: 750; line-height: 1; white-space: nowrap; }
+.td-line .big.none { font-size: 1rem; font-weight: 400; }
+.td-line .said { font-size: .88rem; }
+.td-line .reasons { font-size: .84rem; line-height: 1.25; color: #7a5600; overflow: hidden;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; }
+.td-score { display: flex; align-items: center; gap: 1.1rem; }
 .td-score .big { font-size: 4.2rem; font-weight: 750; line-height: 1; letter-spacing: -.02em; }
 .td-score .big.none { color: #a9b5bb; font-weight: 400; }
 .st-key-pictures { background: #fff; }
@@ -119,7 +129,7 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .td-facts td:first-child { color: #5d6d78; width: 42%; }
 @media (max-width: 900px) {
   .td-counts { grid-template-columns: repeat(2, 1fr); }
-  .td-case { grid-template-columns: 1fr; } .td-score { border-left: 0; padding-left: 0; }
+  .td-score { border-left: 0; padding-left: 0; } .td-line { flex-wrap: wrap; }
 }
 </style>
 """
@@ -155,24 +165,24 @@ def style() -> None:
     st.html(CSS)
 
 
+@st.fragment(run_every=REFRESH_SECONDS)
 def header() -> None:
-    """Show the bar on top of every page, with the notice of research use."""
+    """Show the bar of every page: whether the appliance runs, and the notice of research use.
+
+    Trouble of the appliance or of the site is a red strip below it.
+    """
+    alive = life(settings())
+    folders = folder_lines(settings())
+    sound = alive.alive and not alive.trouble
+    dot = "good" if sound else "trouble" if alive.told else "waiting"
+    said = alive.sentence if alive.told else "No appliance has run here yet."
     block(
         '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
-        '<span class="what">HER2 scoring from paired H&amp;E and IHC slides</span>'
+        f'<span class="what" role="status"><span class="dot {dot}"></span>{escape(said)}</span>'
         f'<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
     )
-
-
-@st.fragment(run_every=REFRESH_SECONDS)
-def appliance() -> None:
-    """Show whether the appliance runs, and trouble of the site."""
-    alive = life(settings())
-    lines = [alive.sentence] if alive.told else []
-    lines += folder_lines(settings())
-    if alive.alive and not alive.trouble and len(lines) == 1:
-        block(f'<div class="muted small" role="status">{escape(lines[0])}</div>')
-    elif lines:
+    lines = [*([alive.sentence] if alive.told and not sound else []), *folders]
+    if lines:
         items = "".join(f'<div class="item">{escape(line)}</div>' for line in lines)
         block(f'<div class="td-trouble" role="alert">{items}</div>')
 
@@ -296,6 +306,18 @@ def ago(at: float) -> str:
 def clock(at: float) -> str:
     """Local date and time of seconds since epoch."""
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def wanted(name: str) -> int | None:
+    """Return the number that the address names; None where it names none."""
+    text = st.query_params.get(name, "")
+    fits = text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID
+    return int(text) if fits else None
+
+
+def slide_link(slide_id: int, text: str) -> str:
+    """Markup of a link to a slide's page."""
+    return f'<a href="slide?slide={slide_id}" target="_self">{escape(text)}</a>'
 
 
 def case_link(case_id: int, text: str) -> str:

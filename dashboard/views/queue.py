@@ -6,6 +6,7 @@ from html import escape
 
 import streamlit as st
 
+from appliance.ledger.tables import id_named
 from dashboard.lines import CaseLine, SlideLine
 from dashboard.queries import Counts, Queue, read_queue
 from dashboard.troubles import LIMIT, Trouble
@@ -106,9 +107,14 @@ def _trouble_item(trouble: Trouble) -> str:
     detail = (
         f' <span class="muted small">({escape(trouble.detail)})</span>' if trouble.detail else ""
     )
+    number = id_named(trouble.subject, "slide")
+    subject = escape(trouble.subject)
+    if number is not None:
+        subject = look.slide_link(number, f"{trouble.subject}: put right")
     return (
         f'<div class="item"><span class="title">{title}</span> '
-        f'<span class="muted small">{escape(trouble.subject)}, {look.ago(trouble.at)}</span>'
+        f'<span class="small">{subject}</span> '
+        f'<span class="muted small">{look.ago(trouble.at)}</span>'
         f"<div>{escape(trouble.sentence)}{detail}</div>"
         f'<div class="remedy">{escape(trouble.remedy)}</div></div>'
     )
@@ -158,7 +164,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
 def _slide_cells(slide: SlideLine) -> tuple[str, ...]:
     words = SLIDE_WORDS[slide.state]
     note = slide.reason or words.sentence
-    name = escape(slide.name)
+    name = look.slide_link(slide.id, slide.name)
     if slide.case_id is not None:
         name = look.case_link(slide.case_id, slide.name)
     return (

@@ -118,7 +118,7 @@ class Overlays:
             )
         return (
             *(_layer("unread", "Not read", what, GRAY, "stripes") for what in ("he", "ihc")),
-            _layer("unscored", "Read, not scored (control, margin)", "ihc", GRAY, "stripes"),
+            _layer("unscored", "Not scored (control, margin)", "ihc", GRAY, "stripes"),
             _layer("probability", "Tumor probability", "he", (0, 105, 150), "heat"),
             *ihc,
             _layer("tumor", f"Tumor on {anatomy}", "he", OUTLINE, "outline", shown=True),

@@ -6,26 +6,22 @@ guard (`dashboard.guard`) stands before all of them.
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason
-from appliance.errors import LedgerError, SlideError, SourceChangedError
-from appliance.ledger.queries import Queries
-from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import LONGEST_ID, CaseRow, facts_of
+from appliance.errors import SlideError, SourceChangedError
+from appliance.ledger.tables import CaseRow, facts_of
 from appliance.settings.settings import Settings
 from appliance.words.say import say
+from dashboard.answers import NOT_KEPT, Door, NotShownError, answers
 from dashboard.zoom.described import WHATS, case_json, slides_of
 from dashboard.zoom.overlay_tiles import Overlays
 from dashboard.zoom.slide_tiles import OpenSlides, slide_tile
@@ -37,7 +33,6 @@ CASES_KEPT = 3
 """Cases whose overlays stay in memory."""
 KEPT = {"Cache-Control": "private, max-age=3600"}
 """A tile's address names the slide's bytes, or the findings: what it shows never changes."""
-NOT_KEPT = {"Cache-Control": "no-store"}
 PAGE_RULES = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'self'"
@@ -45,23 +40,19 @@ PAGE_RULES = (
 """Content Security Policy of the page: nothing from elsewhere."""
 
 
-class NotShownError(Exception):
-    """What was asked for cannot be shown; the message says why, for people."""
-
-
 class Zoom:
     """Answers of the routes, from the ledger's read-only door, the slides' files and artifacts."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._ledger = LedgerReader(settings.ledger_url)
+        self._door = Door(settings)
         self._store = ArtifactStore(settings.artifacts_dir)
         self._slides = OpenSlides(self._store)
         self._overlays = lru_cache(maxsize=CASES_KEPT)(Overlays)
 
     def tile(self, slide_id: int, level: int, column: int, row: int, version: str) -> Response:
         """Return a tile of a slide as JPEG."""
-        with self._reading() as tx:
+        with self._door.reading() as tx:
             slide = tx.slide(slide_id)
         if slide is None or not slide.width_px:
             raise NotShownError("There is no such slide, or it is not identified yet.")
@@ -88,7 +79,7 @@ class Zoom:
         self, case_id: int, what: str, layer: str, level: int, column: int, row: int, version: str
     ) -> Response:
         """Return a tile of an overlay as PNG."""
-        case = self._case(case_id)
+        case = self._door.case(case_id)
         if not case.findings_key.endswith(version):
             raise NotShownError(f"{case.subject} has a new result: load the page again.")
         overlays = self._overlays(self._folder(case))
@@ -99,9 +90,9 @@ class Zoom:
 
     def described(self, case_id: int, version: str) -> Response:
         """Return what the page needs of a case, of its present findings whatever the version."""
-        row = self._case(case_id)
+        row = self._door.case(case_id)
         overlays = self._overlays(self._folder(row))
-        with self._reading() as tx:
+        with self._door.reading() as tx:
             slides = slides_of(tx, row, overlays)
         found = case_json(case_id, overlays, slides, self._settings)
         version = ArtifactKey.parse(row.findings_key).digest
@@ -111,22 +102,8 @@ class Zoom:
         """Return the overview picture of a slide, which the findings hold."""
         if what not in WHATS:
             raise NotShownError("A case has the pictures he.png and ihc.png.")
-        file = self._folder(self._case(case_id)) / f"{what}_thumbnail.png"
+        file = self._folder(self._door.case(case_id)) / f"{what}_thumbnail.png"
         return FileResponse(file, headers=NOT_KEPT)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Queries]:
-        if not self._ledger.ready:  # opening it would make an empty file
-            raise NotShownError("Tandem has not started yet: start it by tandem run.")
-        with self._ledger.reading() as tx:
-            yield tx
-
-    def _case(self, case_id: int) -> CaseRow:
-        with self._reading() as tx:
-            row = tx.case(case_id)
-        if row is None:
-            raise NotShownError("There is no such case.")
-        return row
 
     def _folder(self, row: CaseRow) -> Path:
         if not row.findings_key:
@@ -143,7 +120,7 @@ class Zoom:
 def zoom_routes(settings: Settings) -> list[BaseRoute]:
     """Return the routes of the deep zoom."""
     zoom = Zoom(settings)
-    answering = partial(_answering, workers=ThreadPoolExecutor(AT_ONCE, "zoom"))
+    answering = partial(answers, workers=ThreadPoolExecutor(AT_ONCE, "zoom"))
     tile = "/{level:int}/{column:int}_{row:int}"
     return [
         Mount("/zoom-files", StaticFiles(directory=STATIC)),
@@ -158,22 +135,3 @@ def zoom_routes(settings: Settings) -> list[BaseRoute]:
 async def _page(_request: Request) -> Response:
     headers = NOT_KEPT | {"Content-Security-Policy": PAGE_RULES}
     return FileResponse(STATIC / "zoom.html", headers=headers)
-
-
-def _answering(
-    make: Callable[..., Response], workers: ThreadPoolExecutor
-) -> Callable[[Request], object]:
-    """Return the endpoint that runs a function in a worker, with the numbers of the address."""
-
-    async def endpoint(request: Request) -> Response:
-        named = request.path_params | {"version": request.query_params.get("v", "")}
-        if any(value >= 10**LONGEST_ID for value in named.values() if isinstance(value, int)):
-            return PlainTextResponse("There is none of this number.", 404, NOT_KEPT)
-        try:
-            return await get_running_loop().run_in_executor(workers, partial(make, **named))
-        except NotShownError as err:
-            return PlainTextResponse(str(err), 404, NOT_KEPT)
-        except (LedgerError, ValueError) as err:  # no ledger now; findings of another version
-            return PlainTextResponse(str(err), 503, NOT_KEPT)
-
-    return endpoint

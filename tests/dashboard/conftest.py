@@ -217,6 +217,9 @@ def twin_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         Settings(state_dir=folder / "state"), Ledger(f"sqlite:///{folder}/state/ledger.sqlite")
     )
     twins = write_twins(folder)
+    (folder / "tandem.toml").write_text(
+        f'state_dir = "{folder / "state"}"\n[watch]\nfolder = "{folder}"\n'
+    )
     for facts, stain in zip(twins, (HE, HER2), strict=True):
         slide_id = made.arrive(facts.path)
         made.identify(slide_id, "S26-0000001", "A1", stain)

@@ -168,7 +168,7 @@ def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Finding
         "segformer-b0-stain",
         "Structured report",
         "Proven",
-        'data-testid="class-legend"',
+        "Slides of the block",
     ):
         assert wanted in page
 
@@ -180,7 +180,9 @@ def test_a_confirmed_score_says_by_whom_and_when(findings: Findings) -> None:
     other = replace(person, by="Meyer^Anna")
     word = Correction(by=other.by, why="pale", was="3+", corrects="findings/0")
     text = score_markup(replace(findings, correction=word, sign_offs=(other, person)))
-    assert "corrected by a person, confirmed by Ito" in text and "Meyer" not in text
+    assert "corrected by Meyer^Anna, confirmed by Ito" in text
+    assert "the shares, regions and numbers on this page are the appliance's" in text
+    assert "The appliance had said 3+" in text and "Why: pale" in text
 
 
 def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findings) -> None:

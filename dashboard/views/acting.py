@@ -1,0 +1,182 @@
+"""Buttons and dialogs of the actions; each asks for the person's name, and says what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from appliance.ledger.lifecycle import CaseState
+from dashboard import actions
+from dashboard.actions import Answer
+from dashboard.assay_facts import assay_of
+from dashboard.guard import is_own_machine
+from dashboard.queries import CaseDetail
+from dashboard.views import look
+
+PERSON, TOLD = "person", "told"
+"""Keys of the session: the name that was given last, and what the last action did."""
+NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and in the report."
+
+
+def may_act() -> bool:
+    """Return whether actions are offered: only where nobody else reaches the server."""
+    return is_own_machine(st.get_option("server.address"))
+
+
+def off() -> None:
+    """Say that actions are off, and why."""
+    look.block(
+        '<div class="muted small">Actions are off: this dashboard is reached from other machines '
+        "and has no login. Use tandem confirm, correct, rerun and identify.</div>"
+    )
+
+
+def told() -> None:
+    """Say what the last action did, once."""
+    if text := st.session_state.pop(TOLD, ""):
+        st.success(text)
+
+
+def case_buttons(detail: CaseDetail) -> None:
+    """Show the four actions on a result, each where it can be taken."""
+    case = detail.case
+    ended = actions.has_result(case.state) and detail.findings_folder is not None
+    assay = assay_of(case.assay)
+    subject = f"case-{case.id}"
+    with st.container(horizontal=True, gap="small", key="actions"):
+        if st.button("Confirm", type="primary", disabled=not (ended and case.score)):
+            _confirm(subject, case.score)
+        if st.button("Correct", disabled=not ended or assay is None):
+            _correct(subject, case.score, () if assay is None else tuple(assay.scores))
+        if st.button("Cannot score", disabled=not ended):
+            _cannot_score(subject)
+        if st.button("Rerun", disabled=not (ended or case.state == CaseState.FAILED)):
+            _rerun(subject)
+        if detail.trouble is not None and st.button("Try again"):
+            _retry(subject)
+        if case.state == CaseState.HELD and st.button("Let it go on"):
+            _keep(subject)
+
+
+# dialogs
+
+
+@st.dialog("Confirm the score")
+def _confirm(case: str, score: str) -> None:
+    with st.form("confirm", border=False):
+        st.write(f"You stand for the score **{score}**. A new report is VERIFIED by you.")
+        by = _person()
+        if st.form_submit_button(f"Confirm {score}", type="primary"):
+            _finish(actions.confirm(look.settings(), case, by=by), by)
+
+
+@st.dialog("Correct the score")
+def _correct(case: str, standing: str, scores: tuple[str, ...]) -> None:
+    with st.form("correct", border=False):
+        score = st.radio("Score", scores, index=None, horizontal=True)
+        st.caption(f"The score is {standing or 'none'}. The same score again confirms it.")
+        why = st.text_input("Reason", help="For the report.")
+        by = _person()
+        if st.form_submit_button("Correct", type="primary"):
+            if score is None:
+                st.error("Score: choose one.")
+                return
+            _finish(
+                actions.correct(look.settings(), case, score, standing=standing, by=by, why=why),
+                by,
+            )
+
+
+@st.dialog("This case cannot be scored")
+def _cannot_score(case: str) -> None:
+    with st.form("cannot", border=False):
+        st.write("The report's score becomes Indeterminate, VERIFIED by you.")
+        _because(
+            "Say so", lambda by, why: actions.cannot_score(look.settings(), case, by=by, why=why)
+        )
+
+
+@st.dialog("Analyze the case again")
+def _rerun(case: str) -> None:
+    with st.form("rerun", border=False):
+        st.write("By today's weights and settings. The present result is kept, and replaced.")
+        by = _person()
+        if st.form_submit_button("Rerun", type="primary"):
+            _finish(actions.rerun(look.settings(), case, by=by), by)
+
+
+@st.dialog("Try again")
+def _retry(subject: str) -> None:
+    with st.form("retry", border=False):
+        _because(
+            "Try again", lambda by, why: actions.retry(look.settings(), subject, by=by, why=why)
+        )
+
+
+@st.dialog("Let the case go on")
+def _keep(subject: str) -> None:
+    with st.form("keep", border=False):
+        _because("Go on", lambda by, why: actions.keep(look.settings(), subject, by=by, why=why))
+
+
+def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
+    """Show the forms of a slide: what it is, its pair, leave out, try again, keep."""
+    names, pairs, rest = st.tabs(["What it is", "Pair it", "Leave out, try again, keep"])
+    with names, st.form("name"):
+        columns = st.columns(3)
+        accession_said = columns[0].text_input("Accession", placeholder=accession or "unknown")
+        block_said = columns[1].text_input("Block", placeholder=block or "unknown")
+        stain_said = columns[2].text_input("Stain", placeholder=stain or "unknown")
+        _because(
+            "Say what it is",
+            lambda by, why: actions.name_slide(
+                look.settings(),
+                subject,
+                accession=accession_said,
+                block=block_said,
+                stain=stain_said,
+                by=by,
+                why=why,
+            ),
+        )
+    with pairs, st.form("pair"):
+        first, second = st.columns(2)
+        anatomy = first.text_input("H&E slide", value=subject if stain == "HE" else "")
+        target = second.text_input("Other slide", value="" if stain == "HE" else subject)
+        _because(
+            "Pair them",
+            lambda by, why: actions.pair(look.settings(), anatomy, target, by=by, why=why),
+        )
+    with rest, st.form("rest"):
+        choices = {
+            "Try again": actions.retry,
+            "Leave out of every case": actions.exclude,
+            "Keep before other scans": actions.keep,
+        }
+        chosen = st.radio("Action", list(choices), horizontal=True)
+        _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))
+
+
+def _because(label: str, act: Callable[[str, str], Answer]) -> None:
+    """Ask for reason and name within a form, and act where its button is pressed."""
+    why = st.text_input("Reason", help="For the record.")
+    by = _person()
+    if st.form_submit_button(label, type="primary"):
+        _finish(act(by, why), by)
+
+
+def _person() -> str:
+    name: str = st.text_input(
+        "Your name", value=st.session_state.get(PERSON, ""), help=NAME_HELP, max_chars=64
+    )
+    return name
+
+
+def _finish(answer: Answer, by: str) -> None:
+    if not answer.done:
+        st.error(answer.text)
+        return
+    st.session_state[PERSON] = by.strip()
+    st.session_state[TOLD] = answer.text
+    st.rerun()

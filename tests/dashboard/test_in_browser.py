@@ -1,0 +1,258 @@
+"""The deep zoom and the actions in a browser, over a ledger that no daemon holds meanwhile."""
+
+from __future__ import annotations
+
+import ast
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from fixtures.dashboard import dashboard_server, go_to, linked, open_browser, wait_for_zoom
+from fixtures.twins import CENTER_UM, TURNED
+from numpy.typing import NDArray
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import dashboard
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import EventRow
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+PERSON = "Meyer^Anna"
+pytestmark = [pytest.mark.judge]
+
+
+@pytest.fixture(scope="module")
+def page(twin_lab: Lab) -> Iterator[Page]:
+    folder = twin_lab.settings.state_dir.parent
+    with (
+        dashboard_server(folder / "tandem.toml", folder / "dashboard.log") as address,
+        open_browser() as browser,
+    ):
+        opened = browser.new_page(viewport={"width": 1280, "height": 720}, base_url=address)
+        opened.set_default_timeout(60_000)
+        yield opened
+
+
+def picture(page: Page, what: str) -> NDArray[np.float64]:
+    """Return the middle of what a viewer shows, in gray."""
+    shown = Image.open(io.BytesIO(page.locator(f"#{what} canvas").first.screenshot()))
+    gray = np.asarray(shown.convert("L"), dtype=np.float64)
+    row, column = gray.shape[0] // 2, gray.shape[1] // 2
+    return gray[row - 100 : row + 100, column - 100 : column + 100]
+
+
+def test_both_slides_show_one_place_however_the_second_lies(page: Page) -> None:
+    page.goto("/zoom/1")
+    wait_for_zoom(page)
+    for box in page.get_by_role("checkbox", name="Tumor on").all():
+        box.uncheck()
+    x, y = CENTER_UM
+    places = [(x, y), (x - 500, y - 200), (x + 400, y + 300), (x - 100, y + 350)]
+    for number, place in enumerate(places):
+        what = "he" if number % 2 == 0 else "ihc"
+        go_to(page, what, place, 0.25)
+        for offset in ((0, 0), (90, 40), (-60, 80)):
+            he_um, ihc_um = linked(page, offset)
+            assert np.hypot(*(TURNED.apply(np.array(he_um)) - ihc_um)) < 50
+    # The second slide is the first one, mirrored and turned: what is seen is one picture.
+    for turn in (0, 90):
+        page.evaluate(
+            "(turn) => window.tandemZoom.slides.he.viewer.viewport.setRotation(turn, true)", turn
+        )
+        go_to(page, "he", (x - 200, y + 100), 0.8)
+        wait_for_zoom(page)
+        page.wait_for_timeout(400)
+        first, second = picture(page, "he"), picture(page, "ihc")
+        assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.9
+        assert np.corrcoef(first.ravel(), second[:, ::-1].ravel())[0, 1] < 0.5
+
+
+def test_hand_and_keys_lead_and_overlays_need_no_server(page: Page) -> None:
+    page.goto("/zoom/1")
+    wait_for_zoom(page)
+    before = linked(page, (0, 0))
+    page.locator("#ihc").hover()
+    page.mouse.wheel(0, -400)
+    page.wait_for_timeout(600)
+    page.locator("#ihc [role=group]").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(600)
+    he_um, ihc_um = linked(page, (50, 20))
+    assert before[1] != ihc_um
+    assert np.hypot(*(TURNED.apply(np.array(he_um)) - ihc_um)) < 50
+    page.get_by_label("Linked").uncheck()
+    page.keyboard.press("ArrowRight")
+    box = page.get_by_role("checkbox", name="M: 2+")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    with page.expect_response(lambda answer: "/overlays/1/ihc/m2/" in answer.url):
+        box.check()
+    page.wait_for_timeout(500)
+    asked.clear()
+    box.uncheck()
+    box.check()
+    page.get_by_label("Opacity of the overlays in percent").fill("20")
+    page.wait_for_timeout(500)
+    assert asked == []
+    opacity = "window.tandemZoom.slides.ihc.layers.m2.item.getOpacity()"
+    assert page.evaluate(opacity) == pytest.approx(0.2)
+
+
+def test_a_slide_that_is_away_shows_its_overview(page: Page, twin_lab: Lab) -> None:
+    with twin_lab.ledger.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        path, row.path = row.path, "/nowhere/x.tiff"
+        tx.session.add(row)
+    try:
+        page.goto("/zoom/1")
+        wait_for_zoom(page, drawn=False)
+        expect(page.locator("#he-note")).to_contain_text("Overview only. The file of slide-1")
+        expect(page.locator("#ihc-note")).to_be_empty()
+    finally:
+        with twin_lab.ledger.transaction() as tx:
+            row = tx.slide(1)
+            assert row is not None
+            row.path = path
+            tx.session.add(row)
+
+
+def last_event(lab: Lab, subject: str, code: str) -> EventRow:
+    with lab.ledger.transaction() as tx:
+        return next(event for event in reversed(tx.events(subject)) if event.code == code)
+
+
+def delivered(lab: Lab) -> None:
+    """Do what the daemon does with a case whose score changed."""
+    for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+        lab.move_case(1, state)
+
+
+def open_dialog(page: Page, action: str) -> None:
+    page.goto("/case?case=1")
+    page.get_by_role("button", name=action, exact=True).click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def submit(page: Page, button: str, *, why: str = "", name: str = PERSON) -> None:
+    """Fill the form that is open, and press its button."""
+    place = (
+        page.get_by_role("dialog")
+        if page.get_by_role("dialog").count()
+        else page.get_by_role("tabpanel")
+    )
+    if why:
+        place.get_by_role("textbox", name="Reason").fill(why)
+    place.get_by_role("textbox", name="Your name").fill(name)
+    place.get_by_role("button", name=button).click()
+
+
+def test_each_button_of_a_case_is_in_the_audit_trail_with_its_person(
+    page: Page, twin_lab: Lab
+) -> None:
+    delivered(twin_lab)
+    open_dialog(page, "Confirm")
+    submit(page, "Confirm 2+", name=" ")
+    expect(page.get_by_text("Your name: say who says so")).to_be_visible()
+    submit(page, "Confirm 2+")
+    expect(page.get_by_text("case-1: score 2+ confirmed by Meyer^Anna")).to_be_visible()
+    assert last_event(twin_lab, "case-1", "confirmed-by").by == PERSON
+    delivered(twin_lab)
+
+    # The same score again is a confirmation, not a correction.
+    open_dialog(page, "Correct")
+    page.get_by_role("dialog").get_by_text("2+", exact=True).click()
+    submit(page, "Correct", name="Ito^Bert")
+    expect(page.get_by_text("score 2+ confirmed by Ito^Bert;")).to_be_visible()
+    assert last_event(twin_lab, "case-1", "confirmed-by").by == "Ito^Bert"
+    delivered(twin_lab)
+
+    open_dialog(page, "Correct")
+    page.get_by_role("dialog").get_by_text("1+", exact=True).click()
+    submit(page, "Correct", why="Only cytoplasm is stained.")
+    expect(page.get_by_test_id("score")).to_have_text("1+")
+    corrected = last_event(twin_lab, "case-1", "corrected-by")
+    assert (corrected.by, twin_lab.rows()[1][0].score) == (PERSON, "1+")
+    expect(page.get_by_test_id("correction")).to_contain_text("are the appliance's")
+    delivered(twin_lab)
+
+    open_dialog(page, "Cannot score")
+    submit(page, "Say so", why="The section is torn.")
+    expect(page.get_by_test_id("score")).to_have_text("–")
+    assert last_event(twin_lab, "case-1", "corrected-by").by == PERSON
+    delivered(twin_lab)
+
+    open_dialog(page, "Rerun")
+    submit(page, "Rerun")
+    expect(page.get_by_text("case-1 is analysed again")).to_be_visible()
+    assert last_event(twin_lab, "case-1", "rerun").by == PERSON
+    page.get_by_role("tab", name="History").click()
+    row = page.get_by_role("row").filter(has_text="rerun").first
+    expect(row.get_by_role("cell").last).to_have_text(PERSON)
+
+
+def test_each_form_of_a_slide_is_in_the_audit_trail_with_its_person(
+    page: Page, twin_lab: Lab
+) -> None:
+    number = twin_lab.quarantine("label.svs", "unknown-stain")
+    subject = f"slide-{number}"
+    page.goto("/")
+    page.get_by_role("link", name=f"{subject}: put right").click()
+    expect(page.get_by_role("heading", name=f"{subject}: label.svs")).to_be_visible()
+
+    page.get_by_role("tabpanel").get_by_role("textbox", name="Accession").fill("S26-0000002")
+    page.get_by_role("tabpanel").get_by_role("textbox", name="Block").fill("A1")
+    page.get_by_role("tabpanel").get_by_role("textbox", name="Stain").fill("nonsense")
+    submit(page, "Say what it is", why="The label says so.")
+    expect(page.get_by_text("Stain 'nonsense' is not known.")).to_be_visible()
+    page.get_by_role("tabpanel").get_by_role("textbox", name="Stain").fill("HER2")
+    submit(page, "Say what it is", why="The label says so.")
+    expect(page.get_by_text(f"{subject} is identified again by this word")).to_be_visible()
+    assert last_event(twin_lab, subject, "word-set").by == PERSON
+
+    for label, code in (
+        ("Leave out of every case", "word-exclude"),
+        ("Keep before other scans", "word-keep"),
+        ("Try again", "word-retry"),
+    ):
+        page.goto(f"/slide?slide={number}")
+        page.get_by_role("tab", name="Leave out, try again, keep").click()
+        page.get_by_text(label, exact=True).click()
+        submit(page, "Do it", why="So that it is done.")
+        expect(page.get_by_role("cell", name=PERSON).first).to_be_visible()
+        expect(page.get_by_text(subject).first).to_be_visible()
+        page.get_by_text("So that it is done").first.wait_for()
+        assert last_event(twin_lab, subject, code).by == PERSON
+
+    page.goto(f"/slide?slide={number}")
+    page.get_by_role("tab", name="Pair it").click()
+    page.get_by_role("textbox", name="H&E slide").fill("slide-1")
+    page.get_by_role("textbox", name="Other slide").fill(subject)
+    submit(page, "Pair them", why="One block.")
+    expect(page.get_by_text(f"slide-1 and {subject} are paired")).to_be_visible()
+    assert last_event(twin_lab, subject, "word-pair").by == PERSON
+    assert twin_lab.rows()[0][number - 1].state == SlideState.ARRIVED
+
+
+def test_the_pages_write_through_the_service_alone() -> None:
+    """One module calls what writes; nothing of the dashboard opens the ledger for writing."""
+    writing = {"ledger", "transaction"}
+    services = {"corrections", "word", "retry", "urgent", "audited"}
+    found = {}
+    folder = Path(dashboard.__file__).parent
+    for file in folder.rglob("*.py"):
+        names = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                dotted = [f"{node.module}.{each.name}" for each in node.names] + [node.module]
+                names |= {name for name in dotted if name.startswith("appliance.")}
+        assert not names & {f"appliance.ledger.{name}" for name in writing}, file
+        if names & {f"appliance.operations.{name}" for name in services}:
+            found[str(file.relative_to(folder))] = names
+    assert list(found) == ["actions.py"]
