@@ -58,11 +58,12 @@ def application() -> App:
 
     from appliance.settings.settings_file import load_settings
     from dashboard.guard import Guard
+    from dashboard.monitoring import monitoring_routes
     from dashboard.reports import report_routes
     from dashboard.zoom.routes import zoom_routes
 
     settings = load_settings()
-    routes = [*zoom_routes(settings), *report_routes(settings)]
+    routes = [*zoom_routes(settings), *report_routes(settings), *monitoring_routes(settings)]
     return App(PAGES, routes=routes, middleware=[Middleware(Guard)])
 
 
