@@ -17,11 +17,15 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# One synthetic case from the scanner's folder to the archive; SEED and SCORE choose another one.
+# One synthetic case from the scanner's folder to the archive; SEED and SCORE choose another one,
+# ASSAY=er or ASSAY=pr with POSITIVE percent of the tumor nuclei one of another assay.
 SEED ?= 26
 SCORE ?= 2+
+ASSAY ?= her2
+POSITIVE ?= 70
 demo: install
-	@$(BIN)/python benchmarks/demo.py --seed $(SEED) --score $(SCORE)
+	@$(BIN)/python benchmarks/demo.py --seed $(SEED) --assay $(ASSAY) \
+		$(if $(filter her2,$(ASSAY)),--score $(SCORE),--positive $(POSITIVE))
 
 # More files at a time than cores: tests of daemons and servers wait more than they work. Files are
 # begun in the order of tests/conftest.py, the longest first.

@@ -19,20 +19,29 @@ from typing import Any
 
 from pydicom import dcmread
 
+from dicom import codes
+from dicom.result import read_result
+
 HERE = Path(__file__).resolve().parents[1]
 TANDEM = Path(sys.executable).with_name("tandem")
 PIECES = 12
 PAUSE_SECONDS = 0.4
 TIMEOUT_SECONDS = 420
+MOST_ERROR = 5.0
+"""Percentage points within which a percentage of positive nuclei is right."""
 
 
 def main() -> int:
-    """Run the demo; return 0 only if every object arrived and the score equals the truth."""
+    """Run the demo; return 0 only if every object arrived and the result equals the truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--score", required=True, choices=["0", "1+", "2+", "3+"])
+    parser.add_argument("--assay", default="her2", choices=["her2", "er", "pr"])
+    parser.add_argument("--score", choices=["0", "1+", "2+", "3+"])
+    parser.add_argument("--positive", type=float, help="percent of positive nuclei of ER and PR")
     parser.add_argument("--folder", type=Path, default=HERE / "demo-case")
     options = parser.parse_args()
+    stain = options.assay.upper()
+    wish = ("--score", options.score) if stain == "HER2" else ("--positive", options.positive)
     start = time.monotonic()
     shutil.rmtree(options.folder, ignore_errors=True)
     scans, source, state = (options.folder / name for name in ("scans", "source", "state"))
@@ -40,13 +49,16 @@ def main() -> int:
 
     say("1. making a synthetic case: two slides of 12,288 x 9,216 px with their ground truth")
     made = time.monotonic()
-    run("synth", "--seed", options.seed, "--score", options.score, "--out", source)
+    run("synth", "--seed", options.seed, "--assay", options.assay, *wish, "--out", source)
     truth = json.loads(next((source / "truth").glob("*.json")).read_text())
-    say(f"   {time.monotonic() - made:.0f} s; truth: {truth['score']} {truth['percent']}")
+    known = truth["score"] or f"{truth['positive_percent']:.1f} % positive"
+    say(f"   {time.monotonic() - made:.0f} s; truth: {known} {truth['percent']}")
 
     config = options.folder / "tandem.toml"
     config.write_text(
-        f"state_dir = {json.dumps(str(state))}\n"
+        ("" if stain == "HER2" else f'extensions = ["appliance.assays.{options.assay}.assay"]\n')
+        + f"state_dir = {json.dumps(str(state))}\n"
+        f"[pair]\nexpected_assays = [{json.dumps(options.assay)}]\n"
         f"[watch]\nfolder = {json.dumps(str(scans))}\nrescan_seconds = 5\nstable_seconds = 3\n"
     )
     say("2. starting the daemon on embedded defaults (SQLite ledger, folder archive)")
@@ -54,7 +66,7 @@ def main() -> int:
     daemon = subprocess.Popen([TANDEM, "run", "--config", config], stdout=log, stderr=log)
     try:
         say("3. copying the slides in, slowly and in pieces, H&E first")
-        for name in ("HE", "HER2"):
+        for name in ("HE", stain):
             copy_slowly(next(source.glob(f"*_{name}.svs")), scans)
         say("4. waiting for delivery")
         status = wait_for_delivery(config, daemon)
@@ -133,16 +145,41 @@ def report(folder: Path, status: dict[str, Any], truth: dict[str, Any], seconds:
     shutil.copy2(next((folder / "state" / "artifacts" / "objects").glob("*/report.pdf")), folder)
     say(f"   the report page: {os.path.relpath(folder / 'report.pdf')}")
     expected = len(case["deliveries"])
-    ok = len(files) == expected > 0 and case["score"] == truth["score"]
+    said, right = compared(case, truth, folder)
+    ok = len(files) == expected > 0 and right
     for reason in case["review"]:
         say(f"   review: {reason}")
     say(f"   look at it:  {os.path.relpath(TANDEM)} dashboard --config {os.path.relpath(config)}")
     say("   synthetic tissue; for research use only")
     say(
-        f"DEMO {'OK' if ok else 'FAILED'} accession={case['accession']} score={case['score']} "
-        f"truth={truth['score']} delivered={len(files)} seconds={seconds:.0f} archive={archive}"
+        f"DEMO {'OK' if ok else 'FAILED'} accession={case['accession']} {said} "
+        f"delivered={len(files)} seconds={seconds:.0f} archive={archive}"
     )
     return 0 if ok else 1
+
+
+def compared(case: dict[str, Any], truth: dict[str, Any], folder: Path) -> tuple[str, bool]:
+    """Return the result beside the truth in words, and whether it is right.
+
+    Of a HER2 case the score is; of ER and PR the percentage of positive nuclei, within
+    `MOST_ERROR`. That percentage is read from the delivered report.
+    """
+    if truth["score"]:
+        said = f"score={case['score']} truth={truth['score']}"
+        return said, bool(case["score"] == truth["score"])
+    report = next(
+        file
+        for file in (folder / "state" / "archive").rglob("*.dcm")
+        if dcmread(file, stop_before_pixels=True).Modality == "SR"
+    )
+    percent = next(
+        item.value
+        for item in read_result(report).items
+        if item.name in (codes.ER_CELLS, codes.PR_CELLS)
+    )
+    known = truth["positive_percent"]
+    said = f"status={case['score']!r} percent={percent:.1f} truth={known:.1f}"
+    return said, isinstance(percent, float) and abs(percent - known) <= MOST_ERROR
 
 
 if __name__ == "__main__":

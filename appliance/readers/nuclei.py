@@ -56,7 +56,7 @@ class NucleiReading:
     label_px
         int64 (n, 5): px per class of the label map.
     brown_px
-        int64 (n, 2): brown px near these nuclei, and those of them within the nuclei.
+        int64 (n, 2): brown px near these nuclei, and those of them in pieces as wide as nuclei.
     outside
         Nuclei of the same shape per class on tissue outside the tumor, and brown px as above.
     labels, mpp
@@ -82,7 +82,7 @@ class OutsideReading:
     tiles: int
     counts: tuple[int, ...]
     brown_px: int
-    brown_inside_px: int
+    wide_px: int
 
 
 class NucleiSession:
@@ -117,7 +117,7 @@ class NucleiSession:
             self._judged.append(judged)
             self._counts.append(count_nuclei(found, self._limits))
             self._label_px.append(count_classes(labels))
-            self._brown_px.append((found.brown_px, found.brown_inside_px))
+            self._brown_px.append((found.brown_px, found.wide_px))
 
     def finish(self) -> NucleiReading:
         """Reading, with the share of each class of the judged tiles' nuclei as the opinion."""
@@ -191,7 +191,7 @@ class NucleiSession:
             tiles=len(found),
             counts=tuple(counts.tolist()),
             brown_px=sum(each.brown_px for each in found),
-            brown_inside_px=sum(each.brown_inside_px for each in found),
+            wide_px=sum(each.wide_px for each in found),
         )
 
     def _painted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

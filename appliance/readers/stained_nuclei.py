@@ -38,6 +38,8 @@ TISSUE_OD = 0.06
 BROWN_OD = 0.18
 """Least excess of DAB over the palest DAB within `PALE_UM` at which a px is brown."""
 PALE_UM = 5.0
+WIDE_UM = 2.8
+"""Radius of the disc that brown in nuclei holds, and brown membranes do not."""
 NEAR_OTSU = 0.85
 """Limit of a blue nucleus between the mean of pale px (0) and Otsu's threshold (1): pale nuclei
 count as well as dark ones."""
@@ -66,15 +68,16 @@ class TileNuclei:
         float32 (n,): DAB in the nucleus less the DAB around it, optical density.
     counted
         bool (n,): it has size and shape of a tumor nucleus, and no other tile counts it.
-    brown_px, brown_inside_px
-        Brown px within `PALE_UM` of counted nuclei, and those of them in counted nuclei.
+    brown_px, wide_px
+        Brown px within `PALE_UM` of counted nuclei, and those of them in pieces that hold a disc of
+        `WIDE_UM`. Nuclei are as wide, membranes are not.
     """
 
     raster: Labels
     stain_od: Array
     counted: NDArray[np.bool_]
     brown_px: int
-    brown_inside_px: int
+    wide_px: int
 
 
 def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
@@ -149,12 +152,13 @@ def _measured(nuclei: Labels, dab: Array, brown: NDArray[np.bool_]) -> TileNucle
     inside = medians(dab, nuclei, nuclei > 0, n)
     chosen = counted[nuclei]
     near = cv2.dilate(chosen.astype(np.uint8), disc(PALE_UM)) > 0
+    wide = cv2.morphologyEx(brown.astype(np.uint8), cv2.MORPH_OPEN, disc(WIDE_UM)) > 0
     return TileNuclei(
         raster=nuclei,
         stain_od=(inside - around)[1:].astype(np.float32),
         counted=counted[1:],
         brown_px=int(np.count_nonzero(brown & near)),
-        brown_inside_px=int(np.count_nonzero(brown & chosen)),
+        wide_px=int(np.count_nonzero(wide & near)),
     )
 
 

@@ -16,12 +16,12 @@ from appliance.readers.nuclei import NucleiReading
 from appliance.readers.tumor import TumorReading
 from appliance.settings.nuclear import Nuclear
 
-PROOF_NUCLEI = 5
-"""Least number of stained nuclei that show that the slide is stained for nuclei. Single ones may be
-pigment or two membranes on top of each other."""
-INSIDE_PERCENT = 50.0
-"""Least share of the brown px near nuclei that lie within nuclei. On drawn ER slides it is 70 % and
-more."""
+PROOF_NUCLEI, PROOF_PERCENT = 5, 0.2
+"""Least number of stained nuclei, and least share of the nuclei that were looked at, that show that
+the slide is stained for nuclei. Single ones may be pigment, or membranes on top of each other."""
+WIDE_PERCENT = 40.0
+"""Least share of the brown px near nuclei that lie in pieces as wide as a nucleus. Fields of drawn
+ER slides have 49 % and more, those of drawn HER2 slides 26 % and less."""
 LEAST_BROWN = 0.02
 """Least brown px, per px of nuclei, from which their place counts."""
 
@@ -32,8 +32,8 @@ class Measured:
 
     `tiles` have a tumor partner, `annotated` have none. `nuclei` int64 (4,): tumor nuclei per
     class. `unscored` counts tumor tiles without a partner, or with one that the file does not give.
-    `outside`: nuclei per class on tissue outside the tumor. `inside_percent` (0-100): share of the
-    brown px near nuclei that lie within nuclei; None where hardly any px is brown.
+    `outside`: nuclei per class on tissue outside the tumor. `wide_percent` (0-100): share of the
+    brown px near nuclei in pieces as wide as a nucleus; None where hardly any px is brown.
     """
 
     tiles: tuple[TileFinding, ...]
@@ -42,7 +42,7 @@ class Measured:
     unscored: int
     outside: tuple[int, ...]
     control: ControlFacts | None
-    inside_percent: float | None
+    wide_percent: float | None
 
     @property
     def percent(self) -> tuple[float, ...]:
@@ -67,14 +67,16 @@ class Measured:
 
     @property
     def is_nuclear(self) -> bool:
-        """Return whether the brown, where there is some, lies within nuclei."""
-        return self.inside_percent is None or self.inside_percent >= INSIDE_PERCENT
+        """Return whether the brown, where there is some, has the width of nuclei."""
+        return self.wide_percent is None or self.wide_percent >= WIDE_PERCENT
 
     @property
     def is_proven(self) -> bool:
         """Return whether something on the slide shows that it is stained for nuclei."""
         shown = self.control is not None and self.control.strongest != NUCLEAR_CLASSES[0]
-        return shown or int(self.nuclei[1:].sum()) + self.stained_outside >= PROOF_NUCLEI
+        stained = int(self.nuclei[1:].sum()) + self.stained_outside
+        seen = int(self.nuclei.sum()) + sum(self.outside)
+        return shown or stained >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * seen)
 
 
 def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
@@ -94,7 +96,7 @@ def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
         unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
         outside=found.outside.counts,
         control=_control(found, settings),
-        inside_percent=_inside(found),
+        wide_percent=_wide(found),
     )
 
 
@@ -144,9 +146,9 @@ def _control(found: NucleiReading, settings: Nuclear) -> ControlFacts | None:
     )
 
 
-def _inside(found: NucleiReading) -> float | None:
+def _wide(found: NucleiReading) -> float | None:
     judged = found.brown_px[found.judged].sum(axis=0)
     brown = int(judged[0]) + found.outside.brown_px
-    inside = int(judged[1]) + found.outside.brown_inside_px
+    wide = int(judged[1]) + found.outside.wide_px
     nuclei = int(found.label_px[found.judged][:, 1:].sum())
-    return None if brown < LEAST_BROWN * max(1, nuclei) else 100.0 * inside / brown
+    return None if brown < LEAST_BROWN * max(1, nuclei) else 100.0 * wide / brown

@@ -57,7 +57,7 @@ def _stain(measured: Measured, settings: Nuclear) -> Iterator[ReviewReason]:
             expected=settings.control_strongest,
         )
     if not measured.is_nuclear:
-        yield because(Reason.STAIN_NOT_NUCLEAR, percent=measured.inside_percent)
+        yield because(Reason.STAIN_NOT_NUCLEAR, percent=measured.wide_percent)
     elif not measured.is_proven:
         yield because(Reason.STAIN_NOT_PROVEN)
 

@@ -111,8 +111,8 @@ REVIEW: Words = {
         "slide."
     ),
     "stain-not-nuclear": (
-        "Only {percent:.0f} % of the brown lies within nuclei: this is no stain of nuclei, and is "
-        "not scored."
+        "Only {percent:.0f} % of the brown has the width of nuclei: it lies on membranes or "
+        "fibers, and is not scored."
     ),
     "stain-not-proven": (
         "No stained nucleus was found, in the tumor, beside it or on control tissue: nothing shows "

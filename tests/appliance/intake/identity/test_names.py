@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fixtures.receptors import register_receptors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,6 +73,29 @@ def test_names_of_the_world_are_read_as_a_person_reads_them(cases: Path) -> None
         else:
             asked.append(name)
     assert asked == []
+
+
+def test_an_assay_of_receptors_changes_the_meaning_of_its_own_names_alone(
+    cases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    er, pr = register_receptors(monkeypatch)
+    more = WORDS | {assay.target.code: assay.target.words for assay in (er, pr)}
+    identifier = Identifier(more, Identify())
+    names = [line.split("\t")[0] for line in (cases / "names.tsv").read_text().splitlines()[1:]]
+    told = {
+        name: (verdict(name), identifier.verdict(Path(f"{name}.svs"), Evidence(properties={})))
+        for name in [*names, "S26-00031_A1_PR", "S26-00031_A1_PgR-636", "S26-00031_A1_HER2 ER"]
+    }
+    changed = {
+        name: (before.outcome, identity(after))
+        for name, (before, after) in told.items()
+        if (before.outcome, identity(before)) != (after.outcome, identity(after))
+    }
+    assert changed == {
+        "S26-00031_A1_ER": (Outcome.OTHER, "S26-00031 A1 ER"),
+        "S26-00031_A1_PR": (Outcome.OTHER, "S26-00031 A1 PR"),
+        "S26-00031_A1_PgR-636": (Outcome.OTHER, "S26-00031 A1 PR"),
+    }
 
 
 @pytest.mark.parametrize(

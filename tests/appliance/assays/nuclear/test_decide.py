@@ -1,0 +1,193 @@
+"""Results of ER and PR from counted nuclei, their reasons for review, codes and page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.receptors import nuclear_outputs, register_receptors
+
+from appliance.assays.assay import Assay, StepOutputs
+from appliance.assays.registry import check_assays, find_assay, pairings, vocabulary
+from appliance.domain import ER, HE, PR
+from appliance.findings.codec import load_findings, save_findings
+from appliance.findings.findings import Findings
+from appliance.settings.nuclear import Nuclear
+from appliance.settings.settings import Settings
+from dicom import codes
+
+CPU = Settings()
+
+
+@pytest.fixture
+def er(monkeypatch: pytest.MonkeyPatch) -> Assay:
+    return register_receptors(monkeypatch)[0]
+
+
+@pytest.fixture
+def pr(monkeypatch: pytest.MonkeyPatch) -> Assay:
+    return register_receptors(monkeypatch)[1]
+
+
+def reviewed(assay: Assay, outputs: StepOutputs, settings: Settings = CPU) -> Findings:
+    findings = assay.decide(outputs, settings)
+    return replace(findings, review=assay.review(outputs, findings, settings))
+
+
+def codes_of(findings: Findings) -> list[str]:
+    return [reason.code for reason in findings.review]
+
+
+def test_counted_nuclei_give_percentage_and_result(er: Assay, tmp_path: Path) -> None:
+    found = reviewed(er, nuclear_outputs(tmp_path, (200, 100, 60, 40)))
+    assert (found.score, found.rule) == (
+        "positive",
+        "more than 10 % of tumor nuclei immunoreactive",
+    )
+    assert found.percent == {"negative": 50, "weak": 25, "moderate": 15, "strong": 10}
+    assert found.h_score == 25 + 2 * 15 + 3 * 10
+    assert found.cells is not None and found.cells.counted == 400
+    assert found.read_outs is not None and found.read_outs.binary == "positive"
+    assert [(tile.column, tile.he_column, tile.label) for tile in found.tiles] == [
+        (0, 0, "negative"),
+        (1, 1, "negative"),
+    ]
+    assert codes_of(found) == []
+
+
+@pytest.mark.parametrize(
+    ("positive", "score", "reasons"),
+    [
+        (0, "negative", []),
+        (5, "negative", ["near-threshold"]),  # 0.5 %
+        (10, "low positive", ["near-threshold"]),  # 1 %
+        (30, "low positive", []),
+        (100, "low positive", ["near-threshold"]),  # 10 %
+        (101, "positive", ["near-threshold"]),
+        (160, "positive", []),
+    ],
+)
+def test_er_near_its_limits_goes_to_review(
+    er: Assay, tmp_path: Path, positive: int, score: str, reasons: list[str]
+) -> None:
+    found = reviewed(er, nuclear_outputs(tmp_path, (1000 - positive, positive, 0, 0)))
+    assert (found.score, codes_of(found)) == (score, reasons)
+
+
+def test_pr_has_no_limit_at_ten_percent(pr: Assay, tmp_path: Path) -> None:
+    outputs = nuclear_outputs(tmp_path, (900, 100, 0, 0), stain=PR)
+    found = reviewed(pr, outputs)
+    assert (found.score, codes_of(found)) == ("positive", [])
+    assert pr.scores == ("negative", "positive")
+
+
+def test_few_nuclei_go_to_review_and_none_is_no_result(er: Assay, tmp_path: Path) -> None:
+    assert codes_of(reviewed(er, nuclear_outputs(tmp_path, (50, 0, 0, 49)))) == ["little-tumor"]
+    none = reviewed(er, nuclear_outputs(tmp_path, (0, 0, 0, 0)))
+    assert (none.score, none.cells, codes_of(none)) == (None, None, ["no-tumor"])
+
+
+def test_a_negative_result_needs_an_internal_control(er: Assay, tmp_path: Path) -> None:
+    bare = {"outside": (300, 2, 0, 0), "control": [[0, 0, 10, 50, 40]]}
+    found = reviewed(er, nuclear_outputs(tmp_path, (990, 0, 0, 0), **bare))  # type: ignore[arg-type]
+    assert (found.score, codes_of(found)) == ("negative", ["internal-control-missing"])
+    assert found.control is not None and (found.control.strongest, found.control.works) == (
+        "strong",
+        True,
+    )
+    assert "of 302 nuclei outside the tumor 2 are stained" in found.review[0].sentence
+    clear = reviewed(er, nuclear_outputs(tmp_path, (300, 0, 0, 300), **bare))  # type: ignore[arg-type]
+    assert codes_of(clear) == []
+    told = reviewed(er, nuclear_outputs(tmp_path, (990, 0, 0, 0)))
+    assert "internal control: 60 of 260 nuclei are stained" in told.comment
+
+
+def test_nothing_that_shows_the_stain_is_no_result(er: Assay, tmp_path: Path) -> None:
+    """An H&E-blue slide may be a HER2 slide of 0, or a run that failed."""
+    outputs = nuclear_outputs(tmp_path, (990, 2, 0, 0), outside=(300, 1, 0, 0), brown=(0, 0))
+    found = reviewed(er, outputs)
+    assert (found.score, codes_of(found)) == (None, ["stain-not-proven"])
+    failed = nuclear_outputs(
+        tmp_path, (990, 0, 0, 0), outside=(300, 0, 0, 0), control=[[0, 90, 0, 0, 0]]
+    )
+    assert codes_of(reviewed(er, failed)) == ["control-failed", "stain-not-proven"]
+
+
+def test_brown_that_is_no_nucleus_is_no_result(er: Assay, tmp_path: Path) -> None:
+    outputs = nuclear_outputs(tmp_path, (500, 200, 100, 100), brown=(40_000, 15_000))
+    found = reviewed(er, outputs)
+    assert (found.score, codes_of(found)) == (None, ["stain-not-nuclear"])
+    content = er.objects.report(found)
+    assert content.score == codes.INDETERMINATE
+    assert codes.ER_CELLS not in [name for name, *_ in content.measurements]
+
+
+def test_the_report_codes_status_and_percentage(er: Assay, pr: Assay, tmp_path: Path) -> None:
+    low = reviewed(er, nuclear_outputs(tmp_path, (950, 25, 0, 25)))
+    content = er.objects.report(low)
+    assert (content.score_name.value, content.score_name.scheme_designator) == ("85337-4", "LN")
+    assert content.score == codes.STATUSES["positive"]
+    assert list(content.evaluations) == [(codes.RECEPTOR_CLASS, codes.LOW_POSITIVE)]
+    measured = {name.value: value for name, value, _ in content.measurements}
+    assert measured["85329-1"] == 5.0
+    assert (measured["allred"], measured["allred-share"], measured["allred-intensity"]) == (4, 2, 2)
+    assert measured["h-score"] == 10.0 and measured["mean-intensity"] == 2.0
+    assert [text for code, text in content.texts if code == codes.RESULT_COMMENT] == [low.comment]
+    negative = pr.objects.report(reviewed(pr, nuclear_outputs(tmp_path, (990, 0, 0, 0), stain=PR)))
+    assert (negative.score_name.value, negative.score) == ("85339-0", codes.STATUSES["negative"])
+    assert negative.measurements[0][0] == codes.PR_CELLS
+
+
+def test_a_persons_result_takes_the_place_of_the_appliances(er: Assay, tmp_path: Path) -> None:
+    found = reviewed(er, nuclear_outputs(tmp_path, (995, 5, 0, 0)))
+    given = er.corrected(found, "low positive")
+    assert (given.score, given.review, given.rule, given.estimated) == (
+        "low positive",
+        (),
+        "",
+        False,
+    )
+    assert given.read_outs is not None and given.read_outs.binary == "positive"
+    assert "benefit" in given.comment
+
+
+def test_findings_keep_their_classes_in_order_on_disk(er: Assay, tmp_path: Path) -> None:
+    """JSON sorts the classes by name; tables and colors go by the assay's order."""
+    found = reviewed(er, nuclear_outputs(tmp_path, (200, 100, 60, 40)))
+    folder = tmp_path / "findings"
+    folder.mkdir()
+    picture = np.zeros((8, 8, 3), np.uint8)
+    save_findings(found, folder, he_thumbnail=picture, ihc_thumbnail=picture)
+    loaded = load_findings(folder)
+    assert loaded.tiles == found.tiles and loaded.cells == found.cells
+    assert er.objects.page.class_rows(loaded) == [
+        ("Nuclei", "Share"),
+        ("negative", "50.0 %"),
+        ("weak", "25.0 %"),
+        ("moderate", "15.0 %"),
+        ("strong", "10.0 %"),
+    ]
+    rows = dict(er.objects.page.measure_rows(loaded))
+    assert rows["Allred score (0-8)"] == "6 (proportion 4, intensity 2)"
+    assert rows["Positive tumor nuclei"] == "50.0 %"
+
+
+def test_off_until_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = vocabulary(Settings())
+    assert not {ER, PR} & set(before)
+    er, pr = register_receptors(monkeypatch)
+    check_assays(Settings())
+    assert find_assay("er") is er and find_assay("pr") is pr
+    pairs = {pair.assay: pair for pair in pairings(Settings())}
+    assert (pairs["er"].stains, pairs["pr"].stains) == ((HE, ER), (HE, PR))
+    assert not pairs["er"].expected
+    assert {
+        name: words for name, words in vocabulary(Settings()).items() if name in before
+    } == before
+
+
+def test_limits_of_stain_rise() -> None:
+    with pytest.raises(ValueError, match="weak_od < moderate_od < strong_od"):
+        Nuclear(weak_od=0.6)

@@ -1,0 +1,171 @@
+"""Nuclei of drawn tiles against the generator's truth, and the reader's files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.readings import CPU, WHITE
+from numpy.typing import NDArray
+
+from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
+from appliance.readers.nuclei import NucleiReader, NucleiReading, count_nuclei, grades
+from appliance.readers.reader import TileInput
+from appliance.readers.stained_nuclei import TileNuclei, measure_nuclei, paint_classes
+from appliance.readers.tile_pass import Tiles, read_tiles, silent
+from appliance.slides.reader import SlideReader
+from appliance.slides.tissue import Tissue
+from models.synthesis.canvas import STRAIGHT, Canvas
+from models.synthesis.cells import Kind
+from models.synthesis.plan import TissuePlan
+from models.synthesis.receptors import with_receptor
+from models.synthesis.render import StainName, render_region
+from models.synthesis.slides import SyntheticCase
+from models.synthesis.stain import StainStyle, random_ihc_style
+from models.synthesis.world import World, build_world
+
+LIMITS = (0.15, 0.5, 0.85)
+Mix = tuple[float, float, float, float]
+
+
+def style() -> StainStyle:
+    """The textbook's stains, on glass of 255."""
+    drawn = random_ihc_style(np.random.default_rng(3), spread=0.0)
+    return replace(drawn, white=(255, 255, 255))
+
+
+def plain_world(mix: Mix) -> World:
+    """Solid tumor on 600 µm."""
+    plan = TissuePlan(
+        tumor=1.0, benign=0.0, lymph=0.05, fat=0.0, necrosis=0.0, outline=False, mix=mix
+    )
+    return build_world(2, 600.0, 600.0, plan)
+
+
+def world_of(positive: float) -> World:
+    """The same, with a share of nuclei that are positive for ER."""
+    return with_receptor(plain_world((1, 0, 0, 0)), "ER", positive, works=True)
+
+
+def tile_of(world: World, stain: StainName = "ER") -> NDArray[np.uint8]:
+    box = {"x_px": 700, "y_px": 700, "width_px": TILE_PX, "height_px": TILE_PX}
+    return render_region(world, STRAIGHT, stain, style(), **box).pixels
+
+
+def counts_of(found: TileNuclei) -> NDArray[np.int64]:
+    return count_nuclei(found, LIMITS)
+
+
+@pytest.fixture(scope="module")
+def half() -> World:
+    return world_of(0.5)
+
+
+@pytest.fixture(scope="module")
+def measured(half: World) -> TileNuclei:
+    return measure_nuclei(tile_of(half))
+
+
+def test_nuclei_are_found_and_their_classes_are_those_drawn(
+    half: World, measured: TileNuclei
+) -> None:
+    canvas = Canvas(half, STRAIGHT, 700, 700, (TILE_PX, TILE_PX), control=False)
+    cells = canvas.cells
+    at = np.floor(canvas.to_px(cells.xy_um) / 2).astype(int)
+    inside = ((at >= 8) & (at < TILE_PX // 2 - 8)).all(axis=1) & (cells.kind == Kind.TUMOR)
+    labels = paint_classes(measured, grades(measured.stain_od, LIMITS))
+    told = labels[at[inside, 1], at[inside, 0]].astype(int)
+    drawn = cells.grade[inside].astype(int) + 1
+    assert inside.sum() > 60
+    assert (told > 0).mean() > 0.8
+    seen = told > 0
+    assert ((told > 1) == (drawn > 1))[seen].mean() > 0.9  # positive or negative
+    assert (np.abs(told - drawn) <= 1)[seen].mean() > 0.9  # classes
+    counts = counts_of(measured)
+    assert counts[1:].sum() / counts.sum() == pytest.approx((drawn > 1).mean(), abs=0.08)
+
+
+@pytest.mark.parametrize("positive", [0.0, 1.0])
+def test_none_and_all_are_told(positive: float) -> None:
+    counts = counts_of(measure_nuclei(tile_of(world_of(positive))))
+    assert counts.sum() > 50
+    assert counts[1:].sum() / counts.sum() == pytest.approx(positive, abs=0.06)
+
+
+def test_brown_membranes_are_no_stained_nuclei(measured: TileNuclei) -> None:
+    assert measured.wide_px > 0.6 * measured.brown_px > 0
+    membranes = measure_nuclei(tile_of(plain_world((0, 0, 1, 0)), "HER2"))
+    assert membranes.brown_px > 1000
+    assert membranes.wide_px < 0.3 * membranes.brown_px
+
+
+def test_neighboring_tiles_count_each_nucleus_once(half: World) -> None:
+    """The two halves of a field have as many nuclei as the field itself."""
+    field = tile_of(half)
+    halves = [field[:, : TILE_PX // 2], field[:, TILE_PX // 2 :]]
+    whole = counts_of(measure_nuclei(field)).sum()
+    parts = sum(counts_of(measure_nuclei(np.ascontiguousarray(part))).sum() for part in halves)
+    # A nucleus on the border is smaller than a whole one, and may be too small for tumor.
+    assert whole - 12 <= parts <= whole + 4
+
+
+def test_glass_has_no_nuclei() -> None:
+    found = measure_nuclei(np.full((TILE_PX, TILE_PX, 3), 255, np.uint8))
+    assert counts_of(found).tolist() == [0, 0, 0, 0]
+    assert not paint_classes(found, grades(found.stain_od, LIMITS)).any()
+
+
+def test_a_stain_on_a_limit_belongs_to_the_higher_class() -> None:
+    stain = np.array([0.1, 0.25, 0.4, 0.5, 0.7, 0.75, 3.0], np.float32)
+    assert grades(stain, (0.25, 0.5, 0.75)).tolist() == [0, 1, 1, 2, 2, 3, 3]
+
+
+def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
+    """Reading of some tiles of a slide, the last one a margin; saved and loaded."""
+    out.mkdir()
+    reader = NucleiReader()
+    with SlideReader.open(path) as slide:
+        given = TileInput(
+            slide=slide,
+            picture=np.full((64, 64, 3), 255, np.uint8),
+            tissue=Tissue(mask=np.zeros((64, 64), bool), mpp=64.0, white_rgb=WHITE, area_mm2=1.0),
+            tiles=tuple(tiles[:-1]),
+            margin=tuple(tiles[-1:]),
+            settings=CPU,
+            options={"limits_od": list(LIMITS)},
+            beside=None,
+            out=out,
+        )
+        session = reader.begin(given)
+        try:
+            wanted = Tiles(slide=slide, white_rgb=WHITE, judged=given.tiles, margin=given.margin)
+            read_tiles(wanted, [session], "nuclei", silent)
+            reading = session.finish()
+        finally:
+            session.close()
+    reader.save(reading, out)
+    loaded = reader.load(out)
+    assert loaded.opinion == reading.opinion and loaded.outside == reading.outside
+    for name in ("places", "judged", "counts", "label_px", "brown_px"):
+        assert np.array_equal(getattr(loaded, name), getattr(reading, name)), name
+    return loaded
+
+
+def test_the_readings_file_holds_what_was_counted(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    """On a HER2 slide, where little brown is as wide as a nucleus."""
+    tiles = [TileIndex(column, row) for row in (3, 4) for column in (2, 3)]
+    found = read(small_case.ihc_path, tiles, tmp_path / "out")
+    assert found.judged.tolist() == [True, True, True, False]
+    assert found.counts.sum() > 50
+    assert found.opinion.classes == ("negative", "weak", "moderate", "strong")
+    brown, wide = found.brown_px.sum(axis=0).tolist()
+    assert wide < 0.3 * brown
+    rows, columns = found.labels.shape
+    painted = found.labels[0:rows, 0:columns]
+    assert set(np.unique(painted)) <= {0, 1, 2, 3, 4} and painted.any()
+    assert found.mpp == pytest.approx(4 * TILE_MPP, rel=0.01)
