@@ -97,7 +97,7 @@ def judge_case(
         If a slide cannot be used.
     """
     facts = read_truth(files.truth)
-    process_pair(files.he, files.ihc, out_dir, settings, progress=progress)
+    process_pair(files.he, files.ihc, out_dir, settings, assay_name="her2", progress=progress)
     findings = load_findings(out_dir)
     baseline = load_baseline()
     mpp = findings.rasters.ihc_mpp

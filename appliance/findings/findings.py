@@ -114,7 +114,8 @@ class Findings:
         Rule of the guideline that decided, as printed, and the meaning of the score where the
         scheme states one.
     percent
-        Share (0-100) of the scored tumor area per class.
+        Share (0-100) of the scored tumor area per class; of the tumor nuclei for an assay of
+        nuclei.
     paper_score, paper_score_by_count, paper_score_fallback
         Algorithm 1 of arXiv 2512.22335 in both readings of Eq. 8: the highest class, and the class
         of the largest count, of the tiles of 2+ and 3+. Fallback: the printed set of tiles was

@@ -73,7 +73,8 @@ class StainFocus:
 class CellFacts:
     """Tumor cells of the scored tiles, or of 200 drawn from them.
 
-    Dictionaries have one value per class 0, 1+, 2+, 3+. `counted` cells, of which `measured` lie
+    Dictionaries have one value per class, such as 0, 1+, 2+, 3+; those of membranes and clusters
+    are empty where an assay measures nuclei alone. `counted` cells, of which `measured` lie
     wholly on their tile. `percent` (0-100) and `h_score` (0-300) count cells. `completeness` is the
     mean stained share (0-1) of the outline and `complete_percent` the share (0-100) of complete
     membranes, both over measured cells and None without any. `largest_cluster` counts cells of that

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from fixtures.daemon import tandem, tandem_here
+from fixtures.daemon import tandem_here
 from fixtures.judges import dicom_errors
+from fixtures.receptors import register_receptors
 from pydicom import dcmread
 
 from dicom import codes
@@ -24,14 +25,15 @@ def er_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
         seed=7,
         receptor="ER",
         positive_percent=70,
-        width_px=2560,
-        height_px=2048,
+        width_px=2304,
+        height_px=1792,
     )
 
 
 def test_an_er_case_is_scored_and_every_object_is_valid(
-    er_case: SyntheticCase, tmp_path: Path
+    er_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    register_receptors(monkeypatch)  # what the setting loads is gone after the test
     config = tmp_path / "tandem.toml"
     config.write_text(
         'extensions = ["appliance.assays.er.assay"]\n'
@@ -39,7 +41,7 @@ def test_an_er_case_is_scored_and_every_object_is_valid(
         '[pair]\nexpected_assays = ["her2", "er"]\n'
     )
     out = tmp_path / "out"
-    done = tandem(
+    done = tandem_here(
         "process", er_case.he_path, er_case.ihc_path, "--assay", "er", "--out", out,
         "--config", config, "--json",
     )  # fmt: skip
@@ -48,7 +50,7 @@ def test_an_er_case_is_scored_and_every_object_is_valid(
     assert summary["accession"] == er_case.accession
     truth = json.loads(er_case.truth_path.read_text())
     positive = 100 - summary["percent"]["negative"]
-    assert positive == pytest.approx(truth["positive_percent"], abs=12)  # three tiles of tumor
+    assert positive == pytest.approx(truth["positive_percent"], abs=15)  # a few tiles of tumor
     assert "research use only" in summary["notice"]
     objects = sorted(out.glob("*.dcm"))
     assert {path.name: dicom_errors(path) for path in objects} == {p.name: [] for p in objects}

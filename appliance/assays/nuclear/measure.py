@@ -101,20 +101,23 @@ def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
 
 
 def _seen(number: int, found: NucleiReading) -> AnnotatedTile:
-    """Tile with its nuclei; the class of most positive nuclei stands for it.
+    """Tile with its nuclei, in the fields that L and M fill of a HER2 tile.
 
-    `percent` is the share of the tile's px in nuclei of each class.
+    `percent` is the share of the tile's px in nuclei of each class, `intensity` the average
+    intensity of positive nuclei, and `intensity_probability` the share (0-1) of nuclei that are
+    positive. `grade` and `label` are negative, or that intensity where half of the nuclei are
+    positive.
     """
     column, row = found.places[number].tolist()
     counts, px = found.counts[number], found.label_px[number]
-    grade = int(counts.argmax())
-    stained = int(counts[1:].sum())
-    mean = float(np.arange(4) @ counts) / stained if stained else 0.0
+    stained, total = int(counts[1:].sum()), int(counts.sum())
+    mean = round(float(np.arange(4) @ counts) / max(1, stained))
+    grade = mean if 2 * stained >= total else 0
     return AnnotatedTile(
         column=column,
         row=row,
-        intensity=round(mean),
-        intensity_probability=float(stained / max(1, counts.sum())),
+        intensity=mean,
+        intensity_probability=stained / max(1, total),
         percent=tuple((100.0 * px[1:] / px.sum()).tolist()),
         grade=grade,
         label=NUCLEAR_CLASSES[grade],

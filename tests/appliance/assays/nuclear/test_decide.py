@@ -51,8 +51,8 @@ def test_counted_nuclei_give_percentage_and_result(er: Assay, tmp_path: Path) ->
     assert found.cells is not None and found.cells.counted == 400
     assert found.read_outs is not None and found.read_outs.binary == "positive"
     assert [(tile.column, tile.he_column, tile.label) for tile in found.tiles] == [
-        (0, 0, "negative"),
-        (1, 1, "negative"),
+        (0, 0, "moderate"),
+        (1, 1, "moderate"),
     ]
     assert codes_of(found) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.assays.nuclear.guideline import load_guideline
@@ -74,6 +74,7 @@ def test_guidelines_name_source_and_limits() -> None:
         load_guideline("ki67")
 
 
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 5000), min_size=4, max_size=4).filter(any))
 def test_scores_of_any_counts_fit_each_other(counts: list[int]) -> None:
     percent = [100 * count / sum(counts) for count in counts]
