@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from appliance.cli.bars import ProgressBars
+from appliance.cli.dataset_bags import bags
 from appliance.cli.dataset_options import (
     DEFAULT_SPLITS,
     ClassOption,
@@ -202,6 +203,7 @@ def check(
     _print(folder, manifest)
 
 
+app.command()(bags)
 app.command()(propose)
 
 

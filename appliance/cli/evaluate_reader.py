@@ -99,12 +99,12 @@ def reader(
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory()))
         bars = stack.enter_context(ProgressBars(quiet=as_json))
-        slides, draws = slides_to_use(cohort, synthetic, seed, folder / DRAWN, wanted, bars)
+        slides, draws = slides_to_use(cohort, synthetic, seed, folder / DRAWN, wanted, names, bars)
         elsewhere: list[CohortSlide] = []
         if shifted:
             count = max(10, synthetic // SHIFTED_SHARE)
             elsewhere, _ = slides_to_use(
-                None, count, seed + 1, folder / SHIFTED, wanted, bars, shifted=True
+                None, count, seed + 1, folder / SHIFTED, wanted, names, bars, shifted=True
             )
         plan = Plan(
             slides=shuffled_labels(slides, seed) if shuffled else slides,

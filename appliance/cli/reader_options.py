@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from appliance.cli.bars import ProgressBars
-from models.slide_level.system import SYSTEMS, System, system
+from models.slide_level.system import BAGS, SYSTEMS, System, system
 from models.slide_level.tasks import SlideTask
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ CohortOption = Annotated[
     typer.Option(
         "--cohort",
         help="Folder with cohort.csv: columns slide, patient, overview, and her2 (0, 1+, 2+, 3+), "
-        "ish, er, pr (+, -) as far as they are known (docs/readers.md).",
+        "ish, er, pr (+, -) as far as they are known (docs/readers.md); bag for systems that read "
+        "tiles (docs/mil.md).",
     ),
 ]
 SyntheticOption = Annotated[
@@ -71,11 +72,14 @@ def slides_to_use(
     seed: int,
     folder: Path,
     tasks: Sequence[SlideTask],
+    systems: Iterable[str],
     bars: ProgressBars,
     *,
     shifted: bool = False,
 ) -> tuple[list[CohortSlide], list[SlideDraw]]:
     """Return the slides of a cohort, or draw them below `folder`; with the draws, if drawn.
+
+    Drawn slides also get bags, if one of the systems learns from these.
 
     Raises
     ------
@@ -93,4 +97,9 @@ def slides_to_use(
     shown: dict[SlideTask, Stain] = {SlideTask.ER: "ER", SlideTask.PR: "PR"}
     stains = sorted({shown.get(task, HER2) for task in tasks})
     draws = draw_slides(seed, synthetic, shifted=shifted)
-    return write_slides(folder, draws, bars, stains=stains), draws
+    slides = write_slides(folder, draws, bars, stains=stains)
+    if any(SYSTEMS[name].approach == BAGS for name in systems):
+        from models.synthesis.bag_files import drawn_bags
+
+        slides = drawn_bags(folder, draws, seed, bars, shifted=shifted)
+    return slides, draws

@@ -51,7 +51,7 @@ def reader(
     from models.training.reader import train_reader
 
     with ProgressBars() as bars:
-        slides, _ = slides_to_use(cohort, synthetic, seed, out / DRAWN, [task], bars)
+        slides, _ = slides_to_use(cohort, synthetic, seed, out / DRAWN, [task], [system], bars)
     data = (
         f"{synthetic} drawn patients, seed {seed} (synthetic)" if synthetic else "a site's cohort"
     )

@@ -26,6 +26,7 @@ from appliance.errors import WeightsError
 from appliance.slides.stream import DECODE_THREADS, usable_cores
 from models.attention import attend
 from models.checkpoint import load_network
+from models.encoders.load import Encoder, load_encoder
 from models.site_calibration import SiteCalibration
 from models.spec import ModelSpec, Task
 from models.torchscript import save_torchscript
@@ -59,6 +60,17 @@ def pick_device(wanted: Device) -> str:
     if wanted != "auto":
         return wanted
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def open_encoder(folder: Path, device: Device) -> Encoder:
+    """Return the encoder of a folder, on the device of the settings.
+
+    Raises
+    ------
+    models.errors.ManifestError
+        If it cannot be used.
+    """
+    return load_encoder(folder, pick_device(device))
 
 
 class Network:

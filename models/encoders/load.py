@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from models.vit import VisionTransformer, VitShape
 
 KINDS = ("vit", "dinov2", "dinov2_with_registers")
 """Types of networks in transformers' format that are read: those that answer with a class token."""
-_UNUSED = ("pooler.", "classifier.", "head.", "mask_token", "embeddings.mask_token")
-"""Beginnings of the names of tensors that an export may hold and that no vector depends on."""
+_UNUSED = "mask_token"
+"""Tensor of training alone, which exports may leave out."""
 
 
 class Encoder:
@@ -53,10 +53,13 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
     """
     spec = verify_encoder(folder)
     try:
-        tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS_NAME).items()}
-        trunk = build_trunk(spec, folder)
-        trunk.load_state_dict(_named(spec, tensors))
-    except (RuntimeError, TypeError, ValueError, SafetensorError) as err:
+        if spec.architecture == "transformers":
+            trunk = _of_transformers(folder)
+        else:
+            trunk = build_trunk(spec)
+            tensors = load_file(folder / WEIGHTS_NAME)
+            trunk.load_state_dict({name: t.float() for name, t in tensors.items()})
+    except (RuntimeError, TypeError, ValueError, OSError, SafetensorError) as err:
         said = " ".join(str(err).split())[:300]
         raise ManifestError(f"{folder}: the weights do not fit the architecture: {said}") from err
     encoder = Encoder(spec, trunk, device)
@@ -70,24 +73,20 @@ def load_encoder(folder: Path, device: str = "cpu") -> Encoder:
     return encoder
 
 
-def build_trunk(spec: EncoderSpec, folder: Path) -> nn.Module:
-    """Return the untrained network of a manifest; ``forward(pixels)`` gives (N, D).
+def build_trunk(spec: EncoderSpec) -> nn.Module:
+    """Return the untrained network of an architecture of ours; ``forward(pixels)`` gives (N, D).
 
     Raises
     ------
-    ManifestError
-        If the configuration of a network in transformers' format cannot be read.
     TypeError
         If `spec.config` has an unknown key.
     """
-    if spec.architecture == "convolutional":
-        numbers: dict[str, Any] = dict(spec.config)
-        if "widths" in numbers:
-            numbers["widths"] = tuple(numbers["widths"])
-        return ConvolutionalEncoder(ConvolutionalShape(**numbers))
+    numbers: dict[str, Any] = dict(spec.config)
     if spec.architecture == "vit":
-        return _ClassToken(VisionTransformer(VitShape(**spec.config), spec.tile_px))
-    return _ClassToken(_transformers_network(folder / CONFIG_NAME), read=_last_hidden_state)
+        return _ClassToken(VisionTransformer(VitShape(**numbers), spec.tile_px))
+    if "widths" in numbers:
+        numbers["widths"] = tuple(numbers["widths"])
+    return ConvolutionalEncoder(ConvolutionalShape(**numbers))
 
 
 class _ClassToken(nn.Module):
@@ -108,40 +107,44 @@ def _last_hidden_state(answer: Any) -> Tensor:
     return tokens
 
 
-def _transformers_network(path: Path) -> nn.Module:
-    """Return the untrained network of a ``config.json``; no code of the folder is run."""
-    # It costs seconds; encoders of ours do without.
-    from transformers import AutoConfig, AutoModel
+def _of_transformers(folder: Path) -> nn.Module:
+    """Return the network of a folder in transformers' format; no code of the folder is run.
 
+    Raises
+    ------
+    ManifestError
+        If the configuration cannot be read, is of another type, or tensors are missing.
+    """
+    # It costs seconds; encoders of ours do without.
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    path = folder / CONFIG_NAME
     try:
-        raw = json.loads(path.read_text())
-        kind = raw.pop("model_type")
-    except (OSError, ValueError, KeyError) as err:
+        kind = json.loads(path.read_text())["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as err:
         raise ManifestError(f"{path}: not a configuration of transformers ({err}).") from err
     if kind not in KINDS:
         raise ManifestError(
             f"{path}: networks of type {kind!r} are not read; there are: {', '.join(KINDS)}."
         )
-    config = AutoConfig.for_model(kind, **raw)
     options = {"add_pooling_layer": False} if kind == "vit" else {}
-    network: nn.Module = AutoModel.from_config(config, **options)
-    if hasattr(network.embeddings, "mask_token"):
-        # Of training alone; exports often leave it out.
-        network.embeddings.mask_token = None
-    return network
-
-
-def _named(spec: EncoderSpec, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors under the trunk's names; those of `_UNUSED` are left out."""
-    if spec.architecture != "transformers":
-        return tensors
-    return {f"body.{name}": tensor for name, tensor in _without_head(tensors)}
-
-
-def _without_head(tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in tensors.items():
-        # A network with a head keeps its body under the name of its type.
-        first, _, rest = name.partition(".")
-        plain = rest if first in ("vit", "dinov2", "dinov2_with_registers") else name
-        if not plain.startswith(_UNUSED):
-            yield plain, tensor
+    # What it would warn of is an error below.
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        network, loading = AutoModel.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+            output_loading_info=True, dtype=torch.float32, **options,
+        )  # fmt: skip
+    finally:
+        logging.set_verbosity(said)
+        logging.enable_progress_bar()
+    missing = sorted(name for name in loading["missing_keys"] if not name.endswith(_UNUSED))
+    if missing:
+        raise ManifestError(
+            f"{folder / WEIGHTS_NAME}: {len(missing)} tensors are missing, such as {missing[0]}. "
+            "Export the encoder again."
+        )
+    return _ClassToken(network, read=_last_hidden_state)

@@ -133,8 +133,9 @@ def _key(plan: Plan, name: str, task: SlideTask, fold: Fold) -> str:
     """Digest of all that a fold's answers depend on, but the code."""
 
     def facts(slide: CohortSlide) -> list[Any]:
-        seen = slide.overview.stat()
-        return [slide.slide, slide.patient, asdict(slide.label), seen.st_size, seen.st_mtime_ns]
+        files = [path.stat() for path in (slide.overview, slide.bag) if path is not None]
+        seen = [[file.st_size, file.st_mtime_ns] for file in files]
+        return [slide.slide, slide.patient, asdict(slide.label), seen]
 
     parts = [[facts(s) for s in part] for part in (fold.train, fold.validation, fold.test)]
     shifted = [facts(s) for s in plan.shifted]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.errors import DataSetError
 from models.mil.bag import Bag
 from models.mil.losses import loss_of
-
-Say = Callable[[str], None]
-MAX_TEMPERATURE = 20.0
+from models.slide_level.system import Say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +59,20 @@ def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64
 
 
 def fit_aggregator(
-    network: nn.Module, train: Labeled, validation: Labeled, recipe: Recipe, *, seed: int, say: Say
+    network: nn.Module,
+    train: Labeled,
+    validation: Labeled,
+    recipe: Recipe,
+    *,
+    classes: int,
+    seed: int,
+    say: Say,
 ) -> dict[str, float]:
     """Train a network in place and keep the epoch of least validation loss; return its facts.
 
     Weights of classes come from the training bags alone. Equal seeds and bags give equal weights on
     one machine. At the end weights are rounded to float16, as they are stored.
     """
-    classes = int(max(train.labels.max(), validation.labels.max())) + 1
     weights = torch.from_numpy(class_weights(train.labels, classes)).float()
     given = [torch.from_numpy(bag.vectors) for bag in train.bags]
     optimizer = torch.optim.Adam(
@@ -108,18 +111,6 @@ def logits_of(network: nn.Module, bags: Sequence[Bag]) -> Tensor:
 def validation_loss(logits: Tensor, labels: NDArray[np.int64], weights: Tensor) -> float:
     """Return the weighted cross-entropy of whole bags."""
     return float(functional.cross_entropy(logits, torch.from_numpy(labels), weight=weights))
-
-
-def fitted_temperature(logits: Tensor, labels: NDArray[np.int64]) -> float:
-    """Return the number that divides the logits with least loss (arXiv 1706.04599)."""
-    truth = torch.from_numpy(labels)
-
-    def loss(log_temperature: float) -> float:
-        return float(functional.cross_entropy(logits / math.exp(log_temperature), truth))
-
-    bound = math.log(MAX_TEMPERATURE)
-    found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
-    return float(round(math.exp(found.x), 4))
 
 
 def _some(vectors: Tensor, most: int, rng: np.random.Generator) -> Tensor:

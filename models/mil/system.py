@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from models.errors import DataSetError, ManifestError
 from models.mil.bag import Bag, load_bag
-from models.mil.fitting import Labeled, Recipe, Say, fit_aggregator, fitted_temperature, logits_of
+from models.mil.fitting import Labeled, Recipe, fit_aggregator, logits_of
 from models.mil.networks import build_aggregator
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.manifest import SlideSpec, load_slide_weights, save_slide_weights
+from models.slide_level.system import Say
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
+from models.slide_level.temperature import calibrated, fit_temperature
 
 VERSION = "1.0"
 
@@ -56,10 +58,10 @@ class FittedMil:
         _check_encoder(bag, self.spec.input["encoder"])
         with torch.inference_mode():
             found = self._network(torch.from_numpy(bag.vectors).float())
-        logits = found.logits.double() / self.spec.temperature
+        logits = found.logits.double().numpy()
         attention = found.attention.double()
         return SlideAnswer(
-            probabilities=logits.softmax(dim=0).numpy(),
+            probabilities=calibrated(logits[None], self.spec.temperature)[0],
             attention=(attention / attention.sum()).numpy(),
         )
 
@@ -100,7 +102,9 @@ class MilSystem:
         dimension, classes = learnt.bags[0].vectors.shape[1], SLIDE_CLASSES[task]
         torch.manual_seed(seed)
         network = build_aggregator(self.name, dimension, len(classes), self.config)
-        facts = fit_aggregator(network, learnt, judged, self.recipe, seed=seed, say=say)
+        facts = fit_aggregator(
+            network, learnt, judged, self.recipe, classes=len(classes), seed=seed, say=say
+        )
         spec = SlideSpec(
             name=f"{self.name}-{task}",
             version=VERSION,
@@ -109,7 +113,9 @@ class MilSystem:
             classes=classes,
             input={"encoder": encoder, "dimension": dimension},
             config=self.config,
-            temperature=fitted_temperature(logits_of(network, judged.bags), judged.labels),
+            temperature=fit_temperature(
+                logits_of(network, judged.bags).double().numpy(), judged.labels
+            ),
             trained={**asdict(self.recipe), **facts, "seed": seed, "slides": len(train)},
         )
         return FittedMil(spec, network)

@@ -1,0 +1,42 @@
+"""Command ``tandem dataset bags``: slides as bags of encoded tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from appliance.cli.bars import ProgressBars
+from appliance.cli.options import ConfigOption, settings_with_logging
+
+
+def bags(
+    slides: Annotated[list[Path], typer.Argument(help="Files of slides.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder for the bags.")],
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the encoder. Default: the small one that ships."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Encode the tissue tiles of slides, for multiple-instance learning: a file per slide.
+
+    Files have the slides' names: SLIDE.safetensors, for the column bag of a cohort's table. What
+    was encoded before by the same encoder is not encoded again. A laboratory's own encoder (a
+    vision transformer in transformers' format) is described once by
+    `python -m models.encoders.describe FOLDER`. For research use only.
+
+    tandem dataset bags scans/*.svs --out cohort/bags
+    """
+    settings = settings_with_logging(config)
+    from appliance.line.slide_bags import bag_of_slide
+    from models.mil.bag import SUFFIX, save_bag
+
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with ProgressBars() as progress:
+        for slide in slides:
+            bag = bag_of_slide(slide, settings, progress, encoder=encoder)
+            path = out_dir / f"{slide.stem}{SUFFIX}"
+            save_bag(bag, path)
+            typer.echo(f"{path}: {len(bag)} tiles")

@@ -1,0 +1,60 @@
+"""Bags of slides as artifacts, by slide and encoder: a slide is encoded once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.frozen import same_source
+from appliance.domain import SlideFacts
+from appliance.line.analyse_slide import open_facts
+from appliance.readers.bags import BAG_VERSION, encode_slide
+from appliance.readers.tile_pass import Progress
+from appliance.settings.settings import Settings
+from appliance.slides.overview import thumbnail_mpp
+from appliance.slides.reader import SlideReader
+from appliance.slides.tissue import find_tissue
+from models.encoders.spec import reference_encoder, verify_encoder
+from models.mil.bag import Bag, load_bag, save_bag
+
+BAG_NAME = "bag.safetensors"
+
+
+def bag_of_slide(
+    path: Path, settings: Settings, progress: Progress, *, encoder: Path | None = None
+) -> Bag:
+    """Return the bag of a slide's file; `encoder` is the folder of one, None: the one that ships.
+
+    Raises
+    ------
+    SlideError, SourceChangedError, ArtifactDamagedError
+    models.errors.ManifestError
+        If the encoder cannot be used.
+    models.errors.DataSetError
+        If the slide has no tissue.
+    """
+    folder = encoder or reference_encoder()
+    fingerprint = verify_encoder(folder).fingerprint
+    facts = open_facts(path)
+    store = ArtifactStore(settings.artifacts_dir)
+    key = ArtifactKey.of(
+        "bag", slide=facts.fingerprint, mpp=facts.mpp, encoder=fingerprint, version=BAG_VERSION
+    )
+    if not store.has(key):
+        bag = _encoded(facts, store, folder, settings, progress)
+        with store.writing(key) as out:
+            save_bag(bag, out / BAG_NAME)
+    return load_bag(store.path(key) / BAG_NAME)
+
+
+def _encoded(
+    facts: SlideFacts, store: ArtifactStore, folder: Path, settings: Settings, progress: Progress
+) -> Bag:
+    # Torch: only where a slide is encoded.
+    from appliance.readers.inference import open_encoder
+
+    encoder = open_encoder(folder, settings.models.device)
+    with same_source(facts, store), SlideReader.of(facts) as slide:
+        mpp = thumbnail_mpp(*facts.size_um)
+        tissue = find_tissue(slide.thumbnail(mpp), mpp)
+        return encode_slide(slide, tissue, encoder, progress)

@@ -1,0 +1,80 @@
+"""Bag of a slide: each tissue tile as the vector of an encoder (`models.mil.bag`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from appliance.errors import WeightsError
+from appliance.geometry import TILE_UM
+from appliance.slides.reader import SlideReader
+from appliance.slides.stream import TileStream
+from appliance.slides.tissue import Tissue, tissue_share, tissue_tiles
+from models.encoders.spec import EncoderSpec
+from models.errors import DataSetError
+from models.mil.bag import Bag
+
+if TYPE_CHECKING:
+    from models.encoders.load import Encoder
+
+BAG_VERSION = 1
+"""Counted up when a slide's vectors change though slide and encoder are the same."""
+BATCH = 8
+Progress = Callable[[str, int, int], None]
+
+
+def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress: Progress) -> Bag:
+    """Return the bag of a slide's tissue.
+
+    The slide's grid of 143 µm is read at the encoder's resolution. A tile of the grid gives as many
+    of the encoder's tiles as fit into it, side by side around its center: one of 224 px at 0.64 or
+    0.5 µm/px, four at 0.25 µm/px. Places count the encoder's tiles.
+
+    Raises
+    ------
+    models.errors.DataSetError
+        If no tile holds tissue.
+    WeightsError
+        If one tile of the encoder is larger than a tile of the grid.
+    """
+    spec = encoder.spec
+    grid_px, along = cut_of(spec)
+    wanted = tissue_tiles(tissue_share(tissue, slide.grid))
+    if not wanted:
+        raise DataSetError(f"{slide.facts.path}: no tissue was found, so that there is no bag.")
+    stream = TileStream(slide, wanted, tissue.white_rgb, BATCH, px=grid_px)
+    inset = (grid_px - along * spec.tile_px) // 2
+    cuts = [(k, j) for j in range(along) for k in range(along)]
+    vectors, places = [], []
+    for indices, pixels in stream:
+        for column, row in cuts:
+            x, y = (inset + n * spec.tile_px for n in (column, row))
+            part = pixels[:, y : y + spec.tile_px, x : x + spec.tile_px]
+            vectors.append(encoder.encode(np.ascontiguousarray(part)).astype(np.float16))
+            places += [(t.column * along + column, t.row * along + row) for t in indices]
+        progress("encoding tiles", len(places) // len(cuts), len(wanted))
+    return Bag(
+        slide=slide.facts.fingerprint[:12],
+        encoder=spec.fingerprint,
+        vectors=np.concatenate(vectors),
+        places=np.array(places, dtype=np.int32),
+    )
+
+
+def cut_of(spec: EncoderSpec) -> tuple[int, int]:
+    """Return (px, n): edge of the grid's tiles at the encoder's resolution, and its tiles along it.
+
+    Raises
+    ------
+    WeightsError
+        If not one fits.
+    """
+    grid_px = round(TILE_UM / spec.mpp)
+    if grid_px < spec.tile_px:
+        raise WeightsError(
+            f"The encoder {spec.name} takes tiles of {spec.tile_px * spec.mpp:.0f} µm; slides are "
+            f"read in tiles of {TILE_UM:.0f} µm. Use it at a finer resolution."
+        )
+    return grid_px, grid_px // spec.tile_px

@@ -1,0 +1,113 @@
+"""Bags of slides' files: which tiles they hold, that they are encoded once, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from appliance.cli.main import app
+from appliance.errors import WeightsError
+from appliance.geometry import TILE_UM, TileIndex
+from appliance.line.slide_bags import BAG_NAME, bag_of_slide
+from appliance.readers.bags import cut_of
+from appliance.readers.tile_pass import silent
+from appliance.settings.settings import Settings
+from appliance.slides.reader import SlideReader
+from models.encoders.load import load_encoder
+from models.encoders.spec import read_encoder, reference_encoder, verify_encoder
+from models.errors import DataSetError
+from models.mil.bag import Bag, load_bag
+from models.spec import MANIFEST_NAME
+from models.synthesis.pyramid import write_pyramid
+
+
+def write_slide(path: Path, *, tissue: bool) -> Path:
+    """Write a slide of 4 x 4 tiles; with tissue on the middle four, of another color each."""
+    pixels = np.full((2048, 2048, 3), 255, dtype=np.uint8)
+    if tissue:
+        noise = np.random.default_rng(1).integers(-30, 30, (512, 512, 1))
+        for k, (row, column) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)]):
+            color = np.array((200 - 30 * k, 120, 170 - 20 * k))
+            part = np.clip(color + noise, 0, 254).astype(np.uint8)
+            pixels[512 * row : 512 * row + 512, 512 * column : 512 * column + 512] = part
+    write_pyramid(path, [pixels], width_px=2048, height_px=2048, mpp=0.2793, file_format="svs")
+    return path
+
+
+@pytest.fixture(scope="module")
+def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_slide(tmp_path_factory.mktemp("slide") / "S26-1_A1_HER2.svs", tissue=True)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(state_dir=tmp_path / "state")
+
+
+def finer(folder: Path) -> Path:
+    """Return a copy of the encoder that ships, described for tiles at twice the resolution."""
+    shutil.copytree(reference_encoder(), folder)
+    spec = read_encoder(folder)
+    (folder / MANIFEST_NAME).write_text(replace(spec, mpp=spec.mpp / 2).to_json())
+    return folder
+
+
+def test_a_bag_holds_the_tissue_tiles_at_their_places(slide: Path, settings: Settings) -> None:
+    bag = bag_of_slide(slide, settings, silent)
+    spec = verify_encoder(reference_encoder())
+    assert bag.encoder == spec.fingerprint
+    assert {(1, 1), (2, 1), (1, 2), (2, 2)} <= set(map(tuple, bag.places.tolist()))
+    place = bag.places.tolist().index([2, 1])
+    with SlideReader.open(slide) as reader:
+        tile = reader.read_tile(TileIndex(column=2, row=1), spec.tile_px)
+    alone = load_encoder(reference_encoder()).encode(tile[None])[0]
+    found = bag.vectors[place].astype(np.float32)
+    other = bag.vectors[bag.places.tolist().index([1, 2])].astype(np.float32)
+    assert np.abs(found - alone).max() < 0.1 * np.abs(other - alone).max()
+
+
+def test_a_slide_is_encoded_once_by_each_encoder(
+    slide: Path, settings: Settings, tmp_path: Path
+) -> None:
+    def stored() -> list[Path]:
+        return sorted(settings.artifacts_dir.glob(f"bag/*/{BAG_NAME}"))
+
+    first = bag_of_slide(slide, settings, silent)
+    (kept,) = stored()
+    written = kept.stat().st_mtime_ns
+    again = bag_of_slide(slide, settings, silent)
+    assert np.array_equal(first.vectors, again.vectors)
+    assert kept.stat().st_mtime_ns == written
+    other: Bag = bag_of_slide(slide, settings, silent, encoder=finer(tmp_path / "finer"))
+    assert len(stored()) == 2
+    # Four of its tiles lie in each tile of the grid.
+    assert len(other) == 4 * len(first) and other.encoder != first.encoder
+
+
+def test_a_tile_larger_than_the_grids_is_refused() -> None:
+    spec = verify_encoder(reference_encoder())
+    assert cut_of(spec) == (spec.tile_px, 1)
+    assert cut_of(replace(spec, mpp=0.25)) == (round(TILE_UM / 0.25), 2)
+    with pytest.raises(WeightsError, match="finer resolution"):
+        cut_of(replace(spec, mpp=1.0))
+
+
+def test_a_slide_without_tissue_is_told_in_one_line(settings: Settings, tmp_path: Path) -> None:
+    blank = write_slide(tmp_path / "S26-2_A1_HER2.svs", tissue=False)
+    with pytest.raises(DataSetError, match=r"S26-2_A1_HER2\.svs: no tissue was found[^\n]*$"):
+        bag_of_slide(blank, settings, silent)
+
+
+def test_the_command_writes_a_bag_for_each_slide(slide: Path, tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").write_text(f'state_dir = "{tmp_path / "state"}"\n')
+    out, config = tmp_path / "bags", str(tmp_path / "tandem.toml")
+    done = CliRunner().invoke(
+        app, ["dataset", "bags", str(slide), "--out", str(out), "--config", config]
+    )
+    assert done.exit_code == 0, done.output
+    assert len(load_bag(out / "S26-1_A1_HER2.safetensors")) >= 4
