@@ -101,6 +101,7 @@ TASK_WORDS: dict[str, str] = {
     "segmentation": "Stain segmentation on IHC",
     "plain": "Plain color reading of IHC, without a network",
     "nuclei": "Stain of nuclei on IHC, without a network",
+    "low_resolution": "Second reader: the whole IHC slide at low resolution",
 }
 """Purpose of a reader, by its name; that of a network is the value of `models.spec.Task`."""
 

@@ -101,6 +101,7 @@ WSI_OF_SLIDE = Code("wsi-of-slide", _PRIVATE, "Slide area in tiles scored 2+ or 
 TUMOR_PERCENT = Code("tumor-percent", _PRIVATE, "H&E tissue tiles that are tumor")
 REGISTRATION_ERROR = Code("reg-error", _PRIVATE, "Registration error of H&E and IHC")
 REVIEW = Code("review", _PRIVATE, "Reason for review")
+SECOND_READER = Code("second-reader", _PRIVATE, "Opinion of a second reader of the whole slide")
 LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")
 GUIDELINE = Code("guideline", _PRIVATE, "Guideline")
 RULE = Code("rule", _PRIVATE, "Rule of the guideline that decided")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.assays.assay import Assay, StainFacts
 from appliance.domain import Pairing, Stain
 from appliance.errors import SettingsError
-from appliance.readers.reader import AnyReader, find_reader, load_installed
+from appliance.readers.reader import AnyReader, OwnWeights, find_reader, load_installed
 from appliance.settings.settings import Settings
 from models.spec import Task
 
@@ -167,3 +167,13 @@ def tasks() -> tuple[Task, ...]:
         if reader.task is not None
     ]
     return tuple(dict.fromkeys(used))
+
+
+def with_own_weights() -> dict[str, OwnWeights]:
+    """Readers of the installed assays, by name, whose weights belong to no task."""
+    return {
+        reader.name: reader
+        for assay in assays()
+        for reader in assay_readers(assay)
+        if isinstance(reader, OwnWeights)
+    }

@@ -11,7 +11,12 @@ MAX_ROIS = 5
 structured report."""
 CHECKSUM_DIGITS = 12
 
-_TASKS = {"tumor": "C: tumor", "intensity": "L: intensity", "segmentation": "M: segmentation"}
+_TASKS = {
+    "tumor": "C: tumor",
+    "intensity": "L: intensity",
+    "segmentation": "M: segmentation",
+    "low_resolution": "whole slide",
+}
 
 
 def roi_rows(findings: Findings) -> Rows:

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     TUMOR_DISAGREES = "tumor-disagrees"
     TUMOR_NOT_FOUND = "tumor-not-found"
     READERS_DISAGREE = "readers-disagree"
+    SECOND_READER = "second-reader-disagrees"
     HETEROGENEOUS = "heterogeneous"
     INTERNAL_CONTROL_MISSING = "internal-control-missing"
     NEAR_THRESHOLD = "near-threshold"

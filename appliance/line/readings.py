@@ -22,6 +22,7 @@ from appliance.readers.reader import (
     Options,
     OverviewInput,
     OverviewReader,
+    OwnWeights,
     Reading,
     TileInput,
     TileReader,
@@ -64,11 +65,13 @@ def reader_facts(reader: AnyReader, settings: Settings, options: Options) -> dic
         If the reader's weights cannot be used.
     """
     weights = None
-    if reader.task is not None:
-        try:
+    try:
+        if reader.task is not None:
             weights = chosen_weights(reader.task, settings)[1].fingerprint
-        except OSError as err:  # a disk or a share that answers EIO or ESTALE
-            raise WeightsError(f"weights for {reader.task}: {err.strerror}.") from err
+        elif isinstance(reader, OwnWeights):
+            weights = reader.own_weights(settings)
+    except OSError as err:  # a disk or a share that answers EIO or ESTALE
+        raise WeightsError(f"weights for {reader.task or reader.name}: {err.strerror}.") from err
     return {
         "reader": reader.name,
         "version": reader.version,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from appliance.assays.registry import assays, check_assays, tasks
+from appliance.assays.registry import assays, check_assays, tasks, with_own_weights
 from appliance.delivery.destinations.contract import KindCheck, open_destination
 from appliance.delivery.order_csv import read_csv
 from appliance.delivery.order_files import OrdersRead
@@ -28,6 +28,7 @@ from appliance.operations.cluster_check import check_cluster
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.reader import OwnWeights
 from appliance.readers.site_calibrations import calibration_words
 from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.orders import Orders
@@ -91,6 +92,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
             yield _try("guideline", partial(assay.check, settings))
     for task in _tasks():
         yield _try(f"weights for {task}", partial(_weights, task, settings))
+    for name, reader in _own_readers().items():
+        yield _try(f"weights for {name}", partial(_own_weights, reader, settings))
     yield _try("device", lambda: _device(settings))
     yield _try("libturbojpeg", _turbojpeg)
     if settings.cluster.scheduler:
@@ -184,6 +187,19 @@ def _weights(task: Task, settings: Settings) -> str:
     _, spec = chosen_weights(task, settings)
     known = f"{spec.name} {spec.version}, sha256 {spec.sha256[:12]}… fits"
     return f"{known}; {calibration_words(spec, settings)}"
+
+
+def _own_readers() -> dict[str, OwnWeights]:
+    """Readers with weights of no task; none where an assay names an unknown reader, see
+    `_assays`."""
+    try:
+        return with_own_weights()
+    except SettingsError:
+        return {}
+
+
+def _own_weights(reader: OwnWeights, settings: Settings) -> str:
+    return f"fingerprint {reader.own_weights(settings)[:12]}…, fits"
 
 
 def _device(settings: Settings) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from appliance.assays.registry import tasks
+from appliance.assays.registry import tasks, with_own_weights
 from appliance.errors import SettingsError, TandemError
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import FolderDestination
@@ -150,3 +150,8 @@ def _weights_problems(settings: Settings) -> Iterator[str]:
             chosen_weights(task, settings)
         except (TandemError, ModelError, OSError) as err:
             yield f"weights for {task}: {err}"
+    for name, reader in with_own_weights().items():
+        try:
+            reader.own_weights(settings)
+        except (TandemError, ModelError, OSError) as err:
+            yield f"weights for {name}: {err}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,6 +142,15 @@ class Reader(Protocol):
     def save(self, reading: Any, folder: Path) -> None: ...
 
     def load(self, folder: Path) -> Reading: ...
+
+
+@runtime_checkable
+class OwnWeights(Protocol):
+    """Reader with weights that belong to no `Task`, such as those of whole slides."""
+
+    def own_weights(self, settings: Settings) -> str:
+        """Return the fingerprint of the weights in use, for artifact keys."""
+        ...
 
 
 class TileReader(Reader, Protocol):

@@ -18,6 +18,7 @@ BUILT_IN = (
     "appliance.readers.intensity",
     "appliance.readers.segmentation",
     "appliance.readers.plain",
+    "appliance.readers.low_resolution",
     "appliance.assays.her2.assay",
     "appliance.delivery.destinations.folder",
     "appliance.delivery.destinations.dimse",

@@ -64,6 +64,10 @@ class Review(Section):
     """Least share of the area of the tiles that C calls tumor which M must call tumor."""
     max_reader_difference: Annotated[float, Field(gt=0, le=3)] = 1.0
     """Largest difference, in classes, between the mean of L and the mean of M."""
+    second_reader_distance: Annotated[int, Field(ge=1, le=4)] = 2
+    """Least distance in classes between the score and what a second reader of the whole slide says
+    that sends a case to review. Low stands for 1+ and 2+, high for 2+ and 3+; low for a 3+, or high
+    for a 1+, counts as 2. A distance of 1 is common between people. 4: never."""
     heterogeneity_strong_percent: Annotated[float, Field(ge=0, le=100)] = 5.0
     """Least share of 3+ of a heterogeneous tumor."""
     heterogeneity_faint_percent: Annotated[float, Field(ge=0, le=100)] = 25.0

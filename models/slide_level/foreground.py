@@ -7,6 +7,7 @@ were chosen on drawn slides.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -78,21 +79,56 @@ def section_picture(
     whole. Without foreground the whole overview is taken.
     """
     glass = _glass(overview, mask)
-    mask = mask if mask.any() else np.ones(mask.shape, dtype=bool)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    section, inside = np.ascontiguousarray(overview[box]), mask[box].astype(np.uint8)
-    scale = px / (max(section.shape[:2]) * (1 + 2 * MARGIN))
-    height, width = (max(1, min(px, round(edge * scale))) for edge in section.shape[:2])
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(section, (width, height), interpolation=way)
-    share = cv2.resize(255 * inside, (width, height), interpolation=way)
-    picture = np.full((px, px, 3), 255, dtype=np.uint8)
-    top, left = (px - height) // 2, (px - width) // 2
+    place = _place(mask, px)
+    section = np.ascontiguousarray(overview[place.box])
+    inside = _whole_if_empty(mask)[place.box].astype(np.uint8)
+    shrinks = place.size[0] < section.shape[1]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    small = cv2.resize(section, place.size, interpolation=way)
+    share = cv2.resize(255 * inside, place.size, interpolation=way)
     even = np.clip(small * (255.0 / glass) + 0.5, 0, 255).astype(np.uint8)
     even[share < 128] = 255
-    picture[top : top + height, left : left + width] = even
+    picture = np.full((px, px, 3), 255, dtype=np.uint8)
+    picture[place.within] = even
     return picture
+
+
+def on_overview(heat: NDArray[np.float32], mask: NDArray[np.bool_], px: int) -> NDArray[np.float32]:
+    """Return a map of `section_picture` on its overview, float32 of the size of `mask`, 0 outside.
+
+    `heat` covers the picture of `px` px, at any resolution.
+    """
+    place = _place(mask, px)
+    fine = cv2.resize(heat, (px, px), interpolation=cv2.INTER_LINEAR)[place.within]
+    whole = np.zeros(mask.shape, dtype=np.float32)
+    rows, columns = whole[place.box].shape
+    whole[place.box] = cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_LINEAR)
+    laid: NDArray[np.float32] = whole * _whole_if_empty(mask)
+    return laid
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """`box` of the section on its overview; `size` (columns, rows) and slices in its picture."""
+
+    box: tuple[slice, slice]
+    size: tuple[int, int]
+    within: tuple[slice, slice]
+
+
+def _place(mask: NDArray[np.bool_], px: int) -> _Place:
+    mask = _whole_if_empty(mask)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    edges = [one.stop - one.start for one in box]
+    scale = px / (max(edges) * (1 + 2 * MARGIN))
+    height, width = (max(1, min(px, round(edge * scale))) for edge in edges)
+    top, left = (px - height) // 2, (px - width) // 2
+    return _Place(box, (width, height), (slice(top, top + height), slice(left, left + width)))
+
+
+def _whole_if_empty(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return mask if mask.any() else np.ones_like(mask)
 
 
 @lru_cache(maxsize=_KEPT_PICTURES)

@@ -126,7 +126,7 @@ class FittedLowResolution:
         ManifestError
             If the network is no convolutional one.
         """
-        density = density_of(torch.from_numpy(picture[None]))
+        density = density_of(torch.from_numpy(np.array(picture[None])))
         found: NDArray[np.float32] = self.network.eval().explained(density, number)[0].numpy()
         return found
 
@@ -196,6 +196,8 @@ def _train(
     best, best_epoch, best_state = np.inf, 0, network.state_dict()
     epoch = 0
     for epoch in range(1, recipe.epochs + 1):
+        for group in optimizer.param_groups:  # cosine decay; the paper names a schedule, not which
+            group["lr"] = recipe.rate * 0.5 * (1 + np.cos(np.pi * (epoch - 1) / recipe.epochs))
         network.train()
         order = rng.permutation(len(train.truth))
         losses = []

@@ -123,6 +123,11 @@ def load_slide_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
         raise ManifestError(f"{path}: not readable weights ({err}). Train it again.") from err
 
 
+def reference_slide_folder(name: str) -> Path:
+    """Return the folder of slide-level reference weights that are part of this distribution."""
+    return Path(__file__).parents[1] / "reference" / name
+
+
 def add_figures(folder: Path, figures: Mapping[str, Any]) -> SlideSpec:
     """Write figures into the manifest of a folder; return the spec. Weights stay as they are."""
     spec = read_slide_manifest(folder)

@@ -16,8 +16,9 @@ from models.vit import VisionTransformer, VitShape
 NETWORKS: dict[str, dict[str, Any]] = {
     "reference": {
         "kind": "convnext",
-        "depths": (1, 1, 2, 1),
-        "widths": (24, 48, 96, 192),
+        "depths": (2, 2, 2),
+        "widths": (32, 64, 128),
+        "patch_px": 8,
         "layer_scale": 0.1,
     },
     "convnext-s": {"kind": "convnext"},

@@ -30,7 +30,8 @@ OVERVIEW_PX = 1500
 _COARSE = 2
 """Px of an overview, in both directions, for one px of the raster on which stain is drawn: four
 times as fast, and no structure here is as fine as an overview's px."""
-_WIDTH_UM = (9_000.0, 20_000.0)
+_WIDTH_UM = (3_000.0, 20_000.0)
+"""Narrowest and widest slide, even on a logarithmic scale: from a biopsy to a whole section."""
 _ASPECT = 0.8
 """Height of a slide's picture by its width."""
 _ARTEFACTS = {"pen": pen, "fold": fold, "bubble": bubble}
@@ -57,7 +58,7 @@ def draw_slide(draw: SlideDraw, stain: Stain = "HER2", *, px: int = OVERVIEW_PX)
     block = np.random.default_rng([draw.seed, 0xB10C])  # equal for the stains of a patient
     rng = np.random.default_rng([draw.seed, 0x57A1, ("HER2", "ER", "PR").index(stain)])
     look = random_look(block)
-    width_um = float(block.uniform(*_WIDTH_UM))
+    width_um = float(np.exp(block.uniform(*np.log(_WIDTH_UM))))
     mpp = width_um / px * _COARSE
     shape = (round(px * _ASPECT / _COARSE), px // _COARSE)
     section, tumor = _section(block, shape, mpp, draw.tumor)
@@ -153,8 +154,8 @@ def _background(
     stroma = (1 - tumor) * left
     base = look.counterstain * (0.75 + 0.1 * uneven) + 0.026 + 0.35 * lymph
     hematoxylin = base * stroma + (0.25 * look.cyto_basophil + 0.3 * look.counterstain) * tumor
-    stray = 0.5 * look.stroma_dab * np.clip(uneven, 0, 2) * stroma
-    rim = 0.5 * look.edge_dab * np.clip(1 - 2.5 * np.abs(section - 0.6), 0, 1)
+    stray = look.stroma_dab * np.clip(uneven, 0, 2) * stroma
+    rim = look.edge_dab * np.clip(1 - 2.5 * np.abs(section - 0.6), 0, 1)
     return np.stack([hematoxylin, 0.012 * left, haze * left + stray + rim], axis=2).astype(
         np.float32
     )

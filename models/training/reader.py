@@ -61,11 +61,11 @@ def train_reader(
             "per_class_f1": {name: found["per_class"][name]["f1"] for name in names},
         },
     )
-    (out / CARD_NAME).write_text(_card(spec))
+    (out / CARD_NAME).write_text(_card(spec, seed))
     return spec
 
 
-def _card(spec: SlideSpec) -> str:
+def _card(spec: SlideSpec, seed: int) -> str:
     figures: dict[str, Any] = spec.figures
     rows = [(name, figures[name]) for name in ("auc", "f1", "accuracy")]
     rows += [(f"F1 {name}", value) for name, value in figures["per_class_f1"].items()]
@@ -83,7 +83,7 @@ A site replaces these weights by its own.
 **Data.** {figures["data"]}
 
 **Training.** {trained}. To make it again: `tandem train reader {spec.system} --task {spec.task}
---seed {spec.trained["seed"]} --out DIR` with the cohort named above.
+--seed {seed} --out DIR` with the cohort named above.
 
 **Figures** on {figures["test_slides"]} slides of patients that neither trained nor stopped it:
 

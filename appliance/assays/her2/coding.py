@@ -6,6 +6,7 @@ from pydicom.sr.coding import Code
 
 from appliance.assays.assay import ReportContent
 from appliance.assays.her2.guideline import Comments, load_guideline
+from appliance.assays.her2.second_reader import opinion_words, second_opinions
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.measured import CellFacts
 from dicom import codes
@@ -118,6 +119,10 @@ def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
         (codes.GUIDELINE, scheme),
         (codes.RESEARCH_NOTICE, RESEARCH_USE),
         *((codes.REVIEW, reason.sentence) for reason in findings.review),
+    ]
+    texts += [
+        (codes.SECOND_READER, f"{opinion.reader.replace('_', ' ')}: {opinion_words(opinion)}")
+        for opinion in second_opinions(findings)
     ]
     if correction is not None:
         texts.append((codes.CORRECTION, correction.why))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.assays.assay import PageWords, Rows
 from appliance.assays.her2.guideline import load_guideline
+from appliance.assays.her2.second_reader import opinion_words, second_opinions
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings, ReadOuts
 from appliance.findings.measured import ControlFacts
@@ -51,6 +52,10 @@ def measure_rows(findings: Findings) -> Rows:
         ("2+ and 3+ tiles of the slide", _percent(findings.wsi_percent_of_slide, 2)),
         *_paper_rows(findings),
         ("2, 3 and 4 classes", "–" if read is None or findings.review else _read_outs(read)),
+        *(
+            ("Second reader, whole slide (no part of the score)", opinion_words(opinion))
+            for opinion in second_opinions(findings)
+        ),
         ("Control tissue", _control(findings.control)),
         ("Registration error", f"{findings.alignment.error_um:.0f} µm"),
     ]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +14,13 @@ from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.guideline import Guideline, Rule
 from appliance.assays.her2.measure import Measured, measure
+from appliance.assays.her2.second_reader import distance, of_whole_slide, said, second_opinions
 from appliance.assays.slide_reasons import alignment_reasons, because, picture_reasons
 from appliance.domain import Stain
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings
 from appliance.findings.measured import ControlFacts, StainFocus
+from appliance.findings.opinion import Opinion
 from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.intensity import IntensityReader
@@ -43,7 +45,7 @@ class Evidence:
     other reader give by the same guideline;
     `without_tumor_percent` of the tiles that C calls tumor and M finds none on; `found_percent` of
     the area of those tiles that M calls tumor; `outside` the largest strongly stained focus outside
-    the tumor, on the slide `target`;
+    the tumor, on the slide `target`; `second` the opinions of readers of the whole slide;
     `pictures`, `appearance`, `marked_percent` (tumor tiles under pen or on a fold) and
     `unreadable_percent` (tiles that the file does not give) of each slide.
     """
@@ -60,6 +62,7 @@ class Evidence:
     without_tumor_percent: float
     found_percent: float
     outside: StainFocus | None
+    second: Sequence[Opinion]
     target: Stain
     pictures: Mapping[Stain, PictureMatch]
     appearance: Mapping[Stain, Appearance]
@@ -95,6 +98,7 @@ def _evidence(
         without_tumor_percent=100 * float((share < NO_TUMOR_SHARE).mean()) if len(share) else 0.0,
         found_percent=100 * float(share.mean()) if len(share) else 0.0,
         outside=findings.outside_tumor,
+        second=second_opinions(findings),
         target=outputs.identity.stain,
         pictures=outputs.pictures,
         appearance=outputs.appearance,
@@ -124,7 +128,8 @@ def _votes(findings: Findings, guideline: Guideline) -> dict[str, str]:
     found = {}
     for opinion in findings.opinions:
         named = opinion.reader == IntensityReader.name or opinion.classes == CLASS_NAMES
-        votes = opinion.about == "score" and opinion.reader != SegmentationReader.name
+        makes_score = opinion.reader == SegmentationReader.name
+        votes = opinion.about == "score" and not makes_score and not of_whole_slide(opinion)
         if named and votes and any(opinion.probabilities):
             pairs = zip(CLASS_NAMES, opinion.probabilities, strict=True)
             percent = {name: 100 * share for name, share in pairs}
@@ -212,6 +217,15 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
         and faint >= settings.heterogeneity_faint_percent
     ):
         yield because(Reason.HETEROGENEOUS, strong=percent["3+"], faint=faint)
+    for opinion in evidence.second:
+        if distance(evidence.score, said(opinion)) >= settings.second_reader_distance:
+            yield because(
+                Reason.SECOND_READER,
+                reader=opinion.reader,
+                score=evidence.score,
+                said=said(opinion),
+                percent=100 * max(opinion.probabilities),
+            )
     clusters = evidence.cells.cluster_cells
     if guideline.distance(percent, clusters) < settings.guard_band_percent:
         yield because(Reason.NEAR_THRESHOLD, band=settings.guard_band_percent)

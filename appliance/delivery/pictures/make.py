@@ -13,6 +13,7 @@ from appliance.delivery.frozen import same_source
 from appliance.delivery.pictures.attention import classifier
 from appliance.delivery.pictures.case import Level, PicturedCase, What
 from appliance.delivery.pictures.choice import chosen_blocks, chosen_tiles
+from appliance.delivery.pictures.second_reader import second_view
 from appliance.delivery.pictures.tiles import block_picture, tile_picture
 from appliance.delivery.pictures.whole import slide_picture
 from appliance.findings.codec import load_pictures
@@ -21,7 +22,7 @@ from appliance.settings.settings import Settings
 from appliance.slides.annotated import CalibratedSlide
 from appliance.slides.reader import SlideReader
 
-PICTURES_VERSION = 1
+PICTURES_VERSION = 2
 """Version of what pictures look like."""
 
 
@@ -57,12 +58,13 @@ def make_pictures(
     SlideError, SourceChangedError
         If the slide is gone, cannot be read, or is another one than was scored.
     SettingsError, WeightsError, models.errors.ManifestError
-        See `classifier`.
+        See `classifier` and `second_view`.
     """
     stem = f"{case.name}-{what}-{level}"
     if level == "slide":
         he, ihc = load_pictures(folder)
-        yield f"{stem}.png", slide_picture(case, what, he if what == "he" else ihc)
+        second = second_view(case, ihc, settings) if attention and what == "ihc" else None
+        yield f"{stem}.png", slide_picture(case, what, he if what == "he" else ihc, second)
         return
     facts, said = case.facts(what), f"{level} pictures, {case.label(what)}"
     network = classifier(case, what, settings) if attention else None

@@ -1,4 +1,4 @@
-"""Picture of a whole slide, from the findings alone: no slide is opened and no network asked."""
+"""Picture of a whole slide, from the findings: no slide is opened."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from appliance.delivery.pictures.case import (
     scored,
 )
 from appliance.delivery.pictures.drawing import Key, View, picture
-from appliance.delivery.pictures.layers import OPACITY
+from appliance.delivery.pictures.layers import OPACITY, with_attention
+from appliance.delivery.pictures.second_reader import SecondView
 from appliance.findings.overlay import OUTLINE, Picture, blend, stain_layer, tumor_layer
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 
@@ -25,12 +26,16 @@ LONGEST_PX = 900
 
 
 def slide_picture(
-    case: PicturedCase, what: What, thumbnail: NDArray[np.uint8]
+    case: PicturedCase,
+    what: What,
+    thumbnail: NDArray[np.uint8],
+    second: SecondView | None = None,
 ) -> NDArray[np.uint8]:
     """Picture of a whole slide: RGB uint8 (rows, columns, 3).
 
-    Original, tumor probability (anatomy slide) or stain classes (target slide), and the tiles in
-    the color of their class. `thumbnail` is RGB uint8 of the whole slide.
+    Original, tumor probability (anatomy slide) or stain classes (target slide), the tiles in the
+    color of their class, and what spoke for the class that the second reader gave the slide.
+    `thumbnail` is RGB uint8 of the whole slide.
     """
     scale = min(1.0, LONGEST_PX / max(thumbnail.shape[:2]))
     size = [max(1, round(n * scale)) for n in thumbnail.shape[1::-1]]
@@ -45,12 +50,14 @@ def slide_picture(
         legend = []
     views = [("Original", None), (name, layer), ("Tiles by class", _tile_layer(case, what, shape))]
     mpp = facts.size_um[0] / shape[1]
+    drawn = [(title, blend(Picture(pixels, laid), OPACITY)) for title, laid in views]
+    if second is not None:
+        title = f"Second reader: what spoke for {second.word}"
+        drawn.append((title, with_attention(pixels, second.heat)))
+        legend = [*legend, heat_key("second reader, weak to strong")]
     return picture(
         f"{case.name}, {case.label(what)}: whole slide; {len(case.findings.tiles)} tumor pairs",
-        [
-            View(title=title, pixels=blend(Picture(pixels, laid), OPACITY), mpp=mpp)
-            for title, laid in views
-        ],
+        [View(title=title, pixels=shown, mpp=mpp) for title, shown in drawn],
         [*legend, *case.class_keys(), Key(words="tumor, not scored", colors=(OTHER,))],
         columns=2 if shape[1] > 1.5 * shape[0] else 3,
     )

@@ -10,6 +10,7 @@ _READERS = {
     "intensity": "the tile classifier",
     "plain": "the plain reader of colors",
     "segmentation": "the pixel segmentation",
+    "low_resolution": "the reader of the whole slide at low resolution",
 }
 """Names of readers in sentences."""
 _DIFFERS = {"stain": "their stain", "focus": "their focus"}
@@ -137,6 +138,10 @@ REVIEW: Words = {
         "most of the tumor may not be scored."
     ),
     "readers-disagree": _disagree,
+    "second-reader-disagrees": lambda p: (
+        f"A second reader is far from the score {p['score']}: "
+        f"{_READERS.get(p['reader'], p['reader'])} says {p['said']} ({p['percent']:.0f} %)."
+    ),
     "heterogeneous": (
         "{strong:.0f} % of the tumor is stained 3+ and {faint:.0f} % is 0 or 1+: two kinds of "
         "tumor, or two parts of which one is stained badly."

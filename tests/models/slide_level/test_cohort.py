@@ -1,0 +1,120 @@
+"""Cohorts and folds: what is read, what is refused in one clear line, who is in which fold."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.errors import DataSetError
+from models.slide_level.cohort import CohortSlide, read_cohort, write_cohort
+from models.slide_level.folds import draw_folds
+from models.slide_level.tasks import SLIDE_CLASSES, SlideLabel, SlideTask, class_of
+
+HEAD = "slide,patient,overview,her2,ish,fold\n"
+
+
+def cohort(folder: Path, *lines: str, head: str = HEAD) -> Path:
+    (folder / "a.png").write_bytes(b"")
+    (folder / "cohort.csv").write_text(head + "".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def slides(count: int = 40, per_patient: int = 2) -> list[CohortSlide]:
+    words = ("0", "1+", "2+", "3+")
+    return [
+        CohortSlide(
+            slide=f"S{k}",
+            patient=f"P{k // per_patient}",
+            overview=Path("a.png"),
+            label=SlideLabel(her2=words[k // per_patient % 4], ish="-"),
+        )
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "binary", "three", "four"),
+    [
+        (SlideLabel(her2="0"), 0, 0, 0),
+        (SlideLabel(her2="1+"), 0, 1, 1),
+        (SlideLabel(her2="2+", ish="-"), 0, 1, 2),
+        (SlideLabel(her2="2+", ish="+"), 1, 2, 2),
+        (SlideLabel(her2="3+"), 1, 2, 3),
+        (SlideLabel(her2="2+"), None, None, 2),
+        (SlideLabel(er="+"), None, None, None),
+    ],
+)
+def test_classes_are_those_of_table_2(
+    label: SlideLabel, binary: int | None, three: int | None, four: int | None
+) -> None:
+    found = [class_of(label, task) for task in list(SlideTask)[:3]]
+    assert found == [binary, three, four]
+    assert class_of(label, SlideTask.ER) == (1 if label.er else None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (("S1,P1,a.png,4+,,",), r"line 2: her2 '4\+' is none of 0, 1\+, 2\+, 3\+, or empty"),
+        (("S1,P1,a.png,0,yes,",), r"line 2: ish 'yes' is none of \+, -, or empty"),
+        (("S1,P1,b.png,0,,",), r"line 2: .*b\.png is missing"),
+        (("S1,P1,a.png,0,,", "S1,P2,a.png,0,,"), "line 3: slide 'S1' is there twice"),
+        (("S1,P1,a.png,0,,0", "S2,P1,a.png,0,,1"), "patient P1 is in fold 0 and in fold 1"),
+        (("S1,P1,a.png,0,,0", "S2,P2,a.png,0,,"), "slide 'S2' has no fold, others have"),
+        (("S1,P1,a.png,0,,²",), "line 2: fold '²' is no number"),
+        (("S1,,a.png,0,,",), "line 2: no patient"),
+        ((), "no rows"),
+    ],
+)
+def test_bad_tables_are_refused_in_one_line(
+    tmp_path: Path, lines: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(DataSetError) as problem:
+        read_cohort(cohort(tmp_path, *lines))
+    assert "\n" not in str(problem.value)
+    assert "cohort.csv" in str(problem.value) and re.search(said, str(problem.value))
+
+
+def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match="no column patient, overview"):
+        read_cohort(cohort(tmp_path, "S1,0", head="slide,her2\n"))
+    with pytest.raises(DataSetError, match="no labels"):
+        read_cohort(cohort(tmp_path, "S1,P1,a.png", head="slide,patient,overview\n"))
+
+
+def test_a_cohort_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    given = [replace(s, overview=tmp_path / "a.png", run="3", fold=1) for s in slides(6)]
+    given[0] = replace(given[0], truth=SlideLabel(her2="1+"), bag=tmp_path / "a.png")
+    write_cohort(tmp_path, given)
+    assert read_cohort(tmp_path) == given
+
+
+@pytest.mark.parametrize("task", [SlideTask.BINARY, SlideTask.FOUR_WAY])
+def test_folds_part_patients_and_hold_each_class(task: SlideTask) -> None:
+    given = slides(160)
+    folds = draw_folds(given, task, folds=10, seed=3)
+    assert sorted(s.slide for f in folds for s in f.test) == sorted(s.slide for s in given)
+    for fold in folds:
+        parts = [{s.patient for s in part} for part in (fold.train, fold.validation, fold.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 80
+        assert [len(part) for part in parts] == [64, 8, 8]
+        assert {class_of(s.label, task) for s in fold.test} == set(range(len(SLIDE_CLASSES[task])))
+    assert draw_folds(given, task, folds=10, seed=3) == folds
+    assert draw_folds(given, task, folds=10, seed=4) != folds
+
+
+def test_a_cohorts_own_folds_are_used() -> None:
+    own = [replace(s, fold=10 + int(s.patient[1:]) % 4) for s in slides()]
+    folds = draw_folds(own, SlideTask.FOUR_WAY)
+    assert [{s.fold for s in fold.test} for fold in folds] == [{10}, {11}, {12}, {13}]
+
+
+def test_classes_and_patients_that_are_missing_are_told() -> None:
+    with pytest.raises(DataSetError, match="no slide of class 'negative' for the task er"):
+        draw_folds(slides(), SlideTask.ER)
+    with pytest.raises(DataSetError, match="4 patients for 10 folds"):
+        draw_folds(slides(8), SlideTask.FOUR_WAY)
