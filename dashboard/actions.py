@@ -16,6 +16,8 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.operations import word
 from appliance.operations.audited import Word
 from appliance.operations.corrections import (
+    CONFIRMED,
+    CORRECTED,
     ENDED,
     NO_SCORE,
     confirm_score,
@@ -24,6 +26,8 @@ from appliance.operations.corrections import (
 )
 from appliance.settings.settings import Settings
 
+SPOKEN = (CONFIRMED, CORRECTED)
+"""Codes of the notes with a person's word on a score."""
 _FIELDS = {
     "by": "Your name",
     "why": "Reason",

@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from dashboard.views import case, look, queue, slide
+from dashboard.views import case, look, queue, slide, worklist
 
 st.set_page_config(page_title="Tandem", page_icon=look.icon(), layout="wide")
 look.style()
 page = st.navigation(
     [
         st.Page(queue.render, title="Queue", url_path="queue", default=True),
+        st.Page(worklist.render, title="Work list", url_path="worklist"),
         st.Page(case.render, title="Case", url_path="case"),
         st.Page(slide.render, title="Slide", url_path="slide"),
     ],

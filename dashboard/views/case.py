@@ -222,7 +222,7 @@ def _line_markup(detail: CaseDetail, findings: Findings | None) -> str:
         reasons = f'<div class="reasons" title="{text}"><b>Review:</b> {text}</div>'
     said = "" if findings is None else f'<span class="said">{_meaning(findings)}</span>'
     return (
-        f'<div class="td-line"><a href="./" target="_self">← All cases</a>{score}<div>'
+        f'<div class="td-line"><a href="worklist" target="_self">← Work list</a>{score}<div>'
         f"<h1>{escape(case.accession)} · block {escape(look.block_text(case))}</h1>"
         f"{look.state_pill(words, case.claimed)} {said}{look.progress_line(case.progress)}"
         f"{reasons}</div></div>"

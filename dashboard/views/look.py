@@ -42,6 +42,7 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
   background: #12343b; color: #fff; }
 .td-top a, .td-top a:hover { color: #fff; text-decoration: none; }
 .td-top .brand { font-size: 1.18rem; font-weight: 700; letter-spacing: .01em; }
+.td-pages { padding-top: .6rem; display: flex; gap: 1rem; }
 .td-top .what { color: #cfe0e2; font-size: .88rem; }
 .td-top .dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 50%;
   margin-right: .45rem; background: #b8ced1; }
@@ -178,6 +179,7 @@ def header() -> None:
     said = alive.sentence if alive.told else "No appliance has run here yet."
     block(
         '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
+        '<a href="./" target="_self">Queue</a><a href="worklist" target="_self">Work list</a>'
         f'<span class="what" role="status"><span class="dot {dot}"></span>{escape(said)}</span>'
         f'<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
     )

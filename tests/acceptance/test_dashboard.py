@@ -21,6 +21,7 @@ from fixtures.dashboard import (
     running,
     screenshot,
     wait_for_zoom,
+    zoom_of,
 )
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
@@ -203,7 +204,7 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         assert page.url.startswith(f"{address}/case?case=")
         expect(page.get_by_text(RESEARCH_USE).first).to_be_visible()
         expect(page.get_by_test_id("score")).to_have_text(score)
-        wait_for_zoom(page.frames[1])
+        zoom_of(page)
         check_zoom(other_page(browser, f"{address}/zoom/1"), address, findings_of(config))
         screenshot(page, "dashboard-case.png", tmp_path)
         confirm(page, config)

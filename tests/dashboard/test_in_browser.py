@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from fixtures.dashboard import dashboard_server, go_to, linked, open_browser, wait_for_zoom
+from fixtures.dashboard import dashboard_server, go_to, linked, open_browser, wait_for_zoom, zoom_of
+from fixtures.judges import require_viewer
 from fixtures.twins import CENTER_UM, TURNED
 from numpy.typing import NDArray
 from PIL import Image
@@ -121,6 +122,23 @@ def test_a_slide_that_is_away_shows_its_overview(page: Page, twin_lab: Lab) -> N
             assert row is not None
             row.path = path
             tx.session.add(row)
+
+
+def test_no_serious_finding_of_axe(page: Page, twin_lab: Lab) -> None:
+    axe = (require_viewer() / "js" / "axe.min.js").read_text()
+    addresses = ("/case?case=1", "/slide?slide=1", "/worklist", "/")
+    for address in addresses:
+        page.goto(address)
+        expect(page.locator(".td-card").first).to_be_visible()
+        if address.startswith("/case"):
+            zoom_of(page)
+        for frame in page.frames:
+            frame.evaluate(f"{axe}; 0")
+        found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        serious = [
+            each for each in found["violations"] if each["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], address
 
 
 def last_event(lab: Lab, subject: str, code: str) -> EventRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,12 +11,13 @@ from appliance.domain import HE, HER2, QuarantineReason
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import SlideRow, set_reason
+from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import status_of
 from appliance.words.say import say
 from dashboard.queries import read_case, read_queue
 from dashboard.troubles import LIMIT
+from dashboard.worklist import PAGE_CASES, read_work_list
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -257,3 +258,43 @@ def test_search_and_limit(lab: Lab, reader: LedgerReader) -> None:
     assert [slide.name for slide in found] == ["S26-0000003_A1_HE.svs"]
     # A wildcard of SQL is an ordinary character in a search.
     assert read_queue(reader, lab.settings, "%").slides == ()
+
+
+def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader) -> None:
+    def row(number: int, **values: object) -> CaseRow:
+        facts = {"accession": f"S26-{number:07d}", "block": "A1", "assay": "her2", "anatomy": "HE"}
+        facts |= {"target": "HER2", "state": CaseState.DELIVERED, "score": "1+"}
+        return CaseRow(**(facts | {"created_at": 0.0, "changed_at": 0.0} | values))
+
+    review = json.dumps([{"code": "near-threshold", "params": {"band": 3.0}}])
+    with lab.ledger.transaction() as tx:
+        tx.session.add_all(
+            [
+                row(1),
+                row(2, score="2+"),
+                row(3, score="3+", review=review),
+                row(4, score="2+", review=review),
+                row(5, state=CaseState.READY, score=""),
+                row(6, score="2+"),
+            ]
+        )
+        tx.session.flush()
+        tx.note("case-6", "confirmed-by", 1.0, params={"score": "2+"}, by="Meyer^Anna")
+
+    def listed(**asked: Any) -> list[int]:
+        return [case.id for case in read_work_list(reader, lab.settings, **asked).cases]
+
+    assert listed() == [4, 3, 2, 1]
+    assert listed(find="0000003") == [3] and listed(find="2+") == [4, 2] and listed(find="%") == []
+    # A result that was made anew waits for a person again.
+    with lab.ledger.transaction() as tx:
+        case = tx.case(6)
+        assert case is not None
+        for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+            tx.advance(case, state, now=2.0)
+    assert listed() == [4, 3, 2, 6, 1]
+    with lab.ledger.transaction() as tx:
+        tx.session.add_all([row(10 + number) for number in range(2 * PAGE_CASES)])
+    last = read_work_list(reader, lab.settings, number=99)
+    assert (last.number, last.pages, last.total, len(last.cases)) == (3, 3, 2 * PAGE_CASES + 5, 5)
+    assert read_work_list(reader, lab.settings, number=2).cases[0].id == 27

@@ -6,6 +6,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import pytest
 from fixtures.twins import HEIGHT_PX, WIDTH_PX
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
@@ -237,3 +239,24 @@ def test_actions_need_a_server_of_this_machine_alone() -> None:
     assert all(map(is_own_machine, ("127.0.0.1", "::1", "localhost", "127.3.0.1")))
     beyond = ("0.0.0.0", "::", "10.0.0.1", "lab.example", "", None)  # noqa: S104  asked only
     assert not any(map(is_own_machine, beyond))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        # Machado, Oliveira, Fernandes (2009), severity 1: protanopia, deuteranopia, tritanopia.
+        [(0.1523, 1.0526, -0.2049), (0.1145, 0.7863, 0.0992), (-0.0039, -0.0481, 1.0520)],
+        [(0.3673, 0.8606, -0.2280), (0.2801, 0.6725, 0.0474), (-0.0118, 0.0429, 0.9689)],
+        [(1.2555, -0.0767, -0.1788), (-0.0784, 0.9308, 0.1476), (0.0047, 0.6914, 0.3039)],
+    ],
+)
+def test_color_blind_people_can_part_the_classes(
+    twin_case: Findings, matrix: list[tuple[float, ...]]
+) -> None:
+    rgb = np.array(list(class_colors(twin_case).values())) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(matrix).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, seen * 12.92, 1.055 * seen ** (1 / 2.4) - 0.055)
+    lab = rgb2lab(seen[None])[0]
+    apart = [deltaE_ciede2000(a, b) for a, b in combinations(lab, 2)]
+    assert min(apart) > 12  # 2.3 is just seen
