@@ -48,9 +48,10 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=70)
     parser.add_argument("--first", type=int, default=FIRST_SEED, help="Seed of the first tissue.")
     parser.add_argument("--wild", type=float, default=0.5, help="0: usual labs, 1: far beyond.")
+    parser.add_argument("--rough", type=float, default=0.0, help="Share of rough tissues, 0 to 1.")
     parser.add_argument("--real", type=Path, default=Path("../shared/real"))
     given = parser.parse_args()
-    _judge_drawn(range(given.first, given.first + given.worlds), given.wild)
+    _judge_drawn(range(given.first, given.first + given.worlds), given.wild, given.rough)
     _judge_real(given.real)
     _time_slides()
 
@@ -68,12 +69,12 @@ class _Judged:
     has_tissue: bool
 
 
-def _judge_world(seed: int, wild: float) -> list[_Judged]:
+def _judge_world(seed: int, wild: float, rough: float) -> list[_Judged]:
     """Draw the tissue of a seed in some stains, each as a slide with glass around, and look."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.svs"
-        for drawn in draw_fields(seed, wild=wild, across=ACROSS):
+        for drawn in draw_fields(seed, wild=wild, across=ACROSS, rough_share=rough):
             edge = drawn.pixels.shape[0] + 2 * GLASS_PX
             pixels = np.full((edge, edge, 3), drawn.white, dtype=np.uint8)
             pixels[GLASS_PX:-GLASS_PX, GLASS_PX:-GLASS_PX] = drawn.pixels
@@ -90,13 +91,15 @@ def _judge_world(seed: int, wild: float) -> list[_Judged]:
     return found
 
 
-def _judge_drawn(seeds: range, wild: float) -> None:
+def _judge_drawn(seeds: range, wild: float, rough: float) -> None:
     with ProcessPoolExecutor() as pool:
-        found = list(chain.from_iterable(pool.map(partial(_judge_world, wild=wild), seeds)))
+        found = list(
+            chain.from_iterable(pool.map(partial(_judge_world, wild=wild, rough=rough), seeds))
+        )
     judged = [each for each in found if each.picture.kind]
     blank = [each for each in found if not each.picture.kind]
     unseen = [each.stain for each in blank if each.has_tissue]
-    print(f"{len(judged)} drawn slides of {len(seeds)} tissues, wild {wild}")
+    print(f"{len(judged)} drawn slides of {len(seeds)} tissues, wild {wild}, rough {rough}")
     print(f"without tissue that is found, set aside: {len(blank) - len(unseen)}; tissue, but no "
           f"tile that can be measured, accepted by every slot: {unseen}")  # fmt: skip
     for slot, kinds in SLOTS.items():

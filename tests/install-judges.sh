@@ -13,6 +13,7 @@ need systemd-analyze systemd
 need promtool prometheus
 need npm npm # fetches the viewer
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || missing="$missing libfaketime" # moves a clock
 ldconfig -p 2>/dev/null | grep -q libturbojpeg || missing="$missing libturbojpeg0"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -19,6 +19,7 @@ from models.synthesis.codec import jpeg_coded
 from models.synthesis.cohort import SCANNERS, as_scanned
 from models.synthesis.other_stains import STAINS, render_stain
 from models.synthesis.plan import MIXES, PATTERNS, TissuePlan
+from models.synthesis.roughness import random_moderation, random_roughness
 from models.synthesis.stain import StainStyle
 from models.synthesis.world import build_world
 
@@ -49,18 +50,24 @@ class SlideField:
                 yield np.ascontiguousarray(self.pixels[top : top + TILE_PX, left : left + TILE_PX])
 
 
-def draw_fields(seed: int, *, wild: float = 1.0, across: int = FIELD_TILES) -> Iterator[SlideField]:
+def draw_fields(
+    seed: int, *, wild: float = 1.0, across: int = FIELD_TILES, rough_share: float = 0.0
+) -> Iterator[SlideField]:
     """Draw the tissue of a seed in some stains, each by a lab and a scanner of its own.
 
     `wild` 0 keeps to the generator's usual labs and scanners, 1 goes far beyond them. A field has
-    `across` tiles per row and column.
+    `across` tiles per row and column. `rough_share`: probability (0-1) that the tissue is drawn
+    with irregular outlines and uneven stain (`models.synthesis.roughness`).
     """
     rng = np.random.default_rng([seed, 0xF1E1D])
     edge_px = across * TILE_PX
     mpp = TILE_MPP * float(np.exp(rng.normal(0, 0.1 * wild)))
     edge_um = edge_px * mpp + 2 * _BORDER_UM
     score = list(MIXES)[int(rng.choice(4, p=(0.35, 0.25, 0.2, 0.2)))]
-    world = build_world(int(rng.integers(2**31)), edge_um, edge_um, _plan(rng, score))
+    world_seed = int(rng.integers(2**31))
+    rough = random_roughness(seed, rough_share)
+    plan = replace(_plan(rng, score), rough=rough, moderate=random_moderation(seed, rough))
+    world = build_world(world_seed, edge_um, edge_um, plan)
     turn = float(rng.uniform(0, 2 * np.pi))
     c, s = float(np.cos(turn)), float(np.sin(turn))
     half, center = edge_px * mpp / 2, edge_um / 2

@@ -20,7 +20,7 @@ from sklearn.neural_network import MLPClassifier
 
 from models.picture.features import Values, measure_tile, slide_features
 from models.picture.kinds import KINDS, save_classifier
-from models.synthesis.slide_fields import SlideField, draw_fields, restained
+from models.synthesis.slide_fields import draw_fields, restained
 
 NETWORKS = 12
 """Networks that are averaged: each begins elsewhere."""
@@ -32,6 +32,10 @@ JITTER = 0.15
 """Standard deviation of noise that is added to standardized features: smooths the borders."""
 
 
+ROUGH_SHARE = 0.4
+"""Share of the tissues that are drawn rough."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
     """Features (n, features), kinds (n,) and stains (n,) of drawn fields."""
@@ -41,26 +45,26 @@ class Material:
     stains: NDArray[np.str_]
 
 
-def draw_material(seeds: Sequence[int], *, wild: float | None = None) -> Material:
+def draw_material(
+    seeds: Sequence[int], *, wild: float | None = None, rough_share: float = ROUGH_SHARE
+) -> Material:
     """Draw the fields of some seeds and measure them.
 
     `wild` None draws as training does: from usual labs to far ones, and each field once more in
-    other dyes' colors and amounts.
+    other dyes' colors and amounts. `rough_share` is that of `draw_fields`.
     """
-    found: list[tuple[Values, SlideField]] = []
+    features, kinds, stains = [], [], []
     for seed in seeds:
         usual = 0.2 + 0.7 * (seed * 0.618 % 1) if wild is None else wild
         rng = np.random.default_rng(seed)
-        for drawn in draw_fields(seed, wild=usual):
+        for drawn in draw_fields(seed, wild=usual, rough_share=rough_share):
             for field in (drawn,) if wild is not None else (drawn, restained(drawn, rng)):
                 measured = [m for tile in field.tiles() if (m := measure_tile(tile, field.white))]
                 if measured:
-                    found.append((slide_features(measured), field))
-    return Material(
-        features=np.array([features for features, _ in found]),
-        kinds=np.array([drawn.kind for _, drawn in found]),
-        stains=np.array([drawn.stain for _, drawn in found]),
-    )
+                    features.append(slide_features(measured))
+                    kinds.append(field.kind)
+                    stains.append(field.stain)
+    return Material(features=np.array(features), kinds=np.array(kinds), stains=np.array(stains))
 
 
 def fit(material: Material, *, seed: int) -> dict[str, Any]:
