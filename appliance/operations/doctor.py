@@ -199,7 +199,8 @@ def _own_readers() -> dict[str, OwnWeights]:
 
 
 def _own_weights(reader: OwnWeights, settings: Settings) -> str:
-    return f"fingerprint {reader.own_weights(settings)[:12]}…, fits"
+    fingerprint = reader.own_weights(settings)
+    return f"fingerprint {fingerprint[:12]}…, fits" if fingerprint else "none: it says nothing"
 
 
 def _device(settings: Settings) -> str:

@@ -6,6 +6,7 @@ Where it is far from the score a person looks (`appliance.assays.her2.second_rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +24,7 @@ from appliance.settings.settings import Settings
 from models.slide_level.foreground import foreground, on_overview, section_picture
 from models.slide_level.manifest import SlideSpec, reference_slide_folder, verify_slide_weights
 from models.slide_level.system import SYSTEMS, load_fitted
-from models.slide_level.tasks import SlideTask
+from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
 from models.spec import MANIFEST_NAME, Task
 
 LEAST_TISSUE_MM2 = 2.0
@@ -51,39 +52,36 @@ class LowResolutionReader:
     task: ClassVar[Task | None] = None
 
     def own_weights(self, settings: Settings) -> str:
-        """Return the fingerprint of the weights in use.
+        """Return the fingerprint of the weights in use; empty where there are none.
 
         Raises
         ------
         WeightsError, models.errors.ManifestError
             If they cannot be used.
         """
-        return low_resolution_weights(settings)[1].fingerprint
+        known = low_resolution_weights(settings)
+        return "" if known is None else known[1].fingerprint
 
     def read(self, given: OverviewInput) -> LowResolutionReading:
-        """Answer from the overview.
+        """Answer from the overview; say nothing without weights, or of little tissue.
 
         Raises
         ------
         WeightsError, models.errors.ManifestError
             If the weights cannot be used.
         """
-        folder, spec = low_resolution_weights(given.settings)
+        known = low_resolution_weights(given.settings)
+        if known is None:
+            classes = SLIDE_CLASSES[SlideTask.FOUR_WAY]
+            return LowResolutionReading(opinion=_opinion(None, classes, [0.0] * len(classes)))
+        folder, spec = known
         chances = [0.0] * len(spec.classes)
         if given.tissue.area_mm2 >= LEAST_TISSUE_MM2:
             mask = foreground(given.picture)
             picture = section_picture(given.picture, mask, int(spec.input["px"]))
             chances = _fitted(folder, spec.fingerprint).answer(picture[None])[0].tolist()
         return LowResolutionReading(
-            opinion=Opinion(
-                reader=self.name,
-                version=self.version,
-                about="score" if spec.task is not SlideTask.BINARY else "status",
-                weights=reference_to_slide(spec),
-                classes=spec.classes,
-                probabilities=tuple(chances),
-                certainty=max(chances) or None,
-            )
+            opinion=_opinion(reference_to_slide(spec), spec.classes, chances)
         )
 
     def save(self, reading: LowResolutionReading, folder: Path) -> None:
@@ -95,8 +93,24 @@ class LowResolutionReader:
         return LowResolutionReading(opinion=load_opinion(folder))
 
 
-def low_resolution_weights(settings: Settings) -> tuple[Path, SlideSpec]:
+def _opinion(
+    weights: ModelReference | None, classes: Sequence[str], chances: Sequence[float]
+) -> Opinion:
+    return Opinion(
+        reader=LowResolutionReader.name,
+        version=LowResolutionReader.version,
+        about="status" if tuple(classes) == SLIDE_CLASSES[SlideTask.BINARY] else "score",
+        weights=weights,
+        classes=tuple(classes),
+        probabilities=tuple(chances),
+        certainty=max(chances) or None,
+    )
+
+
+def low_resolution_weights(settings: Settings) -> tuple[Path, SlideSpec] | None:
     """Folder and verified manifest of the weights in use: those of the settings, or the reference.
+
+    None where the settings name none and this distribution has none.
 
     Raises
     ------
@@ -105,7 +119,10 @@ def low_resolution_weights(settings: Settings) -> tuple[Path, SlideSpec]:
     models.errors.ManifestError
         If the weights do not match their manifest.
     """
-    folder = settings.models.low_resolution or reference_slide_folder(LowResolutionReader.name)
+    reference = reference_slide_folder(LowResolutionReader.name)
+    if settings.models.low_resolution is None and not reference.is_dir():
+        return None
+    folder = settings.models.low_resolution or reference
     spec = verify_slide_weights(folder)
     listed = SYSTEMS.get(spec.system)
     if listed is None or listed.module != "models.slide_level.low_resolution":
@@ -126,16 +143,17 @@ def heat_on(
 ) -> NDArray[np.float32] | None:
     """Return what speaks for a class on an overview, float32 of its size, >= 0, without scale.
 
-    None where the network is a vision transformer, which has no such map.
+    None without weights, and where the network is a vision transformer, which has no such map.
 
     Raises
     ------
     WeightsError, models.errors.ManifestError
         If the weights cannot be used.
     """
-    folder, spec = low_resolution_weights(settings)
-    if spec.config.get("kind") == "vit":
+    known = low_resolution_weights(settings)
+    if known is None or known[1].config.get("kind") == "vit":
         return None
+    folder, spec = known
     px = int(spec.input["px"])
     mask = foreground(overview)
     heat = _fitted(folder, spec.fingerprint).explain(section_picture(overview, mask, px), number)

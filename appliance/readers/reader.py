@@ -149,7 +149,7 @@ class OwnWeights(Protocol):
     """Reader with weights that belong to no `Task`, such as those of whole slides."""
 
     def own_weights(self, settings: Settings) -> str:
-        """Return the fingerprint of the weights in use, for artifact keys."""
+        """Return the fingerprint of the weights in use, for artifact keys; empty for none."""
         ...
 
 

@@ -22,7 +22,8 @@ class ModelSettings(Section):
     """Folder of weights for M, with the same rule."""
     low_resolution: Path | None = None
     """Folder of weights for the second reader that sees the whole HER2 slide (``tandem train
-    reader``). None: the reference weights."""
+    reader``). None: the reference weights, where this distribution has some; else that reader says
+    nothing."""
     calibrations: Path | None = None
     """Folder of this site's calibrations (``tandem calibrate``), with a folder per task. None:
     beside the installed weights, in the state folder."""

@@ -16,7 +16,7 @@ from models.vit import VisionTransformer, VitShape
 NETWORKS: dict[str, dict[str, Any]] = {
     "reference": {
         "kind": "convnext",
-        "depths": (2, 2, 2),
+        "depths": (1, 1, 1),
         "widths": (32, 64, 128),
         "patch_px": 8,
         "layer_scale": 0.1,

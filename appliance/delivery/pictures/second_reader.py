@@ -40,12 +40,14 @@ def second_view(
     )
     if opinion is None or opinion.weights is None or not any(opinion.probabilities):
         return None
-    now = low_resolution_weights(settings)[1]
-    if now.fingerprint != opinion.weights.fingerprint:
+    known = low_resolution_weights(settings)
+    now = None if known is None else known[1]
+    if now is None or now.fingerprint != opinion.weights.fingerprint:
         raise SettingsError(
             f"{case.name} was read by other weights of the second reader ({opinion.weights.name}) "
-            f"than those in use ({now.name}). Name those in models.low_resolution, or have it read "
-            "again (tandem rerun, tandem process); --no-attention leaves heat maps out."
+            f"than those in use ({'none' if now is None else now.name}). Name those in "
+            "models.low_resolution, or have it read again (tandem rerun, tandem process); "
+            "--no-attention leaves heat maps out."
         )
     number = int(np.argmax(opinion.probabilities))
     heat = heat_on(overview, number, settings)

@@ -42,6 +42,7 @@ from appliance.slides.tissue import Tissue
 from dicom import codes
 from models.slide_level.foreground import foreground
 from models.slide_level.low_resolution import LowResolution, Recipe
+from models.slide_level.manifest import SlideSpec
 from models.slide_level.system import system
 from models.slide_level.tasks import SlideTask
 
@@ -74,6 +75,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(folder: Path) -> Settings:
     return Settings(models=ModelSettings(low_resolution=folder))
+
+
+def spec_of(folder: Path) -> SlideSpec:
+    known = low_resolution_weights(settings(folder))
+    assert known is not None
+    return known[1]
 
 
 def opinion_on(overview: Path, folder: Path, out: Path, area_mm2: float = 60.0) -> Any:
@@ -111,10 +118,28 @@ def test_it_says_nothing_of_a_small_piece(weights: Path, tmp_path: Path) -> None
     assert second_opinions(findings) == ()
 
 
+def test_without_weights_it_says_nothing(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "appliance.readers.low_resolution.reference_slide_folder", lambda name: tmp_path / name
+    )
+    reader = find_reader(LowResolutionReader.name)
+    picture = np.full((40, 50, 3), 200, dtype=np.uint8)
+    tissue = Tissue(
+        mask=np.ones((40, 50), bool), mpp=200.0, white_rgb=(240, 240, 240), area_mm2=60.0
+    )
+    read_overviews([reader], FACTS, picture, tissue, Settings(), tmp_path)
+    opinion = load_reading(reader, [tmp_path]).opinion
+    assert set(opinion.probabilities) == {0.0} and opinion.weights is None
+    assert reader_facts(reader, Settings(), {})["weights"] == ""
+    assert heat_on(picture, 0, Settings()) is None
+
+
 def test_readings_depend_on_its_weights(weights: Path, tmp_path: Path) -> None:
     reader = find_reader(LowResolutionReader.name)
     facts = reader_facts(reader, settings(weights), {})
-    assert facts["weights"] == low_resolution_weights(settings(weights))[1].fingerprint
+    assert facts["weights"] == spec_of(weights).fingerprint
     (tmp_path / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes())
     manifest = json.loads((weights / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"temperature": 3.0}))
@@ -176,7 +201,7 @@ def test_its_heat_lies_on_the_tissue_and_in_the_picture_of_the_slide(weights: Pa
     heat = heat_on(overview, 3, settings(weights))
     assert heat is not None and heat.shape == overview.shape[:2]
     assert heat.max() > 0 and not heat[~foreground(overview)].any()
-    spec = low_resolution_weights(settings(weights))[1]
+    spec = spec_of(weights)
     opinion = Opinion(
         reader="low_resolution",
         version=1,
