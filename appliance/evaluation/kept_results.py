@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.assays.registry import tasks
+from appliance.assays.registry import tasks, with_own_weights
 from appliance.errors import SettingsError
 from appliance.evaluation.case import FailedCase, JudgedCase
 from appliance.evaluation.case_files import CaseFiles
@@ -65,6 +65,7 @@ def run_facts(settings: Settings) -> dict[str, Any]:
         },
     )
     weights = {task.value: chosen_weights(task, settings)[1].fingerprint for task in tasks()}
+    weights |= {name: one.own_weights(settings) for name, one in with_own_weights().items()}
     return {"settings": asked, "weights": weights, "code": _code_sha256()}
 
 

@@ -76,7 +76,7 @@ def test_a_second_assay_brings_its_stain_and_its_pair() -> None:
 @pytest.mark.usefixtures("only_her2")
 def test_her2_asks_c_of_the_anatomy_slide_and_all_others_of_the_target() -> None:
     assert [reader.name for reader in readers_alone(HER2_ASSAY, HE)] == ["tumor"]
-    assert readers_alone(HER2_ASSAY, HER2) == ()
+    assert [reader.name for reader in readers_alone(HER2_ASSAY, HER2)] == ["low_resolution"]
     assert [reader.name for reader in readers_of_target(HER2_ASSAY)] == [
         "intensity",
         "segmentation",
