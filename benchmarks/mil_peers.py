@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.mil import cohort, new_bags, pools
+from benchmarks.mil import cohort, pools, tested
 from benchmarks.peers import install
 from models.encoders.spec import reference_encoder
 from models.evaluation.figures import auc
@@ -61,12 +61,13 @@ def main() -> int:
 
 
 def divided(work: Path, patients: int, seed: int) -> Fold:
-    """Return the fold of ``benchmarks/mil.py`` for the binary task, its test slides drawn anew."""
+    """Return the fold of ``benchmarks/mil.py`` for the binary task, with its test slides."""
     draws = {d.patient: d for d in draw_slides(seed, patients)}
     known, new = pools(work, seed, reference_encoder())
     slides = cohort(draws, work / f"bags-{seed}", known)
     fold = draw_folds(slides, SlideTask.BINARY, seed=seed)[0]
-    return replace(fold, test=tuple(new_bags(fold.test, draws, work / f"new-{seed}", new)))
+    _, test = tested(work, patients, seed, SlideTask.BINARY, new)
+    return replace(fold, test=tuple(test))
 
 
 def ours(name: str, fold: Fold, seed: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,9 @@ def bags(
 
     tandem dataset bags scans/*.svs --out cohort/bags
     """
+    names = Counter(slide.stem for slide in slides)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise typer.BadParameter(f"several slides are named {twice[0]}", param_hint="SLIDES")
     settings = settings_with_logging(config)
     from appliance.line.slide_bags import bag_of_slide
     from models.mil.bag import SUFFIX, save_bag

@@ -27,12 +27,12 @@ class Recipe:
     at each step; an answer is always given on all tiles.
     """
 
-    learning_rate: float = 4e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-4
-    epochs: int = 30
+    epochs: int = 25
     fewest_epochs: int = 6
-    patience: int = 5
-    tiles_per_step: int = 384
+    patience: int = 4
+    tiles_per_step: int = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,8 @@ class Transmil(nn.Module):
 
     Deviations: landmarks are the means of nearly equal runs of tokens, without padding by zeros.
     The attention over tiles is the class token's in the last layer, mean over the heads. Nyström's
-    product can be slightly negative, so that it is cut at 0 and made to sum to 1.
+    product can be slightly negative, so that it is cut at 0 and made to sum to 1; where nothing is
+    left, it is even.
     """
 
     def __init__(self, dimension: int, classes: int, shape: TransmilShape) -> None:
@@ -64,7 +65,9 @@ class Transmil(nn.Module):
         weights = seen[1:].clamp(min=0)
         attention = torch.zeros(count, dtype=weights.dtype, device=weights.device)
         attention = attention.index_add(0, source, weights)
-        return Aggregate(logits, attention / attention.sum().clamp(min=1e-12))
+        total = attention.sum()
+        even = torch.full_like(attention, 1 / count)
+        return Aggregate(logits, torch.where(total > 0, attention / total.clamp(min=1e-12), even))
 
 
 class _Layer(nn.Module):
