@@ -51,9 +51,9 @@ def has_result(state: CaseState) -> bool:
     return state in ENDED
 
 
-def confirm(settings: Settings, case: str, *, by: str) -> Answer:
-    """Sign the score of a case."""
-    return _told(lambda: confirm_score(settings, case, by=by))
+def confirm(settings: Settings, case: str, *, seen: str, by: str) -> Answer:
+    """Sign the score of a case, which is still the one that the person saw."""
+    return _told(lambda: confirm_score(settings, case, by=by, seen=seen))
 
 
 def correct(
@@ -64,7 +64,7 @@ def correct(
     `standing` is the score that the person saw.
     """
     if score == standing:
-        return confirm(settings, case, by=by)
+        return confirm(settings, case, seen=standing, by=by)
     if not why.strip():
         return Answer(False, "Reason: say why, for the report.")
     return _told(lambda: correct_score(settings, case, score, by=by, why=why))

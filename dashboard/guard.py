@@ -1,12 +1,14 @@
 """The one guard before pages, tiles and downloads: it sees each request before anything else.
 
 A request whose host is a name that is not this machine's is refused: a foreign page could point a
-name of its own at this machine and read what is served (DNS rebinding). There is no login yet, so
-actions are offered only where the server listens on this machine alone.
+name of its own at this machine, read what is served and act (DNS rebinding). A site that reaches
+the server by another name, through a proxy, states it. There is no login yet, so actions are
+offered only where the server is reached from this machine alone.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 from functools import cache
 from ipaddress import ip_address
@@ -25,6 +27,8 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 """Headers of every answer."""
+NAMES = "TANDEM_DASHBOARD_NAMES"
+"""Variable of the environment with the names that a site gives the server, with commas between."""
 _REFUSED = 1008
 """Code of a WebSocket that is closed because of a rule (RFC 6455, 7.4.1)."""
 
@@ -51,11 +55,11 @@ def refusal(headers: Headers) -> str:
     """Return why a request is refused, for people; empty where it is not."""
     host = headers.get("host", "")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    if is_address(name.strip("[]")) or name.lower() in _own_names():
+    if is_address(name.strip("[]")) or name.lower() in _own_names() | site_names():
         return ""
     return (
         "This name is not one of the machine that serves the dashboard. Use its address, "
-        "localhost, or its own host name."
+        "localhost, or its own host name; or state the name: tandem dashboard --name NAME."
     )
 
 
@@ -69,10 +73,20 @@ def is_address(text: str) -> bool:
 
 
 def is_own_machine(address: str | None) -> bool:
-    """Return whether a server that listens on `address` is reached from this machine alone."""
+    """Return whether a server that listens on `address` is reached from this machine alone.
+
+    One that the site gave a name is not: others reach it through a proxy.
+    """
+    if site_names():
+        return False
     if address == "localhost":
         return True
     return address is not None and is_address(address) and ip_address(address).is_loopback
+
+
+def site_names() -> frozenset[str]:
+    """Return the names that the site gave the server, as browsers write them."""
+    return frozenset(name.lower() for name in os.environ.get(NAMES, "").split(",") if name)
 
 
 @cache

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.errors import SettingsError
 from appliance.settings.settings_file import find_settings_file, load_settings
-from dashboard.guard import is_own_machine
+from dashboard.guard import NAMES, is_own_machine
 
 DEFAULT_PORT = 8501
 
@@ -48,7 +49,7 @@ def command(port: int, address: str) -> list[str]:
     ]
 
 
-def serve(config: Path | None, port: int, address: str) -> int:
+def serve(config: Path | None, port: int, address: str, names: Sequence[str] = ()) -> int:
     """Replace this process by the dashboard's server; return 2 if the settings are invalid.
 
     The process is replaced, not spawned, so that signals reach the server.
@@ -59,6 +60,7 @@ def serve(config: Path | None, port: int, address: str) -> int:
     except SettingsError as err:
         print(err, file=sys.stderr)
         return 2
+    os.environ[NAMES] = ",".join(names)
     if not is_own_machine(address):
         print(
             f"{address}: reached from other machines. There is no login yet: pages and tiles are "
@@ -80,8 +82,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="settings file (else TANDEM_CONFIG)")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on")
+    parser.add_argument(
+        "--name", action="append", default=[], help="name under which a proxy is asked for it"
+    )
     given = parser.parse_args(arguments)
-    return serve(given.config, given.port, given.address)
+    return serve(given.config, given.port, given.address, given.name)
 
 
 if __name__ == "__main__":

@@ -81,12 +81,19 @@ def metrics(
 
 def dashboard(
     port: Annotated[int, typer.Option(help="TCP port.")] = 8501,
-    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    address: Annotated[
+        str, typer.Option(help="Address to listen on. Beyond this machine, actions are off.")
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Name under which a proxy asks for it; may be repeated."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Open the dashboard (Streamlit) on http://ADDRESS:PORT; actions are those of the commands."""
     settings_with_logging(config)
     command = [sys.executable, "-m", "dashboard.serve", "--port", str(port), "--address", address]
+    command += [word for each in name or () for word in ("--name", each)]
     if config is not None:
         command += ["--config", str(config)]
     # Replace this process, do not spawn: a signal to `tandem dashboard` must reach the server.

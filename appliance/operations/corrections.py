@@ -69,18 +69,19 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
     return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"
 
 
-def confirm_score(settings: Settings, subject: str, *, by: str) -> str:
+def confirm_score(settings: Settings, subject: str, *, by: str, seen: str = "") -> str:
     """Sign a case's result: a person found its score right; the objects are written and sent anew.
 
     `by` is a DICOM person name such as ``Meyer^Anna``. The new report is VERIFIED by that person,
     and by those who signed the same result before. A person signs a result once: for a second word
-    of the same person nothing is done. Returns what happened, for people.
+    of the same person nothing is done. `seen` is the score that the person saw, where that may be
+    another one by now; empty: the standing one. Returns what happened, for people.
 
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, or its result has no score; or if `by` is no
-        person name.
+        If there is no such case, it has no result yet, or its result has no score or another one
+        than `seen`; or if `by` is no person name.
     """
     name = _person(by)
     ledger = open_ledger(settings)
@@ -88,6 +89,10 @@ def confirm_score(settings: Settings, subject: str, *, by: str) -> str:
         with ledger.transaction() as tx:
             case = _ended(tx, subject, CaseState.SCORED)
         findings = _standing_findings(settings, case)
+        if seen and findings.score != seen:
+            raise SettingsError(
+                f"{subject} has the score {findings.score or 'none'} by now: look at it first."
+            )
         for each in findings.sign_offs:
             if each.by.casefold() == name.casefold():
                 return f"{subject}: {each.by} signed this result on {each.when}; nothing is done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 
 import streamlit as st
 
@@ -35,7 +36,7 @@ def off() -> None:
 def told() -> None:
     """Say what the last action did, once."""
     if text := st.session_state.pop(TOLD, ""):
-        st.success(text)
+        look.block(f'<div class="td-said" role="status">{escape(text)}</div>')
 
 
 def case_buttons(detail: CaseDetail) -> None:
@@ -68,7 +69,7 @@ def _confirm(case: str, score: str) -> None:
         st.write(f"You stand for the score **{score}**. A new report is VERIFIED by you.")
         by = _person()
         if st.form_submit_button(f"Confirm {score}", type="primary"):
-            _finish(actions.confirm(look.settings(), case, by=by), by)
+            _finish(actions.confirm(look.settings(), case, seen=score, by=by), by)
 
 
 @st.dialog("Correct the score")
@@ -80,7 +81,7 @@ def _correct(case: str, standing: str, scores: tuple[str, ...]) -> None:
         by = _person()
         if st.form_submit_button("Correct", type="primary"):
             if score is None:
-                st.error("Score: choose one.")
+                _refuse("Score: choose one.")
                 return
             _finish(
                 actions.correct(look.settings(), case, score, standing=standing, by=by, why=why),
@@ -173,9 +174,13 @@ def _person() -> str:
     return name
 
 
+def _refuse(text: str) -> None:
+    look.block(f'<div class="td-said refused" role="alert">{escape(text)}</div>')
+
+
 def _finish(answer: Answer, by: str) -> None:
     if not answer.done:
-        st.error(answer.text)
+        _refuse(answer.text)
         return
     st.session_state[PERSON] = by.strip()
     st.session_state[TOLD] = answer.text

@@ -93,6 +93,8 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .td-review ul { margin: .3rem 0 0 1.1rem; padding: 0; } .td-review li { margin: .15rem 0; }
 .td-held { background: #fff9ea; border: 1px solid #efd594; border-radius: 8px;
   padding: .6rem 1.15rem; }
+.td-said { background: #e1f3ec; color: #14604a; border-radius: 6px; padding: .5rem .9rem; }
+.td-said.refused { background: #fbe6e4; color: #8f1d16; }
 .td-empty { color: #5d6d78; padding: .5rem 0; }
 .td-line { display: flex; align-items: center; gap: .9rem; }
 .td-line > a { white-space: nowrap; }

@@ -26,7 +26,7 @@ from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
 from appliance.settings.settings import Settings
 from dashboard.assay_facts import class_colors
-from dashboard.guard import Guard, is_own_machine
+from dashboard.guard import NAMES, Guard, is_own_machine
 from dashboard.zoom.routes import zoom_routes
 from dashboard.zoom.slide_tiles import MOST_OPEN, TILE_PX, OpenSlides, highest_level
 
@@ -233,6 +233,16 @@ def test_a_foreign_name_of_this_machine_is_refused(client: TestClient, twin_case
         answer = client.get(address, headers={"host": host})
         assert answer.status_code == 200
         assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_name_that_the_site_states_is_served_and_ends_actions(
+    client: TestClient, twin_case: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"/tiles/1/{HIGHEST}/0_0.jpg"
+    monkeypatch.setenv(NAMES, "her2.lab.example")
+    assert client.get(address, headers={"host": "HER2.lab.example"}).status_code == 200
+    assert client.get(address, headers={"host": "lab.example"}).status_code == 403
+    assert not is_own_machine("127.0.0.1")
 
 
 def test_actions_need_a_server_of_this_machine_alone() -> None:

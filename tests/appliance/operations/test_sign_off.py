@@ -264,6 +264,8 @@ def test_who_stands_for_a_result_after_several_words(clinic: Clinic) -> None:
 
 
 def test_a_person_says_that_a_case_cannot_be_scored(clinic: Clinic) -> None:
+    with pytest.raises(SettingsError, match=r"has the score 2\+ by now: look at it first"):
+        confirm_score(clinic.settings, "case-1", by=ANNA, seen="3+")
     said = correct_score(clinic.settings, "case-1", "none", by=ANNA, why="torn")
     assert said.startswith("case-1: corrected from 2+ to no score; a new report")
     assert (clinic.case.score, clinic.case.review) == ("", "[]")
