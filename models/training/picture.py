@@ -103,7 +103,7 @@ def main() -> None:
     """Draw, fit and write ``weights.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--worlds", type=int, default=300)
+    parser.add_argument("--worlds", type=int, default=600)
     parser.add_argument("--first", type=int, default=20_100, help="Seed of the first one.")
     given = parser.parse_args()
     material = draw_material(range(given.first, given.first + given.worlds))
