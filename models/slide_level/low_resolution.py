@@ -50,7 +50,11 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     f"{network}-{px}": Recipe(
-        network=network, px=px, rate=1e-3 if network == "reference" else 1e-4, epochs=100
+        network=network,
+        px=px,
+        rate=1e-3 if network == "reference" else 1e-4,
+        batch=8 if network == "reference" else 16,
+        epochs=100,
     )
     for network in NETWORKS
     for px in (224, 512)
