@@ -25,8 +25,8 @@ def er_case(tmp_path_factory: pytest.TempPathFactory) -> SyntheticCase:
         seed=7,
         receptor="ER",
         positive_percent=70,
-        width_px=2304,
-        height_px=1792,
+        width_px=2048,
+        height_px=1536,
     )
 
 
