@@ -15,7 +15,8 @@ class Nuclear(Section):
 
     weak_od: Annotated[float, Field(gt=0, lt=3)] = 0.15
     """Least DAB of a positive nucleus above its surroundings, as optical density along the stain's
-    vector. Negative nuclei of drawn slides have at most 0.02, the palest positive ones 0.22."""
+    vector. On drawn fields 95 % of the negative nuclei have at most 0.02, and 95 % of the palest
+    positive ones at least 0.21."""
     moderate_od: Annotated[float, Field(gt=0, lt=3)] = 0.5
     """The same of a moderately stained nucleus."""
     strong_od: Annotated[float, Field(gt=0, lt=3)] = 0.85
@@ -23,8 +24,7 @@ class Nuclear(Section):
     positive_band_percent: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Distance from 1 % of positive nuclei within which a result goes to review."""
     low_positive_band_percent: Annotated[float, Field(ge=0, le=9)] = 5.0
-    """Distance from 10 % within which an ER result goes to review. On drawn pairs the percentage
-    errs by less."""
+    """Distance from 10 % within which an ER result goes to review."""
     control_strongest: Literal["weak", "moderate", "strong"] = "moderate"
     """Strongest class of the site's control tissue in a run that worked."""
 

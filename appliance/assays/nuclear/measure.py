@@ -21,7 +21,8 @@ PROOF_NUCLEI, PROOF_PERCENT = 5, 0.2
 the slide is stained for nuclei. Single ones may be pigment, or membranes on top of each other."""
 WIDE_PERCENT = 45.0
 """Least share of the brown px near nuclei that lie in pieces as wide as a nucleus. Fields of drawn
-ER slides have 61 % and more where most nuclei are positive, those of drawn HER2 slides 37 % and less."""
+ER slides with most nuclei positive have 61 % and more, those of drawn HER2 slides 37 % and
+less."""
 LEAST_BROWN = 0.02
 """Least brown px, per px of nuclei, from which their place counts."""
 
