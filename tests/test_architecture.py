@@ -38,6 +38,8 @@ MAX_REFERENCE_MB = 60
         "dashboard.queries",
         "appliance.findings.overlay",
         "appliance.delivery.page",
+        "appliance.line.slide_bags",
+        "models.mil.bag",
         "models.spec",
         "models.training.configuration",
         "models.training.campaign",
