@@ -122,7 +122,8 @@ def test_without_weights_it_says_nothing(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "appliance.readers.low_resolution.reference_slide_folder", lambda name: tmp_path / name
+        "appliance.readers.low_resolution.reference_slide_folder",
+        lambda name: tmp_path / "none" / name,
     )
     reader = find_reader(LowResolutionReader.name)
     picture = np.full((40, 50, 3), 200, dtype=np.uint8)
