@@ -24,7 +24,7 @@ from models.slide_level.system import load_fitted, system
 from models.slide_level.tasks import SlideLabel, SlideTask
 
 DIMENSION = 12
-RECIPE = Recipe(epochs=8, fewest_epochs=8, tiles_per_step=48, learning_rate=4e-3)
+RECIPE = Recipe(epochs=12, fewest_epochs=12, tiles_per_step=64, learning_rate=3e-3)
 
 
 def toy_bag(number: int, positive: bool, tiles: int, encoder: str = "e") -> Bag:
