@@ -121,7 +121,10 @@ def _told(act: Callable[[], str]) -> Answer:
     try:
         return Answer(True, act())
     except TandemError as err:
+        # Options of the commands are fields here.
         return Answer(False, re.sub(r"^--(\w+)", _field, str(err)))
+    except OSError as err:  # the disk is full, or the state folder is away
+        return Answer(False, f"It could not be written: {err.strerror or type(err).__name__}.")
 
 
 def _field(option: re.Match[str]) -> str:

@@ -63,5 +63,8 @@ def answers(make: Callable[..., Response], workers: Executor) -> Callable[[Reque
             return PlainTextResponse(str(err), 404, NOT_KEPT)
         except (LedgerError, ValueError) as err:  # no ledger now; findings of another version
             return PlainTextResponse(str(err), 503, NOT_KEPT)
+        except OSError:  # a path is in its words
+            told = "What is stored cannot be read now: tandem doctor says why."
+            return PlainTextResponse(told, 503, NOT_KEPT)
 
     return endpoint

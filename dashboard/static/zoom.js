@@ -61,7 +61,7 @@ class Slide {
     if (this.told || !event.tile || !event.tile.getUrl) return;
     this.told = true;
     const answer = await fetch(event.tile.getUrl(), { cache: "no-store" });
-    if (!answer.ok) this.note(await answer.text());
+    if (!answer.ok) this.note(this.standing = await answer.text());
   }
   note(text) {
     $(`${this.what}-note`).textContent = text;

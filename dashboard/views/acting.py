@@ -39,18 +39,22 @@ def told() -> None:
         look.block(f'<div class="td-said" role="status">{escape(text)}</div>')
 
 
-def case_buttons(detail: CaseDetail) -> None:
-    """Show the four actions on a result, each where it can be taken."""
+def case_buttons(detail: CaseDetail, *, readable: bool) -> None:
+    """Show the four actions on a result, each where it can be taken.
+
+    `readable`: there are findings, and this build reads them.
+    """
     case = detail.case
-    ended = actions.has_result(case.state) and detail.findings_folder is not None
+    ended = actions.has_result(case.state)
+    signable = ended and readable
     assay = assay_of(case.assay)
     subject = f"case-{case.id}"
     with st.container(horizontal=True, gap="small", key="actions"):
-        if st.button("Confirm", type="primary", disabled=not (ended and case.score)):
+        if st.button("Confirm", type="primary", disabled=not (signable and case.score)):
             _confirm(subject, case.score)
-        if st.button("Correct", disabled=not ended or assay is None):
+        if st.button("Correct", disabled=not signable or assay is None):
             _correct(subject, case.score, () if assay is None else tuple(assay.scores))
-        if st.button("Cannot score", disabled=not ended):
+        if st.button("Cannot score", disabled=not signable):
             _cannot_score(subject)
         if st.button("Rerun", disabled=not (ended or case.state == CaseState.FAILED)):
             _rerun(subject)

@@ -50,7 +50,7 @@ def render() -> None:
         _line(detail.case.id, detail.picture_key)
     with buttons:
         if acting.may_act():
-            acting.case_buttons(detail)
+            acting.case_buttons(detail, readable=findings is not None)
         else:
             acting.off()
     if findings is None:

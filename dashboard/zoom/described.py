@@ -6,13 +6,11 @@ from base64 import b64encode
 from dataclasses import asdict
 from typing import Any
 
-from appliance.assays.registry import pairings
 from appliance.domain import SlideFacts
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
 from appliance.registration.mapping import LATTICE_UM, SlideMapping
-from appliance.settings.settings import Settings
 from dashboard.assay_facts import slide_labels
 from dashboard.zoom.overlay_tiles import Overlays, regions
 from dashboard.zoom.slide_tiles import TILE_PX, highest_level
@@ -38,16 +36,12 @@ def slides_of(tx: Queries, row: CaseRow, overlays: Overlays) -> dict[str, SlideR
     return found
 
 
-def case_json(
-    case_id: int, overlays: Overlays, slides: dict[str, SlideRow], settings: Settings
-) -> dict[str, Any]:
+def case_json(case_id: int, overlays: Overlays, slides: dict[str, SlideRow]) -> dict[str, Any]:
     """Return the case for the page; addresses are relative to ``/zoom/<case>``."""
     findings = overlays.findings
     labels = dict(zip(WHATS, slide_labels(findings.assay), strict=True))
-    main = pairings(settings)[0].assay == findings.assay
     return {
         "case": case_id,
-        "assay": "" if main else findings.assay,
         "slides": {
             what: _slide_json(getattr(findings, what), labels[what], slides.get(what), what)
             | {"overlay": _overlay_json(overlays, what)}

@@ -40,7 +40,7 @@ FILL = 70
 L_OPACITY = 170
 GRAY: RGB = (70, 70, 70)
 HALO: RGB = (255, 255, 255)
-MOST_SHARES = 32
+MOST_SHARES = 16
 """Tiles whose shares of classes are kept: the classes are asked for one after the other."""
 
 

@@ -44,7 +44,6 @@ class Zoom:
     """Answers of the routes, from the ledger's read-only door, the slides' files and artifacts."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._door = Door(settings)
         self._store = ArtifactStore(settings.artifacts_dir)
         self._slides = OpenSlides(self._store)
@@ -94,7 +93,7 @@ class Zoom:
         overlays = self._overlays(self._folder(row))
         with self._door.reading() as tx:
             slides = slides_of(tx, row, overlays)
-        found = case_json(case_id, overlays, slides, self._settings)
+        found = case_json(case_id, overlays, slides)
         version = ArtifactKey.parse(row.findings_key).digest
         return JSONResponse(found | {"version": version}, headers=NOT_KEPT)
 
@@ -103,6 +102,8 @@ class Zoom:
         if what not in WHATS:
             raise NotShownError("A case has the pictures he.png and ihc.png.")
         file = self._folder(self._door.case(case_id)) / f"{what}_thumbnail.png"
+        if not file.is_file():
+            raise NotShownError(f"case-{case_id} has lost its overview picture: tandem rerun.")
         return FileResponse(file, headers=NOT_KEPT)
 
     def _folder(self, row: CaseRow) -> Path:
