@@ -42,8 +42,8 @@ class Clustered(NamedTuple):
 class Clam(nn.Module):
     """CLAM with one attention branch (sb) or one per class (mb).
 
-    Attention a_(k,m) is gated (Eq. 1 of the paper's Methods). Branch m has the representation
-    h_m = Σ a_(k,m) h_k (Eq. 2), and the score of class m is W_(c,m) h_m (mb), or all scores are
+    Attention a_(k,m) is gated. Branch m has the representation
+    h_m = Σ a_(k,m) h_k, and the score of class m is W_(c,m) h_m (mb), or all scores are
     linear in the one representation (sb).
     """
 

@@ -35,9 +35,9 @@ class Dtfd(nn.Module):
     """Two tiers of attention.
 
     The bag is split into M pseudo-bags. Tier 1 pools each by gated attention and classifies it by
-    the bag's label (Eq. 11-12). With AFS, the vector that is distilled from a pseudo-bag is its
-    pooled one (Section 3.4, "aggregated feature selection"). Tier 2 pools the M distilled vectors
-    and classifies the bag (Eq. 15-16).
+    the bag's label. With AFS, the vector that is distilled from a pseudo-bag is its
+    pooled one ("aggregated feature selection"). Tier 2 pools the M distilled vectors
+    and classifies the bag.
 
     Deviation: the paper splits at random at each pass. Here one permutation is fixed, so that a
     slide's answer is the same in each run.
@@ -60,7 +60,7 @@ class Dtfd(nn.Module):
     def tiers(self, vectors: Tensor) -> Tiers:
         """Return the answers of both tiers.
 
-        The distilled vectors are detached: tier 1 learns by its own loss alone (Eq. 17: the losses
+        The distilled vectors are detached: tier 1 learns by its own loss alone (the losses
         of the tiers are minimized over the weights of each).
         """
         tiles = self.embedding(vectors)  # (n, width)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.mil.attention import Aggregate
 
 INVERSE_STEPS = 6
-"""Steps of the iteration to the pseudo-inverse (arXiv 2102.03902, Eq. 14)."""
+"""Steps of the iteration to the pseudo-inverse (arXiv 2102.03902)."""
 RESIDUAL_TOKENS = 33
 """Tokens that the convolution beside the attention spans, as in that paper's code."""
 
@@ -55,7 +55,7 @@ class Transmil(nn.Module):
         tiles = torch.relu(self.linear(self.norm(vectors)))  # (n, width)
         count = len(tiles)
         edge = math.ceil(math.sqrt(count))
-        # The first tiles fill the sequence up to a square (Section 3.3 of the paper).
+        # The first tiles fill the sequence up to a square (in the paper, too).
         source = torch.arange(edge * edge, device=tiles.device) % count
         tokens = torch.cat((self.token, tiles[source]))  # (1 + edge², width)
         tokens, _ = self.first(tokens)
@@ -114,7 +114,7 @@ def _landmarks(values: Tensor, count: int) -> Tensor:
 
 
 def _inverse(a: Tensor) -> Tensor:
-    """Return the pseudo-inverse of (heads, m, m) by iteration (arXiv 2102.03902, Eq. 14)."""
+    """Return the pseudo-inverse of (heads, m, m) by iteration (arXiv 2102.03902)."""
     scale = a.abs().sum(dim=-2).amax(dim=-1) * a.abs().sum(dim=-1).amax(dim=-1)  # (heads,)
     z = a.transpose(1, 2) / scale[:, None, None]
     one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
@@ -125,7 +125,7 @@ def _inverse(a: Tensor) -> Tensor:
 
 
 class _Ppeg(nn.Module):
-    """Places of tiles by three depthwise convolutions over the square (Section 3.3)."""
+    """Places of tiles by three depthwise convolutions over the square, the paper's PPEG."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
