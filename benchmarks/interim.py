@@ -33,7 +33,8 @@ from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, fit, predict
 from models.spec import Task, reference_folder
 from models.synthesis.coupled_cases import draw_coupled_case
-from models.synthesis.coupling import CLASSES, DEFAULT_STRENGTH, ceiling, posterior
+from models.synthesis.coupling import CLASSES, DEFAULT_STRENGTH
+from models.synthesis.coupling_ceiling import ceiling, posterior
 from models.vit import VitClassifier
 
 HELD = 0.3

@@ -37,7 +37,7 @@ FIRST_SEED = 77_000_000
 """Seeds of training are far below."""
 ACROSS, GLASS_PX = 5, 256
 """Tiles per row and column of a drawn slide, and the glass around them."""
-LIMITS = (0.01, 0.02, HELD_BELOW, 0.1, 0.2, 0.5, 0.75, 0.9)
+LIMITS = (0.01, 0.02, 0.05, HELD_BELOW, 0.2, 0.5, 0.75, 0.9)
 SLOTS = {"HE": (HE, PAS), "HER2": (MEMBRANE,)}
 Pixels = NDArray[np.uint8]
 

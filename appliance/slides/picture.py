@@ -29,7 +29,7 @@ MOST_TILES = 20
 """Tiles that are measured: half of them evenly spread, half where the overview is brownest."""
 SOLID_SHARE = 0.5
 """Share of tissue of the tiles that are taken first."""
-HELD_BELOW = 0.05
+HELD_BELOW = 0.1
 """Probability of the kinds of a stain below which its slide is held (docs/identity-picture.md)."""
 FAMILY_BELOW = 0.4
 """The same for the families of these kinds, which differ in color from all others."""

@@ -136,7 +136,9 @@ def confirm(page: Page, config: Path) -> None:
     dialog.get_by_role("button", name="Confirm").click()
     expect(page.get_by_text("confirmed by Meyer^Anna").first).to_be_visible(timeout=60_000)
     expect(page.locator(".td-line")).to_contain_text("Delivered", timeout=SCORING_LIMIT_MS)
-    page.get_by_role("tab", name="History").click()
+    history = page.get_by_role("tab", name="History")
+    expect(history).to_have_count(1, timeout=60_000)  # while a page is drawn anew there are two
+    history.click()
     row = page.get_by_role("row").filter(has_text="confirmed by Meyer^Anna").first
     expect(row.get_by_role("cell").last).to_have_text("Meyer^Anna")
     archive = config.parent / "state" / "archive"

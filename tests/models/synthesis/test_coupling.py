@@ -10,11 +10,10 @@ from models.synthesis.cells import Kind
 from models.synthesis.coupled_cases import TILE_PX, draw_coupled_case
 from models.synthesis.coupling import (
     DEFAULT_STRENGTH,
-    ceiling,
     coupled_plan,
     draw_aggressiveness,
-    posterior,
 )
+from models.synthesis.coupling_ceiling import ceiling, posterior
 from models.synthesis.plan import TissuePlan
 from models.synthesis.world import build_world
 

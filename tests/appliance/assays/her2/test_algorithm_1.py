@@ -71,6 +71,7 @@ from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, Til
 from appliance.readers.cell_tally import CellTally
 from appliance.readers.control import ControlReading
 from appliance.readers.intensity import IntensityReading
+from appliance.readers.low_resolution import LowResolutionReading
 from appliance.readers.plain import PlainReading
 from appliance.readers.reader import find_reader
 from appliance.readers.segmentation import SegmentationReading
@@ -180,6 +181,15 @@ def decided(
             unreadable_control_percent=0.0,
         ),
         "plain": PlainReading(opinion=replace(of_l, reader="plain", weights=None), outside=outside),
+        "low_resolution": LowResolutionReading(
+            opinion=replace(
+                of_l,
+                reader="low_resolution",
+                weights=None,
+                certainty=None,
+                probabilities=(0.0,) * len(of_l.classes),
+            )
+        ),
     }
     for name, folder in folders.items():
         find_reader(name).save(readings[name], folder)
