@@ -40,7 +40,7 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of an action, in words; `done` tells whether it was carried out."""
+    """Outcome of an action, in words; `done` tells whether it was carried out."""
 
     done: bool
     text: str

@@ -21,7 +21,7 @@ NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 class NotShownError(Exception):
-    """What was asked for cannot be shown; the message says why, for people."""
+    """Error where a thing cannot be shown; the message says why, for people."""
 
 
 class Door:

@@ -198,7 +198,9 @@ def _change(address: WebAddress, uid: str, transaction_uid: str, state: WorkStat
 
 
 def _update(address: WebAddress, uid: str, transaction_uid: str, changes: dict[str, Any]) -> None:
-    query = {"transaction-uid": transaction_uid, "transaction": transaction_uid}
+    # In the address as PS3.18 has it, and in the data set as PS3.4 Table CC.2.5-3 has it.
+    query = {"transaction": transaction_uid}
+    changes = changes | {"00081195": attribute("UI", transaction_uid)}
     answer = address.call("POST", f"{WORKITEMS}/{uid}", params=query, json=[changes], headers=JSON)
     _checked(address, answer)
 

@@ -24,7 +24,7 @@ RGB = tuple[int, int, int]
 Rows = list[tuple[str, ...]]
 """Rows of words of a table; the first is its head."""
 SHARE_OF = "tumor area"
-"""What the percentages of findings are shares of, unless the assay says otherwise."""
+"""Whole of which the percentages of findings are shares, unless the assay says otherwise."""
 T = TypeVar("T")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -62,8 +62,7 @@ def chosen_system(name: str, loss: str | None, augment: bool, epochs: int | None
         return found
     from models.slide_level.low_resolution import LowResolution, changed
 
-    assert isinstance(found, LowResolution)  # noqa: S101 - the module's own class
-    return changed(found, **numbers)
+    return changed(cast(LowResolution, found), **numbers)
 
 
 def slides_to_use(

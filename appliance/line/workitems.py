@@ -73,7 +73,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a work item is: percent, words for the other side, and whether it ended.
+    """Progress of a work item: percent, words for the other side, and whether it ended.
 
     `cases` are those whose objects came of it; empty where it ends without any.
     """

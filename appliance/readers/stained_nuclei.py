@@ -166,7 +166,7 @@ def _measured(nuclei: Labels, dab: Array, brown: NDArray[np.bool_]) -> TileNucle
 
 
 def _shaped(nuclei: Labels, n: int) -> NDArray[np.bool_]:
-    """Whether each of `n` regions has the size and shape of a tumor nucleus, bool (n,)."""
+    """Return whether each of `n` regions has the size and shape of a tumor nucleus, bool (n,)."""
     number = nuclei.ravel()
     px = np.maximum(np.bincount(number, minlength=n), 1)
     y, x = (axis.ravel().astype(np.float64) for axis in np.indices(nuclei.shape))

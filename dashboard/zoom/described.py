@@ -1,4 +1,4 @@
-"""What the page of the deep zoom needs of a case, as JSON: slides, mapping, layers, regions."""
+"""Description of a case for the page of the deep zoom, as JSON."""
 
 from __future__ import annotations
 

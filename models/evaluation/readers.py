@@ -38,7 +38,7 @@ NOTICE = "For research use only. Systems saw slides at low resolution or tiles, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is run: each system (by a name for tables) on each task in `folds` folds.
+    """Plan of an evaluation: each system (by a name for tables) on each task in `folds` folds.
 
     `shifted` are slides of another scanner and staining run, which each fold's system answers too.
     """

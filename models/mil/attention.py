@@ -1,4 +1,4 @@
-"""What all aggregators share: their answer, and gated attention over the tiles of a bag."""
+"""Common parts of all aggregators: their answer, and gated attention over the tiles of a bag."""
 
 from __future__ import annotations
 

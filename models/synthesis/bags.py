@@ -68,7 +68,7 @@ class TilePool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolPlan:
-    """What determines a pool: `rows` x `columns` tiles of each kind and look, in each staining.
+    """Description of a pool: `rows` x `columns` tiles of each kind and look, in each staining.
 
     `stainings` are pairs of scanner and staining run.
     """

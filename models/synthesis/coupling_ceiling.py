@@ -1,4 +1,4 @@
-"""What a perfect reader of H&E morphology can know of HER2 in coupled cases (`coupling`)."""
+"""Ceiling of coupled cases: what H&E morphology alone can tell of HER2 (`coupling`)."""
 
 from __future__ import annotations
 

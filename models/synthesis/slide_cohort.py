@@ -60,7 +60,7 @@ Mix = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideDraw:
-    """What the IHC slides of one patient show.
+    """Content of the IHC slides of one patient.
 
     `mix` is the share of tumor cells of 0, 1+, 2+, 3+; clones of one grade are some `patch_um`
     wide. `tumor` is the tumor's share of the tissue. `er_percent`, `pr_percent` (0-100): stained
@@ -239,7 +239,7 @@ def _ish(amplified: bool) -> Status:
 def _read(
     rng: np.random.Generator, mix: Mix, er: float | None, pr: float | None, amplified: bool
 ) -> SlideLabel:
-    """What one reader says of a patient's slides; ISH is done where they say 2+."""
+    """Return what one reader says of a patient's slides; ISH is done where they say 2+."""
     noise = {name: spread * rng.standard_normal() for name, spread in READER_NOISE.items()}
     seen = {name: float(expit(logit(s) + noise[name])) for name, s in _shares(mix).items()}
     score = _score(seen)

@@ -48,7 +48,7 @@ CHECKPOINT_STEPS = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pretext:
-    """What determines the weights."""
+    """Numbers that determine the weights."""
 
     seed: int = 1
     looks: int = 60

@@ -1,4 +1,4 @@
-"""What spoke for the class that the second reader gave the whole target slide."""
+"""Picture of what spoke for the class that the second reader gave the whole target slide."""
 
 from __future__ import annotations
 
