@@ -30,7 +30,7 @@ demo: install
 # More files at a time than cores: tests of daemons and servers wait more than they work. Files are
 # begun in the order of tests/conftest.py, the longest first.
 test: install judges
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 25
+	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --durations 25
 
 # Ruff, strict types, the arrows of the architecture, dead code.
 check: install

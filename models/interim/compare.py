@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from models.evaluation.bootstrap import bootstrap
+from models.evaluation.bootstrap import RESAMPLES, bootstrap
 
 Values = NDArray[np.float64]
 COLUMNS = ("ACC", "M-AUC", "W-AUC", "M-F1", "W-F1")
@@ -41,7 +41,9 @@ def figures(judged: Judged) -> dict[str, float]:
     return dict(zip(COLUMNS, (float(accuracy_score(label, found)), *areas, *f1), strict=True))
 
 
-def paired(one: Judged, other: Judged, *, seed: int = 0) -> dict[str, list[float]]:
+def paired(
+    one: Judged, other: Judged, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, list[float]]:
     """Return the 95 % interval of each column of `other` minus `one`, by resampling cases.
 
     Raises
@@ -58,4 +60,4 @@ def paired(one: Judged, other: Judged, *, seed: int = 0) -> dict[str, list[float
         )
         return {name: after[name] - before[name] for name in COLUMNS}
 
-    return bootstrap(np.arange(len(one.label)), difference, seed=seed)
+    return bootstrap(np.arange(len(one.label)), difference, seed=seed, resamples=resamples)

@@ -125,7 +125,7 @@ def test_an_annotation_outside_its_slide_and_a_slide_that_is_none(tmp_path: Path
 
 def test_generated_tiles_are_equal_for_equal_seeds(tmp_path: Path) -> None:
     for name in "ab":
-        tandem(
+        tandem_here(
             "dataset", "generated", "--task", "intensity", "--tiles", 24, "--seed", 3,
             "--splits", "0.8,0,0.2", "--out", tmp_path / name,
         )  # fmt: skip

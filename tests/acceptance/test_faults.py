@@ -34,7 +34,7 @@ from appliance.settings.settings import Settings
 from dicom.kinds import SENT_KINDS
 from dicom.status import Outcome
 
-SEQUENCES = 120
+SEQUENCES = 70
 OBJECTS = (
     ("SR", Comprehensive3DSRStorage),
     ("WSM", VLWholeSlideMicroscopyImageStorage),

@@ -17,7 +17,7 @@ from fixtures.tiny import SEGFORMER, VIT, write_config
 from models.datasets.store import read_data_set_manifest
 from models.spec import MANIFEST_NAME, WEIGHTS_NAME, Task, file_sha256, read_manifest
 
-EPOCHS = 12
+EPOCHS = 6
 GENERATED = """
 import sys
 from pathlib import Path
@@ -107,7 +107,7 @@ def test_a_checkpoint_of_other_data_is_not_taken_up(tmp_path: Path) -> None:
 
     def run(patients: int, out: str) -> bytes:
         folder = tmp_path / out
-        tandem(
+        tandem_here(
             "train",
             "tumor",
             "--data",

@@ -215,7 +215,7 @@ QUOTED = (
 
 def test_a_synthetic_pair_goes_all_the_way(tmp_path: Path) -> None:
     page, kept = tmp_path / "report.html", tmp_path / "kept"
-    size = ("--width", 2560, "--height", 2048)
+    size = ("--width", 2048, "--height", 1792)
     done = tandem(
         "evaluate", "--synthetic", "--seed", 7, "--pairs", 1, *size,
         "--json", "--html", page, "--out", kept,
@@ -267,7 +267,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     document["sha256"] = checksum({k: v for k, v in document.items() if k != "sha256"})
     second.parent.mkdir(parents=True, exist_ok=True)
     second.write_text(json.dumps(document))
-    resumed = tandem(*command)
+    resumed = tandem_here(*command)
     said = resumed.stderr.splitlines()
     assert said[:2] == [
         "results of another configuration, to be run again: 1",
@@ -275,7 +275,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     ]
     assert said[2].startswith("pair 2 of 2: ")
     assert first.read_bytes() == was
-    again = tandem(*command)
+    again = tandem_here(*command)
     assert again.stderr.splitlines()[0] == "2 pairs: 2 done already, 0 to run"
     assert again.stdout == resumed.stdout and json.loads(again.stdout)["pairs"] == 2
 

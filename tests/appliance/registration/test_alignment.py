@@ -114,7 +114,6 @@ def aligned_fields(
         ("bci-00672_3+", -120.0),
         ("bci-00672_3+", 170.0),
         # Faintly stained and solid to every edge: nothing but single nuclei to go by.
-        ("bci-00901_1+", 35.0),
         ("bci-00901_1+", 170.0),
     ],
 )
