@@ -233,9 +233,14 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file; it gets its final name only when all of it is on disk."""
+def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Write a file; it gets its final name only when all of it is on disk.
+
+    `mode`: its permissions, which it has before there is anything in it. None: those of the umask.
+    """
     with becoming(path) as temporary:
+        if mode is not None:
+            temporary.touch(mode=mode)
         temporary.write_bytes(data)
 
 

@@ -2,7 +2,8 @@
 
 A page reads by the ledger's read-only door. What a person does here is one call of
 `appliance.operations`, as ``tandem correct`` or ``tandem identify`` make it: it opens the ledger
-for one transaction and keeps the person with the event; the daemon does the rest.
+for one transaction and keeps the person with the event; the daemon does the rest. Whether the
+person's role covers an action is checked here, whatever the page offered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from appliance.errors import TandemError
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations import word
-from appliance.operations.audited import Word
+from appliance.operations.audited import Word, service
 from appliance.operations.corrections import (
     CONFIRMED,
     CORRECTED,
@@ -24,6 +25,7 @@ from appliance.operations.corrections import (
     correct_score,
     rerun_case,
 )
+from appliance.operations.users import Role
 from appliance.settings.settings import Settings
 
 SPOKEN = (CONFIRMED, CORRECTED)
@@ -39,6 +41,14 @@ _FIELDS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """Person who acts: the user who is signed in, or whoever sits at this machine."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Outcome of an action, in words; `done` tells whether it was carried out."""
 
@@ -51,13 +61,13 @@ def has_result(state: CaseState) -> bool:
     return state in ENDED
 
 
-def confirm(settings: Settings, case: str, *, seen: str, by: str) -> Answer:
+def confirm(settings: Settings, case: str, *, seen: str, by: Person) -> Answer:
     """Sign the score of a case, which is still the one that the person saw."""
-    return _told(lambda: confirm_score(settings, case, by=by, seen=seen))
+    return _told(by, Role.PATHOLOGIST, lambda: confirm_score(settings, case, by=by.name, seen=seen))
 
 
 def correct(
-    settings: Settings, case: str, score: str, *, standing: str, by: str, why: str
+    settings: Settings, case: str, score: str, *, standing: str, by: Person, why: str
 ) -> Answer:
     """Give a case a person's score; the score that it has is confirmed by it.
 
@@ -67,39 +77,49 @@ def correct(
         return confirm(settings, case, seen=standing, by=by)
     if not why.strip():
         return Answer(False, "Reason: say why, for the report.")
-    return _told(lambda: correct_score(settings, case, score, by=by, why=why))
+    return _told(
+        by, Role.PATHOLOGIST, lambda: correct_score(settings, case, score, by=by.name, why=why)
+    )
 
 
-def cannot_score(settings: Settings, case: str, *, by: str, why: str) -> Answer:
+def cannot_score(settings: Settings, case: str, *, by: Person, why: str) -> Answer:
     """Say that a case cannot be scored."""
     return correct(settings, case, NO_SCORE, standing="", by=by, why=why)
 
 
-def rerun(settings: Settings, case: str, *, by: str) -> Answer:
+def rerun(settings: Settings, case: str, *, by: Person) -> Answer:
     """Analyze a case with a result again."""
-    if not by.strip():
+    if not by.name.strip():
         return Answer(False, "Your name: say who asks for it.")
-    return _told(lambda: rerun_case(settings, case, by=by))
+    return _told(by, Role.OPERATOR, lambda: rerun_case(settings, case, by=by.name))
 
 
-def retry(settings: Settings, subject: str, *, by: str, why: str) -> Answer:
+def retry(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:
     """Try a slide or a case again."""
-    return _told(lambda: word.retry(settings, subject, Word(by=by, why=why)))
+    return _told(
+        by, Role.OPERATOR, lambda: word.retry(settings, subject, Word(by=by.name, why=why))
+    )
 
 
-def keep(settings: Settings, subject: str, *, by: str, why: str) -> Answer:
+def keep(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:
     """Keep a slide before other scans of it, or let a held case go on."""
-    return _told(lambda: word.keep(settings, subject, Word(by=by, why=why)))
+    return _told(by, Role.OPERATOR, lambda: word.keep(settings, subject, Word(by=by.name, why=why)))
 
 
-def exclude(settings: Settings, slide: str, *, by: str, why: str) -> Answer:
+def exclude(settings: Settings, slide: str, *, by: Person, why: str) -> Answer:
     """Leave a slide out of every case."""
-    return _told(lambda: word.exclude_slide(settings, slide, Word(by=by, why=why)))
+    return _told(
+        by, Role.OPERATOR, lambda: word.exclude_slide(settings, slide, Word(by=by.name, why=why))
+    )
 
 
-def pair(settings: Settings, anatomy: str, target: str, *, by: str, why: str) -> Answer:
+def pair(settings: Settings, anatomy: str, target: str, *, by: Person, why: str) -> Answer:
     """Say that two slides are a pair."""
-    return _told(lambda: word.pair_slides(settings, anatomy, target, Word(by=by, why=why)))
+    return _told(
+        by,
+        Role.OPERATOR,
+        lambda: word.pair_slides(settings, anatomy, target, Word(by=by.name, why=why)),
+    )
 
 
 def name_slide(
@@ -109,15 +129,32 @@ def name_slide(
     accession: str,
     block: str,
     stain: str,
-    by: str,
+    by: Person,
     why: str,
 ) -> Answer:
     """Say whose slide it is, or which stain it has; what is empty stays."""
     words = word.SlideWords(accession=accession, block=block, stain=stain)
-    return _told(lambda: word.say_slide(settings, slide, words, Word(by=by, why=why)))
+    return _told(
+        by, Role.OPERATOR, lambda: word.say_slide(settings, slide, words, Word(by=by.name, why=why))
+    )
 
 
-def _told(act: Callable[[], str]) -> Answer:
+def note_access(settings: Settings, code: str, *, by: str, **params: str) -> Answer:
+    """Keep in the audit trail who came, went, or opened a case; no role is needed for it."""
+
+    def note() -> str:
+        with service(settings) as (tx, now):
+            tx.note("dashboard", code, now, params=params, by=by)
+        return ""
+
+    return _told(Person(by, Role.VIEWER), Role.VIEWER, note)
+
+
+def _told(by: Person, needed: Role, act: Callable[[], str]) -> Answer:
+    if not by.role.covers(needed):
+        return Answer(
+            False, f"Your role is {by.role}; this needs {needed}. An admin can change it."
+        )
     try:
         return Answer(True, act())
     except TandemError as err:

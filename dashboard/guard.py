@@ -1,25 +1,35 @@
 """The one guard before pages, tiles and downloads: it sees each request before anything else.
 
-A request whose host is a name that is not this machine's is refused: a foreign page could point a
-name of its own at this machine, read what is served and act (DNS rebinding). A site that reaches
-the server by another name, through a proxy, states it. There is no login yet, so actions are
-offered only where the server is reached from this machine alone.
+It asks three questions, in this order. Is the host a name of this machine? A foreign page could
+point a name of its own here, read what is served and act (DNS rebinding). Does a request that can
+change something, or a WebSocket, come from a page of this server (its Origin)? Has the session of
+a signed-in user not ended? Only then a request goes on.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.websockets import WebSocketClose
+
+from dashboard.access import token_of
+from dashboard.page_rules import page_rules, with_watch
+from dashboard.sign_in import SIGN_IN
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from appliance.settings.settings import Settings
+    from dashboard.access import Access
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -31,36 +41,152 @@ NAMES = "TANDEM_DASHBOARD_NAMES"
 """Variable of the environment with the names that a site gives the server, with commas between."""
 _REFUSED = 1008
 """Code of a WebSocket that is closed because of a rule (RFC 6455, 7.4.1)."""
+_OPEN = frozenset(("/healthz", "/readyz", "/_stcore/health"))
+"""What answers without a session: signs of life, without patient data."""
+_OWN = re.compile(r"/access/(in|out|alive|access\.css|watch\.js)")
+_CASE = re.compile(r"/(?:zoom|reports|overlays)/(\d{1,15})(?![^./])")
+_BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z]*$")
+"""Addresses that a browser asks for because a person did something."""
+_SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 class Guard:
     """Middleware of the whole application: pages, their WebSocket, media, tiles and downloads."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, access: Access | None = None) -> None:
+        self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request, or let it through and add `HEADERS` to its answer."""
+        """Refuse the request, or let it through and add headers to its answer."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif why := refusal(Headers(scope=scope)):
-            refused = scope["type"] == "http"
-            answer = PlainTextResponse(why, 403) if refused else WebSocketClose(_REFUSED, why[:120])
-            await answer(scope, receive, send)
-        else:
+            return
+        headers = Headers(scope=scope)
+        why = refusal(headers)
+        if scope["type"] == "websocket":
+            why = why or foreign_origin(headers)
+        elif scope["method"] not in _SAFE:
+            why = why or foreign_origin(headers, needed=True)
+        if why:
+            await _refuse(why, 403, scope, receive, send)
+        elif self._access is None or not self._access.required:
             await self._app(scope, receive, _with_headers(send))
+        else:
+            await self._signed_in(self._access, scope, receive, _with_headers(send))
+
+    async def _signed_in(self, access: Access, scope: Scope, receive: Receive, send: Send) -> None:
+        path, is_page = scope["path"], _is_page(scope)
+        is_open = path in _OPEN or (path == "/metrics" and access.open_metrics)
+        if is_open or _OWN.fullmatch(path):
+            await self._app(scope, receive, send)
+            return
+        token = token_of(Headers(scope=scope).get("cookie", ""))
+        by_hand = scope["type"] == "http" and _BY_HAND.match(path) is not None
+        if access.user(token, active=by_hand) is None:
+            if is_page:
+                query = scope["query_string"].decode("latin-1")
+                to = quote(f"{path}?{query}" if query else path, safe="")
+                answer = RedirectResponse(f"{SIGN_IN}?to={to}", 303)
+                await answer(scope, receive, send)
+            else:
+                await _refuse("Sign in to the dashboard first.", 401, scope, receive, send)
+            return
+        if (case := _CASE.match(path)) is not None:
+            await run_in_threadpool(access.opened, token, int(case[1]))
+        if scope["type"] == "websocket":
+            receive, send = _while_signed_in(access, token, receive, send)
+        elif is_page:
+            scope, send = with_watch(scope, send)
+        await self._app(scope, receive, send)
+
+
+async def _refuse(why: str, status: int, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        headers = HEADERS | {"Cache-Control": "no-store"}
+        await PlainTextResponse(why, status, headers)(scope, receive, send)
+    else:
+        await WebSocketClose(_REFUSED, why[:120])(scope, receive, send)
+
+
+def _is_page(scope: Scope) -> bool:
+    """Return whether a browser asks for a page to show in its window, or in a frame of a page."""
+    if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
+        return False
+    shown = "text/html" in Headers(scope=scope).get("accept", "")
+    return shown and re.fullmatch(r"/[a-z]*|/zoom/\d+", scope["path"]) is not None
+
+
+def _while_signed_in(
+    access: Access, token: str, receive: Receive, send: Send
+) -> tuple[Receive, Send]:
+    """Return both ends of a WebSocket, which is closed at the first word after its session."""
+    closed = False
+
+    async def receiving() -> Message:
+        nonlocal closed
+        message = await receive()
+        if message["type"] == "websocket.receive":
+            active = _is_by_hand(message.get("bytes") or b"")
+            if access.user(token, active=active) is None:
+                if not closed:
+                    closed = True
+                    await send({"type": "websocket.close", "code": _REFUSED, "reason": "Sign in."})
+                return {"type": "websocket.disconnect", "code": _REFUSED}
+        return message
+
+    async def sending(message: Message) -> None:
+        nonlocal closed
+        if closed:
+            return
+        if message["type"] == "websocket.send" and access.user(token) is None:
+            message = {"type": "websocket.close", "code": _REFUSED, "reason": "Sign in."}
+        closed = message["type"] == "websocket.close"
+        await send(message)
+
+    return receiving, sending
+
+
+def _is_by_hand(data: bytes) -> bool:
+    """Return whether a message of Streamlit's browser side is a person's doing, not a refresh."""
+    from google.protobuf.message import DecodeError
+    from streamlit.proto.BackMsg_pb2 import BackMsg
+
+    try:
+        message = BackMsg.FromString(data)
+    except DecodeError:
+        return False
+    asks = message.WhichOneof("type") == "rerun_script"
+    return asks and not message.rerun_script.is_auto_rerun
 
 
 def refusal(headers: Headers) -> str:
     """Return why a request is refused, for people; empty where it is not."""
-    host = headers.get("host", "")
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    name = _host_name(headers.get("host", ""))
     if is_address(name.strip("[]")) or name.lower() in _own_names() | site_names():
         return ""
     return (
         "This name is not one of the machine that serves the dashboard. Use its address, "
         "localhost, or its own host name; or state the name: tandem dashboard --name NAME."
     )
+
+
+def foreign_origin(headers: Headers, *, needed: bool = False) -> str:
+    """Return why the page that a request comes from is refused; empty where it is not.
+
+    A browser names it in every WebSocket and POST; `needed`: it must be named. Other requests only
+    read, and a browser hides their answers from foreign pages.
+    """
+    origin, host = headers.get("origin"), headers.get("host", "")
+    if origin is None:
+        return "The request names no Origin: use a browser." if needed else ""
+    place = urlsplit(origin).netloc.lower()
+    if place and (place == host.lower() or _host_name(place) in site_names()):
+        return ""
+    return "The request comes from a page of another server."
+
+
+def _host_name(host: str) -> str:
+    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
 
 
 def is_address(text: str) -> bool:
@@ -84,6 +210,11 @@ def is_own_machine(address: str | None) -> bool:
     return address is not None and is_address(address) and ip_address(address).is_loopback
 
 
+def needs_login(settings: Settings, address: str) -> bool:
+    """Return whether people sign in: by the settings, or where other machines reach the server."""
+    return settings.dashboard.login == "always" or not is_own_machine(address)
+
+
 def site_names() -> frozenset[str]:
     """Return the names that the site gave the server, as browsers write them."""
     return frozenset(name.lower() for name in os.environ.get(NAMES, "").split(",") if name)
@@ -100,6 +231,8 @@ def _with_headers(send: Send) -> Send:
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
+            if headers.get("content-type", "").startswith("text/html"):
+                headers.setdefault("Content-Security-Policy", page_rules())
         await send(message)
 
     return sending

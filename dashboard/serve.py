@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.errors import SettingsError
+from appliance.operations.users import Users
 from appliance.settings.settings_file import find_settings_file, load_settings
-from dashboard.guard import NAMES, is_own_machine
+from dashboard.guard import NAMES, needs_login
 
 DEFAULT_PORT = 8501
 
@@ -50,23 +51,28 @@ def command(port: int, address: str) -> list[str]:
 
 
 def serve(config: Path | None, port: int, address: str, names: Sequence[str] = ()) -> int:
-    """Replace this process by the dashboard's server; return 2 if the settings are invalid.
+    """Replace this process by the dashboard's server; return 2 where it cannot be.
 
     The process is replaced, not spawned, so that signals reach the server.
     """
     try:
-        load_settings(config)
+        settings = load_settings(config)
         path = find_settings_file(config)
     except SettingsError as err:
         print(err, file=sys.stderr)
         return 2
     os.environ[NAMES] = ",".join(names)
-    if not is_own_machine(address):
-        print(
-            f"{address}: reached from other machines. There is no login yet: pages and tiles are "
-            "open to all, and actions are off.",
-            file=sys.stderr,
-        )
+    try:
+        if needs_login(settings, address) and not Users(settings).all():
+            print(
+                f"{address}: people must sign in here, and there is no user yet. Add one: "
+                "tandem users add NAME --role admin",
+                file=sys.stderr,
+            )
+            return 2
+    except SettingsError as err:
+        print(err, file=sys.stderr)
+        return 2
     environment = dict(os.environ)
     if path is not None:
         environment["TANDEM_CONFIG"] = str(path.absolute())

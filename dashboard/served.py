@@ -51,20 +51,29 @@ def tell_health(address: str, port: int) -> None:
         time.sleep(BEAT_SECONDS)
 
 
-def application() -> App:
-    """Return the application: the guard, the routes of slides and reports, Streamlit's pages."""
+def application(address: str) -> App:
+    """Return the application: the guard, the routes of slides and reports, Streamlit's pages.
+
+    `address`: where it listens, which decides whether people sign in.
+    """
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
     from appliance.settings.settings_file import load_settings
-    from dashboard.guard import Guard
+    from dashboard.access import Access, serve_by
+    from dashboard.guard import Guard, needs_login
     from dashboard.monitoring import monitoring_routes
     from dashboard.reports import report_routes
+    from dashboard.sign_in import access_routes
     from dashboard.zoom.routes import zoom_routes
 
     settings = load_settings()
+    access = Access(settings, required=needs_login(settings, address))
+    serve_by(access)
     routes = [*zoom_routes(settings), *report_routes(settings), *monitoring_routes(settings)]
-    return App(PAGES, routes=routes, middleware=[Middleware(Guard)])
+    if access.required:
+        routes += access_routes(access)
+    return App(PAGES, routes=routes, middleware=[Middleware(Guard, access=access)])
 
 
 def main(arguments: list[str]) -> None:
@@ -75,7 +84,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(not answers(*place))
     if "NOTIFY_SOCKET" in os.environ:
         threading.Thread(target=tell_health, args=place, name="health", daemon=True).start()
-    application().run(config={name: _typed(text) for name, text in options.items()})
+    application(place[0]).run(config={name: _typed(text) for name, text in options.items()})
 
 
 def _typed(text: str) -> Any:

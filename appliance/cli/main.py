@@ -17,6 +17,7 @@ from appliance.cli.line_commands import process, run
 from appliance.cli.picture_command import picture
 from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
+from appliance.cli.user_commands import users_app
 from appliance.cli.worker_command import scheduler, worker
 from appliance.errors import TandemError
 
@@ -47,6 +48,7 @@ for extra in entry_points(group="tandem.commands"):
         app.command(extra.name)(loaded)
 app.add_typer(config_app, name="config")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(users_app, name="users")
 app.add_typer(identify.app, name="identify")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")

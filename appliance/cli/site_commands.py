@@ -82,7 +82,7 @@ def metrics(
 def dashboard(
     port: Annotated[int, typer.Option(help="TCP port.")] = 8501,
     address: Annotated[
-        str, typer.Option(help="Address to listen on. Beyond this machine, actions are off.")
+        str, typer.Option(help="Address to listen on. Beyond this machine, people sign in.")
     ] = "127.0.0.1",
     name: Annotated[
         list[str] | None,

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
 from appliance.settings.cluster import Cluster
+from appliance.settings.dashboard import Dashboard
 from appliance.settings.delivery import Delivery
 from appliance.settings.destinations import AnyDestination, DestinationSection, FolderDestination
 from appliance.settings.extensions import load_extensions
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     delivery: Delivery = Delivery()
     ledger: LedgerSettings = LedgerSettings()
     logs: LogSettings = LogSettings()
+    dashboard: Dashboard = Dashboard()
     worklist: Worklist | None = None
     workitems: WorkItems | None = None
     orders: Orders = Orders()

@@ -1,4 +1,4 @@
-"""Buttons and dialogs of the actions; each asks for the person's name, and says what came of it."""
+"""Buttons and dialogs of the actions, done by who is signed in; each says what came of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from html import escape
 import streamlit as st
 
 from appliance.ledger.lifecycle import CaseState
+from appliance.operations.users import Role
 from dashboard import actions
-from dashboard.actions import Answer
+from dashboard.access import of_server
+from dashboard.actions import Answer, Person
 from dashboard.assay_facts import assay_of
 from dashboard.guard import is_own_machine
 from dashboard.queries import CaseDetail
@@ -20,17 +22,24 @@ PERSON, TOLD = "person", "told"
 NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and in the report."
 
 
-def may_act() -> bool:
-    """Return whether actions are offered: only where nobody else reaches the server."""
+def may_act(needed: Role = Role.OPERATOR) -> bool:
+    """Return whether actions are offered: by role, or where nobody else reaches the server."""
+    if (access := of_server()) is not None and access.required:
+        user = look.user()
+        return user is not None and user.role.covers(needed)
     return is_own_machine(st.get_option("server.address"))
 
 
 def off() -> None:
     """Say that actions are off, and why."""
-    look.block(
-        '<div class="muted small">Actions are off: this dashboard is reached from other machines '
-        "and has no login. Use tandem confirm, correct, rerun and identify.</div>"
+    user = look.user()
+    why = (
+        f"Your role, {user.role}, sees and does not act."
+        if user
+        else "Actions are off: this dashboard is reached from other machines and has no login. Use "
+        "tandem confirm, correct, rerun and identify."
     )
+    look.block(f'<div class="muted small">{escape(why)}</div>')
 
 
 def told() -> None:
@@ -46,7 +55,7 @@ def case_buttons(detail: CaseDetail, *, readable: bool) -> None:
     """
     case = detail.case
     ended = actions.has_result(case.state)
-    signable = ended and readable
+    signable = ended and readable and may_act(Role.PATHOLOGIST)
     assay = assay_of(case.assay)
     subject = f"case-{case.id}"
     with st.container(horizontal=True, gap="small", key="actions"):
@@ -163,7 +172,7 @@ def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
         _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))
 
 
-def _because(label: str, act: Callable[[str, str], Answer]) -> None:
+def _because(label: str, act: Callable[[Person, str], Answer]) -> None:
     """Ask for reason and name within a form, and act where its button is pressed."""
     why = st.text_input("Reason", help="For the record.")
     by = _person()
@@ -171,21 +180,25 @@ def _because(label: str, act: Callable[[str, str], Answer]) -> None:
         _finish(act(by, why), by)
 
 
-def _person() -> str:
+def _person() -> Person:
+    """Return the user who is signed in; without a login, ask for the name."""
+    if (access := of_server()) is not None and access.required:
+        user = look.user()
+        return Person(user.person, user.role) if user else Person("", Role.VIEWER)
     name: str = st.text_input(
         "Your name", value=st.session_state.get(PERSON, ""), help=NAME_HELP, max_chars=64
     )
-    return name
+    return Person(name, Role.ADMIN)
 
 
 def _refuse(text: str) -> None:
     look.block(f'<div class="td-said refused" role="alert">{escape(text)}</div>')
 
 
-def _finish(answer: Answer, by: str) -> None:
+def _finish(answer: Answer, by: Person) -> None:
     if not answer.done:
         _refuse(answer.text)
         return
-    st.session_state[PERSON] = by.strip()
+    st.session_state[PERSON] = by.name.strip()
     st.session_state[TOLD] = answer.text
     st.rerun()

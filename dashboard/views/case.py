@@ -13,6 +13,7 @@ from appliance.artifacts import ArtifactKey
 from appliance.findings.codec import MAX_EDGE_PX, load_findings
 from appliance.findings.findings import Findings, Rasters
 from appliance.slides.overview import load_overview
+from dashboard.access import of_server
 from dashboard.assay_facts import binary_words, has_classes
 from dashboard.queries import CaseDetail, read_case
 from dashboard.reports import report_file
@@ -43,6 +44,8 @@ def render() -> None:
             '<div class="td-card">There is no such case. Choose one from the queue.</div>'
         )
         return
+    if (access := of_server()) is not None:
+        access.opened(look.token(), detail.case.id)
     findings = _findings_of(detail)
     acting.told()
     line, buttons = st.columns([5, 4], vertical_alignment="center", gap="small")

@@ -19,8 +19,10 @@ from appliance.ledger.progress import StepProgress
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import LONGEST_ID
 from appliance.operations.scanner_folders import folder_lines
+from appliance.operations.users import User
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
+from dashboard.access import COOKIE, of_server
 from dashboard.lines import CaseLine
 from dashboard.wording import Tone, Wording, age, progress_words
 
@@ -163,6 +165,17 @@ def ledger() -> LedgerReader:
     return LedgerReader(settings().ledger_url)
 
 
+def token() -> str:
+    """Return the token of the browser's session; empty without one."""
+    return st.context.cookies.get(COOKIE, "")
+
+
+def user() -> User | None:
+    """Return the user who is signed in; None without a login."""
+    access = of_server()
+    return access.user(token()) if access is not None else None
+
+
 def style() -> None:
     """Apply the style sheet."""
     st.html(CSS)
@@ -179,11 +192,15 @@ def header() -> None:
     sound = alive.alive and not alive.trouble
     dot = "good" if sound else "trouble" if alive.told else "waiting"
     said = alive.sentence if alive.told else "No appliance has run here yet."
+    known = user()
+    out = (
+        f'<a href="access/out" target="_self">{escape(known.person)}: sign out</a>' if known else ""
+    )
     block(
         '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
         '<a href="./" target="_self">Queue</a><a href="worklist" target="_self">Work list</a>'
         f'<span class="what" role="status"><span class="dot {dot}"></span>{escape(said)}</span>'
-        f'<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
+        f'{out}<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
     )
     lines = [*([alive.sentence] if alive.told and not sound else []), *folders]
     if lines:

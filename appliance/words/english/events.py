@@ -77,6 +77,10 @@ EVENTS: Words = {
     "object-note": "{note}",
     "order-note": "{note}",
     "header-note": "{note}",
+    "signed-in": "{name} signed in to the dashboard from {address}",
+    "sign-in-failed": "a try to sign in to the dashboard as {name} from {address} failed",
+    "signed-out": "{name} signed out of the dashboard",
+    "case-opened": "{case} was opened on the dashboard",
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",

@@ -1,0 +1,24 @@
+"""Settings of the dashboard: who signs in, and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from appliance.settings.section import Section
+
+
+class Dashboard(Section):
+    """Access to the dashboard; users are made by ``tandem users add``."""
+
+    login: Literal["beyond", "always"] = "beyond"
+    """When people sign in: "beyond", where other machines reach the dashboard; "always", also where
+    it listens on this machine alone."""
+    idle_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 30.0
+    """Time without a click, key or tile after which a session ends. Refreshes do not count."""
+    longest_hours: Annotated[float, Field(gt=0, le=24 * 7)] = 12.0
+    """Longest life of a session: a long shift."""
+    open_metrics: bool = True
+    """Whether ``/metrics`` answers without a session. The figures hold no patient data, and a
+    Prometheus server cannot sign in."""

@@ -1,0 +1,111 @@
+"""Who is signed in at the dashboard's server: one object for guard, routes and pages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+
+from appliance.errors import TandemError
+from appliance.operations.users import User, Users
+from appliance.settings.settings import Settings
+from dashboard import actions
+from dashboard.sessions import Clock, Sessions, Tries
+
+COOKIE = "tandem_session"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Answer to a try to sign in: a token, or why there is none; `wait_s` until the next try."""
+
+    token: str = ""
+    why: str = ""
+    wait_s: float = 0.0
+
+
+class Access:
+    """Users, sessions and the record of who came; `required` tells whether people sign in."""
+
+    def __init__(
+        self, settings: Settings, *, required: bool, clock: Clock = time.monotonic
+    ) -> None:
+        self.required, self.open_metrics = required, settings.dashboard.open_metrics
+        self._settings, self._users = settings, Users(settings)
+        self._sessions = Sessions(self._users, settings.dashboard, clock)
+        self._tries = Tries(clock)
+
+    def user(self, token: str, *, active: bool = False) -> User | None:
+        """Return the user of a token; nobody where the users cannot be read."""
+        if not token:
+            return None
+        try:
+            return self._sessions.user(token, active=active)
+        except TandemError as err:
+            _LOG.error("%s", err)
+            return None
+
+    def sign_in(self, name: str, password: str, address: str) -> Told:
+        """Check a name and a password; a try that comes too early is not looked at."""
+        name = name.strip().lower()[:64]
+        keys = (f"user {name}", f"address {address}")
+        if (wait := self._tries.wait_s(*keys)) > 0:
+            return Told(why="Too many failed tries. Wait, and try again.", wait_s=wait)
+        self._tries.fail(*keys)  # before the check, which takes time, so that none slips by
+        try:
+            user = self._users.checked(name, password)
+        except TandemError as err:
+            _LOG.error("%s", err)
+            return Told(why="The users cannot be read: tandem users list says why.")
+        if user is None:
+            # An unknown name may be a password that was typed into the wrong field.
+            known = name if name in self._users.all() else "someone unknown"
+            self._note("sign-in-failed", "", name=known, address=address)
+            return Told(why="Name or password is wrong.")
+        self._tries.forget(*keys)
+        self._note("signed-in", user.person, name=user.name, address=address)
+        return Told(self._sessions.begin(user))
+
+    def sign_out(self, token: str) -> None:
+        """End a session, and note it."""
+        user = self.user(token)
+        self._sessions.end(token)
+        if user is not None:
+            self._note("signed-out", user.person, name=user.name)
+
+    def opened(self, token: str, case_id: int) -> None:
+        """Note that the user of a session opened a case: once in each session."""
+        user = self.user(token)
+        if user is not None and self._sessions.is_first(token, f"case-{case_id}"):
+            self._note("case-opened", user.person, case=f"case-{case_id}")
+
+    def _note(self, code: str, by: str, **params: str) -> None:
+        """Keep an event; people are let in also where it cannot be kept, which the log tells."""
+        answer = actions.note_access(self._settings, code, by=by, **params)
+        if not answer.done:
+            _LOG.warning("The record lacks '%s': %s", code, answer.text)
+
+
+_SERVER: list[Access] = []
+"""Access of this process's server; empty in a page that no server of ours shows."""
+
+
+def serve_by(access: Access) -> None:
+    """Make an access that of this process."""
+    _SERVER[:] = [access]
+
+
+def of_server() -> Access | None:
+    """Return the access of this process; None where pages are shown by no server of ours."""
+    return _SERVER[0] if _SERVER else None
+
+
+def token_of(cookies: str) -> str:
+    """Return the token in a Cookie header; empty where there is none."""
+    try:
+        found = SimpleCookie(cookies).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""

@@ -1,0 +1,67 @@
+"""What Streamlit's pages may load, and the script that leaves a page whose session is over."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import MutableHeaders
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Scope, Send
+
+_INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_WATCH = b'<script src="/access/watch.js" defer></script></head>'
+
+
+@cache
+def page_rules() -> str:
+    """Return the Content Security Policy of Streamlit's pages.
+
+    Scripts are the server's own files, and the one that stands in the page, by its hash. Styles
+    are made in the browser, so they may stand in the page.
+    """
+    page = files("streamlit").joinpath("static/index.html").read_text(encoding="utf-8")
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in _INLINE.findall(page)
+    )
+    return (
+        f"default-src 'none'; script-src 'self' {hashes}; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+        "manifest-src 'self'; frame-src 'self'; object-src 'self'; worker-src 'self' blob:; "
+        "base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+    )
+
+
+def with_watch(scope: Scope, send: Send) -> tuple[Scope, Send]:
+    """Return both ends of a request for a page, in which the script is named.
+
+    The page is asked for whole: not compressed, not only if it changed.
+    """
+    left_out = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
+    kept = [(name, value) for name, value in scope["headers"] if name.lower() not in left_out]
+    start: Message = {}
+    body = b""
+
+    async def sending(message: Message) -> None:
+        nonlocal start, body
+        if message["type"] == "http.response.start":
+            start = message
+            return
+        body += message.get("body", b"")
+        if message.get("more_body"):
+            return
+        headers = MutableHeaders(scope=start)
+        if headers.get("content-type", "").startswith("text/html") and body:
+            body = body.replace(b"</head>", _WATCH, 1)
+            headers["content-length"] = str(len(body))
+            headers["cache-control"] = "no-store"
+        await send(start)
+        await send({"type": "http.response.body", "body": body})
+
+    return {**scope, "headers": kept}, sending

@@ -1,0 +1,138 @@
+"""Pages to sign in and out, and the address at which a page asks whether its session lives."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from math import ceil
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from appliance.findings.findings import RESEARCH_USE
+from dashboard.access import COOKIE, Access, token_of
+from dashboard.answers import NOT_KEPT
+
+SIGN_IN = "/access/in"
+STATIC = Path(__file__).with_name("static")
+RULES = (
+    "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; "
+    "base-uri 'none'"
+)
+"""Content Security Policy of these pages: they run no script."""
+_MOST_BYTES = 4096
+_WORKERS = ThreadPoolExecutor(2, "sign-in")
+"""A check of a password takes 64 MiB: no more than two at a time."""
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Tandem: {title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="access.css"></head>
+<body><main><h1>Tandem</h1><p class="ruo">{research}</p>{told}
+<form method="post" action="{action}">{fields}<button>{button}</button></form>
+</main></body></html>
+"""
+_FIELDS = """
+<label>Name <input name="name" autocomplete="username" autofocus required maxlength="64"></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required
+ maxlength="256"></label>
+"""
+
+
+def access_routes(access: Access) -> list[BaseRoute]:
+    """Return the routes; the guard lets everyone reach them, and checks the origin of each POST."""
+
+    async def sign_in(request: Request) -> Response:
+        to = local(request.query_params.get("to", "/"))
+        if request.method != "POST":
+            return _sign_in_page(to)
+        given = await _form(request)
+        peer = request.client.host if request.client else ""
+        told = await get_running_loop().run_in_executor(
+            _WORKERS, access.sign_in, given.get("name", ""), given.get("password", ""), peer
+        )
+        if not told.token:
+            status = 429 if told.wait_s else 401
+            page = _sign_in_page(to, told.why, status)
+            if told.wait_s:
+                page.headers["Retry-After"] = str(ceil(told.wait_s))
+            return page
+        answer = Response(status_code=303, headers=NOT_KEPT | {"Location": to})
+        answer.set_cookie(
+            COOKIE, told.token, httponly=True, samesite="lax", secure=is_https(request), path="/"
+        )
+        return answer
+
+    async def sign_out(request: Request) -> Response:
+        token = token_of(request.headers.get("cookie", ""))
+        user = access.user(token)
+        if request.method != "POST":
+            who = f"<p>Signed in: {escape(user.person)} ({user.role}).</p>" if user else ""
+            return _page("sign out", "out", "Sign out", told=who)
+        await get_running_loop().run_in_executor(_WORKERS, access.sign_out, token)
+        answer = Response(status_code=303, headers=NOT_KEPT | {"Location": SIGN_IN})
+        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
+        return answer
+
+    async def alive(request: Request) -> Response:
+        known = access.user(token_of(request.headers.get("cookie", ""))) is not None
+        return PlainTextResponse("" if known else "Sign in.", 200 if known else 401, NOT_KEPT)
+
+    async def style(_request: Request) -> Response:
+        return FileResponse(STATIC / "access.css")
+
+    async def watch(_request: Request) -> Response:
+        return FileResponse(STATIC / "watch.js")
+
+    return [
+        Route(SIGN_IN, sign_in, methods=["GET", "POST"]),
+        Route("/access/out", sign_out, methods=["GET", "POST"]),
+        Route("/access/alive", alive),
+        Route("/access/access.css", style),
+        Route("/access/watch.js", watch),
+    ]
+
+
+def local(to: str) -> str:
+    """Return an address of this server where `to` is one, else the first page."""
+    plain = to.startswith("/") and to.isprintable() and to.isascii() and "\\" not in to
+    return to if plain and not to.startswith(("//", "/access/")) else "/"
+
+
+def is_https(request: Request) -> bool:
+    """Return whether the browser came over https, here or at a proxy that says so."""
+    return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
+
+
+def _sign_in_page(to: str, why: str = "", status: int = 200) -> Response:
+    told = f'<p role="alert">{escape(why)}</p>' if why else ""
+    action = f"in?{urlencode({'to': to})}"
+    return _page("sign in", action, "Sign in", told=told, fields=_FIELDS, status=status)
+
+
+def _page(
+    title: str, action: str, button: str, *, told: str, fields: str = "", status: int = 200
+) -> Response:
+    text = _PAGE.format(
+        title=title,
+        research=escape(RESEARCH_USE),
+        told=told,
+        action=escape(action),
+        fields=fields,
+        button=button,
+    )
+    return HTMLResponse(text, status, NOT_KEPT | {"Content-Security-Policy": RULES})
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """Return the fields of a form; none of one that is too long."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            return {}
+    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: values[0] for name, values in fields.items()}
