@@ -58,8 +58,11 @@ def status(
         out.print(table)
         if more := report.get("more", {}).get(rows):
             out.print(f"and {more} more {rows}: --limit N shows more, --json shows all")
-    for line in (report["appliance"]["sentence"], *folder_lines(settings)):
-        out.print(line, highlight=False, soft_wrap=True)
+    appliance = report["appliance"]
+    about = (appliance["sentence"], appliance["disk"]["sentence"], appliance["backup_trouble"])
+    for line in (*about, *folder_lines(settings)):
+        if line:
+            out.print(line, highlight=False, soft_wrap=True)
 
 
 def retry(

@@ -15,6 +15,7 @@ from appliance.cli.init_command import init
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.picture_command import picture
+from appliance.cli.retain_command import retain
 from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
 from appliance.cli.user_commands import users_app
@@ -34,7 +35,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
-    *(init, doctor, metrics, dashboard, synth, calibrate),
+    *(init, doctor, retain, metrics, dashboard, synth, calibrate),
 ):
     app.command()(command)
 app.command()(worker)

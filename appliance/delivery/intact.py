@@ -65,8 +65,8 @@ def write_again(tx: Transaction, row: DeliveryRow, settings: Settings, now: floa
 
 def take_back(tx: Transaction, case: CaseRow, kind: str, now: float) -> None:
     """Take a case back to be written again; `kind` is that of the damaged object."""
-    set_reason(case, "object-damaged")
     params = {"kind": kind}
+    set_reason(case, "object-damaged", params)
     tx.advance(
         case, CaseState.SCORED, now=now, code="object-damaged", reason=case.reason, params=params
     )

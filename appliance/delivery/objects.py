@@ -29,6 +29,7 @@ from appliance.delivery.index import (
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
 from appliance.delivery.page import build_page
+from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
@@ -54,12 +55,15 @@ class _Former:
     predecessor: str | None
 
 
-def write_objects(findings_key: str, settings: Settings, previous: str = "") -> str:
+def write_objects(
+    findings_key: str, settings: Settings, previous: str = "", *, convert: bool = False
+) -> str:
     """Write all objects of a case; return the key of the artifact with ``objects.json``.
 
     `previous` is the key of the objects that the case has. They stay where findings, software and
     object settings are the same; else the new report names their report as its predecessor. Files
-    of them that are damaged are written again, with the same bytes.
+    of them that are damaged are written again, with the same bytes; so are, with `convert`,
+    converted slides that retention removed.
 
     Raises
     ------
@@ -81,12 +85,12 @@ def write_objects(findings_key: str, settings: Settings, previous: str = "") -> 
     former = _former(previous, made_from, settings)
     replaced = previous
     if former.predecessor is not None:
-        if _all_there(former, store):
+        if _all_there(former, store, retired=not convert):
             return previous
         replaced = former.predecessor
-    sources = _sources(findings_key, former, settings)
+    sources = _sources(findings_key, former, settings, convert=convert)
     if former.predecessor is not None and is_as_written(store.path(ArtifactKey.parse(previous))):
-        if _all_there(former, store):
+        if _all_there(former, store, retired=not convert):
             return previous
         # A slide was converted again with other bytes: other libraries are installed now.
         replaced = previous
@@ -119,20 +123,24 @@ def _predecessor(key: str, made_from: dict[str, Any], settings: Settings) -> str
     return None
 
 
-def _all_there(former: _Former, store: ArtifactStore) -> bool:
+def _all_there(former: _Former, store: ArtifactStore, *, retired: bool) -> bool:
     """Return whether all files of the objects are what was written.
 
-    Converted slides are artifacts of their own.
+    Converted slides are artifacts of their own. With `retired`, one that retention removed counts
+    as there: it was proven before.
     """
     if former.contents is None:
         return False
     paths = [entry["path"] for entry in former.contents["objects"]]
     keys = {former.key, *(path.rpartition("/")[0] for path in paths)}
-    whole = all(is_as_written(store.path(ArtifactKey.parse(key))) for key in keys)
-    return whole and all((store.root / path).is_file() for path in paths)
+    parsed = {key: ArtifactKey.parse(key) for key in keys}
+    present = [key for key in keys if not (retired and is_retired(parsed[key], store))]
+    whole = all(is_as_written(store.path(parsed[key])) for key in present)
+    files = [store.root / path for path in paths if path.rpartition("/")[0] in present]
+    return whole and all(file.is_file() for file in files)
 
 
-def _sources(findings_key: str, former: _Former, settings: Settings) -> Sources:
+def _sources(findings_key: str, former: _Former, settings: Settings, *, convert: bool) -> Sources:
     """Slides of the case as DICOM, converted into the study of its former objects."""
     findings = load_findings(
         ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(findings_key))
@@ -142,7 +150,8 @@ def _sources(findings_key: str, former: _Former, settings: Settings) -> Sources:
         contents = sound_contents(former.predecessor, settings)
     kept = contents["study"] if contents is not None else None
     study = StudyFacts.of_json(kept) if kept else None
-    return slide_sources(findings, find_assay(findings.assay), settings, study)
+    assay = find_assay(findings.assay)
+    return slide_sources(findings, assay, settings, study, convert=convert)
 
 
 def _write(
@@ -170,7 +179,7 @@ def _write(
         seed=f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}",
         software=software,
     )
-    slides = [index_entry("WSM", file, store.root) for file in sources.converted]
+    slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
         written = _write_all(folder, findings_folder, context, read_reports(replaced, settings))
         place = store.path(key).relative_to(store.root)

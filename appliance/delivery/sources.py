@@ -21,6 +21,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay
 from appliance.delivery.frozen import freeze_source, same_source
 from appliance.delivery.orders import order_of, ordered_specimen
+from appliance.delivery.retired import headers_of, is_retired
 from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.installation import installation_salt
@@ -54,11 +55,17 @@ class Sources:
 
 
 def slide_sources(
-    findings: Findings, assay: Assay, settings: Settings, kept: StudyFacts | None = None
+    findings: Findings,
+    assay: Assay,
+    settings: Settings,
+    kept: StudyFacts | None = None,
+    *,
+    convert: bool = False,
 ) -> Sources:
     """Return both slides, converted where the scanner wrote no DICOM.
 
-    `kept` is the study into which the slides of the case's former objects were converted.
+    `kept` is the study into which the slides of the case's former objects were converted. With
+    `convert`, a slide is converted again that retention removed; else its headers stand for it.
 
     Raises
     ------
@@ -87,9 +94,8 @@ def slide_sources(
         study = replace(study, zone=zone_at(study.started))
     notes, converted = [note], []
     for stain in missing:
-        scanned, _ = known[stain]
         folder = _converted(
-            slides[stain], stain, findings, study, scanned, settings, accession=accession
+            (slides[stain], stain, known[stain][0]), findings, study, settings, accession, convert
         )
         files = sorted(folder.glob("*.dcm"))
         headers[stain] = read_headers(files)
@@ -179,16 +185,18 @@ def _two_studies(headers: Mapping[Stain, list[Dataset]]) -> tuple[str, ...]:
 
 
 def _converted(
-    facts: SlideFacts,
-    stain: Stain,
+    slide: tuple[SlideFacts, Stain, datetime],
     findings: Findings,
     study: StudyFacts,
-    scanned: datetime,
     settings: Settings,
-    *,
     accession: str,
+    convert: bool,
 ) -> Path:
-    """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs."""
+    """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs.
+
+    `slide` are its facts, its stain and the time of its scan.
+    """
+    facts, stain, scanned = slide
     store = ArtifactStore(settings.artifacts_dir)
     with_label = settings.objects.label_images
     specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
@@ -215,6 +223,8 @@ def _converted(
         scanned=scanned,
     )
     key = _converted_key(depends_on, specimen, study.zone, store)
+    if not convert and is_retired(key, store) and store.has(headers_of(key)):
+        return store.path(headers_of(key))
     if not store.has(key):
         with store.writing(key) as folder:
             path = place_of(facts.path)
@@ -246,5 +256,5 @@ def _converted_key(
         for of_specimen in ({}, of_order)
         for of_zone in ({}, {"zone": zone} if zone else {})
     ]
-    there = (key for key in candidates if store.path(key).is_dir())
+    there = (key for key in candidates if store.path(key).is_dir() or is_retired(key, store))
     return next(there, candidates[-1])

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sqlite3
 import time
+from contextlib import suppress
+from datetime import datetime, timedelta
 
 from appliance.errors import TandemError
-from appliance.ledger.backups import Backup, backups_of, make_backup, prune
+from appliance.ledger.backups import (
+    Backup,
+    backups_of,
+    folder_of,
+    make_backup,
+    newest_good,
+    prune,
+)
 from appliance.ledger.trouble import damaged, told
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 3600.0
+CHECK_SECONDS = 600.0
 """Period at which the daemon looks whether a backup is due."""
 FIRST_CHECK_SECONDS = 60.0
+FAILED = "failed.json"
+"""File beside the backups: time and cause of the last backup of the daemon, if it failed."""
+LATE_HOURS = 24.0
+"""Time after which a backup that is due counts as missing: a machine may be off for a night."""
 
 
 def backup_ledger(settings: Settings) -> Backup:
@@ -33,19 +48,64 @@ def backup_ledger(settings: Settings) -> Backup:
     if not backup.whole:
         raise damaged(file, "the ledger is damaged, as its backup shows.")
     prune(file, settings.ledger.keep_backups)
+    (folder_of(file) / FAILED).unlink(missing_ok=True)
     log.info("the ledger was backed up; its last event has the hash %s", backup.head)
     return backup
 
 
+def last_time_of(hour: int, now: float) -> float:
+    """Return the last moment at which the machine's clock showed an hour of the day, 0 to 23."""
+    today = datetime.fromtimestamp(now).replace(hour=hour, minute=0, second=0, microsecond=0)
+    passed = today if today.timestamp() <= now else today - timedelta(days=1)
+    return passed.timestamp()
+
+
 def backup_if_due(settings: Settings) -> None:
-    """Make a backup where the newest is older than ``ledger.backup_hours``; log what hinders it."""
+    """Make a backup where one is due; log what hinders it, and keep it for `backup_trouble`.
+
+    One is due where ``ledger.backup_hour`` has passed since the newest, or that is older than
+    ``ledger.backup_hours``.
+    """
     now = time.time()
     newest = next(iter(backups_of(settings.ledger_file)), None)
     # One of the future was made under a wrong clock.
-    if newest is not None and 0 <= now - newest.made_at < 3600 * settings.ledger.backup_hours:
-        return
+    if newest is not None and newest.made_at <= now:
+        at_night = newest.made_at < last_time_of(settings.ledger.backup_hour, now)
+        if not at_night and now - newest.made_at < 3600 * settings.ledger.backup_hours:
+            return
     try:
         backup_ledger(settings)
-    except (TandemError, OSError) as err:
+    except (TandemError, OSError, sqlite3.Error) as err:
         log.error("the ledger could not be backed up: %s; it is tried again", type(err).__name__)
         log.debug("details", exc_info=err)
+        failed = folder_of(settings.ledger_file) / FAILED
+        with suppress(OSError):  # a full disk; the age of the newest backup tells it, too
+            failed.parent.mkdir(exist_ok=True)
+            failed.write_text(json.dumps({"at": now, "why": str(err).rstrip(".")}))
+
+
+def backup_trouble(settings: Settings, now: float) -> str:
+    """Return the sentence that the ledger is not backed up as it should be; empty where it is.
+
+    A ledger that is younger than the time in which a backup is due needs none yet.
+    """
+    file = settings.ledger_file
+    try:
+        failed = json.loads((folder_of(file) / FAILED).read_text())
+        return (
+            f"The backup of the ledger failed at {_when(failed['at'])}: {failed['why']}. It is "
+            "tried again every ten minutes; to try now: tandem ledger backup."
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    newest, late_s = newest_good(file), 3600 * (settings.ledger.backup_hours + LATE_HOURS)
+    if newest is None or now - newest.made_at <= late_s:
+        return ""
+    return (
+        f"The newest good backup of the ledger is of {_when(newest.made_at)}. Does the daemon run, "
+        "and is there room on the disk? To make one now: tandem ledger backup."
+    )
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

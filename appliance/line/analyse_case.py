@@ -95,7 +95,7 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
     """
     store = ArtifactStore(settings.artifacts_dir)
     key = ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=6)
-    with timed("align", store.has(key)) as (times, reused):
+    with timed("align", key, store) as (times, reused):
         if not reused:
             sizes = [slide.facts.size_um for slide in (anatomy, target)]
             mpp = alignment_mpp(max(s[0] for s in sizes), max(s[1] for s in sizes))
@@ -155,7 +155,7 @@ class _Case:
             margin=settings.scoring.margin,
             version=8,
         )
-        with timed("stain", self._store.has(key)) as (times, reused):
+        with timed("stain", key, self._store) as (times, reused):
             if not reused:
                 folder = _folder(target.inspect_key, self._store)
                 plan = self._plan(align_key)
@@ -206,7 +206,7 @@ class _Case:
             kept=[self._anatomy.is_kept, self._target.is_kept],
             version=FINDINGS_VERSION,
         )
-        with timed("score", self._store.has(key)) as (times, reused):
+        with timed("score", key, self._store) as (times, reused):
             if not reused:
                 outputs = self._outputs(identity, align_key, stain_key)
                 findings = _judged(assay, outputs, settings)

@@ -174,7 +174,7 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
     key = ArtifactKey.of(
         "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=5
     )
-    with timed("inspect", store.has(key)) as (times, reused):
+    with timed("inspect", key, store) as (times, reused):
         if not reused:
             with same_source(facts, store), SlideReader.of(facts) as slide:
                 mpp = thumbnail_mpp(*facts.size_um)
@@ -260,7 +260,7 @@ def _read_alone(
     store = ArtifactStore(settings.artifacts_dir)
     asked = [reader_facts(reader, settings, {}) for reader in readers]
     key = ArtifactKey.of("tumor", slide=slide.inspect_key, readers=asked, version=7)
-    with timed("tumor", store.has(key)) as (times, reused):
+    with timed("tumor", key, store) as (times, reused):
         if not reused:
             inspected = store.path(ArtifactKey.parse(slide.inspect_key))
             tissue, picture = load_tissue(inspected), load_overview(inspected / OVERVIEW_NAME)

@@ -12,14 +12,14 @@ from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
 from appliance.delivery.objects import write_objects
-from appliance.delivery.outbox import enqueue_case
+from appliance.delivery.outbox import SLIDES, enqueue_case
 from appliance.delivery.standing import standing
 from appliance.domain import Identity
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, set_reason
+from appliance.ledger.tables import CaseRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyse_case import analyse_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
@@ -110,17 +110,25 @@ class WrittenCase:
     notes: tuple[str, ...]
 
 
-def write(findings_key: str, objects_key: str, settings: Settings) -> WrittenCase:
-    """Write the objects of a case; `objects_key` is that of the ones before, or empty."""
+def write(
+    findings_key: str, objects_key: str, settings: Settings, convert: bool = False
+) -> WrittenCase:
+    """Write the objects of a case; `objects_key` is that of the ones before, or empty.
+
+    With `convert`, a slide is converted again that retention removed.
+    """
     if not is_as_written(artifact_folder(findings_key, settings)):
         return WrittenCase(objects_key="", notes=())
-    key = write_objects(findings_key, settings, objects_key)
+    key = write_objects(findings_key, settings, objects_key, convert=convert)
     return WrittenCase(objects_key=key, notes=tuple(read_notes(key, settings)))
 
 
 def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
     """Prepare `write` of the case's objects."""
-    return Call(write, (job.row.findings_key, job.row.objects_key, context.settings))
+    row = job.row
+    # A destination wants a converted slide whose file is damaged, or was removed by retention.
+    convert = row.reason == "object-damaged" and params_of(row).get("kind") == SLIDES
+    return Call(write, (row.findings_key, row.objects_key, context.settings, convert))
 
 
 def finish_write(

@@ -85,7 +85,7 @@ def time_of(step: str, done: Done) -> StepTime:
 def append_times(
     tx: Transaction, row: SlideRow | CaseRow, times: tuple[StepTime, ...], now: float
 ) -> None:
-    """Append an event for each step of a row."""
+    """Append an event for each step of a row; it names the artifact, which retention reads."""
     for time_ in times:
         tx.append_event(
             Event(
@@ -96,5 +96,6 @@ def append_times(
                 step=time_.step,
                 seconds=time_.seconds,
                 reused=time_.reused,
+                params={"key": time_.key} if time_.key else {},
             )
         )

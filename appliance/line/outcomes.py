@@ -19,11 +19,15 @@ from appliance.slides.picture import SlidePicture
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepTime:
-    """Duration of a step; `reused` when its artifact was there already."""
+    """Duration of a step; `reused` when its artifact was there already.
+
+    `key` is that of the artifact, as `ArtifactKey` is written; empty where no single one is it.
+    """
 
     step: str
     seconds: float
     reused: bool
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +96,21 @@ def declared_by(anatomy: ReadSlide, target: ReadSlide) -> Declared:
 
 
 @contextmanager
-def timed(step: str, reused: bool) -> Iterator[tuple[list[StepTime], bool]]:
-    """Measure a step; the list holds its time when the block has ended.
+def timed(
+    step: str, key: ArtifactKey, store: ArtifactStore
+) -> Iterator[tuple[list[StepTime], bool]]:
+    """Measure a step that makes an artifact; yield a list, and whether the artifact is there.
 
-    `reused`, whether its artifact was there already, is passed on.
+    The list holds the step's time when the block has ended.
+
+    Raises
+    ------
+    ArtifactDamagedError
+        If the artifact is there and is not what was written.
     """
     times: list[StepTime] = []
+    reused = store.has(key)
     start = time.perf_counter()
     yield times, reused
-    times.append(StepTime(step=step, seconds=time.perf_counter() - start, reused=reused))
+    seconds = time.perf_counter() - start
+    times.append(StepTime(step=step, seconds=seconds, reused=reused, key=str(key)))

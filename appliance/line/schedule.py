@@ -1,4 +1,4 @@
-"""Periodic jobs of the daemon: partner timeout, check of disk space, backup.
+"""Periodic jobs of the daemon: partner timeout, check of disk space, backup, retention.
 
 Periods follow the monotonic clock: a wall clock that is set back stops none of them. (APScheduler
 counts by the wall clock.)
@@ -19,12 +19,15 @@ from appliance.intake.pair import expire_waiting
 from appliance.ledger.daily import CHECK_SECONDS, FIRST_CHECK_SECONDS, backup_if_due
 from appliance.ledger.ledger import Ledger
 from appliance.line.whose import let_merged_go
+from appliance.operations.disk import take_sample
+from appliance.operations.retention import retain_if_due
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
 PARTNER_CHECK_SECONDS = 60.0
 DISK_CHECK_SECONDS = 300.0
+RETENTION_CHECK_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
             let_merged_go(tx, settings, time.time())
 
     def disk() -> None:
+        take_sample(settings, time.time())
         free = shutil.disk_usage(settings.state_dir).free / 2**30
         if free < settings.low_disk_gib:
             log.warning("only %.1f GiB free for results; make room or move state_dir", free)
@@ -86,5 +90,11 @@ def jobs_of(settings: Settings, ledger: Ledger, pairings: Sequence[Pairing]) -> 
             run=lambda: backup_if_due(settings),
             period_s=backup_s,
             first_s=FIRST_CHECK_SECONDS,
+        ),
+        Job(
+            name="retention",
+            run=lambda: retain_if_due(settings, ledger),
+            period_s=RETENTION_CHECK_SECONDS,
+            first_s=RETENTION_CHECK_SECONDS,
         ),
     )

@@ -6,6 +6,7 @@ import ctypes.util
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,13 +19,15 @@ from appliance.delivery.order_csv import read_csv
 from appliance.delivery.order_files import OrdersRead
 from appliance.delivery.order_hl7 import read_hl7
 from appliance.delivery.orders import check_order_files, check_worklist
-from appliance.errors import SettingsError, TandemError, WorklistUnavailableError
+from appliance.errors import LedgerError, SettingsError, TandemError, WorklistUnavailableError
 from appliance.ledger import overview
 from appliance.ledger.backups import newest_good
+from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import life
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
 from appliance.operations.cluster_check import check_cluster
+from appliance.operations.disk import forecast
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
@@ -81,6 +84,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield Examined("folders", False, problem)
     if not problems:
         yield _try("state folder", lambda: _writable(settings.state_dir, settings.low_disk_gib))
+        yield _try("disk", lambda: forecast(settings).sentence)
         yield _try("rights", partial(_rights, settings))
     yield _try("ledger", partial(_ledger, settings))
     daemon = life(settings)
@@ -140,7 +144,7 @@ def _writable(folder: Path, least_gib: float) -> str:
     free_gib = shutil.disk_usage(folder).free / 2**30
     if free_gib < least_gib:
         raise OSError(f"only {free_gib:.1f} GiB free in {folder}: make room or move state_dir.")
-    return f"{folder} (write), {free_gib:.0f} GiB free"
+    return f"{folder} (write)"
 
 
 def _rights(settings: Settings) -> str:
@@ -163,6 +167,8 @@ def _ledger(settings: Settings) -> str:
             return "none yet: tandem run makes it"
         with reader.reading() as tx:
             cases = sum(overview.numbers(tx, CaseRow).values())
+    if trouble := backup_trouble(settings, time.time()):
+        raise LedgerError(trouble)
     backup = newest_good(settings.ledger_file)
     made = "no backup yet" if backup is None else f"last backup {backup.made}"
     return f"{cases} cases, {made}"

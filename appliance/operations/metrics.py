@@ -26,12 +26,14 @@ from sqlmodel import SQLModel
 from appliance.artifacts import write_whole
 from appliance.errors import LedgerError, TandemError
 from appliance.ledger.backups import newest_good
+from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import life, read_sign
 from appliance.ledger.lifecycle import DeliveryState, SlideState
 from appliance.ledger.overview import ENDED
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.operations.disk import forecast
 from appliance.settings.settings import Settings
 
 RECENT_SECONDS = 3600.0
@@ -136,6 +138,15 @@ def _places(settings: Settings) -> Iterator[Metric]:
     yield _gauge("disk_size_bytes", "Size of the state folder's disk.", disk.total)
     least = settings.low_disk_gib * 2**30
     yield _gauge("disk_least_bytes", "Free space below which Tandem warns.", least)
+    found = forecast(settings)
+    if found.per_day is not None:
+        said = "Space of the state folder that a day uses up, at the rate of the last days."
+        yield _gauge("disk_used_per_day_bytes", said, found.per_day)
+    if found.days is not None:
+        said = "Days until the free space is at its least; left out where the disk does not fill."
+        yield _gauge("disk_days_left", said, found.days)
+    said = "1 if the ledger is not backed up as it should be."
+    yield _gauge("backup_trouble", said, float(bool(backup_trouble(settings, time.time()))))
     if settings.ledger_file.is_file():
         size = settings.ledger_file.stat().st_size
         yield _gauge("ledger_size_bytes", "Size of the ledger's file.", size)

@@ -11,6 +11,7 @@ from typing import Any
 from appliance.errors import SettingsError
 from appliance.ledger import overview
 from appliance.ledger.blocks import case_of_slide, pairing_of
+from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import life
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
@@ -19,6 +20,7 @@ from appliance.ledger.progress import read_progress
 from appliance.ledger.queries import Queries, current
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
+from appliance.operations.disk import forecast
 from appliance.settings.extensions import BUILT_IN_ASSAYS
 from appliance.settings.settings import Settings
 from appliance.text import readable
@@ -40,12 +42,29 @@ def status_of(settings: Settings, limit: int | None = None) -> dict[str, Any]:
     reader = LedgerReader(settings.ledger_url)
     try:
         alive = life(settings)
-        appliance = {"appliance": {"alive": alive.alive, "sentence": alive.sentence}}
+        appliance = {
+            "appliance": {
+                "alive": alive.alive,
+                "sentence": alive.sentence,
+                "disk": _disk(settings),
+                "backup_trouble": backup_trouble(settings, time.time()),
+            }
+        }
         if not reader.ready:  # the daemon is creating it
             return {"cases": [], "slides": []} | appliance
         return _report(reader, settings, limit) | appliance
     finally:
         reader.close()
+
+
+def _disk(settings: Settings) -> dict[str, Any]:
+    found = forecast(settings)
+    return {
+        "free_bytes": found.free,
+        "used_per_day_bytes": found.per_day,
+        "days_left": found.days,
+        "sentence": found.sentence,
+    }
 
 
 def life_of(settings: Settings) -> tuple[bool, str]:

@@ -27,6 +27,7 @@ from appliance.settings.networks import ModelSettings
 from appliance.settings.nuclear import Nuclear
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
+from appliance.settings.retention import Retention
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.tls import Worklist
 from appliance.settings.workitems import WorkItems
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     objects: ObjectSettings = ObjectSettings()
     delivery: Delivery = Delivery()
     ledger: LedgerSettings = LedgerSettings()
+    retention: Retention = Retention()
     logs: LogSettings = LogSettings()
     dashboard: Dashboard = Dashboard()
     worklist: Worklist | None = None

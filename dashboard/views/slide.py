@@ -6,6 +6,7 @@ from html import escape
 
 import streamlit as st
 
+from appliance.ledger.lifecycle import SlideState
 from dashboard.queries import read_slide
 from dashboard.views import acting, look
 from dashboard.views.records import timeline_markup
@@ -45,4 +46,9 @@ def render() -> None:
         acting.off()
     if slide.thumbnail is not None:
         st.image(slide.thumbnail, width=420, alt=f"Overview of slide-{slide.id}")
+    elif slide.state is SlideState.READ:
+        st.caption(
+            "Its overview is away: retention removes it some time after the case was delivered. "
+            "The case has its pictures."
+        )
     look.block(timeline_markup(detail.events))

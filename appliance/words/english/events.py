@@ -19,6 +19,12 @@ def _set(facts: Params) -> str:
     return f"a person said {told}: {facts['why']}"
 
 
+def _retired(facts: Params) -> str:
+    steps = ", ".join(sorted({key.partition("/")[0] for key in facts["keys"]}))
+    why = "its days are over" if facts["why"] == "age" else "room on the disk was short"
+    return f"working data removed ({steps}, {facts['bytes'] / 1e6:.1f} MB): {why}"
+
+
 EVENTS: Words = {
     # states of slides
     "created": "",
@@ -81,6 +87,7 @@ EVENTS: Words = {
     "sign-in-failed": "a try to sign in to the dashboard as {name} from {address} failed",
     "signed-out": "{name} signed out of the dashboard",
     "case-opened": "{case} was opened on the dashboard",
+    "retired": _retired,
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",

@@ -17,12 +17,15 @@ from fixtures.pairings import HER2_PAIR
 from appliance.domain import HE, Identity
 from appliance.errors import LedgerError, SettingsError
 from appliance.ledger.backups import backups_of, folder_of, newest_good
-from appliance.ledger.daily import backup_if_due, backup_ledger
+from appliance.ledger.daily import backup_if_due, backup_ledger, backup_trouble
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.start import open_at_start
 from appliance.ledger.verify import verify
 from appliance.operations.backup import restore_ledger, verify_ledger
+from appliance.operations.doctor import examine
+from appliance.operations.metrics import metrics_text
+from appliance.operations.status import status_of
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.settings import Settings
 
@@ -108,6 +111,57 @@ def test_a_backup_is_made_when_the_newest_is_too_old(
     backup_if_due(settings)
     assert len(folder_of(settings.ledger_file).joinpath("newest.json").read_text()) > 0
     assert max(each.made_at for each in backups_of(settings.ledger_file)) > first.made_at
+
+
+def test_a_backup_is_due_from_its_hour_on_and_is_caught_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_two = time.mktime((2026, 11, 28, 2, 0, 0, 0, 0, -1))
+
+    def made_at(moment: float) -> int:
+        monkeypatch.setattr(time, "time", lambda: moment)
+        backup_if_due(settings)
+        return len(backups_of(settings.ledger_file))
+
+    assert made_at(at_two - 7200) == 1
+    assert made_at(at_two - 60) == 1
+    assert made_at(at_two + 60) == 2
+    (first, _) = backups_of(settings.ledger_file)
+    assert made_at(at_two + 82800) == 2
+    # The machine was off at two: at nine.
+    made_at(at_two + 86400 + 25200)
+    assert backups_of(settings.ledger_file)[0] != first
+
+
+def test_a_backup_that_fails_is_told_until_one_succeeds(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert status_of(settings)["appliance"]["backup_trouble"] == ""
+    folder = folder_of(settings.ledger_file)
+    folder.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", _full)
+        backup_if_due(settings)
+    told = status_of(settings)["appliance"]["backup_trouble"]
+    assert "The backup of the ledger failed at" in told and "tandem ledger backup" in told
+    assert b"tandem_backup_trouble 1.0" in metrics_text(settings)
+    config = settings.state_dir.parent / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    (line,) = [each for each in examine(config) if each.what == "ledger"]
+    assert not line.ok and line.text == told
+    backup_if_due(settings)
+    assert status_of(settings)["appliance"]["backup_trouble"] == ""
+    assert b"tandem_backup_trouble 0.0" in metrics_text(settings)
+
+
+def _full(*_: object, **__: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_a_backup_that_nobody_makes_is_told(settings: Settings) -> None:
+    made = backup_ledger(settings)
+    assert backup_trouble(settings, made.made_at + 47 * 3600) == ""
+    assert "newest good backup" in backup_trouble(settings, made.made_at + 49 * 3600)
 
 
 def test_a_damaged_ledger_costs_no_good_backup(settings: Settings) -> None:

@@ -29,17 +29,18 @@ from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing
 from appliance.domain import HER2, Identity, SlideFacts
-from appliance.errors import ArtifactDamagedError, SettingsError
+from appliance.errors import ArtifactDamagedError, SettingsError, SlideError
 from appliance.findings.codec import load_findings, save_findings
 from appliance.findings.findings import SCORED, Rasters, SignOff
 from appliance.geometry import TileGrid
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.tables import CaseRow, DeliveryRow
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyse_slide import open_facts
 from appliance.line.case_steps import write
 from appliance.operations.corrections import confirm_score, correct_score
+from appliance.operations.retention import retain
 from appliance.settings.destinations import FolderDestination, Hl7Destination
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
@@ -177,6 +178,11 @@ def predecessor(report: Dataset) -> str:
     (study,) = report.PredecessorDocumentsSequence
     (instance,) = study.ReferencedSeriesSequence[0].ReferencedSOPSequence
     return str(instance.ReferencedSOPInstanceUID)
+
+
+def deliveries(clinic: Clinic) -> list[DeliveryRow]:
+    found: list[DeliveryRow] = clinic.do(lambda tx: tx.deliveries(1))
+    return found
 
 
 def evaluated(report: Dataset) -> set[str]:
@@ -322,6 +328,54 @@ def test_damage_changes_no_byte_of_a_signed_result(
     # Another outcome is nobody's.
     other = str(ArtifactKey.of("findings", case=2))
     assert standing(other, case.objects_key, clinic.settings) == other
+
+
+def test_a_case_is_corrected_when_its_converted_slides_and_the_scanners_files_are_gone(
+    clinic: Clinic,
+) -> None:
+    first, entries = clinic.report, read_index(clinic.case.objects_key, clinic.settings)
+    slides = [entry for entry in entries if entry.kind == "WSM"]
+
+    def prove(tx: Transaction) -> None:
+        for row in tx.deliveries(1):
+            for to in (DeliveryState.SENT, DeliveryState.PROVEN):
+                tx.advance(row, to, now=2.0)
+
+    clinic.do(prove)
+    ledger = Ledger(clinic.settings.ledger_url)
+    done = retain(clinic.settings, ledger, time.time() + 40 * 86400)
+    ledger.close()
+    gone = {str(each.key) for each in done.gone if each.key.step == "wsm"}
+    assert gone == {entry.path.rpartition("/")[0] for entry in slides}
+    assert slides and not any(object_path(e.path, clinic.settings).exists() for e in slides)
+    findings = load_findings(
+        ArtifactStore(clinic.settings.artifacts_dir).path(
+            ArtifactKey.parse(clinic.case.findings_key)
+        )
+    )
+    moved = [Path(facts.path) for facts in (findings.he, findings.ihc)]
+    for path in moved:
+        path.rename(path.with_suffix(".away"))
+    try:
+        correct_score(clinic.settings, "case-1", "3+", by=ANNA, why="seen")
+        report = clinic.deliver().report
+        # A destination that wants the pixels, now: they cannot be had, and this is told.
+        case = clinic.case
+        with pytest.raises(SlideError):
+            write(case.findings_key, case.objects_key, clinic.settings, True)
+    finally:
+        for path in moved:
+            path.with_suffix(".away").rename(path)
+    assert predecessor(report) == first.SOPInstanceUID
+    now = [e for e in read_index(clinic.case.objects_key, clinic.settings) if e.kind == "WSM"]
+    assert now == slides
+    sent = {(row.destination, row.state) for row in deliveries(clinic) if row.kind == "WSM"}
+    assert sent == {("archive", "proven"), ("told", "queued")}  # one is new since
+    assert dicom_errors(clinic.file("SR")) == []
+    # With the files they are converted again, under the names that the index has.
+    case = clinic.case
+    write(case.findings_key, case.objects_key, clinic.settings, True)
+    assert all(object_path(entry.path, clinic.settings).is_file() for entry in slides)
 
 
 def test_a_confirmation_of_hardly_any_tumor_gives_no_interpretation() -> None:

@@ -1,0 +1,62 @@
+"""Converted slides that retention removed: their headers stay, so that results can name them.
+
+A correction repeats the headers of its slides and sends no pixels again. The headers of the
+artifact ``wsm/DIGEST`` stay in ``headers/DIGEST``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from pydicom import dcmread
+
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore
+from appliance.delivery.index import ObjectFile, index_entry
+
+CONVERTED, HEADERS = "wsm", "headers"
+
+
+def keep_headers(key: ArtifactKey, store: ArtifactStore) -> None:
+    """Keep what a converted slide has beside its pixels, before it is removed.
+
+    Raises
+    ------
+    ArtifactDamagedError
+        If headers are there and are not what was written; the next attempt keeps them anew.
+    """
+    headers, source = headers_of(key), store.path(key)
+    if store.has(headers):
+        return
+    with store.writing(headers) as folder:
+        for file in sorted(source.iterdir()):
+            if file.suffix == ".dcm":
+                header = dcmread(file, stop_before_pixels=True)
+                header.save_as(folder / file.name, enforce_file_format=True)
+            elif file.name != SUMS_NAME:
+                shutil.copyfile(file, folder / file.name)
+
+
+def headers_of(key: ArtifactKey) -> ArtifactKey:
+    """Return the key of the headers of a converted slide."""
+    return ArtifactKey(HEADERS, key.digest)
+
+
+def is_retired(key: ArtifactKey, store: ArtifactStore) -> bool:
+    """Return whether retention removed a converted slide; its headers are there."""
+    return (
+        key.step == CONVERTED
+        and not store.path(key).is_dir()
+        and store.path(headers_of(key)).is_dir()
+    )
+
+
+def slide_entry(file: Path, root: Path) -> ObjectFile:
+    """Return the entry of a converted slide's file in the index of a case's objects.
+
+    A header stands for the file that was sent: its entry names that file.
+    """
+    entry = index_entry("WSM", file, root)
+    step, _, rest = entry.path.partition("/")
+    return replace(entry, path=f"{CONVERTED}/{rest}") if step == HEADERS else entry

@@ -1,0 +1,188 @@
+"""Retention: a month of nights by a fake clock, what stays, what a crash leaves, short room."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from appliance.artifacts import ArtifactKey
+from appliance.cli.main import app
+from appliance.ledger.backups import newest_good
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.start import open_at_start
+from appliance.ledger.verify import verify
+from appliance.operations.backup import restore_ledger, verify_ledger
+from appliance.operations.retention import ASIDE, Plan, plan_retention, retain, settle
+from appliance.settings.retention import Retention
+from appliance.settings.settings import Settings
+from appliance.words.events import event_text
+from benchmarks.month import DAY, FIRST, Month, Night, month_settings
+
+KEEP_DAYS = 4
+LATER = FIRST + 60 * DAY
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, list[Night]]:
+    """Return a state folder after 30 simulated days, and its nights."""
+    settings = month_settings(tmp_path_factory.mktemp("month") / "state", keep_days=KEEP_DAYS)
+    return settings, list(Month(settings, slides=4, kilobytes=20).nights(30))
+
+
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    settings = month_settings(tmp_path_factory.mktemp("days") / "state", keep_days=KEEP_DAYS)
+    assert list(Month(settings, slides=4, kilobytes=20).nights(2))[-1].lost == 0
+    return settings
+
+
+@pytest.fixture
+def young(two_days: Settings, tmp_path: Path) -> Settings:
+    """Return a state folder after two days: nothing was removed yet, one case is refused."""
+    copy = tmp_path / "state"
+    shutil.copytree(two_days.state_dir, copy)
+    return two_days.model_copy(update={"state_dir": copy})
+
+
+def folders(settings: Settings) -> list[str]:
+    root = settings.artifacts_dir
+    return sorted(f"{path.parent.name}/{path.name}" for path in root.glob("*/*"))
+
+
+def test_the_disk_stays_flat_over_a_month_and_nothing_undelivered_goes(
+    month: tuple[Settings, list[Night]],
+) -> None:
+    settings, nights = month
+    working = [night.working for night in nights]
+    assert max(working[20:]) == working[29] == min(working[20:])
+    assert working[29] <= working[8] * 1.3  # those of the case that is refused and the one held
+    assert {night.lost for night in nights} == {0}
+    assert nights[-1].backups == 3
+    # While the destination was away nothing of the cases of those days went.
+    assert max(working[13:16]) > working[9]
+    with closing(Ledger(settings.ledger_url)) as ledger, ledger.transaction() as tx:
+        notes = tx.notes("retired")
+        cases = {case.accession: case.state for case in tx.cases()}
+    told = [key for note in notes for key in json.loads(note.params)["keys"]]
+    assert len(told) == len(set(told)) and not set(told) & set(folders(settings))
+    assert cases["S1-0"] == "undelivered" and cases["S1-1"] == "held"
+    assert "working data removed" in event_text(notes[0])
+    assert verify_ledger(settings).problems == ()
+
+
+def test_a_backup_in_a_second_folder_goes_on_where_it_was(
+    month: tuple[Settings, list[Night]], tmp_path: Path
+) -> None:
+    settings, _ = month
+    second = settings.model_copy(update={"state_dir": tmp_path / "second"})
+    shutil.copytree(settings.state_dir / "backups", second.state_dir / "backups")
+    backup = newest_good(settings.ledger_file)
+    assert restore_ledger(second).backup == backup and backup is not None
+    opened = closing(open_at_start(second.ledger_url, threading.Event()))
+    with opened as ledger, ledger.transaction() as tx:
+        states = [case.state for case in tx.cases()]
+        tx.note("case-1", "stat", LATER)
+    assert len(states) == backup.cases and states.count("delivered") == backup.cases - 2
+    found = verify(second.ledger_file)
+    assert found.problems == () and found.events == backup.event + 2  # restored, stat
+
+
+def test_a_dry_run_says_what_goes_and_changes_nothing(young: Settings) -> None:
+    before = folders(young)
+    plan = plan_retention(young, LATER)
+    # One of four cases is refused and one held; each has two slides.
+    assert {(each.stays, each.key.step) for each in plan.kept} >= {("in-work", "wsm")}
+    assert {each.why for each in plan.gone} == {"age"} and plan.size > 0
+    assert folders(young) == before
+    done = retain_later(young)
+    assert {each.key for each in done.gone} == {each.key for each in plan.gone}
+    kept = {f"headers/{each.key.digest}" for each in plan.gone if each.key.step == "wsm"}
+    expected = {*before, *kept} - {str(each.key) for each in plan.gone}
+    assert {name for name in folders(young) if not name.startswith(ASIDE)} == expected
+    assert plan_retention(young, LATER).gone == ()
+
+
+def retain_later(settings: Settings) -> Plan:
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        return retain(settings, ledger, LATER)
+
+
+def test_the_command_prints_each_with_its_reason(young: Settings, tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{young.state_dir}"\n[retention]\nkeep_days = {KEEP_DAYS}\n')
+    asked = ["retain", "--dry-run", "--config", str(config)]
+    said = CliRunner().invoke(app, [*asked, "--json"])
+    report = json.loads(said.stdout)
+    assert report["removed"] and report["stays"]["in-work"]["count"] > 0
+    assert {each["why"] for each in report["removed"]} == {"age"}
+    text = CliRunner().invoke(app, asked).stdout
+    assert f"would go: {len(report['removed'])}" in text and "stays (in-work)" in text
+
+
+def test_a_case_that_nobody_signed_stays_where_the_settings_say_so(young: Settings) -> None:
+    only_signed = Retention(keep_days=KEEP_DAYS, free_gib=0, only_signed=True)
+    settings = young.model_copy(update={"retention": only_signed})
+    plan = plan_retention(settings, LATER)
+    assert {each.key.step for each in plan.gone} == {"seen"}
+    assert "unsigned" in {each.stays for each in plan.kept}
+
+
+def test_short_room_takes_what_is_delivered_before_its_days_and_the_last_day_stays(
+    young: Settings,
+) -> None:
+    short = Retention(keep_days=1000, free_gib=1e9)
+    settings = young.model_copy(update={"retention": short})
+    plan = plan_retention(settings, FIRST + 1.8 * DAY)
+    assert {each.why for each in plan.gone} == {"space"}
+    owners = {owner for each in plan.gone for owner in each.owners}
+    assert owners == {"case-1", "case-2", "slide-1", "slide-2", "slide-3", "slide-4"}
+    plenty = young.model_copy(update={"retention": Retention(keep_days=1000, free_gib=0)})
+    assert plan_retention(plenty, LATER).gone == ()
+
+
+def test_what_a_crash_left_aside_goes_back_unless_the_ledger_says_that_it_went(
+    young: Settings,
+) -> None:
+    store = young.artifacts_dir
+    gone, back = (each.key for each in plan_retention(young, LATER).gone[:2])
+    for key in (gone, back):
+        (store / ASIDE).mkdir(exist_ok=True)
+        (store / key.step / key.digest).rename(store / ASIDE / f"{key.step}.{key.digest}")
+    with closing(Ledger(young.ledger_url)) as ledger:
+        with ledger.transaction() as tx:
+            params = {"keys": [str(gone)], "bytes": 1, "why": "age"}
+            tx.note("case-1", "retired", LATER, params=params)
+        settle(young, ledger)
+    assert not (store / gone.step / gone.digest).exists()
+    assert (store / back.step / back.digest).is_dir()
+    assert not list((store / ASIDE).iterdir())
+
+
+def test_a_removal_that_the_ledger_cannot_note_takes_nothing_away(
+    young: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folders(young)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no room")
+
+    with closing(Ledger(young.ledger_url)) as ledger, monkeypatch.context() as patched:
+        patched.setattr("appliance.ledger.transaction.Transaction.note", refuse)
+        with pytest.raises(OSError, match="no room"):
+            retain(young, ledger, LATER)
+    left = [name for name in folders(young) if not name.startswith("headers/")]
+    assert left == before
+
+
+def test_an_artifact_that_no_record_names_stays(young: Settings) -> None:
+    key = ArtifactKey("tumor", "0" * 32)
+    stray = young.artifacts_dir / key.step / key.digest
+    stray.mkdir()
+    retain_later(young)
+    assert stray.is_dir()
