@@ -19,6 +19,7 @@ from appliance.cli.retain_command import retain
 from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
 from appliance.cli.user_commands import users_app
+from appliance.cli.upgrade_command import upgrade
 from appliance.cli.worker_command import scheduler, worker
 from appliance.errors import TandemError
 
@@ -35,7 +36,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
-    *(init, doctor, retain, metrics, dashboard, synth, calibrate),
+    *(init, doctor, retain, upgrade, metrics, dashboard, synth, calibrate),
 ):
     app.command()(command)
 app.command()(worker)

@@ -83,7 +83,7 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
     file = settings.ledger_file
     backup = _chosen(file, name)
     source = folder_of(file) / backup.name
-    with _no_daemon(settings.state_dir):
+    with no_daemon(settings.state_dir):
         with told(source, writing=False):
             verified = verify(source)
         if verified.problems and not anyway:
@@ -175,7 +175,7 @@ def _words(file: Path) -> dict[tuple[float, str], str]:
 
 
 @contextmanager
-def _no_daemon(state_dir: Path) -> Iterator[None]:
+def no_daemon(state_dir: Path) -> Iterator[None]:
     """Hold the lock of the state folder, which a running daemon holds."""
     with (state_dir / "daemon.lock").open("w") as lock:
         try:

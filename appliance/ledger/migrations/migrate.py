@@ -7,7 +7,7 @@ from typing import Any
 
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Column, Connection, NullPool, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -36,10 +36,8 @@ def migrate(file: Path, lock: WriteLock) -> str:
     with engine.begin() as connection:
         found = revision_of(connection)
         context = MigrationContext.configure(connection)
-        scripts = ScriptDirectory(str(_FOLDER), version_locations=[str(_FOLDER / "versions")])
-        steps = list(scripts.iterate_revisions("head", found))
         with Operations.context(context) as operations:
-            for step in reversed(steps):
+            for step in steps_after(found):
                 step.module.upgrade()
             _complete(connection, operations)
         if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
@@ -50,6 +48,12 @@ def migrate(file: Path, lock: WriteLock) -> str:
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
     engine.dispose()
     return found
+
+
+def steps_after(revision: str) -> list[Script]:
+    """Return the steps that lead from a revision to today's, in order."""
+    scripts = ScriptDirectory(str(_FOLDER), version_locations=[str(_FOLDER / "versions")])
+    return list(reversed(list(scripts.iterate_revisions("head", revision))))
 
 
 def revision_of(connection: Connection) -> str:
