@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench wheels clean lock judges
+.PHONY: install demo test check bench wheels clean lock judges sbom licenses vulnerabilities wheel-twice
 
 install: $(STAMP)
 
@@ -59,6 +59,22 @@ wheels: install
 # that is allowed.
 judges:
 	@sh tests/install-judges.sh
+
+# What Tandem is made of: bill of materials (CycloneDX), licenses, known vulnerabilities
+# (DATABASE names a dated copy of OSV's records for PyPI; without it, it says that it could not).
+sbom: install
+	@$(BIN)/python -m supply.sbom build/sbom.cdx.json
+	@echo build/sbom.cdx.json
+
+licenses: install
+	@$(BIN)/python -m supply.licenses docs/licenses.md
+
+vulnerabilities: install
+	@$(BIN)/python -m supply.vulnerabilities $(DATABASE)
+
+# The wheel of the last commit, built twice in folders of their own with other rights: equal bytes.
+wheel-twice: install
+	@sh supply/wheel-twice.sh $(BIN)/python
 
 lock: install
 	@{ echo "# Exact pins of everything; every install uses this file. Written by: make lock"; \

@@ -1,0 +1,1 @@
+"""Supply chain: what Tandem is made of, under which licenses, and what is known against it."""
