@@ -72,7 +72,7 @@ licenses: install
 vulnerabilities: install
 	@$(BIN)/python -m supply.vulnerabilities $(DATABASE)
 
-# The wheel of the last commit, built twice in folders of their own with other rights: equal bytes.
+# The wheel of the last commit, built twice, each in a folder of its own: equal bytes.
 wheel-twice: install
 	@sh supply/wheel-twice.sh $(BIN)/python
 

@@ -6,16 +6,16 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
-for mask in 022 077; do
+umask 022 # rights of files are bytes of a wheel
+for place in one another; do
 	(
-		umask "$mask"
-		mkdir "$folder/$mask" "$folder/$mask/source"
-		git archive HEAD | tar -x -C "$folder/$mask/source"
-		cd "$folder/$mask/source"
-		"$python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index -w "$folder/$mask" .
+		mkdir "$folder/$place" "$folder/$place/source"
+		git archive HEAD | tar -x -C "$folder/$place/source"
+		cd "$folder/$place/source"
+		"$python" -m pip wheel --quiet --no-deps --no-build-isolation --no-index -w "$folder/$place" .
 	)
 done
 cd "$folder"
-sha256sum 022/*.whl 077/*.whl
-cmp 022/*.whl 077/*.whl
+sha256sum one/*.whl another/*.whl
+cmp one/*.whl another/*.whl
 echo "both wheels have equal bytes"
