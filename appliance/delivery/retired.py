@@ -10,10 +10,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore
 from appliance.delivery.index import ObjectFile, index_entry
+from appliance.errors import ArtifactDamagedError
+from dicom.characters import UNREADABLE
 
 CONVERTED, HEADERS = "wsm", "headers"
 
@@ -24,7 +26,8 @@ def keep_headers(key: ArtifactKey, store: ArtifactStore) -> None:
     Raises
     ------
     ArtifactDamagedError
-        If headers are there and are not what was written; the next attempt keeps them anew.
+        If the slide's file is no DICOM, so that it stays; or if headers are there and are not what
+        was written, so that the next attempt keeps them anew.
     """
     headers, source = headers_of(key), store.path(key)
     if store.has(headers):
@@ -32,10 +35,19 @@ def keep_headers(key: ArtifactKey, store: ArtifactStore) -> None:
     with store.writing(headers) as folder:
         for file in sorted(source.iterdir()):
             if file.suffix == ".dcm":
-                header = dcmread(file, stop_before_pixels=True)
+                header = _header(file)
                 header.save_as(folder / file.name, enforce_file_format=True)
             elif file.name != SUMS_NAME:
                 shutil.copyfile(file, folder / file.name)
+
+
+def _header(file: Path) -> Dataset:
+    try:
+        return dcmread(file, stop_before_pixels=True)
+    except UNREADABLE as err:
+        if isinstance(err, OSError) and err.errno is not None:
+            raise
+        raise ArtifactDamagedError("The converted slide is no readable DICOM.") from err
 
 
 def headers_of(key: ArtifactKey) -> ArtifactKey:

@@ -32,6 +32,7 @@ from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
 from appliance.delivery.outbox import SLIDES
 from appliance.delivery.retired import CONVERTED, keep_headers
+from appliance.errors import ArtifactDamagedError
 from appliance.ledger.daily import last_time_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
@@ -149,7 +150,13 @@ def retain(settings: Settings, ledger: Ledger, now: float | None = None) -> Plan
     now = time.time() if now is None else now
     settle(settings, ledger)
     plan = plan_retention(settings, now)
-    gone = [each for group in _groups(plan) for each in _remove(group, settings, ledger, now)]
+    gone: list[Stored] = []
+    for group in _groups(plan):
+        try:
+            gone += _remove(group, settings, ledger, now)
+        except ArtifactDamagedError as err:
+            # One that is damaged does not keep the others; `tandem retain --dry-run` lists it.
+            log.warning("%s stays: %s", group[0].key, err)
     went = {each.key for each in gone}
     kept = [*plan.kept, *(each for each in plan.gone if each.key not in went)]
     return Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings))
@@ -272,7 +279,7 @@ def _stored(
     tx: Queries, settings: Settings, store: ArtifactStore, young: float
 ) -> Iterator[Stored]:
     """Yield all working data on disk; those written after `young` are not asked after."""
-    steps, sent = _owners_of_steps(tx), _owners_of_sent(tx)
+    steps, sent = _owners_of_steps(tx, store), _owners_of_sent(tx)
     listed: dict[str, tuple[str, ...]] | None = None
     known: dict[str, tuple[str, float]] = {}
     for step in (*OWNED, *CACHES):
@@ -293,14 +300,17 @@ def _stored(
             yield Stored(key=key, size=_size(folder), owners=owners, since=since, stays=stays)
 
 
-def _owners_of_steps(tx: Queries) -> dict[str, tuple[str, ...]]:
-    """Return the subjects whose steps made or used an artifact, by its key."""
+def _owners_of_steps(tx: Queries, store: ArtifactStore) -> dict[str, tuple[str, ...]]:
+    """Return the subjects whose steps made or used an artifact that is on disk, by its key."""
+    there = {f"{step}/{path.name}" for step in OWNED for path in (store.root / step).glob("[!.]*")}
     query = select(EventRow.subject, EventRow.params).where(
         EventRow.kind == "step", EventRow.params != "{}"
     )
     found: dict[str, set[str]] = defaultdict(set)
     for subject, params in tx.session.exec(query):
-        found[json.loads(params).get("key", "")].add(subject)
+        # Of years of steps only those of what is there are kept in memory.
+        if (key := json.loads(params).get("key", "")) in there:
+            found[key].add(subject)
     return {key: tuple(sorted(subjects)) for key, subjects in found.items()}
 
 

@@ -31,16 +31,16 @@ def test_days_left_are_those_until_the_least_free_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(state_dir=tmp_path, low_disk_gib=5.0)
-    now = sampled(settings, monkeypatch, 240, 2.0)
+    now = sampled(settings, monkeypatch, 48, 2.0)
     found = forecast(settings, now)
     assert found.per_day == pytest.approx(2 * GIB, rel=0.01)
-    assert found.days == pytest.approx((105 - 20 - 5) / 2, rel=0.01)
-    assert "40 days left at 2.00 GiB a day" in found.sentence
+    assert found.days == pytest.approx((105 - 4 - 5) / 2, rel=0.01)
+    assert "48 days left at 2.00 GiB a day" in found.sentence
 
 
 @pytest.mark.parametrize(
     ("hours", "per_day", "words"),
-    [(5, 2.0, "needs a day of samples"), (48, -1.0, "does not fill"), (48, 0.0, "does not fill")],
+    [(5, 2.0, "needs a day of samples"), (25, -1.0, "does not fill"), (25, 0.0, "does not fill")],
 )
 def test_a_disk_that_does_not_fill_and_one_just_met_have_no_days_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int, per_day: float, words: str

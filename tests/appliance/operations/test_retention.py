@@ -186,3 +186,14 @@ def test_an_artifact_that_no_record_names_stays(young: Settings) -> None:
     stray.mkdir()
     retain_later(young)
     assert stray.is_dir()
+
+
+def test_a_damaged_slide_stays_and_keeps_no_other_from_going(young: Settings) -> None:
+    plan = plan_retention(young, LATER)
+    damaged = next(each.key for each in plan.gone if each.key.step == "wsm")
+    folder = young.artifacts_dir / "wsm" / damaged.digest
+    (folder / "1.dcm").write_bytes(b"no DICOM")
+    done = retain_later(young)
+    assert folder.is_dir() and damaged not in {each.key for each in done.gone}
+    assert "wsm" in {each.key.step for each in done.gone}
+    assert not (young.artifacts_dir / "headers" / damaged.digest).exists()
