@@ -18,8 +18,8 @@ from appliance.cli.picture_command import picture
 from appliance.cli.retain_command import retain
 from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
-from appliance.cli.user_commands import users_app
 from appliance.cli.upgrade_command import upgrade
+from appliance.cli.user_commands import users_app
 from appliance.cli.worker_command import scheduler, worker
 from appliance.errors import TandemError
 
