@@ -89,7 +89,7 @@ def _confirm(case: str, score: str) -> None:
 def _correct(case: str, standing: str, scores: tuple[str, ...]) -> None:
     with st.form("correct", border=False):
         score = st.radio("Score", scores, index=None, horizontal=True)
-        st.caption(f"The score is {standing or 'none'}. The same score again confirms it.")
+        st.write(f"The score is {standing or 'none'}. The same score again confirms it.")
         why = st.text_input("Reason", help="For the report.")
         by = _person()
         if st.form_submit_button("Correct", type="primary"):

@@ -47,8 +47,8 @@ def render() -> None:
     if slide.thumbnail is not None:
         st.image(slide.thumbnail, width=420, alt=f"Overview of slide-{slide.id}")
     elif slide.state is SlideState.READ:
-        st.caption(
-            "Its overview is away: retention removes it some time after the case was delivered. "
-            "The case has its pictures."
+        look.block(
+            '<div class="muted">Its overview is away: retention removes it some time after the '
+            "case was delivered. The case has its pictures.</div>"
         )
     look.block(timeline_markup(detail.events))

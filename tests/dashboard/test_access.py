@@ -374,8 +374,8 @@ def test_people_sign_in_act_by_their_role_and_leave(browser_page: Page, twin_lab
     assert event.by == "Meyer^Anna" and opened == ["Viewer^Vera"]
     page.goto("/case?case=1")
     expect(page.get_by_role("button", name="Correct", exact=True)).to_be_visible()
-    # The screen is left when the session ends.
+    assert refused == []
+    # The screen is left when the session ends; the page to sign in is shown in no frame of it.
     Users(twin_lab.settings).remove("anna")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     assert "S26-0000001" not in page.content()
-    assert refused == []
