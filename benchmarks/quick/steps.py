@@ -34,7 +34,9 @@ def quick_align(*_given: Any, **_options: Any) -> Alignment:
     return Alignment(mapping=mapping, error_um=1.0, overlap=1.0, agreement=1.0)
 
 
-def quick_objects(findings_key: str, settings: Settings, _previous: str = "") -> str:
+def quick_objects(
+    findings_key: str, settings: Settings, _previous: str = "", **_options: Any
+) -> str:
     """Write one small report, which states what was read; return the key of its artifact.
 
     Equal findings give equal bytes; an artifact that is damaged is written again.
