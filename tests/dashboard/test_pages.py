@@ -68,6 +68,13 @@ def open_case(case_id: object) -> str:
     return markup(page.run(timeout=60))
 
 
+def quality_page() -> None:
+    from dashboard.views import look, quality
+
+    look.header()
+    quality.render()
+
+
 def open_queue() -> str:
     return markup(AppTest.from_file(str(PAGES)).run(timeout=60))
 
@@ -115,6 +122,18 @@ def test_queue_shows_cases_and_trouble(lab: Lab, findings: Findings) -> None:
     assert "&lt;b&gt;odd.svs" in page and "<b>odd" not in page
     assert page.index(say("quarantine", QuarantineReason.NO_MPP)) < page.index("S26-0000001")
     assert RESEARCH_USE in page
+
+
+def test_quality_says_what_too_few_cases_cannot_tell(lab: Lab, findings: Findings) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id)
+    lab.deliver(case_id)
+    page = markup(AppTest.from_function(quality_page).run(timeout=60))
+    assert "People spoke on 0 cases" in page and "too few for kappa" in page
+    assert "1 of 1" in page and "Scores: her2" in page
 
 
 def test_a_slide_that_is_being_read_shows_how_far(lab: Lab) -> None:

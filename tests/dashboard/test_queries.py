@@ -15,6 +15,7 @@ from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import status_of
 from appliance.words.say import say
+from dashboard.quality import read_quality
 from dashboard.queries import read_case, read_queue
 from dashboard.troubles import LIMIT
 from dashboard.worklist import PAGE_CASES, read_work_list
@@ -298,3 +299,39 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
     last = read_work_list(reader, lab.settings, number=99)
     assert (last.number, last.pages, last.total, len(last.cases)) == (3, 3, 2 * PAGE_CASES + 5, 5)
     assert read_work_list(reader, lab.settings, number=2).cases[0].id == 27
+
+
+def test_quality_counts_results_and_words(lab: Lab, reader: LedgerReader) -> None:
+    review = json.dumps([{"code": "near-threshold", "params": {"band": 3.0}}])
+    with lab.ledger.transaction() as tx:
+        for number, (score, reasons, state) in enumerate(
+            [
+                ("1+", "[]", CaseState.DELIVERED),
+                ("1+", review, CaseState.DELIVERED),
+                ("3+", "[]", CaseState.DELIVERED),
+                ("", "[]", CaseState.READY),
+            ]
+        ):
+            tx.session.add(
+                CaseRow(
+                    accession=f"S26-{number:07d}",
+                    block="A1",
+                    assay="her2",
+                    anatomy="HE",
+                    target="HER2",
+                    state=state,
+                    score=score,
+                    review=reasons,
+                    created_at=86400.0 * 40 * (number == 2),
+                    changed_at=0.0,
+                )
+            )
+        tx.session.flush()
+        tx.note("case-1", "confirmed-by", 1.0, params={"score": "1+", "given": "1+"}, by="A")
+    found = read_quality(reader, lab.settings)
+    assert [(s.name, s.part, s.n) for s in found.scores["her2"]] == [("1+", 2, 3), ("3+", 1, 3)]
+    assert [(s.name, s.part, s.n) for s in found.review] == [("1970-02", 0, 1), ("1970-01", 1, 2)]
+    people = found.people["her2"]
+    assert (people["n"], people["exact"], people["silent"]) == (1, 1, 2)
+    low, high = found.review[1].interval
+    assert 0 < low < 0.5 < high < 1
