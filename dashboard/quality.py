@@ -54,7 +54,7 @@ class Quality:
 
 
 def read_quality(reader: LedgerReader, settings: Settings) -> Quality:
-    """Return the facts of all cases with a result; it reads every case once, so keep them.
+    """Return the facts of all cases with a result; kappa's interval costs seconds, so keep them.
 
     Raises
     ------

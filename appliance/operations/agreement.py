@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sqlalchemy import func
+from sqlmodel import col, select
 
 from appliance.assays.assay import Assay
 from appliance.assays.registry import assays
 from appliance.findings.findings import RESEARCH_USE
+from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow, EventRow, params_of
+from appliance.ledger.tables import CaseRow, EventRow, id_named, params_of
 from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, GIVEN
 from appliance.operations.status import require_ledger
 from appliance.settings.settings import Settings
+
+AT_ONCE = 500
+"""Most cases that one query names: SQLite has a limit on parameters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +58,41 @@ def compare_with_people(settings: Settings) -> dict[str, Any]:
     reader = LedgerReader(settings.ledger_url)
     try:
         if not reader.ready:  # the daemon is creating it
-            cases, notes = [], []
+            cases, notes, ended = [], [], {}
         else:
             with reader.reading() as tx:
-                cases, notes = tx.cases(), tx.notes(CORRECTED, CONFIRMED)
+                notes, ended = tx.notes(CORRECTED, CONFIRMED), _results(tx)
+                cases = _spoken_on(tx, notes)
     finally:
         reader.close()
     words = list(_last_words(cases, notes))
-    spoken = {word.case.subject for word in words}
     found = {}
     for assay in assays():
         own = [word for word in words if word.case.assay == assay.name]
-        silent = sum(
-            case.assay == assay.name and case.state in ENDED and case.subject not in spoken
-            for case in cases
-        )
+        silent = ended.get(assay.name, 0) - sum(word.case.state in ENDED for word in own)
         if own or silent:
             found[assay.name] = _figures(assay, own) | {"silent": silent}
     return {"notice": RESEARCH_USE, "data": "people", "assays": found}
+
+
+def _results(tx: Queries) -> dict[str, int]:
+    """Return the number of cases with a result, by assay."""
+    query = (
+        select(CaseRow.assay, func.count())
+        .where(col(CaseRow.state).in_(ENDED))
+        .group_by(CaseRow.assay)
+    )
+    return dict(tx.session.exec(query).all())
+
+
+def _spoken_on(tx: Queries, notes: Iterable[EventRow]) -> list[CaseRow]:
+    """Return the cases of some notes: few of all that the ledger has."""
+    ids = sorted({i for note in notes if (i := id_named(note.subject, "case")) is not None})
+    found: list[CaseRow] = []
+    for start in range(0, len(ids), AT_ONCE):
+        chosen = col(CaseRow.id).in_(ids[start : start + AT_ONCE])
+        found += tx.session.exec(select(CaseRow).where(chosen)).all()
+    return found
 
 
 def _last_words(cases: Iterable[CaseRow], notes: Iterable[EventRow]) -> Iterable[_Word]:

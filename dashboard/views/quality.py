@@ -12,7 +12,7 @@ from dashboard.quality import FEW, Quality, Share, read_quality
 from dashboard.views import look
 
 KEPT_SECONDS = 600
-"""How long all sessions share the facts: they are of months, and cost a look at every case."""
+"""How long all sessions share the facts: they are of months, and kappa's interval costs seconds."""
 
 
 @look.telling_trouble()
@@ -29,8 +29,7 @@ def render() -> None:
     parts.append(f"<h2>Results to be reviewed, by month</h2>{_shares('Month', found.review)}")
     parts.append(
         '<p class="muted">Intervals of shares are 95 % (Wilson). Stain, focus and control tissue '
-        "are not on this page: the ledger has no column for them. The figures are at most ten "
-        "minutes old.</p>"
+        "are not on this page. The figures are at most ten minutes old.</p>"
     )
     look.block(f'<div class="td-card">{"".join(parts)}</div>')
 

@@ -30,6 +30,7 @@ from appliance.findings.findings import (
 from appliance.findings.opinion import Opinion
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
+from appliance.ledger.tables import CaseRow
 from appliance.ledger.transaction import Transaction
 from appliance.words.say import say
 from dashboard.serve import command, main
@@ -134,6 +135,35 @@ def test_quality_says_what_too_few_cases_cannot_tell(lab: Lab, findings: Finding
     page = markup(AppTest.from_function(quality_page).run(timeout=60))
     assert "People spoke on 0 cases" in page and "too few for kappa" in page
     assert "1 of 1" in page and "Scores: her2" in page
+
+
+def test_quality_shows_people_beside_the_scores(lab: Lab) -> None:
+    with lab.ledger.transaction() as tx:
+        for number in range(24):
+            said = "2+" if number < 3 else "1+"
+            tx.session.add(
+                CaseRow(
+                    accession=f"S26-{number:07d}",
+                    block="A1",
+                    assay="her2",
+                    anatomy=HE,
+                    target=HER2,
+                    state=CaseState.DELIVERED,
+                    score=said,
+                    created_at=0.0,
+                    changed_at=0.0,
+                )
+            )
+            tx.session.flush()
+            params = {"score": said, "given": "1+"}
+            tx.note(f"case-{number + 1}", "confirmed-by", 1.0, params=params, by="A")
+    page = markup(AppTest.from_function(quality_page).run(timeout=60))
+    assert "People spoke on 24 cases and agreed exactly on 21" in page
+    assert "Quadratic kappa: 0.00" in page and "n = 24" in page
+    cell = '<td class="num">'
+    assert f'<td class="">1+</td>{cell}0</td>{cell}21</td>' in page
+    assert f'<td class="">2+</td>{cell}0</td>{cell}3</td>' in page
+    assert "3 of 24" in page
 
 
 def test_a_slide_that_is_being_read_shows_how_far(lab: Lab) -> None:
