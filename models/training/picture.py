@@ -1,7 +1,7 @@
 """Training of the check of a slide's picture: ``python -m models.training.picture --out FOLDER``.
 
-Everything is drawn: tissue in stains of all kinds, by labs and scanners of all sorts. Takes about
-40 minutes on one core; no network of `models.spec` and no GPU takes part.
+Everything is drawn: tissue in stains of all kinds, by labs and scanners of all sorts. Takes some
+minutes on one core; no network of `models.spec` and no GPU takes part.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from models.synthesis.slide_fields import draw_fields, restained
 
 NETWORKS = 12
 """Networks that are averaged: each begins elsewhere."""
-HIDDEN = 32
+HIDDEN = 16
 PENALTY = 0.1
 NARROWEST = 0.05
 """Least spread by which a feature is standardized: drawn slides vary less than real ones."""
@@ -34,8 +34,6 @@ JITTER = 0.15
 
 ROUGH_SHARE = 0.4
 """Share of the tissues that are drawn rough."""
-SEEDS = (range(20_100, 20_700), range(60_000, 60_700))
-"""Seeds of the tissues that the stored weights learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +103,10 @@ def main() -> None:
     """Draw, fit and write ``weights.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--worlds", type=int, help="Seeds of each range that are drawn; all.")
+    parser.add_argument("--worlds", type=int, default=600)
+    parser.add_argument("--first", type=int, default=20_100, help="Seed of the first one.")
     given = parser.parse_args()
-    material = draw_material([seed for seeds in SEEDS for seed in seeds[: given.worlds]])
+    material = draw_material(range(given.first, given.first + given.worlds))
     save_classifier(fit(material, seed=1), given.out / "weights.json")
 
 
