@@ -81,7 +81,7 @@ div[data-stale="true"] { opacity: 1 !important; transition: none !important; }
 .pill.good { background: #e1f3ec; color: #14604a; border-color: #b5dfcf; }
 .pill.review { background: #fdf2d8; color: #7a5600; border-color: #efd594; }
 .pill.trouble { background: #fbe6e4; color: #8f1d16; border-color: #f0bcb7; }
-.pill.quiet { background: transparent; color: #7b8992; border-color: #d5dde1; }
+.pill.quiet { background: transparent; color: #5d6d78; border-color: #d5dde1; }
 .score { display: inline-block; min-width: 2.3rem; text-align: center; font-weight: 700;
   border: 1px solid #cfd8dc; border-radius: 5px; padding: 0 .4rem; background: #fafbfc; }
 .td-trouble { background: #fff; border: 1px solid #f0bcb7; border-left: 5px solid #b3261e;

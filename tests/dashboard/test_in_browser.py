@@ -139,15 +139,6 @@ def test_a_slide_that_is_away_shows_its_overview(page: Page, twin_lab: Lab) -> N
             tx.session.add(row)
 
 
-DRAWN = """() => {
-    const app = document.querySelector('[data-testid="stApp"]');
-    const parts = document.querySelectorAll('[data-testid="stElementContainer"]');
-    return app?.dataset.testScriptState === "notRunning"
-        && [...parts].every((part) => getComputedStyle(part).opacity === "1");
-}"""
-"""Whether a page is drawn: Streamlit pales what it is about to draw again."""
-
-
 def test_no_serious_finding_of_axe(page: Page, twin_lab: Lab) -> None:
     axe = (require_viewer() / "js" / "axe.min.js").read_text()
     addresses = ("/case?case=1", "/slide?slide=1", "/worklist", "/")
@@ -158,7 +149,6 @@ def test_no_serious_finding_of_axe(page: Page, twin_lab: Lab) -> None:
             zoom_of(page)
         for frame in page.frames:
             frame.evaluate(f"{axe}; 0")
-        page.wait_for_function(DRAWN)
         found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
         serious = [
             each for each in found["violations"] if each["impact"] in ("serious", "critical")
