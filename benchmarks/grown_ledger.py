@@ -24,6 +24,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
+from sqlmodel import SQLModel
+
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.events import Event, chained
 from appliance.ledger.ledger import Ledger
@@ -58,7 +61,11 @@ def fill(settings: Settings, cases: int) -> None:
 
 
 def _insert(connection: sqlite3.Connection, table: str, rows: Iterator[dict[str, Any]]) -> None:
-    while chunk := list(islice(rows, 5000)):
+    columns = SQLModel.metadata.tables[table].columns
+    usual = {
+        c.name: c.default.arg for c in columns if isinstance(c.default, ScalarElementColumnDefault)
+    }
+    while chunk := [usual | row for row in islice(rows, 5000)]:
         names = ", ".join(f'"{name}"' for name in chunk[0])
         places = ", ".join(f":{name}" for name in chunk[0])
         connection.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({places})', chunk)  # noqa: S608
