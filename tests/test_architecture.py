@@ -56,6 +56,12 @@ def test_a_fresh_interpreter_never_loads_torch(imported: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_the_help_of_the_commands_starts_without_numpy() -> None:
+    code = "import sys, appliance.cli.main; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_the_torch_test_can_fail() -> None:
     code = "import sys, appliance.readers.inference; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

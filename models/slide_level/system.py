@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol, cast
 
 from models.errors import DataSetError
 from models.slide_level.cohort import CohortSlide
-from models.slide_level.manifest import SlideSpec, verify_slide_weights
 from models.slide_level.tasks import SlideTask
+
+if TYPE_CHECKING:  # NumPy costs time, and the table is read for the help of commands
+    import numpy as np
+    from numpy.typing import NDArray
 
 Say = Callable[[str], None]
 """Function that shows a line of progress."""
@@ -123,7 +123,9 @@ def load_fitted(folder: Path) -> Fitted:
     DataSetError
         If the manifest names an unknown system.
     """
-    spec: SlideSpec = verify_slide_weights(folder)
+    from models.slide_level.manifest import verify_slide_weights  # brings NumPy
+
+    spec = verify_slide_weights(folder)
     return cast(Fitted, import_module(_listed(spec.system).module).load(folder, spec))
 
 
