@@ -1,4 +1,4 @@
-"""Who is signed in at the dashboard's server: one object for guard, routes and pages."""
+"""Access to the dashboard's server: users and sessions, one object for guard, routes and pages."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ class Access:
         """Note that the user of a session opened a case: once in each session."""
         user = self.user(token)
         if user is not None and self._sessions.is_first(token, f"case-{case_id}"):
-            self._note("case-opened", user.person, case=f"case-{case_id}")
+            self._note("case-opened", user.person, about=case_id, case=f"case-{case_id}")
 
-    def _note(self, code: str, by: str, **params: str) -> None:
+    def _note(self, code: str, by: str, about: int | None = None, **params: str) -> None:
         """Keep an event; people are let in also where it cannot be kept, which the log tells."""
-        answer = actions.note_access(self._settings, code, by=by, **params)
+        answer = actions.note_access(self._settings, code, by=by, about=about, **params)
         if not answer.done:
             _LOG.warning("The record lacks '%s': %s", code, answer.text)
 

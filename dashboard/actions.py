@@ -139,12 +139,18 @@ def name_slide(
     )
 
 
-def note_access(settings: Settings, code: str, *, by: str, **params: str) -> Answer:
-    """Keep in the audit trail who came, went, or opened a case; no role is needed for it."""
+def note_access(
+    settings: Settings, code: str, *, by: str, about: int | None = None, **params: str
+) -> Answer:
+    """Keep in the audit trail who came, went, or opened a case; no role is needed for it.
+
+    `about` is the ID of the case; of one that does not exist nothing is kept.
+    """
 
     def note() -> str:
         with service(settings) as (tx, now):
-            tx.note("dashboard", code, now, params=params, by=by)
+            if about is None or tx.case(about) is not None:
+                tx.note("dashboard", code, now, params=params, by=by)
         return ""
 
     return _told(Person(by, Role.VIEWER), Role.VIEWER, note)

@@ -1,4 +1,4 @@
-"""What Streamlit's pages may load, and the script that leaves a page whose session is over."""
+"""Rules for what Streamlit's pages load; the script that leaves a page whose session is over."""
 
 from __future__ import annotations
 

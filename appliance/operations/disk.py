@@ -28,7 +28,7 @@ FAR_DAYS = 3650.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What is remembered of the disk: times (s) with free bytes, and the last retention (s)."""
+    """Memory of the disk: times (s) with free bytes, and the last retention (s)."""
 
     free: tuple[tuple[float, float], ...] = field(default_factory=tuple)
     retained_at: float = 0.0
@@ -47,7 +47,7 @@ class Forecast:
 
     @property
     def sentence(self) -> str:
-        """What people read."""
+        """Return what people read."""
         room = f"{self.free / 2**30:.1f} GiB free"
         if self.per_day is None:
             return f"{room}; a forecast needs a day of samples"

@@ -88,7 +88,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What goes and what stays of the working data; `free` are bytes of the disk."""
+    """Working data that go, and those that stay; `free` are bytes of the disk."""
 
     gone: tuple[Stored, ...]
     kept: tuple[Stored, ...]

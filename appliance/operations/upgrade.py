@@ -34,7 +34,7 @@ write-ahead log and the growth while tables are rebuilt."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
-    """What is on disk, and what this edition would do with it.
+    """State folder as it is, and what this edition would do with it.
 
     `migrations` are revision and words of each step, in order. `findings` and `artifacts` are
     numbers by version and by step. `trouble` says why this edition cannot take the folder over;

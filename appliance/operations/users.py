@@ -31,7 +31,7 @@ _HASHER = PasswordHasher()
 
 
 class Role(StrEnum):
-    """What a user may do; each role may do what those before it may."""
+    """Rights of a user; each role may do what those before it may."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"

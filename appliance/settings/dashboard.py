@@ -13,7 +13,7 @@ class Dashboard(Section):
     """Access to the dashboard; users are made by ``tandem users add``."""
 
     login: Literal["beyond", "always"] = "beyond"
-    """When people sign in: "beyond", where other machines reach the dashboard; "always", also where
+    """Rule for signing in: "beyond", where other machines reach the dashboard; "always", also where
     it listens on this machine alone."""
     idle_minutes: Annotated[float, Field(gt=0, le=24 * 60)] = 30.0
     """Time without a click, key or tile after which a session ends. Refreshes do not count."""

@@ -12,7 +12,7 @@ from dashboard.quality import FEW, Quality, Share, read_quality
 from dashboard.views import look
 
 KEPT_SECONDS = 600
-"""How long all sessions share the facts: they are of months, and kappa's interval costs seconds."""
+"""Seconds for which all sessions share the facts: kappa's interval costs seconds."""
 
 
 @look.telling_trouble()

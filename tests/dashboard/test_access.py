@@ -19,6 +19,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from streamlit.proto.BackMsg_pb2 import BackMsg
 
+from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.tables import EventRow
@@ -148,10 +149,13 @@ def test_logged_out_nothing_is_had_by_address(client: TestClient) -> None:
 
 
 def test_signing_in_opens_and_signing_out_closes(client: TestClient, lab: Lab) -> None:
+    for stain in (HE, HER2):
+        lab.slide("S26-0000001", stain)
     assert sign_in(client, to="//evil.example/") == 303
     (cookie,) = client.cookies.jar
     assert cookie.has_nonstandard_attr("HttpOnly") and not cookie.secure
     assert client.get("/zoom/1").status_code == 200
+    client.get("/zoom/999")  # there is no such case, and no event of it
     assert client.get("/tiles/1/0/0_0.jpg").status_code == 404  # let through: no such slide
     shown = client.get("/", headers={"accept": "text/html"})
     assert (
