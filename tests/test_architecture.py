@@ -62,6 +62,17 @@ def test_the_help_of_the_commands_starts_without_numpy() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_the_daemon_starts_without_the_libraries_that_only_its_steps_need() -> None:
+    code = (
+        "import sys, appliance.line.daemon\n"
+        "from appliance.settings.extensions import load_extensions\n"
+        "load_extensions(())\n"
+        "print([m for m in ('SimpleITK', 'scipy', 'skimage', 'reportlab') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_torch_test_can_fail() -> None:
     code = "import sys, appliance.readers.inference; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -28,7 +28,6 @@ from appliance.delivery.index import (
 )
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
-from appliance.delivery.page import build_page
 from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
@@ -220,6 +219,8 @@ def _write_all(
     folder: Path, findings_folder: Path, context: ObjectContext, predecessors: Sequence[Dataset]
 ) -> list[tuple[str, Path]]:
     """Write overlays, report, page and optional objects; return (kind, file) in sending order."""
+    from appliance.delivery.page import build_page  # slow to load; the daemon does not need it
+
     written = write_overlays(folder, context)
     segmentations = [
         dcmread(file, stop_before_pixels=True) for kind, file in written if kind == "SEG"

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from appliance.delivery.context import ObjectContext
-from appliance.delivery.page import page_pixels
 from appliance.findings.findings import Findings
 from appliance.geometry import TILE_UM
 from dicom.annotations import build_annotations
@@ -29,6 +28,8 @@ def optional_objects(
     dicom.errors.ObjectError
         If no valid object can be made from the page or the tiles.
     """
+    from appliance.delivery.page import page_pixels  # slow to load; the daemon does not need it
+
     settings, sources = context.settings, context.sources
     ihc = sources[context.target][0]
     made = []

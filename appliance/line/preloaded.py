@@ -20,3 +20,16 @@ end_with_parent(os.getppid())
 # server ends with it: until then its end would count as theirs.
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 import_module("appliance.line.steps")
+# What functions of the steps import when they need it, since the daemon, which runs none, does not.
+for name in (
+    "SimpleITK",
+    "appliance.delivery.page",
+    "scipy.fft",
+    "scipy.interpolate",
+    "scipy.ndimage",
+    "scipy.sparse.csgraph",
+    "scipy.spatial",
+    "skimage.filters",
+    "skimage.segmentation",
+):
+    import_module(name)

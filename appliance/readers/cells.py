@@ -19,10 +19,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from skimage.filters import threshold_otsu
-from skimage.segmentation import watershed
 
 from appliance.readers.cell_tally import CellTally, tally_cells
 from appliance.readers.nucleus_shapes import (
@@ -141,6 +137,8 @@ def _ridge(dab: Array) -> Array:
 
 
 def _map(haematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
+    from skimage.segmentation import watershed  # slow to load; the daemon does not need it
+
     ridge = _ridge(dab)
     nuclei = _nuclei(haematoxylin, ridge, tumor)
     if not nuclei.any():
@@ -154,6 +152,8 @@ def _map(haematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
 
 def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labels:
     """Raster of nuclei, numbered from 1."""
+    from skimage.filters import threshold_otsu  # slow to load; the daemon does not need it
+
     none = np.zeros(tumor.shape, dtype=np.int32)
     # Widened, because the border of M's label may cut a nucleus.
     near = cv2.dilate(tumor.astype(np.uint8), disc(1.1)) > 0
@@ -254,6 +254,9 @@ def _clusters(
     cells: Labels, grade: NDArray[np.uint8], counted: NDArray[np.bool_]
 ) -> tuple[int, ...]:
     """Count the cells of the largest group of touching cells of grade k or higher, k = 0 … 3."""
+    from scipy.sparse import coo_array  # slow to load; the daemon does not need it
+    from scipy.sparse.csgraph import connected_components
+
     pairs = [
         np.stack([cells[a].ravel(), cells[b].ravel()])
         for a, b in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import watershed
 
 from appliance.geometry import TILE_MPP
 from models.deconvolution import DAB, HAEMATOXYLIN, unmix
@@ -80,6 +79,8 @@ def split_nuclei(mask: NDArray[np.uint8], height_um: float) -> Labels:
 
     Of two maxima, one is noise if the saddle between them is less than `height_um` deep.
     """
+    from skimage.segmentation import watershed  # slow to load; the daemon does not need it
+
     depth = smooth(cv2.distanceTransform(mask, cv2.DIST_L2, 5) * COARSE_MPP, 0.5)
     seeds = cv2.connectedComponents(tops(depth, height_um, 0.8).astype(np.uint8))[1]
     nuclei = watershed(-depth, seeds, mask=mask > 0)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 
 from appliance.readers.nucleus_shapes import (
     COARSE_MPP,
@@ -113,6 +112,8 @@ def _mask(
     hematoxylin: Array, brown: NDArray[np.bool_], tissue: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
     """Mask of nuclei (0 and 1)."""
+    from skimage.filters import threshold_otsu  # slow to load; the daemon does not need it
+
     # Clipped: values below 0 are brown of another hue than the textbook's.
     blue = smooth(np.maximum(hematoxylin, 0), 0.5)
     stained = tissue & (blue > GLASS_OD)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813  its own convention
 
 from appliance.geometry import Affine
 from appliance.registration.picture import Array, Picture, step_to
 from appliance.registration.rotation_search import coarse_poses
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813  its own convention
 
 ROUGH_PX, ROUGH_SAMPLES = 350, 6_000
 """Longest side of the images in which each start pose is optimized, and number of px that mutual
@@ -35,9 +38,6 @@ def find_poses(moving: Picture, fixed: Picture) -> list[Affine]:
     starts = [*coarse_poses(moving, fixed), Affine.identity()]
     step = step_to(moving, fixed, ROUGH_PX)
     small = moving.shrunk(step), fixed.shrunk(step)
-    # SimpleITK's sums over threads differ from run to run, and equal slides must give equal
-    # results: run one thread per start pose instead.
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with ThreadPoolExecutor(len(starts)) as pool:
         return list(pool.map(lambda start: _optimized(*small, start, ROUGH_SAMPLES), starts))
 
@@ -45,12 +45,16 @@ def find_poses(moving: Picture, fixed: Picture) -> list[Affine]:
 def refined(moving: Picture, fixed: Picture, pose: Affine) -> Affine:
     """The pose, optimized again on finer pictures."""
     step = step_to(moving, fixed, FINE_PX)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return _optimized(moving.shrunk(step), fixed.shrunk(step), pose, FINE_SAMPLES)
 
 
 def _optimized(moving: Picture, fixed: Picture, start: Affine, samples: int) -> Affine:
     """The pose with rotation, shift and scale optimized by mutual information, coarse to fine."""
+    import SimpleITK as sitk  # noqa: N813  slow to load; the daemon does not need it
+
+    # Its sums over threads differ from run to run, and equal slides must give equal results: one
+    # thread here; start poses have threads of their own.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     flip = np.diag([-1.0, 1.0]) if start.mirrors else np.eye(2)
     backward = start.inverse()  # SimpleITK maps fixed points to moving ones
     transform = sitk.Similarity2DTransform()
@@ -83,6 +87,8 @@ def _optimize(
     fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform, samples: int
 ) -> None:
     """Optimize `transform` in place; it stays as it is where no sample overlaps."""
+    import SimpleITK as sitk  # noqa: N813
+
     method = sitk.ImageRegistrationMethod()
     shrink = (2, 1)
     pixels = float(np.prod(fixed.GetSize()))
@@ -110,6 +116,8 @@ def _optimize(
 
 
 def _image(array: Array, mpp: float, origin_x: float) -> sitk.Image:
+    import SimpleITK as sitk  # noqa: N813
+
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((mpp, mpp))
     image.SetOrigin((origin_x, mpp / 2))

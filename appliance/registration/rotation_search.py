@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from appliance.geometry import Affine
 from appliance.registration.picture import Array, Picture, step_to
@@ -37,6 +36,8 @@ LOUDEST = 3.0
 
 def coarse_poses(moving: Picture, fixed: Picture) -> list[Affine]:
     """The most likely rotations and shifts, face up or down, best first."""
+    from scipy import fft  # slow to load; the daemon does not need it
+
     step = step_to(moving, fixed, COARSE_PX)
     small = moving.shrunk(step), fixed.shrunk(step)
     mpp = small[1].mpp
@@ -76,6 +77,8 @@ def pose_by_nuclei(moving: Picture, fixed: Picture) -> Affine | None:
     so many places some fit by chance, and the patches of such a fit agree with each other; the best
     angle must therefore stand out from all others. None where it does not.
     """
+    from scipy import fft  # slow to load; the daemon does not need it
+
     template, target = _rimless(moving), _rimless(fixed)
     rows, columns = template.shape
     canvas = math.ceil(math.hypot(rows, columns))

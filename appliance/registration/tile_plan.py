@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 from appliance.registration.mapping import SlideMapping
@@ -109,6 +106,8 @@ def _margin(
         scored[tile.row, tile.column] = True
     wanted = ~scored & (share >= MIN_TISSUE_SHARE)
     if width is not None:
+        from scipy.ndimage import maximum_filter  # slow to load; the daemon does not need it
+
         wanted &= maximum_filter(scored, size=2 * width + 1)
     rows, columns = np.nonzero(wanted)
     return tuple(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
@@ -118,6 +117,9 @@ def _assign(edges: list[tuple[int, int, float]]) -> dict[int, int]:
     """Cheapest one-to-one assignment over (source, target, distance) with the most pairs."""
     if not edges:
         return {}
+    from scipy.sparse import coo_array  # slow to load; the daemon does not need it
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
     sources = sorted({e[0] for e in edges})
     targets = sorted({e[1] for e in edges})
     s_index = {s: i for i, s in enumerate(sources)}
