@@ -23,8 +23,8 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL, CASES = SHARED / "real", SHARED / "cases"
 
 
-LONGEST_FIRST = ("acceptance", "appliance/evaluation", "models")
-"""Folders of tests that take minutes each: begun last they would keep one core waiting."""
+WAIT, COMPUTE = ("acceptance",), ("appliance/evaluation", "models")
+"""Folders of tests that take minutes each: those of daemons, which often wait, and of networks."""
 
 
 def pytest_report_header() -> list[str]:
@@ -32,14 +32,20 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the folders of `LONGEST_FIRST`; keep the order within them and of the others."""
-    folders = [Path(__file__).parent / name for name in LONGEST_FIRST]
+    """Begin with the files of `WAIT` and `COMPUTE` in turn; the order of the others stays.
 
-    def rank(item: pytest.Item) -> int:
-        inside = (k for k, folder in enumerate(folders) if folder in item.path.parents)
-        return next(inside, len(folders))
-
-    items.sort(key=rank)
+    A long file that is begun last leaves a core idle at the end; files of `WAIT` alone leave both
+    idle for a part of the time.
+    """
+    tests = Path(__file__).parent
+    files = list(dict.fromkeys(item.path for item in items))
+    place = dict.fromkeys(files, 2 * len(files))
+    for first, names in enumerate((WAIT, COMPUTE)):
+        folders = [tests / name for name in names]
+        chosen = [(k, f) for f in files for k, d in enumerate(folders) if d in f.parents]
+        for k, (_, file) in enumerate(sorted(chosen, key=lambda ranked: ranked[0])):
+            place[file] = 2 * k + first
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session")
