@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import requests
 from pydicom import dcmread
-from pydicom.errors import InvalidDicomError
 
+from dicom.characters import UNREADABLE
 from dicom.deadline import Deadline, limit_s
 from dicom.dicomweb import PIECE_BYTES, WebAddress, explain
 from dicom.errors import (
@@ -185,7 +185,9 @@ def _named(part: Path) -> Path:
     try:
         dataset = dcmread(part, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
         name = uid_as_name(str(dataset.get("SOPInstanceUID", "")))
-    except (InvalidDicomError, ObjectError, ValueError, EOFError) as err:
+    except (ObjectError, *UNREADABLE) as err:
+        if isinstance(err, OSError) and err.errno:  # not of pydicom, for damaged bytes
+            raise SpoolError(f"{part.parent}: cannot be read ({err.strerror})") from err
         part.unlink(missing_ok=True)
         raise PacsRejectedError("WADO-RS gave a part that is no DICOM instance") from err
     return _spooled(part, lambda: part.replace(part.with_name(f"{name}.dcm")))

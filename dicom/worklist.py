@@ -12,7 +12,7 @@ from pydicom.uid import UID
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from dicom.association import PacsAddress, associate
-from dicom.characters import CHARACTER_SET, in_unicode
+from dicom.characters import CHARACTER_SET, UNREADABLE, in_unicode
 from dicom.errors import ObjectError
 from dicom.legal import SEXES
 from dicom.order import Order, OrderedSpecimen, block_in, fitting, fitting_name, plain
@@ -58,11 +58,20 @@ def find_orders(address: PacsAddress, accession: str) -> list[Order | None]:
         for status, item in association.send_c_find(_query(accession), WORKLIST):
             if not status or status.Status not in PENDING:
                 check_answer(address, status, Service.FIND)
-            elif item is None or _accession(item).casefold() == accession.casefold():
-                order = None if item is None else _order(item, accession)
-                if order not in found:
-                    found.append(order)
+            else:
+                found += [order for order in _orders(item, accession) if order not in found]
     return found
+
+
+def _orders(item: Dataset | None, accession: str) -> tuple[Order | None, ...]:
+    """Return the order of an item: none of another accession, None for one that is unreadable."""
+    try:
+        if item is not None and _accession(item).casefold() != accession.casefold():
+            return ()
+        return (None if item is None else _order(item, accession),)
+    except UNREADABLE as err:  # its elements are parsed when they are asked for
+        log.warning("an order of the worklist cannot be read: %s", type(err).__name__)
+        return (None,)
 
 
 def _query(accession: str) -> Dataset:
