@@ -24,6 +24,8 @@ from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.places import place_of
 from dicom.header import read_volumes
 
+SOURCE = "source"
+"""Step of the artifacts that hold what was frozen of a slide."""
 SCANNED_NAME = "scanned.txt"
 SEEN_NAME = "seen.txt"
 Signature: TypeAlias = tuple[tuple[int, int, int, int], ...]
@@ -147,7 +149,7 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
     """
     if not facts.fingerprint:
         raise ValueError("a slide without a fingerprint has no source of its own")
-    key = ArtifactKey.of("source", slide=facts.fingerprint)
+    key = ArtifactKey.of(SOURCE, slide=facts.fingerprint)
     if not store.has(key):
         path = place_of(facts.path)
         with store.writing(key) as folder, same_source(facts, store):

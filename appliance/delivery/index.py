@@ -77,6 +77,15 @@ def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
     return [ObjectFile(**entry) for entry in read_contents(objects_key, settings)["objects"]]
 
 
+def read_scanned(objects_key: str, settings: Settings) -> list[ObjectFile]:
+    """Images of a case's slides that the scanner wrote as DICOM; `path` is that of the header.
+
+    Objects of earlier builds list none.
+    """
+    contents = read_contents(objects_key, settings)
+    return [ObjectFile(**entry) for entry in contents.get("scanned", ())]
+
+
 def read_contents(objects_key: str, settings: Settings) -> dict[str, Any]:
     """Contents of ``objects.json``."""
     folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(objects_key))

@@ -194,6 +194,7 @@ def _write(
             "notes": sources.notes,
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
+            "scanned": [asdict(index_entry("WSM", file, store.root)) for file in sources.scanned],
         }
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
 

@@ -1,6 +1,7 @@
 """The outbox: send what is queued, prove what was sent, try again, and give up with a reason.
 
-An object whose file is not what was written is not sent: its case is written again first.
+An object whose file is not what was written is not sent: its case is written again first. Images of
+slides that the scanner wrote as DICOM are sent as they are, or asked for, by the settings.
 `attempts` is counted in the ledger *before* an object goes on the wire. An object with attempts is
 looked for at its destination first, so a lost answer does not send it twice.
 """
@@ -15,19 +16,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof, wants
-from appliance.delivery.index import is_signed, read_index, sound_contents
-from appliance.delivery.intact import instance_of, is_intact, take_back, write_again
+from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
+from appliance.delivery.index import sound_contents
+from appliance.delivery.intact import is_intact, take_back, write_again
+from appliance.delivery.scanned import ScannedFiles, is_scanned
 from appliance.errors import (
     DestinationRejectedError,
     DestinationUnavailableError,
+    SlideError,
+    SourceChangedError,
     StoppedError,
     TransientError,
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.tables import CaseRow, DeliveryRow, fact, params_of, set_reason
-from appliance.ledger.transaction import NewDelivery, Transaction
+from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED
+from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
+from appliance.settings.destinations import DicomSlides
 from appliance.settings.settings import Settings
 from dicom.status import Outcome, Verdict
 
@@ -35,6 +40,9 @@ log = logging.getLogger(__name__)
 
 SLIDES = "WSM"
 """Kind of the objects that are sent before all others."""
+ABSENT = "slide-absent"
+"""Code of the trouble of a scanner's image that a destination has not; words of kind ``delivery``,
+and of kind ``case`` for a case that is sent but for that."""
 _OPEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
 _GONE_OUT = (DeliveryState.SENT, DeliveryState.PROVEN)
 
@@ -49,38 +57,6 @@ class Trouble:
 
     code: str
     params: Mapping[str, Any]
-
-
-def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
-    """Put the objects of a written case into the outbox of each destination that wants them.
-
-    A destination that gets signed results alone gets none of a case that no person has signed; the
-    objects of the signed result are others, and are queued when they are written. Returns how many.
-    """
-    if case.id is None:
-        return 0
-    queued = 0
-    for destination in settings.destinations:
-        if destination.signed_only and not is_signed(case.objects_key, settings):
-            continue
-        for item in read_index(case.objects_key, settings):
-            if not wants(destination, item.kind):
-                continue
-            queued += 1
-            tx.enqueue(
-                case.id,
-                NewDelivery(
-                    destination=destination.name,
-                    kind=item.kind,
-                    path=item.path,
-                    study_uid=item.study_uid,
-                    series_uid=item.series_uid,
-                    sop_instance_uid=item.sop_instance_uid,
-                    sop_class_uid=item.sop_class_uid,
-                ),
-                now,
-            )
-    return queued
 
 
 class Outbox:
@@ -107,7 +83,7 @@ class Outbox:
         self._ledger = ledger
         self._settings = settings
         self._destinations = destinations
-        self._known = frozenset(section.name for section in settings.destinations)
+        self._slides_there = {each.name: each.slides_there for each in settings.destinations}
         self._clock = clock
         self._told: set[int] = set()  # cases whose trouble is in the log already
 
@@ -152,7 +128,7 @@ class Outbox:
 
     def _is_ours(self, row: DeliveryRow) -> bool:
         return row.destination in self._destinations or (
-            self._strays and row.destination not in self._known
+            self._strays and row.destination not in self._slides_there
         )
 
     def _deliver(self, rows: list[DeliveryRow], name: str) -> Trouble | None:
@@ -164,10 +140,12 @@ class Outbox:
                 self._trouble(row, DeliveryState.REFUSED, unknown)
             return None
         try:
-            self._send([row for row in rows if row.state == DeliveryState.QUEUED], destination)
             asked = (DeliveryState.SENT, DeliveryState.UNPROVEN)
+            files = ScannedFiles(self._ledger, self._settings, sent=self._way(name) == "send")
+            queued = [row for row in rows if row.state == DeliveryState.QUEUED]
+            self._send(self._to_send(queued, destination, files), destination, files)
             sent = [row for row in rows if row.state in asked]
-            answers = destination.prove([self._instance(row) for row in sent]) if sent else {}
+            answers = destination.prove([files.instance(row) for row in sent]) if sent else {}
             for row in sent:
                 self._settle(row, answers[row.sop_instance_uid])
         except (DestinationUnavailableError, DestinationRejectedError) as err:
@@ -199,23 +177,47 @@ class Outbox:
             if not through and row.not_before <= now:
                 self._postpone(row, trouble, now - row.changed_at)
 
-    def _send(self, rows: Sequence[DeliveryRow], destination: Destination) -> None:
+    def _way(self, name: str) -> DicomSlides:
+        """Return what is done about the scanner's images at a destination."""
+        return self._slides_there.get(name, "trust")
+
+    def _to_send(
+        self, queued: list[DeliveryRow], destination: Destination, files: ScannedFiles
+    ) -> list[DeliveryRow]:
+        """Return the rows to be sent; the scanner's images are only asked for by the settings."""
+        way = self._way(destination.name)
+        scanned = [row for row in queued if is_scanned(row)]
+        if way == "send" or not scanned:
+            return queued
+        if way == "verify":
+            answers = destination.prove([files.instance(row) for row in scanned])
+            for row in scanned:
+                self._settle(row, answers[row.sop_instance_uid])
+        else:  # it was otherwise when they were queued
+            for row in scanned:
+                self._trouble(row, DeliveryState.REFUSED, Trouble(code=SLIDE_TRUSTED, params={}))
+        return [row for row in queued if not is_scanned(row)]
+
+    def _send(
+        self, rows: Sequence[DeliveryRow], destination: Destination, files: ScannedFiles
+    ) -> None:
         tried = [row for row in rows if row.attempts > 0]
-        answers = destination.prove([self._instance(row) for row in tried]) if tried else {}
+        answers = destination.prove([files.instance(row) for row in tried]) if tried else {}
         by_uid = {}
         for row in rows:
             answer = answers.get(row.sop_instance_uid)
             if answer is not None and answer.proof is Proof.THERE:
-                self._advance(row, DeliveryState.SENT, "there-already")
                 self._settle(row, answer)
             elif row.attempts >= self._settings.delivery.most_attempts:
-                last = fact("delivery", row.reason, params_of(row))
-                params = {"attempts": row.attempts, "last": last}
-                self._trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
-            elif self._is_intact(row):
+                self._give_up(row)
+            elif self._is_intact(row) and self._is_found(row, files):
                 by_uid[row.sop_instance_uid] = row
-        if not by_uid:
-            return
+        if by_uid:
+            self._put_on_the_wire(by_uid, destination, files)
+
+    def _put_on_the_wire(
+        self, by_uid: Mapping[str, DeliveryRow], destination: Destination, files: ScannedFiles
+    ) -> None:
         on_the_wire: list[DeliveryRow] = []
 
         def before(instance: Instance) -> None:
@@ -223,6 +225,10 @@ class Outbox:
             if self._stop.is_set():
                 raise StoppedError("the daemon was stopped")
             row = by_uid[instance.ref.sop_instance_uid]
+            try:
+                files.begin(row)
+            except (SlideError, SourceChangedError) as err:  # told at the next turn
+                raise _ChangedError from err
             row.attempts += 1
             if not self._save(row):
                 raise _ChangedError
@@ -230,15 +236,37 @@ class Outbox:
 
         def after(instance: Instance, outcome: Outcome) -> None:
             on_the_wire.clear()
-            self._note(by_uid[instance.ref.sop_instance_uid], outcome)
+            row = by_uid[instance.ref.sop_instance_uid]
+            if not files.end() and outcome.verdict in (Verdict.STORED, Verdict.WARNED):
+                mixed = Trouble(code="slide-mixed", params={"destination": row.destination})
+                self._trouble(row, DeliveryState.REFUSED, mixed)
+            else:
+                self._note(row, outcome)
 
         try:
-            destination.send([self._instance(row) for row in by_uid.values()], before, after)
+            destination.send([files.instance(row) for row in by_uid.values()], before, after)
         except DestinationUnavailableError:
             # The destination reported itself unavailable; do not count an attempt.
             for row in on_the_wire:
                 row.attempts -= 1
             raise
+        finally:
+            files.abandon()
+
+    def _give_up(self, row: DeliveryRow) -> None:
+        last = fact("delivery", row.reason, params_of(row))
+        params = {"attempts": row.attempts, "last": last}
+        self._trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
+
+    def _is_found(self, row: DeliveryRow, files: ScannedFiles) -> bool:
+        """Return whether the file of a scanner's image may be sent; any other object may."""
+        code = files.find(row) if is_scanned(row) else ""
+        if code == SLIDE_CHANGED:
+            self._trouble(row, DeliveryState.REFUSED, Trouble(code=code, params={}))
+        elif code:
+            row.attempts += 1
+            self._postpone(row, Trouble(code=code, params={}), self._after_failure(row))
+        return not code
 
     def _is_intact(self, row: DeliveryRow) -> bool:
         """Return whether an object may be sent; one that is damaged is written again first."""
@@ -273,9 +301,14 @@ class Outbox:
                 self._postpone(row, not_now, self._after_failure(row))
 
     def _settle(self, row: DeliveryRow, answer: Answer) -> None:
+        if answer.proof is not Proof.ABSENT and row.state == DeliveryState.QUEUED:
+            there = answer.proof is Proof.THERE
+            self._advance(row, DeliveryState.SENT, "there-already" if there else "only-asked-for")
         match answer.proof:
             case Proof.THERE:
                 self._advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
+            case Proof.ABSENT if is_scanned(row) and self._way(row.destination) == "verify":
+                self._tell_absent(row, answer)
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.
                 absent = Trouble(code="not-there", params={"answer": answer.text})
@@ -286,6 +319,17 @@ class Outbox:
                 if row.state == DeliveryState.SENT:
                     self._trouble(row, DeliveryState.UNPROVEN, unknown)
                 self._postpone(row, unknown, self._clock() - row.changed_at)
+
+    def _tell_absent(self, row: DeliveryRow, answer: Answer) -> None:
+        """Let a scanner's image that the destination has not be asked for again, or give up."""
+        params = {"destination": row.destination, "answer": answer.text}
+        absent = Trouble(code=ABSENT, params=params)
+        if row.state != DeliveryState.QUEUED:
+            self._trouble(row, DeliveryState.QUEUED, absent)
+        row.attempts += 1
+        self._postpone(row, absent, self._after_failure(row))
+        if row.attempts >= self._settings.delivery.most_attempts:
+            self._give_up(row)
 
     def _postpone(self, row: DeliveryRow, trouble: Trouble, wait: float) -> None:
         times = self._settings.delivery
@@ -372,16 +416,14 @@ class Outbox:
             if contents is None:
                 take_back(tx, case, "objects.json", now)
                 return
-            current = {entry["sop_instance_uid"] for entry in contents["objects"]}
+            listed = (*contents["objects"], *contents.get("scanned", ()))
+            current = {entry["sop_instance_uid"] for entry in listed}
             rows = [row for row in tx.deliveries(case_id) if row.sop_instance_uid in current]
-            state, reason = _case_state({DeliveryState(row.state) for row in rows})
+            state, reason = _case_state([row for row in rows if row.reason != SLIDE_TRUSTED])
             set_reason(case, reason)
             tx.session.add(case)
             if case.state != state:
                 tx.advance(case, state, now=now, reason=reason)
-
-    def _instance(self, row: DeliveryRow) -> Instance:
-        return instance_of(row, self._settings)
 
 
 def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[DeliveryRow]]]:
@@ -395,12 +437,14 @@ def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[Delive
     return sorted(groups.items(), key=lambda group: (group[1][-1].attempts, group[0]))
 
 
-def _case_state(deliveries: set[DeliveryState]) -> tuple[CaseState, str]:
+def _case_state(deliveries: Sequence[DeliveryRow]) -> tuple[CaseState, str]:
     """Return the state of a case and its reason, by the states of its deliveries."""
-    if deliveries & {DeliveryState.QUEUED, DeliveryState.SENT}:
-        return CaseState.WRITTEN, ""
-    if DeliveryState.REFUSED in deliveries:
+    states = {row.state for row in deliveries}
+    if states & {DeliveryState.QUEUED, DeliveryState.SENT}:
+        absent = any(row.reason == ABSENT for row in deliveries)
+        return CaseState.WRITTEN, ABSENT if absent else ""
+    if DeliveryState.REFUSED in states:
         return CaseState.UNDELIVERED, "refused"
-    if DeliveryState.UNPROVEN in deliveries:
+    if DeliveryState.UNPROVEN in states:
         return CaseState.UNPROVEN, "unproven"
     return CaseState.DELIVERED, ""

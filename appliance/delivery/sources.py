@@ -44,11 +44,13 @@ class Sources:
     """Slides of a case as DICOM.
 
     `headers` are those of the volume images of each slide, level 0 first. `converted` are the files
-    that the appliance converted and has to send. `notes` tell the operator how the conversion went.
+    that the appliance converted and has to send, `scanned` the headers of slides that are DICOM.
+    `notes` tell the operator how the conversion went.
     """
 
     headers: Mapping[Stain, list[Dataset]]
     converted: tuple[Path, ...]
+    scanned: tuple[Path, ...]
     notes: tuple[str, ...]
     study: StudyFacts | None
     """Study of the converted files; None where no slide was converted."""
@@ -82,9 +84,11 @@ def slide_sources(
     slides = {assay.anatomy.code: findings.he, assay.target.code: findings.ihc}
     known = {stain: freeze_source(facts, store) for stain, facts in slides.items()}
     headers = {stain: read_headers(files) for stain, (_, files) in known.items() if files}
+    scanned = tuple(file for _, files in known.values() for file in files)
     missing = [stain for stain in slides if stain not in headers]
     if not missing:
-        return Sources(headers=headers, converted=(), notes=_two_studies(headers), study=None)
+        said = _two_studies(headers)
+        return Sources(headers=headers, converted=(), scanned=scanned, notes=said, study=None)
     study, note = _study(findings, assay, headers, kept, settings)
     accession = _as_written(findings.accession, headers)
     if study.started is None:
@@ -104,6 +108,7 @@ def slide_sources(
     return Sources(
         headers=headers,
         converted=tuple(converted),
+        scanned=scanned,
         notes=tuple(note for note in notes if note),
         study=study,
     )

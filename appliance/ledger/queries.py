@@ -21,6 +21,10 @@ PASSED = (SlideState.INSPECTED, SlideState.READ)
 NOT_ASKED = "not-asked"
 """Reason of a waiting case whose target slide nobody asked for."""
 
+SLIDE_CHANGED = "slide-changed"
+"""Reason of a delivery of a scanner's image whose file is another one than was identified."""
+SLIDE_TRUSTED = "slide-trusted"
+"""Reason of a delivery of a scanner's image that the settings neither send nor ask for any more."""
 WITHDRAWN = "withdrawn"
 """Reason of a delivery that was taken out of the outbox before it was sent."""
 

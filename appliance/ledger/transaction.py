@@ -14,8 +14,11 @@ from appliance.ledger import events
 from appliance.ledger.claims import claim, release
 from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
-from appliance.ledger.queries import WITHDRAWN, Queries
+from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN, Queries
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow, set_reason
+
+_WANTED_AGAIN = (WITHDRAWN, SLIDE_CHANGED, SLIDE_TRUSTED)
+"""Reasons of deliveries that are queued again where a case has their object once more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +130,8 @@ class Transaction(Queries):
         """Put an object of a case into the outbox.
 
         An object that is there already, as a slide that another case of the block shares, stays as
-        it is and becomes the case's too. One that was withdrawn before it was sent is queued again.
+        it is and becomes the case's too. One that was taken out before it was sent
+        (`_WANTED_AGAIN`) is queued again.
         """
         known = self.session.exec(
             select(DeliveryRow).where(
@@ -144,7 +148,9 @@ class Transaction(Queries):
         )
         if known is None:
             self._created(row)
-        elif (known.state, known.reason) == (DeliveryState.REFUSED, WITHDRAWN):
+        elif known.state == DeliveryState.REFUSED and known.reason in _WANTED_AGAIN:
+            # Another file of the scanner may hold the same instance by now.
+            known.path, known.series_uid, known.study_uid = new.path, new.series_uid, new.study_uid
             set_reason(known)
             self.advance(known, DeliveryState.QUEUED, now=now, code="retry")
         if self.session.get(CaseDeliveryRow, (case_id, row.id)) is None:

@@ -12,7 +12,8 @@ from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
 from appliance.delivery.objects import write_objects
-from appliance.delivery.outbox import SLIDES, enqueue_case
+from appliance.delivery.outbox import SLIDES
+from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.standing import standing
 from appliance.domain import Identity
 from appliance.errors import SettingsError

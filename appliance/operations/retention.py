@@ -36,7 +36,7 @@ from appliance.errors import ArtifactDamagedError
 from appliance.ledger.daily import last_time_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import WITHDRAWN, Queries
+from appliance.ledger.queries import SLIDE_TRUSTED, WITHDRAWN, Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import (
     CaseDeliveryRow,
@@ -67,7 +67,7 @@ CODE = "retired"
 MOST_KEYS = 200
 """Most artifacts that one event names."""
 _SETTLED = (SlideState.READ, SlideState.SUPERSEDED, SlideState.OTHER)
-_REPLACED = (WITHDRAWN, "object-replaced")
+_REPLACED = (WITHDRAWN, SLIDE_TRUSTED, "object-replaced")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

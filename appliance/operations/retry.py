@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from appliance.delivery.index import read_index
+from appliance.delivery.index import read_index, read_scanned
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_named, id_of, set_reason
@@ -95,7 +95,7 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
 def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:
     """Deliveries of the case's objects of today: a report that was replaced is not sent again."""
     try:
-        index = read_index(case.objects_key, settings)
+        index = read_index(case.objects_key, settings) + read_scanned(case.objects_key, settings)
     except (OSError, ValueError, LookupError) as err:
         raise SettingsError(
             f"{case.subject}: the list of its objects cannot be read ({type(err).__name__}). "

@@ -20,6 +20,9 @@ from appliance.settings.objects import ObjectKind
 from appliance.settings.section import Section
 from appliance.settings.tls import OverTls
 
+DicomSlides = Literal["verify", "send", "trust"]
+"""What a destination is asked about slides that the scanner wrote as DICOM."""
+
 
 class DestinationSection(Section):
     """Base of the sections of all kinds. A kind narrows `kind` to a Literal of one word."""
@@ -41,6 +44,17 @@ class DestinationSection(Section):
         """Whether nothing is sent there before a person has signed the result."""
         return False
 
+    @property
+    def slides_there(self) -> DicomSlides:
+        """What is done so that the slides that the scanner wrote as DICOM are there."""
+        return "trust"
+
+    @model_validator(mode="after")
+    def _may_send_slides(self) -> Self:
+        if self.slides_there == "send" and "WSM" not in (self.objects or ("WSM",)):
+            raise ValueError('dicom_slides = "send" sends slides: add WSM to objects')
+        return self
+
 
 class FolderDestination(DestinationSection):
     """Folder archive with one folder per study."""
@@ -55,6 +69,14 @@ class FolderDestination(DestinationSection):
     """Beside each structured report its areas as GeoJSON, for QuPath."""
     label_map: bool = False
     """Beside each structured report its label maps as OME-TIFF."""
+    dicom_slides: Literal["send", "trust"] = "trust"
+    """Slides that the scanner wrote as DICOM. send: copy them into the folder. trust: do not, they
+    lie in the scanner's folder."""
+
+    @property
+    def slides_there(self) -> DicomSlides:
+        """The setting `dicom_slides`."""
+        return self.dicom_slides
 
     @model_validator(mode="after")
     def _has_reports(self) -> Self:
@@ -67,7 +89,20 @@ class NetworkDestination(DestinationSection, Network):
     """Settings that the destinations on the network share."""
 
 
-class PacsDestination(NetworkDestination):
+class ArchiveDestination(NetworkDestination):
+    """Settings that the archives of slides on the network share."""
+
+    dicom_slides: DicomSlides = "verify"
+    """Slides that the scanner wrote as DICOM. verify: ask whether they are there, and say so where
+    they are not. send: send the scanner's files as they are. trust: neither."""
+
+    @property
+    def slides_there(self) -> DicomSlides:
+        """The setting `dicom_slides`."""
+        return self.dicom_slides
+
+
+class PacsDestination(ArchiveDestination):
     """PACS that takes C-STORE."""
 
     kind: Literal["dicom"]
@@ -100,7 +135,7 @@ class PacsDestination(NetworkDestination):
         return () if self.dicomweb_url is None else (self.dicomweb_url,)
 
 
-class DicomWebDestination(NetworkDestination):
+class DicomWebDestination(ArchiveDestination):
     """PACS that takes STOW-RS; QIDO-RS proves."""
 
     kind: Literal["dicomweb"]

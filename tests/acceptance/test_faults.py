@@ -23,7 +23,8 @@ from pynetdicom.sop_class import (
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import After, Before, Instance
 from appliance.delivery.destinations.dimse import Pacs
-from appliance.delivery.outbox import Outbox, enqueue_case
+from appliance.delivery.outbox import Outbox
+from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState

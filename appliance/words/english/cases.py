@@ -106,6 +106,9 @@ CASE_REASONS: Words = {
     "worker-lost": "{message}",
     "held": "{message}",
     "refused": "A destination refused an object for good; see the deliveries.",
+    "slide-absent": (
+        "A destination has not the scanner's slide that the overlays lie on; see the deliveries."
+    ),
     "unproven": "A destination cannot say whether it has an object; see the deliveries.",
     "told": "{text}",
     "objects-unreadable": (

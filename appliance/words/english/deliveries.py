@@ -13,6 +13,24 @@ DELIVERY_REASONS: Words = {
     "object-damaged": "its file is not what was written; it is written again first",
     "object-replaced": "its file is damaged, and other objects took the place of this one",
     "withdrawn": "it was withdrawn before it was sent: a slide of it is no slide of its case",
+    "slide-absent": (
+        "'{destination}' has not this image of the scanner's slide ({answer}): no viewer there "
+        "shows the overlays on it. Send the slide there from the scanner or its archive, or set "
+        'dicom_slides = "send" for {destination}. It is asked for again.'
+    ),
+    "slide-gone": (
+        "the file of the scanner's image is not there, so it cannot be sent. Mount the scanner's "
+        "folder, or put the file back; it is tried again."
+    ),
+    "slide-changed": (
+        "the slide's file is another one than was analysed, so it is not sent. The case is done "
+        "again once the slide is read again; if not, put the file back, then: tandem retry"
+    ),
+    "slide-mixed": (
+        "the slide's file changed while it was sent: what '{destination}' has under this UID may "
+        "be damaged. Delete it there, then: tandem retry"
+    ),
+    "slide-trusted": 'dicom_slides is "trust" by now: it is neither sent nor asked for',
     "unforeseen": "{error}: {message}. It is tried again.",
     "given-up": lambda facts: (
         f"given up after {facts['attempts']} attempts: {facts['last'] or 'no answer'}"

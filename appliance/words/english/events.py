@@ -61,6 +61,7 @@ EVENTS: Words = {
     # states of deliveries
     "answered": "{answer}",
     "there-already": "it was there already",
+    "only-asked-for": "it is asked for, and not sent",
     "trouble": "{trouble}",
     # steps
     "step-done": _step,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fixtures.damage import flip
 from fixtures.pairings import HER2_PAIR, TOY, TOY_PAIR
+from fixtures.told import Told
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -19,15 +20,14 @@ from pydicom.uid import ExplicitVRLittleEndian
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
 from appliance.delivery.destinations.contract import (
     After,
-    Answer,
     Before,
     Instance,
-    KindCheck,
     Proof,
 )
-from appliance.delivery.outbox import Outbox, enqueue_case
+from appliance.delivery.outbox import Outbox
+from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
-from appliance.errors import DestinationUnavailableError, StoppedError
+from appliance.errors import StoppedError
 from appliance.intake.block import withdraw
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
@@ -39,7 +39,7 @@ from appliance.settings.destinations import DestinationSection, FhirDestination,
 from appliance.settings.settings import Delivery, FolderDestination, Settings
 from appliance.words.events import event_text
 from appliance.words.say import say
-from dicom.status import Outcome, Verdict, classify
+from dicom.status import classify
 
 KINDS = ("SR", "SEG", "WSM")
 
@@ -61,50 +61,6 @@ def write_object(path: Path, uid: str) -> None:
     dataset.save_as(path, enforce_file_format=True)
     padded = uid.ljust(even, "\0")
     path.write_bytes(path.read_bytes().replace(valid.encode(), padded.encode()))
-
-
-class Told:
-    """Destination that answers by UID: `outcomes` to sent objects, `proofs` to queries."""
-
-    name = "told"
-
-    def __init__(self) -> None:
-        self.sent: list[str] = []
-        self.kept: set[str] = set()
-        self.outcomes: dict[str, Outcome] = {}
-        self.proofs: dict[str, Proof] = {}
-        self.away = False
-        self.stale: set[str] = set()
-        self.meanwhile: dict[str, Callable[[], None]] = {}  # by the UID that is sent
-
-    def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
-        for instance in instances:
-            if self.away:
-                raise DestinationUnavailableError("nobody there")
-            before(instance)
-            uid = instance.ref.sop_instance_uid
-            if uid in self.stale:
-                raise OSError(errno.ESTALE, "Stale file handle", "/scans/Miller.svs")
-            self.sent.append(uid)
-            self.meanwhile.get(uid, lambda: None)()
-            outcome = self.outcomes.get(uid, Outcome(verdict=Verdict.STORED))
-            if outcome.verdict is Verdict.STORED:
-                self.kept.add(uid)
-            after(instance, outcome)
-
-    def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
-        uids = [instance.ref.sop_instance_uid for instance in instances]
-        there = {uid: Proof.THERE if uid in self.kept else Proof.ABSENT for uid in uids}
-        return {uid: Answer(self.proofs.get(uid, there[uid]), "by word") for uid in uids}
-
-    def check(self) -> str:
-        return ""
-
-    def kinds(self) -> list[KindCheck]:
-        return []
-
-    def close(self) -> None:
-        pass
 
 
 class Desk:

@@ -24,7 +24,7 @@ from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.index import is_signed, object_path, read_index
-from appliance.delivery.outbox import enqueue_case
+from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing

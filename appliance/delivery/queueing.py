@@ -1,0 +1,44 @@
+"""What of a written case is put into the outbox of each destination."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from appliance.delivery.destinations.contract import wants
+from appliance.delivery.index import ObjectFile, is_signed, read_index, read_scanned
+from appliance.ledger.tables import CaseRow
+from appliance.ledger.transaction import NewDelivery, Transaction
+from appliance.settings.destinations import DestinationSection
+from appliance.settings.settings import Settings
+
+
+def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -> int:
+    """Put the objects of a written case into the outbox of each destination that wants them.
+
+    A destination that gets signed results alone gets none of a case that no person has signed; the
+    objects of the signed result are others, and are queued when they are written. Images of slides
+    that the scanner wrote as DICOM are queued where they are sent or asked for. Returns how many.
+    """
+    if case.id is None:
+        return 0
+    queued = 0
+    for destination in settings.destinations:
+        if destination.signed_only and not is_signed(case.objects_key, settings):
+            continue
+        for item in _wanted(case, destination, settings):
+            queued += 1
+            new = NewDelivery(destination=destination.name, **asdict(item))
+            tx.enqueue(case.id, new, now)
+    return queued
+
+
+def _wanted(
+    case: CaseRow, destination: DestinationSection, settings: Settings
+) -> Iterator[ObjectFile]:
+    """Yield what a destination gets, or is asked for, in the order of sending."""
+    if destination.slides_there != "trust":
+        yield from read_scanned(case.objects_key, settings)
+    for item in read_index(case.objects_key, settings):
+        if wants(destination, item.kind):
+            yield item
