@@ -93,6 +93,7 @@ OBJECT_WORDS: dict[str, str] = {
     "SC": "Report page as picture",
     "PM": "Heat map",
     "ANN": "Annotations",
+    "KO": "Rejection of the replaced result",
 }
 
 TASK_WORDS: dict[str, str] = {

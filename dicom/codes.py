@@ -108,6 +108,9 @@ RULE = Code("rule", _PRIVATE, "Rule of the guideline that decided")
 CATEGORY = Code("category", _PRIVATE, "Result category of the guideline")
 CORRECTION = Code("correction", _PRIVATE, "Why a person corrected the score")
 RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
+# Titles of key object selections (CID 7010) that reject objects.
+REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
+REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 

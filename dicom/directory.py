@@ -22,6 +22,7 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
     ExplicitVRLittleEndian,
+    KeyObjectSelectionDocumentStorage,
     MediaStorageDirectoryStorage,
     MicroscopyBulkSimpleAnnotationsStorage,
 )
@@ -44,6 +45,10 @@ LEAVES: dict[str, tuple[str, tuple[str, ...]]] = {
             "ContentTime",
             "ConceptNameCodeSequence",
         ),
+    ),
+    KeyObjectSelectionDocumentStorage: (
+        "KEY OBJECT DOC",
+        ("InstanceNumber", "ContentDate", "ContentTime", "ConceptNameCodeSequence"),
     ),
     EncapsulatedPDFStorage: (
         "ENCAP DOC",

@@ -12,6 +12,7 @@ from pydicom.uid import (
 from pynetdicom.sop_class import (
     Comprehensive3DSRStorage,
     EncapsulatedPDFStorage,
+    KeyObjectSelectionDocumentStorage,
     LabelMapSegmentationStorage,
     MicroscopyBulkSimpleAnnotationsStorage,
     ParametricMapStorage,
@@ -42,6 +43,9 @@ SENT_KINDS: tuple[tuple[str, str], ...] = (
 LABEL_MAP = (str(LabelMapSegmentationStorage), str(RLELossless))
 
 
-def sent_kinds(*, labelmap: bool) -> tuple[tuple[str, str], ...]:
-    """Return `SENT_KINDS`, with Label Map Segmentation if the settings ask for it."""
-    return (*SENT_KINDS, LABEL_MAP) if labelmap else SENT_KINDS
+NOTE = (str(KeyObjectSelectionDocumentStorage), str(ExplicitVRLittleEndian))
+
+
+def sent_kinds(*, labelmap: bool = False, notes: bool = False) -> tuple[tuple[str, str], ...]:
+    """Return `SENT_KINDS`, with label maps and notes of rejection if the settings ask for them."""
+    return (*SENT_KINDS, *((LABEL_MAP,) if labelmap else ()), *((NOTE,) if notes else ()))

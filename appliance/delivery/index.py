@@ -26,7 +26,7 @@ INDEX_NAME = "objects.json"
 class ObjectFile:
     """One DICOM file of a case; `path` is relative to the artifacts folder.
 
-    `kind` is WSM, SEG, PM, SR, PDF, SC or ANN.
+    `kind` is WSM, SEG, PM, SR, PDF, SC, ANN or KO.
     """
 
     kind: str
@@ -56,11 +56,16 @@ def read_reports(objects_key: str, settings: Settings) -> list[Dataset]:
     entries = [] if contents is None else contents["objects"]
     files = [object_path(entry["path"], settings) for entry in entries if entry["kind"] == "SR"]
     if contents is None or not all(is_unchecked(f.parent) or file_is_as_written(f) for f in files):
-        raise RecordDamagedError(
-            "The report that the new one replaces is damaged. Restore artifacts/ of the state "
-            "folder, then: tandem retry"
-        )
+        raise damaged("report")
     return [dcmread(file) for file in files]
+
+
+def damaged(what: str) -> RecordDamagedError:
+    """Return the error of an object of a replaced result that is not what was written."""
+    return RecordDamagedError(
+        f"The {what} that the new one replaces is damaged. Restore artifacts/ of the state folder, "
+        "then: tandem retry"
+    )
 
 
 def is_signed(objects_key: str, settings: Settings) -> bool:
@@ -84,6 +89,11 @@ def read_scanned(objects_key: str, settings: Settings) -> list[ObjectFile]:
     """
     contents = read_contents(objects_key, settings)
     return [ObjectFile(**entry) for entry in contents.get("scanned", ())]
+
+
+def read_retired(objects_key: str, settings: Settings) -> list[str]:
+    """SOP Instance UIDs of the result that a case's objects replaced; earlier builds list none."""
+    return list(read_contents(objects_key, settings).get("retired", ()))
 
 
 def read_contents(objects_key: str, settings: Settings) -> dict[str, Any]:

@@ -8,12 +8,13 @@ give new objects.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydicom import Dataset, dcmread
 
@@ -22,18 +23,21 @@ from appliance.assays.registry import find_assay
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.index import (
     INDEX_NAME,
+    ObjectFile,
     index_entry,
     read_reports,
     sound_contents,
 )
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
+from appliance.delivery.rejection import retired_by, write_notes
 from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
 from appliance.findings.codec import load_findings, load_pictures
 from appliance.findings.findings import Findings
+from appliance.settings.objects import RejectionNote
 from appliance.settings.settings import Settings
 from dicom.segmentation import AlgorithmFacts
 from dicom.study import StudyFacts
@@ -46,12 +50,13 @@ class _Former:
     """Objects that a case has: `contents` is their index, None where it is damaged or gone.
 
     `predecessor` is the key of the objects that they replaced. It is None where they were made from
-    other facts than today's.
+    other facts than today's. `note` is the setting under which they rejected these.
     """
 
     key: str
     contents: dict[str, Any] | None
     predecessor: str | None
+    note: RejectionNote = "none"
 
 
 def write_objects(
@@ -79,26 +84,33 @@ def write_objects(
     made_from = {
         "findings": findings_key,
         "software": version("tandem-her2"),
-        "objects": settings.objects.model_dump(),
+        # A note is no part of the result: the setting alone gives no new objects.
+        "objects": settings.objects.model_dump(exclude={"rejection_note"}),
     }
     former = _former(previous, made_from, settings)
-    replaced = previous
+    replaced, note = previous, settings.objects.rejection_note
     if former.predecessor is not None:
         if _all_there(former, store, retired=not convert):
             return previous
-        replaced = former.predecessor
+        replaced, note = former.predecessor, former.note
     sources = _sources(findings_key, former, settings, convert=convert)
     if former.predecessor is not None and is_as_written(store.path(ArtifactKey.parse(previous))):
         if _all_there(former, store, retired=not convert):
             return previous
         # A slide was converted again with other bytes: other libraries are installed now.
-        replaced = previous
-    key = ArtifactKey.of("objects", **made_from, previous=replaced)
+        replaced, note = previous, settings.objects.rejection_note
+    key = _key(made_from, replaced, note)
     if not is_as_written(store.path(key)):
         # Not removed earlier: the index holds a part of what the objects are written from.
         store.discard(key)
-        _write(key, made_from, sources, former, replaced, settings)
+        _write(key, made_from, sources, former, (replaced, note), settings)
     return str(key)
+
+
+def _key(made_from: Mapping[str, Any], replaced: str, note: RejectionNote) -> ArtifactKey:
+    """Return the key of objects that replace those of another key, empty for none."""
+    rejecting = {"note": note} if replaced and note != "none" else {}
+    return ArtifactKey.of("objects", **made_from, previous=replaced, **rejecting)
 
 
 def _former(previous: str, made_from: dict[str, Any], settings: Settings) -> _Former:
@@ -106,19 +118,23 @@ def _former(previous: str, made_from: dict[str, Any], settings: Settings) -> _Fo
         return _Former(key="", contents=None, predecessor=None)
     contents = sound_contents(previous, settings)
     same = contents is None or contents["made_from"] == made_from
-    predecessor = _predecessor(previous, made_from, settings) if same else None
-    return _Former(key=previous, contents=contents, predecessor=predecessor)
+    found = _predecessor(previous, made_from, settings) if same else None
+    predecessor, note = found or (None, "none")
+    return _Former(key=previous, contents=contents, predecessor=predecessor, note=note)
 
 
-def _predecessor(key: str, made_from: dict[str, Any], settings: Settings) -> str | None:
-    """Return the key of the objects that objects made from these facts replaced; empty for none.
+def _predecessor(
+    key: str, made_from: dict[str, Any], settings: Settings
+) -> tuple[str, RejectionNote] | None:
+    """Return the key of the objects that objects made from these facts replaced (empty: none), and
+    the setting under which they rejected them.
 
-    It is found by the key, which depends on it. None, where the key is of other facts.
+    Both are found by the key, which depends on them. None, where the key is of other facts.
     """
     known = (f"objects/{folder.name}" for folder in (settings.artifacts_dir / "objects").glob("*"))
-    for candidate in ("", *known):
-        if str(ArtifactKey.of("objects", **made_from, previous=candidate)) == key:
-            return candidate
+    for candidate, note in product(("", *known), get_args(RejectionNote)):
+        if str(_key(made_from, candidate, note)) == key:
+            return candidate, note
     return None
 
 
@@ -158,10 +174,14 @@ def _write(
     made_from: dict[str, Any],
     sources: Sources,
     former: _Former,
-    replaced: str,
+    replacing: tuple[str, RejectionNote],
     settings: Settings,
 ) -> None:
-    """Write the artifact of the objects; the report names the one among `replaced`."""
+    """Write the artifact of the objects, which replace others and may reject them.
+
+    The report names the one among those replaced.
+    """
+    replaced, note = replacing
     store = ArtifactStore(settings.artifacts_dir)
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
     findings, software = load_findings(findings_folder), made_from["software"]
@@ -182,10 +202,11 @@ def _write(
     with store.writing(key) as folder:
         written = _write_all(folder, findings_folder, context, read_reports(replaced, settings))
         place = store.path(key).relative_to(store.root)
-        results = [
-            replace(index_entry(kind, file, store.root), path=str(place / file.name))
-            for kind, file in written
-        ]
+        results = [_entry(kind, file, place, store.root) for kind, file in written]
+        retired = retired_by(results, replaced, settings)
+        report = next(entry.sop_instance_uid for entry in results if entry.kind == "SR")
+        notes = write_notes(folder, retired, report, note, context, settings)
+        results += [_entry(kind, file, place, store.root) for kind, file in notes]
         contents = {
             "made_from": made_from,
             "created": saved,
@@ -194,9 +215,15 @@ def _write(
             "notes": sources.notes,
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
+            "retired": [entry.sop_instance_uid for entry in retired],
             "scanned": [asdict(index_entry("WSM", file, store.root)) for file in sources.scanned],
         }
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
+
+
+def _entry(kind: str, file: Path, place: Path, root: Path) -> ObjectFile:
+    """Return the index entry of a file of the artifact that will lie at `place` below `root`."""
+    return replace(index_entry(kind, file, root), path=str(place / file.name))
 
 
 def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:

@@ -30,7 +30,7 @@ from appliance.errors import (
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED
+from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, SLIDES
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.settings.destinations import DicomSlides
 from appliance.settings.settings import Settings
@@ -38,8 +38,6 @@ from dicom.status import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
-SLIDES = "WSM"
-"""Kind of the objects that are sent before all others."""
 ABSENT = "slide-absent"
 """Code of the trouble of a scanner's image that a destination has not; words of kind ``delivery``,
 and of kind ``case`` for a case that is sent but for that."""

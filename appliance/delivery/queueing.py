@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 from appliance.delivery.destinations.contract import wants
-from appliance.delivery.index import ObjectFile, is_signed, read_index, read_scanned
+from appliance.delivery.index import ObjectFile, is_signed, read_index, read_retired, read_scanned
+from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.queries import NOTES
 from appliance.ledger.tables import CaseRow
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.destinations import DestinationSection
@@ -18,7 +20,8 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
 
     A destination that gets signed results alone gets none of a case that no person has signed; the
     objects of the signed result are others, and are queued when they are written. Images of slides
-    that the scanner wrote as DICOM are queued where they are sent or asked for. Returns how many.
+    that the scanner wrote as DICOM are queued where they are sent or asked for, and a note that
+    rejects a replaced result where that result was sent. Returns how many.
     """
     if case.id is None:
         return 0
@@ -26,7 +29,12 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     for destination in settings.destinations:
         if destination.signed_only and not is_signed(case.objects_key, settings):
             continue
-        for item in _wanted(case, destination, settings):
+        sent = {
+            row.sop_instance_uid
+            for row in tx.deliveries(case.id)
+            if row.destination == destination.name and row.state != DeliveryState.REFUSED
+        }
+        for item in _wanted(case, destination, sent, settings):
             queued += 1
             new = NewDelivery(destination=destination.name, **asdict(item))
             tx.enqueue(case.id, new, now)
@@ -34,11 +42,15 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
 
 
 def _wanted(
-    case: CaseRow, destination: DestinationSection, settings: Settings
+    case: CaseRow, destination: DestinationSection, sent: set[str], settings: Settings
 ) -> Iterator[ObjectFile]:
-    """Yield what a destination gets, or is asked for, in the order of sending."""
+    """Yield what a destination gets, or is asked for, in the order of sending.
+
+    `sent` are the UIDs that it has, or is about to get.
+    """
+    knows_retired = not sent.isdisjoint(read_retired(case.objects_key, settings))
     if destination.slides_there != "trust":
         yield from read_scanned(case.objects_key, settings)
     for item in read_index(case.objects_key, settings):
-        if wants(destination, item.kind):
+        if wants(destination, item.kind) and (item.kind != NOTES or knows_retired):
             yield item

@@ -12,6 +12,8 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, EventRow, SlideRow
 from appliance.ledger.waits import LONGEST_WAIT_S, due
 
+SLIDES, NOTES = "WSM", "KO"
+"""Kinds of the objects that are sent before all others, and of those that are sent after them."""
 REPORT = "SR"
 """Kind of the object that a newer one may correct."""
 GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER)
@@ -146,7 +148,8 @@ class Queries:
         A delivery that waits for longer than `longest_wait_s` was booked under a wrong clock.
 
         Reports of a case are sent one after the other: a correction never overtakes the report
-        that it corrects.
+        that it corrects. A note that rejects the objects of a replaced result is sent after these
+        objects and after the result that is in force; slides hold it up no longer than others.
         """
         open_states = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
         older = aliased(DeliveryRow)
@@ -163,10 +166,24 @@ class Queries:
             )
             .exists()
         )
+        comes_early = (
+            select(older.id)
+            .where(
+                col(DeliveryRow.kind) == NOTES,
+                col(DeliveryRow.state) == DeliveryState.QUEUED,
+                col(older.kind) != SLIDES,
+                col(older.case_id) == DeliveryRow.case_id,
+                col(older.destination) == DeliveryRow.destination,
+                col(older.id) < col(DeliveryRow.id),
+                col(older.state).in_((DeliveryState.QUEUED, DeliveryState.SENT)),
+            )
+            .exists()
+        )
         query = select(DeliveryRow).where(
             col(DeliveryRow.state).in_(open_states),
             due(col(DeliveryRow.not_before), now, longest_wait_s),
             ~overtakes,
+            ~comes_early,
         )
         return list(self.session.exec(query.order_by(col(DeliveryRow.id))).all())
 

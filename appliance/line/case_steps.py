@@ -12,7 +12,6 @@ from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
 from appliance.delivery.objects import write_objects
-from appliance.delivery.outbox import SLIDES
 from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.standing import standing
 from appliance.domain import Identity
@@ -20,6 +19,7 @@ from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.queries import SLIDES
 from appliance.ledger.tables import CaseRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyse_case import analyse_case

@@ -30,13 +30,12 @@ from sqlmodel import col, select
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
-from appliance.delivery.outbox import SLIDES
 from appliance.delivery.retired import CONVERTED, keep_headers
 from appliance.errors import ArtifactDamagedError
 from appliance.ledger.daily import last_time_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import SLIDE_TRUSTED, WITHDRAWN, Queries
+from appliance.ledger.queries import SLIDE_TRUSTED, SLIDES, WITHDRAWN, Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import (
     CaseDeliveryRow,

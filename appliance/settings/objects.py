@@ -8,9 +8,11 @@ from pydantic import Field
 
 from appliance.settings.section import Section
 
-ObjectKind = Literal["WSM", "SEG", "PM", "SR", "PDF", "SC", "ANN"]
+ObjectKind = Literal["WSM", "SEG", "PM", "SR", "PDF", "SC", "ANN", "KO"]
 OBJECT_KINDS: frozenset[ObjectKind] = frozenset(get_args(ObjectKind))
 """All kinds of objects that Tandem writes."""
+RejectionNote = Literal["none", "quality", "patient-safety"]
+"""Reason that a note states which rejects a replaced result."""
 
 
 class ObjectSettings(Section):
@@ -45,3 +47,7 @@ class ObjectSettings(Section):
     heatmap_palette: bool = False
     """Color palettes inside the heat maps. The standard allows them, few viewers use them, and
     dciodvfy of 2022 reports eight of their attributes as errors."""
+    rejection_note: RejectionNote = "none"
+    """Note (Key Object Selection, IHE IOCM) that rejects the objects of a result that a newer one
+    replaces: for quality reasons, which archives may go on to show as rejected, or for reasons of
+    patient safety, which they hide. none: both results stay listed."""

@@ -70,7 +70,11 @@ class Pacs:
     @classmethod
     def open(cls, section: PacsDestination, settings: Settings) -> Self:
         """Make the destination of a section; `kinds` asks for the objects that settings write."""
-        return cls(section, sent_kinds(labelmap=settings.objects.segmentation == "labelmap"))
+        written = settings.objects
+        kinds = sent_kinds(
+            labelmap=written.segmentation == "labelmap", notes=written.rejection_note != "none"
+        )
+        return cls(section, kinds)
 
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Send over as few associations as the objects' kinds allow."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+import requests
 from fixtures.damage import flip
+from fixtures.orthanc import Orthanc
 from fixtures.scanned_case import ScannedCase
 from fixtures.slide_objects import MPP, identity, write_svs
 from fixtures.told import Told
 from pydantic import ValidationError
+from pydicom import dcmread
 
 from appliance.delivery.destinations.contract import (
     After,
@@ -20,11 +24,18 @@ from appliance.delivery.destinations.contract import (
     Proof,
     open_destination,
 )
+from appliance.delivery.destinations.dicomweb import DicomWeb
+from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.queueing import enqueue_case
 from appliance.errors import StoppedError
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations.retry import retry_subject
-from appliance.settings.destinations import DicomSlides, FolderDestination, PacsDestination
+from appliance.settings.destinations import (
+    DicomSlides,
+    DicomWebDestination,
+    FolderDestination,
+    PacsDestination,
+)
 from appliance.words.say import say
 from dicom.source import convert_slide
 
@@ -198,3 +209,40 @@ def test_a_folder_gets_the_bytes_of_the_scanner(make: Make, tmp_path: Path) -> N
 def test_slides_are_not_sent_where_no_slides_are_wanted() -> None:
     with pytest.raises(ValidationError, match="add WSM to objects"):
         FolderDestination(objects=("SEG", "SR"), dicom_slides="send")
+
+
+@pytest.mark.judge
+def test_orthanc_lacks_a_slide_and_gets_it(make: Make, orthanc: Orthanc) -> None:
+    """Asked for by C-FIND, then sent by C-STORE, then asked for by QIDO-RS."""
+
+    def pacs(way: DicomSlides) -> PacsDestination:
+        address = {"host": "127.0.0.1", "port": orthanc.dicom_port, "called_aet": "ORTHANC"}
+        return section(way).model_copy(update=address)
+
+    case = make("verify")
+    case.run(Pacs(pacs("verify")))
+    assert case.states() == ({"queued"}, "proven")
+    assert "by C-FIND" in case.said() and case.case().reason == "slide-absent"
+    case.use(case.settings.state_dir, pacs("send"))
+    case.run(Pacs(pacs("send")), after_s=1000)
+    assert case.case().state == CaseState.DELIVERED
+    base = f"http://127.0.0.1:{orthanc.http_port}"
+    for file in case.slide.parent.glob("*.dcm"):
+        given = dcmread(file)
+        if given.SOPInstanceUID not in uids(case):
+            continue
+        (there,) = requests.post(
+            f"{base}/tools/lookup", data=given.SOPInstanceUID, timeout=10
+        ).json()
+        kept = dcmread(BytesIO(requests.get(f"{base}{there['Path']}/file", timeout=10).content))
+        assert kept == given
+        assert kept.file_meta.TransferSyntaxUID == given.file_meta.TransferSyntaxUID
+
+    web = DicomWebDestination(kind="dicomweb", name="web", url=orthanc.dicomweb_url)
+    case.use(case.settings.state_dir, web)
+    row = case.case()
+    with case.ledger.transaction() as tx:
+        enqueue_case(tx, row, case.settings, 0.0)
+    case.run(DicomWeb(web))
+    images = [row for row in case.rows() if row.destination == "web" and row.kind == "WSM"]
+    assert {(row.state, row.attempts) for row in images} == {("proven", 0)}

@@ -17,13 +17,19 @@ import pytest
 from fixtures.damage import flip
 from fixtures.findings import some_findings
 from fixtures.judges import dicom_errors
+from fixtures.orthanc import Orthanc
 from fixtures.pairings import HER2_PAIR
 from fixtures.slide_objects import MPP, write_svs
+from fixtures.told import Told
+from highdicom.ko import KeyObjectSelectionDocument
 from highdicom.sr import srread
 from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.destinations.contract import Destination
+from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.index import is_signed, object_path, read_index
+from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
@@ -41,7 +47,7 @@ from appliance.line.analyse_slide import open_facts
 from appliance.line.case_steps import write
 from appliance.operations.corrections import confirm_score, correct_score
 from appliance.operations.retention import retain
-from appliance.settings.destinations import FolderDestination, Hl7Destination
+from appliance.settings.destinations import FolderDestination, Hl7Destination, PacsDestination
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
 from dicom import codes
@@ -422,3 +428,66 @@ def test_a_result_that_changed_meanwhile_is_not_signed(
     assert clinic.case.state == "delivered"
     notes = clinic.do(lambda tx: tx.notes("confirmed-by"))
     assert notes == []
+
+
+@pytest.mark.judge
+def test_a_note_rejects_the_replaced_result_where_it_was_sent(
+    clinic: Clinic, orthanc: Orthanc
+) -> None:
+    """A result is withdrawn: Orthanc lists both, and the note names every object of the first."""
+    pacs = PacsDestination(
+        kind="dicom", host="127.0.0.1", port=orthanc.dicom_port, called_aet="ORTHANC"
+    )
+    rejecting = OBJECTS.model_copy(update={"rejection_note": "quality"})
+    site = clinic.settings.model_copy(
+        update={"objects": rejecting, "destinations": (pacs, FolderDestination(name="told"))}
+    )
+    clinic, told = Clinic(site), Told()
+    first, first_key = clinic.report, clinic.case.objects_key
+    assert write(clinic.case.findings_key, first_key, site).objects_key == first_key
+    clinic.do(lambda tx: enqueue_case(tx, tx.case(1), site, 0.0))
+    ledger = Ledger(site.ledger_url)
+    reached: dict[str, Destination] = {"pacs": Pacs(pacs), "told": told}
+    Outbox(ledger, site, reached).run()
+    assert {row.state for row in deliveries(clinic) if row.destination == "pacs"} == {"proven"}
+
+    correct_score(site, "case-1", "none", by=ANNA, why="torn")
+    late = FolderDestination(name="late", folder=site.state_dir / "late")
+    clinic = Clinic(site.model_copy(update={"destinations": (*site.destinations, late)})).deliver()
+    for _ in range(2):  # the note comes after what is in force
+        Outbox(ledger, clinic.settings, reached).run()
+    ledger.close()
+    note = dcmread(clinic.file("KO"))
+    assert dicom_errors(clinic.file("KO")) == []
+    assert told.sent[-1] == note.SOPInstanceUID
+    ways = {row.destination: row.state for row in deliveries(clinic) if row.kind == "KO"}
+    assert ways == {"pacs": "proven", "told": "proven"}  # the late one never had the first result
+
+    title = note.ConceptNameCodeSequence[0]
+    assert (title.CodeValue, title.CodingSchemeDesignator) == ("113001", "DCM")
+    entries = read_index(first_key, site)
+    retired = {e.sop_instance_uid: (e.study_uid, e.series_uid) for e in entries if e.kind != "WSM"}
+    read = KeyObjectSelectionDocument.from_dataset(note)
+    named = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in read.content.get_references()
+    }
+    assert named == set(retired) and first.SOPInstanceUID in named
+    assert all(read.resolve_reference(uid)[:2] == place for uid, place in retired.items())
+    assert predecessor(clinic.report) == first.SOPInstanceUID
+    assert clinic.report.SOPInstanceUID in str(note.ContentSequence[-len(named) - 1].TextValue)
+    listed = orthanc.qido(f"studies/{note.StudyInstanceUID}/series")
+    found = [series["00080060"]["Value"][0] for series in listed]
+    assert {kind: found.count(kind) for kind in found if kind != "SM"} == {
+        "SEG": 4,
+        "SR": 2,
+        "DOC": 2,
+        "KO": 1,
+    }
+
+    # A damaged note is written again as it was, whatever the settings say by now.
+    key, data = clinic.case.objects_key, clinic.file("KO").read_bytes()
+    flip(clinic.file("KO"))
+    silent = clinic.settings.model_copy(update={"objects": OBJECTS})
+    assert write(clinic.case.findings_key, key, silent).objects_key == key
+    assert clinic.file("KO").read_bytes() == data
