@@ -138,13 +138,15 @@ class Outbox:
                 self._trouble(row, DeliveryState.REFUSED, unknown)
             return None
         try:
-            asked = (DeliveryState.SENT, DeliveryState.UNPROVEN)
             files = ScannedFiles(self._ledger, self._settings, sent=self._way(name) == "send")
+            only_asked_for = self._not_to_be_sent(rows)
             queued = [row for row in rows if row.state == DeliveryState.QUEUED]
-            self._send(self._to_send(queued, destination, files), destination, files)
-            sent = [row for row in rows if row.state in asked]
-            answers = destination.prove([files.instance(row) for row in sent]) if sent else {}
-            for row in sent:
+            to_send = [row for row in queued if row not in only_asked_for]
+            self._send(to_send, destination, files)
+            open_there = (DeliveryState.SENT, DeliveryState.UNPROVEN)
+            asked = [row for row in rows if row.state in open_there or row in only_asked_for]
+            answers = destination.prove([files.instance(row) for row in asked]) if asked else {}
+            for row in asked:
                 self._settle(row, answers[row.sop_instance_uid])
         except (DestinationUnavailableError, DestinationRejectedError) as err:
             # Rejected: its settings or ours are wrong. No object is to blame, and all of them go
@@ -179,22 +181,20 @@ class Outbox:
         """Return what is done about the scanner's images at a destination."""
         return self._slides_there.get(name, "trust")
 
-    def _to_send(
-        self, queued: list[DeliveryRow], destination: Destination, files: ScannedFiles
-    ) -> list[DeliveryRow]:
-        """Return the rows to be sent; the scanner's images are only asked for by the settings."""
-        way = self._way(destination.name)
-        scanned = [row for row in queued if is_scanned(row)]
-        if way == "send" or not scanned:
-            return queued
-        if way == "verify":
-            answers = destination.prove([files.instance(row) for row in scanned])
-            for row in scanned:
-                self._settle(row, answers[row.sop_instance_uid])
-        else:  # it was otherwise when they were queued
-            for row in scanned:
-                self._trouble(row, DeliveryState.REFUSED, Trouble(code=SLIDE_TRUSTED, params={}))
-        return [row for row in queued if not is_scanned(row)]
+    def _not_to_be_sent(self, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+        """Return the queued images of the scanner that a destination is only asked for.
+
+        Those that it is not asked for either, as the settings changed, are taken out.
+        """
+        scanned = [row for row in rows if is_scanned(row) and row.state == DeliveryState.QUEUED]
+        match self._way(rows[0].destination) if scanned else "send":
+            case "verify":
+                return scanned
+            case "trust":
+                for row in scanned:
+                    trusted = Trouble(code=SLIDE_TRUSTED, params={})
+                    self._trouble(row, DeliveryState.REFUSED, trusted)
+        return []
 
     def _send(
         self, rows: Sequence[DeliveryRow], destination: Destination, files: ScannedFiles
@@ -208,7 +208,7 @@ class Outbox:
                 self._settle(row, answer)
             elif row.attempts >= self._settings.delivery.most_attempts:
                 self._give_up(row)
-            elif self._is_intact(row) and self._is_found(row, files):
+            elif self._is_found(row, files) if is_scanned(row) else self._is_intact(row):
                 by_uid[row.sop_instance_uid] = row
         if by_uid:
             self._put_on_the_wire(by_uid, destination, files)
@@ -257,8 +257,8 @@ class Outbox:
         self._trouble(row, DeliveryState.REFUSED, Trouble(code="given-up", params=params))
 
     def _is_found(self, row: DeliveryRow, files: ScannedFiles) -> bool:
-        """Return whether the file of a scanner's image may be sent; any other object may."""
-        code = files.find(row) if is_scanned(row) else ""
+        """Return whether the file of a scanner's image may be sent."""
+        code = files.find(row)
         if code == SLIDE_CHANGED:
             self._trouble(row, DeliveryState.REFUSED, Trouble(code=code, params={}))
         elif code:

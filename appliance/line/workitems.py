@@ -22,6 +22,7 @@ from pydicom.sr.coding import Code
 
 from appliance.artifacts import write_whole
 from appliance.delivery.destinations.network import web_address
+from appliance.delivery.scanned import is_scanned
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
@@ -258,6 +259,8 @@ class WorkList:
         with self._ledger.transaction() as tx:
             rows = [row for case in cases for row in tx.deliveries(id_of(case))]
         for row in rows:
+            if is_scanned(row):  # the item's input
+                continue
             if row.state == DeliveryState.PROVEN and row.sop_instance_uid not in seen:
                 seen.add(row.sop_instance_uid)
                 yield Output(

@@ -19,6 +19,7 @@ from models.synthesis.slides import SyntheticCase
 
 UID = "2.25.4711"
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
+WSM = "1.2.840.10008.5.1.4.1.1.77.1.6"
 
 
 def test_a_case_that_a_pacs_asked_for_is_scored_and_reported(
@@ -60,6 +61,9 @@ def test_a_case_that_a_pacs_asked_for_is_scored_and_reported(
     assert status["cases"][0]["score"] == "2+"
     outputs = server.outputs(UID)
     assert [kind for kind, _ in outputs].count(SR) == 1
+    assert WSM not in {kind for kind, _ in outputs}  # the item's input, asked for and found
+    images = [d for d in status["cases"][0]["deliveries"] if d["kind"] == "WSM"]
+    assert images and {d["state"] for d in images} == {"proven"}
     (performed,) = server.items[UID]["00741216"]["Value"]
     named = [
         InstanceRef(

@@ -19,6 +19,7 @@ from pydicom import dcmread
 
 from appliance.delivery.destinations.contract import (
     After,
+    Answer,
     Before,
     Instance,
     Proof,
@@ -27,7 +28,7 @@ from appliance.delivery.destinations.contract import (
 from appliance.delivery.destinations.dicomweb import DicomWeb
 from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.queueing import enqueue_case
-from appliance.errors import StoppedError
+from appliance.errors import DestinationUnavailableError, StoppedError
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations.retry import retry_subject
 from appliance.settings.destinations import (
@@ -99,6 +100,19 @@ def test_a_missing_slide_is_told_while_its_overlay_goes(make: Make) -> None:
     assert case.states() == ({"proven"}, "proven") and case.said() == ""
     assert (case.case().state, case.case().reason) == (CaseState.DELIVERED, "")
     assert told.sent == [case.overlay.sop_instance_uid]
+
+
+def test_a_query_that_fails_holds_no_overlay_up(make: Make) -> None:
+    """Where only the query is away, the overlay is sent before the slide is asked for."""
+
+    class Unasked(Told):
+        def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
+            raise DestinationUnavailableError("QIDO-RS is away")
+
+    case, told = make("verify"), Unasked()
+    case.run(told)
+    assert told.sent == [case.overlay.sop_instance_uid]
+    assert case.said() == "QIDO-RS is away"
 
 
 def test_a_slide_that_never_comes_ends_the_case_until_a_person_retries(make: Make) -> None:
