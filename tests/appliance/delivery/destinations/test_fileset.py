@@ -43,12 +43,14 @@ from dicom.capture import build_capture
 from dicom.directory import file_id
 from dicom.encapsulated import build_encapsulated_pdf
 from dicom.heatmap import HeatLevel, build_heatmap
+from dicom.rejection import build_rejection_note
 from dicom.source import convert_slide, read_headers
 from dicom.status import Outcome, Verdict
 
 pytestmark = pytest.mark.judge
 
 RECORDS = {"SM": "IMAGE", "SEG": "IMAGE", "OT": "IMAGE", "SR": "SR DOCUMENT", "DOC": "ENCAP DOC"}
+RECORDS |= {"KO": "KEY OBJECT DOC"}
 FALSE_ERROR = "Error - Unrecognized enumerated value <ANNOTATION>"
 """dciodvfy of 2022 and pydicom 3.0.2 do not know this record type; pydicom's FileSet cannot open
 a directory that has one."""
@@ -90,6 +92,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
         **facts,
     )
     sr = report(he, ihc, segs)
+    note = build_rejection_note(
+        segs, title=codes.REJECTED_FOR_SAFETY, replaced_by="2.25.9", uid_seed="note", **facts
+    )
     pixels = np.full((40, 50, 3), 200, np.uint8)
     objects = [
         *segs,
@@ -98,6 +103,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
             b"%PDF-1.4\n%%EOF\n", ihc_image=ihc[0], sources=ihc, uid_seed="pdf", **facts
         ),
         build_capture(pixels, ihc_image=ihc[0], uid_seed="sc", **facts),
+        note,
         sr,
     ]
     slides = [parcel_of(path) for paths in wsm.values() for path in paths]
