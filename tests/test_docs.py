@@ -1,0 +1,25 @@
+"""Documents name no file that is not there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
+TEST = re.compile(r"\btests/[\w/]+\.py\b")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_tests_that_a_page_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
+    missing += [name for name in TEST.findall(text) if not (ROOT / name).is_file()]
+    assert missing == []
+
+
+def test_the_pages_are_found() -> None:
+    assert {"README.md", "software.md"} <= {page.name for page in PAGES}
