@@ -25,6 +25,7 @@ from appliance.operations.corrections import (
     correct_score,
     rerun_case,
 )
+from appliance.operations.doctor import check_destination
 from appliance.operations.users import Role
 from appliance.settings.settings import Settings
 
@@ -137,6 +138,25 @@ def name_slide(
     return _told(
         by, Role.OPERATOR, lambda: word.say_slide(settings, slide, words, Word(by=by.name, why=why))
     )
+
+
+def test_destination(settings: Settings, name: str, *, by: Person) -> Answer:
+    """Ask a destination whether it answers, and keep that it was asked."""
+    if not by.name.strip():
+        return Answer(False, "Your name: say who asks for it.")
+
+    def ask() -> str:
+        outcome = "it does not answer"
+        try:
+            said = check_destination(settings, name)
+            outcome = "it answers"
+        finally:
+            with service(settings) as (tx, now):
+                params = {"destination": name, "outcome": outcome}
+                tx.note("dashboard", "destination-tested", now, params=params, by=by.name)
+        return f"{name}: {said}"
+
+    return _told(by, Role.ADMIN, ask)
 
 
 def note_access(

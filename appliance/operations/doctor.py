@@ -69,10 +69,25 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
     TandemError
         If there is no destination of this name, or it cannot be queried.
     """
+    with closing(open_destination(settings, _section(settings, name))) as destination:
+        return destination.kinds()
+
+
+def check_destination(settings: Settings, name: str) -> str:
+    """Ask a destination whether it answers, as ``tandem doctor`` does; return what it said.
+
+    Raises
+    ------
+    TandemError
+        If there is no destination of this name, or something about it is wrong.
+    """
+    return _destination(settings, _section(settings, name))
+
+
+def _section(settings: Settings, name: str) -> DestinationSection:
     for section in settings.destinations:
         if section.name == name:
-            with closing(open_destination(settings, section)) as destination:
-                return destination.kinds()
+            return section
     known = ", ".join(section.name for section in settings.destinations)
     raise SettingsError(f"no destination '{name}' in the settings; there are: {known}")
 

@@ -172,6 +172,16 @@ def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
         _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))
 
 
+def destination_form(names: tuple[str, ...]) -> None:
+    """Show the form that asks a destination whether it answers."""
+    with st.form("destination"):
+        st.markdown("#### Ask a destination")
+        name = st.selectbox("Destination", names)
+        by = _person()
+        if st.form_submit_button("Ask it"):
+            _finish(actions.test_destination(look.settings(), name, by=by), by)
+
+
 def _because(label: str, act: Callable[[Person, str], Answer]) -> None:
     """Ask for reason and name within a form, and act where its button is pressed."""
     why = st.text_input("Reason", help="For the record.")

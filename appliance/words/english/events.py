@@ -88,6 +88,7 @@ EVENTS: Words = {
     "sign-in-failed": "a try to sign in to the dashboard as {name} from {address} failed",
     "signed-out": "{name} signed out of the dashboard",
     "case-opened": "{case} was opened on the dashboard",
+    "destination-tested": "{destination} was asked from the dashboard: {outcome}",
     "retired": _retired,
     # migrations of the ledger
     "told": "{text}",

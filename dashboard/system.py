@@ -1,0 +1,255 @@
+"""Facts of the system page: the machine, the daemon's lanes, destinations, readers, backups.
+
+Read from the ledger's read-only door, the daemon's sign of life and small files of the state
+folder. The checks of ``tandem doctor`` ask other machines, so they run only when somebody asks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from sqlalchemy import func
+from sqlalchemy import select as columns
+from sqlmodel import col
+
+from appliance.assays.registry import assay_readers, assays, tasks
+from appliance.errors import TandemError
+from appliance.ledger.backups import Backup, backups_of
+from appliance.ledger.daily import backup_trouble
+from appliance.ledger.heartbeat import LaneSign, life, read_sign
+from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.queries import Queries
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import DeliveryRow
+from appliance.operations.backup import verify_ledger
+from appliance.operations.disk import forecast, read_samples
+from appliance.operations.doctor import Examined, examine
+from appliance.operations.install_weights import known_weights
+from appliance.settings.settings import Settings
+from dashboard.troubles import HeldDestination, read_held
+
+NEWEST_OBJECTS = 2000
+"""Newest objects among which the last proof at a destination is looked for: the table has no index
+by destination."""
+_OPEN = (
+    DeliveryState.QUEUED,
+    DeliveryState.SENT,
+    DeliveryState.UNPROVEN,
+    DeliveryState.REFUSED,
+)
+_MEMORY = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The machine now: load of the last minute, cores, bytes of memory; the disk in words.
+
+    Memory is 0 where the kernel does not tell it.
+    """
+
+    load: float
+    cores: int
+    memory_free: float
+    memory_size: float
+    disk: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A destination: its objects that are not proven, by state; the time (s) of the last proof.
+
+    `proven_at` is 0 where none of the newest `NEWEST_OBJECTS` objects is proven there. `held` says
+    what the last attempt met, if it failed.
+    """
+
+    name: str
+    kind: str
+    objects: Mapping[DeliveryState, int]
+    proven_at: float
+    held: HeldDestination | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderInUse:
+    """A reader of an installed assay, and its weights in words, empty without a network."""
+
+    name: str
+    version: int
+    needs: str
+    assays: tuple[str, ...]
+    weights: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """Facts of the page; `lanes` is empty while no daemon runs. Times in seconds since epoch."""
+
+    lanes: Mapping[str, LaneSign]
+    machine: Machine
+    places: tuple[Place, ...]
+    readers: tuple[ReaderInUse, ...]
+    backup: Backup | None
+    backup_trouble: str
+    retained_at: float
+
+
+class Checks:
+    """The last answer of checks that cost seconds, shared by all sessions; one run at a time.
+
+    `at` is its time in seconds since epoch, 0 before the first run.
+    """
+
+    def __init__(self, ask: Callable[[], Sequence[Examined]]) -> None:
+        self.at = 0.0
+        self.lines: tuple[Examined, ...] = ()
+        self._ask = ask
+        self._lock = Lock()
+
+    def run(self) -> bool:
+        """Run the checks; return False where another session's run is under way."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self.lines = tuple(self._ask())
+            self.at = time.time()
+        finally:
+            self._lock.release()
+        return True
+
+
+def doctors_checks() -> Checks:
+    """Return the checks of ``tandem doctor``, on the settings that TANDEM_CONFIG names."""
+    return Checks(lambda: examine(None))
+
+
+def chain_check(settings: Settings) -> Checks:
+    """Return the check of ``tandem ledger verify``, which reads the whole ledger."""
+
+    def ask() -> list[Examined]:
+        try:
+            found = verify_ledger(settings)
+        except TandemError as err:
+            return [Examined("ledger", False, str(err))]
+        wrong = [Examined("ledger", False, problem) for problem in found.problems]
+        told = f"{found.events} events fit together; the head is {found.head[:16] or 'none'}"
+        return wrong or [Examined("ledger", True, told)]
+
+    return Checks(ask)
+
+
+def read_system(reader: LedgerReader, settings: Settings) -> System:
+    """Return the facts now; each query reads an index or a bounded number of rows.
+
+    Raises
+    ------
+    LedgerError
+        If the ledger is damaged or locked.
+    """
+    sign = read_sign(settings)
+    lanes = sign.lanes if sign is not None and life(settings).alive else {}
+    with reader.reading() as tx:
+        places = _places(tx, settings)
+    return System(
+        lanes=lanes,
+        machine=_machine(settings),
+        places=places,
+        readers=_readers(settings),
+        backup=next(iter(backups_of(settings.ledger_file)), None),
+        backup_trouble=backup_trouble(settings, time.time()),
+        retained_at=read_samples(settings).retained_at,
+    )
+
+
+def _machine(settings: Settings) -> Machine:
+    memory = _memory()
+    try:
+        disk = forecast(settings).sentence
+    except OSError:
+        disk = "The state folder is not there."
+    return Machine(
+        load=os.getloadavg()[0],
+        cores=os.cpu_count() or 1,
+        memory_free=memory.get("MemAvailable", 0.0),
+        memory_size=memory.get("MemTotal", 0.0),
+        disk=disk,
+    )
+
+
+def _memory() -> dict[str, float]:
+    """Return the kernel's figures of memory in bytes, by name."""
+    try:
+        lines = _MEMORY.read_text().splitlines()
+    except OSError:
+        return {}
+    parts = (line.split() for line in lines)
+    return {part[0].rstrip(":"): 1024.0 * float(part[1]) for part in parts if len(part) == 3}
+
+
+def _places(tx: Queries, settings: Settings) -> tuple[Place, ...]:
+    state, destination = col(DeliveryRow.state), col(DeliveryRow.destination)
+    connection = tx.session.connection()
+    waiting = {
+        (str(name), str(found)): int(number)
+        for name, found, number in connection.execute(
+            columns(destination, state, func.count())
+            .where(state.in_(_OPEN))
+            .group_by(destination, state)
+        )
+    }
+    newest = (
+        columns(destination, state, col(DeliveryRow.changed_at))
+        .order_by(col(DeliveryRow.id).desc())
+        .limit(NEWEST_OBJECTS)
+        .subquery()
+    )
+    proven = {
+        str(name): float(at)
+        for name, at in connection.execute(
+            columns(newest.c.destination, func.max(newest.c.changed_at))
+            .where(newest.c.state == DeliveryState.PROVEN)
+            .group_by(newest.c.destination)
+        )
+    }
+    held = {each.destination: each for each in read_held(tx)}
+    return tuple(
+        Place(
+            name=section.name,
+            kind=section.kind,
+            objects={each: waiting.get((section.name, each), 0) for each in _OPEN},
+            proven_at=proven.get(section.name, 0.0),
+            held=held.get(section.name),
+        )
+        for section in settings.destinations
+    )
+
+
+def _readers(settings: Settings) -> tuple[ReaderInUse, ...]:
+    """Return the readers that the installed assays ask, each once."""
+    try:
+        known = known_weights(settings, tasks())
+        asked = {assay.name: assay_readers(assay) for assay in assays()}
+    except TandemError:  # a reader is missing, or weights are away: the checks say which
+        return ()
+    in_use = {
+        each.task: each.problem
+        if each.spec is None
+        else f"{each.spec.name} {each.spec.version}, sha256 {each.spec.sha256[:12]}…"
+        for each in known
+        if each.in_use
+    }
+    found = {reader.name: reader for readers in asked.values() for reader in readers}
+    return tuple(
+        ReaderInUse(
+            name=name,
+            version=reader.version,
+            needs=reader.needs,
+            assays=tuple(assay for assay, readers in asked.items() if reader in readers),
+            weights="" if reader.task is None else in_use.get(reader.task, ""),
+        )
+        for name, reader in found.items()
+    )

@@ -1,0 +1,138 @@
+"""The system page: what the daemon says, destinations, checks on request, a destination asked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from appliance.domain import HE, HER2
+from appliance.findings.findings import Findings
+from appliance.ledger.heartbeat import LaneSign, Sign, boot_id, born, write_sign
+from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.transaction import Transaction
+from appliance.operations.doctor import Examined
+from appliance.operations.users import Role
+from dashboard import actions
+from dashboard import system as facts
+from dashboard.actions import Person
+from dashboard.system import read_system
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+ADMIN = Person("Meyer^Anna", Role.ADMIN)
+
+
+@pytest.fixture(autouse=True)
+def fresh_caches() -> Iterator[None]:
+    """Clear the caches, which are per server; each test is a server of its own."""
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def system_page() -> None:
+    from dashboard.views import system
+
+    system.render()
+
+
+def markup(page: AppTest) -> str:
+    assert not page.exception
+    return "".join(element.proto.body for element in page.get("html"))
+
+
+def sign(**lanes: LaneSign) -> Sign:
+    now, pid = time.time(), os.getpid()
+    return Sign(
+        at=now, monotonic=time.monotonic(), boot=boot_id(), pid=pid, born=born(pid), started=now,
+        lanes=lanes,
+    )  # fmt: skip
+
+
+def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id, ("folder",))
+
+    def refuse(tx: Transaction, now: float) -> None:
+        first, second, third = tx.deliveries(case_id)
+        tx.advance(first, DeliveryState.SENT, now=now)
+        tx.advance(first, DeliveryState.PROVEN, now=now)
+        second.reason, second.params = "failed", '{"message": "no answer"}'
+        tx.advance(third, DeliveryState.REFUSED, now=now)
+
+    settings = lab.settings
+    (name,) = [section.name for section in settings.destinations]
+    lab.do(lambda tx, now: [setattr(row, "destination", name) for row in tx.deliveries(case_id)])
+    lab.do(refuse)
+    working = sign(gpu=LaneSign(doing="analyse case-1", since=time.time()))
+    write_sign(settings, working)
+    reader = LedgerReader(settings.ledger_url)
+    found = read_system(reader, settings)
+    reader.close()
+    assert found.lanes["gpu"].doing == "analyse case-1"
+    (place,) = found.places
+    assert place.objects[DeliveryState.QUEUED] == place.objects[DeliveryState.REFUSED] == 1
+    assert place.proven_at > 0 and place.held is not None and place.held.objects == 1
+    assert "tumor" in {each.name for each in found.readers}
+    assert all("sha256" in each.weights for each in found.readers if each.name == "tumor")
+    assert found.machine.memory_size > found.machine.memory_free > 0
+    page = markup(AppTest.from_function(system_page).run(timeout=60))
+    assert "analyse case-1" in page and "GiB free" in page and "none yet" in page
+    write_sign(settings, replace(working, ended="it received SIGTERM."))
+    st.cache_resource.clear()
+    page = markup(AppTest.from_function(system_page).run(timeout=60))
+    assert "analyse case-1" not in page and "The appliance does not run." in page
+
+
+def test_checks_run_when_somebody_asks_and_are_kept(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.slide("S26-0000001", HE)
+    runs: list[float] = []
+
+    def examine(_config: object) -> list[Examined]:
+        runs.append(time.time())
+        return [Examined("scanner's folder", False, "it is <away>")]
+
+    monkeypatch.setattr(facts, "examine", examine)
+    monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
+    page = AppTest.from_function(system_page).run(timeout=60)
+    assert not runs and "Nobody ran them" in markup(page)
+    page.button[1].click().run(timeout=60)
+    assert "it is &lt;away&gt;" in markup(page) and len(runs) == 1
+    page.button[2].click().run(timeout=60)
+    assert "events fit together" in markup(page)
+    # Another session sees both.
+    other = markup(AppTest.from_function(system_page).run(timeout=60))
+    assert "&lt;away&gt;" in other and "events fit together" in other and len(runs) == 1
+
+
+def test_an_admin_asks_a_destination_and_it_is_kept(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    (name,) = [section.name for section in lab.settings.destinations]
+    operator = Person("Ito^Bert", Role.OPERATOR)
+    refused = actions.test_destination(lab.settings, name, by=operator)
+    assert not refused.done and "needs admin" in refused.text
+    assert actions.test_destination(lab.settings, name, by=ADMIN).done
+    missing = actions.test_destination(lab.settings, "elsewhere", by=ADMIN)
+    assert not missing.done and "no destination 'elsewhere'" in missing.text
+    with lab.ledger.transaction() as tx:
+        kept = [
+            (event.by, event.params)
+            for event in tx.events("dashboard")
+            if event.code == "destination-tested"
+        ]
+    assert [by for by, _ in kept] == [ADMIN.name] * 2
+    assert "it answers" in kept[0][1] and "it does not answer" in kept[1][1]
