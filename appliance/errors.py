@@ -16,6 +16,7 @@
     │   ├── WorkerStartError
     │   ├── WorkerDiedError
     │   ├── ClusterAwayError
+    │   ├── AlertUnsentError
     │   └── WorkerLostError
     └── PermanentError                 tell a person
         ├── SettingsError
@@ -56,6 +57,10 @@ class TransientError(TandemError):
 
 class DestinationUnavailableError(TransientError):
     """A destination could not be reached, or asked us to come back."""
+
+
+class AlertUnsentError(TransientError):
+    """A message to people could not be sent; it is tried again, and holds nothing up."""
 
 
 class WorklistUnavailableError(TransientError):

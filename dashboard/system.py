@@ -26,6 +26,7 @@ from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import DeliveryRow
+from appliance.operations.alerts import alert_lines
 from appliance.operations.backup import verify_ledger
 from appliance.operations.disk import forecast, read_samples
 from appliance.operations.doctor import Examined, examine
@@ -95,6 +96,7 @@ class System:
     readers: tuple[ReaderInUse, ...]
     backup: Backup | None
     backup_trouble: str
+    alerts: tuple[str, ...]
     retained_at: float
 
 
@@ -161,6 +163,7 @@ def read_system(reader: LedgerReader, settings: Settings) -> System:
         readers=_readers(settings),
         backup=next(iter(backups_of(settings.ledger_file)), None),
         backup_trouble=backup_trouble(settings, time.time()),
+        alerts=tuple(alert_lines(settings)),
         retained_at=read_samples(settings).retained_at,
     )
 

@@ -16,7 +16,7 @@ from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, run
 from appliance.cli.picture_command import picture
 from appliance.cli.retain_command import retain
-from appliance.cli.site_commands import config_app, dashboard, doctor, metrics
+from appliance.cli.site_commands import alerts, config_app, dashboard, doctor, metrics
 from appliance.cli.synth import synth
 from appliance.cli.upgrade_command import upgrade
 from appliance.cli.user_commands import users_app
@@ -36,7 +36,7 @@ err = Console(stderr=True)
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
-    *(init, doctor, retain, upgrade, metrics, dashboard, synth, calibrate),
+    *(init, doctor, retain, upgrade, metrics, alerts, dashboard, synth, calibrate),
 ):
     app.command()(command)
 app.command()(worker)

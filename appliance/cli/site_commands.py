@@ -1,4 +1,4 @@
-"""Commands on the installation: ``doctor``, ``metrics``, ``dashboard``, ``config check``."""
+"""Commands on the installation: ``doctor``, ``metrics``, ``alerts``, ``dashboard``, ``config``."""
 
 from __future__ import annotations
 
@@ -77,6 +77,33 @@ def metrics(
         typer.echo(metrics_text(settings), nl=False)
     else:
         write_metrics(settings, to)
+
+
+def alerts(
+    test: Annotated[
+        bool, typer.Option("--test", help="Send a test by each channel; exit 1 where one fails.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show what people were told by e-mail and webhook, or try it; settings: [alerts].
+
+    The running daemon sends the alerts. A daemon that has stopped sends none: docs/monitoring.md.
+
+    tandem alerts --test
+    """
+    from appliance.operations.alerts import alert_lines, send_test
+
+    settings = settings_with_logging(config)
+    if not test:
+        typer.echo("\n".join(alert_lines(settings)))
+        return
+    outcomes = send_test(settings)
+    for name, why in outcomes.items():
+        typer.echo(f"{name}: {why or 'sent'}")
+    if not outcomes:
+        typer.echo("alerts are off: the settings have no [alerts.mail] and no [alerts.webhook].")
+    if not outcomes or any(outcomes.values()):
+        raise typer.Exit(1)
 
 
 def dashboard(

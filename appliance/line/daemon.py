@@ -27,6 +27,7 @@ from appliance.intake.watch import FolderWatch
 from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
+from appliance.line.alerting import Alerting
 from appliance.line.context import StepContext
 from appliance.line.deliveries import Deliveries
 from appliance.line.executors import open_executor
@@ -143,6 +144,8 @@ class Daemon:
         )
         schedule = Schedule(jobs_of(settings, ledger, wanted), self._stop)
         others = [scanning, *deliveries.threads, schedule, *self._asking(ledger)]
+        if settings.alerts.mail is not None or settings.alerts.webhook is not None:
+            others.append(Alerting(settings, self._stop))
         try:
             lanes.start()
             for thread in others:

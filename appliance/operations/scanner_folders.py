@@ -13,12 +13,18 @@ from appliance.words.say import say
 def folder_lines(settings: Settings) -> list[str]:
     """Return a line for each trouble of the last scan, and one for formats that cannot be read."""
     report = read_report(settings.state_dir)
-    lines = [_away(root, why, settings) for root, why in report.away.items()]
+    lines = away_lines(settings)
     if report.unreadable_folders:
         lines.append(say("folder", "unreadable-folders", {"count": report.unreadable_folders}))
     if report.formats:
         lines.append(say("folder", "formats", {"formats": report.formats}))
     return lines
+
+
+def away_lines(settings: Settings) -> list[str]:
+    """Return a line for each watched folder that was away at the last scan."""
+    away = read_report(settings.state_dir).away
+    return [_away(root, why, settings) for root, why in away.items()]
 
 
 def check_folders(settings: Settings) -> str:

@@ -96,10 +96,10 @@ def _table(
         if inner is None:
             yield from _key(section, name, {} if commented else set_values, prefix)
         else:
-            nested.append((name, inner))
-    for name, inner in nested:
-        path = f"{prefix}{name}"
-        yield from _table(f"[{path}]", inner, set_values, f"{path}.", commented=commented)
+            nested.append((name, inner, section.model_fields[name].default is None))
+    for name, inner, optional in nested:
+        path, hidden = f"{prefix}{name}", commented or optional
+        yield from _table(f"[{path}]", inner, set_values, f"{path}.", commented=hidden)
 
 
 def _in_order(section: type[BaseModel]) -> list[str]:

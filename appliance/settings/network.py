@@ -15,13 +15,11 @@ Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")]
 """URL without user, password and query: these may be secrets, and settings are printed."""
 
 
-class Network(OverTls):
-    """Rate, user and secret of a connection."""
+class WithSecret(OverTls):
+    """User and secret of a connection."""
 
-    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
-    """Upper limit of the sending rate in MiB/s. None: no limit."""
     user: str | None = None
-    """User of DICOMweb, whose password is the secret. None: the secret is a bearer token."""
+    """User, whose password is the secret. None: the secret is a bearer token over HTTP."""
     secret_file: Path | None = None
     """File that holds the secret. It is read at each use and never printed."""
     secret_env: str | None = None
@@ -40,13 +38,18 @@ class Network(OverTls):
         """URLs that the secret is sent to."""
         return ()
 
+    @property
+    def has_secret(self) -> bool:
+        """Whether a file or a variable is named that holds a secret."""
+        return self.secret_file is not None or self.secret_env is not None
+
     @model_validator(mode="after")
     def _secret_is_not_readable_on_the_way(self) -> Self:
-        if self.secret_file is None and self.secret_env is None:
+        if not self.has_secret:
             return self
         for url in self.urls:
             # Loopback leaves this machine only through a proxy or tunnel, which adds TLS.
-            if url.startswith("http:") and not _is_loopback(urlsplit(url).hostname or ""):
+            if url.startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
                 raise ValueError(
                     "a secret over http can be read by everyone on the way: use https in the url "
                     "(ca_file names the server's own authority), or a TLS proxy on localhost"
@@ -54,7 +57,15 @@ class Network(OverTls):
         return self
 
 
-def _is_loopback(host: str) -> bool:
+class Network(WithSecret):
+    """Rate, user and secret of a connection that objects are sent over."""
+
+    bandwidth_mib_s: Annotated[float, Field(gt=0)] | None = None
+    """Upper limit of the sending rate in MiB/s. None: no limit."""
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, by an address or its usual name."""
     try:
         return ip_address(host).is_loopback
     except ValueError:  # a name

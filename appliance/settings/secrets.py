@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from appliance.errors import SettingsError
 from appliance.settings.cluster import Cluster
-from appliance.settings.network import Network
+from appliance.settings.network import Network, WithSecret
 from appliance.settings.settings import Settings
 from appliance.settings.tls import OverTls
 
@@ -64,11 +64,14 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         sections["worklist"] = settings.worklist
     if settings.workitems is not None:
         sections["work list"] = settings.workitems
+    for title, alert in (("mail", settings.alerts.mail), ("webhook", settings.alerts.webhook)):
+        if alert is not None:
+            sections[f"alerts by {title}"] = alert
     for each in settings.destinations:
         if isinstance(each, Network):
             sections[f"destination '{each.name}'"] = each
     for name, section in sections.items():
-        if isinstance(section, Network) and section.secret_file is not None:
+        if isinstance(section, WithSecret) and section.secret_file is not None:
             yield f"secret_file of the {name}", section.secret_file
     for name, section in sections.items():
         if (file := key_file(section)) is not None:

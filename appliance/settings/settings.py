@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
+from appliance.settings.alerts import Alerts
 from appliance.settings.cluster import Cluster
 from appliance.settings.dashboard import Dashboard
 from appliance.settings.delivery import Delivery
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     retention: Retention = Retention()
     logs: LogSettings = LogSettings()
     dashboard: Dashboard = Dashboard()
+    alerts: Alerts = Alerts()
     worklist: Worklist | None = None
     workitems: WorkItems | None = None
     orders: Orders = Orders()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from appliance.words.english.alerts import ALERTS
 from appliance.words.english.cases import CASE_REASONS, CASE_REMEDIES, CASE_TROUBLES
 from appliance.words.english.deliveries import DELIVERY_REASONS
 from appliance.words.english.events import EVENTS
@@ -38,6 +39,7 @@ _LANGUAGES: dict[str, dict[str, Words]] = {
         "folder": FOLDERS,
         "delivery": DELIVERY_REASONS,
         "review": REVIEW,
+        "alert": ALERTS,
     }
 }
 

@@ -185,6 +185,7 @@ def _keeping(found: System) -> str:
         )
     if found.backup_trouble:
         backup += f'<div class="small">{escape(found.backup_trouble)}</div>'
+    alerts = "<br>".join(escape(line) for line in found.alerts)
     last = look.clock(found.retained_at) if found.retained_at else "not yet"
     rows = [
         ("Last backup of the ledger", backup),
@@ -192,9 +193,10 @@ def _keeping(found: System) -> str:
             "Retention",
             f"working data of finished cases stay {kept.keep_days:g} days; last run: {last}",
         ),
+        ("Alerts", alerts),
     ]
     return (
-        '<div class="td-card td-facts"><h2>Ledger and disk</h2>'
+        '<div class="td-card td-facts"><h2>Ledger, disk and alerts</h2>'
         + look.table(("What", "State"), rows, "")
         + "</div>"
     )

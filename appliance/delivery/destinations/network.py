@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from appliance.delivery.destinations.contract import After, Answer, Before, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
-from appliance.settings.network import Network
+from appliance.settings.network import Network, WithSecret
 from appliance.settings.secrets import handed_over
 from appliance.settings.tls import OverTls
 from dicom import dicomweb
@@ -36,18 +36,22 @@ def tls_files(section: OverTls) -> TlsFiles:
     )
 
 
-def web_address(section: Network, url: str) -> WebAddress:
-    """Return the DICOMweb address of a section of the settings; `url` is the service's base."""
-    named = section.secret_file is not None or section.secret_env is not None
+def secret_of(section: WithSecret) -> Secret | None:
+    """Return where the secret of a section is read; None where it names none."""
+    if not section.has_secret:
+        return None
+    return Secret(file=handed_over(section.secret_file), variable=section.secret_env)
+
+
+def web_address(section: WithSecret, url: str) -> WebAddress:
+    """Return the web address of a section of the settings; `url` is the service's base."""
     return WebAddress(
         url=url,
         timeout_s=section.timeout_seconds,
         tls=tls_files(section),
         user=section.user,
-        secret=Secret(file=handed_over(section.secret_file), variable=section.secret_env)
-        if named
-        else None,
-        mib_s=section.bandwidth_mib_s,
+        secret=secret_of(section),
+        mib_s=section.bandwidth_mib_s if isinstance(section, Network) else None,
     )
 
 

@@ -1,0 +1,149 @@
+"""Channels of alerts: e-mail over SMTP (RFC 5321) and a message as JSON to a web address."""
+
+from __future__ import annotations
+
+import json
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+
+from appliance.delivery.destinations.network import secret_of, tls_files, web_address
+from appliance.errors import AlertUnsentError
+from appliance.findings.findings import RESEARCH_USE
+from appliance.settings.alerts import Alerts, Mail, Webhook
+from appliance.settings.settings import Settings
+from appliance.words.say import say
+from dicom.deadline import Deadline, limit_s
+from dicom.errors import DicomError
+
+_END = "This message is sent once. The next one of this cause comes after it ended and came back."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message: kind and key of its cause, the sentence, and since when (s since epoch)."""
+
+    kind: str
+    key: str
+    sentence: str
+    since: float
+
+
+Send = Callable[[Message], None]
+"""Channel; it raises AlertUnsentError where the message was not taken."""
+
+
+def channels_of(settings: Settings) -> Mapping[str, Send]:
+    """Return the channels that the settings name, by name; none where alerts are off."""
+    alerts: Alerts = settings.alerts
+    channels: dict[str, Send] = {}
+    if (mail := alerts.mail) is not None:
+        channels["mail"] = lambda message: send_mail(mail, message, settings.organization)
+    if (webhook := alerts.webhook) is not None:
+        channels["webhook"] = lambda message: post(webhook, message, settings.organization)
+    return channels
+
+
+def send_mail(section: Mail, message: Message, site: str) -> None:
+    """Send a message by e-mail; the exchange as a whole has a time limit.
+
+    Raises
+    ------
+    AlertUnsentError
+        If the server cannot be reached, offers no TLS where it is asked for, or refuses.
+    """
+    deadline = Deadline()
+    try:
+        secret = secret_of(section)
+        context = tls_files(section).client()
+        server = _connection(section, context)
+        deadline.watch(lambda: server.sock)
+        deadline.start(limit_s(section.timeout_seconds))
+        try:
+            server.connect(section.host, section.port)
+            if section.security == "starttls":
+                server.starttls(context=context)
+            if secret is not None and section.user is not None:
+                server.login(section.user, secret.read())
+            server.send_message(_mail(section, message, site))
+            server.quit()
+        finally:
+            server.close()
+    except smtplib.SMTPResponseException as err:  # its text may repeat what was sent
+        raise AlertUnsentError(
+            f"the mail server {section.host} refused: {type(err).__name__}, code {err.smtp_code}"
+        ) from err
+    except (smtplib.SMTPException, OSError, DicomError) as err:
+        why = str(err) if isinstance(err, DicomError) else type(err).__name__
+        raise AlertUnsentError(f"the mail server {section.host}: {why}") from err
+    finally:
+        deadline.stop()
+
+
+def _connection(section: Mail, context: ssl.SSLContext) -> smtplib.SMTP:
+    """Return the client of a mail server, not connected yet."""
+    timeout = section.timeout_seconds
+    server = (
+        smtplib.SMTP_SSL(timeout=timeout, context=context)
+        if section.security == "tls"
+        else smtplib.SMTP(timeout=timeout)
+    )
+    # TLS compares it. Given to the class, it would be connected before the deadline watches.
+    server._host = section.host  # type: ignore[attr-defined]
+    return server
+
+
+def _mail(section: Mail, message: Message, site: str) -> EmailMessage:
+    mail = EmailMessage()
+    mail["Subject"] = _title(message, site)
+    mail["From"] = section.sender
+    mail["To"] = ", ".join(section.to)
+    mail["Date"] = format_datetime(datetime.now().astimezone())
+    mail["Message-ID"] = make_msgid(domain=section.sender.rpartition("@")[2])
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answer of a machine
+    since = datetime.fromtimestamp(message.since).astimezone()
+    mail.set_content(
+        f"{message.sentence}\n\nSince {since:%Y-%m-%d %H:%M %z}, on {socket.gethostname()}.\n"
+        f"{_END}\n\n{RESEARCH_USE}\n"
+    )
+    return mail
+
+
+def post(section: Webhook, message: Message, site: str) -> None:
+    """Post a message as JSON; a status of 2xx takes it.
+
+    Raises
+    ------
+    AlertUnsentError
+        If the address cannot be reached or refuses it.
+    """
+    since = datetime.fromtimestamp(message.since).astimezone()
+    body = {
+        "text": f"{_title(message, site)}: {message.sentence}",
+        "kind": message.kind,
+        "cause": message.key,
+        "since": since.isoformat(timespec="seconds"),
+        "host": socket.gethostname(),
+        "notice": RESEARCH_USE,
+    }
+    try:
+        answer = web_address(section, section.url).call(
+            "POST",
+            "",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Accept": "*/*"},
+        )
+    except DicomError as err:
+        raise AlertUnsentError(f"the webhook: {err}") from err
+    if not 200 <= answer.status < 300:
+        raise AlertUnsentError(f"the webhook {section.url} answered {answer.status}")
+
+
+def _title(message: Message, site: str) -> str:
+    where = f"Tandem, {site}" if site else "Tandem"
+    return f"{where}: {say('alert', f'title-{message.kind}')}"
