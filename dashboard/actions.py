@@ -25,8 +25,10 @@ from appliance.operations.corrections import (
     correct_score,
     rerun_case,
 )
-from appliance.operations.doctor import check_destination
+from appliance.operations.doctor import check_destination, find_destination
+from appliance.operations.first_run import pacs_section
 from appliance.operations.users import Role
+from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
 
 SPOKEN = (CONFIRMED, CORRECTED)
@@ -141,19 +143,33 @@ def name_slide(
 
 
 def test_destination(settings: Settings, name: str, *, by: Person) -> Answer:
-    """Ask a destination whether it answers, and keep that it was asked."""
+    """Ask a destination of the settings whether it answers, and keep that it was asked."""
+    return _asked(settings, lambda: find_destination(settings, name), name, by)
+
+
+def try_pacs(
+    settings: Settings, host: str, port: int, called: str, calling: str, *, by: Person
+) -> Answer:
+    """Ask a PACS that the settings do not name yet, and keep that it was asked."""
+    return _asked(settings, lambda: pacs_section(host, port, called, calling), host, by)
+
+
+def _asked(
+    settings: Settings, section: Callable[[], DestinationSection], name: str, by: Person
+) -> Answer:
     if not by.name.strip():
         return Answer(False, "Your name: say who asks for it.")
 
     def ask() -> str:
         outcome = "it does not answer"
         try:
-            said = check_destination(settings, name)
+            said = check_destination(settings, section())
             outcome = "it answers"
         finally:
-            with service(settings) as (tx, now):
-                params = {"destination": name, "outcome": outcome}
-                tx.note("dashboard", "destination-tested", now, params=params, by=by.name)
+            if settings.ledger_file.is_file():  # before the first start there is no record
+                with service(settings) as (tx, now):
+                    params = {"destination": name, "outcome": outcome}
+                    tx.note("dashboard", "destination-tested", now, params=params, by=by.name)
         return f"{name}: {said}"
 
     return _told(by, Role.ADMIN, ask)

@@ -45,7 +45,7 @@ _OPEN = frozenset(("/healthz", "/readyz", "/_stcore/health"))
 """Addresses that answer without a session: signs of life, without patient data."""
 _OWN = re.compile(r"/access/(in|out|alive|access\.css|watch\.js)")
 _CASE = re.compile(r"/(?:zoom|reports|overlays)/(\d{1,15})(?![^./])")
-_BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z]*$")
+_BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z-]*$")
 """Addresses that a browser asks for because a person did something."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -113,7 +113,7 @@ def _is_page(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
         return False
     shown = "text/html" in Headers(scope=scope).get("accept", "")
-    return shown and re.fullmatch(r"/[a-z]*|/zoom/\d+", scope["path"]) is not None
+    return shown and re.fullmatch(r"/[a-z-]*|/zoom/\d+", scope["path"]) is not None
 
 
 def _while_signed_in(

@@ -69,22 +69,18 @@ def examine_destination(settings: Settings, name: str) -> list[KindCheck]:
     TandemError
         If there is no destination of this name, or it cannot be queried.
     """
-    with closing(open_destination(settings, _section(settings, name))) as destination:
+    with closing(open_destination(settings, find_destination(settings, name))) as destination:
         return destination.kinds()
 
 
-def check_destination(settings: Settings, name: str) -> str:
-    """Ask a destination whether it answers, as ``tandem doctor`` does; return what it said.
+def find_destination(settings: Settings, name: str) -> DestinationSection:
+    """Return the section of a destination.
 
     Raises
     ------
-    TandemError
-        If there is no destination of this name, or something about it is wrong.
+    SettingsError
+        If there is none of this name.
     """
-    return _destination(settings, _section(settings, name))
-
-
-def _section(settings: Settings, name: str) -> DestinationSection:
     for section in settings.destinations:
         if section.name == name:
             return section
@@ -128,7 +124,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     for section in settings.destinations:
         if problems and isinstance(section, FolderDestination):
             continue  # its check would make folders
-        yield _try(f"destination {section.name}", partial(_destination, settings, section))
+        yield _try(f"destination {section.name}", partial(check_destination, settings, section))
 
 
 def _try(what: str, check: Callable[[], str]) -> Examined:
@@ -147,7 +143,14 @@ def _orders(read: Callable[[Path, Orders], OrdersRead], path: Path, settings: Or
         ) from err
 
 
-def _destination(settings: Settings, section: DestinationSection) -> str:
+def check_destination(settings: Settings, section: DestinationSection) -> str:
+    """Ask a destination whether it answers; return what it said.
+
+    Raises
+    ------
+    TandemError
+        If something about it is wrong.
+    """
     with closing(open_destination(settings, section)) as destination:
         return destination.check()
 

@@ -42,10 +42,14 @@ are known here; the keys of each are listed once, for you to copy.
 """
 
 
-def settings_text(set_values: Mapping[str, Any]) -> str:
+def settings_text(
+    set_values: Mapping[str, Any], destination: DestinationSection | None = None
+) -> str:
     """Return a settings file that loads; `set_values` by dotted key stand in it as set.
 
     ``{"state_dir": Path("/var/lib/tandem"), "watch.folder": Path("/mnt/scans")}``
+
+    Without a `destination` it is the default, a folder.
     """
     sections, lines = [], [*_comment(_HEAD.format(none=NO_DEFAULT))]
     for name, field in Settings.model_fields.items():
@@ -58,9 +62,12 @@ def settings_text(set_values: Mapping[str, Any]) -> str:
     for name, section, optional in sections:
         lines += _table(f"[{name}]", section, set_values, f"{name}.", commented=optional)
     lines += ["", "", *_comment(_DESTINATIONS)]
+    values = {"kind": "folder"}
+    if destination is not None:
+        values = destination.model_dump(exclude_defaults=True) | {"kind": destination.kind}
     for kind in section_types():
-        shown = kind is FolderDestination  # the default
-        lines += _table("[[destinations]]", kind, {"kind": "folder"}, "", commented=not shown)
+        shown = kind is (FolderDestination if destination is None else type(destination))
+        lines += _table("[[destinations]]", kind, values, "", commented=not shown)
     return "\n".join(lines) + "\n"
 
 

@@ -182,6 +182,22 @@ def destination_form(names: tuple[str, ...]) -> None:
             _finish(actions.test_destination(look.settings(), name, by=by), by)
 
 
+def pacs_form() -> None:
+    """Show the form that asks a PACS which the settings do not name yet."""
+    with st.form("pacs"):
+        host_at, port_at, called_at, calling_at = st.columns(4)
+        host = host_at.text_input("Host", key="pacs-host")
+        port = port_at.number_input("Port", 1, 65535, 104, key="pacs-port")
+        called = called_at.text_input("Its AE title", key="pacs-called", max_chars=16)
+        calling = calling_at.text_input("Own AE title", "TANDEM", key="pacs-calling", max_chars=16)
+        by = _person()
+        if st.form_submit_button("Ask it (C-ECHO)"):
+            answer = actions.try_pacs(look.settings(), host, port, called, calling, by=by)
+            tone = "" if answer.done else " refused"
+            role = "status" if answer.done else "alert"
+            look.block(f'<div class="td-said{tone}" role="{role}">{escape(answer.text)}</div>')
+
+
 def _because(label: str, act: Callable[[Person, str], Answer]) -> None:
     """Ask for reason and name within a form, and act where its button is pressed."""
     why = st.text_input("Reason", help="For the record.")

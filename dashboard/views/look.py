@@ -260,7 +260,8 @@ def live() -> bool:
     block(
         '<div class="td-card"><h2>Tandem has not started yet</h2>'
         '<div class="muted">There is no ledger in the state folder. Start the appliance with '
-        "<b>tandem run</b>; this page fills by itself.</div></div>"
+        "<b>tandem run</b>; this page fills by itself. To look at the folder, the names in it and "
+        'the PACS before: <a href="first-run" target="_self">First run</a>.</div></div>'
     )
     return False
 

@@ -31,6 +31,9 @@ def render() -> None:
     look.block('<div class="td-card"><h1>System</h1></div>')
     _live()
     if acting.may_act(Role.ADMIN):
+        look.block(
+            '<a href="first-run" target="_self">First run: folder, names, PACS, settings</a>'
+        )
         acting.destination_form(tuple(each.name for each in look.settings().destinations))
     _checked(_doctor(), "Checks of tandem doctor", "Run the checks")
     _checked(_chain(), "Chain of events, as tandem ledger verify reads it", "Verify the ledger")

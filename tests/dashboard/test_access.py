@@ -57,6 +57,7 @@ PICTURES = (
     "/_stcore/host-config",
     "/_stcore/stream",
     "/queue",
+    "/first-run",
     "/nothing",
 )
 

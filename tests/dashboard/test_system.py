@@ -136,3 +136,33 @@ def test_an_admin_asks_a_destination_and_it_is_kept(lab: Lab) -> None:
         ]
     assert [by for by, _ in kept] == [ADMIN.name] * 2
     assert "it answers" in kept[0][1] and "it does not answer" in kept[1][1]
+
+
+def first_run_page() -> None:
+    from dashboard.views import first_run
+
+    first_run.render()
+
+
+def test_the_first_run_ends_with_settings_and_is_for_admins(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = AppTest.from_function(first_run_page).run(timeout=60)
+    assert "needs the role admin" in markup(page) and not page.button
+    monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
+    lab.settings.watch.folder.mkdir()
+    (lab.settings.watch.folder / "S26-0000001_A1_HER2.svs").touch()
+    page = AppTest.from_function(first_run_page).run(timeout=60)
+    page.button[0].click().run(timeout=60)
+    assert "S26-0000001" in markup(page) and "1 slides can be read" in markup(page)
+    page.text_input(key="pacs-host").input("127.0.0.1")
+    page.text_input(key="pacs-called").input("PACS")
+    page.number_input(key="pacs-port").set_value(1)
+    page.text_input[-3].input(ADMIN.name)
+    page.button[1].click().run(timeout=60)
+    assert "127.0.0.1" in markup(page) and "refused" in markup(page)
+    page.checkbox[0].check().run(timeout=60)
+    assert 'called_aet = "PACS"' in page.code[1].value
+    with lab.ledger.transaction() as tx:
+        (event,) = [e for e in tx.events("dashboard") if e.code == "destination-tested"]
+    assert event.by == ADMIN.name and "does not answer" in event.params

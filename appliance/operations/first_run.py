@@ -1,0 +1,118 @@
+"""First look at a site: its folder of slides, the names in it, its PACS, and a settings file.
+
+Nothing is written, and no ledger is needed: the settings are a text that an admin saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from appliance.errors import SettingsError
+from appliance.intake.found import slides_in
+from appliance.intake.listing import Listing
+from appliance.operations.identify import identify_paths
+from appliance.operations.settings_text import settings_text
+from appliance.settings.destinations import PacsDestination
+from appliance.settings.settings import Settings
+
+MOST_COUNTED = 5000
+"""Slides at which counting ends: a share may hold years of them."""
+MOST_TRIED = 20
+"""Slides whose names are tried; each is opened for its header and label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderSeen:
+    """A folder of slides: how many, and what their names say (PHI), as `identify_paths` has it.
+
+    `trouble` says why it cannot be listed; `counted_all` is False where counting ended before.
+    `formats` counts files, by suffix, that cannot be read here.
+    """
+
+    trouble: str = ""
+    slides: int = 0
+    counted_all: bool = True
+    unreadable_folders: int = 0
+    formats: Mapping[str, int] = field(default_factory=dict)
+    tried: tuple[dict[str, Any], ...] = ()
+
+
+def see_folder(text: str, settings: Settings) -> FolderSeen:
+    """Count the slides of a folder, and try the names of the first ones."""
+    folder = Path(text.strip())
+    if not folder.is_absolute() or not text.isprintable():
+        return FolderSeen(trouble="Name the folder with its whole path, such as /mnt/scanner.")
+    listing = Listing([str(folder)], settings.watch.ignore)
+    slides: list[Path] = []
+    try:
+        for slide in _slides(listing, str(folder)):
+            slides.append(slide)
+            if len(slides) == MOST_COUNTED:
+                break
+    except OSError as err:
+        return FolderSeen(
+            trouble=f"{folder} cannot be read by this user ({err.strerror}): mount it, "
+            "correct the path, or give Tandem's user the right to read it."
+        )
+    return FolderSeen(
+        slides=len(slides),
+        counted_all=len(slides) < MOST_COUNTED,
+        unreadable_folders=len(listing.unreadable),
+        formats=dict(listing.formats),
+        tried=tuple(identify_paths(slides[:MOST_TRIED], settings)),
+    )
+
+
+def _slides(listing: Listing, folder: str) -> Iterator[Path]:
+    for each in listing.under(folder):
+        for slide in slides_in(each, ()):
+            yield Path(slide.path)
+
+
+def pacs_section(host: str, port: int, called_aet: str, calling_aet: str) -> PacsDestination:
+    """Return the destination that a PACS is.
+
+    Raises
+    ------
+    SettingsError
+        If a value is none that settings take; it names the key.
+    """
+    if not host.strip():
+        raise SettingsError("host: name the machine of the PACS.")
+    try:
+        return PacsDestination(
+            kind="dicom",
+            host=host.strip(),
+            port=port,
+            called_aet=called_aet.strip(),
+            calling_aet=calling_aet.strip(),
+        )
+    except ValidationError as err:
+        wrong = err.errors()[0]
+        raise SettingsError(f"{wrong['loc'][0]}: {wrong['msg']}.") from err
+
+
+def first_settings(folder: str, state: str, organization: str, pacs: PacsDestination | None) -> str:
+    """Return a commented settings file with the site's values; without a PACS, a folder archives.
+
+    Raises
+    ------
+    SettingsError
+        If a value is none that settings take, or a path is not whole.
+    """
+    for name, text in (("the folder of slides", folder), ("the state folder", state)):
+        if not text.strip().startswith("/") or not text.isprintable():
+            raise SettingsError(f"{name}: a whole path, such as /var/lib/tandem.")
+    values: dict[str, Any] = {"state_dir": state.strip(), "watch.folder": folder.strip()}
+    if organization.strip():
+        values["organization"] = organization.strip()
+    try:
+        Settings.model_validate({"organization": organization.strip()})
+    except ValidationError as err:
+        raise SettingsError(f"the laboratory's name: {err.errors()[0]['msg']}.") from err
+    return settings_text(values, pacs)
