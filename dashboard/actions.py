@@ -9,7 +9,7 @@ person's role covers an action is checked here, whatever the page offered.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.errors import TandemError
@@ -101,6 +101,13 @@ def retry(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:
     """Try a slide or a case again."""
     return _told(
         by, Role.OPERATOR, lambda: word.retry(settings, subject, Word(by=by.name, why=why))
+    )
+
+
+def retry_all(settings: Settings, subjects: Sequence[str], *, by: Person, why: str) -> Answer:
+    """Try slides and cases of one cause of trouble again."""
+    return _told(
+        by, Role.OPERATOR, lambda: word.retry_all(settings, subjects, Word(by=by.name, why=why))
     )
 
 

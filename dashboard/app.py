@@ -8,7 +8,7 @@ st.set_page_config(page_title="Tandem", page_icon=look.icon(), layout="wide")
 look.style()
 page = st.navigation(
     [
-        st.Page(queue.render, title="Queue", url_path="queue", default=True),
+        st.Page(queue.render, title="Today", url_path="queue", default=True),
         st.Page(worklist.render, title="Work list", url_path="worklist"),
         st.Page(quality.render, title="Quality", url_path="quality"),
         st.Page(system.render, title="System", url_path="system"),

@@ -38,12 +38,14 @@ from dashboard.troubles import (
     HeldCases,
     HeldDestination,
     Trouble,
+    TroubleGroup,
     case_ids,
     case_trouble,
     cases_in_trouble,
+    read_groups,
     read_held,
     read_held_cases,
-    read_troubles,
+    subjects_of,
 )
 from dashboard.wording import stain_word
 
@@ -78,7 +80,7 @@ class Queue:
     """Facts of the queue page."""
 
     counts: Counts
-    troubles: tuple[Trouble, ...]
+    troubles: tuple[TroubleGroup, ...]
     held: tuple[HeldDestination, ...]
     held_cases: tuple[HeldCases, ...]
     cases: tuple[CaseLine, ...]
@@ -126,8 +128,18 @@ class SlideDetail:
 # queue
 
 
-def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Queue:
-    """Return the state of everything; tables newest first, `search` filters them by accession."""
+def read_queue(
+    reader: LedgerReader,
+    settings: Settings,
+    search: str = "",
+    *,
+    cause: str = "",
+    number: int = 1,
+) -> Queue:
+    """Return the state of everything; tables newest first, `search` filters them by accession.
+
+    `cause` and `number` choose trouble, as `read_groups` has it.
+    """
     assays = pairings(settings)
     with reader.reading() as tx:
         cases = select(CaseRow).order_by(col(CaseRow.id).desc()).limit(LIMIT)
@@ -142,12 +154,20 @@ def read_queue(reader: LedgerReader, settings: Settings, search: str = "") -> Qu
         of_case = case_ids(tx, rows)
         return Queue(
             counts=_read_counts(tx, assays),
-            troubles=read_troubles(tx, assays),
+            troubles=read_groups(tx, assays, cause=cause, number=number),
             held=read_held(tx),
             held_cases=read_held_cases(tx),
             cases=tuple(case_line(row, settings) for row in tx.session.exec(cases)),
             slides=tuple(slide_line(row, of_case.get(id_of(row)), settings) for row in rows),
         )
+
+
+def read_subjects(
+    reader: LedgerReader, settings: Settings, cause: str, most: int
+) -> tuple[str, ...]:
+    """Return the subjects that wait for a person by one cause, newest first, at most so many."""
+    with reader.reading() as tx:
+        return subjects_of(tx, pairings(settings), cause, most)
 
 
 def _read_counts(tx: Queries, assays: Sequence[Pairing]) -> Counts:

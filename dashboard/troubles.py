@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, and_, func, or_
+from sqlalchemy import ColumnElement, and_, func, not_, or_
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
@@ -21,6 +21,10 @@ from dashboard.wording import CASE_WORDS, stain_word
 
 LIMIT = 100
 """Most rows of one table on a page."""
+GROUP_ROWS = 10
+"""Most rows of one cause where all causes are shown."""
+FOREIGN = "case-of-foreign-assay"
+"""Cause of cases whose assay is not installed."""
 CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
 """Cases under way; one with a reason waits for something outside of Tandem."""
 CASES_OF_ASSAY = (CaseState.WAITING, CaseState.PARTNERLESS, CaseState.READY, CaseState.SCORED)
@@ -31,6 +35,8 @@ CASES_IN_TROUBLE = (
     CaseState.PARTNERLESS,
     CaseState.HELD,
 )
+CASES_TO_RETRY = (CaseState.FAILED, CaseState.UNDELIVERED)
+"""States of cases that another attempt may mend; the others wait for a slide or a decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,22 @@ class Trouble:
     detail: str
     case_id: int | None
     at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TroubleGroup:
+    """Slides or cases that wait for a person by one cause; `items` are some of the `number`.
+
+    `cause` names the group in an address: what it is, its state and its reason. `remedy` is empty
+    where each item has its own; `can_retry`: all of it may be tried again at once.
+    """
+
+    cause: str
+    number: int
+    sentence: str
+    remedy: str
+    can_retry: bool
+    items: tuple[Trouble, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,34 +97,125 @@ class HeldCases:
 
 def cases_in_trouble(pairings: Sequence[Pairing]) -> ColumnElement[bool]:
     """Return the condition for cases that wait for a person: by state, or left without assay."""
+    return or_(col(CaseRow.state).in_(CASES_IN_TROUBLE), _without_assay(pairings))
+
+
+def _without_assay(pairings: Sequence[Pairing]) -> ColumnElement[bool]:
+    """Return the condition for cases that cannot go on, as their assay is not installed."""
     foreign = col(CaseRow.assay).not_in([pairing.assay for pairing in pairings])
-    return or_(
-        col(CaseRow.state).in_(CASES_IN_TROUBLE),
-        and_(foreign, col(CaseRow.state).in_(CASES_OF_ASSAY)),
+    return and_(foreign, col(CaseRow.state).in_(CASES_OF_ASSAY))
+
+
+def read_groups(
+    tx: Queries, pairings: Sequence[Pairing], *, cause: str = "", number: int = 1
+) -> tuple[TroubleGroup, ...]:
+    """Return what waits for a person, by cause, the newest first; `GROUP_ROWS` rows of each.
+
+    With a `cause`: that group alone, and the rows of a page of `LIMIT`, counted from 1.
+    """
+    rows = LIMIT if cause else GROUP_ROWS
+    offset = (max(number, 1) - 1) * LIMIT if cause else 0
+    found = []
+    for known in _counted(tx, pairings):
+        if cause in ("", known.cause):
+            items = _items(tx, known, pairings, rows, offset)
+            found.append(replace(known, items=items))
+    return tuple(
+        sorted(found, key=lambda group: -max((item.at for item in group.items), default=0))
     )
 
 
-def read_troubles(tx: Queries, pairings: Sequence[Pairing]) -> tuple[Trouble, ...]:
-    """Return the slides and cases that wait for a person, newest first."""
-    slides = tx.session.exec(
-        select(SlideRow)
-        .where(SlideRow.state == SlideState.QUARANTINED)
-        .order_by(col(SlideRow.changed_at).desc())
-        .limit(LIMIT)
-    ).all()
-    cases = tx.session.exec(
+def subjects_of(tx: Queries, pairings: Sequence[Pairing], cause: str, most: int) -> tuple[str, ...]:
+    """Return the subjects of a cause, newest change first, at most so many."""
+    known = next((group for group in _counted(tx, pairings) if group.cause == cause), None)
+    if known is None:
+        return ()
+    return tuple(row.subject for row in _rows(tx, known, pairings, most, 0))
+
+
+def _counted(tx: Queries, pairings: Sequence[Pairing]) -> list[TroubleGroup]:
+    """Return all groups with their number, without rows."""
+    connection = tx.session.connection()
+    slides = connection.execute(
+        columns(col(SlideRow.reason), func.count())
+        .where(col(SlideRow.state) == SlideState.QUARANTINED)
+        .group_by(SlideRow.reason)
+    )
+    groups = [
+        TroubleGroup(
+            cause=f"slide:{SlideState.QUARANTINED}:{reason}",
+            number=number,
+            sentence=say("quarantine", reason or QuarantineReason.FAILED),
+            remedy=say("remedy", reason or QuarantineReason.FAILED),
+            can_retry=True,
+        )
+        for reason, number in slides
+    ]
+    foreign = _without_assay(pairings)
+    by_state = connection.execute(
+        columns(col(CaseRow.state), col(CaseRow.reason), func.count())
+        .where(col(CaseRow.state).in_(CASES_IN_TROUBLE), not_(foreign))
+        .group_by(CaseRow.state, CaseRow.reason)
+    )
+    groups += [
+        TroubleGroup(
+            cause=f"case:{state}:{reason}",
+            number=number,
+            sentence=CASE_WORDS[CaseState(state)].sentence,
+            remedy="",
+            can_retry=state in CASES_TO_RETRY,
+        )
+        for state, reason, number in by_state
+    ]
+    number = int(
+        connection.execute(columns(func.count(col(CaseRow.id))).where(foreign)).scalar() or 0
+    )
+    if number:
+        told = "Their assay is not installed here."
+        groups.append(
+            TroubleGroup(
+                cause=f"{FOREIGN}:", number=number, sentence=told, remedy="", can_retry=False
+            )
+        )
+    return groups
+
+
+def _rows(
+    tx: Queries, group: TroubleGroup, pairings: Sequence[Pairing], most: int, offset: int
+) -> Sequence[SlideRow] | Sequence[CaseRow]:
+    what, state, reason = (*group.cause.split(":", 2), "", "")[:3]
+    if what == "slide":
+        return tx.session.exec(
+            select(SlideRow)
+            .where(SlideRow.state == state, SlideRow.reason == reason)
+            .order_by(col(SlideRow.changed_at).desc(), col(SlideRow.id).desc())
+            .limit(most)
+            .offset(offset)
+        ).all()
+    foreign = _without_assay(pairings)
+    chosen = [foreign]
+    if what == "case":
+        chosen = [not_(foreign), col(CaseRow.state) == state, col(CaseRow.reason) == reason]
+    return tx.session.exec(
         select(CaseRow)
-        .where(cases_in_trouble(pairings))
-        .order_by(col(CaseRow.changed_at).desc())
-        .limit(LIMIT)
-    )
+        .where(*chosen)
+        .order_by(col(CaseRow.changed_at).desc(), col(CaseRow.id).desc())
+        .limit(most)
+        .offset(offset)
+    ).all()
+
+
+def _items(
+    tx: Queries, group: TroubleGroup, pairings: Sequence[Pairing], most: int, offset: int
+) -> tuple[Trouble, ...]:
+    rows = _rows(tx, group, pairings, most, offset)
+    slides = [row for row in rows if isinstance(row, SlideRow)]
     of_case = case_ids(tx, slides)
-    found = [_slide_trouble(row, of_case.get(id_of(row))) for row in slides]
-    for row in cases:
-        trouble = case_trouble(tx, row, pairings)
-        if trouble is not None:
-            found.append(trouble)
-    return tuple(sorted(found, key=lambda trouble: -trouble.at))
+    items = [_slide_trouble(row, of_case.get(id_of(row))) for row in slides]
+    for row in rows:
+        if isinstance(row, CaseRow) and (trouble := case_trouble(tx, row, pairings)) is not None:
+            items.append(trouble)
+    return tuple(items)
 
 
 def case_ids(tx: Queries, slides: Sequence[SlideRow]) -> dict[int, int]:

@@ -8,6 +8,9 @@ works at any state of a slide. A report that was delivered is corrected by the n
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -46,6 +49,7 @@ from appliance.operations.audited import (
 )
 from appliance.operations.corrections import ENDED
 from appliance.operations.retry import retry_case
+from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text
 
@@ -217,9 +221,49 @@ def retry(settings: Settings, subject: str, word: Word) -> str:
         if subject.partition("-")[0] == "case":
             return _retry_case(tx, find_case(tx, subject), settings, word, now)
         row = find_slide(tx, subject)
-        note_word(tx, row, "word-retry", word, now, replace(said_of(row), excluded=False))
-        send_back(tx, row, word, now, leaves=False)
+        _retry_slide(tx, row, word, now)
         return f"{row.subject} goes through the line again"
+
+
+def retry_all(settings: Settings, subjects: Sequence[str], word: Word) -> str:
+    """Try slides that are set aside, and cases that failed or were refused, again.
+
+    Each is a transaction of its own: the daemon goes on in between, and one that cannot be tried
+    again, or is in trouble no more, keeps no other from it. Returns what happens next.
+    """
+    done = 0
+    ledger = open_ledger(settings)
+    try:
+        for subject in subjects:
+            with suppress(SettingsError), ledger.transaction() as tx:
+                _retry_in_trouble(tx, subject, settings, word, time.time())
+                done += 1
+    finally:
+        ledger.close()
+    left = len(subjects) - done
+    told = f"{done} of {len(subjects)} are tried again"
+    return f"{told}; {left} cannot be, or are in trouble no more" if left else told
+
+
+def _retry_in_trouble(
+    tx: Transaction, subject: str, settings: Settings, word: Word, now: float
+) -> None:
+    if subject.startswith("case-"):
+        case = find_case(tx, subject)
+        if case.state not in (CaseState.FAILED, CaseState.UNDELIVERED):
+            raise SettingsError(f"{subject} is {case.state}.")
+        tx.note(case.subject, "word-retry", now, params={"why": word.why}, by=word.by)
+        retry_case(tx, case, settings, now)
+        return
+    row = find_slide(tx, subject)
+    if row.state != SlideState.QUARANTINED:
+        raise SettingsError(f"{subject} is {row.state}.")
+    _retry_slide(tx, row, word, now)
+
+
+def _retry_slide(tx: Transaction, row: SlideRow, word: Word, now: float) -> None:
+    note_word(tx, row, "word-retry", word, now, replace(said_of(row), excluded=False))
+    send_back(tx, row, word, now, leaves=False)
 
 
 def _told(lost: tuple[str, ...]) -> str:

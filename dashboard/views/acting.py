@@ -14,7 +14,8 @@ from dashboard.access import of_server
 from dashboard.actions import Answer, Person
 from dashboard.assay_facts import assay_of
 from dashboard.guard import is_own_machine
-from dashboard.queries import CaseDetail
+from dashboard.queries import CaseDetail, read_subjects
+from dashboard.troubles import TroubleGroup
 from dashboard.views import look
 
 PERSON, TOLD = "person", "told"
@@ -126,6 +127,34 @@ def _retry(subject: str) -> None:
         _because(
             "Try again", lambda by, why: actions.retry(look.settings(), subject, by=by, why=why)
         )
+
+
+RETRY_AT_ONCE = 200
+"""Most slides or cases that one press tries again: each is a transaction."""
+
+
+def retry_all_button(group: TroubleGroup) -> None:
+    """Show the button that tries all of a group again, where it can be."""
+    if (
+        group.can_retry
+        and may_act()
+        and st.button(f"Try all {group.number} again", key=group.cause)
+    ):
+        _retry_all(group)
+
+
+@st.dialog("Try all again")
+def _retry_all(group: TroubleGroup) -> None:
+    st.write(group.sentence)
+    if group.number > RETRY_AT_ONCE:
+        st.write(f"{RETRY_AT_ONCE} of {group.number} at a time, the newest first.")
+    with st.form("retry-all", border=False):
+
+        def act(by: Person, why: str) -> Answer:
+            subjects = read_subjects(look.ledger(), look.settings(), group.cause, RETRY_AT_ONCE)
+            return actions.retry_all(look.settings(), subjects, by=by, why=why)
+
+        _because("Try again", act)
 
 
 @st.dialog("Let the case go on")

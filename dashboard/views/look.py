@@ -198,7 +198,7 @@ def header() -> None:
     )
     block(
         '<div class="td-top"><a class="brand" href="./" target="_self">Tandem</a>'
-        '<a href="./" target="_self">Queue</a><a href="worklist" target="_self">Work list</a>'
+        '<a href="./" target="_self">Today</a><a href="worklist" target="_self">Work list</a>'
         '<a href="quality" target="_self">Quality</a>'
         '<a href="system" target="_self">System</a>'
         f'<span class="what" role="status"><span class="dot {dot}"></span>{escape(said)}</span>'

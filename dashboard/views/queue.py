@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from html import escape
+from urllib.parse import quote
 
 import streamlit as st
 
 from appliance.ledger.tables import id_named
 from dashboard.lines import CaseLine, SlideLine
 from dashboard.queries import Counts, Queue, read_queue
-from dashboard.troubles import LIMIT, Trouble
-from dashboard.views import look
+from dashboard.troubles import LIMIT, Trouble, TroubleGroup
+from dashboard.views import acting, look
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
+
+CAUSE, PAGE = "cause", "page"
+"""Names in the address: the one cause of trouble that is shown, and the page of its rows."""
 
 
 def render() -> None:
-    """Render the page."""
-    _overview()
+    """Render the page (``?cause=slide:quarantined:no-mpp&page=2``)."""
+    acting.told()
+    _overview(st.query_params.get(CAUSE, ""), look.wanted(PAGE) or 1)
     left, _ = st.columns([1, 2])
     search = left.text_input(
         "Find", placeholder="Find an accession or file name", label_visibility="collapsed"
@@ -26,13 +31,16 @@ def render() -> None:
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
 @look.telling_trouble()
-def _overview() -> None:
+def _overview(cause: str, number: int) -> None:
     if not look.live():
         return
-    queue = read_queue(look.ledger(), look.settings())
+    queue = read_queue(look.ledger(), look.settings(), cause=cause, number=number)
     look.block(counts_markup(queue.counts))
-    if queue.troubles:
-        look.block(troubles_markup(queue))
+    if cause:
+        look.block('<a href="./" target="_self">← All causes</a>')
+    for group in queue.troubles:
+        look.block(group_markup(group, cause, number))
+        acting.retry_all_button(group)
     if queue.held or queue.held_cases:
         look.block(_held_markup(queue))
 
@@ -87,18 +95,32 @@ def counts_markup(counts: Counts) -> str:
     )
 
 
-def troubles_markup(queue: Queue) -> str:
-    """Markup of the box of slides and cases that wait for a person."""
-    more = queue.counts.trouble - len(queue.troubles)
+def group_markup(group: TroubleGroup, cause: str, number: int) -> str:
+    """Markup of what waits for a person by one cause; `cause` and `number` are of the address."""
+    remedy = f'<div class="remedy">{escape(group.remedy)}</div>' if group.remedy else ""
     return (
-        '<div class="td-trouble">'
-        + "".join(_trouble_item(trouble) for trouble in queue.troubles)
-        + (f'<div class="item muted">and {more} more</div>' if more > 0 else "")
+        f'<div class="td-trouble"><div class="item"><h2>{group.number} · '
+        f"{escape(group.sentence)}</h2>{remedy}</div>"
+        + "".join(_trouble_item(trouble, with_cause=not remedy) for trouble in group.items)
+        + _rest(group, cause, number)
         + "</div>"
     )
 
 
-def _trouble_item(trouble: Trouble) -> str:
+def _rest(group: TroubleGroup, cause: str, number: int) -> str:
+    """Markup of the links to the rows of a group that are not shown."""
+    to = f'<a href="./?{CAUSE}={quote(group.cause)}&amp;{PAGE}='
+    links = []
+    if not cause and group.number > len(group.items):
+        links.append(f'{to}1" target="_self">All {group.number}</a>')
+    if cause and number > 1:
+        links.append(f'{to}{number - 1}" target="_self">← Before</a>')
+    if cause and group.number > number * LIMIT:
+        links.append(f'{to}{number + 1}" target="_self">Next →</a>')
+    return f'<div class="item td-pages">{" ".join(links)}</div>' if links else ""
+
+
+def _trouble_item(trouble: Trouble, *, with_cause: bool) -> str:
     title = (
         look.case_link(trouble.case_id, trouble.title)
         if trouble.case_id is not None
@@ -111,12 +133,16 @@ def _trouble_item(trouble: Trouble) -> str:
     subject = escape(trouble.subject)
     if number is not None:
         subject = look.slide_link(number, f"{trouble.subject}: put right")
+    why = detail
+    if with_cause:
+        why = (
+            f"<div>{escape(trouble.sentence)}{detail}</div>"
+            f'<div class="remedy">{escape(trouble.remedy)}</div>'
+        )
     return (
         f'<div class="item"><span class="title">{title}</span> '
         f'<span class="small">{subject}</span> '
-        f'<span class="muted small">{look.ago(trouble.at)}</span>'
-        f"<div>{escape(trouble.sentence)}{detail}</div>"
-        f'<div class="remedy">{escape(trouble.remedy)}</div></div>'
+        f'<span class="muted small">{look.ago(trouble.at)}</span>{why}</div>'
     )
 
 

@@ -14,10 +14,13 @@ from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, SlideRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import status_of
+from appliance.operations.users import Role
 from appliance.words.say import say
+from dashboard import actions
+from dashboard.actions import Person
 from dashboard.quality import read_quality
-from dashboard.queries import read_case, read_queue
-from dashboard.troubles import LIMIT
+from dashboard.queries import Queue, read_case, read_queue, read_subjects
+from dashboard.troubles import GROUP_ROWS, LIMIT, Trouble
 from dashboard.worklist import PAGE_CASES, read_work_list
 
 if TYPE_CHECKING:
@@ -52,6 +55,54 @@ def test_counts_put_every_case_in_one_place(
     assert (counts.running_cases, counts.delivered, counts.review) == (0, 1, 1)
 
 
+def troubles(queue: Queue) -> tuple[Trouble, ...]:
+    """Return what waits for a person, of all causes."""
+    return tuple(item for group in queue.troubles for item in group.items)
+
+
+def test_trouble_is_grouped_by_cause_and_tried_again_at_once(
+    lab: Lab, reader: LedgerReader
+) -> None:
+    with lab.ledger.transaction() as tx:
+        for number in range(LIMIT + 5):
+            state = SlideState.QUARANTINED
+            path = f"/scans/{number:03d}.svs"
+            tx.session.add(
+                SlideRow(path=path, state=state, reason="no-mpp", created_at=0.0, changed_at=number)
+            )
+    lab.quarantine("odd.svs", "unknown-stain")
+    failed = lab.slide("S26-0000002", HE)
+    lab.slide("S26-0000002", HER2)
+    lab.move_case(failed, CaseState.READY)
+    lab.move_case(failed, CaseState.FAILED, reason="step-failed", params='{"error": "E"}')
+    settings = lab.settings
+    case, odd, scale = read_queue(reader, settings).troubles
+    assert [group.number for group in (case, odd, scale)] == [1, 1, LIMIT + 5]
+    assert case.can_retry and case.cause == "case:failed:step-failed"
+    assert scale.sentence == say("quarantine", "no-mpp")
+    assert [item.title for item in scale.items[:2]] == ["104.svs", "103.svs"]
+    assert len(scale.items) == GROUP_ROWS
+    (all_of_it,) = read_queue(reader, settings, cause=scale.cause).troubles
+    (rest,) = read_queue(reader, settings, cause=scale.cause, number=2).troubles
+    assert len(all_of_it.items) == LIMIT and len(rest.items) == 5
+    assert read_queue(reader, settings, cause="slide:nothing:x").troubles == ()
+
+    subjects = read_subjects(reader, settings, scale.cause, 3)
+    assert len(subjects) == 3
+    person, why = Person("Meyer^Anna", Role.OPERATOR), "The scanner writes it now."
+    given = (*subjects, case.items[0].subject, "case-999")
+    answer = actions.retry_all(settings, given, by=person, why=why)
+    assert answer.text == "4 of 5 are tried again; 1 cannot be, or are in trouble no more"
+    again = actions.retry_all(settings, subjects, by=person, why=why)
+    assert again.text.startswith("0 of 3 are tried again")
+    odd_again, scale_again = read_queue(reader, settings).troubles
+    assert (odd_again.number, scale_again.number) == (1, LIMIT + 2)
+    with lab.ledger.transaction() as tx:
+        for subject in (*subjects, f"case-{failed}"):
+            (event,) = [each for each in tx.events(subject) if each.code == "word-retry"]
+            assert event.by == person.name
+
+
 def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None:
     lab.quarantine("odd.svs", "unknown-stain", "the header says 'KI67'")
     case_id = lab.slide("S26-0000001", HE)
@@ -66,7 +117,7 @@ def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None
         params=json.dumps({"error": "RuntimeError", "message": "no. See the log, then go home"}),
     )
 
-    newest, partnerless, slide = read_queue(reader, lab.settings).troubles
+    newest, partnerless, slide = troubles(read_queue(reader, lab.settings))
 
     assert newest.sentence == "RuntimeError: no. See the log, then go home."
     assert newest.remedy == "See the log, then: tandem retry case-2"
@@ -78,7 +129,7 @@ def test_trouble_says_why_and_what_to_do(lab: Lab, reader: LedgerReader) -> None
 
 def test_unknown_reason_of_a_newer_daemon_is_still_shown(lab: Lab, reader: LedgerReader) -> None:
     lab.quarantine("odd.svs", "from-the-future")
-    (trouble,) = read_queue(reader, lab.settings).troubles
+    (trouble,) = troubles(read_queue(reader, lab.settings))
     assert trouble.sentence == "from-the-future"
     assert trouble.remedy == say("remedy", QuarantineReason.FAILED)
 
@@ -91,7 +142,7 @@ def test_a_case_whose_assay_is_not_installed_is_shown(lab: Lab, reader: LedgerRe
         row.assay = "toy"
         tx.session.add(row)
     queue = read_queue(reader, lab.settings)
-    (trouble,) = queue.troubles
+    (trouble,) = troubles(queue)
     assert "'toy'" in trouble.sentence and "not installed here" in trouble.sentence
     assert queue.counts.trouble == 1
     detail = read_case(reader, lab.settings, case_id)
@@ -130,7 +181,7 @@ def test_refused_and_held_deliveries_name_the_destination(
 
     (held,) = queue.held
     assert (held.destination, held.objects, held.error) == ("pacs", 3, "connection refused")
-    (trouble,) = queue.troubles
+    (trouble,) = troubles(queue)
     assert "archive refused 1" in trouble.sentence
     assert trouble.detail == "'archive' 0xA900 data set does not match"
 
