@@ -53,7 +53,7 @@ wheels: install
 	@$(BIN)/python -m pip wheel --quiet -c requirements.lock -w build/wheels pip \
 		"$$(ls build/wheels/tandem_her2-*.whl)[cluster]"
 	@cd build/wheels && { apt-get -qq download libturbojpeg0 || \
-		echo "no libturbojpeg0: slides are converted the slower way"; }
+		echo "no libturbojpeg0: NDPI and Philips are compressed again"; }
 
 # The judges that tests ask: a PACS, validators, a browser, a slide viewer. By apt and npm where
 # that is allowed.

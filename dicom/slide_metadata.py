@@ -147,13 +147,16 @@ def _slide(identity: SlideIdentity, uids: SlideUids) -> Any:
 class SlideUids:
     """UIDs of a slide from everything that determines the bytes: equal UIDs mean equal bytes.
 
-    That includes the way of conversion and the versions of the encoding libraries.
+    That includes the way of conversion and the versions of the encoding libraries. `own_frames`:
+    frames are those of `dicom.coded_frames`.
     """
 
-    def __init__(self, identity: SlideIdentity, mpp: float, how: str) -> None:
+    def __init__(
+        self, identity: SlideIdentity, mpp: float, how: str, *, own_frames: bool = False
+    ) -> None:
         self.how = how
         libraries = ["wsidicomizer", "wsidicom", "opentile", "pydicom"]
-        if how == ENCODED_AGAIN:
+        if how == ENCODED_AGAIN or own_frames:
             libraries += ["openslide-bin", "pillow", "imagecodecs"]
         study = replace(identity.study, started=in_utc(identity.started))
         self._parts = (
@@ -169,6 +172,8 @@ class SlideUids:
             CHARACTER_SET,
             *((identity.specimen_id,) if identity.specimen_id else ()),
             f"zone {identity.zone}",
+            *(("own frames",) if own_frames else ()),
+            *(("derived",) if how == ENCODED_AGAIN else ()),
             *(f"{name} {version(name)}" for name in libraries),
         )
 

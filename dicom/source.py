@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pydicom.config
 from pydicom import Dataset
@@ -19,7 +20,7 @@ from pydicom import Dataset
 from dicom.characters import CHARACTER_SET
 from dicom.errors import SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
-from dicom.pyramid_source import Levels, source_of
+from dicom.pyramid_source import Pyramid, anew, coding_of, encoding_source, passing_source
 from dicom.slide_metadata import (
     ENCODED_AGAIN,
     PASSED_THROUGH,
@@ -73,22 +74,22 @@ def convert_slide(
     mpp: float,
     with_label: bool = False,
     workers: int = 1,
-    levels: Levels | None = None,
+    pyramid: Pyramid | None = None,
 ) -> WsmInstances:
     """Write the slide's levels as VL WSM instances into `out_dir`.
 
     `with_label`: also write the photographs of the label, and of the whole slide with it. They show
     the printed text (PHI).
 
-    JPEG and JPEG 2000 tiles pass through unchanged if the format and libturbojpeg allow it. Else
-    OpenSlide decodes the pixels and they are encoded again (slower; `how` says so). The two ways
-    give different bytes and so different UIDs. `mpp` is in µm per level-0 px; `workers` threads
-    encode. `levels` are those of a file in which neither way finds them; they are encoded again.
+    Tiles become frames as they are: those that `pyramid` has by `passing_source`, those of other
+    formats (NDPI, Philips) by the converter's reader, if libturbojpeg is installed. Else the pixels
+    are decoded and encoded again (slower; `how` and the objects say so). The ways give different
+    bytes and so different UIDs. `mpp` is in µm per level-0 px; `workers` threads encode.
 
     Raises
     ------
     SourceError
-        If neither way works.
+        If no way works.
     OSError
         If `out_dir` cannot be written or is full, or the slide's disk is gone: not the slide's
         fault.
@@ -98,14 +99,15 @@ def convert_slide(
     failures = _failures()
 
     def convert(how: str) -> WsmInstances:
-        return _convert(path, out_dir, identity, mpp, with_label, how, workers, levels)
+        return _convert(path, out_dir, identity, mpp, with_label, how, workers, pyramid)
 
     try:
-        if levels is None:
+        if pyramid is None or pyramid.coded or not pyramid.own:
             return convert(PASSED_THROUGH)
     except failures as err:
         _raise_disk_trouble(err)
-        log.info("tiles cannot pass through (%s); converting the slower way", type(err).__name__)
+        why = str(err) if isinstance(err, SourceError) else type(err).__name__
+        log.info("tiles cannot pass through (%s); converting the slower way", why)
         for left in set(out_dir.glob("*")) - before:
             left.unlink()
     try:
@@ -141,6 +143,7 @@ def _failures() -> tuple[type[Exception], ...]:
     own = [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, Exception)]
     return (
         *own,
+        SourceError,  # a tile that cannot be a frame as it is
         openslide.OpenSlideError,
         NonSupportedCompressionException,
         JpegCropError,
@@ -170,24 +173,18 @@ def _convert(
     with_label: bool,
     how: str,
     workers: int,
-    levels: Levels | None,
+    pyramid: Pyramid | None,
 ) -> WsmInstances:
     strict = pydicom.config.enforce_valid_values
-    from wsidicomizer.wsidicomizer import SourceIdentifier, WsiDicomizer
+    from wsidicomizer.wsidicomizer import WsiDicomizer
 
     # The import makes pydicom raise for what it reads, in all of the process: a text of 16
     # characters that is padded to even length counts as too long there.
     pydicom.config.enforce_valid_values = strict
     out_dir.mkdir(parents=True, exist_ok=True)
     scanned = in_utc(identity.scanned)
-    uids = SlideUids(identity, mpp, how)
-    # wsidicomizer's own choice may be a reader that encodes again without saying so.
-    if levels is not None:
-        source = source_of(levels, mpp)
-    elif how == PASSED_THROUGH:
-        source = SourceIdentifier.OPENTILE
-    else:
-        source = SourceIdentifier.OPENSLIDE
+    source, encoding = _source(pyramid, mpp, how)
+    uids = SlideUids(identity, mpp, how, own_frames=encoding is not None)
     written = WsiDicomizer.convert(
         path,
         out_dir,
@@ -201,10 +198,29 @@ def _convert(
         metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, identity, scanned),
         workers=workers,
         preferred_source=source,
+        encoding=encoding,
     )
     for file in written:
         _set_content_time(Path(file), in_zone(identity.scanned, identity.zone))
     return WsmInstances(paths=tuple(sorted(Path(file) for file in written)), how=uids.how)
+
+
+def _source(pyramid: Pyramid | None, mpp: float, how: str) -> tuple[Any, Any]:
+    """Return the converter's source, and its coding where the frames are those of `pyramid`.
+
+    The converter's own choice may be a reader that encodes again without saying so.
+    """
+    from wsidicomizer.wsidicomizer import SourceIdentifier
+
+    if how == PASSED_THROUGH:
+        if pyramid is None or not pyramid.coded:
+            return SourceIdentifier.OPENTILE, None
+        return passing_source(pyramid, mpp), coding_of(pyramid)
+    if pyramid is not None and (pyramid.own or pyramid.coded):
+        return encoding_source(pyramid, mpp), None
+    from wsidicomizer.extras.openslide.openslide_source import OpenSlideSource
+
+    return anew(OpenSlideSource), None
 
 
 def _acquired(dataset: Dataset, identity: SlideIdentity, scanned: datetime) -> Dataset:

@@ -26,7 +26,7 @@ from appliance.domain import UNIDENTIFIED, SlideFacts, Stain
 from appliance.findings.findings import Findings
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
-from appliance.slides.general import levels_of_own
+from appliance.slides.general import pyramid_of
 from appliance.slides.places import place_of
 from dicom.header import read_headers
 from dicom.order import OrderedSpecimen
@@ -36,7 +36,7 @@ from dicom.times import zone_at
 from dicom.uids import deterministic_uid
 
 NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
-SLOWER = "(slower and lossy once more; with libturbojpeg0, JPEG tiles stay as they are)"
+SLOWER = "(slower, and lossy once more)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,14 +233,14 @@ def _converted(
     if not store.has(key):
         with store.writing(key) as folder:
             path = place_of(facts.path)
-            with same_source(facts, store), levels_of_own(path) as levels:
+            with same_source(facts, store), pyramid_of(path) as pyramid:
                 done = convert_slide(
                     path,
                     folder,
                     identity,
                     mpp=facts.mpp,
                     with_label=with_label,
-                    levels=levels,
+                    pyramid=pyramid,
                 )
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")

@@ -257,5 +257,5 @@ def _patients(settings: Settings) -> str:
 
 def _turbojpeg() -> str:
     if ctypes.util.find_library("turbojpeg") is None:
-        return "not installed: slides are converted the slower way (apt install libturbojpeg0)"
-    return "installed: JPEG tiles pass through untouched"
+        return "not installed: NDPI and Philips are compressed again (apt install libturbojpeg0)"
+    return "installed: JPEG tiles of NDPI and Philips pass through untouched, too"

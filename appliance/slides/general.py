@@ -23,8 +23,12 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.encoded import Pixels
 from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
+from appliance.slides.tiff_tiles import coded_levels
 from appliance.slides.trouble import why_no_format, why_not_open, without_path
+from dicom.pyramid_source import Pyramid
 
+PLAIN_TIFFS = {"aperio", "generic-tiff"}
+"""OpenSlide's names of formats whose tiles lie in the file as they lie on the slide."""
 PART_PX = 256
 """Edge of the smallest part that is read alone around damage: about one tile of a file."""
 
@@ -65,14 +69,25 @@ def _opened(path: Path) -> openslide.OpenSlide:
 
 
 @contextmanager
-def levels_of_own(path: Path) -> Iterator[TiffPyramid | None]:
-    """Open the levels of a TIFF that OpenSlide does not read as a whole; None for other slides.
+def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
+    """Open the levels of a TIFF whose compressed tiles are known, for conversion to DICOM.
 
-    Raises SlideError as `open_handle`.
+    None for other formats, which the converter reads by itself. Raises SlideError as `open_handle`.
     """
     handle = open_handle(path)
     try:
-        yield handle if isinstance(handle, TiffPyramid) else None
+        own = isinstance(handle, TiffPyramid)
+        if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) not in PLAIN_TIFFS:
+            yield None
+        else:
+            yield Pyramid(
+                levels=handle,
+                coded=coded_levels(path, handle.level_dimensions),
+                properties=handle.properties,
+                pictures={} if own else handle.associated_images,
+                profile=None if own else handle.color_profile,
+                own=own,
+            )
     finally:
         handle.close()
 

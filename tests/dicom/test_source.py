@@ -17,6 +17,7 @@ from fixtures.slide_objects import HEIGHT, MPP, SCANNED, STUDY_UID, WIDTH, ident
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
+from appliance.slides.general import pyramid_of
 from dicom import source
 from dicom.errors import ObjectError, SourceError
 from dicom.source import ENCODED_AGAIN, PASSED_THROUGH, convert_slide, read_headers, slide_facts
@@ -30,9 +31,12 @@ turbojpeg.DEFAULT_LIB_PATHS.clear()
 turbojpeg.DEFAULT_LIB_PATHS.update({name: [] for name in ("Darwin", "Linux", "FreeBSD", "NetBSD",
     "Windows")})
 from fixtures.slide_objects import MPP, identity
+from appliance.slides.general import pyramid_of
 from dicom.source import convert_slide
-done = convert_slide(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), identity(), mpp=MPP)
-print(done.how)
+slide, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+with pyramid_of(slide) as pyramid:
+    print(convert_slide(slide, out / "frames", identity(), mpp=MPP, pyramid=pyramid).how)
+print(convert_slide(slide, out, identity(), mpp=MPP).how)
 """
 
 
@@ -128,7 +132,7 @@ def test_stated_mpp_wins_over_the_files(svs: Path, tmp_path: Path) -> None:
     assert [slide_facts([h]).mpp for h in headers] == pytest.approx([0.5, 2.0])
 
 
-def test_without_libturbojpeg_pixels_are_encoded_again(
+def test_without_libturbojpeg_known_tiles_pass_through_and_others_are_encoded_again(
     svs: Path, ihc: list[Path], tmp_path: Path
 ) -> None:
     tests = Path(__file__).resolve().parents[1]
@@ -139,31 +143,39 @@ def test_without_libturbojpeg_pixels_are_encoded_again(
         check=True,
         env={"PYTHONPATH": f"{tests}:{tests.parent}", "PATH": "/usr/bin:/bin"},
     )
-    assert done.stdout.strip().splitlines()[-1] == ENCODED_AGAIN
+    assert done.stdout.strip().splitlines()[-2:] == [PASSED_THROUGH, ENCODED_AGAIN]
+    passed = max((tmp_path / "frames").glob("*.dcm"), key=lambda path: path.stat().st_size)
+    assert np.array_equal(pixels(passed), pixels(svs))
     files = sorted(tmp_path.glob("*.dcm"))
     headers = read_headers(files)
     assert [h.TotalPixelMatrixColumns for h in headers] == [WIDTH, WIDTH // 4]
     assert {path.name: dicom_errors(path) for path in files} == {path.name: [] for path in files}
+    assert {(h.ImageType[0], bool(h.DerivationDescription)) for h in headers} == {("DERIVED", True)}
     # Other bytes than passed through: they must not have the same UIDs.
     assert not {h.SOPInstanceUID for h in headers} & {h.SOPInstanceUID for h in read_headers(ihc)}
     slow = pixels(max(files, key=lambda path: path.stat().st_size)).astype(int)
     assert np.abs(slow - pixels(svs)).mean() < 4
 
 
-def test_cmu_slide(real: Path, tmp_path: Path) -> None:
-    slide = real / "slides" / "CMU-1-Small-Region.svs"
-    done = convert_slide(slide, tmp_path, identity("HE"), mpp=0.499)
+@pytest.mark.parametrize(
+    ("name", "mpp", "photometric"),
+    [
+        ("CMU-1-Small-Region.svs", 0.499, "RGB"),
+        ("TCGA-CR-7395-01A-01-TS1.svs", 0.5, "YBR_ICT"),  # JPEG 2000, without MPP
+    ],
+)
+def test_real_tiles_are_frames_as_they_are(
+    name: str, mpp: float, photometric: str, real: Path, tmp_path: Path
+) -> None:
+    slide = real / "slides" / name
+    with pyramid_of(slide) as pyramid:
+        done = convert_slide(slide, tmp_path, identity("HE"), mpp=mpp, pyramid=pyramid)
     assert done.how == PASSED_THROUGH
     assert [dicom_errors(path) for path in done.paths] == [[] for _ in done.paths]
-    assert np.array_equal(pixels(done.paths[0]), pixels(slide))
-
-
-def test_tcga_slide_without_mpp(real: Path, tmp_path: Path) -> None:
-    """Opentile wants a stated MPP; the slide goes the slower way instead of nowhere."""
-    slide = real / "slides" / "TCGA-CR-7395-01A-01-TS1.svs"
-    done = convert_slide(slide, tmp_path, identity("HE"), mpp=0.5)
-    assert done.how == ENCODED_AGAIN
-    assert [dicom_errors(path) for path in done.paths] == [[] for _ in done.paths]
+    header = read_headers(done.paths)[0]
+    assert (header.PhotometricInterpretation, header.ImageType[0]) == (photometric, "ORIGINAL")
+    level_0 = max(done.paths, key=lambda path: path.stat().st_size)
+    assert np.array_equal(pixels(level_0), pixels(slide))
 
 
 def test_what_is_no_slide_is_refused(tmp_path: Path) -> None:

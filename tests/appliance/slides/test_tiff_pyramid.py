@@ -16,7 +16,7 @@ from tifffile import TiffFile, TiffWriter
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.line.analyse_slide import open_facts
-from appliance.slides.general import levels_of_own
+from appliance.slides.general import pyramid_of
 from appliance.slides.reader import SlideReader
 from dicom.source import convert_slide
 
@@ -103,9 +103,9 @@ def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None
 @pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
 def test_such_a_slide_is_converted_without_its_label(tmp_path: Path, tiled: bool) -> None:
     path = label_first(tmp_path / "a.tiff", picture(), tiled=tiled)
-    with levels_of_own(path) as levels:
-        assert levels is not None
-        found = convert_slide(path, tmp_path / "dicom", identity(), mpp=MPP, levels=levels)
+    with pyramid_of(path) as pyramid:
+        assert pyramid is not None
+        found = convert_slide(path, tmp_path / "dicom", identity(), mpp=MPP, pyramid=pyramid)
     with openslide.OpenSlide(found.paths[0]) as made:
         assert made.level_dimensions == ((1536, 1024), (768, 512), (384, 256))
         assert float(made.properties["openslide.mpp-x"]) == pytest.approx(MPP)
@@ -114,8 +114,11 @@ def test_such_a_slide_is_converted_without_its_label(tmp_path: Path, tiled: bool
 
 
 def test_other_slides_have_no_levels_of_their_own(real: Path) -> None:
-    with levels_of_own(real / "slides" / "CMU-1-Small-Region.svs") as levels:
-        assert levels is None
+    with pyramid_of(real / "slides" / "CMU-1-Small-Region.svs") as pyramid:
+        assert pyramid is not None
+        assert not pyramid.own
+    with pyramid_of(real / "slides" / "sm_image.dcm") as pyramid:
+        assert pyramid is None
 
 
 @pytest.mark.parametrize("kept", [0.05, 0.3, 0.6, 0.9, 0.99])
