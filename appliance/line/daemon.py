@@ -28,6 +28,7 @@ from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.line.alerting import Alerting
+from appliance.line.auditing import Auditing
 from appliance.line.context import StepContext
 from appliance.line.deliveries import Deliveries
 from appliance.line.executors import open_executor
@@ -146,6 +147,8 @@ class Daemon:
         others = [scanning, *deliveries.threads, schedule, *self._asking(ledger)]
         if settings.alerts.mail is not None or settings.alerts.webhook is not None:
             others.append(Alerting(settings, self._stop))
+        if settings.audit is not None:
+            others.append(Auditing(settings, settings.audit, self._stop))
         try:
             lanes.start()
             for thread in others:

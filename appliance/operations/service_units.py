@@ -164,7 +164,7 @@ def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
             yield f"models.{name}", path
     sections = [
         *(settings.worklist, settings.workitems, settings.cluster),
-        *(settings.alerts.mail, settings.alerts.webhook),
+        *(settings.alerts.mail, settings.alerts.webhook, settings.audit),
         *settings.destinations,
     ]
     for section in sections:

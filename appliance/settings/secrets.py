@@ -64,6 +64,8 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         sections["worklist"] = settings.worklist
     if settings.workitems is not None:
         sections["work list"] = settings.workitems
+    if settings.audit is not None:
+        sections["audit"] = settings.audit
     for title, alert in (("mail", settings.alerts.mail), ("webhook", settings.alerts.webhook)):
         if alert is not None:
             sections[f"alerts by {title}"] = alert

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from appliance.errors import SettingsError
 from appliance.settings.alerts import Alerts
+from appliance.settings.audit import Audit
 from appliance.settings.cluster import Cluster
 from appliance.settings.dashboard import Dashboard
 from appliance.settings.delivery import Delivery
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     logs: LogSettings = LogSettings()
     dashboard: Dashboard = Dashboard()
     alerts: Alerts = Alerts()
+    audit: Audit | None = None
     worklist: Worklist | None = None
     workitems: WorkItems | None = None
     orders: Orders = Orders()

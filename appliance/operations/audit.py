@@ -1,0 +1,190 @@
+"""What the hospital's audit record repository is told of the ledger's events (IHE ATNA)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlmodel import col, select
+
+from appliance.artifacts import write_whole
+from appliance.delivery.destinations.network import tls_files
+from appliance.errors import LedgerError
+from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.queries import Queries
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.operations.alert_causes import last_event
+from appliance.settings.audit import Audit
+from appliance.settings.settings import Settings
+from dicom.audit import DCM, AuditMessage, AuditObject, AuditServer, ObjectKind, Outcome
+from dicom.errors import PacsUnavailableError
+
+log = logging.getLogger(__name__)
+
+NAME = "audit.json"
+"""File in the state folder: the id of the last event that was told."""
+MOST_EVENTS = 500
+"""Events that are read at a time."""
+PROGRAM = "tandem"
+_SIGNING = {"signed-in": DCM.Login, "sign-in-failed": DCM.Login, "signed-out": DCM.Logout}
+
+
+class AuditTrail:
+    """Tells events as they come, each once; the file says how far it came, over restarts.
+
+    The first start begins with the events that come after it. While the repository cannot be
+    reached, events wait in the ledger; nothing else waits for it.
+    """
+
+    def __init__(self, settings: Settings, audit: Audit) -> None:
+        self._reader = LedgerReader(settings.ledger_url)
+        self._path = settings.state_dir / NAME
+        self._source = audit.source
+        tls = tls_files(audit)
+        self._server = AuditServer(audit.host, audit.port, tls, audit.timeout_seconds)
+        self._away = False
+
+    def started(self) -> None:
+        """Tell that the program started."""
+        self._whole(DCM.ApplicationStart)
+
+    def tell(self) -> int:
+        """Tell the events that are new; return how many of them concerned the repository."""
+        told = 0
+        try:
+            if not self._reader.ready:
+                return 0
+            with self._reader.reading() as tx:
+                last = last_event(tx)
+                before = _told_until(self._path)
+                if before is None or before > last:  # the first time, or a backup was restored
+                    write_whole(self._path, json.dumps({"event": last}).encode())
+                    return 0
+                pending = list(_messages(tx, before))
+            for event, message in pending:
+                if message is not None:
+                    self._server.send(message, self._source)
+                    told += 1
+                    write_whole(self._path, json.dumps({"event": event}).encode())
+            if pending:
+                write_whole(self._path, json.dumps({"event": pending[-1][0]}).encode())
+            self._say_back()
+        except (PacsUnavailableError, LedgerError) as err:
+            if not self._away:
+                log.warning("the audit trail waits: %s", err)
+            self._away = True
+        return told
+
+    def close(self) -> None:
+        """Tell that the program stops, if that can be told, and close the connections."""
+        self._whole(DCM.ApplicationStop)
+        self._server.close()
+        self._reader.close()
+
+    def _whole(self, kind: Any) -> None:
+        message = AuditMessage(
+            at=time.time(), event=DCM.ApplicationActivity, kind=kind, action="E", user=PROGRAM
+        )
+        with suppress(PacsUnavailableError):
+            self._server.send(message, self._source)
+
+    def _say_back(self) -> None:
+        if self._away:
+            log.info("the audit trail goes on")
+        self._away = False
+
+
+def _told_until(path: Path) -> int | None:
+    try:
+        return int(json.loads(path.read_text())["event"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _messages(tx: Queries, after: int) -> Iterator[tuple[int, AuditMessage | None]]:
+    """Yield the ids of events after one, each with what is told of it."""
+    query = select(EventRow).where(col(EventRow.id) > after).order_by(col(EventRow.id))
+    for row in tx.session.exec(query.limit(MOST_EVENTS)):
+        yield row.id or after, _message(tx, row)
+
+
+def _message(tx: Queries, row: EventRow) -> AuditMessage | None:
+    """Return what is told of an event; None where it concerns nobody's access."""
+    if row.code in _SIGNING:
+        params = json.loads(row.params)
+        failed = row.code == "sign-in-failed"
+        return AuditMessage(
+            at=row.at,
+            event=DCM.UserAuthentication,
+            kind=_SIGNING[row.code],
+            action="E",
+            outcome=Outcome.MINOR_FAILURE if failed else Outcome.SUCCESS,
+            user=row.by or str(params.get("name", "")),
+            address=str(params.get("address", "")),
+        )
+    if row.subject.startswith("delivery-"):
+        return _transfer(tx, row) if row.to_state == DeliveryState.PROVEN else None
+    if not row.by:
+        return None
+    case, slide = _case_of(tx, row), _slide_of(tx, row)
+    return AuditMessage(
+        at=row.at,
+        event=DCM.PatientRecord,
+        action="R" if row.code == "case-opened" else "U",
+        user=row.by,
+        objects=_patients([*([slide] if slide else []), *_slides(tx, case)]),
+    )
+
+
+def _transfer(tx: Queries, row: EventRow) -> AuditMessage | None:
+    delivery = tx.session.get(DeliveryRow, _number(row.subject))
+    if delivery is None:
+        return None
+    case = tx.session.get(CaseRow, delivery.case_id)
+    study = AuditObject(kind=ObjectKind.STUDY, identifier=delivery.study_uid)
+    return AuditMessage(
+        at=row.at,
+        event=DCM.DICOMInstancesTransferred,
+        action="C",
+        user=PROGRAM,
+        receiver=delivery.destination,
+        objects=(study, *_patients(_slides(tx, case))),
+    )
+
+
+def _case_of(tx: Queries, row: EventRow) -> CaseRow | None:
+    named = json.loads(row.params).get("case", "")
+    subject = row.subject if row.subject.startswith("case-") else str(named)
+    return tx.session.get(CaseRow, _number(subject)) if subject.startswith("case-") else None
+
+
+def _slide_of(tx: Queries, row: EventRow) -> SlideRow | None:
+    is_slide = row.subject.startswith("slide-")
+    return tx.session.get(SlideRow, _number(row.subject)) if is_slide else None
+
+
+def _slides(tx: Queries, case: CaseRow | None) -> list[SlideRow]:
+    if case is None:
+        return []
+    query = select(SlideRow).where(SlideRow.accession == case.accession)
+    return list(tx.session.exec(query.where(SlideRow.block == case.block)))
+
+
+def _patients(slides: list[SlideRow]) -> tuple[AuditObject, ...]:
+    numbers = (str(json.loads(row.patient).get("patient_id", "")) for row in slides)
+    return tuple(
+        AuditObject(kind=ObjectKind.PATIENT, identifier=number)
+        for number in dict.fromkeys(numbers)
+        if number
+    )
+
+
+def _number(subject: str) -> int:
+    number = subject.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
