@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.websockets import WebSocketClose
 
 from dashboard.access import token_of
-from dashboard.page_rules import page_rules, with_watch
+from dashboard.page_rules import KEYS, WATCH, page_rules, with_scripts
 from dashboard.sign_in import SIGN_IN
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ class Guard:
         if why:
             await _refuse(why, 403, scope, receive, send)
         elif self._access is None or not self._access.required:
-            await self._app(scope, receive, _with_headers(send))
+            send = _with_headers(send)
+            if _is_page(scope) and not _is_zoom(scope):
+                scope, send = with_scripts(scope, send, (KEYS,))
+            await self._app(scope, receive, send)
         else:
             await self._signed_in(self._access, scope, receive, _with_headers(send))
 
@@ -96,7 +99,8 @@ class Guard:
         if scope["type"] == "websocket":
             receive, send = _while_signed_in(access, token, receive, send)
         elif is_page:
-            scope, send = with_watch(scope, send)
+            scripts = (WATCH,) if _is_zoom(scope) else (KEYS, WATCH)
+            scope, send = with_scripts(scope, send, scripts)
         await self._app(scope, receive, send)
 
 
@@ -114,6 +118,11 @@ def _is_page(scope: Scope) -> bool:
         return False
     shown = "text/html" in Headers(scope=scope).get("accept", "")
     return shown and re.fullmatch(r"/[a-z-]*|/zoom/\d+", scope["path"]) is not None
+
+
+def _is_zoom(scope: Scope) -> bool:
+    """Return whether a page is that of the deep zoom, which has keys of its own."""
+    return bool(scope["path"].startswith("/zoom/"))
 
 
 def _while_signed_in(

@@ -19,7 +19,10 @@ from appliance.words.template import OTHER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseLine:
-    """Case in the table; `score` is empty until there is one, times in seconds since epoch."""
+    """Case in the table; `score` is empty until there is one, times in seconds since epoch.
+
+    `picture` is the version of its small picture, empty until there is a result.
+    """
 
     id: int
     accession: str
@@ -30,6 +33,7 @@ class CaseLine:
     review: tuple[str, ...]
     claimed: bool
     progress: StepProgress | None
+    picture: str
     created_at: float
     changed_at: float
 
@@ -141,6 +145,7 @@ def case_line(row: CaseRow, settings: Settings) -> CaseLine:
         ),
         claimed=row.claimed_by != "",
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
+        picture=ArtifactKey.parse(row.findings_key).digest if row.findings_key else "",
         created_at=row.created_at,
         changed_at=row.changed_at,
     )

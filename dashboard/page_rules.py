@@ -1,10 +1,11 @@
-"""Rules for what Streamlit's pages load; the script that leaves a page whose session is over."""
+"""Rules for what Streamlit's pages load, and the scripts of Tandem's own that they name."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from starlette.types import Message, Scope, Send
 
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-_WATCH = b'<script src="/access/watch.js" defer></script></head>'
+KEYS, WATCH = "/zoom-files/keys.js", "/access/watch.js"
+"""Scripts of Tandem's own in pages: keys of the work list; leaving a page whose session is over."""
 
 
 @cache
@@ -38,8 +40,8 @@ def page_rules() -> str:
     )
 
 
-def with_watch(scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """Return both ends of a request for a page, in which the script is named.
+def with_scripts(scope: Scope, send: Send, scripts: Sequence[str]) -> tuple[Scope, Send]:
+    """Return both ends of a request for a page, in which scripts of this server are named.
 
     The page is asked for whole: not compressed, not only if it changed.
     """
@@ -58,7 +60,8 @@ def with_watch(scope: Scope, send: Send) -> tuple[Scope, Send]:
             return
         headers = MutableHeaders(scope=start)
         if headers.get("content-type", "").startswith("text/html") and body:
-            body = body.replace(b"</head>", _WATCH, 1)
+            named = "".join(f'<script src="{script}" defer></script>' for script in scripts)
+            body = body.replace(b"</head>", named.encode() + b"</head>", 1)
             headers["content-length"] = str(len(body))
             headers["cache-control"] = "no-store"
         await send(start)

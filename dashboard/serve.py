@@ -27,12 +27,17 @@ OPTIONS: dict[str, str] = {
     # Errors go to the log, not onto the page.
     "client.showErrorDetails": "none",
     "runner.magicEnabled": "false",
-    "theme.base": "light",
-    "theme.primaryColor": "#0f6b6b",
-    "theme.backgroundColor": "#f5f7f8",
-    "theme.secondaryBackgroundColor": "#ffffff",
-    "theme.textColor": "#1c2833",
-    "theme.borderColor": "#dfe5e8",
+    # Light or dark, as the viewer's system is.
+    "theme.light.primaryColor": "#0f6b6b",
+    "theme.light.backgroundColor": "#f5f7f8",
+    "theme.light.secondaryBackgroundColor": "#ffffff",
+    "theme.light.textColor": "#1c2833",
+    "theme.light.borderColor": "#dfe5e8",
+    "theme.dark.primaryColor": "#1f7f7c",
+    "theme.dark.backgroundColor": "#11181c",
+    "theme.dark.secondaryBackgroundColor": "#1a2329",
+    "theme.dark.textColor": "#e3e9ec",
+    "theme.dark.borderColor": "#3a4850",
     "theme.baseRadius": "small",
     "theme.baseFontSize": "15",
 }

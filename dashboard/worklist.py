@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, literal, or_
 from sqlalchemy.orm import aliased
@@ -31,16 +32,38 @@ class WorkList:
     total: int
 
 
-def read_work_list(
-    reader: LedgerReader, settings: Settings, *, find: str = "", number: int = 1
-) -> WorkList:
-    """Return a page of the cases that wait for a pathologist.
+_OLDEST = (col(CaseRow.id).asc(),)
+_REVIEW = (col(CaseRow.review) == "[]", col(CaseRow.score) != UNCERTAIN, *_OLDEST)
+ORDERS: dict[str, tuple[str, tuple[ColumnElement[Any], ...]]] = {
+    "": ("Review first", _REVIEW),
+    "oldest": ("Oldest", _OLDEST),
+    "newest": ("Newest", (col(CaseRow.id).desc(),)),
+    "score": ("Score", (col(CaseRow.score).desc(), *_OLDEST)),
+    "accession": ("Accession", (col(CaseRow.accession).asc(), col(CaseRow.block).asc(), *_OLDEST)),
+}
+"""Orders of the list by their name in the address, with their words; the first one is the usual."""
 
-    Those to be reviewed come first, then those of `UNCERTAIN`, then the oldest. `find` is looked
-    for in accession, block and score. A page beyond the last one is the last one.
+
+def read_work_list(
+    reader: LedgerReader,
+    settings: Settings,
+    *,
+    find: str = "",
+    reason: str = "",
+    order: str = "",
+    number: int = 1,
+) -> WorkList:
+    """Return a page of the cases that wait for a pathologist, in one of `ORDERS`.
+
+    Usually those to be reviewed come first, then those of `UNCERTAIN`, then the oldest. `find` is
+    looked for in accession, block and score; `reason` is the code of a reason for review. A page
+    beyond the last one is the last one.
     """
     states = [state for state in CaseState if has_result(state)]
     chosen = [col(CaseRow.state).in_(states), ~_spoken_on()]
+    if reason:
+        has_one = col(CaseRow.review) != "[]"  # of these there is an index
+        chosen += [has_one, col(CaseRow.review).contains(f'"code": "{reason}"', autoescape=True)]
     if find:
         chosen.append(
             or_(
@@ -50,11 +73,7 @@ def read_work_list(
                 )
             )
         )
-    order = (
-        col(CaseRow.review) == "[]",
-        col(CaseRow.score) != UNCERTAIN,
-        col(CaseRow.id),
-    )
+    _, columns = ORDERS.get(order, ORDERS[""])
     with reader.reading() as tx:
         total = tx.session.exec(select(func.count()).select_from(CaseRow).where(*chosen)).one()
         pages = max(1, -(-total // PAGE_CASES))
@@ -62,7 +81,7 @@ def read_work_list(
         rows = tx.session.exec(
             select(CaseRow)
             .where(*chosen)
-            .order_by(*order)
+            .order_by(*columns)
             .limit(PAGE_CASES)
             .offset((number - 1) * PAGE_CASES)
         )

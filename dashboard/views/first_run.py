@@ -23,7 +23,7 @@ from dashboard.views import acting, look
 SEEN, FOLDER = "first-run-seen", "first-run-folder"
 """Keys of the session: what was seen of the folder, and its path."""
 _AFTER = """\
-# Save the text above as tandem.toml, in a folder of your choice, such as /etc/tandem. Then:
+# Save the text as tandem.toml, in a folder of your choice, such as /etc/tandem. Then:
 tandem config check --config /etc/tandem/tandem.toml
 tandem doctor --config /etc/tandem/tandem.toml
 tandem init --systemd --out /etc/tandem     # units of systemd for it
@@ -68,7 +68,7 @@ def seen_markup(seen: FolderSeen) -> str:
     if seen.trouble:
         return f'<div class="td-said refused" role="alert">{escape(seen.trouble)}</div>'
     more = "" if seen.counted_all else " or more"
-    told = f"<p>{seen.slides}{more} slides can be read there.</p>"
+    told = f"<p>Slides that can be read there: {seen.slides}{more}.</p>"
     if seen.unreadable_folders:
         told += f"<p>{seen.unreadable_folders} folders below it cannot be read by this user.</p>"
     if seen.formats:

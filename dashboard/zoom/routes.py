@@ -6,10 +6,12 @@ guard (`dashboard.guard`) stands before all of them.
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -31,6 +33,8 @@ AT_ONCE = 4
 """Tiles that are made at the same time: the appliance needs the other cores."""
 CASES_KEPT = 3
 """Cases whose overlays stay in memory."""
+SMALL_PX, SMALL_KEPT = 144, 500
+"""Longest edge of a small picture, twice that on the page; how many stay in memory, of 5 kB."""
 KEPT = {"Cache-Control": "private, max-age=3600"}
 """A tile's address names the slide's bytes, or the findings: what it shows never changes."""
 PAGE_RULES = (
@@ -48,6 +52,7 @@ class Zoom:
         self._store = ArtifactStore(settings.artifacts_dir)
         self._slides = OpenSlides(self._store)
         self._overlays = lru_cache(maxsize=CASES_KEPT)(Overlays)
+        self._small = lru_cache(maxsize=SMALL_KEPT)(small_picture)
 
     def tile(self, slide_id: int, level: int, column: int, row: int, version: str) -> Response:
         """Return a tile of a slide as JPEG."""
@@ -106,6 +111,16 @@ class Zoom:
             raise NotShownError(f"case-{case_id} has lost its overview picture: tandem rerun.")
         return FileResponse(file, headers=NOT_KEPT)
 
+    def thumbnail(self, case_id: int, version: str) -> Response:
+        """Return a small picture of the scored slide, of the findings that `version` names."""
+        row = self._door.case(case_id)
+        if not row.findings_key.endswith(version):
+            raise NotShownError(f"{row.subject} has a new result: load the page again.")
+        file = self._folder(row) / "ihc_thumbnail.png"
+        if not file.is_file():
+            raise NotShownError(f"{row.subject} has lost its overview picture: tandem rerun.")
+        return Response(self._small(file), media_type="image/jpeg", headers=KEPT)
+
     def _folder(self, row: CaseRow) -> Path:
         if not row.findings_key:
             raise NotShownError(f"{row.subject} is not scored yet.")
@@ -128,9 +143,20 @@ def zoom_routes(settings: Settings) -> list[BaseRoute]:
         Route("/zoom/{case_id:int}", _page),
         Route("/zoom/{case_id:int}/case.json", answering(zoom.described)),
         Route("/zoom/{case_id:int}/{what}.png", answering(zoom.overview)),
+        Route("/thumbs/{case_id:int}.jpg", answering(zoom.thumbnail)),
         Route(f"/tiles/{{slide_id:int}}{tile}.jpg", answering(zoom.tile)),
         Route(f"/overlays/{{case_id:int}}/{{what}}/{{layer}}{tile}.png", answering(zoom.overlay)),
     ]
+
+
+def small_picture(file: Path) -> bytes:
+    """Return a picture as a small JPEG; `file` lies in an artifact, which never changes."""
+    with Image.open(file) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((SMALL_PX, SMALL_PX))
+    data = io.BytesIO()
+    small.save(data, "JPEG", quality=85)
+    return data.getvalue()
 
 
 async def _page(_request: Request) -> Response:

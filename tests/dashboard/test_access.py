@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from argon2 import PasswordHasher
 from fixtures.dashboard import dashboard_server, open_browser
+from fixtures.judges import require_viewer
 from playwright.sync_api import Page, expect
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -349,13 +350,18 @@ def test_people_sign_in_act_by_their_role_and_leave(browser_page: Page, twin_lab
     page.goto("/case?case=1")
     expect(page.get_by_role("heading", name="Tandem")).to_be_visible()
     assert "S26-0000001" not in page.content()
+    page.evaluate(f"{(require_viewer() / 'js' / 'axe.min.js').read_text()}; 0")
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        found = page.evaluate("axe.run({ resultTypes: ['violations'] })")["violations"]
+        assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
     enter(page, "vera")
     # A viewer sees each page, and has no button.
     expect(page.get_by_text("Your role, viewer, sees")).to_be_visible()
     assert page.url.endswith("/case?case=1")
     expect(page.locator(".td-line")).to_contain_text("S26-0000001")
     expect(page.get_by_role("button", name="Confirm", exact=True)).to_have_count(0)
-    for address in ("/", "/worklist", f"/slide?slide={number}"):
+    for address in ("/", "/worklist", "/system", "/first-run", f"/slide?slide={number}"):
         page.goto(address)
         expect(page.get_by_text("a pathologist decides.")).to_be_visible()
     expect(page.get_by_text("Your role, viewer, sees")).to_be_visible()

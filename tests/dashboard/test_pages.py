@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -160,9 +161,10 @@ def test_quality_shows_people_beside_the_scores(lab: Lab) -> None:
     page = markup(AppTest.from_function(quality_page).run(timeout=60))
     assert "People spoke on 24 cases and agreed exactly on 21" in page
     assert "Quadratic kappa: 0.00" in page and "n = 24" in page
-    cell = '<td class="num">'
-    assert f'<td class="">1+</td>{cell}0</td>{cell}21</td>' in page
-    assert f'<td class="">2+</td>{cell}0</td>{cell}3</td>' in page
+    cells = re.sub(r"<td [^>]*>", "<td>", page)
+    assert "<td>1+</td><td>0</td><td>21</td>" in cells
+    assert "<td>2+</td><td>0</td><td>3</td>" in cells
+    assert '<td class="num" data-head="no score">' in page
     assert "3 of 24" in page
 
 

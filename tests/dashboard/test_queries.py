@@ -338,6 +338,10 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
 
     assert listed() == [4, 3, 2, 1]
     assert listed(find="0000003") == [3] and listed(find="2+") == [4, 2] and listed(find="%") == []
+    assert listed(order="oldest") == [1, 2, 3, 4] and listed(order="newest") == [4, 3, 2, 1]
+    assert listed(order="score") == [3, 2, 4, 1] and listed(order="nothing") == [4, 3, 2, 1]
+    assert listed(reason="near-threshold", order="oldest") == [3, 4]
+    assert listed(reason="near") == listed(reason='%"') == []
     # A result that was made anew waits for a person again.
     with lab.ledger.transaction() as tx:
         case = tx.case(6)

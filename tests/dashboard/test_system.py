@@ -154,7 +154,7 @@ def test_the_first_run_ends_with_settings_and_is_for_admins(
     (lab.settings.watch.folder / "S26-0000001_A1_HER2.svs").touch()
     page = AppTest.from_function(first_run_page).run(timeout=60)
     page.button[0].click().run(timeout=60)
-    assert "S26-0000001" in markup(page) and "1 slides can be read" in markup(page)
+    assert "S26-0000001" in markup(page) and "can be read there: 1." in markup(page)
     page.text_input(key="pacs-host").input("127.0.0.1")
     page.text_input(key="pacs-called").input("PACS")
     page.number_input(key="pacs-port").set_value(1)
