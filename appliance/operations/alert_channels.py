@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
+from urllib.parse import urlsplit
 
 from appliance.delivery.destinations.network import secret_of, tls_files, web_address
 from appliance.errors import AlertUnsentError
@@ -78,7 +79,8 @@ def send_mail(section: Mail, message: Message, site: str) -> None:
         raise AlertUnsentError(
             f"the mail server {section.host} refused: {type(err).__name__}, code {err.smtp_code}"
         ) from err
-    except (smtplib.SMTPException, OSError, DicomError) as err:
+    except (smtplib.SMTPException, OSError, ValueError, DicomError) as err:
+        # ValueError: a password that is not ASCII, which the text of the error would show.
         why = str(err) if isinstance(err, DicomError) else type(err).__name__
         raise AlertUnsentError(f"the mail server {section.host}: {why}") from err
     finally:
@@ -123,6 +125,7 @@ def post(section: Webhook, message: Message, site: str) -> None:
         If the address cannot be reached or refuses it.
     """
     since = datetime.fromtimestamp(message.since).astimezone()
+    host = urlsplit(section.url).netloc  # the path of a chat system's address is its secret
     body = {
         "text": f"{_title(message, site)}: {message.sentence}",
         "kind": message.kind,
@@ -139,9 +142,10 @@ def post(section: Webhook, message: Message, site: str) -> None:
             headers={"Content-Type": "application/json", "Accept": "*/*"},
         )
     except DicomError as err:
-        raise AlertUnsentError(f"the webhook: {err}") from err
+        why = str(err).replace(section.url.rstrip("/"), host)
+        raise AlertUnsentError(f"the webhook: {why}") from err
     if not 200 <= answer.status < 300:
-        raise AlertUnsentError(f"the webhook {section.url} answered {answer.status}")
+        raise AlertUnsentError(f"the webhook {host} answered {answer.status}")
 
 
 def _title(message: Message, site: str) -> str:

@@ -154,9 +154,9 @@ def test_no_serious_finding_of_axe_light_or_dark_and_no_page_is_wider_than_its_w
         for width in (390, 1920, 1280):
             page.set_viewport_size({"width": width, "height": 720})
             until(lambda: page.evaluate(WIDER_PX) <= 0)
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            look_for_findings(page, f"{address} ({scheme})")
+        look_for_findings(page, address)
+        page.emulate_media(color_scheme="dark")
+        look_for_findings(page, f"{address}, dark", "color-contrast")
         assert luminance(page.evaluate(BACKGROUND)) < 0.2, address
         page.emulate_media(color_scheme="light")
     twin_lab.do(lambda tx, _: tx.session.delete(tx.slide(aside)))
@@ -175,12 +175,14 @@ def luminance(color: str) -> float:
     return float(np.mean([int(part) for part in re.findall(r"\d+", color)[:3]])) / 255
 
 
-def look_for_findings(page: Page, where: str) -> None:
-    """Let axe look at a page and its frames; no finding is serious."""
+def look_for_findings(page: Page, where: str, rule: str = "") -> None:
+    """Let axe look at a page and its frames, by one rule or all; no finding is serious."""
     axe = (require_viewer() / "js" / "axe.min.js").read_text()
     for frame in page.frames:
-        frame.evaluate(f"{axe}; 0")
-    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        if not frame.evaluate("Boolean(window.axe)"):
+            frame.evaluate(f"{axe}; 0")
+    options = {"resultTypes": ["violations"]} | ({"runOnly": [rule]} if rule else {})
+    found = page.evaluate("(options) => axe.run(options)", options)
     serious = [each for each in found["violations"] if each["impact"] in ("serious", "critical")]
     assert serious == [], (where, [node["html"] for each in serious for node in each["nodes"]])
 

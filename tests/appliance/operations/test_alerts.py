@@ -359,9 +359,14 @@ def test_mail_goes_over_starttls_with_the_password_and_names_no_patient(
         with pytest.raises(AlertUnsentError, match=r"127\.0\.0\.1") as caught:
             send_mail(each, message, "")
         assert SECRET not in str(caught.value)
-    broken = Webhook(url=f"{posted[1]}/broken")
-    with pytest.raises(AlertUnsentError, match="500"):
-        channels_of(changed(settings, webhook=broken))["webhook"](message)
+    secret.write_text("Paßwort")  # smtplib sends ASCII alone
+    with pytest.raises(AlertUnsentError, match="UnicodeEncodeError"):
+        send_mail(mail, message, "")
+    for url, why in ((f"{posted[1]}/broken", "500"), ("http://127.0.0.1:1/broken", "failed")):
+        broken = changed(settings, webhook=Webhook(url=url))
+        with pytest.raises(AlertUnsentError, match=why) as caught:
+            channels_of(broken)["webhook"](message)
+        assert "broken" not in str(caught.value)
 
 
 def test_settings_send_no_secret_that_can_be_read_and_are_off_by_default(
