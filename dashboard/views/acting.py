@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html import escape
 
 import streamlit as st
@@ -18,8 +19,9 @@ from dashboard.queries import CaseDetail, read_subjects
 from dashboard.troubles import TroubleGroup
 from dashboard.views import look
 
-PERSON, TOLD = "person", "told"
-"""Keys of the session: the name that was given last, and what the last action did."""
+PERSON, TOLD, GROUP = "person", "told", "group"
+"""Keys of the session: the name that was given last, what the last action did, and the trouble of
+which all is to be tried again."""
 NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and in the report."
 
 
@@ -134,12 +136,21 @@ RETRY_AT_ONCE = 200
 
 
 def retry_all_button(group: TroubleGroup) -> None:
-    """Show the button that tries all of a group again, where it can be."""
-    if (
-        group.can_retry
-        and may_act()
-        and st.button(f"Try all {group.number} again", key=group.cause)
-    ):
+    """Show the button that tries all of a group again, where it can be.
+
+    The dialog is opened by `retry_all_dialog`, outside of the part that refreshes: a form within
+    that part would be lost with the next refresh.
+    """
+    if not group.can_retry or not may_act():
+        return
+    if st.button(f"Try all {group.number} again", key=group.cause):
+        st.session_state[GROUP] = replace(group, items=())
+        st.rerun(scope="app")
+
+
+def retry_all_dialog() -> None:
+    """Open the dialog of the group whose button was pressed."""
+    if (group := st.session_state.pop(GROUP, None)) is not None:
         _retry_all(group)
 
 

@@ -27,6 +27,7 @@ def render() -> None:
         "Find", placeholder="Find an accession or file name", label_visibility="collapsed"
     )
     _tables(search.strip())
+    acting.retry_all_dialog()
 
 
 @st.fragment(run_every=look.REFRESH_SECONDS)

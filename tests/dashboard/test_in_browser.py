@@ -204,6 +204,23 @@ def test_keys_choose_a_case_of_the_work_list_which_shows_its_picture(
     page.wait_for_url("**/case?case=1")
 
 
+def test_one_button_tries_all_of_a_cause_again(page: Page, twin_lab: Lab) -> None:
+    numbers = [twin_lab.quarantine(f"{name}.svs", "no-mpp") for name in ("one", "two")]
+    page.goto("/")
+    page.get_by_role("button", name="Try all 2 again").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_be_visible()
+    # The page goes on refreshing beneath; the form stays, with what was typed.
+    dialog.get_by_role("textbox", name="Reason").fill("The scanner writes it now.")
+    twin_lab.arrive("meanwhile.svs")
+    expect(page.get_by_role("link", name="meanwhile.svs")).to_be_attached()
+    submit(page, "Try again")
+    expect(page.get_by_text("2 of 2 are tried again")).to_be_visible()
+    for number in numbers:
+        assert last_event(twin_lab, f"slide-{number}", "word-retry").by == PERSON
+    expect(page.get_by_role("button", name="Try all 2 again")).to_have_count(0)
+
+
 def last_event(lab: Lab, subject: str, code: str) -> EventRow:
     with lab.ledger.transaction() as tx:
         return next(event for event in reversed(tx.events(subject)) if event.code == code)
