@@ -5,6 +5,9 @@ Values have at most 16 characters (SH), meanings at most 64 (LO).
 
 from __future__ import annotations
 
+import hashlib
+import re
+
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
@@ -80,6 +83,10 @@ NUCLEI_SHARE = {
     name: Code(f"nuclei-{name}", _PRIVATE, f"Tumor nuclei, {name}")
     for name in ("negative", "weak", "moderate", "strong")
 }
+SEGMENT_CLASSES = SCORES | NUCLEI_SHARE
+"""What tells the segments of a slide apart, all of which are neoplasm, by name of the class."""
+SEGMENT_SCORED = Code("scored", _PRIVATE, "In tiles that are scored")
+SEGMENT_NOT_SCORED = Code("not-scored", _PRIVATE, "In tiles that are not scored")
 NUCLEI_COUNTED = Code("nuclei-counted", _PRIVATE, "Tumor nuclei counted")
 AVERAGE_INTENSITY = Code("mean-intensity", _PRIVATE, "Average intensity of positive nuclei, 1 to 3")
 ALLRED = Code("allred", _PRIVATE, "Allred score, 0 to 8")
@@ -112,6 +119,16 @@ RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+
+
+def segment_class(name: str) -> Code:
+    """Return the code of a label map's class; a private one for a class of a site's own assay."""
+    if name in SEGMENT_CLASSES:
+        return SEGMENT_CLASSES[name]
+    own = name.casefold()
+    if not re.fullmatch(r"[a-z0-9]{1,10}", own):  # a code has 16 characters
+        own = hashlib.sha256(own.encode()).hexdigest()[:10]
+    return Code(f"class-{own}", _PRIVATE, name[:64])
 
 
 def private_scheme() -> Dataset:

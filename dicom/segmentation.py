@@ -66,7 +66,10 @@ class AlgorithmFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFacts:
-    """One segment; `number` is its value in the label map, from 1. `cielab` (L*, a*, b*)."""
+    """One segment; `number` is its value in the label map, from 1. `cielab` (L*, a*, b*).
+
+    `modifiers` tell segments of one type apart (Segmented Property Type Modifier, PS3.3 C.8.20.4).
+    """
 
     number: int
     label: str
@@ -74,6 +77,13 @@ class SegmentFacts:
     type: Code
     algorithm: AlgorithmFacts
     cielab: tuple[int, int, int]
+    modifiers: tuple[Code, ...] = ()
+
+    @property
+    def stated(self) -> str:
+        """Label and codes, as they enter UIDs."""
+        modifiers = (f"{code.scheme_designator} {code.value}" for code in self.modifiers)
+        return "|".join((self.label, *modifiers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +116,7 @@ def write_segmentation(
     mpp: float,
     factors: Sequence[int],
     max_bytes: int = NATIVE_BYTES,
+    max_frames: int = 0,
     form: Form = Form.SPARSE,
     series_description: str,
     content_description: str,
@@ -117,10 +128,11 @@ def write_segmentation(
 
     The layers' label maps have one shape, start at the slide's top left corner, and their px is
     `mpp` µm, a whole multiple of the slide's. `source_images` are the slide's headers, level 0
-    first. Levels (`factors`, see `pyramid_factors`) whose file could exceed `max_bytes` are left
-    out before anything is written. Layers without any segment give valid objects with an empty
-    frame. Equal arguments give equal bytes. Memory: see `frames.survey`. Forms other than
-    `Form.SPARSE` take one layer, and leave out levels of more than `IN_MEMORY_PX`.
+    first. Levels (`factors`, see `pyramid_factors`) whose file could exceed `max_bytes`, or with
+    more than `max_frames` frames (0: any number), are left out before anything is written. Layers
+    without any segment give valid objects with an empty frame. Equal arguments give equal bytes.
+    Memory: see `frames.survey`. Forms other than `Form.SPARSE` take one layer, and leave out levels
+    of more than `IN_MEMORY_PX`.
 
     Raises
     ------
@@ -135,10 +147,11 @@ def write_segmentation(
     segments = [segment for layer in layers for segment in layer.segments]
     counts = [len(layer.segments) for layer in layers]
     levels, digest = survey([layer.labels for layer in layers], counts, factors)
-    levels = _within(levels, max_bytes, form, len(segments))
+    levels = _within(levels, max_bytes, max_frames, form, len(segments))
     # Everything that the objects state: a changed label map must not keep its UIDs.
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(mpp)]
     seed += [created.isoformat(), software, form, *(str(level.factor) for level in levels)]
+    seed += [segment.stated for segment in segments]
     paths = []
     for number, level in enumerate(levels, start=1):
         spacing = [factor * level.factor * value for value in spacing_mm(base)]
@@ -224,6 +237,13 @@ def made_by_highdicom(
             omit_empty_frames=form is not Form.FULL,
             pyramid_uid=deterministic_uid(*seed, "pyramid"),
         )
+    scheme = codes.private_scheme()
+    if any(
+        code.scheme_designator == scheme.CodingSchemeDesignator
+        for segment in segments
+        for code in segment.modifiers
+    ):
+        dataset.CodingSchemeIdentificationSequence = [scheme]
     return dataset
 
 
@@ -248,26 +268,33 @@ def _write(
         write_frames(file, level, segment_counts)
 
 
-def _within(levels: Sequence[Level], max_bytes: int, form: Form, segments: int) -> list[Level]:
+def _within(
+    levels: Sequence[Level], max_bytes: int, max_frames: int, form: Form, segments: int
+) -> list[Level]:
     """Levels within the limits."""
     if form is not Form.SPARSE and len(levels[0].rasters) > 1:
         raise ObjectError(f"a segmentation as {form} takes one layer: segments must not overlap")
 
-    def size(level: Level) -> int:
+    def frames(level: Level) -> int:
         tiles = math.prod(-(-px // TILE_PX) for px in level.shape)
-        full = HEADER_BYTES + tiles * segments * FRAME_BYTES
+        return tiles * segments if form is Form.FULL else len(level.frames)
+
+    def size(level: Level) -> int:
+        full = HEADER_BYTES + frames(level) * FRAME_BYTES
         return full if form is Form.FULL else level.expected_bytes
 
     kept = [
         level
         for level in levels
         if size(level) <= min(max_bytes, NATIVE_BYTES)
+        and (not max_frames or frames(level) <= max_frames)
         and (form is Form.SPARSE or math.prod(level.shape) <= IN_MEMORY_PX)
     ]
     if not kept:
         raise ObjectError(
-            f"even the coarsest segmentation could have {min(map(size, levels))} bytes, allowed "
-            f"are {max_bytes}: allow larger ones"
+            f"even the coarsest segmentation could have {min(map(size, levels))} bytes and "
+            f"{min(map(frames, levels))} frames, allowed are {max_bytes} and "
+            f"{max_frames or 'any number'}: allow larger ones"
         )
     return kept
 
@@ -302,6 +329,11 @@ def _description(segment: SegmentFacts, seed: Sequence[str | bytes]) -> Any:
         tracking_uid=deterministic_uid(*seed, "tracking", segment.label),
         display_color=hd.color.CIELabColor(*segment.cielab),
     )
+    if segment.modifiers:
+        (type_,) = description.SegmentedPropertyTypeCodeSequence
+        type_.SegmentedPropertyTypeModifierCodeSequence = [
+            hd.sr.CodedConcept.from_code(code) for code in segment.modifiers
+        ]
     return description
 
 

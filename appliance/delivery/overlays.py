@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.sr.coding import Code
 
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.scored_labels import Within, scored_labels, tile_mask
@@ -87,7 +88,7 @@ def _stain(folder: Path, context: ObjectContext, labels: LabelMap) -> list[Path]
         ),
         "-tumor": Layer(
             labels=tile_mask(context.findings.rasters, labels, SCORED),
-            segments=[_tumor_segment(1, "Tumor, scored (from H&E)", context)],
+            segments=[_tumor_segment(1, "Tumor, scored (from H&E)", context, codes.SEGMENT_SCORED)],
         ),
     }
     annotated = tile_mask(context.findings.rasters, labels, MARGIN)
@@ -125,6 +126,10 @@ def _class_segments(context: ObjectContext, *, scored: bool = True) -> list[Segm
             type=codes.NEOPLASM,
             algorithm=context.algorithm("segmentation"),
             cielab=named.cielab if scored else _pale(named.cielab),
+            modifiers=(
+                codes.segment_class(named.name),
+                *(() if scored else (codes.SEGMENT_NOT_SCORED,)),
+            ),
         )
         for number, named in enumerate(context.assay.classes, start=1)
     ]
@@ -165,7 +170,9 @@ def _fraction(folder: Path, context: ObjectContext) -> Path:
     return path
 
 
-def _tumor_segment(number: int, label: str, context: ObjectContext) -> SegmentFacts:
+def _tumor_segment(
+    number: int, label: str, context: ObjectContext, *modifiers: Code
+) -> SegmentFacts:
     return SegmentFacts(
         number=number,
         label=label,
@@ -173,6 +180,7 @@ def _tumor_segment(number: int, label: str, context: ObjectContext) -> SegmentFa
         type=codes.NEOPLASM,
         algorithm=context.algorithm("tumor"),
         cielab=TUMOR_CIELAB,
+        modifiers=modifiers,
     )
 
 
@@ -186,6 +194,7 @@ def _segmentation(
         factors=pyramid_factors(mpp, finest_um=context.settings.finest_um, coarsest_um=TILE_UM),
         form=Form(context.settings.segmentation),
         max_bytes=int(context.settings.max_mib * MIB),
+        max_frames=context.settings.max_frames,
         uid_seed=f"{context.seed}|{stem.name}",
         created=context.created,
         software=context.software,

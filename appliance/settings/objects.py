@@ -34,6 +34,9 @@ class ObjectSettings(Section):
     max_mib: Annotated[float, Field(gt=0, le=4095)] = 2048.0
     """Largest possible size of a level of a Segmentation; a larger level is left out. Uncompressed
     pixel data end at 4 GiB."""
+    max_frames: Annotated[int, Field(ge=0)] = 0
+    """Largest number of frames of a level of a Segmentation; a level with more is left out. 0: any
+    number. For viewers that stop at some number of frames."""
     segmentation: Literal["sparse", "full", "labelmap"] = "sparse"
     """Encoding of a Segmentation. sparse: BINARY with the frames that hold something, which viewers
     and archives take. full: BINARY with a frame for every tile; dciodvfy of 2022 reports five

@@ -12,6 +12,7 @@ from fixtures.receptors import register_receptors
 from pydicom import dcmread
 
 from dicom import codes
+from dicom.air import check_report
 from dicom.result import read_result
 from models.synthesis.receptors import synthesize_receptor_case
 from models.synthesis.slides import SyntheticCase
@@ -60,7 +61,10 @@ def test_an_er_case_is_scored_and_every_object_is_valid(
         for segment in dcmread(path, stop_before_pixels=True).SegmentSequence
     }
     assert {"ER negative", "ER weak", "ER moderate", "ER strong"} <= segments
-    result = read_result(next(out.glob("SR-*.dcm")))
+    (report,) = out.glob("SR-*.dcm")
+    faults = {item.name: result.faults for item, result in check_report(dcmread(report))}
+    assert faults == dict.fromkeys(faults, ())
+    result = read_result(report)
     items = {item.name.value: item.value for item in result.items}
     assert items[codes.ER_PRESENCE.value] == codes.STATUSES["positive"]
     assert items[codes.ER_CELLS.value] == pytest.approx(positive, abs=0.01)

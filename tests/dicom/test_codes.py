@@ -67,3 +67,11 @@ def test_uids() -> None:
     # Parts are told apart, not strung together.
     assert deterministic_uid("a", "bc") != deterministic_uid("ab", "c")
     assert deterministic_uid(b"\x00\xff") == deterministic_uid("00ff")
+
+
+def test_classes_of_any_assay_have_codes_of_their_own() -> None:
+    names = ["2+", "weak", "low", "very low indeed", "very low, not indeed", "++", "強"]
+    found = [codes.segment_class(name) for name in names]
+    assert len(set(found)) == len(names)
+    assert found[0] == codes.SCORES["2+"]
+    assert all(len(code.value) <= 16 and code.meaning for code in found)

@@ -297,6 +297,10 @@ def test_levels_beyond_the_limit_are_left_out_before_any_is_written(
     assert kept.TotalPixelMatrixRows == HEIGHT // 4
     with pytest.raises(ObjectError, match="even the coarsest"):
         segmentation(ihc_images, labels, mpp=MPP, max_bytes=1000)
+    finest, coarser = (len(level.frames) for level in levels)
+    assert len(segmentation(ihc_images, labels, mpp=MPP, max_frames=finest)) == 2
+    (kept,) = segmentation(ihc_images, labels, mpp=MPP, max_frames=finest - 1)
+    assert kept.NumberOfFrames == coarser
 
 
 @pytest.mark.parametrize("form", [Form.FULL, Form.LABELMAP])

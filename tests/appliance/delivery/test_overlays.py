@@ -23,7 +23,10 @@ from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.settings.objects import ObjectSettings
 from appliance.slides.raster import RasterGrid
+from dicom import codes
 from dicom.source import convert_slide, read_headers
+
+MODIFIERS = "SegmentedPropertyTypeModifierCodeSequence"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,16 @@ def test_a_cases_overlays_are_its_rasters(
         *(f"HER2 {name}" for name in CLASS_NAMES),
         "Tumor, scored (from H&E)",
         *(f"HER2 {name}, not scored" for name in CLASS_NAMES),
+    ]
+    modifiers = [
+        [code.CodeValue for code in segment.SegmentedPropertyTypeCodeSequence[0][MODIFIERS]]
+        for segment in dcmread(ihc).SegmentSequence
+    ]
+    scores = [codes.SCORES[name].value for name in CLASS_NAMES]
+    assert modifiers == [
+        *([score] for score in scores),
+        ["scored"],
+        *([score, "not-scored"] for score in scores),
     ]
     assert "not scored" in opened.ContentDescription
     tiles = dcmread(coarser[-1])

@@ -1,0 +1,258 @@
+"""Large objects in the engine of the Slim viewer: slides over 4 GiB, SEG of 3,000 frames.
+
+``python benchmarks/viewer_limits.py --px 65536 --slides 2 --form sparse`` writes a synthetic slide
+of noise in a mosaic of colors, converts it, lays a segmentation of five segments over it, sends all
+to an Orthanc of its own by C-STORE and opens it with dicom-microscopy-viewer in Chromium. The
+segmentation is off-level: no level of it has the px size of a level of the slide. Printed are
+sizes, seconds, and the overlap (intersection over union) of a painted segment with the label map.
+
+Needs the judges of the tests (tests/install-judges.sh), and disk for three times the size of a
+slide beside what Orthanc keeps of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset, dcmread
+from tifffile import TiffWriter
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from fixtures.orthanc import Orthanc
+from fixtures.slide_objects import ALGORITHM, her2_segments
+from fixtures.viewer import Screen, Viewer, open_viewer
+
+from appliance.slides.general import pyramid_of
+from dicom import codes, pacs
+from dicom.association import PacsAddress
+from dicom.segmentation import Form, Layer, SegmentFacts, pyramid_factors, write_segmentation
+from dicom.source import SlideIdentity, convert_slide, read_headers
+from dicom.status import Outcome, Verdict
+from dicom.study import StudyFacts
+
+MPP, FACTOR, TILE, STEP = 0.25, 5, 256, 4
+"""µm per px of the slide; px of the slide per px of the label map, whose levels are 1.25, 5, 20 and
+80 µm; px of a tile; reduction of the slide's levels: 0.25, 1, 4, … µm."""
+CELLS = 4
+"""Cells of the mosaic, and of the label map, per direction; tiles of the coarsest level."""
+COLORS = 16
+MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+CHANGED = 8
+"""A px counts as painted over if a channel changes by more than this."""
+
+
+def write_slide(path: Path, stain: str, px: int) -> None:
+    """Write an SVS of `px` px per direction; noise, on level 0, makes the file large.
+
+    `px` is 1,024 times a power of 4: each level has whole tiles.
+    """
+    mosaic, colors = drawn(stain)
+    with TiffWriter(path, bigtiff=True) as writer:
+        size, tiles = px, noisy_tiles(colors, spread=50)
+        while size >= CELLS * TILE:
+            side = size // TILE
+
+            def numbered(side: int = side, tiles: list[bytes] = tiles) -> Iterator[bytes]:
+                place = np.arange(side) * CELLS // side
+                for row in place:
+                    yield from (tiles[number] for number in mosaic[row, place])
+
+            writer.write(
+                numbered(),
+                shape=(size, size, 3),
+                dtype=np.uint8,
+                tile=(TILE, TILE),
+                photometric="ycbcr",
+                subsampling=(1, 1),
+                compression="jpeg",
+                description=f"Aperio Image Library v12\r\n{px}x{px} |AppMag = 40|MPP = {MPP}",
+                software=False,
+                metadata=None,
+            )
+            size, tiles = size // STEP, noisy_tiles(colors, spread=5)
+
+
+def drawn(stain: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return a slide's mosaic (rows, columns) of numbers of colors, and these (number, 3)."""
+    random = np.random.default_rng(len(stain))
+    mosaic = random.integers(0, COLORS, (CELLS, CELLS), dtype=np.uint8)
+    return mosaic, random.integers(60, 200, (COLORS, 3))
+
+
+def noisy_tiles(colors: NDArray[np.int64], spread: int) -> list[bytes]:
+    """Return encoded tiles of noise around one color each: noise compresses badly."""
+    noise = np.random.default_rng(0).integers(-spread, spread, (TILE, TILE, 3))
+    return [
+        imagecodecs.jpeg8_encode(
+            np.ascontiguousarray(color + noise, dtype=np.uint8),
+            level=86,
+            colorspace="rgb",
+            outcolorspace="ycbcr",
+            subsampling="444",
+        )
+        for color in colors
+    ]
+
+
+def label_map(px: int) -> NDArray[np.uint8]:
+    """Return classes 1 to 4 in cells, finely striped: each frame of the finest level holds all."""
+    cells = np.random.default_rng(1).integers(1, 5, (CELLS, CELLS), dtype=np.uint8)
+    place = np.arange(px) * CELLS // px
+    labels = cells[np.ix_(place, place)]
+    # A row in 64 goes through the classes.
+    labels[::64] = np.arange(px, dtype=np.uint8) // 16 % 4 + 1
+    return labels
+
+
+def segmentation(
+    stem: Path, headers: list[Dataset], labels: NDArray[np.uint8], form: Form
+) -> list[Path]:
+    """Write the label map as the line does: four classes, and the tumor that was scored."""
+    layers = [Layer(labels=labels, segments=her2_segments())]
+    if form is Form.SPARSE:
+        tumor = SegmentFacts(
+            number=5,
+            label="Tumor, scored",
+            category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+            type=codes.NEOPLASM,
+            algorithm=ALGORITHM,
+            cielab=(55, 60, 40),
+        )
+        layers.append(Layer(labels=np.minimum(labels, 1), segments=[tumor]))
+    mpp = MPP * FACTOR
+    return write_segmentation(
+        stem,
+        source_images=headers,
+        layers=layers,
+        mpp=mpp,
+        factors=pyramid_factors(mpp, finest_um=0, coarsest_um=80),
+        form=form,
+        series_description="Synthetic (research use only)",
+        content_description="Synthetic. For research use only.",
+        uid_seed=str(headers[0].SOPInstanceUID),
+        created=MADE,
+        software="benchmark",
+    )
+
+
+def send(archive: Orthanc, paths: list[Path]) -> None:
+    """Send files by C-STORE; SystemExit if one is not stored."""
+    outcomes: list[Outcome] = []
+    address = PacsAddress(
+        host="127.0.0.1", port=archive.dicom_port, called_aet="ORTHANC", timeout_s=600
+    )
+    pacs.store(
+        address, paths, before=lambda _path: None, after=lambda _path, how: outcomes.append(how)
+    )
+    for outcome in outcomes:
+        if outcome.verdict is not Verdict.STORED:
+            raise SystemExit(f"not stored: {outcome.text}")
+
+
+def gib(paths: list[Path]) -> float:
+    """Return the size of the largest file in GiB."""
+    return max(path.stat().st_size for path in paths) / 2**30
+
+
+def measure(folder: Path, archive: Orthanc, stain: str, px: int, form: Form) -> Dataset:
+    """Make, convert and send a slide and its segmentation; print a line each; return level 0."""
+    slide, start = folder / f"{stain}.svs", time.perf_counter()
+    write_slide(slide, stain, px)
+    print(f"{stain}: {px} x {px} px, file of {gib([slide]):.2f} GiB, {since(start)}", flush=True)
+    identity = SlideIdentity(
+        accession="B-1",
+        block="A1",
+        stain=stain,
+        container_id=f"B-1-A1-{stain}",
+        study=StudyFacts(uid="2.25.4096"),
+        fingerprint=f"synthetic {px}",
+        scanned=MADE,
+    )
+    start = time.perf_counter()
+    with pyramid_of(slide) as pyramid:
+        made = convert_slide(slide, folder / stain, identity, mpp=MPP, pyramid=pyramid)
+    slide.unlink()
+    paths = list(made.paths)
+    print(f"{stain}: {made.how}, largest instance {gib(paths):.2f} GiB, {since(start)}", flush=True)
+    headers = read_headers(paths)
+    start = time.perf_counter()
+    labels = label_map(px // FACTOR)
+    segments = segmentation(folder / f"{stain}-seg", headers, labels, form)
+    frames = [int(dcmread(path, stop_before_pixels=True).NumberOfFrames) for path in segments]
+    sizes = [f"{path.stat().st_size / 2**20:.1f}" for path in segments]
+    print(f"{stain}: SEG {form}, frames {frames}, MiB {sizes}, {since(start)}", flush=True)
+    start = time.perf_counter()
+    send(archive, [*paths, *segments])
+    print(f"{stain}: sent, {since(start)}", flush=True)
+    for path in (*paths, *segments):
+        path.unlink()
+    return headers[0]
+
+
+def look(viewer: Viewer, header: Dataset, stain: str) -> None:
+    """Open a slide and its first class; print seconds, and the overlap with the label map."""
+    start = time.perf_counter()
+    overlays = viewer.open(header.StudyInstanceUID, header.SeriesInstanceUID)
+    bare = viewer.picture()
+    print(f"{stain}: slide shown, {since(start)}; {len(overlays)} overlays", flush=True)
+    px = int(header.TotalPixelMatrixColumns)
+    mosaic, colors = drawn(stain)
+    thumbnail = np.kron(colors.astype(np.uint8)[mosaic], np.ones((64, 64, 1), dtype=np.uint8))
+    screen = Screen.seen(bare, thumbnail, (px, px))
+    labels = label_map(px // FACTOR)
+    for overlay in overlays[:2]:
+        start = time.perf_counter()
+        viewer.show(overlay)
+        painted = viewer.picture()
+        viewer.hide(overlay)
+        shown = np.abs(painted.astype(int) - bare).max(axis=2) > CHANGED
+        value = overlays.index(overlay) + 1
+        wanted = screen.project((labels == value).astype(np.uint8), FACTOR, cv2.INTER_NEAREST) == 1
+        union = float((shown | wanted).sum())
+        overlap = float((shown & wanted).sum()) / max(1.0, union)
+        print(f"{stain}: {overlay.label} shown, {since(start)}, overlap {overlap:.2f}", flush=True)
+
+
+def since(start: float) -> str:
+    """Return the seconds since `start`, in words."""
+    return f"{time.perf_counter() - start:.1f} s"
+
+
+def main() -> int:
+    """Measure one or two slides; return 0."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--px", type=int, default=65_536, help="edge of a slide: 1,024 times a power of 4"
+    )
+    parser.add_argument("--slides", type=int, choices=(1, 2), default=2)
+    parser.add_argument("--form", type=Form, choices=list(Form), default=Form.SPARSE)
+    parser.add_argument("--folder", type=Path, help="folder with room; default: a temporary one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        archive = Orthanc(Path(name) / "archive").start()
+        try:
+            headers = {
+                stain: measure(Path(name), archive, stain, options.px, options.form)
+                for stain in ("HER2", "HE")[: options.slides]
+            }
+            with open_viewer(archive.dicomweb_url) as viewer:
+                for stain, header in headers.items():
+                    look(viewer, header, stain)
+        finally:
+            archive.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
