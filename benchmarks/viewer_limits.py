@@ -52,14 +52,14 @@ CHANGED = 8
 """A px counts as painted over if a channel changes by more than this."""
 
 
-def write_slide(path: Path, stain: str, px: int) -> None:
+def write_slide(path: Path, stain: str, px: int, noise: int) -> None:
     """Write an SVS of `px` px per direction; noise, on level 0, makes the file large.
 
     `px` is 1,024 times a power of 4: each level has whole tiles.
     """
     mosaic, colors = drawn(stain)
     with TiffWriter(path, bigtiff=True) as writer:
-        size, tiles = px, noisy_tiles(colors, spread=50)
+        size, tiles = px, noisy_tiles(colors, spread=noise)
         while size >= CELLS * TILE:
             side = size // TILE
 
@@ -80,7 +80,7 @@ def write_slide(path: Path, stain: str, px: int) -> None:
                 software=False,
                 metadata=None,
             )
-            size, tiles = size // STEP, noisy_tiles(colors, spread=5)
+            size, tiles = size // STEP, noisy_tiles(colors, spread=min(5, noise))
 
 
 def drawn(stain: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -165,10 +165,12 @@ def gib(paths: list[Path]) -> float:
     return max(path.stat().st_size for path in paths) / 2**30
 
 
-def measure(folder: Path, archive: Orthanc, stain: str, px: int, form: Form) -> Dataset:
+def measure(
+    folder: Path, archive: Orthanc, stain: str, form: Form, *, px: int, noise: int, max_bytes: int
+) -> Dataset:
     """Make, convert and send a slide and its segmentation; print a line each; return level 0."""
     slide, start = folder / f"{stain}.svs", time.perf_counter()
-    write_slide(slide, stain, px)
+    write_slide(slide, stain, px, noise)
     print(f"{stain}: {px} x {px} px, file of {gib([slide]):.2f} GiB, {since(start)}", flush=True)
     identity = SlideIdentity(
         accession="B-1",
@@ -181,10 +183,16 @@ def measure(folder: Path, archive: Orthanc, stain: str, px: int, form: Form) -> 
     )
     start = time.perf_counter()
     with pyramid_of(slide) as pyramid:
-        made = convert_slide(slide, folder / stain, identity, mpp=MPP, pyramid=pyramid)
+        made = convert_slide(
+            slide, folder / stain, identity, mpp=MPP, pyramid=pyramid, max_bytes=max_bytes
+        )
     slide.unlink()
     paths = list(made.paths)
-    print(f"{stain}: {made.how}, largest instance {gib(paths):.2f} GiB, {since(start)}", flush=True)
+    print(
+        f"{stain}: {made.how}, {len(paths)} instances, the largest of {gib(paths):.2f} GiB, "
+        f"{since(start)}",
+        flush=True,
+    )
     headers = read_headers(paths)
     start = time.perf_counter()
     labels = label_map(px // FACTOR)
@@ -235,6 +243,10 @@ def main() -> int:
     parser.add_argument(
         "--px", type=int, default=65_536, help="edge of a slide: 1,024 times a power of 4"
     )
+    parser.add_argument("--noise", type=int, default=50, help="gray values; 50: 4.2 GiB, 5: 1 GiB")
+    parser.add_argument(
+        "--max-slide-mib", type=float, default=2048, help="as objects.max_slide_mib"
+    )
     parser.add_argument("--slides", type=int, choices=(1, 2), default=2)
     parser.add_argument("--form", type=Form, choices=list(Form), default=Form.SPARSE)
     parser.add_argument("--folder", type=Path, help="folder with room; default: a temporary one")
@@ -243,7 +255,12 @@ def main() -> int:
         archive = Orthanc(Path(name) / "archive").start()
         try:
             headers = {
-                stain: measure(Path(name), archive, stain, options.px, options.form)
+                stain: measure(
+                    *(Path(name), archive, stain, options.form),
+                    px=options.px,
+                    noise=options.noise,
+                    max_bytes=int(options.max_slide_mib * 2**20),
+                )
                 for stain in ("HER2", "HE")[: options.slides]
             }
             with open_viewer(archive.dicomweb_url) as viewer:

@@ -22,6 +22,7 @@ from dicom.legal import REFUSED, make_legal, told
 from dicom.study import FURTHER, patient_of
 from dicom.uids import is_uid
 
+FRAME_OFFSET = "ConcatenationFrameOffsetNumber"
 WSM_STORAGE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 NEEDED = (
     "SOPInstanceUID",
@@ -73,7 +74,12 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
                 found.append(header)
     if not found:
         raise SourceError("none of the files is a whole slide volume image; export the slide again")
-    return sorted(found, key=lambda h: -int(h.TotalPixelMatrixColumns))
+    return sorted(found, key=_place)
+
+
+def _place(header: Dataset) -> tuple[int, int]:
+    """Return a key that puts the largest level first, and parts of a concatenation in order."""
+    return -int(header.TotalPixelMatrixColumns), int(header.get(FRAME_OFFSET) or 0)
 
 
 def _volume(path: Path) -> Dataset | None:

@@ -9,7 +9,7 @@ import errno
 import logging
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import pydicom.config
 from pydicom import Dataset
 
 from dicom.characters import CHARACTER_SET
-from dicom.errors import SourceError
+from dicom.concatenation import split_instance
+from dicom.errors import ObjectError, SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
 from dicom.pyramid_source import Pyramid, anew, coding_of, encoding_source, passing_source
 from dicom.slide_metadata import (
@@ -75,6 +76,7 @@ def convert_slide(
     with_label: bool = False,
     workers: int = 1,
     pyramid: Pyramid | None = None,
+    max_bytes: int = 0,
 ) -> WsmInstances:
     """Write the slide's levels as VL WSM instances into `out_dir`.
 
@@ -99,7 +101,11 @@ def convert_slide(
     failures = _failures()
 
     def convert(how: str) -> WsmInstances:
-        return _convert(path, out_dir, identity, mpp, with_label, how, workers, pyramid)
+        made = _convert(path, out_dir, identity, mpp, with_label, how, workers, pyramid)
+        if not max_bytes:
+            return made
+        parts = [part for file in made.paths for part in split_instance(file, max_bytes)]
+        return replace(made, paths=tuple(sorted(parts)))
 
     try:
         if pyramid is None or pyramid.coded or not pyramid.own:
@@ -144,6 +150,7 @@ def _failures() -> tuple[type[Exception], ...]:
     return (
         *own,
         SourceError,  # a tile that cannot be a frame as it is
+        ObjectError,  # frames that cannot be shared out
         openslide.OpenSlideError,
         NonSupportedCompressionException,
         JpegCropError,

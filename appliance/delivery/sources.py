@@ -241,6 +241,7 @@ def _converted(
                     mpp=facts.mpp,
                     with_label=with_label,
                     pyramid=pyramid,
+                    max_bytes=int(settings.objects.max_slide_mib * 2**20),
                 )
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")
