@@ -6,8 +6,8 @@ to an Orthanc of its own by C-STORE and opens it with dicom-microscopy-viewer in
 segmentation is off-level: no level of it has the px size of a level of the slide. Printed are
 sizes, seconds, and the overlap (intersection over union) of a painted segment with the label map.
 
-Needs the judges of the tests (tests/install-judges.sh), and disk for three times the size of a
-slide beside what Orthanc keeps of all of them.
+Needs the judges of the tests (tests/install-judges.sh), and disk for three times the size of the
+slides.
 """
 
 from __future__ import annotations
@@ -165,10 +165,8 @@ def gib(paths: list[Path]) -> float:
     return max(path.stat().st_size for path in paths) / 2**30
 
 
-def measure(
-    folder: Path, archive: Orthanc, stain: str, form: Form, *, px: int, noise: int, max_bytes: int
-) -> Dataset:
-    """Make, convert and send a slide and its segmentation; print a line each; return level 0."""
+def converted(folder: Path, stain: str, *, px: int, noise: int, max_bytes: int) -> list[Path]:
+    """Make and convert a slide; print a line each."""
     slide, start = folder / f"{stain}.svs", time.perf_counter()
     write_slide(slide, stain, px, noise)
     print(f"{stain}: {px} x {px} px, file of {gib([slide]):.2f} GiB, {since(start)}", flush=True)
@@ -193,6 +191,16 @@ def measure(
         f"{since(start)}",
         flush=True,
     )
+    return paths
+
+
+def measure(
+    folder: Path, archive: Orthanc, stain: str, form: Form, *, px: int, noise: int, max_bytes: int
+) -> Dataset:
+    """Send a slide and its segmentation, made if need be; print a line each; return level 0."""
+    paths = sorted((folder / stain).glob("*.dcm"))
+    if not paths:
+        paths = converted(folder, stain, px=px, noise=noise, max_bytes=max_bytes)
     headers = read_headers(paths)
     start = time.perf_counter()
     labels = label_map(px // FACTOR)
@@ -203,7 +211,7 @@ def measure(
     start = time.perf_counter()
     send(archive, [*paths, *segments])
     print(f"{stain}: sent, {since(start)}", flush=True)
-    for path in (*paths, *segments):
+    for path in segments:
         path.unlink()
     return headers[0]
 
@@ -249,14 +257,19 @@ def main() -> int:
     )
     parser.add_argument("--slides", type=int, choices=(1, 2), default=2)
     parser.add_argument("--form", type=Form, choices=list(Form), default=Form.SPARSE)
-    parser.add_argument("--folder", type=Path, help="folder with room; default: a temporary one")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="folder that keeps converted slides for the next run; default: none",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        slides = options.folder or Path(name)
         archive = Orthanc(Path(name) / "archive").start()
         try:
             headers = {
                 stain: measure(
-                    *(Path(name), archive, stain, options.form),
+                    *(slides, archive, stain, options.form),
                     px=options.px,
                     noise=options.noise,
                     max_bytes=int(options.max_slide_mib * 2**20),

@@ -18,6 +18,7 @@ from threading import Lock
 import numpy as np
 import openslide
 from PIL.Image import Image
+from PIL.ImageCms import ImageCmsProfile, PyCMSError
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
@@ -85,11 +86,20 @@ def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
                 coded=coded_levels(path, handle.level_dimensions),
                 properties=handle.properties,
                 pictures={} if own else handle.associated_images,
-                profile=None if own else handle.color_profile,
+                profile=None if own else _profile(handle),
                 own=own,
             )
     finally:
         handle.close()
+
+
+def _profile(handle: openslide.OpenSlide) -> ImageCmsProfile | None:
+    """Return a slide's color profile; None where it has none, or one that is no profile."""
+    try:
+        profile: ImageCmsProfile | None = handle.color_profile
+    except PyCMSError:
+        return None
+    return profile
 
 
 def _opened_tiff(path: Path) -> openslide.OpenSlide:

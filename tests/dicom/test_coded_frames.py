@@ -79,6 +79,7 @@ def write_tiff(
     compression: str = "jpeg",
     *,
     label: bool = False,
+    profile: bytes = b"",
 ) -> Path:
     """Write levels that halve; after `label`, OpenSlide takes that for the slide."""
     with TiffWriter(path) as writer:
@@ -95,7 +96,11 @@ def write_tiff(
                 compression=compression,
                 compressionargs={"outcolorspace": photometric} if compression == "jpeg" else None,
                 subsampling=(2, 2) if photometric == "ycbcr" else None,
-                extratags=[(347, 7, len(tables), tables, True)] if tables else [],
+                extratags=[
+                    (tag, 7, len(value), value, True)
+                    for tag, value in ((347, tables), (34675, profile))
+                    if value
+                ],
                 resolution=(1e4 / (MPP * step), 1e4 / (MPP * step)),
                 resolutionunit="CENTIMETER",
                 subfiletype=1 if number else 0,
@@ -193,6 +198,14 @@ def test_tiles_that_the_scanner_left_out_are_filled(tmp_path: Path) -> None:
         if level == 0:
             assert now[~there].min() > 250  # blank
             assert (~there).sum() == TILE**2
+
+
+def test_a_damaged_color_profile_is_left_out(tmp_path: Path) -> None:
+    tiles = [jpeg(tile, rgb=False) for tile in tiles_of(picture())]
+    path = write_tiff(tmp_path / "a.svs", [tiles], "ycbcr", profile=b"no profile" * 20)
+    made = converted(path, tmp_path / "dicom")
+    assert made.how == PASSED_THROUGH
+    assert b"no profile" not in by_size(made)[0].OpticalPathSequence[0].get("ICCProfile", b"")
 
 
 @pytest.mark.parametrize("reversible", [False, True])
