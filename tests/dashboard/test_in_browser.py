@@ -155,9 +155,11 @@ def test_no_serious_finding_of_axe_light_or_dark_and_no_page_is_wider_than_its_w
             page.set_viewport_size({"width": width, "height": 720})
             until(lambda: page.evaluate(WIDER_PX) <= 0)
         look_for_findings(page, address)
+        if address not in ("/case?case=1", "/worklist", "/system"):
+            continue
         page.emulate_media(color_scheme="dark")
+        until(lambda: luminance(page.evaluate(BACKGROUND)) < 0.2)  # Streamlit follows a bit later
         look_for_findings(page, f"{address}, dark", "color-contrast")
-        assert luminance(page.evaluate(BACKGROUND)) < 0.2, address
         page.emulate_media(color_scheme="light")
     twin_lab.do(lambda tx, _: tx.session.delete(tx.slide(aside)))
 
