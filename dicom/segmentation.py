@@ -129,10 +129,9 @@ def write_segmentation(
     The layers' label maps have one shape, start at the slide's top left corner, and their px is
     `mpp` µm, a whole multiple of the slide's. `source_images` are the slide's headers, level 0
     first. Levels (`factors`, see `pyramid_factors`) whose file could exceed `max_bytes`, or with
-    more than `max_frames` frames (0: any number), are left out before anything is written. Layers
-    without any segment give valid objects with an empty frame. Equal arguments give equal bytes.
-    Memory: see `frames.survey`. Forms other than `Form.SPARSE` take one layer, and leave out levels
-    of more than `IN_MEMORY_PX`.
+    more than `max_frames` (0: any number), are left out before anything is written. Layers without
+    segments give valid objects with an empty frame. Equal arguments give equal bytes. Memory: see
+    `frames.survey`. Other forms than SPARSE take one layer, and no level beyond `IN_MEMORY_PX`.
 
     Raises
     ------
@@ -142,8 +141,7 @@ def write_segmentation(
         level is within the limits.
     """
     base = source_images[0]
-    shape = _check_layers(layers)
-    factor = px_per_value(base, shape, mpp)
+    factor = px_per_value(base, _check_layers(layers), mpp)
     segments = [segment for layer in layers for segment in layer.segments]
     counts = [len(layer.segments) for layer in layers]
     levels, digest = survey([layer.labels for layer in layers], counts, factors)
@@ -151,7 +149,7 @@ def write_segmentation(
     # Everything that the objects state: a changed label map must not keep its UIDs.
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(mpp)]
     seed += [created.isoformat(), software, form, *(str(level.factor) for level in levels)]
-    seed += [segment.stated for segment in segments]
+    seed += (segment.stated for segment in segments)
     paths = []
     for number, level in enumerate(levels, start=1):
         spacing = [factor * level.factor * value for value in spacing_mm(base)]
