@@ -6,6 +6,10 @@ STAMP := $(VENV)/.installed
 
 .PHONY: install demo test check bench wheels clean lock judges sbom licenses vulnerabilities wheel-twice
 
+# Compiled modules are kept, whatever the environment says: the tests start hundreds of processes,
+# and each would compile half a second of modules again.
+unexport PYTHONDONTWRITEBYTECODE
+
 install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
@@ -15,6 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "installing pinned packages into $(VENV) (about two minutes, 3 GB) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q appliance benchmarks dashboard dicom models supply
 	@touch $@
 
 # One synthetic case from the scanner's folder to the archive; SEED and SCORE choose another one,

@@ -25,10 +25,8 @@ for name in (
     "SimpleITK",
     "appliance.delivery.page",
     "scipy.fft",
-    "scipy.interpolate",
     "scipy.ndimage",
     "scipy.sparse.csgraph",
-    "scipy.spatial",
     "skimage.filters",
     "skimage.segmentation",
 ):

@@ -70,8 +70,11 @@ def test_a_share_that_is_away_blames_no_slide(daemon: Daemon, small_case: Synthe
     assert "quarantined" not in _states(daemon.status()), daemon.status()
     daemon.scans.rmdir()
     away.rename(daemon.scans)
-    status = daemon.wait(lambda s: _states(s) == {"read"} and case_state("delivered")(s))
-    assert {case["state"] for case in status["cases"][1:]} == {"waiting"}
+    # Which slide is identified first, and so which case is, is chance.
+    ends = ["delivered", *["waiting"] * 4]
+    daemon.wait(
+        lambda s: _states(s) == {"read"} and sorted(case["state"] for case in s["cases"]) == ends
+    )
     daemon.stop()
 
 
