@@ -72,7 +72,7 @@ VALUES: tuple[Any, ...] = (
 
 @dataclass(slots=True)
 class Found:
-    """What a reader did: inputs read, refused by error, and the inputs that broke it."""
+    """Count of what a reader did: inputs read, refused by error, and the inputs that broke it."""
 
     read: int = 0
     refused: Counter[str] = field(default_factory=Counter)

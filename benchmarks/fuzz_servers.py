@@ -19,6 +19,7 @@ from pydicom import Dataset, FileMetaDataset, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.dsutils import encode
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from appliance.delivery.destinations.fhir_rest import Fhir
 from appliance.delivery.destinations.mllp import Hl7
@@ -30,6 +31,7 @@ from benchmarks.fuzz_target import Target
 from dicom.association import PacsAddress
 from dicom.dicomweb import WebAddress, find_instances, judge_stow
 from dicom.errors import PacsRejectedError, PacsUnavailableError, SpoolError
+from dicom.pacs import find_instances as find_by_dimse
 from dicom.status import InstanceRef
 from dicom.ups import find_work, read_work
 from dicom.wado import Series, retrieve_series
@@ -92,6 +94,11 @@ def readers_of_answers(scratch: Path) -> Iterator[Mapping[str, Target]]:
                 documented=(DestinationUnavailableError, DestinationRejectedError),
             ),
             "MLLP": Target(samples=(_ACK,), call=acknowledged, documented=OF_THE_WIRE),
+            "C-FIND proof": Target(
+                samples=(_encoded_answer(),),
+                call=lambda data: (tell(data), find_by_dimse(pacs, [REF])),
+                documented=OF_THE_WIRE,
+            ),
             "C-FIND worklist": Target(
                 samples=(_encoded_order(),),
                 call=lambda data: (tell(data), find_orders(pacs, ACCESSION)),
@@ -171,6 +178,7 @@ def _worklist() -> Iterator[tuple[PacsAddress, Callable[[bytes], None]]]:
 
     entity = AE(ae_title="WORKLIST")
     entity.add_supported_context(WORKLIST)
+    entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     with patch("pynetdicom.service_class.encode", lambda *_: BytesIO(order).getvalue()):
         server = entity.start_server(
             ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, found)]
@@ -198,6 +206,11 @@ def _encoded_order() -> bytes:
         ScheduledProcedureStepSequence=[step],
     )
     return encode(order, is_implicit_vr=True, is_little_endian=True) or b""
+
+
+def _encoded_answer() -> bytes:
+    answer = _dataset(QueryRetrieveLevel="IMAGE", StudyInstanceUID=UID, SOPInstanceUID=UID)
+    return encode(answer, is_implicit_vr=True, is_little_endian=True) or b""
 
 
 def _encoded_instance() -> bytes:

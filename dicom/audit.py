@@ -38,7 +38,7 @@ class Outcome(IntEnum):
 
 
 class ObjectKind(IntEnum):
-    """What a participant object is: type, and role (PS3.15 A.5.2)."""
+    """Kind of a participant object: its type (PS3.15 A.5.2)."""
 
     PATIENT = 1
     STUDY = 2

@@ -84,7 +84,7 @@ NUCLEI_SHARE = {
     for name in ("negative", "weak", "moderate", "strong")
 }
 SEGMENT_CLASSES = SCORES | NUCLEI_SHARE
-"""What tells the segments of a slide apart, all of which are neoplasm, by name of the class."""
+"""Codes, by name of the class, that tell the segments of a slide apart: all are neoplasm."""
 SEGMENT_SCORED = Code("scored", _PRIVATE, "In tiles that are scored")
 SEGMENT_NOT_SCORED = Code("not-scored", _PRIVATE, "In tiles that are not scored")
 NUCLEI_COUNTED = Code("nuclei-counted", _PRIVATE, "Tumor nuclei counted")

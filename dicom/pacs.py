@@ -16,6 +16,7 @@ from pynetdicom import _config
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 from dicom.association import MAX_CONTEXTS, Kind, PacsAddress, associate, title_of
+from dicom.characters import UNREADABLE
 from dicom.deadline import Deadline
 from dicom.errors import (
     ClassesRejectedError,
@@ -182,11 +183,19 @@ def find_instances(address: PacsAddress, wanted: Sequence[InstanceRef]) -> set[s
             for status, item in association.send_c_find(query, model):
                 if status and status.Status in PENDING:
                     # Read all answers: a release between answers is an abort for the other side.
-                    if item is not None and item.get("SOPInstanceUID") == ref.sop_instance_uid:
+                    if item is not None and _names(item, ref.sop_instance_uid):
                         found.add(ref.sop_instance_uid)
                 else:
                     check_answer(address, status, Service.FIND)
     return found
+
+
+def _names(item: Dataset, uid: str) -> bool:
+    """Return whether an answer names an instance; a damaged one names none."""
+    try:
+        return bool(item.get("SOPInstanceUID") == uid)
+    except UNREADABLE:  # its elements are parsed when they are asked for
+        return False
 
 
 def probe(address: PacsAddress, kinds: Sequence[Kind]) -> dict[Kind, Kind | None]:

@@ -1,4 +1,4 @@
-"""What of a written case is put into the outbox of each destination."""
+"""Choice of what of a written case is put into the outbox of each destination."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Failed:
 
 @dataclass(slots=True, kw_only=True)
 class Memory:
-    """What alerts remember; `event` is the last event read, None before the first look.
+    """Memory of the alerts; `event` is the last event read, None before the first look.
 
     `stat` holds the ids of STAT cases whose result was told, `sent` when each channel last took a
     message.

@@ -1,4 +1,4 @@
-"""What the hospital's audit record repository is told of the ledger's events (IHE ATNA)."""
+"""Audit trail: the hospital's repository is told of the ledger's events (IHE ATNA)."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class AuditTrail:
         tls = tls_files(audit)
         self._server = AuditServer(audit.host, audit.port, tls, audit.timeout_seconds)
         self._away = False
+        self._until = _told_until(self._path)
 
     def started(self) -> None:
         """Tell that the program started."""
@@ -62,18 +63,17 @@ class AuditTrail:
                 return 0
             with self._reader.reading() as tx:
                 last = last_event(tx)
-                before = _told_until(self._path)
-                if before is None or before > last:  # the first time, or a backup was restored
-                    write_whole(self._path, json.dumps({"event": last}).encode())
+                if self._until is None or self._until > last:  # the first time, or after a restore
+                    self._keep(last)
                     return 0
-                pending = list(_messages(tx, before))
+                pending = list(_messages(tx, self._until))
             for event, message in pending:
                 if message is not None:
                     self._server.send(message, self._source)
                     told += 1
-                    write_whole(self._path, json.dumps({"event": event}).encode())
+                    self._keep(event)
             if pending:
-                write_whole(self._path, json.dumps({"event": pending[-1][0]}).encode())
+                self._keep(pending[-1][0])
             self._say_back()
         except (PacsUnavailableError, LedgerError) as err:
             if not self._away:
@@ -93,6 +93,12 @@ class AuditTrail:
         )
         with suppress(PacsUnavailableError):
             self._server.send(message, self._source)
+
+    def _keep(self, event: int) -> None:
+        """Keep how far events were told, also where the disk is full: until the next start."""
+        self._until = event
+        with suppress(OSError):
+            write_whole(self._path, json.dumps({"event": event}).encode())
 
     def _say_back(self) -> None:
         if self._away:

@@ -21,7 +21,7 @@ from appliance.settings.section import Section
 from appliance.settings.tls import OverTls
 
 DicomSlides = Literal["verify", "send", "trust"]
-"""What a destination is asked about slides that the scanner wrote as DICOM."""
+"""Choices of what a destination is asked about slides that the scanner wrote as DICOM."""
 
 
 class DestinationSection(Section):
@@ -46,7 +46,7 @@ class DestinationSection(Section):
 
     @property
     def slides_there(self) -> DicomSlides:
-        """What is done so that the slides that the scanner wrote as DICOM are there."""
+        """Return what is done so that the slides that the scanner wrote as DICOM are there."""
         return "trust"
 
     @model_validator(mode="after")

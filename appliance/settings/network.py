@@ -40,7 +40,7 @@ class WithSecret(OverTls):
 
     @property
     def has_secret(self) -> bool:
-        """Whether a file or a variable is named that holds a secret."""
+        """Return whether a file or a variable is named that holds a secret."""
         return self.secret_file is not None or self.secret_env is not None
 
     @model_validator(mode="after")

@@ -103,7 +103,7 @@ def test_a_missing_slide_is_told_while_its_overlay_goes(make: Make) -> None:
 
 
 def test_a_query_that_fails_holds_no_overlay_up(make: Make) -> None:
-    """Where only the query is away, the overlay is sent before the slide is asked for."""
+    """The overlay is sent before the slide is asked for: a query that is away holds nothing up."""
 
     class Unasked(Told):
         def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
