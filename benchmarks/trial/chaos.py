@@ -33,9 +33,9 @@ _SETTINGS = """
 worker_deaths = 50
 [lanes]
 attempts = 50
-silent_seconds = 3
+silent_seconds = {silent_s}
 """
-RECOVERY_S = 180.0
+RECOVERY_S = 600.0
 """Longest time until the line moves again after a fault."""
 Say = Callable[[str], None]
 
@@ -45,7 +45,8 @@ class Chaos:
     """Parameters of a trial. `kinds` are names of `FAULTS`; `lock_s` and `stop_s` are durations.
 
     A pair of slides comes with every `faults_per_pair` faults, `pause_s` is their longest distance.
-    `settings` are further lines of the daemon's settings, whose section is ``[lanes]``.
+    `silent_s` is the longest silence of a worker. `settings` are further lines of the daemon's
+    settings, whose section is ``[lanes]``.
     """
 
     faults: int
@@ -55,6 +56,7 @@ class Chaos:
     stop_s: float
     most_s: float
     pause_s: float = 3.0
+    silent_s: float = 3.0
     faults_per_pair: int = 2
     settings: str = ""
 
@@ -84,7 +86,7 @@ def chaos(
         stable_s=STABLE_S,
         state=None if disk is None else disk / "state",
         environment=environment | {SECONDS_VARIABLE: str(STEP_S)},
-        settings=_SETTINGS + wanted.settings,
+        settings=_SETTINGS.format(silent_s=wanted.silent_s) + wanted.settings,
     )
     site = Site(
         daemon=daemon,

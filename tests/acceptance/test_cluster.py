@@ -23,7 +23,7 @@ from benchmarks.trial.ledger import TrialLedger
 PAIRS = 8
 KILL_EVERY_S = 20.0
 VICTIMS = ("one", "scheduler", "two", "one")
-MOST_S = 400.0
+MOST_S = 1200.0
 WORKERS = ("one", "two")
 SLOTS = ("--intake", 1, "--cpu", 1, "--gpu", 1)
 READING_SECONDS = {SECONDS_VARIABLE: "2"}
@@ -80,7 +80,7 @@ def test_workers_and_scheduler_are_killed_and_all_is_delivered_once(
                 cluster.end(victim)
                 cluster.start(victim, daemon.config, *SLOTS)
                 kills += 1
-        found = at_rest(daemon, ledger, most_s=60)
+        found = at_rest(daemon, ledger, most_s=240)
     assert kills >= 2
     assert {row.state for row in found.cases} == {"delivered"}
     assert {row.state for row in found.slides} == {"read"}

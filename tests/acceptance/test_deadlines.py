@@ -68,7 +68,7 @@ def test_a_daemon_that_is_killed_is_told_with_its_workers_gone(tmp_path: Path) -
         daemon.wait(lambda s: s.get("appliance", {}).get("alive", False))
         parent = daemon._process
         assert parent is not None
-        end = time.monotonic() + 240
+        end = time.monotonic() + 720
         while len(workers := processes_of(parent.pid)) < 2:
             assert time.monotonic() < end, "no worker was started"
             time.sleep(0.1)
@@ -99,14 +99,14 @@ def test_an_evaluation_that_is_ended_leaves_no_process(tmp_path: Path, number: i
     with (tmp_path / "log").open("wb") as log:
         started = subprocess.Popen(command, stdout=log, stderr=log)
     workers = dict[int, str]()
-    end = time.monotonic() + 240
+    end = time.monotonic() + 720
     while len(workers) < 3 and started.poll() is None and time.monotonic() < end:
         workers |= processes_of(started.pid)
         time.sleep(0.2)
     assert started.poll() is None, (tmp_path / "log").read_text()
     os.kill(started.pid, number)
-    started.wait(240)
-    end = time.monotonic() + 240
+    started.wait(720)
+    end = time.monotonic() + 720
     while any(_runs(pid) for pid in workers) and time.monotonic() < end:
         time.sleep(0.1)
     assert not [pid for pid in workers if _runs(pid)]

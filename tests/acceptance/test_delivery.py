@@ -135,7 +135,7 @@ def test_pacs_outage_loses_nothing_and_duplicates_nothing(
         assert status["cases"][0]["state"] == "written"
         orthanc.start()
         # The PACS goes away half way, as soon as it holds an object.
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 720
         while not modalities(orthanc, small_case.accession):
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -159,7 +159,7 @@ def test_killed_while_reading_stain_the_case_is_delivered_once(
     daemon.start()
     # Step 7 writes into a hidden folder first: its presence means that the step is running.
     stain = daemon.state / "artifacts" / "stain"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 540
     while not (stain.is_dir() and any(p.name.startswith(".") for p in stain.iterdir())):
         assert time.monotonic() < deadline, daemon.log
         time.sleep(0.005)
@@ -184,7 +184,7 @@ def test_stopped_while_reading_it_ends_at_once_and_goes_on_at_the_next_start(
     daemon.drop(small_case.he_path)
     daemon.start()
     tumor = daemon.state / "artifacts" / "tumor"
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 540
     while not (tumor.is_dir() and any(p.name.startswith(".") for p in tumor.iterdir())):
         assert time.monotonic() < deadline, daemon.log
         time.sleep(0.005)

@@ -22,6 +22,6 @@ def test_a_day_of_three_scanners_with_faults(tmp_path: Path, sections: Sections)
         scores=("3+",),
         target="QUICK",
     )
-    day = simulated_day(tmp_path, wanted, sections, most_s=300)
+    day = simulated_day(tmp_path, wanted, sections, most_s=900)
     assert not day.wrong, "\n".join(day.wrong)
     assert day.delivered >= day.pairs > 15

@@ -327,7 +327,7 @@ def browser_page(twin_lab: Lab) -> Iterator[Page]:
     try:
         with dashboard_server(config, folder / "login.log") as address, open_browser() as browser:
             opened = browser.new_page(viewport={"width": 1280, "height": 720}, base_url=address)
-            opened.set_default_timeout(60_000)
+            opened.set_default_timeout(180_000)
             yield opened
     finally:
         users.file.unlink()

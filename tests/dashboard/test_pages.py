@@ -67,7 +67,7 @@ def markup(page: AppTest) -> str:
 def open_case(case_id: object) -> str:
     page = AppTest.from_function(case_page)
     page.query_params["case"] = str(case_id)
-    return markup(page.run(timeout=60))
+    return markup(page.run(timeout=180))
 
 
 def quality_page() -> None:
@@ -78,7 +78,7 @@ def quality_page() -> None:
 
 
 def open_queue() -> str:
-    return markup(AppTest.from_file(str(PAGES)).run(timeout=60))
+    return markup(AppTest.from_file(str(PAGES)).run(timeout=180))
 
 
 def test_queue_before_the_daemon_ever_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_quality_says_what_too_few_cases_cannot_tell(lab: Lab, findings: Finding
     lab.score(case_id, findings)
     lab.write(case_id)
     lab.deliver(case_id)
-    page = markup(AppTest.from_function(quality_page).run(timeout=60))
+    page = markup(AppTest.from_function(quality_page).run(timeout=180))
     assert "People spoke on 0 cases" in page and "too few for kappa" in page
     assert "1 of 1" in page and "Scores: her2" in page
 
@@ -158,7 +158,7 @@ def test_quality_shows_people_beside_the_scores(lab: Lab) -> None:
             tx.session.flush()
             params = {"score": said, "given": "1+"}
             tx.note(f"case-{number + 1}", "confirmed-by", 1.0, params=params, by="A")
-    page = markup(AppTest.from_function(quality_page).run(timeout=60))
+    page = markup(AppTest.from_function(quality_page).run(timeout=180))
     assert "People spoke on 24 cases and agreed exactly on 21" in page
     assert "Quadratic kappa: 0.00" in page and "n = 24" in page
     cells = re.sub(r"<td [^>]*>", "<td>", page)

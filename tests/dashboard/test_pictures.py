@@ -117,7 +117,7 @@ def test_the_page_offers_whole_slides_and_what_the_command_kept(
     def offered() -> tuple[str, list[str]]:
         page = AppTest.from_function(case_page)
         page.query_params["case"] = str(case_id)
-        page.run(timeout=60)
+        page.run(timeout=180)
         assert not page.exception
         (button,) = page.get("download_button")
         assert button.proto.label == "Download pictures (ZIP)"

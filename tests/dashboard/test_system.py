@@ -88,11 +88,11 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     assert "tumor" in {each.name for each in found.readers}
     assert all("sha256" in each.weights for each in found.readers if each.name == "tumor")
     assert found.machine.memory_size > found.machine.memory_free > 0
-    page = markup(AppTest.from_function(system_page).run(timeout=60))
+    page = markup(AppTest.from_function(system_page).run(timeout=180))
     assert "analyse case-1" in page and "GiB free" in page and "none yet" in page
     write_sign(settings, replace(working, ended="it received SIGTERM."))
     st.cache_resource.clear()
-    page = markup(AppTest.from_function(system_page).run(timeout=60))
+    page = markup(AppTest.from_function(system_page).run(timeout=180))
     assert "analyse case-1" not in page and "The appliance does not run." in page
 
 
@@ -108,14 +108,14 @@ def test_checks_run_when_somebody_asks_and_are_kept(
 
     monkeypatch.setattr(facts, "examine", examine)
     monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
-    page = AppTest.from_function(system_page).run(timeout=60)
+    page = AppTest.from_function(system_page).run(timeout=180)
     assert not runs and "Nobody ran them" in markup(page)
-    page.button[1].click().run(timeout=60)
+    page.button[1].click().run(timeout=180)
     assert "it is &lt;away&gt;" in markup(page) and len(runs) == 1
-    page.button[2].click().run(timeout=60)
+    page.button[2].click().run(timeout=180)
     assert "events fit together" in markup(page)
     # Another session sees both.
-    other = markup(AppTest.from_function(system_page).run(timeout=60))
+    other = markup(AppTest.from_function(system_page).run(timeout=180))
     assert "&lt;away&gt;" in other and "events fit together" in other and len(runs) == 1
 
 
@@ -147,21 +147,21 @@ def first_run_page() -> None:
 def test_the_first_run_ends_with_settings_and_is_for_admins(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = AppTest.from_function(first_run_page).run(timeout=60)
+    page = AppTest.from_function(first_run_page).run(timeout=180)
     assert "needs the role admin" in markup(page) and not page.button
     monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
     lab.settings.watch.folder.mkdir()
     (lab.settings.watch.folder / "S26-0000001_A1_HER2.svs").touch()
-    page = AppTest.from_function(first_run_page).run(timeout=60)
-    page.button[0].click().run(timeout=60)
+    page = AppTest.from_function(first_run_page).run(timeout=180)
+    page.button[0].click().run(timeout=180)
     assert "S26-0000001" in markup(page) and "can be read there: 1." in markup(page)
     page.text_input(key="pacs-host").input("127.0.0.1")
     page.text_input(key="pacs-called").input("PACS")
     page.number_input(key="pacs-port").set_value(1)
     page.text_input[-3].input(ADMIN.name)
-    page.button[1].click().run(timeout=60)
+    page.button[1].click().run(timeout=180)
     assert "127.0.0.1" in markup(page) and "refused" in markup(page)
-    page.checkbox[0].check().run(timeout=60)
+    page.checkbox[0].check().run(timeout=180)
     assert 'called_aet = "PACS"' in page.code[1].value
     with lab.ledger.transaction() as tx:
         (event,) = [e for e in tx.events("dashboard") if e.code == "destination-tested"]

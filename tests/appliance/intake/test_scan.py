@@ -293,7 +293,7 @@ def test_a_scan_leaves_no_trace_on_the_files(site: Site, real: Path) -> None:
     assert list(times()) == list(before)
 
 
-def wait_for(condition: object, seconds: float = 240) -> None:
+def wait_for(condition: object, seconds: float = 720) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
