@@ -1,5 +1,7 @@
 # Tandem: `make demo` shows the main job, `make test` proves it. Both install what they need.
 PYTHON ?= python3
+# What is installed: exact versions. A lock of supply/locks has the hash of each file, too.
+LOCK ?= requirements.lock
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -12,12 +14,12 @@ unexport PYTHONDONTWRITEBYTECODE
 
 install: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Tandem needs Python 3.11 or newer: make install PYTHON=python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing pinned packages into $(VENV) (about two minutes, 3 GB) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q appliance benchmarks dashboard dicom models supply
 	@touch $@
@@ -85,6 +87,7 @@ lock: install
 	@{ echo "# Exact pins of everything; every install uses this file. Written by: make lock"; \
 	   $(BIN)/python -m pip freeze --all --exclude-editable | grep -v "^pip==" | sed 's/^torch==2.13.0.*/torch==2.13.0/'; \
 	 } > requirements.lock
+	@$(BIN)/python -m supply.hashed
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo-case tests/viewer/js .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from supply.components import Component, components, pins, read_rules, trouble_with
+from supply.hashed import CPU, CUDA, FOLDER, written
 from supply.licenses import table_of
 from supply.sbom import bill_of, trouble_of
 from supply.vulnerabilities import known_against
@@ -119,3 +121,27 @@ def test_the_check_says_of_which_day_its_copy_is_and_that_it_could_not(tmp_path:
     assert nothing.returncode == 2 and nothing.stdout.startswith("NOT CHECKED")
     copy.write_bytes(b"no archive")
     assert check(copy).returncode == 2
+
+
+_PIN = re.compile(r"([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
+
+
+def test_the_locks_with_hashes_are_those_of_the_pins() -> None:
+    cpu, cuda = ((FOLDER / name).read_text() for name in (CPU, CUDA))
+    of_cpu = {name: version for name, version, _ in _PIN.findall(cpu)}
+    of_cuda = {name: version for name, version, _ in _PIN.findall(cuda)}
+    assert of_cpu == pins(), "run: make lock"
+    assert of_cpu.items() < of_cuda.items()
+    assert {"nvidia-cudnn-cu13", "triton"} <= of_cuda.keys() - of_cpu.keys()
+    builds = [dict((n, h) for n, _, h in _PIN.findall(text))["torch"] for text in (cpu, cuda)]
+    assert builds[0] not in builds[1]
+    assert builds[1] not in builds[0]
+    for text in (cpu, cuda):
+        left = _PIN.sub("", text).splitlines()
+        assert all(line.startswith("#") for line in left), left
+
+
+def test_a_pin_of_which_no_file_is_known_ends_the_lock() -> None:
+    assert written({"a": "1"}, {"a": ["0f"]}) == "a==1 \\\n    --hash=sha256:0f\n"
+    with pytest.raises(ValueError, match="no file is known of: b"):
+        written({"a": "1", "b": "2"}, {"a": ["0f"], "b": []})
