@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from dicom.sr_tree import SCHEME, Content, code_of, evidence_of, referenced, saying, says
 from dicom.uids import is_uid
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 REPORT, LIBRARY, GROUPS, GROUP = "126000", "111028", "126010", "125007"
 LANGUAGE, OBSERVER_TYPE, DEVICE_UID, PROCEDURE = "121049", "121005", "121012", "121058"
 TRACKING, TRACKING_UID, FINDING = "112039", "112040", "121071"
@@ -29,39 +31,9 @@ ALGORITHM, ALGORITHM_VERSION = "111001", "111003"
 REGION, SEGMENT, SOURCE = "111030", "121191", "121112"
 """Codes of concept names (DCM, PS3.16)."""
 _DEVICE = "121007"
-SCHEME = "DCM"
 _PRIVATE = "99"
 _POLYGON_VALUES = 12
 """Fewest numbers of a closed outline: three corners of three, and the first one again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A content item and its place in the tree: ``1.4.2``, as dsrdump numbers them."""
-
-    place: str
-    item: Dataset
-
-    @property
-    def concept(self) -> str:
-        """Code value of the concept name in DCM; empty for one of another scheme, or without."""
-        return _code(self.item, "ConceptNameCodeSequence", SCHEME)
-
-    @property
-    def children(self) -> list[Content]:
-        """Items below this one."""
-        found = self.item.get("ContentSequence") or []
-        return [Content(f"{self.place}.{n}", each) for n, each in enumerate(found, start=1)]
-
-    def walk(self) -> Iterator[Content]:
-        """Yield this item and all below it."""
-        yield self
-        for child in self.children:
-            yield from child.walk()
-
-    def named(self, *concepts: str) -> list[Content]:
-        """Return the children with one of the concept names."""
-        return [child for child in self.children if child.concept in concepts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,41 +57,6 @@ def check_report(report: Dataset) -> list[tuple[Item, Result]]:
     """Check a structured report item by item."""
     root = Content("1", report)
     return [(item, item.check(root)) for item in ITEMS]
-
-
-def _code(item: Dataset, keyword: str, scheme: str = "") -> str:
-    """Return a code value; empty where it has no scheme, or not this one."""
-    found = item.get(keyword)
-    if not found:
-        return ""
-    stated = str(found[0].get("CodingSchemeDesignator") or "")
-    if not stated or (scheme and stated != scheme):
-        return ""
-    values = (found[0].get(each) for each in ("CodeValue", "LongCodeValue", "URNCodeValue"))
-    return str(next(filter(None, values), ""))
-
-
-def _says(content: Content) -> bool:
-    """Return whether an item has the value that its type asks for (PS3.3 C.17.3)."""
-    item = content.item
-    match item.get("ValueType"):
-        case "TEXT":
-            return bool(str(item.get("TextValue") or "").strip())
-        case "UIDREF":
-            return is_uid(str(item.get("UID") or ""))
-        case "CODE":
-            return bool(_code(item, "ConceptCodeSequence"))
-        case "IMAGE" | "COMPOSITE":
-            return any(True for _ in _referenced([item]))
-        case "SCOORD" | "SCOORD3D":
-            return bool(item.get("GraphicData"))
-        case kind:
-            return kind == "CONTAINER" and bool(content.children)
-
-
-def _saying(parent: Content, *concepts: str) -> list[Content]:
-    """Return the children of a concept that have a value."""
-    return [child for child in parent.named(*concepts) if _says(child)]
 
 
 def _each(where: str, contents: Sequence[Content], holds: Callable[[Content], bool]) -> Result:
@@ -150,7 +87,7 @@ def _library(root: Content) -> Result:
         for content in library.walk()
         if content.item.get("ValueType") == "IMAGE"
     ]
-    return _each("images", images, _says)
+    return _each("images", images, says)
 
 
 def _measured(root: Content) -> Result:
@@ -175,7 +112,7 @@ def _root(root: Content) -> Result:
 
 def _has(concept: str) -> Callable[[Content], Result]:
     def check(root: Content) -> Result:
-        found = _saying(root, concept)
+        found = saying(root, concept)
         return Result(found[0].place if found else "1", () if found else ("there is none",))
 
     return check
@@ -185,9 +122,9 @@ def _device(root: Content) -> Result:
     types = [
         c
         for c in root.named(OBSERVER_TYPE)
-        if _code(c.item, "ConceptCodeSequence", SCHEME) == _DEVICE
+        if code_of(c.item, "ConceptCodeSequence", SCHEME) == _DEVICE
     ]
-    uids = _saying(root, DEVICE_UID)
+    uids = saying(root, DEVICE_UID)
     missing = [what for what, there in (("type Device", types), ("UID", uids)) if not there]
     where = ", ".join(each.place for each in (*types, *uids)) or "1"
     return Result(where, tuple(f"no observer {what}" for what in missing))
@@ -195,7 +132,7 @@ def _device(root: Content) -> Result:
 
 def _tracked(root: Content) -> Result:
     return _each(
-        "groups", _groups(root), lambda g: bool(_saying(g, TRACKING) and _saying(g, TRACKING_UID))
+        "groups", _groups(root), lambda g: bool(saying(g, TRACKING) and saying(g, TRACKING_UID))
     )
 
 
@@ -206,12 +143,12 @@ def _own_tracking(root: Content) -> Result:
 
 
 def _finding(root: Content) -> Result:
-    return _each("groups", _groups(root), lambda g: bool(_saying(g, FINDING)))
+    return _each("groups", _groups(root), lambda g: bool(saying(g, FINDING)))
 
 
 def _algorithm(root: Content) -> Result:
     def named(group: Content) -> bool:
-        return bool(_saying(group, ALGORITHM) and _saying(group, ALGORITHM_VERSION))
+        return bool(saying(group, ALGORITHM) and saying(group, ALGORITHM_VERSION))
 
     return _each("groups", _groups(root), named)
 
@@ -219,13 +156,13 @@ def _algorithm(root: Content) -> Result:
 def _numbers(root: Content) -> Result:
     def whole(content: Content) -> bool:
         values = content.item.get("MeasuredValueSequence") or []
-        why_none = _code(content.item, "NumericValueQualifierCodeSequence")
+        why_none = code_of(content.item, "NumericValueQualifierCodeSequence")
         return (
-            bool(_code(content.item, "ConceptNameCodeSequence"))
+            bool(code_of(content.item, "ConceptNameCodeSequence"))
             and bool(values or why_none)
             and all(
                 value.get("NumericValue") is not None
-                and _code(value, "MeasurementUnitsCodeSequence", "UCUM")
+                and code_of(value, "MeasurementUnitsCodeSequence", "UCUM")
                 for value in values
             )
         )
@@ -245,7 +182,7 @@ def _evaluations(root: Content) -> Result:
     ]
 
     def whole(content: Content) -> bool:
-        return bool(_code(content.item, "ConceptNameCodeSequence")) and _says(content)
+        return bool(code_of(content.item, "ConceptNameCodeSequence")) and says(content)
 
     return _each("coded values", coded, whole)
 
@@ -266,8 +203,8 @@ def _regions(root: Content) -> Result:
 def _sources(root: Content) -> Result:
     def tied(group: Content) -> bool:
         return any(
-            _says(c)
-            for c in group.walk()
+            says(c)
+            for c in group.children
             if c.item.get("ValueType") == "IMAGE" or c.concept in (REGION, SEGMENT, SOURCE)
         )
 
@@ -275,24 +212,51 @@ def _sources(root: Content) -> Result:
 
 
 def _evidence(root: Content) -> Result:
-    referenced = set(_referenced(c.item for c in root.walk()))
-    listed = set(_listed(root.item))
-    missing = referenced - listed
+    named = set(referenced(c.item for c in root.walk()))
+    listed = {uid for uid, _ in evidence_of(root.item)}
+    missing = named - listed
     faults = [f"{len(missing)} references are no evidence"] if missing else []
-    if not referenced:
+    if not named:
         faults.append("there is none")
-    return Result(
-        f"{len(referenced)} references, {len(listed)} instances of evidence", tuple(faults)
-    )
+    return Result(f"{len(named)} references, {len(listed)} instances of evidence", tuple(faults))
 
 
-def _segmentations(root: Content) -> Result:
-    listed = {uid for uid, sop_class in _listed_classes(root.item) if sop_class == SEGMENTATION}
-    if not listed:
-        return Result("no segmentation in the evidence")
-    referenced = set(_referenced(c.item for c in root.walk()))
-    left = len(listed - referenced)
-    return Result(f"{len(listed)} segmentations", (f"{left} named by no item",) if left else ())
+def _overlays(root: Content, sop_class: str) -> set[str]:
+    """Return the UIDs of the evidence of a class."""
+    return {uid for uid, listed in evidence_of(root.item) if listed == sop_class}
+
+
+def _named(sop_class: str, what: str) -> Callable[[Content], Result]:
+    def check(root: Content) -> Result:
+        listed = _overlays(root, sop_class)
+        if not listed:
+            return Result(f"no {what} in the evidence")
+        left = len(listed - set(referenced(c.item for c in root.walk())))
+        return Result(f"{len(listed)} {what}s", (f"{left} named by no item",) if left else ())
+
+    return check
+
+
+def _tied(sop_class: str, what: str) -> Callable[[Content], Result]:
+    """Check that a measurement of each region names an overlay of a class as its source."""
+
+    def check(root: Content) -> Result:
+        listed = _overlays(root, sop_class)
+        regions = [g for g in _groups(root) if any(_is_region(c) for c in g.children)]
+        if not (listed and regions):
+            return Result(f"no {what} in the evidence" if regions else "no regions")
+
+        def tied(group: Content) -> bool:
+            sources = (c.item for number in group.children for c in saying(number, SOURCE))
+            return not listed.isdisjoint(referenced(sources))
+
+        return _each("regions", regions, tied)
+
+    return check
+
+
+def _is_region(content: Content) -> bool:
+    return content.item.get("ValueType") in ("SCOORD", "SCOORD3D")
 
 
 def _same_study(root: Content) -> Result:
@@ -330,26 +294,6 @@ def _verified(root: Content) -> Result:
     return Result(flag or "VerificationFlag", () if fine else ("no verifying observer",))
 
 
-def _listed_classes(report: Dataset) -> Iterator[tuple[str, str]]:
-    current = report.get("CurrentRequestedProcedureEvidenceSequence") or []
-    for study in (*current, *(report.get("PertinentOtherEvidenceSequence") or [])):
-        for series in study.get("ReferencedSeriesSequence") or []:
-            for item in series.get("ReferencedSOPSequence") or []:
-                if uid := item.get("ReferencedSOPInstanceUID"):
-                    yield str(uid), str(item.get("ReferencedSOPClassUID") or "")
-
-
-def _listed(report: Dataset) -> Iterator[str]:
-    return (uid for uid, _ in _listed_classes(report))
-
-
-def _referenced(items: Iterable[Dataset]) -> Iterator[str]:
-    for item in items:
-        for reference in item.get("ReferencedSOPSequence") or []:
-            if uid := reference.get("ReferencedSOPInstanceUID"):
-                yield str(uid)
-
-
 ITEMS: tuple[Item, ...] = (
     Item("Comprehensive 3D SR", "AIR 6.5.3", _attribute("SOPClassUID", COMPREHENSIVE_3D_SR)),
     Item("root is TID 1500", "AIR 6.5.3, TID 1500", _root),
@@ -374,7 +318,22 @@ ITEMS: tuple[Item, ...] = (
     Item("regions are closed, with a frame", "AIR locations, regions; TID 1410", _regions),
     Item("each group names image or region", "AIR image references, TID 1501", _sources),
     Item("references are in the evidence", "PS3.3 C.17.2.3", _evidence),
-    Item("segmentations are named by items", "AIR regions", _segmentations),
+    Item("segmentations are named by items", "AIR regions", _named(SEGMENTATION, "segmentation")),
+    Item(
+        "parametric maps are named by items",
+        "AIR parametric maps",
+        _named(PARAMETRIC_MAP, "parametric map"),
+    ),
+    Item(
+        "regions rest on a segmentation",
+        "AIR regions; TID 320",
+        _tied(SEGMENTATION, "segmentation"),
+    ),
+    Item(
+        "regions rest on a parametric map",
+        "AIR parametric maps; TID 320",
+        _tied(PARAMETRIC_MAP, "parametric map"),
+    ),
     Item("in the study of its evidence", "AIR 6.5.3", _same_study),
     Item("order that it answers", "PS3.3 C.17.2", _request),
     Item("private codes are identified", "PS3.3 C.12.1", _schemes),

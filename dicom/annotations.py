@@ -12,9 +12,16 @@ from pydicom import Dataset
 
 from dicom import codes
 from dicom.characters import CHARACTER_SET
-from dicom.derived import CREATOR, MANUFACTURER, SERIAL, content_label, stamp
+from dicom.derived import (
+    CREATOR,
+    DEVICE_NAME,
+    MANUFACTURER,
+    SERIAL,
+    content_label,
+    stamp,
+)
 from dicom.errors import ObjectError
-from dicom.report import DEVICE_NAME, to_frame_of_reference
+from dicom.placement import to_frame_of_reference
 from dicom.segmentation import AlgorithmFacts, algorithm_identification
 from dicom.uids import deterministic_uid, named_by_bytes
 

@@ -10,10 +10,9 @@ from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom.characters import CHARACTER_SET
-from dicom.derived import MANUFACTURER, SERIAL, stamp
+from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, stamp
 from dicom.encapsulated import page_title
 from dicom.errors import ObjectError
-from dicom.report import DEVICE_NAME
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 202

@@ -58,6 +58,12 @@ PERSON = Code("121006", "DCM", "Person")
 VERIFYING = Code("121098", "DCM", "Verifying")
 DEVICE = Code("121007", "DCM", "Device")
 SPECIMEN = Code("121027", "DCM", "Specimen")
+IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
+LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
+SOURCE = Code("260753009", "SCT", "Source")
+MODALITY = Code("121139", "DCM", "Modality")
+SLIDE_MICROSCOPY = Code("SM", "DCM", "Slide Microscopy")
+FRAME_OF_REFERENCE = Code("112227", "DCM", "Frame of Reference UID")
 COMMENT = Code("121106", "DCM", "Comment")
 
 # No international code: private, and always beside the LOINC score.
@@ -85,6 +91,8 @@ NUCLEI_SHARE = {
 }
 SEGMENT_CLASSES = SCORES | NUCLEI_SHARE
 """Codes, by name of the class, that tell the segments of a slide apart: all are neoplasm."""
+SHARE_SEGMENT = {share.value: SCORES[name] for name, share in TUMOR_SHARE.items()}
+"""Class of the segment on which a share of the tumor area rests, by the code value of the share."""
 SEGMENT_SCORED = Code("scored", _PRIVATE, "In tiles that are scored")
 SEGMENT_NOT_SCORED = Code("not-scored", _PRIVATE, "In tiles that are not scored")
 NUCLEI_COUNTED = Code("nuclei-counted", _PRIVATE, "Tumor nuclei counted")
@@ -109,6 +117,18 @@ TUMOR_PERCENT = Code("tumor-percent", _PRIVATE, "H&E tissue tiles that are tumor
 REGISTRATION_ERROR = Code("reg-error", _PRIVATE, "Registration error of H&E and IHC")
 REVIEW = Code("review", _PRIVATE, "Reason for review")
 SECOND_READER = Code("second-reader", _PRIVATE, "Opinion of a second reader of the whole slide")
+# Opinions of readers, each in a measurement group of its own.
+OPINION = Code("opinion", _PRIVATE, "Class with the largest share or probability")
+OPINION_ABOUT = Code("opinion-about", _PRIVATE, "Question that the reader answers")
+OPINION_QUESTIONS = {
+    "tumor": Code("about-tumor", _PRIVATE, "Where the tumor is"),
+    "score": Code("about-score", _PRIVATE, "Score of the target slide"),
+    "interim": Code("about-interim", _PRIVATE, "Hint before the target slide is there"),
+    "status": Code("about-status", _PRIVATE, "Positive or negative"),
+}
+OPINION_SHARE = Code("opinion-share", _PRIVATE, "Share or probability of a class")
+OPINION_CLASS = Code("opinion-class", _PRIVATE, "Class")
+CERTAINTY = Code("certainty", _PRIVATE, "Mean certainty of the reader in its answers")
 LOW_COMMENT = Code("low-comment", _PRIVATE, "HER2-low comment")
 GUIDELINE = Code("guideline", _PRIVATE, "Guideline")
 RULE = Code("rule", _PRIVATE, "Rule of the guideline that decided")
@@ -123,8 +143,17 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 
 def segment_class(name: str) -> Code:
     """Return the code of a label map's class; a private one for a class of a site's own assay."""
-    if name in SEGMENT_CLASSES:
-        return SEGMENT_CLASSES[name]
+    return SEGMENT_CLASSES[name] if name in SEGMENT_CLASSES else _private_class(name)
+
+
+def opinion_class(name: str) -> Code:
+    """Return the code of a class that a reader answers: of scores and statuses the standard one."""
+    standard = SCORES | STATUSES
+    return standard[name] if name in standard else _private_class(name)
+
+
+def _private_class(name: str) -> Code:
+    """Return a private code of a class, by its name."""
     own = name.casefold()
     if not re.fullmatch(r"[a-z0-9]{1,10}", own):  # a code has 16 characters
         own = hashlib.sha256(own.encode()).hexdigest()[:10]

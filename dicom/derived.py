@@ -12,6 +12,7 @@ from dicom.uids import deterministic_uid
 
 CREATOR = "Tandem^^^^"
 MANUFACTURER = "Tandem"
+DEVICE_NAME = "Tandem HER2"
 SERIAL = "1"
 FIRST_SERIES_NUMBER = 100
 

@@ -11,9 +11,8 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from dicom import codes
 from dicom.characters import CHARACTER_SET
-from dicom.derived import MANUFACTURER, SERIAL, stamp
+from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
-from dicom.report import DEVICE_NAME
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 201

@@ -60,3 +60,25 @@ def axes_mm(
     origin = [float(start.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
     right, down = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
     return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
+
+
+def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDArray[np.float64]:
+    """Convert slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
+
+    PS3.3 C.8.12.4.1.1: the total pixel matrix starts, with the center of its first px, at
+    TotalPixelMatrixOriginSequence and runs along ImageOrientationSlide.
+    """
+    origin = image.TotalPixelMatrixOriginSequence[0]
+    start = np.array(
+        [
+            float(origin.XOffsetInSlideCoordinateSystem),
+            float(origin.YOffsetInSlideCoordinateSystem),
+            float(origin.get("ZOffsetInSlideCoordinateSystem", 0) or 0),
+        ]
+    )
+    along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
+    measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    down, right = (float(v) for v in measures.PixelSpacing)
+    from_center_px = points_um / slide_mpp(image) - 0.5
+    result: NDArray[np.float64] = start + (from_center_px * [right, down]) @ along
+    return result

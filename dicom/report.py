@@ -4,106 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.characters import CHARACTER_SET
-from dicom.derived import MANUFACTURER, SERIAL, stamp
+from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
-from dicom.placement import slide_mpp
-from dicom.segmentation import AlgorithmFacts
+from dicom.report_facts import ReportFacts, VerifierFacts
+from dicom.report_groups import Slides, list_heatmaps, measurement_groups
 from dicom.times import in_zone
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 200
-DEVICE_NAME = "Tandem HER2"
 NOT_STATED = "not stated"
 """Organization of a person where nothing is known of it."""
 NOTICE = "For research use only. Not for diagnostic use."
-
-
-Measured = tuple[Code, float, Code]
-"""Name, value and unit (UCUM)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoiFacts:
-    """Region that decided the score.
-
-    `outline_um` is (N, 2), (x, y) in µm of the target slide from its top left corner.
-    """
-
-    outline_um: NDArray[np.float64]
-    measurements: Sequence[Measured]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectionFacts:
-    """Score of a person in place of the appliance's.
-
-    `by` is a DICOM person name, `why` the reason, `was` the score that the appliance had given.
-    """
-
-    by: str
-    why: str
-    was: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifierFacts:
-    """Person who stands for the report: a DICOM person name, their organization, and when.
-
-    The organization is empty where it is not stated.
-    """
-
-    by: str
-    organization: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportFacts:
-    """Content of the report.
-
-    Attributes
-    ----------
-    accession
-        Accession that was identified; empty: the report answers no request.
-    title
-        Target of the score, such as ``HER2``.
-    said
-        Score as printed; None where there was nothing to score.
-    score_name, score
-        Coded name of the score, and its coded value.
-    category
-        Meaning of the score by the guideline; empty where it states none.
-    measurements, evaluations, texts
-        (name, value, unit), (name, value) and (name, text) of the case, in the order of writing.
-    verifiers
-        People who stand for the report; without one it is UNVERIFIED.
-    """
-
-    accession: str
-    block: str
-    title: str
-    said: str | None
-    score_name: Code
-    score: Code
-    category: str
-    measurements: Sequence[Measured]
-    evaluations: Sequence[tuple[Code, Code]]
-    texts: Sequence[tuple[Code, str]]
-    algorithms: Sequence[AlgorithmFacts]
-    rois: Sequence[RoiFacts]
-    correction: CorrectionFacts | None = None
-    verifiers: Sequence[VerifierFacts] = ()
 
 
 def build_report(
@@ -112,6 +31,7 @@ def build_report(
     he_images: Sequence[Dataset],
     ihc_images: Sequence[Dataset],
     segmentations: Sequence[Dataset],
+    heatmaps: Sequence[Dataset] = (),
     created: datetime,
     uid_seed: str,
     software: str,
@@ -120,7 +40,7 @@ def build_report(
     """Build the report: complete, PRELIMINARY and UNVERIFIED until a person stands for it.
 
     The report belongs to the study of the target slide (`ihc_images`). It refers to both slides,
-    their segmentations, and the reports (`predecessors`) that it replaces. Equal arguments give
+    their overlays, and the reports (`predecessors`) that it replaces. Equal arguments give
     equal bytes.
 
     Raises
@@ -131,23 +51,18 @@ def build_report(
     _check(facts)
     from highdicom import sr
 
-    groups = [_whole_slide(sr, facts, ihc_images[0], uid_seed, software)]
-    groups += [
-        _roi(sr, facts, roi, number, ihc_images[0], uid_seed, software)
-        for number, roi in enumerate(facts.rois, start=1)
-    ]
-    report = sr.MeasurementReport(
-        observation_context=_context(sr, facts, ihc_images[0], software),
-        procedure_reported=facts.score_name,
-        imaging_measurements=groups,
-        referenced_images=[ihc_images[0], *he_images[:1], *segmentations],
+    slides = Slides(
+        anatomy=he_images[0] if he_images else ihc_images[0],
+        target=ihc_images[0],
+        segmentations=segmentations,
+        heatmaps=heatmaps,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         dataset = sr.Comprehensive3DSR(
             # highdicom copies patient and study from the first image.
-            evidence=[*ihc_images, *he_images, *segmentations],
-            content=report,
+            evidence=[*ihc_images, *he_images, *segmentations, *heatmaps],
+            content=_content(sr, facts, slides, uid_seed, software),
             series_instance_uid=deterministic_uid(uid_seed, "series"),
             series_number=SERIES_NUMBER,
             sop_instance_uid=deterministic_uid(uid_seed, "instance"),
@@ -165,6 +80,21 @@ def build_report(
     _verify(dataset, facts.verifiers, ihc_images[0])
     stamp(dataset, ihc_images[0], created)
     return named_by_bytes(dataset, uid_seed)
+
+
+def _content(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, software: str) -> Any:
+    """Content tree (TID 1500): observers, image library, measurement groups."""
+    anatomy = [] if slides.anatomy is slides.target else [slides.anatomy]
+    content = sr.MeasurementReport(
+        observation_context=_context(sr, facts, slides.target, software),
+        procedure_reported=facts.score_name,
+        imaging_measurements=measurement_groups(
+            facts, slides, uid_seed=uid_seed, software=software
+        ),
+        referenced_images=[slides.target, *anatomy, *slides.segmentations],
+    )
+    list_heatmaps(content, slides.heatmaps)
+    return content
 
 
 def _add_equipment(dataset: Dataset, software: str) -> None:
@@ -286,98 +216,3 @@ def _subject(sr: Any, ihc: Dataset) -> Any:
             container_identifier=str(ihc.get("ContainerIdentifier") or "") or None,
         ),
     )
-
-
-def _whole_slide(sr: Any, facts: ReportFacts, ihc: Dataset, uid_seed: str, software: str) -> Any:
-    measurements = [sr.Measurement(*measured) for measured in facts.measurements]
-    evaluations = [
-        sr.QualitativeEvaluation(name, value)
-        for name, value in ((facts.score_name, facts.score), *facts.evaluations)
-    ]
-    group = sr.MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(
-            uid=deterministic_uid(uid_seed, "slide"), identifier=f"{facts.title} {facts.block}"
-        ),
-        finding_type=codes.NEOPLASM,
-        measurements=measurements,
-        qualitative_evaluations=evaluations,
-        algorithm_id=_algorithm(sr, facts, software),
-        source_images=[sr.SourceImageForMeasurementGroup.from_source_image(ihc)],
-    )
-    for name, text in facts.texts:
-        # TID 1501 also allows evaluations as text; highdicom offers only coded ones.
-        item = sr.TextContentItem(
-            name=name, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
-        )
-        group[0].ContentSequence.append(item)
-    return group
-
-
-def _algorithm(sr: Any, facts: ReportFacts, software: str) -> Any:
-    """Algorithm identification of a group (TID 4019): the appliance with its networks."""
-    return sr.AlgorithmIdentification(
-        name=DEVICE_NAME,
-        version=software,
-        parameters=[
-            f"{a.name}, version {a.version}, weights sha256 {a.weights_sha256}, "
-            f"{a.site_calibration}"
-            for a in facts.algorithms
-        ],
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-    )
-
-
-def _roi(
-    sr: Any,
-    facts: ReportFacts,
-    roi: RoiFacts,
-    number: int,
-    ihc: Dataset,
-    uid_seed: str,
-    software: str,
-) -> Any:
-    closed = np.vstack([roi.outline_um, roi.outline_um[:1]])
-    region = sr.ImageRegion3D(
-        graphic_type=sr.GraphicTypeValues3D.POLYGON,
-        graphic_data=to_frame_of_reference(closed, ihc),
-        frame_of_reference_uid=ihc.FrameOfReferenceUID,
-    )
-    return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=sr.TrackingIdentifier(
-            uid=deterministic_uid(uid_seed, "roi", str(number)), identifier=f"ROI {number}"
-        ),
-        referenced_region=region,
-        finding_type=codes.NEOPLASM,
-        algorithm_id=_algorithm(sr, facts, software),
-        measurements=[
-            sr.Measurement(codes.AREA, round(_area(roi.outline_um) / 1e6, 4), codes.SQUARE_MM),
-            *(sr.Measurement(*measured) for measured in roi.measurements),
-        ],
-    )
-
-
-def _area(polygon: NDArray[np.float64]) -> float:
-    x, y = polygon[:, 0], polygon[:, 1]
-    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)
-
-
-def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDArray[np.float64]:
-    """Convert slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
-
-    PS3.3 C.8.12.4.1.1: the total pixel matrix starts, with the center of its first px, at
-    TotalPixelMatrixOriginSequence and runs along ImageOrientationSlide.
-    """
-    origin = image.TotalPixelMatrixOriginSequence[0]
-    start = np.array(
-        [
-            float(origin.XOffsetInSlideCoordinateSystem),
-            float(origin.YOffsetInSlideCoordinateSystem),
-            float(origin.get("ZOffsetInSlideCoordinateSystem", 0) or 0),
-        ]
-    )
-    along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
-    measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    down, right = (float(v) for v in measures.PixelSpacing)
-    from_center_px = points_um / slide_mpp(image) - 0.5
-    result: NDArray[np.float64] = start + (from_center_px * [right, down]) @ along
-    return result

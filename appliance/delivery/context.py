@@ -11,6 +11,7 @@ from pydicom import Dataset
 from appliance.assays.assay import Assay
 from appliance.domain import Stain
 from appliance.findings.findings import Findings
+from appliance.findings.opinion import ModelReference
 from appliance.settings.objects import ObjectSettings
 from dicom.segmentation import AlgorithmFacts
 
@@ -56,3 +57,13 @@ class ObjectContext:
             weights_sha256="none",
             site_calibration="none",
         )
+
+
+def algorithm_facts(model: ModelReference) -> AlgorithmFacts:
+    """Return the facts that DICOM objects state of a network."""
+    return AlgorithmFacts(
+        name=f"Tandem {model.task}: {model.name}",
+        version=model.version,
+        weights_sha256=model.sha256,
+        site_calibration=model.calibration_words,
+    )

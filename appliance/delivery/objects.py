@@ -20,7 +20,7 @@ from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.assays.registry import find_assay
-from appliance.delivery.context import ObjectContext
+from appliance.delivery.context import ObjectContext, algorithm_facts
 from appliance.delivery.index import (
     INDEX_NAME,
     ObjectFile,
@@ -36,10 +36,8 @@ from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
 from appliance.findings.codec import load_findings, load_pictures
-from appliance.findings.findings import Findings
 from appliance.settings.objects import RejectionNote
 from appliance.settings.settings import Settings
-from dicom.segmentation import AlgorithmFacts
 from dicom.study import StudyFacts
 
 PAGE_NAME = "report.pdf"
@@ -192,7 +190,7 @@ def _write(
         findings=findings,
         assay=assay,
         sources=sources.headers,
-        algorithms=_algorithms(findings),
+        algorithms={model.task: algorithm_facts(model) for model in findings.models},
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
         seed=f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}",
@@ -250,10 +248,11 @@ def _write_all(
     from appliance.delivery.page import build_page  # slow to load; the daemon does not need it
 
     written = write_overlays(folder, context)
-    segmentations = [
-        dcmread(file, stop_before_pixels=True) for kind, file in written if kind == "SEG"
-    ]
-    report = structured_report(context, segmentations, predecessors)
+    segmentations, heatmaps = (
+        [dcmread(file, stop_before_pixels=True) for kind, file in written if kind == wanted]
+        for wanted in ("SEG", "PM")
+    )
+    report = structured_report(context, segmentations, heatmaps, predecessors)
     he, ihc = load_pictures(findings_folder)
     page = build_page(
         context.findings,
@@ -268,15 +267,3 @@ def _write_all(
         written.append((kind, folder / f"{kind.lower()}.dcm"))
         dataset.save_as(written[-1][1], enforce_file_format=True)
     return written
-
-
-def _algorithms(findings: Findings) -> dict[str, AlgorithmFacts]:
-    return {
-        model.task: AlgorithmFacts(
-            name=f"Tandem {model.task}: {model.name}",
-            version=model.version,
-            weights_sha256=model.sha256,
-            site_calibration=model.calibration_words,
-        )
-        for model in findings.models
-    }

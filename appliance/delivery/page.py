@@ -17,6 +17,7 @@ from appliance.delivery.page_tables import (
     MAX_ROIS,
     calibration_lines,
     model_rows,
+    opinion_rows,
     real_lines,
     roi_rows,
 )
@@ -346,10 +347,11 @@ def _tables_height(findings: Findings, assay: Assay) -> float:
     """Height in mm of the tables that `_tables` draws."""
     page = assay.objects.page
     rois = roi_rows(findings)
-    left = (page.class_rows(findings), model_rows(findings), _model_lines(findings))
+    opinions = opinion_rows(findings)
+    left = (page.class_rows(findings), opinions, model_rows(findings), _model_lines(findings))
     beside = max(
         len(page.measure_rows(findings)) * ROW,
-        sum(len(rows) for rows in left) * ROW + GAP,
+        sum(len(rows) for rows in left) * ROW + GAP + (GAP if opinions else 0),
     )
     return beside + (GAP + len(rois) * ROW if rois else 0)
 
@@ -358,6 +360,8 @@ def _tables(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> None:
     page = assay.objects.page
     rows = page.class_rows(findings)
     left = sheet.table(LEFT, y, rows, CLASS_COLUMNS[: len(rows[0])])
+    if opinions := opinion_rows(findings):
+        left = sheet.table(LEFT, left + GAP, opinions, (36, 50, 22))
     left = sheet.table(LEFT, left + GAP, model_rows(findings), (26, 36, 16, 30))
     for line in _model_lines(findings):
         sheet.text(LEFT, left + ROW * 0.72, line, 7, width=108)

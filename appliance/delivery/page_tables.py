@@ -57,6 +57,20 @@ def model_rows(findings: Findings) -> Rows:
     return rows
 
 
+def opinion_rows(findings: Findings) -> Rows:
+    """Rows of the readers' opinions, as the structured report codes them."""
+    rows: Rows = [("Reader", "Largest share or probability", "Certainty")]
+    rows += [
+        (
+            _TASKS.get(opinion.reader, opinion.reader.replace("_", " ")),
+            opinion.words,
+            _percent(None if opinion.certainty is None else 100 * opinion.certainty),
+        )
+        for opinion in findings.opinions
+    ]
+    return rows if findings.opinions else []
+
+
 def calibration_lines(findings: Findings) -> list[str]:
     """Return whether each network was calibrated for this site; one line where none was."""
     models = findings.models

@@ -8,16 +8,28 @@ from datetime import UTC, datetime
 import numpy as np
 from pydicom import Dataset
 
-from appliance.delivery.context import ObjectContext
+from appliance.delivery.context import ObjectContext, algorithm_facts
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.domain import UNIDENTIFIED
-from dicom.report import CorrectionFacts, ReportFacts, RoiFacts, VerifierFacts, build_report
+from appliance.findings.opinion import NOT_CALIBRATED, OF_ANATOMY, Opinion
+from dicom.report import build_report
+from dicom.report_facts import (
+    CorrectionFacts,
+    OpinionFacts,
+    ReportFacts,
+    RoiFacts,
+    VerifierFacts,
+)
+from dicom.segmentation import AlgorithmFacts
 
 
 def structured_report(
-    context: ObjectContext, segmentations: Sequence[Dataset], predecessors: Sequence[Dataset]
+    context: ObjectContext,
+    segmentations: Sequence[Dataset],
+    heatmaps: Sequence[Dataset],
+    predecessors: Sequence[Dataset],
 ) -> Dataset:
-    """Report of a case; `segmentations` and `predecessors` are headers.
+    """Report of a case; `segmentations`, `heatmaps` and `predecessors` are headers.
 
     Raises
     ------
@@ -47,6 +59,7 @@ def structured_report(
                 )
                 for number, roi in enumerate(findings.rois[:MAX_ROIS])
             ],
+            opinions=[_opinion(opinion, context) for opinion in findings.opinions],
             correction=None
             if corrected is None
             else CorrectionFacts(by=corrected.by, why=corrected.why, was=corrected.was),
@@ -62,8 +75,32 @@ def structured_report(
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],
         segmentations=segmentations,
+        heatmaps=heatmaps,
         created=context.created,
         uid_seed=f"{context.seed}|report",
         software=context.software,
         predecessors=predecessors,
+    )
+
+
+def _opinion(opinion: Opinion, context: ObjectContext) -> OpinionFacts:
+    return OpinionFacts(
+        reader=opinion.reader,
+        about=opinion.about,
+        shares=tuple(zip(opinion.classes, opinion.probabilities, strict=True)),
+        certainty=opinion.certainty,
+        algorithm=_algorithm_of(opinion),
+        of_anatomy=opinion.about in OF_ANATOMY,
+    )
+
+
+def _algorithm_of(opinion: Opinion) -> AlgorithmFacts:
+    """Network of a reader; the reader itself where it has none."""
+    if opinion.weights is not None:
+        return algorithm_facts(opinion.weights)
+    return AlgorithmFacts(
+        name=f"Tandem reader: {opinion.reader}",
+        version=str(opinion.version),
+        weights_sha256="none",
+        site_calibration=NOT_CALIBRATED,
     )

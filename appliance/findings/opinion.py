@@ -14,8 +14,12 @@ the target slide is there, never a score. ``status``: positive or negative.
 """
 
 
+OF_ANATOMY: tuple[About, ...] = ("tumor", "interim")
+"""Questions whose answer is of the anatomy slide; the others are of the target slide."""
 NOT_CALIBRATED = "not calibrated for this site"
 NOT_JUDGED = "not judged"
+NOTHING_JUDGED = "nothing to judge"
+"""Words for the opinion of a reader that saw nothing to judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,19 @@ class Opinion:
     probabilities: tuple[float, ...]
     certainty: float | None = None
     raster: str = ""
+
+    @property
+    def said(self) -> str:
+        """Class with the largest share or probability; empty where nothing was judged."""
+        if not any(self.probabilities):
+            return ""
+        return max(zip(self.probabilities, self.classes, strict=True))[1]
+
+    @property
+    def words(self) -> str:
+        """Words for reports: that class with its share."""
+        share = f"{100 * max(self.probabilities, default=0):.0f} %"
+        return f"{self.said} ({share})" if self.said else NOTHING_JUDGED
 
     def as_json(self) -> dict[str, Any]:
         """Facts ready for JSON."""

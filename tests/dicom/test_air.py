@@ -7,17 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fixtures.slide_objects import her2_label_map, report, segmentation
+from fixtures.slide_objects import her2_label_map, intensity_map, report, segmentation
 from pydicom import Dataset
 
-from dicom.air import check_report, main
+from dicom.air import PARAMETRIC_MAP, SEGMENTATION, check_report, main
 from dicom.header import read_headers
 
 
 @pytest.fixture(scope="module")
 def made(he: list[Path], ihc: list[Path]) -> Dataset:
     slide = read_headers(ihc)
-    return report(read_headers(he), slide, segmentation(slide, her2_label_map()))
+    segmentations = segmentation(slide, her2_label_map())
+    return report(read_headers(he), slide, segmentations, heatmaps=intensity_map(slide))
 
 
 def group(report: Dataset, number: int) -> Dataset:
@@ -51,6 +52,34 @@ def fewer_evidence(report: Dataset) -> None:
     study.ReferencedSeriesSequence = study.ReferencedSeriesSequence[:1]
 
 
+def without_sources(report: Dataset, sop_class: str) -> None:
+    """Take the references to a class of overlays from the region's measurements."""
+    for number in group(report, 1).ContentSequence:
+        number.ContentSequence = [
+            each
+            for each in number.get("ContentSequence", [])
+            if each.ReferencedSOPSequence[0].ReferencedSOPClassUID != sop_class
+        ]
+
+
+def unnamed(report: Dataset, sop_class: str) -> None:
+    """Take all references to a class of overlays from the content; the evidence stays."""
+    for item in [report, *report.ContentSequence, *walk(report)]:
+        if "ContentSequence" in item:
+            item.ContentSequence = [
+                each for each in item.ContentSequence if not names(each, sop_class)
+            ]
+
+
+def walk(item: Dataset) -> list[Dataset]:
+    return [found for each in item.get("ContentSequence", []) for found in (each, *walk(each))]
+
+
+def names(item: Dataset, sop_class: str) -> bool:
+    found = item.get("ReferencedSOPSequence") or []
+    return any(each.ReferencedSOPClassUID == sop_class for each in found)
+
+
 FAULTS: dict[str, Callable[[Dataset], object]] = {
     "Comprehensive 3D SR": lambda r: setattr(r, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.88.33"),
     "root is TID 1500": lambda r: delattr(r, "ContentTemplateSequence"),
@@ -68,6 +97,10 @@ FAULTS: dict[str, Callable[[Dataset], object]] = {
     "regions are closed, with a frame": open_outline,
     "references are in the evidence": fewer_evidence,
     "order that it answers": lambda r: delattr(r, "ReferencedRequestSequence"),
+    "segmentations are named by items": lambda r: unnamed(r, SEGMENTATION),
+    "parametric maps are named by items": lambda r: unnamed(r, PARAMETRIC_MAP),
+    "regions rest on a segmentation": lambda r: without_sources(r, SEGMENTATION),
+    "regions rest on a parametric map": lambda r: without_sources(r, PARAMETRIC_MAP),
     "private codes are identified": lambda r: delattr(r, "CodingSchemeIdentificationSequence"),
 }
 VALUES = ("TextValue", "UID", "ConceptCodeSequence", "ReferencedSOPSequence")
@@ -129,6 +162,8 @@ EMPTIED: dict[str, Callable[[Dataset], object]] = {
 """Faults of reports whose items are there and say nothing."""
 BESIDE = {
     "image library": {"segmentations are named by items"},
+    "segmentations are named by items": {"regions rest on a segmentation"},
+    "parametric maps are named by items": {"regions rest on a parametric map"},
     "measurements have name, value, UCUM unit": {"private codes are identified"},
 }
 """Other items that a fault breaks, too."""

@@ -39,6 +39,11 @@ def test_scores_are_loincs() -> None:
         (codes.PROBABILITY, dictionary.DCM.Probability),
         (codes.ARTIFICIAL_INTELLIGENCE, dictionary.DCM.ArtificialIntelligence),
         (codes.COMMENT, dictionary.DCM.Comment),
+        (codes.IMAGE_LIBRARY, dictionary.DCM.ImageLibrary),
+        (codes.LIBRARY_GROUP, dictionary.DCM.ImageLibraryGroup),
+        (codes.MODALITY, dictionary.DCM.Modality),
+        (codes.SLIDE_MICROSCOPY, dictionary.DCM.SlideMicroscopy),
+        (codes.FRAME_OF_REFERENCE, dictionary.DCM.FrameOfReferenceUID),
     ],
 )
 def test_code_is_the_standards(ours: Code, standard: Code) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fixtures.slide_objects import (
     SCANNED,
     her2_label_map,
     identity,
+    intensity_map,
     report,
     report_facts,
     segmentation,
@@ -26,7 +28,8 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.errors import ObjectError
-from dicom.report import CorrectionFacts, RoiFacts, VerifierFacts, to_frame_of_reference
+from dicom.placement import to_frame_of_reference
+from dicom.report_facts import CorrectionFacts, RoiFacts, VerifierFacts
 from dicom.source import convert_slide, read_headers
 
 Save = Callable[[Dataset], Path]
@@ -118,7 +121,11 @@ def test_content_is_written_in_its_order(made: Callable[..., Any]) -> None:
     low = codes.LOW_CLASSES["HER2-low"]
     texts = [(codes.RULE, "weak staining"), (codes.CATEGORY, "equivocal"), (codes.RULE, "again")]
     _, path = made(
-        measurements=measurements, evaluations=[(codes.LOW_CLASS, low)], texts=texts, rois=[]
+        measurements=measurements,
+        evaluations=[(codes.LOW_CLASS, low)],
+        texts=texts,
+        rois=[],
+        opinions=[],
     )
     assert dicom_errors(path) == []
     found = items(dcmread(path))
@@ -284,6 +291,89 @@ def test_report_refers_to_slides_and_segmentations(
     }
     segs = segmentation(ihc_images, her2_label_map())
     assert referenced == {d.SOPInstanceUID for d in (*he_images, *ihc_images, *segs)}
+
+
+def test_each_readers_opinion_is_coded_with_its_own_algorithm(made: Callable[..., Any]) -> None:
+    """Reader by reader: question, answer, shares of classes, certainty, network, slide."""
+    nothing = replace(report_facts().opinions[1], reader="plain", shares=(("0", 0.0), ("3+", 0.0)))
+    _, path = made(opinions=[*report_facts().opinions, nothing])
+    assert dicom_errors(path) == []
+    read = dcmread(path)
+    tumor, stain, silent = (
+        group
+        for group in named(read, Code("125007", "DCM", ""))
+        if named(group, codes.OPINION_ABOUT)
+    )
+    for group, question, answer, network, version in (
+        (tumor, codes.OPINION_QUESTIONS["tumor"], codes.opinion_class("other"), "C: ViT", "2.0"),
+        (stain, codes.OPINION_QUESTIONS["score"], codes.SCORES["2+"], "M: SegFormer", "1.0"),
+        (silent, codes.OPINION_QUESTIONS["score"], codes.INDETERMINATE, "M: SegFormer", "1.0"),
+    ):
+        assert coded(group, codes.OPINION_ABOUT) == question
+        assert coded(group, codes.OPINION) == answer
+        (name,) = named(group, Code("111001", "DCM", ""))
+        (stated,) = named(group, Code("111003", "DCM", ""))
+        assert (name.TextValue, stated.TextValue) == (f"Tandem {network}", version)
+        (weights,) = named(group, Code("111002", "DCM", ""))
+        assert ALGORITHM.weights_sha256 in weights.TextValue
+    assert shares_in(tumor) == {"class-other": 70.0, "class-tumor": 30.0}
+    assert shares_in(stain) == dict(
+        zip([code.value for code in codes.SCORES.values()], (10.0, 20.0, 65.5, 4.5), strict=True)
+    )
+    assert shares_in(silent) == {}
+    (certainty,) = named(tumor, codes.CERTAINTY)
+    assert certainty.MeasuredValueSequence[0].NumericValue == 94
+    assert not named(stain, codes.CERTAINTY)
+    he, ihc = (
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for group in (tumor, stain)
+        for item in named(group, Code("121112", "DCM", ""))
+    )
+    assert (
+        he
+        != ihc
+        == named(silent, Code("121112", "DCM", ""))[0]
+        .ReferencedSOPSequence[0]
+        .ReferencedSOPInstanceUID
+    )
+
+
+def coded(group: Dataset, name: Code) -> Code:
+    (item,) = named(group, name)
+    found = item.ConceptCodeSequence[0]
+    return Code(found.CodeValue, found.CodingSchemeDesignator, found.CodeMeaning)
+
+
+def shares_in(group: Dataset) -> dict[str, float]:
+    """Shares of an opinion by the code values of their classes."""
+    return {
+        coded(number, codes.OPINION_CLASS).value: float(
+            number.MeasuredValueSequence[0].NumericValue
+        )
+        for number in named(group, codes.OPINION_SHARE)
+    }
+
+
+def test_measurements_of_a_region_name_the_overlays_that_they_rest_on(
+    he_images: list[Dataset], ihc_images: list[Dataset], save: Save
+) -> None:
+    segs, maps = segmentation(ihc_images, her2_label_map()), intensity_map(ihc_images)
+    path = save(report(he_images, ihc_images, segs, heatmaps=maps))
+    assert dicom_errors(path) == []
+    read = dcmread(path)
+    of_slide, of_region = named(read, codes.TUMOR_SHARE["2+"])
+    (intensity,) = named(read, codes.STAIN_INTENSITY)
+    for number in (of_slide, of_region):
+        (source,) = number.ContentSequence
+        (reference,) = source.ReferencedSOPSequence
+        assert source.RelationshipType == "INFERRED FROM"
+        assert reference.ReferencedSOPInstanceUID == segs[0].SOPInstanceUID
+        assert segs[0].SegmentSequence[reference.ReferencedSegmentNumber - 1].SegmentLabel == (
+            "HER2 2+"
+        )
+    (reference,) = intensity.ContentSequence[0].ReferencedSOPSequence
+    assert reference.ReferencedSOPInstanceUID == maps[0].SOPInstanceUID
+    assert "ReferencedSegmentNumber" not in reference
 
 
 def test_report_lies_in_the_ihc_slides_study(ihc_images: list[Dataset], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pydicom.sr.coding import Code
 
 from appliance.assays.assay import ReportContent
 from appliance.assays.her2.guideline import Comments, load_guideline
-from appliance.assays.her2.second_reader import opinion_words, second_opinions
+from appliance.assays.her2.second_reader import second_opinions
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.measured import CellFacts
 from dicom import codes
@@ -40,7 +40,7 @@ def report(findings: Findings) -> ReportContent:
         measurements=_measurements(findings),
         evaluations=evaluations,
         texts=_texts(findings, f"{guideline.title}, {guideline.version}"),
-        roi_measurements=lambda number: _shares(findings.rois[number].percent),
+        roi_measurements=lambda number: _of_region(findings.rois[number].percent),
     )
 
 
@@ -86,6 +86,12 @@ def _shares(percent: dict[str, float]) -> list[Measured]:
     ]
 
 
+def _of_region(percent: dict[str, float]) -> list[Measured]:
+    """Shares of a region, and its mean class, which the map of intensity shows place by place."""
+    mean = sum(number * share / 100 for number, share in enumerate(percent.values()))
+    return [*_shares(percent), (codes.STAIN_INTENSITY, round(mean, 3), codes.NO_UNITS)]
+
+
 def _measurements(findings: Findings) -> list[Measured]:
     completeness, intense = _membranes(findings.cells)
     measured = _shares(findings.percent)
@@ -121,7 +127,7 @@ def _texts(findings: Findings, scheme: str) -> list[tuple[Code, str]]:
         *((codes.REVIEW, reason.sentence) for reason in findings.review),
     ]
     texts += [
-        (codes.SECOND_READER, f"{opinion.reader.replace('_', ' ')}: {opinion_words(opinion)}")
+        (codes.SECOND_READER, f"{opinion.reader.replace('_', ' ')}: {opinion.words}")
         for opinion in second_opinions(findings)
     ]
     if correction is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from appliance.assays.assay import PageWords, Rows
 from appliance.assays.her2.guideline import load_guideline
-from appliance.assays.her2.second_reader import opinion_words, second_opinions
+from appliance.assays.her2.second_reader import second_opinions
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings, ReadOuts
 from appliance.findings.measured import ControlFacts
@@ -53,7 +53,7 @@ def measure_rows(findings: Findings) -> Rows:
         *_paper_rows(findings),
         ("2, 3 and 4 classes", "–" if read is None or findings.review else _read_outs(read)),
         *(
-            ("Second reader, whole slide (no part of the score)", opinion_words(opinion))
+            ("Second reader, whole slide (no part of the score)", opinion.words)
             for opinion in second_opinions(findings)
         ),
         ("Control tissue", _control(findings.control)),

@@ -14,7 +14,7 @@ from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
 from appliance.assays.her2.guideline import Guideline, Rule
 from appliance.assays.her2.measure import Measured, measure
-from appliance.assays.her2.second_reader import distance, of_whole_slide, said, second_opinions
+from appliance.assays.her2.second_reader import distance, of_whole_slide, second_opinions
 from appliance.assays.slide_reasons import alignment_reasons, because, picture_reasons
 from appliance.domain import Stain
 from appliance.findings.classes import CLASS_NAMES
@@ -218,12 +218,12 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
     ):
         yield because(Reason.HETEROGENEOUS, strong=percent["3+"], faint=faint)
     for opinion in evidence.second:
-        if distance(evidence.score, said(opinion)) >= settings.second_reader_distance:
+        if distance(evidence.score, opinion.said) >= settings.second_reader_distance:
             yield because(
                 Reason.SECOND_READER,
                 reader=opinion.reader,
                 score=evidence.score,
-                said=said(opinion),
+                said=opinion.said,
                 percent=100 * max(opinion.probabilities),
             )
     clusters = evidence.cells.cluster_cells

@@ -35,11 +35,6 @@ def second_opinions(findings: Findings) -> tuple[Opinion, ...]:
     return tuple(o for o in findings.opinions if of_whole_slide(o) and any(o.probabilities))
 
 
-def said(opinion: Opinion) -> str:
-    """Return the most probable class of an opinion."""
-    return max(zip(opinion.probabilities, opinion.classes, strict=True))[1]
-
-
 def distance(score: str, word: str) -> int:
     """Return the distance in classes between a score and a second reader's class; 0 for a class
     that is not known here."""
@@ -47,8 +42,3 @@ def distance(score: str, word: str) -> int:
         return 2
     place = _SCORES.index(score)
     return min((abs(place - _SCORES.index(meant)) for meant in _MEANT.get(word, ())), default=0)
-
-
-def opinion_words(opinion: Opinion) -> str:
-    """Return words for reports: the class and its probability."""
-    return f"{said(opinion)} ({100 * max(opinion.probabilities):.0f} %)"

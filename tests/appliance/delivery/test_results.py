@@ -40,7 +40,7 @@ from appliance.settings.destinations import FhirDestination, Hl7Destination
 from appliance.settings.settings import Settings
 from dicom import codes
 from dicom.errors import ObjectError
-from dicom.report import VerifierFacts
+from dicom.report_facts import VerifierFacts
 from dicom.result import Item, Result, read_result
 from dicom.status import Outcome, Verdict
 

@@ -37,7 +37,7 @@ from appliance.findings.codec import save_findings, summary
 from appliance.findings.findings import Correction, ReadOuts, SignOff
 from appliance.geometry import TILE_UM
 from appliance.settings.objects import ObjectSettings
-from dicom import codes
+from dicom import codes, sr_tree
 from dicom.source import convert_slide, read_headers
 
 
@@ -71,7 +71,7 @@ def made(sources: dict[Stain, list[Dataset]], tmp_path: Path) -> Callable[..., M
             seed="seed",
             software="0.1.0",
         )
-        report = structured_report(context, [], predecessors or [])
+        report = structured_report(context, [], [], predecessors or [])
         path = tmp_path / f"{report.SOPInstanceUID}.dcm"
         report.save_as(path, enforce_file_format=True)
         assert dicom_errors(path) == []
@@ -239,6 +239,56 @@ def test_the_page_says_what_the_report_says(binary: str, made: Callable[..., Mad
     said_everywhere(facts, page_words(**changes), shown)
     assert in_report(codes.IHC_STATUS, shown) == binary.capitalize()
     assert f'{codes.STATUSES[binary].value},SCT,"{binary.capitalize()}"' in shown
+
+
+def test_findings_page_and_report_say_the_same_of_each_reader(
+    made: Callable[..., Made], sources: dict[Stain, list[Dataset]]
+) -> None:
+    silent = replace(
+        some_findings().opinions[1],
+        reader="plain",
+        weights=None,
+        probabilities=(0.0,) * 4,
+        certainty=None,
+    )
+    opinions = (*some_findings().opinions, silent)
+    dataset, _ = made(opinions=opinions)
+    text = page_words(opinions=opinions)
+    groups = [
+        group
+        for group in sr_tree.Content("1", dataset).walk()
+        if group.concept == "125007" and values_of(group, codes.OPINION)
+    ]
+    assert len(groups) == len(opinions)
+    for group, opinion, slide in zip(groups, opinions, (HE, HER2, HER2, HER2), strict=True):
+        facts = opinion.as_json()
+        said = codes.opinion_class(opinion.said) if opinion.said else codes.INDETERMINATE
+        assert values_of(group, codes.OPINION) == [said.meaning]
+        shares = values_of(group, codes.OPINION_SHARE)
+        assert shares == [f"{100 * p:.2f}" for p in facts["probabilities"] if opinion.said]
+        assert f"{opinion.words} " in text
+        if opinion.weights is None:
+            network = "Tandem reader: plain"
+        else:
+            network = f"Tandem {opinion.weights.task}: {opinion.weights.name}"
+        assert [c.item.TextValue for c in group.named("111001")] == [network]
+        (source,) = group.named("121112")
+        (reference,) = source.item.ReferencedSOPSequence
+        assert reference.ReferencedSOPInstanceUID == sources[slide][0].SOPInstanceUID
+    assert "nothing to judge –" in text
+
+
+def values_of(group: sr_tree.Content, name: Code) -> list[str]:
+    """Values of a private concept in a group: meanings of codes, numbers with two digits."""
+    found = []
+    for child in group.children:
+        if sr_tree.code_of(child.item, "ConceptNameCodeSequence") == name.value:
+            if child.item.ValueType == "NUM":
+                (measured,) = child.item.MeasuredValueSequence
+                found.append(f"{measured.NumericValue:.2f}")
+            else:
+                found.append(str(child.item.ConceptCodeSequence[0].CodeMeaning))
+    return found
 
 
 def test_readings_that_differ_are_told_alike_in_findings_page_and_report(
