@@ -2,11 +2,13 @@
 
 Archives have limits: Orthanc 1.10 answers 0xA700 to an instance of more than 4 GiB. The parts of a
 concatenation repeat the header, and share the frames out in their order. Frames are copied as they
-are, and memory holds one.
+are, and memory holds one. Number of Frames is that of a part; those of a TILED_FULL matrix are the
+frames of all parts (PS3.3 C.7.6.17.3).
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -23,6 +25,9 @@ from dicom.uids import deterministic_uid
 ITEM, DELIMITER, UNDEFINED = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0", b"\xff\xff\xff\xff"
 PIXEL_DATA = b"\xe0\x7f\x10\x00OB\x00\x00" + UNDEFINED
 """Start of encapsulated Pixel Data, Explicit VR Little Endian (PS3.5 A.4)."""
+PART_BYTES = 100 * 2**20
+"""Most bytes of a part. Archives that read a whole instance for one frame or one attribute answer
+from their cache then: Orthanc keeps 128 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,9 @@ def split_instance(path: Path, max_bytes: int) -> list[Path]:
     """Replace an encapsulated image of more than `max_bytes` by the parts of a concatenation.
 
     Return the parts beside it, named by their UIDs, in order; or `path` where it is small enough.
-    Each frame is one fragment. A part has at least one frame, however large that is. Equal bytes
-    give parts of equal bytes under equal UIDs.
+    Each frame is one fragment. A part has at most `PART_BYTES`, and at least one frame, however
+    large that is. Equal bytes give parts of equal bytes under equal UIDs. The file shrinks while
+    the parts are written, the last one first: the disk holds the image once and a part.
 
     Raises
     ------
@@ -57,15 +63,16 @@ def split_instance(path: Path, max_bytes: int) -> list[Path]:
         for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
             if keyword in header:
                 delattr(header, keyword)
-        room = max_bytes - (path.stat().st_size - sum(frame.size for frame in frames))
-        bounds = list(pairwise(_bounds(frames, room)))
+        beside = path.stat().st_size - sum(frame.size for frame in frames)
+        bounds = list(pairwise(_bounds(frames, min(max_bytes, PART_BYTES) - beside)))
         parts = []
-        for number, (first, end) in enumerate(bounds, start=1):
+        for number, (first, end) in reversed(list(enumerate(bounds, start=1))):
             part = _part(header, number, len(bounds), first, end)
             parts.append(path.with_name(f"{part.SOPInstanceUID}.dcm"))
             _write(parts[-1], part, stream, frames[first:end])
+            os.truncate(path, frames[first].at)
     path.unlink()
-    return parts
+    return parts[::-1]
 
 
 def _frames(stream: BinaryIO) -> list[_Frame]:

@@ -62,6 +62,22 @@ def axes_mm(
     return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
 
 
+def onto_glass(image: Dataset, size_mm: tuple[float, float]) -> None:
+    """Move a converted level onto the glass where the slide, (width, height) in mm, lies beside it.
+
+    The slide coordinate system begins at a corner of the glass (PS3.3 C.8.12.2.1.1). The converter
+    takes a corner of 25 x 50 mm for the image's start where the file states none: a larger image
+    would reach to negative places. All levels of a slide move alike.
+    """
+    (start,) = image.TotalPixelMatrixOriginSequence
+    along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
+    least = np.minimum(0, along * np.array(size_mm)[:, None]).sum(axis=0)
+    for axis, lowest in zip("XY", least[:2].tolist(), strict=True):
+        keyword = f"{axis}OffsetInSlideCoordinateSystem"
+        if float(start[keyword].value) + lowest < 0:
+            setattr(start, keyword, round(-lowest, 6))
+
+
 def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDArray[np.float64]:
     """Convert slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
 

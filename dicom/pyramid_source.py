@@ -21,6 +21,7 @@ from pydicom import Dataset
 
 from dicom.coded_frames import Codec, CodedLevel, photometric_2000, whole_jpeg
 from dicom.errors import SourceError
+from dicom.placement import onto_glass
 
 if TYPE_CHECKING:
     from wsidicom.codec import Encoder
@@ -140,6 +141,7 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
     from wsidicomizer.sources.openslide_like.openslide_like_metadata import OpenSlideLikeMetadata
 
     levels, vendor = pyramid.levels, pyramid.properties.get("openslide.vendor")
+    width_px, height_px = levels.level_dimensions[0]
 
     class PyramidSource(OpenSlideLikeSource):
         def __init__(self, filepath: Path, *arguments: Any, **named: Any) -> None:
@@ -169,6 +171,8 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
             instance = super()._create_instance(image_data, image_type, pyramid_index)
             if pyramid_index is None:  # a picture of label or slide, as OpenSlide decodes it
                 _say_derived(instance.dataset)
+            else:
+                onto_glass(instance.dataset, (width_px * mpp / 1000, height_px * mpp / 1000))
             return instance
 
         def _create_level_image_data(self, level_index: int) -> Any:

@@ -172,6 +172,7 @@ class SlideUids:
             CHARACTER_SET,
             *((identity.specimen_id,) if identity.specimen_id else ()),
             f"zone {identity.zone}",
+            "input profile",
             *(("own frames",) if own_frames else ()),
             *(("derived",) if how == ENCODED_AGAIN else ()),
             *(f"{name} {version(name)}" for name in libraries),

@@ -238,12 +238,22 @@ def _acquired(dataset: Dataset, identity: SlideIdentity, scanned: datetime) -> D
     if identity.zone:
         dataset.TimezoneOffsetFromUTC = identity.zone
     for path in dataset.get("OpticalPathSequence", []):
-        profile = path.get("ICCProfile")
-        if profile:
-            # A generated profile holds a date: ICC.1 7.2.8, bytes 24 to 35 of its header.
-            date = struct.pack(">6H", *scanned.timetuple()[:6])
-            path.ICCProfile = profile[:24] + date + profile[36:]
+        if profile := path.get("ICCProfile"):
+            path.ICCProfile = input_profile(profile, scanned)
     return dataset
+
+
+def input_profile(profile: bytes, made: datetime) -> bytes:
+    """Return a color profile as the profile of an input device (PS3.3 C.11.15.1.1) made at a time.
+
+    The converter writes sRGB as the profile of a display, with the time of conversion. A display's
+    profile has all tags that an input device's must have, and the same transform (ICC.1:2022 8.3,
+    8.4). The header states class (bytes 12 to 15), date (24 to 35) and a checksum (84 to 99),
+    which is zero where it was not computed.
+    """
+    kind = b"scnr" if profile[12:16] == b"mntr" else profile[12:16]
+    date = struct.pack(">6H", *made.timetuple()[:6])
+    return profile[:12] + kind + profile[16:24] + date + profile[36:84] + bytes(16) + profile[100:]
 
 
 def _set_content_time(path: Path, scanned: datetime) -> None:

@@ -35,9 +35,9 @@ class ObjectSettings(Section):
     """Largest possible size of a level of a Segmentation; a larger level is left out. Uncompressed
     pixel data end at 4 GiB."""
     max_slide_mib: Annotated[float, Field(ge=1, le=4095)] = 2048.0
-    """Largest instance of a converted slide; a larger level is written in parts (a concatenation).
-    Orthanc 1.10 refuses instances of more than 4 GiB. Slides that were converted stay as they
-    are."""
+    """Largest instance of a converted slide; a larger level is written in parts of at most 100 MiB
+    (a concatenation). Orthanc 1.10 refuses instances of more than 4 GiB. Slides that were converted
+    stay as they are."""
     max_frames: Annotated[int, Field(ge=0)] = 0
     """Largest number of frames of a level of a Segmentation; a level with more is left out. 0: any
     number. For viewers that stop at some number of frames."""

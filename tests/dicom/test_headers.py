@@ -14,7 +14,16 @@ from typing import Any
 
 import pytest
 from fixtures.headers import LETTERS, Written, legal_headers, put, rewritten
-from fixtures.slide_objects import MPP, SCANNED, identity, report, write_svs
+from fixtures.slide_objects import (
+    MPP,
+    SCANNED,
+    her2_label_map,
+    identity,
+    intensity_map,
+    report,
+    segmentation,
+    write_svs,
+)
 from hypothesis import HealthCheck, given, settings
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
@@ -249,8 +258,9 @@ def test_a_name_has_three_groups_of_64_characters() -> None:
 
 
 def all_objects(slide: list[Dataset], partner: Path, folder: Path) -> list[Dataset]:
-    """Write report, document and the other slide of the study; read them back."""
-    made = [report([], slide, [])]
+    """Write overlays, report, document and the other slide of the study; read them back."""
+    segments, heat = segmentation(slide, her2_label_map()), intensity_map(slide)
+    made = [*segments, *heat, report([], slide, segments, heatmaps=heat)]
     made.append(
         build_encapsulated_pdf(
             b"%PDF-1.4\n%%EOF\n",
@@ -266,7 +276,7 @@ def all_objects(slide: list[Dataset], partner: Path, folder: Path) -> list[Datas
         dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
     other = identity("HE", study=study_of(slide[0]))
     paths = convert_slide(partner, folder / "wsm", other, mpp=MPP).paths
-    return [read_whole(path) for path in (*(folder / f"{n}.dcm" for n in (0, 1)), *paths)]
+    return [read_whole(path) for path in (*sorted(folder.glob("[0-9].dcm")), *paths)]
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import struct
 import subprocess
 import sys
 from datetime import timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,21 @@ import openslide
 import pytest
 from fixtures.judges import dicom_errors
 from fixtures.slide_objects import HEIGHT, MPP, SCANNED, STUDY_UID, WIDTH, identity, write_svs
+from PIL import Image, ImageCms
 from pydicom import Dataset, dcmread
 from pydicom.sr.coding import Code
 
 from appliance.slides.general import pyramid_of
 from dicom import source
 from dicom.errors import ObjectError, SourceError
-from dicom.source import ENCODED_AGAIN, PASSED_THROUGH, convert_slide, read_headers, slide_facts
+from dicom.source import (
+    ENCODED_AGAIN,
+    PASSED_THROUGH,
+    convert_slide,
+    input_profile,
+    read_headers,
+    slide_facts,
+)
 
 WITHOUT_TURBO = """
 import ctypes.util, logging, pathlib, sys
@@ -252,3 +262,23 @@ def test_headers_that_place_nothing_are_refused(ihc: list[Path], tmp_path: Path)
     (tmp_path / "text.dcm").write_text("no DICOM")
     with pytest.raises(SourceError, match="no readable DICOM"):
         read_headers([tmp_path / "text.dcm"])
+
+
+def test_the_color_profile_is_that_of_an_input_device(ihc: list[Path]) -> None:
+    """The header states class, date and checksum (ICC.1:2022 7.2); colors stay the same."""
+    display = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert display[12:16] == b"mntr"
+    made = input_profile(display, SCANNED)
+    assert (made[:12], made[16:24], made[100:]) == (display[:12], display[16:24], display[100:])
+    assert struct.unpack(">6H", made[24:36]) == SCANNED.timetuple()[:6]
+    assert input_profile(made, SCANNED) == made
+    for path in ihc:
+        (optical,) = dcmread(path).OpticalPathSequence
+        assert (optical.ICCProfile[12:16], optical.ICCProfile[84:100]) == (b"scnr", bytes(16))
+    color, pixels = Image.new("RGB", (1, 1), (200, 40, 90)), []
+    for profile in (display, made):
+        opened = ImageCms.ImageCmsProfile(BytesIO(profile))
+        lab = ImageCms.createProfile("LAB")
+        convert = ImageCms.buildTransform(opened, lab, "RGB", "LAB")
+        pixels.append(ImageCms.applyTransform(color, convert).getpixel((0, 0)))
+    assert pixels[0] == pixels[1]
