@@ -6,13 +6,15 @@ to an Orthanc of its own by C-STORE and opens it with dicom-microscopy-viewer in
 segmentation is off-level: no level of it has the px size of a level of the slide. Printed are
 sizes, seconds, and the overlap (intersection over union) of a painted segment with the label map.
 
-Needs the judges of the tests (tests/install-judges.sh), and disk for three times the size of the
-slides.
+Needs the judges of the tests (tests/install-judges.sh), and disk for the slides and twice the
+larger one. With ``--folder`` a run that was ended goes on where it was, and ``--until`` ends it
+after a stage.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -50,6 +52,9 @@ COLORS = 16
 MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 CHANGED = 8
 """A px counts as painted over if a channel changes by more than this."""
+SLOW_S = 1.0
+"""Requests to the archive that took longer are printed."""
+STAGES = ("convert", "send", "look")
 
 
 def write_slide(path: Path, stain: str, px: int, noise: int) -> None:
@@ -165,9 +170,11 @@ def gib(paths: list[Path]) -> float:
     return max(path.stat().st_size for path in paths) / 2**30
 
 
-def converted(folder: Path, stain: str, *, px: int, noise: int, max_bytes: int) -> list[Path]:
+def converted(folder: Path, stain: str, *, px: int, noise: int, max_bytes: int) -> None:
     """Make and convert a slide; print a line each."""
     slide, start = folder / f"{stain}.svs", time.perf_counter()
+    half_done = folder / f"{stain}-converting"
+    shutil.rmtree(half_done, ignore_errors=True)
     write_slide(slide, stain, px, noise)
     print(f"{stain}: {px} x {px} px, file of {gib([slide]):.2f} GiB, {since(start)}", flush=True)
     identity = SlideIdentity(
@@ -182,25 +189,24 @@ def converted(folder: Path, stain: str, *, px: int, noise: int, max_bytes: int) 
     start = time.perf_counter()
     with pyramid_of(slide) as pyramid:
         made = convert_slide(
-            slide, folder / stain, identity, mpp=MPP, pyramid=pyramid, max_bytes=max_bytes
+            slide, half_done, identity, mpp=MPP, pyramid=pyramid, max_bytes=max_bytes
         )
     slide.unlink()
-    paths = list(made.paths)
+    half_done.rename(folder / stain)
+    paths = sorted((folder / stain).glob("*.dcm"))
     print(
         f"{stain}: {made.how}, {len(paths)} instances, the largest of {gib(paths):.2f} GiB, "
         f"{since(start)}",
         flush=True,
     )
-    return paths
 
 
-def measure(
-    folder: Path, archive: Orthanc, stain: str, form: Form, *, px: int, noise: int, max_bytes: int
-) -> Dataset:
-    """Send a slide and its segmentation, made if need be; print a line each; return level 0."""
+def sent(folder: Path, archive: Orthanc, stain: str, form: Form, px: int) -> None:
+    """Send a converted slide and its segmentation, and remove both; print a line each.
+
+    The header of level 0 stays, as a file: it says that the slide was sent.
+    """
     paths = sorted((folder / stain).glob("*.dcm"))
-    if not paths:
-        paths = converted(folder, stain, px=px, noise=noise, max_bytes=max_bytes)
     headers = read_headers(paths)
     start = time.perf_counter()
     labels = label_map(px // FACTOR)
@@ -211,9 +217,14 @@ def measure(
     start = time.perf_counter()
     send(archive, [*paths, *segments])
     print(f"{stain}: sent, {since(start)}", flush=True)
-    for path in segments:
+    headers[0].save_as(header_of(folder, stain), enforce_file_format=True)
+    for path in (*paths, *segments):
         path.unlink()
-    return headers[0]
+
+
+def header_of(folder: Path, stain: str) -> Path:
+    """Return the file of the header of level 0 of a slide that was sent."""
+    return folder / f"{stain}-header.dcm"
 
 
 def look(viewer: Viewer, header: Dataset, stain: str) -> None:
@@ -222,6 +233,10 @@ def look(viewer: Viewer, header: Dataset, stain: str) -> None:
     overlays = viewer.open(header.StudyInstanceUID, header.SeriesInstanceUID)
     bare = viewer.picture()
     print(f"{stain}: slide shown, {since(start)}; {len(overlays)} overlays", flush=True)
+    for path, seconds in viewer.taken:
+        if seconds > SLOW_S:
+            print(f"{stain}: {seconds:.1f} s for {'/'.join(path.split('/')[6:])}", flush=True)
+    viewer.taken.clear()
     px = int(header.TotalPixelMatrixColumns)
     mosaic, colors = drawn(stain)
     thumbnail = np.kron(colors.astype(np.uint8)[mosaic], np.ones((64, 64, 1), dtype=np.uint8))
@@ -257,31 +272,38 @@ def main() -> int:
     )
     parser.add_argument("--slides", type=int, choices=(1, 2), default=2)
     parser.add_argument("--form", type=Form, choices=list(Form), default=Form.SPARSE)
+    parser.add_argument("--until", choices=STAGES, default=STAGES[-1], help="last stage")
     parser.add_argument(
         "--folder",
         type=Path,
-        help="folder that keeps converted slides for the next run; default: none",
+        help="folder that keeps slides and archive for the next run; default: none",
     )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        slides = options.folder or Path(name)
-        archive = Orthanc(Path(name) / "archive").start()
-        try:
-            headers = {
-                stain: measure(
-                    *(slides, archive, stain, options.form),
-                    px=options.px,
-                    noise=options.noise,
-                    max_bytes=int(options.max_slide_mib * 2**20),
-                )
-                for stain in ("HER2", "HE")[: options.slides]
-            }
-            with open_viewer(archive.dicomweb_url) as viewer:
-                for stain, header in headers.items():
-                    look(viewer, header, stain)
-        finally:
-            archive.stop()
+    with tempfile.TemporaryDirectory() as name:
+        run(options.folder or Path(name), options)
     return 0
+
+
+def run(folder: Path, options: argparse.Namespace) -> None:
+    """Convert and send the slides that `folder` does not have yet, and look at them."""
+    stains = ("HER2", "HE")[: options.slides]
+    archive = Orthanc(folder / "archive").start()
+    try:
+        for stain in stains:
+            if header_of(folder, stain).exists():
+                continue
+            if not (folder / stain).exists():
+                making = {"px": options.px, "noise": options.noise}
+                max_bytes = int(options.max_slide_mib * 2**20)
+                converted(folder, stain, **making, max_bytes=max_bytes)
+            if options.until != "convert":
+                sent(folder, archive, stain, options.form, options.px)
+        if options.until == "look":
+            with open_viewer(archive.dicomweb_url) as viewer:
+                for stain in stains:
+                    look(viewer, dcmread(header_of(folder, stain)), stain)
+    finally:
+        archive.stop()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,12 @@ TRACKING, TRACKING_UID, FINDING = "112039", "112040", "121071"
 ALGORITHM, ALGORITHM_VERSION = "111001", "111003"
 REGION, SEGMENT, SOURCE = "111030", "121191", "121112"
 """Codes of concept names (DCM, PS3.16)."""
+ORDER_NUMBERS = (
+    "RequestedProcedureID",
+    "PlacerOrderNumberImagingServiceRequest",
+    "FillerOrderNumberImagingServiceRequest",
+)
+"""Attributes of a request of type 2 (PS3.3 Table C.17-2)."""
 _DEVICE = "121007"
 _PRIVATE = "99"
 _POLYGON_VALUES = 12
@@ -101,6 +107,14 @@ def _request(root: Content) -> Result:
     ]
     where = "ReferencedRequestSequence"
     return Result(where, () if named else ("names no accession" if requests else "is missing",))
+
+
+def _order_numbers(root: Content) -> Result:
+    """Check that each request has its order's attributes of type 2, with or without a value."""
+    requests = root.item.get("ReferencedRequestSequence") or []
+    missing = sorted({key for each in requests for key in ORDER_NUMBERS if key not in each})
+    filled = sum(bool(each.get(key)) for each in requests for key in ORDER_NUMBERS)
+    return Result(f"{len(requests)} requests, {filled} numbers", tuple(missing))
 
 
 def _root(root: Content) -> Result:
@@ -336,6 +350,7 @@ ITEMS: tuple[Item, ...] = (
     ),
     Item("in the study of its evidence", "AIR 6.5.3", _same_study),
     Item("order that it answers", "PS3.3 C.17.2", _request),
+    Item("numbers of the order, where known", "PS3.3 C.17.2", _order_numbers),
     Item("private codes are identified", "PS3.3 C.12.1", _schemes),
 )
 

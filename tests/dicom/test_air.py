@@ -97,6 +97,9 @@ FAULTS: dict[str, Callable[[Dataset], object]] = {
     "regions are closed, with a frame": open_outline,
     "references are in the evidence": fewer_evidence,
     "order that it answers": lambda r: delattr(r, "ReferencedRequestSequence"),
+    "numbers of the order, where known": lambda r: delattr(
+        r.ReferencedRequestSequence[0], "FillerOrderNumberImagingServiceRequest"
+    ),
     "segmentations are named by items": lambda r: unnamed(r, SEGMENTATION),
     "parametric maps are named by items": lambda r: unnamed(r, PARAMETRIC_MAP),
     "regions rest on a segmentation": lambda r: without_sources(r, SEGMENTATION),
