@@ -30,6 +30,8 @@ from pydicom import Dataset, dcmread
 from tifffile import TiffWriter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+# `tests/appliance` would hide the package of that name.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fixtures.orthanc import Orthanc
 from fixtures.slide_objects import ALGORITHM, her2_segments
