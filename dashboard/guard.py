@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.websockets import WebSocketClose
 
 from dashboard.access import token_of
-from dashboard.page_rules import KEYS, WATCH, page_rules, with_scripts
+from dashboard.page_rules import KEYS, TIMES, WATCH, page_rules, with_scripts
 from dashboard.sign_in import SIGN_IN
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Guard:
         elif self._access is None or not self._access.required:
             send = _with_headers(send)
             if _is_page(scope) and not _is_zoom(scope):
-                scope, send = with_scripts(scope, send, (KEYS,))
+                scope, send = with_scripts(scope, send, (KEYS, TIMES))
             await self._app(scope, receive, send)
         else:
             await self._signed_in(self._access, scope, receive, _with_headers(send))
@@ -99,7 +99,7 @@ class Guard:
         if scope["type"] == "websocket":
             receive, send = _while_signed_in(access, token, receive, send)
         elif is_page:
-            scripts = (WATCH,) if _is_zoom(scope) else (KEYS, WATCH)
+            scripts = (WATCH,) if _is_zoom(scope) else (KEYS, TIMES, WATCH)
             scope, send = with_scripts(scope, send, scripts)
         await self._app(scope, receive, send)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from starlette.types import Message, Scope, Send
 
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-KEYS, WATCH = "/zoom-files/keys.js", "/access/watch.js"
-"""Scripts of Tandem's own in pages: keys of the work list; leaving a page whose session is over."""
+KEYS, TIMES, WATCH = "/zoom-files/keys.js", "/zoom-files/times.js", "/access/watch.js"
+"""Scripts of Tandem's own in pages: keys of the work list; times in the viewer's zone; leaving a
+page whose session is over."""
 
 
 @cache

@@ -15,7 +15,7 @@ from sqlmodel import col, select
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import pairings
-from appliance.domain import Pairing, Stain
+from appliance.domain import Stain
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import Queries
@@ -41,7 +41,7 @@ from dashboard.troubles import (
     TroubleGroup,
     case_ids,
     case_trouble,
-    cases_in_trouble,
+    count_groups,
     read_groups,
     read_held,
     read_held_cases,
@@ -86,6 +86,12 @@ class Queue:
     cases: tuple[CaseLine, ...]
     slides: tuple[SlideLine, ...]
 
+    @property
+    def moving(self) -> bool:
+        """Return whether a step is under way in what is shown, so that its progress changes."""
+        cases = any(line.claimed for line in self.cases)
+        return cases or any(line.claimed for line in self.slides)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseDetail:
@@ -104,6 +110,11 @@ class CaseDetail:
     findings_key: str
     findings_folder: Path | None
     objects_key: str
+
+    @property
+    def moving(self) -> bool:
+        """Return whether a step of the case or of its slides is under way."""
+        return self.case.claimed or any(slide.claimed for slide in self.slides.values())
 
     @property
     def picture_key(self) -> str:
@@ -152,9 +163,10 @@ def read_queue(
             )
         rows = tx.session.exec(slides).all()
         of_case = case_ids(tx, rows)
+        groups = count_groups(tx, assays)
         return Queue(
-            counts=_read_counts(tx, assays),
-            troubles=read_groups(tx, assays, cause=cause, number=number),
+            counts=_read_counts(tx, trouble=sum(group.number for group in groups)),
+            troubles=read_groups(tx, assays, groups, cause=cause, number=number),
             held=read_held(tx),
             held_cases=read_held_cases(tx),
             cases=tuple(case_line(row, settings) for row in tx.session.exec(cases)),
@@ -170,20 +182,19 @@ def read_subjects(
         return subjects_of(tx, pairings(settings), cause, most)
 
 
-def _read_counts(tx: Queries, assays: Sequence[Pairing]) -> Counts:
+def _read_counts(tx: Queries, *, trouble: int) -> Counts:
     by_state = select(CaseRow.state, func.count()).group_by(CaseRow.state)
     cases = {CaseState(state): number for state, number in tx.session.exec(by_state)}
     slides_by_state = select(SlideRow.state, func.count()).group_by(SlideRow.state)
     slides = {SlideState(state): number for state, number in tx.session.exec(slides_by_state)}
     number_of_cases = select(func.count()).select_from(CaseRow)
-    trouble = tx.session.exec(number_of_cases.where(cases_in_trouble(assays))).one()
     return Counts(
         waiting=cases.get(CaseState.WAITING, 0),
         running_cases=sum(cases.get(state, 0) for state in CASES_AT_WORK),
         running_slides=sum(slides.get(state, 0) for state in SLIDES_AT_WORK),
         review=tx.session.exec(number_of_cases.where(CaseRow.review != "[]")).one(),
         delivered=cases.get(CaseState.DELIVERED, 0),
-        trouble=slides.get(SlideState.QUARANTINED, 0) + trouble,
+        trouble=trouble,
         cases=sum(cases.values()),
         slides=sum(slides.values()),
     )

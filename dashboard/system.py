@@ -32,7 +32,7 @@ from appliance.operations.disk import forecast, read_samples
 from appliance.operations.doctor import Examined, examine
 from appliance.operations.install_weights import known_weights
 from appliance.settings.settings import Settings
-from dashboard.troubles import HeldDestination, read_held
+from dashboard.troubles import HeldDestination, few, read_held
 
 NEWEST_OBJECTS = 2000
 """Newest objects among which the last proof at a destination is looked for: the table has no index
@@ -200,7 +200,7 @@ def _places(tx: Queries, settings: Settings) -> tuple[Place, ...]:
         (str(name), str(found)): int(number)
         for name, found, number in connection.execute(
             columns(destination, state, func.count())
-            .where(state.in_(_OPEN))
+            .where(few(state.in_(_OPEN)))
             .group_by(destination, state)
         )
     }

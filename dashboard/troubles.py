@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_
+from sqlalchemy import ColumnElement, and_, func, literal_column, not_
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
@@ -95,28 +96,28 @@ class HeldCases:
     next_try_at: float
 
 
-def cases_in_trouble(pairings: Sequence[Pairing]) -> ColumnElement[bool]:
-    """Return the condition for cases that wait for a person: by state, or left without assay."""
-    return or_(col(CaseRow.state).in_(CASES_IN_TROUBLE), _without_assay(pairings))
-
-
 def _without_assay(pairings: Sequence[Pairing]) -> ColumnElement[bool]:
     """Return the condition for cases that cannot go on, as their assay is not installed."""
     foreign = col(CaseRow.assay).not_in([pairing.assay for pairing in pairings])
-    return and_(foreign, col(CaseRow.state).in_(CASES_OF_ASSAY))
+    return and_(foreign, few(col(CaseRow.state).in_(CASES_OF_ASSAY)))
 
 
 def read_groups(
-    tx: Queries, pairings: Sequence[Pairing], *, cause: str = "", number: int = 1
+    tx: Queries,
+    pairings: Sequence[Pairing],
+    groups: Sequence[TroubleGroup],
+    *,
+    cause: str = "",
+    number: int = 1,
 ) -> tuple[TroubleGroup, ...]:
-    """Return what waits for a person, by cause, the newest first; `GROUP_ROWS` rows of each.
+    """Return groups of `count_groups` with `GROUP_ROWS` rows each, the newest first.
 
     With a `cause`: that group alone, and the rows of a page of `LIMIT`, counted from 1.
     """
     rows = LIMIT if cause else GROUP_ROWS
     offset = (max(number, 1) - 1) * LIMIT if cause else 0
     found = []
-    for known in _counted(tx, pairings):
+    for known in groups:
         if cause in ("", known.cause):
             items = _items(tx, known, pairings, rows, offset)
             found.append(replace(known, items=items))
@@ -127,14 +128,14 @@ def read_groups(
 
 def subjects_of(tx: Queries, pairings: Sequence[Pairing], cause: str, most: int) -> tuple[str, ...]:
     """Return the subjects of a cause, newest change first, at most so many."""
-    known = next((group for group in _counted(tx, pairings) if group.cause == cause), None)
+    known = next((group for group in count_groups(tx, pairings) if group.cause == cause), None)
     if known is None:
         return ()
     return tuple(row.subject for row in _rows(tx, known, pairings, most, 0))
 
 
-def _counted(tx: Queries, pairings: Sequence[Pairing]) -> list[TroubleGroup]:
-    """Return all groups with their number, without rows."""
+def count_groups(tx: Queries, pairings: Sequence[Pairing]) -> list[TroubleGroup]:
+    """Return what waits for a person, by cause: all groups with their number, without rows."""
     connection = tx.session.connection()
     slides = connection.execute(
         columns(col(SlideRow.reason), func.count())
@@ -283,7 +284,7 @@ def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
     """Return the cases under way that are held back, grouped by the reason."""
     rows = tx.session.exec(
         select(CaseRow.reason, CaseRow.params, func.count(), func.min(CaseRow.not_before))
-        .where(col(CaseRow.state).in_(CASES_HELD), CaseRow.reason != "")
+        .where(few(col(CaseRow.state).in_(CASES_HELD)), CaseRow.reason != "")
         .group_by(CaseRow.reason, CaseRow.params)
         .order_by(CaseRow.reason, CaseRow.params)
     )
@@ -291,6 +292,15 @@ def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
         HeldCases(cases=number, error=say("case", reason, json.loads(params)), next_try_at=at)
         for reason, params, number, at in rows
     )
+
+
+def few(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return a condition on the state that few rows fulfil, so that SQLite uses its index.
+
+    Where most rows are in one state, SQLite's statistics make any state look common.
+    """
+    # Untyped: a truth value would be compared to 1, and SQLite would not see through that.
+    return cast("ColumnElement[bool]", func.likelihood(condition, literal_column("0.001")))
 
 
 def _waiting(
@@ -304,7 +314,7 @@ def _waiting(
             func.count(),
             func.min(DeliveryRow.not_before),
         )
-        .where(col(DeliveryRow.state).in_(states), col(DeliveryRow.reason) != "")
+        .where(few(col(DeliveryRow.state).in_(states)), col(DeliveryRow.reason) != "")
         .group_by(DeliveryRow.destination, DeliveryRow.reason, DeliveryRow.params)
         .order_by(DeliveryRow.destination)
     )

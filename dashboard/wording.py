@@ -96,6 +96,15 @@ OBJECT_WORDS: dict[str, str] = {
     "KO": "Rejection of the replaced result",
 }
 
+STEP_WORDS: dict[str, str] = {
+    "identify": "Slides to be identified",
+    "inspect": "Slides to be inspected",
+    "read": "Slides to be read",
+    "analyse": "Cases to be scored",
+    "write": "Cases to be written as DICOM",
+}
+"""What waits for a step of the line."""
+
 TASK_WORDS: dict[str, str] = {
     "tumor": "Tumor on H&E",
     "intensity": "Stain intensity on IHC",
@@ -123,11 +132,16 @@ def progress_words(progress: StepProgress) -> str:
     return f"{words}, {progress.per_second:.0f} tiles/s, {wait} left"
 
 
-def age(seconds: float) -> str:
-    """Return an age in one unit, coarse, so that an idle table does not flicker."""
-    if seconds < 60:
-        return "just now" if seconds < 10 else "< 1 min"
-    for limit, unit, name in ((3600, 60, "min"), (86400, 3600, "h"), (float("inf"), 86400, "d")):
-        if seconds < limit:
-            return f"{int(seconds // unit)} {name}"
-    raise AssertionError(seconds)  # unreachable: the last limit is infinite
+def about(seconds: float) -> str:
+    """Return a time to come in words that claim no more than a rate tells."""
+    minutes = seconds / 60
+    if minutes < 1.5:
+        return "about a minute"
+    if minutes < 10:
+        return f"about {minutes:.0f} min"
+    if minutes < 57.5:
+        return f"about {5 * round(minutes / 5)} min"
+    hours = minutes / 60
+    if hours < 24:
+        return f"about {round(2 * hours) / 2:g} h"
+    return f"about {hours / 24:.0f} d"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from appliance.artifacts import ArtifactKey
 from appliance.findings.codec import MAX_EDGE_PX, load_findings
@@ -37,7 +38,7 @@ def render() -> None:
     if not look.live():
         return
     wanted = look.wanted("case")
-    detail = None if wanted is None else read_case(look.ledger(), look.settings(), wanted)
+    detail = None if wanted is None else _read(wanted)
     if detail is None:
         look.block(
             '<a href="./" target="_self">← All cases</a>'
@@ -49,8 +50,6 @@ def render() -> None:
     findings = _findings_of(detail)
     acting.told()
     line, buttons = st.columns([5, 4], vertical_alignment="center", gap="small")
-    with line:
-        _line(detail.case.id, detail.picture_key)
     with buttons:
         if acting.may_act():
             acting.case_buttons(detail, readable=findings is not None)
@@ -66,21 +65,37 @@ def render() -> None:
             height=ZOOM_PX,
             alt="Both slides of the case, linked: deep zoom with overlays",
         )
-    _records(detail, findings)
+    records = _records(detail, findings)
+    with line:
+        _live(detail.case.id, detail.picture_key, records)
 
 
 # live parts
 
 
+def _read(case_id: int) -> CaseDetail | None:
+    return look.snapshots().of(
+        ("case", case_id),
+        lambda: read_case(look.ledger(), look.settings(), case_id),
+        lambda detail: detail is not None and detail.moving,
+    )
+
+
 @st.fragment(run_every=look.REFRESH_SECONDS)
 @look.telling_trouble()
-def _line(case_id: int, shown: str) -> None:
-    detail = read_case(look.ledger(), look.settings(), case_id)
+def _live(case_id: int, shown: str, records: _Records) -> None:
+    detail = _read(case_id)
     if detail is None:
         return
     if detail.picture_key != shown:
         # Pictures or actions have changed; draw the whole page anew.
         st.rerun(scope="app")
+    look.block(deliveries_markup(detail), records.delivery)
+    look.block(
+        f'<div class="td-card">{steps_markup(detail)}</div>{timeline_markup(detail.events)}',
+        records.history,
+    )
+    look.block(slides_markup(detail), records.slides)
     findings = _findings_of(detail)
     look.block(_line_markup(detail, findings))
     if findings is None and detail.findings_folder is not None:
@@ -96,35 +111,23 @@ def _line(case_id: int, shown: str) -> None:
         )
 
 
-def _records(detail: CaseDetail, findings: Findings | None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Records:
+    """Places of the records that follow the ledger; the part that refreshes fills them."""
+
+    delivery: DeltaGenerator
+    history: DeltaGenerator
+    slides: DeltaGenerator
+
+
+def _records(detail: CaseDetail, findings: Findings | None) -> _Records:
     names = ["Measurements", "Report", "Delivery", "History", "Slides"]
     measures, report, delivery, history, slides = st.tabs(names)
     with measures:
         _measurements(detail, findings)
     with report:
         _report(detail)
-    case_id = detail.case.id
-    with delivery:
-        _live_record(case_id, "delivery")
-    with history:
-        _live_record(case_id, "history")
-    with slides:
-        _live_record(case_id, "slides")
-
-
-@st.fragment(run_every=look.REFRESH_SECONDS)
-@look.telling_trouble(shown=False)
-def _live_record(case_id: int, what: str) -> None:
-    detail = read_case(look.ledger(), look.settings(), case_id)
-    if detail is None:
-        return
-    if what == "delivery":
-        look.block(deliveries_markup(detail))
-    elif what == "slides":
-        look.block(slides_markup(detail))
-    else:
-        look.block(f'<div class="td-card">{steps_markup(detail)}</div>')
-        look.block(timeline_markup(detail.events))
+    return _Records(delivery=delivery.empty(), history=history.empty(), slides=slides.empty())
 
 
 # parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 from PIL import Image, ImageDraw
+from streamlit.delta_generator import DeltaGenerator
 
 from appliance.assays.registry import pairings
 from appliance.errors import LedgerError
@@ -25,10 +25,13 @@ from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 from dashboard.access import COOKIE, of_server
 from dashboard.lines import CaseLine
-from dashboard.wording import Tone, Wording, age, progress_words
+from dashboard.snapshots import Snapshots
+from dashboard.wording import Tone, Wording, progress_words
+from dashboard.worklist import SpokenCases
 
 REFRESH_SECONDS = 2.0
-"""Period of the live parts; a change of state is on the page within three seconds."""
+"""Period of the live parts; a change of state is on the page within three seconds. What has not
+changed has the same markup, and stays on the page as it is: a selection in it survives."""
 
 CSS = Path(__file__).parents[1] / "static" / "pages.css"
 """Style sheet of the pages."""
@@ -57,6 +60,18 @@ def settings() -> Settings:
 def ledger() -> LedgerReader:
     """Return the ledger of the settings, opened for reading."""
     return LedgerReader(settings().ledger_url)
+
+
+@st.cache_resource
+def snapshots() -> Snapshots:
+    """Return what all sessions share of the ledger."""
+    return Snapshots(ledger())
+
+
+@st.cache_resource
+def spoken() -> SpokenCases:
+    """Return the cases on whose result a person said a word."""
+    return SpokenCases()
 
 
 def token() -> str:
@@ -112,9 +127,12 @@ def footer() -> None:
     )
 
 
-def block(markup: str) -> None:
-    """Show markup in the page's style; the caller has escaped foreign text."""
-    st.html(f'<div class="td">{markup}</div>')
+def block(markup: str, place: DeltaGenerator | None = None) -> None:
+    """Show markup in the page's style, here or in a place; the caller has escaped foreign text.
+
+    A part that refreshes fills places outside of it: each part costs a run of its own.
+    """
+    (place or st).html(f'<div class="td">{markup}</div>')
 
 
 @contextmanager
@@ -224,13 +242,27 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> st
 
 
 def ago(at: float) -> str:
-    """Markup of an age, with the exact time on hover."""
-    return f'<span class="nowrap" title="{clock(at)}">{age(max(0.0, time.time() - at))}</span>'
+    """Markup of an age since seconds since epoch, with the exact time on hover."""
+    return _time(at, "age")
 
 
-def clock(at: float) -> str:
-    """Local date and time of seconds since epoch."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def moment(at: float) -> str:
+    """Markup of the date and time of seconds since epoch, in the viewer's zone."""
+    return _time(at, "moment")
+
+
+def hour(at: float) -> str:
+    """Markup of hour and minute of seconds since epoch, in the viewer's zone."""
+    return _time(at, "hour")
+
+
+def _time(at: float, kind: str) -> str:
+    """Markup of a time that ``static/times.js`` writes; before it does, the server's clock."""
+    local = datetime.fromtimestamp(at).astimezone()
+    return (
+        f'<time class="nowrap" data-time="{kind}" datetime="{local.isoformat("T", "seconds")}">'
+        f"{local:%Y-%m-%d %H:%M:%S %Z}</time>"
+    )
 
 
 def wanted(name: str) -> int | None:

@@ -6,12 +6,15 @@ from html import escape
 from urllib.parse import quote
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from appliance.ledger.tables import id_named
+from dashboard.flow import Flow, read_flow
 from dashboard.lines import CaseLine, SlideLine
 from dashboard.queries import Counts, Queue, read_queue
 from dashboard.troubles import LIMIT, Trouble, TroubleGroup
 from dashboard.views import acting, look
+from dashboard.views.flow import flow_markup
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
 
 CAUSE, PAGE = "cause", "page"
@@ -21,21 +24,48 @@ CAUSE, PAGE = "cause", "page"
 def render() -> None:
     """Render the page (``?cause=slide:quarantined:no-mpp&page=2``)."""
     acting.told()
-    _overview(st.query_params.get(CAUSE, ""), look.wanted(PAGE) or 1)
+    top = st.container()
     left, _ = st.columns([1, 2])
     search = left.text_input(
         "Find", placeholder="Find an accession or file name", label_visibility="collapsed"
     )
-    _tables(search.strip())
+    cases, slides = st.empty(), st.empty()
+    with top:
+        cause = st.query_params.get(CAUSE, "")
+        _live(cause, look.wanted(PAGE) or 1, search.strip(), cases, slides)
     acting.retry_all_dialog()
 
 
 @st.fragment(run_every=look.REFRESH_SECONDS)
-@look.telling_trouble()
-def _overview(cause: str, number: int) -> None:
-    if not look.live():
-        return
-    queue = read_queue(look.ledger(), look.settings(), cause=cause, number=number)
+def _live(
+    cause: str, number: int, search: str, cases: DeltaGenerator, slides: DeltaGenerator
+) -> None:
+    with look.telling_trouble():
+        if look.live():
+            queue = _read(cause, number, search)
+            _overview(queue, cause, number)
+            if not cause:
+                look.block(flow_markup(_flow()))
+            look.block(_cases_markup(queue, search), cases)
+            look.block(_slides_markup(queue, search), slides)
+            return
+    cases.empty()
+    slides.empty()
+
+
+def _read(cause: str, number: int, search: str) -> Queue:
+    return look.snapshots().of(
+        ("queue", cause, number, search),
+        lambda: read_queue(look.ledger(), look.settings(), search, cause=cause, number=number),
+        lambda queue: queue.moving,
+    )
+
+
+def _flow() -> Flow:
+    return look.snapshots().of("flow", lambda: read_flow(look.ledger(), look.settings()))
+
+
+def _overview(queue: Queue, cause: str, number: int) -> None:
     look.block(counts_markup(queue.counts))
     if cause:
         look.block('<a href="./" target="_self">← All causes</a>')
@@ -46,13 +76,8 @@ def _overview(cause: str, number: int) -> None:
         look.block(_held_markup(queue))
 
 
-@st.fragment(run_every=look.REFRESH_SECONDS)
-@look.telling_trouble(shown=False)
-def _tables(search: str) -> None:
-    if not look.readable():
-        return
-    queue = read_queue(look.ledger(), look.settings(), search)
-    look.block(
+def _cases_markup(queue: Queue, search: str) -> str:
+    return (
         '<div class="td-card"><h2>Cases</h2>'
         + look.table(
             ("Accession", "Block", "State", "Score", "Review", "In this state for>"),
@@ -62,7 +87,10 @@ def _tables(search: str) -> None:
         + _more(len(queue.cases), queue.counts.cases, search)
         + "</div>"
     )
-    look.block(
+
+
+def _slides_markup(queue: Queue, search: str) -> str:
+    return (
         '<div class="td-card"><h2>Slides</h2>'
         + look.table(
             ("File", "Stain", "State", "Note", "In this state for>"),
@@ -169,7 +197,7 @@ def _held_markup(queue: Queue) -> str:
 
 
 def _at(time: float) -> str:
-    return f" at {look.clock(time)[11:]}" if time else ""
+    return f" at {look.moment(time)}" if time else ""
 
 
 def _case_cells(case: CaseLine) -> tuple[str, ...]:

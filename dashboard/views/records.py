@@ -107,7 +107,7 @@ def timeline_markup(events: Sequence[EventLine]) -> str:
     """Return the events, newest first, with the person whose word an event was, as markup."""
     rows = [
         (
-            f'<span class="nowrap muted">{look.clock(event.at)}</span>',
+            f'<span class="muted">{look.moment(event.at)}</span>',
             f'<span class="nowrap">{escape(event.who)}</span>',
             escape(event.text)
             + (f' <span class="muted">× {event.count}</span>' if event.count > 1 else ""),

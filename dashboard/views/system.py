@@ -76,7 +76,7 @@ def _checked(checks: Checks, title: str, button: str) -> None:
             look.block('<div class="td-said" role="status">They run already.</div>')
     told = "Nobody ran them since this server started."
     if checks.at:
-        told = f"Run at {look.clock(checks.at)}"
+        told = f"Run at {look.moment(checks.at)}"
     rows = [
         (
             escape(line.what),
@@ -189,7 +189,7 @@ def _keeping(found: System) -> str:
     if found.backup_trouble:
         backup += f'<div class="small">{escape(found.backup_trouble)}</div>'
     alerts = "<br>".join(escape(line) for line in found.alerts)
-    last = look.clock(found.retained_at) if found.retained_at else "not yet"
+    last = look.moment(found.retained_at) if found.retained_at else "not yet"
     rows = [
         ("Last backup of the ledger", backup),
         (

@@ -66,13 +66,17 @@ def _chosen() -> None:
 def _list(wanted: dict[str, str], number: int) -> None:
     if not look.live():
         return
-    found = read_work_list(
-        look.ledger(),
-        look.settings(),
-        find=wanted.get(FIND, ""),
-        reason=wanted.get(REASON, ""),
-        order=wanted.get(ORDER, ""),
-        number=number,
+    found = look.snapshots().of(
+        ("worklist", *sorted(wanted.items()), number),
+        lambda: read_work_list(
+            look.ledger(),
+            look.settings(),
+            look.spoken(),
+            find=wanted.get(FIND, ""),
+            reason=wanted.get(REASON, ""),
+            order=wanted.get(ORDER, ""),
+            number=number,
+        ),
     )
     some = wanted.get(FIND) or wanted.get(REASON)
     look.block(

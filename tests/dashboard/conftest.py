@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from appliance.domain import HE, HER2, Identity, Stain
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
 from appliance.findings.reasons import Reason, ReviewReason
+from appliance.ledger.heartbeat import LaneSign, Sign, boot_id, born, write_sign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
@@ -186,6 +189,21 @@ class Lab:
         params = json.dumps({"detail": detail})
         self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, params=params)
         return slide_id
+
+    def sign(self, **lanes: LaneSign) -> Sign:
+        """Give a sign of life, as a daemon of this process; return it."""
+        now, pid = time.time(), os.getpid()
+        given = Sign(
+            at=now,
+            monotonic=time.monotonic(),
+            boot=boot_id(),
+            pid=pid,
+            born=born(pid),
+            started=now,
+            lanes=lanes,
+        )
+        write_sign(self.settings, given)
+        return given
 
     def rows(self) -> tuple[list[SlideRow], list[CaseRow]]:
         with self.ledger.transaction() as tx:

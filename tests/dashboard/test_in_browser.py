@@ -7,6 +7,7 @@ import io
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -221,6 +222,33 @@ def test_one_button_tries_all_of_a_cause_again(page: Page, twin_lab: Lab) -> Non
     for number in numbers:
         assert last_event(twin_lab, f"slide-{number}", "word-retry").by == PERSON
     expect(page.get_by_role("button", name="Try all 2 again")).to_have_count(0)
+
+
+def test_a_selection_survives_refreshes_and_times_are_the_viewers(
+    page: Page, twin_lab: Lab
+) -> None:
+    page.goto("/")
+    accession = page.locator("tbody a", has_text="S26-0000001").first
+    expect(accession).to_be_visible()
+    accession.evaluate("(element) => getSelection().selectAllChildren(element)")
+    twin_lab.arrive("selected.svs")
+    expect(page.get_by_role("link", name="selected.svs")).to_be_attached()
+    page.wait_for_timeout(4500)  # two refreshes more
+    assert page.evaluate("getSelection().toString()") == "S26-0000001"
+    assert accession.evaluate("(element) => getSelection().containsNode(element, true)")
+
+    assert page.context.browser is not None
+    elsewhere = page.context.browser.new_page(
+        base_url=page.url.rstrip("/"), timezone_id="Asia/Kolkata"
+    )
+    elsewhere.goto("/case?case=1")
+    elsewhere.get_by_role("tab", name="History").click()
+    times = elsewhere.get_by_role("tabpanel").locator("time")
+    expect(times.first).to_contain_text("GMT+5:30")
+    moment = datetime.fromisoformat(times.first.get_attribute("datetime") or "")
+    there = moment.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    expect(times.first).to_contain_text(f"{there:%Y-%m-%d %H:%M:%S}")
+    elsewhere.close()
 
 
 def last_event(lab: Lab, subject: str, code: str) -> EventRow:

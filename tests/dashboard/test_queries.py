@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 from appliance.domain import HE, HER2, QuarantineReason
 from appliance.findings.findings import Findings
@@ -21,7 +22,7 @@ from dashboard.actions import Person
 from dashboard.quality import read_quality
 from dashboard.queries import Queue, read_case, read_queue, read_subjects
 from dashboard.troubles import GROUP_ROWS, LIMIT, Trouble
-from dashboard.worklist import PAGE_CASES, read_work_list
+from dashboard.worklist import PAGE_CASES, SpokenCases, read_work_list
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -333,8 +334,10 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
         tx.session.flush()
         tx.note("case-6", "confirmed-by", 1.0, params={"score": "2+"}, by="Meyer^Anna")
 
+    spoken = SpokenCases()
+
     def listed(**asked: Any) -> list[int]:
-        return [case.id for case in read_work_list(reader, lab.settings, **asked).cases]
+        return [case.id for case in read_work_list(reader, lab.settings, spoken, **asked).cases]
 
     assert listed() == [4, 3, 2, 1]
     assert listed(find="0000003") == [3] and listed(find="2+") == [4, 2] and listed(find="%") == []
@@ -342,7 +345,13 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
     assert listed(order="score") == [3, 2, 4, 1] and listed(order="nothing") == [4, 3, 2, 1]
     assert listed(reason="near-threshold", order="oldest") == [3, 4]
     assert listed(reason="near") == listed(reason='%"') == []
-    # A result that was made anew waits for a person again.
+    # A result that was made anew waits for a person again; that of another case does not.
+    with lab.ledger.transaction() as tx:
+        other = tx.case(1)
+        assert other is not None
+        for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+            tx.advance(other, state, now=2.0)
+    assert listed() == [4, 3, 2, 1]
     with lab.ledger.transaction() as tx:
         case = tx.case(6)
         assert case is not None
@@ -351,9 +360,25 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
     assert listed() == [4, 3, 2, 6, 1]
     with lab.ledger.transaction() as tx:
         tx.session.add_all([row(10 + number) for number in range(2 * PAGE_CASES)])
-    last = read_work_list(reader, lab.settings, number=99)
+    last = read_work_list(reader, lab.settings, spoken, number=99)
     assert (last.number, last.pages, last.total, len(last.cases)) == (3, 3, 2 * PAGE_CASES + 5, 5)
-    assert read_work_list(reader, lab.settings, number=2).cases[0].id == 27
+    assert read_work_list(reader, lab.settings, spoken, number=2).cases[0].id == 27
+
+
+def test_words_are_read_anew_after_a_restored_backup(
+    lab: Lab, reader: LedgerReader, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    spoken = SpokenCases()
+    with lab.ledger.transaction() as tx:
+        assert spoken.now(tx) == frozenset()
+        tx.note("case-1", "corrected-by", 1.0, by="Meyer^Anna")
+        assert spoken.now(tx) == {1}
+        tx.session.execute(text("DELETE FROM event WHERE code = 'corrected-by'"))
+        assert spoken.now(tx) == frozenset()
 
 
 def test_quality_counts_results_and_words(lab: Lab, reader: LedgerReader) -> None:
