@@ -282,15 +282,23 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         with serving(folder) as site, open_browser() as browser:
             if "openings" in options.parts:
                 figures["openings"] = openings(browser, site, case, options.openings)
+                tell(figures)
             if "idle" in options.parts:
                 figures["idle"] = left_open(browser, site, case, options)
+                tell(figures)
             if "work" in options.parts:
                 other = rescan(folder)
                 wait_for(ledger, other, ("waiting", "ready"))
                 figures["openings_at_work"] = openings(browser, site, case, options.openings)
+                tell(figures)
                 figures["idle_at_work"] = left_open(browser, site, case, options)
                 figures["still_at_work"] = case_of(ledger, other)[1] != "delivered"
     return figures
+
+
+def tell(figures: dict[str, Any]) -> None:
+    """Tell what is known so far, should the run be ended."""
+    print(json.dumps(figures), file=sys.stderr, flush=True)
 
 
 def left_open(

@@ -7,6 +7,7 @@ folder. The checks of ``tandem doctor`` ask other machines, so they run only whe
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from appliance.operations.backup import verify_ledger
 from appliance.operations.disk import forecast, read_samples
 from appliance.operations.doctor import Examined, examine
 from appliance.operations.install_weights import known_weights
+from appliance.readers.device import DeviceSign, read_device
 from appliance.settings.settings import Settings
+from dashboard.log_tail import LogTail, read_log
 from dashboard.troubles import HeldDestination, few, read_held
 
 NEWEST_OBJECTS = 2000
@@ -43,21 +46,29 @@ _OPEN = (
     DeliveryState.UNPROVEN,
     DeliveryState.REFUSED,
 )
-_MEMORY = Path("/proc/meminfo")
+_MEMORY, _CORES = Path("/proc/meminfo"), Path("/proc/stat")
+LOOK_SECONDS = 0.2
+"""Time over which the use of the cores is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """The machine now: load of the last minute, cores, bytes of memory; the disk in words.
+    """The machine now: load of the last minute, cores, bytes of memory and disk; the disk in words.
 
-    Memory is 0 where the kernel does not tell it.
+    `busy` is the part of all cores' time (0-1) of the last `LOOK_SECONDS`, None where the kernel
+    does not tell it; memory and disk are 0 where they are not told. `device` is what the networks
+    ran on last, None before they ran.
     """
 
     load: float
     cores: int
+    busy: float | None
     memory_free: float
     memory_size: float
+    disk_free: float
+    disk_size: float
     disk: str
+    device: DeviceSign | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +109,7 @@ class System:
     backup_trouble: str
     alerts: tuple[str, ...]
     retained_at: float
+    log: LogTail
 
 
 class Checks:
@@ -165,22 +177,48 @@ def read_system(reader: LedgerReader, settings: Settings) -> System:
         backup_trouble=backup_trouble(settings, time.time()),
         alerts=tuple(alert_lines(settings)),
         retained_at=read_samples(settings).retained_at,
+        log=read_log(settings),
     )
 
 
 def _machine(settings: Settings) -> Machine:
     memory = _memory()
+    size = free = 0
     try:
         disk = forecast(settings).sentence
+        size, _, free = shutil.disk_usage(settings.state_dir)
     except OSError:
         disk = "The state folder is not there."
     return Machine(
         load=os.getloadavg()[0],
         cores=os.cpu_count() or 1,
+        busy=_busy(),
         memory_free=memory.get("MemAvailable", 0.0),
         memory_size=memory.get("MemTotal", 0.0),
+        disk_free=free,
+        disk_size=size,
         disk=disk,
+        device=read_device(settings),
     )
+
+
+def _busy() -> float | None:
+    """Return the part of the cores' time (0-1) that was not idle, over `LOOK_SECONDS`."""
+    before = _core_times()
+    time.sleep(LOOK_SECONDS)
+    after = _core_times()
+    if before is None or after is None or after[0] == before[0]:
+        return None
+    return 1 - (after[1] - before[1]) / (after[0] - before[0])
+
+
+def _core_times() -> tuple[int, int] | None:
+    """Return the ticks of all cores since the boot, and those of them that were idle (proc(5))."""
+    try:
+        ticks = [int(each) for each in _CORES.read_text().splitlines()[0].split()[1:9]]
+    except (OSError, ValueError, IndexError):
+        return None
+    return sum(ticks), ticks[3] + ticks[4]
 
 
 def _memory() -> dict[str, float]:

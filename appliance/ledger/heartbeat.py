@@ -39,7 +39,8 @@ class Sign:
 
     `at` and `started` are seconds since the epoch; `monotonic` is the same moment by the clock
     that nobody sets, since the boot `boot`. `born` is the kernel's time of the
-    process's start. `ended` says why the daemon ended, empty while it runs.
+    process's start. `ended` says why the daemon ended, empty while it runs. `log` is where its log
+    goes, as `appliance.settings.logs.log_place` says it.
     """
 
     at: float
@@ -49,6 +50,7 @@ class Sign:
     born: int
     started: float
     ended: str = ""
+    log: str = ""
     lanes: Mapping[str, LaneSign] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from appliance.ledger.heartbeat import BEAT_SECONDS, LaneSign, Sign, boot_id, born, write_sign
+from appliance.settings.logs import log_place
 from appliance.settings.service import ALIVE, READY, STARTING, tell_manager
 from appliance.settings.settings import Settings
 
@@ -49,6 +50,7 @@ class Pulse:
     def __init__(self, settings: Settings, signs: Callable[[], Mapping[str, LaneSign]]) -> None:
         self._settings, self._signs = settings, signs
         self._started = time.time()
+        self._log = log_place()
         self._ready = False
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
@@ -83,6 +85,7 @@ class Pulse:
             born=born(os.getpid()),
             started=self._started,
             ended=ended,
+            log=self._log,
             lanes={} if ended else self._signs(),
         )
         write_sign(self._settings, sign)

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from appliance.errors import WeightsError
+from appliance.readers.device import DeviceSign
 from appliance.slides.stream import DECODE_THREADS, usable_cores
 from models.attention import attend
 from models.checkpoint import load_network
@@ -123,6 +125,15 @@ class Network:
         self._runtime = runtime
         if runtime == "openvino":
             self._compile()
+
+    def device_sign(self) -> DeviceSign:
+        """Return what torch says of the device now; memory is that of all processes on it."""
+        name, memory, used = "CPU", 0, 0
+        if self.device == "cuda":
+            free, memory = torch.cuda.mem_get_info()
+            name, used = torch.cuda.get_device_name(), memory - free
+        runtime = f"torch {torch.__version__}"
+        return DeviceSign(name=name, runtime=runtime, memory=memory, used=used, at=time.time())
 
     def prepare(self, tiles: int) -> None:
         """Choose the runtime for a pass of so many tiles; call it before the pass begins.

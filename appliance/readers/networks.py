@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from appliance.geometry import TILE_PX
 from appliance.readers.chosen_weights import chosen_weights
+from appliance.readers.device import write_device
 from appliance.settings.settings import Settings
 from models.spec import ModelSpec, Task
 
@@ -17,6 +18,8 @@ _NETWORKS: dict[Task, Network] = {}
 
 def network_for(task: Task, settings: Settings) -> Network:
     """Network with the weights in use for `task`, loaded unless it is the last one loaded.
+
+    What its device is and has in use stands in the state folder afterwards.
 
     Raises
     ------
@@ -32,6 +35,7 @@ def network_for(task: Task, settings: Settings) -> Network:
         _NETWORKS[task] = known = Network(
             folder, settings.models.device, settings.models.runtime, spec.site
         )
+    write_device(settings, known.device_sign())
     return known
 
 

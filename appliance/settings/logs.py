@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -51,6 +54,26 @@ class Logging:
     level: str = "INFO"
     format: str = "text"
     levels: Mapping[str, str] = field(default_factory=dict)
+
+
+JOURNAL = "journal"
+"""Place of a log that the service manager keeps."""
+
+
+def log_place() -> str:
+    """Return where this process's log goes: the path of a file, `JOURNAL`, or empty for elsewhere.
+
+    systemd names device and inode of the journal's socket in ``JOURNAL_STREAM`` (systemd.exec(5)).
+    """
+    try:
+        found = os.fstat(2)
+        if os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}":
+            return JOURNAL
+        if stat.S_ISREG(found.st_mode):
+            return str(Path("/proc/self/fd/2").readlink())
+    except OSError:
+        pass
+    return ""
 
 
 def configure_logging(wanted: Logging) -> None:

@@ -8,6 +8,8 @@ import streamlit as st
 
 from appliance.ledger.lifecycle import DeliveryState
 from appliance.operations.users import Role
+from appliance.readers.device import DeviceSign
+from dashboard.log_tail import LogTail
 from dashboard.system import (
     Checks,
     Machine,
@@ -50,6 +52,7 @@ def _live() -> None:
     look.block(_destinations(found.places))
     look.block(_readers(found))
     look.block(_keeping(found))
+    look.block(_log(found.log))
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, show_spinner=False)
@@ -116,14 +119,54 @@ def _machine(machine: Machine) -> str:
     memory = "not told by the kernel"
     if machine.memory_size:
         memory = f"{machine.memory_free / 2**30:.1f} of {machine.memory_size / 2**30:.1f} GiB free"
+    cores = f"load {machine.load:.1f} of the last minute, on {machine.cores} cores"
+    if machine.busy is not None:
+        cores = f"{100 * machine.busy:.0f} % busy; {cores}"
+    disk = machine.disk
+    if machine.disk_size:
+        used = 1 - machine.disk_free / machine.disk_size
+        disk = f"{100 * used:.0f} % of {machine.disk_size / 2**30:.0f} GiB used; {disk}"
     rows = [
-        ("Processor", f"load {machine.load:.1f} of the last minute, on {machine.cores} cores"),
+        ("Processor", cores),
         ("Memory", memory),
-        ("Disk of the state folder", escape(machine.disk)),
+        ("Disk of the state folder", escape(disk)),
+        ("Networks run on", _device(machine.device)),
     ]
     return (
         '<div class="td-card td-facts"><h2>Machine</h2>'
         + look.table(("Part", "Now"), rows, "")
+        + "</div>"
+    )
+
+
+def _device(device: DeviceSign | None) -> str:
+    if device is None:
+        return "not told yet: no network was used here"
+    memory = ""
+    if device.memory:
+        used, size = device.used / 2**30, device.memory / 2**30
+        memory = f", {used:.1f} of {size:.1f} GiB in use by all processes"
+    return (
+        f"{escape(device.name)}{memory}, by {escape(device.runtime)}; said when networks were last "
+        f"asked, {look.ago(device.at)} ago"
+    )
+
+
+def _log(tail: LogTail) -> str:
+    rows = [
+        (
+            f'<span class="nowrap muted">{escape(line.time)}</span>',
+            escape(line.level),
+            escape(line.name),
+            escape(line.text),
+        )
+        for line in tail.lines
+    ]
+    return (
+        '<div class="td-card"><h2>Log of the daemon</h2>'
+        f'<div class="muted small">{escape(tail.said)} Only lines of Tandem\'s own parts at INFO '
+        "and above are shown, without names of slide files.</div>"
+        + (look.table(("Time (server)", "Level", "Part", "Text"), rows, "") if rows else "")
         + "</div>"
     )
 

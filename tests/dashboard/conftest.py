@@ -190,8 +190,8 @@ class Lab:
         self.move_slide(slide_id, SlideState.QUARANTINED, reason=reason, params=params)
         return slide_id
 
-    def sign(self, **lanes: LaneSign) -> Sign:
-        """Give a sign of life, as a daemon of this process; return it."""
+    def sign(self, log: str = "", **lanes: LaneSign) -> Sign:
+        """Give a sign of life, as a daemon of this process whose log goes to `log`; return it."""
         now, pid = time.time(), os.getpid()
         given = Sign(
             at=now,
@@ -200,6 +200,7 @@ class Lab:
             pid=pid,
             born=born(pid),
             started=now,
+            log=log,
             lanes=lanes,
         )
         write_sign(self.settings, given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,12 +13,13 @@ from streamlit.testing.v1 import AppTest
 
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
-from appliance.ledger.heartbeat import LaneSign, Sign, boot_id, born, write_sign
+from appliance.ledger.heartbeat import LaneSign, write_sign
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.transaction import Transaction
 from appliance.operations.doctor import Examined
 from appliance.operations.users import Role
+from appliance.readers.device import DeviceSign, write_device
 from dashboard import actions
 from dashboard import system as facts
 from dashboard.actions import Person
@@ -50,14 +50,6 @@ def markup(page: AppTest) -> str:
     return "".join(element.proto.body for element in page.get("html"))
 
 
-def sign(**lanes: LaneSign) -> Sign:
-    now, pid = time.time(), os.getpid()
-    return Sign(
-        at=now, monotonic=time.monotonic(), boot=boot_id(), pid=pid, born=born(pid), started=now,
-        lanes=lanes,
-    )  # fmt: skip
-
-
 def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -> None:
     case_id = lab.slide("S26-0000001", HE)
     lab.slide("S26-0000001", HER2)
@@ -76,8 +68,11 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     (name,) = [section.name for section in settings.destinations]
     lab.do(lambda tx, now: [setattr(row, "destination", name) for row in tx.deliveries(case_id)])
     lab.do(refuse)
-    working = sign(gpu=LaneSign(doing="analyse case-1", since=time.time()))
-    write_sign(settings, working)
+    working = lab.sign(gpu=LaneSign(doing="analyse case-1", since=time.time()))
+    gpu = DeviceSign(
+        name="Some GPU", runtime="torch 2", memory=80 * 2**30, used=2**30, at=time.time()
+    )
+    write_device(settings, gpu)
     reader = LedgerReader(settings.ledger_url)
     found = read_system(reader, settings)
     reader.close()
@@ -87,9 +82,13 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     assert place.proven_at > 0 and place.held is not None and place.held.objects == 1
     assert "tumor" in {each.name for each in found.readers}
     assert all("sha256" in each.weights for each in found.readers if each.name == "tumor")
-    assert found.machine.memory_size > found.machine.memory_free > 0
+    machine = found.machine
+    assert machine.memory_size > machine.memory_free > 0
+    assert machine.disk_size > machine.disk_free > 0 and machine.device == gpu
+    assert machine.busy is not None and 0 <= machine.busy <= 1
     page = markup(AppTest.from_function(system_page).run(timeout=180))
     assert "analyse case-1" in page and "GiB free" in page and "none yet" in page
+    assert "% busy" in page and "Some GPU, 1.0 of 80.0 GiB in use" in page
     write_sign(settings, replace(working, ended="it received SIGTERM."))
     st.cache_resource.clear()
     page = markup(AppTest.from_function(system_page).run(timeout=180))
