@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.errors import SettingsError
@@ -14,6 +17,8 @@ from appliance.settings.settings_file import find_settings_file, load_settings
 from dashboard.guard import NAMES, needs_login
 
 DEFAULT_PORT = 8501
+_LISTENS = "0A"
+"""State of a listening socket in ``/proc/net/tcp``."""
 
 OPTIONS: dict[str, str] = {
     "server.headless": "true",
@@ -78,6 +83,9 @@ def serve(config: Path | None, port: int, address: str, names: Sequence[str] = (
     except SettingsError as err:
         print(err, file=sys.stderr)
         return 2
+    if taken := _taken(port, address):
+        print(taken, file=sys.stderr)
+        return 2
     environment = dict(os.environ)
     if path is not None:
         environment["TANDEM_CONFIG"] = str(path.absolute())
@@ -85,6 +93,42 @@ def serve(config: Path | None, port: int, address: str, names: Sequence[str] = (
     environment.setdefault("MALLOC_ARENA_MAX", "2")
     arguments = command(port, address)
     os.execve(arguments[0], arguments, environment)  # noqa: S606  our own interpreter, no shell
+
+
+def _taken(port: int, address: str) -> str:
+    """Return who has the port, and what to do; empty where the server can have it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # A server that has just ended leaves connections that hold up no other one.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as err:
+            if err.errno != errno.EADDRINUSE:
+                return f"{address}, port {port}: the dashboard cannot listen there: {err.strerror}."
+            holder = _holder(port)
+            by = f" by {holder}" if holder else ""
+            return f"{address}: port {port} is taken{by}. Choose another one: --port {port + 1}"
+    return ""
+
+
+def _holder(port: int) -> str:
+    """Return the process that listens at a port, as far as this user may see it (proc(5))."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for opened in (process / "fd").iterdir():
+                with suppress(OSError):
+                    if str(opened.readlink()) in inodes:
+                        name = (process / "comm").read_text().strip()
+                        return f"process {process.name} ({name})"
+    return ""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -7,8 +7,10 @@ answers, else 1.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pkgutil
 import sys
 import threading
 import time
@@ -76,6 +78,16 @@ def application(address: str) -> App:
     return App(PAGES, routes=routes, middleware=[Middleware(Guard, access=access)])
 
 
+def load_pages() -> None:
+    """Import what pages need, readers and assays too: else the first page takes seconds longer."""
+    from appliance.assays.registry import assays
+    from dashboard import views
+
+    for module in pkgutil.iter_modules(views.__path__):
+        importlib.import_module(f"{views.__name__}.{module.name}")
+    assays()
+
+
 def main(arguments: list[str]) -> None:
     """Run the server in this process, or ask one that runs."""
     options = dict(each.removeprefix("--").split("=", 1) for each in arguments if "=" in each)
@@ -84,6 +96,7 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(not answers(*place))
     if "NOTIFY_SOCKET" in os.environ:
         threading.Thread(target=tell_health, args=place, name="health", daemon=True).start()
+    threading.Thread(target=load_pages, name="pages", daemon=True).start()
     application(place[0]).run(config={name: _typed(text) for name, text in options.items()})
 
 

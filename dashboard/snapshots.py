@@ -1,4 +1,7 @@
-"""Answers of the ledger that all sessions share, read again only where the ledger has changed."""
+"""Answers of the ledger that all sessions share, read again only where the ledger has changed.
+
+An answer is best the markup itself: times in it are written by the browser, so it stays the same.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from appliance.cli.options import ConfigOption, JsonOption, settings_with_logging
 
-out = Console()
+out = Console(markup=False)  # texts hold names of files and of settings
 
 
 DEFAULT_LIMIT = 50

@@ -16,7 +16,7 @@ from appliance.cli.word_commands import exclude, keep, pair, retry, set_, unpair
 from appliance.settings.settings_file import load_settings
 
 DEFAULT = "files"
-out = Console()
+out = Console(markup=False)  # texts hold names of files and of settings
 
 
 class _FilesUnlessNamed(TyperGroup):
@@ -66,7 +66,7 @@ def files(
         out.print(f"{Path(entry['path']).name}: {' '.join(parts)}", highlight=False, soft_wrap=True)
         if entry["outcome"] != "identified":
             for line in (*(_told(source) for source in entry["sources"]), entry["sentence"]):
-                out.print(f"    {line}", highlight=False, soft_wrap=True, markup=False)
+                out.print(f"    {line}", highlight=False, soft_wrap=True)
     counts = {
         outcome: sum(entry["outcome"] == outcome for entry in found)
         for outcome in ("identified", "other", "conflict", "unidentified")

@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from appliance.cli.bars import ProgressBars
 from appliance.cli.options import ConfigOption, JsonOption, settings_with_logging
 
-out = Console()
+out = Console(markup=False)  # texts hold names of files
 
 
 def run(config: ConfigOption = None) -> None:
@@ -62,7 +63,8 @@ def process(
         typer.echo(json.dumps(result.summary | {"steps": steps}, ensure_ascii=False))
         return
     summary = result.summary
-    out.print(f"score [bold]{summary['score'] or 'none'}[/] (estimated, {summary['guideline']})")
+    score = Text(summary["score"] or "none", style="bold")
+    out.print(Text.assemble("score ", score, f" (estimated, {summary['guideline']})"))
     for line in _share_lines(summary):
         out.print(line)
     for reason in summary["review"]:

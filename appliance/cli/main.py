@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from appliance.cli import dataset, evaluate, identify, train, weights
 from appliance.cli.calibrate import calibrate
@@ -32,7 +33,7 @@ app = typer.Typer(
         "scores them, and delivers the overlay and the report to PACS. For research use only."
     ),
 )
-err = Console(stderr=True)
+err = Console(stderr=True, markup=False)  # texts hold names of files and of settings
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),
@@ -68,5 +69,5 @@ def main() -> None:
     try:
         app()
     except (TandemError, DicomError, ModelError) as problem:
-        err.print(f"[red]error:[/] {problem}", highlight=False, soft_wrap=True)
+        err.print(Text.assemble(("error:", "red"), f" {problem}"), soft_wrap=True)
         raise SystemExit(1) from None

@@ -11,11 +11,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from appliance.cli.options import ConfigOption, settings_with_logging
 
 config_app = typer.Typer(no_args_is_help=True, help="Look at the settings.")
-out = Console()
+out = Console(markup=False)  # texts hold names of files and of settings
 
 
 def doctor(
@@ -34,7 +35,7 @@ def doctor(
             table.add_column(column, overflow="fold")
         checks = examine_destination(settings_with_logging(config), pacs)
         for check in checks:
-            mark = "[green]taken[/]" if check.ok else "[red]NOT TAKEN[/]"
+            mark = Text("taken", "green") if check.ok else Text("NOT TAKEN", "red")
             table.add_row(check.title, mark, check.text)
         out.print(table)
         if not all(check.ok for check in checks):
@@ -42,8 +43,9 @@ def doctor(
         return
     findings = examine(config)
     for finding in findings:
-        mark = "[green]ok     [/]" if finding.ok else "[red]TROUBLE[/]"
-        out.print(f"{mark} {finding.what}: {finding.text}", highlight=False, soft_wrap=True)
+        mark = Text("ok     ", "green") if finding.ok else Text("TROUBLE", "red")
+        told = Text.assemble(mark, f" {finding.what}: {finding.text}")
+        out.print(told, soft_wrap=True)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

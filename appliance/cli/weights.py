@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Weights of the networks. To use your own: tandem weights use FOLDER.",
 )
-out = Console()
+out = Console(markup=False)  # texts hold names of files and of settings
 
 NameOption = Annotated[
     str | None,

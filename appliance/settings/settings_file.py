@@ -86,7 +86,7 @@ def load_settings(explicit: Path | None = None) -> Settings:
             "sudo -u tandem."
         ) from err
     except ValueError as err:  # TOML syntax
-        raise SettingsError(f"{path}: not valid TOML: {err}") from err
+        raise SettingsError(f"{path}: not valid TOML: {err}.{_remedy(str(err))}") from err
     # A plain Settings: the local class cannot be pickled for a worker.
     settings = Settings.model_construct(
         **{name: getattr(loaded, name) for name in Settings.model_fields}
@@ -94,6 +94,13 @@ def load_settings(explicit: Path | None = None) -> Settings:
     if path is not None:
         check_settings_file(path, settings)
     return settings
+
+
+def _remedy(wrong: str) -> str:
+    """Return what to do about a backslash, which begins an escape in TOML's "strings"."""
+    if "\\" not in wrong and "hex value" not in wrong:
+        return ""
+    return " Write paths with / or in single quotes: 'C:\\slides'."
 
 
 def _explain(err: ValidationError, path: Path | None) -> str:

@@ -90,12 +90,12 @@ def _live(case_id: int, shown: str, records: _Records) -> None:
     if detail.picture_key != shown:
         # Pictures or actions have changed; draw the whole page anew.
         st.rerun(scope="app")
-    look.block(deliveries_markup(detail), records.delivery)
-    look.block(
-        f'<div class="td-card">{steps_markup(detail)}</div>{timeline_markup(detail.events)}',
-        records.history,
+    delivery, history, slides = look.snapshots().of(
+        ("records", case_id), lambda: _records_markup(case_id)
     )
-    look.block(slides_markup(detail), records.slides)
+    look.block(delivery, records.delivery)
+    look.block(history, records.history)
+    look.block(slides, records.slides)
     findings = _findings_of(detail)
     look.block(_line_markup(detail, findings))
     if findings is None and detail.findings_folder is not None:
@@ -109,6 +109,15 @@ def _live(case_id: int, shown: str, records: _Records) -> None:
             f'<span class="muted small">{escape(detail.trouble.detail)}</span></div>'
             f'<div class="remedy">{escape(detail.trouble.remedy)}</div></div></div>'
         )
+
+
+def _records_markup(case_id: int) -> tuple[str, str, str]:
+    """Return delivery, history and slides of a case as markup."""
+    detail = _read(case_id)
+    if detail is None:
+        return "", "", ""
+    history = f'<div class="td-card">{steps_markup(detail)}</div>{timeline_markup(detail.events)}'
+    return deliveries_markup(detail), history, slides_markup(detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

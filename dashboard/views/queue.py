@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from appliance.ledger.tables import id_named
-from dashboard.flow import Flow, read_flow
+from dashboard.flow import read_flow
 from dashboard.lines import CaseLine, SlideLine
 from dashboard.queries import Counts, Queue, read_queue
 from dashboard.troubles import LIMIT, Trouble, TroubleGroup
@@ -42,27 +43,41 @@ def _live(
 ) -> None:
     with look.telling_trouble():
         if look.live():
-            queue = _read(cause, number, search)
-            _overview(queue, cause, number)
+            shown = _read(cause, number, search)
+            _overview(shown.queue, cause, number)
             if not cause:
-                look.block(flow_markup(_flow()))
-            look.block(_cases_markup(queue, search), cases)
-            look.block(_slides_markup(queue, search), slides)
+                look.block(_flow())
+            look.block(shown.cases, cases)
+            look.block(shown.slides, slides)
             return
     cases.empty()
     slides.empty()
 
 
-def _read(cause: str, number: int, search: str) -> Queue:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    """What all sessions share: the state, and the markup of both tables."""
+
+    queue: Queue
+    cases: str
+    slides: str
+
+
+def _read(cause: str, number: int, search: str) -> _Shown:
+    def read() -> _Shown:
+        queue = read_queue(look.ledger(), look.settings(), search, cause=cause, number=number)
+        return _Shown(
+            queue=queue, cases=_cases_markup(queue, search), slides=_slides_markup(queue, search)
+        )
+
+    key = ("queue", cause, number, search)
+    return look.snapshots().of(key, read, lambda shown: shown.queue.moving)
+
+
+def _flow() -> str:
     return look.snapshots().of(
-        ("queue", cause, number, search),
-        lambda: read_queue(look.ledger(), look.settings(), search, cause=cause, number=number),
-        lambda queue: queue.moving,
+        "flow", lambda: flow_markup(read_flow(look.ledger(), look.settings()))
     )
-
-
-def _flow() -> Flow:
-    return look.snapshots().of("flow", lambda: read_flow(look.ledger(), look.settings()))
 
 
 def _overview(queue: Queue, cause: str, number: int) -> None:

@@ -66,20 +66,22 @@ def _chosen() -> None:
 def _list(wanted: dict[str, str], number: int) -> None:
     if not look.live():
         return
-    found = look.snapshots().of(
-        ("worklist", *sorted(wanted.items()), number),
-        lambda: read_work_list(
-            look.ledger(),
-            look.settings(),
-            look.spoken(),
-            find=wanted.get(FIND, ""),
-            reason=wanted.get(REASON, ""),
-            order=wanted.get(ORDER, ""),
-            number=number,
-        ),
+    key = ("worklist", *sorted(wanted.items()), number)
+    look.block(look.snapshots().of(key, lambda: _markup(wanted, number)))
+
+
+def _markup(wanted: dict[str, str], number: int) -> str:
+    found = read_work_list(
+        look.ledger(),
+        look.settings(),
+        look.spoken(),
+        find=wanted.get(FIND, ""),
+        reason=wanted.get(REASON, ""),
+        order=wanted.get(ORDER, ""),
+        number=number,
     )
     some = wanted.get(FIND) or wanted.get(REASON)
-    look.block(
+    return (
         f'<div class="td-card td-list"><h1>Work list: {found.total} waiting</h1>'
         + _orders(wanted)
         + look.table(

@@ -9,7 +9,9 @@ import pytest
 from fixtures.daemon import tandem
 from fixtures.pairings import HER2_PAIR
 from sqlalchemy import event
+from typer.testing import CliRunner
 
+from appliance.cli.main import app
 from appliance.domain import HE, HER2, Identity
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -110,3 +112,15 @@ def test_the_tables_say_how_many_more_there_are(ledger: Ledger, settings: Settin
     shown = tandem("status", "--limit", "2", "--config", config).stdout
     assert "and 3 more cases" in shown and "and 8 more slides" in shown
     assert "more" not in tandem("status", "--config", config).stdout
+
+
+def test_brackets_in_names_are_shown_as_they_are(ledger: Ledger, settings: Settings) -> None:
+    with ledger.transaction() as tx:
+        tx.add_slide("[bold]odd.svs", now=1.0)
+    config = settings.state_dir / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    shown = CliRunner().invoke(app, ["status", "--config", str(config)])
+    assert "[bold]odd.svs" in shown.output
+    config.write_text("[identify.stains]\nki67 = ['KI67']\n")
+    refused = tandem("status", "--config", config, check=False)
+    assert "'identify.stains.ki67'" in refused.stderr or "[identify.stains]" in refused.stderr

@@ -46,6 +46,8 @@ def load(tmp_path: Path, text: str) -> Settings:
         ('organization = "Lab\\\\East"\n', "'organization'"),
         (f"organization = '{65 * 'x'}'\n", "'organization'"),
         ("= 3", "not valid TOML"),
+        ('\nstate_dir = "C:\\lab"\n', r"line 2.*Write paths with / or in single quotes"),
+        ('\nstate_dir = "C:\\users"\n', r"line 2.*Write paths with / or in single quotes"),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
