@@ -1,4 +1,4 @@
-"""Documents name no file that is not there."""
+"""Documents name no file and no test that is not there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
 TEST = re.compile(r"\btests/[\w/]+\.py\b")
+NAMED = re.compile(r"\b(tests/[\w/]+\.py)::(test_\w+)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -18,6 +19,10 @@ def test_links_and_tests_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text()
     missing = [link for link in LINK.findall(text) if not (page.parent / link).exists()]
     missing += [name for name in TEST.findall(text) if not (ROOT / name).is_file()]
+    for name, test in NAMED.findall(text):
+        file = ROOT / name
+        if file.is_file() and f"def {test}(" not in file.read_text():
+            missing.append(f"{name}::{test}")
     assert missing == []
 
 

@@ -20,7 +20,7 @@ from appliance.delivery.frozen import freeze_source
 from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
-from appliance.errors import SettingsError, SlideError
+from appliance.errors import SettingsError, SlideError, TandemError
 from appliance.intake.identity.identify import Identifier, require_identity
 from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
@@ -62,8 +62,8 @@ def process_pair(
 
     Raises
     ------
-    SlideError
-        If a slide cannot be used.
+    TandemError
+        If a slide cannot be used; its file is named.
     SettingsError
         If `out_dir` cannot be written.
     """
@@ -151,6 +151,22 @@ def _main_assay(settings: Settings) -> Assay:
 
 
 def _inspected(
+    path: Path, stain: Stain, settings: Settings
+) -> tuple[ReadSlide, tuple[StepTime, ...]]:
+    """Inspect a slide.
+
+    Raises
+    ------
+    TandemError
+        If it cannot be used; the file is named: a pair has two.
+    """
+    try:
+        return _of_stain(path, stain, settings)
+    except SlideError as err:
+        raise TandemError(f"{path}: {err}") from err
+
+
+def _of_stain(
     path: Path, stain: Stain, settings: Settings
 ) -> tuple[ReadSlide, tuple[StepTime, ...]]:
     """Inspect a slide; raises SlideError where it holds no tissue or is of another stain."""

@@ -68,6 +68,7 @@ def test_an_he_slide_without_tissue_is_refused(
     done = tandem_here("process", *paths, "--out", tmp_path / "out", check=False)
     assert done.returncode == 1
     assert "No tissue was found" in done.stderr and "scan it again" in done.stderr
+    assert f"{paths[0]}: " in done.stderr and str(paths[1]) not in done.stderr
     assert not (tmp_path / "out" / "findings.json").exists()
 
 
