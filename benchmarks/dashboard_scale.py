@@ -5,6 +5,7 @@ synthetic case, whose slides are there. Then the dashboard's server and Chromium
 parts `openings` and `idle` are measured with the daemon idle, and both again (`work`) while it
 analyzes a second case:
 
+- `queries_cpu_ms`: CPU time of the answers that all sessions share, without a browser.
 - `*_s`: from the navigation until the page can be used: its rows are there and its button or field
   can be pressed or typed in. For the case also until the first tile of a slide has arrived
   (`case_first_tile_s`), and the same of the deep zoom alone (`zoom_first_tile_s`).
@@ -16,7 +17,7 @@ Prints a JSON object with the load average before and after each part: the brows
 whatever else runs share the machine. Synthetic.
 
 Usage: python benchmarks/dashboard_scale.py [--cases 50000] [--openings 7] [--idle-seconds 60]
-       [--refreshes 2000] [--parts openings idle work] [--keep FOLDER]
+       [--refreshes 2000] [--parts queries openings idle work] [--keep FOLDER]
 """
 
 from __future__ import annotations
@@ -45,10 +46,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from fixtures.dashboard import free_port, open_browser, running
 from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
 
+from appliance.ledger.reader import LedgerReader
 from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
 from benchmarks.grown_ledger import TANDEM, fill
+from dashboard.flow import read_flow
+from dashboard.queries import read_case, read_queue
+from dashboard.worklist import SpokenCases, read_work_list
 
-PARTS = ["openings", "idle", "work"]
+PARTS = ["queries", "openings", "idle", "work"]
 LONGEST_S = 900.0
 """Longest time that the analysis of a case may take."""
 SAMPLE_SECONDS = 5.0
@@ -217,6 +223,29 @@ def openings(browser: Browser, site: Site, case: int, number: int) -> dict[str, 
     }
 
 
+def queries(settings: Settings) -> dict[str, float]:
+    """Return the CPU time of the answers that pages share, in ms: the least of five."""
+    reader, spoken = LedgerReader(settings.ledger_url), SpokenCases()
+    asked: dict[str, Callable[[], object]] = {
+        "today": lambda: read_queue(reader, settings),
+        "flow": lambda: read_flow(reader, settings),
+        "work_list": lambda: read_work_list(reader, settings, spoken),
+        "case": lambda: read_case(reader, settings, 1),
+        "version": reader.version,
+    }
+    found = {}
+    for name, ask in asked.items():
+        ask()
+        seconds = []
+        for _ in range(5):
+            began = time.process_time()
+            ask()
+            seconds.append(time.process_time() - began)
+        found[name] = round(1000 * min(seconds), 2)
+    reader.close()
+    return found
+
+
 class OpenPages:
     """Pages that stay open; `refreshes` counts the runs of their parts that follow the ledger."""
 
@@ -277,6 +306,11 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     config, ledger = folder / "tandem.toml", folder / "state" / "ledger.sqlite"
     daemon = [str(TANDEM), "run", "--config", str(config)]
     figures: dict[str, Any] = {"ledger_mb": round(ledger.stat().st_size / 1e6)}
+    if "queries" in options.parts:
+        figures["queries_cpu_ms"] = queries(load_settings(config))
+        tell(figures)
+    if options.parts == ["queries"]:
+        return figures
     with running(daemon, folder / "daemon.log"):
         case = wait_for(ledger, scan(folder, 26), ("delivered",))
         with serving(folder) as site, open_browser() as browser:

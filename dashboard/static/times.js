@@ -9,20 +9,29 @@ function age(seconds) {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   return seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
 }
-function moment(at, options) {
-  // Sweden writes dates as ISO 8601 does.
-  return at.toLocaleString("sv-SE", { timeZoneName: "short", ...options });
-}
+// Sweden writes dates as ISO 8601 does. Formats are made once: to make one costs more than to use it.
+const date = { year: "numeric", month: "2-digit", day: "2-digit" };
+const clock = { hour: "2-digit", minute: "2-digit" };
+const whole = new Intl.DateTimeFormat("sv-SE", {
+  ...date,
+  ...clock,
+  second: "2-digit",
+  timeZoneName: "short",
+});
+const hour = new Intl.DateTimeFormat("sv-SE", clock);
+const written = new WeakSet(); // times that stay as they are
 function show(element) {
+  if (written.has(element)) return;
   const at = new Date(element.dateTime);
   if (Number.isNaN(at.getTime())) return;
   const kind = element.dataset.time;
-  let text = moment(at);
+  let text;
   if (kind === "age") {
-    element.title = text;
+    if (!element.title) element.title = whole.format(at);
     text = age((Date.now() + ahead - at) / 1000);
-  } else if (kind === "hour") {
-    text = moment(at, { hour: "2-digit", minute: "2-digit", timeZoneName: undefined });
+  } else {
+    text = (kind === "hour" ? hour : whole).format(at);
+    written.add(element);
   }
   const node = element.firstChild;
   if (node === null) element.textContent = text;
@@ -38,7 +47,7 @@ function start() {
     childList: true,
     subtree: true,
   });
-  window.setInterval(() => showAll(document), 2000);
+  window.setInterval(() => showAll(document), 5000);
 }
 async function compare() {
   try {
