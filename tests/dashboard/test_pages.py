@@ -168,7 +168,10 @@ def test_quality_shows_people_beside_the_scores(lab: Lab) -> None:
     assert "3 of 24" in page
 
 
-def test_a_slide_that_is_being_read_shows_how_far(lab: Lab) -> None:
+def test_a_slide_that_is_being_read_shows_how_far(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.snapshots.MOVING_SECONDS", 0.0)
     slide_id = lab.arrive("S26-0000001_A1_HE.svs")
     progress = ProgressFile.of(lab.settings, f"slide-{slide_id}")
     progress("tumor on H&E", 45, 100)
