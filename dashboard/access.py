@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 
 from appliance.errors import TandemError
-from appliance.operations.users import User, Users
+from appliance.operations.users import Role, User, Users
 from appliance.settings.settings import Settings
 from dashboard import actions
 from dashboard.sessions import Clock, Sessions, Tries
 
 COOKIE = "tandem_session"
+HIDDEN_NAMES, CHOSEN = "tandem_names_hidden", "1"
+"""Cookie of a browser in which somebody hid the names, and its value."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -46,6 +48,19 @@ class Access:
         except TandemError as err:
             _LOG.error("%s", err)
             return None
+
+    def hides(self, token: str, *, chosen: bool) -> bool:
+        """Return whether the screen of a session hides names, by the settings or as was `chosen`.
+
+        A token without a user counts as a viewer's.
+        """
+        rule = self._settings.dashboard.mask
+        if chosen or rule == "always":
+            return True
+        if rule != "viewers" or not self.required:
+            return False
+        user = self.user(token)
+        return user is None or user.role == Role.VIEWER
 
     def sign_in(self, name: str, password: str, address: str) -> Told:
         """Check a name and a password; a try that comes too early is not looked at."""
@@ -104,8 +119,18 @@ def of_server() -> Access | None:
 
 def token_of(cookies: str) -> str:
     """Return the token in a Cookie header; empty where there is none."""
-    try:
-        found = SimpleCookie(cookies).get(COOKIE)
-    except CookieError:
-        return ""
+    found = _cookies(cookies).get(COOKIE)
     return found.value if found else ""
+
+
+def chose_hidden(cookies: str) -> bool:
+    """Return whether a Cookie header says that somebody hid the names in this browser."""
+    found = _cookies(cookies).get(HIDDEN_NAMES)
+    return found is not None and found.value == CHOSEN
+
+
+def _cookies(header: str) -> SimpleCookie:
+    try:
+        return SimpleCookie(header)
+    except CookieError:
+        return SimpleCookie()

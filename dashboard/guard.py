@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.websockets import WebSocketClose
 
-from dashboard.access import token_of
+from dashboard.access import chose_hidden, token_of
 from dashboard.page_rules import KEYS, TIMES, WATCH, page_rules, with_scripts
 from dashboard.sign_in import SIGN_IN
 
@@ -47,6 +47,8 @@ _OWN = re.compile(r"/access/(in|out|alive|access\.css|watch\.js)")
 _CASE = re.compile(r"/(?:zoom|reports|overlays)/(\d{1,15})(?![^./])")
 _BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z-]*$")
 """Addresses that a browser asks for because a person did something."""
+_NAMED = re.compile(r"/reports/")
+"""Addresses whose answers name patients, and have no form without names."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
 
@@ -67,6 +69,8 @@ class Guard:
             why = why or foreign_origin(headers)
         elif scope["method"] not in _SAFE:
             why = why or foreign_origin(headers, needed=True)
+        if not why and self._access is not None and _NAMED.match(scope["path"]):
+            why = hidden_here(self._access, headers)
         if why:
             await _refuse(why, 403, scope, receive, send)
         elif self._access is None or not self._access.required:
@@ -177,6 +181,20 @@ def refusal(headers: Headers) -> str:
         "This name is not one of the machine that serves the dashboard. Use its address, "
         "localhost, or its own host name; or state the name: tandem dashboard --name NAME."
     )
+
+
+def hidden_here(access: Access, headers: Headers) -> str:
+    """Return why a screen does not get what names a patient; empty where it does.
+
+    Who is not signed in is not told by this.
+    """
+    cookies = headers.get("cookie", "")
+    token = token_of(cookies)
+    if access.required and access.user(token) is None:
+        return ""
+    if access.hides(token, chosen=chose_hidden(cookies)):
+        return "Names are hidden on this screen, and the report names the patient."
+    return ""
 
 
 def foreign_origin(headers: Headers, *, needed: bool = False) -> str:

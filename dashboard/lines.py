@@ -12,14 +12,16 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
 from appliance.settings.settings import Settings
-from appliance.words.events import event_brief
 from appliance.words.say import say
 from appliance.words.template import OTHER
+from dashboard.masking import case_name, event_shown, facts_shown, hides, slide_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseLine:
     """Case in the table; `score` is empty until there is one, times in seconds since epoch.
+
+    `accession` is a stand-in on a screen with hidden names.
 
     `picture` is the version of its small picture, empty until there is a result.
     """
@@ -91,8 +93,11 @@ class EventLine:
     by: str
 
 
-def delivery_lines(rows: Sequence[DeliveryRow]) -> tuple[DeliveryLine, ...]:
-    """Return one line for all objects of a kind in the same state at a destination."""
+def delivery_lines(rows: Sequence[DeliveryRow], *, hidden: bool) -> tuple[DeliveryLine, ...]:
+    """Return one line for all objects of a kind in the same state at a destination.
+
+    `hidden`: on a screen with hidden names.
+    """
     alike: dict[tuple[str, str, str, str, str], list[DeliveryRow]] = {}
     for row in rows:
         key = (row.kind, row.destination, row.state, row.reason, row.params)
@@ -104,7 +109,7 @@ def delivery_lines(rows: Sequence[DeliveryRow]) -> tuple[DeliveryLine, ...]:
             destination=destination,
             state=DeliveryState(state),
             attempts=max(row.attempts for row in group),
-            error=say("delivery", reason, params_of(group[0])),
+            error=say("delivery", reason, facts_shown(params_of(group[0]), hidden=hidden)),
             next_try_at=max(row.not_before for row in group),
             changed_at=max(row.changed_at for row in group),
         )
@@ -112,11 +117,13 @@ def delivery_lines(rows: Sequence[DeliveryRow]) -> tuple[DeliveryLine, ...]:
     )
 
 
-def event_lines(events: Sequence[EventRow], who: Mapping[str, str]) -> tuple[EventLine, ...]:
-    """Return the timeline of some subjects, whose names `who` gives."""
+def event_lines(
+    events: Sequence[EventRow], who: Mapping[str, str], *, hidden: bool
+) -> tuple[EventLine, ...]:
+    """Return the timeline of some subjects, whose names `who` gives; `hidden`: without names."""
     lines: dict[object, EventLine] = {}
     for event in events:
-        name, text = who[event.subject], event_brief(event)
+        name, text = who[event.subject], event_shown(event, hidden=hidden)
         # Objects of one kind to one destination share a name; other subjects have their own.
         joins = event.subject.startswith("delivery-") and event.kind == "state"
         key: object = (name, event.from_state, text, event.by) if joins else event.id
@@ -133,15 +140,17 @@ def event_lines(events: Sequence[EventRow], who: Mapping[str, str]) -> tuple[Eve
 
 def case_line(row: CaseRow, settings: Settings) -> CaseLine:
     """Return the line of a case."""
+    hidden = hides(settings)
     return CaseLine(
         id=id_of(row),
-        accession=row.accession,
+        accession=case_name(id_of(row)) if hidden else row.accession,
         block=row.block,
         assay=row.assay,
         state=CaseState(row.state),
         score=row.score,
         review=tuple(
-            say("review", fact["code"], fact["params"]) for fact in json.loads(row.review)
+            say("review", fact["code"], facts_shown(fact["params"], hidden=hidden))
+            for fact in json.loads(row.review)
         ),
         claimed=row.claimed_by != "",
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
@@ -153,18 +162,18 @@ def case_line(row: CaseRow, settings: Settings) -> CaseLine:
 
 def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideLine:
     """Return the line of a slide; `case_id` is the case that its name links to."""
-    thumbnail = None
+    thumbnail, hidden = None, hides(settings)
     if row.inspect_key:
         folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
         thumbnail = folder / "thumbnail.png"
     return SlideLine(
         id=id_of(row),
         case_id=case_id,
-        name=row.file_name,
+        name=slide_name(id_of(row)) if hidden else row.file_name,
         stain=row.stain,
         state=SlideState(row.state),
         reason=say("quarantine", row.reason),
-        detail=say("slide-detail", row.reason or OTHER, params_of(row)),
+        detail=say("slide-detail", row.reason or OTHER, facts_shown(params_of(row), hidden=hidden)),
         claimed=row.claimed_by != "",
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
         thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,

@@ -20,7 +20,7 @@ from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of
+from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named, id_of
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dashboard.lines import (
@@ -33,6 +33,7 @@ from dashboard.lines import (
     event_lines,
     slide_line,
 )
+from dashboard.masking import case_name, hides
 from dashboard.troubles import (
     LIMIT,
     HeldCases,
@@ -149,13 +150,18 @@ def read_queue(
 ) -> Queue:
     """Return the state of everything; tables newest first, `search` filters them by accession.
 
-    `cause` and `number` choose trouble, as `read_groups` has it.
+    With hidden names, it filters by the number of the case or slide: a search by accession would
+    tell one letter after the other. `cause` and `number` choose trouble, as `read_groups` has it.
     """
-    assays = pairings(settings)
+    assays, hidden = pairings(settings), hides(settings)
     with reader.reading() as tx:
         cases = select(CaseRow).order_by(col(CaseRow.id).desc()).limit(LIMIT)
         slides = select(SlideRow).order_by(col(SlideRow.id).desc()).limit(LIMIT)
-        if search:
+        if search and hidden:
+            wanted = id_named(f"case-{search}", "case")
+            cases = cases.where(CaseRow.id == wanted)
+            slides = slides.where(SlideRow.id == wanted)
+        elif search:
             cases = cases.where(col(CaseRow.accession).icontains(search, autoescape=True))
             slides = slides.where(
                 col(SlideRow.accession).icontains(search, autoescape=True)
@@ -166,9 +172,9 @@ def read_queue(
         groups = count_groups(tx, assays)
         return Queue(
             counts=_read_counts(tx, trouble=sum(group.number for group in groups)),
-            troubles=read_groups(tx, assays, groups, cause=cause, number=number),
-            held=read_held(tx),
-            held_cases=read_held_cases(tx),
+            troubles=read_groups(tx, assays, groups, hidden=hidden, cause=cause, number=number),
+            held=read_held(tx, hidden=hidden),
+            held_cases=read_held_cases(tx, hidden=hidden),
             cases=tuple(case_line(row, settings) for row in tx.session.exec(cases)),
             slides=tuple(slide_line(row, of_case.get(id_of(row)), settings) for row in rows),
         )
@@ -206,7 +212,7 @@ def _read_counts(tx: Queries, *, trouble: int) -> Counts:
 def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDetail | None:
     """Return one case with its slides, deliveries and timeline (oldest first), or None."""
     store = ArtifactStore(settings.artifacts_dir)
-    assays = pairings(settings)
+    assays, hidden = pairings(settings), hides(settings)
     with reader.reading() as tx:
         row = tx.case(case_id)
         if row is None:
@@ -218,7 +224,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
         folder = store.path(ArtifactKey.parse(row.findings_key)) if row.findings_key else None
         return CaseDetail(
             case=case_line(row, settings),
-            trouble=case_trouble(tx, row, assays),
+            trouble=case_trouble(tx, row, assays, hidden=hidden),
             stains=stains,
             slides={
                 stain: slide_line(slide, case_id, settings) for stain, slide in current.items()
@@ -228,8 +234,8 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
                 for slide in rows
                 if slide not in current.values()
             ),
-            deliveries=delivery_lines(deliveries),
-            events=_timeline(tx, row, rows, deliveries),
+            deliveries=delivery_lines(deliveries, hidden=hidden),
+            events=_timeline(tx, row, rows, deliveries, hidden=hidden),
             findings_key=row.findings_key,
             findings_folder=folder if folder is not None and folder.is_dir() else None,
             objects_key=row.objects_key,
@@ -245,24 +251,29 @@ def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> Slide
         case_id = case_ids(tx, [row]).get(slide_id)
         return SlideDetail(
             slide=slide_line(row, case_id, settings),
-            accession=row.accession,
+            accession=case_name(case_id) if hides(settings) else row.accession,
             block=row.block,
             stain=row.stain,
             remedy=say("remedy", row.reason) if row.state == SlideState.QUARANTINED else "",
-            events=_events_of(tx, {row.subject: "Slide"}),
+            events=_events_of(tx, {row.subject: "Slide"}, hidden=hides(settings)),
         )
 
 
 def _timeline(
-    tx: Queries, case: CaseRow, slides: Sequence[SlideRow], deliveries: Sequence[DeliveryRow]
+    tx: Queries,
+    case: CaseRow,
+    slides: Sequence[SlideRow],
+    deliveries: Sequence[DeliveryRow],
+    *,
+    hidden: bool,
 ) -> tuple[EventLine, ...]:
     who = {case.subject: "Case"}
     who |= {slide.subject: f"{stain_word(slide.stain)} slide" for slide in slides}
     who |= {row.subject: f"{row.kind} to {row.destination}" for row in deliveries}
-    return _events_of(tx, who)
+    return _events_of(tx, who, hidden=hidden)
 
 
-def _events_of(tx: Queries, who: Mapping[str, str]) -> tuple[EventLine, ...]:
+def _events_of(tx: Queries, who: Mapping[str, str], *, hidden: bool) -> tuple[EventLine, ...]:
     """Return the newest events of some subjects, whose names `who` gives, oldest first."""
     newest = tx.session.exec(
         select(EventRow)
@@ -270,4 +281,4 @@ def _events_of(tx: Queries, who: Mapping[str, str]) -> tuple[EventLine, ...]:
         .order_by(col(EventRow.id).desc())
         .limit(EVENT_LIMIT)
     ).all()
-    return event_lines(list(reversed(newest)), who)
+    return event_lines(list(reversed(newest)), who, hidden=hidden)

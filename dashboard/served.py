@@ -66,6 +66,7 @@ def application(address: str) -> App:
     from dashboard.access import Access, serve_by
     from dashboard.guard import Guard, needs_login
     from dashboard.monitoring import monitoring_routes
+    from dashboard.names import names_routes
     from dashboard.reports import report_routes
     from dashboard.sign_in import access_routes
     from dashboard.zoom.routes import zoom_routes
@@ -74,8 +75,7 @@ def application(address: str) -> App:
     access = Access(settings, required=needs_login(settings, address))
     serve_by(access)
     routes = [*zoom_routes(settings), *report_routes(settings), *monitoring_routes(settings)]
-    if access.required:
-        routes += access_routes(access)
+    routes += [*access_routes(access), *names_routes(access)]
     return App(PAGES, routes=routes, middleware=[Middleware(Guard, access=access)])
 
 

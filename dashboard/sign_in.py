@@ -43,7 +43,10 @@ _FIELDS = """
 
 
 def access_routes(access: Access) -> list[BaseRoute]:
-    """Return the routes; the guard lets everyone reach them, and checks the origin of each POST."""
+    """Return the routes; the guard lets everyone reach them, and checks the origin of each POST.
+
+    Where nobody signs in, only the style of such pages is among them.
+    """
 
     async def sign_in(request: Request) -> Response:
         to = local(request.query_params.get("to", "/"))
@@ -71,7 +74,7 @@ def access_routes(access: Access) -> list[BaseRoute]:
         user = access.user(token)
         if request.method != "POST":
             who = f"<p>Signed in: {escape(user.person)} ({user.role}).</p>" if user else ""
-            return _page("sign out", "out", "Sign out", told=who)
+            return small_page("sign out", "out", "Sign out", told=who)
         await get_running_loop().run_in_executor(_WORKERS, access.sign_out, token)
         answer = Response(status_code=303, headers=NOT_KEPT | {"Location": SIGN_IN})
         answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
@@ -87,11 +90,14 @@ def access_routes(access: Access) -> list[BaseRoute]:
     async def watch(_request: Request) -> Response:
         return FileResponse(STATIC / "watch.js")
 
+    styled = Route("/access/access.css", style)
+    if not access.required:
+        return [styled]
     return [
+        styled,
         Route(SIGN_IN, sign_in, methods=["GET", "POST"]),
         Route("/access/out", sign_out, methods=["GET", "POST"]),
         Route("/access/alive", alive),
-        Route("/access/access.css", style),
         Route("/access/watch.js", watch),
     ]
 
@@ -110,12 +116,13 @@ def is_https(request: Request) -> bool:
 def _sign_in_page(to: str, why: str = "", status: int = 200) -> Response:
     told = f'<p role="alert">{escape(why)}</p>' if why else ""
     action = f"in?{urlencode({'to': to})}"
-    return _page("sign in", action, "Sign in", told=told, fields=_FIELDS, status=status)
+    return small_page("sign in", action, "Sign in", told=told, fields=_FIELDS, status=status)
 
 
-def _page(
+def small_page(
     title: str, action: str, button: str, *, told: str, fields: str = "", status: int = 200
 ) -> Response:
+    """Return a page of one form; `told` and `fields` are markup."""
     text = _PAGE.format(
         title=title,
         research=escape(RESEARCH_USE),

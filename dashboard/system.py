@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -35,8 +35,11 @@ from appliance.operations.install_weights import known_weights
 from appliance.readers.device import DeviceSign, read_device
 from appliance.settings.settings import Settings
 from dashboard.log_tail import LogTail, read_log
+from dashboard.masking import HIDDEN, hides
 from dashboard.troubles import HeldDestination, few, read_held
 
+NO_LOG = LogTail(lines=(), said="It is hidden on this screen: lines may name files.")
+"""Log of a screen with hidden names."""
 NEWEST_OBJECTS = 2000
 """Newest objects among which the last proof at a destination is looked for: the table has no index
 by destination."""
@@ -166,6 +169,11 @@ def read_system(reader: LedgerReader, settings: Settings) -> System:
     """
     sign = read_sign(settings)
     lanes = sign.lanes if sign is not None and life(settings).alive else {}
+    if hides(settings):  # what troubles a lane may name a file
+        lanes = {
+            name: replace(lane, trouble=HIDDEN) if lane.trouble else lane
+            for name, lane in lanes.items()
+        }
     with reader.reading() as tx:
         places = _places(tx, settings)
     return System(
@@ -177,7 +185,7 @@ def read_system(reader: LedgerReader, settings: Settings) -> System:
         backup_trouble=backup_trouble(settings, time.time()),
         alerts=tuple(alert_lines(settings)),
         retained_at=read_samples(settings).retained_at,
-        log=read_log(settings),
+        log=NO_LOG if hides(settings) else read_log(settings),
     )
 
 
@@ -256,7 +264,7 @@ def _places(tx: Queries, settings: Settings) -> tuple[Place, ...]:
             .group_by(newest.c.destination)
         )
     }
-    held = {each.destination: each for each in read_held(tx)}
+    held = {each.destination: each for each in read_held(tx, hidden=hides(settings))}
     return tuple(
         Place(
             name=section.name,

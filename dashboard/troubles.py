@@ -18,6 +18,7 @@ from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
 from appliance.words.template import OTHER
+from dashboard.masking import case_name, facts_shown, slide_name
 from dashboard.wording import CASE_WORDS, stain_word
 
 LIMIT = 100
@@ -107,19 +108,21 @@ def read_groups(
     pairings: Sequence[Pairing],
     groups: Sequence[TroubleGroup],
     *,
+    hidden: bool,
     cause: str = "",
     number: int = 1,
 ) -> tuple[TroubleGroup, ...]:
     """Return groups of `count_groups` with `GROUP_ROWS` rows each, the newest first.
 
-    With a `cause`: that group alone, and the rows of a page of `LIMIT`, counted from 1.
+    With a `cause`: that group alone, and the rows of a page of `LIMIT`, counted from 1. `hidden`:
+    for a screen with hidden names.
     """
     rows = LIMIT if cause else GROUP_ROWS
     offset = (max(number, 1) - 1) * LIMIT if cause else 0
     found = []
     for known in groups:
         if cause in ("", known.cause):
-            items = _items(tx, known, pairings, rows, offset)
+            items = _items(tx, pairings, _rows(tx, known, pairings, rows, offset), hidden)
             found.append(replace(known, items=items))
     return tuple(
         sorted(found, key=lambda group: -max((item.at for item in group.items), default=0))
@@ -207,14 +210,18 @@ def _rows(
 
 
 def _items(
-    tx: Queries, group: TroubleGroup, pairings: Sequence[Pairing], most: int, offset: int
+    tx: Queries,
+    pairings: Sequence[Pairing],
+    rows: Sequence[SlideRow] | Sequence[CaseRow],
+    hidden: bool,
 ) -> tuple[Trouble, ...]:
-    rows = _rows(tx, group, pairings, most, offset)
     slides = [row for row in rows if isinstance(row, SlideRow)]
     of_case = case_ids(tx, slides)
-    items = [_slide_trouble(row, of_case.get(id_of(row))) for row in slides]
+    items = [_slide_trouble(row, of_case.get(id_of(row)), hidden) for row in slides]
     for row in rows:
-        if isinstance(row, CaseRow) and (trouble := case_trouble(tx, row, pairings)) is not None:
+        if not isinstance(row, CaseRow):
+            continue
+        if (trouble := case_trouble(tx, row, pairings, hidden=hidden)) is not None:
             items.append(trouble)
     return tuple(items)
 
@@ -229,20 +236,25 @@ def case_ids(tx: Queries, slides: Sequence[SlideRow]) -> dict[int, int]:
     return {slide_id: id_of(case) for slide_id, case in found.items() if case is not None}
 
 
-def _slide_trouble(row: SlideRow, case_id: int | None) -> Trouble:
+def _slide_trouble(row: SlideRow, case_id: int | None, hidden: bool) -> Trouble:
     return Trouble(
         subject=row.subject,
-        title=row.file_name,
+        title=slide_name(id_of(row)) if hidden else row.file_name,
         sentence=say("quarantine", row.reason or QuarantineReason.FAILED),
         remedy=say("remedy", row.reason or QuarantineReason.FAILED),
-        detail=say("slide-detail", row.reason or OTHER, params_of(row)),
+        detail=say("slide-detail", row.reason or OTHER, facts_shown(params_of(row), hidden=hidden)),
         case_id=case_id,
         at=row.changed_at,
     )
 
 
-def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trouble | None:
-    """Return the trouble of a case, or None for a case that waits for nobody."""
+def case_trouble(
+    tx: Queries, row: CaseRow, pairings: Sequence[Pairing], *, hidden: bool
+) -> Trouble | None:
+    """Return the trouble of a case, or None for a case that waits for nobody.
+
+    `hidden`: for a screen with hidden names.
+    """
     case_id = id_of(row)
     state = CaseState(row.state)
     installed = is_installed(row, pairings)
@@ -261,11 +273,14 @@ def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trou
         destinations = sorted({delivery.destination for delivery in refused})
         reason, params = "refused", {"destinations": destinations, "count": len(refused)}
         first = next((delivery for delivery in refused if delivery.reason), None)
-        detail = "" if first is None else say("delivery", first.reason, params_of(first))
-    facts = params | {"subject": row.subject}
+        if first is not None:
+            told = facts_shown(params_of(first), hidden=hidden)
+            detail = say("delivery", first.reason, told)
+    facts = facts_shown(params | {"subject": row.subject}, hidden=hidden)
+    name = case_name(case_id) if hidden else row.accession
     return Trouble(
         subject=row.subject,
-        title=f"{row.accession} · block {row.block} · {CASE_WORDS[state].label.lower()}",
+        title=f"{name} · block {row.block} · {CASE_WORDS[state].label.lower()}",
         sentence=say("case-trouble", reason, facts),
         remedy=say("case-remedy", reason, facts),
         detail=detail,
@@ -274,14 +289,18 @@ def case_trouble(tx: Queries, row: CaseRow, pairings: Sequence[Pairing]) -> Trou
     )
 
 
-def read_held(tx: Queries) -> tuple[HeldDestination, ...]:
-    """Return the destinations that objects wait for."""
-    failed = _waiting(tx, (DeliveryState.QUEUED, DeliveryState.SENT), unproven=False)
-    return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True)
+def read_held(tx: Queries, *, hidden: bool) -> tuple[HeldDestination, ...]:
+    """Return the destinations that objects wait for; `hidden`: for a screen with hidden names."""
+    queued = (DeliveryState.QUEUED, DeliveryState.SENT)
+    failed = _waiting(tx, queued, unproven=False, hidden=hidden)
+    return failed + _waiting(tx, (DeliveryState.UNPROVEN,), unproven=True, hidden=hidden)
 
 
-def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
-    """Return the cases under way that are held back, grouped by the reason."""
+def read_held_cases(tx: Queries, *, hidden: bool) -> tuple[HeldCases, ...]:
+    """Return the cases under way that are held back, grouped by the reason.
+
+    `hidden`: for a screen with hidden names.
+    """
     rows = tx.session.exec(
         select(CaseRow.reason, CaseRow.params, func.count(), func.min(CaseRow.not_before))
         .where(few(col(CaseRow.state).in_(CASES_HELD)), CaseRow.reason != "")
@@ -289,7 +308,11 @@ def read_held_cases(tx: Queries) -> tuple[HeldCases, ...]:
         .order_by(CaseRow.reason, CaseRow.params)
     )
     return tuple(
-        HeldCases(cases=number, error=say("case", reason, json.loads(params)), next_try_at=at)
+        HeldCases(
+            cases=number,
+            error=say("case", reason, facts_shown(json.loads(params), hidden=hidden)),
+            next_try_at=at,
+        )
         for reason, params, number, at in rows
     )
 
@@ -304,7 +327,7 @@ def few(condition: ColumnElement[bool]) -> ColumnElement[bool]:
 
 
 def _waiting(
-    tx: Queries, states: tuple[DeliveryState, ...], *, unproven: bool
+    tx: Queries, states: tuple[DeliveryState, ...], *, unproven: bool, hidden: bool
 ) -> tuple[HeldDestination, ...]:
     rows = tx.session.connection().execute(
         columns(
@@ -320,7 +343,7 @@ def _waiting(
     )
     held: dict[str, HeldDestination] = {}
     for name, reason, params, number, at in rows:
-        error = say("delivery", reason, json.loads(params))
+        error = say("delivery", reason, facts_shown(json.loads(params), hidden=hidden))
         known = held.get(name)
         held[name] = HeldDestination(
             destination=name,

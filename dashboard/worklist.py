@@ -17,6 +17,7 @@ from appliance.ledger.tables import CaseRow, EventRow, id_named
 from appliance.settings.settings import Settings
 from dashboard.actions import SPOKEN, has_result
 from dashboard.lines import CaseLine, case_line
+from dashboard.masking import hides
 
 PAGE_CASES = 25
 """Cases on a page of the list."""
@@ -103,23 +104,20 @@ def read_work_list(
 
     Usually those to be reviewed come first, then those of `UNCERTAIN`, then the oldest. `find` is
     looked for in accession, block and score; `reason` is the code of a reason for review. A page
-    beyond the last one is the last one.
+    beyond the last one is the last one. With hidden names accessions neither find nor order.
     """
     states = [state for state in CaseState if has_result(state)]
     chosen: list[ColumnElement[bool]] = [col(CaseRow.state).in_(states)]
     if reason:
         has_one = col(CaseRow.review) != "[]"  # of these there is an index
         chosen += [has_one, col(CaseRow.review).contains(f'"code": "{reason}"', autoescape=True)]
+    hidden = hides(settings)
     if find:
-        chosen.append(
-            or_(
-                *(
-                    column.icontains(find, autoescape=True)
-                    for column in (col(CaseRow.accession), col(CaseRow.block), col(CaseRow.score))
-                )
-            )
-        )
-    _, ordered = ORDERS.get(order, ORDERS[""])
+        searched = [col(CaseRow.block), col(CaseRow.score)]
+        if not hidden:
+            searched.append(col(CaseRow.accession))
+        chosen.append(or_(*(column.icontains(find, autoescape=True) for column in searched)))
+    _, ordered = ORDERS.get("" if hidden and order == "accession" else order, ORDERS[""])
     with reader.reading() as tx:
         done = spoken.now(tx)
         found = tx.session.exec(select(CaseRow.id).where(*chosen).order_by(*ordered))

@@ -26,7 +26,12 @@ NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and 
 
 
 def may_act(needed: Role = Role.OPERATOR) -> bool:
-    """Return whether actions are offered: by role, or where nobody else reaches the server."""
+    """Return whether actions are offered: by role, or where nobody else reaches the server.
+
+    Never on a screen with hidden names: forms and answers name slides and cases.
+    """
+    if look.names_hidden():
+        return False
     if (access := of_server()) is not None and access.required:
         user = look.user()
         return user is not None and user.role.covers(needed)
@@ -35,6 +40,12 @@ def may_act(needed: Role = Role.OPERATOR) -> bool:
 
 def off() -> None:
     """Say that actions are off, and why."""
+    if look.names_hidden():
+        look.block(
+            '<div class="muted small">Names are hidden on this screen, so nothing can be done '
+            'here: <a href="access/names" target="_self">show them</a> first.</div>'
+        )
+        return
     user = look.user()
     why = (
         f"Your role, {user.role}, sees and does not act."

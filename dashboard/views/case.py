@@ -16,6 +16,7 @@ from appliance.findings.findings import Findings, Rasters
 from appliance.slides.overview import load_overview
 from dashboard.access import of_server
 from dashboard.assay_facts import binary_words, has_classes
+from dashboard.masking import HIDDEN
 from dashboard.queries import CaseDetail, read_case
 from dashboard.reports import report_file
 from dashboard.views import acting, look, measured
@@ -165,6 +166,12 @@ def _measurements(detail: CaseDetail, findings: Findings | None) -> None:
 
 def _report(detail: CaseDetail) -> None:
     offer(detail)
+    if look.names_hidden():
+        look.block(
+            '<div class="td-empty">Names are hidden on this screen, and the report names the '
+            "patient.</div>"
+        )
+        return
     if report_file(detail.objects_key, look.settings()) is None:
         look.block('<div class="td-empty">There is no report page yet.</div>')
         return
@@ -283,10 +290,12 @@ def _correction_markup(findings: Findings) -> str:
     correction = findings.correction
     if correction is None:
         return ""
-    was = correction.was or "no score"
+    was, why = correction.was or "no score", correction.why
+    if look.names_hidden():
+        why = HIDDEN
     return (
         f'<div class="small" data-testid="correction">The score is a person\'s: '
-        f"{escape(correction.by)}. Why: {escape(correction.why)}. The appliance had said "
+        f"{escape(correction.by)}. Why: {escape(why)}. The appliance had said "
         f"{escape(was)}; the shares, regions and numbers on this page are the appliance's.</div>"
     )
 

@@ -38,6 +38,9 @@ def render() -> None:
         "the names in it and the PACS; the page ends with a settings file. It writes nothing, and "
         "changes no running appliance.</div></div>"
     )
+    if look.names_hidden():
+        acting.off()
+        return
     if not acting.may_act(Role.ADMIN):
         look.block(
             '<div class="td-said refused" role="alert">This page needs the role admin.</div>'

@@ -24,8 +24,9 @@ from appliance.operations.scanner_folders import folder_lines
 from appliance.operations.users import User
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
-from dashboard.access import COOKIE, of_server
+from dashboard.access import CHOSEN, COOKIE, HIDDEN_NAMES, of_server
 from dashboard.lines import CaseLine
+from dashboard.masking import hides, hiding
 from dashboard.snapshots import Snapshots
 from dashboard.wording import Tone, Wording, progress_words
 from dashboard.worklist import SpokenCases
@@ -55,21 +56,42 @@ def icon() -> io.BytesIO:
 
 
 @st.cache_resource
+def settings_for(hidden: bool) -> Settings:
+    """Return the settings that TANDEM_CONFIG names, for screens with or without hidden names."""
+    return hiding(settings_for(False)) if hidden else load_settings()
+
+
 def settings() -> Settings:
-    """Return the settings that TANDEM_CONFIG names, read once."""
-    return load_settings()
+    """Return the settings as the session's screen has them.
+
+    With hidden names their `dashboard.mask` is ``always``, and what is read by them has no names.
+    What sessions share (``st.cache_resource``) has to be kept apart by `names_hidden`.
+    """
+    return settings_for(names_hidden())
+
+
+def names_hidden() -> bool:
+    """Return whether the session's screen hides names."""
+    chosen, access = st.context.cookies.get(HIDDEN_NAMES) == CHOSEN, of_server()
+    if access is None:
+        return chosen or hides(settings_for(False))
+    return access.hides(token(), chosen=chosen)
 
 
 @st.cache_resource
 def ledger() -> LedgerReader:
     """Return the ledger of the settings, opened for reading."""
-    return LedgerReader(settings().ledger_url)
+    return LedgerReader(settings_for(False).ledger_url)
 
 
 @st.cache_resource
+def _snapshots() -> dict[bool, Snapshots]:
+    return {hidden: Snapshots(ledger()) for hidden in (False, True)}
+
+
 def snapshots() -> Snapshots:
-    """Return what all sessions share of the ledger."""
-    return Snapshots(ledger())
+    """Return what sessions share of the ledger whose screens hide names as this one's does."""
+    return _snapshots()[names_hidden()]
 
 
 @st.cache_resource
@@ -104,7 +126,10 @@ def header() -> None:
     folders = folder_lines(settings())
     sound = alive.alive and not alive.trouble
     dot = "good" if sound else "trouble" if alive.told else "waiting"
-    said = alive.sentence if alive.told else "No appliance has run here yet."
+    sentence, hidden = alive.sentence, names_hidden()
+    if hidden and alive.trouble:  # what troubles a lane may name a file
+        sentence = "Tandem runs, held up in part; by what is hidden on this screen."
+    said = sentence if alive.told else "No appliance has run here yet."
     known = user()
     out = (
         f'<a href="access/out" target="_self">{escape(known.person)}: sign out</a>' if known else ""
@@ -115,9 +140,10 @@ def header() -> None:
         '<a href="quality" target="_self">Quality</a>'
         '<a href="system" target="_self">System</a>'
         f'<span class="what" role="status"><span class="dot {dot}"></span>{escape(said)}</span>'
+        f'<a href="access/names" target="_self">{"Names hidden" if hidden else "Hide names"}</a>'
         f'{out}<span class="ruo" role="note">{escape(RESEARCH_USE)}</span></div>'
     )
-    lines = [*([alive.sentence] if alive.told and not sound else []), *folders]
+    lines = [*([sentence] if alive.told and not sound else []), *folders]
     if lines:
         items = "".join(f'<div class="item">{escape(line)}</div>' for line in lines)
         block(f'<div class="td-trouble" role="alert">{items}</div>')

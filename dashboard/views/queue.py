@@ -27,9 +27,8 @@ def render() -> None:
     acting.told()
     top = st.container()
     left, _ = st.columns([1, 2])
-    search = left.text_input(
-        "Find", placeholder="Find an accession or file name", label_visibility="collapsed"
-    )
+    wanted = "a case by its number" if look.names_hidden() else "an accession or file name"
+    search = left.text_input("Find", placeholder=f"Find {wanted}", label_visibility="collapsed")
     cases, slides = st.empty(), st.empty()
     with top:
         cause = st.query_params.get(CAUSE, "")

@@ -10,6 +10,7 @@ from appliance.ledger.lifecycle import DeliveryState
 from appliance.operations.users import Role
 from appliance.readers.device import DeviceSign
 from dashboard.log_tail import LogTail
+from dashboard.masking import HIDDEN
 from dashboard.system import (
     Checks,
     Machine,
@@ -46,7 +47,7 @@ def render() -> None:
 def _live() -> None:
     if not look.live():
         return
-    found = _facts()
+    found = _facts(look.names_hidden())
     look.block(_lanes(found))
     look.block(_machine(found.machine))
     look.block(_destinations(found.places))
@@ -56,8 +57,8 @@ def _live() -> None:
 
 
 @st.cache_resource(ttl=KEPT_SECONDS, show_spinner=False)
-def _facts() -> System:
-    return read_system(look.ledger(), look.settings())
+def _facts(hidden: bool) -> System:
+    return read_system(look.ledger(), look.settings_for(hidden))
 
 
 @st.cache_resource(show_spinner=False)
@@ -80,11 +81,12 @@ def _checked(checks: Checks, title: str, button: str) -> None:
     told = "Nobody ran them since this server started."
     if checks.at:
         told = f"Run at {look.moment(checks.at)}"
+    hidden = look.names_hidden()  # a check's words may name a file
     rows = [
         (
             escape(line.what),
             look.pill("ok", "good") if line.ok else look.pill("wrong", "trouble"),
-            escape(line.text),
+            HIDDEN if hidden else escape(line.text),
         )
         for line in checks.lines
     ]

@@ -251,6 +251,48 @@ def test_a_selection_survives_refreshes_and_times_are_the_viewers(
     elsewhere.close()
 
 
+def test_hidden_names_are_in_no_byte_that_a_browser_gets(page: Page, twin_lab: Lab) -> None:
+    delivered(twin_lab)
+    secrets = (b"S26-0000001", b"first.tiff", b"second.tiff")
+    got: list[bytes] = []
+    page.on(
+        "websocket",
+        lambda socket: socket.on(
+            "framereceived",
+            lambda data: got.append(data if isinstance(data, bytes) else data.encode()),
+        ),
+    )
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url))
+    page.goto("/")
+    page.get_by_role("link", name="Hide names").click()
+    page.get_by_role("button", name="Hide names").click()
+    expect(page.get_by_role("link", name="•••• 001", exact=True)).to_be_visible()
+    got.clear()
+    for address in ("/", "/worklist?find=A1", "/case?case=1", "/slide?slide=1", "/zoom/1"):
+        page.goto(address)
+        if address == "/zoom/1":
+            wait_for_zoom(page)
+        else:
+            expect(page.get_by_text("a pathologist decides.")).to_be_visible()
+        assert "S26" not in page.title()
+        if address.startswith("/case"):
+            zoom_of(page)
+            page.get_by_role("tab", name="Report").click()
+            expect(page.get_by_text("the report names the patient")).to_be_visible()
+            page.get_by_role("tab", name="History").click()
+            expect(page.get_by_role("heading", name="History")).to_be_visible()
+    asked = {url for url in asked if url.startswith("http") and "/static/" not in url}
+    assert {url.split("/")[3] for url in asked} >= {"zoom", "tiles", "thumbs", "media", "_stcore"}
+    got += [page.request.get(url).body() for url in asked]
+    assert [secret for secret in secrets for data in got if secret in data] == []
+    for address in ("/reports/1.pdf", "/reports/1.png"):
+        assert page.request.get(address).status == 403
+    page.goto("/access/names")
+    page.get_by_role("button", name="Show names").click()
+    expect(page.get_by_role("link", name="S26-0000001", exact=True)).to_be_visible()
+
+
 def last_event(lab: Lab, subject: str, code: str) -> EventRow:
     with lab.ledger.transaction() as tx:
         return next(event for event in reversed(tx.events(subject)) if event.code == code)
