@@ -149,7 +149,11 @@ def report(folder: Path, status: dict[str, Any], truth: dict[str, Any], seconds:
     ok = len(files) == expected > 0 and right
     for reason in case["review"]:
         say(f"   review: {reason}")
-    say(f"   look at it:  {os.path.relpath(TANDEM)} dashboard --config {os.path.relpath(config)}")
+    named = f"--config {os.path.relpath(config)}"
+    say(f"   look at it:  {os.path.relpath(TANDEM)} dashboard {named}, http://127.0.0.1:8501")
+    say(
+        f"   confirm it there, with the appliance beside it:  {os.path.relpath(TANDEM)} run {named}"
+    )
     say("   synthetic tissue; for research use only")
     say(
         f"DEMO {'OK' if ok else 'FAILED'} accession={case['accession']} {said} "

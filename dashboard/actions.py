@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from appliance.errors import TandemError
 from appliance.ledger.lifecycle import CaseState
-from appliance.operations import word
+from appliance.operations import first_run, word
 from appliance.operations.audited import Word, service
 from appliance.operations.corrections import (
     CONFIRMED,
@@ -129,6 +129,16 @@ def pair(settings: Settings, anatomy: str, target: str, *, by: Person, why: str)
         by,
         Role.OPERATOR,
         lambda: word.pair_slides(settings, anatomy, target, Word(by=by.name, why=why)),
+    )
+
+
+def try_pair(settings: Settings, anatomy: str, target: str, *, by: Person) -> Answer:
+    """Have one pair analyzed before all others, to see that the site's settings work."""
+    said = "First run: one pair."
+    return _told(
+        by,
+        Role.OPERATOR,
+        lambda: first_run.try_pair(settings, anatomy, target, Word(by=by.name, why=said)),
     )
 
 

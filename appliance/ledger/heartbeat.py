@@ -116,7 +116,8 @@ def life(settings: Settings) -> Life:
         return Life(alive=False, sentence=never, told=False)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(sign.at))
     if sign.ended:
-        return Life(alive=False, sentence=f"Tandem was stopped at {when}: {sign.ended}")
+        ended = f"Tandem was stopped at {when}: {sign.ended} Start it: tandem run"
+        return Life(alive=False, sentence=ended)
     age_s = time.monotonic() - sign.monotonic
     if sign.boot != boot_id() or not 0 <= age_s <= SILENT_SECONDS:
         if sign.boot == boot_id() and sign.born and born(sign.pid) == sign.born:

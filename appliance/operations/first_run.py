@@ -1,6 +1,7 @@
-"""First look at a site: its folder of slides, the names in it, its PACS, and a settings file.
+"""First look at a site: its folder of slides, the names in it, its PACS, settings, and one pair.
 
-Nothing is written, and no ledger is needed: the settings are a text that an admin saves.
+Before the pair nothing is written, and no ledger is needed: the settings are a text that an admin
+saves. The pair goes through the line of the running daemon.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from appliance.domain import Stain
 from appliance.errors import SettingsError
 from appliance.intake.found import slides_in
 from appliance.intake.listing import Listing
+from appliance.ledger.tables import SlideRow
+from appliance.ledger.transaction import Transaction
+from appliance.operations.audited import Word, find_slide, service
 from appliance.operations.identify import identify_paths
 from appliance.operations.settings_text import settings_text
+from appliance.operations.urgent import mark_stat
+from appliance.operations.word import pair_slides
 from appliance.settings.destinations import PacsDestination
 from appliance.settings.settings import Settings
 
@@ -116,3 +123,33 @@ def first_settings(folder: str, state: str, organization: str, pacs: PacsDestina
     except ValidationError as err:
         raise SettingsError(f"the laboratory's name: {err.errors()[0]['msg']}.") from err
     return settings_text(values, pacs)
+
+
+def try_pair(settings: Settings, anatomy: str, target: str, word: Word) -> str:
+    """Have the daemon analyze one pair of known slides before all others. Returns what follows.
+
+    Slides that their names did not bring into one block are paired by the person's word.
+
+    Raises
+    ------
+    SettingsError
+        If there are no such slides, or `pair_slides` refuses them.
+    """
+    with service(settings) as (tx, _):
+        first, second = find_slide(tx, anatomy), find_slide(tx, target)
+        paired = _are_current(tx, first, second)
+        subjects = first.subject, second.subject
+    if not paired:
+        pair_slides(settings, *subjects, word)
+    for subject in subjects:
+        mark_stat(settings, subject, on=True)
+    return f"{subjects[0]} and {subjects[1]} go through the line before all others"
+
+
+def _are_current(tx: Transaction, first: SlideRow, second: SlideRow) -> bool:
+    """Return whether two slides are those that one block stands on."""
+    place = first.accession, first.block
+    if not all(place) or place != (second.accession, second.block) or first.id == second.id:
+        return False
+    current = tx.current_slides(*place, (Stain(first.stain), Stain(second.stain)))
+    return {slide.id for slide in current.values()} == {first.id, second.id}

@@ -8,6 +8,7 @@ from html import escape
 
 import streamlit as st
 
+from appliance.ledger.heartbeat import life
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations.users import Role
 from dashboard import actions
@@ -15,9 +16,11 @@ from dashboard.access import of_server
 from dashboard.actions import Answer, Person
 from dashboard.assay_facts import assay_of
 from dashboard.guard import is_own_machine
+from dashboard.lines import SlideLine
 from dashboard.queries import CaseDetail, read_subjects
 from dashboard.troubles import TroubleGroup
 from dashboard.views import look
+from dashboard.wording import stain_word
 
 PERSON, TOLD, GROUP = "person", "told", "group"
 """Keys of the session: the name that was given last, what the last action did, and the trouble of
@@ -57,8 +60,10 @@ def off() -> None:
 
 
 def told() -> None:
-    """Say what the last action did, once."""
+    """Say what the last action did, once; and that it waits, where no appliance runs."""
     if text := st.session_state.pop(TOLD, ""):
+        if not life(look.settings()).alive:
+            text = f"{text}. The appliance does not run: this waits until it is started."
         look.block(f'<div class="td-said" role="status">{escape(text)}</div>')
 
 
@@ -72,14 +77,17 @@ def case_buttons(detail: CaseDetail, *, readable: bool) -> None:
     signable = ended and readable and may_act(Role.PATHOLOGIST)
     assay = assay_of(case.assay)
     subject = f"case-{case.id}"
+    wait = None if ended else "The case is under way; its state beside the score says how far."
     with st.container(horizontal=True, gap="small", key="actions"):
-        if st.button("Confirm", type="primary", disabled=not (signable and case.score)):
+        signs = signable and case.score
+        if st.button("Confirm", type="primary", disabled=not signs, help=wait):
             _confirm(subject, case.score)
-        if st.button("Correct", disabled=not signable or assay is None):
+        if st.button("Correct", disabled=not signable or assay is None, help=wait):
             _correct(subject, case.score, () if assay is None else tuple(assay.scores))
-        if st.button("Cannot score", disabled=not signable):
+        if st.button("Cannot score", disabled=not signable, help=wait):
             _cannot_score(subject)
-        if st.button("Rerun", disabled=not (ended or case.state == CaseState.FAILED)):
+        may_rerun = ended or case.state == CaseState.FAILED
+        if st.button("Rerun", disabled=not may_rerun, help=None if may_rerun else wait):
             _rerun(subject)
         if detail.trouble is not None and st.button("Try again"):
             _retry(subject)
@@ -223,6 +231,29 @@ def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
         _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))
 
 
+def pair_form(
+    anatomy: tuple[SlideLine, ...], others: tuple[SlideLine, ...]
+) -> tuple[SlideLine, SlideLine] | None:
+    """Show the form that has one pair analyzed first; return the pair once it is on its way."""
+
+    def name(slide: SlideLine) -> str:
+        return f"{slide.name} (slide-{slide.id}, {stain_word(slide.stain)})"
+
+    with st.form("pair-first"):
+        left, right = st.columns(2)
+        first = left.selectbox("H&E slide", anatomy, format_func=name)
+        second = right.selectbox("Stained slide of the same block", others, format_func=name)
+        by = _person()
+        if not st.form_submit_button("Analyze this pair", type="primary"):
+            return None
+        answer = actions.try_pair(look.settings(), f"slide-{first.id}", f"slide-{second.id}", by=by)
+        if not answer.done:
+            _refuse(answer.text)
+            return None
+    st.session_state[PERSON] = by.name.strip()
+    return first, second
+
+
 def destination_form(names: tuple[str, ...]) -> None:
     """Show the form that asks a destination whether it answers."""
     with st.form("destination"):
@@ -263,7 +294,11 @@ def _person() -> Person:
         user = look.user()
         return Person(user.person, user.role) if user else Person("", Role.VIEWER)
     name: str = st.text_input(
-        "Your name", value=st.session_state.get(PERSON, ""), help=NAME_HELP, max_chars=64
+        "Your name",
+        value=st.session_state.get(PERSON, ""),
+        placeholder="Family^Given, such as Meyer^Anna",
+        help=NAME_HELP,
+        max_chars=64,
     )
     return Person(name, Role.ADMIN)
 

@@ -1,6 +1,7 @@
-"""The page of the first run: a folder, the names in it, a PACS, and a settings file to be saved.
+"""The page of the first run: a folder, the names in it, a PACS, settings to be saved, one pair.
 
-The dashboard cannot write settings; the page ends with their text and the commands that use it.
+The dashboard cannot write settings; the page shows their text and the commands that use it. The
+pair goes through the line of the running daemon.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from html import escape
 
 import streamlit as st
 
+from appliance.domain import HE
 from appliance.errors import SettingsError
+from appliance.ledger.heartbeat import life
+from appliance.ledger.lifecycle import CaseState
 from appliance.operations.first_run import (
     MOST_TRIED,
     FolderSeen,
@@ -18,10 +22,22 @@ from appliance.operations.first_run import (
     see_folder,
 )
 from appliance.operations.users import Role
+from dashboard.lines import SlideLine
+from dashboard.queries import read_case, read_queue, read_slide
 from dashboard.views import acting, look
+from dashboard.views.records import pair_markup, steps_markup
 
 SEEN, FOLDER = "first-run-seen", "first-run-folder"
 """Keys of the session: what was seen of the folder, and its path."""
+HE_AT, OTHER_AT = "he", "other"
+"""Names in the address: the slides of the pair."""
+_NO_DAEMON = """\
+The appliance does not run, and it is what analyzes a pair. Start it (step 3). A pair appears here
+once its files are in the folder. No pair at hand? Make a synthetic one, and copy both slides into
+the folder yourself, since Tandem never writes there:
+
+    tandem synth --seed 26 --score 2+ --out /tmp/tandem-pair
+"""
 _AFTER = """\
 # Save the text as tandem.toml, in a folder of your choice, such as /etc/tandem. Then:
 tandem config check --config /etc/tandem/tandem.toml
@@ -35,8 +51,8 @@ def render() -> None:
     """Render the page (``first-run``)."""
     look.block(
         '<div class="td-card"><h1>First run</h1><div class="muted">Look at the folder of slides, '
-        "the names in it and the PACS; the page ends with a settings file. It writes nothing, and "
-        "changes no running appliance.</div></div>"
+        "the names in it and the PACS, save the settings, and see one pair go through the line. "
+        "Steps 1 to 3 write nothing, and change no running appliance.</div></div>"
     )
     if look.names_hidden():
         acting.off()
@@ -50,6 +66,7 @@ def render() -> None:
     st.markdown("#### 2. Does the PACS answer?")
     acting.pacs_form()
     _settings()
+    _pair()
 
 
 def _folder() -> None:
@@ -122,3 +139,54 @@ def _settings() -> None:
     st.code(_AFTER, language="bash")
     with st.expander("The text of tandem.toml"):
         st.code(text, language="toml")
+
+
+def _pair() -> None:
+    st.markdown("#### 4. One pair")
+    first, second = look.wanted(HE_AT), look.wanted(OTHER_AT)
+    if first is not None and second is not None:
+        _watched(first, second)
+        return
+    slides = read_queue(look.ledger(), look.settings()).slides if look.readable() else ()
+    anatomy = tuple(slide for slide in slides if slide.stain in ("", HE))
+    others = tuple(slide for slide in slides if slide.stain != HE)
+    if not life(look.settings()).alive:
+        st.markdown(_NO_DAEMON)
+        return
+    if len(slides) < 2 or not anatomy or not others:
+        st.markdown("The appliance runs, and has not seen a pair yet: copy one into the folder.")
+        return
+    chosen = acting.pair_form(anatomy, others)
+    if chosen is not None:
+        st.query_params.from_dict({HE_AT: str(chosen[0].id), OTHER_AT: str(chosen[1].id)})
+        st.rerun()
+
+
+@st.fragment(run_every=look.REFRESH_SECONDS)
+@look.telling_trouble()
+def _watched(first: int, second: int) -> None:
+    """Show how far a pair came, and its result."""
+    slides = [read_slide(look.ledger(), look.settings(), each) for each in (first, second)]
+    known = [each.slide for each in slides if each is not None]
+    numbers = {slide.case_id for slide in known}
+    detail = None
+    if len(numbers) == 1 and (number := numbers.pop()) is not None:
+        detail = read_case(look.ledger(), look.settings(), number)
+    markup = "".join(_slide_line(slide) for slide in known)
+    if detail is None:
+        markup += "<p>They are not one case yet.</p>"
+    else:
+        markup += f"{steps_markup(detail)}{pair_markup(detail)}"
+        if detail.case.state == CaseState.DELIVERED:
+            markup += (
+                "<p><b>These settings work:</b> a pair went from the folder to every destination."
+                "</p>"
+            )
+    look.block(f'<div class="td-card">{markup}<a href="first-run" target="_self">Another pair</a>')
+
+
+def _slide_line(slide: SlideLine) -> str:
+    """Markup of a slide of the pair: its name, and why it is set aside."""
+    name = look.slide_link(slide.id, f"slide-{slide.id}: {slide.name}")
+    why = f'<div class="remedy">{escape(slide.reason)}</div>' if slide.reason else ""
+    return f"<div>{name} {look.progress_line(slide.progress)}{why}</div>"

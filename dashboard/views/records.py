@@ -74,6 +74,21 @@ def _path(labels: list[str], here: int, trouble: bool) -> str:
     return f"<ol>{''.join(items)}</ol>"
 
 
+def pair_markup(detail: CaseDetail) -> str:
+    """Return how far a case is and what came of it, as markup with a link to its page."""
+    case = detail.case
+    trouble = ""
+    if detail.trouble is not None:
+        trouble = (
+            f'<div class="td-trouble"><div class="item">{escape(detail.trouble.sentence)}'
+            f'<div class="remedy">{escape(detail.trouble.remedy)}</div></div></div>'
+        )
+    review = "".join(f"<li>{escape(sentence)}</li>" for sentence in case.review)
+    score = f"<p>Score: {look.score_mark(case.score)}</p>" if case.score else ""
+    link = look.case_link(case.id, f"The case: both slides, measurements, report (case-{case.id})")
+    return f"{look.progress_line(case.progress)}{trouble}{score}<ul>{review}</ul><p>{link}</p>"
+
+
 def deliveries_markup(detail: CaseDetail) -> str:
     """Return the objects at their destinations, as markup."""
     rows = []

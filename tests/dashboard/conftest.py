@@ -89,8 +89,11 @@ class Lab:
 
         self.do(change)
 
-    def identify(self, slide_id: int, accession: str, block: str, stain: Stain) -> int:
-        self.move_slide(slide_id, SlideState.ARRIVED)
+    def identify(
+        self, slide_id: int, accession: str, block: str, stain: Stain, *, arrived: bool = False
+    ) -> int:
+        if not arrived:
+            self.move_slide(slide_id, SlideState.ARRIVED)
         with self.ledger.transaction() as tx:
             row = tx.slide(slide_id)
             assert row is not None
@@ -106,6 +109,13 @@ class Lab:
                 code="identified",
                 params={"stain": stain},
             )
+        return case_id
+
+    def identify_again(self, slide_id: int, accession: str, stain: Stain) -> int:
+        """Take a slide that a person sent back through the line; return its case's id."""
+        case_id = self.identify(slide_id, accession, "A1", stain, arrived=True)
+        self.inspect(slide_id, stain)
+        self.move_slide(slide_id, SlideState.READ)
         return case_id
 
     def inspect(self, slide_id: int, stain: Stain) -> None:

@@ -165,3 +165,41 @@ def test_the_first_run_ends_with_settings_and_is_for_admins(
     with lab.ledger.transaction() as tx:
         (event,) = [e for e in tx.events("dashboard") if e.code == "destination-tested"]
     assert event.by == ADMIN.name and "does not answer" in event.params
+
+
+def test_one_pair_goes_first_by_a_person_and_is_shown_until_it_is_delivered(
+    lab: Lab, findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
+    lab.slide("S26-0000009", HE)
+    lab.slide("S26-0000008", HER2)
+    page = AppTest.from_function(first_run_page).run(timeout=60)
+    assert any("tandem synth" in each.value for each in page.markdown)  # no daemon: it says how
+    write_sign(lab.settings, sign())
+    page.run(timeout=60)
+    page.button[-1].click().run(timeout=60)
+    assert "--by" not in markup(page) and "Your name: say who says so" in markup(page)
+    page.text_input[-1].input(ADMIN.name)
+    page.button[-1].click().run(timeout=60)
+    assert dict(page.query_params) == {"he": "1", "other": "2"} and "not one case" in markup(page)
+    assert all(slide.stat for slide in lab.rows()[0])
+    with lab.ledger.transaction() as tx:
+        (word,) = [event for event in tx.events("slide-2") if event.code == "word-pair"]
+    assert word.by == ADMIN.name and "First run" in word.params
+    # The daemon does what was said.
+    case_id = lab.identify_again(2, "S26-0000009", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    page.run(timeout=60)
+    assert "Scoring" in markup(page) and "These settings work" not in markup(page)
+    lab.score(case_id, findings)
+    lab.write(case_id)
+    lab.deliver(case_id)
+    page.run(timeout=60)
+    assert "These settings work" in markup(page) and f"case?case={case_id}" in markup(page)
+    # Slides that are one case already are not paired again.
+    said = actions.try_pair(lab.settings, "slide-1", "slide-2", by=ADMIN)
+    assert said.done and "before all others" in said.text
+    with lab.ledger.transaction() as tx:
+        assert len([e for e in tx.events("slide-2") if e.code == "word-pair"]) == 1
+    viewer = Person("v", Role.VIEWER)
+    assert not actions.try_pair(lab.settings, "slide-1", "slide-2", by=viewer).done
