@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench wheels clean lock judges sbom licenses vulnerabilities wheel-twice
+.PHONY: install demo test check bench screenshots wheels clean lock judges sbom licenses vulnerabilities wheel-twice
 
 # Compiled modules are kept, whatever the environment says: the tests start hundreds of processes,
 # and each would compile half a second of modules again.
@@ -61,6 +61,10 @@ wheels: install
 		"$$(ls build/wheels/tandem_her2-*.whl)[cluster]"
 	@cd build/wheels && { apt-get -qq download libturbojpeg0 || \
 		echo "no libturbojpeg0: NDPI and Philips are compressed again"; }
+
+# Pictures of every page of the dashboard for docs/dashboard.md and README, of synthetic cases.
+screenshots: install judges
+	@TANDEM_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/acceptance/test_screenshots.py
 
 # The judges that tests ask: a PACS, validators, a browser, a slide viewer. By apt and npm where
 # that is allowed.

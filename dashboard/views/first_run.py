@@ -141,13 +141,17 @@ def _settings() -> None:
         st.code(text, language="toml")
 
 
+@look.telling_trouble()
 def _pair() -> None:
     st.markdown("#### 4. One pair")
+    if not look.readable():  # reading would make an empty ledger
+        st.markdown(_NO_DAEMON)
+        return
     first, second = look.wanted(HE_AT), look.wanted(OTHER_AT)
     if first is not None and second is not None:
         _watched(first, second)
         return
-    slides = read_queue(look.ledger(), look.settings()).slides if look.readable() else ()
+    slides = read_queue(look.ledger(), look.settings()).slides
     anatomy = tuple(slide for slide in slides if slide.stain in ("", HE))
     others = tuple(slide for slide in slides if slide.stain != HE)
     if not life(look.settings()).alive:
@@ -182,7 +186,9 @@ def _watched(first: int, second: int) -> None:
                 "<p><b>These settings work:</b> a pair went from the folder to every destination."
                 "</p>"
             )
-    look.block(f'<div class="td-card">{markup}<a href="first-run" target="_self">Another pair</a>')
+    look.block(
+        f'<div class="td-card">{markup}<a href="first-run" target="_self">Another pair</a></div>'
+    )
 
 
 def _slide_line(slide: SlideLine) -> str:

@@ -19,7 +19,6 @@ from fixtures.dashboard import (
     linked,
     open_browser,
     running,
-    screenshot,
     wait_for_zoom,
     zoom_of,
 )
@@ -196,7 +195,6 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         score = row.locator(".score").inner_text()
         assert score in set(Her2Score)
         assert page.evaluate("window.neverReloaded === true"), "the page was loaded again"
-        screenshot(page, "dashboard-queue.png", tmp_path)
 
         page.set_viewport_size({"width": 1280, "height": 720})
         page.get_by_role("link", name=ACCESSION, exact=True).click()
@@ -208,7 +206,6 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         expect(page.get_by_test_id("score")).to_have_text(score)
         zoom_of(page)
         check_zoom(other_page(browser, f"{address}/zoom/1"), address, findings_of(config))
-        screenshot(page, "dashboard-case.png", tmp_path)
         confirm(page, config)
 
         # A deep link shows the same page in another session.
