@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench screenshots wheels clean lock judges sbom licenses vulnerabilities wheel-twice
+.PHONY: install demo test check bench screenshots replay wheels clean lock judges sbom licenses vulnerabilities wheel-twice
 
 # Compiled modules are kept, whatever the environment says: the tests start hundreds of processes,
 # and each would compile half a second of modules again.
@@ -65,6 +65,10 @@ wheels: install
 # Pictures of every page of the dashboard for docs/dashboard.md and README, of synthetic cases.
 screenshots: install judges
 	@TANDEM_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/acceptance/test_screenshots.py
+
+# README's commands for a server, in a root of its own, as root: all is installed anew (minutes).
+replay: install
+	@TANDEM_REPLAY=1 $(BIN)/python -m pytest -s tests/acceptance/test_readme.py
 
 # The judges that tests ask: a PACS, validators, a browser, a slide viewer. By apt and npm where
 # that is allowed.
