@@ -123,4 +123,4 @@ def test_brackets_in_names_are_shown_as_they_are(ledger: Ledger, settings: Setti
     assert "[bold]odd.svs" in shown.output
     config.write_text("[identify.stains]\nki67 = ['KI67']\n")
     refused = tandem("status", "--config", config, check=False)
-    assert "'identify.stains.ki67'" in refused.stderr or "[identify.stains]" in refused.stderr
+    assert "identify.stains" in refused.stderr
