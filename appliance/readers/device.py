@@ -9,7 +9,6 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from appliance.artifacts import write_whole
 from appliance.settings.settings import Settings
 
 NAME = "device.json"
@@ -35,11 +34,11 @@ def write_device(settings: Settings, sign: DeviceSign) -> None:
     if not settings.state_dir.is_dir():
         return
     with suppress(OSError):
-        write_whole(settings.state_dir / NAME, json.dumps(asdict(sign)).encode())
+        (settings.state_dir / NAME).write_text(json.dumps(asdict(sign)))
 
 
 def read_device(settings: Settings) -> DeviceSign | None:
-    """Return the last word of a runtime, None before a network was used here."""
+    """Return the last word of a runtime, None before a network was used and while one is written."""
     try:
         return DeviceSign(**json.loads((settings.state_dir / NAME).read_text()))
     except (OSError, ValueError, TypeError):

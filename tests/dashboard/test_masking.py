@@ -38,7 +38,7 @@ from dashboard.queries import read_queue
 from dashboard.sign_in import access_routes
 from dashboard.system import Checks
 from dashboard.views import system
-from dashboard.worklist import read_work_list
+from dashboard.worklist import SpokenCases, read_work_list
 
 if TYPE_CHECKING:
     from conftest import Lab
@@ -164,9 +164,9 @@ def test_a_search_does_not_tell_an_accession_letter_by_letter(lab: Lab) -> None:
     assert len(read_queue(reader, lab.settings, "S26-0000001").cases) == 1
     assert read_queue(reader, settings, "S26").cases == ()
     assert [case.id for case in read_queue(reader, settings, "002").cases] == [2]
-    assert read_work_list(reader, settings, find="S26").total == 0
-    usual = [case.id for case in read_work_list(reader, settings).cases]
-    sorted_ = read_work_list(reader, settings, order="accession")
+    assert read_work_list(reader, settings, SpokenCases(), find="S26").total == 0
+    usual = [case.id for case in read_work_list(reader, settings, SpokenCases()).cases]
+    sorted_ = read_work_list(reader, settings, SpokenCases(), order="accession")
     assert [case.id for case in sorted_.cases] == usual == [1, 2]
     reader.close()
 
