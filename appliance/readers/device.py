@@ -38,7 +38,7 @@ def write_device(settings: Settings, sign: DeviceSign) -> None:
 
 
 def read_device(settings: Settings) -> DeviceSign | None:
-    """Return the last word of a runtime, None before a network was used and while one is written."""
+    """Return the last word of a runtime; None before there is one, and while one is written."""
     try:
         return DeviceSign(**json.loads((settings.state_dir / NAME).read_text()))
     except (OSError, ValueError, TypeError):
