@@ -351,7 +351,8 @@ def rescan(folder: Path) -> str:
     """Scan the slides of the second case under an accession that is new; return it."""
     slides = sorted((folder / "source-27").glob("*.svs"))
     accession = slides[0].name.split("_")[0]
-    other = f"{accession}{int(time.time()) % 10**6:06d}"
+    # Five digits, as names of scans have them here; those of the filled ledger have six.
+    other = f"S26-{int(time.time()) % 90_000 + 10_000}"
     for slide in slides:
         # Other bytes at the end: equal files would be one slide under two names.
         target = folder / "scans" / slide.name.replace(accession, other)
