@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from dicom.characters import CONTROL
 from dicom.errors import ObjectError
 from dicom.legal import SEXES
+from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH, StudyFacts, check_length, check_name, is_name
 from dicom.uids import is_uid
 
@@ -50,7 +51,7 @@ class Order:
 
     `patient_name` holds all component groups. Issuers are ``NAMESPACE`` or ``NAMESPACE&UNIVERSAL
     ID&TYPE`` (HL7 HD), `other_ids` are ``ID`` or ``ID^^^ISSUER`` (HL7 CX). `asked` are the texts
-    and codes of procedures and stains.
+    and codes of procedures and stains, `requests` the orders' numbers with what each asks for.
 
     Raises
     ------
@@ -71,6 +72,7 @@ class Order:
     accession_issuer: str = ""
     specimens: tuple[OrderedSpecimen, ...] = ()
     asked: tuple[str, ...] = ()
+    requests: tuple[OrderedRequest, ...] = ()
 
     def __post_init__(self) -> None:
         check_length("study ID", self.study_id, SH_LENGTH)
@@ -123,6 +125,8 @@ class Order:
         born = facts["patient_birth_date"]
         facts["patient_birth_date"] = date.fromisoformat(born) if born else None
         facts["specimens"] = tuple(OrderedSpecimen(**each) for each in facts.get("specimens", ()))
+        requests = facts.get("requests", ())
+        facts["requests"] = tuple(OrderedRequest.of_json(each) for each in requests)
         for name in ("other_ids", "asked"):
             facts[name] = tuple(facts.get(name, ()))
         return cls(**facts)
@@ -158,6 +162,15 @@ def fitting(text: str, longest: int) -> str:
     return text if len(text) <= longest and "\\" not in text and _is_readable(text) else ""
 
 
+def designator(namespace: str, universal: str, kind: str) -> str:
+    """Return an issuer as HL7 writes it: ``NAMESPACE&UNIVERSAL ID&TYPE`` (PS3.3 Table 10-17).
+
+    A type without an ID says nothing; an issuer that does not fit is empty.
+    """
+    parts = (namespace, universal, kind if universal else "")
+    return fitting("&".join(parts).rstrip("&"), 3 * LO_LENGTH)
+
+
 def fitting_name(name: str) -> str:
     """Return a person's name that fits PN; empty for one on which nothing depends."""
     return name if is_name(name) and _is_readable(name) else ""
@@ -175,6 +188,12 @@ def block_in(identifier: str, accession: str) -> str:
         return ""
     parts = [part for part in _SEPARATORS.split(rest) if part]
     return parts[0] if parts and _BLOCK.fullmatch(parts[0]) else ""
+
+
+def blocks_of(specimens: Iterable[OrderedSpecimen]) -> tuple[str, ...]:
+    """Return the blocks of specimens; none where one of them tells no block."""
+    blocks = [each.block for each in specimens]
+    return tuple(dict.fromkeys(blocks)) if all(blocks) else ()
 
 
 def one_patient(orders: Iterable[Order]) -> bool:

@@ -16,6 +16,7 @@ from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, stamp
 from dicom.errors import ObjectError
 from dicom.report_facts import ReportFacts, VerifierFacts
 from dicom.report_groups import Slides, list_heatmaps, measurement_groups
+from dicom.request import request_item
 from dicom.times import in_zone
 from dicom.uids import deterministic_uid, named_by_bytes
 
@@ -129,18 +130,7 @@ def _requests(facts: ReportFacts, ihc: Dataset) -> list[Dataset]:
     """Request that the report answers, by the accession of the slide (PS3.3 C.17.2)."""
     if not (facts.accession and ihc.get("AccessionNumber")):
         return []
-    request = Dataset()
-    request.StudyInstanceUID = ihc.StudyInstanceUID
-    request.AccessionNumber = ihc.AccessionNumber
-    if issuer := ihc.get("IssuerOfAccessionNumberSequence"):
-        request.IssuerOfAccessionNumberSequence = issuer
-    # Of type 2, and not known here.
-    for keyword in ("RequestedProcedureID", "RequestedProcedureDescription"):
-        setattr(request, keyword, None)
-    for keyword in ("PlacerOrderNumber", "FillerOrderNumber"):
-        setattr(request, f"{keyword}ImagingServiceRequest", None)
-    request.ReferencedStudySequence, request.RequestedProcedureCodeSequence = [], []
-    return [request]
+    return [request_item(facts.request, ihc)]
 
 
 def _description(facts: ReportFacts) -> str:

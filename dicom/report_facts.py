@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 
+from dicom.request import NO_REQUEST, OrderedRequest
 from dicom.segmentation import AlgorithmFacts
 
 Measured = tuple[Code, float, Code]
@@ -102,6 +103,9 @@ class ReportFacts:
         Opinions of the readers, each in a group of its own.
     verifiers
         People who stand for the report; without one it is UNVERIFIED.
+    request
+        Numbers and procedure of the request that the report answers; empty where they are not
+        known.
     """
 
     accession: str
@@ -119,3 +123,4 @@ class ReportFacts:
     opinions: Sequence[OpinionFacts] = ()
     correction: CorrectionFacts | None = None
     verifiers: Sequence[VerifierFacts] = ()
+    request: OrderedRequest = NO_REQUEST

@@ -19,6 +19,7 @@ from pydicom.valuerep import DA, TM
 
 from dicom import codes
 from dicom.errors import ObjectError
+from dicom.order import designator
 from dicom.study import patient_of
 from dicom.times import is_zone, offset_of
 
@@ -48,16 +49,22 @@ class Result:
     """Result of a case.
 
     `patient_name` is a person name of DICOM; all components and dates are as in the report, empty
-    where it has none. `number` names the case among those of its accession, and stays the same for
-    its corrections. `is_signed` says whether a person stands for the result: its report is
-    VERIFIED, or the score is a person's. `corrects` says whether the score is a person's and takes
-    the place of that of an earlier report.
+    where it has none. `placer`, `filler` and `procedure_id` are the numbers of the order that it
+    answers; issuers are ``NAMESPACE&UNIVERSAL ID&TYPE`` (HL7 HD). `number` names the case among
+    those of its accession, and stays the same for its corrections. `is_signed` says whether a
+    person stands for the result: its report is VERIFIED, or the score is a person's. `corrects`
+    says whether the score is a person's and takes the place of that of an earlier report.
     """
 
     sop_instance_uid: str
     study_uid: str
     accession: str
+    accession_issuer: str
     placer: str
+    placer_issuer: str
+    filler: str
+    filler_issuer: str
+    procedure_id: str
     number: str
     patient_id: str
     issuer: str
@@ -103,7 +110,12 @@ def _result(report: Dataset, group: Dataset) -> Result:
         sop_instance_uid=str(report.SOPInstanceUID),
         study_uid=patient["study_uid"],
         accession=accession,
+        accession_issuer=_issuer(request, "IssuerOfAccessionNumberSequence"),
         placer=_text(request, "PlacerOrderNumberImagingServiceRequest"),
+        placer_issuer=_issuer(request, "OrderPlacerIdentifierSequence"),
+        filler=_text(request, "FillerOrderNumberImagingServiceRequest"),
+        filler_issuer=_issuer(request, "OrderFillerIdentifierSequence"),
+        procedure_id=_text(request, "RequestedProcedureID"),
         number="-".join((accession, *tracked.split())),
         patient_id=patient["patient_id"],
         issuer=patient["issuer"],
@@ -182,6 +194,13 @@ def _code(item: Dataset) -> Code:
 def _text(dataset: Dataset, keyword: str) -> str:
     value: Any = dataset.get(keyword)
     return "" if value is None else str(value)
+
+
+def _issuer(request: Dataset, keyword: str) -> str:
+    """Issuer of a number of the request; empty where it states none."""
+    item = (request.get(keyword) or [Dataset()])[0]
+    names = ("LocalNamespaceEntityID", "UniversalEntityID", "UniversalEntityIDType")
+    return designator(*(_text(item, name) for name in names))
 
 
 def _time(report: Dataset) -> datetime:

@@ -111,7 +111,7 @@ class StudyFacts:
             if self.other_ids:
                 found.OtherPatientIDsSequence = [_other_id(text) for text in self.other_ids]
             if self.accession_issuer:
-                found.IssuerOfAccessionNumberSequence = [_entity(self.accession_issuer)]
+                found.IssuerOfAccessionNumberSequence = [entity(self.accession_issuer)]
             found.update(stated)
         return found
 
@@ -217,6 +217,17 @@ def patient_of(header: Dataset) -> dict[str, Any]:
     }
 
 
+def entity(issuer: str) -> Dataset:
+    """Return an issuer as an item of the HL7v2 Hierarchic Designator Macro (PS3.3 Table 10-17)."""
+    namespace, universal, kind = _parts(issuer)
+    item = Dataset()
+    if namespace:
+        item.LocalNamespaceEntityID = namespace
+    if universal:
+        item.UniversalEntityID, item.UniversalEntityIDType = universal, kind
+    return item
+
+
 # issuers and other IDs
 
 
@@ -229,17 +240,6 @@ def _set_issuer(dataset: Dataset, issuer: str) -> None:
         qualifiers = Dataset()
         qualifiers.UniversalEntityID, qualifiers.UniversalEntityIDType = universal, kind
         dataset.IssuerOfPatientIDQualifiersSequence = [qualifiers]
-
-
-def _entity(issuer: str) -> Dataset:
-    """Return an item of the HL7v2 Hierarchic Designator Macro (PS3.3 Table 10-17)."""
-    namespace, universal, kind = _parts(issuer)
-    item = Dataset()
-    if namespace:
-        item.LocalNamespaceEntityID = namespace
-    if universal:
-        item.UniversalEntityID, item.UniversalEntityIDType = universal, kind
-    return item
 
 
 def _other_id(text: str) -> Dataset:

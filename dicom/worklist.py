@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydicom import Dataset
@@ -15,8 +15,18 @@ from dicom.association import PacsAddress, associate
 from dicom.characters import CHARACTER_SET, UNREADABLE, in_unicode
 from dicom.errors import ObjectError
 from dicom.legal import SEXES
-from dicom.order import Order, OrderedSpecimen, block_in, fitting, fitting_name, plain
+from dicom.order import (
+    Order,
+    OrderedSpecimen,
+    block_in,
+    blocks_of,
+    designator,
+    fitting,
+    fitting_name,
+    plain,
+)
 from dicom.pacs import PENDING, check_answer
+from dicom.request import OrderedRequest
 from dicom.status import Service
 from dicom.study import LO_LENGTH, SH_LENGTH, day_of
 from dicom.uids import is_uid
@@ -29,7 +39,9 @@ RETURNED = (
     *("ReferringPhysicianName", "StudyInstanceUID", "RequestedProcedureID"),
     *("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence"),
     *("IssuerOfAccessionNumberSequence", "RequestedProcedureDescription"),
-    "RequestedProcedureCodeSequence",
+    *("RequestedProcedureCodeSequence", "PlacerOrderNumberImagingServiceRequest"),
+    *("FillerOrderNumberImagingServiceRequest", "OrderPlacerIdentifierSequence"),
+    "OrderFillerIdentifierSequence",
 )
 """Return keys (PS3.4 Table K.6-1)."""
 RETURNED_OF_STEP = (
@@ -98,6 +110,7 @@ def _order(item: Dataset, accession: str) -> Order | None:
     try:
         if not (_text(item, "PatientID") or _text(item, "PatientName")):
             raise ObjectError("it names no patient")
+        specimens = tuple(dict.fromkeys(_specimens(item, accession)))
         return Order(
             uid=uid if is_uid(uid) else "",
             study_id=fitting(_text(item, "RequestedProcedureID"), SH_LENGTH),
@@ -108,9 +121,10 @@ def _order(item: Dataset, accession: str) -> Order | None:
             patient_birth_date=day_of(_text(item, "PatientBirthDate")),
             patient_sex=sex if sex in SEXES else "",
             other_ids=tuple(_other_ids(item)),
-            accession_issuer=_accession_issuer(item),
-            specimens=tuple(dict.fromkeys(_specimens(item, accession))),
+            accession_issuer=_entity_issuer(item, "IssuerOfAccessionNumberSequence"),
+            specimens=specimens,
             asked=tuple(dict.fromkeys(text for text in _asked(item) if text)),
+            requests=tuple(_request(item, specimens)),
         )
     except ObjectError as err:
         log.warning("an order of the worklist is not used: %s", err)
@@ -140,16 +154,32 @@ def _patient_issuer(item: Dataset) -> str:
     return _designator(_text(item, "IssuerOfPatientID"), qualifiers)
 
 
-def _accession_issuer(item: Dataset) -> str:
-    items = _items(item, "IssuerOfAccessionNumberSequence")
+def _designator(namespace: str, items: list[Dataset]) -> str:
+    universal = _text(items[0], "UniversalEntityID") if items else ""
+    kind = _text(items[0], "UniversalEntityIDType") if universal else ""
+    return designator(namespace, universal, kind)
+
+
+def _entity_issuer(item: Dataset, keyword: str) -> str:
+    """Issuer in a sequence of the HL7v2 Hierarchic Designator Macro."""
+    items = _items(item, keyword)
     return _designator(_text(items[0], "LocalNamespaceEntityID") if items else "", items)
 
 
-def _designator(namespace: str, items: list[Dataset]) -> str:
-    """Issuer as HL7 writes it: ``NAMESPACE&UNIVERSAL ID&TYPE`` (PS3.3 Table 10-17)."""
-    universal = _text(items[0], "UniversalEntityID") if items else ""
-    kind = _text(items[0], "UniversalEntityIDType") if universal else ""
-    return fitting("&".join((namespace, universal, kind)).rstrip("&"), 3 * LO_LENGTH)
+def _request(item: Dataset, specimens: Iterable[OrderedSpecimen]) -> Iterator[OrderedRequest]:
+    """Request of an order; none where it has no number."""
+    request = OrderedRequest(
+        placer=fitting(_text(item, "PlacerOrderNumberImagingServiceRequest"), LO_LENGTH),
+        placer_issuer=_entity_issuer(item, "OrderPlacerIdentifierSequence"),
+        filler=fitting(_text(item, "FillerOrderNumberImagingServiceRequest"), LO_LENGTH),
+        filler_issuer=_entity_issuer(item, "OrderFillerIdentifierSequence"),
+        procedure_id=fitting(_text(item, "RequestedProcedureID"), SH_LENGTH),
+        procedure=fitting(_text(item, "RequestedProcedureDescription"), LO_LENGTH),
+        blocks=blocks_of(specimens),
+        asked=tuple(dict.fromkeys(text for text in _asked(item) if text)),
+    )
+    if request.names_order:
+        yield request
 
 
 def _scheduled(item: Dataset) -> list[Dataset]:

@@ -13,6 +13,7 @@ from appliance.domain import Stain
 from appliance.findings.findings import Findings
 from appliance.findings.opinion import ModelReference
 from appliance.settings.objects import ObjectSettings
+from dicom.request import NO_REQUEST, OrderedRequest
 from dicom.segmentation import AlgorithmFacts
 
 
@@ -28,6 +29,8 @@ class ObjectContext:
         Networks that answered, by task.
     seed
         Text that UIDs are made from: equal findings give equal UIDs.
+    request
+        Request of the laboratory that the result answers; empty where none is known.
     """
 
     findings: Findings
@@ -38,6 +41,7 @@ class ObjectContext:
     created: datetime
     seed: str
     software: str
+    request: OrderedRequest = NO_REQUEST
 
     @property
     def anatomy(self) -> Stain:

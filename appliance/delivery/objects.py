@@ -31,6 +31,7 @@ from appliance.delivery.index import (
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
 from appliance.delivery.rejection import retired_by, write_notes
+from appliance.delivery.requests import request_of
 from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
@@ -185,6 +186,7 @@ def _write(
     findings, software = load_findings(findings_folder), made_from["software"]
     assay = find_assay(findings.assay)
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
+    request, said = request_of(findings, assay.target.code, settings, first=not former.key)
     saved = _time_of(findings_folder, former, replaced)
     context = ObjectContext(
         findings=findings,
@@ -195,6 +197,7 @@ def _write(
         created=datetime.fromtimestamp(saved, tz=UTC),
         seed=f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}",
         software=software,
+        request=request,
     )
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
@@ -210,7 +213,7 @@ def _write(
             "created": saved,
             "correction": correction_of(findings),
             "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
-            "notes": sources.notes,
+            "notes": [*sources.notes, *([said] if said else ())],
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
             "retired": [entry.sop_instance_uid for entry in retired],

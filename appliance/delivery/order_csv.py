@@ -25,7 +25,9 @@ from appliance.delivery.order_files import (
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import COLUMNS, Orders
 from dicom.errors import ObjectError
-from dicom.order import Order, OrderedSpecimen, block_in, plain
+from dicom.order import Order, OrderedSpecimen, block_in, blocks_of, fitting, plain
+from dicom.request import OrderedRequest
+from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
 
 DELIMITERS = ";,\t|"
@@ -213,7 +215,7 @@ def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
         left_out.append("the date of birth cannot be read and is left out; set orders.date")
     if uid and not is_uid(uid):
         left_out.append("the Study Instance UID is no UID and is left out")
-    stain = values.get("stain", "")
+    specimens, asked = _specimens(values), _parts(values.get("stain", ""))
     order = Order(
         source="csv",
         uid=uid if is_uid(uid) else "",
@@ -224,10 +226,26 @@ def _order(values: Mapping[str, str], form: str) -> tuple[Order, list[str]]:
         patient_sex=_SEXES.get(values.get("sex", "").casefold(), ""),
         other_ids=_parts(values.get("other_ids", "")),
         accession_issuer=values.get("accession_issuer", ""),
-        specimens=_specimens(values),
-        asked=_parts(stain),
+        specimens=specimens,
+        asked=asked,
+        requests=_requests(values, blocks_of(specimens), asked),
     )
     return order, left_out
+
+
+def _requests(
+    values: Mapping[str, str], blocks: tuple[str, ...], asked: tuple[str, ...]
+) -> tuple[OrderedRequest, ...]:
+    """Request of a row; none where it has no number."""
+    request = OrderedRequest(
+        placer=fitting(values.get("placer", ""), LO_LENGTH),
+        filler=fitting(values.get("filler", ""), LO_LENGTH),
+        procedure_id=fitting(values.get("procedure_id", ""), SH_LENGTH),
+        procedure=fitting(values.get("stain", ""), LO_LENGTH),
+        blocks=blocks,
+        asked=asked,
+    )
+    return (request,) if request.names_order else ()
 
 
 def _parts(cell: str) -> tuple[str, ...]:

@@ -17,10 +17,21 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import hl7
 
+from appliance.delivery.hl7_fields import (
+    Segment,
+    entity_issuer,
+    first_part,
+    name_of,
+    number_of,
+    part,
+    piece,
+    repetitions,
+    whole,
+)
 from appliance.delivery.order_files import (
     MOST_PROBLEMS,
     WRITING_S,
@@ -31,12 +42,17 @@ from appliance.delivery.order_files import (
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
 from dicom.errors import ObjectError
-from dicom.order import Order, OrderedSpecimen, block_in, fitting, fitting_name, plain
+from dicom.order import (
+    Order,
+    OrderedSpecimen,
+    block_in,
+    blocks_of,
+    fitting,
+    fitting_name,
+)
+from dicom.request import OrderedRequest
 from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.uids import is_uid
-
-Segment: TypeAlias = Any
-"""Segment of the `hl7` package, which has no types: a list of fields, the name first."""
 
 ORDERS = ("OML", "ORM", "OMG", "OMI")
 """Types of messages that hold orders (MSH-9); others are left alone."""
@@ -177,10 +193,10 @@ def _entries(text: str, fields: Sequence[str]) -> list[_Entry]:
     try:
         message = list(hl7.parse(text))
         header = message[0]
-        kind = _part(header, 9)
+        kind = part(header, 9)
         if kind and kind not in ORDERS:
             return []
-        at = re.sub(r"\D", "", _part(header, 7).partition("+")[0])[:14].ljust(14, "0")
+        at = re.sub(r"\D", "", part(header, 7).partition("+")[0])[:14].ljust(14, "0")
         people = _split(message[1:], ("PID",))
         found = [entry for person in people for entry in _orders_of(person, fields, at)]
     except _BROKEN as err:
@@ -196,7 +212,7 @@ def _split(segments: Sequence[Segment], starts: Sequence[str]) -> list[list[Segm
     """Groups of segments that begin with one of some segments; what comes before is left out."""
     groups: list[list[Segment]] = []
     for segment in segments:
-        if _name(segment) in starts:
+        if name_of(segment) in starts:
             groups.append([])
         if groups:
             groups[-1].append(segment)
@@ -204,14 +220,14 @@ def _split(segments: Sequence[Segment], starts: Sequence[str]) -> list[list[Segm
 
 
 def _orders_of(person: Sequence[Segment], fields: Sequence[str], at: str) -> Iterator[_Entry]:
-    names = [_name(segment) for segment in person]
+    names = [name_of(segment) for segment in person]
     if "ORC" not in names and "OBR" not in names:
         return
     begins = "ORC" if "ORC" in names else "OBR"
     # By specimen (O33): SPM comes before the orders of the specimen. By order (O21): after.
     if "SPM" in names and names.index("SPM") < names.index(begins):
         for group in _split(person, ("SPM",)):
-            glass = [each for each in group if _name(each) in ("SPM", "SAC")]
+            glass = [each for each in group if name_of(each) in ("SPM", "SAC")]
             for order in _split(group, (begins,)):
                 yield _entry(person, [*order, *glass], fields, at)
     else:
@@ -226,13 +242,13 @@ def _entry(
     if not accession:
         raise _MessageError("none of the fields of orders.hl7_accession is filled")
     numbers = [
-        _part(segment, field)
+        part(segment, field)
         for segment in order
         for field in (2, 3)
-        if _name(segment) in ("ORC", "OBR")
+        if name_of(segment) in ("ORC", "OBR")
     ]
     number = next((each for each in numbers if each), "")
-    control = [_part(segment, 1) for segment in order if _name(segment) == "ORC"]
+    control = [part(segment, 1) for segment in order if name_of(segment) == "ORC"]
     taken_back = bool(control) and control[0] in CANCELED
     made = None if taken_back else _order(person, order, accession, issuer)
     return _Entry(at=at, accession=accession, number=number, order=made)
@@ -243,13 +259,37 @@ def _accession(order: Sequence[Segment], fields: Sequence[str]) -> tuple[str, st
     for field in fields:
         name, _, number = field.partition("-")
         for segment in order:
-            if _name(segment) == name and (found := _part(segment, int(number))):
-                where = _repetitions(segment, int(number))[0]
-                # CX has the issuer in another place than EI; EI spreads it over components.
-                parts = [_piece(where, part) for part in (2, 3, 4)]
-                issuer = _whole(where, 4) if name == "SPM" else "&".join(parts).rstrip("&")
+            if name_of(segment) == name and (found := part(segment, int(number))):
+                where = repetitions(segment, int(number))[0]
+                # CX has the issuer in another place than EI.
+                issuer = whole(where, 4) if name == "SPM" else entity_issuer(where)
                 return found, fitting(issuer, 3 * LO_LENGTH)
     return "", ""
+
+
+def _requests(order: Sequence[Segment], blocks: tuple[str, ...]) -> Iterator[OrderedRequest]:
+    """Request of each OBR with a number, else that of the ORC; an OBR without one has the ORC's."""
+    control = [segment for segment in order if name_of(segment) == "ORC"]
+    asked_by = [segment for segment in order if name_of(segment) == "OBR"]
+    procedure = first_part(order, "IPC", 2)
+    for segment in asked_by or control:
+        placer, filler = (
+            next((n for each in (segment, *control) if (n := number_of(each, field))[0]), ("", ""))
+            for field in (2, 3)
+        )
+        texts = tuple(dict.fromkeys(text for text in _asked([segment]) if text))
+        request = OrderedRequest(
+            placer=placer[0],
+            placer_issuer=placer[1],
+            filler=filler[0],
+            filler_issuer=filler[1],
+            procedure_id=fitting(first_part([segment], "OBR", 19) or procedure, SH_LENGTH),
+            procedure=fitting(next(iter(texts), ""), LO_LENGTH),
+            blocks=blocks,
+            asked=texts,
+        )
+        if request.names_order:
+            yield request
 
 
 def _order(
@@ -260,34 +300,36 @@ def _order(
     if not numbers:
         raise _MessageError("PID-3 names no patient")
     uids = [
-        _part(segment, 1 if _name(segment) == "ZDS" else 3)
+        part(segment, 1 if name_of(segment) == "ZDS" else 3)
         for segment in (*order, *person)
-        if _name(segment) in ("ZDS", "IPC")
+        if name_of(segment) in ("ZDS", "IPC")
     ]
-    sex = _part(pid, 8).upper()
+    sex = part(pid, 8).upper()
+    specimens = tuple(dict.fromkeys(_specimens(order, accession)))
     return Order(
         source="hl7",
         uid=next((uid for uid in uids if is_uid(uid)), ""),
-        study_id=fitting(_first(order, "OBR", 19), SH_LENGTH),
+        study_id=fitting(first_part(order, "OBR", 19), SH_LENGTH),
         referring_physician=fitting_name(_physician(person, order)),
         patient_id=numbers[0][0],
         issuer=numbers[0][1],
         patient_name=_patient_name(pid),
-        patient_birth_date=_day(_part(pid, 7)),
+        patient_birth_date=_day(part(pid, 7)),
         patient_sex=sex if sex in ("F", "M", "O") else "",
         other_ids=tuple(f"{number}^^^{who}" if who else number for number, who in numbers[1:]),
         accession_issuer=issuer,
-        specimens=tuple(dict.fromkeys(_specimens(order, accession))),
+        specimens=specimens,
         asked=tuple(dict.fromkeys(text for text in _asked(order) if text)),
+        requests=tuple(dict.fromkeys(_requests(order, blocks_of(specimens)))),
     )
 
 
 def _numbers(pid: Segment) -> list[tuple[str, str]]:
     """Patient IDs with their issuers (PID-3); that of the hospital first."""
     found = [
-        (_piece(each, 5), _piece(each, 1), _whole(each, 4))
-        for each in _repetitions(pid, 3)
-        if _piece(each, 1)
+        (piece(each, 5), piece(each, 1), whole(each, 4))
+        for each in repetitions(pid, 3)
+        if piece(each, 1)
     ]
     ranked = sorted(found, key=lambda each: each[0] not in ("PI", "MR", "PT"))
     return list(dict.fromkeys((number, issuer) for _, number, issuer in ranked))
@@ -296,16 +338,16 @@ def _numbers(pid: Segment) -> list[tuple[str, str]]:
 def _patient_name(pid: Segment) -> str:
     """Name (PID-5, XPN) as DICOM writes it, with its ideographic and phonetic groups."""
     groups = ["", "", ""]
-    for name in _repetitions(pid, 5):
-        group = _NAME_GROUPS.get(_piece(name, 8), 0)
-        if not groups[group] and _piece(name, 7) in ("", "L", "D"):
+    for name in repetitions(pid, 5):
+        group = _NAME_GROUPS.get(piece(name, 8), 0)
+        if not groups[group] and piece(name, 7) in ("", "L", "D"):
             groups[group] = _components(name, (1, 2, 3, 5, 4))
     return "=".join(groups).rstrip("=")
 
 
 def _components(name: Any, order: Sequence[int]) -> str:
     """Components of a name; HL7 has the suffix before the prefix, DICOM after it."""
-    parts = (re.sub(r"[\^=\\]", " ", _piece(name, number)) for number in order)
+    parts = (re.sub(r"[\^=\\]", " ", piece(name, number)) for number in order)
     return "^".join(part.strip() for part in parts).rstrip("^")
 
 
@@ -313,8 +355,8 @@ def _physician(person: Sequence[Segment], order: Sequence[Segment]) -> str:
     """Referring doctor (PV1-8), else who ordered (ORC-12, OBR-16): XCN, after an ID."""
     for segments, name, field in ((person, "PV1", 8), (order, "ORC", 12), (order, "OBR", 16)):
         for segment in segments:
-            if _name(segment) == name:
-                for each in _repetitions(segment, field):
+            if name_of(segment) == name:
+                for each in repetitions(segment, field):
                     if found := _components(each, (2, 3, 4, 6, 5)):
                         return found
     return ""
@@ -323,9 +365,9 @@ def _physician(person: Sequence[Segment], order: Sequence[Segment]) -> str:
 def _specimens(order: Sequence[Segment], accession: str) -> Iterator[OrderedSpecimen]:
     """Specimens (SPM-2) with the container (SAC-3) that follows."""
     for group in _split(order, ("SPM",)):
-        numbers = [_part(group[0], 2, 1), _part(group[0], 2, 2)]
+        numbers = [part(group[0], 2, 1), part(group[0], 2, 2)]
         specimen = fitting(next((each for each in numbers if each), ""), LO_LENGTH)
-        containers = [_part(each, 3) for each in group if _name(each) == "SAC"]
+        containers = [part(each, 3) for each in group if name_of(each) == "SAC"]
         for container in [fitting(each, LO_LENGTH) for each in containers] or [""]:
             yield OrderedSpecimen(
                 container_id=container,
@@ -337,61 +379,11 @@ def _specimens(order: Sequence[Segment], accession: str) -> Iterator[OrderedSpec
 def _asked(order: Sequence[Segment]) -> Iterator[str]:
     """Texts of what was ordered: OBR-4 and OBR-44, the text or else the code."""
     for segment in order:
-        if _name(segment) == "OBR":
-            for where in (*_repetitions(segment, 4), *_repetitions(segment, 44)):
+        if name_of(segment) == "OBR":
+            for where in (*repetitions(segment, 4), *repetitions(segment, 44)):
                 # Whole components: laboratories write "H&E" without the escape that it needs.
-                yield _whole(where, 2) or _whole(where, 1)
-                yield _whole(where, 5)
-
-
-def _first(segments: Sequence[Segment], name: str, field: int) -> str:
-    return next((_part(segment, field) for segment in segments if _name(segment) == name), "")
-
-
-def _name(segment: Segment) -> str:
-    return str(segment[0])
-
-
-def _part(segment: Segment, field: int, component: int = 1) -> str:
-    """Text of a field's component in the first repetition; empty where it is absent."""
-    found = _repetitions(segment, field)
-    return _piece(found[0], component) if found else ""
-
-
-def _repetitions(segment: Segment, field: int) -> list[tuple[Any, Segment]]:
-    return [(each, segment) for each in segment[field]] if field < len(segment) else []
-
-
-def _piece(repetition: tuple[Any, Segment], component: int, sub: int = 1) -> str:
-    """Text of a subcomponent without escapes; ``""`` is HL7's null."""
-    found, segment = repetition
-    for number in (component, sub):
-        parts = [found] if isinstance(found, str) else found
-        found = parts[number - 1] if number <= len(parts) else ""
-    text = str(found)
-    return "" if text == hl7.NULL else plain(_unescaped(text, segment))
-
-
-def _whole(repetition: tuple[Any, Segment], component: int) -> str:
-    """Text of a component with all its subcomponents, such as an issuer (HD)."""
-    parts = [_piece(repetition, component, sub) for sub in (1, 2, 3)]
-    return "&".join(parts).rstrip("&")
-
-
-def _unescaped(text: str, segment: Segment) -> str:
-    """Text without HL7's escapes (v2.5.1, 2.7)."""
-    escape = re.escape(str(segment.esc))
-    signs = dict(zip("FRST", str(segment.separators)[1:], strict=False))
-    meant = signs | {"E": str(segment.esc), ".br": " "}
-
-    def put(found: re.Match[str]) -> str:
-        code = found[1]
-        if code.startswith("X"):
-            with suppress(ValueError):
-                return decoded(bytes.fromhex(code[1:]))
-        return meant.get(code, "")
-
-    return re.sub(f"{escape}([^{escape}]*){escape}", put, text)
+                yield whole(where, 2) or whole(where, 1)
+                yield whole(where, 5)
 
 
 def _day(text: str) -> date | None:

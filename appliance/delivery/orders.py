@@ -30,6 +30,7 @@ from dicom import pacs
 from dicom.association import PacsAddress
 from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.order import Order, OrderedSpecimen, one_patient
+from dicom.request import with_later
 from dicom.study import StudyFacts
 from dicom.uids import deterministic_uid
 from dicom.worklist import find_orders
@@ -85,11 +86,11 @@ def ordered_specimen(
 
     The container is that of the order only where it is said to have this stain.
     """
-    kept = _kept(accession, settings) if _sources(settings) else None
-    if kept is None or kept.order is None:
+    kept = kept_order(accession, settings)
+    if kept is None:
         return None
     words = vocabulary(settings)
-    found = [each for each in kept.order.specimens if each.block == block]
+    found = [each for each in kept.specimens if each.block == block]
     ids = {each.specimen_id for each in found if each.specimen_id}
     glass = {
         each.container_id
@@ -101,6 +102,19 @@ def ordered_specimen(
     return OrderedSpecimen(
         specimen_id=next(iter(ids), ""), container_id=next(iter(glass), ""), block=block
     )
+
+
+def they_know(settings: Settings) -> str:
+    """Return the beginning of a sentence about what the sources know."""
+    sources = _sources(settings)
+    names = " and ".join(SOURCES[source] for source in sources)
+    return f"{names} {'knows' if sources == ['worklist'] else 'know'}"
+
+
+def kept_order(accession: str, settings: Settings) -> Order | None:
+    """Return the kept order of an accession; None where there is none, or no source is set."""
+    kept = _kept(accession, settings) if _sources(settings) else None
+    return None if kept is None else kept.order
 
 
 def ask_orders(accession: str, settings: Settings) -> Answer:
@@ -130,6 +144,9 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
     if kept is None or kept.order is None:
         return replace(_keep(accession, answer, settings), problems=problems)
     if one_patient((kept.order, answer.order)):
+        requests = with_later(kept.order.requests, answer.order.requests)
+        if requests != kept.order.requests:
+            _keep(accession, replace(kept, order=replace(kept.order, requests=requests)), settings)
         # The study stays: blocks that were written before lie in it.
         order = replace(answer.order, uid=kept.order.uid, study_id=kept.order.study_id)
         return Answer(order=order, note=kept.note, problems=problems)
@@ -212,9 +229,7 @@ def told_by(slide: Path, problems: Sequence[str], settings: Settings) -> Iterato
 
 def _agreed(found: Sequence[Order | None], accession: str, settings: Settings) -> Answer:
     """Order on which all orders of an accession agree; those of the first source come first."""
-    sources = _sources(settings)
-    names = " and ".join(SOURCES[source] for source in sources)
-    know = f"{names} {'knows' if sources == ['worklist'] else 'know'}"
+    know = they_know(settings)
     orders = [order for order in found if order is not None]
     if len(orders) < len(found):
         return Answer(
@@ -258,6 +273,7 @@ def _joined(orders: Sequence[Order], first: Order) -> Order:
         other_ids=tuple(sorted(ids - {known["patient_id"]})),
         specimens=tuple(dict.fromkeys(each for order in orders for each in order.specimens)),
         asked=tuple(dict.fromkeys(each for order in orders for each in order.asked)),
+        requests=tuple(dict.fromkeys(each for order in orders for each in order.requests)),
     )
 
 

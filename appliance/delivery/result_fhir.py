@@ -6,7 +6,7 @@ whole, so that no item of an earlier result stays behind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 from uuid import NAMESPACE_OID, uuid5
@@ -125,22 +125,32 @@ def _common(result: Result, section: FhirDestination) -> Resource:
         "status": standing_of(result).value,
         "effectiveDateTime": at,
         "issued": at,
-        "basedOn": [
-            {
-                "type": "ServiceRequest",
-                "identifier": {
-                    "type": _concept(Code("ACSN", f"{_V2}0203", "Accession ID")),
-                    "value": result.accession,
-                },
-            }
-        ],
     }
+    requests = [{"type": "ServiceRequest", "identifier": each} for each in _requests(result)]
+    if requests:
+        common["basedOn"] = requests
     if result.patient_id:
         identifier: Resource = {"value": result.patient_id}
         if result.issuer:
             identifier["assigner"] = {"display": result.issuer}
         common["subject"] = {"type": "Patient", "identifier": identifier}
     return common
+
+
+def _requests(result: Result) -> Iterator[Resource]:
+    """Identifiers of the request that the result answers: accession, placer's and filler's number.
+
+    The codes of their types are those of HL7 table 0203.
+    """
+    for kind, meaning, value, issuer in (
+        ("ACSN", "Accession ID", result.accession, result.accession_issuer),
+        ("PLAC", "Placer Identifier", result.placer, result.placer_issuer),
+        ("FILL", "Filler Identifier", result.filler, result.filler_issuer),
+    ):
+        if value:
+            assigned: Resource = {"assigner": {"display": issuer}} if issuer else {}
+            kinds = _concept(Code(kind, f"{_V2}0203", meaning))
+            yield {"type": kinds, "value": value} | assigned
 
 
 def _score(result: Result, items: Sequence[Item]) -> Code | None:

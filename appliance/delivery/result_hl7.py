@@ -29,9 +29,10 @@ MSH|^~\\&|{sending_application}|{sending_facility}|{receiving_application}|{rece
 |{at}||MESSAGE|{control_id}|{processing_id}|2.5.1|||AL|NE||UNICODE UTF-8
 PID|1||{patient_id}^^^{issuer}||{patient_name}||{birth_date}|{sex}
 """
-_ORDER = "ORC|RE|{placer}|{number}\n"
+_ORDER = "ORC|RE|{placer}|{filler}\n"
 _REQUEST = """\
-OBR|1|{placer}|{number}|{score_name}|||{at}|||||||||||{accession}||||{at}||SP|{status}
+OBR|1|{placer}|{filler}|{score_name}|||{at}|||||||||||{accession}|{procedure_id}|||{at}||SP\
+|{status}
 """
 _NOTE = "NTE|1||{notice} {device}\n"
 _ITEM = "OBX|{set_id}|{type}|{code}|{sub_id}|{value}|{unit}|||||{status}|||{at}\n"
@@ -86,6 +87,8 @@ _OF_MESSAGE = frozenset(
         "sex",
         "accession",
         "placer",
+        "filler",
+        "procedure_id",
         "number",
         "score_name",
         "study_uid",
@@ -217,7 +220,7 @@ def _facts(result: Result, section: Hl7Destination) -> Mapping[str, str]:
         "birth_date": result.birth_date,
         "sex": result.sex,
         "accession": result.accession,
-        "placer": result.placer,
+        "procedure_id": result.procedure_id,
         "number": result.number,
         "study_uid": result.study_uid,
         "sop_instance_uid": result.sop_instance_uid,
@@ -230,8 +233,21 @@ def _facts(result: Result, section: Hl7Destination) -> Mapping[str, str]:
     escaped = {name: _escaped(text) for name, text in texts.items()}
     # Issuers are kept as HL7 writes them: namespace, universal ID and type, joined by "&".
     issuer = "&".join(_escaped(part) for part in result.issuer.split("&"))
-    names = {"issuer": issuer, "patient_name": _name(result.patient_name)}
+    of_order = section.filler_number == "order" and result.filler
+    names = {
+        "issuer": issuer,
+        "patient_name": _name(result.patient_name),
+        "placer": _entity(result.placer, result.placer_issuer),
+        "filler": _entity(result.filler, result.filler_issuer)
+        if of_order
+        else _escaped(result.number),
+    }
     return escaped | names | {"score_name": _coded(result.score_name)}
+
+
+def _entity(number: str, issuer: str) -> str:
+    """Return a number as EI: entity identifier, namespace, universal ID and its type."""
+    return "^".join(map(_escaped, (number, *issuer.split("&")))).rstrip("^")
 
 
 def _item(item: Item) -> dict[str, str]:

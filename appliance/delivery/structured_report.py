@@ -71,6 +71,7 @@ def structured_report(
                 )
                 for each in findings.sign_offs
             ],
+            request=context.request,
         ),
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],

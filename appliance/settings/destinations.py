@@ -187,6 +187,9 @@ class Hl7Destination(ResultDestination, OverTls):
     """MSH-11: production, training or debugging."""
     message: Literal["ORU^R01", "OUL^R21", "OUL^R22"] = "ORU^R01"
     """Message that a result is sent as: by order, by container or by specimen."""
+    filler_number: Literal["result", "order"] = "result"
+    """Filler order number of a result (OBR-3, ORC-3): ``result`` is accession, assay and block, so
+    that each result has one of its own; ``order`` is that of the order, where it has one."""
     template: Path | None = None
     """File with the segments of the message, one a line (docs/lis.md). None: those of `message`."""
 

@@ -37,6 +37,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "other_ids": ("other ids", "other patient ids", "weitere IDs", "weitere Patienten-IDs"),
     "study_uid": ("study uid", "study instance uid", "Studien-UID"),
     "accession_issuer": ("accession issuer", "issuer of accession number"),
+    "placer": ("placer", "placer number", "placer order number", "Auftraggebernummer"),
+    "filler": ("filler", "filler number", "filler order number"),
+    "procedure_id": ("procedure id", "requested procedure id", "Leistungs-ID", "Anforderungs-ID"),
     "block": ("block", "block id", "block number", "Blocknummer", "Block-Nr"),
     "specimen": ("specimen", "specimen id", "Probe", "Proben-ID", "Probennummer", "Präparat"),
     "container": (
@@ -65,6 +68,9 @@ class Orders(Section):
     date: str = ""
     """Format of the dates of birth in the table, such as ``%d/%m/%Y``. Empty: year, month, day, or
     day.month.year with points."""
+    general: tuple[str, ...] = ()
+    """Texts of procedures that ask for all stains of a case, such as ``["Breast biopsy"]``. Numbers
+    of such an order are those of each result where no order names the stain itself."""
     hl7: Path | None = None
     """Folder of HL7 v2 messages, one or several in each file: OML^O21, OML^O33, ORM^O01."""
     hl7_accession: tuple[str, ...] = ("OBR-18", "SPM-30", "OBR-3", "ORC-3", "OBR-2", "ORC-2")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from fixtures.daemon import Daemon, case_state
 from fixtures.judges import dicom_errors
+from fixtures.lis import MllpServer
 from pydicom import dcmread
 
+from dicom.air import main
 from models.synthesis.slides import SyntheticCase
 
 
 def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
-    tmp_path: Path, small_case: SyntheticCase
+    tmp_path: Path, small_case: SyntheticCase, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accession = small_case.accession
     table, messages = tmp_path / "Aufträge.csv", tmp_path / "hl7"
@@ -23,14 +26,20 @@ def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
         "PID|1||P-1||Huber^Anna\rORC|NW|1\rOBR|1|1|S26-9999999\r"
     )
     table.write_text(
-        "Fallnummer;Pat.-Nr.;Nachname;Vorname;Geb.-Datum;Geschlecht\r\n"
-        ";P-1;Huber;Anna;;\r\n"
-        f"{accession};P-4711;Müller;Jana;03.02.1961;w\r\n",
+        "Fallnummer;Pat.-Nr.;Nachname;Vorname;Geb.-Datum;Geschlecht;Färbung;"
+        "Placer Number;Filler Number;Accession Issuer\r\n"
+        ";P-1;Huber;Anna;;;;;;\r\n"
+        f"{accession};P-4711;Müller;Jana;03.02.1961;w;HE;A-70;F-1;LIS\r\n"
+        f"{accession};P-4711;Müller;Jana;03.02.1961;w;HER2 IHC;A-71;F-2;LIS\r\n",
         encoding="cp1252",
     )
+    lis = MllpServer().start()
     daemon = Daemon(
         tmp_path / "appliance",
-        f"destinations = [{{kind = \"folder\"}}]\n[orders]\ncsv = '{table}'\nhl7 = '{messages}'\n",
+        f"[orders]\ncsv = '{table}'\nhl7 = '{messages}'\n"
+        '[[destinations]]\nkind = "folder"\n'
+        f'[[destinations]]\nkind = "hl7"\nhost = "127.0.0.1"\nport = {lis.port}\n'
+        'before_sign_off = true\nfiller_number = "order"\n',
     )
     daemon.drop(small_case.he_path, small_case.ihc_path)
     daemon.start()
@@ -52,9 +61,21 @@ def test_a_table_fills_the_objects_and_bad_input_stops_nothing(
         assert {file.name: dicom_errors(file) for file in files} == {
             file.name: [] for file in files
         }
-        assert not any(word in daemon.log for word in (accession, "P-4711", "Müller", "Huber"))
+        (report,) = (file for file in files if dcmread(file).Modality == "SR")
+        (request,) = dcmread(report).ReferencedRequestSequence
+        assert request.PlacerOrderNumberImagingServiceRequest == "A-71"
+        assert request.FillerOrderNumberImagingServiceRequest == "F-2"
+        assert request.RequestedProcedureDescription == "HER2 IHC"
+        assert request.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "LIS"
+        assert main([str(report)]) == 0
+        assert "1 requests, 2 numbers" in capsys.readouterr().out
+        (message,) = lis.messages
+        assert "\rORC|RE|A-71|F-2\rOBR|1|A-71|F-2|85319-2^" in message
+        words = (accession, "P-4711", "Müller", "Huber", "A-71")
+        assert not any(word in daemon.log for word in words)
     finally:
         daemon.close()
+        lis.stop()
 
 
 def test_orders_that_name_two_patients_hold_the_case(

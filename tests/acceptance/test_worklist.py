@@ -194,6 +194,9 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         OtherPatientIDsSequence=items({"PatientID": "77", "IssuerOfPatientID": "KASSE"}),
         IssuerOfAccessionNumberSequence=items({"LocalNamespaceEntityID": "LIS"}),
         RequestedProcedureDescription="Ki-67",
+        PlacerOrderNumberImagingServiceRequest="A-71",
+        FillerOrderNumberImagingServiceRequest="F-2",
+        OrderFillerIdentifierSequence=items(qualifiers),
     )
     words = {"HE": ("H&E",), "HER2": ("HER2",)}
     (patient,) = ordered_for(accession, settings, words).patients
@@ -216,6 +219,12 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         assert header.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.3"
         assert header.OtherPatientIDsSequence[0].IssuerOfPatientID == "KASSE"
         assert header.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "LIS"
+    (report,) = (header for header in written if header.Modality == "SR")
+    (request,) = report.ReferencedRequestSequence
+    assert request.PlacerOrderNumberImagingServiceRequest == "A-71"
+    assert request.FillerOrderNumberImagingServiceRequest == "F-2"
+    assert request.OrderFillerIdentifierSequence[0].UniversalEntityID == "1.2.3"
+    assert request.RequestedProcedureID == "RP-7"
     slides = [header for header in written if header.SOPClassUID.name.startswith("VL Whole Slide")]
     parents = {
         content.TextValue

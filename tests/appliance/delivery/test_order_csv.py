@@ -58,6 +58,18 @@ def test_columns_have_the_names_of_the_site_or_those_that_are_known() -> None:
     assert parsed(text, accession="Nr").of("7")
 
 
+def test_a_row_has_the_numbers_of_its_order() -> None:
+    head = (
+        "Accession;Patient ID;Stain;Block;Placer Order Number;Filler No.;Requested Procedure ID\n"
+    )
+    row = "S26-1;P1;HER2;A1;A-1;F-1;RP-1\n"
+    (order,) = parsed(head + row, filler="Filler No.").of("S26-1")
+    (request,) = order.requests
+    assert (request.placer, request.filler, request.procedure_id) == ("A-1", "F-1", "RP-1")
+    assert (request.procedure, request.asked, request.blocks) == ("HER2", ("HER2",), ("A1",))
+    assert parsed(GERMAN).of("S26-00031")[0].requests == ()
+
+
 def test_excels_line_quotes_remarks_and_several_stains() -> None:
     text = (
         "sep=;\n\n"

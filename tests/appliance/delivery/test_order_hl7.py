@@ -102,6 +102,28 @@ def test_orders_by_specimen_and_plain_orders() -> None:
     assert only(message("ORM^O01", ORC, OBR)).patient_id == "4711"
 
 
+def test_the_numbers_of_each_order_with_their_issuers() -> None:
+    order = only(
+        message(
+            "OML^O21^OML_O21",
+            "ORC|NW|P-1^EHR|F-1^LIS&X^1.2.3^ISO",
+            "OBR|1|||HE^H&E^L" + "|" * 14 + "S26-00031|RP-7",
+            "OBR|2|P-2^EHR||HER2^HER2 IHC^L" + "|" * 14 + f"S26-00031|{'R' * 17}",
+            "SPM|1|S26-00031;A1&LIS^||TISS",
+        )
+    )
+    he, her2 = order.requests
+    assert (he.placer, he.placer_issuer) == ("P-1", "EHR")
+    assert (he.filler, he.filler_issuer) == ("F-1", "LIS&1.2.3&ISO")
+    assert (he.procedure_id, he.procedure, he.asked) == ("RP-7", "H&E", ("H&E",))
+    assert (her2.placer, her2.filler, her2.procedure_id) == ("P-2", "F-1", "")
+    assert (her2.procedure, he.blocks, her2.blocks) == ("HER2 IHC", ("A1",), ("A1",))
+    assert only(message("ORM^O01", "ORC|NW", "OBR|1" + "|" * 17 + "S26-00031")).requests == ()
+    long = message("ORM^O01", f"ORC|NW|{'P' * 65}|F-1", OBR.replace("P-1", ""))
+    (request,) = only(long).requests
+    assert (request.placer, request.filler) == ("", "F-1")
+
+
 def test_escapes_nulls_other_separators_and_name_groups() -> None:
     pid = r'PID|1||4711^^^""||M\T\M^A\S\B~山田^花子^^^^^^I||""|U' + "\r"
     order = only(message("ORM^O01", ORC, OBR, pid=pid))

@@ -16,7 +16,13 @@ from fixtures.orthanc import free_port
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.order_stains import asked_stains
-from appliance.delivery.orders import ask_orders, order_of, ordered_specimen, told_by
+from appliance.delivery.orders import (
+    ask_orders,
+    order_of,
+    ordered_specimen,
+    told_by,
+)
+from appliance.delivery.requests import answered_request
 from appliance.errors import WorklistUnavailableError
 from appliance.intake.patients import combined
 from appliance.line.ordered import Ordered, ordered_for
@@ -26,6 +32,7 @@ from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
 from dicom.errors import ObjectError
 from dicom.order import Order, block_in, fitting_name, one_patient
+from dicom.request import NO_REQUEST, OrderedRequest, one_request
 from dicom.study import StudyFacts
 
 WORDS = {"HE": ("HE", "H&E"), "HER2": ("HER2", "HER-2")}
@@ -152,6 +159,92 @@ def test_the_specimen_is_that_of_the_block_and_the_container_that_of_the_stain(
     assert (he.specimen_id, he.container_id) == ("S26-1;A1", "")
     assert ordered_specimen("S26-1", "B1", "HER2", lab.settings) is None
     assert ordered_specimen("S26-2", "A1", "HER2", lab.settings) is None
+
+
+def test_a_result_answers_the_order_of_its_block_and_stain(lab: Laboratory) -> None:
+    head = HL7.partition("ORC")[0]
+    her2 = "ORC|NW|P-2^EHR|F-2\rOBR|2|||HER2^HER2 IHC"
+    lab.message(
+        f"{head}ORC|NW|P-1\rOBR|1|P-1|S26-1|HE^H&E\r"
+        f"{her2}{'|' * 14}S26-1|RP-2\rSPM|1|S26-1;A1||TISS\r"
+        f"ORC|NW|P-3\rOBR|3|||FISH^HER2 FISH{'|' * 14}S26-1\r"
+    )
+    lab.table()
+    ask_orders("S26-1", lab.settings)
+    request, note = answered_request("S26-1", "A1", "HER2", lab.settings)
+    assert (request.placer, request.placer_issuer, request.filler) == ("P-2", "EHR", "F-2")
+    assert (request.procedure_id, request.procedure, note) == ("RP-2", "HER2 IHC", "")
+    # Neither another block's order, nor one for another stain or for in situ hybridization.
+    for block, stain in (("B1", "HER2"), ("A1", "ER")):
+        request, note = answered_request("S26-1", block, stain, lab.settings)
+        assert (request, note) == (NO_REQUEST, "")
+    assert answered_request("S26-9", "A1", "HER2", lab.settings) == (NO_REQUEST, "")
+
+
+def test_an_order_for_all_stains_counts_where_none_names_the_stain(lab: Laboratory) -> None:
+    lab.table()
+    lab.message(HL7.replace("HE^H&E", "B^Breast biopsy"))
+    ask_orders("S26-1", lab.settings)
+    assert answered_request("S26-1", "A1", "HER2", lab.settings) == (NO_REQUEST, "")
+    orders = lab.settings.orders.model_copy(update={"general": ("breast biopsy",)})
+    general = lab.settings.model_copy(update={"orders": orders})
+    assert answered_request("S26-1", "A1", "HER2", general)[0].placer == "P-1"
+
+
+def test_of_several_orders_for_a_stain_what_they_share_is_stated(lab: Laboratory) -> None:
+    lab.csv.write_text(
+        "Accession;Patient ID;Stain;Placer;Filler\n"
+        "S26-1;4711;HER2;P-1;F-1\nS26-1;4711;HER2;P-1;F-2\n"
+    )
+    lab.message(HL7.replace("HE^H&E", "HER2^HER2"))
+    ask_orders("S26-1", lab.settings)
+    request, note = answered_request("S26-1", "A1", "HER2", lab.settings)
+    assert (request.placer, request.filler) == ("P-1", "")
+    assert "several orders for this stain" in note
+
+
+def test_numbers_that_come_later_are_kept_and_numbers_of_orders_that_are_done_stay(
+    lab: Laboratory,
+) -> None:
+    def numbers(stain: str) -> tuple[str, str]:
+        ask_orders("S26-1", lab.settings)
+        found, note = answered_request("S26-1", "A1", stain, lab.settings)
+        assert note == ""
+        return found.placer, found.filler
+
+    lab.table()
+    assert numbers("HE") == ("P-1", "S26-1")
+    her2 = HL7.replace("P-1", "P-2").replace("|S26-1|HE^H&E", "||HER2" + "|" * 14 + "S26-1")
+    lab.message(her2)
+    assert (numbers("HER2"), numbers("HE")) == (("P-2", ""), ("P-1", "S26-1"))
+    for filler in ("F-1", "F-2"):  # given when the order is taken, and changed
+        lab.message(her2.replace("|P-2\r", f"|P-2|{filler}\r"))
+        assert numbers("HER2") == ("P-2", filler)
+    (lab.hl7 / "one.hl7").unlink()
+    assert numbers("HER2") == ("P-2", "F-2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"placer": "1"}, {"placer": "1", "filler": "2"}, True),
+        ({"placer": "1"}, {"filler": "2"}, False),
+        ({"placer": "1", "filler": "2"}, {"placer": "1", "filler": "3"}, False),
+        ({"placer": "1", "placer_issuer": "A"}, {"placer": "1", "placer_issuer": "B"}, False),
+        ({"procedure_id": "R"}, {"placer": "1"}, True),
+        ({"procedure_id": "R"}, {"placer": "1", "procedure_id": "S"}, False),
+        ({"placer": "1", "procedure_id": "R"}, {"placer": "1", "procedure_id": "S"}, True),
+    ],
+)
+def test_what_two_sources_say_of_one_order(
+    one: dict[str, str], other: dict[str, str], same: bool
+) -> None:
+    pair = [OrderedRequest(**one), OrderedRequest(**other)]
+    for requests in (pair, pair[::-1]):
+        united = one_request(requests)
+        assert (united is not None) == same
+        if united is not None:
+            assert all(getattr(united, name) for name in one | other)
 
 
 def test_bad_files_are_told_once_and_stop_nothing(lab: Laboratory) -> None:

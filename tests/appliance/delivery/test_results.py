@@ -14,6 +14,7 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle
 from fixtures.certificates import make_certificates
 from fixtures.instances import made_object
+from fixtures.judges import dicom_errors
 from fixtures.lis import FhirServer, MllpServer
 from fixtures.reports import written_report
 from fixtures.slide_objects import SCANNED
@@ -41,6 +42,7 @@ from appliance.settings.settings import Settings
 from dicom import codes
 from dicom.errors import ObjectError
 from dicom.report_facts import VerifierFacts
+from dicom.request import OrderedRequest
 from dicom.result import Item, Result, read_result
 from dicom.status import Outcome, Verdict
 
@@ -54,6 +56,21 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Instance:
 @pytest.fixture(scope="module")
 def result(sent: Instance) -> Result:
     return read_result(sent.path)
+
+
+@pytest.fixture(scope="module")
+def ordered(tmp_path_factory: pytest.TempPathFactory) -> Instance:
+    """Report that answers an order."""
+    request = OrderedRequest(
+        placer="A~1",
+        placer_issuer="EHR&1.2.3&ISO",
+        filler="F-2",
+        filler_issuer="LIS",
+        procedure_id="RP-7",
+        procedure="HER2 IHC",
+        accession_issuer="LIS",
+    )
+    return written_report(tmp_path_factory.mktemp("sr") / "report.dcm", request=request)
 
 
 def hl7_section(**facts: Any) -> Hl7Destination:
@@ -200,6 +217,26 @@ class TestOru:
         assert len({message.control_id, *(each.control_id for each in others)}) == 3
 
     @pytest.mark.parametrize("message", TEMPLATES)
+    def test_it_names_the_order_that_it_answers(
+        self, message: Any, ordered: Instance, result: Result
+    ) -> None:
+        assert dicom_errors(ordered.path) == []
+        answer = read_result(ordered.path)
+        own = hl7_message(answer, hl7_section(message=message))
+        valid(own)
+        placer = r"A\R\1^EHR^1.2.3^ISO"
+        assert f"\rORC|RE|{placer}|S26-0042-HER2-A1\r" in own.text
+        taken = hl7_message(answer, hl7_section(message=message, filler_number="order"))
+        valid(taken)
+        assert f"\rORC|RE|{placer}|F-2^LIS\r" in taken.text
+        (order,) = (s.split("|") for s in taken.text.split("\r") if s.startswith("OBR"))
+        assert order[2:4] == [placer, "F-2^LIS"]
+        assert order[18:20] == ["S26-0042", "RP-7"]
+        # Without an order's number the result has its own.
+        none = hl7_message(result, hl7_section(message=message, filler_number="order"))
+        assert "\rORC|RE||S26-0042-HER2-A1\r" in none.text
+
+    @pytest.mark.parametrize("message", TEMPLATES)
     def test_no_value_ends_a_field_or_a_block(self, message: Any, result: Result) -> None:
         bad = "a|b^c&d~e\\f\r\ng\x0bh\x1c\ri\x00\tj"
         item = Item(name=codes.REVIEW, value=bad)
@@ -308,6 +345,21 @@ class TestFhir:
         quantity = said["share-2"].valueQuantity
         assert (float(quantity.value), quantity.code) == (65.5, "%")
         assert quantity.system == "http://unitsofmeasure.org"
+
+    def test_they_name_the_order_that_they_answer(self, ordered: Instance, result: Result) -> None:
+        bundle = Bundle.model_validate_json(
+            json.dumps(transaction(read_result(ordered.path), FHIR))
+        )
+        for entry in bundle.entry:
+            named = [each.identifier for each in entry.resource.basedOn]
+            assert [(each.type.coding[0].code, each.value) for each in named] == [
+                *(("ACSN", "S26-0042"), ("PLAC", "A~1"), ("FILL", "F-2"))
+            ]
+            assigners = [each.assigner.display for each in named]
+            assert assigners == ["LIS", "EHR&1.2.3&ISO", "LIS"]
+        nothing = transaction(replace(result, accession=""), FHIR)
+        assert "basedOn" not in nothing["entry"][0]["resource"]
+        Bundle.model_validate_json(json.dumps(nothing))
 
     def test_contents_are_the_sites(self, result: Result) -> None:
         section = FHIR.model_copy(update={"contents": ("85319-2",)})

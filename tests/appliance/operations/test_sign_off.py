@@ -29,8 +29,10 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import Destination
 from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.index import is_signed, object_path, read_index
+from appliance.delivery.orders import ask_orders
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
+from appliance.delivery.requests import answered_request
 from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing
@@ -49,6 +51,7 @@ from appliance.operations.corrections import confirm_score, correct_score
 from appliance.operations.retention import retain
 from appliance.settings.destinations import FolderDestination, Hl7Destination, PacsDestination
 from appliance.settings.objects import ObjectSettings
+from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from dicom import codes
 from dicom.air import check_report
@@ -131,12 +134,23 @@ def rasters(slide: SlideFacts) -> Rasters:
     )
 
 
+def ordered(folder: Path, filler: str) -> Orders:
+    """Write the table of orders of the case, whose order has a number of the filler."""
+    table, accession = folder / "orders.csv", some_findings().accession
+    table.write_text(
+        "Accession;Patient ID;Stain;Placer;Filler\n"
+        f"{accession};P-1;HER2;A-71;{filler}\n{accession};P-1;ER;A-72;F-8\n"
+    )
+    return Orders(csv=table)
+
+
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clinic")
     slides = [write_svs(folder / f"{number}.svs", seed=number) for number in (1, 2)]
     he, ihc = (replace(open_facts(slide), mpp=MPP) for slide in slides)
-    clinic = Clinic(Settings(state_dir=folder / "state", objects=OBJECTS))
+    orders = ordered(folder, "F-1")
+    clinic = Clinic(Settings(state_dir=folder / "state", objects=OBJECTS, orders=orders))
     key = ArtifactKey.of("findings", case=1)
     with ArtifactStore(clinic.settings.artifacts_dir).writing(key) as out:
         findings = replace(some_findings(), he=he, ihc=ihc, tiles=(), rasters=rasters(he))
@@ -164,6 +178,7 @@ def clinic(state: Path, tmp_path: Path) -> Clinic:
             organization="Pathology Ω",
             objects=OBJECTS,
             destinations=(FolderDestination(name="told"), LIS),
+            orders=ordered(tmp_path, "F-1"),
         )
     )
 
@@ -303,9 +318,15 @@ def test_a_person_says_that_a_case_cannot_be_scored(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize("corrects", [False, True])
 def test_damage_changes_no_byte_of_a_signed_result(
-    clinic: Clinic, corrects: bool, monkeypatch: pytest.MonkeyPatch
+    clinic: Clinic, corrects: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = clinic.case.findings_key
+    # The order changes: results of the case go on to answer it as its first result did.
+    ordered(tmp_path, "F-2")
+    accession = some_findings().accession
+    ask_orders(accession, clinic.settings)
+    now, _ = answered_request(accession, "A1", HER2, clinic.settings)
+    assert (now.placer, now.filler) == ("A-71", "F-2")
     if corrects:
         correct_score(clinic.settings, "case-1", "1+", by=BERT, why="pale")
         clinic.deliver()
@@ -313,10 +334,13 @@ def test_damage_changes_no_byte_of_a_signed_result(
     clinic.deliver()
     case = clinic.case
     report, page = clinic.file("SR"), clinic.file("PDF")
+    result = read_result(report)
+    assert (result.placer, result.filler) == ("A-71", "F-1")
     before = {path: path.read_bytes() for path in (report, page)}
     later = time.time() + 100_000
     monkeypatch.setattr(time, "time", lambda: later)
     flip(report, at=2000)
+    flip(report.with_name("objects.json"))
     assert write(case.findings_key, case.objects_key, clinic.settings).objects_key == (
         case.objects_key
     )
