@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from fixtures.slide_objects import (
     identity,
     intensity_map,
     report,
+    report_facts,
     segmentation,
     write_svs,
 )
@@ -32,10 +34,12 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
 
+from appliance.slides.general import pyramid_of
 from dicom.characters import CHARACTER_SET, in_unicode
 from dicom.encapsulated import build_encapsulated_pdf
 from dicom.header import read_headers, stated_facts
 from dicom.legal import make_legal, told
+from dicom.pyramid_source import Pyramid
 from dicom.source import convert_slide
 from dicom.study import StudyFacts, patient_of, study_of
 
@@ -257,10 +261,21 @@ def test_a_name_has_three_groups_of_64_characters() -> None:
     assert StudyFacts.of_json(facts.as_json()) == facts
 
 
-def all_objects(slide: list[Dataset], partner: Path, folder: Path) -> list[Dataset]:
+Partner = tuple[Path, Pyramid | None]
+"""Slide of the other stain, and its levels."""
+LABELS = her2_label_map()
+FACTS = report_facts(
+    measurements=report_facts().measurements[:1],
+    texts=report_facts().texts[:1],
+    opinions=report_facts().opinions[:1],
+)
+"""A report with a part of each kind: none of its content depends on the header."""
+
+
+def all_objects(slide: list[Dataset], partner: Partner, folder: Path) -> list[Dataset]:
     """Write overlays, report, document and the other slide of the study; read them back."""
-    segments, heat = segmentation(slide, her2_label_map()), intensity_map(slide)
-    made = [*segments, *heat, report([], slide, segments, heatmaps=heat)]
+    segments, heat = segmentation(slide, LABELS, factors=(1,)), intensity_map(slide)
+    made = [*segments, *heat, report([], slide, segments, FACTS, heatmaps=heat)]
     made.append(
         build_encapsulated_pdf(
             b"%PDF-1.4\n%%EOF\n",
@@ -275,18 +290,20 @@ def all_objects(slide: list[Dataset], partner: Path, folder: Path) -> list[Datas
     for number, dataset in enumerate(made):
         dataset.save_as(folder / f"{number}.dcm", enforce_file_format=True)
     other = identity("HE", study=study_of(slide[0]))
-    paths = convert_slide(partner, folder / "wsm", other, mpp=MPP).paths
+    paths = convert_slide(partner[0], folder / "wsm", other, mpp=MPP, pyramid=partner[1]).paths
     return [read_whole(path) for path in (*sorted(folder.glob("[0-9].dcm")), *paths)]
 
 
 @pytest.fixture(scope="module")
-def partner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_svs(tmp_path_factory.mktemp("partner") / "he.svs", seed=1)
+def partner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Partner]:
+    slide = write_svs(tmp_path_factory.mktemp("partner") / "he.svs", seed=1)
+    with pyramid_of(slide) as pyramid:
+        yield slide, pyramid
 
 
-def test_times_are_in_the_zone_that_the_object_states(partner: Path, tmp_path: Path) -> None:
+def test_times_are_in_the_zone_that_the_object_states(partner: Partner, tmp_path: Path) -> None:
     facts = {"patient_name": THREE_GROUPS, "zone": "+0530"}
-    paths = convert_slide(partner, tmp_path, identity("HER2", **facts), mpp=MPP).paths
+    paths = convert_slide(partner[0], tmp_path, identity("HER2", **facts), mpp=MPP).paths
     slide = read_headers(paths)
     header, result = slide[0], report([], slide, [])
     assert SCANNED.isoformat() == "2026-03-04T05:06:07+00:00"
@@ -326,7 +343,7 @@ def test_legal_headers_are_repeated_as_they_are(drawn: Written) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_objects_of_legal_headers_are_written(
-    drawn: Written, ihc: list[Path], partner: Path, tmp_path_factory: pytest.TempPathFactory
+    drawn: Written, ihc: list[Path], partner: Partner, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("objects")
     values = {"StudyInstanceUID": b"1.2.3", **drawn.values}
