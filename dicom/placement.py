@@ -62,6 +62,13 @@ def axes_mm(
     return np.array(origin), np.stack([down * spacing[0], right * spacing[1]])
 
 
+def matrix_mm(image: Dataset) -> tuple[float, float]:
+    """Return the size of the total pixel matrix, (width, height) in mm."""
+    rows, columns = spacing_mm(image)
+    width, height = int(image.TotalPixelMatrixColumns), int(image.TotalPixelMatrixRows)
+    return width * columns, height * rows
+
+
 def onto_glass(image: Dataset, size_mm: tuple[float, float]) -> None:
     """Move a converted level onto the glass where the slide, (width, height) in mm, lies beside it.
 

@@ -21,7 +21,7 @@ from pydicom import Dataset
 
 from dicom.coded_frames import Codec, CodedLevel, photometric_2000, whole_jpeg
 from dicom.errors import SourceError
-from dicom.placement import onto_glass
+from dicom.placement import matrix_mm, onto_glass
 
 if TYPE_CHECKING:
     from wsidicom.codec import Encoder
@@ -123,6 +123,30 @@ def anew(source: type[Any], former: Sequence[CodedLevel] = ()) -> type[Any]:
     return AnewSource
 
 
+def on_glass(source: type[Any]) -> type[Any]:
+    """Return `source` with images that lie on the glass, whatever the size of the scan."""
+
+    class GlassSource(source):
+        _size_mm: tuple[float, float] | None = None
+        """Size of level 0, which is made first: all levels begin at one place."""
+
+        def _create_instance(
+            self, image_data: Any, image_type: Any, pyramid_index: int | None = None
+        ) -> Any:
+            instance = super()._create_instance(image_data, image_type, pyramid_index)
+            if pyramid_index is not None:
+                self._size_mm = self._size_mm or matrix_mm(instance.dataset)
+                onto_glass(instance.dataset, self._size_mm)
+                # Each level shows all of the scan (PS3.3 C.8.12.4.1.2); one source writes less.
+                width_mm, height_mm = self._size_mm
+                instance.dataset.update(
+                    {"ImagedVolumeWidth": width_mm, "ImagedVolumeHeight": height_mm}
+                )
+            return instance
+
+    return GlassSource
+
+
 def _say_derived(dataset: Dataset) -> None:
     dataset.ImageType = ["DERIVED", *dataset.ImageType[1:]]
     groups = dataset.SharedFunctionalGroupsSequence[0]
@@ -141,7 +165,6 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
     from wsidicomizer.sources.openslide_like.openslide_like_metadata import OpenSlideLikeMetadata
 
     levels, vendor = pyramid.levels, pyramid.properties.get("openslide.vendor")
-    width_px, height_px = levels.level_dimensions[0]
 
     class PyramidSource(OpenSlideLikeSource):
         def __init__(self, filepath: Path, *arguments: Any, **named: Any) -> None:
@@ -171,8 +194,6 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
             instance = super()._create_instance(image_data, image_type, pyramid_index)
             if pyramid_index is None:  # a picture of label or slide, as OpenSlide decodes it
                 _say_derived(instance.dataset)
-            else:
-                onto_glass(instance.dataset, (width_px * mpp / 1000, height_px * mpp / 1000))
             return instance
 
         def _create_level_image_data(self, level_index: int) -> Any:

@@ -173,6 +173,7 @@ class SlideUids:
             *((identity.specimen_id,) if identity.specimen_id else ()),
             f"zone {identity.zone}",
             "input profile",
+            "on the glass",
             *(("own frames",) if own_frames else ()),
             *(("derived",) if how == ENCODED_AGAIN else ()),
             *(f"{name} {version(name)}" for name in libraries),

@@ -21,7 +21,14 @@ from dicom.characters import CHARACTER_SET
 from dicom.concatenation import split_instance
 from dicom.errors import ObjectError, SourceError
 from dicom.header import DicomSlideFacts, read_headers, slide_facts
-from dicom.pyramid_source import Pyramid, anew, coding_of, encoding_source, passing_source
+from dicom.pyramid_source import (
+    Pyramid,
+    anew,
+    coding_of,
+    encoding_source,
+    on_glass,
+    passing_source,
+)
 from dicom.slide_metadata import (
     ENCODED_AGAIN,
     PASSED_THROUGH,
@@ -204,7 +211,7 @@ def _convert(
         include_confidential=False,
         metadata_post_processor=lambda dataset, _metadata: _acquired(dataset, identity, scanned),
         workers=workers,
-        preferred_source=source,
+        preferred_source=on_glass(source),
         encoding=encoding,
     )
     for file in written:
@@ -217,11 +224,11 @@ def _source(pyramid: Pyramid | None, mpp: float, how: str) -> tuple[Any, Any]:
 
     The converter's own choice may be a reader that encodes again without saying so.
     """
-    from wsidicomizer.wsidicomizer import SourceIdentifier
+    from wsidicomizer.sources import OpenTileSource
 
     if how == PASSED_THROUGH:
         if pyramid is None or not pyramid.coded:
-            return SourceIdentifier.OPENTILE, None
+            return OpenTileSource, None
         return passing_source(pyramid, mpp), coding_of(pyramid)
     if pyramid is not None and (pyramid.own or pyramid.coded):
         return encoding_source(pyramid, mpp), None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from appliance.slides.general import pyramid_of
-from dicom.source import PASSED_THROUGH, convert_slide, read_headers
+from benchmarks.scanner.mirax import mirax
+from benchmarks.scanner.tiff_formats import (
+    aperio_svs,
+    generic_tiff,
+    hamamatsu_ndpi,
+    philips_tiff,
+)
+from benchmarks.scanner.tissue import Section
+from dicom.source import ENCODED_AGAIN, PASSED_THROUGH, convert_slide, read_headers
 
 WIDTH_PX, HEIGHT_PX, MPP = 1500, 650, 40.0
 SIZE_MM = (60.0, 26.0)
@@ -57,6 +66,49 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> list[Dataset]:
     return read_headers(made.paths)
 
 
+FORMATS: dict[str, tuple[Callable[[Section], bytes] | None, str]] = {
+    "svs": (aperio_svs, PASSED_THROUGH),
+    "tif": (generic_tiff, PASSED_THROUGH),
+    "ndpi": (hamamatsu_ndpi, PASSED_THROUGH),
+    "tiff": (philips_tiff, PASSED_THROUGH),
+    "mrxs": (None, ENCODED_AGAIN),
+}
+"""Single files of four brands; a folder of the fifth, which the converter reads by OpenSlide."""
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_scan_of_any_brand_lies_on_the_glass(suffix: str, tmp_path: Path) -> None:
+    blocks = np.random.default_rng(2).integers(90, 250, (7, 15, 3), dtype=np.uint8)
+    pixels = np.kron(blocks, np.ones((100, 100, 1), dtype=np.uint8))[:HEIGHT_PX]
+    section = Section(stain="HER2", score="2+", pixels=pixels, mpp=MPP)
+    slide = tmp_path / f"slide.{suffix}"
+    encode, how = FORMATS[suffix]
+    files = mirax(section) if encode is None else {"": encode(section)}
+    for name, content in files.items():
+        file = tmp_path / "slide" / name if name else slide
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    with pyramid_of(slide) as pyramid:
+        made = convert_slide(slide, tmp_path / "dicom", identity(), mpp=MPP, pyramid=pyramid)
+    assert made.how == how
+    assert [dicom_errors(path) for path in made.paths] == [[] for _ in made.paths]
+    levels = read_headers(made.paths)
+    assert len(levels) > 1
+    assert len({tuple(origin(image)) for image in levels}) == 1
+    (size_mm,) = {(image.ImagedVolumeWidth, image.ImagedVolumeHeight) for image in levels}
+    # A file of MRXS holds whole pictures of the camera.
+    assert size_mm == pytest.approx(SIZE_MM if encode else (51.2, 20.48))
+    assert_on_glass(levels)
+
+
+def assert_on_glass(levels: list[Dataset]) -> None:
+    """Check that no corner of an image lies beside the glass."""
+    for image in levels:
+        size_mm = (image.ImagedVolumeWidth, image.ImagedVolumeHeight)
+        steps = [np.multiply(corner, size_mm) for corner in np.ndindex(2, 2)]
+        assert np.min([origin(image) + step @ axes(image) for step in steps]) >= -1e-6
+
+
 def origin(image: Dataset) -> NDArray[np.float64]:
     (start,) = image.TotalPixelMatrixOriginSequence
     return np.array(
@@ -74,9 +126,7 @@ def test_a_converted_scan_lies_on_the_glass(large: list[Dataset]) -> None:
     assert len({tuple(origin(image)) for image in large}) == 1
     for image in large:
         assert (image.ImagedVolumeWidth, image.ImagedVolumeHeight) == SIZE_MM
-        steps = [np.multiply(corner, SIZE_MM) for corner in np.ndindex(2, 2)]
-        corners = [origin(image) + step @ axes(image) for step in steps]
-        assert np.min(corners) >= 0
+    assert_on_glass(large)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS, ids=str)
