@@ -19,6 +19,8 @@ from dicom.uids import is_uid
 OrderSource: TypeAlias = Literal["worklist", "hl7", "csv"]
 """System that an order was read from."""
 
+UNIVERSAL_TYPES = frozenset({"DNS", "EUI64", "ISO", "URI", "UUID", "X400", "X500"})
+"""Universal Entity ID Types (PS3.3 Table 10-17)."""
 _BLOCK = re.compile(r"[A-Z]{1,2}\d{1,3}")
 _SEPARATORS = re.compile(r"[\s;:_./#^-]+")
 _WORDS = re.compile(r"[\s,^]+")
@@ -165,9 +167,11 @@ def fitting(text: str, longest: int) -> str:
 def designator(namespace: str, universal: str, kind: str) -> str:
     """Return an issuer as HL7 writes it: ``NAMESPACE&UNIVERSAL ID&TYPE`` (PS3.3 Table 10-17).
 
-    A type without an ID says nothing; an issuer that does not fit is empty.
+    An ID whose type DICOM does not know is left out, as is a type without an ID. An issuer that
+    does not fit is empty.
     """
-    parts = (namespace, universal, kind if universal else "")
+    known = bool(universal) and (not kind or kind in UNIVERSAL_TYPES)
+    parts = (namespace, universal, kind) if known else (namespace,)
     return fitting("&".join(parts).rstrip("&"), 3 * LO_LENGTH)
 
 

@@ -145,7 +145,7 @@ def ask_orders(accession: str, settings: Settings) -> Answer:
         return replace(_keep(accession, answer, settings), problems=problems)
     if one_patient((kept.order, answer.order)):
         requests = with_later(kept.order.requests, answer.order.requests)
-        if requests != kept.order.requests:
+        if set(requests) != set(kept.order.requests):  # a worklist has no order of its answers
             _keep(accession, replace(kept, order=replace(kept.order, requests=requests)), settings)
         # The study stays: blocks that were written before lie in it.
         order = replace(answer.order, uid=kept.order.uid, study_id=kept.order.study_id)

@@ -67,5 +67,5 @@ def answered_request(
     one = one_request(found) if found else NO_REQUEST
     if one is None:
         one = common_request(found)
-        note = f"{they_know(settings)} several orders for this stain: the report names none of them"
+        note = f"{they_know(settings)} several orders for this stain: results state what is common"
     return replace(one, accession_issuer=kept.accession_issuer, blocks=(), asked=()), note

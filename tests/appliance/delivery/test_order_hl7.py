@@ -119,6 +119,9 @@ def test_the_numbers_of_each_order_with_their_issuers() -> None:
     assert (her2.placer, her2.filler, her2.procedure_id) == ("P-2", "F-1", "")
     assert (her2.procedure, he.blocks, her2.blocks) == ("HER2 IHC", ("A1",), ("A1",))
     assert only(message("ORM^O01", "ORC|NW", "OBR|1" + "|" * 17 + "S26-00031")).requests == ()
+    local = message("ORM^O01", "ORC|NW|P-1^EHR^7^L|F-1^^9^GUID", OBR.replace("P-1|F-1", "|"))
+    (request,) = only(local).requests
+    assert (request.placer_issuer, request.filler_issuer) == ("EHR", "")
     long = message("ORM^O01", f"ORC|NW|{'P' * 65}|F-1", OBR.replace("P-1", ""))
     (request,) = only(long).requests
     assert (request.placer, request.filler) == ("", "F-1")

@@ -201,6 +201,13 @@ def test_of_several_orders_for_a_stain_what_they_share_is_stated(lab: Laboratory
     request, note = answered_request("S26-1", "A1", "HER2", lab.settings)
     assert (request.placer, request.filler) == ("P-1", "")
     assert "several orders for this stain" in note
+    # Sources that contradict each other add nothing to what is kept, however often they are asked.
+    store = ArtifactStore(lab.settings.artifacts_dir)
+    before = len(list(store.path(ArtifactKey.of("order")).parent.iterdir()))
+    rows = "S26-1;4711;HER2;P-1;F-2\nS26-1;4711;HER2;P-1;F-1\n"
+    lab.write(lab.csv, f"Accession;Patient ID;Stain;Placer;Filler\n{rows}")
+    ask_orders("S26-1", lab.settings)
+    assert len(list(store.path(ArtifactKey.of("order")).parent.iterdir())) == before
 
 
 def test_numbers_that_come_later_are_kept_and_numbers_of_orders_that_are_done_stay(
