@@ -88,8 +88,9 @@ def _shares(percent: dict[str, float]) -> list[Measured]:
 
 def _of_region(percent: dict[str, float]) -> list[Measured]:
     """Shares of a region, and its mean class, which the map of intensity shows place by place."""
-    mean = sum(number * share / 100 for number, share in enumerate(percent.values()))
-    return [*_shares(percent), (codes.STAIN_INTENSITY, round(mean, 3), codes.NO_UNITS)]
+    shares = _shares(percent)  # refuses what is no score, whose first letter is no number
+    mean = sum(int(name[0]) * share / 100 for name, share in percent.items())
+    return [*shares, (codes.STAIN_INTENSITY, round(mean, 3), codes.NO_UNITS)]
 
 
 def _measurements(findings: Findings) -> list[Measured]:

@@ -77,7 +77,7 @@ def test_the_last_sign_says_why(settings: Settings) -> None:
     write_sign(settings, replace(sign_now(), ended="it received SIGTERM.", lanes={}))
     found = life(settings)
     assert not found.alive
-    assert found.sentence.endswith("it received SIGTERM.")
+    assert found.sentence.endswith(": it received SIGTERM. Start it: tandem run")
 
 
 def test_trouble_of_a_lane_is_told(settings: Settings) -> None:

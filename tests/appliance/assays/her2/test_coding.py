@@ -205,8 +205,11 @@ def test_other_organs_are_not_called_breast(organ: str, guideline: str) -> None:
 def test_regions_have_the_shares_of_their_own() -> None:
     made = content()
     assert [(name, value) for name, value, _ in made.roi_measurements(0)] == [
-        (codes.TUMOR_SHARE[name], value)
-        for name, value in (("0", 20.0), ("1+", 20.0), ("2+", 50.0), ("3+", 10.0))
+        *(
+            (codes.TUMOR_SHARE[name], value)
+            for name, value in (("0", 20.0), ("1+", 20.0), ("2+", 50.0), ("3+", 10.0))
+        ),
+        (codes.STAIN_INTENSITY, 1.5),  # 1 x 20 % + 2 x 50 % + 3 x 10 %
     ]
 
 
