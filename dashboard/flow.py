@@ -1,4 +1,4 @@
-"""What is under way and how long it may take; arrivals and deliveries by the hour."""
+"""Work under way and how long it may take; arrivals and deliveries by the hour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a screen with hidden names shows in place of names: stand-ins, made where facts are read.
+"""Stand-ins that a screen with hidden names shows in place of names, made where facts are read.
 
 Hidden are accessions, names of patients and files, and every text whose content Tandem does not
 know: answers of other machines, messages of errors, reasons that people typed. Pages and routes get

@@ -103,7 +103,7 @@ STEP_WORDS: dict[str, str] = {
     "analyse": "Cases to be scored",
     "write": "Cases to be written as DICOM",
 }
-"""What waits for a step of the line."""
+"""Slides or cases that wait for a step of the line."""
 
 TASK_WORDS: dict[str, str] = {
     "tumor": "Tumor on H&E",

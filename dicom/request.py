@@ -37,7 +37,7 @@ class OrderedRequest:
 
     @property
     def names_order(self) -> bool:
-        """Whether it has a number; a request without one names no order."""
+        """True if it has a number; a request without one names no order."""
         return any((self.placer, self.filler, self.procedure_id))
 
     def is_of_order(self, other: OrderedRequest) -> bool:

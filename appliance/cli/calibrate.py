@@ -167,7 +167,7 @@ def _show(fitted: Fitted, spec: ModelSpec, *, as_json: bool, dry_run: bool) -> N
             name.replace("_", " "),
             *(_cell(figures[part][name], part == "gain") for part in ("before", "after", "gain")),
         )
-    out = Console()
+    out = Console(markup=False)
     out.print(table)
     held, by = figures["held_out"], figures["intervals_by"]
     out.print(

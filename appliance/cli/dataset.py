@@ -228,5 +228,5 @@ def _print(folder: Path, manifest: Manifest) -> None:
     for split, counts in manifest.counts.items():
         cells = (counts.tiles, counts.patients, *(counts.classes[name] for name in names))
         table.add_row(split, *(str(cell) for cell in cells))
-    Console().print(table)
+    Console(markup=False).print(table)
     typer.echo(f"{folder}: {manifest.task}, SHA-256 {file_sha256(folder / MANIFEST_NAME)}")

@@ -34,7 +34,7 @@ def people(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 
 def _show(figures: dict[str, Any]) -> None:
-    out = Console()
+    out = Console(markup=False)
     title, n, silent = figures["title"], figures["n"], figures["silent"]
     said = f"{title}: people spoke on {n} of {n + silent} cases with a result"
     out.print(said, highlight=False, soft_wrap=True)

@@ -139,7 +139,7 @@ def _show(result: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
     if as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
-    out = Console()
+    out = Console(markup=False)
     for task, found in result["tasks"].items():
         synthetic = " (synthetic)" if result["data"] == "synthetic" else ""
         table = Table(

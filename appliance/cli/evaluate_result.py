@@ -45,7 +45,7 @@ def show(result: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
         table.add_column(word)
     for name in quoted_names(result):
         table.add_row(name, *(_cell(quoted(result, side, name)) for side in words))
-    out = Console()
+    out = Console(markup=False)
     out.print(table)
     if "task" in result:
         for side, word in words.items():

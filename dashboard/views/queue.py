@@ -55,7 +55,7 @@ def _live(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shown:
-    """What all sessions share: the state, and the markup of both tables."""
+    """State and markup of both tables, which all sessions share."""
 
     queue: Queue
     cases: str
