@@ -322,7 +322,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
                 tell(figures)
             if "work" in options.parts:
                 other = rescan(folder)
-                wait_for(ledger, other, ("waiting", "ready"))
+                wait_for(ledger, other, ("waiting", "ready", "aligned"))
                 figures["openings_at_work"] = openings(browser, site, case, options.openings)
                 tell(figures)
                 figures["idle_at_work"] = left_open(browser, site, case, options)

@@ -34,7 +34,7 @@ from appliance.settings.settings import Settings
 
 TANDEM = Path(sys.executable).with_name("tandem")
 SLIDE_PATH = ("arriving", "arrived", "identified", "inspected", "read")
-CASE_PATH = ("waiting", "ready", "scored", "written", "delivered")
+CASE_PATH = ("waiting", "ready", "aligned", "scored", "written", "delivered")
 DELIVERY_PATH = ("queued", "sent", "proven")
 KINDS = ("WSM", "SEG", "SR")
 UNDER_WAY = 500
@@ -189,7 +189,7 @@ def _events(cases: int, first: float) -> Iterator[Event]:
 def _states(subject: str, states: tuple[str, ...], at: float, score: str) -> Iterator[Event]:
     before = ""
     for state in states:
-        scored = state in CASE_PATH[2:]
+        scored = state in CASE_PATH[3:]
         yield Event(
             at=at,
             subject=subject,

@@ -36,7 +36,7 @@ CPU_FACTOR, LANE_FACTOR = 1.25, 1.15
 LANES: Mapping[str, str] = {
     "identify": "intake",
     "inspect": "cpu",
-    "align": "gpu",
+    "align": "cpu",
     "score": "gpu",
     "write": "cpu",
     "tumor": "gpu",

@@ -118,7 +118,9 @@ class Month:
         case = tx.case_for(identity, now, PAIR)
         tx.advance(case, CaseState.READY, now=now)
         case.findings_key = str(self._write("findings", case.subject, now))
-        keys = [self._step(tx, case, step, now) for step in ("align", "stain")]
+        keys = [self._step(tx, case, "align", now)]
+        tx.advance(case, CaseState.ALIGNED, now=now)
+        keys.append(self._step(tx, case, "stain", now))
         case.score = "1+"
         tx.advance(case, CaseState.SCORED, now=now)
         converted = [self._write("wsm", slide.subject, now) for slide in slides]

@@ -36,7 +36,8 @@ SLIDE_STEPS: Mapping[SlideState, tuple[str, ...]] = {
     SlideState.INSPECTED: ("read",),
 }
 CASE_STEPS: Mapping[CaseState, tuple[str, ...]] = {
-    CaseState.READY: ("analyse", "write"),
+    CaseState.READY: ("align", "analyse", "write"),
+    CaseState.ALIGNED: ("analyse", "write"),
     CaseState.SCORED: ("write",),
 }
 """Steps that a slide or case in a state has before it: those of `appliance.line.steps`."""
@@ -44,6 +45,7 @@ LANES: Mapping[str, str] = {
     "identify": "intake",
     "inspect": "cpu",
     "read": "gpu",
+    "align": "cpu",
     "analyse": "gpu",
     "write": "cpu",
 }
@@ -156,8 +158,8 @@ def _numbers(
 def _means(tx: Queries, now: float) -> dict[str, tuple[float, int]]:
     """Return the mean duration (s) of each step, and of how many; reused results do not count.
 
-    The events of one step of the line have one subject and one time: `analyse` is `align`, `stain`
-    and `score`.
+    The events of one step of the line have one subject and one time: `analyse` is `stain` and
+    `score`.
     """
     event = SQLModel.metadata.tables[str(EventRow.__tablename__)].c
     newest = (

@@ -59,7 +59,13 @@ SLIDES_AT_WORK = (
     SlideState.IDENTIFIED,
     SlideState.INSPECTED,
 )
-CASES_AT_WORK = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.UNPROVEN)
+CASES_AT_WORK = (
+    CaseState.READY,
+    CaseState.ALIGNED,
+    CaseState.SCORED,
+    CaseState.WRITTEN,
+    CaseState.UNPROVEN,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,9 +27,15 @@ GROUP_ROWS = 10
 """Most rows of one cause where all causes are shown."""
 FOREIGN = "case-of-foreign-assay"
 """Cause of cases whose assay is not installed."""
-CASES_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
+CASES_HELD = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN)
 """Cases under way; one with a reason waits for something outside of Tandem."""
-CASES_OF_ASSAY = (CaseState.WAITING, CaseState.PARTNERLESS, CaseState.READY, CaseState.SCORED)
+CASES_OF_ASSAY = (
+    CaseState.WAITING,
+    CaseState.PARTNERLESS,
+    CaseState.READY,
+    CaseState.ALIGNED,
+    CaseState.SCORED,
+)
 """States of cases that cannot go on where their assay is not installed."""
 CASES_IN_TROUBLE = (
     CaseState.FAILED,

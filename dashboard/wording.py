@@ -55,7 +55,10 @@ CASE_WORDS: dict[CaseState, Wording] = {
         "Held", "Its slides contradict each other; a person decides.", "trouble"
     ),
     CaseState.READY: Wording(
-        "Scoring", "Both slides are read; the case is being scored.", "running"
+        "Mapping", "Both slides are read; one is mapped onto the other.", "running"
+    ),
+    CaseState.ALIGNED: Wording(
+        "Scoring", "One slide is mapped onto the other; the case is being scored.", "running"
     ),
     CaseState.SCORED: Wording(
         "Scored", "The score is known; its DICOM objects are being written.", "running"
@@ -100,6 +103,7 @@ STEP_WORDS: dict[str, str] = {
     "identify": "Slides to be identified",
     "inspect": "Slides to be inspected",
     "read": "Slides to be read",
+    "align": "Cases to be mapped",
     "analyse": "Cases to be scored",
     "write": "Cases to be written as DICOM",
 }

@@ -12,12 +12,12 @@ A slide::
 
 A case (the H&E and the IHC slide of one block)::
 
-    waiting → ready → scored → written → delivered
+    waiting → ready → aligned → scored → written → delivered
     written → unproven → delivered              (sent; a destination cannot say that it has it)
     unproven → written, undelivered             (it turns out that it has not; retry)
     waiting → partnerless → ready               (a late partner reopens it)
     any of them → held → waiting                (its slides contradict each other; a person decides)
-    ready → failed → ready                      (a person said retry)
+    ready, aligned → failed → ready             (a person said retry)
     scored → failed → scored, ready             (a person said retry, rerun)
     written → undelivered → written             (a destination refused for good; retry)
     written and after it → scored               (a person signed the score; an object is damaged)
@@ -62,6 +62,7 @@ class CaseState(StrEnum):
     PARTNERLESS = "partnerless"  #: its partner did not come in time
     HELD = "held"  #: its slides contradict each other; a person decides
     READY = "ready"  #: both slides are read
+    ALIGNED = "aligned"  #: one slide is mapped onto the other
     SCORED = "scored"  #: findings exist; a PACS outage never costs this again
     WRITTEN = "written"  #: DICOM objects exist and are in the outbox
     DELIVERED = "delivered"  #: every object is proven to be at every destination
@@ -101,8 +102,10 @@ TRANSITIONS: frozenset[tuple[State, State]] = frozenset(
         (_C.WAITING, _C.READY),
         (_C.WAITING, _C.PARTNERLESS),
         (_C.PARTNERLESS, _C.READY),
-        (_C.READY, _C.SCORED),
+        (_C.READY, _C.ALIGNED),
         (_C.READY, _C.FAILED),
+        (_C.ALIGNED, _C.SCORED),
+        (_C.ALIGNED, _C.FAILED),
         (_C.SCORED, _C.WRITTEN),
         (_C.SCORED, _C.FAILED),
         (_C.SCORED, _C.READY),

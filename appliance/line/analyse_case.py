@@ -1,4 +1,4 @@
-"""Steps of a case: align its slides, read the target slide, decide."""
+"""Steps of a case: align its slides; read the target slide and decide."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from appliance.errors import CaseHeldError
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import FINDINGS_VERSION, Findings
 from appliance.geometry import TileGrid, TileIndex
-from appliance.line.analyse_slide import read_alone
+from appliance.line.analyse_slide import read_alone, require_inspected
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
 from appliance.line.readings import (
     load_pass,
@@ -42,6 +42,26 @@ SAME_SECTION_REASON = "same-section"
 """Code of the reason of a case whose slides show one section."""
 
 
+def align_case(
+    anatomy: ReadSlide, target: ReadSlide, settings: Settings, accepted: Sequence[str] = ()
+) -> Outcome:
+    """Map one slide of a case onto the other, before its target is read.
+
+    `accepted` are the contradictions of the slides that a person accepted.
+
+    Raises
+    ------
+    SlideError, AlignmentError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
+    CaseHeldError
+        If both slides show one section.
+    """
+    again = [time for slide in (anatomy, target) for time in require_inspected(slide, settings)]
+    aligned = align_slides(anatomy, target, settings)
+    if SAME_SECTION_REASON not in accepted:
+        _require_two_sections(aligned.key, settings)
+    return Outcome(key=aligned.key, times=(*again, *aligned.times))
+
+
 def analyse_case(
     assay_name: str,
     identity: Identity,
@@ -52,7 +72,7 @@ def analyse_case(
     *,
     accepted: Sequence[str] = (),
 ) -> Outcome:
-    """Align, read, decide; an artifact that exists is not made again.
+    """Read and decide; an artifact that exists, as that of `align_case`, is not made again.
 
     `accepted` are the contradictions of the slides that a person accepted.
 
@@ -76,9 +96,7 @@ def analyse_case(
         alone=tuple(outcome.key for outcome in alone),
         settings=settings,
     )
-    aligned = align_slides(anatomy, target, settings)
-    if SAME_SECTION_REASON not in accepted:
-        _require_two_sections(aligned.key, settings)
+    aligned = align_case(anatomy, target, settings, accepted)
     read = case.read_target(aligned.key, progress)
     decided = case.decide(identity, aligned.key, read.key)
     times = [time for outcome in (*alone, aligned, read, decided) for time in outcome.times]

@@ -1,4 +1,4 @@
-"""Steps of a case: analyse, write."""
+"""Steps of a case: align, analyse, write."""
 
 from __future__ import annotations
 
@@ -22,14 +22,28 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.queries import SLIDES
 from appliance.ledger.tables import CaseRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
-from appliance.line.analyse_case import analyse_case
+from appliance.line.analyse_case import align_case, analyse_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
-from appliance.line.outcomes import ReadSlide, StepTime, artifact_folder
+from appliance.line.outcomes import Outcome, ReadSlide, StepTime, artifact_folder
 from appliance.line.slide_steps import read_slide_of
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+def prepare_align(context: StepContext, job: Job[CaseRow]) -> Call:
+    """Prepare `align_case` of the case's two slides."""
+    return Call(align_case, (*_slides(job), context.settings, _overruled(job.row)))
+
+
+def finish_align(
+    tx: Transaction, _context: StepContext, row: CaseRow, done: Done, now: float
+) -> None:
+    """Keep the times; the map is found again by its key."""
+    aligned: Outcome = done.value
+    append_times(tx, row, aligned.times, now)
+    tx.advance(row, CaseState.ALIGNED, now=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +86,38 @@ def analyse(
 def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
     """Prepare `analyse` of the case's two slides."""
     case = job.row
+    target = pairing_of(case).target
+    identity = Identity(accession=case.accession, block=case.block, stain=target)
+    return Call(
+        analyse,
+        (
+            *(case.assay, identity, *_slides(job), case.objects_key),
+            *(context.settings, job.progress, _overruled(case)),
+        ),
+    )
+
+
+def _slides(job: Job[CaseRow]) -> list[ReadSlide]:
+    """Return the case's slides, anatomy first.
+
+    Raises
+    ------
+    SettingsError
+        If the assay that is installed now pairs other stains than the one that opened the case.
+    """
+    case = job.row
     pairing = pairing_of(case)
     if find_assay(case.assay).pairing(expected=False).stains != pairing.stains:
         raise SettingsError(
             f"{case.subject} pairs {' and '.join(pairing.stains)}; the assay {case.assay!r} that "
             "is installed now pairs other stains. Install the one that opened the case."
         )
-    identity = Identity(accession=case.accession, block=case.block, stain=pairing.target)
-    slides = [read_slide_of(job.slides[stain]) for stain in pairing.stains]
-    return Call(
-        analyse,
-        (
-            *(case.assay, identity, *slides, case.objects_key),
-            *(context.settings, job.progress, tuple(json.loads(case.overruled))),
-        ),
-    )
+    return [read_slide_of(job.slides[stain]) for stain in pairing.stains]
+
+
+def _overruled(case: CaseRow) -> tuple[str, ...]:
+    """Return the contradictions of a case's slides that a person accepted."""
+    return tuple(json.loads(case.overruled))
 
 
 def finish_analyse(

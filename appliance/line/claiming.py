@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appliance.intake.block import all_read
+from appliance.intake.block import ANALYSED, all_read
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -81,7 +81,7 @@ def _claim_case(
     now = context.clock()
     while True:
         row = tx.claim_case(states, context.name, now, assays, stats=stats, oldest=oldest)
-        if row is None or row.state != CaseState.READY or all_read(tx, row):
+        if row is None or row.state not in ANALYSED or all_read(tx, row):
             return row
         row.claimed_by = ""
         wait_for_slides(tx, row, now)

@@ -12,7 +12,14 @@ from __future__ import annotations
 
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow
-from appliance.line.case_steps import finish_analyse, finish_write, prepare_analyse, prepare_write
+from appliance.line.case_steps import (
+    finish_align,
+    finish_analyse,
+    finish_write,
+    prepare_align,
+    prepare_analyse,
+    prepare_write,
+)
 from appliance.line.context import Step
 from appliance.line.slide_steps import (
     finish_identify,
@@ -37,12 +44,22 @@ CASE_STEPS: tuple[Step[CaseRow], ...] = (
     Step(
         name="analyse",
         subject="case",
-        from_state=CaseState.READY,
+        from_state=CaseState.ALIGNED,
         resource="gpu",
         run=prepare_analyse,
         finish=finish_analyse,
         deadline_s=3600.0,
         deadline_s_per_gib=4 * 3600.0,
+    ),
+    Step(
+        name="align",
+        subject="case",
+        from_state=CaseState.READY,
+        resource="cpu",
+        run=prepare_align,
+        finish=finish_align,
+        deadline_s=1800.0,
+        deadline_s_per_gib=600.0,
     ),
 )
 SLIDE_STEPS: tuple[Step[SlideRow], ...] = (

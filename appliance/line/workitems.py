@@ -48,6 +48,7 @@ _SLIDE_PERCENT: dict[str, int] = {
 }
 _CASE_PERCENT: dict[str, int] = {
     CaseState.READY: 60,
+    CaseState.ALIGNED: 65,
     CaseState.SCORED: 80,
     CaseState.WRITTEN: 90,
     CaseState.UNPROVEN: 95,

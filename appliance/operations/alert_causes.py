@@ -40,7 +40,7 @@ STAT_SECONDS = 86400.0
 """Age from which a STAT result is no news any more."""
 MOST_EVENTS = 2000
 """Most events that one look reads; the next one goes on from there."""
-_HELD = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN)
+_HELD = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN)
 _RESULT = {
     CaseState.DELIVERED: "",
     CaseState.UNPROVEN: ", sent and not proven",

@@ -64,7 +64,7 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
             return f"{case.subject} is written again"
         tx.advance(case, CaseState.READY, now=now, code="retry")
         return f"{case.subject} is analysed again"
-    if case.state in (CaseState.READY, CaseState.SCORED) and case.reason:
+    if case.state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED) and case.reason:
         case.not_before = 0.0
         tx.session.add(case)
         return f"{case.subject} is tried again now"

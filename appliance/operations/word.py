@@ -363,6 +363,6 @@ def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, 
         case.overruled = accepted
         make_ready(tx, case, now)
         return f"{case.subject} is analysed again; a new result replaces the former"
-    if case.state in (CaseState.READY, CaseState.SCORED) and not case.reason:
+    if case.state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED) and not case.reason:
         return f"{case.subject} is {case.state}: it is under way and goes on by itself"
     return retry_case(tx, case, settings, now)

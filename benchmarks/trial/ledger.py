@@ -13,7 +13,7 @@ from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
 
 ON_ITS_WAY = frozenset({"arriving", "arrived", "identified", "inspected"})
 """States of slides that something still has to be done with."""
-CASE_AT_WORK = frozenset({"ready", "scored", "written"})
+CASE_AT_WORK = frozenset({"ready", "aligned", "scored", "written"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ SLIDE_PATH = (
 )
 CASE_PATH = (
     (CaseState.WAITING, "Waiting"),
-    (CaseState.READY, "Scoring"),
+    (CaseState.READY, "Mapping"),
+    (CaseState.ALIGNED, "Scoring"),
     (CaseState.SCORED, "Scored"),
     (CaseState.WRITTEN, "Sending"),
     (CaseState.DELIVERED, "Delivered"),

@@ -148,7 +148,7 @@ def lab_of(
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
             case = tx.case_for(identity, 1000.0, HER2_PAIR)
             case.objects_key = str(key)
-            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+            for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=1000.0)
             enqueue_case(tx, case, settings, 1000.0)
     destination = destination or Mortal(section)

@@ -152,6 +152,7 @@ class Lab:
                 he_thumbnail=thumbnail((206, 140, 178), 1),
                 ihc_thumbnail=thumbnail((198, 176, 160), 2),
             )
+        self.move_case(case_id, CaseState.ALIGNED)
         self.move_case(
             case_id,
             CaseState.SCORED,
@@ -259,6 +260,7 @@ def twin_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     made.move_case(1, CaseState.READY)
     found = as_twins(some_findings(), twins)
     key = keep_twins(found, made.settings)
+    made.move_case(1, CaseState.ALIGNED)
     made.move_case(1, CaseState.SCORED, findings_key=str(key), score=found.score)
     yield made
     made.ledger.close()

@@ -158,7 +158,13 @@ def test_no_page_holds_a_name(named: Lab, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_search_does_not_tell_an_accession_letter_by_letter(lab: Lab) -> None:
     for accession in ("S26-0000002", "S26-0000001"):
         case_id = lab.slide(accession, HER2)
-        for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+        for state in (
+            CaseState.READY,
+            CaseState.ALIGNED,
+            CaseState.SCORED,
+            CaseState.WRITTEN,
+            CaseState.DELIVERED,
+        ):
             lab.move_case(case_id, state)
     reader, settings = LedgerReader(lab.settings.ledger_url), hiding(lab.settings)
     assert len(read_queue(reader, lab.settings, "S26-0000001").cases) == 1

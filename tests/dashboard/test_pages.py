@@ -319,6 +319,7 @@ def test_findings_of_earlier_versions_are_shown(lab: Lab, version: str) -> None:
     stored = Path(__file__).parents[1] / "fixtures" / "findings_versions" / version
     with ArtifactStore(lab.settings.artifacts_dir).writing(key) as folder:
         shutil.copytree(stored, folder, dirs_exist_ok=True)
+    lab.move_case(case_id, CaseState.ALIGNED)
     lab.move_case(case_id, CaseState.SCORED, findings_key=str(key), score="2+")
     page = open_case(case_id)
     assert 'data-testid="score">2+<' in page

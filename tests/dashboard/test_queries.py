@@ -349,13 +349,25 @@ def test_the_work_list_begins_with_what_to_review(lab: Lab, reader: LedgerReader
     with lab.ledger.transaction() as tx:
         other = tx.case(1)
         assert other is not None
-        for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+        for state in (
+            CaseState.READY,
+            CaseState.ALIGNED,
+            CaseState.SCORED,
+            CaseState.WRITTEN,
+            CaseState.DELIVERED,
+        ):
             tx.advance(other, state, now=2.0)
     assert listed() == [4, 3, 2, 1]
     with lab.ledger.transaction() as tx:
         case = tx.case(6)
         assert case is not None
-        for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+        for state in (
+            CaseState.READY,
+            CaseState.ALIGNED,
+            CaseState.SCORED,
+            CaseState.WRITTEN,
+            CaseState.DELIVERED,
+        ):
             tx.advance(case, state, now=2.0)
     assert listed() == [4, 3, 2, 6, 1]
     with lab.ledger.transaction() as tx:

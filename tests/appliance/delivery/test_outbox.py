@@ -85,7 +85,7 @@ class Desk:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
             case = tx.case_for(identity, 0.0, HER2_PAIR)
             case.objects_key = key
-            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+            for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=0.0)
             enqueue_case(tx, case, self.settings, 0.0)
 
@@ -307,7 +307,7 @@ class TestSharedSlide:
             identity = Identity(accession="S26-1", block="A1", stain=TOY)
             case = tx.case_for(identity, 0.0, TOY_PAIR)
             case.objects_key = "objects/2"
-            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+            for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=0.0)
             enqueue_case(tx, case, desk.settings, 0.0)
         yield desk
@@ -518,7 +518,7 @@ class TestDamage:
             identity = Identity(accession="S26-1", block="A1", stain=TOY)
             case = tx.case_for(identity, 0.0, TOY_PAIR)
             case.objects_key = "objects/2"
-            for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN):
+            for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN):
                 tx.advance(case, state, now=0.0)
             enqueue_case(tx, case, desk.settings, 0.0)
         flip(desk.settings.artifacts_dir / "objects" / "1" / "WSM.dcm")

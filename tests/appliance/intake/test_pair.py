@@ -110,6 +110,7 @@ class Desk:
         with self.ledger.transaction() as tx:
             for case in tx.cases():
                 case.findings_key, case.score, case.objects_key = "findings/1", "2+", "objects/1"
+                tx.advance(case, CaseState.ALIGNED, now=self.now)
                 tx.advance(case, CaseState.SCORED, now=self.now)
 
 
@@ -218,7 +219,8 @@ def test_an_assay_that_comes_back_finds_its_case_as_it_should_be(desk: Desk) -> 
             make_ready(tx, case, desk.now)
     assert desk.states() == {"toy": "ready", "her2": "waiting"}
     with desk.ledger.transaction() as tx:
-        tx.advance(tx.cases()[0], CaseState.SCORED, now=desk.now)
+        for state in (CaseState.ALIGNED, CaseState.SCORED):
+            tx.advance(tx.cases()[0], state, now=desk.now)
         again = tx.add_slide("HE-again.svs", desk.now)
         again.accession, again.block, again.stain = "S26-1", "A1", HE
         again.scanned_at = 2 * DAY_S

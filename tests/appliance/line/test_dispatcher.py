@@ -94,6 +94,7 @@ class Line:
                 "identify_slide": identified,
                 "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
                 "read_alone": Outcome(key="tumor/1", times=()),
+                "align_case": Outcome(key="align/1", times=()),
                 "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
             }
         )
@@ -147,7 +148,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 def test_each_step_starts_where_the_lifecycle_has_an_arrow() -> None:
     steps = [*CASE_STEPS, *SLIDE_STEPS]
-    assert len({step.name for step in steps}) == len({step.from_state for step in steps}) == 5
+    assert len({step.name for step in steps}) == len({step.from_state for step in steps}) == 6
     for step in steps:
         assert any(old is step.from_state for old, _ in TRANSITIONS)
         assert step.deadline_s > 0
@@ -161,7 +162,7 @@ def test_what_is_nearest_its_end_comes_first(line: Line) -> None:
         *("identify_slide", "inspect_slide", "read_alone"),
         # Of a HER2 slide the second reader sees the whole; tiles are read with the case.
         *("identify_slide", "inspect_slide", "read_alone"),
-        *("analyse", "write"),
+        *("align_case", "analyse", "write"),
         *("identify_slide", "inspect_slide", "read_alone"),
     ]
     line.look_again()
@@ -215,7 +216,9 @@ def test_a_slide_that_cannot_be_used_is_set_aside(
         OSError(5, "Input/output error"),
     ],
 )
-@pytest.mark.parametrize("step", ["identify_slide", "inspect_slide", "read_alone", "analyse"])
+@pytest.mark.parametrize(
+    "step", ["identify_slide", "inspect_slide", "read_alone", "align_case", "analyse"]
+)
 def test_what_could_not_be_read_for_a_moment_is_looked_at_once_more(
     line: Line, step: str, error: Exception
 ) -> None:
@@ -237,7 +240,7 @@ def test_a_case_that_cannot_be_read_twice_is_set_aside(line: Line) -> None:
     line.told.answers["analyse"] = SlideError(QuarantineReason.UNREADABLE, "a file of it is gone")
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
-    assert line.case().state == CaseState.READY
+    assert line.case().state == CaseState.ALIGNED
     line.look_again()
     assert (line.case().state, line.case().reason) == (CaseState.FAILED, "step-failed")
 
@@ -528,7 +531,7 @@ def test_a_full_disk_holds_case_and_slide(line: Line) -> None:
     line.told.answers["analyse"] = full
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
-    assert (line.case().state, line.case().reason) == (CaseState.READY, "disk-full")
+    assert (line.case().state, line.case().reason) == (CaseState.ALIGNED, "disk-full")
     assert "Make room" in say("case", line.case().reason, params_of(line.case()))
     line.told.answers["inspect_slide"] = full
     line.arrive("S26-2_A1_HE.svs")

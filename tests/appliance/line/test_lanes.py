@@ -56,6 +56,7 @@ def answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         "warm_up": None,
         "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
         "read_alone": Outcome(key="tumor/1", times=()),
+        "align_case": Outcome(key="align/1", times=()),
         "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
     }.get(function.__name__)
 

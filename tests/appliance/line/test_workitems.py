@@ -105,7 +105,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     made.server.close()
 
 
-WAY = (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED)
+WAY = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED)
 
 
 def test_from_the_claim_to_the_objects_that_came_of_it(site: Site) -> None:

@@ -40,7 +40,13 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HER2)
             case = tx.case_for(identity, 0.0, HER2_PAIR)
             case.findings_key, case.score = str(key), score or ""
-            for to in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+            for to in (
+                CaseState.READY,
+                CaseState.ALIGNED,
+                CaseState.SCORED,
+                CaseState.WRITTEN,
+                CaseState.DELIVERED,
+            ):
                 tx.advance(case, to, now=0.0)
     ledger.close()
     return made.state_dir

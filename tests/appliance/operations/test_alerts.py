@@ -248,7 +248,13 @@ def stat_case(ledger: Ledger, now: float, *, stat: bool = True) -> int:
 
 
 def deliver(tx: Any, case: CaseRow, now: float) -> None:
-    for state in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+    for state in (
+        CaseState.READY,
+        CaseState.ALIGNED,
+        CaseState.SCORED,
+        CaseState.WRITTEN,
+        CaseState.DELIVERED,
+    ):
         tx.advance(case, state, now=now)
 
 
@@ -268,7 +274,9 @@ def test_a_stat_result_is_told_once_and_again_after_a_rerun(
             for state in states:
                 tx.advance(row, state, now=NOW)
 
-    move(CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.UNPROVEN)
+    move(
+        CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN, CaseState.UNPROVEN
+    )
     watch.look(NOW + 1)
     watch.close()
     watch = AlertWatch(settings, {"mail": told})
@@ -278,7 +286,9 @@ def test_a_stat_result_is_told_once_and_again_after_a_rerun(
     assert told.keys == [f"stat case-{old}"]
     assert "sent and not proven" in told.messages[0].sentence
     assert "S26" not in told.messages[0].sentence
-    move(CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED)
+    move(
+        CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED
+    )
     watch.look(NOW + 3)
     assert len(told.keys) == 2
     watch.close()

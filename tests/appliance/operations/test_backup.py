@@ -42,7 +42,7 @@ def settings(tmp_path: Path) -> Settings:
     with ledger.transaction() as tx:
         case = tx.case_for(Identity(accession="S26-1", block="A1", stain=HE), 1.0, HER2_PAIR)
         case.score = "1+"
-        for state in ("ready", "scored", "written", "delivered"):
+        for state in ("ready", "aligned", "scored", "written", "delivered"):
             tx.advance(case, CaseState(state), now=2.0)
     ledger.close()
     return made

@@ -56,6 +56,7 @@ def ledger(settings: Settings) -> Iterator[Ledger]:
                 tx.advance(row, SlideState.QUARANTINED, now=200.0, reason="damaged")
         case = tx.case_for(Identity(accession=ACCESSION, block="A1", stain=HE), 100.0, HER2_PAIR)
         tx.advance(case, CaseState.READY, now=time.time() - 50)
+        tx.advance(case, CaseState.ALIGNED, now=time.time() - 45)
         case.score, case.review = "2+", '[{"code": "few-cells", "params": {}}]'
         tx.advance(case, CaseState.SCORED, now=time.time() - 40)
     yield made

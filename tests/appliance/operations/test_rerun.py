@@ -32,7 +32,13 @@ def settings(tmp_path: Path) -> Settings:
             for state in list(SlideState)[1:5]:
                 tx.advance(slide, state, now=0.0)
         case = tx.case_for(identity, 0.0, HER2_PAIR)
-        for to in (CaseState.READY, CaseState.SCORED, CaseState.WRITTEN, CaseState.DELIVERED):
+        for to in (
+            CaseState.READY,
+            CaseState.ALIGNED,
+            CaseState.SCORED,
+            CaseState.WRITTEN,
+            CaseState.DELIVERED,
+        ):
             tx.advance(case, to, now=0.0)
     ledger.close()
     return made

@@ -160,7 +160,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
         case = tx.case_for(Identity(accession="S26-1", block="A1", stain=HER2), 0.0, HER2_PAIR)
         case.findings_key, case.score = str(key), "2+"
         case.review = json.dumps([{"code": "near-threshold", "params": {"band": 3.0}}])
-        for to in (CaseState.READY, CaseState.SCORED):
+        for to in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED):
             tx.advance(case, to, now=0.0)
 
     clinic.do(open_case)
