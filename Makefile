@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench screenshots replay wheels clean lock judges sbom licenses vulnerabilities wheel-twice
+.PHONY: install demo test check bench screenshots soak replay wheels clean lock judges sbom licenses vulnerabilities audit wheel-twice
 
 # Compiled modules are kept, whatever the environment says: the tests start hundreds of processes,
 # and each would compile half a second of modules again.
@@ -66,6 +66,12 @@ wheels: install
 screenshots: install judges
 	@TANDEM_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/acceptance/test_screenshots.py
 
+# Faults without end: rounds of benchmarks/chaos.py until FAULTS are done (hours; it goes on where it
+# was ended). As root, for its small disk.
+FAULTS ?= 10000
+soak: install
+	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --seed $(if $(filter file,$(origin SEED)),1,$(SEED))
+
 # README's commands for a server, in a root of its own, as root: all is installed anew (minutes).
 replay: install
 	@TANDEM_REPLAY=1 $(BIN)/python -m pytest -s tests/acceptance/test_readme.py
@@ -86,6 +92,20 @@ licenses: install
 
 vulnerabilities: install
 	@$(BIN)/python -m supply.vulnerabilities $(DATABASE)
+
+# Code that looks dangerous, in an environment of its own: bandit's rules and those of
+# supply/semgrep.yml, which need no network. A high finding fails.
+AUDITED := appliance dashboard dicom models supply
+audit: build/audit/.installed
+	@build/audit/bin/bandit --quiet --recursive --severity-level high $(AUDITED)
+	@build/audit/bin/semgrep scan --config supply/semgrep.yml --severity ERROR --error --quiet \
+		--metrics off --disable-version-check --no-git-ignore $(AUDITED)
+	@echo "no high finding"
+
+build/audit/.installed: supply/audit.txt
+	@$(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check -r supply/audit.txt
+	@touch $@
 
 # The wheel of the last commit, built twice, each in a folder of its own: equal bytes.
 wheel-twice: install

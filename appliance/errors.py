@@ -87,7 +87,7 @@ class LookAgainError(TransientError):
 class DiskFullError(TransientError):
     """No room is left for results: the site's trouble, of which no slide is to blame."""
 
-    wait_seconds = 60.0
+    wait_seconds = 15.0
     code = "disk-full"
 
 

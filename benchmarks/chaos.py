@@ -1,8 +1,9 @@
 """Chaos: ``python benchmarks/chaos.py --seed 1 --faults 300``.
 
 A daemon with quick steps works on simulated slides while faults are done to it: it and its workers
-are killed and stopped, the share and the destination go away, the disk fills, the ledger is
-locked, results are damaged, slides are overwritten while they are read, the clock moves. Judged:
+are killed and stopped, the share and the destination go away, the destination loses objects and
+answers, the disk fills, the ledger is locked, results are damaged, slides are overwritten while
+they are read, the clock moves. Judged:
 no slide is lost, no object is sent twice, none has a wrong accession or another file's result, the
 daemon never ends by itself, and the chain of events is whole. Run it as root for the small disk,
 with libfaketime installed for the clock.

@@ -1,8 +1,12 @@
-"""A destination that keeps objects in a folder and notes each store in a file."""
+"""A destination that keeps objects in a folder and notes each store in a file.
+
+A trial makes it misbehave: a word in the file beside the shelf that `mood_file` names.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -24,6 +28,15 @@ from appliance.settings.settings import Settings
 from dicom.status import Outcome, Verdict
 
 RECORD_NAME = "stores.jsonl"
+LOSES, SILENT, HANGS = "loses", "silent", "hangs"
+MOODS = (LOSES, SILENT, HANGS)
+"""It says that it stored, and did not; it stores, and its answer is lost; it answers late."""
+HANG_S = 5.0
+
+
+def mood_file(shelf: Path) -> Path:
+    """Return the file whose word tells how the destination of a shelf misbehaves now."""
+    return shelf.with_name(f"{shelf.name}.mood")
 
 
 class RecorderDestination(DestinationSection):
@@ -54,10 +67,16 @@ class Recorder:
         for instance in instances:
             self.check()
             before(instance)
+            mood = self._mood()
+            if mood == HANGS:
+                time.sleep(HANG_S)
             try:
-                self._store(instance)
+                if mood != LOSES:
+                    self._store(instance)
             except FileNotFoundError as err:
                 raise DestinationUnavailableError(f"'{self.name}': its folder went away") from err
+            if mood == SILENT:
+                raise DestinationUnavailableError(f"'{self.name}': no answer")
             after(instance, Outcome(verdict=Verdict.STORED))
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
@@ -77,6 +96,12 @@ class Recorder:
 
     def close(self) -> None:
         """Do nothing: no file or connection is open."""
+
+    def _mood(self) -> str:
+        try:
+            return mood_file(self.shelf).read_text()
+        except FileNotFoundError:
+            return ""
 
     def _store(self, instance: Instance) -> None:
         place = self._place(instance)

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.quick.recorder import MOODS, mood_file
 from benchmarks.trial.daemon import TrialDaemon, step_workers
 from benchmarks.trial.ledger import TrialLedger
 
@@ -102,6 +103,14 @@ def shelf_away(site: Site) -> None:
     shelf.rename(away)
     time.sleep(site.dice.uniform(2, 5))
     away.rename(shelf)
+
+
+def shelf_lies(site: Site) -> None:
+    """Let the destination lose objects, lose its answers, or hang, for some seconds."""
+    mood = mood_file(site.daemon.shelf)
+    mood.write_text(site.dice.choice(MOODS))
+    time.sleep(site.dice.uniform(2, 6))
+    mood.unlink()
 
 
 def disk_full(site: Site) -> None:
@@ -195,6 +204,7 @@ FAULTS: Mapping[str, Callable[[Site], None]] = {
     "term-storm": term_storm,
     "share-away": share_away,
     "shelf-away": shelf_away,
+    "shelf-lies": shelf_lies,
     "disk-full": disk_full,
     "ledger-locked": lock_ledger,
     "artifact-flipped": flip_artifact,

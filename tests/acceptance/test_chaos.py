@@ -30,6 +30,6 @@ def test_a_short_chaos_loses_nothing(tmp_path: Path, sections: Sections) -> None
     with tempfile.TemporaryDirectory() as place, small_disk(Path(place)) as disk:
         found = chaos(tmp_path, wanted, sections, disk=disk, say=print)
     assert not found.wrong, "\n".join(found.wrong)
-    assert found.delivered == found.pairs == 4
+    assert found.delivered == found.pairs == 5
     assert found.objects == found.pairs
-    assert len(found.recovery_s) >= 8, found.skipped
+    assert len(found.recovery_s) >= 9, found.skipped

@@ -1,0 +1,184 @@
+"""Soak: ``python benchmarks/soak.py --faults 10000 --seed 1``, or ``make soak``.
+
+Chaos (`benchmarks.chaos`) in rounds, each with a new site and a seed of its own. A finished round
+is a line of the log, so that a soak that was ended goes on where it was; the round that ran is done
+again. At the end, and with ``--sum`` at any time, the whole log is summed up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median, quantiles
+
+from benchmarks.chaos import say, small_disk
+from benchmarks.scanner.tissue import draw_sections
+from benchmarks.trial.chaos import Chaos, Outcome, chaos
+from benchmarks.trial.faults import FAULTS
+
+ROUND_FAULTS = 100
+LOCK_S = 10.0
+"""Seconds that the ledger is locked: one of a hundred rounds must not last days."""
+SILENT_S = 15.0
+P99_LIMIT_S = 30.0
+"""Limit of the 99th percentile of recovery, on a machine with nothing else to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Line of the log: a round's number, seed, load of the machine before it, and what was found.
+
+    `recovery_s` are seconds until the line moved again, by kind of fault. `faults` were done, those
+    of `skipped` were not.
+    """
+
+    number: int
+    seed: int
+    load: float
+    seconds: float
+    faults: int
+    pairs: int
+    delivered: int
+    objects: int
+    wrong: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    recovery_s: dict[str, list[float]] = field(default_factory=dict)
+
+
+def main() -> int:
+    """Run the rounds that are left and sum up; return 0 only where all limits hold."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--faults", type=int, default=10_000, help="of the whole soak")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, default=Path("runs/soak.jsonl"))
+    parser.add_argument("--hours", type=float, default=1e9, help="no round is begun after them")
+    parser.add_argument("--sum", action="store_true", help="sum the log up and run nothing")
+    options = parser.parse_args()
+    if not options.sum:
+        soak(options.log, options.faults, options.seed, options.hours, _one_round)
+    return 0 if summed(rounds_of(options.log, options.seed), options.faults) else 1
+
+
+def soak(
+    log: Path, faults: int, seed: int, hours: float, one_round: Callable[[int, int], Round]
+) -> None:
+    """Run rounds until the log has so many faults of this soak, or the hours have passed.
+
+    `one_round` runs a round of a number and a seed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 3600 * hours
+    while time.monotonic() < end:
+        known = rounds_of(log, seed)
+        done = sum(each.faults for each in known)
+        if done >= faults:
+            return
+        number = len(known)
+        say(f"round {number + 1}: {done} of {faults} faults are done")
+        found = one_round(number, round_seed(seed, number))
+        with log.open("a") as stream:
+            stream.write(json.dumps({"soak": seed, **asdict(found)}) + "\n")
+
+
+def rounds_of(log: Path, seed: int) -> list[Round]:
+    """Return the finished rounds of a soak; a line that was cut off is no round."""
+    found = []
+    for line in log.read_text().splitlines() if log.exists() else ():
+        try:
+            facts = json.loads(line)
+        except ValueError:
+            continue
+        if facts.pop("soak", None) == seed:
+            found.append(Round(**facts))
+    return found
+
+
+def round_seed(seed: int, number: int) -> int:
+    """Return the seed of a round: no two soaks share one."""
+    return 100_000 * seed + number
+
+
+def _one_round(number: int, seed: int) -> Round:
+    """Run a site of its own under `ROUND_FAULTS` faults."""
+    wanted = Chaos(
+        faults=ROUND_FAULTS,
+        seed=seed,
+        kinds=list(FAULTS),
+        lock_s=LOCK_S,
+        stop_s=120.0,
+        silent_s=SILENT_S,
+        most_s=1800.0,
+    )
+    load, began = os.getloadavg()[0], time.monotonic()
+    sections = draw_sections(("3+",), lambda _what, _done, _total: None)
+    with tempfile.TemporaryDirectory() as place, small_disk(Path(place) / "disk") as disk:
+        found = chaos(Path(place), wanted, sections, disk=disk, say=lambda _text: None)
+    return _line(found, number, seed, load, time.monotonic() - began)
+
+
+def _line(found: Outcome, number: int, seed: int, load: float, seconds: float) -> Round:
+    return Round(
+        number=number,
+        seed=seed,
+        load=round(load, 1),
+        seconds=round(seconds, 1),
+        faults=sum(len(each) for each in found.recovery_s.values()),
+        pairs=found.pairs,
+        delivered=found.delivered,
+        objects=found.objects,
+        wrong=found.wrong,
+        skipped=found.skipped,
+        recovery_s={kind: [round(s, 1) for s in each] for kind, each in found.recovery_s.items()},
+    )
+
+
+def summed(rounds: Sequence[Round], faults: int) -> bool:
+    """Print what all rounds found together; return whether all limits hold."""
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for each in rounds:
+        for kind, seconds in each.recovery_s.items():
+            by_kind[kind] += seconds
+    say(
+        f"{'fault':<20}{'times':>7}{'median s':>10}{'p99 s':>8}{'worst s':>9}  until it moves again"
+    )
+    for kind, seconds in sorted(by_kind.items()):
+        say(_row(kind, seconds))
+    every = [s for seconds in by_kind.values() for s in seconds]
+    say(_row("all", every))
+    done = sum(each.faults for each in rounds)
+    pairs, delivered = (sum(getattr(r, name) for r in rounds) for name in ("pairs", "delivered"))
+    objects = sum(each.objects for each in rounds)
+    wrong = [f"seed {each.seed}: {sentence}" for each in rounds for sentence in each.wrong]
+    hours = sum(each.seconds for each in rounds) / 3600
+    busiest = max((each.load for each in rounds), default=0.0)
+    say(f"{done} of {faults} faults in {len(rounds)} rounds, {hours:.1f} h; load before {busiest}")
+    say(f"{delivered} of {pairs} pairs delivered, {objects} objects; {len(wrong)} breaches")
+    for sentence in wrong:
+        say(f"    {sentence}")
+    return (
+        done >= faults and not wrong and delivered == pairs == objects and p99(every) <= P99_LIMIT_S
+    )
+
+
+def p99(seconds: Sequence[float]) -> float:
+    """Return the 99th percentile; of fewer than two, the largest."""
+    if len(seconds) < 2:
+        return max(seconds, default=0.0)
+    return quantiles(seconds, n=100, method="inclusive")[98]
+
+
+def _row(what: str, seconds: Sequence[float]) -> str:
+    middle, worst = median(seconds or [0.0]), max(seconds, default=0.0)
+    return f"{what:<20}{len(seconds):>7}{middle:>10.1f}{p99(seconds):>8.1f}{worst:>9.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

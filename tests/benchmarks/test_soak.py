@@ -1,0 +1,70 @@
+"""A soak goes on where it was ended, and its sum hides nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak import P99_LIMIT_S, Round, p99, rounds_of, soak, summed
+
+
+def made(number: int, seed: int, *, slow_s: float = 1.0, wrong: list[str] | None = None) -> Round:
+    return Round(
+        number=number,
+        seed=seed,
+        load=0.1,
+        seconds=60.0,
+        faults=50,
+        pairs=3,
+        delivered=3,
+        objects=3,
+        wrong=wrong or [],
+        recovery_s={"kill-daemon": [1.0] * 49, "disk-full": [slow_s]},
+    )
+
+
+def test_a_soak_that_was_ended_goes_on_with_the_next_round(tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "soak.jsonl"
+    begun: list[tuple[int, int]] = []
+
+    def power_cut(number: int, seed: int) -> Round:
+        begun.append((number, seed))
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return made(number, seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        soak(log, 100, 7, 1.0, power_cut)
+    with log.open("a") as stream:
+        stream.write('{"soak": 7, "number"')  # cut off in the middle of its line
+        stream.write("\n")
+    soak(log, 100, 8, 1.0, made)  # another soak in the same log
+    soak(log, 100, 7, 1.0, power_cut)
+    assert [number for number, _ in begun] == [0, 1, 1]
+    assert len({seed for _, seed in begun}) == 2
+    found = rounds_of(log, 7)
+    assert [each.number for each in found] == [0, 1]
+    assert {each.seed for each in found}.isdisjoint(each.seed for each in rounds_of(log, 8))
+    soak(log, 100, 7, 1.0, power_cut)  # it is done
+    assert len(begun) == 3
+
+
+def test_a_sum_fails_for_one_breach_a_slow_end_or_too_few(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good = [made(0, 1), made(1, 2)]
+    assert summed(good, 100)
+    assert "100 of 100 faults in 2 rounds" in capsys.readouterr().out
+    assert not summed(good, 101)
+    assert not summed([good[0], made(1, 2, wrong=["a slide is lost"])], 100)
+    assert "seed 2: a slide is lost" in capsys.readouterr().out
+    slow = [made(n, n, slow_s=2 * P99_LIMIT_S) for n in range(2)]
+    assert not summed(slow, 100)
+
+
+def test_the_percentile_is_that_of_all() -> None:
+    assert p99([1.0] * 100) == 1.0
+    assert p99([*[1.0] * 98, 50.0, 50.0]) == 50.0
+    assert p99([4.0]) == 4.0
+    assert p99([]) == 0.0
