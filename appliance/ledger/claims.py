@@ -10,7 +10,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, literal_column, update
 from sqlmodel import Session, col, select
 
-from appliance.ledger.lifecycle import State
+from appliance.ledger.lifecycle import CaseState, State
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.waits import due
 
@@ -60,6 +60,14 @@ def claim(
         session.add(row)
         session.flush()
     return row
+
+
+def free(session: Session, state: CaseState, most: int) -> int:
+    """Return how many cases of a state nobody has claimed; it counts no further than `most`."""
+    query = select(CaseRow.id).where(
+        col(CaseRow.state) == state.value, col(CaseRow.claimed_by) == _NOBODY
+    )
+    return len(session.exec(query.limit(most)).all())
 
 
 def release(session: Session) -> int:

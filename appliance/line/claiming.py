@@ -1,7 +1,9 @@
 """Claims: which step a lane does next.
 
 STAT comes first, then cases before slides and each what is nearest its end, then age. Every few
-claims the oldest slide or case comes first, so that nothing waits for ever.
+claims the oldest slide or case comes first, so that nothing waits for ever. Cases are aligned ahead
+of the networks, one for each of their processes: these never wait for an alignment while the lane
+that aligns writes objects.
 """
 
 from __future__ import annotations
@@ -77,6 +79,8 @@ def _claim_case(
     oldest: bool = False,
 ) -> CaseRow | None:
     states = [CaseState(step.from_state) for step in CASE_STEPS if lane in (None, step.resource)]
+    if CaseState.READY in states and _networks_starve(tx, context):
+        states.sort(key=lambda state: state is not CaseState.READY)
     assays = [pairing.assay for pairing in context.pairings]
     now = context.clock()
     while True:
@@ -85,6 +89,12 @@ def _claim_case(
             return row
         row.claimed_by = ""
         wait_for_slides(tx, row, now)
+
+
+def _networks_starve(tx: Transaction, context: StepContext) -> bool:
+    """Return whether fewer cases are aligned than processes could take up."""
+    processes = context.settings.lanes.gpu
+    return tx.free_cases(CaseState.ALIGNED, processes) < processes
 
 
 def _claim_slide(

@@ -16,7 +16,7 @@ from fixtures.identities import identified_as
 from appliance.domain import HE, HER2, Identity, Pairing, SlideFacts, Stain
 from appliance.errors import DiskFullError, LedgerError, WorkerDiedError
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.transaction import Transaction
 from appliance.line import lanes as lanes_module
 from appliance.line.case_steps import AnalysedCase
@@ -194,6 +194,34 @@ def test_the_oldest_gets_its_share(context: StepContext) -> None:
     assert second.job.row.id == 2
     assert claim_work(context, "intake") is None
     assert claim_work(context, "gpu") is None
+
+
+def test_a_case_is_aligned_ahead_of_the_networks_and_no_more(context: StepContext) -> None:
+    arrive(context, *(f"S26-{n}_A1_{stain}.svs" for n in (1, 2, 3) for stain in ("HE", "HER2")))
+    with running(context, Sleeper({})):
+        wait_for(lambda: states(context) == [SlideState.READ] * 6 and not _is_analysing(context))
+    with context.ledger.transaction() as tx:
+        tx.release_claims()
+        for case in tx.cases():
+            case.not_before = 0.0
+            tx.advance(case, CaseState.HELD, now=1.0)
+            tx.advance(case, CaseState.WAITING, now=1.0)
+            tx.advance(case, CaseState.READY, now=1.0)
+        for state in (CaseState.ALIGNED, CaseState.SCORED):
+            tx.advance(tx.cases()[0], state, now=1.0)
+    first = claim_work(context, "cpu")
+    assert first is not None and (first.step.name, first.job.row.subject) == ("align", "case-2")
+    with context.ledger.transaction() as tx:
+        row = tx.case(2)
+        assert row is not None
+        row.claimed_by = ""
+        tx.advance(row, CaseState.ALIGNED, now=2.0)
+    second = claim_work(context, "cpu")
+    assert second is not None and (second.step.name, second.job.row.subject) == ("write", "case-1")
+    networks = claim_work(context, "gpu")
+    assert networks is not None and networks.job.row.subject == "case-2"
+    third = claim_work(context, "cpu")
+    assert third is not None and (third.step.name, third.job.row.subject) == ("align", "case-3")
 
 
 def test_an_answer_of_an_old_claim_is_dropped(context: StepContext) -> None:
