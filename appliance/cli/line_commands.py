@@ -26,6 +26,17 @@ def run(config: ConfigOption = None) -> None:
     run_daemon(settings)
 
 
+def read_service(config: ConfigOption = None) -> None:
+    """Answer POST /read on this machine: a slide in, its readers' opinions out (docs/readers.md).
+
+    Off without a section [read_service] in tandem.toml. No case, no ledger, no score.
+    """
+    settings = settings_with_logging(config)
+    from appliance.line.read_service import run_read_service
+
+    run_read_service(settings)
+
+
 def process(
     he: Annotated[Path, typer.Argument(help="H&E slide.", exists=True)],
     ihc: Annotated[

@@ -14,7 +14,7 @@ from appliance.cli.calibrate import calibrate
 from appliance.cli.case_commands import confirm, correct, export, rerun, retry, stat, status
 from appliance.cli.init_command import init
 from appliance.cli.ledger_commands import ledger_app
-from appliance.cli.line_commands import process, run
+from appliance.cli.line_commands import process, read_service, run
 from appliance.cli.picture_command import picture
 from appliance.cli.retain_command import retain
 from appliance.cli.site_commands import alerts, config_app, dashboard, doctor, metrics
@@ -40,6 +40,7 @@ for command in (
     *(init, doctor, retain, upgrade, metrics, alerts, dashboard, synth, calibrate),
 ):
     app.command()(command)
+app.command()(read_service)
 app.command()(worker)
 app.command()(scheduler)
 for extra in entry_points(group="tandem.commands"):

@@ -244,9 +244,10 @@ class Outbox:
         try:
             destination.send([files.instance(row) for row in by_uid.values()], before, after)
         except DestinationUnavailableError:
-            # The destination reported itself unavailable; do not count an attempt.
+            # The destination reported itself unavailable: no attempt is counted. One is left, so
+            # that the object is looked for first: perhaps it is there, and an answer was lost.
             for row in on_the_wire:
-                row.attempts -= 1
+                row.attempts = max(1, row.attempts - 1)
             raise
         finally:
             files.abandon()

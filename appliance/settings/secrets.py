@@ -75,6 +75,8 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name, section in sections.items():
         if isinstance(section, WithSecret) and section.secret_file is not None:
             yield f"secret_file of the {name}", section.secret_file
+    if settings.read_service is not None:
+        yield "token_file of the read service", settings.read_service.token_file
     for name, section in sections.items():
         if (file := key_file(section)) is not None:
             yield f"private key of the {name}", file

@@ -29,6 +29,7 @@ from appliance.settings.networks import ModelSettings
 from appliance.settings.nuclear import Nuclear
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
+from appliance.settings.read_service import ReadService
 from appliance.settings.retention import Retention
 from appliance.settings.scoring import Review, Scoring
 from appliance.settings.tls import Worklist
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     dashboard: Dashboard = Dashboard()
     alerts: Alerts = Alerts()
     audit: Audit | None = None
+    read_service: ReadService | None = None
     worklist: Worklist | None = None
     workitems: WorkItems | None = None
     orders: Orders = Orders()

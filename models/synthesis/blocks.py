@@ -1,4 +1,4 @@
-"""Drawing of a whole slide block by block in worker processes, with its truth rasters."""
+"""Drawing of a whole slide block by block, a large one in worker processes; its truth rasters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ MPP = 0.2793
 """Usual resolution of level 0 in µm per px."""
 BLOCK_PX = 1024
 """Edge of the squares in which slides are drawn; a strip is one row of them."""
+FEW_BLOCKS = 12
+"""Blocks of the largest slide that this process draws itself: it takes others longer to start."""
 CLASS_STEP, MASK_STEP = 4, 16
 """Steps of the truth's rasters in level-0 px at `MPP`: classes every 4 px, masks every 16 px."""
 _STEPS = (1, 2, 4, 8)
@@ -129,7 +131,7 @@ class SlideTruth:
 
 
 def _strips(
-    pool: ProcessPoolExecutor, job: SlideJob, truth: SlideTruth, report: Callable[[float], None]
+    pool: Executor, job: SlideJob, truth: SlideTruth, report: Callable[[float], None]
 ) -> Iterator[NDArray[np.uint8]]:
     """Yield strips of the slide, top to bottom; one strip is computed ahead of the writer."""
     rows, columns = -(-job.height_px // BLOCK_PX), -(-job.width_px // BLOCK_PX)
@@ -159,6 +161,26 @@ def _strips(
         yield strip[:height, : job.width_px]
 
 
+class _Here(Executor):
+    """Executor of this process: what is submitted is done at once."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def _executor(job: SlideJob, workers: int | None) -> Executor:
+    """Return what draws a slide's blocks: `workers` processes, or this one where blocks are few."""
+    if -(-job.width_px // BLOCK_PX) * -(-job.height_px // BLOCK_PX) <= FEW_BLOCKS:
+        _JOB[:] = [job]
+        return _Here()
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start, initargs=(os.getpid(), job)
+    )
+
+
 def write_slide(
     path: Path,
     job: SlideJob,
@@ -171,10 +193,7 @@ def write_slide(
     `report` gets the share (0-1) that is drawn.
     """
     truth = SlideTruth(job)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_start, initargs=(os.getpid(), job)
-    ) as pool:
+    with _executor(job, workers) as pool:
         write_pyramid(
             path,
             _strips(pool, job, truth, report),

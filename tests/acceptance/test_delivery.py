@@ -164,7 +164,7 @@ def test_killed_while_reading_stain_the_case_is_delivered_once(
         assert time.monotonic() < deadline, daemon.log
         time.sleep(0.005)
     daemon.kill()
-    assert daemon.status()["cases"][0]["state"] == "ready"
+    assert daemon.status()["cases"][0]["state"] == "aligned"
     daemon.start()
     status = daemon.wait(case_state("delivered"))
     daemon.stop()

@@ -82,7 +82,8 @@ class Destination(Protocol):
         Raises
         ------
         DestinationUnavailableError
-            If the fault is the destination's. An instance without `after` was not stored.
+            If the fault is the destination's. An instance that had no `after` is looked for before
+            it is sent again.
         DestinationRejectedError
             If the destination refuses this appliance, whatever the instance.
         """

@@ -27,7 +27,7 @@ from appliance.delivery.destinations.contract import (
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
-from appliance.errors import StoppedError
+from appliance.errors import DestinationUnavailableError, StoppedError
 from appliance.intake.block import withdraw
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
@@ -163,6 +163,30 @@ def test_a_poisoned_object_blocks_nobody_and_ends_refused(tmp_path: Path) -> Non
     retry_subject(desk.settings, "case-1")
     desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
     assert desk.told.sent.count("1.WSM") == 4
+
+
+def test_what_a_destination_kept_before_it_went_silent_is_looked_for_and_not_sent_again(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path)
+
+    def silent() -> None:
+        desk.told.kept.add("1.WSM")
+        raise DestinationUnavailableError("no answer")
+
+    desk.told.meanwhile["1.WSM"] = silent
+    for _ in range(desk.settings.delivery.most_attempts + 2):  # none of these counts
+        desk.outbox.run()
+        desk.told.kept.clear()  # it loses it again, so that it is sent again
+        desk.now += 2000
+    assert desk.case() == CaseState.WRITTEN and desk.rows()["1.WSM"].attempts == 1
+    desk.outbox.run()
+    sent = desk.told.sent.count("1.WSM")
+    for _ in range(3):  # this time it has it
+        desk.now += 2000
+        desk.outbox.run()
+    assert desk.case() == CaseState.DELIVERED
+    assert desk.told.sent.count("1.WSM") == sent
 
 
 def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:

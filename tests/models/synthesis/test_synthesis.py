@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.deconvolution import unmix
 from models.errors import SynthesisError
+from models.synthesis import blocks
 from models.synthesis.slides import SyntheticCase, synthesize_case
 from models.synthesis.stain import StainStyle, random_style, transmit
 from models.synthesis.tile_pairs import synthesize_tile_pair
@@ -90,14 +91,14 @@ def test_slides_open_as_what_they_claim_to_be(small_case: SyntheticCase, tmp_pat
     other.close()
 
 
-def test_equal_seeds_make_equal_slides_whatever_the_workers(tmp_path: Path) -> None:
-    cases = [
-        synthesize_case(
-            tmp_path / str(workers), seed=3, score="1+", width_px=2048, height_px=1536,
-            workers=workers,
-        )
-        for workers in (1, 2)
-    ]  # fmt: skip
+def test_equal_seeds_make_equal_slides_whoever_draws_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = []
+    for few in (blocks.FEW_BLOCKS, 0):  # this process, then two others
+        monkeypatch.setattr(blocks, "FEW_BLOCKS", few)
+        size = {"width_px": 2048, "height_px": 1536}
+        cases.append(synthesize_case(tmp_path / str(few), seed=3, score="1+", workers=2, **size))
     assert cases[0].ihc_path.read_bytes() == cases[1].ihc_path.read_bytes()
     assert cases[0].truth_path.read_text() == cases[1].truth_path.read_text()
 

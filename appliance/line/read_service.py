@@ -1,0 +1,275 @@
+"""``POST /read``: opinions on one slide for programs on this machine (``tandem read-service``).
+
+The service listens on 127.0.0.1, asks each request for a token, and reads one slide at a time in a
+process of its own, so that a slide that ends it ends nothing else. It has no ledger and writes no
+score: a file goes in, the opinions of the readers come out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance.domain import Stain
+from appliance.errors import (
+    SettingsError,
+    SlideError,
+    TandemError,
+    TookTooLongError,
+    WorkerDiedError,
+    text_of,
+)
+from appliance.line.child import Child, Limits
+from appliance.line.executors import NICE
+from appliance.line.read_slide import opinions_on
+from appliance.settings.read_service import ReadService
+from appliance.settings.secrets import handed_over
+from appliance.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+
+log = logging.getLogger(__name__)
+
+ADDRESS = "127.0.0.1"
+UPLOADS = "uploads"
+"""Folder of uploaded slides in the state folder; each is removed when it was read."""
+LEAST_TOKEN = 16
+"""Characters of the shortest token: one that nobody guesses."""
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
+_DEADLINE_S, _DEADLINE_S_PER_GIB = 3600.0, 4 * 3600.0
+
+
+class RefusedError(Exception):
+    """A request that is not carried out: HTTP status, and a sentence for its sender."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        self.status = status
+        super().__init__(sentence)
+
+
+def run_read_service(settings: Settings) -> None:
+    """Serve until stopped (SIGTERM or Ctrl-C).
+
+    Raises
+    ------
+    SettingsError
+        If the settings have no `[read_service]`, or its token cannot be used.
+    """
+    import uvicorn
+
+    section = section_of(settings)
+    read_token(section)
+    # What a service left that was killed while it took a slide.
+    shutil.rmtree(settings.state_dir / UPLOADS, ignore_errors=True)
+    app = read_app(settings)
+    log.info("reading slides for this machine on port %d", section.port)
+    uvicorn.run(app, host=ADDRESS, port=section.port, log_config=None, access_log=False)
+
+
+def section_of(settings: Settings) -> ReadService:
+    """Return the service's section.
+
+    Raises
+    ------
+    SettingsError
+        If there is none: the service is off.
+    """
+    if settings.read_service is None:
+        raise SettingsError(
+            "The read service is off. Add a section [read_service] with token_file to tandem.toml."
+        )
+    return settings.read_service
+
+
+def read_token(section: ReadService) -> str:
+    """Return the token, read at each use.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, or holds no token of at least `LEAST_TOKEN` characters.
+    """
+    file = handed_over(section.token_file)
+    try:
+        token = file.read_text("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as err:
+        raise SettingsError(f"token_file of the read service: {file} cannot be read") from err
+    if len(token) < LEAST_TOKEN or any(c.isspace() for c in token):
+        raise SettingsError(
+            f"token_file of the read service: {file} needs one line of at least {LEAST_TOKEN} "
+            "characters. Make one: openssl rand -hex 32"
+        )
+    return token
+
+
+def read_app(settings: Settings) -> Starlette:
+    """Return the application with its one route."""
+    from starlette.applications import Starlette
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    service = _Service(settings)
+
+    async def read(request: Request) -> JSONResponse:
+        try:
+            return JSONResponse(await service.answer(request))
+        except RefusedError as err:
+            return JSONResponse({"error": str(err)}, status_code=err.status)
+
+    @asynccontextmanager
+    async def life(_app: Starlette) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    return Starlette(routes=[Route("/read", read, methods=["POST"])], lifespan=life)
+
+
+class _Service:
+    """Process that reads, and the requests that wait for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._section = settings, section_of(settings)
+        self._stop = threading.Event()
+        self._child = Child(settings.logging, self._stop, settings.extensions, NICE["gpu"])
+        self._turn = asyncio.Lock()
+        self._there = 0
+
+    async def answer(self, request: Request) -> dict[str, Any]:
+        """Return the opinions on the request's slide.
+
+        Raises
+        ------
+        RefusedError
+        """
+        self._admit(request)
+        if self._there > self._section.waiting:
+            raise RefusedError(503, "Other slides are being read. Try again later.")
+        self._there += 1
+        try:
+            if request.headers.get("content-type", "").startswith("application/json"):
+                path, stain = await self._named(request)
+                return await self._read(path, stain)
+            with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
+                path = await self._uploaded(request, Path(folder))
+                return await self._read(path, Stain(request.query_params.get("stain", "")))
+        finally:
+            self._there -= 1
+
+    def close(self) -> None:
+        """End the process; a slide that is being read is abandoned."""
+        self._stop.set()
+        self._child.close()
+
+    def _admit(self, request: Request) -> None:
+        # A page in a browser of this machine may have a name that leads here.
+        host = request.headers.get("host", "").rpartition(":")[0]
+        if host not in (ADDRESS, "localhost"):
+            raise RefusedError(421, f"Ask for {ADDRESS}.")
+        kind, _, shown = request.headers.get("authorization", "").partition(" ")
+        try:
+            token = read_token(self._section)
+        except SettingsError as err:
+            raise RefusedError(503, "The service's token cannot be read.") from err
+        if kind.lower() != "bearer" or not hmac.compare_digest(shown.encode(), token.encode()):
+            raise RefusedError(401, "Show the token: Authorization: Bearer …")
+
+    async def _named(self, request: Request) -> tuple[Path, Stain]:
+        """Return the file and the stain that a JSON body names; only watched folders are read."""
+        wanted = 'Send {"path": "…", "stain": "…"}.'
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > 65536:
+                raise RefusedError(413, wanted)
+        try:
+            name, stain = _facts_of(body)
+        except (ValueError, KeyError, TypeError) as err:
+            raise RefusedError(400, wanted) from err
+        try:
+            real = await asyncio.to_thread(Path(name).resolve, strict=True)
+        except (OSError, RuntimeError) as err:
+            raise RefusedError(404, "No such file.") from err
+        roots = [root.resolve() for root in self._settings.watch.roots]
+        if not any(real.is_relative_to(root) for root in roots):
+            raise RefusedError(403, "Only slides in the watched folders are read by path.")
+        return real, Stain(stain)
+
+    async def _uploaded(self, request: Request, folder: Path) -> Path:
+        """Return the file that a body was written to."""
+        suffix = _SUFFIX.search(request.query_params.get("name", ""))
+        if suffix is None:
+            raise RefusedError(400, "Name the file: POST /read?name=slide.svs&stain=…")
+        path = folder / f"slide{suffix[0]}"
+        left = int(self._section.largest_gib * 2**30)
+        try:
+            with path.open("wb") as stream:
+                async for chunk in request.stream():
+                    left -= len(chunk)
+                    if left < 0:
+                        limit = f"{self._section.largest_gib:g} GiB"
+                        raise RefusedError(413, f"A slide may have {limit} (largest_gib).")
+                    await asyncio.to_thread(stream.write, chunk)
+        except OSError as err:
+            raise RefusedError(507, f"The slide cannot be kept: {err.strerror}.") from err
+        return path
+
+    def _uploads(self) -> Path:
+        folder = self._settings.state_dir / UPLOADS
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+        except OSError as err:
+            raise RefusedError(507, f"The slide cannot be kept: {err.strerror}.") from err
+        if free < self._settings.low_disk_gib * 2**30:
+            raise RefusedError(507, "The disk of the state folder is nearly full (low_disk_gib).")
+        return folder
+
+    async def _read(self, path: Path, stain: Stain) -> dict[str, Any]:
+        async with self._turn:
+            return await asyncio.to_thread(self._in_child, path, stain)
+
+    def _in_child(self, path: Path, stain: Stain) -> dict[str, Any]:
+        lanes, gib = self._settings.lanes, path.stat().st_size / 2**30
+        limits = Limits(
+            deadline_s=lanes.deadline_factor * (_DEADLINE_S + _DEADLINE_S_PER_GIB * gib),
+            silent_s=lanes.silent_seconds,
+        )
+        try:
+            found: dict[str, Any] = self._child.run(
+                limits, opinions_on, path, stain, self._settings
+            )
+            return found
+        except SlideError as err:
+            raise RefusedError(422, f"{err.reason}: {err.detail}") from err
+        except SettingsError as err:
+            raise RefusedError(400, str(err)) from err
+        except TookTooLongError as err:
+            raise RefusedError(504, str(err)) from err
+        except WorkerDiedError as err:
+            raise RefusedError(422, "The slide ended the process that read it.") from err
+        except TandemError as err:
+            raise RefusedError(503, text_of(err)) from err
+        except OSError as err:
+            raise RefusedError(503, f"The slide cannot be read now: {err.strerror}.") from err
+
+
+def _facts_of(body: bytes) -> tuple[str, str]:
+    """Return path and stain of a JSON body."""
+    facts = json.loads(body)
+    path, stain = facts["path"], facts["stain"]
+    if not isinstance(path, str) or not isinstance(stain, str) or "\0" in path:
+        raise ValueError("path and stain are text")
+    return path, stain

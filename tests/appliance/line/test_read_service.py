@@ -1,0 +1,193 @@
+"""``POST /read`` over a real socket: who may ask, for which files, and what the answer is."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from appliance.artifacts import ArtifactStore
+from appliance.domain import HE
+from appliance.errors import SettingsError
+from appliance.line.read_service import ADDRESS, read_app, run_read_service
+from appliance.line.read_slide import opinions_on
+from appliance.settings.intake import Watch
+from appliance.settings.read_service import ReadService
+from appliance.settings.secrets import open_secrets
+from appliance.settings.settings import Settings
+from models.synthesis.slides import SyntheticCase
+
+TOKEN = "0123456789abcdef0123"  # noqa: S105
+
+
+class Site:
+    """A service with a watched folder and a token, and a client of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.scans = folder / "scans"
+        self.scans.mkdir()
+        self.outside = folder / "outside.svs"
+        self.token = folder / "token"
+        self.token.write_text(TOKEN + "\n")
+        self.token.chmod(0o600)
+        with socket.socket() as probe:
+            probe.bind((ADDRESS, 0))
+            self.port = probe.getsockname()[1]
+        self.settings = Settings(
+            state_dir=folder / "state",
+            watch=Watch(folder=self.scans),
+            low_disk_gib=0,
+            read_service=ReadService(token_file=self.token, port=self.port, largest_gib=0.05),
+        )
+
+    def post(
+        self, body: bytes, query: str = "", *, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Ask the service; return status and answer."""
+        connection = http.client.HTTPConnection(ADDRESS, self.port, timeout=300)
+        try:
+            given = {"Authorization": f"Bearer {TOKEN}"} | (headers or {})
+            connection.request("POST", f"/read{query}", body, given)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def named(self, **facts: object) -> tuple[int, dict[str, Any]]:
+        """Ask for a file by its path."""
+        return self.post(json.dumps(facts).encode(), headers={"Content-Type": "application/json"})
+
+    def artifacts(self) -> list[Path]:
+        root = self.settings.artifacts_dir
+        files = [path for path in root.rglob("*") if path.is_file()] if root.exists() else []
+        # What is known of a file's bytes is a few of them, and goes with retention.
+        return [path for path in files if "seen" not in path.parts]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("read"))
+    config = uvicorn.Config(read_app(made.settings), host=ADDRESS, port=made.port, log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield made
+    server.should_exit = True
+    thread.join()
+
+
+def test_a_slide_by_path_and_by_upload_gets_the_same_opinions(
+    site: Site, small_case: SyntheticCase
+) -> None:
+    slide = shutil.copy(small_case.he_path, site.scans / "S26-1_A1_HE.svs")
+    status, by_path = site.named(path=str(slide), stain="HE")
+    assert status == 200, by_path
+    (opinion,) = by_path["opinions"]
+    assert (opinion["reader"], opinion["about"]) == ("tumor", "tumor")
+    assert opinion["weights"]["fingerprint"] and sum(opinion["probabilities"]) > 0
+    assert by_path["notice"].startswith("For research use only")
+    status, uploaded = site.post(Path(slide).read_bytes(), "?name=any.svs&stain=HE")
+    assert (status, uploaded) == (200, by_path)
+    assert site.artifacts() == []  # nothing is left of either, nor of the upload
+    assert list((site.settings.state_dir / "uploads").iterdir()) == []
+
+
+def test_results_of_the_line_are_used_and_stay(
+    site: Site, small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    from appliance.line.analyse_slide import inspect_slide, open_facts
+
+    settings = site.settings.model_copy(update={"state_dir": tmp_path})
+    inspect_slide(open_facts(small_case.he_path), settings)
+    there = sorted(settings.artifacts_dir.rglob("*"))
+    opinions_on(small_case.he_path, HE, settings)
+    assert sorted(p for p in settings.artifacts_dir.rglob("*") if "tumor" not in p.parts) == there
+    assert ArtifactStore(settings.artifacts_dir).sweep() == 0
+
+
+def test_a_slide_in_the_wrong_slot_or_no_slide_is_told_not_read(
+    site: Site, small_case: SyntheticCase
+) -> None:
+    slide = shutil.copy(small_case.he_path, site.scans / "S26-2_A1_HER2.svs")
+    status, answer = site.named(path=str(slide), stain="HER2")
+    assert status == 422 and answer["error"].startswith("wrong-picture: this looks like")
+    status, answer = site.named(path=str(slide), stain="CD3")
+    assert status == 400 and "take HE or HER2" in answer["error"]
+    status, answer = site.post(b"no slide", "?name=a.svs&stain=HE")
+    assert status == 422 and answer["error"]
+    assert site.artifacts() == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": ""}, 401),
+        ({"Authorization": "Bearer 0123456789abcdef0124"}, 401),
+        ({"Authorization": f"Basic {TOKEN}"}, 401),
+        ({"Host": "evil.example:80"}, 421),
+        ({"Host": "evil.example"}, 421),
+    ],
+)
+def test_who_has_no_token_or_comes_by_another_name_gets_nothing(
+    site: Site, headers: dict[str, str], status: int
+) -> None:
+    assert site.post(b"x", "?name=a.svs", headers=headers)[0] == status
+
+
+def test_only_watched_folders_are_read_by_path(site: Site) -> None:
+    site.outside.write_bytes(b"x")
+    link = site.scans / "link.svs"
+    link.symlink_to(site.outside)
+    for path in (site.outside, link, site.scans / ".." / "outside.svs", "/etc/passwd"):
+        assert site.named(path=str(path), stain="HE")[0] == 403
+    assert site.named(path=str(site.scans / "none.svs"), stain="HE")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"path": "a.svs"}',
+        b'{"path": 3, "stain": "HE"}',
+        b'{"path": "a\\u0000", "stain": "HE"}',
+        b'{"path": ' * 20000,
+    ],
+)
+def test_a_body_that_names_no_file_is_refused_in_words(site: Site, body: bytes) -> None:
+    status, answer = site.post(body, headers={"Content-Type": "application/json"})
+    assert status in (400, 413) and '{"path": "…"' in answer["error"]
+
+
+def test_an_upload_without_a_name_or_too_large_leaves_nothing(site: Site) -> None:
+    for name in ("", "?name=../../etc/passwd", "?name=slide"):
+        assert site.post(b"x", name)[0] == 400
+    status, answer = site.post(bytes(60_000_000), "?name=a.svs")
+    assert status == 413 and "largest_gib" in answer["error"]
+    assert list((site.settings.state_dir / "uploads").iterdir()) == []
+
+
+def test_a_service_is_off_by_default_and_wants_a_token_that_nobody_guesses(site: Site) -> None:
+    with pytest.raises(SettingsError, match="is off"):
+        run_read_service(Settings())
+    assert not list(open_secrets(site.settings))
+    short = site.token.with_name("short")
+    short.write_text("abc")
+    short.chmod(0o644)
+    wanted = ReadService(token_file=short)
+    settings = site.settings.model_copy(update={"read_service": wanted})
+    with pytest.raises(SettingsError, match="at least 16"):
+        run_read_service(settings)
+    assert len(list(open_secrets(settings))) == 1  # every user may read it
