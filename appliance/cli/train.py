@@ -11,6 +11,7 @@ import typer
 
 from appliance.cli.bars import ProgressBars
 from appliance.cli.groups import unless_named
+from appliance.cli.train_interim import interim
 from appliance.cli.train_reader import reader
 from models.errors import DataSetError
 from models.spec import Task
@@ -116,8 +117,10 @@ app = typer.Typer(
         "Train networks. For research use only.\n\n"
         "A network of tiles:  tandem train tumor --data DATASET --out WEIGHTS\n\n"
         "A reader of whole slides:  tandem train reader reference-224 --task 3way --cohort DIR "
-        "--out WEIGHTS"
+        "--out WEIGHTS\n\n"
+        "The interim reader, HER2 from H&E alone:  tandem train interim --pairs DIR --out WEIGHTS"
     ),
 )
 app.command(DEFAULT)(network)
 app.command()(reader)
+app.command()(interim)

@@ -105,8 +105,8 @@ def _slide(folder: Path, where: str, row: dict[str, str]) -> CohortSlide:
     for column in _REQUIRED:
         if not row.get(column):
             raise DataSetError(f"{where}: no {column}")
-    overview = _file(folder, where, row["overview"])
-    bag = _file(folder, where, row["bag"]) if row.get("bag") else None
+    overview = file_below(folder, where, row["overview"])
+    bag = file_below(folder, where, row["bag"]) if row.get("bag") else None
     fold = row.get("fold") or None
     if fold is not None and not (fold.isascii() and fold.isdigit()):
         raise DataSetError(f"{where}: fold {fold!r} is no number from 0 on")
@@ -124,7 +124,14 @@ def _slide(folder: Path, where: str, row: dict[str, str]) -> CohortSlide:
     )
 
 
-def _file(folder: Path, where: str, name: str) -> Path:
+def file_below(folder: Path, where: str, name: str) -> Path:
+    """Return the whole path of a file that a table names, read at `where`.
+
+    Raises
+    ------
+    DataSetError
+        If it is missing.
+    """
     path = folder / name
     if not path.exists():
         raise DataSetError(f"{where}: {path} is missing. Correct the path, which is below {folder}")

@@ -1,0 +1,140 @@
+"""Pairs of slides that teach the interim reader: a folder with ``pairs.csv``.
+
+===========  ====================================================================================
+column       content
+===========  ====================================================================================
+``case``     unique name of the case
+``patient``  patient's pseudonym; a patient trains or judges, never both
+``her2``     score of the IHC slide: 0, 1+, 2+, 3+
+``he``       bag of the H&E slide's tiles (`models.mil.bag`), a path below the folder
+``ihc``      bag of the IHC slide's tiles by the same encoder; empty: the H&E slide trains alone
+===========  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import DataSetError
+from models.interim.places import TileFeatures
+from models.mil.bag import Bag, load_bag
+from models.slide_level.cohort import file_below
+from models.slide_level.tasks import HER2_SCORES
+
+PAIRS_NAME = "pairs.csv"
+COLUMNS = ("case", "patient", "her2", "he", "ihc")
+PARTS, HELD_PARTS = 10, (0, 3, 6)
+"""Patients are dealt into ten parts, of which three judge: 7:3, as in the paper."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairFiles:
+    """A case that teaches: whole paths of its bags, and its class 0-3."""
+
+    case: str
+    patient: str
+    label: int
+    he: Path
+    ihc: Path | None
+
+
+def read_pairs(folder: Path) -> list[PairFiles]:
+    """Return the cases of ``folder/pairs.csv``, in its order.
+
+    Raises
+    ------
+    DataSetError
+        If the table cannot be read, lacks a column, has no row, names a case twice, an unknown
+        score, or a file that is missing.
+    """
+    path = folder / PAIRS_NAME
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as err:
+        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+    if not rows:
+        raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(COLUMNS)}")
+    if lacking := [column for column in COLUMNS if column not in rows[0]]:
+        raise DataSetError(f"{path}: no column {', '.join(lacking)}. Add it to the first line.")
+    found: dict[str, PairFiles] = {}
+    for line, row in enumerate(rows, 2):
+        pair = _pair(folder, f"{path}, line {line}", row)
+        if pair.case in found:
+            raise DataSetError(f"{path}, line {line}: case {pair.case!r} is there twice")
+        found[pair.case] = pair
+    return list(found.values())
+
+
+def _pair(folder: Path, where: str, row: dict[str, str]) -> PairFiles:
+    for column in COLUMNS[:-1]:
+        if not row.get(column):
+            raise DataSetError(f"{where}: no {column}")
+    if row["her2"] not in HER2_SCORES:
+        raise DataSetError(f"{where}: her2 {row['her2']!r} is none of {', '.join(HER2_SCORES)}")
+    return PairFiles(
+        case=row["case"],
+        patient=row["patient"],
+        label=[str(score) for score in HER2_SCORES].index(row["her2"]),
+        he=file_below(folder, where, row["he"]),
+        ihc=file_below(folder, where, row["ihc"]) if row.get("ihc") else None,
+    )
+
+
+def divided(pairs: Sequence[PairFiles], seed: int) -> tuple[list[PairFiles], list[PairFiles]]:
+    """Return the cases that train and those that judge, 7:3 by patients of each highest class.
+
+    Equal seeds give equal parts.
+
+    Raises
+    ------
+    DataSetError
+        If there are fewer than ten patients, or a class has no case in one of the parts.
+    """
+    stratum: dict[str, int] = {}
+    for pair in pairs:
+        stratum[pair.patient] = max(pair.label, stratum.get(pair.patient, 0))
+    if len(stratum) < PARTS:
+        raise DataSetError(f"{len(stratum)} patients: the division needs {PARTS} at least.")
+    names = sorted(stratum)
+    order = [names[k] for k in np.random.default_rng([seed, 0x1CA]).permutation(len(names))]
+    order.sort(key=lambda name: stratum[name])  # stable: dealt stratum after stratum
+    held = {name for k, name in enumerate(order) if k % PARTS in HELD_PARTS}
+    parts = [p for p in pairs if p.patient not in held], [p for p in pairs if p.patient in held]
+    for part, what in zip(parts, ("train", "judge"), strict=True):
+        there = {pair.label for pair in part}
+        if lacking := [name for k, name in enumerate(HER2_SCORES) if k not in there]:
+            raise DataSetError(f"no case of {lacking[0]} is among those that {what}. Add some.")
+    return parts
+
+
+def load_tiles(path: Path, encoder: str) -> TileFeatures:
+    """Return the tiles of a bag's file by an encoder, given by its fingerprint.
+
+    Raises
+    ------
+    DataSetError
+        If the file is no bag, or another encoder made it.
+    """
+    return tiles_of(load_bag(path), encoder)
+
+
+def tiles_of(bag: Bag, encoder: str) -> TileFeatures:
+    """Return a bag as the network takes it.
+
+    Raises
+    ------
+    DataSetError
+        If another encoder made it.
+    """
+    if bag.encoder != encoder:
+        raise DataSetError(
+            f"{bag.slide}: its tiles were encoded by {bag.encoder[:12]}…, the interim reader needs "
+            f"{encoder[:12]}…. Encode both slides of every case by one encoder."
+        )
+    return TileFeatures(places=bag.places.astype(np.int64), features=bag.vectors.astype(np.float32))

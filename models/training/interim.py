@@ -1,0 +1,120 @@
+"""Training of the interim reader: its weights, their figures on other patients, their card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from models.errors import DataSetError
+from models.interim.compare import Judged, figures
+from models.interim.fitted import FittedInterim, load_interim
+from models.interim.manifest import INTERIM
+from models.interim.pairs import PairFiles, divided, load_tiles
+from models.interim.shape import InterimShape
+from models.interim.train import InterimTraining, Pair, Say, fit
+from models.mil.bag import load_bag
+from models.slide_level.manifest import SlideSpec, add_figures
+from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
+from models.spec import CARD_NAME
+
+VERSION = "1.0"
+
+
+def train_interim(
+    files: Sequence[PairFiles],
+    out: Path,
+    training: InterimTraining,
+    *,
+    prompts: int,
+    mask_ratio: float,
+    data: str,
+    say: Say,
+) -> SlideSpec:
+    """Train with 70 % of the patients and judge once with 30 %; return the spec with its figures.
+
+    `data` says what the slides are, for the card. The training's seed divides the patients, too.
+
+    Raises
+    ------
+    DataSetError
+        If the pairs lack patients or a class, or a bag is unusable or of another encoder.
+    ValueError
+        If a number is out of its range.
+    """
+    train, held = divided(files, training.seed)
+    first = load_bag(files[0].he)
+    classes = SLIDE_CLASSES[SlideTask.FOUR_WAY]
+    shape = InterimShape(
+        features=first.vectors.shape[1],
+        prompts=prompts,
+        mask_ratio=mask_ratio,
+        classes=len(classes),
+    )
+    pairs = [_pair(each, first.encoder, shape.features) for each in train]
+    spec = SlideSpec(
+        name="interim-4way",
+        version=VERSION,
+        system=INTERIM,
+        task=SlideTask.FOUR_WAY,
+        classes=classes,
+        input={"encoder": first.encoder, "dimension": shape.features},
+        config=asdict(shape),
+        trained={**asdict(training), "cases": len(train)},
+    )
+    FittedInterim(spec, fit(pairs, shape, training, say)).save(out)
+    stored = load_interim(out)  # the weights that are used are rounded
+    judged = Judged(
+        np.array([each.label for each in held], dtype=np.int64),
+        np.stack([stored.answer(load_bag(each.he)).probabilities for each in held]),
+    )
+    found = {name: round(v, 4) for name, v in figures(judged).items() if not math.isnan(v)}
+    spec = add_figures(out, {"data": data, "judged_cases": len(held), **found})
+    (out / CARD_NAME).write_text(_card(spec))
+    return spec
+
+
+def _pair(files: PairFiles, encoder: str, features: int) -> Pair:
+    he = load_tiles(files.he, encoder)
+    ihc = None if files.ihc is None else load_tiles(files.ihc, encoder)
+    for tiles in (he, ihc):
+        if tiles is not None and tiles.features.shape[1] != features:
+            raise DataSetError(
+                f"{files.case}: vectors of {tiles.features.shape[1]} numbers, others of {features}."
+            )
+    return Pair(he, ihc, files.label)
+
+
+def _card(spec: SlideSpec) -> str:
+    shown = {k: v for k, v in spec.figures.items() if k not in ("data", "judged_cases")}
+    table = "\n".join(f"| {name} | {value} |" for name, value in shown.items())
+    trained = "; ".join(f"{name} {value}" for name, value in spec.trained.items())
+    return f"""# {spec.name} {spec.version}
+
+Predicts the HER2 score of a block ({", ".join(spec.classes)}) from its H&E slide, before the IHC
+slide is there: an interim hint.
+
+**Intended use: research only.** Not for diagnostic use. It is a hint for planning, and never a
+score. A site uses weights that it trained and validated on its own pairs.
+
+**Network.** PAMA with IHC prompts (IPCA); input {spec.input}; numbers in `manifest.json`.
+
+**Data.** {spec.figures["data"]}
+
+**Training.** {trained}. To make it again: `tandem train interim --pairs DIR --out DIR
+--seed {spec.trained["seed"]}` with the pairs named above.
+
+**Figures** on {spec.figures["judged_cases"]} cases of patients that did not train it:
+
+| figure | value |
+|---|---|
+{table}
+
+**Calibration.** None: a probability is what the network gives.
+
+**Limits.** Morphology tells HER2 in part only: published work on H&E alone reaches an AUC of 0.69
+to 0.86. Weights of drawn pairs (synthetic) say nothing of real tissue.
+"""

@@ -1,0 +1,106 @@
+"""Weights of the interim reader: the command that trains them, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures.interim_pairs import planted_bag, write_pairs
+from typer.testing import CliRunner
+
+from appliance.cli.main import app
+from models.errors import DataSetError, ManifestError
+from models.interim.fitted import load_interim
+from models.interim.manifest import verify_interim
+from models.interim.pairs import PAIRS_NAME, divided, read_pairs
+from models.mil.bag import Bag
+from models.spec import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
+
+ENCODER = "e" * 64
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that the command trained on planted pairs."""
+    folder = tmp_path_factory.mktemp("interim")
+    given = ["--epochs", "12", "--rate", "3e-3", "--prompts", "8", "--data", "planted pairs"]
+    pairs, out = write_pairs(folder / "pairs", 48), folder / "weights"
+    done = CliRunner().invoke(
+        app, ["train", "interim", "--pairs", str(pairs), "--out", str(out), *given]
+    )
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def test_it_learns_a_planted_signal_and_its_card_says_of_what(weights: Path) -> None:
+    spec = verify_interim(weights)
+    assert spec.figures["W-AUC"] > 0.9 and spec.figures["judged_cases"] >= 12
+    card = (weights / CARD_NAME).read_text()
+    assert "planted pairs, 48 cases" in card and "never a" in card
+    fitted = load_interim(weights)
+    found = [int(fitted.answer(planted_bag(900 + k, k, ENCODER)).probabilities.argmax())
+             for k in range(4)]  # fmt: skip
+    assert found == [0, 1, 2, 3]
+
+
+def test_any_order_of_a_bags_tiles_gives_the_same_bits(weights: Path) -> None:
+    bag = planted_bag(1, 2, ENCODER)
+    order = np.random.default_rng(0).permutation(len(bag))
+    mixed = Bag(
+        slide="mixed", encoder=ENCODER, vectors=bag.vectors[order], places=bag.places[order]
+    )
+    one, other = load_interim(weights).answer(bag), load_interim(weights).answer(mixed)
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    np.testing.assert_array_equal(one.attention, other.attention)
+
+
+def test_what_is_damaged_or_of_another_kind_is_refused(weights: Path, tmp_path: Path) -> None:
+    raw = json.loads((weights / MANIFEST_NAME).read_text())
+
+    def refused(changed: dict[str, object], match: str) -> None:
+        (tmp_path / MANIFEST_NAME).write_text(json.dumps(raw | changed))
+        with pytest.raises(ManifestError, match=match):
+            load_interim(tmp_path)
+
+    (tmp_path / WEIGHTS_NAME).write_bytes((weights / WEIGHTS_NAME).read_bytes())
+    refused({"system": "abmil"}, "weights of abmil .* not of the interim reader")
+    refused({"config": raw["config"] | {"heads": 7}}, "not a multiple of 7 heads")
+    refused({"config": raw["config"] | {"width": 64}}, "weights do not fit the manifest")
+    refused({"input": {"encoder": ENCODER, "dimension": 9}}, "contradict each other")
+    (tmp_path / WEIGHTS_NAME).write_bytes(b"damaged")
+    refused({}, "checksum")
+    with pytest.raises(DataSetError, match="Encode both slides of every case by one encoder"):
+        load_interim(weights).answer(planted_bag(1, 0, "f" * 64))
+
+
+def test_no_patient_trains_and_judges(tmp_path: Path) -> None:
+    pairs = read_pairs(write_pairs(tmp_path, 48))
+    train, held = divided(pairs, seed=3)
+    assert not {p.patient for p in train} & {p.patient for p in held}
+    assert len(held) == pytest.approx(0.3 * 48, abs=1) and {p.label for p in held} == {0, 1, 2, 3}
+    assert divided(pairs, seed=3) == (train, held) != divided(pairs, seed=4)
+    with pytest.raises(DataSetError, match="9 patients"):
+        divided(pairs[:9], seed=3)
+    with pytest.raises(DataSetError, match=r"no case of 3\+"):
+        divided([p for p in pairs if p.label < 3], seed=3)
+
+
+def test_a_table_that_cannot_be_meant_is_told_with_its_line(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3)
+    with (tmp_path / PAIRS_NAME).open(newline="") as stream:
+        head, *rows = list(csv.reader(stream))
+
+    def refused(changed: list[list[str]], match: str) -> None:
+        with (tmp_path / PAIRS_NAME).open("w", newline="") as stream:
+            csv.writer(stream).writerows(changed)
+        with pytest.raises(DataSetError, match=match):
+            read_pairs(tmp_path)
+
+    refused([head], "no rows")
+    refused([head[:-1], rows[0][:-1]], "no column ihc")
+    refused([head, rows[0], rows[0]], "line 3: case 'case 0' is there twice")
+    refused([head, [*rows[0][:2], "4+", *rows[0][3:]]], r"line 2: her2 '4\+' is none of")
+    refused([head, [*rows[0][:3], "away.safetensors", ""]], "away.safetensors is missing")
