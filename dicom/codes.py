@@ -117,6 +117,7 @@ TUMOR_PERCENT = Code("tumor-percent", _PRIVATE, "H&E tissue tiles that are tumor
 REGISTRATION_ERROR = Code("reg-error", _PRIVATE, "Registration error of H&E and IHC")
 REVIEW = Code("review", _PRIVATE, "Reason for review")
 SECOND_READER = Code("second-reader", _PRIVATE, "Opinion of a second reader of the whole slide")
+INTERIM = Code("interim-existed", _PRIVATE, "Interim opinion before the result")
 # Opinions of readers, each in a measurement group of its own.
 OPINION = Code("opinion", _PRIVATE, "Class with the largest share or probability")
 OPINION_ABOUT = Code("opinion-about", _PRIVATE, "Question that the reader answers")

@@ -167,6 +167,9 @@ class Assay:
         Names of the readers that are asked, in the order of the opinions.
     tumor_reader
         Reader of `readers` whose tumor tiles are looked for on the target slide.
+    interim_reader
+        Reader of the anatomy slide's bag that gives a hint before the target slide is scored, no
+        part of the decision; empty: there is none.
     options
         Wishes for the readers of the target's tiles, by reader name; readings depend on them.
     depends_on
@@ -189,6 +192,7 @@ class Assay:
     classes: tuple[ClassFacts, ...]
     readers: tuple[str, ...]
     tumor_reader: str = "tumor"
+    interim_reader: str = ""
     decide: Callable[[StepOutputs, Settings], Findings]
     review: Callable[[StepOutputs, Findings, Settings], tuple[ReviewReason, ...]]
     corrected: Callable[[Findings, str], Findings]

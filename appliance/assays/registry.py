@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from appliance.assays.assay import Assay, StainFacts
 from appliance.domain import Pairing, Stain
 from appliance.errors import SettingsError
-from appliance.readers.reader import AnyReader, OwnWeights, find_reader, load_installed
+from appliance.readers.reader import (
+    AnyReader,
+    BagReader,
+    OwnWeights,
+    find_reader,
+    load_installed,
+)
 from appliance.settings.settings import Settings
 from models.spec import Task
 
@@ -120,6 +128,14 @@ def assay_readers(assay: Assay) -> tuple[AnyReader, ...]:
     return tuple(find_reader(name) for name in assay.readers)
 
 
+def interim_reader(assay: Assay, settings: Settings) -> BagReader | None:
+    """Reader that gives a hint on an assay's anatomy slide; None without one, or if it is off."""
+    if not assay.interim_reader:
+        return None
+    reader = cast(BagReader, find_reader(assay.interim_reader))
+    return reader if reader.is_on(settings) else None
+
+
 def check_assays(settings: Settings) -> None:
     """Check that every installed assay can decide, and that the settings fit the assays.
 
@@ -127,8 +143,9 @@ def check_assays(settings: Settings) -> None:
     ------
     SettingsError
         If an assay names a reader that is not installed or reads neither of its slides, its tumor
-        reader does not read tiles of its anatomy slide, it has more classes than a label map of
-        `MOST_CLASSES`, its own check fails, or the settings name an unknown stain or assay.
+        reader does not read tiles of its anatomy slide, or its interim reader the bag, it has more
+        classes than a label map of `MOST_CLASSES`, its own check fails, or the settings name an
+        unknown stain or assay.
     """
     pairings(settings)
     vocabulary(settings)
@@ -145,6 +162,13 @@ def check_assays(settings: Settings) -> None:
                 f"assay {assay.name!r}: reader {tumor.name!r} does not read tiles of "
                 f"{assay.anatomy.code} slides. Name another tumor_reader."
             )
+        if assay.interim_reader:
+            interim = find_reader(assay.interim_reader)
+            if interim.needs != "bag" or assay.anatomy.code not in interim.stains:
+                raise SettingsError(
+                    f"assay {assay.name!r}: reader {interim.name!r} does not read the bag of "
+                    f"{assay.anatomy.code} slides. Name another interim_reader."
+                )
         if len(assay.classes) > MOST_CLASSES:
             raise SettingsError(
                 f"assay {assay.name!r} has {len(assay.classes)} classes; a label map holds "
@@ -171,9 +195,6 @@ def tasks() -> tuple[Task, ...]:
 
 def with_own_weights() -> dict[str, OwnWeights]:
     """Readers of the installed assays, by name, whose weights belong to no task."""
-    return {
-        reader.name: reader
-        for assay in assays()
-        for reader in assay_readers(assay)
-        if isinstance(reader, OwnWeights)
-    }
+    readers = [reader for assay in assays() for reader in assay_readers(assay)]
+    readers += [find_reader(assay.interim_reader) for assay in assays() if assay.interim_reader]
+    return {reader.name: reader for reader in readers if isinstance(reader, OwnWeights)}

@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 
 from appliance.delivery.context import ObjectContext, algorithm_facts
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.domain import UNIDENTIFIED
+from appliance.findings.findings import Findings
 from appliance.findings.opinion import NOT_CALIBRATED, OF_ANATOMY, Opinion
+from dicom import codes
 from dicom.report import build_report
 from dicom.report_facts import (
     CorrectionFacts,
@@ -21,6 +24,11 @@ from dicom.report_facts import (
     VerifierFacts,
 )
 from dicom.segmentation import AlgorithmFacts
+
+INTERIM_EXISTED = (
+    "An interim opinion on the anatomy slide alone existed before this score. It is superseded and "
+    "no part of this result."
+)
 
 
 def structured_report(
@@ -50,7 +58,7 @@ def structured_report(
             category=findings.category or "",
             measurements=content.measurements,
             evaluations=content.evaluations,
-            texts=content.texts,
+            texts=[*content.texts, *_superseded(findings)],
             algorithms=list(context.algorithms.values()),
             rois=[
                 RoiFacts(
@@ -82,6 +90,11 @@ def structured_report(
         software=context.software,
         predecessors=predecessors,
     )
+
+
+def _superseded(findings: Findings) -> list[tuple[Code, str]]:
+    """Return the statement that an interim opinion existed; nothing of what it said is here."""
+    return [] if findings.interim is None else [(codes.INTERIM, INTERIM_EXISTED)]
 
 
 def _opinion(opinion: Opinion, context: ObjectContext) -> OpinionFacts:

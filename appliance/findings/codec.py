@@ -68,7 +68,7 @@ def summary(findings: Findings) -> dict[str, Any]:
     plain = {
         name: getattr(findings, name)
         for name in findings.__slots__
-        if name not in (*_TILES, "rasters", "mapping", "review", "opinions", "rois")
+        if name not in (*_TILES, "rasters", "mapping", "review", "opinions", "interim", "rois")
     }
     plain |= {
         name: None if (part := plain[name]) is None else asdict(part)
@@ -77,6 +77,7 @@ def summary(findings: Findings) -> dict[str, Any]:
     return plain | {
         "review": [reason.as_json() for reason in findings.review],
         "opinions": [opinion.as_json() for opinion in findings.opinions],
+        "interim": None if findings.interim is None else findings.interim.as_json(),
         "models": [asdict(model) for model in findings.models],
         "rois": [asdict(roi) for roi in findings.rois],
         "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
@@ -194,6 +195,7 @@ def _parts(raw: dict[str, Any]) -> dict[str, Any]:
     rois = [
         roi | {"outline_um": tuple((x, y) for x, y in roi["outline_um"])} for roi in plain["rois"]
     ]
+    interim = plain.get("interim")  # findings that were written before this field have none
     reasons = [ReviewReason(code=r["code"], params=r["params"]) for r in plain["review"]]
     return (
         plain
@@ -203,6 +205,7 @@ def _parts(raw: dict[str, Any]) -> dict[str, Any]:
             "alignment": AlignmentFacts(**alignment),
             "review": tuple(reasons),
             "opinions": tuple(Opinion.of_json(opinion) for opinion in plain["opinions"]),
+            "interim": None if interim is None else Opinion.of_json(interim),
             "rois": tuple(Roi(**roi) for roi in rois),
             "sign_offs": tuple(SignOff(**sign_off) for sign_off in plain["sign_offs"]),
         }

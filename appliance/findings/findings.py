@@ -131,6 +131,9 @@ class Findings:
         Scored tumor, and tumor of the anatomy slide without a place on the target slide.
     opinions
         Answers of the readers, in the order in which the assay names them.
+    interim
+        Opinion that was given on the anatomy slide before this score: superseded, and no part of
+        it. None without one.
     appearance
         Share (0-100) of the tiles read on ``he`` and ``ihc`` that look unlike those that trained
         the networks, where their weights tell.
@@ -177,6 +180,7 @@ class Findings:
     comment: str = ""
     review: tuple[ReviewReason, ...]
     opinions: tuple[Opinion, ...]
+    interim: Opinion | None = None
     tiles: tuple[TileFinding, ...]
     annotated: tuple[AnnotatedTile, ...] = ()
     rasters: Rasters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from appliance.domain import Identity
 from appliance.errors import CaseHeldError
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import FINDINGS_VERSION, Findings
+from appliance.findings.opinion import Opinion
 from appliance.geometry import TileGrid, TileIndex
 from appliance.line.analyse_slide import read_alone, require_inspected
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
@@ -223,11 +225,16 @@ class _Case:
             review=settings.review.model_dump(),
             kept=[self._anatomy.is_kept, self._target.is_kept],
             version=FINDINGS_VERSION,
+            # Keys of cases without a hint stay what they were.
+            **({"interim": self._anatomy.interim} if self._anatomy.interim else {}),
         )
         with timed("score", key, self._store) as (times, reused):
             if not reused:
                 outputs = self._outputs(identity, align_key, stain_key)
                 findings = _judged(assay, outputs, settings)
+                if self._anatomy.interim:  # after the decision and its reasons for review
+                    said = Opinion.of_json(json.loads(self._anatomy.interim))
+                    findings = replace(findings, interim=said)
                 pictures = [
                     load_overview(_folder(slide.inspect_key, self._store) / OVERVIEW_NAME)
                     for slide in (self._anatomy, self._target)

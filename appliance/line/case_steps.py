@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.artifacts import is_as_written
@@ -18,6 +18,7 @@ from appliance.domain import Identity
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.ledger.blocks import pairing_of
+from appliance.ledger.hints import hint_of
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.queries import SLIDES
 from appliance.ledger.tables import CaseRow, params_of, set_reason
@@ -88,10 +89,15 @@ def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
     case = job.row
     target = pairing_of(case).target
     identity = Identity(accession=case.accession, block=case.block, stain=target)
+    anatomy, scored = _slides(job)
+    with context.ledger.transaction() as tx:
+        hint = hint_of(tx, job.slides[pairing_of(case).anatomy], case.assay)
+    if hint is not None:
+        anatomy = replace(anatomy, interim=hint.opinion_text)
     return Call(
         analyse,
         (
-            *(case.assay, identity, *_slides(job), case.objects_key),
+            *(case.assay, identity, anatomy, scored, case.objects_key),
             *(context.settings, job.progress, _overruled(case)),
         ),
     )

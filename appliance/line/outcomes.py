@@ -13,6 +13,7 @@ from appliance.assays.assay import Declared
 from appliance.domain import SlideFacts
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.patients import Patient
+from appliance.ledger.hints import Hint
 from appliance.settings.settings import Settings
 from appliance.slides.picture import SlidePicture
 
@@ -65,7 +66,8 @@ class ReadSlide:
     """Slide as the steps of a case need it: all that was learnt at identify, and its overview.
 
     `organ` and `specimen` are the sidecar's words, empty where it does not say. `is_kept`: a person
-    said that the picture is that of the stain.
+    said that the picture is that of the stain. `interim` is the opinion that was given on the
+    slide before (`Opinion.as_json` as text), empty for none.
     """
 
     facts: SlideFacts
@@ -73,6 +75,7 @@ class ReadSlide:
     organ: str = ""
     specimen: str = ""
     is_kept: bool = False
+    interim: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,14 @@ class Outcome:
 
     key: str
     times: tuple[StepTime, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideRead:
+    """Outcome of *read*: times of the work, and hints on the slide."""
+
+    times: tuple[StepTime, ...]
+    hints: tuple[Hint, ...] = ()
 
 
 def artifact_folder(key: str, settings: Settings) -> Path:

@@ -47,7 +47,7 @@ class PassFacts:
 
 
 @contextmanager
-def _usable_weights() -> Iterator[None]:
+def usable_weights() -> Iterator[None]:
     """Raise errors of weights as trouble of the site: no slide is to blame."""
     try:
         yield
@@ -55,7 +55,7 @@ def _usable_weights() -> Iterator[None]:
         raise WeightsUnusableError(f"{err} The step is tried again by itself.") from err
 
 
-@_usable_weights()
+@usable_weights()
 def reader_facts(reader: AnyReader, settings: Settings, options: Options) -> dict[str, Any]:
     """Facts that a reading depends on beside the slide, ready for an artifact's key.
 
@@ -100,7 +100,7 @@ def require_unchanged(
         )
 
 
-@_usable_weights()
+@usable_weights()
 def read_overviews(
     readers: Iterable[AnyReader],
     facts: SlideFacts,
@@ -120,7 +120,7 @@ def read_overviews(
         reader.save(reading, _folder(out, reader.name))
 
 
-@_usable_weights()
+@usable_weights()
 def read_slide_tiles(
     readers: Iterable[AnyReader],
     slide: SlideReader,

@@ -8,6 +8,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.frozen import same_source
 from appliance.domain import SlideFacts
 from appliance.line.analyse_slide import open_facts
+from appliance.line.outcomes import Outcome, artifact_folder, timed
 from appliance.readers.bags import BAG_VERSION, encode_slide
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
@@ -33,18 +34,30 @@ def bag_of_slide(
     models.errors.DataSetError
         If the slide has no tissue.
     """
-    folder = encoder or reference_encoder()
-    fingerprint = verify_encoder(folder).fingerprint
-    facts = open_facts(path)
+    kept = keep_bag(open_facts(path), settings, progress, encoder=encoder or reference_encoder())
+    return kept_bag(kept.key, settings)
+
+
+def keep_bag(
+    facts: SlideFacts, settings: Settings, progress: Progress, *, encoder: Path
+) -> Outcome:
+    """Make the bag of a slide where it is not kept: ``bag.safetensors``; raises as above."""
+    fingerprint = verify_encoder(encoder).fingerprint
     store = ArtifactStore(settings.artifacts_dir)
     key = ArtifactKey.of(
         "bag", slide=facts.fingerprint, mpp=facts.mpp, encoder=fingerprint, version=BAG_VERSION
     )
-    if not store.has(key):
-        bag = _encoded(facts, store, folder, settings, progress)
-        with store.writing(key) as out:
-            save_bag(bag, out / BAG_NAME)
-    return load_bag(store.path(key) / BAG_NAME)
+    with timed("bag", key, store) as (times, reused):
+        if not reused:
+            bag = _encoded(facts, store, encoder, settings, progress)
+            with store.writing(key) as out:
+                save_bag(bag, out / BAG_NAME)
+    return Outcome(key=str(key), times=tuple(times))
+
+
+def kept_bag(key: str, settings: Settings) -> Bag:
+    """Return the bag that `keep_bag` made."""
+    return load_bag(artifact_folder(key, settings) / BAG_NAME)
 
 
 def _encoded(

@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from appliance.assays.registry import find_assay, readers_alone
+from appliance.assays.registry import find_assay, interim_reader, readers_alone
 from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, Stain
 from appliance.intake.block import leave_block, make_ready
@@ -17,6 +17,7 @@ from appliance.intake.identity.identify import evidence_json
 from appliance.intake.pair import join_block, take_place
 from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
+from appliance.ledger.hints import note_hint
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, facts_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -24,11 +25,11 @@ from appliance.ledger.urgency import follow_block
 from appliance.line.analyse_slide import (
     identify_slide,
     inspect_slide,
-    read_alone,
     wrong_picture,
 )
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
-from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide
+from appliance.line.interim import read_slide
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, ReadSlide, SlideRead
 from appliance.line.whose import let_merged_go
 from appliance.slides.scan_time import day_of_file
 
@@ -124,7 +125,7 @@ def finish_inspect(
 
 
 def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
-    """Prepare `read_alone` for the expected assays; None where no reader asks for this slide.
+    """Prepare `read_slide` for the expected assays; None where no reader asks for this slide.
 
     Other assays read it with their case, so that their trouble is not the slide's.
     """
@@ -137,16 +138,37 @@ def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
     ]
     if not names:
         return None
-    return Call(read_alone, (read_slide_of(row), stain, names, context.settings, job.progress))
+    hinted = _hinted(context, row, names)
+    return Call(
+        read_slide,
+        (read_slide_of(row), stain, names, hinted, context.settings, job.progress),
+    )
+
+
+def _hinted(context: StepContext, row: SlideRow, names: list[str]) -> list[str]:
+    """Return the assays whose interim reader is on, and that have no score of the block yet."""
+    asked = [
+        name
+        for name in names
+        if row.stain == find_assay(name).anatomy.code
+        and interim_reader(find_assay(name), context.settings) is not None
+    ]
+    if not asked:
+        return []
+    with context.ledger.transaction() as tx:
+        cases = tx.cases_of_block(row.accession, row.block)
+    return [name for name in asked if not any(c.assay == name and c.findings_key for c in cases)]
 
 
 def finish_read(
     tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Make the cases ready whose slides are all read."""
-    outcome: Outcome | None = done.value
+    """Note hints on the slide, and make the cases ready whose slides are all read."""
+    outcome: SlideRead | None = done.value
     if outcome is not None:
         append_times(tx, row, outcome.times, now)
+        for hint in outcome.hints:
+            note_hint(tx, row, hint, now)
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:

@@ -2,8 +2,8 @@
 
 What goes, and when:
 
-- ``inspect``, ``tumor``, ``align``, ``stain``: overviews, readings, maps. Made again from the
-  slide's file where a rerun needs them.
+- ``inspect``, ``tumor``, ``bag``, ``align``, ``stain``: overviews, readings, bags of tiles, maps.
+  Made again from the slide's file where a rerun needs them.
 - ``wsm``: converted slides, once they are proven. Their headers stay (`delivery/retired.py`).
 - ``pictures``, ``seen``: made or found again when they are wanted.
 
@@ -51,7 +51,7 @@ from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OWNED = ("inspect", "tumor", "align", "stain", CONVERTED)
+OWNED = ("inspect", "tumor", "bag", "align", "stain", CONVERTED)
 """Steps whose artifacts belong to slides and cases."""
 CACHES = ("pictures", "seen")
 """Steps whose artifacts cost time and nothing else."""

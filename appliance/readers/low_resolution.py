@@ -81,7 +81,7 @@ class LowResolutionReader:
             picture = section_picture(given.picture, mask, int(spec.input["px"]))
             chances = _fitted(folder, spec.fingerprint).answer(picture[None])[0].tolist()
         return LowResolutionReading(
-            opinion=_opinion(reference_to_slide(spec), spec.classes, chances)
+            opinion=_opinion(reference_to_slide(spec, self.name), spec.classes, chances)
         )
 
     def save(self, reading: LowResolutionReading, folder: Path) -> None:
@@ -166,10 +166,10 @@ def _fitted(folder: Path, fingerprint: str) -> Any:
     return cast(Any, load_fitted(folder))
 
 
-def reference_to_slide(spec: SlideSpec) -> ModelReference:
-    """Return the reference to slide-level weights for opinions."""
+def reference_to_slide(spec: SlideSpec, reader_name: str) -> ModelReference:
+    """Return the reference of a reader's opinions to its slide-level weights."""
     return ModelReference(
-        task=LowResolutionReader.name,
+        task=reader_name,
         name=spec.name,
         version=spec.version,
         sha256=spec.sha256,

@@ -1,9 +1,9 @@
 """Reader: who gives an opinion on a slide, and the registry of readers.
 
 A reader is one class in one file, registered by `@reader`. `needs` states its input: ``tiles``
-(pixels of the tiles of one slide), ``overview`` (the small picture of one slide), or ``findings``
-(the scored case). Each reader gives a reading, which holds its `Opinion`, and saves and loads its
-own readings.
+(pixels of the tiles of one slide), ``overview`` (the small picture of one slide), ``bag`` (the
+vectors of the tiles of one slide by an encoder), or ``findings`` (the scored case). Each reader
+gives a reading, which holds its `Opinion`, and saves and loads its own readings.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from appliance.settings.extensions import load_extensions
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue
+from models.mil.bag import Bag
 from models.spec import Task
 
 if TYPE_CHECKING:
     from appliance.readers.inference import Network
 
-Needs = Literal["tiles", "overview", "findings"]
+Needs = Literal["tiles", "overview", "bag", "findings"]
 Options = Mapping[str, Any]
 """JSON-serialisable wishes of the assay, such as ``{"every_cell": True}``."""
 
@@ -128,7 +129,7 @@ class TileSession(Protocol):
 
 
 class Reader(Protocol):
-    """Facts of a reader; its input is one of the three protocols below."""
+    """Facts of a reader; its input is one of the four protocols below."""
 
     name: ClassVar[str]
     version: ClassVar[int]
@@ -165,13 +166,27 @@ class OverviewReader(Reader, Protocol):
     def read(self, given: OverviewInput) -> Reading: ...
 
 
+class BagReader(Reader, OwnWeights, Protocol):
+    """Reader of the bag of an anatomy slide, before its target slide is scored."""
+
+    def is_on(self, settings: Settings) -> bool:
+        """Return whether the settings ask for it."""
+        ...
+
+    def encoder(self, settings: Settings) -> Path:
+        """Return the folder of the encoder that makes its bags."""
+        ...
+
+    def read(self, bag: Bag, settings: Settings) -> Reading: ...
+
+
 class FindingsReader(Reader, Protocol):
     """Reader of a scored case: a vote on what the others said."""
 
     def read(self, findings: Findings) -> Opinion: ...
 
 
-AnyReader = TileReader | OverviewReader | FindingsReader
+AnyReader = TileReader | OverviewReader | BagReader | FindingsReader
 _READERS: dict[str, AnyReader] = {}
 R = TypeVar("R", bound=type[Any])
 

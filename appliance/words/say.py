@@ -15,6 +15,7 @@ from appliance.words.english.cases import CASE_REASONS, CASE_REMEDIES, CASE_TROU
 from appliance.words.english.deliveries import DELIVERY_REASONS
 from appliance.words.english.events import EVENTS
 from appliance.words.english.folders import FOLDERS
+from appliance.words.english.interim import INTERIM
 from appliance.words.english.review import REVIEW
 from appliance.words.english.slides import (
     DETAILS,
@@ -40,6 +41,7 @@ _LANGUAGES: dict[str, dict[str, Words]] = {
         "delivery": DELIVERY_REASONS,
         "review": REVIEW,
         "alert": ALERTS,
+        "interim": INTERIM,
     }
 }
 

@@ -69,6 +69,7 @@ HER2_ASSAY = register_assay(
             ClassFacts(name="3+", color=(128, 14, 38), cielab=(40, 40, 30)),
         ),
         readers=("tumor", "intensity", "segmentation", "plain", "low_resolution"),
+        interim_reader="interim",
         options=_options,
         depends_on=_depends_on,
         decide=decide,

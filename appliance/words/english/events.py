@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.words.english.interim import no_opinion
 from appliance.words.template import Params, Words
 
 
@@ -23,6 +24,12 @@ def _retired(facts: Params) -> str:
     steps = ", ".join(sorted({key.partition("/")[0] for key in facts["keys"]}))
     why = "its days are over" if facts["why"] == "age" else "room on the disk was short"
     return f"working data removed ({steps}, {facts['bytes'] / 1e6:.1f} MB): {why}"
+
+
+def _interim(facts: Params) -> str:
+    if not facts["said"]:
+        return no_opinion(facts)
+    return f"interim, not a score: {facts['said']} ({facts['percent']:.0f} %)"
 
 
 EVENTS: Words = {
@@ -90,6 +97,7 @@ EVENTS: Words = {
     "case-opened": "{case} was opened on the dashboard",
     "destination-tested": "{destination} was asked from the dashboard: {outcome}",
     "retired": _retired,
+    "interim-read": _interim,
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",

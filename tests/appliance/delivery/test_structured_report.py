@@ -110,6 +110,18 @@ def test_people_are_told_what_they_need(made: Callable[..., Made]) -> None:
     assert comment in made(category=category, review=())[1]
 
 
+def test_of_an_interim_opinion_it_says_only_that_there_was_one(made: Callable[..., Made]) -> None:
+    interim = replace(some_findings().opinions[2], reader="interim", about="interim")
+    weights = replace(some_findings().opinions[2].weights, task="interim", name="of-he-alone")
+    interim = replace(interim, weights=weights, probabilities=(0.017, 0.0, 0.0, 0.983))
+    shown = made(interim=interim)[1]
+    assert "98.3" not in shown and "of-he-alone" not in shown
+    assert [line.strip() for line in shown.splitlines() if "interim" in line.lower()] == [
+        f'<contains TEXT:(,,"{codes.INTERIM.meaning}")="An interim opinion on the anatomy slide '
+        'alone existed before this score. It is superseded and no part of this result.">'
+    ]
+
+
 def test_a_correction_names_who_and_why_and_its_predecessor(made: Callable[..., Made]) -> None:
     first, _ = made()
     second, shown = made(

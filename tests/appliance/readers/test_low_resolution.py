@@ -207,7 +207,7 @@ def test_its_heat_lies_on_the_tissue_and_in_the_picture_of_the_slide(weights: Pa
         reader="low_resolution",
         version=1,
         about="score",
-        weights=reference_to_slide(spec),
+        weights=reference_to_slide(spec, "low_resolution"),
         classes=spec.classes,
         probabilities=(0.0, 0.1, 0.1, 0.8),
     )

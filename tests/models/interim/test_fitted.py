@@ -26,7 +26,7 @@ ENCODER = "e" * 64
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that the command trained on planted pairs."""
     folder = tmp_path_factory.mktemp("interim")
-    given = ["--epochs", "12", "--rate", "3e-3", "--prompts", "8", "--data", "planted pairs"]
+    given = ["--epochs", "6", "--rate", "6e-3", "--prompts", "8", "--data", "planted pairs"]
     pairs, out = write_pairs(folder / "pairs", 48), folder / "weights"
     done = CliRunner().invoke(
         app, ["train", "interim", "--pairs", str(pairs), "--out", str(out), *given]

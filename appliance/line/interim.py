@@ -1,0 +1,114 @@
+"""Step *read* of a slide: its readers alone, then the hint of an interim reader.
+
+The hint is an artifact of its own, beside the readings that a score rests on. It depends on the
+slide, the encoder and the weights, and on nothing of the target slide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.registry import find_assay, interim_reader
+from appliance.domain import Stain
+from appliance.errors import SettingsError
+from appliance.geometry import TileGrid
+from appliance.ledger.hints import Hint
+from appliance.line.analyse_slide import read_alone, wrong_picture
+from appliance.line.outcomes import (
+    Outcome,
+    ReadSlide,
+    SlideRead,
+    artifact_folder,
+    timed,
+)
+from appliance.line.readings import (
+    load_reading,
+    reader_facts,
+    require_unchanged,
+    usable_weights,
+)
+from appliance.line.slide_bags import keep_bag, kept_bag
+from appliance.readers.tile_pass import Progress
+from appliance.settings.settings import Settings
+from appliance.slides.appearance import load_appearance
+from appliance.slides.picture import load_picture
+from appliance.slides.tissue import load_tissue, tissue_share, tissue_tiles
+
+
+def read_slide(
+    slide: ReadSlide,
+    stain: Stain,
+    assay_names: Sequence[str],
+    hinted: Sequence[str],
+    settings: Settings,
+    progress: Progress,
+) -> SlideRead:
+    """Ask the readers of assays that need this slide alone, then interim readers of `hinted`.
+
+    Raises
+    ------
+    SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
+    """
+    alone = read_alone(slide, stain, assay_names, settings, progress)
+    times, hints = [*alone.times], []
+    for name in hinted:
+        hint, spent = read_interim(slide, stain, name, settings, progress)
+        hints.append(hint)
+        times += spent.times
+    return SlideRead(times=tuple(times), hints=tuple(hints))
+
+
+def read_interim(
+    slide: ReadSlide, stain: Stain, assay_name: str, settings: Settings, progress: Progress
+) -> tuple[Hint, Outcome]:
+    """Ask an assay's interim reader for a hint on a slide that was read alone.
+
+    The artifact has one folder, the reader's. An unusual slide gets no opinion and no artifact.
+
+    Raises
+    ------
+    SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
+    SettingsError
+        If the assay has no interim reader, or it is off.
+    """
+    reader = interim_reader(find_assay(assay_name), settings)
+    if reader is None:
+        raise SettingsError(f"assay {assay_name!r} has no interim reader that is on.")
+    if unusual := _unusual(slide, stain, assay_name, settings):
+        return Hint(assay=assay_name, unusual=unusual), Outcome(key="", times=())
+    asked = reader_facts(reader, settings, {})
+    with usable_weights():
+        bag = keep_bag(slide.facts, settings, progress, encoder=reader.encoder(settings))
+    key = ArtifactKey.of("interim", bag=bag.key, reader=asked, version=1)
+    store = ArtifactStore(settings.artifacts_dir)
+    with timed("interim", key, store) as (times, reused):
+        if not reused:
+            with usable_weights(), store.writing(key) as out:
+                (out / reader.name).mkdir()
+                reader.save(reader.read(kept_bag(bag.key, settings), settings), out / reader.name)
+                require_unchanged([asked], [reader], settings, {})
+    opinion = load_reading(reader, [store.path(key)]).opinion
+    hint = Hint(
+        assay=assay_name,
+        said=opinion.said,
+        percent=round(100 * max(opinion.probabilities), 1),
+        opinion=opinion.as_json(),
+    )
+    return hint, Outcome(key=str(key), times=(*bag.times, *times))
+
+
+def _unusual(slide: ReadSlide, stain: Stain, assay_name: str, settings: Settings) -> str:
+    """Return what is unusual of a slide, also where a person keeps it in the line; else nothing."""
+    inspected = artifact_folder(slide.inspect_key, settings)
+    picture = load_picture(inspected)
+    if picture is not None and wrong_picture(picture, stain):
+        return "picture"
+    grid = TileGrid.of(*slide.facts.size_um)
+    if not tissue_tiles(tissue_share(load_tissue(inspected), grid)):
+        return "tissue"
+    alone = read_alone(slide, stain, [assay_name], settings)
+    seen = load_appearance(artifact_folder(alone.key, settings))
+    if seen.unusual_percent > settings.review.max_unusual_tiles_percent:
+        return seen.differs_in
+    return ""

@@ -1,0 +1,213 @@
+"""The interim reader in the line: its hint, when there is none, and what a score knows of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import pytest
+from fixtures.interim_pairs import untrained_weights
+from fixtures.pairings import HER2_PAIR
+
+from appliance.domain import HE, HER2, Identity, Stain
+from appliance.errors import WeightsUnusableError
+from appliance.findings.codec import load_findings
+from appliance.findings.opinion import Opinion
+from appliance.ledger.hints import hint_of
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.progress import ProgressFile
+from appliance.ledger.tables import SlideRow
+from appliance.line.analyse_case import analyse_case
+from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.case_steps import prepare_analyse
+from appliance.line.context import Done, Job, StepContext
+from appliance.line.interim import read_slide
+from appliance.line.outcomes import ReadSlide, SlideRead, artifact_folder
+from appliance.line.readings import reader_facts
+from appliance.line.slide_steps import finish_read, prepare_read
+from appliance.readers.interim import InterimReader
+from appliance.readers.tile_pass import silent
+from appliance.settings.networks import ModelSettings
+from appliance.settings.settings import Settings
+from appliance.slides.reader import SlideReader
+from models.encoders.spec import reference_encoder
+from models.spec import MANIFEST_NAME
+from models.synthesis.pyramid import write_pyramid
+from models.synthesis.slides import synthesize_case
+
+IDENTITY = Identity(accession="S26-1", block="A1", stain=HER2)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Both slides of a case, inspected, and settings whose interim reader is on."""
+
+    settings: Settings
+    he: ReadSlide
+    ihc: ReadSlide
+
+    def inspected(self, path: Path) -> ReadSlide:
+        return inspected(path, self.settings)
+
+    def read(self, slide: ReadSlide, settings: Settings | None = None) -> SlideRead:
+        return read_slide(slide, HE, ["her2"], ["her2"], settings or self.settings, silent)
+
+
+def inspected(path: Path, settings: Settings) -> ReadSlide:
+    facts = open_facts(path)
+    return ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A drawn case of 2,048 px (synthetic), and weights by chance."""
+    folder = tmp_path_factory.mktemp("interim")
+    case = synthesize_case(folder, seed=5, score="2+", width_px=2048, height_px=2048, workers=1)
+    settings = Settings(
+        state_dir=folder / "state",
+        models=ModelSettings(interim=untrained_weights(folder / "weights"), device="cpu"),
+    )
+    slides = [inspected(path, settings) for path in (case.he_path, case.ihc_path)]
+    return Bench(settings, *slides)
+
+
+def test_the_hint_is_an_artifact_of_the_slide_and_the_same_at_each_run(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first = bench.read(bench.he)
+    (hint,) = first.hints
+    opinion = Opinion.of_json(hint.opinion or {})
+    assert opinion.about == "interim" and sum(opinion.probabilities) == pytest.approx(1)
+    assert (hint.said, hint.percent) == (opinion.said, round(100 * max(opinion.probabilities), 1))
+    assert [time.step for time in first.times] == ["tumor", "bag", "interim"]
+    again = bench.read(bench.he)
+    assert again.hints == first.hints and all(time.reused for time in again.times)
+    # Bit for bit in another state folder, which never saw an IHC slide.
+    alone = bench.settings.model_copy(update={"state_dir": tmp_path / "state"})
+    other = bench.read(inspected(Path(bench.he.facts.path), alone), alone)
+    assert other.hints == first.hints and not any(time.reused for time in other.times)
+    stored = json.loads((artifact_folder(first.times[-1].key, bench.settings)
+                         / "interim" / "opinion.json").read_text())  # fmt: skip
+    assert stored == hint.opinion
+
+
+def test_an_unusual_slide_gets_no_opinion(bench: Bench, tmp_path: Path) -> None:
+    with SlideReader.of(bench.he.facts) as slide:
+        pixels = slide.thumbnail(slide.facts.mpp)
+    blurred = cv2.GaussianBlur(pixels, (0, 0), 6)
+    rows, columns = blurred.shape[:2]
+    path = tmp_path / "S26-1_A1_HE.svs"
+    write_pyramid(
+        path, [blurred], width_px=columns, height_px=rows, mpp=bench.he.facts.mpp, file_format="svs"
+    )
+    for slide, unusual in ((bench.inspected(path), "focus"), (bench.ihc, "picture")):
+        read = bench.read(slide)
+        (hint,) = read.hints
+        assert (hint.unusual, hint.said, hint.opinion) == (unusual, "", None)
+        assert [time.step for time in read.times] == ["tumor"]
+
+
+def test_weights_that_cannot_be_used_blame_no_slide(bench: Bench, tmp_path: Path) -> None:
+    folder = untrained_weights(tmp_path / "weights")
+    raw = json.loads((folder / MANIFEST_NAME).read_text())
+    raw["input"]["encoder"] = "f" * 64
+    (folder / MANIFEST_NAME).write_text(json.dumps(raw))
+    other = bench.settings.model_copy(update={"models": ModelSettings(interim=folder)})
+    with pytest.raises(WeightsUnusableError, match=r"models\.interim_encoder.* tried again"):
+        bench.read(bench.he, other)
+    named = other.models.model_copy(update={"interim_encoder": reference_encoder()})
+    with pytest.raises(WeightsUnusableError, match="is another one"):
+        bench.read(bench.he, other.model_copy(update={"models": named}))
+    assert reader_facts(InterimReader(), Settings(), {})["weights"] == ""
+
+
+def test_a_score_states_that_a_hint_was_there_and_rests_on_nothing_of_it(bench: Bench) -> None:
+    (hint,) = bench.read(bench.he).hints
+    hinted = replace(bench.he, interim=hint.opinion_text)
+    keys = [
+        analyse_case("her2", IDENTITY, he, bench.ihc, bench.settings).key
+        for he in (bench.he, hinted)
+    ]
+    without, given = (load_findings(artifact_folder(key, bench.settings)) for key in keys)
+    assert without.interim is None and given.interim == Opinion.of_json(hint.opinion or {})
+    assert (given.score, given.review, given.opinions) == (
+        without.score, without.review, without.opinions,
+    )  # fmt: skip
+    assert given.models == without.models and given.percent == without.percent
+
+
+# the ledger's side
+
+
+@pytest.fixture
+def context(bench: Bench, tmp_path: Path) -> Iterator[StepContext]:
+    settings = bench.settings.model_copy(update={"state_dir": tmp_path / "state"})
+    ledger = Ledger(settings.ledger_url)
+    yield StepContext(ledger=ledger, settings=settings, name="test", pairings=(HER2_PAIR,))
+    ledger.close()
+
+
+def inspected_row(context: StepContext, bench: Bench, stain: Stain) -> SlideRow:
+    """Add an inspected slide of the block to the ledger."""
+    slide = bench.he if stain is HE else bench.ihc
+    with context.ledger.transaction() as tx:
+        row = tx.add_slide(slide.facts.path, 1.0)
+        row.accession, row.block, row.stain = "S26-1", "A1", stain
+        row.inspect_key = slide.inspect_key
+        for name in ("fingerprint", "format", "width_px", "height_px", "mpp", "level_count"):
+            setattr(row, name, getattr(slide.facts, name))
+        tx.case_for(replace(IDENTITY, stain=stain), 1.0, HER2_PAIR)
+        for state in (SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED):
+            tx.advance(row, state, now=1.0)
+    return row
+
+
+def hinted_assays(context: StepContext, row: SlideRow) -> list[str]:
+    progress = ProgressFile.of(context.settings, row.subject)
+    call = prepare_read(context, Job(row=row, progress=progress))
+    assert call is not None and call.function is read_slide
+    names: list[str] = call.arguments[3]
+    return names
+
+
+def test_it_is_asked_of_the_he_slide_of_a_block_without_a_score(
+    context: StepContext, bench: Bench
+) -> None:
+    he, ihc = (inspected_row(context, bench, stain) for stain in (HE, HER2))
+    assert (hinted_assays(context, he), hinted_assays(context, ihc)) == (["her2"], [])
+    off = context.settings.model_copy(update={"models": ModelSettings()})
+    assert hinted_assays(replace(context, settings=off), he) == []
+    with context.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        case.findings_key = "findings/" + "0" * 32
+    assert hinted_assays(context, he) == []
+
+
+def test_the_hint_goes_to_the_case_of_the_same_file_alone(
+    context: StepContext, bench: Bench
+) -> None:
+    he, ihc = (inspected_row(context, bench, stain) for stain in (HE, HER2))
+    outcome = bench.read(bench.he)
+    with context.ledger.transaction() as tx:
+        row = tx.slide(he.id or 0)
+        assert row is not None
+        finish_read(tx, context, row, Done(value=outcome, seconds=1.0), 2.0)
+    with context.ledger.transaction() as tx:
+        slides = {HE: tx.slide(he.id or 0), HER2: tx.slide(ihc.id or 0)}
+        (case,) = tx.cases()
+        assert case.state == CaseState.WAITING and case.score == ""
+        assert slides[HE] is not None and hint_of(tx, slides[HE], "her2") == outcome.hints[0]
+        assert hint_of(tx, slides[HE], "er") is None
+
+    def given() -> str:
+        progress = ProgressFile.of(context.settings, case.subject)
+        call = prepare_analyse(context, Job(row=case, slides=slides, progress=progress))
+        return next(a for a in call.arguments if isinstance(a, ReadSlide)).interim
+
+    assert given() == outcome.hints[0].opinion_text
+    slides[HE].fingerprint = "another file"
+    assert given() == ""
