@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.ledger.hints import Hint
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
@@ -158,6 +159,21 @@ def case_line(row: CaseRow, settings: Settings) -> CaseLine:
         created_at=row.created_at,
         changed_at=row.changed_at,
     )
+
+
+def interim_words(hint: Hint | None, case: CaseRow) -> str:
+    """Return the sentence on a hint beside its case: a hint, or superseded; empty without one."""
+    if hint is None:
+        return ""
+    if not hint.said:
+        code = "no-opinion"
+    elif not case.findings_key:
+        code = "waiting"
+    elif not case.score:
+        code = "without-score"
+    else:
+        code = "agreed" if case.score == hint.said else "differed"
+    return say("interim", code, hint.params | {"score": case.score})
 
 
 def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideLine:

@@ -17,6 +17,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import pairings
 from appliance.domain import Stain
 from appliance.ledger.blocks import pairing_of
+from appliance.ledger.hints import hint_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
@@ -31,6 +32,7 @@ from dashboard.lines import (
     case_line,
     delivery_lines,
     event_lines,
+    interim_words,
     slide_line,
 )
 from dashboard.masking import case_name, hides
@@ -104,13 +106,15 @@ class Queue:
 class CaseDetail:
     """Facts of the case page; `slides` holds the current slides, `stains` those that it pairs.
 
-    `stains` is empty where the case's assay is not installed.
+    `stains` is empty where the case's assay is not installed. `interim` is the sentence on a hint
+    that its anatomy slide got before the score; empty for none.
     """
 
     case: CaseLine
     trouble: Trouble | None
     stains: tuple[Stain, ...]
     slides: dict[Stain, SlideLine]
+    interim: str
     others: tuple[SlideLine, ...]
     deliveries: tuple[DeliveryLine, ...]
     events: tuple[EventLine, ...]
@@ -133,13 +137,17 @@ class CaseDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideDetail:
-    """Facts of the slide page; `remedy` is empty for a slide that is not set aside."""
+    """Facts of the slide page.
+
+    `remedy` is empty for a slide that is not set aside, `interim` for one without a hint.
+    """
 
     slide: SlideLine
     accession: str
     block: str
     stain: str
     remedy: str
+    interim: str
     events: tuple[EventLine, ...]
 
 
@@ -235,6 +243,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             slides={
                 stain: slide_line(slide, case_id, settings) for stain, slide in current.items()
             },
+            interim=_interim(tx, current.get(Stain(row.anatomy)), row),
             others=tuple(
                 slide_line(slide, case_id, settings)
                 for slide in rows
@@ -261,8 +270,15 @@ def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> Slide
             block=row.block,
             stain=row.stain,
             remedy=say("remedy", row.reason) if row.state == SlideState.QUARANTINED else "",
+            interim=_interim(tx, row, None if case_id is None else tx.case(case_id)),
             events=_events_of(tx, {row.subject: "Slide"}, hidden=hides(settings)),
         )
+
+
+def _interim(tx: Queries, slide: SlideRow | None, case: CaseRow | None) -> str:
+    if slide is None or case is None:
+        return ""
+    return interim_words(hint_of(tx, slide, case.assay), case)
 
 
 def _timeline(

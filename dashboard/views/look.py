@@ -312,6 +312,13 @@ def slide_link(slide_id: int, text: str) -> str:
     return f'<a href="slide?slide={slide_id}" target="_self">{escape(text)}</a>'
 
 
+def interim_note(sentence: str) -> str:
+    """Return the markup of the sentence on an interim hint; empty for none."""
+    if not sentence:
+        return ""
+    return f'<div class="td-interim" data-testid="interim">{escape(sentence)}</div>'
+
+
 def case_link(case_id: int, text: str) -> str:
     """Markup of a link to a case's page."""
     return f'<a href="case?case={case_id}" target="_self">{escape(text)}</a>'

@@ -141,13 +141,14 @@ def timeline_markup(events: Sequence[EventLine]) -> str:
 def slides_markup(detail: CaseDetail) -> str:
     """Return all slides of the block, also those that the case does not use, as markup."""
     used = {slide.id for slide in detail.slides.values()}
+    anatomy = detail.slides.get(detail.stains[0]) if detail.stains else None
     rows = [
         (
             look.slide_link(slide.id, slide.name),
             escape(stain_word(slide.stain)),
             look.state_pill(SLIDE_WORDS[slide.state], slide.claimed),
             "yes" if slide.id in used else "no",
-            escape(slide.reason),
+            escape(slide.reason or (detail.interim if slide is anatomy else "")),
         )
         for slide in (*detail.slides.values(), *detail.others)
     ]

@@ -29,6 +29,7 @@ from appliance.findings.findings import (
     SignOff,
 )
 from appliance.findings.opinion import Opinion
+from appliance.ledger.hints import Hint, note_hint
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import CaseRow
@@ -385,3 +386,50 @@ def test_dashboard_never_loads_torch() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def slide_page() -> None:
+    from dashboard.views import slide
+
+    slide.render()
+
+
+def open_slide(slide_id: int) -> str:
+    page = AppTest.from_function(slide_page)
+    page.query_params["slide"] = str(slide_id)
+    return markup(page.run(timeout=180))
+
+
+def interim_on(page: str) -> list[str]:
+    """Sentences that are marked as an interim hint on a page."""
+    return re.findall(r'data-testid="interim">([^<]*)<', page)
+
+
+def test_an_interim_hint_is_shown_as_one_and_superseded_by_the_score(
+    lab: Lab, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    hint = Hint(assay="her2", said="3+", percent=61.4, opinion={})
+    lab.do(lambda tx, now: note_hint(tx, tx.slides()[0], hint, now))
+    for page in (open_case(case_id), open_slide(1)):
+        (said,) = interim_on(page)
+        assert said.startswith("Interim, not a score: 3+ (61 %)")
+        assert 'data-testid="score"' not in page
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, replace(findings, score="2+"))
+    page = open_case(case_id)
+    assert 'data-testid="score">2+<' in page
+    for shown in (page, open_slide(1)):
+        (said,) = interim_on(shown)
+        assert said.startswith("Interim, superseded: 3+ (61 %)")
+        assert said.endswith("It did not agree with the score 2+.")
+    assert interim_on(open_slide(2)) == []
+
+
+def test_a_slide_without_an_opinion_says_why(lab: Lab) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    hint = Hint(assay="her2", unusual="focus")
+    lab.do(lambda tx, now: note_hint(tx, tx.slides()[0], hint, now))
+    (said,) = interim_on(open_case(case_id))
+    assert said.startswith("Interim, not a score: no opinion") and "focus" in said
