@@ -8,12 +8,18 @@ the masking ratio and the number of prompts by five folds inside the 70 % first 
 
 Features of the drawn tiles are kept in ``--features DIR`` and used again. Their encoder is the
 shipped network C, frozen: class token and mean of the other tokens of its last layer.
+
+``--large 10000`` measures one answer on so many tiles instead: seconds and memory beyond the
+features, on ``--processes`` threads, of a network by chance with the paper's numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import resource
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,6 +34,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from models.checkpoint import load_network
 from models.interim.compare import COLUMNS, Judged, figures, paired
+from models.interim.ipca import InterimNetwork
 from models.interim.places import TileFeatures
 from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, fit, predict
@@ -41,6 +48,8 @@ HELD = 0.3
 RATIOS, PROMPTS = (0.0, 0.25, 0.5, 0.75), (32, 64, 128, 256)
 """Table 1: masking ratio r, then number of prompts n_k."""
 FOLDS = 5
+LARGE_FEATURES = 768
+"""Length of the vectors of a ViT-B, for `large`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=500_000, help="of the first case")
     parser.add_argument("--strength", type=float, default=DEFAULT_STRENGTH)
     parser.add_argument("--across", type=int, default=4, help="tiles per row and column")
-    parser.add_argument("--features", type=Path, required=True, help="folder of features, kept")
+    parser.add_argument("--features", type=Path, help="folder of features, kept")
+    parser.add_argument("--large", type=int, default=0, help="measure an answer on so many tiles")
     parser.add_argument("--epochs", type=int, default=InterimTraining().epochs)
     parser.add_argument("--rate", type=float, default=InterimTraining().learning_rate)
     parser.add_argument("--prompts", type=int, default=256)
@@ -77,6 +87,10 @@ def main() -> int:
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
+    if given.large:
+        return large(given.large, given.processes)
+    if given.features is None:
+        parser.error("name a folder in --features")
     torch.set_num_threads(1)
     cases = drawn(given)
     label = np.array([case.pair.label for case in cases])
@@ -99,6 +113,31 @@ def main() -> int:
     print(f"ceiling of W-AUC: {ceiling(given.strength):.3f}; on the judged cases {here:.3f}")
     compared([cases[k].pair for k in first], [cases[k].pair for k in held], shape, training)
     return 0
+
+
+def large(count: int, threads: int) -> int:
+    """Print seconds and memory of an answer on `count` tiles; return 0."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    network = InterimNetwork(InterimShape(features=LARGE_FEATURES)).eval()
+    across = math.ceil(count**0.5)
+    places = np.stack(np.divmod(np.arange(count), across)[::-1], axis=1)
+    features = rng.normal(0, 1, (count, LARGE_FEATURES)).astype(np.float32)
+    tiles = TileFeatures(places=places, features=features)
+    few = TileFeatures(places=places[:100], features=features[:100])
+    predict(network, few)  # loads what the first answer loads
+    before, start = _peak_mib(), time.perf_counter()
+    predict(network, tiles)
+    seconds, grown = time.perf_counter() - start, _peak_mib() - before
+    print(f"{count} tiles of {LARGE_FEATURES} numbers, {threads} threads: {seconds:.2f} s, "
+          f"{grown:.0f} MiB beyond the features; {before + grown:.0f} MiB in all")  # fmt: skip
+    return 0
+
+
+def _peak_mib() -> float:
+    """Largest resident memory of this process until now, in MiB (Linux counts KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def compared(

@@ -13,6 +13,7 @@ from appliance.cli import dataset, evaluate, identify, train, weights
 from appliance.cli.calibrate import calibrate
 from appliance.cli.case_commands import confirm, correct, export, rerun, retry, stat, status
 from appliance.cli.init_command import init
+from appliance.cli.interim_commands import interim_app
 from appliance.cli.ledger_commands import ledger_app
 from appliance.cli.line_commands import process, read_service, run
 from appliance.cli.picture_command import picture
@@ -53,6 +54,7 @@ for extra in entry_points(group="tandem.commands"):
 app.add_typer(config_app, name="config")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(users_app, name="users")
+app.add_typer(interim_app, name="interim")
 app.add_typer(identify.app, name="identify")
 app.add_typer(weights.app, name="weights")
 app.add_typer(dataset.app, name="dataset")
