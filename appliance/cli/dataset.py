@@ -12,6 +12,7 @@ from rich.table import Table
 
 from appliance.cli.bars import ProgressBars
 from appliance.cli.dataset_bags import bags
+from appliance.cli.dataset_interim import interim
 from appliance.cli.dataset_options import (
     DEFAULT_SPLITS,
     ClassOption,
@@ -204,6 +205,7 @@ def check(
 
 
 app.command()(bags)
+app.command()(interim)
 app.command()(propose)
 
 

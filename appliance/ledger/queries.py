@@ -56,6 +56,16 @@ class Queries:
             query = query.where(EventRow.subject == subject)
         return list(reversed(self.session.exec(query).all()))
 
+    def scored_by(self, subject: str) -> str:
+        """Return the code of the event that scored a case last; empty where none did.
+
+        ``corrected`` and ``confirmed`` are a person's word.
+        """
+        query = select(EventRow.code).where(
+            EventRow.subject == subject, EventRow.to_state == CaseState.SCORED
+        )
+        return self.session.exec(query.order_by(col(EventRow.id).desc()).limit(1)).first() or ""
+
     def notes(self, *codes: str) -> list[EventRow]:
         """Return all notes of these codes, oldest first."""
         query = select(EventRow).where(EventRow.kind == "note", col(EventRow.code).in_(codes))

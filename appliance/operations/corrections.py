@@ -34,6 +34,8 @@ from dicom.study import is_name
 
 CORRECTED, CONFIRMED = "corrected-by", "confirmed-by"
 """Codes of the notes with a person's word on a score."""
+SIGNED = ("corrected", "confirmed")
+"""Codes of the events by which a person's word gives a case its score."""
 GIVEN = "given"
 """Parameter of these notes: the appliance's own score, empty without one. Older notes lack it."""
 NO_SCORE = "none"

@@ -17,7 +17,7 @@ from appliance.ledger.hints import CODE, Hint, hint_in
 from appliance.ledger.queries import GONE, Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow
-from appliance.operations.corrections import CONFIRMED, CORRECTED
+from appliance.operations.corrections import CONFIRMED, CORRECTED, SIGNED
 from appliance.operations.status import require_ledger
 from appliance.settings.settings import Settings
 
@@ -68,7 +68,8 @@ def _hinted(tx: Queries) -> Iterable[_Hinted]:
     notes = tx.notes(CODE)
     slides = {slide.subject: slide for slide in tx.slides() if slide.state not in GONE}
     cases = {(case.accession, case.block, case.assay): case for case in tx.cases()}
-    signed = {note.subject for note in tx.notes(CONFIRMED, CORRECTED)}
+    spoken = {note.subject for note in tx.notes(CONFIRMED, CORRECTED)}
+    signed = {subject for subject in spoken if tx.scored_by(subject) in SIGNED}
     newest: dict[str, _Hinted] = {}
     for note in notes:
         slide = slides.get(note.subject)

@@ -16,6 +16,7 @@ from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import WeightsUnusableError
 from appliance.findings.codec import load_findings
 from appliance.findings.opinion import Opinion
+from appliance.ledger.events import Event
 from appliance.ledger.hints import hint_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -26,15 +27,19 @@ from appliance.line.analyse_slide import inspect_slide, open_facts
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.interim import read_slide
+from appliance.line.interim_pairs import write_signed_pairs
 from appliance.line.outcomes import ReadSlide, SlideRead, artifact_folder
 from appliance.line.readings import reader_facts
 from appliance.line.slide_steps import finish_read, prepare_read
+from appliance.operations.corrections import CONFIRMED
 from appliance.readers.interim import InterimReader
 from appliance.readers.tile_pass import silent
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from models.encoders.spec import reference_encoder
+from models.interim.pairs import read_pairs
+from models.mil.bag import load_bag
 from models.spec import MANIFEST_NAME
 from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import synthesize_case
@@ -211,3 +216,37 @@ def test_the_hint_goes_to_the_case_of_the_same_file_alone(
     assert given() == outcome.hints[0].opinion_text
     slides[HE].fingerprint = "another file"
     assert given() == ""
+
+
+def test_signed_cases_become_pairs_without_names(
+    context: StepContext, bench: Bench, tmp_path: Path
+) -> None:
+    rows = [inspected_row(context, bench, stain) for stain in (HE, HER2)]
+    out = tmp_path / "pairs"
+
+    def write() -> tuple[int, int]:
+        return write_signed_pairs(context.settings, "her2", out, silent, encoder=None)
+
+    with context.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        case.score, case.state = "2+", CaseState.DELIVERED
+    assert write() == (0, 0)  # nobody signed it
+    with context.ledger.transaction() as tx:
+        tx.note(case.subject, CONFIRMED, 3.0, by="Meyer^Anna")
+    assert write() == (0, 0)  # it was scored anew since
+    with context.ledger.transaction() as tx:
+        scored = Event(at=4.0, subject=case.subject, kind="state", code="confirmed",
+                       to_state=CaseState.SCORED)  # fmt: skip
+        tx.append_event(scored)
+    assert write() == (1, 0)
+    (pair,) = read_pairs(out)
+    assert (pair.case, pair.patient, pair.label) == ("C1", "P1", 2) and pair.ihc is not None
+    assert load_bag(pair.he).slide == "1-he.safetensors"
+    for file in out.iterdir():
+        assert b"S26-1" not in file.read_bytes() and b"Meyer" not in file.read_bytes()
+    with context.ledger.transaction() as tx:
+        gone = tx.slide(rows[1].id or 0)
+        assert gone is not None
+        gone.path = str(tmp_path / "gone.svs")
+        gone.fingerprint = "another"
+    assert write() == (0, 1)

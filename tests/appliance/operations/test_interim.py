@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from appliance.domain import HE, Identity
+from appliance.ledger.events import Event
 from appliance.ledger.hints import Hint, note_hint
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.operations.corrections import CONFIRMED
 from appliance.operations.interim import interim_report
 from appliance.settings.settings import Settings
@@ -51,8 +52,12 @@ def settings(tmp_path: Path) -> Settings:
             case.score, case.findings_key = score, "findings/x" if score else ""
             for each in hints:
                 note_hint(tx, row, each, 2.0)
-            if number == 0:
+            if number in (0, 1):  # the second was scored anew since
                 tx.note(case.subject, CONFIRMED, 3.0, by="Meyer^Anna")
+                code = "confirmed" if number == 0 else "advanced"
+                scored = Event(at=3.0, subject=case.subject, kind="state", code=code,
+                               to_state=CaseState.SCORED)  # fmt: skip
+                tx.append_event(scored)
         # A slide that was scanned anew: the hint was on the former file.
         row.fingerprint = "another file"
         note_hint(tx, row, hint("2+", LATER), 4.0)

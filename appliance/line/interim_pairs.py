@@ -1,0 +1,113 @@
+"""Pairs of a site's own signed cases, to train the interim reader: bags and scores, no names."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.assays.registry import find_assay
+from appliance.domain import SlideFacts
+from appliance.errors import SlideError, SourceChangedError
+from appliance.intake.patients import Patient
+from appliance.ledger.blocks import pairing_of
+from appliance.ledger.queries import Queries
+from appliance.ledger.reader import LedgerReader
+from appliance.ledger.tables import SlideRow, facts_of, id_named
+from appliance.line.slide_bags import keep_bag, kept_bag
+from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, SIGNED
+from appliance.operations.status import require_ledger
+from appliance.readers.tile_pass import Progress
+from appliance.settings.settings import Settings
+from models.encoders.spec import reference_encoder
+from models.errors import DataSetError
+from models.interim.pairs import COLUMNS, PAIRS_NAME
+from models.mil.bag import SUFFIX, save_bag
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedCase:
+    """A case whose score a person confirmed or gave: its slides, anatomy first."""
+
+    subject: str
+    patient: str
+    score: str
+    slides: tuple[SlideFacts, SlideFacts]
+
+
+def write_signed_pairs(
+    settings: Settings, assay: str, out: Path, progress: Progress, *, encoder: Path | None
+) -> tuple[int, int]:
+    """Write ``pairs.csv`` and the bags of both slides of each signed case of an assay.
+
+    Cases and patients are numbered; no accession, name or date is written. Patients are told apart
+    by accession where the slides name none. Returns the number of cases that were written, and of
+    those whose slides are gone, changed or have no tissue.
+
+    Raises
+    ------
+    SettingsError
+        If no daemon ever ran with these settings, or the assay is not installed.
+    LedgerError
+        If the ledger is damaged or locked.
+    models.errors.ManifestError
+        If the encoder cannot be used.
+    """
+    require_ledger(settings)
+    scores = find_assay(assay).scores
+    with closing(LedgerReader(settings.ledger_url)) as reader:
+        cases: list[SignedCase] = []
+        if reader.ready:
+            with reader.reading() as tx:
+                cases = [case for case in _signed(tx, assay) if case.score in scores]
+    folder = encoder or reference_encoder()
+    out.mkdir(parents=True, exist_ok=True)
+    patients = {name: f"P{n}" for n, name in enumerate(dict.fromkeys(c.patient for c in cases), 1)}
+    rows, left = [], 0
+    for number, case in enumerate(cases, 1):
+        try:
+            kept = [keep_bag(each, settings, progress, encoder=folder) for each in case.slides]
+        except (SlideError, SourceChangedError, DataSetError, OSError) as err:
+            log.warning("%s is left out: %s", case.subject, type(err).__name__)
+            left += 1
+            continue
+        names = [f"{number}-{stain}{SUFFIX}" for stain in COLUMNS[-2:]]
+        for done, name in zip(kept, names, strict=True):
+            save_bag(replace(kept_bag(done.key, settings), slide=name), out / name)
+        rows.append((f"C{number}", patients[case.patient], case.score, *names))
+    with (out / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([COLUMNS, *rows])
+    return len(rows), left
+
+
+def _signed(tx: Queries, assay: str) -> Iterable[SignedCase]:
+    subjects = dict.fromkeys(note.subject for note in tx.notes(CONFIRMED, CORRECTED))
+    for subject in subjects:
+        number = id_named(subject, "case")
+        case = None if number is None else tx.case(number)
+        if case is None or case.assay != assay or case.state not in ENDED:
+            continue
+        if tx.scored_by(subject) not in SIGNED:  # it was scored anew since
+            continue
+        stains = pairing_of(case).stains
+        slides = tx.current_slides(case.accession, case.block, stains)
+        if len(slides) < len(stains):
+            continue
+        anatomy, target = (slides[stain] for stain in stains)
+        yield SignedCase(
+            subject=subject,
+            patient=_patient(anatomy) or _patient(target) or f"accession {case.accession}",
+            score=case.score,
+            slides=(facts_of(anatomy), facts_of(target)),
+        )
+
+
+def _patient(slide: SlideRow) -> str:
+    """Return what tells the patient of a slide from others; empty where no source names one."""
+    named = Patient.of_json(slide.patient)
+    return f"{named.issuer} {named.patient_id}" if named.is_known else ""
