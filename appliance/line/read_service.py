@@ -31,7 +31,7 @@ from appliance.errors import (
 )
 from appliance.line.child import Child, Limits
 from appliance.line.executors import NICE
-from appliance.line.read_slide import opinions_on
+from appliance.line.slide_opinions import opinions_on
 from appliance.settings.read_service import ReadService
 from appliance.settings.secrets import handed_over
 from appliance.settings.settings import Settings

@@ -31,7 +31,7 @@ from appliance.line.child import Limits
 from appliance.line.claiming import claim_work
 from appliance.line.context import StepContext
 from appliance.line.dispatcher import do_work
-from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, SlideRead
 from appliance.line.site_trouble import folder_is_away
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.retry import retry_subject
@@ -93,7 +93,7 @@ class Line:
             {
                 "identify_slide": identified,
                 "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
-                "read_alone": Outcome(key="tumor/1", times=()),
+                "read_slide": SlideRead(times=()),
                 "align_case": Outcome(key="align/1", times=()),
                 "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
             }
@@ -159,11 +159,11 @@ def test_what_is_nearest_its_end_comes_first(line: Line) -> None:
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs", "S26-2_A1_HE.svs")
     line.work()
     assert line.told.calls == [
-        *("identify_slide", "inspect_slide", "read_alone"),
+        *("identify_slide", "inspect_slide", "read_slide"),
         # Of a HER2 slide the second reader sees the whole; tiles are read with the case.
-        *("identify_slide", "inspect_slide", "read_alone"),
+        *("identify_slide", "inspect_slide", "read_slide"),
         *("align_case", "analyse", "write"),
-        *("identify_slide", "inspect_slide", "read_alone"),
+        *("identify_slide", "inspect_slide", "read_slide"),
     ]
     line.look_again()
     assert line.told.calls[-1] == "write"
@@ -217,7 +217,7 @@ def test_a_slide_that_cannot_be_used_is_set_aside(
     ],
 )
 @pytest.mark.parametrize(
-    "step", ["identify_slide", "inspect_slide", "read_alone", "align_case", "analyse"]
+    "step", ["identify_slide", "inspect_slide", "read_slide", "align_case", "analyse"]
 )
 def test_what_could_not_be_read_for_a_moment_is_looked_at_once_more(
     line: Line, step: str, error: Exception

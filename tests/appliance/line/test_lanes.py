@@ -26,7 +26,7 @@ from appliance.line.closing import release_work
 from appliance.line.context import StepContext
 from appliance.line.executors import Resource, Slot
 from appliance.line.lanes import Lanes
-from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, SlideRead
 from appliance.operations.urgent import mark_stat
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
@@ -55,7 +55,7 @@ def answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return {
         "warm_up": None,
         "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
-        "read_alone": Outcome(key="tumor/1", times=()),
+        "read_slide": SlideRead(times=()),
         "align_case": Outcome(key="align/1", times=()),
         "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
     }.get(function.__name__)

@@ -19,7 +19,7 @@ from appliance.artifacts import ArtifactStore
 from appliance.domain import HE
 from appliance.errors import SettingsError
 from appliance.line.read_service import ADDRESS, read_app, run_read_service
-from appliance.line.read_slide import opinions_on
+from appliance.line.slide_opinions import opinions_on
 from appliance.settings.intake import Watch
 from appliance.settings.read_service import ReadService
 from appliance.settings.secrets import open_secrets
