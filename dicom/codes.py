@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
@@ -159,6 +160,30 @@ def _private_class(name: str) -> Code:
     if not re.fullmatch(r"[a-z0-9]{1,10}", own):  # a code has 16 characters
         own = hashlib.sha256(own.encode()).hexdigest()[:10]
     return Code(f"class-{own}", _PRIVATE, name[:64])
+
+
+def code_item(code: Code) -> Dataset:
+    """Return an item of a code sequence (PS3.3 Table 8.8-1)."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator = code.value, code.scheme_designator
+    if code.scheme_version:
+        item.CodingSchemeVersion = code.scheme_version
+    item.CodeMeaning = code.meaning
+    return item
+
+
+def private_schemes(others: Iterable[Code]) -> list[Dataset]:
+    """Return items that identify the private codes of Tandem, and private ones among `others`.
+
+    Of a scheme that is not Tandem's only the designator is known, which is all that an item must
+    have. Designators of private schemes begin with 99 (PS3.16 8.2).
+    """
+    items = [private_scheme()]
+    for scheme in dict.fromkeys(code.scheme_designator for code in others):
+        if scheme.startswith("99") and scheme != _PRIVATE:
+            items.append(Dataset())
+            items[-1].CodingSchemeDesignator = scheme
+    return items
 
 
 def private_scheme() -> Dataset:

@@ -77,7 +77,7 @@ def build_report(
             requested_procedures=_requests(facts, ihc_images[0]) or None,
         )
     dataset.SeriesDescription = _description(facts)
-    _add_equipment(dataset, software)
+    _add_equipment(dataset, software, facts.request.procedure_codes)
     _verify(dataset, facts.verifiers, ihc_images[0])
     stamp(dataset, ihc_images[0], created)
     return named_by_bytes(dataset, uid_seed)
@@ -98,12 +98,15 @@ def _content(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, softwar
     return content
 
 
-def _add_equipment(dataset: Dataset, software: str) -> None:
-    """Set what highdicom leaves open of the equipment, and identify the private codes."""
+def _add_equipment(dataset: Dataset, software: str, ordered: Sequence[Code]) -> None:
+    """Set what highdicom leaves open of the equipment, and identify the private codes.
+
+    Among these are the laboratory's own, by which a procedure was `ordered`.
+    """
     dataset.DeviceSerialNumber = SERIAL
     dataset.ManufacturerModelName = DEVICE_NAME
     dataset.SoftwareVersions = software
-    dataset.CodingSchemeIdentificationSequence = [codes.private_scheme()]
+    dataset.CodingSchemeIdentificationSequence = codes.private_schemes(ordered)
 
 
 def _verify(dataset: Dataset, verifiers: Sequence[VerifierFacts], ihc: Dataset) -> None:

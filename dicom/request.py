@@ -11,7 +11,9 @@ from itertools import combinations
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 
+from dicom.codes import code_item
 from dicom.study import entity
 
 
@@ -20,7 +22,8 @@ class OrderedRequest:
     """Request of an order; values are empty where the order does not say.
 
     `placer` and `filler` are the order numbers of who asks and of who does the work (HL7 v2 ORC-2,
-    ORC-3); `procedure_id` and `procedure` are Requested Procedure ID and Description. Issuers are
+    ORC-3); `procedure_id` and `procedure` are Requested Procedure ID and Description, and
+    `procedure_codes` the one item of the Requested Procedure Code Sequence, or none. Issuers are
     ``NAMESPACE`` or ``NAMESPACE&UNIVERSAL ID&TYPE`` (HL7 HD). The request is for the `blocks`, all
     where it names none, and `asked` are its texts and codes of procedures and stains.
     """
@@ -31,6 +34,7 @@ class OrderedRequest:
     filler_issuer: str = ""
     procedure_id: str = ""
     procedure: str = ""
+    procedure_codes: tuple[Code, ...] = ()
     accession_issuer: str = ""
     blocks: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
@@ -64,7 +68,8 @@ class OrderedRequest:
     def of_json(cls, values: dict[str, Any]) -> OrderedRequest:
         """Restore a request from the dictionary of `as_json`."""
         lists = {name: tuple(values.get(name, ())) for name in ("blocks", "asked")}
-        return cls(**(values | lists))
+        coded = tuple(Code(*each) for each in values.get("procedure_codes", ()))
+        return cls(**(values | lists | {"procedure_codes": coded}))
 
 
 NO_REQUEST = OrderedRequest()
@@ -137,5 +142,6 @@ def request_item(request: OrderedRequest, study: Dataset) -> Dataset:
         item.OrderPlacerIdentifierSequence = [entity(request.placer_issuer)]
     if request.filler and request.filler_issuer:
         item.OrderFillerIdentifierSequence = [entity(request.filler_issuer)]
-    item.ReferencedStudySequence, item.RequestedProcedureCodeSequence = [], []
+    item.ReferencedStudySequence = []
+    item.RequestedProcedureCodeSequence = [code_item(code) for code in request.procedure_codes]
     return item

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.config import disable_value_validation
+from pydicom.sr.coding import Code
 from pydicom.uid import UID
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
@@ -175,11 +176,31 @@ def _request(item: Dataset, specimens: Iterable[OrderedSpecimen]) -> Iterator[Or
         filler_issuer=_entity_issuer(item, "OrderFillerIdentifierSequence"),
         procedure_id=fitting(_text(item, "RequestedProcedureID"), SH_LENGTH),
         procedure=fitting(_text(item, "RequestedProcedureDescription"), LO_LENGTH),
+        procedure_codes=_procedure_codes(item),
         blocks=blocks_of(specimens),
         asked=tuple(dict.fromkeys(text for text in _asked(item) if text)),
     )
     if request.names_order:
         yield request
+
+
+def _procedure_codes(item: Dataset) -> tuple[Code, ...]:
+    """Code of the requested procedure; none where a part that must be there is empty or too long.
+
+    The sequence of an order and that of a report have one item (PS3.3 C.4.11, C.17.2); where a
+    server sends several, the report's would depend on their order.
+    """
+    found = []
+    for each in _items(item, "RequestedProcedureCodeSequence"):
+        code = Code(
+            fitting(_text(each, "CodeValue"), SH_LENGTH),
+            fitting(_text(each, "CodingSchemeDesignator"), SH_LENGTH),
+            fitting(_text(each, "CodeMeaning"), LO_LENGTH),
+            fitting(_text(each, "CodingSchemeVersion"), SH_LENGTH) or None,
+        )
+        if all(code[:3]):
+            found.append(code)
+    return tuple(found) if len(found) == 1 else ()
 
 
 def _scheduled(item: Dataset) -> list[Dataset]:

@@ -14,6 +14,7 @@ from fixtures.daemon import Daemon, case_state
 from fixtures.judges import dicom_errors
 from fixtures.worklist import WorklistServer
 from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 
 from appliance.delivery.orders import check_worklist, order_of
 from appliance.errors import WorklistUnavailableError
@@ -21,6 +22,7 @@ from appliance.findings.findings import Findings
 from appliance.line.ordered import ordered_for
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
+from dicom.air import check_report
 from dicom.association import PacsAddress
 from dicom.worklist import find_orders
 from models.synthesis.slides import SyntheticCase
@@ -194,6 +196,7 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         OtherPatientIDsSequence=items({"PatientID": "77", "IssuerOfPatientID": "KASSE"}),
         IssuerOfAccessionNumberSequence=items({"LocalNamespaceEntityID": "LIS"}),
         RequestedProcedureDescription="Ki-67",
+        RequestedProcedureCodeSequence=items(code("Ki-67") | {"CodingSchemeVersion": "3"}),
         PlacerOrderNumberImagingServiceRequest="A-71",
         FillerOrderNumberImagingServiceRequest="F-2",
         OrderFillerIdentifierSequence=items(qualifiers),
@@ -213,7 +216,8 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         "stains": ["Ki-67", "HE", "HER2"],
         "source": "worklist",
     }
-    written = headers(write_case(findings, settings))
+    made = write_case(findings, settings)
+    written = headers(made)
     for header in written:
         assert header.IssuerOfPatientID == "KLINIK"
         assert header.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == "1.2.3"
@@ -225,6 +229,12 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
     assert request.FillerOrderNumberImagingServiceRequest == "F-2"
     assert request.OrderFillerIdentifierSequence[0].UniversalEntityID == "1.2.3"
     assert request.RequestedProcedureID == "RP-7"
+    (procedure,) = request.RequestedProcedureCodeSequence
+    assert (procedure.CodeValue, procedure.CodingSchemeDesignator) == ("1", "99LAB")
+    assert (procedure.CodeMeaning, procedure.CodingSchemeVersion) == ("Ki-67", "3")
+    (path,) = (made.root / item.path for item in made.objects if item.kind == "SR")
+    assert dicom_errors(path) == []
+    assert [item.name for item, result in check_report(dcmread(path)) if result.faults] == []
     slides = [header for header in written if header.SOPClassUID.name.startswith("VL Whole Slide")]
     parents = {
         content.TextValue
@@ -238,6 +248,23 @@ def test_an_order_tells_issuers_specimens_and_stains_at_identify(
         f"{accession}-{block}-HE",
         f"{accession};{block};2",
     }
+
+
+def test_a_code_that_a_report_cannot_repeat_is_left_out(server: WorklistServer) -> None:
+    unlike = [
+        [code("HER2") | {"CodeValue": "12345678901234567"}],
+        [code("HER2") | {"CodingSchemeDesignator": ""}],
+        [code("HER2"), code("H&E")],
+    ]
+    for number, told in enumerate(unlike):
+        with disable_value_validation():
+            sequence = items(*told)
+        server.order(str(number), f"S26-{number}", **JANE, RequestedProcedureCodeSequence=sequence)
+    address = PacsAddress(host="127.0.0.1", port=server.orthanc.dicom_port, called_aet="ORTHANC")
+    for number in range(len(unlike)):
+        (order,) = find_orders(address, f"S26-{number}")
+        assert order is not None and "HER2" in order.asked
+        assert [request.procedure_codes for request in order.requests] == [()]
 
 
 def test_a_worklist_that_is_away_holds_the_slides_and_blames_none(
