@@ -1,10 +1,14 @@
 """Large objects in the engine of the Slim viewer: slides over 4 GiB, SEG of 3,000 frames.
 
-``python benchmarks/viewer_limits.py --px 65536 --slides 2 --form sparse`` writes a synthetic slide
-of noise in a mosaic of colors, converts it, lays a segmentation of five segments over it, sends all
-to an Orthanc of its own by C-STORE and opens it with dicom-microscopy-viewer in Chromium. The
-segmentation is off-level: no level of it has the px size of a level of the slide. Printed are
-sizes, seconds, and the overlap (intersection over union) of a painted segment with the label map.
+``python benchmarks/viewer_limits.py --px 65536 --slides 2 --form sparse`` writes a pair of
+synthetic slides of one block (H&E and HER2, noise in a mosaic of colors), converts them, lays a
+segmentation of five segments over each, sends all to an Orthanc of its own by C-STORE and opens
+each slide with dicom-microscopy-viewer in Chromium, from the overview to level 0. The segmentations
+are off-level: no level of them has the px size of a level of the slide.
+
+Printed are sizes, seconds, the overlap (intersection over union) of a painted segment with the
+label map, and the mean difference of the shown px from those of the scanner. The exit status is 1
+if an overlap is less than `OVERLAP` or a difference is more than `COLOR_LIMIT`.
 
 Needs the judges of the tests (tests/install-judges.sh), and disk for the slides and twice the
 larger one. With ``--folder`` a run that was ended goes on where it was, and ``--until`` ends it
@@ -22,7 +26,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fixtures.orthanc import Orthanc
 from fixtures.slide_objects import ALGORITHM, her2_segments
-from fixtures.viewer import Screen, Viewer, open_viewer
+from fixtures.viewer import Overlay, Screen, Viewer, open_viewer
 
 from appliance.slides.general import pyramid_of
 from dicom import codes, pacs
@@ -56,6 +59,14 @@ CHANGED = 8
 """A px counts as painted over if a channel changes by more than this."""
 SLOW_S = 1.0
 """Requests to the archive that took longer are printed."""
+OVERLAP = 0.9
+"""Least intersection over union of a painted segment with the label map, as in the tests."""
+COLOR_LIMIT = 6.0
+"""Largest mean difference of shown px from the scanner's, in gray values of 0 to 255. The noise of
+another place, or another color, differs by more than 30."""
+MIDDLE = 2048
+"""Edge, in px of level 0, of the part of the slide that is looked at in level 0: four cells meet
+there."""
 STAGES = ("convert", "send", "look")
 
 
@@ -110,6 +121,19 @@ def noisy_tiles(colors: NDArray[np.int64], spread: int) -> list[bytes]:
         )
         for color in colors
     ]
+
+
+def middle_of(stain: str, px: int, noise: int) -> NDArray[np.uint8]:
+    """Return the middle of level 0, RGB (`MIDDLE`, `MIDDLE`, 3), as the scanner's tiles have it."""
+    mosaic, colors = drawn(stain)
+    tiles = np.stack([imagecodecs.jpeg8_decode(tile) for tile in noisy_tiles(colors, noise)])
+    place = np.arange((px - MIDDLE) // 2, (px + MIDDLE) // 2)
+    numbers = mosaic[np.ix_(place * CELLS // px, place * CELLS // px)]
+    within = np.ix_(place % TILE, place % TILE)
+    shown = np.empty((MIDDLE, MIDDLE, 3), dtype=np.uint8)
+    for number in np.unique(numbers):
+        shown[numbers == number] = tiles[number][within][numbers == number]
+    return shown
 
 
 def label_map(px: int) -> NDArray[np.uint8]:
@@ -229,12 +253,19 @@ def header_of(folder: Path, stain: str) -> Path:
     return folder / f"{stain}-header.dcm"
 
 
-def look(viewer: Viewer, header: Dataset, stain: str) -> None:
-    """Open a slide and its first class; print seconds, and the overlap with the label map."""
+def look(viewer: Viewer, header: Dataset, stain: str, noise: int) -> bool:
+    """Open a slide and two classes, and go to level 0; print seconds, and what was right.
+
+    Return whether all lies where it should, in its colors.
+    """
     start = time.perf_counter()
     overlays = viewer.open(header.StudyInstanceUID, header.SeriesInstanceUID)
     bare = viewer.picture()
-    print(f"{stain}: slide shown, {since(start)}; {len(overlays)} overlays", flush=True)
+    print(
+        f"{stain}: first tile, {viewer.first_tile_s:.1f} s; slide shown, {since(start)}; "
+        f"{len(overlays)} overlays",
+        flush=True,
+    )
     for path, seconds in viewer.taken:
         if seconds > SLOW_S:
             print(f"{stain}: {seconds:.1f} s for {'/'.join(path.split('/')[6:])}", flush=True)
@@ -243,18 +274,39 @@ def look(viewer: Viewer, header: Dataset, stain: str) -> None:
     mosaic, colors = drawn(stain)
     thumbnail = np.kron(colors.astype(np.uint8)[mosaic], np.ones((64, 64, 1), dtype=np.uint8))
     screen = Screen.seen(bare, thumbnail, (px, px))
+    wanted = screen.project(thumbnail, px / len(thumbnail))
+    off = difference(bare[screen.inside], wanted[screen.inside])
+    print(f"{stain}: overview, off by {off:.1f} gray values", flush=True)
     labels = label_map(px // FACTOR)
-    for overlay in overlays[:2]:
-        start = time.perf_counter()
-        viewer.show(overlay)
-        painted = viewer.picture()
-        viewer.hide(overlay)
-        shown = np.abs(painted.astype(int) - bare).max(axis=2) > CHANGED
-        value = overlays.index(overlay) + 1
-        wanted = screen.project((labels == value).astype(np.uint8), FACTOR, cv2.INTER_NEAREST) == 1
-        union = float((shown | wanted).sum())
-        overlap = float((shown & wanted).sum()) / max(1.0, union)
-        print(f"{stain}: {overlay.label} shown, {since(start)}, overlap {overlap:.2f}", flush=True)
+    overlaps = [
+        shown_overlap(viewer, overlay, screen.project(mask.astype(np.uint8), FACTOR) == 1, stain)
+        for overlay, mask in zip(overlays, (labels == 1, labels == 2), strict=False)
+    ]
+    start = time.perf_counter()
+    viewer.go_to_level_0()
+    near = viewer.picture()
+    wanted = Screen((MIDDLE, MIDDLE), screen.turns, 1.0).project(middle_of(stain, px, noise), 1.0)
+    off_near = difference(near, wanted)
+    print(f"{stain}: level 0 shown, {since(start)}, off by {off_near:.1f} gray values", flush=True)
+    return max(off, off_near) <= COLOR_LIMIT and min(overlaps) >= OVERLAP
+
+
+def shown_overlap(viewer: Viewer, overlay: Overlay, wanted: NDArray[np.bool_], stain: str) -> float:
+    """Show an overlay and hide it again; return, and print, the overlap with the px `wanted`."""
+    bare, start = viewer.picture(), time.perf_counter()
+    viewer.show(overlay)
+    painted = viewer.picture()
+    seconds = since(start)
+    viewer.hide(overlay)
+    shown = np.abs(painted.astype(int) - bare).max(axis=2) > CHANGED
+    overlap = float((shown & wanted).sum()) / max(1.0, float((shown | wanted).sum()))
+    print(f"{stain}: {overlay.label} shown, {seconds}, overlap {overlap:.2f}", flush=True)
+    return overlap
+
+
+def difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Return the mean absolute difference of two pictures in gray values."""
+    return float(np.abs(one.astype(int) - other).mean())
 
 
 def since(start: float) -> str:
@@ -263,7 +315,7 @@ def since(start: float) -> str:
 
 
 def main() -> int:
-    """Measure one or two slides; return 0."""
+    """Measure one or two slides; return 1 if something lies wrong or has wrong colors."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--px", type=int, default=65_536, help="edge of a slide: 1,024 times a power of 4"
@@ -282,14 +334,17 @@ def main() -> int:
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        run(options.folder or Path(name), options)
-    return 0
+        return 0 if run(options.folder or Path(name), options) else 1
 
 
-def run(folder: Path, options: argparse.Namespace) -> None:
-    """Convert and send the slides that `folder` does not have yet, and look at them."""
+def run(folder: Path, options: argparse.Namespace) -> bool:
+    """Convert and send the slides that `folder` does not have yet, and look at them.
+
+    Return whether all that was looked at is right.
+    """
     stains = ("HER2", "HE")[: options.slides]
     archive = Orthanc(folder / "archive").start()
+    right = []
     try:
         for stain in stains:
             if header_of(folder, stain).exists():
@@ -303,9 +358,11 @@ def run(folder: Path, options: argparse.Namespace) -> None:
         if options.until == "look":
             with open_viewer(archive.dicomweb_url) as viewer:
                 for stain in stains:
-                    look(viewer, dcmread(header_of(folder, stain)), stain)
+                    header = dcmread(header_of(folder, stain))
+                    right.append(look(viewer, header, stain, options.noise))
     finally:
         archive.stop()
+    return all(right)
 
 
 if __name__ == "__main__":

@@ -164,12 +164,14 @@ def functional_groups(
     template: Dataset,
     origin_mm: NDArray[np.float64],
     step_mm: NDArray[np.float64],
+    tile_px: tuple[int, int] = (TILE_PX, TILE_PX),
 ) -> bytes:
     """Encode the items of the Per-Frame Functional Groups Sequence of `frames`.
 
-    `template` is the item of a frame, made by highdicom; place, segment and index of each frame are
-    patched into copies of its bytes. `origin_mm` (3,) is the start of the total pixel matrix,
-    `step_mm` (2, 3) one px down and one to the right, both in the slide's frame of reference.
+    `template` is the item of a frame; place, segment and index of each frame are patched into
+    copies of its bytes, so that all items have one length. `origin_mm` (3,) is the start of the
+    total pixel matrix, `step_mm` (2, 3) one px down and one to the right, both in the slide's frame
+    of reference. `tile_px` is (rows, columns) of a frame.
     """
     place = template.PlanePositionSlideSequence[0]
     for axis in "XYZ":
@@ -177,7 +179,7 @@ def functional_groups(
         setattr(place, f"{axis}OffsetInSlideCoordinateSystem", DS("0.00000000000000"))
     item = _encoded(template)
     rows = np.tile(np.frombuffer(item, dtype=np.uint8), (len(frames), 1))
-    corners = frames[:, :2] * TILE_PX
+    corners = frames[:, :2] * np.array(tile_px, dtype=np.int32)
     offsets_mm = origin_mm + corners @ step_mm
     ranks = [np.unique(frames[:, axis], return_inverse=True)[1] + 1 for axis in (0, 1)]
     values: dict[tuple[int, int, bytes], NDArray[Any]] = {

@@ -203,3 +203,23 @@ def test_a_scanner_may_lay_the_slide_otherwise(
     for version in versions:
         wanted = screen.project((version == 2).astype(np.uint8), 2) == 1
         assert max(overlap(one, wanted) for one in shown) >= OVERLAP
+
+
+def test_a_slide_in_parts_is_shown_to_its_finest_level(
+    tmp_path: Path, archive: Orthanc, viewer: Viewer
+) -> None:
+    slide = write_svs(tmp_path / "slide.svs", seed=2)
+    whose = identity(uid="2.25.7003")
+    made = convert_slide(slide, tmp_path / "wsm", whose, mpp=MPP, max_bytes=60_000)
+    for path in made.paths:
+        store(archive, path)
+    first, *_ = read_headers(list(made.paths))
+    assert first.InConcatenationTotalNumber > 2
+    viewer.open(first.StudyInstanceUID, first.SeriesInstanceUID)
+    viewer.go_to_level_0()
+    shown = viewer.picture().astype(int)
+    with openslide.OpenSlide(slide) as opened:
+        pixels = np.asarray(opened.read_region((0, 0), 0, (WIDTH, HEIGHT)).convert("RGB"))
+    screens = [Screen((WIDTH, HEIGHT), turns, scale=1.0) for turns in range(4)]
+    off = [np.abs(shown - one.project(pixels, 1.0))[one.inside].mean() for one in screens]
+    assert min(off) <= 3.0, off

@@ -49,6 +49,7 @@ async function show () {
   await new Promise((resolve) => {
     container.addEventListener('dicommicroscopyviewer_frame_loading_ended', resolve, { once: true })
   })
+  tandem.firstTileMs = performance.now()
   for (const list of all.filter((list) => frame(list[0]) === frame(slide[0]))) {
     if (sopClass(list[0]) === CLASSES.segments) {
       viewer.addSegments(list.map((one) => new metadata.Segmentation({ metadata: one })))
@@ -63,6 +64,14 @@ async function show () {
   ]
   tandem.viewer = viewer
   document.title = 'shown'
+}
+
+// The engine's own navigate() reaches only as many steps of zoom, by 2, as the slide has levels. The
+// map, of OpenLayers, is behind a symbol.
+tandem.goToLevel0 = () => {
+  const parts = Object.getOwnPropertySymbols(tandem.viewer).map((key) => tandem.viewer[key])
+  const map = parts.find((part) => part?.getView?.()?.setResolution)
+  map.getView().setResolution(1)
 }
 
 show().catch(failed)
