@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 from fixtures.case_objects import true_findings, write_case
 from fixtures.daemon import Daemon, case_state, tandem
-from fixtures.judges import dicom_errors, entity_warnings
+from fixtures.judges import entity_warnings
 from fixtures.scanned import issuers, scanned_dicom
 from fixtures.worklist import WorklistServer
 from pydicom import dcmread
 
-from appliance.line.analyse_slide import open_facts
 from appliance.settings.identify import Identify
-from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
 from models.synthesis.slides import SyntheticCase
 
@@ -95,33 +93,6 @@ def test_process_refuses_two_patients_in_one_line(
     (line,) = done.stderr.strip().splitlines()
     assert BOTH in line and "patients.merged" in line
     assert not list((tmp_path / "out").iterdir())
-
-
-@pytest.mark.parametrize("dicom", ["HE", "HER2"])
-def test_a_slide_that_joins_a_study_contradicts_none_of_its_objects(
-    small_case: SyntheticCase, tmp_path: Path, dicom: str
-) -> None:
-    """The scanner wrote one slide as DICOM; the other is converted into its study."""
-    path = small_case.he_path if dicom == "HE" else small_case.ihc_path
-    scanned = scanned_dicom(path, tmp_path / "scanned", dicom, **JANE, **issuers())
-    findings = true_findings(small_case)
-    facts = open_facts(scanned[0])
-    pair = {"he": facts} if dicom == "HE" else {"ihc": facts}
-    settings = Settings(
-        state_dir=tmp_path / "state", objects=ObjectSettings(page_image=True, annotations=True)
-    )
-    made = write_case(replace(findings, accession="s26-42", **pair), settings)
-    assert {item.kind for item in made.objects} == {"WSM", "SEG", "PM", "SR", "PDF", "SC", "ANN"}
-    written = [made.root / item.path for item in made.objects]
-    assert {path.name: dicom_errors(path) for path in written} == {p.name: [] for p in written}
-    assert entity_warnings([*scanned, *written]) == []
-    for header in (dcmread(path, stop_before_pixels=True) for path in written):
-        assert header.IssuerOfPatientID == "HOSP"
-        qualifiers = header.IssuerOfPatientIDQualifiersSequence[0]
-        assert qualifiers.UniversalEntityID == "1.2.276.0.99.5"
-        assert header.OtherPatientIDsSequence[0].IssuerOfPatientID == "CLINIC"
-        assert header.IssuerOfAccessionNumberSequence[0].LocalNamespaceEntityID == "LAB"
-        assert header.AccessionNumber == "S26-0042"
 
 
 def test_an_order_brings_issuers_and_other_ids_into_every_object(
