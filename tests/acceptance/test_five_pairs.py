@@ -6,6 +6,7 @@ name (ISO 2022 IR 87) or one of three component groups. A note of rejection is o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from fixtures.case_objects import CaseObjects, write_case
 from fixtures.every_reader import (
     by_openslide,
@@ -24,11 +26,14 @@ from fixtures.every_reader import (
 from fixtures.findings import some_findings
 from fixtures.headers import Written, rewritten
 from fixtures.judges import dicom_errors, entity_warnings
+from fixtures.orthanc import Orthanc
 from fixtures.scanned import scanned_dicom
 from fixtures.slide_objects import HEIGHT, MPP, SCANNED, WIDTH, her2_label_map, write_svs
+from fixtures.viewer import Screen, Viewer, open_viewer
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from appliance.domain import SlideFacts
 from appliance.findings.findings import SCORED, Findings, Rasters
 from appliance.geometry import TileGrid
 from appliance.line.analyse_slide import open_facts
@@ -63,6 +68,8 @@ THREE_GROUPS = "=".join(
 KINDS = {"SEG", "PM", "SR", "PDF", "SC", "ANN"}
 OFF = 3
 """Gray values by which two decoders of JPEG may differ."""
+CHANGED, LEAST_PX = 8, 100
+"""A px of the window is painted over if a channel changes by more than this; px of an overlay."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,15 @@ def scans_of(
     return found
 
 
+def write_pair(facts: Mapping[str, SlideFacts], findings: Findings, folder: Path) -> CaseObjects:
+    """Write the objects of findings on two slides, of all kinds that settings can ask for."""
+    settings = Settings(
+        state_dir=folder / "state",
+        objects=ObjectSettings(page_image=True, annotations=True, fractional=True),
+    )
+    return write_case(replace(findings, he=facts["HE"], ihc=facts["HER2"]), settings)
+
+
 def all_objects(made: CaseObjects, folder: Path) -> list[Path]:
     """Return the files of a case's objects, with a note that rejects its results."""
     files = [made.root / item.path for item in made.objects]
@@ -198,11 +214,7 @@ def test_every_object_of_a_pair_is_valid_and_read_by_every_reader(
 ) -> None:
     scans = scans_of(pair, slides, converted, tmp_path)
     facts = {stain: open_facts(files[0]) for stain, files in scans.items()}
-    settings = Settings(
-        state_dir=tmp_path / "state",
-        objects=ObjectSettings(page_image=True, annotations=True, fractional=True),
-    )
-    made = write_case(replace(findings, he=facts["HE"], ihc=facts["HER2"]), settings)
+    made = write_pair(facts, findings, tmp_path)
     own_slides = {"WSM"} if len(pair.scanned) < len(slides) else set()
     assert {item.kind for item in made.objects} == KINDS | own_slides
     written = all_objects(made, tmp_path)
@@ -230,6 +242,57 @@ def test_every_object_of_a_pair_is_valid_and_read_by_every_reader(
         assert furthest(shown, by_openslide(next(folder.glob("*.dcm")))) <= OFF
         seen += [stain for stain, svs in px.items() if furthest(shown, svs) <= OFF]
     assert sorted(seen) == sorted(slides)
+
+
+@pytest.mark.skipif("TANDEM_PAIRS" not in os.environ, reason="minutes; TANDEM_PAIRS=1 runs it")
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS.keys())
+def test_the_viewer_engine_opens_every_pair(
+    pair: Pair,
+    slides: Mapping[str, Path],
+    converted: Mapping[str, list[Path]],
+    px: Mapping[str, NDArray[np.uint8]],
+    findings: Findings,
+    orthanc: Orthanc,
+    tmp_path: Path,
+) -> None:
+    """Both slides are shown in their colors, and each of their overlays paints something."""
+    scans = scans_of(pair, slides, converted, tmp_path)
+    made = write_pair({s: open_facts(f[0]) for s, f in scans.items()}, findings, tmp_path)
+    written = [made.root / item.path for item in made.objects if item.kind != "ANN"]
+    for file in (*written, *(file for stain in pair.scanned for file in scans[stain])):
+        answer = requests.post(
+            f"http://127.0.0.1:{orthanc.http_port}/instances", data=file.read_bytes(), timeout=60
+        )
+        answer.raise_for_status()
+    found = orthanc.qido("series", Modality="SM")
+    assert len(found) == len(slides)
+    with open_viewer(orthanc.dicomweb_url) as viewer:
+        seen = [shown_in(viewer, series, px) for series in found]
+    assert sorted(seen) == sorted(slides)
+
+
+def shown_in(viewer: Viewer, series: dict[str, Any], px: Mapping[str, NDArray[np.uint8]]) -> str:
+    """Open a slide and each of its overlays; return the stain whose px are shown."""
+    study, uid = (series[tag]["Value"][0] for tag in ("0020000D", "0020000E"))
+    overlays = viewer.open(study, uid)
+    bare = viewer.picture()
+    (stain,) = [each for each, slide in px.items() if lies(bare, slide)]
+    assert len(overlays) >= 2
+    for overlay in overlays:
+        viewer.show(overlay)
+        changed = np.abs(viewer.picture().astype(int) - bare).max(axis=2) > CHANGED
+        viewer.hide(overlay)
+        assert changed.sum() > LEAST_PX, overlay.label
+    return stain
+
+
+def lies(picture: NDArray[np.uint8], slide: NDArray[np.uint8]) -> bool:
+    """Return whether the slide is what the picture shows."""
+    try:
+        Screen.seen(picture, slide, (WIDTH, HEIGHT))
+    except AssertionError:
+        return False
+    return True
 
 
 def joins(header: Dataset) -> None:
