@@ -63,7 +63,7 @@ OVERLAP = 0.9
 """Least intersection over union of a painted segment with the label map, as in the tests."""
 COLOR_LIMIT = 6.0
 """Largest mean difference of shown px from the scanner's, in gray values of 0 to 255. The noise of
-another place, or another color, differs by more than 30."""
+another place, or another level, differs by more than 25."""
 MIDDLE = 2048
 """Edge, in px of level 0, of the part of the slide that is looked at in level 0: four cells meet
 there."""
@@ -288,7 +288,7 @@ def look(viewer: Viewer, header: Dataset, stain: str, noise: int) -> bool:
     wanted = Screen((MIDDLE, MIDDLE), screen.turns, 1.0).project(middle_of(stain, px, noise), 1.0)
     off_near = difference(near, wanted)
     print(f"{stain}: level 0 shown, {since(start)}, off by {off_near:.1f} gray values", flush=True)
-    return max(off, off_near) <= COLOR_LIMIT and min(overlaps) >= OVERLAP
+    return max(off, off_near) <= COLOR_LIMIT and min(overlaps, default=0.0) >= OVERLAP
 
 
 def shown_overlap(viewer: Viewer, overlay: Overlay, wanted: NDArray[np.bool_], stain: str) -> float:

@@ -187,8 +187,8 @@ def _request(item: Dataset, specimens: Iterable[OrderedSpecimen]) -> Iterator[Or
 def _procedure_codes(item: Dataset) -> tuple[Code, ...]:
     """Code of the requested procedure; none where a part that must be there is empty or too long.
 
-    The sequence of an order and that of a report have one item (PS3.3 C.4.11, C.17.2); where a
-    server sends several, the report's would depend on their order.
+    A requested procedure has one code (PS3.3 Table 10-9); where a server sends several, none says
+    which of them the report answers.
     """
     found = []
     for each in _items(item, "RequestedProcedureCodeSequence"):
