@@ -43,7 +43,7 @@ _REFUSED = 1008
 """Code of a WebSocket that is closed because of a rule (RFC 6455, 7.4.1)."""
 _OPEN = frozenset(("/healthz", "/readyz", "/_stcore/health"))
 """Addresses that answer without a session: signs of life, without patient data."""
-_OWN = re.compile(r"/access/(in|out|alive|access\.css|watch\.js)")
+_OWN = re.compile(r"/access/(in|out|alive|oidc|oidc-back|access\.css|watch\.js)")
 _CASE = re.compile(r"/(?:zoom|reports|overlays)/(\d{1,15})(?![^./])")
 _BY_HAND = re.compile(r"/(zoom|tiles|overlays|reports)/|/[a-z-]*$")
 """Addresses that a browser asks for because a person did something."""

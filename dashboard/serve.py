@@ -76,10 +76,11 @@ def serve(config: Path | None, port: int, address: str, names: Sequence[str] = (
         return 2
     os.environ[NAMES] = ",".join(names)
     try:
-        if needs_login(settings, address) and not Users(settings).all():
+        known = settings.dashboard.oidc is not None or Users(settings).all()
+        if needs_login(settings, address) and not known:
             print(
                 f"{address}: people must sign in here, and there is no user yet. Add one: "
-                "tandem users add NAME --role admin",
+                "tandem users add NAME --role admin, or set [dashboard.oidc]",
                 file=sys.stderr,
             )
             return 2

@@ -27,14 +27,17 @@ RULES = (
 _MOST_BYTES = 4096
 _WORKERS = ThreadPoolExecutor(2, "sign-in")
 """A check of a password takes 64 MiB: no more than two at a time."""
+OIDC = "/access/oidc"
+"""Address that leads to the hospital's own sign-in."""
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Tandem: {title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="access.css"></head>
 <body><main><h1>Tandem</h1><p class="ruo">{research}</p>{told}
-<form method="post" action="{action}">{fields}<button>{button}</button></form>
+{form}
 </main></body></html>
 """
+_FORM = '<form method="post" action="{action}">{fields}<button>{button}</button></form>'
 _FIELDS = """
 <label>Name <input name="name" autocomplete="username" autofocus required maxlength="64"></label>
 <label>Password <input name="password" type="password" autocomplete="current-password" required
@@ -51,7 +54,7 @@ def access_routes(access: Access) -> list[BaseRoute]:
     async def sign_in(request: Request) -> Response:
         to = local(request.query_params.get("to", "/"))
         if request.method != "POST":
-            return _sign_in_page(to)
+            return sign_in_page(access, to)
         given = await _form(request)
         peer = request.client.host if request.client else ""
         told = await get_running_loop().run_in_executor(
@@ -59,15 +62,11 @@ def access_routes(access: Access) -> list[BaseRoute]:
         )
         if not told.token:
             status = 429 if told.wait_s else 401
-            page = _sign_in_page(to, told.why, status)
+            page = sign_in_page(access, to, told.why, status)
             if told.wait_s:
                 page.headers["Retry-After"] = str(ceil(told.wait_s))
             return page
-        answer = Response(status_code=303, headers=NOT_KEPT | {"Location": to})
-        answer.set_cookie(
-            COOKIE, told.token, httponly=True, samesite="lax", secure=is_https(request), path="/"
-        )
-        return answer
+        return let_in(request, told.token, to)
 
     async def sign_out(request: Request) -> Response:
         token = token_of(request.headers.get("cookie", ""))
@@ -84,22 +83,31 @@ def access_routes(access: Access) -> list[BaseRoute]:
         known = access.user(token_of(request.headers.get("cookie", ""))) is not None
         return PlainTextResponse("" if known else "Sign in.", 200 if known else 401, NOT_KEPT)
 
-    async def style(_request: Request) -> Response:
-        return FileResponse(STATIC / "access.css")
-
-    async def watch(_request: Request) -> Response:
-        return FileResponse(STATIC / "watch.js")
-
-    styled = Route("/access/access.css", style)
+    styled = Route("/access/access.css", _style)
     if not access.required:
         return [styled]
+    routes: list[BaseRoute] = []
+    if access.oidc is not None:
+        # Its libraries are loaded only where it is used.
+        from dashboard.oidc_routes import oidc_routes
+
+        routes = oidc_routes(access, access.oidc)
     return [
+        *routes,
         styled,
         Route(SIGN_IN, sign_in, methods=["GET", "POST"]),
         Route("/access/out", sign_out, methods=["GET", "POST"]),
         Route("/access/alive", alive),
-        Route("/access/watch.js", watch),
+        Route("/access/watch.js", _watch),
     ]
+
+
+async def _style(_request: Request) -> Response:
+    return FileResponse(STATIC / "access.css")
+
+
+async def _watch(_request: Request) -> Response:
+    return FileResponse(STATIC / "watch.js")
 
 
 def local(to: str) -> str:
@@ -113,24 +121,39 @@ def is_https(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
 
 
-def _sign_in_page(to: str, why: str = "", status: int = 200) -> Response:
+def let_in(request: Request, token: str, to: str) -> Response:
+    """Return the answer that begins a session in a browser and leads to a page of this server."""
+    answer = Response(status_code=303, headers=NOT_KEPT | {"Location": to})
+    answer.set_cookie(
+        COOKIE, token, httponly=True, samesite="lax", secure=is_https(request), path="/"
+    )
+    return answer
+
+
+def sign_in_page(access: Access, to: str, why: str = "", status: int = 200) -> Response:
+    """Return the page to sign in: by a password, by the hospital's account, or either."""
     told = f'<p role="alert">{escape(why)}</p>' if why else ""
-    action = f"in?{urlencode({'to': to})}"
-    return small_page("sign in", action, "Sign in", told=told, fields=_FIELDS, status=status)
+    asked = urlencode({"to": to})
+    if access.oidc is not None:
+        words = f"Sign in with {access.oidc.title}"
+        told += f'<p><a class="other" href="oidc?{escape(asked)}">{escape(words)}</a></p>'
+        if not access.has_users():
+            return small_page("sign in", told=told, status=status)
+    return small_page("sign in", f"in?{asked}", "Sign in", told=told, fields=_FIELDS, status=status)
 
 
 def small_page(
-    title: str, action: str, button: str, *, told: str, fields: str = "", status: int = 200
+    title: str,
+    action: str = "",
+    button: str = "",
+    *,
+    told: str,
+    fields: str = "",
+    status: int = 200,
 ) -> Response:
-    """Return a page of one form; `told` and `fields` are markup."""
-    text = _PAGE.format(
-        title=title,
-        research=escape(RESEARCH_USE),
-        told=told,
-        action=escape(action),
-        fields=fields,
-        button=button,
-    )
+    """Return a page of one form, or of none without an `action`; `told`, `fields` are markup."""
+    form = _FORM.format(action=escape(action), fields=fields, button=button) if action else ""
+    text = _PAGE.format(title=title, research=escape(RESEARCH_USE), told=told, form=form)
     return HTMLResponse(text, status, NOT_KEPT | {"Content-Security-Policy": RULES})
 
 

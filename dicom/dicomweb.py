@@ -146,7 +146,7 @@ class WebAddress:
                 deadline.start(longest_s)
                 with session.request(
                     method,
-                    f"{self.url.rstrip('/')}/{path}".rstrip("/"),
+                    f"{self.url.rstrip('/')}/{path}" if path else self.url.rstrip("/"),
                     headers=headers,
                     timeout=self.timeout_s,
                     allow_redirects=False,

@@ -17,7 +17,7 @@ from pathlib import Path
 from appliance.errors import SettingsError
 from appliance.operations.start_checks import is_inside
 from appliance.settings.destinations import FolderDestination
-from appliance.settings.secrets import credential_name, key_file, secret_files
+from appliance.settings.secrets import SIGN_IN, credential_name, key_file, secret_files
 from appliance.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +109,7 @@ def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
     reads = list(_read(settings)) if name in ("tandem", "tandem-worker") else []
     if name == "tandem-dashboard":  # it shows the slides
         reads = [("watch.folder", root) for root in settings.watch.roots]
+        reads += _tls_files(settings.dashboard.oidc)
     program = [ROOT, command.parent.parent, Path(sys.prefix), Path(sys.base_prefix), config]
     lines += _homes([path for _, path, _ in writes], [*program, *(path for _, path in reads)])
     lines += [
@@ -123,10 +124,13 @@ def _secrets_of(name: str, settings: Settings) -> list[Path]:
     """Files of the secrets that a service needs, each once."""
     cluster = key_file(settings.cluster)
     worklist = None if settings.worklist is None else key_file(settings.worklist)
+    oidc = settings.dashboard.oidc
+    sign_in = () if oidc is None else (oidc.secret_file, key_file(oidc))
     needed: Mapping[str, Iterable[Path | None]] = {
-        "tandem": (file for _, file in secret_files(settings)),
+        "tandem": (file for words, file in secret_files(settings) if SIGN_IN not in words),
         "tandem-scheduler": (cluster,),
         "tandem-worker": (cluster, worklist),  # a worker asks for orders
+        "tandem-dashboard": sign_in,
     }
     return list(dict.fromkeys(file for file in needed.get(name, ()) if file is not None))
 
@@ -168,14 +172,19 @@ def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
         *settings.destinations,
     ]
     for section in sections:
-        for name in ("ca_file", "certificate"):
-            if (path := getattr(section, name, None)) is not None:
-                yield name, path
+        yield from _tls_files(section)
+
+
+def _tls_files(section: object) -> Iterator[tuple[str, Path]]:
+    """Yield the certificates that a section of the settings names."""
+    for name in ("ca_file", "certificate"):
+        if (path := getattr(section, name, None)) is not None:
+            yield name, path
 
 
 def _check(settings: Settings, config: Path, command: Path) -> None:
     named = [(name, path) for name, path, _ in _written(settings)]
-    named += [*_read(settings), *secret_files(settings)]
+    named += [*_read(settings), *_tls_files(settings.dashboard.oidc), *secret_files(settings)]
     problems = [
         f"{name} = {str(path)!r}: a unit file cannot name this path."
         for name, path in (*named, ("the settings file", config), ("the program", command))

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from appliance.settings.network import Url, WithSecret
 from appliance.settings.section import Section
+
+RoleName = Literal["viewer", "operator", "pathologist", "admin"]
+
+
+class Oidc(WithSecret):
+    """The hospital's own sign-in (OpenID Connect, authorization code flow) beside local users.
+
+    Its people need no ``tandem users add``: a claim of the ID token names their groups, and `roles`
+    says what each group may do.
+    """
+
+    issuer: Url
+    """Address of the provider, as its ID tokens have it; its settings are read at
+    ``/.well-known/openid-configuration`` below it."""
+    client_id: Annotated[str, Field(min_length=1, max_length=256)]
+    """Name under which the provider knows this dashboard. Its secret stands in `secret_file` or
+    `secret_env`; without one the dashboard is a public client. PKCE is used either way."""
+    roles: Mapping[Annotated[str, Field(min_length=1)], RoleName] = Field(min_length=1)
+    """Role for each group; of several, the one that may do most counts. Who is in no such group is
+    not let in."""
+    roles_claim: Annotated[str, Field(min_length=1)] = "groups"
+    """Claim of the ID token with the groups: a text or a list. Dots lead into objects, such as
+    ``realm_access.roles``."""
+    person_claim: str = ""
+    """Claim with the person's name, as it stands beside actions and in reports. Empty:
+    ``family_name^given_name``, and ``name`` where the token lacks one of them."""
+    scopes: tuple[str, ...] = ("openid", "profile")
+    """Scopes that are asked for; ``openid`` is one of them."""
+    title: Annotated[str, Field(min_length=1, max_length=64)] = "the hospital's account"
+    """Words of the link on the page to sign in: "Sign in with …"."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """URLs that the secret is sent to."""
+        return (self.issuer,)
+
+    @model_validator(mode="after")
+    def _client_is_whole(self) -> Self:
+        if self.user is not None:
+            raise ValueError("user: the provider knows the dashboard by client_id")
+        if "openid" not in self.scopes:
+            raise ValueError('scopes: "openid" is needed for an ID token')
+        return self
 
 
 class Dashboard(Section):
-    """Access to the dashboard; users are made by ``tandem users add``."""
+    """Access to the dashboard; users are made by ``tandem users add``, or are the hospital's."""
 
     login: Literal["beyond", "always"] = "beyond"
     """Rule for signing in: "beyond", where other machines reach the dashboard; "always", also where
@@ -23,6 +68,8 @@ class Dashboard(Section):
     """Screens that hide accessions, names of patients and files, and free text, for a wall that
     passers-by see: "by-hand", where somebody hides them in that browser; "viewers", also where a
     viewer is signed in; "always", all screens. Nothing can be done on a screen that hides them."""
+    oidc: Oidc | None = None
+    """The hospital's own sign-in. None: users of ``tandem users add`` alone."""
     open_metrics: bool = True
     """Whether ``/metrics`` answers without a session. The figures hold no patient data, and a
     Prometheus server cannot sign in."""

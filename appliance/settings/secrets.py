@@ -22,6 +22,8 @@ from appliance.settings.network import Network, WithSecret
 from appliance.settings.settings import Settings
 from appliance.settings.tls import OverTls
 
+SIGN_IN = "dashboard's sign-in"
+"""Words for `dashboard.oidc`, whose secret the dashboard alone needs."""
 HIDDEN = "**********"
 """Words in place of a secret, as pydantic has them."""
 _IS_SECRET = re.compile(r"(^|_)(secret|password|passphrase|token|api_?key)$")
@@ -66,6 +68,8 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         sections["work list"] = settings.workitems
     if settings.audit is not None:
         sections["audit"] = settings.audit
+    if settings.dashboard.oidc is not None:
+        sections[SIGN_IN] = settings.dashboard.oidc
     for title, alert in (("mail", settings.alerts.mail), ("webhook", settings.alerts.webhook)):
         if alert is not None:
             sections[f"alerts by {title}"] = alert
