@@ -33,8 +33,11 @@ def may_act(needed: Role = Role.OPERATOR) -> bool:
 
     Never on a screen with hidden names: forms and answers name slides and cases.
     """
-    if look.names_hidden():
-        return False
+    return not look.names_hidden() and may_see(needed)
+
+
+def may_see(needed: Role) -> bool:
+    """Return whether a role's pages are shown: by role, or where nobody else reaches the server."""
     if (access := of_server()) is not None and access.required:
         user = look.user()
         return user is not None and user.role.covers(needed)

@@ -33,6 +33,11 @@ def render() -> None:
     acting.told()
     look.block('<div class="td-card"><h1>System</h1></div>')
     _live()
+    if acting.may_see(Role.ADMIN):
+        look.block(
+            '<a href="record" target="_self">Record of access: who opened which case, who did '
+            "what</a>"
+        )
     if acting.may_act(Role.ADMIN):
         look.block(
             '<a href="first-run" target="_self">First run: folder, names, PACS, settings</a>'

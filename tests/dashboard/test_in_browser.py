@@ -147,7 +147,7 @@ def test_no_serious_finding_of_axe_light_or_dark_and_no_page_is_wider_than_its_w
     delivered(twin_lab)
     aside = twin_lab.quarantine("a name that is as long as a scanner can make it.svs", "no-mpp")
     addresses = ("/case?case=1", "/slide?slide=1", "/worklist", "/", "/quality", "/system")
-    for address in (*addresses, "/first-run"):
+    for address in (*addresses, "/record", "/first-run"):
         page.goto(address)
         expect(page.locator(".td-card").first).to_be_visible()
         if address.startswith("/case"):

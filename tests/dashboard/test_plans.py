@@ -13,6 +13,7 @@ from appliance.ledger.reader import LedgerReader
 from benchmarks.grown_ledger import fill
 from dashboard.flow import read_flow
 from dashboard.queries import read_case, read_queue
+from dashboard.record import read_record
 from dashboard.worklist import SpokenCases, read_work_list
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def test_pages_read_indexes_however_the_rows_are_spread(lab: Lab, statistics: bo
     assert queue.counts.slides == 1200 and queue.counts.trouble == 50
     read_flow(reader, lab.settings)
     read_case(reader, lab.settings, 7)
+    read_record(reader, lab.settings, who="meyer", case="case-7")
     read_work_list(reader, lab.settings, spoken)
     assert read_work_list(reader, lab.settings, spoken).total == 100
     reader.close()
