@@ -8,7 +8,8 @@ analyzes a second case:
 - `queries_cpu_ms`: CPU time of the answers that all sessions share, without a browser.
 - `*_s`: from the navigation until the page can be used: its rows are there and its button or field
   can be pressed or typed in. For the case also until the first tile of a slide has arrived
-  (`case_first_tile_s`), and the same of the deep zoom alone (`zoom_first_tile_s`).
+  (`case_first_tile_s`), which its page asks for while Streamlit starts, and until both slides are
+  drawn whole in it (`case_drawn_s`). `zoom_first_tile_s`: the first tile of the deep zoom alone.
 - CPU seconds of the server for a minute of ten open pages that nobody touches, as a share of one
   core, and how many parts were refreshed.
 - `memory`: resident memory of the server over `--refreshes` refreshes of those pages.
@@ -44,7 +45,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fixtures.dashboard import free_port, open_browser, running
-from playwright.sync_api import Browser, BrowserContext, Page, Response, expect
+from playwright.sync_api import Browser, BrowserContext, Error, Frame, Page, Response, expect
 
 from appliance.ledger.reader import LedgerReader
 from appliance.settings.settings import Settings
@@ -60,6 +61,9 @@ LONGEST_S = 900.0
 SAMPLE_SECONDS = 5.0
 MIXED = ("/", "/worklist", "/case?case={case}", "/system", "/")
 """Pages that stay open, in turn: mostly what a lab keeps open all day."""
+DRAWN = """() => Boolean(window.tandemZoom) && Object.values(window.tandemZoom.slides).every(
+    (slide) => slide.viewer.world.getItemAt(0).getFullyLoaded())"""
+"""Script of the deep zoom: whether both slides are drawn."""
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") / 1024
 
@@ -190,6 +194,25 @@ def first_tile(context: BrowserContext, path: str) -> float:
     return took
 
 
+def is_drawn(frame: Frame) -> bool:
+    """Return whether a frame is the deep zoom, and both slides are drawn in it."""
+    with suppress(Error):  # the frame is being loaded
+        return "/zoom/" in frame.url and bool(frame.evaluate(DRAWN))
+    return False
+
+
+def drawn(context: BrowserContext, path: str) -> float:
+    """Return the seconds from the navigation until both slides of a case are drawn whole."""
+    page = context.new_page()
+    began = time.perf_counter()
+    page.goto(path, wait_until="commit")
+    while not any(is_drawn(frame) for frame in page.frames):
+        page.wait_for_timeout(10)
+    took = time.perf_counter() - began
+    page.close()
+    return took
+
+
 def openings(browser: Browser, site: Site, case: int, number: int) -> dict[str, Any]:
     """Return median and worst seconds of several openings; the first one finds an empty cache."""
     asked: dict[str, Callable[[BrowserContext], float]] = {
@@ -197,6 +220,7 @@ def openings(browser: Browser, site: Site, case: int, number: int) -> dict[str, 
         "work_list_s": lambda context: opened(context, "/worklist", work_list),
         "case_s": lambda context: opened(context, f"/case?case={case}", case_page),
         "case_first_tile_s": lambda context: first_tile(context, f"/case?case={case}"),
+        "case_drawn_s": lambda context: drawn(context, f"/case?case={case}"),
         "zoom_first_tile_s": lambda context: first_tile(context, f"/zoom/{case}"),
     }
     seconds: dict[str, list[float]] = {name: [] for name in asked}

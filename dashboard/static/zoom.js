@@ -9,8 +9,9 @@ const NICE = [1, 2, 5];
 const $ = (id) => document.getElementById(id);
 
 class Slide {
-  constructor(what, facts, version) {
+  constructor(what, facts, version, first) {
     this.what = what;
+    this.first = first;
     this.facts = facts;
     this.version = version;
     this.wideUm = facts.width_px * facts.mpp;
@@ -52,7 +53,7 @@ class Slide {
   async firstTile() {
     const { facts } = this;
     const address = `${facts.tiles}${Math.min(facts.highest, 8)}/0_0.jpg?v=${facts.version}`;
-    const answer = await fetch(address, { cache: "no-store" });
+    const answer = await (this.first || fetch(address, { cache: "no-store" }));
     if (answer.ok) return true;
     this.note(`Overview only. ${await answer.text()}`);
     return false;
@@ -215,16 +216,28 @@ function background({ color, look }) {
   return rgb;
 }
 
-async function start() {
-  const caseId = location.pathname.split("/").pop();
+// What the page around has asked for already (`start.js`), once, and of the result that this one is to show.
+async function ahead() {
+  const asked = window.parent.tandemAhead;
+  delete window.parent.tandemAhead;
+  const found = await asked;
+  return found && found.facts.version === new URLSearchParams(location.search).get("v") ? found : null;
+}
+
+async function described(caseId) {
   const answer = await fetch(`${caseId}/case.json`);
   if (!answer.ok) throw new Error(await answer.text());
-  const found = await answer.json();
+  return { facts: await answer.json(), first: {} };
+}
+
+async function start() {
+  const caseId = location.pathname.split("/").pop();
+  const { facts: found, first } = await ahead() || await described(caseId);
   const slides = {};
   for (const what of ["he", "ihc"]) {
     const facts = found.slides[what];
     facts.overview = `${caseId}/${facts.overview}`;
-    slides[what] = new Slide(what, facts, found.version);
+    slides[what] = new Slide(what, facts, found.version, first[what]);
     $(`${what}-layers`).firstElementChild.textContent = `Overlays on ${facts.label}`;
   }
   await Promise.all([slides.he.open(), slides.ihc.open()]);

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -249,6 +250,31 @@ def test_a_selection_survives_refreshes_and_times_are_the_viewers(
     there = moment.astimezone(timezone(timedelta(hours=5, minutes=30)))
     expect(times.first).to_contain_text(f"{there:%Y-%m-%d %H:%M:%S}")
     elsewhere.close()
+
+
+def test_a_page_asks_for_what_it_needs_at_once(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    page.on("websocket", lambda _socket: asked.append("socket"))
+    for address, usable in (
+        ("/case?case=1", page.get_by_role("button", name="Rerun", exact=True)),
+        ("/worklist", page.get_by_role("textbox", name="Find")),
+    ):
+        asked.clear()
+        page.goto(address)
+        expect(usable).to_be_visible()
+        expect(page.locator(".td-foot")).to_be_visible()
+        if "case" in address:
+            zoom_of(page)
+        # Streamlit's server is looked for at no other place, and no part is asked for afterwards.
+        after = asked[asked.index("socket") :]
+        assert not [path for path in asked if "_stcore" in path and path.count("/") > 2]
+        assert not [path for path in after if path.startswith("/static/js/")]
+        if "case" in address:
+            # The page asked for facts and first tiles, once, and before its deep zoom was there.
+            early = asked[: asked.index("/zoom/1")]
+            assert asked.count("/zoom/1/case.json") == early.count("/zoom/1/case.json") == 1
+            assert [path for path in early if path.startswith("/tiles/")]
 
 
 def test_hidden_names_are_in_no_byte_that_a_browser_gets(page: Page, twin_lab: Lab) -> None:
