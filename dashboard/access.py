@@ -100,11 +100,11 @@ class Access:
     def vouched(self, given: Vouched, address: str) -> Told:
         """Let in whom the hospital's provider vouches for, if a group gives a role."""
         try:
-            taken = any(each.person == given.person for each in self._users.all().values())
+            local = [each.person.casefold() for each in self._users.all().values()]
         except TandemError as err:
             _LOG.error("%s", err)
             return Told(why="The users cannot be read: tandem users list says why.")
-        if taken or given.role is None:
+        if given.role is None or given.person.casefold() in local:
             self._note_vouched("sign-in-failed", "", given, address)
             if given.role is None:
                 return Told(why="Your account has no role here: ask for a group that has one.")

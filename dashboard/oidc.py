@@ -13,11 +13,11 @@ import hashlib
 import hmac
 import secrets
 import time
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode, urlsplit
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -126,13 +126,16 @@ class Provider:
         }
         place = self._endpoint("token_endpoint")
         ways = self._metadata().get("token_endpoint_auth_methods_supported")
-        secret = secret_of(self._oidc)
-        basic = secret is not None and (not isinstance(ways, list) or "client_secret_basic" in ways)
-        if not basic:
-            form["client_id"] = self._oidc.client_id
-            if secret is not None:
-                form["client_secret"] = _read(secret.read)
-        token = self._json("POST", place, basic=basic, data=form).get("id_token")
+        named, secret = self._oidc.client_id, secret_of(self._oidc)
+        headers: dict[str, str] = {}
+        if secret is None:
+            form["client_id"] = named
+        elif isinstance(ways, list) and "client_secret_post" in ways:
+            form |= {"client_id": named, "client_secret": _read(secret.read)}
+        else:  # RFC 6749, 2.3.1: both are encoded as in a form
+            told = f"{quote_plus(named)}:{quote_plus(_read(secret.read))}"
+            headers["Authorization"] = f"Basic {b64encode(told.encode()).decode()}"
+        token = self._json("POST", place, headers=headers, data=form).get("id_token")
         if not isinstance(token, str):
             raise NotVouchedError(f"{self._oidc.issuer} gave no ID token. Try again.")
         return token
@@ -189,18 +192,19 @@ class Provider:
                 return place
         raise NotVouchedError(f"{self._oidc.issuer} names no {name} with https.")
 
-    def _json(self, method: str, place: str, *, basic: bool = False, **options: Any) -> Any:
-        """Return the JSON object of an answer; `basic`: the secret goes with the request."""
+    def _json(
+        self, method: str, place: str, *, headers: Mapping[str, str] | None = None, **options: Any
+    ) -> Any:
+        """Return the JSON object of an answer."""
         base = urlsplit(place)._replace(path="", query="", fragment="").geturl()
-        address = web_address(self._oidc, base)
-        address = replace(
-            address,
-            user=self._oidc.client_id if basic else None,
-            secret=address.secret if basic else None,
-        )
+        # The secret stands in one request alone, in its own form.
+        address = replace(web_address(self._oidc, base), secret=None)
         try:
             answer = address.call(
-                method, place.removeprefix(base).lstrip("/"), headers=_JSON, **options
+                method,
+                place.removeprefix(base).lstrip("/"),
+                headers=_JSON | dict(headers or {}),
+                **options,
             )
         except PacsUnavailableError as err:
             raise NotVouchedError(f"The provider cannot be asked: {err}") from err

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from appliance.settings.network import Url, WithSecret
+from appliance.settings.network import Url, WithSecret, is_loopback
 from appliance.settings.section import Section
 
 RoleName = Literal["viewer", "operator", "pathologist", "admin"]
@@ -49,6 +50,9 @@ class Oidc(WithSecret):
     def _client_is_whole(self) -> Self:
         if self.user is not None:
             raise ValueError("user: the provider knows the dashboard by client_id")
+        plain = self.issuer.startswith("http:")
+        if plain and not is_loopback(urlsplit(self.issuer).hostname or ""):
+            raise ValueError("issuer: over http anybody on the way could vouch; use https")
         if "openid" not in self.scopes:
             raise ValueError('scopes: "openid" is needed for an ID token')
         return self

@@ -247,7 +247,7 @@ def test_claims_give_person_and_role(
 def test_a_local_users_name_is_not_taken_by_another_account(
     browser: Browser, settings: Settings, lab: Lab
 ) -> None:
-    Users(settings).add("anna", "admin", "Meyer^Anna", "several words are good")
+    Users(settings).add("anna", "admin", "MEYER^Anna", "several words are good")
     answer = browser.sign_in()
     assert answer.status_code == 401 and "A local user has your name" in answer.text
     assert 'type="password"' in answer.text  # who has a password may use it beside
@@ -271,6 +271,8 @@ def test_settings_of_a_provider_keep_its_secret(tmp_path: Path, settings: Settin
     roles = {"all": "viewer"}
     with pytest.raises(ValidationError, match="https"):
         Oidc(issuer="http://login.example", client_id="t", roles=roles, secret_env="T")  # noqa: S106
+    with pytest.raises(ValidationError, match="could vouch"):
+        Oidc(issuer="http://login.example", client_id="t", roles=roles)
     with pytest.raises(ValidationError, match="client_id"):
         Oidc(issuer="https://x.y", client_id="t", roles=roles, user="u", secret_env="T")  # noqa: S106
     assert settings.dashboard.oidc is not None
