@@ -53,6 +53,7 @@ from appliance.settings.settings_file import load_settings
 from benchmarks.grown_ledger import TANDEM, fill
 from dashboard.flow import read_flow
 from dashboard.queries import read_case, read_queue
+from dashboard.record import read_record
 from dashboard.worklist import SpokenCases, read_work_list
 
 PARTS = ["queries", "openings", "idle", "work"]
@@ -255,6 +256,7 @@ def queries(settings: Settings) -> dict[str, float]:
         "flow": lambda: read_flow(reader, settings),
         "work_list": lambda: read_work_list(reader, settings, spoken),
         "case": lambda: read_case(reader, settings, 1),
+        "record": lambda: read_record(reader, settings, who="nobody"),
         "version": reader.version,
     }
     found = {}
