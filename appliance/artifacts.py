@@ -98,14 +98,6 @@ class ArtifactStore:
                 aside.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
 
-    def remove(self, key: ArtifactKey) -> None:
-        """Remove a result that nobody needs any more."""
-        folder = self.path(key)
-        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-        with suppress(FileNotFoundError):
-            folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-
     @contextmanager
     def writing(self, key: ArtifactKey) -> Iterator[Path]:
         """Yield a temporary folder, which becomes the artifact if the block ends without error.

@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from appliance.ledger.tables import EventRow
+from appliance.settings.lanes import Lanes
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.daemon import TrialDaemon, cpu_seconds, running
@@ -31,7 +32,7 @@ STABLE_S = 5.0
 GRACE_S = 5.0
 """Seconds beyond the window within which a person has to be told."""
 TRIES = 5
-POLL_S, PAUSE_S = 0.2, 2.0
+POLL_S, PAUSE_S = 0.2, 1.0
 CPU_FACTOR, LANE_FACTOR = 1.25, 1.15
 LANES: Mapping[str, str] = {
     "identify": "intake",
@@ -114,12 +115,14 @@ def measure(folder: Path, options: argparse.Namespace, most_s: float) -> bool:
 def lane_seconds(events: Sequence[EventRow]) -> dict[str, float]:
     """Return the seconds that each lane was busy, from the events of its steps.
 
-    Adapt it here where the ledger tells more: events of kind ``step`` state step and seconds.
+    Those of a lane with several processes are shared out among them.
     """
+    processes = Lanes().model_dump()
     lanes: dict[str, float] = defaultdict(float)
     for event in events:
         if event.kind == "step" and not event.reused:
-            lanes[LANES.get(event.step, event.step)] += event.seconds
+            lane = LANES.get(event.step, event.step)
+            lanes[lane] += event.seconds / processes.get(lane, 1)
     return dict(lanes)
 
 

@@ -84,8 +84,14 @@ def soak(
         number = len(known)
         say(f"round {number + 1}: {done} of {faults} faults are done")
         found = one_round(number, round_seed(seed, number))
-        with log.open("a") as stream:
-            stream.write(json.dumps({"soak": seed, **asdict(found)}) + "\n")
+        with log.open("a+b") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+            cut_off = stream.read(1) not in (b"", b"\n")
+            line = json.dumps({"soak": seed, **asdict(found)})
+            stream.write(("\n" if cut_off else "").encode() + line.encode() + b"\n")
+        if not found.faults:
+            say("no fault could be done here; see what is skipped in the log")
+            return
 
 
 def rounds_of(log: Path, seed: int) -> list[Round]:

@@ -38,6 +38,8 @@ from dicom.status import Outcome, Verdict
 
 log = logging.getLogger(__name__)
 
+AWAY = "away"
+"""Code of the trouble of a destination that cannot be reached; it counts no attempt."""
 ABSENT = "slide-absent"
 """Code of the trouble of a scanner's image that a destination has not; words of kind ``delivery``,
 and of kind ``case`` for a case that is sent but for that."""
@@ -152,7 +154,7 @@ class Outbox:
             # Rejected: its settings or ours are wrong. No object is to blame, and all of them go
             # when a person has put it right.
             log.warning("delivery postponed: %s", err)
-            code = "away" if isinstance(err, DestinationUnavailableError) else "not-allowed"
+            code = AWAY if isinstance(err, DestinationUnavailableError) else "not-allowed"
             away = Trouble(code=code, params={"message": str(err)})
             self._hold(rows, away)
             return away
@@ -206,7 +208,7 @@ class Outbox:
             answer = answers.get(row.sop_instance_uid)
             if answer is not None and answer.proof is Proof.THERE:
                 self._settle(row, answer)
-            elif row.attempts >= self._settings.delivery.most_attempts:
+            elif row.attempts >= self._settings.delivery.most_attempts and row.reason != AWAY:
                 self._give_up(row)
             elif self._is_found(row, files) if is_scanned(row) else self._is_intact(row):
                 by_uid[row.sop_instance_uid] = row
@@ -431,7 +433,8 @@ def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[Delive
     Slides go before results: a viewer shows an overlay only on slides that it has.
     """
     groups: dict[tuple[int, str], list[DeliveryRow]] = {}
-    for row in sorted(due, key=lambda row: (row.attempts, row.kind != SLIDES, row.id or 0)):
+    # One attempt may be that of an outage: such a slide stays before its results.
+    for row in sorted(due, key=lambda r: (max(1, r.attempts), r.kind != SLIDES, r.id or 0)):
         groups.setdefault((row.case_id, row.destination), []).append(row)
     return sorted(groups.items(), key=lambda group: (group[1][-1].attempts, group[0]))
 

@@ -62,12 +62,18 @@ def claim(
     return row
 
 
-def free(session: Session, state: CaseState, most: int) -> int:
-    """Return how many cases of a state nobody has claimed; it counts no further than `most`."""
-    query = select(CaseRow.id).where(
-        col(CaseRow.state) == state.value, col(CaseRow.claimed_by) == _NOBODY
+def ahead(session: Session, now: float, assays: Sequence[str], most: int) -> int:
+    """Return how many cases wait aligned, or are being aligned; `most` of each are counted."""
+    aligned = select(CaseRow.id).where(
+        col(CaseRow.state) == CaseState.ALIGNED.value,
+        col(CaseRow.claimed_by) == _NOBODY,
+        due(col(CaseRow.not_before), now),
+        col(CaseRow.assay).in_(assays),
     )
-    return len(session.exec(query.limit(most)).all())
+    begun = select(CaseRow.id).where(
+        col(CaseRow.state) == CaseState.READY.value, col(CaseRow.claimed_by) != _NOBODY
+    )
+    return sum(len(session.exec(query.limit(most)).all()) for query in (aligned, begun))
 
 
 def release(session: Session) -> int:

@@ -17,6 +17,8 @@ from appliance.ledger.tables import EventRow, SlideRow, params_of
 from appliance.ledger.transaction import Transaction
 
 CODE = "interim-read"
+TROUBLE = "trouble"
+"""Why there is no opinion where its reader could not read; the log has the error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +26,7 @@ class Hint:
     """Hint on a slide for an assay: a class and its probability in percent.
 
     `said` is empty where there was no opinion; `unusual` says why: ``stain``, ``focus``,
-    ``picture`` or ``tissue``. `opinion` is the reader's
+    ``picture``, ``tissue`` or `TROUBLE`. `opinion` is the reader's
     (`Opinion.as_json`), None for none.
     """
 

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from appliance.domain import Identity, Pairing
 from appliance.ledger import events
-from appliance.ledger.claims import claim, free, release
+from appliance.ledger.claims import ahead, claim, release
 from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
 from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN, Queries
@@ -185,9 +185,9 @@ class Transaction(Queries):
         rules: dict[str, Any] = {"assays": assays, "stats": stats, "oldest": oldest}
         return claim(self.session, CaseRow, states, worker, now, **rules)
 
-    def free_cases(self, state: CaseState, most: int) -> int:
-        """Return how many cases of a state nobody has claimed, at most `most`: `claims.free`."""
-        return free(self.session, state, most)
+    def cases_ahead(self, now: float, assays: Sequence[str], most: int) -> int:
+        """Return how many cases are aligned, or are being aligned: `claims.ahead`."""
+        return ahead(self.session, now, assays, most)
 
     def release_claims(self) -> int:
         """Release the claims of a dead daemon and return how many.

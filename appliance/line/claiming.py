@@ -79,22 +79,17 @@ def _claim_case(
     oldest: bool = False,
 ) -> CaseRow | None:
     states = [CaseState(step.from_state) for step in CASE_STEPS if lane in (None, step.resource)]
-    if CaseState.READY in states and _networks_starve(tx, context):
-        states.sort(key=lambda state: state is not CaseState.READY)
     assays = [pairing.assay for pairing in context.pairings]
     now = context.clock()
+    processes = context.settings.lanes.gpu
+    if CaseState.READY in states and tx.cases_ahead(now, assays, processes) < processes:
+        states.sort(key=lambda state: state is not CaseState.READY)  # else the networks starve
     while True:
         row = tx.claim_case(states, context.name, now, assays, stats=stats, oldest=oldest)
         if row is None or row.state not in ANALYSED or all_read(tx, row):
             return row
         row.claimed_by = ""
         wait_for_slides(tx, row, now)
-
-
-def _networks_starve(tx: Transaction, context: StepContext) -> bool:
-    """Return whether fewer cases are aligned than processes could take up."""
-    processes = context.settings.lanes.gpu
-    return tx.free_cases(CaseState.ALIGNED, processes) < processes
 
 
 def _claim_slide(

@@ -6,14 +6,15 @@ slide, the encoder and the weights, and on nothing of the target slide.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import find_assay, interim_reader
 from appliance.domain import Stain
-from appliance.errors import SettingsError
+from appliance.errors import SettingsError, SourceChangedError
 from appliance.geometry import TileGrid
-from appliance.ledger.hints import Hint
+from appliance.ledger.hints import TROUBLE, Hint
 from appliance.line.analyse_slide import read_alone, wrong_picture
 from appliance.line.outcomes import (
     Outcome,
@@ -35,6 +36,8 @@ from appliance.slides.appearance import load_appearance
 from appliance.slides.picture import load_picture
 from appliance.slides.tissue import load_tissue, tissue_share, tissue_tiles
 
+log = logging.getLogger(__name__)
+
 
 def read_slide(
     slide: ReadSlide,
@@ -46,6 +49,8 @@ def read_slide(
 ) -> SlideRead:
     """Ask the readers of assays that need this slide alone, then interim readers of `hinted`.
 
+    A hint that cannot be given holds up no slide: it is noted as such.
+
     Raises
     ------
     SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
@@ -53,7 +58,15 @@ def read_slide(
     alone = read_alone(slide, stain, assay_names, settings, progress)
     times, hints = [*alone.times], []
     for name in hinted:
-        hint, spent = read_interim(slide, stain, name, settings, progress)
+        try:
+            hint, spent = read_interim(slide, stain, name, settings, progress)
+        except SourceChangedError:
+            raise
+        except Exception as err:
+            log.warning("no hint of %s: %s", name, type(err).__name__)
+            log.debug("details", exc_info=err)
+            hints.append(Hint(assay=name, unusual=TROUBLE))
+            continue
         hints.append(hint)
         times += spent.times
     return SlideRead(times=tuple(times), hints=tuple(hints))

@@ -18,6 +18,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from appliance.domain import Stain
@@ -46,6 +47,10 @@ log = logging.getLogger(__name__)
 ADDRESS = "127.0.0.1"
 UPLOADS = "uploads"
 """Folder of uploaded slides in the state folder; each is removed when it was read."""
+END_SECONDS = 5
+"""Longest time that requests have to end when the service is stopped."""
+LOOK_BYTES = 1 << 26
+"""Bytes of an upload between two looks at the room that is left."""
 LEAST_TOKEN = 16
 """Characters of the shortest token: one that nobody guesses."""
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -72,11 +77,22 @@ def run_read_service(settings: Settings) -> None:
 
     section = section_of(settings)
     read_token(section)
-    # What a service left that was killed while it took a slide.
-    shutil.rmtree(settings.state_dir / UPLOADS, ignore_errors=True)
     app = read_app(settings)
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.service.abandon()  # else it ends when the slide is read
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        app, host=ADDRESS, port=section.port, log_config=None, access_log=False,
+        timeout_graceful_shutdown=END_SECONDS,
+    )  # fmt: skip
+    taken = config.bind_socket()  # ends the program where another one has the port
+    # What a service left that was killed while it had a slide.
+    shutil.rmtree(settings.state_dir / UPLOADS, ignore_errors=True)
     log.info("reading slides for this machine on port %d", section.port)
-    uvicorn.run(app, host=ADDRESS, port=section.port, log_config=None, access_log=False)
+    Server(config).run(sockets=[taken])
 
 
 def section_of(settings: Settings) -> ReadService:
@@ -134,7 +150,9 @@ def read_app(settings: Settings) -> Starlette:
         yield
         service.close()
 
-    return Starlette(routes=[Route("/read", read, methods=["POST"])], lifespan=life)
+    app = Starlette(routes=[Route("/read", read, methods=["POST"])], lifespan=life)
+    app.state.service = service
+    return app
 
 
 class _Service:
@@ -159,17 +177,25 @@ class _Service:
             raise RefusedError(503, "Other slides are being read. Try again later.")
         self._there += 1
         try:
-            if request.headers.get("content-type", "").startswith("application/json"):
-                path, stain = await self._named(request)
-                return await self._read(path, stain)
-            with tempfile.TemporaryDirectory(dir=self._uploads()) as folder:
-                path = await self._uploaded(request, Path(folder))
-                return await self._read(path, Stain(request.query_params.get("stain", "")))
+            with tempfile.TemporaryDirectory(dir=self._uploads()) as work:
+                if request.headers.get("content-type", "").startswith("application/json"):
+                    path, stain = await self._named(request)
+                else:
+                    path = await self._uploaded(request, Path(work))
+                    stain = Stain(request.query_params.get("stain", ""))
+                async with self._turn:
+                    if await request.is_disconnected():  # it waits no more
+                        raise RefusedError(499, "The client left.")
+                    return await asyncio.to_thread(self._in_child, path, stain, Path(work))
         finally:
             self._there -= 1
 
+    def abandon(self) -> None:
+        """Abandon the slide that is being read, and read no other one."""
+        self._stop.set()
+
     def close(self) -> None:
-        """End the process; a slide that is being read is abandoned."""
+        """End the process."""
         self._stop.set()
         self._child.close()
 
@@ -213,14 +239,17 @@ class _Service:
         if suffix is None:
             raise RefusedError(400, "Name the file: POST /read?name=slide.svs&stain=…")
         path = folder / f"slide{suffix[0]}"
-        left = int(self._section.largest_gib * 2**30)
+        most, taken, looked = int(self._section.largest_gib * 2**30), 0, 0
         try:
             with path.open("wb") as stream:
                 async for chunk in request.stream():
-                    left -= len(chunk)
-                    if left < 0:
+                    taken += len(chunk)
+                    if taken > most:
                         limit = f"{self._section.largest_gib:g} GiB"
                         raise RefusedError(413, f"A slide may have {limit} (largest_gib).")
+                    if taken - looked > LOOK_BYTES:  # the line's room is not to be taken
+                        self._require_room(folder)
+                        looked = taken
                     await asyncio.to_thread(stream.write, chunk)
         except OSError as err:
             raise RefusedError(507, f"The slide cannot be kept: {err.strerror}.") from err
@@ -230,26 +259,25 @@ class _Service:
         folder = self._settings.state_dir / UPLOADS
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            free = shutil.disk_usage(folder).free
+            self._require_room(folder)
         except OSError as err:
             raise RefusedError(507, f"The slide cannot be kept: {err.strerror}.") from err
-        if free < self._settings.low_disk_gib * 2**30:
-            raise RefusedError(507, "The disk of the state folder is nearly full (low_disk_gib).")
         return folder
 
-    async def _read(self, path: Path, stain: Stain) -> dict[str, Any]:
-        async with self._turn:
-            return await asyncio.to_thread(self._in_child, path, stain)
+    def _require_room(self, folder: Path) -> None:
+        if shutil.disk_usage(folder).free < self._settings.low_disk_gib * 2**30:
+            raise RefusedError(507, "The disk of the state folder is nearly full (low_disk_gib).")
 
-    def _in_child(self, path: Path, stain: Stain) -> dict[str, Any]:
-        lanes, gib = self._settings.lanes, path.stat().st_size / 2**30
-        limits = Limits(
-            deadline_s=lanes.deadline_factor * (_DEADLINE_S + _DEADLINE_S_PER_GIB * gib),
-            silent_s=lanes.silent_seconds,
-        )
+    def _in_child(self, path: Path, stain: Stain, work: Path) -> dict[str, Any]:
+        lanes = self._settings.lanes
         try:
+            gib = path.stat().st_size / 2**30
+            limits = Limits(
+                deadline_s=lanes.deadline_factor * (_DEADLINE_S + _DEADLINE_S_PER_GIB * gib),
+                silent_s=lanes.silent_seconds,
+            )
             found: dict[str, Any] = self._child.run(
-                limits, opinions_on, path, stain, self._settings
+                limits, opinions_on, path, stain, self._settings, work
             )
             return found
         except SlideError as err:
@@ -264,6 +292,10 @@ class _Service:
             raise RefusedError(503, text_of(err)) from err
         except OSError as err:
             raise RefusedError(503, f"The slide cannot be read now: {err.strerror}.") from err
+        except Exception as err:  # boundary of the request; messages of libraries hold paths
+            log.error("a slide could not be read: %s", type(err).__name__)
+            log.debug("details", exc_info=err)
+            raise RefusedError(500, f"The slide cannot be read: {type(err).__name__}.") from err
 
 
 def _facts_of(body: bytes) -> tuple[str, str]:

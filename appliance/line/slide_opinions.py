@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import assays, readers_alone, stains
 from appliance.domain import QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
@@ -16,11 +15,11 @@ from appliance.line.readings import load_reading
 from appliance.settings.settings import Settings
 
 
-def opinions_on(path: Path, stain: Stain, settings: Settings) -> dict[str, Any]:
+def opinions_on(path: Path, stain: Stain, settings: Settings, work: Path) -> dict[str, Any]:
     """Return the opinions, ready for JSON, of all readers that need this slide alone.
 
-    What it makes is removed at the end, so that the state folder does not grow; results that are
-    there, of a slide that the line has read, are used and stay.
+    All that is made lies below the folder `work`, which is the caller's to remove. The line's
+    results are neither used nor touched: it may be working on the same slide.
 
     Raises
     ------
@@ -35,27 +34,20 @@ def opinions_on(path: Path, stain: Stain, settings: Settings) -> dict[str, Any]:
     if not asked:
         known = sorted(str(s) for s in stains() if any(readers_alone(a, s) for a in assays()))
         raise SettingsError(f"no reader reads slides of {stain!r} alone; take {' or '.join(known)}")
+    private = _apart(settings, work)
     facts = open_facts(path)
-    inspected = inspect_slide(facts, settings)
-    times = list(inspected.times)
-    try:
-        if inspected.tissue_mm2 <= 0:
-            raise SlideError(QuarantineReason.NO_TISSUE, "no tissue was found on it")
-        if detail := wrong_picture(inspected.picture, stain):
-            raise SlideError(QuarantineReason.WRONG_PICTURE, detail)
-        slide = ReadSlide(facts=facts, inspect_key=inspected.key)
-        opinions = {}
-        for name, readers in asked.items():
-            outcome = read_alone(slide, stain, [name], settings)
-            times += outcome.times
-            folder = artifact_folder(outcome.key, settings)
-            for reader in readers:
-                opinions[reader.name] = load_reading(reader, [folder]).opinion.as_json()
-    finally:
-        store = ArtifactStore(settings.artifacts_dir)
-        for time in times:
-            if not time.reused and time.key:
-                store.remove(ArtifactKey.parse(time.key))
+    inspected = inspect_slide(facts, private)
+    if inspected.tissue_mm2 <= 0:
+        raise SlideError(QuarantineReason.NO_TISSUE, "no tissue was found on it")
+    if detail := wrong_picture(inspected.picture, stain):
+        raise SlideError(QuarantineReason.WRONG_PICTURE, detail)
+    slide = ReadSlide(facts=facts, inspect_key=inspected.key)
+    opinions = {}
+    for name, readers in asked.items():
+        outcome = read_alone(slide, stain, [name], private)
+        folder = artifact_folder(outcome.key, private)
+        for reader in readers:
+            opinions[reader.name] = load_reading(reader, [folder]).opinion.as_json()
     return {
         "notice": RESEARCH_USE,
         "stain": str(stain),
@@ -63,3 +55,11 @@ def opinions_on(path: Path, stain: Stain, settings: Settings) -> dict[str, Any]:
         "tissue_mm2": round(inspected.tissue_mm2, 2),
         "opinions": list(opinions.values()),
     }
+
+
+def _apart(settings: Settings, work: Path) -> Settings:
+    """Return settings with a state folder of their own, which has the site's weights."""
+    state = work / "state"
+    state.mkdir()
+    (state / "weights").symlink_to((settings.state_dir / "weights").absolute())
+    return settings.model_copy(update={"state_dir": state})

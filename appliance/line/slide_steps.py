@@ -146,7 +146,10 @@ def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
 
 
 def _hinted(context: StepContext, row: SlideRow, names: list[str]) -> list[str]:
-    """Return the assays whose interim reader is on, and that have no score of the block yet."""
+    """Return the assays whose interim reader is on, and that never had a result of the block.
+
+    A hint after a result would change the findings that a person may have signed.
+    """
     asked = [
         name
         for name in names
@@ -157,7 +160,8 @@ def _hinted(context: StepContext, row: SlideRow, names: list[str]) -> list[str]:
         return []
     with context.ledger.transaction() as tx:
         cases = tx.cases_of_block(row.accession, row.block)
-    return [name for name in asked if not any(c.assay == name and c.findings_key for c in cases)]
+    had = {case.assay for case in cases if case.findings_key or case.objects_key}
+    return [name for name in asked if name not in had]
 
 
 def finish_read(

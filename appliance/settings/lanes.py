@@ -13,7 +13,8 @@ MOST_CPU = 4
 
 
 def _cpu_processes() -> int:
-    return max(1, min(MOST_CPU, (os.cpu_count() or 1) // 4))
+    cores = os.cpu_count() or 1
+    return max(min(2, cores), min(MOST_CPU, cores // 4))
 
 
 class Lanes(Section):
@@ -22,7 +23,8 @@ class Lanes(Section):
     intake: Annotated[int, Field(ge=1, le=16)] = 2
     """Processes that identify slides."""
     cpu: Annotated[int, Field(ge=1, le=64)] = Field(default_factory=_cpu_processes)
-    """Processes that inspect slides and write objects. Default: one per four cores, 4 at most."""
+    """Processes that inspect and align slides and write objects. Default: one per four cores, at
+    least 2 (of one core 1) and 4 at most."""
     gpu: Annotated[int, Field(ge=1, le=16)] = 1
     """Processes that run networks: one per GPU; without a GPU one, which uses all cores."""
     deadline_factor: Annotated[float, Field(gt=0)] = 1.0

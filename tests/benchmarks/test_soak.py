@@ -38,7 +38,6 @@ def test_a_soak_that_was_ended_goes_on_with_the_next_round(tmp_path: Path) -> No
         soak(log, 100, 7, 1.0, power_cut)
     with log.open("a") as stream:
         stream.write('{"soak": 7, "number"')  # cut off in the middle of its line
-        stream.write("\n")
     soak(log, 100, 8, 1.0, made)  # another soak in the same log
     soak(log, 100, 7, 1.0, power_cut)
     assert [number for number, _ in begun] == [0, 1, 1]

@@ -14,6 +14,11 @@ _UNUSUAL = {
 
 def no_opinion(facts: Params) -> str:
     """Return the sentence on a slide that got no opinion."""
+    if facts["unusual"] == "trouble":
+        return (
+            "Interim, not a score: no opinion, because the interim reader could not read the "
+            "slide. See the log, and models.interim in the settings."
+        )
     why = _UNUSUAL.get(facts["unusual"], facts["unusual"])
     return f"Interim, not a score: no opinion, because the slide is unusual: {why}."
 

@@ -18,7 +18,7 @@ from appliance.ledger.transaction import Transaction
 ASKED: dict[str, Callable[[Transaction], object]] = {
     "claim of a slide": lambda tx: tx.claim_slide([SlideState.ARRIVED], "w", 1.0),
     "claim of a case": lambda tx: tx.claim_case([CaseState.READY], "w", 1.0, ["her2", "toy"]),
-    "cases that are free": lambda tx: tx.free_cases(CaseState.ALIGNED, 1),
+    "cases that are aligned ahead": lambda tx: tx.cases_ahead(1.0, ["her2", "toy"], 1),
     "claim of the oldest": lambda tx: tx.claim_slide([SlideState.ARRIVED], "w", 1.0, oldest=True),
     "due deliveries": lambda tx: tx.due_deliveries(1.0),
     "deliveries that ended": lambda tx: tx.cases_whose_deliveries_ended(),

@@ -17,7 +17,7 @@ from appliance.errors import WeightsUnusableError
 from appliance.findings.codec import load_findings
 from appliance.findings.opinion import Opinion
 from appliance.ledger.events import Event
-from appliance.ledger.hints import hint_of
+from appliance.ledger.hints import TROUBLE, Hint, hint_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -26,7 +26,7 @@ from appliance.line.analyse_case import analyse_case
 from appliance.line.analyse_slide import inspect_slide, open_facts
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
-from appliance.line.interim import read_slide
+from appliance.line.interim import read_interim, read_slide
 from appliance.line.interim_pairs import write_signed_pairs
 from appliance.line.outcomes import ReadSlide, SlideRead, artifact_folder
 from appliance.line.readings import reader_facts
@@ -37,6 +37,7 @@ from appliance.readers.tile_pass import silent
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
+from appliance.words.say import say
 from models.encoders.spec import reference_encoder
 from models.interim.pairs import read_pairs
 from models.mil.bag import load_bag
@@ -116,17 +117,24 @@ def test_an_unusual_slide_gets_no_opinion(bench: Bench, tmp_path: Path) -> None:
         assert [time.step for time in read.times] == ["tumor"]
 
 
-def test_weights_that_cannot_be_used_blame_no_slide(bench: Bench, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_used_hold_up_no_slide(
+    bench: Bench, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = untrained_weights(tmp_path / "weights")
     raw = json.loads((folder / MANIFEST_NAME).read_text())
     raw["input"]["encoder"] = "f" * 64
     (folder / MANIFEST_NAME).write_text(json.dumps(raw))
     other = bench.settings.model_copy(update={"models": ModelSettings(interim=folder)})
+    read = bench.read(bench.he, other)
+    assert read.hints == (Hint(assay="her2", unusual=TROUBLE),)
+    assert "tumor" in [time.step for time in read.times]
+    assert caplog.messages == ["no hint of her2: WeightsUnusableError"]
+    assert "could not read" in say("interim", "no-opinion", read.hints[0].params)
     with pytest.raises(WeightsUnusableError, match=r"models\.interim_encoder.* tried again"):
-        bench.read(bench.he, other)
+        read_interim(bench.he, HE, "her2", other, silent)
     named = other.models.model_copy(update={"interim_encoder": reference_encoder()})
     with pytest.raises(WeightsUnusableError, match="is another one"):
-        bench.read(bench.he, other.model_copy(update={"models": named}))
+        read_interim(bench.he, HE, "her2", other.model_copy(update={"models": named}), silent)
     assert reader_facts(InterimReader(), Settings(), {})["weights"] == ""
 
 
@@ -189,6 +197,11 @@ def test_it_is_asked_of_the_he_slide_of_a_block_without_a_score(
     with context.ledger.transaction() as tx:
         (case,) = tx.cases()
         case.findings_key = "findings/" + "0" * 32
+    assert hinted_assays(context, he) == []
+    # Nor of a case that had a result, which a person may have signed, and is analyzed again.
+    with context.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        case.findings_key, case.objects_key = "", "objects/" + "0" * 32
     assert hinted_assays(context, he) == []
 
 

@@ -15,11 +15,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from appliance.artifacts import ArtifactStore
-from appliance.domain import HE
 from appliance.errors import SettingsError
-from appliance.line.read_service import ADDRESS, read_app, run_read_service
-from appliance.line.slide_opinions import opinions_on
+from appliance.line.read_service import ADDRESS, RefusedError, read_app, run_read_service
 from appliance.settings.intake import Watch
 from appliance.settings.read_service import ReadService
 from appliance.settings.secrets import open_secrets
@@ -66,11 +63,9 @@ class Site:
         """Ask for a file by its path."""
         return self.post(json.dumps(facts).encode(), headers={"Content-Type": "application/json"})
 
-    def artifacts(self) -> list[Path]:
-        root = self.settings.artifacts_dir
-        files = [path for path in root.rglob("*") if path.is_file()] if root.exists() else []
-        # What is known of a file's bytes is a few of them, and goes with retention.
-        return [path for path in files if "seen" not in path.parts]
+    def left(self) -> list[Path]:
+        """Return the files that a request left in the state folder."""
+        return [path for path in self.settings.state_dir.rglob("*") if path.is_file()]
 
 
 @pytest.fixture(scope="module")
@@ -99,21 +94,7 @@ def test_a_slide_by_path_and_by_upload_gets_the_same_opinions(
     assert by_path["notice"].startswith("For research use only")
     status, uploaded = site.post(Path(slide).read_bytes(), "?name=any.svs&stain=HE")
     assert (status, uploaded) == (200, by_path)
-    assert site.artifacts() == []  # nothing is left of either, nor of the upload
-    assert list((site.settings.state_dir / "uploads").iterdir()) == []
-
-
-def test_results_of_the_line_are_used_and_stay(
-    site: Site, small_case: SyntheticCase, tmp_path: Path
-) -> None:
-    from appliance.line.analyse_slide import inspect_slide, open_facts
-
-    settings = site.settings.model_copy(update={"state_dir": tmp_path})
-    inspect_slide(open_facts(small_case.he_path), settings)
-    there = sorted(settings.artifacts_dir.rglob("*"))
-    opinions_on(small_case.he_path, HE, settings)
-    assert sorted(p for p in settings.artifacts_dir.rglob("*") if "tumor" not in p.parts) == there
-    assert ArtifactStore(settings.artifacts_dir).sweep() == 0
+    assert site.left() == []  # nothing of either, nor of the upload
 
 
 def test_a_slide_in_the_wrong_slot_or_no_slide_is_told_not_read(
@@ -126,7 +107,7 @@ def test_a_slide_in_the_wrong_slot_or_no_slide_is_told_not_read(
     assert status == 400 and "take HE or HER2" in answer["error"]
     status, answer = site.post(b"no slide", "?name=a.svs&stain=HE")
     assert status == 422 and answer["error"]
-    assert site.artifacts() == []
+    assert site.left() == []
 
 
 @pytest.mark.parametrize(
@@ -177,6 +158,16 @@ def test_an_upload_without_a_name_or_too_large_leaves_nothing(site: Site) -> Non
     status, answer = site.post(bytes(60_000_000), "?name=a.svs")
     assert status == 413 and "largest_gib" in answer["error"]
     assert list((site.settings.state_dir / "uploads").iterdir()) == []
+
+
+def test_a_stop_abandons_the_slide_that_is_read(site: Site, small_case: SyntheticCase) -> None:
+    slide = shutil.copy(small_case.he_path, site.scans / "S26-3_A1_HE.svs")
+    config = uvicorn.Config(read_app(site.settings), host=ADDRESS, port=0, log_config=None)
+    service = config.app.state.service
+    service.abandon()
+    with pytest.raises(RefusedError, match="stopped"):
+        service._in_child(Path(slide), "HE", site.scans)
+    service.close()
 
 
 def test_a_service_is_off_by_default_and_wants_a_token_that_nobody_guesses(site: Site) -> None:
