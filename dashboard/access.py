@@ -110,9 +110,24 @@ class Access:
                 return Told(why="Your account has no role here: ask for a group that has one.")
             # Else what both do could not be told apart in the record.
             return Told(why="A local user has your name: an admin removes one of the two.")
+        self._tries.forget(f"provider {address}")
         self._note_vouched("signed-in", given.person, given, address)
         user = User(name=given.name, role=given.role, person=given.person, password="")
         return Told(self._sessions.begin(user, vouched=True))
+
+    def try_of_provider(self, address: str) -> float:
+        """Count a try by the provider's way back; return the time in seconds until it is heard.
+
+        It costs requests to the provider, so those that fail are heard less and less often.
+        """
+        key = f"provider {address}"
+        if (wait := self._tries.wait_s(key)) == 0:
+            self._tries.fail(key)
+        return wait
+
+    def not_vouched(self, address: str) -> None:
+        """Note a sign-in that the provider did not vouch for."""
+        self._note("sign-in-failed", "", name="someone unknown", address=address)
 
     def has_users(self) -> bool:
         """Return whether there are users of ``tandem users add``, who have passwords."""

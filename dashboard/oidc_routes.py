@@ -68,9 +68,16 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
         if "code" not in given:
             return refused("The provider did not sign you in. Begin again.", to)
         peer = request.client.host if request.client else ""
+        if access.try_of_provider(peer) > 0:
+            return refused("Too many failed tries. Wait, and try again.", to)
 
         def finish() -> tuple[str, str]:
-            told = access.vouched(provider.finish(state, given["code"], _back(request)), peer)
+            try:
+                vouched = provider.finish(state, given["code"], _back(request))
+            except NotVouchedError:
+                access.not_vouched(peer)
+                raise
+            told = access.vouched(vouched, peer)
             return told.token, told.why
 
         try:

@@ -26,6 +26,7 @@ from appliance.settings.secrets import secret_files
 from appliance.settings.settings import Settings
 from dashboard.access import Access, token_of
 from dashboard.guard import Guard
+from dashboard.sessions import FREE_TRIES
 from dashboard.sign_in import access_routes
 from dashboard.zoom.routes import zoom_routes
 
@@ -252,6 +253,20 @@ def test_a_local_users_name_is_not_taken_by_another_account(
     assert answer.status_code == 401 and "A local user has your name" in answer.text
     assert 'type="password"' in answer.text  # who has a password may use it beside
     assert [event.code for event in events(lab)] == ["sign-in-failed"]
+
+
+def test_a_refused_token_is_an_event_and_the_next_ones_are_heard_less_often(
+    browser: Browser, provider: OidcProvider, lab: Lab
+) -> None:
+    provider.claims = {"nonce": "of another sign-in"}
+    for _ in range(FREE_TRIES):
+        assert "is refused" in browser.sign_in().text
+    assert {event.code for event in events(lab)} == {"sign-in-failed"}
+    assert len(events(lab)) == FREE_TRIES
+    provider.claims = {}
+    assert "Too many failed tries" in browser.sign_in().text  # it is not asked
+    browser.clock.now += 60
+    assert browser.sign_in().status_code == 303
 
 
 def test_a_provider_that_is_away_or_another_one_is_told(
