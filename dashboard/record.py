@@ -26,7 +26,7 @@ OPENED, FAILED = "case-opened", "sign-in-failed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordLine:
-    """What one person did; `case_id` or `slide_id` is that of `about`, where there is one."""
+    """Act of one person; `case_id` or `slide_id` is that of `about`, where there is one."""
 
     at: float
     by: str

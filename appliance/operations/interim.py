@@ -1,4 +1,4 @@
-"""How often the interim hints of this site were right: the notes of the ledger beside the scores.
+"""Record of the interim hints of this site: the notes of the ledger beside the scores.
 
 A hint is compared with the score that its case has now, a person's where one corrected it. It is
 right where both are the same class.

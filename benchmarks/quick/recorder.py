@@ -32,6 +32,7 @@ LOSES, SILENT, HANGS = "loses", "silent", "hangs"
 MOODS = (LOSES, SILENT, HANGS)
 """It says that it stored, and did not; it stores, and its answer is lost; it answers late."""
 HANG_S = 5.0
+"""Seconds by which a destination that hangs answers late."""
 
 
 def mood_file(shelf: Path) -> Path:

@@ -74,7 +74,7 @@ CHANGED, LEAST_PX = 8, 100
 
 @dataclass(frozen=True)
 class Pair:
-    """Which stains came as DICOM, and what their headers say of the patient."""
+    """Stains that came as DICOM, and the patient that their headers state."""
 
     scanned: tuple[str, ...] = ()
     terms: tuple[str, ...] = ("ISO_IR 192",)
