@@ -39,13 +39,14 @@ demo: install
 test: install judges
 	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --durations 25
 
-# Ruff, strict types, the arrows of the architecture, dead code.
+# Ruff, strict types, the arrows of the architecture, dead code, sizes of rooms and functions.
 check: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/vulture
+	@$(BIN)/python -m pytest -q -n 0 tests/test_rooms.py
 
 bench: install
 	@$(BIN)/python benchmarks/steps.py

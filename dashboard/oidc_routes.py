@@ -46,17 +46,7 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
         except NotVouchedError as err:
             _LOG.warning("%s", err)
             return refused(str(err), to)
-        answer = RedirectResponse(place, 303, NOT_KEPT)
-        answer.set_cookie(
-            COOKIE,
-            f"{state}.{quote(to if len(to) <= _MOST_TO else '/', safe='')}",
-            max_age=_LASTS_S,
-            httponly=True,
-            samesite="lax",  # the provider's page leads back by a link: "strict" would leave it out
-            secure=is_https(request),
-            path="/access/",
-        )
-        return answer
+        return _sent_there(request, place, state, to)
 
     async def back(request: Request) -> Response:
         given = request.query_params
@@ -92,6 +82,21 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
         return answer
 
     return [Route(OIDC, begin), Route(BACK, back)]
+
+
+def _sent_there(request: Request, place: str, state: str, to: str) -> Response:
+    """Return the way to the provider; the cookie keeps the state and the page asked for."""
+    answer = RedirectResponse(place, 303, NOT_KEPT)
+    answer.set_cookie(
+        COOKIE,
+        f"{state}.{quote(to if len(to) <= _MOST_TO else '/', safe='')}",
+        max_age=_LASTS_S,
+        httponly=True,
+        samesite="lax",  # the provider's page leads back by a link: "strict" would leave it out
+        secure=is_https(request),
+        path="/access/",
+    )
+    return answer
 
 
 def _back(request: Request) -> str:

@@ -208,11 +208,24 @@ class Child:
                 raise StoppedError("the daemon was stopped")
             if ready is None or time.monotonic() > end:
                 break
+        how = self._how_it_failed()
         self.close()
         raise WorkerStartError(
-            "A worker process ended, or hung, before it had a step. See the log; an extension that "
-            "cannot be imported is one cause."
+            f"A worker process {how} before it had a step. See the log; an extension that cannot "
+            "be imported is one cause."
         )
+
+    def _how_it_failed(self) -> str:
+        """Say whether the process ended, and with which code (-9: killed), or hung."""
+        process = self._process
+        if process is None:
+            return "was lost"
+        with _STARTING:  # multiprocessing reaps other children while it starts one
+            process.join(KILL_SECONDS)
+            code = process.exitcode
+        if code is None:
+            return "hung"
+        return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
     def _is_silent(self, line: _Line) -> bool:
         """Return whether an idle process gives no sign of life, also not after a pause of both."""

@@ -193,7 +193,7 @@ def test_a_process_that_cannot_start_is_no_steps_fault(
     assert child.run(PATIENT, max, 1, 2) == 2
     child.close()
     broken = Child(Logging(), stop, extensions=("no_such_module_of_a_site",))
-    with pytest.raises(WorkerStartError, match="before it had a step"):
+    with pytest.raises(WorkerStartError, match="ended with code 1 before it had a step"):
         broken.run(PATIENT, max, 1, 2)
 
 
