@@ -10,20 +10,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median, quantiles
+from typing import ParamSpec, TypeVar
 
 from benchmarks.chaos import say, small_disk
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, Outcome, chaos
 from benchmarks.trial.faults import FAULTS
 
+P = ParamSpec("P")
+T = TypeVar("T")
+OneRound = Callable[[int, int], "Round"]
 ROUND_FAULTS = 100
 LOCK_S = 10.0
 """Seconds that the ledger is locked: one of a hundred rounds must not last days."""
@@ -36,8 +44,8 @@ P99_LIMIT_S = 30.0
 class Round:
     """Line of the log: a round's number, seed, load of the machine before it, and what was found.
 
-    `recovery_s` are seconds until the line moved again, by kind of fault. `faults` were done, those
-    of `skipped` were not.
+    `code` is the commit that ran, "" where it is not known. `recovery_s` are seconds until the line
+    moved again, by kind of fault. `faults` were done, those of `skipped` were not.
     """
 
     number: int
@@ -51,6 +59,7 @@ class Round:
     wrong: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     recovery_s: dict[str, list[float]] = field(default_factory=dict)
+    code: str = ""
 
 
 def main() -> int:
@@ -60,38 +69,84 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", type=Path, default=Path("runs/soak.jsonl"))
     parser.add_argument("--hours", type=float, default=1e9, help="no round is begun after them")
+    parser.add_argument("--sites", type=int, default=1, help="rounds at the same time")
     parser.add_argument("--sum", action="store_true", help="sum the log up and run nothing")
     options = parser.parse_args()
     if not options.sum:
-        soak(options.log, options.faults, options.seed, options.hours, _one_round)
+        soak(options.log, options.faults, options.seed, options.hours, _one_round, options.sites)
     return 0 if summed(rounds_of(options.log, options.seed), options.faults) else 1
 
 
 def soak(
-    log: Path, faults: int, seed: int, hours: float, one_round: Callable[[int, int], Round]
+    log: Path,
+    faults: int,
+    seed: int,
+    hours: float,
+    one_round: OneRound,
+    sites: int = 1,
+    executor: Executor | None = None,
 ) -> None:
     """Run rounds until the log has so many faults of this soak, or the hours have passed.
 
-    `one_round` runs a round of a number and a seed.
+    `one_round` runs a round of a number and a seed. With several `sites` so many rounds run at the
+    same time, by `executor`: by default each in a process of its own. Where a round fails by
+    itself the others are ended well, and its error is raised.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 3600 * hours
-    while time.monotonic() < end:
-        known = rounds_of(log, seed)
-        done = sum(each.faults for each in known)
-        if done >= faults:
-            return
-        number = len(known)
-        say(f"round {number + 1}: {done} of {faults} faults are done")
-        found = one_round(number, round_seed(seed, number))
-        with log.open("a+b") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
-            cut_off = stream.read(1) not in (b"", b"\n")
-            line = json.dumps({"soak": seed, **asdict(found)})
-            stream.write(("\n" if cut_off else "").encode() + line.encode() + b"\n")
-        if not found.faults:
-            say("no fault could be done here; see what is skipped in the log")
-            return
+    with executor or _executor(sites) as running_in:
+        running: dict[Future[Round], int] = {}
+        troubles: list[BaseException] = []
+        while True:
+            known = rounds_of(log, seed)
+            done = sum(each.faults for each in known)
+            numbers = (k for k in count() if k not in {r.number for r in known})
+            free = (k for k in numbers if k not in running.values())
+            while (
+                not troubles
+                and len(running) < sites
+                and done + ROUND_FAULTS * len(running) < faults
+                and time.monotonic() < end
+            ):
+                number = next(free)
+                say(f"round {number + 1}: {done} of {faults} faults are done")
+                running[running_in.submit(one_round, number, round_seed(seed, number))] = number
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                if trouble := future.exception():
+                    troubles.append(trouble)
+                    continue
+                found = future.result()
+                _append(log, seed, found)
+                if not found.faults:
+                    say("no fault could be done here; see what is skipped in the log")
+                    end = time.monotonic()
+    for trouble in troubles:
+        raise trouble
+
+
+class _Here(Executor):
+    """Executor that runs a function when it is submitted: one round after the other."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run it; an interrupt goes to the caller at once."""
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def _executor(sites: int) -> Executor:
+    return ProcessPoolExecutor(sites, mp_context=get_context("spawn")) if sites > 1 else _Here()
+
+
+def _append(log: Path, seed: int, found: Round) -> None:
+    with log.open("a+b") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 1))
+        cut_off = stream.read(1) not in (b"", b"\n")
+        line = json.dumps({"soak": seed, **asdict(found)})
+        stream.write(("\n" if cut_off else "").encode() + line.encode() + b"\n")
 
 
 def rounds_of(log: Path, seed: int) -> list[Round]:
@@ -143,7 +198,19 @@ def _line(found: Outcome, number: int, seed: int, load: float, seconds: float) -
         wrong=found.wrong,
         skipped=found.skipped,
         recovery_s={kind: [round(s, 1) for s in each] for kind, each in found.recovery_s.items()},
+        code=_commit(),
     )
+
+
+def _commit() -> str:
+    """Return the commit of this tree, short; "" where there is none."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    folder = Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
 
 
 def summed(rounds: Sequence[Round], faults: int) -> bool:
@@ -169,6 +236,7 @@ def summed(rounds: Sequence[Round], faults: int) -> bool:
     say(f"{delivered} of {pairs} pairs delivered, {objects} objects; {len(wrong)} breaches")
     for sentence in wrong:
         say(f"    {sentence}")
+    say(f"code: {', '.join(sorted({each.code or 'not known' for each in rounds}))}")
     return (
         done >= faults and not wrong and delivered == pairs == objects and p99(every) <= P99_LIMIT_S
     )

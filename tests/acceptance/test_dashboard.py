@@ -146,6 +146,21 @@ def confirm(page: Page, config: Path) -> None:
     assert flags == {"UNVERIFIED", "VERIFIED"}
 
 
+def try_pair(browser: Browser, address: str) -> Page:
+    """Choose the pair on the page of the first run; return the page, which follows the pair."""
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto(f"{address}/first-run")
+    form = page.locator('[data-testid="stForm"]').filter(has_text="Stained slide of the same block")
+    expect(form).to_be_visible()
+    chosen = form.get_by_test_id("stSelectbox").first.locator("input")
+    chosen.fill(f"{ACCESSION}_A1_HE")  # the other slide in the list is no slide
+    chosen.press("Enter")
+    form.get_by_role("textbox", name="Your name").fill("Meyer^Anna")
+    form.get_by_role("button", name="Analyze this pair").click()
+    expect(page.get_by_role("link", name=f"{ACCESSION}_A1_HER2", exact=False)).to_be_visible()
+    return page
+
+
 @pytest.mark.timeout(1500)
 def test_a_case_is_seen_from_arrival_to_delivery(
     config: Path, browser: Browser, tmp_path: Path
@@ -190,10 +205,14 @@ def test_a_case_is_seen_from_arrival_to_delivery(
         expect(page.locator(".td-trouble .remedy").first).not_to_be_empty()
 
         arrive(case.ihc_path, scans, f"{ACCESSION}_A1_HER2{case.ihc_path.suffix}")
+        expect(row).not_to_contain_text("Waiting for slides")
+        first_run = try_pair(browser, address)
         expect(row).to_contain_text("Delivered", timeout=SCORING_LIMIT_MS)
         # Other tests check the score; here every page must show the same one.
         score = row.locator(".score").inner_text()
         assert score in set(Her2Score)
+        expect(first_run.get_by_text("These settings work")).to_be_visible()
+        first_run.close()
         assert page.evaluate("window.neverReloaded === true"), "the page was loaded again"
 
         page.set_viewport_size({"width": 1280, "height": 720})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,23 @@ def test_a_soak_that_was_ended_goes_on_with_the_next_round(tmp_path: Path) -> No
     assert {each.seed for each in found}.isdisjoint(each.seed for each in rounds_of(log, 8))
     soak(log, 100, 7, 1.0, power_cut)  # it is done
     assert len(begun) == 3
+
+
+def fail_once(number: int, seed: int) -> Round:
+    if number == 1:
+        raise ValueError("no disk")
+    return made(number, seed)
+
+
+def test_rounds_at_the_same_time_fill_gaps_and_survive_one_that_fails(tmp_path: Path) -> None:
+    log = tmp_path / "soak.jsonl"
+    with pytest.raises(ValueError, match="no disk"):
+        soak(log, 150, 7, 1.0, fail_once, 2, ThreadPoolExecutor(2))
+    assert [each.number for each in rounds_of(log, 7)] == [0]
+    soak(log, 300, 7, 1.0, made, 2, ThreadPoolExecutor(2))
+    found = rounds_of(log, 7)
+    assert sorted(each.number for each in found) == list(range(6))
+    assert len({each.seed for each in found}) == 6
 
 
 def test_a_sum_fails_for_one_breach_a_slow_end_or_too_few(
