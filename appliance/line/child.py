@@ -8,6 +8,7 @@ import os
 import pickle
 import select
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -310,7 +311,8 @@ class _Line:
     def __init__(self, connection: Connection) -> None:
         self.connection, self.heard_s = connection, time.monotonic()
         self._messages: SimpleQueue[bytes | None] = SimpleQueue()
-        threading.Thread(target=self._receive, name="answers", daemon=True).start()
+        self._receiver = threading.Thread(target=self._receive, name="answers", daemon=True)
+        self._receiver.start()
 
     def next(self, seconds: float) -> bytes | None:
         """Return the next message, `NOTHING` where none came in time, None at the end."""
@@ -326,7 +328,14 @@ class _Line:
         return not poll.poll(0)
 
     def close(self) -> None:
-        """Close the line once the process, which holds the other end, is gone."""
+        """Close the line, whose process is gone or does not end.
+
+        The thread that receives is ended first. The next line may get the file's number, and a
+        thread that was about to read from this number would take the first bytes of that line.
+        """
+        with suppress(OSError), socket.socket(fileno=os.dup(self.connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+        self._receiver.join()
         with suppress(OSError):
             self.connection.close()
 
@@ -337,7 +346,7 @@ class _Line:
                 self.heard_s = time.monotonic()
                 if message != ALIVE:
                     self._messages.put(message)
-        except (EOFError, OSError, TypeError):  # TypeError: closed while it waited
+        except (EOFError, OSError):
             self._messages.put(None)
 
 

@@ -140,7 +140,9 @@ def running(daemon: TrialDaemon) -> Iterator[TrialDaemon]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the process ids of all children of a process, and of their children."""
+    """Return the process ids of all children of a process, and of their children; of 0, none."""
+    if pid == 0:  # no daemon: the kernel's own number is the parent of all
+        return []
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

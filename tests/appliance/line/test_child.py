@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from io import BytesIO
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Event, Thread, Timer
@@ -26,7 +28,7 @@ from appliance.errors import (
     WorkerLostError,
     WorkerStartError,
 )
-from appliance.line.child import Child, Limits, _kill
+from appliance.line.child import Child, Limits, _kill, _Line
 from appliance.line.executors import LocalExecutor
 from appliance.line.fork_server import PRELOADED, serve_processes
 from appliance.settings.lanes import Lanes
@@ -195,6 +197,37 @@ def test_a_process_that_cannot_start_is_no_steps_fault(
     broken = Child(Logging(), stop, extensions=("no_such_module_of_a_site",))
     with pytest.raises(WorkerStartError, match="ended with code 1 before it had a step"):
         broken.run(PATIENT, max, 1, 2)
+
+
+def test_a_line_that_is_closed_takes_nothing_of_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its thread may be about to read when the next line gets the number of its file."""
+    about_to_read = Event()
+
+    def late(connection: Connection, size: int) -> BytesIO:
+        number = connection.fileno()
+        about_to_read.set()
+        time.sleep(0.5)  # a busy machine runs others first
+        if not (found := os.read(number, size)):
+            raise EOFError
+        return BytesIO(found)
+
+    ours, theirs = multiprocessing.Pipe()
+    number = ours.fileno()
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "_recv", late)
+        line = _Line(ours)
+        assert about_to_read.wait(60)
+        theirs.close()
+        line.close()
+    ours, theirs = multiprocessing.Pipe()
+    assert ours.fileno() == number
+    theirs.send_bytes(b"ready")
+    time.sleep(1.0)
+    assert ours.poll(60) and os.read(ours.fileno(), 64).endswith(b"\x05ready")
+    ours.close()
+    theirs.close()
 
 
 def refuse(_process: BaseProcess) -> None:
