@@ -35,7 +35,9 @@ demo: install
 		$(if $(filter her2,$(ASSAY)),--score $(SCORE),--positive $(POSITIVE))
 
 # More files at a time than cores: tests of daemons and servers wait more than they work. Files are
-# begun in the order of tests/conftest.py, the longest first.
+# begun in the order of tests/conftest.py, the longest first. Threads of the networks that wait for
+# each other sleep: by default they spin, and took up to seven eighths of the time of such tests.
+test: export OMP_WAIT_POLICY := passive
 test: install judges
 	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --durations 25
 

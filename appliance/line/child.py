@@ -404,6 +404,8 @@ def _serve(connection: Connection, parent_pid: int | None, setup: _Setup) -> Non
         parent_pid = getattr(sys.modules.get(PRELOADED), "SERVER_PID", os.getppid())
     end_with_parent(parent_pid)
     os.environ.pop(SAFE_PATH, None)  # of `own_modules`, and not for what a step starts
+    # Read when torch is loaded: threads that wait for each other spin, on cores of other steps.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.setsid()  # what a step starts ends with it: `_kill`
     os.nice(setup.nice)
     if setup.gpu is not None:

@@ -230,6 +230,10 @@ def test_a_line_that_is_closed_takes_nothing_of_the_next_one(
     theirs.close()
 
 
+def test_threads_of_a_step_that_wait_leave_the_cores_to_others(child: Child) -> None:
+    assert child.run(PATIENT, os.getenv, "OMP_WAIT_POLICY") == "passive"
+
+
 def refuse(_process: BaseProcess) -> None:
     raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
