@@ -118,16 +118,15 @@ def disk_full(site: Site) -> None:
     if site.disk is None:
         raise SkipError("no small disk: mounting a tmpfs needs root")
     ballast = site.disk / "ballast"
-    with ballast.open("wb") as stream:
-        try:
+    try:
+        with ballast.open("wb", buffering=0) as stream:
             while True:
                 stream.write(bytes(BALLAST_BYTES))
-                stream.flush()
-        except OSError as err:
-            if err.errno != errno.ENOSPC:
-                raise
+    except OSError as err:  # also of the file itself, on a disk that is full by now
+        if err.errno != errno.ENOSPC:
+            raise
     time.sleep(site.dice.uniform(2, 6))
-    ballast.unlink()
+    ballast.unlink(missing_ok=True)
 
 
 def lock_ledger(site: Site) -> None:
