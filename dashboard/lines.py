@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.ledger.hints import Hint
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
+from appliance.ledger.second_opinions import SecondOpinion
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
 from appliance.settings.settings import Settings
 from appliance.words.say import say
@@ -174,6 +175,16 @@ def interim_words(hint: Hint | None, case: CaseRow) -> str:
     else:
         code = "agreed" if case.score == hint.said else "differed"
     return say("interim", code, hint.params | {"score": case.score})
+
+
+def second_words(said: Sequence[SecondOpinion], stain: str, case: CaseRow) -> tuple[str, ...]:
+    """Return the sentences on second readers' opinions on a case's target slide.
+
+    None once the case has findings, which hold its opinions.
+    """
+    if case.findings_key:
+        return ()
+    return tuple(say("second", "waiting", {**asdict(each), "stain": stain}) for each in said)
 
 
 def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideLine:

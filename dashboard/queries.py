@@ -21,6 +21,7 @@ from appliance.ledger.hints import hint_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
+from appliance.ledger.second_opinions import second_opinions_of
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named, id_of
 from appliance.settings.settings import Settings
 from appliance.words.say import say
@@ -33,6 +34,7 @@ from dashboard.lines import (
     delivery_lines,
     event_lines,
     interim_words,
+    second_words,
     slide_line,
 )
 from dashboard.masking import case_name, hides
@@ -107,7 +109,8 @@ class CaseDetail:
     """Facts of the case page; `slides` holds the current slides, `stains` those that it pairs.
 
     `stains` is empty where the case's assay is not installed. `interim` is the sentence on a hint
-    that its anatomy slide got before the score; empty for none.
+    that its anatomy slide got before the score; empty for none. `second` has those on second
+    readers' opinions on its target slide while there is no result.
     """
 
     case: CaseLine
@@ -115,6 +118,7 @@ class CaseDetail:
     stains: tuple[Stain, ...]
     slides: dict[Stain, SlideLine]
     interim: str
+    second: tuple[str, ...]
     others: tuple[SlideLine, ...]
     deliveries: tuple[DeliveryLine, ...]
     events: tuple[EventLine, ...]
@@ -139,7 +143,8 @@ class CaseDetail:
 class SlideDetail:
     """Facts of the slide page.
 
-    `remedy` is empty for a slide that is not set aside, `interim` for one without a hint.
+    `remedy` is empty for a slide that is not set aside, `interim` for one without a hint, `second`
+    for one without second readers' opinions, and once its case has a result.
     """
 
     slide: SlideLine
@@ -148,6 +153,7 @@ class SlideDetail:
     stain: str
     remedy: str
     interim: str
+    second: tuple[str, ...]
     events: tuple[EventLine, ...]
 
 
@@ -244,6 +250,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
                 stain: slide_line(slide, case_id, settings) for stain, slide in current.items()
             },
             interim=_interim(tx, current.get(Stain(row.anatomy)), row),
+            second=_second(tx, current.get(pairing_of(row).target), row),
             others=tuple(
                 slide_line(slide, case_id, settings)
                 for slide in rows
@@ -271,6 +278,7 @@ def read_slide(reader: LedgerReader, settings: Settings, slide_id: int) -> Slide
             stain=row.stain,
             remedy=say("remedy", row.reason) if row.state == SlideState.QUARANTINED else "",
             interim=_interim(tx, row, None if case_id is None else tx.case(case_id)),
+            second=_second(tx, row, None if case_id is None else tx.case(case_id)),
             events=_events_of(tx, {row.subject: "Slide"}, hidden=hides(settings)),
         )
 
@@ -279,6 +287,12 @@ def _interim(tx: Queries, slide: SlideRow | None, case: CaseRow | None) -> str:
     if slide is None or case is None:
         return ""
     return interim_words(hint_of(tx, slide, case.assay), case)
+
+
+def _second(tx: Queries, slide: SlideRow | None, case: CaseRow | None) -> tuple[str, ...]:
+    if slide is None or case is None:
+        return ()
+    return second_words(second_opinions_of(tx, slide), slide.stain, case)
 
 
 def _timeline(

@@ -116,6 +116,7 @@ TASK_WORDS: dict[str, str] = {
     "plain": "Plain color reading of IHC, without a network",
     "nuclei": "Stain of nuclei on IHC, without a network",
     "low_resolution": "Second reader: the whole IHC slide at low resolution",
+    "multiple_instance": "Second reader: the tiles of the whole IHC slide, weighed",
 }
 """Purpose of a reader, by its name; that of a network is the value of `models.spec.Task`."""
 

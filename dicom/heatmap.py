@@ -51,6 +51,7 @@ def build_heatmap(
     uid_seed: str,
     created: datetime,
     software: str,
+    series_offset: int = SERIES_OFFSET,
 ) -> list[Dataset]:
     """Build one series of Parametric Maps, an instance per level that has any value.
 
@@ -59,7 +60,8 @@ def build_heatmap(
     `quantity` is the concept of the values, `label` its name in 16 characters. `cielab` are colors
     (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that interpolates
     linearly in CIELAB; without them the viewer chooses. `source_images` are the slide's headers,
-    level 0 first. Equal arguments give equal bytes.
+    level 0 first. `series_offset` keeps the series of one slide apart. Equal arguments give equal
+    bytes.
 
     Raises
     ------
@@ -88,6 +90,7 @@ def build_heatmap(
             cielab=cielab,
             content_description=content_description,
             software=software,
+            series_offset=series_offset,
         )
         finish(dataset, base, series_description, created)
         made.append(dataset)
@@ -120,6 +123,7 @@ def _made_by_highdicom(
     cielab: Sequence[tuple[float, float, float]],
     content_description: str,
     software: str,
+    series_offset: int,
 ) -> Dataset:
     """Let highdicom make the object of `pixels` (rows, columns); correct what it sets wrongly."""
     import highdicom as hd
@@ -132,7 +136,7 @@ def _made_by_highdicom(
             source_images=[base],
             pixel_array=frames,
             series_instance_uid=deterministic_uid(*seed, "series"),
-            series_number=FIRST_SERIES_NUMBER + SERIES_OFFSET + int(base.get("SeriesNumber") or 1),
+            series_number=FIRST_SERIES_NUMBER + series_offset + int(base.get("SeriesNumber") or 1),
             sop_instance_uid=deterministic_uid(*seed, "instance", str(number)),
             instance_number=number,
             manufacturer=MANUFACTURER,

@@ -11,6 +11,7 @@ from appliance.readers.reader import (
     AnyReader,
     BagReader,
     OwnWeights,
+    SecondBagReader,
     find_reader,
     load_installed,
 )
@@ -102,7 +103,7 @@ def readers_alone(assay: Assay, stain: Stain) -> tuple[AnyReader, ...]:
     """Readers of an assay that need this slide alone.
 
     These are its readers of overviews, and its readers of tiles of the anatomy slide; a target
-    slide's tiles are read when the tumor is known.
+    slide's tiles are read when the tumor is known. Those of its bag are in `bag_readers`.
     """
     return tuple(
         reader
@@ -112,6 +113,32 @@ def readers_alone(assay: Assay, stain: Stain) -> tuple[AnyReader, ...]:
             reader.needs == "overview" or (reader.needs == "tiles" and stain == assay.anatomy.code)
         )
     )
+
+
+def bag_readers(assay: Assay, settings: Settings) -> tuple[SecondBagReader, ...]:
+    """Readers of an assay that take the bag of its target slide, as far as they are on."""
+    return tuple(reader for reader in _bag_readers(assay) if reader.is_on(settings))
+
+
+def _bag_readers(assay: Assay) -> tuple[SecondBagReader, ...]:
+    return tuple(
+        cast(SecondBagReader, reader)
+        for reader in assay_readers(assay)
+        if reader.needs == "bag" and assay.target.code in reader.stains
+    )
+
+
+def is_read_alone(assay: Assay, stain: Stain, settings: Settings) -> bool:
+    """Return whether an assay has a reader that needs a slide of this stain alone."""
+    if readers_alone(assay, stain):
+        return True
+    return stain == assay.target.code and bool(bag_readers(assay, settings))
+
+
+def readers_in_use(assay: Assay, settings: Settings) -> tuple[AnyReader, ...]:
+    """Readers of an assay without those that the settings leave off."""
+    off = [reader for reader in _bag_readers(assay) if not reader.is_on(settings)]
+    return tuple(reader for reader in assay_readers(assay) if reader not in off)
 
 
 def readers_of_target(assay: Assay) -> tuple[AnyReader, ...]:
@@ -179,7 +206,7 @@ def check_assays(settings: Settings) -> None:
 
 def _is_asked(reader: AnyReader, assay: Assay) -> bool:
     alone = [each for stain in assay.stains for each in readers_alone(assay, stain.code)]
-    return reader in (*alone, *readers_of_target(assay))
+    return reader in (*alone, *readers_of_target(assay), *_bag_readers(assay))
 
 
 def tasks() -> tuple[Task, ...]:

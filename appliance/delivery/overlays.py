@@ -36,6 +36,8 @@ PROBABILITY_CIELAB = ((30, 20, -50), (60, 0, 0), (85, 0, 70))
 BLOCK_PX, COARSER = 16, 8
 """Edge of an intensity block in px of the label map (18 µm), and the factor from the first level to
 the second, whose px are about the size of a tile."""
+ATTENTION_OFFSET = 60
+"""Offset of series numbers of attention from those of the slide's segmentations."""
 MIB = 1 << 20
 
 
@@ -57,6 +59,8 @@ def write_overlays(folder: Path, context: ObjectContext) -> list[tuple[str, Path
         made += [("PM", path) for path in _probability(folder, context)]
         if labels is not None:
             made += [("PM", path) for path in _intensity(folder, context, labels)]
+        for number, reader in enumerate(context.findings.rasters.attention):
+            made += [("PM", path) for path in _attention(folder, context, reader, number)]
     return made
 
 
@@ -243,6 +247,36 @@ def _intensity(folder: Path, context: ObjectContext, labels: LabelMap) -> list[P
         series_description=f"{title} intensity on IHC (research use only)",
         content_description="Mean class (0-3) of tumor px. For research use only.",
     )
+
+
+def _attention(folder: Path, context: ObjectContext, reader: str, number: int) -> list[Path]:
+    """Write the heat map of the weight of each tile in a second reader's answer, by an even share.
+
+    A value is the tile's weight times the number of tiles: 1 is an even share.
+    """
+    grid, weights = RasterGrid.of(context.findings.ihc, TILE_UM), _even_shares(context, reader)
+    values = grid.sampled(weights)
+    if not np.isfinite(values).any():
+        return []
+    return _heatmap(
+        folder / f"pm-ihc-attention-{number + 1}",
+        context,
+        stain=context.target,
+        levels=[HeatLevel(values=values, mpp=grid.mpp)],
+        highest=float(np.nanmax(weights)),
+        quantity=codes.ATTENTION,
+        label="Attention",
+        cielab=PROBABILITY_CIELAB,
+        series_description="Attention of a second reader (research use only)",
+        content_description=f"Attention of {reader.replace('_', ' ')}. {RESEARCH_USE}",
+        series_offset=ATTENTION_OFFSET + number,
+    )
+
+
+def _even_shares(context: ObjectContext, reader: str) -> NDArray[np.float32]:
+    weights = context.findings.rasters.attention[reader]
+    shares: NDArray[np.float32] = weights * np.float32(np.isfinite(weights).sum())
+    return shares
 
 
 def block_sums(labels: LabelMap, edge: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:

@@ -16,6 +16,7 @@ _TASKS = {
     "intensity": "L: intensity",
     "segmentation": "M: segmentation",
     "low_resolution": "whole slide",
+    "multiple_instance": "tiles of the whole slide",
 }
 
 

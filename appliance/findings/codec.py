@@ -2,8 +2,8 @@
 
 Files of a folder: ``findings.json`` (all but what follows), ``tiles.parquet`` (one row per tile of
 the target slide with a tumor partner), ``annotated.parquet`` (one row per other tile that was
-read), ``rasters.npz``, ``ihc_classes.zarr.zip`` (where the assay has a label map), ``mapping.npz``
-and an overview picture of each slide.
+read), ``rasters.npz``, ``ihc_classes.zarr.zip`` (where the assay has a label map), ``mapping.npz``,
+an overview picture of each slide, and ``attention.npz`` where a second reader weighed tiles.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ MAX_EDGE_PX = 1600
 """Longest edge of a picture on the page."""
 IHC_CLASSES = "ihc_classes.zarr.zip"
 """File of the label map, in the artifact of M and in that of the findings."""
+ATTENTION_NAME = "attention.npz"
+"""File of the weights of tiles in second readers' answers, by reader; absent where there are none,
+and in findings of earlier editions."""
 Tile = TypeVar("Tile", bound=AnnotatedTile)
 _TILES: dict[str, type[AnnotatedTile]] = {"tiles": TileFinding, "annotated": AnnotatedTile}
 """Fields of `Findings` that have a file of their own, one row per tile."""
@@ -112,6 +115,9 @@ def save_findings(
     )
     if rasters.ihc_classes is not None:
         save_labels(rasters.ihc_classes, folder / IHC_CLASSES)
+    if rasters.attention:
+        by_reader: dict[str, Any] = dict(rasters.attention)
+        np.savez_compressed(folder / ATTENTION_NAME, **by_reader)
     findings.mapping.save(folder / "mapping.npz")
     Image.fromarray(he_thumbnail).save(folder / "he_thumbnail.png")
     Image.fromarray(ihc_thumbnail).save(folder / "ihc_thumbnail.png")
@@ -154,6 +160,7 @@ def load_findings(folder: Path) -> Findings:
             ihc_mpp=raw.pop("ihc_mpp"),
             ihc_read=arrays["ihc_read"],
             he_probability=arrays["he_probability"],
+            attention=_load_attention(folder / ATTENTION_NAME),
         )
     return Findings(
         **_parts(raw),
@@ -164,6 +171,13 @@ def load_findings(folder: Path) -> Findings:
         else _load_tiles(AnnotatedTile, folder / "annotated.parquet"),
         rasters=rasters,
     )
+
+
+def _load_attention(path: Path) -> dict[str, NDArray[np.float32]]:
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def _save_tiles(tiles: Sequence[AnnotatedTile], kind: type[AnnotatedTile], path: Path) -> None:

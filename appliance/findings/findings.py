@@ -5,6 +5,7 @@ Files on disk: `appliance.findings.codec`. Frames of reference: `appliance.geome
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -90,6 +91,9 @@ class Rasters:
         uint8 (rows, columns of the target's tile grid): 0 not read, `MARGIN`, `SCORED`.
     he_probability
         float32 (rows, columns of the anatomy slide's tile grid), NaN where no tissue was read.
+    attention
+        By reader, float32 (rows, columns of the target's tile grid): weight of each tile in the
+        answer of a second reader, with the sum 1; NaN where it saw no tile.
     """
 
     he_tumor: NDArray[np.uint8]
@@ -98,6 +102,7 @@ class Rasters:
     ihc_mpp: float
     ihc_read: NDArray[np.uint8]
     he_probability: NDArray[np.float32]
+    attention: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Assay, StepOutputs
-from appliance.assays.registry import assay_readers, find_assay, readers_of_target
+from appliance.assays.registry import (
+    assay_readers,
+    find_assay,
+    readers_in_use,
+    readers_of_target,
+)
 from appliance.delivery.frozen import same_source
 from appliance.domain import Identity
 from appliance.errors import CaseHeldError
@@ -19,6 +26,7 @@ from appliance.findings.findings import FINDINGS_VERSION, Findings
 from appliance.findings.opinion import Opinion
 from appliance.geometry import TileGrid, TileIndex
 from appliance.line.analyse_slide import read_alone, require_inspected
+from appliance.line.bag_readers import read_bags
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
 from appliance.line.readings import (
     load_pass,
@@ -27,7 +35,7 @@ from appliance.line.readings import (
     reader_facts,
     require_unchanged,
 )
-from appliance.readers.reader import AnatomySlide, FindingsReader, find_reader
+from appliance.readers.reader import AnatomySlide, Attended, FindingsReader, find_reader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment, align, alignment_mpp
@@ -78,7 +86,8 @@ def analyse_case(
 
     `accepted` are the contradictions of the slides that a person accepted.
 
-    Both slides are read alone once more first: the artifact may be of other weights, or damaged.
+    Both slides are read alone once more first, and the target slide's bag: the artifact may be of
+    other weights, or damaged.
 
     Raises
     ------
@@ -91,6 +100,7 @@ def analyse_case(
         read_alone(slide, stain.code, [assay.name], settings, progress)
         for slide, stain in zip((anatomy, target), assay.stains, strict=True)
     ]
+    alone += read_bags(target, assay.target.code, [assay.name], settings, progress)
     case = _Case(
         assay=assay,
         anatomy=anatomy,
@@ -263,7 +273,7 @@ class _Case:
             declared=self._declared,
             readings={
                 reader.name: load_reading(reader, folders)
-                for reader in assay_readers(assay)
+                for reader in readers_in_use(assay, self._settings)
                 if reader.needs != "findings"
             },
             alignment=self._alignment(align_key),
@@ -315,12 +325,25 @@ class _Case:
 
 def _judged(assay: Assay, outputs: StepOutputs, settings: Settings) -> Findings:
     """Findings with the votes of the readers of findings, and with reasons for review."""
-    findings = assay.decide(outputs, settings)
+    findings = _attended(assay.decide(outputs, settings), outputs)
     for reader in assay_readers(assay):
         if reader.needs == "findings":
             vote = cast(FindingsReader, reader).read(findings)
             findings = replace(findings, opinions=(*findings.opinions, vote))
     return replace(findings, review=assay.review(outputs, findings, settings))
+
+
+def _attended(findings: Findings, outputs: StepOutputs) -> Findings:
+    """Findings with the weight of each tile of the target slide in its second readers' answers."""
+    grid = TileGrid.of(*outputs.target.size_um)
+    found = {}
+    for name, reading in outputs.readings.items():
+        if isinstance(reading, Attended) and (given := reading.attention) is not None:
+            found[name] = np.full(grid.shape, np.nan, dtype=np.float32)
+            found[name][given.tiles[:, 1], given.tiles[:, 0]] = given.weights
+    if not found:
+        return findings
+    return replace(findings, rasters=replace(findings.rasters, attention=found))
 
 
 def _folder(key: str, store: ArtifactStore) -> Path:

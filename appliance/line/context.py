@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -64,7 +64,8 @@ class Step(Generic[R]):
     `run` prepares the call, None where the state changes without work. `finish` writes the outcome
     into the row and advances it, in one transaction. `resource` names the lane; the lane
     ``delivery`` is the outbox's. The deadline is `deadline_s` and `deadline_s_per_gib` for each GiB
-    of the slides that the step reads, times `lanes.deadline_factor`.
+    of the slides that the step reads, times `lanes.deadline_factor`. `beside_s` gives the seconds
+    of readers that have a limit of their own within the step.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Step(Generic[R]):
     finish: Callable[[Transaction, StepContext, R, Done, float], None]
     deadline_s: float
     deadline_s_per_gib: float
+    beside_s: Callable[[Sequence[SlideRow], Settings], float] = lambda *_: 0.0
 
 
 def time_of(step: str, done: Done) -> StepTime:

@@ -138,7 +138,8 @@ def _limits(context: StepContext, step: Step[R], job: Job[R]) -> Limits:
     slides = [job.row] if isinstance(job.row, SlideRow) else list(job.slides.values())
     gib = sum(slide.size_bytes for slide in slides) / 2**30
     lanes = context.settings.lanes
+    deadline_s = lanes.deadline_factor * (step.deadline_s + step.deadline_s_per_gib * gib)
     return Limits(
-        deadline_s=lanes.deadline_factor * (step.deadline_s + step.deadline_s_per_gib * gib),
+        deadline_s=deadline_s + step.beside_s(slides, context.settings),
         silent_s=lanes.silent_seconds,
     )

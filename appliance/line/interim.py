@@ -16,6 +16,7 @@ from appliance.errors import SettingsError, SourceChangedError
 from appliance.geometry import TileGrid
 from appliance.ledger.hints import TROUBLE, Hint
 from appliance.line.analyse_slide import read_alone, wrong_picture
+from appliance.line.bag_readers import read_bags, second_opinions
 from appliance.line.outcomes import (
     Outcome,
     ReadSlide,
@@ -49,6 +50,8 @@ def read_slide(
 ) -> SlideRead:
     """Ask the readers of assays that need this slide alone, then interim readers of `hinted`.
 
+    Readers of the bag of a target slide are among the first.
+
     A hint that cannot be given holds up no slide: it is noted as such.
 
     Raises
@@ -56,7 +59,8 @@ def read_slide(
     SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
     alone = read_alone(slide, stain, assay_names, settings, progress)
-    times, hints = [*alone.times], []
+    bags = read_bags(slide, stain, assay_names, settings, progress)
+    times, hints = [time for outcome in (alone, *bags) for time in outcome.times], []
     for name in hinted:
         try:
             hint, spent = read_interim(slide, stain, name, settings, progress)
@@ -69,7 +73,11 @@ def read_slide(
             continue
         hints.append(hint)
         times += spent.times
-    return SlideRead(times=tuple(times), hints=tuple(hints))
+    return SlideRead(
+        times=tuple(times),
+        hints=tuple(hints),
+        opinions=second_opinions(slide, stain, assay_names, settings),
+    )
 
 
 def read_interim(

@@ -11,6 +11,7 @@ from pathlib import Path
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.assay import Declared
 from appliance.domain import SlideFacts
+from appliance.findings.opinion import Opinion
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.patients import Patient
 from appliance.ledger.hints import Hint
@@ -88,10 +89,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideRead:
-    """Outcome of *read*: times of the work, and hints on the slide."""
+    """Outcome of *read*: times of the work, hints on the slide, and second readers' opinions."""
 
     times: tuple[StepTime, ...]
     hints: tuple[Hint, ...] = ()
+    opinions: tuple[Opinion, ...] = ()
 
 
 def artifact_folder(key: str, settings: Settings) -> Path:

@@ -277,7 +277,7 @@ class _Service:
                 silent_s=lanes.silent_seconds,
             )
             found: dict[str, Any] = self._child.run(
-                limits, opinions_on, path, stain, self._settings, work
+                limits, opinions_on, path, stain, self._settings, work, limits.deadline_s / 2
             )
             return found
         except SlideError as err:

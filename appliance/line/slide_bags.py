@@ -38,15 +38,25 @@ def bag_of_slide(
     return kept_bag(kept.key, settings)
 
 
+def bag_key(facts: SlideFacts, encoder: Path) -> ArtifactKey:
+    """Return the key of a slide's bag.
+
+    Raises
+    ------
+    models.errors.ManifestError
+        If the encoder cannot be used.
+    """
+    fingerprint = verify_encoder(encoder).fingerprint
+    return ArtifactKey.of(
+        "bag", slide=facts.fingerprint, mpp=facts.mpp, encoder=fingerprint, version=BAG_VERSION
+    )
+
+
 def keep_bag(
     facts: SlideFacts, settings: Settings, progress: Progress, *, encoder: Path
 ) -> Outcome:
     """Make the bag of a slide where it is not kept: ``bag.safetensors``; raises as above."""
-    fingerprint = verify_encoder(encoder).fingerprint
-    store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of(
-        "bag", slide=facts.fingerprint, mpp=facts.mpp, encoder=fingerprint, version=BAG_VERSION
-    )
+    store, key = ArtifactStore(settings.artifacts_dir), bag_key(facts, encoder)
     with timed("bag", key, store) as (times, reused):
         if not reused:
             bag = _encoded(facts, store, encoder, settings, progress)

@@ -5,21 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from appliance.assays.registry import assays, readers_alone, stains
+from appliance.assays.registry import (
+    assays,
+    bag_readers,
+    is_read_alone,
+    readers_alone,
+    stains,
+)
 from appliance.domain import QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.findings import RESEARCH_USE
 from appliance.line.analyse_slide import inspect_slide, open_facts, read_alone, wrong_picture
+from appliance.line.bag_readers import read_bags
 from appliance.line.outcomes import ReadSlide, artifact_folder
 from appliance.line.readings import load_reading
 from appliance.settings.settings import Settings
 
 
-def opinions_on(path: Path, stain: Stain, settings: Settings, work: Path) -> dict[str, Any]:
+def opinions_on(
+    path: Path, stain: Stain, settings: Settings, work: Path, most_s: float | None = None
+) -> dict[str, Any]:
     """Return the opinions, ready for JSON, of all readers that need this slide alone.
 
-    All that is made lies below the folder `work`, which is the caller's to remove. The line's
-    results are neither used nor touched: it may be working on the same slide.
+    A reader of the slide's bag is silent where the bag takes longer than `most_s` seconds. All that
+    is made lies below the folder `work`, which is the caller's to remove. The line's results are
+    neither used nor touched: it may be working on the same slide.
 
     Raises
     ------
@@ -29,10 +39,11 @@ def opinions_on(path: Path, stain: Stain, settings: Settings, work: Path) -> dic
         If the slide cannot be read, has no tissue, or its picture is that of another stain.
     SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
-    asked = {a.name: readers_alone(a, stain) for a in assays() if stain in stains()}
-    asked = {name: readers for name, readers in asked.items() if readers}
+    asked = [a for a in assays() if stain in stains() and is_read_alone(a, stain, settings)]
     if not asked:
-        known = sorted(str(s) for s in stains() if any(readers_alone(a, s) for a in assays()))
+        known = sorted(
+            str(s) for s in stains() if any(is_read_alone(a, s, settings) for a in assays())
+        )
         raise SettingsError(f"no reader reads slides of {stain!r} alone; take {' or '.join(known)}")
     private = _apart(settings, work)
     facts = open_facts(path)
@@ -43,11 +54,13 @@ def opinions_on(path: Path, stain: Stain, settings: Settings, work: Path) -> dic
         raise SlideError(QuarantineReason.WRONG_PICTURE, detail)
     slide = ReadSlide(facts=facts, inspect_key=inspected.key)
     opinions = {}
-    for name, readers in asked.items():
-        outcome = read_alone(slide, stain, [name], private)
-        folder = artifact_folder(outcome.key, private)
-        for reader in readers:
-            opinions[reader.name] = load_reading(reader, [folder]).opinion.as_json()
+    for assay in asked:
+        alone = read_alone(slide, stain, [assay.name], private)
+        bags = read_bags(slide, stain, [assay.name], private, most_s=most_s)
+        folders = [artifact_folder(done.key, private) for done in (alone, *bags) if done.key]
+        of_bags = bag_readers(assay, private) if stain == assay.target.code else ()
+        for reader in (*readers_alone(assay, stain), *of_bags):
+            opinions[reader.name] = load_reading(reader, folders).opinion.as_json()
     return {
         "notice": RESEARCH_USE,
         "stain": str(stain),

@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from appliance.assays.registry import find_assay, interim_reader, readers_alone
+from appliance.assays.registry import find_assay, interim_reader, is_read_alone
 from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, Stain
 from appliance.intake.block import leave_block, make_ready
@@ -19,6 +19,7 @@ from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import note_hint
 from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.second_opinions import SecondOpinion, note_second_opinion
 from appliance.ledger.tables import SlideRow, facts_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.urgency import follow_block
@@ -134,7 +135,7 @@ def prepare_read(context: StepContext, job: Job[SlideRow]) -> Call | None:
     names = [
         pairing.assay
         for pairing in context.pairings
-        if pairing.expected and readers_alone(find_assay(pairing.assay), stain)
+        if pairing.expected and is_read_alone(find_assay(pairing.assay), stain, context.settings)
     ]
     if not names:
         return None
@@ -167,12 +168,17 @@ def _hinted(context: StepContext, row: SlideRow, names: list[str]) -> list[str]:
 def finish_read(
     tx: Transaction, context: StepContext, row: SlideRow, done: Done, now: float
 ) -> None:
-    """Note hints on the slide, and make the cases ready whose slides are all read."""
+    """Note hints and second readers' opinions on the slide, and make the cases ready whose slides
+    are all read."""
     outcome: SlideRead | None = done.value
     if outcome is not None:
         append_times(tx, row, outcome.times, now)
         for hint in outcome.hints:
             note_hint(tx, row, hint, now)
+        for opinion in outcome.opinions:
+            percent = round(100 * max(opinion.probabilities), 1)
+            said = SecondOpinion(reader=opinion.reader, said=opinion.said, percent=percent)
+            note_second_opinion(tx, row, said, now)
     tx.advance(row, SlideState.READ, now=now)
     for case in tx.cases_of_block(row.accession, row.block):
         if row.stain in pairing_of(case).stains:

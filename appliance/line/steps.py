@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow
+from appliance.line.bag_readers import bags_seconds
 from appliance.line.case_steps import (
     finish_align,
     finish_analyse,
@@ -50,6 +51,7 @@ CASE_STEPS: tuple[Step[CaseRow], ...] = (
         finish=finish_analyse,
         deadline_s=3600.0,
         deadline_s_per_gib=4 * 3600.0,
+        beside_s=bags_seconds,
     ),
     Step(
         name="align",
@@ -72,6 +74,7 @@ SLIDE_STEPS: tuple[Step[SlideRow], ...] = (
         finish=finish_read,
         deadline_s=3600.0,
         deadline_s_per_gib=4 * 3600.0,
+        beside_s=bags_seconds,
     ),
     Step(
         name="inspect",

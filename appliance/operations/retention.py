@@ -51,7 +51,7 @@ from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
-OWNED = ("inspect", "tumor", "bag", "align", "stain", CONVERTED)
+OWNED = ("inspect", "tumor", "bag", "opinion", "align", "stain", CONVERTED)
 """Steps whose artifacts belong to slides and cases."""
 CACHES = ("pictures", "seen")
 """Steps whose artifacts cost time and nothing else."""

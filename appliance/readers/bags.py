@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from appliance.errors import WeightsError
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError, WeightsError
 from appliance.geometry import TILE_UM
 from appliance.slides.reader import SlideReader
 from appliance.slides.stream import TileStream
@@ -38,6 +40,8 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
         If no tile holds tissue.
     WeightsError
         If one tile of the encoder is larger than a tile of the grid.
+    SlideError
+        If no tile can be decoded.
     """
     spec = encoder.spec
     grid_px, along = cut_of(spec)
@@ -48,13 +52,17 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
     inset = (grid_px - along * spec.tile_px) // 2
     cuts = [(k, j) for j in range(along) for k in range(along)]
     vectors, places = [], []
-    for indices, pixels in stream:
-        for column, row in cuts:
-            x, y = (inset + n * spec.tile_px for n in (column, row))
-            part = pixels[:, y : y + spec.tile_px, x : x + spec.tile_px]
-            vectors.append(encoder.encode(np.ascontiguousarray(part)).astype(np.float16))
-            places += [(t.column * along + column, t.row * along + row) for t in indices]
-        progress("encoding tiles", len(places) // len(cuts), len(wanted))
+    # Closed before the slide is, also where `progress` raises: threads of the stream read from it.
+    with closing(iter(stream)) as batches:
+        for indices, pixels in batches:
+            for column, row in cuts:
+                x, y = (inset + n * spec.tile_px for n in (column, row))
+                part = pixels[:, y : y + spec.tile_px, x : x + spec.tile_px]
+                vectors.append(encoder.encode(np.ascontiguousarray(part)).astype(np.float16))
+                places += [(t.column * along + column, t.row * along + row) for t in indices]
+            progress("encoding tiles", len(places) // len(cuts), len(wanted))
+    if not vectors:
+        raise SlideError(QuarantineReason.DAMAGED, "none of its tissue tiles can be decoded")
     return Bag(
         slide=slide.facts.fingerprint[:12],
         encoder=spec.fingerprint,

@@ -45,6 +45,26 @@ class Reading(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TileAttention:
+    """Weight of each tile of a slide in an answer on the whole slide.
+
+    `tiles` is int32 (n, 2): column and row in the slide's grid. `weights` is float32 (n,), >= 0,
+    with the sum 1.
+    """
+
+    tiles: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """Reading that knows which tiles weighed how much; None where nothing was judged."""
+
+    @property
+    def attention(self) -> TileAttention | None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnatomySlide:
     """Anatomy slide beside a target slide: its tissue, and the map of its µm to target µm."""
 
@@ -167,7 +187,7 @@ class OverviewReader(Reader, Protocol):
 
 
 class BagReader(Reader, OwnWeights, Protocol):
-    """Reader of the bag of an anatomy slide, before its target slide is scored."""
+    """Reader of the bag of one slide: a hint on an anatomy slide, or a second reader's opinion."""
 
     def is_on(self, settings: Settings) -> bool:
         """Return whether the settings ask for it."""
@@ -178,6 +198,14 @@ class BagReader(Reader, OwnWeights, Protocol):
         ...
 
     def read(self, bag: Bag, settings: Settings) -> Reading: ...
+
+
+class SecondBagReader(BagReader, Protocol):
+    """Reader of the bag of a target slide, beside the score."""
+
+    def silent(self, settings: Settings) -> Reading:
+        """Return the reading of a slide whose bag cannot be made, or not in time."""
+        ...
 
 
 class FindingsReader(Reader, Protocol):

@@ -19,6 +19,7 @@ BUILT_IN = (
     "appliance.readers.segmentation",
     "appliance.readers.plain",
     "appliance.readers.low_resolution",
+    "appliance.readers.multiple_instance",
     "appliance.readers.interim",
     "appliance.assays.her2.assay",
     "appliance.delivery.destinations.folder",

@@ -24,6 +24,11 @@ class ModelSettings(Section):
     """Folder of weights for the second reader that sees the whole HER2 slide (``tandem train
     reader``). None: the reference weights, where this distribution has some; else that reader says
     nothing."""
+    mil: Path | None = None
+    """Folder of weights for the second reader that weighs the tiles of the whole HER2 slide
+    (``tandem train reader`` with a system of multiple instances, docs/mil.md). None: it is off."""
+    mil_encoder: Path | None = None
+    """Folder of the encoder whose bags trained these weights. None: the one that ships."""
     interim: Path | None = None
     """Folder of weights for the interim reader (``tandem train interim``): a hint on HER2 from the
     H&E slide alone, which is never a score (docs/interim.md). None: it is off."""

@@ -50,7 +50,8 @@ class ObjectSettings(Section):
     fractional: bool = False
     """Tumor probability as FRACTIONAL Segmentation too, for viewers without Parametric Maps."""
     heatmaps: bool = True
-    """Parametric Maps of tumor probability and of stain intensity."""
+    """Parametric Maps of tumor probability, of stain intensity, and of a second reader's
+    attention where one weighed tiles."""
     heatmap_palette: bool = False
     """Color palettes inside the heat maps. The standard allows them, few viewers use them, and
     dciodvfy of 2022 reports eight of their attributes as errors."""

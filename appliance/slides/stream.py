@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -80,7 +80,7 @@ class TileStream:
         """Share (0-100) of the tiles that could not be decoded; 0 without tiles."""
         return 100 * len(self.unreadable) / max(1, len(self._tiles))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         shape = (min(self._batch_size, len(self._tiles)), self._px, self._px, 3)
         free: list[Pixels] = []
         given: deque[Pixels] = deque()

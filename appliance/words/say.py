@@ -16,7 +16,7 @@ from appliance.words.english.deliveries import DELIVERY_REASONS
 from appliance.words.english.events import EVENTS
 from appliance.words.english.folders import FOLDERS
 from appliance.words.english.interim import INTERIM
-from appliance.words.english.review import REVIEW
+from appliance.words.english.review import REVIEW, SECOND
 from appliance.words.english.slides import (
     DETAILS,
     NOT_FOR_AN_ASSAY,
@@ -42,6 +42,7 @@ _LANGUAGES: dict[str, dict[str, Words]] = {
         "review": REVIEW,
         "alert": ALERTS,
         "interim": INTERIM,
+        "second": SECOND,
     }
 }
 

@@ -98,7 +98,8 @@ def _live(case_id: int, shown: str, records: _Records) -> None:
     look.block(history, records.history)
     look.block(slides, records.slides)
     findings = _findings_of(detail)
-    look.block(_line_markup(detail, findings) + look.interim_note(detail.interim))
+    notes = look.interim_note(detail.interim) + look.second_note(detail.second)
+    look.block(_line_markup(detail, findings) + notes)
     if findings is None and detail.findings_folder is not None:
         look.block(
             '<div class="td-card">This case was scored by another version of Tandem, whose '

@@ -319,6 +319,14 @@ def interim_note(sentence: str) -> str:
     return f'<div class="td-interim" data-testid="interim">{escape(sentence)}</div>'
 
 
+def second_note(sentences: Sequence[str]) -> str:
+    """Return the markup of the sentences on second readers' opinions; empty for none."""
+    return "".join(
+        f'<div class="td-interim" data-testid="second">{escape(sentence)}</div>'
+        for sentence in sentences
+    )
+
+
 def case_link(case_id: int, text: str) -> str:
     """Markup of a link to a case's page."""
     return f'<a href="case?case={case_id}" target="_self">{escape(text)}</a>'

@@ -34,8 +34,8 @@ def render() -> None:
         f'<div class="muted">Accession {escape(detail.accession or "unknown")}, block '
         f"{escape(detail.block or 'unknown')}, stain {escape(stain_word(detail.stain))}</div></div>"
     )
-    if detail.interim:
-        look.block(look.interim_note(detail.interim))
+    if notes := look.interim_note(detail.interim) + look.second_note(detail.second):
+        look.block(notes)
     if slide.reason or detail.remedy:
         remedy = f'<div class="remedy">{escape(detail.remedy)}</div>' if detail.remedy else ""
         look.block(

@@ -40,6 +40,11 @@ FILL = 70
 L_OPACITY = 170
 GRAY: RGB = (70, 70, 70)
 HALO: RGB = (255, 255, 255)
+HEAT_KEY: RGB = (0, 105, 150)
+STRONGEST = 99.0
+"""Percentile of the tiles' weights that is drawn as 1: a few tiles may have nearly all of it."""
+HEAVIEST = 5
+"""Tiles of a second reader that the page leads to."""
 MOST_SHARES = 16
 """Tiles whose shares of classes are kept: the classes are asked for one after the other."""
 
@@ -92,7 +97,7 @@ class Overlays:
         for paired in findings.tiles:
             if paired.row < shape[0] and paired.column < shape[1]:
                 self._paired[paired.row, paired.column] = 1
-        self._drawn = {
+        self._drawn: dict[str, dict[str, Callable[[_Window], NDArray[np.uint8]]]] = {
             "he": {"tumor": self._tumor, "probability": self._heat, "unread": self._he_unread},
             "ihc": {
                 "tumor": self._paired_tumor,
@@ -100,6 +105,10 @@ class Overlays:
                 "regions": self._regions,
                 "unscored": self._unscored,
                 "unread": self._ihc_unread,
+            }
+            | {
+                f"attention-{number}": self._attention_drawer(weights)
+                for number, weights in enumerate(findings.rasters.attention.values(), start=1)
             },
         }
 
@@ -119,7 +128,11 @@ class Overlays:
         return (
             *(_layer("unread", "Not read", what, GRAY, "stripes") for what in ("he", "ihc")),
             _layer("unscored", "Not scored (control, margin)", "ihc", GRAY, "stripes"),
-            _layer("probability", "Tumor probability", "he", (0, 105, 150), "heat"),
+            _layer("probability", "Tumor probability", "he", HEAT_KEY, "heat"),
+            *(
+                _layer(f"attention-{number}", _attention_title(reader), "ihc", HEAT_KEY, "heat")
+                for number, reader in enumerate(findings.rasters.attention, start=1)
+            ),
             *ihc,
             _layer("tumor", f"Tumor on {anatomy}", "he", OUTLINE, "outline", shown=True),
             _layer("tumor", f"Tumor on {target}", "ihc", OUTLINE, "outline", shown=True),
@@ -137,7 +150,7 @@ class Overlays:
 
     def tile(self, what: str, name: str, level: int, column: int, row: int) -> bytes | None:
         """Return a tile of a layer as PNG with alpha; None where there is no such layer or tile."""
-        draw: Callable[[_Window], NDArray[np.uint8]] | None = self._drawn.get(what, {}).get(name)
+        draw = self._drawn.get(what, {}).get(name)
         number = name.removeprefix("m")
         if what == "ihc" and name.startswith("m") and number in map(str, range(len(self._colors))):
             draw = self._class_drawer(int(number))
@@ -207,6 +220,17 @@ class Overlays:
                 cv2.polylines(layer, points, True, (*color, 255), width)
         return layer
 
+    def _attention_drawer(
+        self, weights: NDArray[np.float32]
+    ) -> Callable[[_Window], NDArray[np.uint8]]:
+        high = float(np.nanpercentile(weights, STRONGEST)) if np.isfinite(weights).any() else 0.0
+        heat = np.clip(weights / (high or 1.0), 0, 1)
+
+        def draw(window: _Window) -> NDArray[np.uint8]:
+            return heat_layer(_sampled(heat, TILE_UM, window))
+
+        return draw
+
     def _unscored(self, window: _Window) -> NDArray[np.uint8]:
         grid = self.findings.rasters.ihc_read == MARGIN
         return _striped(_sampled(grid, TILE_UM, window), window, falling=False)
@@ -262,14 +286,34 @@ class Overlays:
 
 
 def regions(findings: Findings) -> list[dict[str, object]]:
-    """Return name, center and width of the regions that decided, in µm of the target slide."""
+    """Return name, center and width of the regions that decided, in µm of the target slide.
+
+    The tiles that weighed most in second readers' answers follow, heaviest first.
+    """
     found = []
     for roi in findings.rois:
         outline = np.array(roi.outline_um)
         low, high = outline.min(axis=0), outline.max(axis=0)
         center = ((low + high) / 2).tolist()
         found.append({"name": roi.name, "center_um": center, "wide_um": float((high - low).max())})
+    for reader, weights in findings.rasters.attention.items():
+        for place, (row, column) in enumerate(heaviest(weights), start=1):
+            share = 100 * float(weights[row, column])
+            name = f"{_attention_title(reader)}, tile {place} ({share:.1f} %)"
+            center = [(column + 0.5) * TILE_UM, (row + 0.5) * TILE_UM]
+            found.append({"name": name, "center_um": center, "wide_um": TILE_UM})
     return found
+
+
+def heaviest(weights: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Return row and column of the `HEAVIEST` tiles of most weight, in the order of it."""
+    rows, columns = np.nonzero(np.nan_to_num(weights) > 0)
+    order = np.argsort(-weights[rows, columns], kind="stable")[:HEAVIEST]
+    return [(int(rows[k]), int(columns[k])) for k in order]
+
+
+def _attention_title(reader: str) -> str:
+    return f"Attention: {reader.replace('_', ' ')}"
 
 
 def _layer(

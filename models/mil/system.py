@@ -142,8 +142,9 @@ def load(folder: Path, spec: SlideSpec) -> FittedMil:
             spec.system, int(spec.input["dimension"]), len(spec.classes), spec.config
         )
         network.load_state_dict(tensors)
-    except (RuntimeError, KeyError) as err:
-        raise ManifestError(f"{folder}: the weights do not fit the manifest: {err}") from err
+    except (RuntimeError, KeyError, TypeError, ValueError) as err:
+        said = " ".join(str(err).split())[:300]
+        raise ManifestError(f"{folder}: the weights do not fit the manifest: {said}") from err
     return FittedMil(replace(spec), network)
 
 

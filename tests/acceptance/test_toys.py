@@ -1,4 +1,4 @@
-"""An assay, a reader and a destination from outside: one file and one registration each."""
+"""An assay, readers and a destination from outside: one file and one registration each."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 from fixtures.daemon import Daemon, tandem
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from models.synthesis.slides import SyntheticCase
 
 TESTS = Path(__file__).resolve().parents[1]
-MODULES = ["fixtures.toy_reader", "fixtures.toy_assay", "fixtures.toy_destination"]
+MODULES = [
+    "fixtures.toy_reader",
+    "fixtures.toy_bag_reader",
+    "fixtures.toy_assay",
+    "fixtures.toy_destination",
+]
 
 
 @pytest.fixture
@@ -64,12 +69,20 @@ def test_a_case_of_a_third_stain_runs_beside_her2(
     assert {row["destination"] for row in cases["toy"]["deliveries"]} == {"shelf"}
     assert {row["state"] for row in cases["toy"]["deliveries"]} == {"proven"}
 
-    reports = [
-        dcmread(file)
-        for file in (tmp_path / "shelf").rglob("*")
-        if file.is_file()
-        and dcmread(file, stop_before_pixels=True, force=True).get("Modality") == "SR"
-    ]
+    def shelved(modality: str) -> list[Dataset]:
+        return [
+            dcmread(file)
+            for file in (tmp_path / "shelf").rglob("*")
+            if file.is_file()
+            and dcmread(file, stop_before_pixels=True, force=True).get("Modality") == modality
+        ]
+
+    reports = shelved("SR")
+    # The reader of bags has its opinion in the report, and its attention is an object.
+    (toy_report,) = (each for each in reports if each.SeriesDescription.startswith("TOY"))
+    assert "Tandem reader: counted" in str(toy_report)
+    maps = [str(each.SeriesDescription) for each in shelved("OT")]
+    assert maps.count("Attention of a second reader (research use only)") == 1
     said = {str(report.SeriesDescription) for report in reports}
     assert said == {
         f"HER2 {small_case.score} (research use only)",

@@ -32,6 +32,7 @@ from appliance.findings.opinion import Opinion
 from appliance.ledger.hints import Hint, note_hint
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
+from appliance.ledger.second_opinions import SecondOpinion, note_second_opinion
 from appliance.ledger.tables import CaseRow
 from appliance.ledger.transaction import Transaction
 from appliance.words.say import say
@@ -433,3 +434,26 @@ def test_a_slide_without_an_opinion_says_why(lab: Lab) -> None:
     lab.do(lambda tx, now: note_hint(tx, tx.slides()[0], hint, now))
     (said,) = interim_on(open_case(case_id))
     assert said.startswith("Interim, not a score: no opinion") and "focus" in said
+
+
+def second_on(page: str) -> list[str]:
+    """Sentences that are marked as a second reader's on a page."""
+    return re.findall(r'data-testid="second">([^<]*)<', page)
+
+
+def test_a_second_readers_opinion_is_shown_until_the_block_is_scored(
+    lab: Lab, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", HER2)
+    for said, percent in (("2+", 51.0), ("3+", 88.2)):
+        given = SecondOpinion(reader="multiple_instance", said=said, percent=percent)
+        lab.do(lambda tx, now, given=given: note_second_opinion(tx, tx.slides()[0], given, now))
+    for page in (open_case(case_id), open_slide(1)):
+        (said,) = second_on(page)
+        assert said.startswith("Second reader, not a score: 3+ (88 %) from the HER2 slide alone")
+        assert "not delivered" in said and 'data-testid="score"' not in page
+    lab.slide("S26-0000001", HE)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, replace(findings, score="2+"))
+    for page in (open_case(case_id), open_slide(1)):
+        assert second_on(page) == []

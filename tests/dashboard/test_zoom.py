@@ -22,11 +22,13 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.findings.codec import load_findings
+from appliance.findings.codec import load_findings, save_findings
 from appliance.findings.findings import Findings
+from appliance.geometry import TILE_UM
 from appliance.settings.settings import Settings
 from dashboard.assay_facts import class_colors
 from dashboard.guard import NAMES, Guard, is_own_machine
+from dashboard.zoom.overlay_tiles import Overlays, regions
 from dashboard.zoom.routes import zoom_routes
 from dashboard.zoom.slide_tiles import MOST_OPEN, TILE_PX, OpenSlides, highest_level
 
@@ -270,3 +272,34 @@ def test_color_blind_people_can_part_the_classes(
     lab = rgb2lab(seen[None])[0]
     apart = [deltaE_ciede2000(a, b) for a, b in combinations(lab, 2)]
     assert min(apart) > 12  # 2.3 is just seen
+
+
+def test_a_second_readers_attention_is_a_layer_and_its_heaviest_tiles_are_places(
+    twin_case: Findings, tmp_path: Path
+) -> None:
+    weights = np.full(twin_case.rasters.ihc_read.shape, np.nan, dtype=np.float32)
+    weights[1:4, 1:4] = 0.01
+    weights[2, 3], weights[3, 1] = 0.7, 0.2
+    rasters = replace(twin_case.rasters, attention={"multiple_instance": weights})
+    blank = np.zeros((8, 8, 3), dtype=np.uint8)
+    save_findings(
+        replace(twin_case, rasters=rasters), tmp_path, he_thumbnail=blank, ihc_thumbnail=blank
+    )
+    overlays = Overlays(tmp_path)
+    (layer,) = (each for each in overlays.layers() if each.name.startswith("attention"))
+    assert (layer.title, layer.what, layer.shown) == ("Attention: multiple instance", "ihc", False)
+    level = highest_level(*overlays.size_px("ihc"))
+    data = overlays.tile("ihc", layer.name, level, 0, 0)
+    assert data is not None and overlays.tile("he", layer.name, level, 0, 0) is None
+    opacity = np.asarray(Image.open(BytesIO(data)))[..., 3]
+    um_per_px = twin_case.ihc.size_um[0] / overlays.size_px("ihc")[0]
+
+    def at(row: int, column: int) -> int:
+        y, x = (int((n + 0.5) * TILE_UM / um_per_px) for n in (row, column))
+        return int(opacity[y, x])
+
+    assert at(2, 3) > at(3, 1) > at(1, 1) > at(0, 0) == 0
+    places = [each for each in regions(overlays.findings) if "tile" in str(each["name"])]
+    assert len(places) == 5
+    assert places[0]["name"] == "Attention: multiple instance, tile 1 (70.0 %)"
+    assert places[0]["center_um"] == [3.5 * TILE_UM, 2.5 * TILE_UM]

@@ -68,7 +68,10 @@ HER2_ASSAY = register_assay(
             ClassFacts(name="2+", color=(230, 120, 25), cielab=(65, 30, 60)),
             ClassFacts(name="3+", color=(128, 14, 38), cielab=(40, 40, 30)),
         ),
-        readers=("tumor", "intensity", "segmentation", "plain", "low_resolution"),
+        readers=(
+            *("tumor", "intensity", "segmentation", "plain"),
+            *("low_resolution", "multiple_instance"),
+        ),
         interim_reader="interim",
         options=_options,
         depends_on=_depends_on,

@@ -8,10 +8,14 @@ from appliance.assays.her2.second_reader import second_opinions
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.findings import Findings, ReadOuts
 from appliance.findings.measured import ControlFacts
+from appliance.readers.multiple_instance import MultipleInstanceReader
 
 ESTIMATE = (
     "Estimated: shares are of tumor area, not of cells, and complete membranes were not asked for."
 )
+
+
+_LOOKS_AT = {MultipleInstanceReader.name: "tiles of the whole slide"}
 
 
 def class_rows(findings: Findings) -> Rows:
@@ -53,7 +57,11 @@ def measure_rows(findings: Findings) -> Rows:
         *_paper_rows(findings),
         ("2, 3 and 4 classes", "–" if read is None or findings.review else _read_outs(read)),
         *(
-            ("Second reader, whole slide (no part of the score)", opinion.words)
+            (
+                f"Second reader, {_LOOKS_AT.get(opinion.reader, 'whole slide')} "
+                "(no part of the score)",
+                opinion.words,
+            )
             for opinion in second_opinions(findings)
         ),
         ("Control tissue", _control(findings.control)),

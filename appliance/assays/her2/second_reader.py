@@ -10,8 +10,9 @@ from appliance.domain import Her2Score
 from appliance.findings.findings import Findings
 from appliance.findings.opinion import Opinion
 from appliance.readers.low_resolution import LowResolutionReader
+from appliance.readers.multiple_instance import MultipleInstanceReader
 
-SECOND_READERS = (LowResolutionReader.name,)
+SECOND_READERS = (LowResolutionReader.name, MultipleInstanceReader.name)
 """Names of readers whose opinion is of the whole slide."""
 _SCORES = [score.value for score in Her2Score]
 _MEANT = {score: (score,) for score in _SCORES} | {

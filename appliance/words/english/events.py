@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.words.english.interim import no_opinion
+from appliance.words.english.review import READERS
 from appliance.words.template import Params, Words
 
 
@@ -98,6 +99,10 @@ EVENTS: Words = {
     "destination-tested": "{destination} was asked from the dashboard: {outcome}",
     "retired": _retired,
     "interim-read": _interim,
+    "second-read": lambda p: (
+        f"second reader, not a score: {p['said']} ({p['percent']:.0f} %) by "
+        f"{READERS.get(p['reader'], p['reader'])}"
+    ),
     # migrations of the ledger
     "told": "{text}",
     "migrated": "taken over from an earlier build",

@@ -6,11 +6,12 @@ from appliance.words.template import Params, Words
 
 _SLIDE = {"HE": "H&E"}
 """Names of stains in sentences, where they differ from their codes."""
-_READERS = {
+READERS = {
     "intensity": "the tile classifier",
     "plain": "the plain reader of colors",
     "segmentation": "the pixel segmentation",
     "low_resolution": "the reader of the whole slide at low resolution",
+    "multiple_instance": "the reader that weighs the tiles of the whole slide",
 }
 """Names of readers in sentences."""
 _DIFFERS = {"stain": "their stain", "focus": "their focus"}
@@ -49,13 +50,13 @@ def _disagree(p: Params) -> str:
             f"{p['limit']:g} class."
         )
     others = " and ".join(
-        f"{vote} by {_READERS.get(name, name)}" for name, vote in p["votes"].items()
+        f"{vote} by {READERS.get(name, name)}" for name, vote in p["votes"].items()
     )
     return f"The readers disagree: the score is {p['score']}, but {others}."
 
 
 def _outside(p: Params) -> str:
-    reader = _READERS.get(p["reader"], p["reader"])
+    reader = READERS.get(p["reader"], p["reader"])
     return (
         f"{p['area_mm2']:.2f} mm² outside the tumor are stained strongly, as {reader} sees it, at "
         f"{p['x_mm']:.1f} mm from the left and {p['y_mm']:.1f} mm from the top of the "
@@ -140,7 +141,7 @@ REVIEW: Words = {
     "readers-disagree": _disagree,
     "second-reader-disagrees": lambda p: (
         f"A second reader is far from the score {p['score']}: "
-        f"{_READERS.get(p['reader'], p['reader'])} says {p['said']} ({p['percent']:.0f} %)."
+        f"{READERS.get(p['reader'], p['reader'])} says {p['said']} ({p['percent']:.0f} %)."
     ),
     "heterogeneous": (
         "{strong:.0f} % of the tumor is stained 3+ and {faint:.0f} % is 0 or 1+: two kinds of "
@@ -161,3 +162,12 @@ REVIEW: Words = {
     "specimen-contradicted": _contradicted,
     "guideline-unverified": "The site has not confirmed this guideline yet.",
 }
+
+SECOND: Words = {
+    "waiting": lambda p: (
+        f"Second reader, not a score: {p['said']} ({p['percent']:.0f} %) from the "
+        f"{_slide(p['stain'])} slide alone, by {READERS.get(p['reader'], p['reader'])}. It is not "
+        "delivered before the block is scored."
+    ),
+}
+"""Sentences on second readers' opinions on a slide that is not scored yet: kind ``second``."""
