@@ -177,7 +177,8 @@ def test_opinion_and_attention_reach_findings_report_page_and_map(bench: Bench) 
     mapping = shown.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
     quantity = mapping.QuantityDefinitionSequence[0].ConceptCodeSequence[0]
     assert quantity.CodeValue == codes.ATTENTION.value
-    highest = shown.pixel_array.max() * mapping.RealWorldValueSlope
+    stored = np.frombuffer(shown.PixelData, "<u2")
+    highest = stored.max() * mapping.RealWorldValueSlope
     assert highest == pytest.approx(len(rows) * np.nanmax(weights), rel=1e-3)
     assert shown.SOPInstanceUID in [
         each.value for each in report.iterall() if each.keyword == "ReferencedSOPInstanceUID"
@@ -287,8 +288,11 @@ def test_a_bag_that_takes_too_long_leaves_the_reader_silent(
 def test_a_program_that_asks_gets_its_opinion_too(bench: Bench, tmp_path: Path) -> None:
     path = Path(bench.ihc.facts.path)
     answer = opinions_on(path, HER2, bench.settings, tmp_path)
-    said = {opinion["reader"]: opinion for opinion in answer["opinions"]}
-    assert said[READER] == bench.reading(bench.bag()).opinion.as_json()
+    said = {opinion["reader"]: opinion for opinion in answer["opinions"]}[READER]
+    known = bench.reading(bench.bag()).opinion
+    # Vectors of another run differ by rounding, with the number of torch's threads.
+    assert said["probabilities"] == pytest.approx(known.probabilities, abs=1e-3)
+    assert said["weights"]["sha256"] == known.weights.sha256
     (tmp_path / "late").mkdir()
     late = opinions_on(path, HER2, bench.settings, tmp_path / "late", most_s=0.0)
     assert set(late["opinions"][-1]["probabilities"]) == {0.0}
