@@ -240,7 +240,8 @@ def pair_form(
     """Show the form that has one pair analyzed first; return the pair once it is on its way."""
 
     def name(slide: SlideLine) -> str:
-        return f"{slide.name} (slide-{slide.id}, {stain_word(slide.stain)})"
+        aside = ", set aside" if slide.reason else ""
+        return f"{slide.name} (slide-{slide.id}, {stain_word(slide.stain)}{aside})"
 
     with st.form("pair-first"):
         left, right = st.columns(2)

@@ -151,7 +151,10 @@ def _pair() -> None:
     if first is not None and second is not None:
         _watched(first, second)
         return
-    slides = read_queue(look.ledger(), look.settings()).slides
+    slides = sorted(
+        read_queue(look.ledger(), look.settings()).slides,
+        key=lambda slide: bool(slide.reason),  # one that is set aside is not offered first
+    )
     anatomy = tuple(slide for slide in slides if slide.stain in ("", HE))
     others = tuple(slide for slide in slides if slide.stain != HE)
     if not life(look.settings()).alive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -152,9 +153,9 @@ def try_pair(browser: Browser, address: str) -> Page:
     page.goto(f"{address}/first-run")
     form = page.locator('[data-testid="stForm"]').filter(has_text="Stained slide of the same block")
     expect(form).to_be_visible()
-    chosen = form.get_by_test_id("stSelectbox").first.locator("input")
-    chosen.fill(f"{ACCESSION}_A1_HE")  # the other slide in the list is no slide
-    chosen.press("Enter")
+    # The file that is no slide is set aside, and so is not the one that is offered first.
+    chosen = form.get_by_role("combobox", name="H&E slide")
+    expect(chosen).to_have_value(re.compile(f"{ACCESSION}_A1_HE"))
     form.get_by_role("textbox", name="Your name").fill("Meyer^Anna")
     form.get_by_role("button", name="Analyze this pair").click()
     expect(page.get_by_role("link", name=f"{ACCESSION}_A1_HER2", exact=False)).to_be_visible()
