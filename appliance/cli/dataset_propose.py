@@ -70,9 +70,9 @@ def _areas(slide: CalibratedSlide, tiles: int, size_um: float) -> Iterator[Area]
     import numpy as np
 
     from models.datasets.geojson import Area
-    from models.datasets.rules import usable
     from models.datasets.superpixels import superpixels
     from models.evaluation.baseline import load_baseline
+    from models.patch_counts.quality import usable
     from models.spec import LABEL_STEP
 
     baseline, number = load_baseline(), 0

@@ -24,8 +24,8 @@ from appliance.cli.reader_options import (
     SyntheticOption,
     chosen_system,
     slides_to_use,
+    usable_systems,
 )
-from models.slide_level.system import SYSTEMS
 from models.slide_level.tasks import SlideTask
 
 if TYPE_CHECKING:
@@ -90,11 +90,10 @@ def reader(
         raise typer.BadParameter("name a folder, or a number to --synthetic", param_hint="--cohort")
     if shifted and cohort is not None:
         raise typer.BadParameter("only drawn slides can be shifted", param_hint="--shifted")
-    from models.evaluation.readers import Plan, evaluate_systems, plain_names, shuffled_labels
+    from models.evaluation.readers import Plan, evaluate_systems, shuffled_labels
 
     wanted = list(tasks or [SlideTask.THREE_WAY])
-    names = list(systems or ["reference-224"])
-    names = list(SYSTEMS) if names == ["all"] else [*names, *plain_names()]
+    names = _names(systems, wanted, synthetic)
     chosen = {name: chosen_system(name, loss, augment, epochs) for name in dict.fromkeys(names)}
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory()))
@@ -120,6 +119,14 @@ def reader(
     if draws and not shuffled:
         _add_ceilings(result, draws)
     _show(result, as_json=as_json, html=html)
+
+
+def _names(systems: list[str] | None, tasks: Sequence[SlideTask], synthetic: int) -> list[str]:
+    """Systems that were asked for, and the plain ones."""
+    from models.evaluation.readers import plain_names
+
+    names = list(systems or ["reference-224"])
+    return (usable_systems(tasks, synthetic) if names == ["all"] else names) + plain_names()
 
 
 def _add_ceilings(result: dict[str, Any], draws: Sequence[SlideDraw]) -> None:

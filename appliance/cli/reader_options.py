@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from appliance.cli.bars import ProgressBars
-from models.slide_level.system import BAGS, SYSTEMS, System, system
+from models.slide_level.system import BAGS, PATCHES, SYSTEMS, System, system
 from models.slide_level.tasks import SlideTask
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ CohortOption = Annotated[
         "--cohort",
         help="Folder with cohort.csv: columns slide, patient, overview, and her2 (0, 1+, 2+, 3+), "
         "ish, er, pr (+, -) as far as they are known (docs/readers.md); bag for systems that read "
-        "tiles (docs/mil.md).",
+        "tiles (docs/mil.md); patches_low, patches_moderate, patches_high for those that count "
+        "patches.",
     ),
 ]
 SyntheticOption = Annotated[
@@ -30,13 +31,14 @@ SyntheticOption = Annotated[
 ]
 LossOption = Annotated[
     Literal["cross-entropy", "class-weights", "focal"] | None,
-    typer.Option("--loss", help="Loss of low-resolution systems. Default: cross-entropy."),
+    typer.Option("--loss", help="Loss of networks on slides or patches. Default: cross-entropy."),
 ]
 AugmentOption = Annotated[
     bool, typer.Option("--augment/--no-augment", help="Flips, rotations, affine changes.")
 ]
 EpochsOption = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Most epochs of low-resolution systems.")
+    int | None,
+    typer.Option("--epochs", min=1, help="Most epochs of networks on slides or patches."),
 ]
 
 
@@ -58,11 +60,31 @@ def chosen_system(name: str, loss: str | None, augment: bool, epochs: int | None
     wanted = {"loss": loss, "epochs": epochs, "augment": None if augment else False}
     numbers = {key: value for key, value in wanted.items() if value is not None}
     found = system(name)
-    if not numbers or SYSTEMS[name].module != "models.slide_level.low_resolution":
+    if not numbers:
         return found
-    from models.slide_level.low_resolution import LowResolution, changed
+    match SYSTEMS[name].module:
+        case "models.slide_level.low_resolution":
+            from models.slide_level import low_resolution
 
-    return changed(cast(LowResolution, found), **numbers)
+            return low_resolution.changed(cast(low_resolution.LowResolution, found), **numbers)
+        case "models.patch_counts.system":
+            from models.patch_counts import system as counting
+
+            return counting.changed(cast(counting.PatchCounts, found), **numbers)
+    return found
+
+
+def usable_systems(tasks: Sequence[SlideTask], synthetic: int) -> list[str]:
+    """Return the systems that answer all of some tasks, and have what they read on drawn slides.
+
+    Patch counts answer HER2 alone; slides of high resolution are not drawn.
+    """
+    receptors = {SlideTask.ER, SlideTask.PR} & set(tasks)
+    return [
+        name
+        for name, listed in SYSTEMS.items()
+        if listed.approach != PATCHES or not (receptors or (synthetic and "-high-" in name))
+    ]
 
 
 def slides_to_use(
@@ -71,14 +93,14 @@ def slides_to_use(
     seed: int,
     folder: Path,
     tasks: Sequence[SlideTask],
-    systems: Iterable[str],
+    systems: Sequence[str],
     bars: ProgressBars,
     *,
     shifted: bool = False,
 ) -> tuple[list[CohortSlide], list[SlideDraw]]:
     """Return the slides of a cohort, or draw them below `folder`; with the draws, if drawn.
 
-    Drawn slides also get bags, if one of the systems learns from these.
+    Drawn slides also get bags or patches, if one of the systems learns from these.
 
     Raises
     ------
@@ -101,4 +123,11 @@ def slides_to_use(
         from models.synthesis.bag_files import drawn_bags
 
         slides = drawn_bags(folder, draws, seed, bars, shifted=shifted)
+    counted = [name for name in systems if SYSTEMS[name].approach == PATCHES]
+    if counted:
+        from models.datasets.drawn_patches import drawn_patches
+        from models.slide_level.cohort import PATCHES as RESOLUTIONS
+
+        wanted = [one for one in RESOLUTIONS if any(f"-{one}-" in name for name in counted)]
+        slides = drawn_patches(folder, draws, wanted, bars)
     return slides, draws

@@ -21,9 +21,10 @@ from models.datasets.geojson import Area, read_annotations
 from models.datasets.masked import thinned
 from models.datasets.patients import PatientOf, read_table, split_of
 from models.datasets.progress import Progress
-from models.datasets.rules import clahe, class_of, labels_nothing, tile_label, usable
+from models.datasets.rules import class_of, labels_nothing, tile_label
 from models.datasets.splits import Split
 from models.errors import DataSetError
+from models.patch_counts.quality import clahe, usable
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
 _SHIFT = 4
@@ -73,7 +74,7 @@ class AnnotatedSlide:
 
 
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class Drawn:
     """An annotated area with the index of its class."""
 
     area: Area
@@ -166,7 +167,9 @@ def samples_of_slides(
     slides = []
     for each in annotated:
         with open_slide(each.slide) as slide:
-            drawn = _drawn(each.annotations, task, slide, rules.names)
+            drawn = drawn_areas(
+                each.annotations, task, slide.width_px, slide.height_px, rules.names
+            )
             cells = _cells(slide, drawn, everything=rest is not None)
         slides.append((each, drawn, cells))
     total = sum(len(cells) for _, _, cells in slides)
@@ -177,7 +180,7 @@ def samples_of_slides(
             for column, line in cells:
                 done += 1
                 progress("cutting tiles", done, total)
-                raster = _raster(drawn, column, line, slide.mpp)
+                raster = class_raster(drawn, column, line, slide.mpp / TILE_MPP)
                 label = _label(task, raster, rest)
                 if label is None:
                     continue
@@ -198,21 +201,29 @@ def samples_of_slides(
             )
 
 
-def _drawn(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) -> list[_Drawn]:
-    """The annotated areas of a slide, largest first."""
+def drawn_areas(
+    path: Path, task: Task, width_px: int, height_px: int, names: Mapping[str, str]
+) -> list[Drawn]:
+    """Return the annotated areas of a slide of `width_px` x `height_px` (level 0), largest first.
+
+    Raises
+    ------
+    DataSetError
+        If the file is unusable or names an unknown class.
+    """
     drawn = []
-    for area in read_annotations(path, slide.width_px, slide.height_px):
+    for area in read_annotations(path, width_px, height_px):
         if labels_nothing(area.name, names):
             continue
         try:
             label = class_of(task, area.name, names)
         except DataSetError as err:
             raise DataSetError(f"{path}, feature {area.number}: {err}") from err
-        drawn.append(_Drawn(area, _PASSED_OVER if label is None else label))
+        drawn.append(Drawn(area, _PASSED_OVER if label is None else label))
     return sorted(drawn, key=lambda item: -item.area.size_px2)
 
 
-def _cells(slide: Slide, drawn: list[_Drawn], *, everything: bool) -> list[tuple[int, int]]:
+def _cells(slide: Slide, drawn: list[Drawn], *, everything: bool) -> list[tuple[int, int]]:
     """(column, row) of the candidate tiles, row by row."""
     tile_px = TILE_PX * TILE_MPP / slide.mpp  # level-0 px
     columns = math.ceil(slide.width_px / tile_px - 1e-6)
@@ -226,16 +237,20 @@ def _cells(slide: Slide, drawn: list[_Drawn], *, everything: bool) -> list[tuple
     return [(column, row) for row, column in np.argwhere(wanted).tolist()]
 
 
-def _raster(drawn: list[_Drawn], column: int, row: int, mpp: float) -> NDArray[np.uint8]:
-    """Class per px of a tile, uint8 (512, 512); `_NOTHING` where there is no annotation."""
-    raster = np.full((TILE_PX, TILE_PX), _NOTHING, dtype=np.uint8)
-    scale = mpp / TILE_MPP  # tile px per level-0 px
-    corner = np.array([column, row]) * TILE_PX
+def class_raster(
+    drawn: list[Drawn], column: int, row: int, scale: float, px: int = TILE_PX
+) -> NDArray[np.uint8]:
+    """Return the class per px of a tile, uint8 (`px`, `px`): 255 without annotation, 254 ignored.
+
+    `scale` is px of tiles per level-0 px. Smaller areas lie over larger ones.
+    """
+    raster = np.full((px, px), _NOTHING, dtype=np.uint8)
+    corner = np.array([column, row]) * px
     for item in drawn:
         left, top, right, bottom = (v * scale for v in item.area.box_px)
         if right < corner[0] or bottom < corner[1]:
             continue
-        if left > corner[0] + TILE_PX or top > corner[1] + TILE_PX:
+        if left > corner[0] + px or top > corner[1] + px:
             continue
         # Px i of a raster covers i to i + 1; OpenCV puts its center at i.
         rings = [

@@ -1,23 +1,16 @@
-"""Rules for labels of tiles and for unusable tiles. Source: arXiv 2503.22069 (approach 3)."""
+"""Rules for labels of tiles. Source: arXiv 2503.22069 (approach 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataSetError
+from models.patch_counts.patches import OVERLAP
 from models.spec import CLASSES, Task
 
-OVERLAP = 0.05
-"""Least share of a tile for a class to count."""
-MAX_WHITE, MAX_BLACK = 0.7, 0.2
-"""Largest share of white px (glass) and of black px (ink, edge, fold) of a usable tile."""
-WHITE, BLACK = 235, 40
-"""Limits of a white and a black px: its darkest channel is above `WHITE` (optical density 0.035;
-glass is 255), its brightest channel is below `BLACK`."""
 IGNORE = "ignore"
 """Class in `names` that marks annotations to be skipped."""
 _NO_TUMOR = (
@@ -81,18 +74,3 @@ def tile_label(task: Task, shares: NDArray[np.float64]) -> int | None:
     if task is Task.TUMOR:
         return int(counts[1])
     return int(np.where(counts, shares, 0).argmax())
-
-
-def usable(tile: NDArray[np.uint8]) -> bool:
-    """True if not too white and not too black; `tile` uint8 (512, 512, 3), glass at 255."""
-    white = float((tile.min(axis=2) > WHITE).mean())
-    black = float((tile.max(axis=2) < BLACK).mean())
-    return white <= MAX_WHITE and black <= MAX_BLACK
-
-
-def clahe(tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Contrast-limited adaptive histogram equalization of a tile's lightness; same shape."""
-    lab = cv2.cvtColor(tile, cv2.COLOR_RGB2LAB)
-    lab[..., 0] = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(lab[..., 0])
-    equal: NDArray[np.uint8] = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
-    return equal

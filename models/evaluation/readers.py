@@ -133,7 +133,8 @@ def _key(plan: Plan, name: str, task: SlideTask, fold: Fold) -> str:
     """Digest of all that a fold's answers depend on, but the code."""
 
     def facts(slide: CohortSlide) -> list[Any]:
-        files = [path.stat() for path in (slide.overview, slide.bag) if path is not None]
+        paths = (slide.overview, slide.bag, *(path for _, path in slide.patches))
+        files = [path.stat() for path in paths if path is not None]
         seen = [[file.st_size, file.st_mtime_ns] for file in files]
         return [slide.slide, slide.patient, asdict(slide.label), seen]
 

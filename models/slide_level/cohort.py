@@ -8,6 +8,8 @@ column                                    content
 ``overview``                              picture of the whole slide, a path below the folder
 ``her2``, ``ish``, ``er``, ``pr``         label: 0, 1+, 2+, 3+; + or - for the others; empty: none
 ``bag`` (optional)                        tiles of the slide for multiple-instance learning, a path
+``patches_low``, ``patches_moderate``,
+``patches_high`` (optional)               patches at that resolution, a path (`models.patch_counts`)
 ``fold`` (optional)                       number from 0 on; folds are drawn where there is none
 ``true_her2``, ``true_ish``, ``true_er``,
 ``true_pr`` (optional)                    truth behind a label, of drawn slides
@@ -27,6 +29,9 @@ from models.errors import DataSetError
 from models.slide_level.tasks import HER2_SCORES, Her2, SlideLabel, Status
 
 COHORT_NAME = "cohort.csv"
+PATCHES = ("low", "moderate", "high")
+"""Resolutions of the columns of patches."""
+_PATCHES = "patches_"
 _LABELS = ("her2", "ish", "er", "pr")
 _REQUIRED = ("slide", "patient", "overview")
 _TRUE = "true_"
@@ -35,7 +40,9 @@ Word = TypeVar("Word", Her2, Status)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortSlide:
-    """A slide of a cohort. `overview` and `bag` are whole paths. `truth` is known of drawn slides.
+    """A slide of a cohort. `overview`, `bag` and `patches` are whole paths.
+
+    `patches` are pairs of a resolution and its file. `truth` is known of drawn slides.
 
     `fold` is the cohort's own division, None where it has none.
     """
@@ -45,6 +52,7 @@ class CohortSlide:
     overview: Path
     label: SlideLabel
     bag: Path | None = None
+    patches: tuple[tuple[str, Path], ...] = ()
     truth: SlideLabel | None = None
     scanner: str = ""
     run: str = ""
@@ -84,7 +92,13 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
 
 def write_cohort(folder: Path, slides: Sequence[CohortSlide]) -> None:
     """Write ``cohort.csv`` of slides whose files lie below `folder`, as `read_cohort` reads it."""
-    columns = [*_REQUIRED, "bag", *_LABELS, *(f"{_TRUE}{name}" for name in _LABELS)]
+    columns = [
+        *_REQUIRED,
+        "bag",
+        *(f"{_PATCHES}{name}" for name in PATCHES),
+        *_LABELS,
+        *(f"{_TRUE}{name}" for name in _LABELS),
+    ]
     columns += ["scanner", "run", "fold"]
     with (folder / COHORT_NAME).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
@@ -94,6 +108,8 @@ def write_cohort(folder: Path, slides: Sequence[CohortSlide]) -> None:
             row = {"slide": s.slide, "patient": s.patient, "scanner": s.scanner, "run": s.run}
             row["overview"] = s.overview.relative_to(folder).as_posix()
             row["bag"] = s.bag.relative_to(folder).as_posix() if s.bag else ""
+            for name, path in s.patches:
+                row[f"{_PATCHES}{name}"] = path.relative_to(folder).as_posix()
             row["fold"] = "" if s.fold is None else str(s.fold)
             for name in _LABELS:
                 row[name] = getattr(s.label, name) or ""
@@ -107,6 +123,11 @@ def _slide(folder: Path, where: str, row: dict[str, str]) -> CohortSlide:
             raise DataSetError(f"{where}: no {column}")
     overview = file_below(folder, where, row["overview"])
     bag = file_below(folder, where, row["bag"]) if row.get("bag") else None
+    patches = tuple(
+        (name, file_below(folder, where, row[f"{_PATCHES}{name}"]))
+        for name in PATCHES
+        if row.get(f"{_PATCHES}{name}")
+    )
     fold = row.get("fold") or None
     if fold is not None and not (fold.isascii() and fold.isdigit()):
         raise DataSetError(f"{where}: fold {fold!r} is no number from 0 on")
@@ -116,6 +137,7 @@ def _slide(folder: Path, where: str, row: dict[str, str]) -> CohortSlide:
         patient=row["patient"],
         overview=overview,
         bag=bag,
+        patches=patches,
         label=_label(where, row, ""),
         truth=None if truth == SlideLabel() else truth,
         scanner=row.get("scanner") or "",

@@ -53,7 +53,7 @@ def draw_folds(
     for number, name in enumerate(SLIDE_CLASSES[task]):
         if number not in found:
             raise DataSetError(f"no slide of class {name!r} for the task {task}. Add some.")
-    part = _own_parts(mine) or _drawn_parts(mine, task, folds, seed)
+    part = _own_parts(mine) or drawn_parts(mine, task, folds, seed)
     count = max(part.values()) + 1
     if count < 3:
         raise DataSetError("fewer than three folds: training, validation and test need one each")
@@ -79,9 +79,16 @@ def _own_parts(slides: Sequence[CohortSlide]) -> dict[str, int]:
     return {patient: numbers[fold] for patient, fold in given.items()}
 
 
-def _drawn_parts(
+def drawn_parts(
     slides: Sequence[CohortSlide], task: SlideTask, folds: int, seed: int
 ) -> dict[str, int]:
+    """Return the part, 0 to `folds` - 1, of each patient: stratified by class, even in number.
+
+    Raises
+    ------
+    DataSetError
+        If there are fewer patients than parts.
+    """
     stratum: dict[str, int] = {}
     for slide in slides:
         own = class_of(slide.label, task) or 0

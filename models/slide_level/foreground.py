@@ -78,7 +78,7 @@ def section_picture(
     The square around the foreground `mask` is taken, with a margin, and shrunk or enlarged as a
     whole. Without foreground the whole overview is taken.
     """
-    glass = _glass(overview, mask)
+    glass = glass_color(overview, mask)
     place = _place(mask, px)
     section = np.ascontiguousarray(overview[place.box])
     inside = _whole_if_empty(mask)[place.box].astype(np.uint8)
@@ -149,8 +149,11 @@ def read_section(path: Path, px: int) -> NDArray[np.uint8]:
     return picture
 
 
-def _glass(overview: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Color of the glass: median of the bright half of the background, at least 180 a channel."""
+def glass_color(overview: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the color (3,) of the glass outside the foreground `mask`.
+
+    It is the median of the bright half of the background, at least 180 a channel.
+    """
     outside = overview[::4, ::4][~mask[::4, ::4]]
     if len(outside) == 0:
         return np.full(3, 245.0)

@@ -90,9 +90,11 @@ class LowResolution:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = SlideNetwork(self.config, len(SLIDE_CLASSES[task]), px)
-            known = _Examples.of(validation, task, px)
-            epochs = _train(network, self.recipe, _Examples.of(train, task, px), known, seed, say)
-        temperature = fit_temperature(_logits(network, known.pictures), known.truth)
+            known = Examples.of(validation, task, px)
+            epochs = train_network(
+                network, self.recipe, Examples.of(train, task, px), known, seed, say
+            )
+        temperature = fit_temperature(slide_logits(network, known.pictures), known.truth)
         spec = SlideSpec(
             name=f"{self.name}-{task}",
             version="1.0",
@@ -120,7 +122,7 @@ class FittedLowResolution:
 
     def answer(self, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return probabilities (n, classes) of pictures uint8 (n, px, px, 3) of sections."""
-        return calibrated(_logits(self.network, pictures), self.spec.temperature)
+        return calibrated(slide_logits(self.network, pictures), self.spec.temperature)
 
     def explain(self, picture: NDArray[np.uint8], number: int) -> NDArray[np.float32]:
         """Return what speaks for a class on one picture, float32 (rows, columns), >= 0.
@@ -169,14 +171,14 @@ def load(folder: Path, spec: SlideSpec) -> FittedLowResolution:
 
 
 @dataclass(frozen=True, slots=True)
-class _Examples:
+class Examples:
     """Pictures uint8 (n, px, px, 3) and their classes (n,)."""
 
     pictures: NDArray[np.uint8]
     truth: NDArray[np.int64]
 
     @classmethod
-    def of(cls, slides: Sequence[CohortSlide], task: SlideTask, px: int) -> _Examples:
+    def of(cls, slides: Sequence[CohortSlide], task: SlideTask, px: int) -> Examples:
         truth = [class_of(slide.label, task) for slide in slides]
         return cls(_pictures(slides, px), np.array([k for k in truth if k is not None]))
 
@@ -185,15 +187,19 @@ def _pictures(slides: Sequence[CohortSlide], px: int) -> NDArray[np.uint8]:
     return np.stack([read_section(slide.overview, px) for slide in slides])
 
 
-def _train(
+def train_network(
     network: SlideNetwork,
     recipe: Recipe,
-    train: _Examples,
-    validation: _Examples,
+    train: Examples,
+    validation: Examples,
     seed: int,
     say: Say,
+    outside: Literal["zeros", "reflection"] = "zeros",
 ) -> dict[str, Any]:
-    """Train in place to the weights of least validation loss; return what happened."""
+    """Train in place to the weights of least validation loss; return what happened.
+
+    `outside` says what augmentation brings in at the edges of a picture.
+    """
     rng = np.random.default_rng([seed, 0x10E5])
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.rate)
     weights = _class_weights(train.truth, network.head.out_features, recipe.loss)
@@ -209,14 +215,14 @@ def _train(
             some = order[start : start + recipe.batch]
             density = density_of(torch.from_numpy(train.pictures[some]))
             if recipe.augment:
-                density = augmented(density, rng)
+                density = augmented(density, rng, outside)
             truth = torch.from_numpy(train.truth[some])
             loss = loss_of(network(density).logits, truth, recipe.loss, weights)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
-        logits = torch.from_numpy(_logits(network, validation.pictures))
+        logits = torch.from_numpy(slide_logits(network, validation.pictures))
         now = float(functional.cross_entropy(logits, torch.from_numpy(validation.truth)))
         say(f"epoch {epoch}: loss {np.mean(losses):.3f}, validation {now:.3f}")
         if now < best:
@@ -245,7 +251,8 @@ def _class_weights(truth: NDArray[np.int64], classes: int, kind: Loss) -> Tensor
     return torch.from_numpy((len(truth) / (classes * np.maximum(counts, 1))).astype(np.float32))
 
 
-def _logits(network: SlideNetwork, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+def slide_logits(network: SlideNetwork, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return logits (n, classes) of pictures uint8 (n, px, px, 3)."""
     network.eval()
     parts = []
     with torch.inference_mode():

@@ -98,18 +98,24 @@ def verify_slide_weights(folder: Path) -> SlideSpec:
     return spec
 
 
-def save_slide_weights(folder: Path, spec: SlideSpec, tensors: Tensors) -> SlideSpec:
-    """Write weights as float16 and the manifest; return the spec with the weights' checksum."""
+def save_slide_weights(
+    folder: Path, spec: SlideSpec, tensors: Tensors, exact: Tensors | None = None
+) -> SlideSpec:
+    """Write weights as float16 and the manifest; return the spec with the weights' checksum.
+
+    `exact` are arrays that keep their type, as the limits of a decision tree must.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {name: np.ascontiguousarray(t, dtype=np.float16) for name, t in tensors.items()}
-    save_file(halves, folder / WEIGHTS_NAME)
+    stored = {name: np.ascontiguousarray(t, dtype=np.float16) for name, t in tensors.items()}
+    stored |= {name: np.ascontiguousarray(t) for name, t in (exact or {}).items()}
+    save_file(stored, folder / WEIGHTS_NAME)
     spec = replace(spec, sha256=file_sha256(folder / WEIGHTS_NAME))
     (folder / MANIFEST_NAME).write_text(spec.to_json())
     return spec
 
 
-def load_slide_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the weights of a verified folder as float32.
+def load_slide_weights(folder: Path) -> dict[str, NDArray[Any]]:
+    """Return the weights of a verified folder: float16 as float32, others as they are stored.
 
     Raises
     ------
@@ -118,9 +124,10 @@ def load_slide_weights(folder: Path) -> dict[str, NDArray[np.float32]]:
     """
     path = folder / WEIGHTS_NAME
     try:
-        return {name: t.astype(np.float32) for name, t in load_file(path).items()}
+        stored: dict[str, NDArray[Any]] = load_file(path)
     except (OSError, SafetensorError) as err:
         raise ManifestError(f"{path}: not readable weights ({err}). Train it again.") from err
+    return {n: t.astype(np.float32) if t.dtype == np.float16 else t for n, t in stored.items()}
 
 
 def reference_slide_folder(name: str) -> Path:

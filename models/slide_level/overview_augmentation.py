@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,10 +15,15 @@ SHIFT = 0.05
 """Largest shift, by the picture's edge."""
 
 
-def augmented(density: Tensor, rng: np.random.Generator) -> Tensor:
+def augmented(
+    density: Tensor,
+    rng: np.random.Generator,
+    outside: Literal["zeros", "reflection"] = "zeros",
+) -> Tensor:
     """Return sections turned by any angle, flipped, scaled, sheared and shifted.
 
-    `density` (N, 3, P, P) is optical density: what comes in at the edges is glass, 0.
+    `density` (N, 3, P, P) is optical density. What comes in at the edges of a section is glass, 0;
+    a patch of tissue is reflected there.
     """
     n = len(density)
     turn = rng.uniform(0, 2 * np.pi, n)
@@ -32,4 +39,4 @@ def augmented(density: Tensor, rng: np.random.Generator) -> Tensor:
     grid = functional.affine_grid(
         theta.to(density.device), list(density.shape), align_corners=False
     )
-    return functional.grid_sample(density, grid, align_corners=False)
+    return functional.grid_sample(density, grid, padding_mode=outside, align_corners=False)

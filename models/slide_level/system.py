@@ -61,6 +61,8 @@ class System(Protocol):
 
 BAGS = "1: multiple instances"
 """Approach of the systems that need the bags of slides."""
+PATCHES = "3: patch counts"
+"""Approach of the systems that need the patches of slides and classes of HER2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ class Listed:
 
 _BAGS = "models.mil.system"
 _LOW = "models.slide_level.low_resolution"
+_PATCHES = "models.patch_counts.system"
 _PLAIN = "models.slide_level.plain"
 _AGGREGATORS = {
     "clam-sb": "CLAM, one attention branch",
@@ -89,12 +92,26 @@ _NETWORKS = {
     "densenet-201": "DenseNet-201",
     "vit-b": "ViT-B",
 }
+_COUNTED = {
+    "forest": "random forest",
+    "svm": "SVM",
+    "mlp": "MLP",
+    "majority": "majority vote",
+}
 SYSTEMS: dict[str, Listed] = {
     **{name: Listed(_BAGS, BAGS, f"{words}, on tiles") for name, words in _AGGREGATORS.items()},
     **{
         f"{name}-{px}": Listed(_LOW, "2: low resolution", f"{words}, whole slide at {px} px")
         for name, words in _NETWORKS.items()
         for px in (224, 512)
+    },
+    **{
+        f"patch-{resolution}{name}-{aggregator}": Listed(
+            _PATCHES, PATCHES, f"{words} on patches of {resolution} resolution, counts, {by}"
+        )
+        for resolution in ("low", "moderate", "high")
+        for name, words in (("", "small ConvNeXt"), ("-convnext-s", "ConvNeXt-S"))
+        for aggregator, by in _COUNTED.items()
     },
     "mean-dab": Listed(_PLAIN, "plain", "mean DAB of the foreground, logistic regression"),
     "dab-shares": Listed(_PLAIN, "plain", "shares of DAB by thresholds, logistic regression"),

@@ -106,7 +106,7 @@ def draw_slides(seed: int, patients: int = PATIENTS, *, shifted: bool = False) -
     for k, mix in enumerate(mixes):
         er, pr = (_percent(rng, word[k]) for word in receptors)
         truth = SlideLabel(
-            her2=_score(_shares(mix)),
+            her2=guideline_score(mix),
             ish=_ish(amplified[k]) if scores[k] == "2+" else None,
             er=_receptor(er),
             pr=_receptor(pr),
@@ -179,6 +179,11 @@ def _mix(rng: np.random.Generator, score: str) -> Mix:
     faint = {"0": (0.004, 0.08), "1+": (0.12, 0.95)}.get(score, (0.2, 0.8))
     one = between(*faint) * (1 - three - two)
     return (1 - one - two - three, one, two, three)
+
+
+def guideline_score(mix: Mix) -> Her2:
+    """Return the guideline's score of cells whose shares of 0, 1+, 2+, 3+ are `mix`."""
+    return _score(_shares(mix))
 
 
 def _shares(mix: Mix) -> dict[str, float]:

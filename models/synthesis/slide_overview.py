@@ -45,12 +45,17 @@ _TUMOR_TO_OUTLINE = 7.5 * 1.2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnOverview:
     """Overview uint8 RGB (rows, columns, 3) at `mpp` µm per px, and the truth of its px:
-    `tissue` (sections and control tissue), `tumor` of the sections; bool (rows, columns)."""
+    `tissue` (sections and control tissue), `tumor` of the sections; bool (rows, columns).
+
+    `cells` float16 (rows / 2, columns / 2, 4): share (0-1) of a HER2 slide's px that is tumor of 0,
+    1+, 2+, 3+; None of other stains.
+    """
 
     pixels: NDArray[np.uint8]
     mpp: float
     tissue: NDArray[np.bool_]
     tumor: NDArray[np.bool_]
+    cells: NDArray[np.float16] | None = None
 
 
 def draw_slide(draw: SlideDraw, stain: Stain = "HER2", *, px: int = OVERVIEW_PX) -> DrawnOverview:
@@ -58,7 +63,7 @@ def draw_slide(draw: SlideDraw, stain: Stain = "HER2", *, px: int = OVERVIEW_PX)
     block = np.random.default_rng([draw.seed, 0xB10C])  # equal for the stains of a patient
     rng = np.random.default_rng([draw.seed, 0x57A1, ("HER2", "ER", "PR").index(stain)])
     look = random_look(block)
-    width_um = float(np.exp(block.uniform(*np.log(_WIDTH_UM))))
+    width_um = _width_um(block)
     mpp = width_um / px * _COARSE
     shape = (round(px * _ASPECT / _COARSE), px // _COARSE)
     section, tumor = _section(block, shape, mpp, draw.tumor)
@@ -66,8 +71,11 @@ def draw_slide(draw: SlideDraw, stain: Stain = "HER2", *, px: int = OVERVIEW_PX)
     haze = np.random.default_rng([draw.run, 0x4A2E]).uniform(0.0, 0.03) * rng.uniform(0.5, 1.5)
     amounts = _background(rng, shape, mpp, look, section, tumor, haze)
     nucleus = np.pi * look.nucleus_um**2 / _cell_um2(look)
+    cells: NDArray[np.float16] | None = None
     if stain == "HER2":
-        dab, covered = _membranes(rng, shape, mpp, look, tumor, draw)
+        grades = _grade_shares(rng, shape, mpp, tumor, draw)
+        dab, covered = _membranes(look, tumor, grades)
+        cells = np.stack([tumor * share for share in grades], axis=2).astype(np.float16)
     else:
         percent = draw.er_percent if stain == "ER" else draw.pr_percent
         dab, covered = _nuclei(rng, shape, mpp, nucleus, tumor, draw, percent or 0.0)
@@ -87,7 +95,19 @@ def draw_slide(draw: SlideDraw, stain: Stain = "HER2", *, px: int = OVERVIEW_PX)
         mpp=mpp / _COARSE,
         tissue=_enlarged(tissue, size),
         tumor=_enlarged(tumor > 0.5, size),
+        cells=cells,
     )
+
+
+def slide_width_um(draw: SlideDraw) -> float:
+    """Return the width of a patient's slides, µm."""
+    block = np.random.default_rng([draw.seed, 0xB10C])
+    random_look(block)
+    return _width_um(block)
+
+
+def _width_um(block: np.random.Generator) -> float:
+    return float(np.exp(block.uniform(*np.log(_WIDTH_UM))))
 
 
 def _enlarged(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -166,21 +186,17 @@ def _cell_um2(look: Look) -> float:
     return 0.866 * look.spacing_um**2
 
 
-def _membranes(
-    rng: np.random.Generator,
-    shape: tuple[int, int],
-    mpp: float,
-    look: Look,
-    tumor: Array,
-    draw: SlideDraw,
-) -> tuple[Array, Array]:
-    """Mean DAB of the membranes in each px, and the share of the px that they cover."""
+def _membranes(look: Look, tumor: Array, grades: list[Array]) -> tuple[Array, Array]:
+    """Mean DAB of the membranes in each px, and the share of the px that they cover.
+
+    `grades` are the shares of the cells of each grade in each px.
+    """
     amount = MEMBRANE.mean(axis=1) * COMPLETENESS.mean(axis=1)
     by_grade = amount * _TUMOR_TO_OUTLINE * look.nucleus_um / _cell_um2(look)
     width = COMPLETENESS.mean(axis=1) * (MEMBRANE.mean(axis=1) > 0)
     covered = width * _TUMOR_TO_OUTLINE * look.nucleus_um / _cell_um2(look)
-    dab, cover = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32)
-    for grade, share in enumerate(_grade_shares(rng, shape, mpp, tumor, draw)):
+    dab, cover = np.zeros_like(tumor), np.zeros_like(tumor)
+    for grade, share in enumerate(grades):
         dab += (by_grade[grade] + look.blush * 0.3 * amount[grade]) * share
         cover += covered[grade] * share
     return dab * tumor, np.clip(cover * tumor, 0.02, 1)

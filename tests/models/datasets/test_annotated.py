@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from models.datasets.annotated import Rules, annotated_samples
 from models.datasets.build import Sample
-from models.datasets.rules import clahe, class_of, labels_nothing
+from models.datasets.rules import class_of, labels_nothing
 from models.errors import DataSetError
+from models.patch_counts.quality import clahe
 from models.spec import Task
 
 
