@@ -31,6 +31,7 @@ from appliance.cli.dataset_options import (
     three_numbers,
     whole_number,
 )
+from appliance.cli.dataset_patches import patches
 from appliance.cli.dataset_propose import propose
 from models.spec import CLASSES, MANIFEST_NAME, Task, file_sha256
 
@@ -206,6 +207,7 @@ def check(
 
 app.command()(bags)
 app.command()(interim)
+app.command()(patches)
 app.command()(propose)
 
 

@@ -34,6 +34,10 @@ class CalibratedSlide:
         """A tile of the grid: uint8 RGB (512, 512, 3) at 0.2793 µm/px, glass at 255."""
         return calibrate(self._reader.read_tile(TileIndex(column, row)), self._white)
 
+    def picture(self, mpp: float) -> NDArray[np.uint8]:
+        """The whole slide at `mpp` µm per px: uint8 RGB (rows, columns, 3), glass at 255."""
+        return calibrate(self._reader.thumbnail(mpp), self._white)
+
     def tiles_by_brown(self) -> list[tuple[int, int]]:
         """(column, row) of the tiles with tissue that lie wholly on the slide, palest first.
 

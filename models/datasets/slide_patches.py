@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.annotated import Drawn, class_raster, drawn_areas
+from models.datasets.patients import read_table
 from models.datasets.rules import tile_label
 from models.errors import DataSetError
 from models.patch_counts.patches import CLASSES, UNLABELED, PatchSet, coded
 from models.patch_counts.quality import white_share
 from models.patch_counts.resolutions import PATCH_PX, RESOLUTIONS
+from models.slide_level.cohort import file_below
 from models.slide_level.foreground import foreground
 from models.spec import Task
 
@@ -45,6 +47,29 @@ class WholeSlide(Protocol):
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:
         """A tile of the appliance's grid: uint8 RGB (512, 512, 3), glass at 255."""
+
+
+def slides_to_cut(table: Path) -> list[tuple[Path, Path | None]]:
+    """Return slide and annotations of each row of a CSV table, None where the cell is empty.
+
+    Columns are ``slide`` and optionally ``annotations``; paths are relative to the table.
+
+    Raises
+    ------
+    DataSetError
+        If the table cannot be read, names a file that is missing, or two slides of one name.
+    """
+    found: list[tuple[Path, Path | None]] = []
+    lines: dict[str, int] = {}
+    for line, row in enumerate(read_table(table, ("slide",)), 2):
+        where = f"{table}, line {line}"
+        slide = file_below(table.parent, where, row["slide"])
+        marks = row.get("annotations")
+        found.append((slide, file_below(table.parent, where, marks) if marks else None))
+        first = lines.setdefault(slide.stem, line)
+        if first != line:
+            raise DataSetError(f"{where}: a slide of the name {slide.stem} is in line {first}, too")
+    return found
 
 
 def cut_patches(

@@ -32,9 +32,9 @@ _KEPT = 12
 class PatchRecipe:
     """Numbers of a training on patches.
 
-    `training` are those of the network, whose `px` is the edge to which patches are shrunk. `most`
-    patches of a slide take part, drawn by the seed. `parts` is the number of parts of the patients
-    whose counts are made without them.
+    `training` are those of the network, whose `px` is the edge to which patches are shrunk. At most
+    `most` patches of a slide teach, always the same ones. `parts` is the number of parts of the
+    patients; each part is counted by a network that did not learn from it.
     """
 
     resolution: str
@@ -122,9 +122,7 @@ def _trained(
 
     def examples(slides: Sequence[CohortSlide]) -> Examples:
         return Examples(
-            *labeled_patches(
-                slides, recipe.resolution, px, labels=recipe.labels, most=most, seed=seed
-            )
+            *labeled_patches(slides, recipe.resolution, px, labels=recipe.labels, most=most)
         )
 
     learnt, judged = examples(train), examples(validation)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from models.slide_level.cohort import CohortSlide
 Labels = Literal["inherited", "own"]
 """Labels of training: those of the annotation, or of the drawn patch's own cells."""
 _KEPT = 1200
-"""Slides whose prepared patches are kept in memory."""
+"""Slides whose patches for training are kept in memory."""
 
 
 def prepared(patches: PatchSet, px: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -33,31 +34,24 @@ def prepared(patches: PatchSet, px: int) -> tuple[NDArray[np.uint8], NDArray[np.
     DataSetError
         If a patch cannot be decoded.
     """
-    seen, numbers = [], []
-    for number in range(len(patches)):
+    return _some(patches, range(len(patches)), px, len(patches))
+
+
+def _some(
+    patches: PatchSet, order: Iterable[int], px: int, most: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The first `most` usable patches in an order, in the order of the set."""
+    found: dict[int, NDArray[np.uint8]] = {}
+    for number in order:
+        if len(found) == most:
+            break
         pixels = patches.pixels(number)
         if usable(pixels):
-            seen.append(cv2.resize(clahe(pixels), (px, px), interpolation=cv2.INTER_AREA))
-            numbers.append(number)
-    if not seen:
-        return np.zeros((0, px, px, 3), np.uint8), np.zeros(0, np.int64)
-    return np.stack(seen), np.array(numbers, dtype=np.int64)
-
-
-@lru_cache(maxsize=_KEPT)
-def _prepared_file(
-    path: Path, resolution: str, px: int, _changed_ns: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.int8] | None]:
-    """Pixels, labels and own labels of the usable patches of a file."""
-    patches = load_patches(path)
-    if patches.resolution != resolution:
-        raise DataSetError(
-            f"{path}: patches of {patches.resolution} resolution in the column "
-            f"patches_{resolution}. Name the file of that resolution."
-        )
-    pixels, numbers = prepared(patches, px)
-    own = None if patches.truth is None else patches.own_labels()[numbers]
-    return pixels, patches.labels[numbers], own
+            found[number] = cv2.resize(clahe(pixels), (px, px), interpolation=cv2.INTER_AREA)
+    numbers = np.array(sorted(found), dtype=np.int64)
+    if not found:
+        return np.zeros((0, px, px, 3), np.uint8), numbers
+    return np.stack([found[number] for number in numbers]), numbers
 
 
 def read_patches(slide: CohortSlide, resolution: str, px: int) -> NDArray[np.uint8]:
@@ -68,46 +62,63 @@ def read_patches(slide: CohortSlide, resolution: str, px: int) -> NDArray[np.uin
     DataSetError
         If the slide has no patches of this resolution, or its file cannot be used.
     """
-    return _of(slide, resolution, px)[0]
+    return prepared(_load(_path_of(slide, resolution), resolution), px)[0]
 
 
 def labeled_patches(
-    slides: Sequence[CohortSlide], resolution: str, px: int, *, labels: Labels, most: int, seed: int
+    slides: Sequence[CohortSlide], resolution: str, px: int, *, labels: Labels, most: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return labeled patches, uint8 (n, px, px, 3), and classes (n,); at most `most` of a slide.
+    """Return labeled patches, uint8 (n, px, px, 3), and classes (n,).
+
+    At most `most` of a slide are taken, always the same ones.
 
     Raises
     ------
     DataSetError
-        If none is labeled, or own labels are asked for and not known.
+        If none is labeled, own labels are asked for and not known, or a file cannot be used.
     """
     parts, classes = [], []
-    for number, slide in enumerate(slides):
-        pixels, inherited, own = _of(slide, resolution, px)
-        known = inherited if labels == "inherited" else own
-        if known is None:
-            raise DataSetError(f"{slide.slide}: the truth of its patches is not known.")
-        chosen = np.flatnonzero(known != UNLABELED)
-        if len(chosen) > most:
-            rng = np.random.default_rng([seed, number, 0x9A7C])
-            chosen = np.sort(rng.choice(chosen, most, replace=False))
-        parts.append(pixels[chosen])
-        classes.append(known[chosen])
+    for slide in slides:
+        path = _path_of(slide, resolution)
+        changed_ns = path.stat().st_mtime_ns if path.exists() else 0
+        pixels, known = _labeled_file(path, resolution, px, labels, most, changed_ns)
+        parts.append(pixels)
+        classes.append(known)
     if not sum(map(len, classes)):
         raise DataSetError(
             f"no usable patch of {resolution} resolution is annotated in a part of {len(slides)} "
             "slides: annotate more slides, or use fewer folds."
         )
-    return np.concatenate(parts), np.concatenate(classes).astype(np.int64)
+    return np.concatenate(parts), np.concatenate(classes)
 
 
-def _of(
-    slide: CohortSlide, resolution: str, px: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int8], NDArray[np.int8] | None]:
+@lru_cache(maxsize=_KEPT)
+def _labeled_file(
+    path: Path, resolution: str, px: int, labels: Labels, most: int, _changed_ns: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    patches = _load(path, resolution)
+    known = patches.labels if labels == "inherited" else patches.own_labels()
+    seed = int.from_bytes(hashlib.sha256(patches.slide.encode()).digest()[:8])
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(known != UNLABELED))
+    pixels, numbers = _some(patches, order.tolist(), px, most)
+    return pixels, known[numbers].astype(np.int64)
+
+
+def _path_of(slide: CohortSlide, resolution: str) -> Path:
     path = dict(slide.patches).get(resolution)
     if path is None:
         raise DataSetError(
             f"{slide.slide}: no patches of {resolution} resolution. Cut the cohort's slides by "
             f"`tandem dataset patches` and name them in the column patches_{resolution}."
         )
-    return _prepared_file(path, resolution, px, path.stat().st_mtime_ns if path.exists() else 0)
+    return path
+
+
+def _load(path: Path, resolution: str) -> PatchSet:
+    patches = load_patches(path)
+    if patches.resolution != resolution:
+        raise DataSetError(
+            f"{path}: patches of {patches.resolution} resolution in the column "
+            f"patches_{resolution}. Name the file of that resolution."
+        )
+    return patches

@@ -11,6 +11,7 @@ from fixtures.daemon import tandem, tandem_here
 from fixtures.tiles import COLORS, save, tile
 
 from models.datasets.store import load_dataset, read_data_set_manifest
+from models.patch_counts.patches import load_patches
 from models.spec import CLASSES, Task
 from models.synthesis.pyramid import write_pyramid
 from models.synthesis.slides import SyntheticCase
@@ -180,3 +181,39 @@ def test_proposed_labels_are_corrected_and_come_back(
     done = tandem_here(*command, check=False)
     assert done.returncode == 1 and "is there already" in done.stderr
     assert json.loads(path.read_text()) == document
+
+
+def test_annotated_slides_to_files_of_patches(tmp_path: Path) -> None:
+    """One slide has an annotation of its right half, one has none; a bad row is told in a line."""
+    for name in "ab":
+        pixels = np.full((3072, 4096, 3), 244, dtype=np.uint8)
+        pixels[256:2816, 256:3840] = (150, 100, 70)
+        path = tmp_path / f"{name}.svs"
+        write_pyramid(path, [pixels], width_px=4096, height_px=3072, mpp=0.5, file_format="svs")
+    corners = [[2048, 0], [4096, 0], [4096, 3072], [2048, 3072], [2048, 0]]
+    feature = {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [corners]},
+        "properties": {"classification": {"name": "2+"}},
+    }
+    (tmp_path / "a.geojson").write_text(json.dumps([feature]))
+    table = tmp_path / "slides.csv"
+    table.write_text("slide,annotations\na.svs,a.geojson\nb.svs,\n")
+    out = tmp_path / "patches"
+    done = tandem("dataset", "patches", table, "--resolution", "moderate", "--out", out)
+    found, bare = (load_patches(out / f"{name}.safetensors") for name in "ab")
+    assert f"{out / 'b.safetensors'}: {len(bare)} patches, 0 annotated" in done.stdout
+    # Patches of 730 µm: the right half begins in the second column, the third row is glass alone.
+    assert found.places.max(axis=0).tolist() == [2, 1]
+    right = found.places[:, 0] >= 1
+    assert (found.labels[right] == 2).all() and (found.labels[~right] == -1).all()
+    middle = found.places.tolist().index([1, 1])
+    brown = np.array((150, 100, 70)) * 255 / 244  # glass is brought to 255
+    assert np.abs(np.median(found.pixels(middle), axis=(0, 1)) - brown).max() < 4
+
+    table.write_text("slide,annotations\na.svs,a.geojson\nb.svs,b.geojson\n")
+    failed = tandem(
+        "dataset", "patches", table, "--resolution", "low", "--out", tmp_path / "n", check=False
+    )
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert "slides.csv, line 3" in failed.stderr and not (tmp_path / "n").exists()
