@@ -33,7 +33,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from models.checkpoint import load_network
-from models.interim.compare import COLUMNS, Judged, figures, paired
+from models.interim.compare import COLUMNS, Judged, figures, interval, paired
 from models.interim.ipca import InterimNetwork
 from models.interim.places import TileFeatures
 from models.interim.shape import InterimShape
@@ -158,7 +158,10 @@ def compared(
             replace(training, with_ihc=variant.with_ihc),
         )
         row = figures(found[variant.name])
-        print(f"{variant.name:<18}" + "".join(f"{row[name]:>8.3f}" for name in COLUMNS))
+        print(f"{variant.name:<18}" + "".join(f"{row[name]:>8.3f}" for name in COLUMNS), flush=True)
+    for name, answers in found.items():
+        low, high = interval(answers)["W-AUC"]
+        print(f"W-AUC of {name}, 95 %: {low:.3f} to {high:.3f}")
     for earlier in ("PAMA", "ours, no proxy"):
         by = paired(found[earlier], found["ours"])
         said = ", ".join(f"{name} {low:+.3f} to {high:+.3f}" for name, (low, high) in by.items())

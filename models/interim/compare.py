@@ -41,6 +41,18 @@ def figures(judged: Judged) -> dict[str, float]:
     return dict(zip(COLUMNS, (float(accuracy_score(label, found)), *areas, *f1), strict=True))
 
 
+def interval(
+    judged: Judged, *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, list[float]]:
+    """Return the 95 % interval of each column, by resampling cases."""
+    return bootstrap(
+        np.arange(len(judged.label)),
+        lambda rows: figures(Judged(judged.label[rows], judged.probabilities[rows])),
+        seed=seed,
+        resamples=resamples,
+    )
+
+
 def paired(
     one: Judged, other: Judged, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, list[float]]:

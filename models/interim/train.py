@@ -61,12 +61,21 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     draw = np.random.default_rng([given.seed, 0x1CA])
     masks = torch.Generator().manual_seed(given.seed)
+    # The anchors of a slide that no step thins out are the same in all epochs.
+    whole = [
+        placed(pair.he, shape) if len(pair.he.places) <= given.most_tiles else None
+        for pair in pairs
+    ]
     for epoch in range(given.epochs):
         total = 0.0
         order = draw.permutation(len(pairs))
         for first in range(0, len(order), given.batch_size):
-            some = [pairs[k] for k in order[first : first + given.batch_size]]
-            loss = _loss(network, some, given, draw, masks)
+            chosen = order[first : first + given.batch_size]
+            some = [pairs[k] for k in chosen]
+            slides = [
+                whole[k] or placed(pairs[k].he.some(given.most_tiles, draw), shape) for k in chosen
+            ]
+            loss = _loss(network, some, slides, given, draw, masks)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -79,14 +88,15 @@ def fit(
 def _loss(
     network: InterimNetwork,
     pairs: Sequence[Pair],
+    slides: Sequence[Placed],
     given: InterimTraining,
     draw: np.random.Generator,
     masks: torch.Generator,
 ) -> torch.Tensor:
-    shape = network.shape
-    he = he_batch([placed(pair.he.some(given.most_tiles, draw), shape) for pair in pairs])
+    """Return the loss of a step; `slides` are the H&E slides of `pairs`."""
+    he = he_batch(slides)
     labels = torch.tensor([pair.label for pair in pairs])
-    logits = network(he, masked=draw_masked(he, shape.mask_ratio, masks)).he
+    logits = network(he, masked=draw_masked(he, network.shape.mask_ratio, masks)).he
     loss = functional.cross_entropy(logits, labels)
     if not given.with_ihc:
         return loss

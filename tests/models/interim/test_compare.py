@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.interim.compare import COLUMNS, Judged, figures, paired
+from models.interim.compare import COLUMNS, Judged, figures, interval, paired
 
 
 def judged(seed: int, sure: float) -> Judged:
@@ -36,3 +36,9 @@ def test_a_better_variant_has_an_interval_above_zero_and_an_equal_one_has_zero()
     assert paired(one, one, resamples=100)["W-F1"] == [0.0, 0.0]
     with pytest.raises(ValueError, match="different cases"):
         paired(one, Judged(one.label[::-1].copy(), one.probabilities))
+
+
+def test_answers_by_chance_have_half_in_their_interval_and_good_ones_do_not() -> None:
+    low, high = interval(judged(0, 0.0), resamples=100)["W-AUC"]
+    assert low < 0.5 < high
+    assert interval(judged(0, 2.5), resamples=100)["W-AUC"][0] > 0.5
