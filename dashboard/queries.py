@@ -25,6 +25,7 @@ from appliance.ledger.second_opinions import second_opinions_of
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named, id_of
 from appliance.settings.settings import Settings
 from appliance.words.say import say
+from dashboard.interim import HintMap, hint_map
 from dashboard.lines import (
     CaseLine,
     DeliveryLine,
@@ -109,8 +110,9 @@ class CaseDetail:
     """Facts of the case page; `slides` holds the current slides, `stains` those that it pairs.
 
     `stains` is empty where the case's assay is not installed. `interim` is the sentence on a hint
-    that its anatomy slide got before the score; empty for none. `second` has those on second
-    readers' opinions on its target slide while there is no result.
+    that its anatomy slide got before the score; empty for none. `hint_map` shows where the hint
+    came from; None for no map, and where the case is scored: the deep zoom has it then. `second`
+    has the sentences on second readers' opinions on its target slide while there is no result.
     """
 
     case: CaseLine
@@ -118,6 +120,7 @@ class CaseDetail:
     stains: tuple[Stain, ...]
     slides: dict[Stain, SlideLine]
     interim: str
+    hint_map: HintMap | None
     second: tuple[str, ...]
     others: tuple[SlideLine, ...]
     deliveries: tuple[DeliveryLine, ...]
@@ -136,6 +139,7 @@ class CaseDetail:
         """Key that changes when other pictures or actions are to be shown."""
         thumbnails = [str(slide.thumbnail) for slide in self.slides.values()]
         shown = [str(self.findings_folder), self.objects_key, self.case.state, *sorted(thumbnails)]
+        shown += [str(self.hint_map)]
         return "|".join(shown)
 
 
@@ -240,6 +244,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
         stains = pairing_of(row).stains
         rows = [s for s in tx.slides_of_block(row.accession, row.block) if s.stain in stains]
         current = tx.current_slides(row.accession, row.block, stains)
+        anatomy = current.get(Stain(row.anatomy))
         deliveries = tx.deliveries(case_id)
         folder = store.path(ArtifactKey.parse(row.findings_key)) if row.findings_key else None
         return CaseDetail(
@@ -249,7 +254,10 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             slides={
                 stain: slide_line(slide, case_id, settings) for stain, slide in current.items()
             },
-            interim=_interim(tx, current.get(Stain(row.anatomy)), row),
+            interim=_interim(tx, anatomy, row),
+            hint_map=None
+            if anatomy is None or row.findings_key
+            else hint_map(tx, anatomy, row.assay, store),
             second=_second(tx, current.get(pairing_of(row).target), row),
             others=tuple(
                 slide_line(slide, case_id, settings)

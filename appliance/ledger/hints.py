@@ -27,7 +27,8 @@ class Hint:
 
     `said` is empty where there was no opinion; `unusual` says why: ``stain``, ``focus``,
     ``picture``, ``tissue`` or `TROUBLE`. `opinion` is the reader's
-    (`Opinion.as_json`), None for none.
+    (`Opinion.as_json`), None for none. `key` is that of the opinion's artifact; empty for none, and
+    in notes that were written before it was kept.
     """
 
     assay: str
@@ -35,6 +36,7 @@ class Hint:
     percent: float = 0.0
     unusual: str = ""
     opinion: Mapping[str, Any] | None = None
+    key: str = ""
 
     @property
     def opinion_text(self) -> str:
@@ -50,7 +52,7 @@ class Hint:
 def note_hint(tx: Transaction, slide: SlideRow, hint: Hint, now: float) -> None:
     """Note a hint on the file that a slide is now."""
     params = {"assay": hint.assay, "slide": slide.fingerprint, **hint.params}
-    tx.note(slide.subject, CODE, now, params=params | {"opinion": hint.opinion})
+    tx.note(slide.subject, CODE, now, params=params | {"opinion": hint.opinion, "key": hint.key})
 
 
 def hint_of(tx: Queries, slide: SlideRow, assay: str) -> Hint | None:
@@ -72,4 +74,4 @@ def hint_in(note: EventRow, slide: SlideRow) -> Hint | None:
     if facts["slide"] != slide.fingerprint:
         return None
     names = ("assay", "said", "percent", "unusual", "opinion")
-    return Hint(**{name: facts[name] for name in names})
+    return Hint(**{name: facts[name] for name in names}, key=facts.get("key", ""))

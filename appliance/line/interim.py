@@ -115,6 +115,7 @@ def read_interim(
         said=opinion.said,
         percent=round(100 * max(opinion.probabilities), 1),
         opinion=opinion.as_json(),
+        key=str(key),
     )
     return hint, Outcome(key=str(key), times=(*bag.times, *times))
 

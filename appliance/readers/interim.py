@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from appliance.domain import HE, Stain
 from appliance.errors import WeightsError
+from appliance.findings.attention import AttentionMap
 from appliance.findings.opinion import Opinion
+from appliance.geometry import TILE_UM
+from appliance.readers.bags import cut_of
 from appliance.readers.low_resolution import reference_to_slide
 from appliance.readers.opinions import load_opinion, save_opinion
 from appliance.readers.reader import Needs, reader
@@ -29,9 +32,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterimReading:
-    """The opinion: a probability of each HER2 score."""
+    """The opinion, a probability of each score; `attention` is None where no map was kept."""
 
     opinion: Opinion
+    attention: AttentionMap | None
 
 
 @reader
@@ -39,7 +43,7 @@ class InterimReader:
     """One answer for the block, from the bag of its H&E slide."""
 
     name: ClassVar[str] = "interim"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = "bag"
     stains: ClassVar[tuple[Stain, ...]] = (HE,)
     task: ClassVar[Task | None] = None
@@ -90,8 +94,13 @@ class InterimReader:
         if folder is None:
             raise WeightsError("The interim reader has no weights. Name some in models.interim.")
         spec = verify_interim(folder)
-        chances = _fitted(folder, spec.fingerprint).answer(bag).probabilities.tolist()
+        answer = _fitted(folder, spec.fingerprint).answer(bag)
+        chances = answer.probabilities.tolist()
+        along = cut_of(read_encoder(self.encoder(settings)))[1]
         return InterimReading(
+            attention=AttentionMap.of_tiles(
+                bag.places, answer.attention, cell_um=TILE_UM / along, slide=bag.slide
+            ),
             opinion=Opinion(
                 reader=self.name,
                 version=self.version,
@@ -100,16 +109,18 @@ class InterimReader:
                 classes=spec.classes,
                 probabilities=tuple(chances),
                 certainty=max(chances),
-            )
+            ),
         )
 
     def save(self, reading: InterimReading, folder: Path) -> None:
-        """Write the opinion."""
+        """Write the opinion and the attention."""
         save_opinion(reading.opinion, folder)
+        if reading.attention is not None:
+            reading.attention.save(folder)
 
     def load(self, folder: Path) -> InterimReading:
         """Read what `save` wrote."""
-        return InterimReading(opinion=load_opinion(folder))
+        return InterimReading(opinion=load_opinion(folder), attention=AttentionMap.load(folder))
 
 
 @lru_cache(maxsize=1)

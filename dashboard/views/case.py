@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from appliance.artifacts import ArtifactKey
@@ -16,6 +17,7 @@ from appliance.findings.findings import Findings, Rasters
 from appliance.slides.overview import load_overview
 from dashboard.access import of_server
 from dashboard.assay_facts import binary_words, has_classes
+from dashboard.interim import ATTENDED, HintMap
 from dashboard.masking import HIDDEN
 from dashboard.queries import CaseDetail, read_case
 from dashboard.reports import report_file
@@ -219,7 +221,10 @@ def _unscored_pictures(detail: CaseDetail) -> None:
                     title = stain_word(stain)
                     look.block(f"<h2>{escape(title)}</h2>")
                     rgb = load_overview(slide.thumbnail, longest_px=MAX_EDGE_PX)
-                    st.image(rgb, width="stretch", output_format="JPEG", alt=title)
+                    if detail.hint_map is not None and detail.hint_map.slide_id == slide.id:
+                        _hinted_picture(rgb, detail.hint_map)
+                    else:
+                        st.image(rgb, width="stretch", output_format="JPEG", alt=title)
                 else:
                     text = (
                         f"The {stain_word(stain)} slide is not inspected yet."
@@ -227,6 +232,19 @@ def _unscored_pictures(detail: CaseDetail) -> None:
                         else f"No {stain_word(stain)} slide yet."
                     )
                     look.block(f'<div class="td-missing">{escape(text)}</div>')
+
+
+def _hinted_picture(overview: NDArray[np.uint8], shown: HintMap) -> None:
+    """Render an overview with the attention of its hint, which a person can take off."""
+    layer = st.toggle("Attention of the interim hint", value=True, key="hint_layer")
+    st.image(
+        shown.over(overview) if layer else overview,
+        width="stretch",
+        output_format="JPEG",
+        alt=ATTENDED if layer else "Overview",
+    )
+    if layer:
+        look.block(f'<div class="td-interim" data-testid="interim-map">{ATTENDED}</div>')
 
 
 # markup

@@ -21,6 +21,7 @@ from PIL import Image
 
 from appliance.assays.assay import RGB
 from appliance.domain import SlideFacts
+from appliance.findings.attention import AttentionMap
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.overlay import MARGIN_OPACITY, OUTLINE, class_shares, heat_layer
@@ -80,10 +81,17 @@ class _Window:
 
 
 class Overlays:
-    """Overlays of the findings in a folder; usable by many threads."""
+    """Overlays of the findings in a folder; usable by many threads.
 
-    def __init__(self, folder: Path) -> None:
+    `interim` is the folder of the hint that was there before them; None for none. Its map is
+    drawn where it is of the same file as the findings.
+    """
+
+    def __init__(self, folder: Path, interim: Path | None = None) -> None:
         self.findings = load_findings(folder)
+        attention = None if interim is None else AttentionMap.load(interim)
+        of_it = attention is not None and self.findings.he.fingerprint.startswith(attention.slide)
+        self._attention = attention if of_it else None
         self._colors = list(class_colors(self.findings).values())
         self._shares = lru_cache(maxsize=MOST_SHARES)(self._make_shares)
         self._coarse = lru_cache(maxsize=1)(self._make_coarse)
@@ -98,7 +106,12 @@ class Overlays:
             if paired.row < shape[0] and paired.column < shape[1]:
                 self._paired[paired.row, paired.column] = 1
         self._drawn: dict[str, dict[str, Callable[[_Window], NDArray[np.uint8]]]] = {
-            "he": {"tumor": self._tumor, "probability": self._heat, "unread": self._he_unread},
+            "he": {
+                "tumor": self._tumor,
+                "probability": self._heat,
+                "unread": self._he_unread,
+                "interim": self._interim,
+            },
             "ihc": {
                 "tumor": self._paired_tumor,
                 "l": self._intensities,
@@ -133,11 +146,18 @@ class Overlays:
                 _layer(f"attention-{number}", _attention_title(reader), "ihc", HEAT_KEY, "heat")
                 for number, reader in enumerate(findings.rasters.attention, start=1)
             ),
+            *self._interim_layers(),
             *ihc,
             _layer("tumor", f"Tumor on {anatomy}", "he", OUTLINE, "outline", shown=True),
             _layer("tumor", f"Tumor on {target}", "ihc", OUTLINE, "outline", shown=True),
             _layer("regions", "Regions that decided", "ihc", (0, 0, 0), "outline"),
         )
+
+    def _interim_layers(self) -> list[Layer]:
+        if self._attention is None:
+            return []
+        title = "Interim, superseded: attention of the hint"
+        return [_layer("interim", title, "he", HEAT_KEY, "heat")]
 
     def size_px(self, what: str) -> tuple[int, int]:
         """Return width and height of the overlays of a slide in their finest px."""
@@ -182,6 +202,11 @@ class Overlays:
 
     def _heat(self, window: _Window) -> NDArray[np.uint8]:
         return heat_layer(_sampled(self.findings.rasters.he_probability, TILE_UM, window))
+
+    def _interim(self, window: _Window) -> NDArray[np.uint8]:
+        if self._attention is None:
+            return np.zeros((window.place.rows, window.place.columns, 4), dtype=np.uint8)
+        return heat_layer(self._attention.heat_at(*window.centers()))
 
     def _he_unread(self, window: _Window) -> NDArray[np.uint8]:
         grid = np.isnan(self.findings.rasters.he_probability)

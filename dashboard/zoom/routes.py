@@ -18,12 +18,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
-from appliance.domain import QuarantineReason
+from appliance.domain import QuarantineReason, Stain
 from appliance.errors import SlideError, SourceChangedError
 from appliance.ledger.tables import CaseRow, facts_of
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dashboard.answers import NOT_KEPT, Door, NotShownError, answers
+from dashboard.interim import hint_folder
 from dashboard.zoom.described import WHATS, case_json, slides_of
 from dashboard.zoom.overlay_tiles import Overlays
 from dashboard.zoom.slide_tiles import OpenSlides, slide_tile
@@ -86,7 +87,7 @@ class Zoom:
         case = self._door.case(case_id)
         if not case.findings_key.endswith(version):
             raise NotShownError(f"{case.subject} has a new result: load the page again.")
-        overlays = self._overlays(self._folder(case))
+        overlays = self._overlays_of(case)
         data = overlays.tile(what, layer, level, column, row)
         if data is None:
             raise NotShownError("The case has no such overlay, or the overlay no such tile.")
@@ -95,7 +96,7 @@ class Zoom:
     def described(self, case_id: int, version: str) -> Response:
         """Return what the page needs of a case, of its present findings whatever the version."""
         row = self._door.case(case_id)
-        overlays = self._overlays(self._folder(row))
+        overlays = self._overlays_of(row)
         with self._door.reading() as tx:
             slides = slides_of(tx, row, overlays)
         found = case_json(case_id, overlays, slides)
@@ -120,6 +121,14 @@ class Zoom:
         if not file.is_file():
             raise NotShownError(f"{row.subject} has lost its overview picture: tandem rerun.")
         return Response(self._small(file), media_type="image/jpeg", headers=KEPT)
+
+    def _overlays_of(self, row: CaseRow) -> Overlays:
+        folder = self._folder(row)
+        with self._door.reading() as tx:
+            stain = Stain(row.anatomy)
+            slide = tx.current_slides(row.accession, row.block, (stain,)).get(stain)
+            interim = None if slide is None else hint_folder(tx, slide, row.assay, self._store)
+        return self._overlays(folder, interim)
 
     def _folder(self, row: CaseRow) -> Path:
         if not row.findings_key:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import streamlit as st
+from fixtures.hints import keep_hint
 from streamlit.testing.v1 import AppTest
 
 import dashboard
@@ -426,6 +427,22 @@ def test_an_interim_hint_is_shown_as_one_and_superseded_by_the_score(
         assert said.startswith("Interim, superseded: 3+ (61 %)")
         assert said.endswith("It did not agree with the score 2+.")
     assert interim_on(open_slide(2)) == []
+
+
+def test_a_waiting_case_shows_where_its_hint_came_from(lab: Lab, findings: Findings) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    marked = 'data-testid="interim-map">Interim, not a score: attention of the hint'
+    assert "interim-map" not in open_case(case_id)
+    with lab.ledger.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        row.width_px, row.height_px, row.mpp = 3000, 2000, 1.0
+    keep_hint(lab, 1, slide="")
+    assert marked in open_case(case_id)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, replace(findings, score="2+"))
+    assert "interim-map" not in open_case(case_id)
 
 
 def test_a_slide_without_an_opinion_says_why(lab: Lab) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openslide
 import pytest
-from fixtures.twins import HEIGHT_PX, WIDTH_PX
+from fixtures.hints import HINT_CELL_UM, HINT_PLACES, keep_hint
+from fixtures.twins import HEIGHT_PX, MPP, WIDTH_PX
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -24,7 +25,9 @@ from starlette.testclient import TestClient
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.findings.codec import load_findings, save_findings
 from appliance.findings.findings import Findings
+from appliance.findings.overlay import PROBABILITY_COLORS
 from appliance.geometry import TILE_UM
+from appliance.ledger.hints import Hint, note_hint
 from appliance.settings.settings import Settings
 from dashboard.assay_facts import class_colors
 from dashboard.guard import NAMES, Guard, is_own_machine
@@ -212,6 +215,35 @@ def test_overlays_lie_where_the_findings_are(client: TestClient, twin_case: Find
     )
     share = wanted.reshape(4, rows, columns).mean(axis=(1, 2))
     assert np.allclose(small.mean(axis=(1, 2)) / 255, share, atol=0.01)
+
+
+def test_the_attention_of_a_superseded_hint_is_a_layer_of_its_own(
+    twin_lab: Lab, client: TestClient, twin_case: Findings
+) -> None:
+    def offered() -> list[str]:
+        layers = client.get("/zoom/1/case.json").json()["layers"]
+        return [layer["title"] for layer in layers if layer["name"] == "interim"]
+
+    def heat(level: int) -> NDArray[np.uint8]:
+        return pixels(client.get(f"/overlays/1/he/interim/{level}/0_0.png"))
+
+    assert offered() == []
+    keep_hint(twin_lab, 1, slide="0" * 12)
+    assert offered() == []  # it was of another file
+    keep_hint(twin_lab, 1, slide=twin_case.he.fingerprint[:12])
+    assert offered() == ["Interim, superseded: attention of the hint"]
+    overlay = client.get("/zoom/1/case.json").json()["slides"]["he"]["overlay"]
+    level = overlay["highest"] - 2
+    shown = heat(level)
+    px_um = WIDTH_PX * MPP * overlay["width_share"] / (overlay["width_px"] / 4)
+    y, x = (((np.arange(n) + 0.5) * px_um / HINT_CELL_UM).astype(int) for n in shown.shape[:2])
+    strong, weak = (np.outer(y == row, x == column) for column, row in HINT_PLACES)
+    assert (shown[strong] == (*PROBABILITY_COLORS[-1][1], 255)).all()
+    assert (shown[weak][:, 3] < 255).all() and (shown[weak][:, 3] > 0).all()
+    assert (shown[~strong & ~weak][:, 3] == 0).all()
+    newer = Hint(assay="her2", unusual="focus")  # an opinion that is not the newest is not shown
+    twin_lab.do(lambda tx, now: note_hint(tx, tx.slides()[0], newer, now))
+    assert offered() == []
 
 
 def test_the_mapping_of_the_page_is_that_of_the_findings(

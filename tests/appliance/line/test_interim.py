@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from fixtures.interim_pairs import untrained_weights
 from fixtures.pairings import HER2_PAIR
 
 from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import WeightsUnusableError
+from appliance.findings.attention import ATTENTION_NAME, AttentionMap
 from appliance.findings.codec import load_findings
 from appliance.findings.opinion import Opinion
 from appliance.ledger.events import Event
@@ -30,6 +32,7 @@ from appliance.line.interim import read_interim, read_slide
 from appliance.line.interim_pairs import write_signed_pairs
 from appliance.line.outcomes import ReadSlide, SlideRead, artifact_folder
 from appliance.line.readings import reader_facts
+from appliance.line.slide_bags import kept_bag
 from appliance.line.slide_steps import finish_read, prepare_read
 from appliance.operations.corrections import CONFIRMED
 from appliance.readers.interim import InterimReader
@@ -96,9 +99,24 @@ def test_the_hint_is_an_artifact_of_the_slide_and_the_same_at_each_run(
     alone = bench.settings.model_copy(update={"state_dir": tmp_path / "state"})
     other = bench.read(inspected(Path(bench.he.facts.path), alone), alone)
     assert other.hints == first.hints and not any(time.reused for time in other.times)
-    stored = json.loads((artifact_folder(first.times[-1].key, bench.settings)
-                         / "interim" / "opinion.json").read_text())  # fmt: skip
-    assert stored == hint.opinion
+    folders = [artifact_folder(hint.key, each) / "interim" for each in (bench.settings, alone)]
+    assert json.loads((folders[0] / "opinion.json").read_text()) == hint.opinion
+    maps = [(folder / ATTENTION_NAME).read_bytes() for folder in folders]
+    assert maps[0] == maps[1]
+
+
+def test_the_attention_lies_on_the_tiles_that_were_read(bench: Bench) -> None:
+    read = bench.read(bench.he)
+    (hint,) = read.hints
+    kept = AttentionMap.load(artifact_folder(hint.key, bench.settings) / "interim")
+    assert kept is not None and bench.he.facts.fingerprint.startswith(kept.slide)
+    assert np.nansum(kept.share) == pytest.approx(1, abs=1e-5) and np.nanstd(kept.share) > 0
+    key = next(time.key for time in read.times if time.step == "bag")
+    bag = kept_bag(key, bench.settings)
+    rows, columns = np.nonzero(~np.isnan(kept.share))
+    assert set(zip(columns, rows, strict=True)) == set(map(tuple, bag.places.tolist()))
+    across = np.array(kept.share.shape[::-1]) * kept.cell_um
+    assert (across - kept.cell_um < bench.he.facts.size_um).all()
 
 
 def test_an_unusual_slide_gets_no_opinion(bench: Bench, tmp_path: Path) -> None:
