@@ -5,6 +5,7 @@ Everything is synthetic: `models.synthesis.coupled_cases` couples nuclei to HER2
 perfect reader of the morphology reaches the printed ceiling. With ``--strength 0`` nothing can be
 told, and the AUC must be 0.5. Of the cases 70 % train; 30 % are judged once. ``--sweep`` chooses
 the masking ratio and the number of prompts by five folds inside the 70 % first (Table 1).
+``--crossed`` adds the figures of all cases, each judged once by five folds: narrower intervals.
 
 Features of the drawn tiles are kept in ``--features DIR`` and used again. Their encoder is the
 shipped network C, frozen: class token and mean of the other tokens of its last layer.
@@ -29,8 +30,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from models.checkpoint import load_network
 from models.interim.compare import COLUMNS, Judged, figures, interval, paired
@@ -48,6 +53,8 @@ HELD = 0.3
 RATIOS, PROMPTS = (0.0, 0.25, 0.5, 0.75), (32, 64, 128, 256)
 """Table 1: masking ratio r, then number of prompts n_k."""
 FOLDS = 5
+Part = tuple[Sequence[Pair], Sequence[Pair]]
+"""Cases that train, and cases that are judged."""
 LARGE_FEATURES = 768
 """Length of the vectors of a ViT-B, for `large`."""
 
@@ -85,6 +92,7 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--ratio", type=float, default=0.75)
     parser.add_argument("--sweep", action="store_true")
+    parser.add_argument("--crossed", action="store_true", help="also judge all cases by folds")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     if given.large:
@@ -105,13 +113,18 @@ def main() -> int:
     )
     training = InterimTraining(epochs=given.epochs, learning_rate=given.rate)
     if given.sweep:
-        shape = swept([cases[k].pair for k in first], shape, training)
+        shape = swept([cases[k].pair for k in first], shape, training, given.processes)
     print(f"{len(cases)} drawn cases (synthetic), strength {given.strength}: {len(first)} train, "
           f"{len(held)} are judged")  # fmt: skip
     oracle = posterior(np.array([case.aggressiveness for case in cases]), given.strength)[held]
     here = roc_auc_score(label[held], oracle, multi_class="ovr", average="weighted")
     print(f"ceiling of W-AUC: {ceiling(given.strength):.3f}; on the judged cases {here:.3f}")
-    compared([cases[k].pair for k in first], [cases[k].pair for k in held], shape, training)
+    print(f"linear model on mean features, W-AUC: {linear(cases, first, held):.3f}", flush=True)
+    parts = [([cases[k].pair for k in first], [cases[k].pair for k in held])]
+    compared(parts, shape, training, given.processes)
+    if given.crossed:
+        print(f"all {len(cases)} cases, each judged once by {FOLDS} folds:")
+        compared(folds([case.pair for case in cases]), shape, training, given.processes)
     return 0
 
 
@@ -140,10 +153,19 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def linear(cases: Sequence[Case], first: NDArray[np.int64], held: NDArray[np.int64]) -> float:
+    """Return the W-AUC of a logistic regression on a slide's mean H&E features: what they show."""
+    mean = np.stack([case.pair.he.features.mean(axis=0) for case in cases])
+    label = np.array([case.pair.label for case in cases])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+    chances = model.fit(mean[first], label[first]).predict_proba(mean[held])
+    return float(roc_auc_score(label[held], chances, multi_class="ovr", average="weighted"))
+
+
 def compared(
-    train: Sequence[Pair], held: Sequence[Pair], shape: InterimShape, training: InterimTraining
+    parts: Sequence[Part], shape: InterimShape, training: InterimTraining, processes: int
 ) -> None:
-    """Print Table 2 and the paired intervals."""
+    """Print Table 2 and the intervals, of the cases that the parts hold."""
     print(f"{'':<18}" + "".join(f"{name:>8}" for name in COLUMNS))
     found: dict[str, Judged] = {}
     for variant in (
@@ -151,16 +173,20 @@ def compared(
         Variant("ours, no proxy", shape.prompts, False),
         Variant("ours", shape.prompts, True),
     ):
-        found[variant.name] = judged(
-            train,
-            held,
+        answers = judged_parts(
+            parts,
             replace(shape, prompts=variant.prompts),
             replace(training, with_ihc=variant.with_ihc),
+            processes,
+        )
+        found[variant.name] = Judged(
+            np.concatenate([each.label for each in answers]),
+            np.concatenate([each.probabilities for each in answers]),
         )
         row = figures(found[variant.name])
         print(f"{variant.name:<18}" + "".join(f"{row[name]:>8.3f}" for name in COLUMNS), flush=True)
-    for name, answers in found.items():
-        low, high = interval(answers)["W-AUC"]
+    for name, judged in found.items():
+        low, high = interval(judged)["W-AUC"]
         print(f"W-AUC of {name}, 95 %: {low:.3f} to {high:.3f}")
     for earlier in ("PAMA", "ours, no proxy"):
         by = paired(found[earlier], found["ours"])
@@ -168,10 +194,18 @@ def compared(
         print(f"ours minus {earlier}, 95 %: {said}")
 
 
-def judged(
+def judged_parts(
+    parts: Sequence[Part], shape: InterimShape, training: InterimTraining, processes: int
+) -> list[Judged]:
+    """Train on the first cases of each part and answer for its others by their H&E slides."""
+    with ProcessPoolExecutor(processes, initializer=_one_thread) as pool:
+        asked = [pool.submit(_judged, *each, shape, training) for each in parts]
+        return [each.result() for each in asked]
+
+
+def _judged(
     train: Sequence[Pair], held: Sequence[Pair], shape: InterimShape, training: InterimTraining
 ) -> Judged:
-    """Train on some cases and answer for others by their H&E slides."""
     network = fit(train, shape, training, lambda line: print(f"  {line}", file=sys.stderr))
     return Judged(
         np.array([pair.label for pair in held]),
@@ -179,14 +213,22 @@ def judged(
     )
 
 
-def swept(pairs: Sequence[Pair], shape: InterimShape, training: InterimTraining) -> InterimShape:
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def swept(
+    pairs: Sequence[Pair], shape: InterimShape, training: InterimTraining, processes: int
+) -> InterimShape:
     """Print Table 1, and return the best ratio and then the best number of prompts by W-AUC."""
     print(f"{'setting':<14}" + "".join(f"{name:>16}" for name in COLUMNS))
     for name, values in (("mask_ratio", RATIOS), ("prompts", PROMPTS)):
         best = (-1.0, values[0])
         for value in values:
             tried = replace(shape, **{name: value})
-            rows = [figures(each) for each in _folds(pairs, tried, training)]
+            answers = judged_parts(folds(pairs), tried, training, processes)
+            rows = [figures(each) for each in answers]
             columns = np.array([[row[column] for column in COLUMNS] for row in rows])
             mean, spread = columns.mean(axis=0), columns.std(axis=0)
             cells = "".join(f"{m:>8.3f} ± {s:.3f}" for m, s in zip(mean, spread, strict=True))
@@ -197,13 +239,11 @@ def swept(pairs: Sequence[Pair], shape: InterimShape, training: InterimTraining)
     return shape
 
 
-def _folds(pairs: Sequence[Pair], shape: InterimShape, training: InterimTraining) -> list[Judged]:
+def folds(pairs: Sequence[Pair]) -> list[Part]:
+    """Return five parts, each of which holds another fifth of the cases."""
     label = [pair.label for pair in pairs]
     parts = StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(label, label)
-    return [
-        judged([pairs[k] for k in train], [pairs[k] for k in held], shape, training)
-        for train, held in parts
-    ]
+    return [([pairs[k] for k in train], [pairs[k] for k in held]) for train, held in parts]
 
 
 def drawn(given: argparse.Namespace) -> list[Case]:

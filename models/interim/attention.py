@@ -10,8 +10,8 @@ from torch.nn import functional
 class CrossAttention(nn.Module):
     """softmax((Q W_q (X W_k)ᵀ + Φ) / √d_e) X W_v, by heads; without Φ it is Eq. 4, 5 and 6.
 
-    The paper writes the same W for all equations; here each has its own. The layer after the
-    heads are joined is ours, as in arXiv 1706.03762.
+    The paper writes the same W for all equations; here Eq. 5 and 6 share them, and the others have
+    their own. The layer after the heads are joined is ours, as in arXiv 1706.03762.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -25,15 +25,16 @@ class CrossAttention(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor, given: Tensor | None = None) -> Tensor:
         """Return (B, T, D): what `tokens` (B, T, D) find in `context` (B, S, D).
 
-        `given` is Φ, (B, heads or 1, T, S); -inf where a token must not see the context's.
+        One of the two may be (1, …), the same for the whole batch: it is projected once. `given` is
+        Φ, (B, heads or 1, T, S); -inf where a token must not see the context's.
         """
         bias = None if given is None else given * self.scale
-        found = functional.scaled_dot_product_attention(
-            self._by_head(self.query(tokens)),
-            self._by_head(self.key(context)),
-            self._by_head(self.value(context)),
-            attn_mask=bias,
+        batch = max(len(tokens), len(context))
+        query, key, value = (
+            self._by_head(part).expand(batch, -1, -1, -1)
+            for part in (self.query(tokens), self.key(context), self.value(context))
         )
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         answer: Tensor = self.joined(found.transpose(1, 2).flatten(2))
         return answer
 

@@ -3,6 +3,10 @@
 K_IHC, the prompts, are parameters of each block. The IHC branch shapes them in training; H&E
 patches attend to the prompts themselves, not to what they became on an IHC slide, or inference
 would need that slide (Eq. 6). The query of Eq. 1 is printed as X; the shapes say K.
+
+Patches of both stains attend to the prompts by the same weights W (Eq. 5 and 6). Prompts begin with
+a deviation of 1, as normalized tokens have. With 0.02, as class tokens often begin, they stay alike
+in a short training: all patches get one update, and nothing that IHC taught.
 """
 
 from __future__ import annotations
@@ -49,25 +53,24 @@ class Prompted(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the update (B, T, D) of normalized patches."""
-        found: Tensor = self.attention(tokens, self.prompts.expand(len(tokens), -1, -1))
+        found: Tensor = self.attention(tokens, self.prompts)
         return found
 
 
 class IhcBlock(nn.Module):
     """IHC patches through the prompts (Eq. 4-5); training alone uses it."""
 
-    def __init__(self, prompts: nn.Parameter, width: int, heads: int) -> None:
+    def __init__(self, he: Prompted, width: int, heads: int) -> None:
         super().__init__()
-        self.prompts = prompts
+        self.prompts = he.prompts
         self.gather = CrossAttention(width, heads)
-        self.spread = CrossAttention(width, heads)
+        self.spread = he.attention
         self.norm, self.mlp = nn.LayerNorm(width), Feedforward(width)
 
     def forward(self, patches: Tensor, no_patch: Tensor) -> Tensor:
         """Return patches (B, 1 + N, D) of the next block; `no_patch` is bool (B, 1 + N)."""
         tokens = self.norm(patches)
-        prompts = self.prompts.expand(len(tokens), -1, -1)
-        kernel = self.gather(prompts, tokens, hidden(no_patch)[:, None, None])  # Eq. 4
+        kernel = self.gather(self.prompts, tokens, hidden(no_patch)[:, None, None])  # Eq. 4
         updated: Tensor = self.mlp(patches + self.spread(tokens, kernel))  # Eq. 5
         return updated
 
@@ -89,16 +92,12 @@ class InterimNetwork(nn.Module):
         self.he_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shape.classes))
         prompts = [nn.Parameter(torch.empty(1, shape.prompts, width)) for _ in self.he_blocks]
         for each in prompts:
-            nn.init.trunc_normal_(each, std=0.02)
-        with_prompts = shape.prompts > 0
-        self.prompted = nn.ModuleList(
-            [Prompted(each, width, heads) if with_prompts else Nothing() for each in prompts]
-        )
+            nn.init.normal_(each)
+        prompted = [Prompted(each, width, heads) for each in prompts] if shape.prompts else []
+        self.prompted = nn.ModuleList(prompted or [Nothing() for _ in self.he_blocks])
         self.ihc_entry = nn.Linear(shape.features, width)
         self.ihc_class = nn.Parameter(torch.zeros(1, 1, width))
-        self.ihc_blocks = nn.ModuleList(
-            [IhcBlock(each, width, heads) for each in prompts if with_prompts]
-        )
+        self.ihc_blocks = nn.ModuleList([IhcBlock(each, width, heads) for each in prompted])
         self.ihc_head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shape.classes))
 
     def forward(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.interim.batches import Placed, draw_masked, he_batch, ihc_batch, placed
@@ -17,6 +18,8 @@ from models.interim.ipca import InterimNetwork
 from models.interim.places import TileFeatures
 from models.interim.shape import InterimShape
 
+LEAST_DEVIATION = 0.01
+"""Least deviation of a feature by which it is divided, by the mean deviation of all."""
 Say = Callable[[str], None]
 
 
@@ -52,10 +55,13 @@ def fit(
 ) -> InterimNetwork:
     """Train a network; equal arguments give equal weights on one machine.
 
-    The loss is the cross-entropy of both class tokens. `say` is told the loss of each epoch.
+    The loss is the cross-entropy of both class tokens. `say` is told the loss of each epoch. The
+    features are standardized by mean and deviation of the training tiles; afterwards the first
+    layers take them as they are (`absorb`).
     """
     torch.manual_seed(given.seed)
     network = InterimNetwork(shape).train()
+    scales = _scales(pairs)
     optimizer = torch.optim.Adam(network.parameters(), lr=given.learning_rate)
     steps = given.epochs * math.ceil(len(pairs) / given.batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -75,35 +81,82 @@ def fit(
             slides = [
                 whole[k] or placed(pairs[k].he.some(given.most_tiles, draw), shape) for k in chosen
             ]
-            loss = _loss(network, some, slides, given, draw, masks)
+            loss = _loss(network, some, slides, scales, given, draw, masks)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += float(loss.detach()) * len(some)
         say(f"epoch {epoch + 1} of {given.epochs}: loss {total / len(pairs):.3f}")
+    absorb(network.he_entry, scales.he)
+    if scales.ihc is not None:
+        absorb(network.ihc_entry, scales.ihc)
     return network.eval()
+
+
+class Scale(NamedTuple):
+    """Mean and deviation of each number of the tiles' features, float32 (F,)."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def apply(self, features: Tensor) -> Tensor:
+        """Return standardized features (..., F)."""
+        return (features - self.mean) / self.deviation
+
+
+class Scales(NamedTuple):
+    """Scale of each stain; `ihc` is None where no case has an IHC slide."""
+
+    he: Scale
+    ihc: Scale | None
+
+
+def absorb(layer: nn.Linear, scale: Scale) -> None:
+    """Let a layer that learned of standardized features answer the same of the features."""
+    with torch.no_grad():
+        layer.weight.div_(scale.deviation)
+        layer.bias.sub_(layer.weight @ scale.mean)
+
+
+def _scales(pairs: Sequence[Pair]) -> Scales:
+    ihc = [pair.ihc for pair in pairs if pair.ihc is not None]
+    return Scales(_scale([pair.he for pair in pairs]), _scale(ihc) if ihc else None)
+
+
+def _scale(slides: Sequence[TileFeatures]) -> Scale:
+    count = sum(len(slide.features) for slide in slides)
+    mean = sum(slide.features.sum(axis=0, dtype=np.float64) for slide in slides) / count
+    square = sum(np.square(slide.features - mean).sum(axis=0) for slide in slides) / count
+    deviation = np.sqrt(square)
+    # A number that hardly changes must not become the largest.
+    deviation = np.maximum(deviation, max(LEAST_DEVIATION * float(deviation.mean()), 1e-6))
+    return Scale(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
 
 
 def _loss(
     network: InterimNetwork,
     pairs: Sequence[Pair],
     slides: Sequence[Placed],
+    scales: Scales,
     given: InterimTraining,
     draw: np.random.Generator,
     masks: torch.Generator,
 ) -> torch.Tensor:
     """Return the loss of a step; `slides` are the H&E slides of `pairs`."""
     he = he_batch(slides)
+    # A token of an anchor is a mean of features, and has their scale.
+    he = he._replace(tokens=scales.he.apply(he.tokens), patches=scales.he.apply(he.patches))
     labels = torch.tensor([pair.label for pair in pairs])
     logits = network(he, masked=draw_masked(he, network.shape.mask_ratio, masks)).he
     loss = functional.cross_entropy(logits, labels)
     if not given.with_ihc:
         return loss
     both = [pair for pair in pairs if pair.ihc is not None]
-    if not both:
+    if not both or scales.ihc is None:
         return loss
     ihc = ihc_batch([p.ihc.some(given.most_tiles, draw) for p in both if p.ihc is not None])
+    ihc = ihc._replace(patches=scales.ihc.apply(ihc.patches))
     proxy = functional.cross_entropy(
         network.read_ihc(ihc), torch.tensor([pair.label for pair in both])
     )

@@ -15,7 +15,7 @@ from models.interim.batches import draw_masked, he_batch, ihc_batch, placed
 from models.interim.ipca import InterimNetwork
 from models.interim.places import TileFeatures, find_anchors
 from models.interim.shape import InterimShape
-from models.interim.train import InterimTraining, Pair, fit, predict
+from models.interim.train import InterimTraining, Pair, Scale, absorb, fit, predict
 
 FEATURES = 6
 SHAPE = InterimShape(features=FEATURES, width=16, heads=2, blocks=2, anchors=5, prompts=7)
@@ -154,8 +154,21 @@ def test_prompts_are_shaped_by_both_slides_and_pama_has_none() -> None:
     of_he = torch.autograd.grad(made(he).he.square().sum(), prompts)[0]
     of_ihc = torch.autograd.grad(made.read_ihc(ihc).square().sum(), prompts)[0]
     assert of_he.abs().max() > 0 and of_ihc.abs().max() > 0
+    values = made.prompted[0].attention.value.weight
+    (taught,) = torch.autograd.grad(made.read_ihc(ihc).square().sum(), values)
+    assert taught.abs().max() > 0  # what H&E patches take from the prompts
     pama = InterimNetwork(InterimShape(features=FEATURES, width=16, heads=2, prompts=0))
     assert not list(pama.prompted.parameters()) and not len(pama.ihc_blocks)
+
+
+def test_patches_that_differ_get_different_updates_of_fresh_prompts() -> None:
+    torch.manual_seed(0)
+    made = InterimNetwork(InterimShape(features=FEATURES, prompts=64))
+    with torch.no_grad():
+        update = made.prompted[0](torch.randn(1, 200, made.shape.width))[0]
+        alike = made.prompted[0].attention.joined.bias + torch.zeros_like(update)
+    own = (update - update.mean(dim=0)).norm()
+    assert own > 0.1 * alike.norm()
 
 
 def test_training_finds_a_planted_signal() -> None:
@@ -169,6 +182,38 @@ def test_training_finds_a_planted_signal() -> None:
     fresh = [(slide(200 + k, shift=3.0 * (k % 2)), k % 2) for k in range(20)]
     right = [int(predict(made, tiles).probabilities.argmax() == label) for tiles, label in fresh]
     assert sum(right) >= 17 and len(told) == 25
+
+
+def test_a_layer_takes_features_as_they_are_after_it_learned_of_standardized_ones() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(FEATURES, 4)
+    rng = np.random.default_rng(0)
+    numbers = rng.uniform(0.1, 3, (2, FEATURES)).astype(np.float32)
+    scale = Scale(*torch.from_numpy(numbers))
+    features = torch.from_numpy(slide(14).features)
+    with torch.no_grad():
+        wanted = layer(scale.apply(features))
+        absorb(layer, scale)
+        found = layer(features)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_training_finds_a_signal_in_a_feature_of_small_deviation_and_large_mean() -> None:
+    """As the encoder's numbers are: their means and deviations differ much."""
+
+    def scaled(tiles: TileFeatures) -> TileFeatures:
+        features = tiles.features * np.array([0.05, 5, 5, 5, 5, 5], np.float32) + 20
+        return TileFeatures(places=tiles.places, features=features.astype(np.float32))
+
+    pairs = [Pair(scaled(slide(k, shift=3.0 * (k % 2))), None, k % 2) for k in range(24)]
+    shape = InterimShape(
+        features=FEATURES, width=16, heads=2, anchors=4, prompts=4, mask_ratio=0.5, classes=2
+    )
+    training = InterimTraining(learning_rate=5e-3, batch_size=8, epochs=25, most_tiles=20)
+    made = fit(pairs, shape, training, lambda _: None)
+    fresh = [(scaled(slide(200 + k, shift=3.0 * (k % 2))), k % 2) for k in range(20)]
+    right = [int(predict(made, tiles).probabilities.argmax() == label) for tiles, label in fresh]
+    assert sum(right) >= 17
 
 
 def test_equal_arguments_give_equal_weights() -> None:
