@@ -61,6 +61,7 @@ from fixtures.findings import some_opinions
 
 from appliance.assays.assay import Declared, StepOutputs
 from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.assays.registry import readers_in_use
 from appliance.domain import HE, HER2, Identity, SlideFacts
 from appliance.findings.classes import count_classes
 from appliance.findings.codec import IHC_CLASSES
@@ -145,7 +146,8 @@ def decided(
     plan = map_tumor(
         TUMOR, mapping, grid, grid, tissue, threshold=0.5, margin_tiles=settings.scoring.margin
     )
-    folders = {name: tmp_path / name for name in HER2_ASSAY.readers}
+    in_use = readers_in_use(HER2_ASSAY, Settings())
+    folders = {reader.name: tmp_path / reader.name for reader in in_use}
     for folder in folders.values():
         folder.mkdir()
     read = sorted((*plan.ihc_tiles, *plan.margin), key=row_by_row)
