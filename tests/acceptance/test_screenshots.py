@@ -35,6 +35,7 @@ PAGES = {  # the ledger gives the numbers of case and slide
     "slide": "",
     "quality": "/quality",
     "system": "/system",
+    "record": "/record",
     "first-run": "/first-run",
     "names": "/access/names",
 }
