@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.annotated import Drawn, class_raster, drawn_areas
+from models.datasets.annotated import Drawn, Slide, class_raster, drawn_areas
 from models.datasets.patients import read_table
 from models.datasets.rules import tile_label
 from models.errors import DataSetError
@@ -32,21 +32,11 @@ _GLASS = 0.99
 ReadPatch = Callable[[int, int], NDArray[np.uint8]]
 
 
-class WholeSlide(Protocol):
-    """An open slide; `mpp` in µm per level-0 px."""
-
-    @property
-    def width_px(self) -> int: ...
-    @property
-    def height_px(self) -> int: ...
-    @property
-    def mpp(self) -> float: ...
+class WholeSlide(Slide, Protocol):
+    """An open slide that also gives a picture of itself as a whole."""
 
     def picture(self, mpp: float) -> NDArray[np.uint8]:
-        """The whole slide at `mpp`: uint8 RGB (rows, columns, 3), glass at 255."""
-
-    def tile(self, column: int, row: int) -> NDArray[np.uint8]:
-        """A tile of the appliance's grid: uint8 RGB (512, 512, 3), glass at 255."""
+        """Return the whole slide at `mpp` µm per px: uint8 RGB (rows, columns, 3), glass at 255."""
 
 
 def slides_to_cut(table: Path) -> list[tuple[Path, Path | None]]:

@@ -1,4 +1,4 @@
-"""From the counts of a slide's patch classes to the slide's class (arXiv 2503.22069, Table 6).
+"""Aggregators: the counts of a slide's patch classes give its class (arXiv 2503.22069, Table 6).
 
 Random forest, SVM and MLP are fitted by scikit-learn and stored as arrays; answers are given from
 these arrays by numpy, equal to scikit-learn's. Nothing is pickled. Their numbers are ours, as the

@@ -199,7 +199,7 @@ def test_a_layer_takes_features_as_they_are_after_it_learned_of_standardized_one
 
 
 def test_training_finds_a_signal_in_a_feature_of_small_deviation_and_large_mean() -> None:
-    """As the encoder's numbers are: their means and deviations differ much."""
+    """Means and deviations of an encoder's features differ as much as here."""
 
     def scaled(tiles: TileFeatures) -> TileFeatures:
         features = tiles.features * np.array([0.05, 5, 5, 5, 5, 5], np.float32) + 20
