@@ -53,14 +53,16 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, or has that score already; or if `by` is no
-        person name.
+        If there is no such case, `score` is none of its assay, it has no result yet, or has that
+        score already; or if `by` is no person name.
     """
     name = _person(by)
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            case = _ended(tx, subject)
+            case = _case(tx, subject)
+        _require_score(case, score)  # first: waiting makes a wrong word no better
+        _require_ended(case)
         findings = _standing_findings(settings, case)
         signed = _corrected(settings, case, findings, score, by=name, why=why)
         scores = {"was": case.score, "score": signed.score or ""}
@@ -200,11 +202,16 @@ def _take_words(tx: Transaction, slide: SlideRow, sidecar: Sidecar | None, now: 
     tx.session.add(slide)
 
 
-def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
+def _case(tx: Transaction, subject: str) -> CaseRow:
     number = id_named(subject, "case")
     case = tx.case(number) if number is not None else None
     if case is None:
         raise SettingsError(f"no {subject!r}. `tandem status` lists ids such as case-1.")
+    return case
+
+
+def _ended(tx: Transaction, subject: str, *also: CaseState) -> CaseRow:
+    case = _case(tx, subject)
     _require_ended(case, *also)
     return case
 
@@ -214,6 +221,15 @@ def _require_ended(case: CaseRow, *also: CaseState) -> None:
         raise SettingsError(
             f"{case.subject} is {case.state}: it has no delivered result yet. `tandem status` "
             "tells what it waits for."
+        )
+
+
+def _require_score(case: CaseRow, score: str) -> None:
+    assay = find_assay(case.assay)
+    if score not in (*assay.scores, NO_SCORE):
+        raise SettingsError(
+            f"{score!r} is no {assay.title} score; scores are {', '.join(assay.scores)}. The word "
+            f"{NO_SCORE} says that the case cannot be scored."
         )
 
 
@@ -308,12 +324,6 @@ def _corrected(
 ) -> Findings:
     """Return the findings of a case with a person's score; who signed the former one did not
     sign this one."""
-    assay = find_assay(findings.assay)
-    if score not in (*assay.scores, NO_SCORE):
-        raise SettingsError(
-            f"{score!r} is no {assay.title} score; scores are {', '.join(assay.scores)}. The word "
-            f"{NO_SCORE} says that the case cannot be scored."
-        )
     given = None if score == NO_SCORE else score
     if given is None and findings.score is None and findings.correction is not None:
         raise SettingsError(f"{case.subject}: a person said already that it cannot be scored.")

@@ -223,6 +223,9 @@ def test_a_confirmed_result_is_verified_and_goes_to_the_lis(clinic: Clinic, then
     assert "nothing is done" in confirm_score(clinic.settings, "case-1", by=ANNA.lower())
     with pytest.raises(SettingsError, match="case-1 is scored: it has no delivered result yet"):
         confirm_score(clinic.settings, "case-1", by=BERT)
+    # A wrong word is told as such at once, whatever the case waits for.
+    with pytest.raises(SettingsError, match="'4\\+' is no HER2 score"):
+        correct_score(clinic.settings, "case-1", "4+", by=BERT, why="dark")
 
     report = clinic.deliver().report
     assert dicom_errors(clinic.file("SR")) == [] == dicom_errors(clinic.file("PDF"))
