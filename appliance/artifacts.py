@@ -193,10 +193,7 @@ def writing_folder(final: Path) -> Iterator[Path]:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield temporary
-        # Files and folders, the deepest first: a folder's entries are its own to sync.
-        for path in sorted(temporary.rglob("*"), reverse=True):
-            _fsync(path)
-        _fsync(temporary)
+        sync_tree(temporary)
         try:
             temporary.rename(final)
         except OSError:
@@ -206,6 +203,16 @@ def writing_folder(final: Path) -> Iterator[Path]:
     finally:
         os.close(handle)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Put a folder with all that is in it on disk: rename it only then.
+
+    Files and folders, the deepest first: a folder's entries are its own to sync.
+    """
+    for path in sorted(folder.rglob("*"), reverse=True):
+        _fsync(path)
+    _fsync(folder)
 
 
 def _is_held(folder: Path) -> bool:

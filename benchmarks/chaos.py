@@ -2,7 +2,7 @@
 
 A daemon with quick steps works on simulated slides while faults are done to it: it and its workers
 are killed and stopped, the share and the destination go away, the destination loses objects and
-answers, the disk fills, the ledger is locked, results are damaged, slides are overwritten while
+answers, the disk fills or loses its power, the ledger is locked, results are damaged, slides are overwritten while
 they are read, the clock moves. Judged:
 no slide is lost, no object is sent twice, none has a wrong accession or another file's result, the
 daemon never ends by itself, and the chain of events is whole. Run it as root for the small disk,
@@ -12,20 +12,15 @@ with libfaketime installed for the clock.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, chaos
+from benchmarks.trial.disk import small_disk
 from benchmarks.trial.faults import FAULTS, LEDGER_LOCK_S
-
-DISK_MIB = 512
 
 
 def main() -> int:
@@ -65,27 +60,6 @@ def main() -> int:
         say(f"    {sentence}")
     say(f"{len(found.wrong)} breaches")
     return 1 if found.wrong else 0
-
-
-@contextmanager
-def small_disk(place: Path) -> Iterator[Path | None]:
-    """Mount a small disk in memory; None where that is not allowed."""
-    place.mkdir(parents=True, exist_ok=True)
-    size = f"size={DISK_MIB}m"
-    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)]
-    mounted = os.geteuid() == 0 and _runs(mount)
-    try:
-        yield place if mounted else None
-    finally:
-        if mounted:
-            _runs(["umount", "-l", str(place)])
-
-
-def _runs(command: list[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
 
 
 def say(text: str) -> None:

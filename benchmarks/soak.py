@@ -24,9 +24,10 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import ParamSpec, TypeVar
 
-from benchmarks.chaos import say, small_disk
+from benchmarks.chaos import say
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, Outcome, chaos
+from benchmarks.trial.disk import small_disk
 from benchmarks.trial.faults import FAULTS
 
 P = ParamSpec("P")

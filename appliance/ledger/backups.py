@@ -126,6 +126,7 @@ def goes_on_from(file: Path) -> Backup | None:
 def set_goes_on_from(file: Path, backup: Backup) -> None:
     """Say that the ledger goes on from a backup."""
     _write(folder_of(file) / NEWEST, json.dumps(asdict(backup), indent=1))
+    _sync(folder_of(file))
 
 
 def prune(file: Path, keep: int) -> int:
@@ -155,7 +156,10 @@ def _read(path: Path) -> Backup | None:
 
 def _write(path: Path, text: str) -> None:
     part = path.with_suffix(".part")
-    part.write_text(text)
+    with part.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())  # a name that outlives a loss of power without its text is empty
     part.replace(path)
 
 

@@ -30,6 +30,9 @@ SLIDE_TRUSTED = "slide-trusted"
 WITHDRAWN = "withdrawn"
 """Reason of a delivery that was taken out of the outbox before it was sent."""
 
+LEDGER, RESTORED = "ledger", "restored"
+"""Subject and code of the note that a backup took the ledger's place."""
+
 
 def current(slides: Iterable[SlideRow], stains: Iterable[Stain]) -> dict[Stain, SlideRow]:
     """Return the slide of each stain among the slides of a block (oldest first), in that order.
@@ -70,6 +73,14 @@ class Queries:
         """Return all notes of these codes, oldest first."""
         query = select(EventRow).where(EventRow.kind == "note", col(EventRow.code).in_(codes))
         return list(self.session.exec(query.order_by(col(EventRow.id))).all())
+
+    def was_restored(self) -> bool:
+        """Return whether a backup took the ledger's place, ever: objects may have been sent that
+        it does not know."""
+        query = select(EventRow.id).where(
+            EventRow.subject == LEDGER, EventRow.kind == "note", EventRow.code == RESTORED
+        )
+        return self.session.exec(query.limit(1)).first() is not None
 
     # slides
 

@@ -131,7 +131,8 @@ class Transaction(Queries):
 
         An object that is there already, as a slide that another case of the block shares, stays as
         it is and becomes the case's too. One that was taken out before it was sent
-        (`_WANTED_AGAIN`) is queued again.
+        (`_WANTED_AGAIN`) is queued again. In a ledger that was restored each has an attempt, so
+        that it is looked for at its destination first: it may have been sent since the backup.
         """
         known = self.session.exec(
             select(DeliveryRow).where(
@@ -142,6 +143,7 @@ class Transaction(Queries):
         row = known or DeliveryRow(
             case_id=case_id,
             state=DeliveryState.QUEUED,
+            attempts=int(self.was_restored()),
             created_at=now,
             changed_at=now,
             **asdict(new),

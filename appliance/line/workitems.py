@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from appliance.artifacts import write_whole
+from appliance.artifacts import sync_tree, write_whole
 from appliance.delivery.destinations.network import web_address
 from appliance.delivery.scanned import is_scanned
 from appliance.ledger.ledger import Ledger
@@ -232,6 +232,7 @@ class WorkList:
             part.mkdir(parents=True)
             count = retrieve_series(address, series, part)
             final.parent.mkdir(exist_ok=True)
+            sync_tree(part)  # a folder with its final name is never fetched again
             part.rename(final)
             log.info("a series of a work item was fetched: %d instances", count)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,11 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from appliance.artifacts import copy_whole
 from appliance.errors import LedgerError, SettingsError
 from appliance.ledger.backups import Backup, backups_of, folder_of, newest_good, set_goes_on_from
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.migrations.sentences import of_event
+from appliance.ledger.queries import LEDGER, RESTORED
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
 from appliance.settings.settings import Settings
@@ -93,9 +94,7 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
             )
         lost = _lost_words(file, source)
         kept = _set_aside(file)
-        part = file.with_suffix(".part")
-        shutil.copyfile(source, part)
-        part.replace(file)
+        copy_whole(file, source)
         set_goes_on_from(file, backup)
         if not verified.older:
             _take_up(settings, backup)
@@ -132,7 +131,7 @@ def _take_up(settings: Settings, backup: Backup) -> None:
     ledger = Ledger(settings.ledger_url)
     try:
         with ledger.transaction() as tx:
-            tx.note("ledger", "restored", time.time(), params={"backup": backup.name})
+            tx.note(LEDGER, RESTORED, time.time(), params={"backup": backup.name})
             for row in tx.deliveries():
                 # An object with attempts is looked for at its destination before it is sent.
                 row.attempts = max(row.attempts, 1)

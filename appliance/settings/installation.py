@@ -75,3 +75,8 @@ def _write_new(path: Path, salt: str) -> None:
                 part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # objects that name its studies may leave the machine from now on
+    finally:
+        os.close(folder)

@@ -21,6 +21,7 @@ from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import Sections
 from benchmarks.trial.daemon import TANDEM, TrialDaemon, running
 from benchmarks.trial.day import at_rest
+from benchmarks.trial.disk import SmallDisk
 from benchmarks.trial.faults import FAULTS, Site, SkipError, copy_in, faketime_library
 from benchmarks.trial.judge import Trial, judge_ends, judge_shelf
 from benchmarks.trial.ledger import TrialLedger
@@ -74,7 +75,7 @@ class Outcome:
 
 
 def chaos(
-    folder: Path, wanted: Chaos, sections: Sections, *, disk: Path | None, say: Say
+    folder: Path, wanted: Chaos, sections: Sections, *, disk: SmallDisk | None, say: Say
 ) -> Outcome:
     """Run a site under faults; `disk` is a small file system for its state, if there is one."""
     dice = random.Random(wanted.seed)  # noqa: S311
@@ -84,7 +85,7 @@ def chaos(
         folder / "site",
         quick=True,
         stable_s=STABLE_S,
-        state=None if disk is None else disk / "state",
+        state=None if disk is None else disk.place / "state",
         environment=environment | {SECONDS_VARIABLE: str(STEP_S)},
         settings=_SETTINGS.format(silent_s=wanted.silent_s) + wanted.settings,
     )
@@ -115,6 +116,7 @@ def chaos(
     wrong += judge_shelf(trial, daemon.shelf, known_bytes=known)
     wrong += _one_object_each(daemon.shelf)
     wrong += _broken_chain(daemon)
+    wrong += site.ledger.lost(site.heads)
     return Outcome(
         wrong=wrong,
         recovery_s=dict(recovery),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import shutil
@@ -15,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.quick.recorder import MOODS, mood_file
-from benchmarks.trial.daemon import TrialDaemon, step_workers
-from benchmarks.trial.ledger import TrialLedger
+from benchmarks.trial.daemon import TrialDaemon, descendants, step_workers
+from benchmarks.trial.disk import SmallDisk
+from benchmarks.trial.ledger import Head, TrialLedger
 
-BALLAST_BYTES = 1 << 23
 LEDGER_LOCK_S = 60.0
 STARTED_S = 15.0
 """Age from which a worker has started, and gives signs of life."""
@@ -34,6 +33,7 @@ class SkipError(Exception):
 class Site:
     """Targets of the faults. `disk` is a small file system that holds the state folder, if any;
     `clock` the file that moves the clock, if any. `stop_s`: longest time a worker stays stopped.
+    `heads` are events that were committed, which the ledger has to hold at the end.
     """
 
     daemon: TrialDaemon
@@ -41,9 +41,10 @@ class Site:
     dice: random.Random
     lock_s: float = LEDGER_LOCK_S
     stop_s: float = 120.0
-    disk: Path | None = None
+    disk: SmallDisk | None = None
     clock: Path | None = None
     breaches: list[str] = field(default_factory=list)
+    heads: list[Head] = field(default_factory=list)
 
 
 def kill_daemon(site: Site) -> None:
@@ -116,17 +117,31 @@ def shelf_lies(site: Site) -> None:
 def disk_full(site: Site) -> None:
     """Fill the disk of the state folder, and make room again after some seconds."""
     if site.disk is None:
-        raise SkipError("no small disk: mounting a tmpfs needs root")
-    ballast = site.disk / "ballast"
-    try:
-        with ballast.open("wb", buffering=0) as stream:
-            while True:
-                stream.write(bytes(BALLAST_BYTES))
-    except OSError as err:  # also of the file itself, on a disk that is full by now
-        if err.errno != errno.ENOSPC:
-            raise
+        raise SkipError("no small disk: mounting one needs root")
+    ballast = site.disk.fill()
     time.sleep(site.dice.uniform(2, 6))
     ballast.unlink(missing_ok=True)
+
+
+def power_loss(site: Site) -> None:
+    """Let the machine of the state folder lose its power: what was not synced is gone.
+
+    Writes fail for a moment, as on a disk that dies; then the daemon and its workers are killed,
+    the disk is mounted again, and the daemon is started.
+    """
+    if site.disk is None or site.disk.image is None:
+        raise SkipError("no disk that loses power: that needs root, loop devices and mkfs.ext4")
+    if head := site.ledger.head():
+        site.heads.append(head)
+    site.disk.cut_power()
+    time.sleep(site.dice.uniform(0, 0.5))
+    children = descendants(site.daemon.pid)
+    site.daemon.end(signal.SIGKILL)
+    for pid in children:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    site.disk.mount_again()
+    site.daemon.start()
 
 
 def lock_ledger(site: Site) -> None:
@@ -205,6 +220,7 @@ FAULTS: Mapping[str, Callable[[Site], None]] = {
     "shelf-away": shelf_away,
     "shelf-lies": shelf_lies,
     "disk-full": disk_full,
+    "power-loss": power_loss,
     "ledger-locked": lock_ledger,
     "artifact-flipped": flip_artifact,
     "slide-overwritten": overwrite_slide,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +45,38 @@ class Snapshot:
         return tuple((row.subject, row.state) for row in (*self.slides, *self.cases))
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Last event of a ledger at one moment: its id and its hash."""
+
+    event: int
+    hash: str
+
+
 class TrialLedger:
     """Reads of a state folder's ledger; one that is not there yet is empty."""
 
     def __init__(self, state: Path) -> None:
         self._file = state / "ledger.sqlite"
+
+    def head(self) -> Head | None:
+        """Return the last event that is committed; None where there is none yet."""
+        if not self._file.exists():
+            return None
+        with closing(self._reading()) as connection:
+            query = "SELECT id, hash FROM event ORDER BY id DESC LIMIT 1"
+            row = connection.execute(query).fetchone()
+        return Head(*row) if row else None
+
+    def lost(self, heads: Sequence[Head]) -> list[str]:
+        """Judge that the ledger still holds events that were committed."""
+        with closing(self._reading()) as connection:
+            query = "SELECT 1 FROM event WHERE id = ? AND hash = ?"
+            gone = [h for h in heads if not connection.execute(query, (h.event, h.hash)).fetchone()]
+        return [f"event {head.event} was committed and is lost" for head in gone]
+
+    def _reading(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self._file.as_uri()}?mode=ro", uri=True, timeout=30)
 
     def snapshot(self) -> Snapshot:
         """Return all slides, cases and deliveries; empty where there is no ledger yet."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import small_disk
 from benchmarks.scanner.tissue import Sections
 from benchmarks.trial.chaos import Chaos, chaos
+from benchmarks.trial.disk import small_disk
 from benchmarks.trial.faults import FAULTS
 
 
