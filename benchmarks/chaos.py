@@ -2,8 +2,9 @@
 
 A daemon with quick steps works on simulated slides while faults are done to it: it and its workers
 are killed and stopped, the share and the destination go away, the destination loses objects and
-answers, the disk fills or loses its power, the ledger is locked, results are damaged, slides are overwritten while
-they are read, the clock moves. Judged:
+answers or refuses them, the disk fills or loses its power, the ledger is locked or damaged,
+results are damaged, slides are overwritten while they are read, damaged files come, the clock
+moves. Judged:
 no slide is lost, no object is sent twice, none has a wrong accession or another file's result, the
 daemon never ends by itself, and the chain of events is whole. Run it as root for the small disk,
 with libfaketime installed for the clock.
@@ -20,7 +21,8 @@ from pathlib import Path
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, chaos
 from benchmarks.trial.disk import small_disk
-from benchmarks.trial.faults import FAULTS, LEDGER_LOCK_S
+from benchmarks.trial.faults import FAULTS
+from benchmarks.trial.site import LEDGER_LOCK_S
 
 
 def main() -> int:

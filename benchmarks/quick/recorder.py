@@ -21,7 +21,7 @@ from appliance.delivery.destinations.contract import (
     Proof,
     destination,
 )
-from appliance.errors import DestinationUnavailableError
+from appliance.errors import DestinationRejectedError, DestinationUnavailableError
 from appliance.settings.destinations import DestinationSection
 from appliance.settings.objects import OBJECT_KINDS, ObjectKind
 from appliance.settings.settings import Settings
@@ -31,6 +31,11 @@ RECORD_NAME = "stores.jsonl"
 LOSES, SILENT, HANGS = "loses", "silent", "hangs"
 MOODS = (LOSES, SILENT, HANGS)
 """It says that it stored, and did not; it stores, and its answer is lost; it answers late."""
+REFUSES, REJECTS = "refuses", "rejects"
+REFUSALS = (REFUSES, REJECTS)
+"""It has no room for any object now; it takes nothing from whoever sends."""
+NO_ROOM = 0xA700
+"""Status of C-STORE: Refused: Out of Resources."""
 HANG_S = 5.0
 """Seconds by which a destination that hangs answers late."""
 
@@ -67,8 +72,13 @@ class Recorder:
         """Copy each file, then note it."""
         for instance in instances:
             self.check()
-            before(instance)
             mood = self._mood()
+            if mood == REJECTS:
+                raise DestinationRejectedError(f"'{self.name}': it takes nothing from here")
+            before(instance)
+            if mood == REFUSES:
+                after(instance, Outcome(verdict=Verdict.LATER, text="no room", status=NO_ROOM))
+                continue
             if mood == HANGS:
                 time.sleep(HANG_S)
             try:

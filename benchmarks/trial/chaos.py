@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -19,12 +18,14 @@ from benchmarks.quick.assay import SECONDS_VARIABLE
 from benchmarks.quick.clock import CLOCK_VARIABLE
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import Sections
-from benchmarks.trial.daemon import TANDEM, TrialDaemon, running
+from benchmarks.trial.daemon import TrialDaemon, running
 from benchmarks.trial.day import at_rest
 from benchmarks.trial.disk import SmallDisk
-from benchmarks.trial.faults import FAULTS, Site, SkipError, copy_in, faketime_library
+from benchmarks.trial.faults import FAULTS, copy_in, faketime_library
 from benchmarks.trial.judge import Trial, judge_ends, judge_shelf
 from benchmarks.trial.ledger import TrialLedger
+from benchmarks.trial.odd import judge_odd
+from benchmarks.trial.site import Site, SkipError
 
 STABLE_S = 2.0
 STEP_S = 0.7
@@ -112,7 +113,7 @@ def chaos(
     known = defaultdict(set)
     for entry in truth["slides"]:
         known[entry["accession"]].add(fingerprint(folder / "material" / entry["files"][0]))
-    wrong = [*site.breaches, *judge_ends(trial)]
+    wrong = [*site.breaches, *judge_ends(trial), *judge_odd(found, site.odd)]
     wrong += judge_shelf(trial, daemon.shelf, known_bytes=known)
     wrong += _one_object_each(daemon.shelf)
     wrong += _broken_chain(daemon)
@@ -232,7 +233,6 @@ def _one_object_each(shelf: Path) -> list[str]:
 
 def _broken_chain(daemon: TrialDaemon) -> list[str]:
     """Judge the chain of events, and each row against it, by the appliance's own command."""
-    verify = [str(TANDEM), "ledger", "verify", "--config", str(daemon.config)]
-    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    done = daemon.command("ledger", "verify")
     said = (done.stdout + done.stderr)[-600:]
     return [] if done.returncode == 0 else [f"the chain is broken: {said}"]

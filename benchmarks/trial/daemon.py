@@ -120,6 +120,22 @@ class TrialDaemon:
             process.wait()
         self._process = None
 
+    def ended(self, most_s: float) -> int | None:
+        """Wait for an end that is expected; return its exit code, None where it goes on."""
+        if self._process is None:
+            return None
+        try:
+            code = self._process.wait(most_s)
+        except subprocess.TimeoutExpired:
+            return None
+        self._process = None
+        return code
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ``tandem`` with the daemon's settings, by the true clock."""
+        line = [str(TANDEM), *words, "--config", str(self.config)]
+        return subprocess.run(line, capture_output=True, text=True, check=False)
+
     @property
     def log(self) -> str:
         """All that it wrote to its log."""

@@ -65,7 +65,10 @@ class SmallDisk:
             os.close(handle)
 
     def mount_again(self) -> None:
-        """Unmount the image and mount it again, which replays its journal.
+        """Unmount the image and mount a copy of it in its place, which replays the journal.
+
+        The image itself may still be mounted in another namespace, which was made meanwhile: it
+        would be mounted as it stands there, without its power.
 
         Raises
         ------
@@ -77,7 +80,11 @@ class SmallDisk:
             if time.monotonic() > end:
                 raise RuntimeError(f"{self.place}: a process holds the disk")
             time.sleep(0.1)
-        if self.image is None or not _mounted(self.image, self.place):
+        if self.image is None:
+            raise RuntimeError(f"{self.place}: a tmpfs has no image")
+        copy = self.image.with_name("copy")
+        copied = _runs(["cp", "--sparse=always", str(self.image), str(copy)])
+        if not copied or not _mounted(copy.replace(self.image), self.place):
             raise RuntimeError(f"{self.place}: the disk cannot be mounted again")
 
 

@@ -3,48 +3,30 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
-import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.quick.recorder import MOODS, mood_file
-from benchmarks.trial.daemon import TrialDaemon, descendants, step_workers
-from benchmarks.trial.disk import SmallDisk
-from benchmarks.trial.ledger import Head, TrialLedger
+from benchmarks.quick.recorder import MOODS, REFUSALS, mood_file
+from benchmarks.trial.daemon import step_workers
+from benchmarks.trial.ledger import TrialLedger
+from benchmarks.trial.odd import odd_files
+from benchmarks.trial.site import Site, SkipError
+from benchmarks.trial.state_faults import (
+    damage_ledger,
+    disk_full,
+    flip_artifact,
+    lock_ledger,
+    power_loss,
+)
 
-LEDGER_LOCK_S = 60.0
 STARTED_S = 15.0
 """Age from which a worker has started, and gives signs of life."""
 CLOCK_STEPS = ("-86400", "+86400", "-600", "+7200")
 """Jumps of the clock in seconds."""
-
-
-class SkipError(Exception):
-    """A fault that cannot be done here or now; the message says why."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Site:
-    """Targets of the faults. `disk` is a small file system that holds the state folder, if any;
-    `clock` the file that moves the clock, if any. `stop_s`: longest time a worker stays stopped.
-    `heads` are events that were committed, which the ledger has to hold at the end.
-    """
-
-    daemon: TrialDaemon
-    ledger: TrialLedger
-    dice: random.Random
-    lock_s: float = LEDGER_LOCK_S
-    stop_s: float = 120.0
-    disk: SmallDisk | None = None
-    clock: Path | None = None
-    breaches: list[str] = field(default_factory=list)
-    heads: list[Head] = field(default_factory=list)
 
 
 def kill_daemon(site: Site) -> None:
@@ -108,69 +90,26 @@ def shelf_away(site: Site) -> None:
 
 def shelf_lies(site: Site) -> None:
     """Let the destination lose objects, lose its answers, or hang, for some seconds."""
+    _in_a_mood(site, MOODS)
+
+
+def shelf_refuses(site: Site) -> None:
+    """Let the destination refuse each object for now, or whoever sends, for some seconds."""
+    _in_a_mood(site, REFUSALS)
+
+
+def _in_a_mood(site: Site, moods: Sequence[str]) -> None:
     mood = mood_file(site.daemon.shelf)
-    mood.write_text(site.dice.choice(MOODS))
+    mood.write_text(site.dice.choice(moods))
     time.sleep(site.dice.uniform(2, 6))
     mood.unlink()
 
 
-def disk_full(site: Site) -> None:
-    """Fill the disk of the state folder, and make room again after some seconds."""
-    if site.disk is None:
-        raise SkipError("no small disk: mounting one needs root")
-    ballast = site.disk.fill()
-    time.sleep(site.dice.uniform(2, 6))
-    ballast.unlink(missing_ok=True)
-
-
-def power_loss(site: Site) -> None:
-    """Let the machine of the state folder lose its power: what was not synced is gone.
-
-    Writes fail for a moment, as on a disk that dies; then the daemon and its workers are killed,
-    the disk is mounted again, and the daemon is started.
-    """
-    if site.disk is None or site.disk.image is None:
-        raise SkipError("no disk that loses power: that needs root, loop devices and mkfs.ext4")
-    if head := site.ledger.head():
-        site.heads.append(head)
-    site.disk.cut_power()
-    time.sleep(site.dice.uniform(0, 0.5))
-    children = descendants(site.daemon.pid)
-    site.daemon.end(signal.SIGKILL)
-    for pid in children:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    site.disk.mount_again()
-    site.daemon.start()
-
-
-def lock_ledger(site: Site) -> None:
-    """Hold the ledger's write lock."""
-    ledger = site.daemon.state / "ledger.sqlite"
-    if not ledger.exists():
-        raise SkipError("no ledger yet")
-    with closing(sqlite3.connect(ledger, timeout=30, isolation_level=None)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        time.sleep(site.lock_s)
-        connection.execute("ROLLBACK")
-
-
-def flip_artifact(site: Site) -> None:
-    """Flip some bytes of a stored result."""
-    root = site.daemon.state / "artifacts"
-    steps = sorted(folder for folder in root.glob("*") if folder.is_dir())
-    files = [path for step in steps for path in step.glob("[0-9a-f]*/**/*") if path.is_file()]
-    if not files:
-        raise SkipError("no results yet")
-    # The newest are those that steps still ask for.
-    files.sort(key=lambda path: path.stat().st_mtime_ns)
-    path = site.dice.choice(files[-40:])
-    data = bytearray(path.read_bytes())
-    for _ in range(8 if data else 0):
-        data[site.dice.randrange(len(data))] ^= 1 << site.dice.randrange(8)
-    facts = path.stat()
-    path.write_bytes(data)
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+def odd_slide(site: Site) -> None:
+    """Put damaged files into the scanner's folder, which stay there."""
+    for path, data in odd_files(site.daemon.scans, len(site.odd), site.dice):
+        path.write_bytes(data)
+        site.odd.append(path)
 
 
 def overwrite_slide(site: Site) -> None:
@@ -219,11 +158,14 @@ FAULTS: Mapping[str, Callable[[Site], None]] = {
     "share-away": share_away,
     "shelf-away": shelf_away,
     "shelf-lies": shelf_lies,
+    "shelf-refuses": shelf_refuses,
     "disk-full": disk_full,
     "power-loss": power_loss,
     "ledger-locked": lock_ledger,
+    "ledger-damaged": damage_ledger,
     "artifact-flipped": flip_artifact,
     "slide-overwritten": overwrite_slide,
+    "odd-slide": odd_slide,
     "clock-moved": move_clock,
 }
 

@@ -12,13 +12,17 @@ from benchmarks.trial.chaos import Chaos, chaos
 from benchmarks.trial.disk import small_disk
 from benchmarks.trial.faults import FAULTS
 
+LEFT_OUT = frozenset({"kill-daemon", "term-storm", "shelf-away", "shelf-lies"})
+"""Faults that others of the list do, too: a loss of power kills, a damaged ledger is restored."""
+
 
 @pytest.mark.slow
 def test_a_short_chaos_loses_nothing(tmp_path: Path, sections: Sections) -> None:
+    kinds = [kind for kind in FAULTS if kind not in LEFT_OUT]
     wanted = Chaos(
-        faults=len(FAULTS),
+        faults=len(kinds),
         seed=1,
-        kinds=list(FAULTS),
+        kinds=kinds,
         lock_s=3.0,
         stop_s=180.0,
         silent_s=15.0,

@@ -29,11 +29,13 @@ from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError, StoppedError
 from appliance.intake.block import withdraw
+from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import DeliveryRow, params_of
 from appliance.ledger.verify import verify
 from appliance.line import deliveries
+from appliance.operations.backup import restore_ledger
 from appliance.operations.retry import retry_subject
 from appliance.settings.destinations import DestinationSection, FhirDestination, Hl7Destination
 from appliance.settings.settings import Delivery, FolderDestination, Settings
@@ -77,9 +79,9 @@ class Desk:
         self.told = Told()
         self.outbox = Outbox(self.ledger, self.settings, {"told": self.told}, lambda: self.now)
         for number in range(1, cases + 1):
-            self._add(number)
+            self.add(number)
 
-    def _add(self, number: int) -> None:
+    def add(self, number: int) -> None:
         key = self.write(number)
         with self.ledger.transaction() as tx:
             identity = Identity(accession=f"S26-{number}", block="A1", stain=HE)
@@ -187,6 +189,18 @@ def test_what_a_destination_kept_before_it_went_silent_is_looked_for_and_not_sen
         desk.outbox.run()
     assert desk.case() == CaseState.DELIVERED
     assert desk.told.sent.count("1.WSM") == sent
+
+
+def test_after_a_restore_each_object_is_looked_for_before_it_is_sent(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, cases=0)
+    backup_ledger(desk.settings)
+    desk.ledger.close()
+    restore_ledger(desk.settings)
+    desk.told.kept |= {"1.WSM", "1.SR"}  # sent by the ledger that was replaced
+    desk.add(1)
+    desk.outbox.run()
+    assert desk.case() == CaseState.DELIVERED
+    assert desk.told.sent == ["1.SEG"]
 
 
 def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:

@@ -21,40 +21,12 @@ from appliance.intake.listing import Listing
 from appliance.line.analyse_slide import identify_slide
 from appliance.settings.settings import Settings
 from appliance.slides.files import slide_files
+from benchmarks.scanner.mutated import mutated
 
 FILES = 3000
 SCAN_SECONDS, STEP_SECONDS = 5.0, 30.0
 """Most seconds of one file in the thread that scans, and in a step; typical are milliseconds."""
 MOST_RSS_MIB = 1024
-
-
-def mutated(seed: bytes, rng: random.Random) -> bytes:
-    """Flip bytes, set counts and types to extremes, cut, or repeat a part."""
-    data = bytearray(seed)
-    head = min(len(data), 4096)
-    for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        match rng.randrange(5):
-            case 0:
-                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-            case 1:
-                data[rng.randrange(head)] = rng.randrange(256)
-            case 2:
-                at = rng.randrange(max(1, len(data) - 4))
-                extreme = rng.choice((0, 1, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, len(data)))
-                data[at : at + 4] = extreme.to_bytes(4, "little")
-            case 3:
-                at = rng.randrange(max(1, len(data) - 2))
-                data[at : at + 2] = rng.randrange(20).to_bytes(2, "little")  # a TIFF tag's type
-            case _:
-                if rng.random() < 0.3:
-                    del data[rng.randrange(1, len(data)) :]
-                else:
-                    at = rng.randrange(len(data))
-                    data[at:at] = data[at : at + rng.randrange(64)]
-        head = max(1, min(len(data), 4096))
-        if len(data) < 16:
-            break
-    return bytes(data)
 
 
 def seeds(folder: Path, cases: Path, real: Path) -> list[tuple[str, bytes]]:
