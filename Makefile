@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test check bench screenshots soak replay wheels clean lock judges sbom licenses vulnerabilities audit wheel-twice
+.PHONY: install demo test check bench screenshots soak replay image wheels clean lock judges sbom licenses vulnerabilities audit wheel-twice
 
 # Compiled modules are kept, whatever the environment says: the tests start hundreds of processes,
 # and each would compile half a second of modules again.
@@ -84,6 +84,10 @@ replay: install
 # that is allowed.
 judges:
 	@sh tests/install-judges.sh
+
+# The image, built by buildah on mmdebstrap's root, and a case in it (minutes, as root; make wheels).
+image: wheels
+	@TANDEM_IMAGE=1 $(BIN)/python -m pytest -s tests/test_image.py
 
 # What Tandem is made of: bill of materials (CycloneDX), licenses, known vulnerabilities
 # (DATABASE names a dated copy of OSV's records for PyPI; without it, it says that it could not).
