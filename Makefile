@@ -70,11 +70,12 @@ screenshots: install judges
 	@TANDEM_SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/acceptance/test_screenshots.py
 
 # Faults without end: rounds of benchmarks/chaos.py until FAULTS are done (hours; it goes on where it
-# was ended), SITES of them at the same time. As root, for its small disk.
+# was ended), SITES of them at the same time. As root, for its small disk. A round is a line of LOG.
 FAULTS ?= 10000
 SITES ?= 1
+LOG ?= docs/soak.jsonl
 soak: install
-	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --sites $(SITES) --seed $(if $(filter file,$(origin SEED)),1,$(SEED))
+	@$(BIN)/python -m benchmarks.soak --faults $(FAULTS) --sites $(SITES) --log $(LOG) --seed $(if $(filter file,$(origin SEED)),1,$(SEED))
 
 # README's commands for a server, in a root of its own, as root: all is installed anew (minutes).
 replay: install

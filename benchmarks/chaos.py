@@ -51,10 +51,10 @@ def main() -> int:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         found = chaos(folder, wanted, sections, disk=disk, say=say)
-    say(f"{'fault':<20}{'times':>6}{'median s':>10}{'worst s':>10}  until the line moves again")
+    say(f"{'fault':<20}{'times':>6}{'median s':>10}{'worst s':>10}{'CPU s':>8}  until it moves")
     for kind, seconds in sorted(found.recovery_s.items()):
-        median = statistics.median(seconds)
-        say(f"{kind:<20}{len(seconds):>6}{median:>10.1f}{max(seconds):>10.1f}")
+        median, cpu_s = statistics.median(seconds), found.cpu_s[kind] / len(seconds)
+        say(f"{kind:<20}{len(seconds):>6}{median:>10.1f}{max(seconds):>10.1f}{cpu_s:>8.1f}")
     for why, times in sorted(found.skipped.items()):
         say(f"left out {times} times: {why}")
     say(f"{found.delivered} of {found.pairs} pairs delivered, {found.objects} objects")

@@ -7,7 +7,7 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +65,27 @@ class Chaos:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Breaches; seconds of recovery by kind; faults that could not be done, by reason."""
+    """Breaches; seconds of recovery by kind; faults that could not be done, by reason.
+
+    `cpu_s` are seconds of CPU of the site, by kind of the fault that they followed.
+    """
 
     wrong: list[str]
     recovery_s: dict[str, list[float]]
+    cpu_s: dict[str, float]
     skipped: dict[str, int]
     pairs: int
     delivered: int
     objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Fields of `Outcome` that grow with each fault."""
+
+    recovery_s: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    cpu_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    skipped: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def chaos(
@@ -99,10 +112,9 @@ def chaos(
         disk=disk,
         clock=clock,
     )
-    recovery: dict[str, list[float]] = defaultdict(list)
-    skipped: dict[str, int] = defaultdict(int)
+    done = Done()
     with running(daemon):
-        _all_faults(site, wanted, folder / "material", truth, recovery, skipped, say)
+        _all_faults(site, wanted, folder / "material", truth, done, say)
         daemon.start()
         at_rest(daemon, site.ledger, most_s=wanted.most_s, say=say)
         if not daemon.running:
@@ -120,8 +132,9 @@ def chaos(
     wrong += site.ledger.lost(site.heads)
     return Outcome(
         wrong=wrong,
-        recovery_s=dict(recovery),
-        skipped=dict(skipped),
+        recovery_s=dict(done.recovery_s),
+        cpu_s=dict(done.cpu_s),
+        skipped=dict(done.skipped),
         pairs=len(truth["cases"]),
         delivered=sum(case.state == "delivered" for case in found.cases),
         objects=len(list(daemon.shelf.glob("*.dcm"))),
@@ -159,8 +172,7 @@ def _all_faults(
     wanted: Chaos,
     material: Path,
     truth: dict[str, Any],
-    recovery: dict[str, list[float]],
-    skipped: dict[str, int],
+    done: Done,
     say: Say,
 ) -> None:
     waiting = [
@@ -176,13 +188,15 @@ def _all_faults(
         deck = deck or site.dice.sample(list(wanted.kinds), len(wanted.kinds))
         kind = deck.pop()
         time.sleep(site.dice.uniform(0.5, wanted.pause_s))
+        cpu_s = site.daemon.cpu_s
         try:
             FAULTS[kind](site)
         except SkipError as why:
-            skipped[f"{kind}: {why}"] += 1
+            done.skipped[f"{kind}: {why}"] += 1
             continue
         seconds = _recovered(site)
-        recovery[kind].append(seconds)
+        done.recovery_s[kind].append(seconds)
+        done.cpu_s[kind] += site.daemon.cpu_s - cpu_s
         if seconds >= RECOVERY_S:
             site.breaches.append(f"the line did not move within {RECOVERY_S:.0f} s after {kind}")
         at_work = site.ledger.snapshot().at_work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ class TrialDaemon:
         self._process: subprocess.Popen[bytes] | None = None
         self.own_deaths: list[int] = []
         """Exit codes of ends that nobody caused."""
+        self._spent_s = 0.0
         for path in (self.scans, self.shelf):
             path.mkdir(parents=True, exist_ok=True)
         self.config.write_text(self._settings(quick, settings))
@@ -105,6 +107,7 @@ class TrialDaemon:
         if not self.running or self._process is None:
             return
         process = self._process
+        self._spent_s += cpu_seconds(process.pid)
         for _ in range(times):
             with suppress(ProcessLookupError):
                 if number == signal.SIGKILL:
@@ -124,17 +127,27 @@ class TrialDaemon:
         """Wait for an end that is expected; return its exit code, None where it goes on."""
         if self._process is None:
             return None
+        before = _ended_children_s()
         try:
             code = self._process.wait(most_s)
         except subprocess.TimeoutExpired:
             return None
+        self._spent_s += _ended_children_s() - before
         self._process = None
         return code
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of ``tandem`` with the daemon's settings, by the true clock."""
         line = [str(TANDEM), *words, "--config", str(self.config)]
-        return subprocess.run(line, capture_output=True, text=True, check=False)
+        before = _ended_children_s()
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        self._spent_s += _ended_children_s() - before
+        return done
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU of all daemons, of their workers and of commands so far."""
+        return self._spent_s + (cpu_seconds(self.pid) if self.pid else 0.0)
 
     @property
     def log(self) -> str:
@@ -182,6 +195,11 @@ def cpu_seconds(pid: int) -> float:
             fields = stat.rpartition(")")[2].split()
             total += sum(int(field) for field in fields[11:15])
     return total / os.sysconf("SC_CLK_TCK")
+
+
+def _ended_children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def step_workers(pid: int) -> list[int]:

@@ -10,17 +10,27 @@ import pytest
 from benchmarks.soak import P99_LIMIT_S, Round, p99, rounds_of, soak, summed
 
 
-def made(number: int, seed: int, *, slow_s: float = 1.0, wrong: list[str] | None = None) -> Round:
+def made(
+    number: int,
+    seed: int,
+    *,
+    slow_s: float = 1.0,
+    wrong: list[str] | None = None,
+    load: float = 0.1,
+    code: str = "",
+) -> Round:
     return Round(
         number=number,
         seed=seed,
-        load=0.1,
+        load=load,
         seconds=60.0,
         faults=50,
         pairs=3,
         delivered=3,
         objects=3,
         wrong=wrong or [],
+        code=code,
+        cpu_s={"kill-daemon": 98.0, "disk-full": 3.0},
         recovery_s={"kill-daemon": [1.0] * 49, "disk-full": [slow_s]},
     )
 
@@ -78,6 +88,19 @@ def test_a_sum_fails_for_one_breach_a_slow_end_or_too_few(
     assert "seed 2: a slide is lost" in capsys.readouterr().out
     slow = [made(n, n, slow_s=2 * P99_LIMIT_S) for n in range(2)]
     assert not summed(slow, 100)
+
+
+def test_a_sum_tells_load_commit_and_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = [made(n, n, slow_s=2 * P99_LIMIT_S, load=4.0, code="aaaa") for n in range(2)]
+    assert not summed(slow, 100)
+    capsys.readouterr()
+    # Other work made those slow: the limit is that of a machine without any.
+    assert summed([*slow, made(2, 2, code="bbbb"), made(3, 3, code="bbbb")], 200)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    found = {" ".join(row[:-4]): row[-4:] for row in rows if len(row) > 4}
+    assert found["load under 1.5"] == found["commit bbbb"] == ["100", "1.0", "1.0", "1.0"]
+    assert found["commit aaaa"][-1] == found["all"][-1] == "60.0"
+    assert found["kill-daemon 196"][-1] == "2.0"
 
 
 def test_the_percentile_is_that_of_all() -> None:
