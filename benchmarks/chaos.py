@@ -3,8 +3,9 @@
 A daemon with quick steps works on simulated slides while faults are done to it: it and its workers
 are killed and stopped, the share and the destination go away, the destination loses objects and
 answers or refuses them, the disk fills or loses its power, the ledger is locked or damaged,
-results are damaged, slides are overwritten while they are read, damaged files come, the clock
-moves. Judged:
+results are damaged, slides are overwritten while they are read, damaged files come, the dashboard
+is killed, the clock moves. With ``--cluster`` the steps are done by two workers; they and their
+scheduler are killed, too. Judged:
 no slide is lost, no object is sent twice, none has a wrong accession or another file's result, the
 daemon never ends by itself, and the chain of events is whole. Run it as root for the small disk,
 with libfaketime installed for the clock.
@@ -21,7 +22,7 @@ from pathlib import Path
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, chaos
 from benchmarks.trial.disk import small_disk
-from benchmarks.trial.faults import FAULTS
+from benchmarks.trial.faults import CLUSTER_FAULTS, FAULTS
 from benchmarks.trial.site import LEDGER_LOCK_S
 
 
@@ -30,17 +31,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=300)
-    parser.add_argument("--kinds", default=",".join(FAULTS), help="names, with commas")
+    parser.add_argument("--cluster", action="store_true", help="its workers do the steps")
+    parser.add_argument("--kinds", default="", help="names, with commas; all by default")
     parser.add_argument("--lock-s", type=float, default=LEDGER_LOCK_S)
     parser.add_argument("--stop-s", type=float, default=120.0, help="for a stopped worker")
     parser.add_argument("--most-minutes", type=float, default=30.0, help="after the last fault")
     parser.add_argument("--settings", default="", help="further lines of the settings [lanes]")
     parser.add_argument("--keep", type=Path, help="folder of the site, which stays")
     options = parser.parse_args()
+    every = [*FAULTS, *(CLUSTER_FAULTS if options.cluster else ())]
     wanted = Chaos(
         faults=options.faults,
         seed=options.seed,
-        kinds=options.kinds.split(","),
+        kinds=options.kinds.split(",") if options.kinds else every,
+        cluster=options.cluster,
         lock_s=options.lock_s,
         stop_s=options.stop_s,
         most_s=60 * options.most_minutes,

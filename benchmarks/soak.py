@@ -28,7 +28,7 @@ from benchmarks.chaos import say
 from benchmarks.scanner.tissue import draw_sections
 from benchmarks.trial.chaos import Chaos, Outcome, chaos
 from benchmarks.trial.disk import small_disk
-from benchmarks.trial.faults import FAULTS
+from benchmarks.trial.faults import CLUSTER_FAULTS, FAULTS
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +36,7 @@ OneRound = Callable[[int, int], "Round"]
 LOG = Path("docs/soak.jsonl")
 """Log of the project's own soak, which is committed."""
 ROUND_FAULTS = 100
+CLUSTER_EVERY = 10
 LOCK_S = 10.0
 """Seconds that the ledger is locked: one of a hundred rounds must not last days."""
 SILENT_S = 15.0
@@ -175,11 +176,13 @@ def round_seed(seed: int, number: int) -> int:
 
 
 def _one_round(number: int, seed: int) -> Round:
-    """Run a site of its own under `ROUND_FAULTS` faults."""
+    """Run a site of its own under `ROUND_FAULTS` faults; every tenth has a cluster."""
+    cluster = number % CLUSTER_EVERY == CLUSTER_EVERY - 1
     wanted = Chaos(
         faults=ROUND_FAULTS,
         seed=seed,
-        kinds=list(FAULTS),
+        kinds=[*FAULTS, *(CLUSTER_FAULTS if cluster else ())],
+        cluster=cluster,
         lock_s=LOCK_S,
         stop_s=120.0,
         silent_s=SILENT_S,

@@ -6,7 +6,8 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from benchmarks.quick.assay import SECONDS_VARIABLE
 from benchmarks.quick.clock import CLOCK_VARIABLE
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import Sections
+from benchmarks.trial.beside import TrialCluster, TrialDashboard
 from benchmarks.trial.daemon import TrialDaemon, running
 from benchmarks.trial.day import at_rest
 from benchmarks.trial.disk import SmallDisk
-from benchmarks.trial.faults import FAULTS, copy_in, faketime_library
+from benchmarks.trial.faults import CLUSTER_FAULTS, FAULTS, copy_in, faketime_library
 from benchmarks.trial.judge import Trial, judge_ends, judge_shelf
 from benchmarks.trial.ledger import TrialLedger
 from benchmarks.trial.odd import judge_odd
@@ -44,7 +46,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chaos:
-    """Parameters of a trial. `kinds` are names of `FAULTS`; `lock_s` and `stop_s` are durations.
+    """Parameters of a trial. `kinds` are names of `FAULTS`, with a `cluster` also of
+    `CLUSTER_FAULTS`; `lock_s` and `stop_s` are durations.
 
     A pair of slides comes with every `faults_per_pair` faults, `pause_s` is their longest distance.
     `silent_s` is the longest silence of a worker. `settings` are further lines of the daemon's
@@ -61,6 +64,7 @@ class Chaos:
     silent_s: float = 3.0
     faults_per_pair: int = 2
     settings: str = ""
+    cluster: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,17 +99,21 @@ def chaos(
     dice = random.Random(wanted.seed)  # noqa: S311
     truth = _material(folder / "material", wanted, sections)
     clock, environment = _clock(folder)
+    cluster = TrialCluster(folder / "cluster") if wanted.cluster else None
+    lanes = _SETTINGS.format(silent_s=wanted.silent_s) + wanted.settings
     daemon = TrialDaemon(
         folder / "site",
         quick=True,
         stable_s=STABLE_S,
         state=None if disk is None else disk.place / "state",
         environment=environment | {SECONDS_VARIABLE: str(STEP_S)},
-        settings=_SETTINGS.format(silent_s=wanted.silent_s) + wanted.settings,
+        settings=f"{lanes}\n{cluster.section if cluster is not None else ''}",
     )
     site = Site(
         daemon=daemon,
         ledger=TrialLedger(daemon.state),
+        dashboard=TrialDashboard(folder, daemon.config),
+        cluster=cluster,
         dice=dice,
         lock_s=wanted.lock_s,
         stop_s=wanted.stop_s,
@@ -113,7 +121,9 @@ def chaos(
         clock=clock,
     )
     done = Done()
-    with running(daemon):
+    if cluster is not None:
+        cluster.set_up(daemon.config, {SECONDS_VARIABLE: str(STEP_S)})
+    with running(daemon), _beside(site):
         _all_faults(site, wanted, folder / "material", truth, done, say)
         daemon.start()
         at_rest(daemon, site.ledger, most_s=wanted.most_s, say=say)
@@ -139,6 +149,19 @@ def chaos(
         delivered=sum(case.state == "delivered" for case in found.cases),
         objects=len(list(daemon.shelf.glob("*.dcm"))),
     )
+
+
+@contextmanager
+def _beside(site: Site) -> Iterator[None]:
+    """Start the cluster, where there is one; end it and the dashboard whatever happens."""
+    try:
+        if site.cluster is not None:
+            site.cluster.start()
+        yield
+    finally:
+        site.dashboard.end()
+        if site.cluster is not None:
+            site.cluster.end()
 
 
 def _material(folder: Path, wanted: Chaos, sections: Sections) -> dict[str, Any]:
@@ -188,15 +211,15 @@ def _all_faults(
         deck = deck or site.dice.sample(list(wanted.kinds), len(wanted.kinds))
         kind = deck.pop()
         time.sleep(site.dice.uniform(0.5, wanted.pause_s))
-        cpu_s = site.daemon.cpu_s
+        cpu_s = site.cpu_s
         try:
-            FAULTS[kind](site)
+            {**FAULTS, **CLUSTER_FAULTS}[kind](site)
         except SkipError as why:
             done.skipped[f"{kind}: {why}"] += 1
             continue
         seconds = _recovered(site)
         done.recovery_s[kind].append(seconds)
-        done.cpu_s[kind] += site.daemon.cpu_s - cpu_s
+        done.cpu_s[kind] += site.cpu_s - cpu_s
         if seconds >= RECOVERY_S:
             site.breaches.append(f"the line did not move within {RECOVERY_S:.0f} s after {kind}")
         at_work = site.ledger.snapshot().at_work

@@ -41,7 +41,7 @@ class TrialDaemon:
         self.scans, self.shelf = folder / "scans", folder / "shelf"
         self.state = state or folder / "state"
         self.config = folder / "tandem.toml"
-        self._environment = dict(os.environ) | dict(environment or {})
+        self.environment = dict(os.environ) | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.own_deaths: list[int] = []
         """Exit codes of ends that nobody caused."""
@@ -98,7 +98,7 @@ class TrialDaemon:
                 [str(TANDEM), "run", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 start_new_session=True,
             )
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from benchmarks.quick.recorder import MOODS, REFUSALS, mood_file
-from benchmarks.trial.daemon import step_workers
+from benchmarks.trial.beside import SCHEDULER, WORKERS
 from benchmarks.trial.ledger import TrialLedger
 from benchmarks.trial.odd import odd_files
 from benchmarks.trial.site import Site, SkipError
@@ -141,6 +141,40 @@ def _slides_at_work(ledger: TrialLedger) -> tuple[list[Path], list[Path]]:
     return at_work, others
 
 
+def kill_dashboard(site: Site) -> None:
+    """Send SIGKILL to the dashboard's server, start it again, and ask for its pages before and
+    after."""
+    cases = [row.id for row in site.ledger.snapshot().cases if row.id is not None]
+    looked_at = site.dice.sample(cases, min(len(cases), 3))
+    for again in (False, True):
+        if again:
+            site.dashboard.end()
+        site.dashboard.start()
+        if not site.dashboard.answers():
+            site.breaches.append("the dashboard does not answer")
+        site.breaches += [
+            f"the dashboard fails: {why}" for why in site.dashboard.failing(looked_at)
+        ]
+
+
+def kill_cluster_worker(site: Site) -> None:
+    """Send SIGKILL to a worker of the cluster with its steps, and start it again."""
+    _kill_part(site, site.dice.choice(WORKERS))
+
+
+def kill_scheduler(site: Site) -> None:
+    """Send SIGKILL to the scheduler of the cluster, and start it again."""
+    _kill_part(site, SCHEDULER)
+
+
+def _kill_part(site: Site, name: str) -> None:
+    if site.cluster is None:
+        raise SkipError("no cluster")
+    site.cluster.parts[name].end()
+    time.sleep(site.dice.uniform(0, 3))
+    site.cluster.parts[name].start()
+
+
 def move_clock(site: Site) -> None:
     """Set the clock forward or back for some seconds."""
     if site.clock is None:
@@ -167,7 +201,13 @@ FAULTS: Mapping[str, Callable[[Site], None]] = {
     "slide-overwritten": overwrite_slide,
     "odd-slide": odd_slide,
     "clock-moved": move_clock,
+    "kill-dashboard": kill_dashboard,
 }
+CLUSTER_FAULTS: Mapping[str, Callable[[Site], None]] = {
+    "kill-cluster-worker": kill_cluster_worker,
+    "kill-scheduler": kill_scheduler,
+}
+"""Faults of a site whose steps are done by a cluster."""
 
 
 def faketime_library() -> Path | None:
@@ -190,7 +230,7 @@ def _worker(site: Site, *, at_work: bool = False) -> int:
 
     Those that start have a longer time without a sign of life.
     """
-    workers = step_workers(site.daemon.pid)
+    workers = site.step_workers
     if at_work:
         workers = [pid for pid in workers if _age_s(pid) > STARTED_S]
     if not workers:

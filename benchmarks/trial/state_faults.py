@@ -34,8 +34,8 @@ def disk_full(site: Site) -> None:
 def power_loss(site: Site) -> None:
     """Let the machine of the state folder lose its power: what was not synced is gone.
 
-    Writes fail for a moment, as on a disk that dies; then the daemon and its workers are killed,
-    the disk is mounted again, and the daemon is started.
+    Writes fail for a moment, as on a disk that dies; then all processes are killed, the disk is
+    mounted again, and the daemon is started.
     """
     if site.disk is None or site.disk.image is None:
         raise SkipError("no disk that loses power: that needs root, loop devices and mkfs.ext4")
@@ -48,7 +48,12 @@ def power_loss(site: Site) -> None:
     for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    site.dashboard.end()
+    if site.cluster is not None:
+        site.cluster.end()
     site.disk.mount_again()
+    if site.cluster is not None:
+        site.cluster.start()
     site.daemon.start()
 
 
