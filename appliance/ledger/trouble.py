@@ -89,7 +89,8 @@ def locked(file: Path) -> LedgerError:
 
 
 def _trouble(code: int, file: Path, *, writing: bool) -> TandemError | None:
-    if code in _DAMAGED:
+    disk_fails = code in _DAMAGED and _disk_fails(file)
+    if code in _DAMAGED and not disk_fails:
         return damaged(file, "the ledger is damaged.")
     if code in _LOCKED:
         return locked(file)
@@ -98,14 +99,28 @@ def _trouble(code: int, file: Path, *, writing: bool) -> TandemError | None:
             f"The disk of the state folder {file.parent} is full, and the ledger cannot be "
             "written. Make room; Tandem goes on by itself."
         )
-    if code in _UNWRITABLE and writing:
+    unwritable = disk_fails or code in _UNWRITABLE
+    if unwritable and writing:
         return LedgerUnwritableError(
             f"The ledger in {file.parent} cannot be written (SQLite's code {code}). See to the "
             "disk and the rights of the state folder; Tandem goes on by itself."
         )
-    if code in _UNWRITABLE:
+    if unwritable:
         return LedgerError(
             f"{file}: the ledger cannot be read (SQLite's code {code}). See to the disk and the "
             "rights of the state folder."
         )
     return None
+
+
+def _disk_fails(file: Path) -> bool:
+    """Return whether the file cannot be read: after an error of the disk SQLite calls a ledger
+    malformed that is whole."""
+    try:
+        with file.open("rb") as stream:
+            stream.read(1)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

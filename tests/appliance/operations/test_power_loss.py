@@ -11,9 +11,11 @@ from fixtures.pairings import HER2_PAIR
 
 from appliance.artifacts import ArtifactKey, ArtifactStore, sync_tree
 from appliance.domain import HE, Identity
+from appliance.errors import LedgerError, LedgerUnwritableError
 from appliance.ledger.backups import goes_on_from, newest_good
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.reader import LedgerReader
 from appliance.ledger.start import open_at_start
 from appliance.operations.backup import restore_ledger, verify_ledger
 from appliance.settings.installation import installation_salt
@@ -48,6 +50,21 @@ def test_what_is_not_synced_is_lost_with_the_power(disk: SmallDisk) -> None:
         (disk.place / "other").write_text("text")
     disk.mount_again()
     assert not (disk.place / "file").exists()
+
+
+def test_a_ledger_on_a_disk_that_fails_is_not_called_damaged(disk: SmallDisk) -> None:
+    settings = Settings(state_dir=disk.place / "state")
+    add_case(settings, "S26-1")
+    ledger, reader = Ledger(settings.ledger_url), LedgerReader(settings.ledger_url)
+    assert reader.ready
+    disk.cut_power()
+    for _ in range(3):  # SQLite says "I/O error" once, then "malformed"
+        with pytest.raises(LedgerUnwritableError), ledger.transaction() as tx:
+            tx.move_waits(1.0)
+        with pytest.raises(LedgerError, match="cannot be read"), reader.reading() as read:
+            read.cases()
+    ledger.close()
+    reader.close()
 
 
 def test_a_backup_that_was_made_can_be_restored(disk: SmallDisk) -> None:
