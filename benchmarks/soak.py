@@ -10,16 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import median, quantiles
 from typing import ParamSpec, TypeVar
@@ -80,6 +82,7 @@ def main() -> int:
     parser.add_argument("--sites", type=int, default=1, help="rounds at the same time")
     parser.add_argument("--sum", action="store_true", help="sum the log up and run nothing")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not options.sum:
         soak(options.log, options.faults, options.seed, options.hours, _one_round, options.sites)
     return 0 if summed(rounds_of(options.log, options.seed), options.faults) else 1
@@ -98,11 +101,12 @@ def soak(
 
     `one_round` runs a round of a number and a seed. With several `sites` so many rounds run at the
     same time, by `executor`: by default each in a process of its own. Where a round fails by
-    itself the others are ended well, and its error is raised.
+    itself the others are ended well, and its error is raised. An interrupt ends all with their
+    sites.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 3600 * hours
-    with executor or _executor(sites) as running_in:
+    with executor or _executor(sites) as running_in, _interrupting_children():
         running: dict[Future[Round], int] = {}
         troubles: list[BaseException] = []
         while True:
@@ -147,6 +151,18 @@ class _Here(Executor):
 
 def _executor(sites: int) -> Executor:
     return ProcessPoolExecutor(sites, mp_context=get_context("spawn")) if sites > 1 else _Here()
+
+
+@contextmanager
+def _interrupting_children() -> Iterator[None]:
+    """Pass an interrupt on: a terminal sends one to all processes, other senders to this one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for pid in filter(None, (child.pid for child in active_children())):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        raise
 
 
 def _append(log: Path, seed: int, found: Round) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -75,6 +78,37 @@ def test_rounds_at_the_same_time_fill_gaps_and_survive_one_that_fails(tmp_path: 
     found = rounds_of(log, 7)
     assert sorted(each.number for each in found) == list(range(6))
     assert len({each.seed for each in found}) == 6
+
+
+LONG_ROUNDS = """
+import signal, sys, time
+from pathlib import Path
+from benchmarks.soak import soak
+
+def long_round(number, seed):
+    begun, ended = (Path(sys.argv[1]) / f"{number}.{what}" for what in ("begun", "ended"))
+    begun.touch()
+    try:
+        time.sleep(600)
+    finally:
+        ended.touch()  # a site ends its daemon here
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    soak(Path(sys.argv[1]) / "log", 1000, 7, 1.0, long_round, 2)
+"""
+
+
+def test_who_ends_a_soak_ends_its_sites(tmp_path: Path) -> None:
+    script = tmp_path / "rounds.py"
+    script.write_text(LONG_ROUNDS)
+    with subprocess.Popen([sys.executable, script, tmp_path], stderr=subprocess.DEVNULL) as process:
+        while len(list(tmp_path.glob("*.begun"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(300) != 0
+    assert len(list(tmp_path.glob("*.ended"))) == 2
 
 
 def test_a_sum_fails_for_one_breach_a_slow_end_or_too_few(
