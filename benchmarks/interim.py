@@ -1,11 +1,12 @@
 """Interim reader on drawn cases: ``python benchmarks/interim.py --cases 300 --strength 0.79``.
 
 HER2 from H&E tiles alone, in the shape of the paper's Table 2: PAMA, ours without proxy, ours.
-Everything is synthetic: `models.synthesis.coupled_cases` couples nuclei to HER2 so far that a
-perfect reader of the morphology reaches the printed ceiling. With ``--strength 0`` nothing can be
-told, and the AUC must be 0.5. Of the cases 70 % train; 30 % are judged once. ``--sweep`` chooses
-the masking ratio and the number of prompts by five folds inside the 70 % first (Table 1).
-``--crossed`` adds the figures of all cases, each judged once by five folds: narrower intervals.
+Everything is synthetic: in `models.synthesis.coupled_cases` a tumor is made of clones, and the
+nuclei of each follow its HER2 so far that a perfect reader of the morphology reaches the printed
+ceiling. With ``--strength 0`` nothing can be told, and the AUC must be 0.5. Of the cases 70 %
+train; 30 % are judged once. Figures are means over ``--seeds`` trainings. ``--sweep`` chooses the
+masking ratio and the number of prompts by five folds inside the 70 % first (Table 1). ``--crossed``
+adds the figures of all cases, each judged once by five folds: narrower intervals.
 
 Features of the drawn tiles are kept in ``--features DIR`` and used again. Their encoder is the
 shipped network C, frozen: class token and mean of the other tokens of its last layer.
@@ -61,10 +62,10 @@ LARGE_FEATURES = 768
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Features of a drawn case, and the latent number that its nuclei follow."""
+    """Features of a drawn case, and the latent numbers (K,) that the nuclei of clones follow."""
 
     pair: Pair
-    aggressiveness: float
+    aggressiveness: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,14 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=500_000, help="of the first case")
     parser.add_argument("--strength", type=float, default=DEFAULT_STRENGTH)
-    parser.add_argument("--across", type=int, default=4, help="tiles per row and column")
+    parser.add_argument("--across", type=int, default=3, help="tiles per row and column")
     parser.add_argument("--features", type=Path, help="folder of features, kept")
     parser.add_argument("--large", type=int, default=0, help="measure an answer on so many tiles")
     parser.add_argument("--epochs", type=int, default=InterimTraining().epochs)
     parser.add_argument("--rate", type=float, default=InterimTraining().learning_rate)
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--ratio", type=float, default=0.75)
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each line")
     parser.add_argument("--sweep", action="store_true")
     parser.add_argument("--crossed", action="store_true", help="also judge all cases by folds")
     parser.add_argument("--processes", type=int, default=2)
@@ -116,7 +118,7 @@ def main() -> int:
         shape = swept([cases[k].pair for k in first], shape, training, given.processes)
     print(f"{len(cases)} drawn cases (synthetic), strength {given.strength}: {len(first)} train, "
           f"{len(held)} are judged")  # fmt: skip
-    oracle = posterior(np.array([case.aggressiveness for case in cases]), given.strength)[held]
+    oracle = np.stack([posterior(cases[k].aggressiveness, given.strength) for k in held])
     here = roc_auc_score(label[held], oracle, multi_class="ovr", average="weighted")
     print(f"ceiling of W-AUC: {ceiling(given.strength):.3f}; on the judged cases {here:.3f}")
     print(f"linear model on mean features, W-AUC: {linear(cases, first, held):.3f}", flush=True)
@@ -259,7 +261,7 @@ def drawn(given: argparse.Namespace) -> list[Case]:
 
 
 def _path(folder: Path, seed: int, strength: float, across: int) -> Path:
-    return folder / f"{seed}-{strength:g}-{across}.npz"
+    return folder / f"clones-{seed}-{strength:g}-{across}.npz"
 
 
 def _make(seed: int, *, strength: float, across: int, folder: Path) -> None:
@@ -279,7 +281,7 @@ def _make(seed: int, *, strength: float, across: int, folder: Path) -> None:
         he=encoded(network, case.he),
         ihc=encoded(network, case.ihc),
         grade=case.grade,
-        aggressiveness=case.aggressiveness,
+        aggressiveness=[clone.aggressiveness for clone in case.clones],
     )
     partial_path.replace(path)
 
@@ -299,7 +301,7 @@ def _read(path: Path) -> Case:
         he, ihc = (
             TileFeatures(places=kept["places"], features=kept[name]) for name in ("he", "ihc")
         )
-        return Case(Pair(he, ihc, int(kept["grade"])), float(kept["aggressiveness"]))
+        return Case(Pair(he, ihc, int(kept["grade"])), kept["aggressiveness"])
 
 
 if __name__ == "__main__":

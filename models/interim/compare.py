@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ COLUMNS = ("ACC", "M-AUC", "W-AUC", "M-F1", "W-F1")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Answers of one variant: `label` int (N,), `probabilities` float64 (N, classes)."""
+    """Answers of one training: `label` int (N,), `probabilities` float64 (N, classes)."""
 
     label: NDArray[np.int64]
     probabilities: Values
@@ -41,35 +42,48 @@ def figures(judged: Judged) -> dict[str, float]:
     return dict(zip(COLUMNS, (float(accuracy_score(label, found)), *areas, *f1), strict=True))
 
 
+def mean_figures(repeats: Sequence[Judged]) -> dict[str, float]:
+    """Return the mean of each column over trainings of one variant by other seeds."""
+    each = [figures(judged) for judged in repeats]
+    return {name: float(np.mean([row[name] for row in each])) for name in COLUMNS}
+
+
 def interval(
-    judged: Judged, *, seed: int = 0, resamples: int = RESAMPLES
+    repeats: Sequence[Judged], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, list[float]]:
-    """Return the 95 % interval of each column, by resampling cases."""
+    """Return the 95 % interval of each mean column, by resampling cases."""
     return bootstrap(
-        np.arange(len(judged.label)),
-        lambda rows: figures(Judged(judged.label[rows], judged.probabilities[rows])),
+        np.arange(len(repeats[0].label)),
+        lambda rows: mean_figures(_some(repeats, rows)),
         seed=seed,
         resamples=resamples,
     )
 
 
 def paired(
-    one: Judged, other: Judged, *, seed: int = 0, resamples: int = RESAMPLES
+    one: Sequence[Judged],
+    other: Sequence[Judged],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> dict[str, list[float]]:
-    """Return the 95 % interval of each column of `other` minus `one`, by resampling cases.
+    """Return the 95 % interval of each mean column of `other` minus `one`, by resampling cases.
 
     Raises
     ------
     ValueError
-        If the two did not judge the same cases.
+        If two trainings did not judge the same cases.
     """
-    if not np.array_equal(one.label, other.label):
-        raise ValueError("the two variants judged different cases")
+    label = one[0].label
+    if not all(np.array_equal(label, judged.label) for judged in (*one, *other)):
+        raise ValueError("the variants judged different cases")
 
     def difference(rows: NDArray[np.int64]) -> dict[str, float]:
-        before, after = (
-            figures(Judged(each.label[rows], each.probabilities[rows])) for each in (one, other)
-        )
+        before, after = (mean_figures(_some(repeats, rows)) for repeats in (one, other))
         return {name: after[name] - before[name] for name in COLUMNS}
 
-    return bootstrap(np.arange(len(one.label)), difference, seed=seed, resamples=resamples)
+    return bootstrap(np.arange(len(label)), difference, seed=seed, resamples=resamples)
+
+
+def _some(repeats: Sequence[Judged], rows: NDArray[np.int64]) -> list[Judged]:
+    return [Judged(each.label[rows], each.probabilities[rows]) for each in repeats]

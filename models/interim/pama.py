@@ -30,7 +30,10 @@ class HePlaces(NamedTuple):
 
 
 class PositionAwareBlock(nn.Module):
-    """Anchors collect from the patches, and patches from the anchors, by their relative places.
+    """Anchors collect from the patches, then patches from the anchors, by their relative places.
+
+    Patches see the anchors as Eq. 1 made them, as the paper has it. If they saw the anchors of the
+    block before, prompts of the last two blocks would not reach the class token by any patch.
 
     The class token stands before the patches. It has no place: its distance and its angle are
     steps of their own.
@@ -46,6 +49,7 @@ class PositionAwareBlock(nn.Module):
         self.gather = CrossAttention(shape.width, shape.heads)
         self.spread = CrossAttention(shape.width, shape.heads)
         self.anchor_norm, self.patch_norm = nn.LayerNorm(shape.width), nn.LayerNorm(shape.width)
+        self.kernel_norm = nn.LayerNorm(shape.width)
         self.anchor_mlp, self.patch_mlp = Feedforward(shape.width), Feedforward(shape.width)
 
     def forward(
@@ -56,23 +60,27 @@ class PositionAwareBlock(nn.Module):
         `masked` bool (B, A): anchors that patches do not see. `more` gives what is added to the
         update of the normalized patches (Eq. 7).
         """
-        terms = self._terms(places)
-        kernel, tokens = self.anchor_norm(anchors), self.patch_norm(patches)
-        gathered = self.gather(kernel, tokens, terms + _no_patch(places))  # Eq. 1
+        terms, tokens = self._terms(places), self.patch_norm(patches)
+        anchors = self._gathered(anchors, tokens, terms, places)
         unseen = hidden(masked | places.no_anchor)[:, None, None]
+        kernel = self.kernel_norm(anchors)
         spread = self.spread(tokens, kernel, terms.transpose(2, 3) + unseen)  # Eq. 3
-        return (
-            self.anchor_mlp(anchors + gathered),
-            self.patch_mlp(patches + spread + more(tokens)),
-        )
+        return anchors, self.patch_mlp(patches + spread + more(tokens))
 
     def class_weights(self, anchors: Tensor, patches: Tensor, places: HePlaces) -> Tensor:
         """Return the attention of the class token to the anchors, (B, A); each row sums to 1."""
+        terms, tokens = self._terms(places), self.patch_norm(patches)
+        kernel = self.kernel_norm(self._gathered(anchors, tokens, terms, places))
         unseen = hidden(places.no_anchor)[:, None, None]
-        terms = self._terms(places).transpose(2, 3)[:, :, :1] + unseen
-        kernel, tokens = self.anchor_norm(anchors), self.patch_norm(patches[:, :1])
-        found: Tensor = self.spread.weights(tokens, kernel, terms)[:, 0]
+        of_class = terms.transpose(2, 3)[:, :, :1] + unseen
+        found: Tensor = self.spread.weights(tokens[:, :1], kernel, of_class)[:, 0]
         return found
+
+    def _gathered(self, anchors: Tensor, tokens: Tensor, terms: Tensor, places: HePlaces) -> Tensor:
+        """Return anchors (B, A, D) after they collected from normalized patches (Eq. 1)."""
+        found = self.gather(self.anchor_norm(anchors), tokens, terms + _no_patch(places))
+        updated: Tensor = self.anchor_mlp(anchors + found)
+        return updated
 
     def _terms(self, places: HePlaces) -> Tensor:
         """Φ = φ_d(D) + φ_p(P) (Eq. 2): (B, heads, A, 1 + N)."""

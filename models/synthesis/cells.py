@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.synthesis.fields import FIELD_UM, Array, at, smooth_noise
-from models.synthesis.plan import Look, TissuePlan
+from models.synthesis.plan import MIXES, Clone, Look, TissuePlan
 
 
 class Kind(IntEnum):
@@ -72,8 +73,12 @@ def populate(
     vessels: Array,
     plan: TissuePlan,
     look: Look,
+    looks: Sequence[Look] = (),
 ) -> Cells:
-    """Create all cells of a block; `vessels` rows are (x, y, radius, filled) in µm."""
+    """Create all cells of a block; `vessels` rows are (x, y, radius, filled) in µm.
+
+    `looks` are the nuclei of each of the plan's clones.
+    """
     shape = fields["tissue"].shape
     size = shape[1] * FIELD_UM, shape[0] * FIELD_UM
 
@@ -109,7 +114,7 @@ def populate(
     debris = place(5.0, 0.4)
     debris = keep(debris, 0.25 * value("necrosis", debris))
     return join(
-        _tumor_cells(rng, tumor, shape, plan, look),
+        _tumor_cells(rng, tumor, shape, plan, look, looks),
         _make(rng, benign, Kind.BENIGN, 2.9, spread=0.08, ratio=1.2, chromatin=0.75,
               eosin=look.cyto_eosin * 1.1),
         _make(rng, skin, Kind.BENIGN, 3.1, spread=0.1, ratio=1.3, chromatin=0.62, vesicle=0.6,
@@ -151,18 +156,21 @@ def _make(
     rng: np.random.Generator,
     xy: Array,
     kind: Kind,
-    radius: float,
+    radius: float | Array,
     *,
-    spread: float,
+    spread: float | Array,
     ratio: float,
-    chromatin: float,
-    vesicle: float = 0.0,
-    irregular: float = 0.03,
-    nucleoli: float = 0.0,
+    chromatin: float | Array,
+    vesicle: float | Array = 0.0,
+    irregular: float | Array = 0.03,
+    nucleoli: float | Array = 0.0,
     eosin: float = 0.0,
     basophil: float = 0.0,
 ) -> Cells:
-    """Create cells of one kind; `radius` in µm, `ratio` of the axes, stain amounts as means."""
+    """Create cells of one kind; `radius` in µm, `ratio` of the axes, stain amounts as means.
+
+    A value is the same for all cells, or there is one for each (n,).
+    """
     n = len(xy)
     mean = radius * np.exp(rng.normal(0, spread, n))
     ratios = 1 + (ratio - 1) * rng.uniform(0.3, 1.5, n)
@@ -171,11 +179,12 @@ def _make(
     angle = np.where(kind is Kind.STROMA, lean + rng.normal(0, 18, n), rng.uniform(0, 180, n))
     # Some nuclei lie deep in the section or were cut: they are paler.
     depth = np.where(rng.random(n) < 0.2, rng.uniform(0.45, 0.9, n), 1.0)
+    outline = rng.normal(0, np.reshape(irregular, (-1, 1)), (n, 6))
     floats = {
         "xy_um": xy,
         "radius_um": np.stack([mean * np.sqrt(ratios), mean / np.sqrt(ratios)], axis=1),
         "angle": angle,
-        "shape": rng.normal(0, irregular, (n, 6)) / np.array([1, 1, 1.4, 1.4, 2, 2]),
+        "shape": outline / np.array([1, 1, 1.4, 1.4, 2, 2]),
         "chromatin": chromatin * np.exp(rng.normal(0, 0.16, n)) * depth,
         "vesicle": np.clip(vesicle + rng.normal(0, 0.22, n), 0, 1) * (vesicle > 0),
         "eosin": eosin * np.exp(rng.normal(0, 0.15, n)),
@@ -194,32 +203,60 @@ def _make(
 
 
 def _tumor_cells(
-    rng: np.random.Generator, xy: Array, shape: tuple[int, int], plan: TissuePlan, look: Look
+    rng: np.random.Generator,
+    xy: Array,
+    shape: tuple[int, int],
+    plan: TissuePlan,
+    look: Look,
+    looks: Sequence[Look],
 ) -> Cells:
+    clone = clone_of(xy, plan.clones)
+
+    def own(of: Callable[[Look], float]) -> float | Array:
+        """Return a value of all cells, or of each by its clone."""
+        return np.array([of(each) for each in looks])[clone] if looks else of(look)
+
     cells = _make(
-        rng, xy, Kind.TUMOR, look.nucleus_um, spread=look.pleomorphism, ratio=look.elongation,
-        chromatin=look.chromatin, vesicle=look.vesicle, irregular=look.irregular,
-        nucleoli=look.nucleoli, eosin=look.cyto_eosin, basophil=look.cyto_basophil,
+        rng, xy, Kind.TUMOR, own(lambda its: its.nucleus_um),
+        spread=own(lambda its: its.pleomorphism), ratio=look.elongation,
+        chromatin=own(lambda its: its.chromatin), vesicle=own(lambda its: its.vesicle),
+        irregular=own(lambda its: its.irregular), nucleoli=own(lambda its: its.nucleoli),
+        eosin=look.cyto_eosin, basophil=look.cyto_basophil,
     )  # fmt: skip
-    cells = _with_her2(rng, cells, _grades(rng, shape, xy, plan), plan.moderate)
+    mixes = [list(MIXES.values())[each.level] for each in plan.clones] or [plan.mix]
+    cells = _with_her2(rng, cells, _grades(rng, shape, xy, clone, mixes, plan), plan.moderate)
     positive = rng.random(len(xy)) < plan.nuclear_positive
     marker = np.where(positive, rng.uniform(0.3, 1.3, len(xy)), 0).astype(np.float32)
     return replace(cells, marker=marker)
 
 
+def clone_of(xy_um: Array, clones: Sequence[Clone]) -> NDArray[np.intp]:
+    """Return the number of the clone of each point (n, 2) in world µm; 0 where there are none."""
+    if not clones:
+        return np.zeros(len(xy_um), dtype=np.intp)
+    away = xy_um[:, None] - np.array([clone.center_um for clone in clones])
+    nearest: NDArray[np.intp] = np.hypot(away[..., 0], away[..., 1]).argmin(axis=1)
+    return nearest
+
+
 def _grades(
-    rng: np.random.Generator, shape: tuple[int, int], xy: Array, plan: TissuePlan
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    xy: Array,
+    clone: NDArray[np.intp],
+    mixes: Sequence[tuple[float, float, float, float]],
+    plan: TissuePlan,
 ) -> NDArray[np.uint8]:
-    """Grade per tumor cell, spatially correlated (clones), with exactly the shares of the plan's
-    mix."""
+    """Grade per tumor cell, spatially correlated, with exactly the shares of its clone's mix."""
+    grades = np.zeros(len(xy), dtype=np.uint8)
     if len(xy) == 0:
-        return np.zeros(0, dtype=np.uint8)
-    clones = smooth_noise(rng, shape, plan.patchiness_um)
-    value = at(clones + 0.35 * smooth_noise(rng, shape, 40), xy) + rng.normal(0, 0.12, len(xy))
-    rank = np.argsort(np.argsort(value)) / len(xy)
-    grades: NDArray[np.uint8] = np.searchsorted(np.cumsum(plan.mix)[:3], rank, side="right").astype(
-        np.uint8
-    )
+        return grades
+    patches = smooth_noise(rng, shape, plan.patchiness_um)
+    value = at(patches + 0.35 * smooth_noise(rng, shape, 40), xy) + rng.normal(0, 0.12, len(xy))
+    for number, mix in enumerate(mixes):
+        mine = clone == number
+        rank = np.argsort(np.argsort(value[mine])) / max(1, mine.sum())
+        grades[mine] = np.searchsorted(np.cumsum(mix)[:3], rank, side="right")
     return grades
 
 

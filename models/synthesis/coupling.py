@@ -1,40 +1,46 @@
 """Coupling of H&E morphology to HER2: off in all data sets but those of the interim reader.
 
 The generator draws the look of nuclei independently of HER2, so that nothing can be told from H&E.
-Here a case's HER2 class moves a latent number, its aggressiveness, and that moves nuclear size,
-pleomorphism, nucleoli, chromatin, necrosis, lymphocytes and gland formation. Noise between class
-and latent number limits what even a perfect reader of the morphology can know (`coupling_ceiling`).
-Published work on real H&E reaches areas under the ROC of 0.69 to 0.86.
+Here a tumor is made of clones. Each has a HER2 score of its own, and a latent number, its
+aggressiveness, which follows the score as far as `strength` says; size, pleomorphism, nucleoli,
+chromatin and outline of the clone's nuclei follow the latent number. The class of the slide follows
+the guideline's rule from the shares of the tumor cells, so that one clone can decide it.
+
+Noise between score and latent number limits what even a perfect reader of the morphology can know
+(`coupling_ceiling`). Published work on real H&E reaches areas under the ROC of 0.69 to 0.86.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.synthesis.plan import Look, TissuePlan
+from models.synthesis.plan import Clone, Look
 
 CLASSES = 4
 DEFAULT_STRENGTH = 0.79
-"""Correlation of class and aggressiveness; `coupling_ceiling.ceiling` is 0.83 with it."""
+"""Correlation of score and aggressiveness; `coupling_ceiling.ceiling` is 0.84 with it."""
 OWN_SHARE = 0.25
 """Share of a feature's variance that is the patient's own, without relation to aggressiveness."""
+CLONES = (2, 3, 4)
+"""Numbers of clones of a tumor, equally often."""
+LEAST_SHARE = 0.18
+"""Least share of the area of a clone. Of a clone of 3+, 72 % of the cells are 3+ (`plan.MIXES`),
+and more than 10 % of all tumor cells must be."""
 _NORMAL = NormalDist()
 STEPS: NDArray[np.float64] = (np.arange(CLASSES) - 1.5) / np.sqrt(1.25)
-"""Classes 0-3 as numbers with mean 0 and deviation 1."""
+"""Scores 0-3 as numbers with mean 0 and deviation 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Least and greatest value of a feature, and whether it grows with aggressiveness."""
+    """Least and greatest value of a feature."""
 
     low: float
     high: float
-    grows: bool = True
 
 
 _LOOK = {
@@ -45,18 +51,13 @@ _LOOK = {
     "chromatin": _Range(0.5, 1.05),
     "irregular": _Range(0.02, 0.12),
 }
-_PLAN = {
-    "necrosis": _Range(0.0, 0.10),
-    "lymph": _Range(0.02, 0.16),
-    "lumen": _Range(0.0, 0.18, grows=False),
-}
-"""Ranges of `plan.random_look` and of usual plans."""
+"""Ranges of `plan.random_look`."""
 
 
-def draw_aggressiveness(grade: int, strength: float, rng: np.random.Generator) -> float:
-    """Draw the latent number of a case: mean 0 and deviation 1 over all classes.
+def draw_aggressiveness(level: int, strength: float, rng: np.random.Generator) -> float:
+    """Draw the latent number of a clone: mean 0 and deviation 1 over all scores.
 
-    `strength` is its correlation with the class `grade` (0-3); 0 is no coupling.
+    `strength` is its correlation with the score `level` (0-3); 0 is no coupling.
 
     Raises
     ------
@@ -65,22 +66,51 @@ def draw_aggressiveness(grade: int, strength: float, rng: np.random.Generator) -
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength {strength}: from 0 to 1")
-    return float(strength * STEPS[grade] + np.sqrt(1 - strength**2) * rng.normal())
+    return float(strength * STEPS[level] + np.sqrt(1 - strength**2) * rng.normal())
 
 
-def coupled_plan(plan: TissuePlan, aggressiveness: float, rng: np.random.Generator) -> TissuePlan:
-    """Return the plan of a tumor of some aggressiveness; its look follows in `coupled_look`."""
-    values: dict[str, Any] = {
-        name: _placed(each, aggressiveness, rng) for name, each in _PLAN.items()
-    }
-    glands = aggressiveness + 0.5 * rng.normal() < -0.3
-    return replace(
-        plan, aggressiveness=aggressiveness, pattern="glands" if glands else "nests", **values
+def draw_levels(grade: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the scores of the clones of a slide of class `grade` (0-3): its highest, at least once.
+
+    All such scores are equally likely. Each clone is larger than the guideline's 10 %, so that the
+    highest score decides (ASCO/CAP 2018).
+    """
+    while True:
+        levels: NDArray[np.int64] = rng.integers(0, grade + 1, count)
+        if levels.max() == grade:
+            return levels
+
+
+def draw_clones(
+    grade: int, strength: float, edge_um: float, rng: np.random.Generator
+) -> tuple[Clone, ...]:
+    """Draw the clones of a square of `edge_um` of a slide of class `grade` (0-3)."""
+    count = int(rng.choice(CLONES))
+    centers = _centers(count, edge_um, rng)
+    return tuple(
+        Clone(
+            center_um=(float(x), float(y)),
+            level=int(level),
+            aggressiveness=draw_aggressiveness(int(level), strength, rng),
+        )
+        for (x, y), level in zip(centers, draw_levels(grade, count, rng), strict=True)
     )
 
 
+def _centers(count: int, edge_um: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw centers (count, 2) of which each is nearest to `LEAST_SHARE` of the square or more."""
+    grid = np.stack(np.divmod(np.arange(24**2), 24), axis=1) / 23
+    while True:
+        centers = rng.random((count, 2))
+        away = grid[:, None] - centers
+        nearest = np.hypot(away[..., 0], away[..., 1]).argmin(axis=1)
+        if np.bincount(nearest, minlength=count).min() >= LEAST_SHARE * len(grid):
+            found: NDArray[np.float64] = centers * edge_um
+            return found
+
+
 def coupled_look(look: Look, aggressiveness: float, rng: np.random.Generator) -> Look:
-    """Return a patient's look with the nuclei of a tumor of some aggressiveness."""
+    """Return a patient's look with the nuclei of a clone of some aggressiveness."""
     values = {name: _placed(each, aggressiveness, rng) for name, each in _LOOK.items()}
     values["nucleus_um"] = min(values["nucleus_um"], 0.37 * look.spacing_um)
     return replace(look, **values)
@@ -88,6 +118,4 @@ def coupled_look(look: Look, aggressiveness: float, rng: np.random.Generator) ->
 
 def _placed(within: _Range, aggressiveness: float, rng: np.random.Generator) -> float:
     own = np.sqrt(OWN_SHARE) * rng.normal() + np.sqrt(1 - OWN_SHARE) * aggressiveness
-    share = _NORMAL.cdf(float(own))
-    share = share if within.grows else 1 - share
-    return within.low + (within.high - within.low) * share
+    return within.low + (within.high - within.low) * _NORMAL.cdf(float(own))

@@ -7,22 +7,33 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from models.synthesis.coupling import CLASSES, STEPS, draw_aggressiveness
+from models.synthesis.coupling import CLASSES, CLONES, STEPS, draw_aggressiveness, draw_levels
 
 
 def posterior(aggressiveness: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
-    """Return what a perfect reader of the morphology knows: probabilities (N, 4) of the classes."""
+    """Return what a perfect reader of the morphology knows: probabilities (4,) of the classes.
+
+    `aggressiveness` (K,) are the latent numbers of the slide's clones. Of a slide of class c, all
+    scores of K clones whose highest is c are equally likely (`coupling.draw_levels`).
+    """
     spread = max(float(np.sqrt(1 - strength**2)), 1e-6)
     likely = np.asarray(norm.logpdf(aggressiveness[:, None], strength * STEPS, spread))
-    odds = np.exp(likely - likely.max(axis=1, keepdims=True))
-    shares: NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
-    return shares
+    each = np.exp(likely - likely.max(axis=1, keepdims=True))
+    none_above = np.cumsum(each, axis=1).prod(axis=0)
+    highest = np.diff(none_above, prepend=0.0)
+    ways = np.diff(np.arange(CLASSES + 1.0) ** len(aggressiveness))
+    shares = highest / ways
+    odds: NDArray[np.float64] = shares / shares.sum()
+    return odds
 
 
 def ceiling(strength: float, cases: int = 20_000, seed: int = 0) -> float:
     """Weighted one-vs-rest area under the ROC that a perfect reader of the morphology reaches."""
     rng = np.random.default_rng([seed, 0xCE11])
     grades = np.arange(cases) % CLASSES
-    latent = np.array([draw_aggressiveness(int(g), strength, rng) for g in grades])
-    odds = posterior(latent, strength)
+    odds = np.empty((cases, CLASSES))
+    for number, grade in enumerate(grades.tolist()):
+        levels = draw_levels(grade, int(rng.choice(CLONES)), rng).tolist()
+        latent = np.array([draw_aggressiveness(level, strength, rng) for level in levels])
+        odds[number] = posterior(latent, strength)
     return float(roc_auc_score(grades, odds, multi_class="ovr", average="weighted"))

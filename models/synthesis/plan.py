@@ -21,6 +21,19 @@ of the deciding class: each mix keeps clear of every limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clone:
+    """Region of a tumor with a HER2 score and nuclei of its own: what lies nearest to its center.
+
+    `center_um` (x, y) in world µm; `level` 0-3; `aggressiveness` is the latent number that its
+    nuclei follow (`models.synthesis.coupling`).
+    """
+
+    center_um: tuple[float, float]
+    level: int
+    aggressiveness: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TissuePlan:
     """Composition of a world; shares are of the tissue's area (0-1)."""
 
@@ -51,8 +64,8 @@ class TissuePlan:
     moderate: float = 0.0
     """Nearness of the HER2 grades in DAB, 0 (3+ is intense) to 1 (3+ has some three times the DAB
     of 1+, as on moderately stained real sections)."""
-    aggressiveness: float | None = None
-    """Latent number that nuclei follow (`models.synthesis.coupling`); None: HER2 is not coupled."""
+    clones: tuple[Clone, ...] = ()
+    """Regions with HER2 and nuclei of their own, in place of `mix`; empty: nuclei know no HER2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,11 +50,14 @@ def build_world(
     look = replace(random_look(rng), rough=plan.rough, moderate=plan.moderate)
     if plan.stroma_dab is not None:
         look = replace(look, stroma_dab=plan.stroma_dab)
-    if plan.aggressiveness is not None:
-        look = coupled_look(look, plan.aggressiveness, np.random.default_rng([seed, 0xA66]))
     fields = _fields(rng, shape, plan, look)
     vessels = _vessels(rng, fields, plan)
-    cells = populate(rng, fields, vessels, plan, look)
+    # One generator state for all clones: what is the patient's own is the same in each.
+    looks = [
+        coupled_look(look, clone.aggressiveness, np.random.default_rng([seed, 0xA66]))
+        for clone in plan.clones
+    ]
+    cells = populate(rng, fields, vessels, plan, look, looks)
     if control_um:
         cells = join(cells, control_cells(rng, control_um))
     return World(

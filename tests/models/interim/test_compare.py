@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.interim.compare import COLUMNS, Judged, figures, interval, paired
+from models.interim.compare import COLUMNS, Judged, figures, interval, mean_figures, paired
 
 
 def judged(seed: int, sure: float) -> Judged:
@@ -32,13 +32,22 @@ def test_columns_are_those_of_the_paper() -> None:
 
 def test_a_better_variant_has_an_interval_above_zero_and_an_equal_one_has_zero() -> None:
     one, better = judged(0, 0.5), judged(0, 2.5)
-    assert paired(one, better, resamples=100)["W-AUC"][0] > 0
-    assert paired(one, one, resamples=100)["W-F1"] == [0.0, 0.0]
+    assert paired([one], [better], resamples=100)["W-AUC"][0] > 0
+    assert paired([one], [one], resamples=100)["W-F1"] == [0.0, 0.0]
     with pytest.raises(ValueError, match="different cases"):
-        paired(one, Judged(one.label[::-1].copy(), one.probabilities))
+        paired([one], [Judged(one.label[::-1].copy(), one.probabilities)])
+
+
+def test_trainings_by_other_seeds_count_by_their_mean() -> None:
+    good, bad = judged(0, 2.5), judged(1, 0.0)
+    both = mean_figures([good, bad])["W-AUC"]
+    assert both == pytest.approx((figures(good)["W-AUC"] + figures(bad)["W-AUC"]) / 2)
+    # The mean of both against the better one: as far below zero in each resample.
+    low, high = paired([good, good], [good, bad], resamples=100)["W-AUC"]
+    assert low < high < 0
 
 
 def test_answers_by_chance_have_half_in_their_interval_and_good_ones_do_not() -> None:
-    low, high = interval(judged(0, 0.0), resamples=100)["W-AUC"]
+    low, high = interval([judged(0, 0.0)], resamples=100)["W-AUC"]
     assert low < 0.5 < high
-    assert interval(judged(0, 2.5), resamples=100)["W-AUC"][0] > 0.5
+    assert interval([judged(0, 2.5)], resamples=100)["W-AUC"][0] > 0.5
