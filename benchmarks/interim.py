@@ -1,6 +1,7 @@
-"""Interim reader on drawn cases: ``python benchmarks/interim.py --cases 300 --strength 0.79``.
+"""Interim reader on drawn cases: ``python benchmarks/interim.py --cases 300 --strength 0.9``.
 
-HER2 from H&E tiles alone, in the shape of the paper's Table 2: PAMA, ours without proxy, ours.
+HER2 from H&E tiles alone, in the shape of the paper's Table 2: PAMA, ours without proxy, ours with
+the paper's proxy, and ours with IHC that names parts of slides too.
 Everything is synthetic: in `models.synthesis.coupled_cases` a tumor is made of clones, and the
 nuclei of each follow its HER2 so far that a perfect reader of the morphology reaches the printed
 ceiling. With ``--strength 0`` nothing can be told, and the AUC must be 0.5. Of the cases 70 %
@@ -9,7 +10,7 @@ masking ratio and the number of prompts by five folds inside the 70 % first (Tab
 adds the figures of all cases, each judged once by five folds: narrower intervals.
 
 Features of the drawn tiles are kept in ``--features DIR`` and used again. Their encoder is the
-shipped network C, frozen: class token and mean of the other tokens of its last layer.
+shipped network C, frozen: mean and deviation of the patches' tokens of its last layer.
 
 ``--large 10000`` measures one answer on so many tiles instead: seconds and memory beyond the
 features, on ``--processes`` threads, of a network by chance with the paper's numbers.
@@ -22,6 +23,7 @@ import math
 import resource
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -39,7 +41,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from models.checkpoint import load_network
-from models.interim.compare import COLUMNS, Judged, figures, interval, paired
+from models.interim.compare import COLUMNS, Judged, figures, interval, mean_figures, paired
 from models.interim.ipca import InterimNetwork
 from models.interim.places import TileFeatures
 from models.interim.shape import InterimShape
@@ -56,6 +58,8 @@ RATIOS, PROMPTS = (0.0, 0.25, 0.5, 0.75), (32, 64, 128, 256)
 FOLDS = 5
 Part = tuple[Sequence[Pair], Sequence[Pair]]
 """Cases that train, and cases that are judged."""
+PART_WEIGHT = 3.0
+"""Weight of what IHC says of parts of a slide, against that of slides."""
 LARGE_FEATURES = 768
 """Length of the vectors of a ViT-B, for `large`."""
 
@@ -70,11 +74,20 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Line of Table 2."""
+    """Line of Table 2; `prompted`: whether it has prompts."""
 
     name: str
-    prompts: int
+    prompted: bool
     with_ihc: bool
+    part_weight: float = 0.0
+
+
+VARIANTS = (
+    Variant("PAMA", False, False),
+    Variant("ours, no proxy", True, False),
+    Variant("ours", True, True),
+    Variant("ours, by parts", True, True, PART_WEIGHT),
+)
 
 
 def main() -> int:
@@ -85,7 +98,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=300)
     parser.add_argument("--seed", type=int, default=500_000, help="of the first case")
     parser.add_argument("--strength", type=float, default=DEFAULT_STRENGTH)
-    parser.add_argument("--across", type=int, default=3, help="tiles per row and column")
+    parser.add_argument("--across", type=int, default=4, help="tiles per row and column")
     parser.add_argument("--features", type=Path, help="folder of features, kept")
     parser.add_argument("--large", type=int, default=0, help="measure an answer on so many tiles")
     parser.add_argument("--epochs", type=int, default=InterimTraining().epochs)
@@ -115,7 +128,7 @@ def main() -> int:
     )
     training = InterimTraining(epochs=given.epochs, learning_rate=given.rate)
     if given.sweep:
-        shape = swept([cases[k].pair for k in first], shape, training, given.processes)
+        shape = swept([cases[k].pair for k in first], shape, training, given)
     print(f"{len(cases)} drawn cases (synthetic), strength {given.strength}: {len(first)} train, "
           f"{len(held)} are judged")  # fmt: skip
     oracle = np.stack([posterior(cases[k].aggressiveness, given.strength) for k in held])
@@ -123,10 +136,10 @@ def main() -> int:
     print(f"ceiling of W-AUC: {ceiling(given.strength):.3f}; on the judged cases {here:.3f}")
     print(f"linear model on mean features, W-AUC: {linear(cases, first, held):.3f}", flush=True)
     parts = [([cases[k].pair for k in first], [cases[k].pair for k in held])]
-    compared(parts, shape, training, given.processes)
+    compared(parts, shape, training, given)
     if given.crossed:
         print(f"all {len(cases)} cases, each judged once by {FOLDS} folds:")
-        compared(folds([case.pair for case in cases]), shape, training, given.processes)
+        compared(folds([case.pair for case in cases]), shape, training, given)
     return 0
 
 
@@ -165,44 +178,54 @@ def linear(cases: Sequence[Case], first: NDArray[np.int64], held: NDArray[np.int
 
 
 def compared(
-    parts: Sequence[Part], shape: InterimShape, training: InterimTraining, processes: int
+    parts: Sequence[Part], shape: InterimShape, training: InterimTraining, given: Namespace
 ) -> None:
     """Print Table 2 and the intervals, of the cases that the parts hold."""
     print(f"{'':<18}" + "".join(f"{name:>8}" for name in COLUMNS))
-    found: dict[str, Judged] = {}
-    for variant in (
-        Variant("PAMA", 0, False),
-        Variant("ours, no proxy", shape.prompts, False),
-        Variant("ours", shape.prompts, True),
-    ):
-        answers = judged_parts(
-            parts,
-            replace(shape, prompts=variant.prompts),
-            replace(training, with_ihc=variant.with_ihc),
-            processes,
-        )
-        found[variant.name] = Judged(
-            np.concatenate([each.label for each in answers]),
-            np.concatenate([each.probabilities for each in answers]),
-        )
-        row = figures(found[variant.name])
+    found: dict[str, list[Judged]] = {}
+    for variant in VARIANTS:
+        tried = replace(shape, prompts=shape.prompts * variant.prompted)
+        trainings = [
+            replace(training, with_ihc=variant.with_ihc, part_weight=variant.part_weight, seed=seed)
+            for seed in range(given.seeds)
+        ]
+        found[variant.name] = joined(judged_parts(parts, tried, trainings, given.processes))
+        row = mean_figures(found[variant.name])
         print(f"{variant.name:<18}" + "".join(f"{row[name]:>8.3f}" for name in COLUMNS), flush=True)
-    for name, judged in found.items():
-        low, high = interval(judged)["W-AUC"]
+    for name, repeats in found.items():
+        low, high = interval(repeats)["W-AUC"]
         print(f"W-AUC of {name}, 95 %: {low:.3f} to {high:.3f}")
-    for earlier in ("PAMA", "ours, no proxy"):
-        by = paired(found[earlier], found["ours"])
+    names = list(found)
+    for later, earlier in ((2, 0), (2, 1), (3, 1), (3, 2)):
+        by = paired(found[names[earlier]], found[names[later]])
         said = ", ".join(f"{name} {low:+.3f} to {high:+.3f}" for name, (low, high) in by.items())
-        print(f"ours minus {earlier}, 95 %: {said}")
+        print(f"{names[later]} minus {names[earlier]}, 95 %: {said}", flush=True)
+
+
+def joined(answers: Sequence[Sequence[Judged]]) -> list[Judged]:
+    """Return the answers of each training on all parts together."""
+    return [
+        Judged(
+            np.concatenate([each.label for each in of_parts]),
+            np.concatenate([each.probabilities for each in of_parts]),
+        )
+        for of_parts in answers
+    ]
 
 
 def judged_parts(
-    parts: Sequence[Part], shape: InterimShape, training: InterimTraining, processes: int
-) -> list[Judged]:
-    """Train on the first cases of each part and answer for its others by their H&E slides."""
+    parts: Sequence[Part],
+    shape: InterimShape,
+    trainings: Sequence[InterimTraining],
+    processes: int,
+) -> list[list[Judged]]:
+    """Train on the first cases of each part and answer for its others by their H&E slides.
+
+    Returns a list for each training, of the answers of each part.
+    """
     with ProcessPoolExecutor(processes, initializer=_one_thread) as pool:
-        asked = [pool.submit(_judged, *each, shape, training) for each in parts]
-        return [each.result() for each in asked]
+        asked = [[pool.submit(_judged, *each, shape, t) for each in parts] for t in trainings]
+        return [[each.result() for each in of_parts] for of_parts in asked]
 
 
 def _judged(
@@ -221,15 +244,16 @@ def _one_thread() -> None:
 
 
 def swept(
-    pairs: Sequence[Pair], shape: InterimShape, training: InterimTraining, processes: int
+    pairs: Sequence[Pair], shape: InterimShape, training: InterimTraining, given: Namespace
 ) -> InterimShape:
     """Print Table 1, and return the best ratio and then the best number of prompts by W-AUC."""
+    training = replace(training, part_weight=PART_WEIGHT)
     print(f"{'setting':<14}" + "".join(f"{name:>16}" for name in COLUMNS))
     for name, values in (("mask_ratio", RATIOS), ("prompts", PROMPTS)):
         best = (-1.0, values[0])
         for value in values:
             tried = replace(shape, **{name: value})
-            answers = judged_parts(folds(pairs), tried, training, processes)
+            (answers,) = judged_parts(folds(pairs), tried, [training], given.processes)
             rows = [figures(each) for each in answers]
             columns = np.array([[row[column] for column in COLUMNS] for row in rows])
             mean, spread = columns.mean(axis=0), columns.std(axis=0)
@@ -248,7 +272,7 @@ def folds(pairs: Sequence[Pair]) -> list[Part]:
     return [([pairs[k] for k in train], [pairs[k] for k in held]) for train, held in parts]
 
 
-def drawn(given: argparse.Namespace) -> list[Case]:
+def drawn(given: Namespace) -> list[Case]:
     """Return the cases; those whose features are kept are not drawn again."""
     given.features.mkdir(parents=True, exist_ok=True)
     make = partial(_make, strength=given.strength, across=given.across, folder=given.features)
@@ -291,7 +315,9 @@ def encoded(network: VitClassifier, tiles: np.ndarray) -> np.ndarray:
     with torch.inference_mode():
         pixels = torch.from_numpy(tiles).permute(0, 3, 1, 2)
         tokens = network.body(network.pixels(pixels))
-        both = torch.cat((tokens[:, 0], tokens[:, 1:].mean(dim=1)), dim=1)
+        # The class token knows tumor from other tissue, and little of its nuclei.
+        patches = tokens[:, 1:]
+        both = torch.cat((patches.mean(dim=1), patches.std(dim=1)), dim=1)
     found: np.ndarray = both.numpy()
     return found
 
@@ -301,7 +327,9 @@ def _read(path: Path) -> Case:
         he, ihc = (
             TileFeatures(places=kept["places"], features=kept[name]) for name in ("he", "ihc")
         )
-        return Case(Pair(he, ihc, int(kept["grade"])), kept["aggressiveness"])
+        # Both stains show the same cells, and tiles lie in one order.
+        partners = np.arange(len(he.places))
+        return Case(Pair(he, ihc, int(kept["grade"]), partners), kept["aggressiveness"])
 
 
 if __name__ == "__main__":

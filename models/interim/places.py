@@ -46,14 +46,17 @@ class TileFeatures:
     def in_order(self) -> TileFeatures:
         """Return the tiles row by row: answers must not depend on the order of reading."""
         order = np.lexsort((self.places[:, 0], self.places[:, 1]))
-        return TileFeatures(places=self.places[order], features=self.features[order])
+        return self.take(order)
 
     def some(self, most: int, rng: np.random.Generator) -> TileFeatures:
         """Return at most `most` tiles, drawn without replacement; all where there are no more."""
         if len(self.places) <= most:
             return self
-        kept = np.sort(rng.permutation(len(self.places))[:most])
-        return TileFeatures(places=self.places[kept], features=self.features[kept])
+        return self.take(np.sort(rng.permutation(len(self.places))[:most]))
+
+    def take(self, rows: NDArray[np.integer]) -> TileFeatures:
+        """Return the tiles of some rows."""
+        return TileFeatures(places=self.places[rows], features=self.features[rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.interim.batches import Placed, draw_masked, he_batch, ihc_batch, placed
-from models.interim.ipca import InterimNetwork
-from models.interim.places import TileFeatures
+from models.interim.ipca import HeBatch, InterimNetwork
+from models.interim.places import TileFeatures, Whole
 from models.interim.shape import InterimShape
 
+PART_TILES = 4
+"""Most tiles of a part of a slide that its IHC names."""
+PARTS_FROM = 0.25
+"""Share of the epochs before the IHC branch names parts: it must have learned first."""
 LEAST_DEVIATION = 0.01
 """Least deviation of a feature by which it is divided, by the mean deviation of all."""
 Say = Callable[[str], None]
@@ -26,12 +30,15 @@ Say = Callable[[str], None]
 class Pair(NamedTuple):
     """Case that trains: tiles of its H&E slide, of its IHC slide, and its class 0-3.
 
-    `ihc` None: the case has no IHC slide; its H&E slide trains alone.
+    `ihc` None: the case has no IHC slide; its H&E slide trains alone. `partners` int (N,): row of
+    the tile of `ihc` that shows the same tissue as each tile of `he`, -1 where none does. None: no
+    tile's partner is known, as in the paper.
     """
 
     he: TileFeatures
     ihc: TileFeatures | None
     label: int
+    partners: Whole | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,8 @@ class InterimTraining:
     """Numbers of a training. Adam, rate, cosine and batch are the paper's; the rest is ours.
 
     `most_tiles`: tiles of a slide in a step, drawn anew each time. `with_ihc` False leaves the IHC
-    branch out ("ours without proxy").
+    branch out ("ours without proxy"). `part_weight` is the weight of what IHC says of parts of a
+    slide (`_part_loss`), which needs `Pair.partners`; 0 leaves it out, as the paper does.
     """
 
     learning_rate: float = 1e-4
@@ -47,6 +55,7 @@ class InterimTraining:
     epochs: int = 40
     most_tiles: int = 512
     with_ihc: bool = True
+    part_weight: float = 0.0
     seed: int = 0
 
 
@@ -55,9 +64,9 @@ def fit(
 ) -> InterimNetwork:
     """Train a network; equal arguments give equal weights on one machine.
 
-    The loss is the cross-entropy of both class tokens. `say` is told the loss of each epoch. The
-    features are standardized by mean and deviation of the training tiles; afterwards the first
-    layers take them as they are (`absorb`).
+    The loss is the cross-entropy of both class tokens, and that of parts (`part_weight`). `say` is
+    told the loss of each epoch. The features are standardized by mean and deviation of the training
+    tiles; afterwards the first layers take them as they are (`absorb`).
     """
     torch.manual_seed(given.seed)
     network = InterimNetwork(shape).train()
@@ -67,6 +76,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     draw = np.random.default_rng([given.seed, 0x1CA])
     masks = torch.Generator().manual_seed(given.seed)
+    parts = _Draws.of(given.seed)
     # The anchors of a slide that no step thins out are the same in all epochs.
     whole = [
         placed(pair.he, shape) if len(pair.he.places) <= given.most_tiles else None
@@ -82,6 +92,8 @@ def fit(
                 whole[k] or placed(pairs[k].he.some(given.most_tiles, draw), shape) for k in chosen
             ]
             loss = _loss(network, some, slides, scales, given, draw, masks)
+            if given.part_weight > 0 and epoch >= PARTS_FROM * given.epochs:
+                loss = loss + given.part_weight * _part_loss(network, some, scales, parts)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -103,6 +115,13 @@ class Scale(NamedTuple):
     def apply(self, features: Tensor) -> Tensor:
         """Return standardized features (..., F)."""
         return (features - self.mean) / self.deviation
+
+    def on(self, he: HeBatch) -> HeBatch:
+        """Return H&E slides with standardized features.
+
+        A token of an anchor is a mean of features, and has their scale.
+        """
+        return he._replace(tokens=self.apply(he.tokens), patches=self.apply(he.patches))
 
 
 class Scales(NamedTuple):
@@ -144,9 +163,7 @@ def _loss(
     masks: torch.Generator,
 ) -> torch.Tensor:
     """Return the loss of a step; `slides` are the H&E slides of `pairs`."""
-    he = he_batch(slides)
-    # A token of an anchor is a mean of features, and has their scale.
-    he = he._replace(tokens=scales.he.apply(he.tokens), patches=scales.he.apply(he.patches))
+    he = scales.he.on(he_batch(slides))
     labels = torch.tensor([pair.label for pair in pairs])
     logits = network(he, masked=draw_masked(he, network.shape.mask_ratio, masks)).he
     loss = functional.cross_entropy(logits, labels)
@@ -161,6 +178,47 @@ def _loss(
         network.read_ihc(ihc), torch.tensor([pair.label for pair in both])
     )
     return loss + proxy
+
+
+class _Draws(NamedTuple):
+    """Draws of parts: of their own, so that all else is the same with and without them."""
+
+    tiles: np.random.Generator
+    masks: torch.Generator
+
+    @classmethod
+    def of(cls, seed: int) -> _Draws:
+        return cls(np.random.default_rng([seed, 0x9A27]), torch.Generator().manual_seed(seed + 1))
+
+
+def _part_loss(
+    network: InterimNetwork, pairs: Sequence[Pair], scales: Scales, draws: _Draws
+) -> torch.Tensor:
+    """Return the cross-entropy of H&E answers for parts of slides to those of their IHC.
+
+    A part is some tiles of a slide and their partners. The class of the slide does not hold for a
+    part, and the IHC branch says which one does: HER2 differs within a tumor. Ours; the paper
+    teaches by whole slides.
+    """
+    he, ihc = [], []
+    for pair in pairs:
+        if pair.ihc is None or pair.partners is None:
+            continue
+        known = np.flatnonzero(pair.partners >= 0)
+        if len(known) == 0:
+            continue
+        count = min(len(known), int(draws.tiles.integers(1, PART_TILES + 1)))
+        rows = np.sort(draws.tiles.permutation(known)[:count])
+        he.append(placed(pair.he.take(rows), network.shape))
+        ihc.append(pair.ihc.take(np.unique(pair.partners[rows])))
+    if scales.ihc is None or not he:
+        return torch.zeros(())
+    stained, batch = ihc_batch(ihc), scales.he.on(he_batch(he))
+    stained = stained._replace(patches=scales.ihc.apply(stained.patches))
+    with torch.no_grad():
+        wanted = network.read_ihc(stained).softmax(dim=-1)
+    masked = draw_masked(batch, network.shape.mask_ratio, draws.masks)
+    return functional.cross_entropy(network(batch, masked=masked).he, wanted)
 
 
 class InterimAnswer(NamedTuple):

@@ -37,7 +37,7 @@ class CoupledCase:
     clones: tuple[Clone, ...]
 
 
-def draw_coupled_case(seed: int, grade: int, *, strength: float, across: int = 3) -> CoupledCase:
+def draw_coupled_case(seed: int, grade: int, *, strength: float, across: int = 4) -> CoupledCase:
     """Draw a case of a class with `across` x `across` tiles per stain.
 
     Both stains show the same cells. `strength` is that of `coupling.draw_aggressiveness`; with 0

@@ -21,15 +21,16 @@ from numpy.typing import NDArray
 from models.synthesis.plan import Clone, Look
 
 CLASSES = 4
-DEFAULT_STRENGTH = 0.79
-"""Correlation of score and aggressiveness; `coupling_ceiling.ceiling` is 0.84 with it."""
+DEFAULT_STRENGTH = 0.9
+"""Correlation of score and aggressiveness; `coupling_ceiling.ceiling` is 0.94 with it."""
 OWN_SHARE = 0.25
 """Share of a feature's variance that is the patient's own, without relation to aggressiveness."""
-CLONES = (2, 3, 4)
+CLONES = (4, 5, 6)
 """Numbers of clones of a tumor, equally often."""
-LEAST_SHARE = 0.18
+LEAST_SHARE = 0.14
 """Least share of the area of a clone. Of a clone of 3+, 72 % of the cells are 3+ (`plan.MIXES`),
 and more than 10 % of all tumor cells must be."""
+_ROUNDS = 30
 _NORMAL = NormalDist()
 STEPS: NDArray[np.float64] = (np.arange(CLASSES) - 1.5) / np.sqrt(1.25)
 """Scores 0-3 as numbers with mean 0 and deviation 1."""
@@ -70,15 +71,14 @@ def draw_aggressiveness(level: int, strength: float, rng: np.random.Generator) -
 
 
 def draw_levels(grade: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw the scores of the clones of a slide of class `grade` (0-3): its highest, at least once.
+    """Draw the scores of the clones of a slide of class `grade` (0-3).
 
-    All such scores are equally likely. Each clone is larger than the guideline's 10 %, so that the
-    highest score decides (ASCO/CAP 2018).
+    One clone has the score of the slide, and each other one any lower score, equally often. Each is
+    larger than the guideline's 10 %, so that the highest score decides (ASCO/CAP 2018).
     """
-    while True:
-        levels: NDArray[np.int64] = rng.integers(0, grade + 1, count)
-        if levels.max() == grade:
-            return levels
+    levels: NDArray[np.int64] = rng.integers(0, max(1, grade), count)
+    levels[rng.integers(count)] = grade
+    return levels
 
 
 def draw_clones(
@@ -102,11 +102,17 @@ def _centers(count: int, edge_um: float, rng: np.random.Generator) -> NDArray[np
     grid = np.stack(np.divmod(np.arange(24**2), 24), axis=1) / 23
     while True:
         centers = rng.random((count, 2))
-        away = grid[:, None] - centers
-        nearest = np.hypot(away[..., 0], away[..., 1]).argmin(axis=1)
-        if np.bincount(nearest, minlength=count).min() >= LEAST_SHARE * len(grid):
-            found: NDArray[np.float64] = centers * edge_um
-            return found
+        for _ in range(_ROUNDS):
+            away = grid[:, None] - centers
+            nearest = np.hypot(away[..., 0], away[..., 1]).argmin(axis=1)
+            sizes = np.bincount(nearest, minlength=count)
+            if sizes.min() >= LEAST_SHARE * len(grid):
+                found: NDArray[np.float64] = centers * edge_um
+                return found
+            if sizes.min() == 0:
+                break
+            # A center that moves into the middle of its region makes small regions larger.
+            centers = np.stack([grid[nearest == k].mean(axis=0) for k in range(count)])
 
 
 def coupled_look(look: Look, aggressiveness: float, rng: np.random.Generator) -> Look:

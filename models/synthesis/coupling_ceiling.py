@@ -13,17 +13,18 @@ from models.synthesis.coupling import CLASSES, CLONES, STEPS, draw_aggressivenes
 def posterior(aggressiveness: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
     """Return what a perfect reader of the morphology knows: probabilities (4,) of the classes.
 
-    `aggressiveness` (K,) are the latent numbers of the slide's clones. Of a slide of class c, all
-    scores of K clones whose highest is c are equally likely (`coupling.draw_levels`).
+    `aggressiveness` (K,) are the latent numbers of the slide's clones. Any of them may be the one
+    that has the score of the slide; the others have any lower score (`coupling.draw_levels`).
     """
     spread = max(float(np.sqrt(1 - strength**2)), 1e-6)
     likely = np.asarray(norm.logpdf(aggressiveness[:, None], strength * STEPS, spread))
-    each = np.exp(likely - likely.max(axis=1, keepdims=True))
-    none_above = np.cumsum(each, axis=1).prod(axis=0)
-    highest = np.diff(none_above, prepend=0.0)
-    ways = np.diff(np.arange(CLASSES + 1.0) ** len(aggressiveness))
-    shares = highest / ways
-    odds: NDArray[np.float64] = shares / shares.sum()
+    each = np.exp(likely - likely.max(axis=1, keepdims=True))  # (K, 4)
+    shares = [each[:, 0].prod()]
+    for grade in range(1, CLASSES):
+        lower = each[:, :grade].mean(axis=1)
+        without = [np.delete(lower, k).prod() for k in range(len(lower))]
+        shares.append(float((each[:, grade] * without).mean()))
+    odds: NDArray[np.float64] = np.array(shares) / sum(shares)
     return odds
 
 

@@ -184,6 +184,75 @@ def test_training_finds_a_planted_signal() -> None:
     assert sum(right) >= 17 and len(told) == 25
 
 
+def block(seed: int, label: int) -> Pair:
+    """Block of 12 tiles. Of class 1, four are strong on IHC; on H&E, the first feature says the
+    class in all tiles, and the second one says which tiles are strong."""
+    rng = np.random.default_rng([seed, 0xB10C])
+    places = np.stack(np.divmod(np.arange(12), 4)[::-1], axis=1)
+    he, ihc = rng.normal(0, 1, (2, 12, FEATURES)).astype(np.float32)
+    strong = np.zeros(12, dtype=bool)
+    strong[rng.permutation(12)[: 4 * label]] = True
+    ihc[strong, 0] += 5
+    he[:, 0] += np.float32(3 * label)
+    he[strong, 1] += 3
+    order = rng.permutation(12)
+    partners = np.argsort(order)
+    return Pair(
+        TileFeatures(places=places, features=he),
+        TileFeatures(places=places[order], features=ihc[order]),
+        label,
+        partners,
+    )
+
+
+PARTS = InterimShape(
+    features=FEATURES, width=16, heads=2, anchors=12, prompts=4, mask_ratio=0.0, classes=2
+)
+
+
+def told_apart(part_weight: float) -> float:
+    """Return how much surer of class 1 a network is of strong tiles than of others beside them."""
+    pairs = [block(seed, seed % 2) for seed in range(32)]
+    given = InterimTraining(
+        learning_rate=5e-3, batch_size=8, epochs=30, part_weight=part_weight, seed=0
+    )
+    made = fit(pairs, PARTS, given, lambda _: None)
+    sure: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(100, 110):
+        pair = block(seed, 1)
+        assert pair.ihc is not None and pair.partners is not None
+        for row, partner in enumerate(pair.partners):
+            strong = bool(pair.ihc.features[partner, 0] > 2.5)
+            answer = predict(made, pair.he.take(np.array([row])))
+            sure[strong].append(float(answer.probabilities[1]))
+    return float(np.mean(sure[True]) - np.mean(sure[False]))
+
+
+def test_ihc_of_parts_teaches_what_the_class_of_a_slide_does_not() -> None:
+    assert told_apart(3.0) > told_apart(0.0) + 0.2
+
+
+@pytest.mark.parametrize("partners", [None, np.full(12, -1)])
+def test_without_partners_parts_teach_nothing(partners: np.ndarray | None) -> None:
+    pairs = [block(seed, seed % 2)._replace(partners=partners) for seed in range(4)]
+    with_parts = InterimTraining(batch_size=2, epochs=4, part_weight=3.0)
+    without = InterimTraining(batch_size=2, epochs=4, part_weight=0.0)
+    one, other = (fit(pairs, PARTS, each, lambda _: None) for each in (with_parts, without))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_anchor_that_collected_reaches_the_class_token_in_the_same_block() -> None:
+    """Patches attend to anchors as Eq. 1 made them."""
+    torch.manual_seed(0)
+    shape = InterimShape(features=FEATURES, width=16, heads=2, blocks=1, anchors=5, prompts=3)
+    made = InterimNetwork(shape).eval()
+    he = he_batch([placed(slide(15), shape)])
+    other = he._replace(patches=he.patches.clone())
+    other.patches[0, 4] += 5
+    assert not torch.equal(made(he).he, made(other).he)
+
+
 def test_a_layer_takes_features_as_they_are_after_it_learned_of_standardized_ones() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Linear(FEATURES, 4)

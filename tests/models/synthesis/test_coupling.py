@@ -48,8 +48,8 @@ def followed(strength: float) -> float:
     return float(spearmanr(size, grade).statistic)
 
 
-def test_a_perfect_reader_reaches_what_published_work_reaches() -> None:
-    assert 0.80 <= ceiling(DEFAULT_STRENGTH, cases=4000) <= 0.86
+def test_the_ceiling_is_that_of_the_strength() -> None:
+    assert 0.92 <= ceiling(DEFAULT_STRENGTH, cases=4000) <= 0.96
     assert ceiling(0.0, cases=4000) == pytest.approx(0.5, abs=0.02)
 
 
@@ -68,9 +68,11 @@ def test_the_perfect_reader_weighs_all_scores_that_clones_can_have(strength: flo
     spread = np.sqrt(1 - strength**2)
     weight, ways = np.zeros(4), np.zeros(4)
     for levels in product(range(4), repeat=len(latent)):
-        means = strength * STEPS[list(levels)]
-        weight[max(levels)] += norm.pdf(latent, means, spread).prod()
-        ways[max(levels)] += 1
+        first, second = sorted(levels, reverse=True)[:2]
+        if first == second > 0:
+            continue  # one clone alone has the score of the slide
+        weight[first] += norm.pdf(latent, strength * STEPS[list(levels)], spread).prod()
+        ways[first] += 1
     wanted = weight / ways
     np.testing.assert_allclose(posterior(latent, strength), wanted / wanted.sum(), rtol=1e-9)
 
@@ -107,14 +109,15 @@ def test_the_highest_clone_decides_and_each_is_large_enough_for_it(grade: int) -
         clones = draw_clones(grade, 0.5, EDGE_UM, rng)
         assert max(clone.level for clone in clones) == grade
         shares = np.bincount(clone_of(grid, clones), minlength=len(clones)) / len(grid)
-        assert shares.min() > LEAST_SHARE - 0.03
+        assert shares.min() > LEAST_SHARE - 0.02
 
 
-def test_scores_of_a_slide_below_its_class_are_equally_likely() -> None:
+def test_scores_below_that_of_the_slide_are_equally_likely() -> None:
     rng = np.random.default_rng(0)
-    drawn = np.array([draw_levels(1, 2, rng) for _ in range(3000)])
-    counts = [(drawn == pair).all(axis=1).mean() for pair in ([0, 1], [1, 0], [1, 1])]
-    np.testing.assert_allclose(counts, 1 / 3, atol=0.04)
+    drawn = np.array([draw_levels(2, 2, rng) for _ in range(3000)])
+    pairs = ([2, 0], [2, 1], [0, 2], [1, 2])
+    counts = [(drawn == pair).all(axis=1).mean() for pair in pairs]
+    np.testing.assert_allclose(counts, 1 / 4, atol=0.04)
 
 
 @pytest.mark.parametrize(
