@@ -1,7 +1,7 @@
 """Interim reader on drawn cases: ``python benchmarks/interim.py --cases 300 --strength 0.9``.
 
 HER2 from H&E tiles alone, in the shape of the paper's Table 2: PAMA, ours without proxy, ours with
-the paper's proxy, and ours with IHC that names parts of slides too.
+the paper's proxy; and ours with parts of slides, named by the slide's class or by the IHC proxy.
 Everything is synthetic: in `models.synthesis.coupled_cases` a tumor is made of clones, and the
 nuclei of each follow its HER2 so far that a perfect reader of the morphology reaches the printed
 ceiling. With ``--strength 0`` nothing can be told, and the AUC must be 0.5. Of the cases 70 %
@@ -9,8 +9,8 @@ train; 30 % are judged once. Figures are means over ``--seeds`` trainings. ``--s
 masking ratio and the number of prompts by five folds inside the 70 % first (Table 1). ``--crossed``
 adds the figures of all cases, each judged once by five folds: narrower intervals.
 
-Features of the drawn tiles are kept in ``--features DIR`` and used again. Their encoder is the
-shipped network C, frozen: mean and deviation of the patches' tokens of its last layer.
+Features of the drawn tiles are kept in ``--features DIR`` and used again. They are measures of
+nuclei and stain (`benchmarks.tile_measures`), the same for both stains.
 
 ``--large 10000`` measures one answer on so many tiles instead: seconds and memory beyond the
 features, on ``--processes`` threads, of a network by chance with the paper's numbers.
@@ -40,17 +40,15 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from models.checkpoint import load_network
+from benchmarks.tile_measures import measured
 from models.interim.compare import COLUMNS, Judged, figures, interval, mean_figures, paired
 from models.interim.ipca import InterimNetwork
 from models.interim.places import TileFeatures
 from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, fit, predict
-from models.spec import Task, reference_folder
 from models.synthesis.coupled_cases import draw_coupled_case
 from models.synthesis.coupling import CLASSES, DEFAULT_STRENGTH
 from models.synthesis.coupling_ceiling import ceiling, posterior
-from models.vit import VitClassifier
 
 HELD = 0.3
 RATIOS, PROMPTS = (0.0, 0.25, 0.5, 0.75), (32, 64, 128, 256)
@@ -86,7 +84,8 @@ VARIANTS = (
     Variant("PAMA", False, False),
     Variant("ours, no proxy", True, False),
     Variant("ours", True, True),
-    Variant("ours, by parts", True, True, PART_WEIGHT),
+    Variant("parts, no proxy", True, False, PART_WEIGHT),
+    Variant("parts", True, True, PART_WEIGHT),
 )
 
 
@@ -196,7 +195,7 @@ def compared(
         low, high = interval(repeats)["W-AUC"]
         print(f"W-AUC of {name}, 95 %: {low:.3f} to {high:.3f}")
     names = list(found)
-    for later, earlier in ((2, 0), (2, 1), (3, 1), (3, 2)):
+    for later, earlier in ((2, 0), (2, 1), (4, 1), (4, 2), (4, 3)):
         by = paired(found[names[earlier]], found[names[later]])
         said = ", ".join(f"{name} {low:+.3f} to {high:+.3f}" for name, (low, high) in by.items())
         print(f"{names[later]} minus {names[earlier]}, 95 %: {said}", flush=True)
@@ -295,31 +294,16 @@ def _make(seed: int, *, strength: float, across: int, folder: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     case = draw_coupled_case(seed, seed % CLASSES, strength=strength, across=across)
-    network = load_network(reference_folder(Task.TUMOR))[1]
-    if not isinstance(network, VitClassifier):
-        raise SystemExit("network C is no vision transformer")
     partial_path = path.with_suffix(".part.npz")
     np.savez(
         partial_path,
         places=case.places,
-        he=encoded(network, case.he),
-        ihc=encoded(network, case.ihc),
+        he=measured(case.he),
+        ihc=measured(case.ihc),
         grade=case.grade,
         aggressiveness=[clone.aggressiveness for clone in case.clones],
     )
     partial_path.replace(path)
-
-
-def encoded(network: VitClassifier, tiles: np.ndarray) -> np.ndarray:
-    """Features of tiles uint8 (N, T, T, 3): float32 (N, 2 D)."""
-    with torch.inference_mode():
-        pixels = torch.from_numpy(tiles).permute(0, 3, 1, 2)
-        tokens = network.body(network.pixels(pixels))
-        # The class token knows tumor from other tissue, and little of its nuclei.
-        patches = tokens[:, 1:]
-        both = torch.cat((patches.mean(dim=1), patches.std(dim=1)), dim=1)
-    found: np.ndarray = both.numpy()
-    return found
 
 
 def _read(path: Path) -> Case:

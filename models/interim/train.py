@@ -93,7 +93,8 @@ def fit(
             ]
             loss = _loss(network, some, slides, scales, given, draw, masks)
             if given.part_weight > 0 and epoch >= PARTS_FROM * given.epochs:
-                loss = loss + given.part_weight * _part_loss(network, some, scales, parts)
+                by_part = _part_loss(network, some, scales, parts, by_ihc=given.with_ihc)
+                loss = loss + given.part_weight * by_part
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -192,15 +193,21 @@ class _Draws(NamedTuple):
 
 
 def _part_loss(
-    network: InterimNetwork, pairs: Sequence[Pair], scales: Scales, draws: _Draws
+    network: InterimNetwork,
+    pairs: Sequence[Pair],
+    scales: Scales,
+    draws: _Draws,
+    *,
+    by_ihc: bool,
 ) -> torch.Tensor:
     """Return the cross-entropy of H&E answers for parts of slides to those of their IHC.
 
     A part is some tiles of a slide and their partners. The class of the slide does not hold for a
     part, and the IHC branch says which one does: HER2 differs within a tumor. Ours; the paper
-    teaches by whole slides.
+    teaches by whole slides. `by_ihc` False takes the class of the slide in its place: the same
+    steps without IHC, for comparison.
     """
-    he, ihc = [], []
+    he, ihc, labels = [], [], []
     for pair in pairs:
         if pair.ihc is None or pair.partners is None:
             continue
@@ -211,14 +218,19 @@ def _part_loss(
         rows = np.sort(draws.tiles.permutation(known)[:count])
         he.append(placed(pair.he.take(rows), network.shape))
         ihc.append(pair.ihc.take(np.unique(pair.partners[rows])))
+        labels.append(pair.label)
     if scales.ihc is None or not he:
         return torch.zeros(())
-    stained, batch = ihc_batch(ihc), scales.he.on(he_batch(he))
+    batch = scales.he.on(he_batch(he))
+    masked = draw_masked(batch, network.shape.mask_ratio, draws.masks)
+    answers = network(batch, masked=masked).he
+    if not by_ihc:
+        return functional.cross_entropy(answers, torch.tensor(labels))
+    stained = ihc_batch(ihc)
     stained = stained._replace(patches=scales.ihc.apply(stained.patches))
     with torch.no_grad():
         wanted = network.read_ihc(stained).softmax(dim=-1)
-    masked = draw_masked(batch, network.shape.mask_ratio, draws.masks)
-    return functional.cross_entropy(network(batch, masked=masked).he, wanted)
+    return functional.cross_entropy(answers, wanted)
 
 
 class InterimAnswer(NamedTuple):
