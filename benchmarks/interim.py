@@ -56,7 +56,7 @@ RATIOS, PROMPTS = (0.0, 0.25, 0.5, 0.75), (32, 64, 128, 256)
 FOLDS = 5
 Part = tuple[Sequence[Pair], Sequence[Pair]]
 """Cases that train, and cases that are judged."""
-PART_WEIGHT = 3.0
+PART_WEIGHT = 6.0
 """Weight of what IHC says of parts of a slide, against that of slides."""
 LARGE_FEATURES = 768
 """Length of the vectors of a ViT-B, for `large`."""

@@ -12,6 +12,11 @@ from models.spec import MANIFEST_NAME
 
 INTERIM = "interim"
 """`SlideSpec.system` of these weights."""
+VERSION = "2.0"
+"""Counted up when equal weights would answer otherwise, as `SlideSpec.version` says.
+
+2.0: patches attend to the anchors as Eq. 1 made them.
+"""
 
 
 def verify_interim(folder: Path) -> SlideSpec:
@@ -20,7 +25,7 @@ def verify_interim(folder: Path) -> SlideSpec:
     Raises
     ------
     ManifestError
-        If manifest or weights are missing, damaged, or of another kind of reader.
+        If manifest or weights are missing, damaged, or of another kind or version of reader.
     """
     spec = verify_slide_weights(folder)
     path = folder / MANIFEST_NAME
@@ -28,6 +33,11 @@ def verify_interim(folder: Path) -> SlideSpec:
         raise ManifestError(
             f"{path}: weights of {spec.system} for the task {spec.task}, not of the interim "
             "reader. Name a folder that `tandem train interim` wrote."
+        )
+    if spec.version != VERSION:
+        raise ManifestError(
+            f"{path}: weights of version {spec.version} of the network, and this edition reads "
+            f"{VERSION}. Train them again with `tandem train interim`."
         )
     shape = shape_of(spec, path)
     known = shape.features == spec.input.get("dimension") and shape.classes == len(spec.classes)

@@ -107,6 +107,8 @@ def find_anchors(tiles: TileFeatures, shape: InterimShape) -> Anchors:
 
 def _clustered(places: NDArray[np.float64], count: int) -> tuple[NDArray[np.float64], Whole]:
     """Centers (A, 2) and the cluster of each place (N,); A <= count, no cluster is empty."""
+    if count == len(places):
+        return places, np.arange(count)
     with warnings.catch_warnings():
         # A cluster that became empty is left out below.
         warnings.simplefilter("ignore", UserWarning)

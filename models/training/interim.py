@@ -12,7 +12,7 @@ import numpy as np
 from models.errors import DataSetError
 from models.interim.compare import Judged, figures
 from models.interim.fitted import FittedInterim, load_interim
-from models.interim.manifest import INTERIM
+from models.interim.manifest import INTERIM, VERSION
 from models.interim.pairs import PairFiles, divided, load_tiles
 from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, Say, fit
@@ -20,8 +20,6 @@ from models.mil.bag import load_bag
 from models.slide_level.manifest import SlideSpec, add_figures
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask
 from models.spec import CARD_NAME
-
-VERSION = "1.0"
 
 
 def train_interim(

@@ -66,6 +66,7 @@ def test_what_is_damaged_or_of_another_kind_is_refused(weights: Path, tmp_path: 
             load_interim(tmp_path)
 
     (tmp_path / WEIGHTS_NAME).write_bytes((weights / WEIGHTS_NAME).read_bytes())
+    refused({"version": "1.0"}, "version 1.0 .* Train them again")
     refused({"system": "abmil"}, "weights of abmil .* not of the interim reader")
     refused({"config": raw["config"] | {"heads": 7}}, "not a multiple of 7 heads")
     refused({"config": raw["config"] | {"width": 64}}, "weights do not fit the manifest")
