@@ -24,6 +24,7 @@ from itertools import count
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from statistics import median, quantiles
+from types import FrameType
 from typing import ParamSpec, TypeVar
 
 from benchmarks.chaos import say
@@ -82,7 +83,7 @@ def main() -> int:
     parser.add_argument("--sites", type=int, default=1, help="rounds at the same time")
     parser.add_argument("--sum", action="store_true", help="sum the log up and run nothing")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_signals()
     if not options.sum:
         soak(options.log, options.faults, options.seed, options.hours, _one_round, options.sites)
     return 0 if summed(rounds_of(options.log, options.seed), options.faults) else 1
@@ -150,18 +151,35 @@ class _Here(Executor):
 
 
 def _executor(sites: int) -> Executor:
-    return ProcessPoolExecutor(sites, mp_context=get_context("spawn")) if sites > 1 else _Here()
+    if sites == 1:
+        return _Here()
+    return ProcessPoolExecutor(sites, mp_context=get_context("spawn"), initializer=heed_signals)
+
+
+def heed_signals() -> None:
+    """Let SIGINT and SIGTERM interrupt this process, once: what it runs is ended well.
+
+    A shell that runs it in the background has its processes ignore SIGINT.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager
 def _interrupting_children() -> Iterator[None]:
-    """Pass an interrupt on: a terminal sends one to all processes, other senders to this one."""
+    """Pass an interrupt on: not all who send one send it to all processes."""
     try:
         yield
     except KeyboardInterrupt:
         for pid in filter(None, (child.pid for child in active_children())):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
+                os.kill(pid, signal.SIGTERM)
         raise
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,20 +84,20 @@ def test_rounds_at_the_same_time_fill_gaps_and_survive_one_that_fails(tmp_path: 
 
 
 LONG_ROUNDS = """
-import signal, sys, time
+import sys, time
 from pathlib import Path
-from benchmarks.soak import soak
+from benchmarks.soak import heed_signals, soak
 
 def long_round(number, seed):
     begun, ended = (Path(sys.argv[1]) / f"{number}.{what}" for what in ("begun", "ended"))
-    begun.touch()
     try:
+        begun.touch()
         time.sleep(600)
     finally:
         ended.touch()  # a site ends its daemon here
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    heed_signals()
     soak(Path(sys.argv[1]) / "log", 1000, 7, 1.0, long_round, 2)
 """
 
@@ -102,12 +105,19 @@ if __name__ == "__main__":
 def test_who_ends_a_soak_ends_its_sites(tmp_path: Path) -> None:
     script = tmp_path / "rounds.py"
     script.write_text(LONG_ROUNDS)
-    with subprocess.Popen([sys.executable, script, tmp_path], stderr=subprocess.DEVNULL) as process:
+    # Begun as by a shell in the background: SIGINT is ignored.
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, script, tmp_path]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
         while len(list(tmp_path.glob("*.begun"))) < 2:
             assert process.poll() is None
             time.sleep(0.1)
         process.terminate()
         assert process.wait(300) != 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     assert len(list(tmp_path.glob("*.ended"))) == 2
 
 
