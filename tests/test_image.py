@@ -30,7 +30,7 @@ BASE, IMAGE = "localhost/tandem-base", "localhost/tandem"
 USER = 10001
 LIMIT_S = 1800
 RIGHTS = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
-"""What setpriv needs to become the image's user; it gives them up."""
+"""Capabilities by which setpriv becomes the user of the image; it gives them up."""
 SETTINGS = """state_dir = "/var/lib/tandem"
 [watch]
 folder = "/scans"
