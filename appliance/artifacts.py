@@ -243,8 +243,10 @@ def _fsync(path: Path) -> None:
 def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
     """Write a file; it gets its final name only when all of it is on disk.
 
-    `mode`: its permissions, which it has before there is anything in it. None: those of the umask.
+    Its folders are made. `mode`: its permissions, which it has before there is anything in it.
+    None: those of the umask.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with becoming(path) as temporary:
         if mode is not None:
             temporary.touch(mode=mode)
@@ -252,15 +254,20 @@ def write_whole(path: Path, data: bytes, mode: int | None = None) -> None:
 
 
 def copy_whole(path: Path, source: Path) -> None:
-    """Copy a file; it gets its final name only when all of it is on disk."""
+    """Copy a file; it gets its final name only when all of it is on disk.
+
+    Its folder is there: one that is not may be a share that went away just now.
+    """
     with becoming(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
 @contextmanager
 def becoming(path: Path) -> Iterator[Path]:
-    """Yield a temporary path, which becomes `path` if the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path, which becomes `path` if the block ends without error.
+
+    The folder of `path` is there, see `copy_whole`.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         yield temporary

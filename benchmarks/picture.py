@@ -37,7 +37,9 @@ FIRST_SEED = 77_000_000
 """Seeds of training are far below."""
 ACROSS, GLASS_PX = 5, 256
 """Tiles per row and column of a drawn slide, and the glass around them."""
-LIMITS = (0.01, 0.02, 0.05, HELD_BELOW, 0.2, 0.5, 0.75, 0.9)
+LIMITS = (0.01, 0.02, 0.05, HELD_BELOW, 0.2, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95)
+LIKEST = 8
+"""Wrong slides of a slot that are named, those that are most like a right one."""
 SLOTS = {"HE": (HE, PAS), "HER2": (MEMBRANE,)}
 Pixels = NDArray[np.uint8]
 
@@ -112,6 +114,12 @@ def _judge_drawn(seeds: range, wild: float, rough: float) -> None:
             accepted = 100 * float((score[~right] >= limit).mean())
             print(f"  held below {limit:<5}: right held {held:5.2f} %, "
                   f"wrong accepted {accepted:5.2f} %")  # fmt: skip
+        wrong = [
+            (own, each.stain) for each, own in zip(judged, score, strict=True)
+            if each.kind not in kinds
+        ]  # fmt: skip
+        likest = sorted(wrong, reverse=True)[:LIKEST]
+        print("  likest wrong: " + ", ".join(f"{stain} {own:.3f}" for own, stain in likest))
         held, unsure = Counter[str](), Counter[str]()
         for each, own in zip(judged, score, strict=True):
             if each.picture.contradicts(kinds):

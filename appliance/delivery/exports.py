@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.artifacts import becoming, write_whole
+from appliance.artifacts import becoming
 from appliance.assays.assay import Assay
 from appliance.delivery.annotations import slide_annotations
 from appliance.delivery.scored_labels import scored_labels
@@ -38,10 +38,12 @@ def write_export(
 ) -> bool:
     """Write a slide's areas or label map to `path`; return whether there is one.
 
-    The file gets its name only when all of it is on disk. Equal findings give equal bytes.
+    Its folder is there. The file gets its name only when all of it is on disk. Equal findings give
+    equal bytes.
     """
     if kind == "geojson":
-        write_whole(path, slide_annotations(findings, assay, stain))
+        with becoming(path) as temporary:
+            temporary.write_bytes(slide_annotations(findings, assay, stain))
         return True
     rasters = findings.rasters
     on_anatomy = stain == assay.anatomy.code

@@ -56,11 +56,10 @@ def export_case(
             continue
         files = _files(kind, place, subject, assay, only)
         try:
-            written += [
-                path
-                for stain, path in files.items()
-                if write_export(kind, findings, assay, stain, path)
-            ]
+            for stain, path in files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if write_export(kind, findings, assay, stain, path):
+                    written.append(path)
         except OSError as err:
             raise SettingsError(
                 f"{place} cannot be written ({err.strerror}). Name another file or folder."

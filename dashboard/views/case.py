@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamlit.delta_generator import DeltaGenerator
 
 from appliance.artifacts import ArtifactKey
-from appliance.findings.codec import MAX_EDGE_PX, load_findings
+from appliance.findings.codec import MAX_EDGE_PX
 from appliance.findings.findings import Findings, Rasters
 from appliance.slides.overview import load_overview
 from dashboard.access import of_server
@@ -21,6 +21,7 @@ from dashboard.interim import ATTENDED, HintMap
 from dashboard.masking import HIDDEN
 from dashboard.queries import CaseDetail, read_case
 from dashboard.reports import report_file
+from dashboard.stored import ResultDamagedError, sound_findings
 from dashboard.views import acting, look, measured
 from dashboard.views.pictures import offer
 from dashboard.views.records import (
@@ -103,10 +104,7 @@ def _live(case_id: int, shown: str, records: _Records) -> None:
     notes = look.interim_note(detail.interim) + look.second_note(detail.second)
     look.block(_line_markup(detail, findings) + notes)
     if findings is None and detail.findings_folder is not None:
-        look.block(
-            '<div class="td-card">This case was scored by another version of Tandem, whose '
-            "findings this one does not read. Its report is where it was delivered.</div>"
-        )
+        look.block(f'<div class="td-card">{escape(_why_unread(detail.findings_folder))}</div>')
     if detail.trouble is not None:
         look.block(
             f'<div class="td-trouble"><div class="item"><div>{escape(detail.trouble.sentence)} '
@@ -188,7 +186,7 @@ def _report(detail: CaseDetail) -> None:
 
 
 def _findings_of(detail: CaseDetail) -> Findings | None:
-    """Load the findings; None without them, or if another version of Tandem wrote them."""
+    """Load the findings; None without them, or where they cannot be read (`_why_unread`)."""
     if detail.findings_folder is None:
         return None
     try:
@@ -197,10 +195,23 @@ def _findings_of(detail: CaseDetail) -> Findings | None:
         return None
 
 
+def _why_unread(folder: Path) -> str:
+    try:
+        _load_findings(str(folder))
+    except ResultDamagedError as err:
+        return f"The stored result of this case is damaged ({err}). Analyze the case again."
+    except ValueError:
+        pass
+    return (
+        "This case was scored by another version of Tandem, whose findings this one does not "
+        "read. Its report is where it was delivered."
+    )
+
+
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _load_findings(folder: str) -> Findings:
     """Load the findings of an artifact, which never changes, without their large arrays."""
-    findings = load_findings(Path(folder))
+    findings = sound_findings(Path(folder))
     nothing = Rasters(
         he_tumor=np.zeros((0, 0), np.uint8),
         he_mpp=findings.rasters.he_mpp,

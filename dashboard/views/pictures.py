@@ -17,9 +17,10 @@ from appliance.delivery.pictures.case import LEVELS, WHATS, PicturedCase
 from appliance.delivery.pictures.drawing import png
 from appliance.delivery.pictures.make import pictures_key
 from appliance.delivery.pictures.whole import slide_picture
-from appliance.findings.codec import load_findings, load_pictures
+from appliance.findings.codec import load_pictures
 from dashboard.assay_facts import assay_of
 from dashboard.queries import CaseDetail
+from dashboard.stored import sound_findings
 from dashboard.views import look
 
 
@@ -73,7 +74,7 @@ def _is_sound(folder: Path) -> bool:
 
 def zipped(name: str, folder: Path, kept: list[Path]) -> bytes:
     """ZIP file of the whole slides of the findings in `folder` and of pictures that are kept."""
-    findings = load_findings(folder)
+    findings = sound_findings(folder)
     assay = assay_of(findings.assay)
     data = BytesIO()
     with ZipFile(data, "w", ZIP_STORED) as archive:

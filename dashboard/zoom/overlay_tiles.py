@@ -22,11 +22,11 @@ from PIL import Image
 from appliance.assays.assay import RGB
 from appliance.domain import SlideFacts
 from appliance.findings.attention import AttentionMap
-from appliance.findings.codec import load_findings
 from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.overlay import MARGIN_OPACITY, OUTLINE, class_shares, heat_layer
 from appliance.geometry import TILE_UM
 from dashboard.assay_facts import class_colors, slide_labels
+from dashboard.stored import sound_findings
 from dashboard.zoom.slide_tiles import Place, place_of_tile
 
 Value = TypeVar("Value", bound=np.generic)
@@ -88,7 +88,7 @@ class Overlays:
     """
 
     def __init__(self, folder: Path, interim: Path | None = None) -> None:
-        self.findings = load_findings(folder)
+        self.findings = sound_findings(folder)
         attention = None if interim is None else AttentionMap.load(interim)
         of_it = attention is not None and self.findings.he.fingerprint.startswith(attention.slide)
         self._attention = attention if of_it else None

@@ -7,7 +7,9 @@ guard (`dashboard.guard`) stands before all of them.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dashboard.answers import NOT_KEPT, Door, NotShownError, answers
 from dashboard.interim import hint_folder
+from dashboard.stored import ResultDamagedError, require_sound
 from dashboard.zoom.described import WHATS, case_json, slides_of
 from dashboard.zoom.overlay_tiles import Overlays
 from dashboard.zoom.slide_tiles import OpenSlides, slide_tile
@@ -107,9 +110,10 @@ class Zoom:
         """Return the overview picture of a slide, which the findings hold."""
         if what not in WHATS:
             raise NotShownError("A case has the pictures he.png and ihc.png.")
-        file = self._folder(self._door.case(case_id)) / f"{what}_thumbnail.png"
-        if not file.is_file():
-            raise NotShownError(f"case-{case_id} has lost its overview picture: tandem rerun.")
+        row = self._door.case(case_id)
+        file = self._folder(row) / f"{what}_thumbnail.png"
+        with _told(row):
+            require_sound(file)
         return FileResponse(file, headers=NOT_KEPT)
 
     def thumbnail(self, case_id: int, version: str) -> Response:
@@ -117,10 +121,9 @@ class Zoom:
         row = self._door.case(case_id)
         if not row.findings_key.endswith(version):
             raise NotShownError(f"{row.subject} has a new result: load the page again.")
-        file = self._folder(row) / "ihc_thumbnail.png"
-        if not file.is_file():
-            raise NotShownError(f"{row.subject} has lost its overview picture: tandem rerun.")
-        return Response(self._small(file), media_type="image/jpeg", headers=KEPT)
+        with _told(row):
+            small = self._small(self._folder(row) / "ihc_thumbnail.png")
+        return Response(small, media_type="image/jpeg", headers=KEPT)
 
     def _overlays_of(self, row: CaseRow) -> Overlays:
         folder = self._folder(row)
@@ -128,7 +131,8 @@ class Zoom:
             stain = Stain(row.anatomy)
             slide = tx.current_slides(row.accession, row.block, (stain,)).get(stain)
             interim = None if slide is None else hint_folder(tx, slide, row.assay, self._store)
-        return self._overlays(folder, interim)
+        with _told(row):
+            return self._overlays(folder, interim)
 
     def _folder(self, row: CaseRow) -> Path:
         if not row.findings_key:
@@ -158,8 +162,27 @@ def zoom_routes(settings: Settings) -> list[BaseRoute]:
     ]
 
 
+@contextmanager
+def _told(row: CaseRow) -> Iterator[None]:
+    """Say the remedy where a stored result is damaged."""
+    try:
+        yield
+    except ResultDamagedError as err:
+        raise NotShownError(
+            f"The stored result of {row.subject} is damaged ({err}): tandem rerun {row.subject} "
+            "makes it again."
+        ) from err
+
+
 def small_picture(file: Path) -> bytes:
-    """Return a picture as a small JPEG; `file` lies in an artifact, which never changes."""
+    """Return a picture of an artifact as a small JPEG.
+
+    Raises
+    ------
+    ResultDamagedError
+        If the picture is gone, or is not what was written.
+    """
+    require_sound(file)
     with Image.open(file) as picture:
         small = picture.convert("RGB")
     small.thumbnail((SMALL_PX, SMALL_PX))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import BytesIO
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import openslide
 import pytest
+from fixtures.damage import flip
 from fixtures.hints import HINT_CELL_UM, HINT_PLACES, keep_hint
 from fixtures.twins import HEIGHT_PX, MPP, WIDTH_PX
 from numpy.typing import NDArray
@@ -172,6 +174,37 @@ def test_no_address_reaches_beyond_slides_and_cases(
     client: TestClient, twin_case: Findings, address: str
 ) -> None:
     assert client.get(address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("findings.json", "/zoom/1/case.json"),
+        ("rasters.npz", "/overlays/1/he/tumor/9/0_0.png"),
+        ("tiles.parquet", "/zoom/1/case.json"),
+        ("ihc_thumbnail.png", "/thumbs/1.jpg"),
+        ("he_thumbnail.png", "/zoom/1/he.png"),
+    ],
+)
+@pytest.mark.parametrize("harm", [flip, Path.unlink])
+def test_a_damaged_result_is_told_not_shown(
+    twin_lab: Lab, twin_case: Findings, name: str, address: str, harm: Callable[[Path], None]
+) -> None:
+    with twin_lab.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        key = ArtifactKey.parse(case.findings_key)
+    file = ArtifactStore(twin_lab.settings.artifacts_dir).path(key) / name
+    kept = file.read_bytes()
+    harm(file)
+    try:
+        # Its own: the routes of the other tests have the result in memory.
+        routes = zoom_routes(twin_lab.settings)
+        answer = TestClient(Starlette(routes=routes), base_url="http://127.0.0.1").get(address)
+    finally:
+        file.write_bytes(kept)
+    assert answer.status_code == 404
+    assert "damaged" in answer.text and "tandem rerun case-1" in answer.text
+    assert str(twin_lab.settings.state_dir) not in answer.text
 
 
 def test_before_the_daemon_ran_nothing_is_written(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.artifacts import write_whole
+from appliance.artifacts import becoming
 from dicom.directory import NAME, build_directory, file_id, read_keys
 from dicom.status import InstanceRef
 from dicom.uids import is_uid, uid_as_name
@@ -53,5 +53,6 @@ def update_directory(folder: Path, study_uid: str) -> frozenset[Path]:
     directory = build_directory(study, study_uid)
     path = study / NAME
     if not path.is_file() or path.read_bytes() != directory.data:
-        write_whole(path, directory.data)
+        with becoming(path) as temporary:
+            temporary.write_bytes(directory.data)
     return frozenset(directory.files)

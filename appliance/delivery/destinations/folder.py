@@ -85,11 +85,13 @@ class FolderArchive:
                     continue
             self._require()
             before(instance)
+            place = self._place(instance.ref)
             with self._translated():
+                self._make(place.parent)
                 # Before the report: if it is there, its exports are whole.
                 if self._exports is not None and result is not None:
                     self._exports.write(*result, instance.ref, self.folder)
-                copy_whole(self._place(instance.ref), instance.path)
+                copy_whole(place, instance.path)
             after(instance, Outcome(verdict=Verdict.STORED))
 
     def _readable(self, exports: Exports, instance: Instance) -> tuple[Findings, Assay] | None:
@@ -138,6 +140,16 @@ class FolderArchive:
                 f"archive folder of '{self.name}', {self.folder}, is not there. Create it, or "
                 "mount it."
             )
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder below the archive's, which may go away meanwhile.
+
+        The archive itself is not made: its objects would lie on another disk, below the share.
+        """
+        made = self.folder
+        for part in folder.relative_to(self.folder).parts:
+            made /= part
+            made.mkdir(exist_ok=True)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

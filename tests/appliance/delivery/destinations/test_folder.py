@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from fixtures.damage import flip
 from fixtures.instances import made_object
 
 from appliance.artifacts import file_sha256
 from appliance.delivery.destinations.contract import Instance, Proof
-from appliance.delivery.destinations.folder import FolderArchive
+from appliance.delivery.destinations.folder import FileSetArchive, FolderArchive
+from appliance.errors import DestinationUnavailableError
 
 
 def test_a_copy_of_a_damaged_file_is_no_proof(tmp_path: Path) -> None:
@@ -28,3 +30,19 @@ def test_a_copy_of_a_damaged_file_is_no_proof(tmp_path: Path) -> None:
     assert archive.prove([instance])[uid].proof is Proof.THERE
     source.unlink()  # the state folder may be cleared after the sending
     assert archive.prove([instance])[uid].proof is Proof.THERE
+
+
+@pytest.mark.parametrize("kind", [FolderArchive, FileSetArchive])
+def test_a_share_that_goes_away_while_it_is_sent_to_is_not_made(
+    tmp_path: Path, kind: type[FolderArchive]
+) -> None:
+    source, share = tmp_path / "object.dcm", tmp_path / "share"
+    instance = Instance(path=source, ref=made_object(source), sha256=file_sha256(source))
+    share.mkdir()
+    archive = kind("archive", share, ours=False)
+    with pytest.raises(DestinationUnavailableError):
+        archive.send([instance], lambda _: share.rmdir(), lambda *_: None)
+    assert not share.exists()
+    share.mkdir()
+    archive.send([instance], lambda _: None, lambda *_: None)
+    assert archive.prove([instance])[instance.ref.sop_instance_uid].proof is Proof.THERE
