@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -46,7 +46,7 @@ SILENT_S = 15.0
 P99_LIMIT_S = 30.0
 """Limit of the 99th percentile of recovery, on a machine with nothing else to do."""
 IDLE_LOAD = 1.5
-"""Load before a round from which the machine had other work."""
+"""Load before a round from which the machine had other work. So has one with several sites."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,8 @@ class Round:
 
     `code` is the commit that ran, "" where it is not known. `recovery_s` are seconds until the line
     moved again, by kind of fault. `faults` were done, those of `skipped` were not. `cpu_s` are
-    seconds of CPU of the site until it moved again, by kind.
+    seconds of CPU of the site until it moved again, by kind. `sites` ran at the same time; 0: not
+    known.
     """
 
     number: int
@@ -71,6 +72,12 @@ class Round:
     recovery_s: dict[str, list[float]] = field(default_factory=dict)
     code: str = ""
     cpu_s: dict[str, float] = field(default_factory=dict)
+    sites: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the machine had nothing else to do when the round began."""
+        return self.sites == 1 and self.load < IDLE_LOAD
 
 
 def main() -> int:
@@ -131,7 +138,7 @@ def soak(
                 if trouble := future.exception():
                     troubles.append(trouble)
                     continue
-                found = future.result()
+                found = replace(future.result(), sites=sites)
                 _append(log, seed, found)
                 if not found.faults:
                     say("no fault could be done here; see what is skipped in the log")
@@ -272,9 +279,9 @@ def summed(rounds: Sequence[Round], faults: int) -> bool:
     say(f"{'fault':<20}{_HEAD}{'CPU s':>8}  until it moves again")
     for kind, seconds in sorted(by_kind.items()):
         say(f"{_row(kind, seconds)}{cpu_s[kind] / max(1, len(seconds)):>8.1f}")
-    idle = [each for each in rounds if each.load < IDLE_LOAD]
+    idle = [each for each in rounds if each.is_idle]
     say(_row("all", _seconds_of(rounds)))
-    say(_row(f"load under {IDLE_LOAD}", _seconds_of(idle)))
+    say(_row("machine idle", _seconds_of(idle)))
     by_code: dict[str, list[Round]] = defaultdict(list)
     for each in rounds:
         by_code[each.code or "not known"].append(each)

@@ -24,6 +24,7 @@ def made(
     wrong: list[str] | None = None,
     load: float = 0.1,
     code: str = "",
+    sites: int = 1,
 ) -> Round:
     return Round(
         number=number,
@@ -36,6 +37,7 @@ def made(
         objects=3,
         wrong=wrong or [],
         code=code,
+        sites=sites,
         cpu_s={"kill-daemon": 98.0, "disk-full": 3.0},
         recovery_s={"kill-daemon": [1.0] * 49, "disk-full": [slow_s]},
     )
@@ -58,6 +60,7 @@ def test_a_soak_that_was_ended_goes_on_with_the_next_round(tmp_path: Path) -> No
     soak(log, 100, 8, 1.0, made)  # another soak in the same log
     soak(log, 100, 7, 1.0, power_cut)
     assert [number for number, _ in begun] == [0, 1, 1]
+    assert {each.sites for each in rounds_of(log, 7)} == {1}
     assert len({seed for _, seed in begun}) == 2
     found = rounds_of(log, 7)
     assert [each.number for each in found] == [0, 1]
@@ -138,13 +141,14 @@ def test_a_sum_tells_load_commit_and_cpu(capsys: pytest.CaptureFixture[str]) -> 
     slow = [made(n, n, slow_s=2 * P99_LIMIT_S, load=4.0, code="aaaa") for n in range(2)]
     assert not summed(slow, 100)
     capsys.readouterr()
-    # Other work made those slow: the limit is that of a machine without any.
-    assert summed([*slow, made(2, 2, code="bbbb"), made(3, 3, code="bbbb")], 200)
+    # Other work, or other sites, made those slow: the limit is that of a machine without any.
+    slow += [made(n, n, slow_s=2 * P99_LIMIT_S, sites=4, code="aaaa") for n in (4, 5)]
+    assert summed([*slow, made(2, 2, code="bbbb"), made(3, 3, code="bbbb")], 300)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     found = {" ".join(row[:-4]): row[-4:] for row in rows if len(row) > 4}
-    assert found["load under 1.5"] == found["commit bbbb"] == ["100", "1.0", "1.0", "1.0"]
+    assert found["machine idle"] == found["commit bbbb"] == ["100", "1.0", "1.0", "1.0"]
     assert found["commit aaaa"][-1] == found["all"][-1] == "60.0"
-    assert found["kill-daemon 196"][-1] == "2.0"
+    assert found["kill-daemon 294"][-1] == "2.0"
 
 
 def test_the_percentile_is_that_of_all() -> None:
