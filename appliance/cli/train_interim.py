@@ -14,7 +14,8 @@ def interim(
         Path,
         typer.Option(
             help="Folder with pairs.csv: columns case, patient, her2 (0, 1+, 2+, 3+), he and ihc "
-            "(bags of both slides by one encoder, `tandem dataset bags`); ihc may be empty."
+            "(bags of both slides by one encoder, `tandem dataset bags`); ihc may be empty. Also "
+            "partners, where tiles of both show the same tissue (`tandem dataset interim`)."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for weights, manifest and card.")],
@@ -27,6 +28,14 @@ def interim(
     mask_ratio: Annotated[
         float, typer.Option(min=0, max=0.99, help="Share of anchors hidden in a training step (r).")
     ] = 0.75,
+    part_weight: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Weight of what IHC says of parts of slides; needs partners. 0: the paper's form.",
+        ),
+    ] = 0.0,
     data: Annotated[
         str, typer.Option(help="What the slides are, for the card.")
     ] = "pairs of the site",
@@ -47,7 +56,13 @@ def interim(
     spec = train_interim(
         files,
         out,
-        InterimTraining(learning_rate=rate, epochs=epochs, seed=seed, with_ihc=prompts > 0),
+        InterimTraining(
+            learning_rate=rate,
+            epochs=epochs,
+            seed=seed,
+            with_ihc=prompts > 0,
+            part_weight=part_weight,
+        ),
         prompts=prompts,
         mask_ratio=mask_ratio,
         data=f"{data}, {len(files)} cases",

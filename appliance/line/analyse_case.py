@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.assays.assay import Assay, StepOutputs
 from appliance.assays.registry import (
     assay_readers,
@@ -40,6 +40,7 @@ from appliance.readers.tile_pass import Progress, silent
 from appliance.readers.tumor import TumorReading
 from appliance.registration.alignment import Alignment, align, alignment_mpp
 from appliance.registration.likeness import SAME_SECTION
+from appliance.registration.mapping import SlideMapping
 from appliance.registration.tile_plan import TilePlan, map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.artefacts import marked_percent
@@ -124,7 +125,7 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
         If the slides cannot be brought onto each other at all.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=6)
+    key = _align_key(anatomy, target)
     with timed("align", key, store) as (times, reused):
         if not reused:
             sizes = [slide.facts.size_um for slide in (anatomy, target)]
@@ -138,6 +139,16 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
             with store.writing(key) as folder:
                 found.save(folder)
     return Outcome(key=str(key), times=tuple(times))
+
+
+def _align_key(anatomy: ReadSlide, target: ReadSlide) -> ArtifactKey:
+    return ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=6)
+
+
+def kept_mapping(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> SlideMapping | None:
+    """Map of anatomy µm to target µm, where `align_slides` made it and it is kept; else None."""
+    folder = ArtifactStore(settings.artifacts_dir).path(_align_key(anatomy, target))
+    return Alignment.load(folder).mapping if is_as_written(folder) else None
 
 
 def _require_two_sections(align_key: str, settings: Settings) -> None:

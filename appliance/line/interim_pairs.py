@@ -9,24 +9,32 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from scipy.spatial import KDTree
+
 from appliance.assays.registry import find_assay
-from appliance.domain import SlideFacts
 from appliance.errors import SlideError, SourceChangedError
 from appliance.intake.patients import Patient
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import SlideRow, facts_of, id_named
+from appliance.ledger.tables import SlideRow, id_named
+from appliance.line.analyse_case import kept_mapping
+from appliance.line.outcomes import ReadSlide
 from appliance.line.slide_bags import keep_bag, kept_bag
+from appliance.line.slide_steps import read_slide_of
 from appliance.operations.corrections import CONFIRMED, CORRECTED, ENDED, SIGNED
 from appliance.operations.status import require_ledger
+from appliance.readers.bags import centers_um
 from appliance.readers.tile_pass import Progress
+from appliance.registration.mapping import SlideMapping
 from appliance.settings.settings import Settings
-from models.encoders.spec import reference_encoder
+from models.encoders.spec import EncoderSpec, reference_encoder, verify_encoder
 from models.errors import DataSetError
-from models.interim.pairs import COLUMNS, PAIRS_NAME
+from models.interim.pairs import COLUMNS, PAIRS_NAME, PARTNERS, Places, save_partners
 from models.mil.bag import SUFFIX, save_bag
 
+Partners = tuple[Places, Places]
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +45,7 @@ class SignedCase:
     subject: str
     patient: str
     score: str
-    slides: tuple[SlideFacts, SlideFacts]
+    slides: tuple[ReadSlide, ReadSlide]
 
 
 def write_signed_pairs(
@@ -45,6 +53,7 @@ def write_signed_pairs(
 ) -> tuple[int, int]:
     """Write ``pairs.csv`` and the bags of both slides of each signed case of an assay.
 
+    Where the slides' alignment is kept, a table names the tiles that show the same tissue.
     Cases and patients are numbered; no accession, name or date is written. Patients are told apart
     by accession where the slides name none. Returns the number of cases that were written, and of
     those whose slides are gone, changed or have no tissue.
@@ -66,23 +75,49 @@ def write_signed_pairs(
             with reader.reading() as tx:
                 cases = [case for case in _signed(tx, assay) if case.score in scores]
     folder = encoder or reference_encoder()
+    spec = verify_encoder(folder)
     out.mkdir(parents=True, exist_ok=True)
     patients = {name: f"P{n}" for n, name in enumerate(dict.fromkeys(c.patient for c in cases), 1)}
     rows, left = [], 0
     for number, case in enumerate(cases, 1):
         try:
-            kept = [keep_bag(each, settings, progress, encoder=folder) for each in case.slides]
+            kept = [
+                keep_bag(each.facts, settings, progress, encoder=folder) for each in case.slides
+            ]
         except (SlideError, SourceChangedError, DataSetError, OSError) as err:
             log.warning("%s is left out: %s", case.subject, type(err).__name__)
             left += 1
             continue
         names = [f"{number}-{stain}{SUFFIX}" for stain in COLUMNS[-2:]]
-        for done, name in zip(kept, names, strict=True):
-            save_bag(replace(kept_bag(done.key, settings), slide=name), out / name)
-        rows.append((f"C{number}", patients[case.patient], case.score, *names))
+        bags = [kept_bag(done.key, settings) for done in kept]
+        for bag, name in zip(bags, names, strict=True):
+            save_bag(replace(bag, slide=name), out / name)
+        table = ""
+        if (mapping := kept_mapping(*case.slides, settings)) is not None:
+            table = f"{number}-{PARTNERS}.csv"
+            places = [bag.places for bag in bags]
+            save_partners(out / table, *partners_of(places[0], places[1], mapping, spec))
+        rows.append((f"C{number}", patients[case.patient], case.score, *names, table))
     with (out / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([COLUMNS, *rows])
+        csv.writer(stream).writerows([(*COLUMNS, PARTNERS), *rows])
     return len(rows), left
+
+
+def partners_of(he: Places, ihc: Places, mapping: SlideMapping, spec: EncoderSpec) -> Partners:
+    """Return the tiles that show the same tissue: places of H&E and of IHC, int (N, 2) each.
+
+    The partner of an H&E tile is the IHC tile whose center is nearest to where its own center is
+    mapped, if that lies within the IHC tile.
+    """
+    placed = mapping.forward(centers_um(he, spec))
+    there = np.flatnonzero(np.isfinite(placed).all(axis=1))
+    if len(there) == 0:
+        return he[:0], ihc[:0]
+    centers = centers_um(ihc, spec)
+    nearest = np.asarray(KDTree(centers).query(placed[there])[1], dtype=np.int64)
+    away = np.abs(placed[there] - centers[nearest]).max(axis=1)
+    within = away <= spec.tile_px * spec.mpp / 2
+    return he[there[within]], ihc[nearest[within]]
 
 
 def _signed(tx: Queries, assay: str) -> Iterable[SignedCase]:
@@ -103,7 +138,7 @@ def _signed(tx: Queries, assay: str) -> Iterable[SignedCase]:
             subject=subject,
             patient=_patient(anatomy) or _patient(target) or f"accession {case.accession}",
             score=case.score,
-            slides=(facts_of(anatomy), facts_of(target)),
+            slides=(read_slide_of(anatomy), read_slide_of(target)),
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError, WeightsError
@@ -69,6 +70,19 @@ def encode_slide(slide: SlideReader, tissue: Tissue, encoder: Encoder, progress:
         vectors=np.concatenate(vectors),
         places=np.array(places, dtype=np.int32),
     )
+
+
+def centers_um(places: NDArray[np.integer], spec: EncoderSpec) -> NDArray[np.float64]:
+    """Return where the tiles of a bag have their centers: slide µm (N, 2), x and y.
+
+    `places` int (N, 2) are those of `encode_slide`.
+    """
+    grid_px, along = cut_of(spec)
+    inset = (grid_px - along * spec.tile_px) // 2
+    tile, cut = np.divmod(places.astype(np.int64), along)
+    px = inset + (cut + 0.5) * spec.tile_px
+    found: NDArray[np.float64] = tile * TILE_UM + px * spec.mpp
+    return found
 
 
 def cut_of(spec: EncoderSpec) -> tuple[int, int]:

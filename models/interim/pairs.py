@@ -9,6 +9,9 @@ column       content
 ``he``       bag of the H&E slide's tiles (`models.mil.bag`), a path below the folder
 ``ihc``      bag of the IHC slide's tiles by the same encoder; empty: the H&E slide trains alone
 ===========  ====================================================================================
+
+A column ``partners`` may name a table of the tiles of both that show the same tissue: a line each,
+with the columns of `PARTNER_COLUMNS`. Without it no tile's partner is known, as in the paper.
 """
 
 from __future__ import annotations
@@ -19,28 +22,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.errors import DataSetError
-from models.interim.places import TileFeatures
+from models.interim.places import TileFeatures, Whole
 from models.mil.bag import Bag, load_bag
 from models.slide_level.cohort import file_below
 from models.slide_level.tasks import HER2_SCORES
 
 PAIRS_NAME = "pairs.csv"
 COLUMNS = ("case", "patient", "her2", "he", "ihc")
+PARTNERS = "partners"
+PARTNER_COLUMNS = ("he_column", "he_row", "ihc_column", "ihc_row")
+"""Places of two tiles, as their bags have them."""
+Places = NDArray[np.integer]
 PARTS, HELD_PARTS = 10, (0, 3, 6)
 """Patients are dealt into ten parts, of which three judge: 7:3, as in the paper."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairFiles:
-    """A case that teaches: whole paths of its bags, and its class 0-3."""
+    """A case that teaches: whole paths of bags and table of partners, and its class 0-3."""
 
     case: str
     patient: str
     label: int
     he: Path
     ihc: Path | None
+    partners: Path | None = None
 
 
 def read_pairs(folder: Path) -> list[PairFiles]:
@@ -83,6 +92,7 @@ def _pair(folder: Path, where: str, row: dict[str, str]) -> PairFiles:
         label=[str(score) for score in HER2_SCORES].index(row["her2"]),
         he=file_below(folder, where, row["he"]),
         ihc=file_below(folder, where, row["ihc"]) if row.get("ihc") else None,
+        partners=file_below(folder, where, row[PARTNERS]) if row.get(PARTNERS) else None,
     )
 
 
@@ -122,6 +132,41 @@ def load_tiles(path: Path, encoder: str) -> TileFeatures:
         If the file is no bag, or another encoder made it.
     """
     return tiles_of(load_bag(path), encoder)
+
+
+def save_partners(path: Path, he: Places, ihc: Places) -> None:
+    """Write a table of partners: `he` and `ihc` int (N, 2), column and row of N pairs of tiles."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        rows = np.concatenate([he, ihc], axis=1).tolist()
+        csv.writer(stream).writerows([PARTNER_COLUMNS, *rows])
+
+
+def load_partners(path: Path, he: TileFeatures, ihc: TileFeatures) -> Whole:
+    """Return the row in `ihc` of the partner of each tile of `he`, int (N,); -1 where none is.
+
+    Raises
+    ------
+    DataSetError
+        If the file is no such table, or names a tile that a bag does not have.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = list(csv.DictReader(stream))
+        places = [[int(line[name] or "") for name in PARTNER_COLUMNS] for line in lines]
+    except (OSError, csv.Error, KeyError, TypeError, ValueError) as err:
+        raise DataSetError(
+            f"{path}: no table of partners; it needs the columns {', '.join(PARTNER_COLUMNS)}, in "
+            "whole numbers"
+        ) from err
+    rows = [{place: k for k, place in enumerate(map(tuple, t.places.tolist()))} for t in (he, ihc)]
+    found = np.full(len(he.places), -1, dtype=np.int64)
+    for line, (he_column, he_row, ihc_column, ihc_row) in enumerate(places, 2):
+        ours = rows[0].get((he_column, he_row))
+        theirs = rows[1].get((ihc_column, ihc_row))
+        if ours is None or theirs is None:
+            raise DataSetError(f"{path}, line {line}: a bag has no such tile. Make the pairs anew.")
+        found[ours] = theirs
+    return found
 
 
 def tiles_of(bag: Bag, encoder: str) -> TileFeatures:

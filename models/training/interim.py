@@ -13,7 +13,7 @@ from models.errors import DataSetError
 from models.interim.compare import Judged, figures
 from models.interim.fitted import FittedInterim, load_interim
 from models.interim.manifest import INTERIM, VERSION
-from models.interim.pairs import PairFiles, divided, load_tiles
+from models.interim.pairs import PairFiles, divided, load_partners, load_tiles
 from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, Say, fit
 from models.mil.bag import load_bag
@@ -53,6 +53,11 @@ def train_interim(
         classes=len(classes),
     )
     pairs = [_pair(each, first.encoder, shape.features) for each in train]
+    if training.part_weight > 0 and all(pair.partners is None for pair in pairs):
+        raise DataSetError(
+            "No case that trains has a table of partners, so that IHC can name no part of a slide. "
+            "Make the pairs by tandem dataset interim, or train with --part-weight 0."
+        )
     spec = SlideSpec(
         name="interim-4way",
         version=VERSION,
@@ -83,7 +88,9 @@ def _pair(files: PairFiles, encoder: str, features: int) -> Pair:
             raise DataSetError(
                 f"{files.case}: vectors of {tiles.features.shape[1]} numbers, others of {features}."
             )
-    return Pair(he, ihc, files.label)
+    if files.partners is None or ihc is None:
+        return Pair(he, ihc, files.label)
+    return Pair(he, ihc, files.label, load_partners(files.partners, he, ihc))
 
 
 def _card(spec: SlideSpec) -> str:

@@ -24,7 +24,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import SlideRow
-from appliance.line.analyse_case import analyse_case
+from appliance.line.analyse_case import align_case, analyse_case, kept_mapping
 from appliance.line.analyse_slide import inspect_slide, open_facts
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
@@ -35,14 +35,15 @@ from appliance.line.readings import reader_facts
 from appliance.line.slide_bags import kept_bag
 from appliance.line.slide_steps import finish_read, prepare_read
 from appliance.operations.corrections import CONFIRMED
+from appliance.readers.bags import centers_um
 from appliance.readers.interim import InterimReader
 from appliance.readers.tile_pass import silent
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.words.say import say
-from models.encoders.spec import reference_encoder
-from models.interim.pairs import read_pairs
+from models.encoders.spec import reference_encoder, verify_encoder
+from models.interim.pairs import load_partners, read_pairs, tiles_of
 from models.mil.bag import load_bag
 from models.spec import MANIFEST_NAME
 from models.synthesis.pyramid import write_pyramid
@@ -273,6 +274,21 @@ def test_signed_cases_become_pairs_without_names(
     (pair,) = read_pairs(out)
     assert (pair.case, pair.patient, pair.label) == ("C1", "P1", 2) and pair.ihc is not None
     assert load_bag(pair.he).slide == "1-he.safetensors"
+    assert pair.partners is None  # no alignment is kept
+    align_case(bench.he, bench.ihc, context.settings)
+    assert write() == (1, 0)
+    (pair,) = read_pairs(out)
+    assert pair.partners is not None and pair.ihc is not None
+    he, ihc = (load_bag(each) for each in (pair.he, pair.ihc))
+    partners = load_partners(pair.partners, tiles_of(he, he.encoder), tiles_of(ihc, ihc.encoder))
+    assert (partners >= 0).mean() > 0.5
+    mapping = kept_mapping(bench.he, bench.ihc, context.settings)
+    assert mapping is not None
+    spec = verify_encoder(reference_encoder())
+    known = np.flatnonzero(partners >= 0)
+    away = mapping.forward(centers_um(he.places[known], spec))
+    away -= centers_um(ihc.places[partners[known]], spec)
+    assert np.abs(away).max() <= spec.tile_px * spec.mpp / 2
     for file in out.iterdir():
         assert b"S26-1" not in file.read_bytes() and b"Meyer" not in file.read_bytes()
     with context.ledger.transaction() as tx:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,16 @@ from appliance.cli.main import app
 from models.errors import DataSetError, ManifestError
 from models.interim.fitted import load_interim
 from models.interim.manifest import verify_interim
-from models.interim.pairs import PAIRS_NAME, divided, read_pairs
-from models.mil.bag import Bag
+from models.interim.pairs import (
+    PAIRS_NAME,
+    PARTNERS,
+    divided,
+    load_partners,
+    read_pairs,
+    save_partners,
+    tiles_of,
+)
+from models.mil.bag import Bag, load_bag
 from models.spec import CARD_NAME, MANIFEST_NAME, WEIGHTS_NAME
 
 ENCODER = "e" * 64
@@ -75,6 +84,57 @@ def test_what_is_damaged_or_of_another_kind_is_refused(weights: Path, tmp_path: 
     refused({}, "checksum")
     with pytest.raises(DataSetError, match="Encode both slides of every case by one encoder"):
         load_interim(weights).answer(planted_bag(1, 0, "f" * 64))
+
+
+def train(pairs: Path, out: Path, *given: str) -> Any:
+    command = ["train", "interim", "--pairs", str(pairs), "--out", str(out), "--epochs", "2"]
+    return CliRunner().invoke(app, [*command, "--prompts", "8", *given])
+
+
+def test_ihc_names_parts_where_partners_are_known(tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs", 48)
+    refused = train(pairs, tmp_path / "refused", "--part-weight", "6")
+    assert refused.exit_code == 1 and "table of partners" in str(refused.exception)
+    with (pairs / PAIRS_NAME).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row[PARTNERS] = f"{row['case']}.csv" if row["ihc"] else ""
+        if row["ihc"]:
+            places = load_bag(pairs / row["he"]).places
+            save_partners(pairs / row[PARTNERS], places[:9], places[3:])
+    with (pairs / PAIRS_NAME).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for name, weight in (("plain", "0"), ("parts", "6")):
+        done = train(pairs, tmp_path / name, "--part-weight", weight)
+        assert done.exit_code == 0, done.output
+    weights = [(tmp_path / name / WEIGHTS_NAME).read_bytes() for name in ("plain", "parts")]
+    assert weights[0] != weights[1]
+    assert "part_weight 6" in (tmp_path / "parts" / CARD_NAME).read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("he_column,he_row,ihc_column\n1,1,1\n", "it needs the columns"),
+        ("he_column,he_row,ihc_column,ihc_row\n1,1,one,1\n", "whole numbers"),
+        ("he_column,he_row,ihc_column,ihc_row\n1,1\n", "whole numbers"),
+        ("he_column,he_row,ihc_column,ihc_row\n1,1,1,1\n1,99,1,1\n", "line 3: a bag has no such"),
+        ("he_column,he_row,ihc_column,ihc_row\n1,1,-1,1\n", "line 2: a bag has no such"),
+        ("\0\xff", "it needs the columns"),
+    ],
+)
+def test_a_table_of_partners_that_cannot_be_used_is_told(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    tiles = tiles_of(planted_bag(1, 0, ENCODER), ENCODER)
+    table = tmp_path / "partners.csv"
+    table.write_text(text, encoding="latin-1")
+    with pytest.raises(DataSetError, match=said):
+        load_partners(table, tiles, tiles)
+    table.write_text("he_column,he_row,ihc_column,ihc_row\n1,0,2,0\n")
+    assert load_partners(table, tiles, tiles).tolist() == [-1, 2, *[-1] * 10]
 
 
 def test_no_patient_trains_and_judges(tmp_path: Path) -> None:
