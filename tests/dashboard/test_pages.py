@@ -19,7 +19,7 @@ from fixtures.hints import keep_hint
 from streamlit.testing.v1 import AppTest
 
 import dashboard
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
 from appliance.assays.her2.readouts import read_outs
 from appliance.domain import HE, HER2, Her2Score, QuarantineReason, ResultCategory
 from appliance.findings.findings import (
@@ -251,6 +251,10 @@ def test_a_case_of_another_version_is_said_not_a_crash(lab: Lab, findings: Findi
     path.chmod(0o644)
     raw = json.loads(path.read_text())
     path.write_text(json.dumps(raw | {"version": FINDINGS_VERSION + 1}))
+    page = open_case(case_id)  # nobody wrote these bytes
+    assert "is damaged (findings.json is not what was written)" in page and "S26-0000001" in page
+    (path.parent / SUMS_NAME).chmod(0o644)
+    adopt(path.parent)
     page = open_case(case_id)
     assert "scored by another version of Tandem" in page
     assert "S26-0000001" in page
