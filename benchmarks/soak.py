@@ -76,7 +76,7 @@ class Round:
 
     @property
     def is_idle(self) -> bool:
-        """Whether the machine had nothing else to do when the round began."""
+        """The machine had nothing else to do when the round began."""
         return self.sites == 1 and self.load < IDLE_LOAD
 
 

@@ -15,6 +15,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.objects import PAGE_NAME
 from appliance.settings.settings import Settings
 from dashboard.answers import NOT_KEPT, Door, NotShownError, answers
+from dashboard.stored import ResultDamagedError, require_sound
 
 SCALE = 1.6
 """Px of the picture per point of the page: A4 is 950 px wide."""
@@ -50,6 +51,13 @@ class Reports:
         file = report_file(self._door.case(case_id).objects_key, self._settings)
         if file is None:
             raise NotShownError(f"case-{case_id} has no report page, or not yet.")
+        try:
+            require_sound(file)
+        except ResultDamagedError as err:
+            raise NotShownError(
+                f"The report page of case-{case_id} is damaged ({err}): tandem rerun "
+                f"case-{case_id} makes it again."
+            ) from err
         return file
 
 
