@@ -4,10 +4,11 @@ HER2 from H&E tiles alone, in the shape of the paper's Table 2: PAMA, ours witho
 the paper's proxy; and ours with parts of slides, named by the slide's class or by the IHC proxy.
 Everything is synthetic: in `models.synthesis.coupled_cases` a tumor is made of clones, and the
 nuclei of each follow its HER2 so far that a perfect reader of the morphology reaches the printed
-ceiling. With ``--strength 0`` nothing can be told, and the AUC must be 0.5. Of the cases 70 %
-train; 30 % are judged once. Figures are means over ``--seeds`` trainings. ``--sweep`` chooses the
-masking ratio and the number of prompts by five folds inside the 70 % first (Table 1). ``--crossed``
-adds the figures of all cases, each judged once by five folds: narrower intervals.
+ceiling (`models.synthesis.coupling_ceiling`). With ``--strength 0`` nothing can be told, and the
+AUC must be 0.5. Of the cases 70 % train; 30 % are judged once. Figures are means over ``--seeds``
+trainings. ``--sweep`` chooses the masking ratio and the number of prompts by five folds inside the
+70 % first (Table 1). ``--crossed`` adds the figures of all cases, each judged once by five folds:
+narrower intervals.
 
 Features of the drawn tiles are kept in ``--features DIR`` and used again. They are measures of
 nuclei and stain (`benchmarks.tile_measures`), the same for both stains.
@@ -48,7 +49,7 @@ from models.interim.shape import InterimShape
 from models.interim.train import InterimTraining, Pair, fit, predict
 from models.synthesis.coupled_cases import draw_coupled_case
 from models.synthesis.coupling import CLASSES, DEFAULT_STRENGTH
-from models.synthesis.coupling_ceiling import ceiling, posterior
+from models.synthesis.coupling_ceiling import ceiling, ceiling_of
 
 HELD = 0.3
 RATIOS, PROMPTS = (0.0, 0.25, 0.5, 0.75), (32, 64, 128, 256)
@@ -130,14 +131,15 @@ def main() -> int:
         shape = swept([cases[k].pair for k in first], shape, training, given)
     print(f"{len(cases)} drawn cases (synthetic), strength {given.strength}: {len(first)} train, "
           f"{len(held)} are judged")  # fmt: skip
-    oracle = np.stack([posterior(cases[k].aggressiveness, given.strength) for k in held])
-    here = roc_auc_score(label[held], oracle, multi_class="ovr", average="weighted")
+    latent = [case.aggressiveness for case in cases]
+    here = ceiling_of([latent[k] for k in held], label[held], given.strength)
     print(f"ceiling of W-AUC: {ceiling(given.strength):.3f}; on the judged cases {here:.3f}")
     print(f"linear model on mean features, W-AUC: {linear(cases, first, held):.3f}", flush=True)
     parts = [([cases[k].pair for k in first], [cases[k].pair for k in held])]
     compared(parts, shape, training, given)
     if given.crossed:
-        print(f"all {len(cases)} cases, each judged once by {FOLDS} folds:")
+        print(f"all {len(cases)} cases, each judged once by {FOLDS} folds; their ceiling "
+              f"{ceiling_of(latent, label, given.strength):.3f}:")  # fmt: skip
         compared(folds([case.pair for case in cases]), shape, training, given)
     return 0
 

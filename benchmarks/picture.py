@@ -10,7 +10,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from appliance.assays.slide_reasons import least_picture_percent
+from appliance.domain import ER, HER2, Stain
+from appliance.domain import HE as HE_SLIDE
 from appliance.settings.scoring import Review
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.picture import HELD_BELOW, SlidePicture, see_picture
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import find_tissue
 from models.picture.features import TILE_MPP
-from models.picture.kinds import HE, MEMBRANE, PAS
+from models.picture.kinds import HE, MEMBRANE, NUCLEAR, PAS
 from models.synthesis.pyramid import TILE, write_pyramid
 from models.synthesis.slide_fields import draw_fields
 from models.synthesis.slides import synthesize_case
@@ -40,7 +43,9 @@ ACROSS, GLASS_PX = 5, 256
 LIMITS = (0.01, 0.02, 0.05, HELD_BELOW, 0.2, 0.5, 0.75, 0.8, 0.85, 0.9, 0.95)
 LIKEST = 8
 """Wrong slides of a slot that are named, those that are most like a right one."""
-SLOTS = {"HE": (HE, PAS), "HER2": (MEMBRANE,)}
+SLOTS: Mapping[Stain, Sequence[str]] = {HE_SLIDE: (HE, PAS), HER2: (MEMBRANE,)}
+"""Kinds that the picture of a slide may be, by what it is named as."""
+ALL_SLOTS = {**SLOTS, ER: (NUCLEAR,)}
 Pixels = NDArray[np.uint8]
 
 
@@ -104,15 +109,15 @@ def _judge_drawn(seeds: range, wild: float, rough: float) -> None:
     print(f"{len(judged)} drawn slides of {len(seeds)} tissues, wild {wild}, rough {rough}")
     print(f"without tissue that is found, set aside: {len(blank) - len(unseen)}; tissue, but no "
           f"tile that can be measured, accepted by every slot: {unseen}")  # fmt: skip
-    for slot, kinds in SLOTS.items():
+    for slot, kinds in ALL_SLOTS.items():
         right = np.array([each.kind in kinds for each in judged])
         score = np.array([each.picture.match(kinds).percent / 100 for each in judged])
         print(f"slot {slot}: {right.sum()} right, {(~right).sum()} wrong, AUC "
               f"{roc_auc_score(right, score):.4f}")  # fmt: skip
         for limit in LIMITS:
-            held = 100 * float((score[right] < limit).mean())
+            below = 100 * float((score[right] < limit).mean())
             accepted = 100 * float((score[~right] >= limit).mean())
-            print(f"  held below {limit:<5}: right held {held:5.2f} %, "
+            print(f"  held below {limit:<5}: right held {below:5.2f} %, "
                   f"wrong accepted {accepted:5.2f} %")  # fmt: skip
         wrong = [
             (own, each.stain) for each, own in zip(judged, score, strict=True)
@@ -124,7 +129,7 @@ def _judge_drawn(seeds: range, wild: float, rough: float) -> None:
         for each, own in zip(judged, score, strict=True):
             if each.picture.contradicts(kinds):
                 held[each.stain] += 1
-            elif 100 * own < Review().min_picture_percent:
+            elif 100 * own < least_picture_percent(Review(), slot):
                 unsure[each.stain] += 1
         for stain, number in Counter(each.stain for each in judged).items():
             print(f"    {stain:<12} of {number:>3} held {held[stain]:>3}, "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.assays.slide_reasons import least_picture_percent
+from appliance.domain import Stain
 from appliance.evaluation.labeled_images import tiles_with_tissue
 from appliance.findings.classes import count_classes
 from appliance.readers.inference import Network
@@ -226,7 +228,7 @@ def judge(image: RealImage, path: Path, networks: dict[Task, Network]) -> Answer
         tumor_px_percent=share,
         leading=leading,
         looks_like=picture.looks_like,
-        picture={slot: _verdict(picture, kinds) for slot, kinds in SLOTS.items()},
+        picture={slot: _verdict(picture, slot) for slot in SLOTS},
         unusual_percent=Appearance().seen(tiles, specs).unusual_percent,
     )
 
@@ -260,12 +262,13 @@ def _picture(pixels: Pixels, mpp: float) -> SlidePicture:
     return picture
 
 
-def _verdict(picture: SlidePicture, kinds: Sequence[str]) -> str:
+def _verdict(picture: SlidePicture, slot: Stain) -> str:
+    kinds = SLOTS[slot]
     percent = picture.match(kinds).percent
     word = "accepted"
     if picture.contradicts(kinds):
         word = "held"
-    elif percent < Review().min_picture_percent:
+    elif percent < least_picture_percent(Review(), slot):
         word = "given to review"
     return f"{word} ({percent:.0f} %)"
 

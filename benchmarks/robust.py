@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.assays.slide_reasons import least_picture_percent
+from appliance.domain import Stain
 from appliance.evaluation.labeled_images import tiles_with_tissue
 from appliance.findings.classes import count_classes
 from appliance.readers.inference import Network
@@ -244,10 +246,11 @@ def _unusual(tiles: Pixels, specs: Sequence[ModelSpec]) -> Marks:
 
 def _doubt(stain: str, pixels: Pixels, mpp: float) -> bool:
     """Return whether the check of the picture holds a field, or gives its case to review."""
-    kinds = SLOTS[stain]
+    slot = Stain(stain)
+    kinds = SLOTS[slot]
     with tempfile.TemporaryDirectory() as scratch:
         picture, _, _ = seen(written(Path(scratch) / "field.svs", pixels, mpp))
-    unsure = picture.match(kinds).percent < Review().min_picture_percent
+    unsure = picture.match(kinds).percent < least_picture_percent(Review(), slot)
     return picture.contradicts(kinds) or unsure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from appliance.domain import Stain
+from appliance.domain import HE, Stain
 from appliance.findings.reasons import Reason, ReviewReason
 from appliance.registration.alignment import Alignment
 from appliance.settings.scoring import Review
@@ -48,7 +48,7 @@ def picture_reasons(
         if percent > settings.max_unreadable_percent:
             found.append(because(Reason.UNREADABLE, stain=stain, percent=percent))
     for stain, picture in pictures.items():
-        if picture.percent < settings.min_picture_percent:
+        if picture.percent < least_picture_percent(settings, stain):
             found.append(because(Reason.PICTURE_UNSURE, stain=stain, looks_like=picture.looks_like))
     for stain, seen in appearance.items():
         if seen.unusual_percent > settings.max_unusual_tiles_percent:
@@ -59,3 +59,10 @@ def picture_reasons(
         if percent > settings.max_marked_tumor_percent:
             found.append(because(Reason.MARKED, stain=stain, percent=percent))
     return tuple(found)
+
+
+def least_picture_percent(settings: Review, stain: Stain) -> float:
+    """Return the certainty, 0-100, from which a slide's picture gives no reason for review."""
+    if stain == HE:
+        return settings.min_picture_percent
+    return settings.min_ihc_picture_percent

@@ -75,9 +75,12 @@ class Review(Section):
     guard_band_percent: Annotated[float, Field(ge=0, le=50)] = 3.0
     """Distance of a class's percentage from the guideline's threshold within which the score is
     unsure."""
-    min_picture_percent: Annotated[float, Field(ge=0, le=100)] = 75.0
-    """Least probability of the kinds that a slide's picture may be, such as membrane IHC. A picture
-    that is surely of another kind is set aside before anything is read."""
+    min_picture_percent: Annotated[float, Field(ge=0, le=100)] = 80.0
+    """Least probability of the kinds that the picture of an H&E slide may be. A picture that is
+    surely of another kind is set aside before anything is read."""
+    min_ihc_picture_percent: Annotated[float, Field(ge=0, le=100)] = 90.0
+    """The same for an IHC slide. Brown cytoplasm and lymphocytes look more like membranes than any
+    other dye looks like H&E."""
     max_unusual_tiles_percent: Annotated[float, Field(ge=0, le=100)] = 25.0
     """Most of a slide's tiles that may differ in stain or focus from those that trained its
     network. At most 1 % of the training tiles themselves do."""

@@ -17,11 +17,10 @@ from models.interim.batches import Placed, draw_masked, he_batch, ihc_batch, pla
 from models.interim.ipca import HeBatch, InterimNetwork
 from models.interim.places import TileFeatures, Whole
 from models.interim.shape import InterimShape
+from models.interim.teacher import Chances, class_of_part, fit_teacher
 
 PART_TILES = 4
 """Most tiles of a part of a slide that its IHC names."""
-PARTS_FROM = 0.25
-"""Share of the epochs before the IHC branch names parts: it must have learned first."""
 LEAST_DEVIATION = 0.01
 """Least deviation of a feature by which it is divided, by the mean deviation of all."""
 Say = Callable[[str], None]
@@ -77,6 +76,7 @@ def fit(
     draw = np.random.default_rng([given.seed, 0x1CA])
     masks = torch.Generator().manual_seed(given.seed)
     parts = _Draws.of(given.seed)
+    named = _named(pairs, shape, given)
     # The anchors of a slide that no step thins out are the same in all epochs.
     whole = [
         placed(pair.he, shape) if len(pair.he.places) <= given.most_tiles else None
@@ -92,8 +92,8 @@ def fit(
                 whole[k] or placed(pairs[k].he.some(given.most_tiles, draw), shape) for k in chosen
             ]
             loss = _loss(network, some, slides, scales, given, draw, masks)
-            if given.part_weight > 0 and epoch >= PARTS_FROM * given.epochs:
-                by_part = _part_loss(network, some, scales, parts, by_ihc=given.with_ihc)
+            if given.part_weight > 0:
+                by_part = _part_loss(network, some, [named[k] for k in chosen], scales, parts)
                 loss = loss + given.part_weight * by_part
             optimizer.zero_grad()
             loss.backward()
@@ -192,45 +192,64 @@ class _Draws(NamedTuple):
         return cls(np.random.default_rng([seed, 0x9A27]), torch.Generator().manual_seed(seed + 1))
 
 
+def _named(
+    pairs: Sequence[Pair], shape: InterimShape, given: InterimTraining
+) -> list[Chances | None]:
+    """Return the chances of each case's IHC tiles, which name parts of its H&E slide.
+
+    Without IHC each tile has the class of the slide: the same steps, for comparison. None: no tile
+    of the H&E slide has a partner.
+    """
+    known = [pair for pair in pairs if pair.ihc is not None and pair.partners is not None]
+    if given.part_weight <= 0 or not known:
+        return [None] * len(pairs)
+    if given.with_ihc:
+        slides = [pair.ihc for pair in known if pair.ihc is not None]
+        labels = [pair.label for pair in known]
+        teacher = fit_teacher(slides, labels, shape.classes, given.most_tiles, given.seed)
+    found: list[Chances | None] = []
+    for pair in pairs:
+        if pair.ihc is None or pair.partners is None:
+            found.append(None)
+        elif given.with_ihc:
+            found.append(teacher.chances(pair.ihc))
+        else:
+            reached = (np.arange(1, shape.classes) <= pair.label).astype(np.float32)
+            found.append(np.tile(reached, (len(pair.ihc.places), 1)))
+    return found
+
+
 def _part_loss(
     network: InterimNetwork,
     pairs: Sequence[Pair],
+    named: Sequence[Chances | None],
     scales: Scales,
     draws: _Draws,
-    *,
-    by_ihc: bool,
 ) -> torch.Tensor:
-    """Return the cross-entropy of H&E answers for parts of slides to those of their IHC.
+    """Return the cross-entropy of H&E answers for parts of slides to the classes of these parts.
 
-    A part is some tiles of a slide and their partners. The class of the slide does not hold for a
-    part, and the IHC branch says which one does: HER2 differs within a tumor. Ours; the paper
-    teaches by whole slides. `by_ihc` False takes the class of the slide in its place: the same
-    steps without IHC, for comparison.
+    A part is some tiles of a slide. The class of the slide does not hold for a part; the IHC tiles
+    at the same places say which one does (`_named`): HER2 differs within a tumor. Ours; the paper
+    teaches by whole slides.
     """
-    he, ihc, labels = [], [], []
-    for pair in pairs:
-        if pair.ihc is None or pair.partners is None:
+    parts, wanted = [], []
+    for pair, chances in zip(pairs, named, strict=True):
+        if chances is None or pair.partners is None:
             continue
         known = np.flatnonzero(pair.partners >= 0)
         if len(known) == 0:
             continue
         count = min(len(known), int(draws.tiles.integers(1, PART_TILES + 1)))
         rows = np.sort(draws.tiles.permutation(known)[:count])
-        he.append(placed(pair.he.take(rows), network.shape))
-        ihc.append(pair.ihc.take(np.unique(pair.partners[rows])))
-        labels.append(pair.label)
-    if scales.ihc is None or not he:
+        parts.append(placed(pair.he.take(rows), network.shape))
+        wanted.append(class_of_part(chances[np.unique(pair.partners[rows])]))
+    if not parts:
         return torch.zeros(())
-    batch = scales.he.on(he_batch(he))
+    batch = scales.he.on(he_batch(parts))
     masked = draw_masked(batch, network.shape.mask_ratio, draws.masks)
-    answers = network(batch, masked=masked).he
-    if not by_ihc:
-        return functional.cross_entropy(answers, torch.tensor(labels))
-    stained = ihc_batch(ihc)
-    stained = stained._replace(patches=scales.ihc.apply(stained.patches))
-    with torch.no_grad():
-        wanted = network.read_ihc(stained).softmax(dim=-1)
-    return functional.cross_entropy(answers, wanted)
+    return functional.cross_entropy(
+        network(batch, masked=masked).he, torch.from_numpy(np.stack(wanted))
+    )
 
 
 class InterimAnswer(NamedTuple):

@@ -6,8 +6,9 @@ aggressiveness, which follows the score as far as `strength` says; size, pleomor
 chromatin and outline of the clone's nuclei follow the latent number. The class of the slide follows
 the guideline's rule from the shares of the tumor cells, so that one clone can decide it.
 
-Noise between score and latent number limits what even a perfect reader of the morphology can know
-(`coupling_ceiling`). Published work on real H&E reaches areas under the ROC of 0.69 to 0.86.
+Noise between score and latent number, and what is the patient's own, limit what even a perfect
+reader of the morphology can know (`coupling_ceiling`). Published work on real H&E reaches areas
+under the ROC of 0.69 to 0.86.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from models.synthesis.plan import Clone, Look
 
 CLASSES = 4
 DEFAULT_STRENGTH = 0.9
-"""Correlation of score and aggressiveness; `coupling_ceiling.ceiling` is 0.94 with it."""
+"""Correlation of score and aggressiveness; `coupling_ceiling.ceiling` is 0.90 with it."""
 OWN_SHARE = 0.25
 """Share of a feature's variance that is the patient's own, without relation to aggressiveness."""
 CLONES = (4, 5, 6)
@@ -44,7 +45,7 @@ class _Range:
     high: float
 
 
-_LOOK = {
+LOOK = {
     "nucleus_um": _Range(3.2, 5.6),
     "pleomorphism": _Range(0.06, 0.28),
     "nucleoli": _Range(0.0, 1.0),
@@ -53,6 +54,8 @@ _LOOK = {
     "irregular": _Range(0.02, 0.12),
 }
 """Ranges of `plan.random_look`."""
+FEATURES = len(LOOK)
+"""Number of features of a look that follow aggressiveness."""
 
 
 def draw_aggressiveness(level: int, strength: float, rng: np.random.Generator) -> float:
@@ -117,7 +120,7 @@ def _centers(count: int, edge_um: float, rng: np.random.Generator) -> NDArray[np
 
 def coupled_look(look: Look, aggressiveness: float, rng: np.random.Generator) -> Look:
     """Return a patient's look with the nuclei of a clone of some aggressiveness."""
-    values = {name: _placed(each, aggressiveness, rng) for name, each in _LOOK.items()}
+    values = {name: _placed(each, aggressiveness, rng) for name, each in LOOK.items()}
     values["nucleus_um"] = min(values["nucleus_um"], 0.37 * look.spacing_um)
     return replace(look, **values)
 

@@ -74,8 +74,13 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
         ),
         (
             Reason.PICTURE_UNSURE,
-            {"pictures": {HER2: PictureMatch(percent=75.0, looks_like="an H&E slide")}},
-            {"pictures": {HER2: PictureMatch(percent=74.9, looks_like="an H&E slide")}},
+            {"pictures": {HER2: PictureMatch(percent=90.0, looks_like="an H&E slide")}},
+            {"pictures": {HER2: PictureMatch(percent=89.9, looks_like="an H&E slide")}},
+        ),
+        (
+            Reason.PICTURE_UNSURE,
+            {"pictures": {HE: PictureMatch(percent=80.0, looks_like="another stain")}},
+            {"pictures": {HE: PictureMatch(percent=79.9, looks_like="another stain")}},
         ),
         (
             Reason.UNUSUAL,
