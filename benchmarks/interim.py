@@ -1,7 +1,9 @@
 """Interim reader on drawn cases: ``python benchmarks/interim.py --cases 300 --strength 0.9``.
 
 HER2 from H&E tiles alone, in the shape of the paper's Table 2: PAMA, ours without proxy, ours with
-the paper's proxy; and ours with parts of slides, named by the slide's class or by the IHC proxy.
+the paper's proxy; and ours with parts of slides, named by the slide's class or by the teacher of
+IHC tiles (`models.interim.teacher`).
+
 Everything is synthetic: in `models.synthesis.coupled_cases` a tumor is made of clones, and the
 nuclei of each follow its HER2 so far that a perfect reader of the morphology reaches the printed
 ceiling (`models.synthesis.coupling_ceiling`). With ``--strength 0`` nothing can be told, and the

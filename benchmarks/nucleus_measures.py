@@ -26,7 +26,7 @@ HOLE_PX = 400
 """Larger holes of the mask are no pale inside of a nucleus."""
 EDGE_PX = 4
 """A nucleus whose center is nearer to the tile's edge is cut by it."""
-CORE_PX, RIM_PX = 2.5, 2.0
+CORE_PX, RIM_PX = 2.5, 2.0  # of 0.5 µm, as all px here
 """Distance from its outline beyond which a nucleus has its core, and up to which its rim."""
 FINE_PX = 2.5
 """Width of the surroundings over which grains and nucleoli stand out."""
@@ -34,9 +34,11 @@ GROUPS = ((2.6, 0.35), (3.3, 0.4))
 """Least radius in µm and least ratio of the axes of the nuclei that are counted, twice: the larger
 ones are tumor more surely, and fewer."""
 LEAST_NUCLEI = (3, 2)
+"""Least number of nuclei of each group that are measured."""
 MEASURES = 12
-RADIUS, CORE, RIM, BRIGHTEST = 0, 2, 3, 5
-"""Columns of a nucleus whose quantiles are measures of the tile, too."""
+"""Number of measures of a nucleus."""
+RADIUS, CORE, RIM, BRIGHTEST, AXES = 0, 2, 3, 5, 8
+"""Columns of a nucleus (`_nuclei`)."""
 COLUMNS = 4 + len(GROUPS) * (2 * MEASURES + 8)
 """Number of measures of a tile."""
 
@@ -63,7 +65,8 @@ def measured_nuclei(amounts: Sequence[Layer]) -> NDArray[np.float32]:
 
 def _summary(nuclei: Floats, threshold: float) -> Floats:
     groups = [
-        nuclei[(nuclei[:, RADIUS] > radius) & (nuclei[:, 8] > round_)] for radius, round_ in GROUPS
+        nuclei[(nuclei[:, RADIUS] > radius) & (nuclei[:, AXES] > round_)]
+        for radius, round_ in GROUPS
     ]
     found = [np.log1p([len(nuclei), *map(len, groups)]), np.array([threshold])]
     for group, least in zip(groups, LEAST_NUCLEI, strict=True):
@@ -96,7 +99,7 @@ def _nuclei(amount: Layer, dark: NDArray[np.bool_]) -> Floats:
     brightest and palest grain, grain, ratio of the axes, area over that of the ellipse, outline² /
     area, and greatest depth (µm).
     """
-    mask = _filled(dark)
+    mask, _ = filled(dark)
     if mask.all() or not mask.any():
         return np.zeros((0, MEASURES))
     raster = _split(mask)
@@ -135,17 +138,23 @@ def _nuclei(amount: Layer, dark: NDArray[np.bool_]) -> Floats:
     return kept
 
 
-def _filled(dark: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def filled(
+    dark: NDArray[np.bool_],
+) -> tuple[NDArray[np.uint8], list[NDArray[np.int32]]]:
+    """Return the mask of dark px without small holes, and the outlines of its parts."""
     kernel = np.ones((3, 3), np.uint8)
     opened = cv2.morphologyEx(dark.astype(np.uint8), cv2.MORPH_OPEN, kernel)
     mask: NDArray[np.uint8] = opened.astype(np.uint8)
     contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    outlines = []
     for contour, (_, _, _, parent) in zip(
         contours, [] if family is None else family[0], strict=True
     ):
-        if parent >= 0 and cv2.contourArea(contour) < HOLE_PX:
+        if parent < 0:
+            outlines.append(np.asarray(contour, dtype=np.int32))
+        elif cv2.contourArea(contour) < HOLE_PX:
             cv2.drawContours(mask, [contour], -1, 1, -1)
-    return mask
+    return mask, outlines
 
 
 def _split(mask: NDArray[np.uint8]) -> _Raster:

@@ -11,16 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.nucleus_measures import measured_nuclei
+from benchmarks.nucleus_measures import LEAST_RADIUS_UM, UM_PER_PX, filled, measured_nuclei
 
 Floats = NDArray[np.floating]
-UM_PER_PX = 0.5
 HEMATOXYLIN, EOSIN = (0.65, 0.70, 0.29), (0.07, 0.99, 0.11)
 """Optical density of the dyes in red, green and blue (Ruifrok and Johnston, 2001)."""
-LEAST_RADIUS_UM = 1.0
 LEAST_NUCLEI = 4
-HOLE_PX = 400
-"""Larger holes of the mask are no pale inside of a nucleus."""
+LEAST_OUTLINE_PX = 60
+"""Area from which the outline of a part of the mask is measured."""
 NUCLEI = 22
 """Number of measures of all nuclei together, which come first."""
 
@@ -102,16 +100,7 @@ def _mask(amount: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, float]
     """
     scaled = np.clip(cv2.GaussianBlur(amount, (0, 0), 1.0) * 100, 0, 255).astype(np.uint8)
     threshold, _ = cv2.threshold(scaled, 0, 255, cv2.THRESH_OTSU)
-    mask = (scaled > threshold).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)).astype(np.uint8)
-    contours, family = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    filled, round_ = mask.copy(), []
-    for contour, (_, _, _, parent) in zip(
-        contours, [] if family is None else family[0], strict=True
-    ):
-        area = cv2.contourArea(contour)
-        if parent >= 0 and area < HOLE_PX:
-            cv2.drawContours(filled, [contour], -1, 1, -1)
-        elif parent < 0 and area > 60:
-            round_.append(cv2.arcLength(contour, True) ** 2 / (4 * np.pi * area))
-    return filled, threshold / 100, float(np.median(round_)) if round_ else 1.0
+    mask, outlines = filled(scaled > threshold)
+    sizes = [(cv2.contourArea(each), cv2.arcLength(each, True)) for each in outlines]
+    round_ = [around**2 / (4 * np.pi * area) for area, around in sizes if area > LEAST_OUTLINE_PX]
+    return mask, threshold / 100, float(np.median(round_)) if round_ else 1.0

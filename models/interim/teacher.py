@@ -51,8 +51,9 @@ class Teacher:
     def chances(self, tiles: TileFeatures) -> Chances:
         """Return float32 (N, classes - 1): the chance of each tile to be 1+ or more, and so on."""
         with torch.inference_mode():
-            found = torch.sigmoid(self.numbers(tiles.features)[:, None] - self.cuts)
-        return np.asarray(found.numpy(), dtype=np.float32)
+            found = torch.sigmoid(self.numbers(tiles.features)[:, None] - self.cuts).numpy()
+        # Cuts that few slides taught may lie in another order than the classes.
+        return np.minimum.accumulate(found.astype(np.float32), axis=1)
 
 
 def fit_teacher(

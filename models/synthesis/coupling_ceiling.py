@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp, softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
@@ -27,8 +28,12 @@ OWN = float(np.sqrt(OWN_SHARE / (1 - OWN_SHARE) / FEATURES))
 features of a look shows it. They are equally good, so that no reading of them shows it better."""
 _QUANTILES = (np.arange(25) + 0.5) / 25
 _SHIFTS = OWN * norm.ppf(_QUANTILES)
-"""What the patient's own may be, equally likely each."""
+"""Values that the patient's own may have, each equally likely."""
 DRAWS = 20
+"""Draws of the patient's own for each case whose ceiling is asked for."""
+LEAST_SPREAD = 0.05
+"""Least deviation between score and latent number that is reckoned with: near a strength of 1 no
+value of `_SHIFTS` would fit."""
 
 
 def posterior(seen: Floats, strength: float, shifts: Floats = _SHIFTS) -> Floats:
@@ -38,18 +43,15 @@ def posterior(seen: Floats, strength: float, shifts: Floats = _SHIFTS) -> Floats
     patient's own, which may be any of `shifts`. Any clone may be the one that has the score of the
     slide; the others have any lower score (`coupling.draw_levels`).
     """
-    spread = max(float(np.sqrt(1 - strength**2)), 1e-6)
+    spread = max(float(np.sqrt(1 - strength**2)), LEAST_SPREAD)
     latent = seen - shifts[:, None]
     likely = np.asarray(norm.logpdf(latent[..., None], strength * STEPS, spread))  # (S, K, 4)
-    each = np.exp(likely - likely.max())
-    shares = [each[..., 0].prod(axis=1)]
+    shares = [likely[..., 0].sum(axis=1)]
     for grade in range(1, CLASSES):
-        lower = each[..., :grade].mean(axis=2)
-        clones = range(seen.size)
-        others = np.stack([np.delete(lower, k, axis=1).prod(axis=1) for k in clones], axis=1)
-        shares.append((each[..., grade] * others).mean(axis=1))
-    likely_by_class: Floats = np.stack(shares).sum(axis=1)
-    odds: Floats = likely_by_class / likely_by_class.sum()
+        lower = logsumexp(likely[..., :grade], axis=2) - np.log(grade)
+        others = lower.sum(axis=1, keepdims=True) - lower
+        shares.append(logsumexp(likely[..., grade] + others, axis=1) - np.log(seen.size))
+    odds: Floats = softmax(logsumexp(np.stack(shares), axis=1))
     return odds
 
 

@@ -49,6 +49,15 @@ def test_equal_seeds_give_equal_names_and_leave_other_draws_as_they_are() -> Non
     assert (np.diff(one, axis=1) <= 0).all(), "3+ is never likelier than 2+ or more"
 
 
+def test_a_class_that_no_slide_has_gives_no_negative_chance() -> None:
+    train = [each for each in map(slide, range(40)) if each[2] in (0, 3)]
+    teacher = fit_teacher([s for s, _, _ in train], [y for *_, y in train], CLASSES, TILES, seed=0)
+    with torch.no_grad():
+        teacher.cuts.copy_(teacher.cuts.flip(0))
+    chances = teacher.chances(train[0][0])
+    assert (np.diff(chances, axis=1) <= 0).all() and (class_of_part(chances) >= 0).all()
+
+
 def test_the_rule_of_a_slide_holds_for_a_part() -> None:
     tiles = np.array([[1.0, 0.9, 0.2]] + [[0.5, 0.1, 0.0]] * 10, dtype=np.float32)
     # One of eleven tiles is less than 10 % of them, and one of ten is not.

@@ -58,6 +58,13 @@ def test_the_ceiling_is_that_of_the_strength() -> None:
     assert ceiling(0.0, cases=400) == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.9, 0.999, 1.0])
+def test_the_perfect_reader_answers_at_any_strength(strength: float) -> None:
+    for seen in ([0.1, -3.0, 2.9], [30.0, -30.0], [1.34]):
+        odds = posterior(np.array(seen), strength)
+        assert np.isfinite(odds).all() and odds.sum() == pytest.approx(1)
+
+
 def test_what_is_the_patients_own_lowers_the_ceiling() -> None:
     """The drawn looks show aggressiveness as far as the ceiling says, and no further."""
     rng = np.random.default_rng(0)
