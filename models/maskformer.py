@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import MaskFormerConfig, MaskFormerForInstanceSegmentation, SwinConfig
@@ -31,6 +33,7 @@ class MaskformerSegmenter(nn.Module):
         )
         config = MaskFormerConfig(backbone_config=backbone, num_labels=len(spec.classes), **numbers)
         self.body = MaskFormerForInstanceSegmentation(config)
+        _tell_queries_apart(self.body.model.transformer_module)
 
     def forward(self, pixels: Tensor) -> PixelLogits:
         """Return logits of `pixels` (N, 3, T, T), 0-255."""
@@ -39,3 +42,16 @@ class MaskformerSegmenter(nn.Module):
         masks = out.masks_queries_logits.sigmoid()  # (N, Q, P / 4, P / 4)
         seen = torch.einsum("nqk,nqhw->nkhw", classes, masks)  # (N, K, P / 4, P / 4)
         return PixelLogits(seen.clamp(min=1e-6).log())
+
+
+def _tell_queries_apart(module: Any) -> None:
+    """Give the decoder the chance weights of DETR's and MaskFormer's own code.
+
+    These are Xavier's for all matrices, and a standard deviation of 1 for the queries. That of
+    transformers is 0.02 for all: attention is flat then, and all queries give one answer, so that
+    each pixel of a tile gets the same mixture of classes. Weights that are read replace them.
+    """
+    for weight in module.decoder.parameters():
+        if weight.dim() > 1:
+            nn.init.xavier_uniform_(weight)
+    nn.init.normal_(module.queries_embedder.weight)

@@ -89,6 +89,18 @@ def test_each_trains_two_steps(name: str, tmp_path: Path) -> None:
     assert len(still) <= (3 if name == "paper-maskformer" else 0), still
 
 
+def test_queries_of_a_maskformer_differ_before_it_is_trained() -> None:
+    """Else each px of a tile gets the same mixture of classes, and training finds no way out."""
+    c = load_configuration("paper-maskformer", Task.SEGMENTATION)
+    torch.manual_seed(0)
+    network = build(c.spec(Task.SEGMENTATION)).eval()
+    assert isinstance(network, MaskformerSegmenter)
+    with torch.no_grad():
+        noise = torch.rand(1, 3, 64, 64) * 255
+        out = network.body(network.pixels(noise))
+    assert out.masks_queries_logits[0].std(dim=0).mean() > 0.02
+
+
 def test_the_mask_loss_is_that_of_the_library(tmp_path: Path) -> None:
     """One mask per class that a tile holds, background included."""
     numbers = {
