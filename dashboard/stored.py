@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from appliance.artifacts import file_is_as_written, read_sums
-from appliance.findings.codec import load_findings
+from appliance.findings.codec import load_findings, load_pictures
 from appliance.findings.findings import Findings
 
 
@@ -28,6 +31,25 @@ def sound_findings(folder: Path) -> Findings:
         if not name.endswith(".png"):
             require_sound(folder / name)
     return load_findings(folder)
+
+
+def sound_pictures(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Load the overview pictures of findings, of H&E and IHC, each uint8 (H, W, 3).
+
+    Raises
+    ------
+    ResultDamagedError
+        If one of them is not what was written.
+    """
+    require_sound_pictures(folder)
+    return load_pictures(folder)
+
+
+def require_sound_pictures(folder: Path) -> None:
+    """Compare the overview pictures of findings with their checksums, as `require_sound` does."""
+    for name in read_sums(folder):
+        if name.endswith(".png"):
+            require_sound(folder / name)
 
 
 def require_sound(file: Path) -> None:

@@ -6,6 +6,7 @@ slide's file and a network, which a page has not: ``tandem picture`` makes and k
 
 from __future__ import annotations
 
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZIP_STORED, ZipFile
@@ -17,10 +18,14 @@ from appliance.delivery.pictures.case import LEVELS, WHATS, PicturedCase
 from appliance.delivery.pictures.drawing import png
 from appliance.delivery.pictures.make import pictures_key
 from appliance.delivery.pictures.whole import slide_picture
-from appliance.findings.codec import load_pictures
 from dashboard.assay_facts import assay_of
 from dashboard.queries import CaseDetail
-from dashboard.stored import sound_findings
+from dashboard.stored import (
+    ResultDamagedError,
+    require_sound_pictures,
+    sound_findings,
+    sound_pictures,
+)
 from dashboard.views import look
 
 
@@ -28,6 +33,14 @@ def offer(detail: CaseDetail) -> None:
     """Show the button of the download; nothing where the case has no findings that can be read."""
     folder = detail.findings_folder
     if folder is None or assay_of(detail.case.assay) is None:
+        return
+    try:
+        require_sound_pictures(folder)
+    except ResultDamagedError as err:
+        look.block(
+            '<div class="td-empty" data-testid="pictures">The stored pictures of this case are '
+            f"damaged ({escape(str(err))}). Analyze the case again.</div>"
+        )
         return
     name = f"case-{detail.case.id}"
     kept = kept_pictures(detail)
@@ -80,7 +93,7 @@ def zipped(name: str, folder: Path, kept: list[Path]) -> bytes:
     with ZipFile(data, "w", ZIP_STORED) as archive:
         if assay is not None:
             case = PicturedCase(name=name, findings=findings, assay=assay)
-            for what, thumbnail in zip(WHATS, load_pictures(folder), strict=True):
+            for what, thumbnail in zip(WHATS, sound_pictures(folder), strict=True):
                 archive.writestr(
                     f"{name}-{what}-slide.png", png(slide_picture(case, what, thumbnail))
                 )

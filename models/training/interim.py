@@ -53,11 +53,8 @@ def train_interim(
         classes=len(classes),
     )
     pairs = [_pair(each, first.encoder, shape.features) for each in train]
-    if training.part_weight > 0 and all(pair.partners is None for pair in pairs):
-        raise DataSetError(
-            "No case that trains has a table of partners, so that IHC can name no part of a slide. "
-            "Make the pairs by tandem dataset interim, or train with --part-weight 0."
-        )
+    if training.part_weight > 0:
+        _require_parts(pairs, prompts)
     spec = SlideSpec(
         name="interim-4way",
         version=VERSION,
@@ -78,6 +75,20 @@ def train_interim(
     spec = add_figures(out, {"data": data, "judged_cases": len(held), **found})
     (out / CARD_NAME).write_text(_card(spec))
     return spec
+
+
+def _require_parts(pairs: Sequence[Pair], prompts: int) -> None:
+    """Raise DataSetError where IHC cannot name parts of slides."""
+    if prompts == 0:
+        raise DataSetError(
+            "Without prompts IHC teaches nothing, so that it names no part of a slide. Train with "
+            "--prompts 256, or with --part-weight 0."
+        )
+    if all(pair.partners is None for pair in pairs):
+        raise DataSetError(
+            "No case that trains has a table of partners, so that IHC can name no part of a slide. "
+            "Make the pairs by tandem dataset interim, or train with --part-weight 0."
+        )
 
 
 def _pair(files: PairFiles, encoder: str, features: int) -> Pair:

@@ -24,6 +24,7 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.operations.picture import LEVELS, WHATS, write_pictures
 from appliance.readers.tile_pass import silent
 from dashboard.queries import read_case
+from dashboard.stored import ResultDamagedError
 from dashboard.views import look
 from dashboard.views.pictures import kept_pictures, zipped
 
@@ -147,6 +148,19 @@ def test_the_page_offers_whole_slides_and_what_the_command_kept(
     flip(store.path(key) / f"case-{case_id}-he-patch-01.png")
     assert offered()[1] == whole
     flip(store.path(key) / f"case-{case_id}-he-patch-01.png")
+    # Nor is anything where an overview is not what was written.
+    folder = lab.settings.artifacts_dir / row.findings_key
+    overview = folder / "ihc_thumbnail.png"
+    flip(overview)
+    page = AppTest.from_function(case_page)
+    page.query_params["case"] = str(case_id)
+    page.run(timeout=180)
+    assert not page.exception and not page.get("download_button")
+    markup = "".join(element.proto.body for element in page.get("html"))
+    assert "damaged (ihc_thumbnail.png is not what was written). Analyze the case again" in markup
+    with pytest.raises(ResultDamagedError, match="ihc_thumbnail"):
+        zipped(f"case-{case_id}", folder, [])
+    flip(overview)
     # Pictures of an earlier result are not offered with the present one.
     detail = read_case(look.ledger(), lab.settings, case_id)
     assert detail is not None and kept_pictures(replace(detail, findings_key="findings/0")) == []

@@ -106,6 +106,8 @@ def test_ihc_names_parts_where_partners_are_known(tmp_path: Path) -> None:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+    refused = train(pairs, tmp_path / "refused", "--part-weight", "6", "--prompts", "0")
+    assert refused.exit_code == 1 and "--prompts 256" in str(refused.exception)
     for name, weight in (("plain", "0"), ("parts", "6")):
         done = train(pairs, tmp_path / name, "--part-weight", weight)
         assert done.exit_code == 0, done.output
