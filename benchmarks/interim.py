@@ -104,7 +104,7 @@ def main() -> int:
     parser.add_argument("--features", type=Path, help="folder of features, kept")
     parser.add_argument("--large", type=int, default=0, help="measure an answer on so many tiles")
     parser.add_argument("--epochs", type=int, default=InterimTraining().epochs)
-    parser.add_argument("--rate", type=float, default=InterimTraining().learning_rate)
+    parser.add_argument("--rate", type=float, default=3e-4, help="the paper has 1e-4")
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--ratio", type=float, default=0.75)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each line")

@@ -212,7 +212,7 @@ class NucleiReader:
     """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
 
     name: ClassVar[str] = "nuclei"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
     task: ClassVar[Task | None] = None

@@ -4,8 +4,11 @@ Color deconvolution (Ruifrok & Johnston 2001) gives hematoxylin and DAB. A px be
 where hematoxylin stands out from the surroundings, or where DAB does; nuclei are split by watershed
 (`appliance.readers.nucleus_shapes`). The stain of a nucleus is the DAB in it less the DAB in the
 ring around it, so that haze and brown cytoplasm do not count, and a brown membrane counts against
-it. A nucleus is taken for a tumor cell's by its size and shape alone: lymphocytes are smaller,
-fibroblasts narrower. Frame: tile px / `STEP`, origin at the tile's upper left corner.
+it. Pale brown that holds no more hematoxylin than its surroundings is no nucleus: it is stroma or
+cytoplasm. A nucleus is taken for a tumor cell's by its size and shape, since lymphocytes are
+smaller and fibroblasts narrower, unless most nuclei around it are of a lymphocyte's size:
+lymphocytes that touch look like one larger nucleus. Frame: tile px / `STEP`, origin at the tile's
+upper left corner.
 """
 
 from __future__ import annotations
@@ -53,6 +56,18 @@ normal ducts have about 28 µm², fibroblasts a ratio of 3."""
 LEAST_ELLIPTIC = 0.85
 """Least ratio of a nucleus's area to that of the ellipse of its moments: ragged pieces are fibers
 and gaps."""
+PALE_BROWN_OD = 0.6
+"""DAB of a nucleus below which its counterstain must be seen."""
+LEAST_COUNTERSTAIN_OD = 0.06
+"""Least hematoxylin in a pale brown nucleus beyond that around it. Nuclei of drawn ER slides have
+0.12 and more, their brown stroma 0.02."""
+AMONG_UM, AMONG_LEAST, AMONG_RATIO = 20.0, 4, 1.5
+"""A nucleus lies among lymphocytes where within this distance at least so many nuclei are too small
+for a tumor's, and so many times as many as it and the others that are not."""
+ROUND = 1.6
+"""Largest ratio of the axes of a lymphocyte's nucleus."""
+SMALL_UM2 = 12.0
+"""Least area of a lymphocyte's nucleus."""
 _MIN_PX = 50
 
 
@@ -95,7 +110,9 @@ def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
     excess = dab - np.maximum(pale, 0)
     brown = tissue & (excess > BROWN_OD)
     dark = brown & (excess > cv2.dilate(excess, disc(RING_UM)) / 2)
-    return _measured(split_nuclei(_mask(blue, dark, tissue), SADDLE_UM), dab, brown)
+    return _measured(
+        split_nuclei(_mask(blue, dark, tissue), SADDLE_UM), smooth(blue, 0.4), dab, brown
+    )
 
 
 def paint_classes(found: TileNuclei, grade: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -140,34 +157,75 @@ def _opened(mask: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.uint8]:
     return opened
 
 
-def _measured(nuclei: Labels, dab: Array, brown: NDArray[np.bool_]) -> TileNuclei:
+def _measured(nuclei: Labels, blue: Array, dab: Array, brown: NDArray[np.bool_]) -> TileNuclei:
     n = int(nuclei.max()) + 1
-    counted = _shaped(nuclei, n)
-    counted[nuclei[-1]] = counted[nuclei[:, -1]] = False
-    counted[0] = False
     # The rim of a nucleus is half its own stain: the ring begins outside of it.
     covered = cv2.dilate((nuclei > 0).astype(np.uint8), disc(0.6)) > 0
     ring = cv2.dilate(nuclei.astype(np.float32), disc(RING_UM)).astype(np.int32)
-    around = medians(dab, ring, ~covered & (ring > 0), n)
-    # A nucleus within others has no ring: the ring of most nuclei of the tile stands for it.
-    usual = float(np.nanmedian(around)) if np.isfinite(around).any() else 0.0
-    around = np.where(np.isnan(around), usual, around)
-    inside = medians(dab, nuclei, nuclei > 0, n)
+    free = ~covered & (ring > 0)
+    stain = medians(dab, nuclei, nuclei > 0, n) - _around(dab, ring, free, n)
+    counterstain = medians(blue, nuclei, nuclei > 0, n) - _around(blue, ring, free, n)
+    browned = 2 * np.bincount(nuclei[brown], minlength=n) > np.bincount(nuclei.ravel(), minlength=n)
+    shapes = _shapes(nuclei, n)
+    counted = shapes.of_tumor()
+    counted &= ~(browned & (stain < PALE_BROWN_OD) & (counterstain < LEAST_COUNTERSTAIN_OD))
+    counted[0] = False
+    counted &= ~_among_lymphocytes(shapes, counted)
+    counted[nuclei[-1]] = counted[nuclei[:, -1]] = False
     chosen = counted[nuclei]
     near = cv2.dilate(chosen.astype(np.uint8), disc(PALE_UM)) > 0
     whole = cv2.morphologyEx(brown.astype(np.uint8), cv2.MORPH_CLOSE, disc(0.6))
     wide = brown & (cv2.morphologyEx(whole, cv2.MORPH_OPEN, disc(WIDE_UM)) > 0)
     return TileNuclei(
         raster=nuclei,
-        stain_od=(inside - around)[1:].astype(np.float32),
+        stain_od=stain[1:].astype(np.float32),
         counted=counted[1:],
         brown_px=int(np.count_nonzero(brown & near)),
         wide_px=int(np.count_nonzero(wide & near)),
     )
 
 
-def _shaped(nuclei: Labels, n: int) -> NDArray[np.bool_]:
-    """Return whether each of `n` regions has the size and shape of a tumor nucleus, bool (n,)."""
+def _around(layer: Array, ring: Labels, free: NDArray[np.bool_], n: int) -> Array:
+    """Median of a layer in the ring around each of `n` nuclei, (n,)."""
+    around = medians(layer, ring, free, n)
+    # A nucleus within others has no ring: the ring of most nuclei of the tile stands for it.
+    usual = float(np.nanmedian(around)) if np.isfinite(around).any() else 0.0
+    return np.where(np.isnan(around), np.float32(usual), around)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shapes:
+    """Regions of a tile: center (n, 2) in µm, area in µm², and half axes in µm, (n,).
+
+    Region 0 is what lies between the nuclei.
+    """
+
+    center: NDArray[np.float64]
+    area: NDArray[np.float64]
+    longer: NDArray[np.float64]
+    shorter: NDArray[np.float64]
+
+    def of_tumor(self) -> NDArray[np.bool_]:
+        """Return whether each region has the size and shape of a tumor nucleus, (n,)."""
+        shaped: NDArray[np.bool_] = (
+            (self.area >= SMALLEST_UM2)
+            & (self.shorter >= NARROWEST_UM)
+            & (self.longer <= LONGEST * self.shorter)
+            & (self.area >= LEAST_ELLIPTIC * np.pi * self.longer * self.shorter)
+        )
+        return shaped
+
+    def of_lymphocyte(self) -> NDArray[np.bool_]:
+        """Return whether each region has the size and shape of a lymphocyte's nucleus, (n,)."""
+        small: NDArray[np.bool_] = (
+            (self.area > SMALL_UM2)
+            & (self.area < SMALLEST_UM2)
+            & (self.longer < ROUND * self.shorter)
+        )
+        return small
+
+
+def _shapes(nuclei: Labels, n: int) -> _Shapes:
     number = nuclei.ravel()
     px = np.maximum(np.bincount(number, minlength=n), 1)
     y, x = (axis.ravel().astype(np.float64) for axis in np.indices(nuclei.shape))
@@ -180,13 +238,20 @@ def _shaped(nuclei: Labels, n: int) -> NDArray[np.bool_]:
     yy = mean(y * y) - mean(y) ** 2 + 1 / 12
     xy = mean(x * y) - mean(x) * mean(y)
     half, spread = (xx + yy) / 2, np.sqrt((xx - yy) ** 2 / 4 + xy**2)
-    longer = 2 * COARSE_MPP * np.sqrt(half + spread)
-    shorter = 2 * COARSE_MPP * np.sqrt(np.maximum(half - spread, 1e-6))
-    area = px * COARSE_MPP**2
-    shaped: NDArray[np.bool_] = (
-        (area >= SMALLEST_UM2)
-        & (shorter >= NARROWEST_UM)
-        & (longer <= LONGEST * shorter)
-        & (area >= LEAST_ELLIPTIC * np.pi * longer * shorter)
+    return _Shapes(
+        center=COARSE_MPP * np.stack([mean(x), mean(y)], axis=1),
+        area=px * COARSE_MPP**2,
+        longer=2 * COARSE_MPP * np.sqrt(half + spread),
+        shorter=2 * COARSE_MPP * np.sqrt(np.maximum(half - spread, 1e-6)),
     )
-    return shaped
+
+
+def _among_lymphocytes(shapes: _Shapes, counted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return whether most nuclei around each of n regions are of a lymphocyte's size, bool (n,)."""
+    small = shapes.of_lymphocyte()
+    small[0] = False
+    apart = np.linalg.norm(shapes.center[:, None] - shapes.center[None], axis=2)
+    near = apart < AMONG_UM
+    lymphocytes, others = near @ small.astype(np.int64), near @ counted.astype(np.int64)
+    among: NDArray[np.bool_] = (lymphocytes >= AMONG_LEAST) & (lymphocytes > AMONG_RATIO * others)
+    return among

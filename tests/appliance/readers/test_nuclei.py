@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from fixtures.readings import CPU, WHITE
@@ -100,6 +101,41 @@ def test_brown_membranes_are_no_stained_nuclei(measured: TileNuclei) -> None:
     membranes = measure_nuclei(tile_of(plain_world((0, 0, 1, 0)), "HER2"))
     assert membranes.brown_px > 1000
     assert membranes.wide_px < 0.3 * membranes.brown_px
+
+
+HEMATOXYLIN, DAB = np.array([0.65, 0.70, 0.29]), np.array([0.27, 0.57, 0.78])
+"""Optical densities of Ruifrok & Johnston (2001)."""
+Disc = tuple[float, float, float]
+
+
+def drawn_tile(blue: Sequence[Disc], brown: Sequence[Disc]) -> NDArray[np.uint8]:
+    """Pale tissue with discs (x, y, radius, µm) of hematoxylin and of pale DAB."""
+    density = np.full((TILE_PX, TILE_PX, 3), 0.09, np.float32)
+    for discs, stain in ((blue, 0.45 * HEMATOXYLIN), (brown, 0.4 * DAB)):
+        amount = np.zeros((TILE_PX, TILE_PX), np.float32)
+        for x, y, radius in discs:
+            center = (round(x / TILE_MPP), round(y / TILE_MPP))
+            cv2.circle(amount, center, round(radius / TILE_MPP), 1.0, thickness=-1)
+        density += cv2.GaussianBlur(amount, (0, 0), 1.0)[..., None] * stain
+    return np.rint(255 * 10.0**-density).astype(np.uint8)
+
+
+def test_pale_brown_without_counterstain_is_no_nucleus() -> None:
+    nuclei = [(x, y, 5.0) for x in (20.0, 60.0, 100.0) for y in (20.0, 60.0, 100.0)]
+    stroma = [(40.0, 40.0, 6.0), (80.0, 80.0, 6.0), (40.0, 80.0, 6.0)]
+    assert counts_of(measure_nuclei(drawn_tile(nuclei, nuclei[:3]))).tolist() == [6, 3, 0, 0]
+    assert counts_of(measure_nuclei(drawn_tile(nuclei, stroma))).tolist() == [9, 0, 0, 0]
+
+
+def test_a_larger_nucleus_among_lymphocytes_is_no_tumor_nucleus() -> None:
+    tumor = [(x, 110.0, 5.0) for x in (20.0, 50.0, 80.0, 110.0)]
+    larger = (40.0, 40.0, 4.2)  # as lymphocytes that touch
+    around = np.arange(8) * np.pi / 4
+    lymphocytes = [(40 + 12 * np.cos(at), 40 + 12 * np.sin(at), 2.8) for at in around.tolist()]
+    alone = measure_nuclei(drawn_tile([larger, *tumor], []))
+    assert counts_of(alone).tolist() == [5, 0, 0, 0]
+    among = measure_nuclei(drawn_tile([larger, *lymphocytes, *tumor], []))
+    assert counts_of(among).tolist() == [4, 0, 0, 0]
 
 
 def test_neighboring_tiles_count_each_nucleus_once(half: World) -> None:
