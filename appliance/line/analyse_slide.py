@@ -25,7 +25,7 @@ from appliance.delivery.frozen import (
     signature,
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
-from appliance.errors import SlideError, WeightsUnusableError
+from appliance.errors import SlideError, SourceChangedError, WeightsUnusableError
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.identify import Identifier
 from appliance.intake.identity.opened import evidence_in
@@ -72,11 +72,17 @@ from models.errors import ManifestError
 
 
 def identify_slide(
-    path: Path, settings: Settings, said: Mapping[str, Any] | None = None
+    path: Path,
+    settings: Settings,
+    said: Mapping[str, Any] | None = None,
+    whole: tuple[int, int] = (0, 0),
 ) -> IdentifiedSlide:
     """Open a slide, check that it can be decoded, and learn its identity.
 
-    `said` is a person's word on it, and comes before all other sources (`intake.said`). All that
+    `said` is a person's word on it, and comes before all other sources (`intake.said`). `whole` is
+    the size in bytes and the time of change in ns with which the scan found the slide whole; a size
+    of 0 where that is not known. A slide of one file has to have them still: else it may be another
+    slide that lies in its place for a moment, and is gone before the next scan. All that
     later steps need of the file's surroundings is frozen here: the sidecar's words, the source
     artifact (scan time, DICOM headers), and the order of the accession.
 
@@ -85,11 +91,13 @@ def identify_slide(
     SlideError
         With the reason for quarantine.
     SourceChangedError
-        If the file changed meanwhile.
+        If the file changed meanwhile, or since the scan.
     WorklistUnavailableError
         If the orders cannot be asked.
     """
     before = signature(path)
+    if whole[0] and len(before) == 1 and before[0][:2] != whole:
+        raise SourceChangedError(str(path))
     try:
         return _identified(path, before, settings, said or {})
     finally:

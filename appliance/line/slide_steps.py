@@ -39,9 +39,9 @@ log = logging.getLogger(__name__)
 
 def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
     """Prepare `identify_slide`."""
-    said = json.loads(job.row.said)
-    arguments = (Path(job.row.path), context.settings)
-    return Call(identify_slide, (*arguments, said) if said else arguments)
+    row = job.row
+    whole = row.size_bytes, row.modified_ns
+    return Call(identify_slide, (Path(row.path), context.settings, json.loads(row.said), whole))
 
 
 def finish_identify(

@@ -218,6 +218,21 @@ def test_cut_while_it_is_identified_and_put_back_is_no_damage(
     assert identify_slide(slide, settings).facts.fingerprint
 
 
+def test_another_slide_in_its_place_is_not_taken_for_it(
+    settings: Settings, slide: Path, tmp_path: Path
+) -> None:
+    """The other one is there before the step begins and still there when it ends."""
+    facts = slide.stat()
+    whole = facts.st_size, facts.st_mtime_ns
+    kept = slide.read_bytes()
+    shutil.copyfile(write_slide(tmp_path / "other", seed=2), slide)
+    with pytest.raises(SourceChangedError):
+        identify_slide(slide, settings, None, whole)
+    slide.write_bytes(kept)
+    os.utime(slide, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert identify_slide(slide, settings, None, whole).facts.fingerprint
+
+
 def test_what_is_damaged_and_stays_so_is_damage(settings: Settings, slide: Path) -> None:
     slide.write_bytes(slide.read_bytes()[:2000])
     with pytest.raises(SlideError):
