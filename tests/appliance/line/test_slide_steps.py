@@ -14,7 +14,7 @@ from fixtures.slide_objects import MPP, identity, write_svs
 from appliance.artifacts import ArtifactStore
 from appliance.delivery.frozen import freeze_source
 from appliance.domain import HE, HER2, QuarantineReason
-from appliance.errors import SlideError
+from appliance.errors import SlideError, SourceChangedError
 from appliance.intake.patients import Patient
 from appliance.intake.watch import FolderScan
 from appliance.ledger.ledger import Ledger
@@ -25,7 +25,7 @@ from appliance.line.analyse_slide import identify_slide
 from appliance.line.case_steps import prepare_analyse
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
-from appliance.line.slide_steps import finish_identify, take_slide_back
+from appliance.line.slide_steps import finish_identify, prepare_identify, take_slide_back
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from dicom.header import read_headers
@@ -140,3 +140,23 @@ def test_a_file_of_the_same_size_and_time_is_taken_up_anew(context: StepContext)
         assert slide is not None
     assert slide.state == SlideState.ARRIVED and slide.fingerprint == ""
     assert case.state == CaseState.WAITING
+
+
+def test_another_slide_lies_in_its_place_when_it_is_identified(context: StepContext) -> None:
+    """The scan saw the right one, and sees it again afterwards, with its size and time."""
+    path = write_svs(context.settings.watch.folder / "S26-7_B2_HE.svs")
+    scan = FolderScan(context.ledger, context.settings.watch)
+    for second in (0.0, 2.0):
+        scan.run(monotonic=second, now=second)
+    with context.ledger.transaction() as tx:
+        row = tx.slide_of_path(str(path))
+    assert row is not None and row.state == SlideState.ARRIVED
+    progress = ProgressFile.of(context.settings, row.subject)
+    call = prepare_identify(context, Job(row=row, progress=progress))
+    kept, times = path.read_bytes(), path.stat()
+    write_svs(path, seed=9)
+    with pytest.raises(SourceChangedError):
+        call.function(*call.arguments)
+    path.write_bytes(kept)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert call.function(*call.arguments).verdict.accession == "S26-7"
