@@ -70,6 +70,9 @@ from dicom.errors import SourceError
 from dicom.header import wrong_uids
 from models.errors import ManifestError
 
+MOUNTS_DIFFER_NS = 2_000_000_000
+"""Most by which two mounts of a share round the time of a file differently: 2 s, of FAT."""
+
 
 def identify_slide(
     path: Path,
@@ -96,8 +99,10 @@ def identify_slide(
         If the orders cannot be asked.
     """
     before = signature(path)
-    if whole[0] and len(before) == 1 and before[0][:2] != whole:
-        raise SourceChangedError(str(path))
+    if whole[0] and len(before) == 1:
+        (size_bytes, modified_ns, *_) = before[0]
+        if size_bytes != whole[0] or abs(modified_ns - whole[1]) > MOUNTS_DIFFER_NS:
+            raise SourceChangedError(str(path))
     try:
         return _identified(path, before, settings, said or {})
     finally:

@@ -64,7 +64,7 @@ class Told:
         return answer
 
 
-def identified(path: Path, _settings: Settings, _said: object = None) -> IdentifiedSlide:
+def identified(path: Path, *_given: object) -> IdentifiedSlide:
     """Accession, block and stain as the name says."""
     accession, block, stain = path.stem.split("_")
     facts = SlideFacts(
@@ -398,8 +398,8 @@ def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:
 
 
 def test_organ_and_specimen_are_kept_at_identify(line: Line) -> None:
-    def found(path: Path, settings: Settings) -> IdentifiedSlide:
-        return replace(identified(path, settings), organ="gastric", specimen="biopsy")
+    def found(path: Path, *_given: object) -> IdentifiedSlide:
+        return replace(identified(path), organ="gastric", specimen="biopsy")
 
     line.told.answers["identify_slide"] = found
     line.arrive("S26-1_A1_HE.svs")

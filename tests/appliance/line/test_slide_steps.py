@@ -145,6 +145,7 @@ def test_a_file_of_the_same_size_and_time_is_taken_up_anew(context: StepContext)
 def test_another_slide_lies_in_its_place_when_it_is_identified(context: StepContext) -> None:
     """The scan saw the right one, and sees it again afterwards, with its size and time."""
     path = write_svs(context.settings.watch.folder / "S26-7_B2_HE.svs")
+    os.utime(path, (1e9, 1e9))
     scan = FolderScan(context.ledger, context.settings.watch)
     for second in (0.0, 2.0):
         scan.run(monotonic=second, now=second)
