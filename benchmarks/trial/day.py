@@ -7,11 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.line.child import START_SECONDS
 from benchmarks.scanner.play import Simulation, simulate
 from benchmarks.scanner.tissue import Sections
-from benchmarks.trial.daemon import PATIENCE_S, RESCAN_S, TrialDaemon, running
+from benchmarks.trial.daemon import RESCAN_S, TrialDaemon, running
 from benchmarks.trial.judge import Trial, bytes_of_slides, footprint, judge, judge_shelf
 from benchmarks.trial.ledger import Snapshot, TrialLedger
+
+STUCK_S = 2.5 * START_SECONDS
+"""Seconds without a change from which a line that has work is stuck: longer than it takes to give
+up a worker whose start stays unheard, and to start another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +85,6 @@ def at_rest(
     Ends early where the daemon is gone, or where what is at work has not moved for long.
     """
     quiet_s = daemon.stable_s + RESCAN_S + 3.0
-    stuck_s = 6 * (quiet_s + PATIENCE_S)
     began = changed = told = time.monotonic()
     last = Snapshot()
     while time.monotonic() - began < most_s and daemon.running:
@@ -88,7 +92,7 @@ def at_rest(
         now, look = time.monotonic(), ledger.snapshot()
         if look.states != last.states:
             last, changed = look, now
-        elif now - changed > (stuck_s if look.at_work else quiet_s):
+        elif now - changed > (STUCK_S if look.at_work else quiet_s):
             break
         if now - told > 15:
             told = now
