@@ -11,6 +11,10 @@ from appliance.artifacts import file_is_as_written, read_sums
 from appliance.findings.codec import load_findings, load_pictures
 from appliance.findings.findings import Findings
 
+DAMAGED_OVERVIEW = (
+    "The stored overview of this slide is damaged. It is made again when the slide is read again."
+)
+
 
 class ResultDamagedError(ValueError):
     """Error where a file of a stored result is gone, or is not what was written."""
@@ -59,3 +63,12 @@ def require_sound(file: Path) -> None:
     """
     if file.name in read_sums(file.parent) and not file_is_as_written(file):
         raise ResultDamagedError(f"{file.name} is not what was written")
+
+
+def is_sound(file: Path) -> bool:
+    """Return whether a file of an artifact is what was written, as `require_sound` compares."""
+    try:
+        require_sound(file)
+    except ResultDamagedError:
+        return False
+    return True

@@ -33,7 +33,7 @@ class MaskformerSegmenter(nn.Module):
         )
         config = MaskFormerConfig(backbone_config=backbone, num_labels=len(spec.classes), **numbers)
         self.body = MaskFormerForInstanceSegmentation(config)
-        _tell_queries_apart(self.body.model.transformer_module)
+        _begin_decoder(self.body.model.transformer_module)
 
     def forward(self, pixels: Tensor) -> PixelLogits:
         """Return logits of `pixels` (N, 3, T, T), 0-255."""
@@ -44,7 +44,7 @@ class MaskformerSegmenter(nn.Module):
         return PixelLogits(seen.clamp(min=1e-6).log())
 
 
-def _tell_queries_apart(module: Any) -> None:
+def _begin_decoder(module: Any) -> None:
     """Give the decoder the chance weights of DETR's and MaskFormer's own code.
 
     These are Xavier's for all matrices, and a standard deviation of 1 for the queries. That of

@@ -84,10 +84,11 @@ def identify_slide(
 
     `said` is a person's word on it, and comes before all other sources (`intake.said`). `whole` is
     the size in bytes and the time of change in ns with which the scan found the slide whole; a size
-    of 0 where that is not known. A slide of one file has to have them still: else it may be another
-    slide that lies in its place for a moment, and is gone before the next scan. All that
-    later steps need of the file's surroundings is frozen here: the sidecar's words, the source
-    artifact (scan time, DICOM headers), and the order of the accession.
+    of 0 where that is not known. A slide of one file must have them still: another slide may lie in
+    its place and be gone before the next scan.
+
+    All that later steps need of the file's surroundings is frozen here: the sidecar's words, the
+    source artifact (scan time, DICOM headers), and the order of the accession.
 
     Raises
     ------

@@ -67,7 +67,7 @@ for a tumor's, and so many times as many as it and the others that are not."""
 ROUND = 1.6
 """Largest ratio of the axes of a lymphocyte's nucleus."""
 SMALL_UM2 = 12.0
-"""Least area of a lymphocyte's nucleus."""
+"""Least area of a lymphocyte's nucleus: a smaller one is cut by the edge of the tile."""
 _MIN_PX = 50
 
 

@@ -21,7 +21,7 @@ from dashboard.interim import ATTENDED, HintMap
 from dashboard.masking import HIDDEN
 from dashboard.queries import CaseDetail, read_case
 from dashboard.reports import report_file
-from dashboard.stored import ResultDamagedError, sound_findings
+from dashboard.stored import DAMAGED_OVERVIEW, ResultDamagedError, is_sound, sound_findings
 from dashboard.views import acting, look, measured
 from dashboard.views.pictures import offer
 from dashboard.views.records import (
@@ -228,7 +228,7 @@ def _unscored_pictures(detail: CaseDetail) -> None:
         for column, stain in zip(st.columns(2), detail.stains, strict=False):
             slide = detail.slides.get(stain)
             with column:
-                if slide is not None and slide.thumbnail is not None:
+                if slide is not None and slide.thumbnail and is_sound(slide.thumbnail):
                     title = stain_word(stain)
                     look.block(f"<h2>{escape(title)}</h2>")
                     rgb = load_overview(slide.thumbnail, longest_px=MAX_EDGE_PX)
@@ -237,11 +237,11 @@ def _unscored_pictures(detail: CaseDetail) -> None:
                     else:
                         st.image(rgb, width="stretch", output_format="JPEG", alt=title)
                 else:
-                    text = (
-                        f"The {stain_word(stain)} slide is not inspected yet."
-                        if slide is not None
-                        else f"No {stain_word(stain)} slide yet."
-                    )
+                    text = f"No {stain_word(stain)} slide yet."
+                    if slide is not None and slide.thumbnail is not None:
+                        text = DAMAGED_OVERVIEW
+                    elif slide is not None:
+                        text = f"The {stain_word(stain)} slide is not inspected yet."
                     look.block(f'<div class="td-missing">{escape(text)}</div>')
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from appliance.ledger.lifecycle import SlideState
 from dashboard.queries import read_slide
+from dashboard.stored import DAMAGED_OVERVIEW, is_sound
 from dashboard.views import acting, look
 from dashboard.views.records import timeline_markup
 from dashboard.wording import SLIDE_WORDS, stain_word
@@ -46,7 +47,9 @@ def render() -> None:
         acting.slide_forms(f"slide-{slide.id}", detail.accession, detail.block, detail.stain)
     else:
         acting.off()
-    if slide.thumbnail is not None:
+    if slide.thumbnail is not None and not is_sound(slide.thumbnail):
+        look.block(f'<div class="muted">{DAMAGED_OVERVIEW}</div>')
+    elif slide.thumbnail is not None:
         st.image(slide.thumbnail, width=420, alt=f"Overview of slide-{slide.id}")
     elif slide.state is SlideState.READ:
         look.block(

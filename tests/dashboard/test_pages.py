@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import streamlit as st
+from fixtures.damage import flip
 from fixtures.hints import keep_hint
 from streamlit.testing.v1 import AppTest
 
@@ -404,6 +405,15 @@ def open_slide(slide_id: int) -> str:
     page = AppTest.from_function(slide_page)
     page.query_params["slide"] = str(slide_id)
     return markup(page.run(timeout=180))
+
+
+def test_a_damaged_overview_of_a_slide_is_told_and_not_shown(lab: Lab) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    told = "stored overview of this slide is damaged"
+    assert told not in open_case(case_id) + open_slide(1)
+    (overview,) = lab.settings.artifacts_dir.rglob("thumbnail.png")
+    flip(overview)
+    assert told in open_case(case_id) and told in open_slide(1)
 
 
 def interim_on(page: str) -> list[str]:
