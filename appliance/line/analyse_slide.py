@@ -84,8 +84,9 @@ def identify_slide(
 
     `said` is a person's word on it, and comes before all other sources (`intake.said`). `whole` is
     the size in bytes and the time of change in ns with which the scan found the slide whole; a size
-    of 0 where that is not known. A slide of one file must have them still: another slide may lie in
-    its place and be gone before the next scan.
+    of 0 where that is not known. A slide must have them still: another one may lie in its place and
+    be gone before the next scan. Of a DICOM series of several files this is not compared, since the
+    scan may count other files of it (links, names that the site leaves out).
 
     All that later steps need of the file's surroundings is frozen here: the sidecar's words, the
     source artifact (scan time, DICOM headers), and the order of the accession.
@@ -100,8 +101,9 @@ def identify_slide(
         If the orders cannot be asked.
     """
     before = signature(path)
-    if whole[0] and len(before) == 1:
-        (size_bytes, modified_ns, *_) = before[0]
+    if whole[0] and (len(before) == 1 or path.suffix.lower() == ".mrxs"):
+        size_bytes = sum(file[0] for file in before)
+        modified_ns = max(file[1] for file in before)
         if size_bytes != whole[0] or abs(modified_ns - whole[1]) > MOUNTS_DIFFER_NS:
             raise SourceChangedError(str(path))
     try:

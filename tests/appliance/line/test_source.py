@@ -19,6 +19,8 @@ from appliance.errors import (
     SourceChangedError,
     WeightsUnusableError,
 )
+from appliance.intake.found import FoundSlide, found_again
+from appliance.intake.listing import ListedFile
 from appliance.line import analyse_slide
 from appliance.line.analyse_slide import identify_slide, inspect_slide, open_facts, read_alone
 from appliance.line.outcomes import ReadSlide
@@ -234,6 +236,24 @@ def test_another_slide_in_its_place_is_not_taken_for_it(
     # Another mount of the share may round the time.
     os.utime(slide, ns=(facts.st_atime_ns, an_hour_ago + 1_500_000_000))
     assert identify_slide(slide, settings, None, whole).facts.fingerprint
+
+
+def test_an_mrxs_slide_is_compared_with_its_folder(settings: Settings, tmp_path: Path) -> None:
+    """What is compared is all its files, as the scan adds them up."""
+    index = tmp_path / "S26-1_A1_HE.mrxs"
+    data = index.with_suffix("") / "Data0000.dat"
+    data.parent.mkdir()
+    index.write_bytes(b"index")
+    data.write_bytes(bytes(1000))
+    found = found_again(FoundSlide(str(index), (ListedFile(str(index), 0, 0),)))
+    assert found is not None
+    whole = found.signature.size_bytes, found.signature.modified_ns
+    # Not taken for another slide: it goes on, to be found damaged.
+    with pytest.raises(SlideError):
+        identify_slide(index, settings, None, whole)
+    data.write_bytes(bytes(1001))
+    with pytest.raises(SourceChangedError):
+        identify_slide(index, settings, None, whole)
 
 
 def test_what_is_damaged_and_stays_so_is_damage(settings: Settings, slide: Path) -> None:
