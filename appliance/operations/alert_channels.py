@@ -27,12 +27,16 @@ _END = "This message is sent once. The next one of this cause comes after it end
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message: kind and key of its cause, the sentence, and since when (s since epoch)."""
+    """A message: kind and key of its cause, the sentence, and since when (s since epoch).
+
+    `ended` is when the cause ended (s since epoch), in the message of that; 0 in all others.
+    """
 
     kind: str
     key: str
     sentence: str
     since: float
+    ended: float = 0.0
 
 
 Send = Callable[[Message], None]
@@ -108,10 +112,12 @@ def _mail(section: Mail, message: Message, site: str) -> EmailMessage:
     mail["Date"] = format_datetime(datetime.now().astimezone())
     mail["Message-ID"] = make_msgid(domain=section.sender.rpartition("@")[2])
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no answer of a machine
-    since = datetime.fromtimestamp(message.since).astimezone()
+    when = f"Since {_local(message.since):%Y-%m-%d %H:%M %z}"
+    if message.ended:
+        when += f" until {_local(message.ended):%Y-%m-%d %H:%M %z}"
     mail.set_content(
-        f"{message.sentence}\n\nSince {since:%Y-%m-%d %H:%M %z}, on {socket.gethostname()}.\n"
-        f"{_END}\n\n{RESEARCH_USE}\n"
+        f"{_sentence(message)}\n\n{when}, on {socket.gethostname()}.\n"
+        f"{'' if message.ended else _END}\n\n{RESEARCH_USE}\n"
     )
     return mail
 
@@ -124,16 +130,17 @@ def post(section: Webhook, message: Message, site: str) -> None:
     AlertUnsentError
         If the address cannot be reached or refuses it.
     """
-    since = datetime.fromtimestamp(message.since).astimezone()
     host = urlsplit(section.url).netloc  # the path of a chat system's address is its secret
     body = {
-        "text": f"{_title(message, site)}: {message.sentence}",
+        "text": f"{_title(message, site)}: {_sentence(message)}",
         "kind": message.kind,
         "cause": message.key,
-        "since": since.isoformat(timespec="seconds"),
+        "since": _local(message.since).isoformat(timespec="seconds"),
         "host": socket.gethostname(),
         "notice": RESEARCH_USE,
     }
+    if message.ended:
+        body["ended"] = _local(message.ended).isoformat(timespec="seconds")
     try:
         answer = web_address(section, section.url).call(
             "POST",
@@ -150,4 +157,15 @@ def post(section: Webhook, message: Message, site: str) -> None:
 
 def _title(message: Message, site: str) -> str:
     where = f"Tandem, {site}" if site else "Tandem"
-    return f"{where}: {say('alert', f'title-{message.kind}')}"
+    title = say("alert", f"title-{message.kind}")
+    return f"{where}: {say('alert', 'title-ended', {'title': title}) if message.ended else title}"
+
+
+def _sentence(message: Message) -> str:
+    if not message.ended:
+        return message.sentence
+    return say("alert", "ended", {"sentence": message.sentence})
+
+
+def _local(at: float) -> datetime:
+    return datetime.fromtimestamp(at).astimezone()

@@ -1,7 +1,8 @@
 """Alerts: one message for each cause, kept in a file so that a restart repeats none.
 
-A cause is told once it has lasted ``alerts.after_minutes``, and again only after it was away for as
-long. A channel that takes no message is tried again later; the others are not.
+A cause is told once it has lasted ``alerts.after_minutes``. Once it was away for as long its end is
+told to those who had the message, and it may be told again. A channel that takes no message is
+tried again later; the others are not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from appliance.artifacts import write_whole
 from appliance.errors import AlertUnsentError, LedgerError
@@ -37,6 +38,8 @@ NAME = "alerts.json"
 """File in the state folder: what was told, for no record of anything."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 3600.0
 """Wait after a failed attempt of a channel; it doubles."""
+OF_THE_DISK = "disk-"
+"""Beginning of the keys of causes of the disk: one follows another, and that is no end."""
 MOST_CASES = 1000
 """Most STAT cases that are remembered as told, the newest ones."""
 
@@ -45,7 +48,8 @@ MOST_CASES = 1000
 class Standing:
     """A cause that holds, or did just now; `told` names the channels that took its message.
 
-    `since` and `gone` are seconds since the epoch; `gone` is 0 while it holds.
+    `since` and `gone` are seconds since the epoch; `gone` is 0 while it holds. `ended` names the
+    channels that took the message of its end.
     """
 
     kind: AlertKind
@@ -53,6 +57,11 @@ class Standing:
     since: float
     gone: float = 0.0
     told: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+
+    def is_over(self, now: float, after_s: float) -> bool:
+        """Return whether it has been away for long enough to count as ended."""
+        return bool(self.gone) and now - self.gone >= after_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +91,7 @@ def read_memory(settings: Settings) -> Memory:
     """Return what is remembered; nothing where the file is not there or damaged."""
     try:
         found: dict[str, Any] = json.loads(_path(settings).read_text())
-        causes = {
-            key: Standing(**each | {"kind": AlertKind(each["kind"]), "told": tuple(each["told"])})
-            for key, each in found["causes"].items()
-        }
+        causes = {key: _standing(each) for key, each in found["causes"].items()}
         failed = {name: Failed(**each) for name, each in found["failed"].items()}
         return Memory(
             causes=causes,
@@ -96,6 +102,11 @@ def read_memory(settings: Settings) -> Memory:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Memory()
+
+
+def _standing(kept: Mapping[str, Any]) -> Standing:
+    names = {name: tuple(kept.get(name, ())) for name in ("told", "ended")}
+    return Standing(**{**kept, **names, "kind": AlertKind(kept["kind"])})
 
 
 def is_quiet(alerts: Alerts, now: float) -> bool:
@@ -132,6 +143,8 @@ def alert_lines(settings: Settings) -> list[str]:
         lines.append(f"{name}: {f'failed {_when(failed.at)}: {failed.why}' if failed else told}")
     for known in memory.causes.values():
         state = "told" if known.told else "not told yet"
+        if known.gone:
+            state += f", gone since {_when(known.gone)}"
         lines.append(f"since {_when(known.since)}, {state}: {known.sentence}")
     return lines
 
@@ -196,7 +209,9 @@ class AlertWatch:
         """Begin, go on with, or end the causes; STAT results are news and end when told."""
         causes, after_s = self._memory.causes, 60 * self._alerts.after_minutes
         for key, cause in found.items():
-            known = causes.get(key, Standing(kind=cause.kind, sentence="", since=now))
+            known = causes.get(key)
+            if known is None or known.is_over(now, after_s):
+                known = Standing(kind=cause.kind, sentence="", since=now)
             since = min(known.since, now)  # the clock was set back
             causes[key] = replace(known, sentence=cause.sentence, since=since, gone=0.0)
         for key, known in list(causes.items()):
@@ -206,28 +221,54 @@ class AlertWatch:
                 continue  # of a ledger that cannot be read nothing is known
             else:
                 causes[key] = known = replace(known, gone=known.gone or now)
-                over = not known.told or now - known.gone >= after_s
+                over = not known.told or (
+                    known.is_over(now, after_s) and not self._owes_end(key, known, now)
+                )
             if over:
                 del causes[key]
 
     def _is_told(self, known: Standing) -> bool:
         return set(self._channels) <= set(known.told)
 
+    def _owes_end(self, key: str, known: Standing, now: float) -> bool:
+        """Return whether the end of a cause is to be told still; after a day it is no news."""
+        wanted = self._alerts.tell_end and known.kind in self._alerts.kinds
+        heirs = key.startswith(OF_THE_DISK) and any(
+            other.startswith(OF_THE_DISK) and not standing.gone
+            for other, standing in self._memory.causes.items()
+        )
+        missing = set(known.told) & set(self._channels) - set(known.ended)
+        return wanted and not heirs and bool(missing) and now - known.gone <= STAT_SECONDS
+
     def _send(self, now: float) -> None:
         quiet, after_s = is_quiet(self._alerts, now), 60 * self._alerts.after_minutes
         for key, known in list(self._memory.causes.items()):
             is_news = known.kind is AlertKind.STAT
-            due = is_news or (not known.gone and not quiet and now - known.since >= after_s)
-            if not due or known.kind not in self._alerts.kinds:
+            if known.is_over(now, after_s) and not is_news:
+                if not quiet and self._owes_end(key, known, now):
+                    self._tell(key, now, "ended", set(known.told))
                 continue
-            message = Message(kind=known.kind, key=key, sentence=known.sentence, since=known.since)
-            for name, send in self._channels.items():
-                if name not in self._memory.causes[key].told and self._try(
-                    name, send, message, now
-                ):
-                    told = (*self._memory.causes[key].told, name)
-                    self._memory.causes[key] = replace(known, told=told)
-                    self._write()  # at once: a daemon that is killed repeats nothing
+            due = is_news or (not known.gone and not quiet and now - known.since >= after_s)
+            if due and known.kind in self._alerts.kinds:
+                self._tell(key, now, "told", set(self._channels))
+
+    def _tell(self, key: str, now: float, what: Literal["told", "ended"], to: set[str]) -> None:
+        """Send the message of a cause, or of its end, to those of `to` that have not had it."""
+        for name, send in self._channels.items():
+            known = self._memory.causes[key]
+            had = known.told if what == "told" else known.ended
+            message = Message(
+                kind=known.kind,
+                key=key,
+                sentence=known.sentence,
+                since=known.since,
+                ended=known.gone if what == "ended" else 0.0,
+            )
+            if name in to and name not in had and self._try(name, send, message, now):
+                had = (*had, name)
+                told, ended = (had, known.ended) if what == "told" else (known.told, had)
+                self._memory.causes[key] = replace(known, told=told, ended=ended)
+                self._write()  # at once: a daemon that is killed repeats nothing
 
     def _try(self, name: str, send: Send, message: Message, now: float) -> bool:
         """Send a message by a channel that is not waiting; return whether it was taken."""

@@ -76,6 +76,8 @@ class Alerts(Section):
     after_minutes: Annotated[float, Field(ge=0)] = 5.0
     """Time for which a cause must last before it is told, and be away before it counts as ended.
     What ends by itself sooner, such as a share that is mounted again, asks nothing of anybody."""
+    tell_end: bool = True
+    """Tell the end of a cause, too, to those who had its message."""
     quiet_from: Hour | None = None
     """Hour of the day, by the machine's local time, from which nothing but a STAT result is told.
     What still lasts at the end of the quiet time is told then. None: no quiet time."""

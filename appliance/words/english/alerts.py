@@ -30,7 +30,9 @@ ALERTS: Words = {
     "disk-fills": "The disk of the state folder fills up: {forecast}. Make room before it is full.",
     "backup": "{trouble}",
     "test": "This is a test: Tandem's alerts reach you.",
+    "ended": "This has ended: {sentence}",
     # titles, by kind of cause
+    "title-ended": "ended: {title}",
     "title-site": "held up",
     "title-stat": "a STAT result",
     "title-silence": "nothing arrives",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from email import message_from_bytes
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -162,7 +163,11 @@ class Told:
 
     @property
     def keys(self) -> list[str]:
-        return [message.key for message in self.messages]
+        return [message.key for message in self.messages if not message.ended]
+
+    @property
+    def ends(self) -> list[str]:
+        return [message.key for message in self.messages if message.ended]
 
 
 def changed(settings: Settings, **values: Any) -> Settings:
@@ -202,6 +207,69 @@ def test_one_message_for_a_cause_until_it_ended_and_came_back(
     watch.look(NOW + 8400)
     assert len(told.keys) == 2
     watch.close()
+
+
+def test_the_end_is_told_to_those_who_had_the_message(settings: Settings, ledger: Ledger) -> None:
+    mail, hook = Told(), Told()
+    watch = AlertWatch(settings, {"mail": mail, "webhook": hook})
+    lanes(settings, gpu="held")
+    watch.look(NOW)
+    hook.down = True
+    watch.look(NOW + 300)
+    lanes(settings)
+    watch.look(NOW + 400)
+    watch.look(NOW + 699)
+    assert mail.ends == []  # away for a moment is not ended
+    hook.down = False
+    mail.down = True
+    watch.look(NOW + 700)
+    watch.close()
+    mail.down = False
+    watch = AlertWatch(settings, {"mail": mail, "webhook": hook})
+    for later in (800, 900, 2000):
+        watch.look(NOW + later)
+    assert mail.keys == mail.ends == ["lane held"] and hook.messages == []
+    assert mail.messages[-1].ended == NOW + 400 and mail.messages[-1].since == NOW
+    assert read_memory(settings).causes == {}
+    # It comes back before its end was taken: that is told, the end is not.
+    lanes(settings, gpu="held")
+    watch.look(NOW + 3000)
+    watch.look(NOW + 3300)
+    lanes(settings)
+    watch.look(NOW + 4000)
+    mail.down = True
+    watch.look(NOW + 4400)
+    mail.down = False
+    lanes(settings, gpu="held")
+    watch.look(NOW + 9000)
+    watch.look(NOW + 9300)
+    assert len(mail.keys) == 3 and len(mail.ends) == 1
+    watch.close()
+
+
+def test_no_end_is_told_where_nobody_wants_it_or_the_disk_got_worse(
+    settings: Settings, ledger: Ledger
+) -> None:
+    told = Told()
+    watch = AlertWatch(changed(settings, after_minutes=0, tell_end=False), {"mail": told})
+    lanes(settings, gpu="held")
+    watch.look(NOW)
+    lanes(settings)
+    watch.look(NOW + 100)
+    assert told.ends == [] and read_memory(settings).causes == {}
+    watch.close()
+    full = changed(settings, after_minutes=0)
+    path = settings.state_dir / "alerts.json"
+    fills = {"kind": "disk", "sentence": "it fills up", "since": NOW, "told": ["mail"]}
+    for low_disk_gib, ends in ((1e9, []), (0, ["disk-fills"])):
+        # As an older version wrote it: without channels of the end.
+        memory = {"causes": {"disk-fills": fills}, "event": 0, "stat": [], "sent": {}, "failed": {}}
+        path.write_text(json.dumps(memory))
+        watch = AlertWatch(full.model_copy(update={"low_disk_gib": low_disk_gib}), {"mail": told})
+        watch.look(NOW + 200)
+        watch.look(NOW + 300)
+        watch.close()
+        assert told.ends == ends
 
 
 def test_a_channel_that_is_away_is_tried_again_and_holds_no_other(
@@ -360,6 +428,14 @@ def test_mail_goes_over_starttls_with_the_password_and_names_no_patient(
     )
     assert "S26" not in json.dumps(body)
     assert set(dict(secret_files(given)).values()) == {secret}
+    end = Message(kind="site", key="x", sentence="Held up.", since=NOW, ended=NOW + 600)
+    for send in channels_of(given).values():
+        send(end)
+    assert box.mails[-1]["Subject"] == "Tandem: ended: held up"
+    assert "This has ended: Held up." in box.mails[-1].get_content()
+    body = posted[0][-1]
+    assert body["text"] == "Tandem: ended: held up: This has ended: Held up."
+    assert datetime.fromisoformat(body["ended"]).timestamp() == NOW + 600
     # Refused, another certificate, nobody there: an error that holds no secret.
     box.refuse = f"550 {SECRET}"
     message = Message(kind="test", key="test", sentence="x", since=NOW)
