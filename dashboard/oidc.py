@@ -14,19 +14,20 @@ import hmac
 import secrets
 import time
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from appliance.delivery.destinations.network import secret_of, web_address
+from appliance.delivery.destinations.network import secret_of
+from appliance.errors import SettingsError
+from appliance.operations.sign_in_provider import ask_json, endpoint_of, read_provider
 from appliance.operations.users import Role
 from appliance.settings.dashboard import Oidc
-from appliance.settings.network import is_loopback
 from appliance.text import is_text
 from dashboard.access import Vouched
 from dicom.errors import PacsUnavailableError
@@ -43,8 +44,6 @@ SIGNED_BY = (
 )
 """Algorithms of ID tokens: signatures by a key that the provider alone has. The client's secret as
 the key (HS256), or none at all, is refused."""
-_DISCOVERY = ".well-known/openid-configuration"
-_JSON = {"Accept": "application/json"}
 
 
 class NotVouchedError(Exception):
@@ -175,47 +174,27 @@ class Provider:
         now = self._clock()
         if self._known is not None and now - self._known[0] < KNOWN_SECONDS:
             return self._known[1]
-        found: dict[str, Any] = self._json("GET", f"{self._oidc.issuer.rstrip('/')}/{_DISCOVERY}")
-        if found.get("issuer") != self._oidc.issuer:
-            raise NotVouchedError(
-                f"[dashboard.oidc] issuer: {self._oidc.issuer} calls itself another name. Write "
-                "it as the provider does, with or without '/' at the end."
-            )
+        with _vouching():
+            found = read_provider(self._oidc)
         self._known = (now, found)
         return found
 
     def _endpoint(self, name: str) -> str:
-        place = self._metadata().get(name)
-        if isinstance(place, str):
-            parts = urlsplit(place)
-            if parts.scheme == "https" or is_loopback(parts.hostname or ""):
-                return place
-        raise NotVouchedError(f"{self._oidc.issuer} names no {name} with https.")
+        with _vouching():
+            return endpoint_of(self._oidc, self._metadata(), name)
 
-    def _json(
-        self, method: str, place: str, *, headers: Mapping[str, str] | None = None, **options: Any
-    ) -> Any:
-        """Return the JSON object of an answer."""
-        base = urlsplit(place)._replace(path="", query="", fragment="").geturl()
-        # The secret stands in one request alone, in its own form.
-        address = replace(web_address(self._oidc, base), secret=None)
-        try:
-            answer = address.call(
-                method,
-                place.removeprefix(base).lstrip("/"),
-                headers=_JSON | dict(headers or {}),
-                **options,
-            )
-        except PacsUnavailableError as err:
-            raise NotVouchedError(f"The provider cannot be asked: {err}") from err
-        found = answer.json()
-        if not isinstance(found, dict) or answer.status >= 400:
-            code = str(found.get("error", "")) if isinstance(found, dict) else ""
-            shown = code if code.isascii() and code.isprintable() else ""
-            raise NotVouchedError(
-                f"{base} answered {answer.status} {shown[:64]}".rstrip() + ". Try again."
-            )
-        return found
+    def _json(self, method: str, place: str, **options: Any) -> Any:
+        with _vouching():
+            return ask_json(self._oidc, method, place, **options)
+
+
+@contextmanager
+def _vouching() -> Iterator[None]:
+    """Turn what is wrong with the provider into an error of the one who signs in."""
+    try:
+        yield
+    except SettingsError as err:
+        raise NotVouchedError(str(err)) from err
 
 
 def _read(secret: Callable[[], str]) -> str:

@@ -29,6 +29,7 @@ from appliance.ledger.tables import CaseRow
 from appliance.operations.cluster_check import check_cluster
 from appliance.operations.disk import forecast
 from appliance.operations.scanner_folders import check_folders
+from appliance.operations.sign_in_provider import check_provider
 from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import OwnWeights
@@ -113,6 +114,8 @@ def _checks(settings: Settings) -> Iterator[Examined]:
     yield _try("libturbojpeg", _turbojpeg)
     if settings.cluster.scheduler:
         yield _try("cluster", partial(check_cluster, settings.cluster))
+    if settings.dashboard.oidc is not None:
+        yield _try("dashboard.oidc", partial(check_provider, settings.dashboard.oidc))
     if settings.worklist is not None:
         yield _try("worklist", partial(check_worklist, settings.worklist))
     orders = settings.orders

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.daemon import tandem
+from fixtures.oidc import oidc_provider
 
 from appliance.intake.scan import FolderScan
 from appliance.ledger.daily import backup_ledger
@@ -51,6 +52,25 @@ def test_the_watched_folders_and_formats_are_told(tmp_path: Path) -> None:
     FolderScan(ledger, settings.watch, state).run()
     ledger.close()
     assert folder_lines(settings) == [away, line]
+
+
+def test_the_provider_of_the_sign_in_is_asked(tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    with oidc_provider() as provider:
+        config.write_text(
+            f"state_dir = '{tmp_path / 'state'}'\n[dashboard]\nlogin = 'always'\n[dashboard.oidc]\n"
+            f"issuer = '{provider.issuer}'\nclient_id = 'tandem'\nroles = {{staff = 'viewer'}}\n"
+        )
+
+        def told() -> Examined:
+            return next(line for line in examine(config) if line.what == "dashboard.oidc")
+
+        assert told() == Examined("dashboard.oidc", True, f"{provider.issuer} answers, with 3 keys")
+        provider.published = {"keys": []}
+        assert not told().ok and "has no key" in told().text
+        provider.issuer += "/"
+        assert not told().ok and "calls itself another name" in told().text
+    assert not told().ok and "cannot be asked" in told().text
 
 
 def test_the_ledger_and_its_backup_are_told(tmp_path: Path) -> None:
