@@ -34,6 +34,9 @@ OUTLINE: RGB = (12, 32, 64)
 BAND_ROWS = 64
 """Rows of a picture that are blended at a time."""
 
+STRONGEST = 99.0
+"""Percentile of the tiles' weights that is drawn as 1: a few tiles may have nearly all of it."""
+
 MARGIN_OPACITY = 0.35
 """Opacity of tiles that were read for display and are not scored, relative to scored tiles."""
 
@@ -78,6 +81,16 @@ def heat_layer(heat: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         layer[..., channel] = np.interp(p, stops, values).astype(np.uint8)
     layer[..., 3] = np.where(read, 255 * (0.1 + 0.9 * p), 0).astype(np.uint8)
     return layer
+
+
+def attention_heat(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the weights of tiles as heat, 0-1, NaN where no tile was read.
+
+    Those from the percentile `STRONGEST` on are 1.
+    """
+    high = float(np.nanpercentile(weights, STRONGEST)) if np.isfinite(weights).any() else 0.0
+    heat: NDArray[np.float32] = np.clip(weights / np.float32(high or 1.0), 0, 1)
+    return heat
 
 
 def stain_layer(

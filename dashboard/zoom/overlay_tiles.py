@@ -23,7 +23,13 @@ from appliance.assays.assay import RGB
 from appliance.domain import SlideFacts
 from appliance.findings.attention import AttentionMap
 from appliance.findings.findings import MARGIN, SCORED, Findings
-from appliance.findings.overlay import MARGIN_OPACITY, OUTLINE, class_shares, heat_layer
+from appliance.findings.overlay import (
+    MARGIN_OPACITY,
+    OUTLINE,
+    attention_heat,
+    class_shares,
+    heat_layer,
+)
 from appliance.geometry import TILE_UM
 from dashboard.assay_facts import class_colors, slide_labels
 from dashboard.stored import sound_findings
@@ -42,8 +48,6 @@ L_OPACITY = 170
 GRAY: RGB = (70, 70, 70)
 HALO: RGB = (255, 255, 255)
 HEAT_KEY: RGB = (0, 105, 150)
-STRONGEST = 99.0
-"""Percentile of the tiles' weights that is drawn as 1: a few tiles may have nearly all of it."""
 HEAVIEST = 5
 """Tiles of a second reader that the page leads to."""
 MOST_SHARES = 16
@@ -248,8 +252,7 @@ class Overlays:
     def _attention_drawer(
         self, weights: NDArray[np.float32]
     ) -> Callable[[_Window], NDArray[np.uint8]]:
-        high = float(np.nanpercentile(weights, STRONGEST)) if np.isfinite(weights).any() else 0.0
-        heat = np.clip(weights / (high or 1.0), 0, 1)
+        heat = attention_heat(weights)
 
         def draw(window: _Window) -> NDArray[np.uint8]:
             return heat_layer(_sampled(heat, TILE_UM, window))

@@ -61,13 +61,22 @@ def with_attention(
     The heat is interpolated between the centers of the patches. The gray is pale: the colors of
     heat would be lost in those of a stain.
     """
-    gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    base = np.repeat((gray // 2 + PALE)[..., None], 3, axis=2)
     if heat is None:
-        return base
+        return _pale_gray(pixels)
     size = pixels.shape[1], pixels.shape[0]
-    smooth = np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR))
-    return blend(Picture(base, heat_layer(smooth)), ATTENTION_OPACITY)
+    return with_tile_heat(
+        pixels, np.asarray(cv2.resize(heat, size, interpolation=cv2.INTER_LINEAR))
+    )
+
+
+def with_tile_heat(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay heat (0-1 for each px, or NaN for none) over the pale gray of RGB uint8 px."""
+    return blend(Picture(_pale_gray(pixels), heat_layer(heat)), ATTENTION_OPACITY)
+
+
+def _pale_gray(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    gray = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    return np.repeat((gray // 2 + PALE)[..., None], 3, axis=2)
 
 
 def _nearest(

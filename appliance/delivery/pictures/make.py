@@ -22,7 +22,7 @@ from appliance.settings.settings import Settings
 from appliance.slides.annotated import CalibratedSlide
 from appliance.slides.reader import SlideReader
 
-PICTURES_VERSION = 2
+PICTURES_VERSION = 3
 """Version of what pictures look like."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,22 @@ from appliance.delivery.pictures.case import (
     scored,
 )
 from appliance.delivery.pictures.drawing import Key, View, picture
-from appliance.delivery.pictures.layers import OPACITY, with_attention
+from appliance.delivery.pictures.layers import OPACITY, with_attention, with_tile_heat
 from appliance.delivery.pictures.second_reader import SecondView
-from appliance.findings.overlay import OUTLINE, Picture, blend, stain_layer, tumor_layer
+from appliance.domain import SlideFacts
+from appliance.findings.overlay import (
+    OUTLINE,
+    Picture,
+    attention_heat,
+    blend,
+    stain_layer,
+    tumor_layer,
+)
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
 
 LONGEST_PX = 900
 """Longest edge of one view."""
+Value = TypeVar("Value", bound=np.generic)
 
 
 def slide_picture(
@@ -34,7 +45,8 @@ def slide_picture(
     """Picture of a whole slide: RGB uint8 (rows, columns, 3).
 
     Original, tumor probability (anatomy slide) or stain classes (target slide), the tiles in the
-    color of their class, and what spoke for the class that the second reader gave the slide.
+    color of their class; of the target slide also the weight of each tile in the answer of readers
+    that weigh tiles, and what spoke for the class that the second reader gave the slide.
     `thumbnail` is RGB uint8 of the whole slide.
     """
     scale = min(1.0, LONGEST_PX / max(thumbnail.shape[:2]))
@@ -49,14 +61,20 @@ def slide_picture(
         layer = found if found is not None else np.zeros((*shape, 4), dtype=np.uint8)
         legend = []
     views = [("Original", None), (name, layer), ("Tiles by class", _tile_layer(case, what, shape))]
-    mpp = facts.size_um[0] / shape[1]
+    mpp, pairs = facts.size_um[0] / shape[1], len(case.findings.tiles)
     drawn = [(title, blend(Picture(pixels, laid), OPACITY)) for title, laid in views]
+    weighed = case.findings.rasters.attention if what == "ihc" else {}
+    for reader, weights in weighed.items():
+        heat = _by_tile(attention_heat(weights), facts, shape)
+        drawn.append((f"Attention: {reader.replace('_', ' ')}", with_tile_heat(pixels, heat)))
+    if weighed:
+        legend = [*legend, heat_key("weight of a tile, none to the most")]
     if second is not None:
         title = f"Second reader: what spoke for {second.word}"
         drawn.append((title, with_attention(pixels, second.heat)))
         legend = [*legend, heat_key("second reader, weak to strong")]
     return picture(
-        f"{case.name}, {case.label(what)}: whole slide; {len(case.findings.tiles)} tumor pairs",
+        f"{case.name}, {case.label(what)}: whole slide; {pairs} tumor pair{'s' * (pairs != 1)}",
         [View(title=title, pixels=shown, mpp=mpp) for title, shown in drawn],
         [*legend, *case.class_keys(), Key(words="tumor, not scored", colors=(OTHER,))],
         columns=2 if shape[1] > 1.5 * shape[0] else 3,
@@ -80,9 +98,14 @@ def _tile_layer(case: PicturedCase, what: What, shape: tuple[int, ...]) -> NDArr
     for index, tile in case.tiles(what).items():
         color = case.assay.classes[tile.grade].color if scored(tile) and case.colors else OTHER
         tiles[index.row, index.column] = (*color, 255)
+    return _by_tile(tiles, facts, shape)
+
+
+def _by_tile(values: NDArray[Value], facts: SlideFacts, shape: tuple[int, ...]) -> NDArray[Value]:
+    """Return for each px of a picture of `shape` the value of the tile that its center lies on."""
     r, c = (
         np.minimum(((np.arange(px) + 0.5) * um / px / TILE_UM).astype(int), count - 1)
-        for px, um, count in zip(shape, facts.size_um[::-1], grid.shape, strict=True)
+        for px, um, count in zip(shape, facts.size_um[::-1], values.shape, strict=False)
     )
-    layer: NDArray[np.uint8] = tiles[np.ix_(r, c)]
-    return layer
+    sampled: NDArray[Value] = values[np.ix_(r, c)]
+    return sampled

@@ -147,3 +147,28 @@ def test_a_slide_shows_each_tile_in_the_color_of_its_class() -> None:
     he = slide_picture(case, "he", thumbnail)
     dx, dy = round(2 * TILE_UM / width_um * 600), round(TILE_UM / width_um * 600)
     assert abs(he[y + dy, x + dx] - (255 + (red - 255) * 0.55)).max() < 3
+
+
+def test_a_slide_shows_the_weight_of_each_tile_in_a_readers_answer() -> None:
+    case = case_of(tile(20, 16, (0.0, 0.0, 10.0, 60.0)))
+    thumbnail = np.full((450, 600, 3), 255, dtype=np.uint8)
+    weights = np.full(case.findings.rasters.ihc_read.shape, np.nan, dtype=np.float32)
+    weights[16, 20], weights[16, 21] = 0.9, 0.1
+    rasters = replace(case.findings.rasters, attention={"multiple_instance": weights})
+    weighed = replace(case, findings=replace(case.findings, rasters=rasters))
+    views = slide_picture(weighed, "ihc", thumbnail)
+    assert len(views) > len(slide_picture(case, "ihc", thumbnail))
+    # The fourth view, first of the second row: the heaviest tile, its neighbor, a tile not read.
+    width_um = case.findings.ihc.size_um[0]
+    below = views[MARGIN + TITLE + CAPTION + 450 :]
+    px = 600 * TILE_UM / width_um
+    places = [(round(16.5 * px), round((column + 0.5) * px)) for column in (20, 21, 22)]
+    top = next(
+        y for y in range(len(below) - 450)
+        if tuple(below[y, MARGIN]) == tuple(below[y + 400, MARGIN + 599]) == (254, 254, 254)
+    )  # fmt: skip
+    heavy, light, unread = (below[top + y, MARGIN + x].astype(int) for y, x in places)
+    assert tuple(unread) == (254, 254, 254)
+    assert heavy.sum() < light.sum() < unread.sum()
+    he = slide_picture(weighed, "he", thumbnail)
+    assert he.shape == slide_picture(case, "he", thumbnail).shape
