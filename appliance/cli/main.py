@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -35,6 +36,23 @@ app = typer.Typer(
     ),
 )
 err = Console(stderr=True, markup=False)  # texts hold names of files and of settings
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tandem {version('tandem-her2')}. For research use only.")
+        raise typer.Exit
+
+
+@app.callback()
+def _tandem(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_tell_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Say which edition this is; all work is done by commands."""
+
 
 for command in (
     *(run, process, status, stat, retry, correct, confirm, rerun, picture, export),

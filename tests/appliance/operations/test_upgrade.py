@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,9 @@ def test_a_folder_without_a_ledger_has_nothing_to_be_done(tmp_path: Path) -> Non
     code, text = run(settings, "--check")
     assert code == 0 and "none yet" in text
     assert not settings.state_dir.exists()
+
+
+def test_the_edition_is_told() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    assert told.exit_code == 0
+    assert told.stdout == f"tandem {version('tandem-her2')}. For research use only.\n"
