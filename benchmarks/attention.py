@@ -135,7 +135,7 @@ def tiles_of(folder: Path, mpp: float | None) -> Iterator[Marked]:
 
 def judge(tiles: Sequence[Marked], task: Task) -> dict[str, dict[str, float]]:
     """Return the figures of each method; C is asked about tumor, L about its own answer."""
-    _, network = load_network(reference_folder(task))
+    network: Any = load_network(reference_folder(task))[1]
     heats: dict[str, list[Values]] = {"shipped": [], **{name: [] for name in METHODS}}
     for first in range(0, len(tiles), BATCH):
         some = tiles[first : first + BATCH]

@@ -114,12 +114,14 @@ def _levels(image: NDArray[np.uint8], step: int) -> Iterator[NDArray[np.uint8]]:
 def _encoded_tiles(image: NDArray[np.uint8]) -> list[bytes]:
     """Encode tiles as JPEG as Aperio does, row by row."""
     return [
-        imagecodecs.jpeg8_encode(
-            np.ascontiguousarray(image[y : y + TILE, x : x + TILE]),
-            level=QUALITY,
-            colorspace="rgb",
-            outcolorspace="ycbcr",
-            subsampling="420",
+        bytes(
+            imagecodecs.jpeg8_encode(
+                np.ascontiguousarray(image[y : y + TILE, x : x + TILE]),
+                level=QUALITY,
+                colorspace="rgb",
+                outcolorspace="ycbcr",
+                subsampling="420",
+            )
         )
         for y in range(0, len(image), TILE)
         for x in range(0, image.shape[1], TILE)

@@ -178,8 +178,8 @@ def matches(
     nobody = np.zeros(0, dtype=np.int64)
     if not len(found_px) or not len(true_px):
         return nobody, nobody
-    distance, true = cKDTree(true_px).query(found_px)
-    back = cKDTree(found_px).query(true_px)[1]
+    distance, true = (np.asarray(each) for each in cKDTree(true_px).query(found_px))
+    back = np.asarray(cKDTree(found_px).query(true_px)[1])
     ok = (distance * TILE_MPP < MATCH_UM) & (back[true] == np.arange(len(found_px)))
     return np.flatnonzero(ok), true[ok]
 
@@ -209,7 +209,7 @@ def draw(image: Path, mpp: float, out: Path, *, everywhere: bool) -> None:
 def _overlay(tile: NDArray[np.uint8], cells: TileCells, found: CellMap) -> NDArray[np.uint8]:
     share = np.full(int(found.cells.max()) + 1, np.nan)
     share[cells.number] = cells.completeness
-    picture = cv2.resize(tile, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    picture: NDArray[np.uint8] = cv2.resize(tile, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
     cell_map = found.cells.repeat(2 * STEP, 0).repeat(2 * STEP, 1)
     edge = find_boundaries(cell_map, mode="inner") & (cell_map > 0)
     value = share[cell_map[edge]]

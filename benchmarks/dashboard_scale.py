@@ -104,8 +104,8 @@ def prepare(folder: Path, cases: int) -> None:
     for seed in (26, 27):
         out = folder / f"source-{seed}"
         if not out.exists():
-            command = [TANDEM, "synth", "--seed", str(seed), "--score", "2+", "--out", str(out)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            command: list[str | Path] = [TANDEM, "synth", "--seed", str(seed), "--score", "2+"]
+            subprocess.run([*command, "--out", out], check=True, stdout=subprocess.DEVNULL)
 
 
 def scan(folder: Path, seed: int) -> str:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -76,11 +77,13 @@ def drawn(seed: int, looks: int) -> tuple[NDArray[np.uint8], NDArray[np.int64], 
 
 def body_of_l() -> dict[str, Encode]:
     """Return two ways to take vectors from network L, which takes tiles of these px."""
-    _, network = load_network(reference_folder(Task.INTENSITY))
+    network: Any = load_network(reference_folder(Task.INTENSITY))[1]
 
     def tokens(tiles: NDArray[np.uint8]) -> torch.Tensor:
         with torch.inference_mode():
-            return network.body(network.pixels(torch.from_numpy(tiles).permute(0, 3, 1, 2)))
+            pixels = network.pixels(torch.from_numpy(tiles).permute(0, 3, 1, 2))
+            found: torch.Tensor = network.body(pixels)
+            return found
 
     return {
         "L, class token": lambda tiles: tokens(tiles)[:, 0].numpy(),

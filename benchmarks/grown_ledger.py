@@ -175,7 +175,7 @@ def _events(cases: int, first: float) -> Iterator[Event]:
         at, under_way = first + 60.0 * number, _under_way(number, cases)
         for place, stain in enumerate(("HE", "HER2")):
             subject = f"slide-{2 * number + place + 1}"
-            states = SLIDE_PATH
+            states: tuple[str, ...] = SLIDE_PATH
             if _set_aside(number, cases, stain):
                 states = ("arriving", "arrived", "quarantined")
             yield from _states(subject, states, at, "")

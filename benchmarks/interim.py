@@ -32,6 +32,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -255,7 +256,7 @@ def swept(
     for name, values in (("mask_ratio", RATIOS), ("prompts", PROMPTS)):
         best = (-1.0, values[0])
         for value in values:
-            tried = replace(shape, **{name: value})
+            tried = replace(shape, **_number(name, value))
             (answers,) = judged_parts(folds(pairs), tried, [training], given.processes)
             rows = [figures(each) for each in answers]
             columns = np.array([[row[column] for column in COLUMNS] for row in rows])
@@ -264,8 +265,12 @@ def swept(
             print(f"{name} {value:<6}{cells}", flush=True)
             area = float(mean[COLUMNS.index("W-AUC")])
             best = max(best, (area, value))
-        shape = replace(shape, **{name: best[1]})
+        shape = replace(shape, **_number(name, best[1]))
     return shape
+
+
+def _number(name: str, value: float) -> dict[str, Any]:
+    return {name: value}
 
 
 def folds(pairs: Sequence[Pair]) -> list[Part]:

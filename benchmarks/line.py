@@ -82,10 +82,10 @@ def measure(folder: Path, options: argparse.Namespace, most_s: float) -> bool:
         wall_s = time.monotonic() - began
         used = cpu_seconds(daemon.pid) - used
     found = ledger.snapshot()
-    before = {row.subject for row in (*first.slides, *first.cases)}
+    before = {row.subject for row in first.rows}
     cases = [case for case in found.cases if case.subject not in before]
     delivered = sum(case.state == "delivered" for case in cases)
-    subjects = [row.subject for row in (*found.slides, *cases) if row.subject not in before]
+    subjects = [row.subject for row in found.rows if row.subject not in before]
     lanes = lane_seconds(ledger.events(subjects))
     cores = len(os.sched_getaffinity(0))
     limit_s = max(CPU_FACTOR * used / cores, LANE_FACTOR * max(lanes.values(), default=0.0))
@@ -197,7 +197,7 @@ def _drop(source: Path, daemon: TrialDaemon) -> list[Path]:
 
 def _busy(ledger: TrialLedger) -> bool:
     found = ledger.snapshot()
-    return any(row.claimed_by for row in (*found.slides, *found.cases))
+    return any(row.claimed_by for row in found.rows)
 
 
 def _idle(ledger: TrialLedger, slides: int) -> bool:

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from pydicom import Dataset
 
+from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.assays.her2.decide import HE_RASTER_UM
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.overlays import MIB, write_overlays
@@ -151,6 +152,7 @@ def some_making(
     algorithm = AlgorithmFacts(name="synthetic", version="1", weights_sha256="0" * 64)
     return ObjectContext(
         findings=findings,
+        assay=HER2_ASSAY,
         sources={stain: [header] for stain in (HE, HER2)},
         algorithms=dict.fromkeys(("tumor", "segmentation"), algorithm),
         settings=ObjectSettings(finest_um=finest_um),

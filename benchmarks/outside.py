@@ -114,12 +114,12 @@ def _given(
 
 def table(rows: Iterable[tuple[str, dict[str, float]]], limit_mm2: float) -> list[str]:
     """Lines of a table: of the sections of each score, those with a focus beyond the limit."""
-    by = defaultdict(list)
-    for score, found in rows:
-        by[score].append(found)
+    by: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for score, areas in rows:
+        by[score].append(areas)
     lines = [f"score  sections  beyond {limit_mm2:g} mm² with tumor known: " + ", ".join(KNOWN)]
     for score, found in sorted(by.items()):
-        counts = [sum(areas[name] > limit_mm2 for areas in found) for name in KNOWN]
+        counts = [sum(each[name] > limit_mm2 for each in found) for name in KNOWN]
         lines.append(f"{score:5}  {len(found):8}  " + "  ".join(map(str, counts)))
     return lines
 

@@ -123,7 +123,7 @@ def install(
     commands, said = dict(others), {}
     for name, packages in wanted.items():
         python = root / name / "bin" / "python"
-        steps = (
+        steps: tuple[list[str | Path], ...] = (
             [sys.executable, "-m", "venv", root / name],
             [python, "-m", "pip", "install", "--quiet", *packages],
             [python, "-I", "-c", f"import {name}"],  # pip may succeed where the import fails

@@ -12,13 +12,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from appliance.geometry import TILE_PX
 from appliance.readers.chosen_weights import chosen_weights
-from appliance.readers.inference import Network
+from appliance.readers.inference import Network, Runtime
 from appliance.readers.networks import classifier_px
 from appliance.settings.settings_file import load_settings
 from appliance.slides.reader import SlideReader
@@ -27,7 +28,7 @@ from benchmarks.bench import TASKS, planned
 from models.spec import Task
 
 Tiles = NDArray[np.uint8]
-RUNTIMES = ("torch", "openvino")
+RUNTIMES: tuple[Runtime, ...] = ("torch", "openvino")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -78,7 +79,7 @@ def answers(task: Task, network: Network, batches: Sequence[Tiles]) -> NDArray[n
     """Return the classes of all tiles, or of all px, flat; batches run in the product's lanes."""
     ask = network.segment if task is Task.SEGMENTATION else network.classify
     with ThreadPoolExecutor(network.lanes) as pool:
-        said = list(pool.map(ask, batches))
+        said: list[Any] = list(pool.map(ask, batches))
     if task is Task.SEGMENTATION:
         return np.concatenate([maps.ravel() for maps in said])
     return np.concatenate([likely.argmax(axis=1) for likely in said])

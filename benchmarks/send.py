@@ -66,8 +66,8 @@ def send(way: str, port: int, path: Path, ref: InstanceRef, answer: Connection) 
     }
     before = peak_mb()
     if way == "C-STORE":
-        address = PacsAddress(host="127.0.0.1", port=port, called_aet="PEER", timeout_s=120)
-        pacs.store(address, [path], **hooks)
+        peer = PacsAddress(host="127.0.0.1", port=port, called_aet="PEER", timeout_s=120)
+        pacs.store(peer, [path], **hooks)
     else:
         address = WebAddress(url=f"http://127.0.0.1:{port}", timeout_s=120)
         dicomweb.stow(address, [(ref, path)], **hooks)

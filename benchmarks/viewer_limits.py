@@ -112,12 +112,14 @@ def noisy_tiles(colors: NDArray[np.int64], spread: int) -> list[bytes]:
     """Return encoded tiles of noise around one color each: noise compresses badly."""
     noise = np.random.default_rng(0).integers(-spread, spread, (TILE, TILE, 3))
     return [
-        imagecodecs.jpeg8_encode(
-            np.ascontiguousarray(color + noise, dtype=np.uint8),
-            level=86,
-            colorspace="rgb",
-            outcolorspace="ycbcr",
-            subsampling="444",
+        bytes(
+            imagecodecs.jpeg8_encode(
+                np.ascontiguousarray(color + noise, dtype=np.uint8),
+                level=86,
+                colorspace="rgb",
+                outcolorspace="ycbcr",
+                subsampling="444",
+            )
         )
         for color in colors
     ]

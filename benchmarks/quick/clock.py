@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import SupportsIndex
 
 CLOCK_VARIABLE = "FAKETIME_TIMESTAMP_FILE"
 
 
-def _sleep(seconds: float) -> None:
-    threading.Event().wait(seconds)
+def _sleep(seconds: float | SupportsIndex) -> None:
+    threading.Event().wait(float(seconds))
 
 
 if CLOCK_VARIABLE in os.environ:

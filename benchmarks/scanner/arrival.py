@@ -145,7 +145,7 @@ def _renamed(slide: Arriving, disk: Disk) -> Wait:
         with path.open("ab") as stream:
             stream.write(data[half:])
     else:
-        waiting = []
+        waiting: list[tuple[Path, Path]] = []
         for name, data in slide.files.items():
             path = disk.path(name)
             temporary = path.with_name(f"~{slide.scan.number:04d}-{len(waiting)}.part")
@@ -223,13 +223,14 @@ def special_files(folder: Path, scan: Scan) -> list[Path]:
             end.bind(str(plug))
 
     made = []
-    for path, make in (
+    makers: tuple[tuple[Path, Callable[[], object]], ...] = (
         (pipe, lambda: os.mkfifo(pipe)),
         (link, lambda: link.symlink_to(folder / "nowhere.svs")),
         (loop, lambda: loop.symlink_to(loop.name)),
         (directory, directory.mkdir),
         (plug, bind),
-    ):
+    )
+    for path, make in makers:
         with suppress(OSError):  # a share may refuse such entries, and a socket's path may be long
             make()
             made.append(path)

@@ -158,8 +158,8 @@ def _scan(
         stem, suffix = odd_name(variant, stem, suffix, label, number)
         barcode_read = expected == "read"
     elif fault == "conflicts":
-        kinds = CONFLICTS if profile.has_barcode else CONFLICTS_OF_NAMES
-        variant, expected = dice.choice(kinds), "set-aside"
+        conflicts = CONFLICTS if profile.has_barcode else CONFLICTS_OF_NAMES
+        variant, expected = dice.choice(conflicts), "set-aside"
         reasons = ("identity-conflict",)
         stem, printed = conflicting(variant, stem, label)
     return Scan(

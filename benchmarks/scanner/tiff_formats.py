@@ -112,7 +112,7 @@ def hamamatsu_ndpi(section: Section) -> bytes:
         coded = imagecodecs.jpeg8_encode(
             pixels, level=QUALITY, colorspace="RGB", outcolorspace="YCBCR"
         )
-        strip = _put(body, coded)
+        strip = _put(body, bytes(coded))
         per_cm = struct.pack("<II", round(1e7 / (section.mpp * factor)), 1000)
         texts = [_put(body, text.encode() + b"\0") for text in ("Hamamatsu", LABEL)]
         when = _put(body, f"{_DAY} {WHEN}\0".encode())

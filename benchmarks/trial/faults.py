@@ -134,7 +134,8 @@ def _slides_at_work(ledger: TrialLedger) -> tuple[list[Path], list[Path]]:
     """Return the slides of the steps that run, and all others."""
     found = ledger.snapshot()
     cases = {(row.accession, row.block) for row in found.cases if row.claimed_by}
-    at_work, others = [], []
+    at_work: list[Path] = []
+    others: list[Path] = []
     for row in found.slides:
         claimed = row.claimed_by or (row.accession, row.block) in cases
         (at_work if claimed else others).append(Path(row.path))

@@ -27,6 +27,11 @@ class Snapshot:
     deliveries: Sequence[DeliveryRow] = ()
 
     @property
+    def rows(self) -> tuple[SlideRow | CaseRow, ...]:
+        """Slides, then cases."""
+        return (*self.slides, *self.cases)
+
+    @property
     def at_work(self) -> int:
         """Number of slides and cases that are not at an end."""
         return sum(row.state in ON_ITS_WAY for row in self.slides) + sum(
@@ -36,13 +41,12 @@ class Snapshot:
     @property
     def claims(self) -> frozenset[str]:
         """Tokens of the claims of all steps that run."""
-        rows = (*self.slides, *self.cases)
-        return frozenset(row.claim_token for row in rows if row.claim_token)
+        return frozenset(row.claim_token for row in self.rows if row.claim_token)
 
     @property
     def states(self) -> tuple[tuple[str, str], ...]:
         """The state of every subject."""
-        return tuple((row.subject, row.state) for row in (*self.slides, *self.cases))
+        return tuple((row.subject, row.state) for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
