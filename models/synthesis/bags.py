@@ -162,7 +162,7 @@ def compose_bag(
     clones of `patch_um` whose grades have the shares of its mix as exactly as whole tiles allow.
     ER and PR need a pool of nuclear stain; its kinds are mixed to the draw's percentage of nuclei.
     `focus` (0-1) is the share of the tumor's tiles in a round focus of 3+, whatever the mix.
-    Control tissue is left out, as the appliance leaves it out.
+    It has no control tissue; a bag of a real slide holds all its tissue.
 
     Raises
     ------
