@@ -13,7 +13,7 @@ Binary = Literal["negative", "equivocal", "positive"]
 Stain = NewType("Stain", str)
 """Code of what a slide is stained with, such as ``HE``. An open set: assays name their stains."""
 HE = Stain("HE")
-"""Haematoxylin and eosin: shows where the tumor is."""
+"""Hematoxylin and eosin: shows where the tumor is."""
 HER2 = Stain("HER2")
 """HER2 immunohistochemistry: shows membranes in brown DAB."""
 ER, PR = Stain("ER"), Stain("PR")

@@ -18,7 +18,7 @@ from typing import Any
 
 from appliance.errors import SlideError
 from appliance.intake.identity.evidence import Outcome
-from appliance.line.analyse_slide import identify_slide
+from appliance.line.analyze_slide import identify_slide
 from appliance.settings.settings import Settings
 from benchmarks.scanner.plan import NAMINGS
 from benchmarks.scanner.play import SCORES, Simulation, simulate

@@ -6,7 +6,7 @@ from appliance.assays.assay import RGB, SHARE_OF, Assay
 from appliance.assays.registry import assays
 from appliance.findings.findings import Findings
 
-GREY: RGB = (120, 120, 120)
+GRAY: RGB = (120, 120, 120)
 
 
 def assay_of(name: str) -> Assay | None:
@@ -19,7 +19,7 @@ def class_colors(findings: Findings) -> dict[str, RGB]:
     assay = assay_of(findings.assay)
     known = {} if assay is None else {named.name: named.color for named in assay.classes}
     colors = {name: color for name, color in known.items() if name in findings.percent}
-    return colors | {name: GREY for name in findings.percent if name not in known}
+    return colors | {name: GRAY for name in findings.percent if name not in known}
 
 
 def share_of(findings: Findings) -> str:

@@ -36,8 +36,8 @@ SLIDE_STEPS: Mapping[SlideState, tuple[str, ...]] = {
     SlideState.INSPECTED: ("read",),
 }
 CASE_STEPS: Mapping[CaseState, tuple[str, ...]] = {
-    CaseState.READY: ("align", "analyse", "write"),
-    CaseState.ALIGNED: ("analyse", "write"),
+    CaseState.READY: ("align", "analyze", "write"),
+    CaseState.ALIGNED: ("analyze", "write"),
     CaseState.SCORED: ("write",),
 }
 """Steps that a slide or case in a state has before it: those of `appliance.line.steps`."""
@@ -46,7 +46,7 @@ LANES: Mapping[str, str] = {
     "inspect": "cpu",
     "read": "gpu",
     "align": "cpu",
-    "analyse": "gpu",
+    "analyze": "gpu",
     "write": "cpu",
 }
 """Lane in which each step is done, in the order of the line."""
@@ -158,7 +158,7 @@ def _numbers(
 def _means(tx: Queries, now: float) -> dict[str, tuple[float, int]]:
     """Return the mean duration (s) of each step, and of how many; reused results do not count.
 
-    The events of one step of the line have one subject and one time: `analyse` is `stain` and
+    The events of one step of the line have one subject and one time: `analyze` is `stain` and
     `score`.
     """
     event = SQLModel.metadata.tables[str(EventRow.__tablename__)].c
@@ -174,7 +174,7 @@ def _means(tx: Queries, now: float) -> dict[str, tuple[float, int]]:
     found: dict[str, list[float]] = defaultdict(list)
     for (subject, _), steps in took.items():
         first = next(iter(steps))
-        name = first if first in LANES else "analyse" if subject.startswith("case-") else "read"
+        name = first if first in LANES else "analyze" if subject.startswith("case-") else "read"
         found[name].append(sum(steps.values()))
     return {
         name: (fmean(seconds[:NEWEST_STEPS]), len(seconds[:NEWEST_STEPS]))

@@ -324,7 +324,7 @@ def read_held_cases(tx: Queries, *, hidden: bool) -> tuple[HeldCases, ...]:
 
 
 def few(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return a condition on the state that few rows fulfil, so that SQLite uses its index.
+    """Return a condition on the state that few rows fulfill, so that SQLite uses its index.
 
     Where most rows are in one state, SQLite's statistics make any state look common.
     """

@@ -104,7 +104,7 @@ STEP_WORDS: dict[str, str] = {
     "inspect": "Slides to be inspected",
     "read": "Slides to be read",
     "align": "Cases to be mapped",
-    "analyse": "Cases to be scored",
+    "analyze": "Cases to be scored",
     "write": "Cases to be written as DICOM",
 }
 """Slides or cases that wait for a step of the line."""

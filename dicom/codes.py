@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically abnormal structure")
 NEOPLASM = Code("108369006", "SCT", "Neoplasm")
 
-HAEMATOXYLIN = Code("12710003", "SCT", "hematoxylin stain")
+HEMATOXYLIN = Code("12710003", "SCT", "hematoxylin stain")
 EOSIN = Code("36879007", "SCT", "water soluble eosin stain")
 STAINING = Code("127790008", "SCT", "Staining")
 USING_SUBSTANCE = Code("424361007", "SCT", "Using substance")

@@ -308,7 +308,7 @@ def _stain(coded: Sequence[Code], texts: Sequence[str]) -> str | None:
     if any(HER2_WORDS.search(text) for text in texts):
         return "HER2"
     joined = " ".join(texts).lower()
-    coded_both = codes.HAEMATOXYLIN in coded and codes.EOSIN in coded
+    coded_both = codes.HEMATOXYLIN in coded and codes.EOSIN in coded
     if coded_both or ("matoxylin" in joined and "eosin" in joined):
         return "HE"
     return None

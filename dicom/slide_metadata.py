@@ -128,7 +128,7 @@ def _slide(identity: SlideIdentity, uids: SlideUids) -> Any:
     substances: Any = f"{identity.stain} immunohistochemistry"
     if identity.stain == "HE":
         substances = [
-            SpecimenStainsCode.from_code(codes.HAEMATOXYLIN),
+            SpecimenStainsCode.from_code(codes.HEMATOXYLIN),
             SpecimenStainsCode.from_code(codes.EOSIN),
         ]
     sample = SlideSample(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-HAEMATOXYLIN = (0.650, 0.704, 0.286)
+HEMATOXYLIN = (0.650, 0.704, 0.286)
 EOSIN = (0.092, 0.954, 0.283)
 DAB = (0.300, 0.590, 0.750)
 

@@ -55,7 +55,7 @@ def write_again(tx: Transaction, row: DeliveryRow, settings: Settings, now: floa
         case = tx.case(case_id)
         if case is None:
             continue
-        if case.state not in _SENT_FROM:  # analysed or written just now
+        if case.state not in _SENT_FROM:  # analyzed or written just now
             waits = True
         elif _has(case, row, settings):
             take_back(tx, case, row.kind, now)

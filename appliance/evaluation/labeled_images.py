@@ -14,7 +14,7 @@ from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.tissue import MAX_THRESHOLD, MIN_TISSUE_SHARE
 from models.datasets.images import read_rgb
 from models.evaluation.figures import mean_class
-from models.evaluation.folders import LabelledImage
+from models.evaluation.folders import LabeledImage
 from models.evaluation.sides import BASELINE, MODEL
 from models.evaluation.truth_tiles import (
     IGNORED,
@@ -32,9 +32,7 @@ from models.spec import CLASSES, TILE_MPP, Task
 from models.synthesis.tile_pairs import TUMOR_SHARE
 
 
-def judge_image(
-    image: LabelledImage, values: MaskValues | None, judge: TileJudge
-) -> dict[str, Any]:
+def judge_image(image: LabeledImage, values: MaskValues | None, judge: TileJudge) -> dict[str, Any]:
     """Judge the tiles of an image against its mask, or the image against its label.
 
     Returns the record of the image for ``predictions``.

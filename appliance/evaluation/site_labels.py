@@ -25,7 +25,7 @@ from models.datasets.annotated import (
 from models.datasets.images import read_rgb
 from models.datasets.patients import PatientOf
 from models.errors import DataSetError
-from models.evaluation.folders import LabelledImage, find_images
+from models.evaluation.folders import LabeledImage, find_images
 from models.evaluation.truth_tiles import (
     MaskValues,
     at_tile_mpp,
@@ -133,14 +133,14 @@ def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator
         progress("images", number + 1, len(images))
 
 
-def _own_names(image: LabelledImage) -> tuple[str, str]:
+def _own_names(image: LabeledImage) -> tuple[str, str]:
     """Names that an image has as its patient where the layout tells none."""
     name = PurePosixPath(image.name)
     return name.stem, name.with_suffix("").as_posix()
 
 
 def _tiles_of(
-    image: LabelledImage, values: MaskValues | None, task: Task
+    image: LabeledImage, values: MaskValues | None, task: Task
 ) -> Iterator[tuple[NDArray[np.uint8], int | NDArray[np.uint8]]]:
     """The tiles with tissue of an image as ``tandem evaluate tiles`` cuts them, and their truth."""
     pixels, mpp = read_rgb(image.path), image.mpp or TILE_MPP

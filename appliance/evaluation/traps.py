@@ -25,8 +25,8 @@ from appliance.evaluation.pool import Watcher, report, run_all
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.reasons import Reason
-from appliance.line.analyse_case import analyse_case
-from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.analyze_case import analyze_case
+from appliance.line.analyze_slide import inspect_slide, open_facts
 from appliance.line.outcomes import ReadSlide, artifact_folder
 from appliance.readers.chosen_weights import with_chosen_weights
 from appliance.settings.settings import Settings
@@ -171,7 +171,7 @@ def _scored(case: SyntheticCase, settings: Settings) -> Findings:
         facts = open_facts(path)
         slides.append(ReadSlide(facts=facts, inspect_key=inspect_slide(facts, settings).key))
     identity = Identity(accession=case.accession, block=case.block, stain=HER2)
-    scored = analyse_case("her2", identity, slides[0], slides[1], settings, report)
+    scored = analyze_case("her2", identity, slides[0], slides[1], settings, report)
     return load_findings(artifact_folder(scored.key, settings))
 
 

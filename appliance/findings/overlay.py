@@ -107,15 +107,15 @@ def stain_layer(
     shares = class_shares(rasters.ihc_classes, rasters.ihc_mpp, ihc, shape)
     shares = shares[..., : len(class_colors)]
     colors = np.array(list(class_colors), dtype=np.float32)
-    labelled = shares.sum(axis=-1)
-    mix = shares @ colors / np.maximum(labelled, 1e-6)[..., None]
+    labeled = shares.sum(axis=-1)
+    mix = shares @ colors / np.maximum(labeled, 1e-6)[..., None]
     rows, columns = _centers_um(ihc, shape)
     r, c = (
         np.minimum((um / TILE_UM).astype(int), length - 1)
         for um, length in zip((rows, columns), rasters.ihc_read.shape, strict=True)
     )
     faint = np.where(rasters.ihc_read[np.ix_(r, c)] == MARGIN, MARGIN_OPACITY, 1.0)
-    return np.dstack([mix, 255 * labelled * faint]).round().astype(np.uint8)
+    return np.dstack([mix, 255 * labeled * faint]).round().astype(np.uint8)
 
 
 def class_shares(

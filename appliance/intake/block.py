@@ -21,8 +21,8 @@ TWO_SCANS, UNPAIRED, SAME_SLIDE = "two-scans", "unpaired", "same-slide"
 """Reasons of held cases that the pairing itself finds."""
 OPEN = (CaseState.WAITING, CaseState.PARTNERLESS)
 """States of cases that use no slides yet."""
-ANALYSED = (CaseState.READY, CaseState.ALIGNED)
-"""States of cases whose slides are being analysed: they have to stay those that were read."""
+ANALYZED = (CaseState.READY, CaseState.ALIGNED)
+"""States of cases whose slides are being analyzed: they have to stay those that were read."""
 _BY_SCANS = (NEWER_SCAN, CHOSEN)
 _KNOWN = (SlideState.IDENTIFIED, *PASSED)
 

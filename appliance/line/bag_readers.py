@@ -16,7 +16,7 @@ from appliance.domain import Stain
 from appliance.findings.opinion import Opinion
 from appliance.geometry import TileGrid
 from appliance.ledger.tables import SlideRow, facts_of
-from appliance.line.analyse_slide import read_alone
+from appliance.line.analyze_slide import read_alone
 from appliance.line.outcomes import Outcome, ReadSlide, StepTime, artifact_folder, timed
 from appliance.line.readings import (
     load_reading,

@@ -1,4 +1,4 @@
-"""Steps of a case: align, analyse, write."""
+"""Steps of a case: align, analyze, write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.queries import SLIDES
 from appliance.ledger.tables import CaseRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
-from appliance.line.analyse_case import align_case, analyse_case
+from appliance.line.analyze_case import align_case, analyze_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import Outcome, ReadSlide, StepTime, artifact_folder
 from appliance.line.slide_steps import read_slide_of
@@ -48,7 +48,7 @@ def finish_align(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysedCase:
+class AnalyzedCase:
     """Findings of a case: their key, the score (empty for none), the reasons for review."""
 
     findings_key: str
@@ -57,7 +57,7 @@ class AnalysedCase:
     times: tuple[StepTime, ...]
 
 
-def analyse(
+def analyze(
     assay: str,
     identity: Identity,
     anatomy: ReadSlide,
@@ -66,17 +66,17 @@ def analyse(
     settings: Settings,
     progress: Progress,
     accepted: Sequence[str] = (),
-) -> AnalysedCase:
-    """Analyse a case; what a person signed of the same findings, if anything, stands.
+) -> AnalyzedCase:
+    """Analyze a case; what a person signed of the same findings, if anything, stands.
 
     `objects_key` is the key of the objects that the case has already, or empty; `accepted` are the
     contradictions of its slides that a person accepted.
     """
-    outcome = analyse_case(assay, identity, anatomy, target, settings, progress, accepted=accepted)
+    outcome = analyze_case(assay, identity, anatomy, target, settings, progress, accepted=accepted)
     findings_key = standing(outcome.key, objects_key, settings)
     folder = artifact_folder(findings_key, settings)
     findings = load_findings(folder)
-    return AnalysedCase(
+    return AnalyzedCase(
         findings_key=findings_key,
         score=findings.score or "",
         review=[{"code": reason.code, "params": dict(reason.params)} for reason in findings.review],
@@ -84,8 +84,8 @@ def analyse(
     )
 
 
-def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
-    """Prepare `analyse` of the case's two slides."""
+def prepare_analyze(context: StepContext, job: Job[CaseRow]) -> Call:
+    """Prepare `analyze` of the case's two slides."""
     case = job.row
     target = pairing_of(case).target
     identity = Identity(accession=case.accession, block=case.block, stain=target)
@@ -95,7 +95,7 @@ def prepare_analyse(context: StepContext, job: Job[CaseRow]) -> Call:
     if hint is not None:
         anatomy = replace(anatomy, interim=hint.opinion_text)
     return Call(
-        analyse,
+        analyze,
         (
             *(case.assay, identity, anatomy, scored, case.objects_key),
             *(context.settings, job.progress, _overruled(case)),
@@ -126,11 +126,11 @@ def _overruled(case: CaseRow) -> tuple[str, ...]:
     return tuple(json.loads(case.overruled))
 
 
-def finish_analyse(
+def finish_analyze(
     tx: Transaction, _context: StepContext, row: CaseRow, done: Done, now: float
 ) -> None:
     """Keep findings, score and reasons for review."""
-    found: AnalysedCase = done.value
+    found: AnalyzedCase = done.value
     row.findings_key, row.score = found.findings_key, found.score
     row.review = json.dumps(found.review, ensure_ascii=False)
     append_times(tx, row, found.times, now)
@@ -175,7 +175,7 @@ def finish_write(
     """Keep the objects and put them into the outbox."""
     written: WrittenCase = done.value
     if not written.objects_key:
-        _analyse_again(tx, row, now)
+        _analyze_again(tx, row, now)
         return
     row.objects_key = written.objects_key
     append_times(tx, row, (time_of("write", done),), now)
@@ -186,7 +186,7 @@ def finish_write(
     tx.advance(row, CaseState.WRITTEN, now=now, code="objects-queued", params={"count": queued})
 
 
-def _analyse_again(tx: Transaction, row: CaseRow, now: float) -> None:
+def _analyze_again(tx: Transaction, row: CaseRow, now: float) -> None:
     """Take a case back whose findings are damaged; a person's word is not made up."""
     ways = [e.code for e in tx.events(row.subject) if e.to_state == CaseState.SCORED]
     known = ("advanced", "corrected", "confirmed")

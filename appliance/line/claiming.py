@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from appliance.intake.block import ANALYSED, all_read
+from appliance.intake.block import ANALYZED, all_read
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
@@ -86,7 +86,7 @@ def _claim_case(
         states.sort(key=lambda state: state is not CaseState.READY)  # else the networks starve
     while True:
         row = tx.claim_case(states, context.name, now, assays, stats=stats, oldest=oldest)
-        if row is None or row.state not in ANALYSED or all_read(tx, row):
+        if row is None or row.state not in ANALYZED or all_read(tx, row):
             return row
         row.claimed_by = ""
         wait_for_slides(tx, row, now)

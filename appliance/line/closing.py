@@ -22,7 +22,7 @@ from appliance.errors import (
     WorkerDiedError,
     text_of,
 )
-from appliance.intake.block import ANALYSED, all_read, hold, leave_block
+from appliance.intake.block import ANALYZED, all_read, hold, leave_block
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, params_of, set_reason
@@ -61,7 +61,7 @@ def close_case(
         if row is None:
             return
         row.worker_crashes = row.step_tries = 0
-        if row.state in ANALYSED and not all_read(tx, row):
+        if row.state in ANALYZED and not all_read(tx, row):
             wait_for_slides(tx, row, now)
             return
         set_reason(row)

@@ -15,7 +15,7 @@ from appliance.domain import Stain
 from appliance.errors import SettingsError, SourceChangedError
 from appliance.geometry import TileGrid
 from appliance.ledger.hints import TROUBLE, Hint
-from appliance.line.analyse_slide import read_alone, wrong_picture
+from appliance.line.analyze_slide import read_alone, wrong_picture
 from appliance.line.bag_readers import read_bags, second_opinions
 from appliance.line.outcomes import (
     Outcome,

@@ -19,7 +19,7 @@ from appliance.ledger.blocks import pairing_of
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import SlideRow, id_named
-from appliance.line.analyse_case import kept_mapping
+from appliance.line.analyze_case import kept_mapping
 from appliance.line.outcomes import ReadSlide
 from appliance.line.slide_bags import keep_bag, kept_bag
 from appliance.line.slide_steps import read_slide_of

@@ -25,8 +25,8 @@ from appliance.intake.identity.identify import Identifier, require_identity
 from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
 from appliance.intake.patients import contradiction
-from appliance.line.analyse_case import analyse_case
-from appliance.line.analyse_slide import inspect_slide, open_facts, wrong_picture
+from appliance.line.analyze_case import analyze_case
+from appliance.line.analyze_slide import inspect_slide, open_facts, wrong_picture
 from appliance.line.ordered import ordered_for
 from appliance.line.outcomes import ReadSlide, StepTime
 from appliance.line.whose import stated_by, whose_slide
@@ -83,7 +83,7 @@ def process_pair(
         identity = _identity(he_path, ihc_path, settings, assay.target.code, accession, block)
         pair = {assay.anatomy.code: he, assay.target.code: ihc}
         told = _require_one_patient(identity.accession, pair, settings)
-        scored = analyse_case(assay.name, identity, he, ihc, settings, progress)
+        scored = analyze_case(assay.name, identity, he, ihc, settings, progress)
         start = time.perf_counter()
         objects_key = write_objects(scored.key, settings)
         written = StepTime(step="write", seconds=time.perf_counter() - start, reused=False)

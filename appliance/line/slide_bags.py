@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.frozen import same_source
 from appliance.domain import SlideFacts
-from appliance.line.analyse_slide import open_facts
+from appliance.line.analyze_slide import open_facts
 from appliance.line.outcomes import Outcome, artifact_folder, timed
 from appliance.readers.bags import BAG_VERSION, encode_slide
 from appliance.readers.tile_pass import Progress

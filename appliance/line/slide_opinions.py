@@ -15,7 +15,7 @@ from appliance.assays.registry import (
 from appliance.domain import QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.findings import RESEARCH_USE
-from appliance.line.analyse_slide import inspect_slide, open_facts, read_alone, wrong_picture
+from appliance.line.analyze_slide import inspect_slide, open_facts, read_alone, wrong_picture
 from appliance.line.bag_readers import read_bags
 from appliance.line.outcomes import ReadSlide, artifact_folder
 from appliance.line.readings import load_reading

@@ -23,7 +23,7 @@ from appliance.ledger.second_opinions import SecondOpinion, note_second_opinion
 from appliance.ledger.tables import SlideRow, facts_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.urgency import follow_block
-from appliance.line.analyse_slide import (
+from appliance.line.analyze_slide import (
     identify_slide,
     inspect_slide,
     wrong_picture,

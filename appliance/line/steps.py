@@ -15,10 +15,10 @@ from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.line.bag_readers import bags_seconds
 from appliance.line.case_steps import (
     finish_align,
-    finish_analyse,
+    finish_analyze,
     finish_write,
     prepare_align,
-    prepare_analyse,
+    prepare_analyze,
     prepare_write,
 )
 from appliance.line.context import Step
@@ -43,12 +43,12 @@ CASE_STEPS: tuple[Step[CaseRow], ...] = (
         deadline_s_per_gib=1800.0,
     ),
     Step(
-        name="analyse",
+        name="analyze",
         subject="case",
         from_state=CaseState.ALIGNED,
         resource="gpu",
-        run=prepare_analyse,
-        finish=finish_analyse,
+        run=prepare_analyze,
+        finish=finish_analyze,
         deadline_s=3600.0,
         deadline_s_per_gib=4 * 3600.0,
         beside_s=bags_seconds,

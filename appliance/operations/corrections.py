@@ -117,7 +117,7 @@ def confirm_score(settings: Settings, subject: str, *, by: str, seen: str = "") 
 
 
 def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
-    """Analyse a case that has a result once more, with the weights and settings of today.
+    """Analyze a case that has a result once more, with the weights and settings of today.
 
     `by` is who asked for it, in any form; empty where nobody said so.
 
@@ -150,7 +150,7 @@ def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
             tx.advance(row, CaseState.READY, now=now, code="rerun", by=by.strip())
     finally:
         ledger.close()
-    return f"{subject} is analysed again; what is already known and unchanged is not computed twice"
+    return f"{subject} is analyzed again; what is already known and unchanged is not computed twice"
 
 
 def _slides_to_rerun(tx: Transaction, case: CaseRow) -> list[SlideRow]:

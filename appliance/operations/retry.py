@@ -63,7 +63,7 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
             tx.advance(case, CaseState.SCORED, now=now, code="retry")
             return f"{case.subject} is written again"
         tx.advance(case, CaseState.READY, now=now, code="retry")
-        return f"{case.subject} is analysed again"
+        return f"{case.subject} is analyzed again"
     if case.state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED) and case.reason:
         case.not_before = 0.0
         tx.session.add(case)

@@ -344,7 +344,7 @@ def _keep_case(tx: Transaction, case: CaseRow, word: Word, now: float) -> str:
     case.overruled = accepted
     tx.session.add(case)
     ready = make_ready(tx, case, now)
-    return f"{case.subject} {'is analysed' if ready else 'waits for its slides, then goes on'}"
+    return f"{case.subject} {'is analyzed' if ready else 'waits for its slides, then goes on'}"
 
 
 def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, now: float) -> str:
@@ -356,13 +356,13 @@ def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, 
         case.overruled = accepted
     if case.state in OPEN:
         ready = make_ready(tx, case, now)
-        return f"{case.subject} {'is analysed again' if ready else f'is {case.state}'}"
+        return f"{case.subject} {'is analyzed again' if ready else f'is {case.state}'}"
     if case.state in ENDED and all_read(tx, case):
         accepted = case.overruled
         reopen(tx, case, "retry", {}, now, word.by)
         case.overruled = accepted
         make_ready(tx, case, now)
-        return f"{case.subject} is analysed again; a new result replaces the former"
+        return f"{case.subject} is analyzed again; a new result replaces the former"
     if case.state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED) and not case.reason:
         return f"{case.subject} is {case.state}: it is under way and goes on by itself"
     return retry_case(tx, case, settings, now)

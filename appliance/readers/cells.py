@@ -108,15 +108,15 @@ def measure_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> Ti
     ValueError
         If the label map does not cover the tile with whole px.
     """
-    haematoxylin, dab = stain_amounts(coarse_density(pixels))
-    labels = _enlarged(label_map, haematoxylin.shape)
-    return _measure(_map(haematoxylin, dab, labels > 0), dab, labels)
+    hematoxylin, dab = stain_amounts(coarse_density(pixels))
+    labels = _enlarged(label_map, hematoxylin.shape)
+    return _measure(_map(hematoxylin, dab, labels > 0), dab, labels)
 
 
 def map_cells(pixels: NDArray[np.uint8], label_map: NDArray[np.uint8]) -> CellMap:
     """Map the cells that `measure_cells` measures; same arguments and errors."""
-    haematoxylin, dab = stain_amounts(coarse_density(pixels))
-    return _map(haematoxylin, dab, _enlarged(label_map, haematoxylin.shape) > 0)
+    hematoxylin, dab = stain_amounts(coarse_density(pixels))
+    return _map(hematoxylin, dab, _enlarged(label_map, hematoxylin.shape) > 0)
 
 
 def _enlarged(label_map: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -136,11 +136,11 @@ def _ridge(dab: Array) -> Array:
 # nuclei and territories
 
 
-def _map(haematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
+def _map(hematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
     from skimage.segmentation import watershed  # slow to load; the daemon does not need it
 
     ridge = _ridge(dab)
-    nuclei = _nuclei(haematoxylin, ridge, tumor)
+    nuclei = _nuclei(hematoxylin, ridge, tumor)
     if not nuclei.any():
         return CellMap(nuclei=nuclei, cells=nuclei)
     far = cv2.distanceTransform((nuclei == 0).astype(np.uint8), cv2.DIST_L2, 5) * COARSE_MPP
@@ -150,7 +150,7 @@ def _map(haematoxylin: Array, dab: Array, tumor: NDArray[np.bool_]) -> CellMap:
     return CellMap(nuclei=nuclei, cells=cells.astype(np.int32))
 
 
-def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labels:
+def _nuclei(hematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labels:
     """Raster of nuclei, numbered from 1."""
     from skimage.filters import threshold_otsu  # slow to load; the daemon does not need it
 
@@ -164,7 +164,7 @@ def _nuclei(haematoxylin: Array, ridge: Array, tumor: NDArray[np.bool_]) -> Labe
         return none
     # Clipped: values below 0 are brown of another hue than the textbook's, and glass would look
     # blue beside them.
-    blue = smooth(np.maximum(haematoxylin, 0), 0.5)
+    blue = smooth(np.maximum(hematoxylin, 0), 0.5)
     stained = blue > GLASS_OD
     blue -= ridge
     blue = flattened(blue, free, 8.0)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.geometry import TILE_MPP
-from models.deconvolution import DAB, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, HEMATOXYLIN, unmix
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int32]
@@ -24,14 +24,14 @@ GLASS_OD = 0.01
 """Hematoxylin up to which px are vacuole or lumen, not nucleus."""
 MIN_CONTRAST_OD = 0.015
 """Least difference in hematoxylin between nuclei and the rest of the tissue, else no nuclei."""
-_NEIGHBOURS = np.ones((3, 3), dtype=np.uint8)
+_NEIGHBORS = np.ones((3, 3), dtype=np.uint8)
 _MIN_NUCLEUS_UM2 = 12.0
 _CUT = 4
 """Factor by which a nucleus cut by the tile's edge may be smaller."""
 _MAX_HOLE_UM2 = 60.0
 """Largest hole in a nucleus: pale chromatin within a rim; larger ones are tissue between nuclei."""
 
-STAIN_VECTORS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
+STAIN_VECTORS = np.array([HEMATOXYLIN, DAB, np.cross(HEMATOXYLIN, DAB)], dtype=np.float32)
 """Unit vectors of hematoxylin and DAB, and of the residual that neither stain explains."""
 STAIN_VECTORS /= np.linalg.norm(STAIN_VECTORS, axis=1, keepdims=True)
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
@@ -112,7 +112,7 @@ def tops(layer: Array, height: float, above: float) -> NDArray[np.bool_]:
     while changed:
         before = under
         for _ in range(4):
-            under = np.minimum(cv2.dilate(under, _NEIGHBOURS), limit)
+            under = np.minimum(cv2.dilate(under, _NEIGHBORS), limit)
         changed = not np.array_equal(before, under)
     found: NDArray[np.bool_] = (layer > above) & (layer - under >= height)
     return found

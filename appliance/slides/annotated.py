@@ -16,10 +16,10 @@ from appliance.slides.glass import calibrate, white_gain
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue, find_tissue, tissue_share, tissue_tiles
-from models.deconvolution import DAB, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, HEMATOXYLIN, unmix
 from models.errors import DataSetError
 
-_STAINS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
+_STAINS = np.array([HEMATOXYLIN, DAB, np.cross(HEMATOXYLIN, DAB)], dtype=np.float32)
 
 
 class CalibratedSlide:

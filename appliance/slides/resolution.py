@@ -23,11 +23,11 @@ MOST_OFF = 1.6
 MOST_FINER = 2.4
 """The same, for a resolution finer than that of the lens: some scanners (3DHISTECH, Zeiss) state
 the power of the lens, behind which the camera's optics magnify further (20x at 0.22 µm per px).
-Centimeters labelled as inches, and inches as centimeters, are off by 2.54."""
+Centimeters labeled as inches, and inches as centimeters, are off by 2.54."""
 CM_PER_INCH = 2.54
 SCANNERS_UM = (0.2, 0.28)
 """µm per px that scanners have at 40x. Without any objective, only these tell that a resolution per
-centimeter was labelled as one per inch."""
+centimeter was labeled as one per inch."""
 POWER_RANGE = (1.0, 150.0)
 _POWER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)")
 _APP_MAG = re.compile(r"\bAppMag\s*=\s*([0-9.]+)")

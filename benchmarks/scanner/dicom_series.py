@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from benchmarks.scanner.tiff_formats import generic_tiff, labelled
+from benchmarks.scanner.tiff_formats import generic_tiff, labeled
 from benchmarks.scanner.tissue import Section
 from dicom.slide_metadata import SlideIdentity
 from dicom.source import convert_slide
@@ -48,7 +48,7 @@ def dicom_template(section: Section) -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         source = Path(folder) / "template.tif"
-        source.write_bytes(labelled(generic_tiff(section), "TEMPLATE"))
+        source.write_bytes(labeled(generic_tiff(section), "TEMPLATE"))
         made = convert_slide(source, Path(folder) / "dicom", identity, mpp=section.mpp)
         files = [path.read_bytes() for path in made.paths]
     return sorted(files, key=_columns, reverse=True)

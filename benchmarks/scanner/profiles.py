@@ -12,7 +12,7 @@ from benchmarks.scanner.tiff_formats import (
     aperio_svs,
     generic_tiff,
     hamamatsu_ndpi,
-    labelled,
+    labeled,
     philips_tiff,
 )
 from benchmarks.scanner.tissue import Section
@@ -68,7 +68,7 @@ def _single(encode: Callable[[Section], bytes], suffix: str, section: Section) -
 
     def make(stem: str, label: SlideLabel, barcode_read: bool) -> Files:
         barcode = label.barcode if barcode_read else _serial(label)
-        return {f"{stem}{suffix}": labelled(template, barcode, label.scan)}
+        return {f"{stem}{suffix}": labeled(template, barcode, label.scan)}
 
     return make
 
@@ -79,7 +79,7 @@ def _mirax(section: Section) -> Maker:
     def make(stem: str, label: SlideLabel, barcode_read: bool) -> Files:
         barcode = label.barcode if barcode_read else _serial(label)
         return {
-            f"{stem}/{name}" if name else f"{stem}.mrxs": labelled(content, barcode, label.scan)
+            f"{stem}/{name}" if name else f"{stem}.mrxs": labeled(content, barcode, label.scan)
             for name, content in template.items()
         }
 

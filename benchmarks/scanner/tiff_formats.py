@@ -29,7 +29,7 @@ _TILE = 256
 _APERIO = "Aperio Image Library v12.0.15 "
 
 
-def labelled(template: bytes, barcode: str, scan: int = 1) -> bytes:
+def labeled(template: bytes, barcode: str, scan: int = 1) -> bytes:
     """Return the file of one slide: the template with its barcode and the time of its scan.
 
     Raises

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.scanner.dicom_series import SeriesIdentity, dicom_series, dicom_template
 from benchmarks.scanner.mutated import mutated
-from benchmarks.scanner.tiff_formats import aperio_svs, generic_tiff, labelled, philips_tiff
+from benchmarks.scanner.tiff_formats import aperio_svs, generic_tiff, labeled, philips_tiff
 from benchmarks.scanner.tissue import Section
 from benchmarks.trial.judge import BLAMED
 from benchmarks.trial.ledger import ON_ITS_WAY, Snapshot
@@ -55,6 +55,6 @@ def _seeds() -> tuple[tuple[str, bytes], ...]:
     instances = dicom_series(dicom_template(section), identity)
     formats = ((".svs", aperio_svs), (".tif", generic_tiff), (".tiff", philips_tiff))
     return (
-        *((suffix, labelled(encode(section), NOBODY)) for suffix, encode in formats),
+        *((suffix, labeled(encode(section), NOBODY)) for suffix, encode in formats),
         *((".dcm", content) for content in instances.values()),
     )

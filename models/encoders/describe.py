@@ -5,7 +5,7 @@
 FOLDER holds ``config.json`` and ``model.safetensors`` as that library exports a vision transformer
 (ViT, DINOv2). The command writes ``manifest.json`` beside them, with their checksums, and tells
 what it wrote. Mean and standard deviation are those of ImageNet unless ``--mean`` and ``--std``
-say otherwise. Whether a licence allows the use is the laboratory's to know; ``--license`` notes it.
+say otherwise. Whether a license allows the use is the laboratory's to know; ``--license`` notes it.
 """
 
 from __future__ import annotations

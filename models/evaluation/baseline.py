@@ -22,7 +22,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from models.datasets.generated_tiles import GENERATOR_VERSION, Tiles, generated_tiles
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN, unmix
 from models.errors import ManifestError
 from models.spec import Task
 
@@ -39,10 +39,10 @@ STATISTICS = ("mean", "p75", "p90", "p95", "p99")
 """Candidate statistics of DAB over a tile's tissue; the fit keeps the best for the intensities."""
 
 Array = NDArray[np.float32]
-_HE = np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32)
+_HE = np.array([HEMATOXYLIN, EOSIN, DAB], dtype=np.float32)
 _DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0).astype(np.float32)
 # The third color of an IHC slide is the residual of both stains.
-_IHC = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
+_IHC = np.array([HEMATOXYLIN, DAB, np.cross(HEMATOXYLIN, DAB)], dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,7 +53,7 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledImage:
+class LabeledImage:
     """An image with its truth: the class of the whole image, or a mask, or both.
 
     `name` is its path inside the folder; `mpp` in µm per px, None if unknown.
@@ -67,7 +67,7 @@ class LabelledImage:
     mpp: float | None = None
 
 
-def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[LabelledImage]:
+def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[LabeledImage]:
     """Return every image of `folder` with its truth, sorted by name; `mpp` precedes files.
 
     Raises
@@ -114,7 +114,7 @@ def _class_folders(folder: Path, task: Task) -> dict[Path, int | None]:
     return classes if any(k is not None for k in classes.values()) else {}
 
 
-def _from_class_folders(folder: Path, task: Task) -> list[LabelledImage]:
+def _from_class_folders(folder: Path, task: Task) -> list[LabeledImage]:
     images = []
     for subfolder, label in _class_folders(folder, task).items():
         if label is None:
@@ -124,7 +124,7 @@ def _from_class_folders(folder: Path, task: Task) -> list[LabelledImage]:
             # A folder below the class is a patient; without one each image is its own patient.
             patient = inside[0] if len(inside) > 1 else f"{subfolder.name}/{path.stem}"
             name = str(path.relative_to(folder))
-            images.append(LabelledImage(path=path, name=name, patient=patient, label=label))
+            images.append(LabeledImage(path=path, name=name, patient=patient, label=label))
     return images
 
 
@@ -134,7 +134,7 @@ def _two_folders(folder: Path) -> tuple[Path, Path] | None:
     return (images, masks) if images.is_dir() and masks is not None else None
 
 
-def _flat(folder: Path, task: Task) -> list[LabelledImage]:
+def _flat(folder: Path, task: Task) -> list[LabeledImage]:
     found = _images(folder)
     masks = [p for p in found if _MASK_NAME.match(p.stem)]
     images = [p for p in found if p not in masks]
@@ -147,7 +147,7 @@ def _flat(folder: Path, task: Task) -> list[LabelledImage]:
         unknown = [p for p, score in scores.items() if score is None]
         if images and not unknown:
             return [
-                LabelledImage(
+                LabeledImage(
                     path=p, name=str(p.relative_to(folder)), patient=p.stem, label=scores[p]
                 )
                 for p in images
@@ -159,7 +159,7 @@ def _flat(folder: Path, task: Task) -> list[LabelledImage]:
     )
 
 
-def _with_masks(root: Path, images: list[Path], masks: list[Path]) -> list[LabelledImage]:
+def _with_masks(root: Path, images: list[Path], masks: list[Path]) -> list[LabeledImage]:
     by_stem: dict[str, Path] = {}
     for mask in masks:
         match = _MASK_NAME.match(mask.stem)
@@ -170,13 +170,13 @@ def _with_masks(root: Path, images: list[Path], masks: list[Path]) -> list[Label
         if mask_of is None:
             raise DataSetError(f"{path}: no mask. It would be called {path.stem}_mask.png.")
         name = str(path.relative_to(root))
-        found.append(LabelledImage(path=path, name=name, patient=path.stem, mask=mask_of))
+        found.append(LabeledImage(path=path, name=name, patient=path.stem, mask=mask_of))
     if by_stem:
         raise DataSetError(f"{next(iter(by_stem.values()))}: a mask without its image.")
     return found
 
 
-def _from_table(table: Path, task: Task) -> list[LabelledImage]:
+def _from_table(table: Path, task: Task) -> list[LabeledImage]:
     folder = table.parent
     with table.open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream))
@@ -203,7 +203,7 @@ def _from_table(table: Path, task: Task) -> list[LabelledImage]:
         if label is None and mask is None:
             raise DataSetError(f"{where}: unknown label {cells['label']!r}. {_classes(task)}")
         images.append(
-            LabelledImage(
+            LabeledImage(
                 path=path,
                 name=cells["file"],
                 patient=cells["patient"] or path.stem,

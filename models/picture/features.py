@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN, unmix
 
 TILE_PX = 256
 TILE_MPP = 0.5586
@@ -37,7 +37,7 @@ RARE_HUE = 0.02
 MOST_TINT = 16
 """Difference between the channels of a slide's glass above which it is not glass but tissue."""
 _SQRT_3 = float(np.sqrt(3))
-_VECTORS = np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32)
+_VECTORS = np.array([HEMATOXYLIN, EOSIN, DAB], dtype=np.float32)
 _TINY = 1e-6
 _AREAS_UM2 = (8.0, 25.0, 120.0, 1000.0)
 Float = NDArray[np.float32]

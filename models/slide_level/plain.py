@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN, unmix
 from models.errors import ManifestError
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.foreground import read_section
@@ -126,7 +126,7 @@ def _of_slide(path: Path) -> Values:
     """Mean DAB of a section's foreground, and the share of it above each threshold."""
     picture = read_section(path, PX)
     density = -np.log10(np.maximum(picture, 1).astype(np.float32) / 255)
-    dab = unmix(density, np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32))[..., 2]
+    dab = unmix(density, np.array([HEMATOXYLIN, EOSIN, DAB], dtype=np.float32))[..., 2]
     inside = dab[density.mean(axis=2) > SHADOW]
     if not len(inside):
         return np.zeros(1 + len(THRESHOLDS))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deconvolution import EOSIN, HAEMATOXYLIN
+from models.deconvolution import EOSIN, HEMATOXYLIN
 from models.synthesis.canvas import Canvas, View
 from models.synthesis.cells import Kind
 from models.synthesis.fields import Array
@@ -73,7 +73,7 @@ def _he_style(rng: np.random.Generator) -> StainStyle:
     style = random_style(rng)
     vectors = style.vectors.copy()
     share = float(rng.uniform(0, 1.2))
-    vectors[:2] += share * (_RED_HE - np.array([HAEMATOXYLIN, EOSIN]))
+    vectors[:2] += share * (_RED_HE - np.array([HEMATOXYLIN, EOSIN]))
     vectors = np.clip(vectors, 0.01, None)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return replace(style, vectors=vectors.astype(np.float32))

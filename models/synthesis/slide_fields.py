@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN
 from models.picture.features import MOST_TINT, TILE_MPP, TILE_PX
 from models.synthesis.canvas import View
 from models.synthesis.codec import jpeg_coded
@@ -92,7 +92,7 @@ def restained(drawn: SlideField, rng: np.random.Generator) -> SlideField:
 
     DAB varies more than the dyes of H&E, which differ less from each other's.
     """
-    base = np.array([HAEMATOXYLIN, EOSIN, DAB])
+    base = np.array([HEMATOXYLIN, EOSIN, DAB])
     base /= np.linalg.norm(base, axis=1, keepdims=True)
     spread = 0.10 if drawn.kind in ("membrane", "nuclear", "other-dab") else 0.04
     vectors = np.clip(base + rng.normal(0, spread, (3, 3)) * rng.uniform(0.3, 1), 0.01, None)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class StainStyle:
 def random_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainStyle:
     """Draw the style of an H&E slide; `spread` 0 gives the textbook, 1 the range of
     laboratories."""
-    base = np.array([HAEMATOXYLIN, EOSIN, DAB])
+    base = np.array([HEMATOXYLIN, EOSIN, DAB])
     # Most labs are near the textbook; colors of some scanners are far off (magenta, purple, brown).
     far = 2.4 if rng.random() < 0.3 * spread else 1.0
     vectors = np.clip(base + spread * far * rng.normal(0, 0.05, (3, 3)), 0.01, None)
@@ -60,7 +60,7 @@ def random_ihc_style(rng: np.random.Generator, *, spread: float = 1.0) -> StainS
     """Draw the style of an IHC slide as `random_style` does, with the pale counterstain of many
     protocols. DAB varies less: laboratories control it."""
     style = random_style(rng, spread=spread)
-    vectors = np.array([HAEMATOXYLIN, EOSIN, DAB]) + spread * rng.normal(0, 0.04, (3, 3))
+    vectors = np.array([HEMATOXYLIN, EOSIN, DAB]) + spread * rng.normal(0, 0.04, (3, 3))
     vectors = np.clip(vectors, 0.01, None)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     hematoxylin, eosin, _ = style.strength

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN
 from models.spec import Task
 
 RESOLUTION_CHANCE = 0.4
@@ -91,7 +91,7 @@ def _blurred(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 def _stained(pixels: Tensor, rng: np.random.Generator, task: Task) -> Tensor:
     """Change color and amount of hematoxylin, eosin and DAB (Beer-Lambert)."""
     n = len(pixels)
-    basis = np.array([HAEMATOXYLIN, EOSIN, DAB])
+    basis = np.array([HEMATOXYLIN, EOSIN, DAB])
     basis /= np.linalg.norm(basis, axis=1, keepdims=True)
     turned = basis + rng.normal(0, STAIN_COLOR[task], (n, 3, 3))
     turned /= np.linalg.norm(turned, axis=2, keepdims=True)

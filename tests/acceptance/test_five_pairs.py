@@ -36,7 +36,7 @@ from pydicom import Dataset, dcmread
 from appliance.domain import SlideFacts
 from appliance.findings.findings import SCORED, Findings, Rasters
 from appliance.geometry import TileGrid
-from appliance.line.analyse_slide import open_facts
+from appliance.line.analyze_slide import open_facts
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
 from dicom import codes

@@ -13,7 +13,7 @@ from fixtures.daemon import tandem
 from appliance.errors import SlideError
 from appliance.intake.completeness import is_whole
 from appliance.intake.identity.identify import require_identity
-from appliance.line.analyse_slide import identify_slide
+from appliance.line.analyze_slide import identify_slide
 from appliance.settings.settings import Settings
 from appliance.slides.files import slide_files
 from benchmarks.scanner import play

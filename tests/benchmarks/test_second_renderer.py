@@ -11,9 +11,9 @@ from fixtures import second_renderer
 from fixtures.second_renderer import BROWN_P97, SecondTile, draw_second_tile
 
 from benchmarks.second_renderer import contact_sheet, tumor_found
-from models.deconvolution import DAB, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, HEMATOXYLIN, unmix
 
-STAINS = np.array([HAEMATOXYLIN, DAB, np.cross(HAEMATOXYLIN, DAB)], dtype=np.float32)
+STAINS = np.array([HEMATOXYLIN, DAB, np.cross(HEMATOXYLIN, DAB)], dtype=np.float32)
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_time_left_follows_the_newest_durations(
         took(lab, now - number - 0.35, "case-1", ("align", 5.0, False))
     found = read_flow(reader, lab.settings, now)
     assert {stage.step: stage.mean_s for stage in found.stages} == {
-        "identify": 1.0, "inspect": 2.0, "read": 60.0, "align": 5.0, "analyse": 301.0,
+        "identify": 1.0, "inspect": 2.0, "read": 60.0, "align": 5.0, "analyze": 301.0,
         "write": None,
     }  # fmt: skip
     assert found.left_s is None  # nobody has seen a case being written

@@ -390,7 +390,7 @@ def test_each_button_of_a_case_is_in_the_audit_trail_with_its_person(
 
     open_dialog(page, "Rerun")
     submit(page, "Rerun")
-    expect(page.get_by_text("case-1 is analysed again")).to_be_visible()
+    expect(page.get_by_text("case-1 is analyzed again")).to_be_visible()
     assert last_event(twin_lab, "case-1", "rerun").by == PERSON
     page.get_by_role("tab", name="History").click()
     row = page.get_by_role("row").filter(has_text="rerun").first

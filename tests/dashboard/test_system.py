@@ -68,7 +68,7 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     (name,) = [section.name for section in settings.destinations]
     lab.do(lambda tx, now: [setattr(row, "destination", name) for row in tx.deliveries(case_id)])
     lab.do(refuse)
-    working = lab.sign(gpu=LaneSign(doing="analyse case-1", since=time.time()))
+    working = lab.sign(gpu=LaneSign(doing="analyze case-1", since=time.time()))
     gpu = DeviceSign(
         name="Some GPU", runtime="torch 2", memory=80 * 2**30, used=2**30, at=time.time()
     )
@@ -76,7 +76,7 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     reader = LedgerReader(settings.ledger_url)
     found = read_system(reader, settings)
     reader.close()
-    assert found.lanes["gpu"].doing == "analyse case-1"
+    assert found.lanes["gpu"].doing == "analyze case-1"
     (place,) = found.places
     assert place.objects[DeliveryState.QUEUED] == place.objects[DeliveryState.REFUSED] == 1
     assert place.proven_at > 0 and place.held is not None and place.held.objects == 1
@@ -87,12 +87,12 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     assert machine.disk_size > machine.disk_free > 0 and machine.device == gpu
     assert machine.busy is not None and 0 <= machine.busy <= 1
     page = markup(AppTest.from_function(system_page).run(timeout=180))
-    assert "analyse case-1" in page and "GiB free" in page and "none yet" in page
+    assert "analyze case-1" in page and "GiB free" in page and "none yet" in page
     assert "% busy" in page and "Some GPU, 1.0 of 80.0 GiB in use" in page
     write_sign(settings, replace(working, ended="it received SIGTERM."))
     st.cache_resource.clear()
     page = markup(AppTest.from_function(system_page).run(timeout=180))
-    assert "analyse case-1" not in page and "The appliance does not run." in page
+    assert "analyze case-1" not in page and "The appliance does not run." in page
 
 
 def test_checks_run_when_somebody_asks_and_are_kept(

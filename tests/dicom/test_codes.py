@@ -30,7 +30,7 @@ def test_scores_are_loincs() -> None:
             dictionary.SCT.MorphologicallyAbnormalStructure,
         ),
         (codes.INDETERMINATE, dictionary.SCT.Indeterminate),
-        (codes.HAEMATOXYLIN, dictionary.SCT.HematoxylinStain),
+        (codes.HEMATOXYLIN, dictionary.SCT.HematoxylinStain),
         (codes.EOSIN, dictionary.SCT.WaterSolubleEosinStain),
         (codes.STAINING, dictionary.SCT.Staining),
         (codes.USING_SUBSTANCE, dictionary.SCT.UsingSubstance),

@@ -114,7 +114,7 @@ def test_frames_state_their_place_on_the_slide(ihc_images: list[Dataset]) -> Non
     )
 
 
-def test_a_palette_has_distinct_colours_and_white_for_what_was_not_read(
+def test_a_palette_has_distinct_colors_and_white_for_what_was_not_read(
     ihc_images: list[Dataset], save: Save
 ) -> None:
     plain = heatmap(ihc_images, levels())[0]

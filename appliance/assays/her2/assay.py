@@ -61,7 +61,7 @@ HER2_ASSAY = register_assay(
         target=HER2_STAIN,
         scores=tuple(score.value for score in Her2Score),
         # The colors differ in hue and in lightness: they stay apart for readers with protanopia,
-        # deuteranopia and tritanopia, and in grey print from 1+ on they only get darker.
+        # deuteranopia and tritanopia, and in gray print from 1+ on they only get darker.
         classes=(
             ClassFacts(name="0", color=(68, 119, 170), cielab=(70, -10, -30)),
             ClassFacts(name="1+", color=(242, 205, 60), cielab=(85, 0, 60)),

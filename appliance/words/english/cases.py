@@ -12,7 +12,7 @@ _KILLED = "the worker process died {crashes} times"
 _CORRECTION = "The findings that a person corrected or confirmed are damaged."
 _CORRECT_AGAIN = (
     "Restore artifacts/ of the state folder, then: tandem retry {subject}. Or have the case "
-    "analysed again (tandem rerun {subject}) and repeat the person's word."
+    "analyzed again (tandem rerun {subject}) and repeat the person's word."
 )
 _LOG = "See the log, then: tandem retry {subject}"
 _SLOW = "Raise lanes.deadline_factor if the machine is slow, then: tandem retry {subject}"

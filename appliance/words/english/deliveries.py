@@ -23,7 +23,7 @@ DELIVERY_REASONS: Words = {
         "folder, or put the file back; it is tried again."
     ),
     "slide-changed": (
-        "the slide's file is another one than was analysed, so it is not sent. The case is done "
+        "the slide's file is another one than was analyzed, so it is not sent. The case is done "
         "again once the slide is read again; if not, put the file back, then: tandem retry"
     ),
     "slide-mixed": (

@@ -152,7 +152,7 @@ REVIEW: Words = {
         "A result of at most {percent:g} % needs one."
     ),
     "near-threshold": (
-        "A class lies within {band:g} points of a limit of the guideline: the neighbouring result "
+        "A class lies within {band:g} points of a limit of the guideline: the neighboring result "
         "is almost as likely."
     ),
     "clusters-unconfirmed": _clusters,

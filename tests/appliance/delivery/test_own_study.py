@@ -20,7 +20,7 @@ from appliance.delivery.sources import Sources, slide_sources
 from appliance.domain import UNIDENTIFIED
 from appliance.findings.codec import save_findings
 from appliance.findings.findings import Findings
-from appliance.line.analyse_slide import open_facts
+from appliance.line.analyze_slide import open_facts
 from appliance.settings.installation import SALT_NAME
 from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
@@ -91,7 +91,7 @@ def test_slides_that_were_converted_before_keep_their_uids() -> None:
 def test_objects_that_replace_others_stay_in_their_study(
     small_case: SyntheticCase, tmp_path: Path
 ) -> None:
-    """A case is analysed again after the salt of the installation was lost."""
+    """A case is analyzed again after the salt of the installation was lost."""
     settings = Settings(state_dir=tmp_path / "state")
     findings = true_findings(small_case)
 

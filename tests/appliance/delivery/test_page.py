@@ -86,7 +86,7 @@ def test_page_says_what_the_findings_say() -> None:
         "weak staining in > 10 % of tumor cells",
         "Estimated",
         "REVIEW: a person has to look, 1 reason",
-        "A class lies within 3 points of a limit of the guideline: the neighbouring result is "
+        "A class lies within 3 points of a limit of the guideline: the neighboring result is "
         "almost as likely. [near-threshold]",
         "4.31 mm²",
         "21 µm",

@@ -170,7 +170,7 @@ def test_a_slide_that_changed_or_went_is_not_sent(make: Make) -> None:
     away.rename(case.slide.parent)
     flip(case.slide)
     case.run(told, after_s=1000)
-    assert "another one than was analysed" in case.said()
+    assert "another one than was analyzed" in case.said()
     assert case.case().state == CaseState.UNDELIVERED
     flip(case.slide)
     retry_subject(case.settings, "case-1")

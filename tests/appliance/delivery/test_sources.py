@@ -22,7 +22,7 @@ from appliance.delivery.sources import slide_sources
 from appliance.domain import HE, HER2
 from appliance.errors import SourceChangedError
 from appliance.findings.findings import Findings
-from appliance.line.analyse_slide import open_facts
+from appliance.line.analyze_slide import open_facts
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings

@@ -15,7 +15,7 @@ def test_every_code_has_words() -> None:
 def test_words_are_made_of_the_parameters() -> None:
     reason = ReviewReason(code=Reason.NEAR_THRESHOLD, params={"band": 2.5})
     assert reason.sentence == (
-        "A class lies within 2.5 points of a limit of the guideline: the neighbouring result is "
+        "A class lies within 2.5 points of a limit of the guideline: the neighboring result is "
         "almost as likely."
     )
     assert reason.as_json() == {

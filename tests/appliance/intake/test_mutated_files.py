@@ -18,7 +18,7 @@ from appliance.errors import SlideError
 from appliance.intake.completeness import is_whole
 from appliance.intake.found import slides_in
 from appliance.intake.listing import Listing
-from appliance.line.analyse_slide import identify_slide
+from appliance.line.analyze_slide import identify_slide
 from appliance.settings.settings import Settings
 from appliance.slides.files import slide_files
 from benchmarks.scanner.mutated import mutated

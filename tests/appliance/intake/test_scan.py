@@ -22,7 +22,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
 from appliance.ledger.transaction import Transaction
-from appliance.line.analyse_slide import identify_slide
+from appliance.line.analyze_slide import identify_slide
 from appliance.settings.settings import Settings
 
 TIFF = (

@@ -28,8 +28,8 @@ from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.second_opinions import second_opinions_of
 from appliance.ledger.tables import SlideRow
-from appliance.line.analyse_case import analyse_case
-from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.analyze_case import analyze_case
+from appliance.line.analyze_slide import inspect_slide, open_facts
 from appliance.line.bag_readers import BAG_SECONDS_PER_TILE, bags_seconds, read_bags
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.interim import read_slide
@@ -83,8 +83,8 @@ class Bench:
         folder = artifact_folder(outcome.key, self.settings) / READER
         return MultipleInstanceReader().load(folder)
 
-    def analysed(self, settings: Settings) -> tuple[str, Findings]:
-        key = analyse_case("her2", IDENTITY, self.he, self.ihc, settings).key
+    def analyzed(self, settings: Settings) -> tuple[str, Findings]:
+        key = analyze_case("her2", IDENTITY, self.he, self.ihc, settings).key
         return key, load_findings(artifact_folder(key, settings))
 
 
@@ -145,7 +145,7 @@ def test_its_attention_is_a_weight_of_each_tile_of_the_bag(bench: Bench) -> None
 
 
 def test_opinion_and_attention_reach_findings_report_page_and_map(bench: Bench) -> None:
-    key, findings = bench.analysed(bench.settings)
+    key, findings = bench.analyzed(bench.settings)
     reading = bench.reading(bench.bag())
     opinion = findings.opinions[-1]
     assert opinion == reading.opinion and findings.models[-1].task == READER
@@ -194,17 +194,17 @@ def test_weights_of_another_site_send_the_case_to_review(bench: Bench) -> None:
     """The labels of the other site are turned round: its reader calls a 3+ slide 0."""
     folder = bench.settings.state_dir / "turned"
     turned = bench.with_models(mil=trained_weights(folder, bench.cohort, turned=True))
-    findings = bench.analysed(turned)[1]
+    findings = bench.analyzed(turned)[1]
     assert (findings.score, findings.opinions[-1].said) == ("3+", "0")
     (reason,) = (r for r in findings.review if r.code == "second-reader-disagrees")
     assert "the reader that weighs the tiles of the whole slide says 0 (" in reason.sentence
     review = turned.review.model_copy(update={"second_reader_distance": 4})
-    never = bench.analysed(turned.model_copy(update={"review": review}))[1]
+    never = bench.analyzed(turned.model_copy(update={"review": review}))[1]
     assert "second-reader-disagrees" not in [each.code for each in never.review]
 
 
 def test_without_weights_a_case_has_no_opinion_and_no_map_of_it(bench: Bench) -> None:
-    findings = bench.analysed(bench.with_models(mil=None))[1]
+    findings = bench.analyzed(bench.with_models(mil=None))[1]
     assert READER not in [opinion.reader for opinion in findings.opinions]
     assert findings.rasters.attention == {}
 

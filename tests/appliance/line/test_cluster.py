@@ -30,7 +30,7 @@ from appliance.errors import (
     WorkerDiedError,
     WorkerLostError,
 )
-from appliance.line.analyse_slide import identify_slide, inspect_slide
+from appliance.line.analyze_slide import identify_slide, inspect_slide
 from appliance.line.child import Limits
 from appliance.line.cluster.call import LOCK_NAME, pickled_call, run_call
 from appliance.line.cluster.executor import DaskExecutor

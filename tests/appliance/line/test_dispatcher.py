@@ -26,7 +26,7 @@ from appliance.intake.block import make_ready
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import TRANSITIONS, CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, params_of
-from appliance.line.case_steps import AnalysedCase
+from appliance.line.case_steps import AnalyzedCase
 from appliance.line.child import Limits
 from appliance.line.claiming import claim_work
 from appliance.line.context import StepContext
@@ -95,7 +95,7 @@ class Line:
                 "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
                 "read_slide": SlideRead(times=()),
                 "align_case": Outcome(key="align/1", times=()),
-                "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
+                "analyze": AnalyzedCase(findings_key="findings/1", score="2+", review=[], times=()),
             }
         )
         self.context = StepContext(
@@ -162,7 +162,7 @@ def test_what_is_nearest_its_end_comes_first(line: Line) -> None:
         *("identify_slide", "inspect_slide", "read_slide"),
         # Of a HER2 slide the second reader sees the whole; tiles are read with the case.
         *("identify_slide", "inspect_slide", "read_slide"),
-        *("align_case", "analyse", "write"),
+        *("align_case", "analyze", "write"),
         *("identify_slide", "inspect_slide", "read_slide"),
     ]
     line.look_again()
@@ -180,7 +180,7 @@ def test_a_case_gets_the_slides_of_its_pairing(line: Line) -> None:
     line.arrive("S26-1_A1_HER2.svs", "S26-1_A1_HE.svs")
     with pytest.raises(StoppedError):
         line.work()
-    assay, identity, he, ihc, *_ = line.told.arguments[line.told.calls.index("analyse")]
+    assay, identity, he, ihc, *_ = line.told.arguments[line.told.calls.index("analyze")]
     assert assay == "her2"
     assert (identity.accession, identity.stain) == ("S26-1", HER2)
     assert he.facts.path.endswith("_HE.svs") and ihc.facts.path.endswith("_HER2.svs")
@@ -217,7 +217,7 @@ def test_a_slide_that_cannot_be_used_is_set_aside(
     ],
 )
 @pytest.mark.parametrize(
-    "step", ["identify_slide", "inspect_slide", "read_slide", "align_case", "analyse"]
+    "step", ["identify_slide", "inspect_slide", "read_slide", "align_case", "analyze"]
 )
 def test_what_could_not_be_read_for_a_moment_is_looked_at_once_more(
     line: Line, step: str, error: Exception
@@ -237,7 +237,7 @@ def test_what_could_not_be_read_for_a_moment_is_looked_at_once_more(
 
 
 def test_a_case_that_cannot_be_read_twice_is_set_aside(line: Line) -> None:
-    line.told.answers["analyse"] = SlideError(QuarantineReason.UNREADABLE, "a file of it is gone")
+    line.told.answers["analyze"] = SlideError(QuarantineReason.UNREADABLE, "a file of it is gone")
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
     assert line.case().state == CaseState.ALIGNED
@@ -304,7 +304,7 @@ def test_a_delivered_case_lets_a_slide_go_that_cannot_be_identified_again(line: 
 
 def test_one_section_twice_holds_the_case(line: Line) -> None:
     detail = {"detail": "their pixels agree by 0.99"}
-    line.told.answers["analyse"] = CaseHeldError("same-section", detail)
+    line.told.answers["analyze"] = CaseHeldError("same-section", detail)
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
     row = line.case()
@@ -314,7 +314,7 @@ def test_one_section_twice_holds_the_case(line: Line) -> None:
 
 def test_a_contradiction_that_a_person_accepted_goes_to_the_step(line: Line) -> None:
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
-    line.told.answers["analyse"] = CaseHeldError("same-section", {"detail": "0.99"})
+    line.told.answers["analyze"] = CaseHeldError("same-section", {"detail": "0.99"})
     line.work()
     with line.ledger.transaction() as tx:
         (case,) = tx.cases()
@@ -371,13 +371,13 @@ def test_an_outcome_is_dropped_when_the_file_changed_meanwhile(line: Line) -> No
 
 
 def test_a_case_that_a_rescan_reopened_meanwhile_takes_no_result(line: Line) -> None:
-    def reopened(*_arguments: Any) -> AnalysedCase:
+    def reopened(*_arguments: Any) -> AnalyzedCase:
         with line.ledger.transaction() as tx:
             (case,) = tx.cases()
             tx.advance(case, CaseState.WAITING, now=line.now, code="came-anew")
-        return AnalysedCase(findings_key="findings/old", score="0", review=[], times=())
+        return AnalyzedCase(findings_key="findings/old", score="0", review=[], times=())
 
-    line.told.answers["analyse"] = reopened
+    line.told.answers["analyze"] = reopened
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
     row = line.case()
@@ -385,7 +385,7 @@ def test_a_case_that_a_rescan_reopened_meanwhile_takes_no_result(line: Line) -> 
 
 
 def test_a_slide_error_of_a_case_keeps_sentence_and_remedy(line: Line) -> None:
-    line.told.answers["analyse"] = SlideError(QuarantineReason.DAMAGED, "tile 7")
+    line.told.answers["analyze"] = SlideError(QuarantineReason.DAMAGED, "tile 7")
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
     line.look_again()
@@ -409,7 +409,7 @@ def test_organ_and_specimen_are_kept_at_identify(line: Line) -> None:
 
 def test_a_ready_case_waits_again_when_a_slide_of_it_changed(line: Line) -> None:
     """The scan empties the fingerprint of a changed file: nothing is read under an empty one."""
-    line.told.answers["analyse"] = StoppedError("stop")
+    line.told.answers["analyze"] = StoppedError("stop")
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     with pytest.raises(StoppedError):
         line.work()
@@ -426,15 +426,15 @@ def test_a_ready_case_waits_again_when_a_slide_of_it_changed(line: Line) -> None
 
 
 def test_a_case_whose_slide_changed_during_its_analysis_takes_no_result(line: Line) -> None:
-    def changed(*_arguments: Any) -> AnalysedCase:
+    def changed(*_arguments: Any) -> AnalyzedCase:
         with line.ledger.transaction() as tx:
             slide = tx.slide(1)
             assert slide is not None
             slide.fingerprint = ""
             tx.advance(slide, SlideState.ARRIVING, now=line.now, code="file-changed")
-        return AnalysedCase(findings_key="findings/old", score="3+", review=[], times=())
+        return AnalyzedCase(findings_key="findings/old", score="3+", review=[], times=())
 
-    line.told.answers["analyse"] = changed
+    line.told.answers["analyze"] = changed
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
     case = line.case()
@@ -443,7 +443,7 @@ def test_a_case_whose_slide_changed_during_its_analysis_takes_no_result(line: Li
 
 
 def test_a_case_follows_the_stains_that_its_assay_pairs_now(line: Line) -> None:
-    line.told.answers["analyse"] = StoppedError("stop")
+    line.told.answers["analyze"] = StoppedError("stop")
     line.arrive("S26-1_A1_HE.svs")
     line.work()
     new = Pairing(assay="her2", anatomy=HE, target=Stain("HER2B"), expected=True)
@@ -508,27 +508,27 @@ def test_a_step_that_takes_too_long_twice_sets_the_slide_aside(line: Line) -> No
 def test_a_case_that_left_its_state_and_came_back_takes_no_result(line: Line) -> None:
     """A rescan came during the analysis, and was read before it ended (several GPUs)."""
 
-    def rescanned(*_: Any) -> AnalysedCase:
+    def rescanned(*_: Any) -> AnalyzedCase:
         with line.ledger.transaction() as tx:
             (case,) = tx.cases()
             tx.advance(case, CaseState.WAITING, now=line.now + 1, code="came-anew")
             tx.advance(case, CaseState.READY, now=line.now + 2)
-        return AnalysedCase(findings_key="findings/old", score="3+", review=[], times=())
+        return AnalyzedCase(findings_key="findings/old", score="3+", review=[], times=())
 
-    line.told.answers["analyse"] = rescanned
+    line.told.answers["analyze"] = rescanned
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     for _ in range(9):
         work = claim_work(line.context)
         assert work is not None
         do_work(line.context, line.told, work)
-        if work.step.name == "analyse":
+        if work.step.name == "analyze":
             break
     assert (line.case().state, line.case().score, line.case().claimed_by) == ("ready", "", "")
 
 
 def test_a_full_disk_holds_case_and_slide(line: Line) -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
-    line.told.answers["analyse"] = full
+    line.told.answers["analyze"] = full
     line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
     line.work()
     assert (line.case().state, line.case().reason) == (CaseState.ALIGNED, "disk-full")

@@ -24,9 +24,9 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import SlideRow
-from appliance.line.analyse_case import align_case, analyse_case, kept_mapping
-from appliance.line.analyse_slide import inspect_slide, open_facts
-from appliance.line.case_steps import prepare_analyse
+from appliance.line.analyze_case import align_case, analyze_case, kept_mapping
+from appliance.line.analyze_slide import inspect_slide, open_facts
+from appliance.line.case_steps import prepare_analyze
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.interim import read_interim, read_slide
 from appliance.line.interim_pairs import write_signed_pairs
@@ -161,7 +161,7 @@ def test_a_score_states_that_a_hint_was_there_and_rests_on_nothing_of_it(bench: 
     (hint,) = bench.read(bench.he).hints
     hinted = replace(bench.he, interim=hint.opinion_text)
     keys = [
-        analyse_case("her2", IDENTITY, he, bench.ihc, bench.settings).key
+        analyze_case("her2", IDENTITY, he, bench.ihc, bench.settings).key
         for he in (bench.he, hinted)
     ]
     without, given = (load_findings(artifact_folder(key, bench.settings)) for key in keys)
@@ -242,7 +242,7 @@ def test_the_hint_goes_to_the_case_of_the_same_file_alone(
 
     def given() -> str:
         progress = ProgressFile.of(context.settings, case.subject)
-        call = prepare_analyse(context, Job(row=case, slides=slides, progress=progress))
+        call = prepare_analyze(context, Job(row=case, slides=slides, progress=progress))
         return next(a for a in call.arguments if isinstance(a, ReadSlide)).interim
 
     assert given() == outcome.hints[0].opinion_text

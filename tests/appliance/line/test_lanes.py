@@ -19,7 +19,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.transaction import Transaction
 from appliance.line import lanes as lanes_module
-from appliance.line.case_steps import AnalysedCase
+from appliance.line.case_steps import AnalyzedCase
 from appliance.line.child import Limits
 from appliance.line.claiming import claim_work
 from appliance.line.closing import release_work
@@ -57,7 +57,7 @@ def answer(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         "inspect_slide": InspectedSlide(key="inspect/1", times=(), tissue_mm2=5.0),
         "read_slide": SlideRead(times=()),
         "align_case": Outcome(key="align/1", times=()),
-        "analyse": AnalysedCase(findings_key="findings/1", score="2+", review=[], times=()),
+        "analyze": AnalyzedCase(findings_key="findings/1", score="2+", review=[], times=()),
     }.get(function.__name__)
 
 
@@ -133,17 +133,17 @@ def states(context: StepContext) -> list[str]:
 
 def test_what_is_cheap_does_not_wait_for_what_is_dear(context: StepContext) -> None:
     ended = threading.Event()
-    executor = Sleeper({}, held={"analyse": ended})
+    executor = Sleeper({}, held={"analyze": ended})
     with running(context, executor):
         arrive(context, "S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
-        wait_for(lambda: _is_analysing(context))
+        wait_for(lambda: _is_analyzing(context))
         arrive(context, "S26-2_A1_HE.svs")
         wait_for(lambda: states(context)[2] == SlideState.INSPECTED)
-        assert _is_analysing(context)
+        assert _is_analyzing(context)
         ended.set()
 
 
-def _is_analysing(context: StepContext) -> bool:
+def _is_analyzing(context: StepContext) -> bool:
     with context.ledger.transaction() as tx:
         return any(case.claimed_by for case in tx.cases())
 
@@ -199,7 +199,7 @@ def test_the_oldest_gets_its_share(context: StepContext) -> None:
 def test_a_case_is_aligned_ahead_of_the_networks_and_no_more(context: StepContext) -> None:
     arrive(context, *(f"S26-{n}_A1_{stain}.svs" for n in (1, 2, 3) for stain in ("HE", "HER2")))
     with running(context, Sleeper({})):
-        wait_for(lambda: states(context) == [SlideState.READ] * 6 and not _is_analysing(context))
+        wait_for(lambda: states(context) == [SlideState.READ] * 6 and not _is_analyzing(context))
     with context.ledger.transaction() as tx:
         tx.release_claims()
         for case in tx.cases():

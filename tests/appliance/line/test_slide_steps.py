@@ -21,8 +21,8 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import SlideRow, facts_of
-from appliance.line.analyse_slide import identify_slide
-from appliance.line.case_steps import prepare_analyse
+from appliance.line.analyze_slide import identify_slide
+from appliance.line.case_steps import prepare_analyze
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
 from appliance.line.slide_steps import finish_identify, prepare_identify, take_slide_back
@@ -77,7 +77,7 @@ def test_what_the_sidecar_said_at_identify_is_kept(context: StepContext) -> None
         (case,) = tx.cases()
     assert (case.accession, case.block) == ("S26-7", "B2")
     progress = ProgressFile.of(context.settings, case.subject)
-    call = prepare_analyse(context, Job(row=case, slides=slides, progress=progress))
+    call = prepare_analyze(context, Job(row=case, slides=slides, progress=progress))
     given = [argument for argument in call.arguments if isinstance(argument, ReadSlide)]
     assert [(s.organ, s.specimen, s.facts.mpp) for s in given] == [("gastric", "biopsy", 0.3)] * 2
     assert [slide.is_kept for slide in given] == [False, True]

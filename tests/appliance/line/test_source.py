@@ -21,8 +21,8 @@ from appliance.errors import (
 )
 from appliance.intake.found import FoundSlide, found_again
 from appliance.intake.listing import ListedFile
-from appliance.line import analyse_slide
-from appliance.line.analyse_slide import identify_slide, inspect_slide, open_facts, read_alone
+from appliance.line import analyze_slide
+from appliance.line.analyze_slide import identify_slide, inspect_slide, open_facts, read_alone
 from appliance.line.outcomes import ReadSlide
 from appliance.readers.tumor import TumorReader
 from appliance.settings.networks import ModelSettings
@@ -141,14 +141,14 @@ def test_changed_while_it_is_identified(
     settings: Settings, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_slide(tmp_path / "other", seed=2)
-    hashed = analyse_slide.fingerprint
+    hashed = analyze_slide.fingerprint
 
     def then_overwritten(path: Path) -> str:
         found = hashed(path)
         overwrite(slide, other)
         return found
 
-    monkeypatch.setattr(analyse_slide, "fingerprint", then_overwritten)
+    monkeypatch.setattr(analyze_slide, "fingerprint", then_overwritten)
     with pytest.raises(SourceChangedError):
         identify_slide(slide, settings)
     assert not list(settings.artifacts_dir.glob("source/*"))

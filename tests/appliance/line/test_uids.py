@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.line.analyse_slide import identify_slide, open_facts
+from appliance.line.analyze_slide import identify_slide, open_facts
 from appliance.settings.settings import Settings
 from dicom.source import convert_slide
 

@@ -45,7 +45,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.tables import CaseRow, DeliveryRow
 from appliance.ledger.transaction import Transaction
-from appliance.line.analyse_slide import open_facts
+from appliance.line.analyze_slide import open_facts
 from appliance.line.case_steps import write
 from appliance.operations.corrections import confirm_score, correct_score
 from appliance.operations.retention import retain
@@ -349,7 +349,7 @@ def test_damage_changes_no_byte_of_a_signed_result(
     )
     assert {path: path.read_bytes() for path in before} == before
 
-    # Analysed again with the same outcome: the sign-off stands, its findings are made again.
+    # Analyzed again with the same outcome: the sign-off stands, its findings are made again.
     assert standing(root, case.objects_key, clinic.settings) == case.findings_key
     folder = clinic.settings.artifacts_dir / case.findings_key
     text = (folder / "findings.json").read_text()

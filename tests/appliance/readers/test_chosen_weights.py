@@ -13,7 +13,7 @@ from fixtures.weights import tiny_weights
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import HE
 from appliance.errors import WeightsError
-from appliance.line.analyse_slide import inspect_slide, open_facts, read_alone
+from appliance.line.analyze_slide import inspect_slide, open_facts, read_alone
 from appliance.line.outcomes import ReadSlide
 from appliance.operations.install_weights import install_weights, select_weights
 from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights

@@ -18,7 +18,7 @@ from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.registration.mapping import SlideMapping
 from appliance.settings.settings import Settings
 from appliance.slides.tissue import Tissue, find_tissue
-from models.deconvolution import DAB, HAEMATOXYLIN
+from models.deconvolution import DAB, HEMATOXYLIN
 
 SIZE_UM = (9000.0, 7000.0)
 WHITE = (242, 240, 241)
@@ -53,7 +53,7 @@ def drawn(
         amounts[disc_mask(disc, mpp)] = (PALE, 0.0)
     for mask, dab in stained:
         amounts[mask] = (nuclei, dab)
-    vectors = np.array([HAEMATOXYLIN, DAB])
+    vectors = np.array([HEMATOXYLIN, DAB])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     density = amounts @ vectors
     return (10**-density * WHITE).round().astype(np.uint8)
@@ -150,7 +150,7 @@ def test_what_is_no_focus_outside_the_tumor(picture: NDArray[np.uint8], why: str
 
 def test_dark_nuclei_and_pen_are_no_brown() -> None:
     picture = drawn()
-    density = 0.6 * np.array(HAEMATOXYLIN)
+    density = 0.6 * np.array(HEMATOXYLIN)
     picture[disc_mask(FAR, MPP)] = (10**-density * WHITE).astype(np.uint8)
     cv2.line(picture, (240, 125), (320, 165), (20, 30, 140), 6)
     assert focus_on_overview(given(picture), "plain") is None

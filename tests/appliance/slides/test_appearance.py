@@ -15,7 +15,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.her2.guideline import load_guideline
 from appliance.assays.her2.review import review_reasons
 from appliance.domain import HE, HER2
-from appliance.line.analyse_slide import inspect_slide, open_facts, read_alone
+from appliance.line.analyze_slide import inspect_slide, open_facts, read_alone
 from appliance.line.outcomes import ReadSlide
 from appliance.settings.networks import ModelSettings
 from appliance.settings.scoring import Review

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from appliance.assays.registry import stains
 from appliance.domain import HE, HER2
 from appliance.errors import WeightsUnusableError
-from appliance.line.analyse_slide import inspect_slide, open_facts, wrong_picture
+from appliance.line.analyze_slide import inspect_slide, open_facts, wrong_picture
 from appliance.settings.settings import Settings
 from appliance.slides.picture import SlidePicture, load_picture
 from models.errors import ManifestError
@@ -104,6 +104,6 @@ def test_damaged_weights_are_the_sites_trouble(
     def refuse() -> str:
         raise ManifestError("weights.json is not what was written")
 
-    monkeypatch.setattr("appliance.line.analyse_slide.picture_version", refuse)
+    monkeypatch.setattr("appliance.line.analyze_slide.picture_version", refuse)
     with pytest.raises(WeightsUnusableError):
         inspect_slide(facts, Settings(state_dir=tmp_path))

@@ -14,7 +14,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
-from appliance.line.analyse_slide import inspect_slide, open_facts
+from appliance.line.analyze_slide import inspect_slide, open_facts
 from appliance.settings.settings import Settings
 from appliance.slides.files import fingerprint
 from appliance.slides.reader import SlideReader

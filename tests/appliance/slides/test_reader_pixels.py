@@ -135,7 +135,7 @@ def test_tiles_compose_back_into_the_slide(tmp_path: Path, mpp: float) -> None:
     assert (whole[:, covered + 4 :] == 255).all()
 
 
-def test_unscanned_places_take_the_colour_of_the_glass(tmp_path: Path) -> None:
+def test_unscanned_places_take_the_color_of_the_glass(tmp_path: Path) -> None:
     image = np.full((1024, 1024, 3), (228, 226, 230), np.uint8)
     path = tmp_path / "sparse.svs"
     write_svs(path, image, 0.25)

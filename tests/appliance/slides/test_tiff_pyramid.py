@@ -15,7 +15,7 @@ from tifffile import TiffFile, TiffWriter
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.line.analyse_slide import open_facts
+from appliance.line.analyze_slide import open_facts
 from appliance.slides.general import pyramid_of
 from appliance.slides.reader import SlideReader
 from dicom.source import convert_slide

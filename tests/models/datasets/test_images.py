@@ -53,17 +53,17 @@ def test_sixteen_bits_are_refused(tmp_path: Path) -> None:
 
 def test_masks_grey_palette_and_grey_as_rgb(tmp_path: Path) -> None:
     values = np.arange(16, dtype=np.uint8).reshape(4, 4) % 5
-    grey = save(tmp_path / "grey.png", values)
+    gray = save(tmp_path / "gray.png", values)
     rgb = save(tmp_path / "rgb.png", np.repeat(values[..., None], 3, axis=2))
     palette = Image.fromarray(values, mode=None).convert("P")
     palette.putpalette([200, 10, 10] * 256)
     palette.putdata(values.ravel().tolist())
     palette.save(tmp_path / "palette.png")
-    for path in (grey, rgb, tmp_path / "palette.png"):
+    for path in (gray, rgb, tmp_path / "palette.png"):
         assert (read_mask(path) == values).all()
 
 
-def test_masks_with_colours_or_loss_are_refused(tmp_path: Path) -> None:
+def test_masks_with_colors_or_loss_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"a\.png: a mask has one value per px"):
         read_mask(save(tmp_path / "a.png", tile(1, px=32)))
     with pytest.raises(DataSetError, match=r"a\.jpg: JPEG changes"):

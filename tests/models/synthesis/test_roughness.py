@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN
 from models.synthesis.canvas import STRAIGHT
 from models.synthesis.plan import MIXES, TissuePlan
 from models.synthesis.render import Region, StainName, render_region
@@ -21,7 +21,7 @@ from models.synthesis.world import build_world
 
 PLAN = TissuePlan(tumor=0.6, outline=False, mix=MIXES["3+"])
 PLAIN = StainStyle(
-    vectors=np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32),
+    vectors=np.array([HEMATOXYLIN, EOSIN, DAB], dtype=np.float32),
     strength=(1.0, 1.0, 1.0),
     white=(245, 245, 245),
     gamma=1.0,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.deconvolution import DAB, EOSIN, HAEMATOXYLIN, unmix
+from models.deconvolution import DAB, EOSIN, HEMATOXYLIN, unmix
 from models.errors import SynthesisError
 from models.evaluation.slide_ceiling import ceiling
 from models.slide_level.cohort import read_cohort
@@ -26,7 +26,7 @@ PX = 300
 def amount(pixels: np.ndarray, where: np.ndarray) -> float:
     """Mean DAB of some px, by color deconvolution."""
     density = -np.log10(np.maximum(pixels, 1).astype(np.float32) / 243)
-    stains = unmix(density, np.array([HAEMATOXYLIN, EOSIN, DAB], dtype=np.float32))
+    stains = unmix(density, np.array([HEMATOXYLIN, EOSIN, DAB], dtype=np.float32))
     return float(stains[..., 2][where].mean())
 
 

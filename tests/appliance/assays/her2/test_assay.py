@@ -9,7 +9,7 @@ from appliance.assays.her2.assay import HER2_ASSAY
 CLASS_COLORS = [named.color for named in HER2_ASSAY.classes]
 
 
-def test_class_colours_stay_apart_for_colour_blind_readers() -> None:
+def test_class_colors_stay_apart_for_color_blind_readers() -> None:
     # Viénot, Brettel & Mollon 1999: linear RGB as a protanope and a deuteranope see it.
     lms = np.array(
         [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]

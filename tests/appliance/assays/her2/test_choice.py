@@ -20,8 +20,8 @@ from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
 from appliance.intake.identity.identify import require_identity
 from appliance.intake.identity.sidecar import Sidecar, read_sidecar
-from appliance.line import analyse_case
-from appliance.line.analyse_slide import identify_slide, inspect_slide
+from appliance.line import analyze_case
+from appliance.line.analyze_slide import identify_slide, inspect_slide
 from appliance.line.daemon import Daemon
 from appliance.line.outcomes import Outcome, ReadSlide
 from appliance.operations.doctor import examine
@@ -143,7 +143,7 @@ class ScoredCase:
             },
             self.settings,
         )
-        monkeypatch.setattr(analyse_case, "align", lambda *_: ALIGNED)
+        monkeypatch.setattr(analyze_case, "align", lambda *_: ALIGNED)
 
     def _painted(self, path: Path, *rows: tuple[int, int, int]) -> Path:
         pixels = np.full((1024, 1024, 3), 255, dtype=np.uint8)
@@ -173,7 +173,7 @@ class ScoredCase:
         self.ihc_path.with_name("S26-1_A1_HER2.tandem.toml").write_text(sidecar)
         he, ihc = self._read(self.he_path), self._read(self.ihc_path)
         identity = require_identity(identify_slide(self.ihc_path, self.settings).verdict)
-        done = analyse_case.analyse_case("her2", identity, he, ihc, self.settings)
+        done = analyze_case.analyze_case("her2", identity, he, ihc, self.settings)
         store = ArtifactStore(self.settings.artifacts_dir)
         return load_findings(store.path(ArtifactKey.parse(done.key))), done
 

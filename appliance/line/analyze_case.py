@@ -25,7 +25,7 @@ from appliance.findings.codec import save_findings
 from appliance.findings.findings import FINDINGS_VERSION, Findings
 from appliance.findings.opinion import Opinion
 from appliance.geometry import TileGrid, TileIndex
-from appliance.line.analyse_slide import read_alone, require_inspected
+from appliance.line.analyze_slide import read_alone, require_inspected
 from appliance.line.bag_readers import read_bags
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
 from appliance.line.readings import (
@@ -73,7 +73,7 @@ def align_case(
     return Outcome(key=aligned.key, times=(*again, *aligned.times))
 
 
-def analyse_case(
+def analyze_case(
     assay_name: str,
     identity: Identity,
     anatomy: ReadSlide,
