@@ -256,7 +256,8 @@ def swept(
     for name, values in (("mask_ratio", RATIOS), ("prompts", PROMPTS)):
         best = (-1.0, values[0])
         for value in values:
-            tried = replace(shape, **_number(name, value))
+            changed: dict[str, Any] = {name: value}
+            tried = replace(shape, **changed)
             (answers,) = judged_parts(folds(pairs), tried, [training], given.processes)
             rows = [figures(each) for each in answers]
             columns = np.array([[row[column] for column in COLUMNS] for row in rows])
@@ -265,12 +266,9 @@ def swept(
             print(f"{name} {value:<6}{cells}", flush=True)
             area = float(mean[COLUMNS.index("W-AUC")])
             best = max(best, (area, value))
-        shape = replace(shape, **_number(name, best[1]))
+        chosen: dict[str, Any] = {name: best[1]}
+        shape = replace(shape, **chosen)
     return shape
-
-
-def _number(name: str, value: float) -> dict[str, Any]:
-    return {name: value}
 
 
 def folds(pairs: Sequence[Pair]) -> list[Part]:

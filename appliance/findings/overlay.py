@@ -93,6 +93,11 @@ def attention_heat(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     return heat
 
 
+def attention_title(reader: str) -> str:
+    """Return the title, for people, of the weights that a reader gave to tiles."""
+    return f"Attention: {reader.replace('_', ' ')}"
+
+
 def stain_layer(
     rasters: Rasters, ihc: SlideFacts, shape: tuple[int, int], class_colors: Sequence[RGB]
 ) -> NDArray[np.uint8] | None:

@@ -36,8 +36,8 @@ OF_THE_SITE = (
     "cluster-away",
 )
 """Reasons of cases that wait for the site; each has a sentence of kind "alert"."""
-STAT_SECONDS = 86400.0
-"""Age from which a STAT result is no news any more."""
+NEWS_SECONDS = 86400.0
+"""Age from which a STAT result, or the end of a cause, is no news any more."""
 MOST_EVENTS = 2000
 """Most events that one look reads; the next one goes on from there."""
 _HELD = (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED, CaseState.WRITTEN)
@@ -167,7 +167,7 @@ def stat_news(tx: Queries, after: int, now: float) -> StatNews:
         if event.to_state == CaseState.READY:
             results.pop(case_id, None)
             reopened.add(case_id)
-        elif now - event.at < STAT_SECONDS and (row := tx.case(case_id)) is not None and row.stat:
+        elif now - event.at < NEWS_SECONDS and (row := tx.case(case_id)) is not None and row.stat:
             facts = {"case": row.subject, "where": _RESULT[CaseState(event.to_state)]}
             results[case_id] = say("alert", "stat", facts)
     return StatNews(results=results, reopened=frozenset(reopened), event=until)

@@ -19,7 +19,7 @@ from appliance.artifacts import write_whole
 from appliance.errors import AlertUnsentError, LedgerError
 from appliance.ledger.reader import LedgerReader
 from appliance.operations.alert_causes import (
-    STAT_SECONDS,
+    NEWS_SECONDS,
     Cause,
     causes_of_ledger,
     causes_of_machine,
@@ -216,7 +216,7 @@ class AlertWatch:
             causes[key] = replace(known, sentence=cause.sentence, since=since, gone=0.0)
         for key, known in list(causes.items()):
             if known.kind is AlertKind.STAT:
-                over = now - known.since > STAT_SECONDS or self._is_told(known)
+                over = now - known.since > NEWS_SECONDS or self._is_told(known)
             elif key in found or (not readable and is_of_ledger(key)):
                 continue  # of a ledger that cannot be read nothing is known
             else:
@@ -238,7 +238,7 @@ class AlertWatch:
             for other, standing in self._memory.causes.items()
         )
         missing = set(known.told) & set(self._channels) - set(known.ended)
-        return wanted and not heirs and bool(missing) and now - known.gone <= STAT_SECONDS
+        return wanted and not heirs and bool(missing) and now - known.gone <= NEWS_SECONDS
 
     def _send(self, now: float) -> None:
         quiet, after_s = is_quiet(self._alerts, now), 60 * self._alerts.after_minutes

@@ -184,7 +184,7 @@ def _clock(folder: Path) -> tuple[Path | None, dict[str, str]]:
     return file, {
         "LD_PRELOAD": str(library),
         CLOCK_VARIABLE: str(file),
-        # The file is read once a second; at each look at the clock it took a fifth of the cores.
+        # The default, 10 s, is too long for a fault of the clock. At each look it takes much CPU.
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",

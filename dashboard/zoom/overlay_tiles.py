@@ -27,6 +27,7 @@ from appliance.findings.overlay import (
     MARGIN_OPACITY,
     OUTLINE,
     attention_heat,
+    attention_title,
     class_shares,
     heat_layer,
 )
@@ -147,7 +148,7 @@ class Overlays:
             _layer("unscored", "Not scored (control, margin)", "ihc", GRAY, "stripes"),
             _layer("probability", "Tumor probability", "he", HEAT_KEY, "heat"),
             *(
-                _layer(f"attention-{number}", _attention_title(reader), "ihc", HEAT_KEY, "heat")
+                _layer(f"attention-{number}", attention_title(reader), "ihc", HEAT_KEY, "heat")
                 for number, reader in enumerate(findings.rasters.attention, start=1)
             ),
             *self._interim_layers(),
@@ -327,7 +328,7 @@ def regions(findings: Findings) -> list[dict[str, object]]:
     for reader, weights in findings.rasters.attention.items():
         for place, (row, column) in enumerate(heaviest(weights), start=1):
             share = 100 * float(weights[row, column])
-            name = f"{_attention_title(reader)}, tile {place} ({share:.1f} %)"
+            name = f"{attention_title(reader)}, tile {place} ({share:.1f} %)"
             center = [(column + 0.5) * TILE_UM, (row + 0.5) * TILE_UM]
             found.append({"name": name, "center_um": center, "wide_um": TILE_UM})
     return found
@@ -338,10 +339,6 @@ def heaviest(weights: NDArray[np.float32]) -> list[tuple[int, int]]:
     rows, columns = np.nonzero(np.nan_to_num(weights) > 0)
     order = np.argsort(-weights[rows, columns], kind="stable")[:HEAVIEST]
     return [(int(rows[k]), int(columns[k])) for k in order]
-
-
-def _attention_title(reader: str) -> str:
-    return f"Attention: {reader.replace('_', ' ')}"
 
 
 def _layer(

@@ -25,6 +25,7 @@ from appliance.findings.overlay import (
     OUTLINE,
     Picture,
     attention_heat,
+    attention_title,
     blend,
     stain_layer,
     tumor_layer,
@@ -66,7 +67,7 @@ def slide_picture(
     weighed = case.findings.rasters.attention if what == "ihc" else {}
     for reader, weights in weighed.items():
         heat = _by_tile(attention_heat(weights), facts, shape)
-        drawn.append((f"Attention: {reader.replace('_', ' ')}", with_tile_heat(pixels, heat)))
+        drawn.append((attention_title(reader), with_tile_heat(pixels, heat)))
     if weighed:
         legend = [*legend, heat_key("weight of a tile, none to the most")]
     if second is not None:

@@ -239,7 +239,7 @@ def test_another_slide_in_its_place_is_not_taken_for_it(
 
 
 def test_an_mrxs_slide_is_compared_with_its_folder(settings: Settings, tmp_path: Path) -> None:
-    """What is compared is all its files, as the scan adds them up."""
+    """Size and time are compared over all its files, as the scan adds them up."""
     index = tmp_path / "S26-1_A1_HE.mrxs"
     data = index.with_suffix("") / "Data0000.dat"
     data.parent.mkdir()

@@ -1,0 +1,241 @@
+"""Channels of alerts: real messages to a local mail server and a local web server."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from email import message_from_bytes
+from email.policy import default
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
+from fixtures.alerts import NOW, changed, lanes, stat_case
+from fixtures.judges import require_judge
+from fixtures.orthanc import free_port
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from appliance.cli.main import app
+from appliance.errors import AlertUnsentError
+from appliance.ledger.ledger import Ledger
+from appliance.line.alerting import Alerting
+from appliance.operations.alert_channels import Message, channels_of, send_mail
+from appliance.operations.alerts import AlertWatch
+from appliance.settings.alerts import AlertKind, Alerts, Mail, Webhook
+from appliance.settings.secrets import secret_files
+from appliance.settings.settings import Settings
+
+SECRET = "a long secret"  # noqa: S105  of a made server
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two certificates of 127.0.0.1, each its own authority."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    name = ("-subj", "/CN=x", "-addext", "subjectAltName=IP:127.0.0.1")
+    for each in ("server", "stranger"):
+        out = ("-keyout", f"{each}.key", "-out", f"{each}.pem")
+        command = [require_judge("openssl"), "req", "-x509", *key, *name, *out]
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    return folder
+
+
+@dataclass
+class Inbox:
+    """Handler of a mail server; `refuse` is the answer to each message, if any."""
+
+    mails: list[Any] = field(default_factory=list)
+    logins: list[tuple[bytes, bytes]] = field(default_factory=list)
+    refuse: str = ""
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802
+        if self.refuse:
+            return self.refuse
+        self.mails.append(message_from_bytes(envelope.content, policy=default))
+        return "250 taken"
+
+    def authenticate(self, *facts: Any) -> AuthResult:
+        said = facts[-1]
+        self.logins.append((said.login, said.password))
+        return AuthResult(success=said.password == SECRET.encode())
+
+
+@pytest.fixture
+def inbox(certificates: Path) -> Iterator[tuple[Inbox, int]]:
+    """Return a mail server that asks for STARTTLS and a password, and its port."""
+    found = Inbox()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+    controller = Controller(
+        found,
+        hostname="127.0.0.1",
+        port=free_port(),
+        tls_context=context,
+        require_starttls=True,
+        auth_required=True,
+        authenticator=found.authenticate,
+    )
+    controller.start()
+    assert controller.server is not None
+    try:
+        yield found, controller.server.sockets[0].getsockname()[1]
+    finally:
+        controller.stop()
+
+
+@pytest.fixture
+def posted() -> Iterator[tuple[list[dict[str, Any]], str]]:
+    """Return the bodies that a web server was posted, and its address."""
+    bodies: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append(json.loads(body) | {"auth": self.headers.get("Authorization")})
+            self.send_response(500 if self.path == "/broken" else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield bodies, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        state_dir=tmp_path / "state",
+        low_disk_gib=0,
+        alerts=Alerts(after_minutes=5, quiet_from=None),
+    )
+
+
+@pytest.fixture
+def ledger(settings: Settings) -> Iterator[Ledger]:
+    opened = Ledger(settings.ledger_url)
+    yield opened
+    opened.close()
+
+
+def test_mail_goes_over_starttls_with_the_password_and_names_no_patient(
+    settings: Settings, ledger: Ledger, inbox: tuple[Inbox, int], certificates: Path,
+    tmp_path: Path, posted: tuple[list[dict[str, Any]], str],
+) -> None:  # fmt: skip
+    box, port = inbox
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET + "\n")
+    mail = Mail(
+        host="127.0.0.1", port=port, sender="tandem@lab.example", to=("it@lab.example",),
+        user="tandem", secret_file=secret, ca_file=certificates / "server.pem",
+    )  # fmt: skip
+    hook = Webhook(url=posted[1], secret_file=secret)
+    given = changed(settings, mail=mail, webhook=hook, after_minutes=0)
+    watch = AlertWatch(given)
+    watch.look(NOW)
+    stat_case(ledger, NOW)
+    watch.look(NOW + 1)
+    watch.close()
+    (sent,) = box.mails
+    assert sent["Subject"] == "Tandem: a STAT result" and sent["To"] == "it@lab.example"
+    assert "case-1 has a result" in sent.get_content()
+    assert "research use only" in sent.get_content().lower()
+    assert "S26" not in sent.as_string() and box.logins == [(b"tandem", SECRET.encode())]
+    (body,) = posted[0]
+    assert (
+        body["kind"] == "stat" and "case-1" in body["text"] and body["auth"] == f"Bearer {SECRET}"
+    )
+    assert "S26" not in json.dumps(body)
+    assert set(dict(secret_files(given)).values()) == {secret}
+    end = Message(kind="site", key="x", sentence="Held up.", since=NOW, ended=NOW + 600)
+    for send in channels_of(given).values():
+        send(end)
+    assert box.mails[-1]["Subject"] == "Tandem: ended: held up"
+    assert "This has ended: Held up." in box.mails[-1].get_content()
+    body = posted[0][-1]
+    assert body["text"] == "Tandem: ended: held up: This has ended: Held up."
+    assert datetime.fromisoformat(body["ended"]).timestamp() == NOW + 600
+    # Refused, another certificate, nobody there: an error that holds no secret.
+    box.refuse = f"550 {SECRET}"
+    message = Message(kind="test", key="test", sentence="x", since=NOW)
+    stranger = mail.model_copy(update={"ca_file": certificates / "stranger.pem"})
+    nobody = mail.model_copy(update={"port": 1})
+    for each in (mail, stranger, nobody):
+        with pytest.raises(AlertUnsentError, match=r"127\.0\.0\.1") as caught:
+            send_mail(each, message, "")
+        assert SECRET not in str(caught.value)
+    secret.write_text("Paßwort")  # smtplib sends ASCII alone
+    with pytest.raises(AlertUnsentError, match="UnicodeEncodeError"):
+        send_mail(mail, message, "")
+    for url, why in ((f"{posted[1]}/broken", "500"), ("http://127.0.0.1:1/broken", "failed")):
+        broken = changed(settings, webhook=Webhook(url=url))
+        with pytest.raises(AlertUnsentError, match=why) as caught:
+            channels_of(broken)["webhook"](message)
+        assert "broken" not in str(caught.value)
+
+
+def test_settings_send_no_secret_that_can_be_read_and_are_off_by_default(
+    tmp_path: Path, posted: tuple[list[dict[str, Any]], str]
+) -> None:
+    assert channels_of(Settings()) == {}
+    facts: dict[str, Any] = {"host": "mail.lab", "sender": "a@b", "to": ["c@d"]}
+    with pytest.raises(ValidationError, match="without TLS"):
+        Mail(**facts, user="x", secret_env="X", security="none")  # noqa: S106
+    with pytest.raises(ValidationError, match="add user"):
+        Mail(**facts, secret_env="X")  # noqa: S106
+    with pytest.raises(ValidationError, match="to"):
+        Mail(**facts | {"to": ["a@b\nBcc: e@f"]})
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{tmp_path}"\n')
+    off = CliRunner().invoke(app, ["alerts", "--test", "--config", str(config)])
+    assert off.exit_code == 1 and "alerts are off" in off.output
+    config.write_text(f'state_dir = "{tmp_path}"\n[alerts.webhook]\nurl = "{posted[1]}"\n')
+    sent = CliRunner().invoke(app, ["alerts", "--test", "--config", str(config)])
+    assert sent.exit_code == 0 and "webhook: sent" in sent.output
+    assert posted[0][0]["kind"] == "test"
+    shown = CliRunner().invoke(app, ["alerts", "--config", str(config)])
+    assert "webhook: nothing sent yet" in shown.output
+
+
+def test_the_thread_goes_on_after_an_error_and_ends_when_told(
+    settings: Settings, ledger: Ledger, posted: tuple[list[dict[str, Any]], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    looks: list[float] = []
+    look = AlertWatch.look
+
+    def failing_first(watch: AlertWatch, now: float) -> None:
+        looks.append(now)
+        if len(looks) == 1:
+            raise RuntimeError("nobody foresaw it")
+        look(watch, now)
+
+    monkeypatch.setattr(AlertWatch, "look", failing_first)
+    lanes(settings, gpu="held")
+    stop = threading.Event()
+    given = changed(settings, webhook=Webhook(url=posted[1]), after_minutes=0)
+    thread = Alerting(given, stop, period_s=0.01)
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not posted[0] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive() and len(looks) >= 2
+    assert posted[0][0]["kind"] == AlertKind.SITE and "held" in posted[0][0]["text"]
