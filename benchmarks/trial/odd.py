@@ -33,13 +33,19 @@ def odd_files(folder: Path, first: int, dice: random.Random) -> list[tuple[Path,
 
 
 def judge_odd(found: Snapshot, odd: Sequence[Path]) -> list[str]:
-    """Judge that each odd file was left alone, or set aside for a reason of its own."""
+    """Judge that each odd file was left alone, or set aside for a reason of its own.
+
+    Odd DICOM files are levels of one series: one that was seen
+    half-written is superseded by the slide that it becomes a part of.
+    """
     names = {str(path) for path in odd}
     rows = [row for row in found.slides if row.path in names]
     wrong = [
         f"an odd file is {row.state} {row.reason}: {row.subject}"
         for row in rows
-        if row.state in ON_ITS_WAY or row.state == "read" or row.reason in BLAMED
+        if row.state in ON_ITS_WAY
+        or row.state == "read"
+        or (row.state != "superseded" and row.reason in BLAMED)
     ]
     blocks = {(row.accession, row.block) for row in rows if row.accession}
     cases = [case for case in found.cases if (case.accession, case.block) in blocks]
