@@ -1,4 +1,7 @@
-"""A process that runs steps: a crash, a hang or a leak of a step ends it and nothing else."""
+"""A worker process as the line has it: a crash, a hang or a leak of a step ends it and no more.
+
+What the process itself does is `appliance.line.worker`.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,9 @@ import pickle
 import select
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,26 +30,20 @@ from appliance.errors import (
     WorkerDiedError,
     WorkerLostError,
     WorkerStartError,
-    text_of,
 )
 from appliance.line.fork_server import (
-    PRELOADED,
-    SAFE_PATH,
     answering_server,
     has_ended,
     own_modules,
     server_pid,
 )
-from appliance.settings.extensions import load_extensions
-from appliance.settings.logs import Logging, configure_logging
-from models.child_process import end_with_parent
+from appliance.line.worker import ALIVE, BEAT_SECONDS, READY, WorkerSetup, serve
+from appliance.settings.logs import Logging
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 """Period at which a running step is checked for its end, for abandonment and for silence."""
-BEAT_SECONDS = 0.5
-"""Period of the process's sign of life."""
 START_SECONDS = 120.0
 """Longest time that a process takes to start; it does not count as the step's."""
 FORK_SECONDS = 60.0
@@ -59,8 +54,8 @@ PAUSE_SECONDS = 5.0
 """Gap between two looks at a step from which this process counts as stopped meanwhile."""
 KILL_SECONDS = 5.0
 """Time for a killed process to end; one in an uninterruptible wait does not."""
-READY, ALIVE, NOTHING = b"ready", b"alive", b""
-"""First message of a process; its sign of life; no message yet."""
+NOTHING = b""
+"""No message of a process yet."""
 _STARTING = threading.Lock()
 _NO_START = (OSError, EOFError, RuntimeError)
 """Errors of a start: no process, no memory, no file; a server that ended; no thread."""
@@ -76,16 +71,6 @@ class Limits:
 
     deadline_s: float
     silent_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Setup:
-    """Start parameters of a process."""
-
-    logging: Logging
-    extensions: tuple[str, ...]
-    nice: int
-    gpu: int | None
 
 
 class Child:
@@ -106,7 +91,7 @@ class Child:
         *,
         forked: bool = False,
     ) -> None:
-        self._setup = _Setup(logging=wanted, extensions=tuple(extensions), nice=nice, gpu=gpu)
+        self._setup = WorkerSetup(logging=wanted, extensions=tuple(extensions), nice=nice, gpu=gpu)
         self._stop = stop or threading.Event()
         self._forked = forked
         self._process: BaseProcess | None = None
@@ -259,7 +244,7 @@ class Child:
         ours, theirs = context.Pipe()
         try:
             process = context.Process(
-                target=_serve,
+                target=serve,
                 args=(theirs, None if forked else os.getpid(), self._setup),
                 name="tandem-worker",
             )
@@ -393,70 +378,3 @@ def _why(err: BaseException) -> str:
     if isinstance(err, EOFError):
         return "the server of worker processes ended"
     return getattr(err, "strerror", None) or str(err) or type(err).__name__
-
-
-def _serve(connection: Connection, parent_pid: int | None, setup: _Setup) -> None:
-    """Run steps until the parent closes the connection; `parent_pid` is None in a forked process.
-
-    The parent of a forked process is the server, which ends with the daemon.
-    """
-    if parent_pid is None:
-        parent_pid = getattr(sys.modules.get(PRELOADED), "SERVER_PID", os.getppid())
-    end_with_parent(parent_pid)
-    os.environ.pop(SAFE_PATH, None)  # of `own_modules`, and not for what a step starts
-    # Read when torch is loaded: threads that wait for each other spin, on cores of other steps.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.setsid()  # what a step starts ends with it: `_kill`
-    os.nice(setup.nice)
-    if setup.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(setup.gpu)  # before CUDA is loaded
-    # Ignored: the parent ends its process itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    configure_logging(setup.logging)
-    load_extensions(setup.extensions)
-    sending = threading.Lock()
-    signs = threading.Thread(
-        target=_give_signs, args=(connection, sending), name="signs", daemon=True
-    )
-    signs.start()
-    with sending:
-        connection.send_bytes(READY)
-    while True:
-        try:
-            work = connection.recv_bytes()
-        except EOFError:
-            return
-        answer = _answer(work)
-        with sending:
-            connection.send_bytes(answer)
-
-
-def _give_signs(connection: Connection, sending: threading.Lock) -> None:
-    """Give signs of life until the parent is gone. They need no shared memory, and so no disk."""
-    with suppress(OSError):
-        while True:
-            with sending:
-                connection.send_bytes(ALIVE)
-            time.sleep(BEAT_SECONDS)
-
-
-def _answer(work: bytes) -> bytes:
-    """Run a step; return whether it ended well and its value or error, pickled."""
-    try:
-        function, arguments = pickle.loads(work)  # noqa: S301  from our own parent
-        return pickle.dumps((True, function(*arguments)))
-    except Exception as err:  # noqa: BLE001  the step's error goes to the parent
-        with suppress(Exception):  # an error of a library may refuse notes
-            err.add_note("".join(traceback.format_exception(err)))
-        return _pickled(err)
-
-
-def _pickled(err: Exception) -> bytes:
-    """Pickle an error; one that cannot come back as it is goes as a RuntimeError of its text."""
-    with suppress(Exception):  # of any library's class
-        answer = pickle.dumps((False, err))
-        _, back = pickle.loads(answer)  # noqa: S301  our own bytes
-        if type(back) is type(err):
-            return answer
-    return pickle.dumps((False, RuntimeError(f"{type(err).__name__}: {text_of(err)}")))
