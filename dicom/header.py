@@ -7,6 +7,8 @@ import struct
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -77,6 +79,53 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
     return sorted(found, key=_place)
 
 
+def _has_place(header: Dataset) -> bool:
+    """Return whether the place on the glass is stated in finite numbers (PS3.3 C.8.12.4.1.1)."""
+    origin = header.TotalPixelMatrixOriginSequence[0]
+    try:
+        directions = [float(number) for number in header.ImageOrientationSlide]
+        start = [float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
+    except (TypeError, ValueError):
+        return False
+    return len(directions) == 6 and all(isfinite(number) for number in (*directions, *start))
+
+
+def write_header(header: Dataset, path: Path) -> None:
+    """Write a header as it was read; groups of messages and of files are taken out of it.
+
+    Raises
+    ------
+    SourceError
+        If a value is none that DICOM can hold, as a number with other signs in it.
+    OSError
+        If the file system fails.
+    """
+    del header[0x00000000:0x00030000]  # no data set may hold them
+    with warnings.catch_warnings(), disable_value_validation():
+        # Of character sets that pydicom does not know.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            header.save_as(path, enforce_file_format=True)
+        except UNREADABLE as err:
+            if isinstance(err, OSError) and err.errno is not None:
+                raise
+            wrong = ", ".join(_unwritable(header))
+            raise SourceError(f"values cannot be repeated: {wrong}; export it again") from err
+
+
+def _unwritable(header: Dataset) -> list[str]:
+    """Return the keywords of the elements that cannot be written."""
+    found = []
+    for element in header:
+        alone = Dataset()
+        alone.add(element)
+        try:
+            alone.save_as(BytesIO(), implicit_vr=False, little_endian=True)
+        except UNREADABLE:
+            found.append(element.keyword or str(element.tag))
+    return found
+
+
 def _place(header: Dataset) -> tuple[int, int]:
     """Return a key that puts the largest level first, and parts of a concatenation in order."""
     return -int(header.TotalPixelMatrixColumns), int(header.get(FRAME_OFFSET) or 0)
@@ -94,6 +143,11 @@ def _volume(path: Path) -> Dataset | None:
         _raise_no_dicom(err)
     if missing:
         raise SourceError(f"the slide lacks {', '.join(missing)}; export it again")
+    if not _has_place(header):
+        raise SourceError(
+            "TotalPixelMatrixOriginSequence or ImageOrientationSlide is not of numbers; export the "
+            "slide again"
+        )
     for keyword in MAY_BE_EMPTY:
         if keyword not in header:
             setattr(header, keyword, None)

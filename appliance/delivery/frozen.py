@@ -8,21 +8,18 @@ what no copy keeps: the inode, and the time of the last change of the inode.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from pydicom.config import disable_value_validation
-
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
 from appliance.slides.files import fingerprint, slide_files
 from appliance.slides.places import place_of
-from dicom.header import read_volumes
+from dicom.header import read_volumes, write_header
 
 SOURCE = "source"
 """Step of the artifacts that hold what was frozen of a slide."""
@@ -139,7 +136,7 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
     Raises
     ------
     dicom.errors.DicomError
-        If the headers of a DICOM slide cannot be read.
+        If the headers of a DICOM slide cannot be read, or a value of them cannot be repeated.
     SlideError
         UNREADABLE, if the slide is gone and was not frozen.
     SourceChangedError
@@ -156,13 +153,8 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
             # Time of the file: the dates of headers have no time zone.
             (folder / SCANNED_NAME).write_text(str(int(path.stat().st_mtime)))
             headers = read_volumes(slide_files(path)) if facts.is_dicom else []
-            with warnings.catch_warnings(), disable_value_validation():
-                # Of character sets that are none: told at identify.
-                warnings.simplefilter("ignore", UserWarning)
-                for number, header in enumerate(headers):
-                    # Groups of messages and of file headers: no data set may hold them.
-                    del header[0x00000000:0x00030000]
-                    header.save_as(folder / f"{number:02d}.dcm", enforce_file_format=True)
+            for number, header in enumerate(headers):
+                write_header(header, folder / f"{number:02d}.dcm")
     folder = store.path(key)
     scanned = datetime.fromtimestamp(int((folder / SCANNED_NAME).read_text()), tz=UTC)
     return scanned, sorted(folder.glob("*.dcm"))

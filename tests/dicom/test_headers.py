@@ -37,7 +37,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from appliance.slides.general import pyramid_of
 from dicom.characters import CHARACTER_SET, in_unicode
 from dicom.encapsulated import build_encapsulated_pdf
-from dicom.header import read_headers, stated_facts
+from dicom.errors import SourceError
+from dicom.header import read_headers, stated_facts, write_header
 from dicom.legal import make_legal, told
 from dicom.pyramid_source import Pyramid
 from dicom.source import convert_slide
@@ -357,3 +358,17 @@ def test_objects_of_legal_headers_are_written(
         assert made.PatientName == slide[0].PatientName
         assert (made.PatientID or "") == drawn.values.get("PatientID", "")
         assert made.TimezoneOffsetFromUTC == slide[0].TimezoneOffsetFromUTC
+
+
+def test_a_value_that_cannot_be_repeated_is_named(tmp_path: Path) -> None:
+    header = written(AccessionNumber="S26-1")
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.3.4"
+    write_header(header, tmp_path / "whole.dcm")
+    assert read_whole(tmp_path / "whole.dcm").AccessionNumber == "S26-1"
+    with disable_value_validation():
+        header.Rows = 70_000  # of two bytes
+    with pytest.raises(SourceError, match="repeated: Rows; export") as told:
+        write_header(header, tmp_path / "damaged.dcm")
+    assert "S26-1" not in str(told.value)

@@ -29,7 +29,10 @@ QUARANTINE: Words = {
     "wrong-picture": "The picture is not that of the stain that the slide is named for.",
     "same-slide": "The same picture came under another name.",
     "no-patient": "Neither the header nor an order names the patient of this slide.",
-    "missing-tags": "The DICOM file lacks attributes that a whole slide image must have.",
+    "missing-tags": (
+        "The DICOM header lacks what a whole slide image must have, or has it in a form that "
+        "cannot be read."
+    ),
     "invalid-uid": (
         "The DICOM file has no valid UID: digits and single dots, no leading zeros, at most 64 "
         "characters."
