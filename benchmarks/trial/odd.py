@@ -24,7 +24,7 @@ NOBODY = "ODD"
 
 def odd_files(folder: Path, first: int, dice: random.Random) -> list[tuple[Path, bytes]]:
     """Return paths in a folder, numbered from `first`, each with a damaged file's bytes."""
-    seeds = _seeds()
+    seeds = odd_seeds()
     found = []
     for number in range(first, first + AT_ONCE):
         suffix, seed = dice.choice(seeds)
@@ -53,7 +53,7 @@ def judge_odd(found: Snapshot, odd: Sequence[Path]) -> list[str]:
 
 
 @cache
-def _seeds() -> tuple[tuple[str, bytes], ...]:
+def odd_seeds() -> tuple[tuple[str, bytes], ...]:
     """Return whole files of each kind, with their suffixes."""
     pixels = np.random.default_rng(1).integers(90, 250, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
     section = Section(stain="HE", score="0", pixels=pixels)

@@ -22,6 +22,7 @@ from appliance.line.analyze_slide import identify_slide
 from appliance.settings.settings import Settings
 from appliance.slides.files import slide_files
 from benchmarks.scanner.mutated import mutated
+from benchmarks.trial.odd import odd_seeds
 
 FILES = 3000
 SCAN_SECONDS, STEP_SECONDS = 5.0, 30.0
@@ -44,6 +45,7 @@ def seeds(folder: Path, cases: Path, real: Path) -> list[tuple[str, bytes]]:
         (".dcm", packed),
         (".dcm", (real / "slides" / "sm_image.dcm").read_bytes()),
         ("", (real / "slides" / "sm_annotations.dcm").read_bytes()),
+        *odd_seeds(),
     ]
 
 
