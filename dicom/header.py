@@ -109,12 +109,12 @@ def write_header(header: Dataset, path: Path) -> None:
         except UNREADABLE as err:
             if isinstance(err, OSError) and err.errno is not None:
                 raise
-            wrong = ", ".join(_unwritable(header))
+            wrong = ", ".join(_unwritable(header)) or "texts"
             raise SourceError(f"values cannot be repeated: {wrong}; export it again") from err
 
 
 def _unwritable(header: Dataset) -> list[str]:
-    """Return the keywords of the elements that cannot be written."""
+    """Return the keywords of the elements that cannot be written by themselves."""
     found = []
     for element in header:
         alone = Dataset()
