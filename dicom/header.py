@@ -81,11 +81,11 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
 
 def _has_place(header: Dataset) -> bool:
     """Return whether the place on the glass is stated in finite numbers (PS3.3 C.8.12.4.1.1)."""
-    origin = header.TotalPixelMatrixOriginSequence[0]
     try:
+        origin = header.TotalPixelMatrixOriginSequence[0]
         directions = [float(number) for number in header.ImageOrientationSlide]
         start = [float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
-    except (TypeError, ValueError):
+    except (AttributeError, IndexError, TypeError, ValueError):
         return False
     return len(directions) == 6 and all(isfinite(number) for number in (*directions, *start))
 
@@ -139,6 +139,7 @@ def _volume(path: Path) -> Dataset | None:
             return None
         missing = [keyword for keyword in NEEDED if not header.get(keyword)]
         int(header.get("TotalPixelMatrixColumns", 0))
+        int(header.get(FRAME_OFFSET) or 0)
     except UNREADABLE as err:
         _raise_no_dicom(err)
     if missing:

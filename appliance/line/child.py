@@ -1,6 +1,6 @@
 """A worker process as the line has it: a crash, a hang or a leak of a step ends it and no more.
 
-What the process itself does is `appliance.line.worker`.
+The process's own code is `appliance.line.worker`.
 """
 
 from __future__ import annotations

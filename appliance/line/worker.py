@@ -1,4 +1,4 @@
-"""What a worker process does: it takes steps from the line, runs them, and answers.
+"""Worker process: it takes steps from the line, runs them, and answers.
 
 It never touches the ledger. `appliance.line.child` starts and ends it.
 """
@@ -49,7 +49,7 @@ def serve(connection: Connection, parent_pid: int | None, setup: WorkerSetup) ->
     os.environ.pop(SAFE_PATH, None)  # of `own_modules`, and not for what a step starts
     # Read when torch is loaded: threads that wait for each other spin, on cores of other steps.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.setsid()  # what a step starts ends with it: `_kill`
+    os.setsid()  # what a step starts ends with it: `child._kill`
     os.nice(setup.nice)
     if setup.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(setup.gpu)  # before CUDA is loaded

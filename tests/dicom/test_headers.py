@@ -29,7 +29,7 @@ from fixtures.slide_objects import (
 from hypothesis import HealthCheck, given, settings
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian
@@ -38,7 +38,7 @@ from appliance.slides.general import pyramid_of
 from dicom.characters import CHARACTER_SET, in_unicode
 from dicom.encapsulated import build_encapsulated_pdf
 from dicom.errors import SourceError
-from dicom.header import read_headers, stated_facts, write_header
+from dicom.header import read_headers, read_volumes, stated_facts, write_header
 from dicom.legal import make_legal, told
 from dicom.pyramid_source import Pyramid
 from dicom.source import convert_slide
@@ -372,3 +372,18 @@ def test_a_value_that_cannot_be_repeated_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="repeated: Rows; export") as told:
         write_header(header, tmp_path / "damaged.dcm")
     assert "S26-1" not in str(told.value)
+
+
+def test_a_place_of_another_form_than_a_sequence_is_refused(real: Path, tmp_path: Path) -> None:
+    header = dcmread(real / "slides" / "sm_image.dcm", stop_before_pixels=True)
+    for keyword, vr in (("TotalPixelMatrixOriginSequence", "LO"), ("ImageOrientationSlide", "LO")):
+        damaged = copy.deepcopy(header)
+        damaged[keyword] = DataElement(Tag(keyword), vr, "right here")
+        damaged.save_as(tmp_path / "damaged.dcm", enforce_file_format=True)
+        with pytest.raises(SourceError, match="not of numbers"):
+            read_volumes([tmp_path / "damaged.dcm"])
+    damaged = copy.deepcopy(header)
+    damaged.add_new(Tag("ConcatenationFrameOffsetNumber"), "LO", "the first")
+    damaged.save_as(tmp_path / "damaged.dcm", enforce_file_format=True)
+    with pytest.raises(SourceError, match="no readable DICOM"):
+        read_volumes([tmp_path / "damaged.dcm"])
