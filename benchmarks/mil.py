@@ -66,11 +66,12 @@ def main() -> int:
     say(f"ceiling of the test slides: {json.dumps(ceiling(mine, task))}")
     for name in options.systems:
         began = time.process_time()
-        fitted = MilSystem(name=name).fit(
+        fitted = MilSystem(name=name, gated=not options.all_tiles).fit(
             fold.train, fold.validation, task, seed=options.seed, say=lambda _: None
         )
         found = {
             "system": name,
+            "tiles": fitted.spec.input["tiles"],
             **classes(fitted, test, task),
             "attention": attention(fitted, mine, new),
             "focus": focus(fitted, options.seed + 7, new),
@@ -91,6 +92,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=22)
     parser.add_argument("--task", choices=["binary", "3way", "4way"], default="4way")
     parser.add_argument("--systems", nargs="+", choices=AGGREGATORS, default=list(AGGREGATORS))
+    parser.add_argument("--all-tiles", action="store_true", help="no gate before the aggregators")
     parser.add_argument("--encoder", type=Path, default=reference_encoder())
     return parser.parse_args()
 

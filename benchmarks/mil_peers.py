@@ -73,7 +73,7 @@ def divided(work: Path, patients: int, seed: int) -> Fold:
 def ours(name: str, fold: Fold, seed: int) -> dict[str, Any]:
     """Return the figures of Tandem's aggregator."""
     began = time.process_time()
-    fitted = MilSystem(name=name).fit(
+    fitted = MilSystem(name=name, gated=False).fit(
         fold.train, fold.validation, SlideTask.BINARY, seed=seed, say=lambda _: None
     )
     said = fitted.predict(fold.test)[:, 1]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from appliance.evaluation.case import JudgedCase
 from models.evaluation.judged import Judged, JudgedPixels
-from models.synthesis.tile_pairs import TUMOR_SHARE
+from models.spec import TUMOR_SHARE
 
 TUMOR_FROM, OTHER_UP_TO = 0.5, 0.05
 """Tumor share from which on a tile is tumor, and up to which it is not; tiles between them count

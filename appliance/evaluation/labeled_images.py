@@ -28,8 +28,7 @@ from models.evaluation.truth_tiles import (
     read_mask,
     tumor_share,
 )
-from models.spec import CLASSES, TILE_MPP, Task
-from models.synthesis.tile_pairs import TUMOR_SHARE
+from models.spec import CLASSES, TILE_MPP, TUMOR_SHARE, Task
 
 
 def judge_image(image: LabeledImage, values: MaskValues | None, judge: TileJudge) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from appliance.evaluation.case import JudgedCase
-from models.spec import CLASSES, Task
-from models.synthesis.tile_pairs import TUMOR_SHARE
+from models.spec import CLASSES, TUMOR_SHARE, Task
 
 ROI_TILES = 12
 """Edge of a region in tiles: 1.7 mm, 144 tiles, as in Table 3."""

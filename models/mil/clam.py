@@ -45,6 +45,10 @@ class Clam(nn.Module):
     Attention a_(k,m) is gated. Branch m has the representation
     h_m = Σ a_(k,m) h_k, and the score of class m is W_(c,m) h_m (mb), or all scores are
     linear in the one representation (sb).
+
+    Deviation: the paper shows the attention of the branch of the class that is answered. With
+    several branches Tandem shows their mean by the probability of their classes, so that a small
+    focus that speaks for the second likeliest class is seen.
     """
 
     def __init__(
@@ -59,7 +63,7 @@ class Clam(nn.Module):
         self.instances = nn.ModuleList([nn.Linear(shape.width, 2) for _ in range(classes)])
 
     def forward(self, vectors: Tensor) -> Aggregate:
-        """Return the answer on `vectors` (n, D); the attention is that of the answer's class."""
+        """Return the answer on `vectors` (n, D); see the class for its attention."""
         return self.with_clusters(vectors, None)[0]
 
     def with_clusters(
@@ -76,7 +80,7 @@ class Clam(nn.Module):
         pooled = attention @ tiles  # (branches, width)
         if self.many:
             logits = (pooled * self.head.weight).sum(dim=1) + self.head.bias  # (classes,)
-            shown = attention[int(logits.argmax())]
+            shown = logits.softmax(dim=0) @ attention
         else:
             logits = self.head(pooled[0])
             shown = attention[0]

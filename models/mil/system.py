@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.errors import DataSetError, ManifestError
 from models.mil.bag import Bag, load_bag
 from models.mil.fitting import Labeled, Recipe, fit_aggregator, logits_of
+from models.mil.gate import TumorAlone, TumorGate, fit_gate
 from models.mil.networks import build_aggregator
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.manifest import SlideSpec, load_slide_weights, save_slide_weights
@@ -22,7 +23,9 @@ from models.slide_level.system import Say
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
 from models.slide_level.temperature import calibrated, fit_temperature
 
-VERSION = "1.0"
+VERSION = "1.1"
+ALL_TILES, TUMOR_TILES = "all", "tumor"
+"""Tiles that an aggregator sees, as its manifest names them; none named: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +76,16 @@ class FittedMil:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MilSystem:
-    """Aggregator before training. `config` holds numbers of its shape that differ from ours."""
+    """Aggregator before training. `config` holds numbers of its shape that differ from ours.
+
+    `gated`: where the truth of the training's tiles is known, it sees tumor alone
+    (`models.mil.gate`).
+    """
 
     name: str
     recipe: Recipe = field(default_factory=Recipe)
     config: dict[str, Any] = field(default_factory=dict)
+    gated: bool = True
 
     def fit(
         self,
@@ -100,18 +108,30 @@ class MilSystem:
         for bag in (*learnt.bags, *judged.bags):
             _check_encoder(bag, encoder)
         dimension, classes = learnt.bags[0].vectors.shape[1], SLIDE_CLASSES[task]
+        gate = fit_gate(learnt.bags, seed) if self.gated else None
         torch.manual_seed(seed)
-        network = build_aggregator(self.name, dimension, len(classes), self.config)
+        aggregator = build_aggregator(self.name, dimension, len(classes), self.config)
         facts = fit_aggregator(
-            network, learnt, judged, self.recipe, classes=len(classes), seed=seed, say=say
+            aggregator,
+            _through(gate, learnt),
+            _through(gate, judged),
+            self.recipe,
+            classes=len(classes),
+            seed=seed,
+            say=say,
         )
+        network = aggregator if gate is None else TumorAlone(gate, aggregator).eval()
         spec = SlideSpec(
             name=f"{self.name}-{task}",
             version=VERSION,
             system=self.name,
             task=task,
             classes=classes,
-            input={"encoder": encoder, "dimension": dimension},
+            input={
+                "encoder": encoder,
+                "dimension": dimension,
+                "tiles": ALL_TILES if gate is None else TUMOR_TILES,
+            },
             config=self.config,
             temperature=fit_temperature(
                 logits_of(network, judged.bags).double().numpy(), judged.labels
@@ -138,9 +158,10 @@ def load(folder: Path, spec: SlideSpec) -> FittedMil:
         name: torch.from_numpy(values) for name, values in load_slide_weights(folder).items()
     }
     try:
-        network = build_aggregator(
-            spec.system, int(spec.input["dimension"]), len(spec.classes), spec.config
-        )
+        dimension = int(spec.input["dimension"])
+        network = build_aggregator(spec.system, dimension, len(spec.classes), spec.config)
+        if spec.input.get("tiles", ALL_TILES) == TUMOR_TILES:
+            network = TumorAlone(TumorGate(dimension), network)
         network.load_state_dict(tensors)
     except (RuntimeError, KeyError, TypeError, ValueError) as err:
         said = " ".join(str(err).split())[:300]
@@ -155,6 +176,14 @@ def _labeled(slides: Sequence[CohortSlide], task: SlideTask) -> Labeled:
     if None in labels:
         raise DataSetError(f"{slides[labels.index(None)].slide}: no class in the task {task}.")
     return Labeled(bags=[_bag(slide) for slide in slides], labels=np.array(labels, dtype=np.int64))
+
+
+def _through(gate: TumorGate | None, labeled: Labeled) -> Labeled:
+    """Return the bags as the aggregator sees them."""
+    if gate is None:
+        return labeled
+    bags = [bag.only(gate.chosen(torch.from_numpy(bag.vectors)).numpy()) for bag in labeled.bags]
+    return replace(labeled, bags=bags)
 
 
 def _bag(slide: CohortSlide) -> Bag:

@@ -21,11 +21,10 @@ from safetensors.numpy import load_file, save_file
 
 from models.errors import SynthesisError
 from models.mil.bag import SUFFIX, Bag
-from models.spec import TILE_MPP, TILE_PX
+from models.spec import TILE_MPP, TILE_PX, TUMOR_SHARE
 from models.synthesis.fields import FIELD_UM, Array, smooth_noise
 from models.synthesis.slide_cohort import Mix, SlideDraw
 from models.synthesis.slide_overview import Stain
-from models.synthesis.tile_pairs import TUMOR_SHARE
 from models.synthesis.tile_pool import (
     KINDS,
     NUCLEAR_PERCENT,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import TILE_MPP, TILE_PX
+from models.spec import TILE_MPP, TILE_PX, TUMOR_SHARE
 from models.synthesis.artefacts import random_artefacts
 from models.synthesis.canvas import View
 from models.synthesis.codec import jpeg_coded
@@ -19,10 +19,6 @@ from models.synthesis.roughness import random_moderation, random_roughness
 from models.synthesis.stain import moderated, random_ihc_style, random_style
 from models.synthesis.world import World, build_world
 
-TUMOR_SHARE = 0.1
-"""Least share of tumor of a tumor tile. Annotated data sets use 5 % (overlap rule of arXiv
-2503.22069), because hand-drawn outlines are inexact. Here the share is exact, and a network trained
-with 5 % also calls tiles with 2 %."""
 _BORDER_UM = 60.0
 
 

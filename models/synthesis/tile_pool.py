@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.spec import TILE_MPP, TILE_PX
+from models.spec import TILE_MPP, TILE_PX, TUMOR_SHARE
 from models.synthesis.canvas import Canvas, View
 from models.synthesis.codec import jpeg_coded
 from models.synthesis.cohort import as_scanned
@@ -22,7 +22,6 @@ from models.synthesis.layers import her2_layers, nuclear_layers, tumor_labels
 from models.synthesis.plan import PATTERNS, TissuePlan
 from models.synthesis.roughness import random_moderation, random_roughness
 from models.synthesis.stain import StainStyle, moderated, random_ihc_style, transmit
-from models.synthesis.tile_pairs import TUMOR_SHARE
 from models.synthesis.world import build_world
 
 KINDS = ("no tumor", "0", "1+", "2+", "3+")
