@@ -18,6 +18,7 @@ from appliance.cli.evaluate_result import HtmlOption
 from appliance.cli.options import JsonOption
 from appliance.cli.reader_options import (
     AugmentOption,
+    BeginOption,
     CohortOption,
     EpochsOption,
     LossOption,
@@ -71,6 +72,7 @@ def reader(
     shuffled: ShuffledOption = False,
     loss: LossOption = None,
     augment: AugmentOption = True,
+    begin: BeginOption = True,
     epochs: EpochsOption = None,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -94,7 +96,8 @@ def reader(
 
     wanted = list(tasks or [SlideTask.THREE_WAY])
     names = _names(systems, wanted, synthetic)
-    chosen = {name: chosen_system(name, loss, augment, epochs) for name in dict.fromkeys(names)}
+    asked: dict[str, Any] = {"loss": loss, "augment": augment, "begin": begin, "epochs": epochs}
+    chosen = {name: chosen_system(name, **asked) for name in dict.fromkeys(names)}
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(TemporaryDirectory()))
         bars = stack.enter_context(ProgressBars(quiet=as_json))
@@ -102,9 +105,8 @@ def reader(
         elsewhere: list[CohortSlide] = []
         if shifted:
             count = max(10, synthetic // SHIFTED_SHARE)
-            elsewhere, _ = slides_to_use(
-                None, count, seed + 1, folder / SHIFTED, wanted, names, bars, shifted=True
-            )
+            given = (None, count, seed + 1, folder / SHIFTED, wanted, names, bars)
+            elsewhere, _ = slides_to_use(*given, shifted=True)
         plan = Plan(
             slides=shuffled_labels(slides, seed) if shuffled else slides,
             systems=chosen,
@@ -112,7 +114,7 @@ def reader(
             folds=folds,
             seed=seed,
             shifted=elsewhere,
-            settings={"loss": loss, "augment": augment, "epochs": epochs},
+            settings=asked,
         )
         result = evaluate_systems(plan, folder, lambda line: typer.echo(line, err=True))
     result |= {"data": "synthetic" if draws else "given", "shuffled": shuffled}

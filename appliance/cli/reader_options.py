@@ -36,6 +36,12 @@ LossOption = Annotated[
 AugmentOption = Annotated[
     bool, typer.Option("--augment/--no-augment", help="Flips, rotations, affine changes.")
 ]
+BeginOption = Annotated[
+    bool,
+    typer.Option(
+        "--begin/--from-scratch", help="Begin with the weights that ship, where they fit."
+    ),
+]
 EpochsOption = Annotated[
     int | None,
     typer.Option("--epochs", min=1, help="Most epochs of networks on slides or patches."),
@@ -47,7 +53,9 @@ def systems_help() -> str:
     return "; ".join(f"{name}: {listed.words}" for name, listed in SYSTEMS.items())
 
 
-def chosen_system(name: str, loss: str | None, augment: bool, epochs: int | None) -> System:
+def chosen_system(
+    name: str, loss: str | None, augment: bool, begin: bool, epochs: int | None
+) -> System:
     """Return a system with the recipe that the options ask for.
 
     Raises
@@ -57,7 +65,12 @@ def chosen_system(name: str, loss: str | None, augment: bool, epochs: int | None
     """
     if name not in SYSTEMS:
         raise typer.BadParameter(f"no system {name!r}; {systems_help()}", param_hint="SYSTEM")
-    wanted = {"loss": loss, "epochs": epochs, "augment": None if augment else False}
+    wanted = {
+        "loss": loss,
+        "epochs": epochs,
+        "augment": None if augment else False,
+        "begin": None if begin else False,
+    }
     numbers = {key: value for key, value in wanted.items() if value is not None}
     found = system(name)
     if not numbers:

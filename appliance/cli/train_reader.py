@@ -11,6 +11,7 @@ import typer
 from appliance.cli.bars import ProgressBars
 from appliance.cli.reader_options import (
     AugmentOption,
+    BeginOption,
     CohortOption,
     EpochsOption,
     LossOption,
@@ -34,6 +35,7 @@ def reader(
     seed: Annotated[int, typer.Option(min=0, help="Equal seeds make equal weights.")] = 0,
     loss: LossOption = None,
     augment: AugmentOption = True,
+    begin: BeginOption = True,
     epochs: EpochsOption = None,
 ) -> None:
     """Train a reader of whole slides: 80 % of the patients train, 10 % stop, 10 % judge.
@@ -47,7 +49,7 @@ def reader(
     """
     if bool(synthetic) == (cohort is not None):
         raise typer.BadParameter("name a folder, or a number to --synthetic", param_hint="--cohort")
-    chosen = chosen_system(system, loss, augment, epochs)
+    chosen = chosen_system(system, loss, augment, begin, epochs)
     from models.training.reader import train_reader
 
     with ProgressBars() as bars:

@@ -107,6 +107,22 @@ def on_overview(heat: NDArray[np.float32], mask: NDArray[np.bool_], px: int) -> 
     return laid
 
 
+def on_section(
+    values: NDArray[np.float32], mask: NDArray[np.bool_], px: int
+) -> NDArray[np.float32]:
+    """Return what an overview's places hold on its `section_picture`, float32 (px, px, C).
+
+    `values` (rows, columns, C) cover the overview of `mask`, at any resolution; 0 around it.
+    """
+    place = _place(mask, px)
+    whole = cv2.resize(values, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    section = np.ascontiguousarray(whole[place.box])
+    laid = np.zeros((px, px, values.shape[2]), dtype=np.float32)
+    small = cv2.resize(section, place.size, interpolation=cv2.INTER_AREA)
+    laid[place.within] = small.reshape(*place.size[::-1], -1)  # OpenCV leaves a single channel out
+    return laid
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """`box` of the section on its overview; `size` (columns, rows) and slices in its picture."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.errors import ManifestError
+from models.slide_level.beginning import begin
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.foreground import read_section
 from models.slide_level.manifest import SlideSpec, load_slide_weights, save_slide_weights
@@ -36,7 +37,10 @@ PREDICTED_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Numbers of a training. `patience`: epochs without a lower validation loss until it ends."""
+    """Numbers of a training. `patience`: epochs without a lower validation loss until it ends.
+
+    `begin`: with the weights that ship, where they are of the same network.
+    """
 
     network: str
     px: int = 224
@@ -46,15 +50,16 @@ class Recipe:
     rate: float = 1e-3
     loss: Loss = "cross-entropy"
     augment: bool = True
+    begin: bool = True
 
 
+_NUMBERS: dict[str, dict[str, Any]] = {
+    "reference": {"rate": 3e-4, "batch": 8, "epochs": 15, "patience": 5},  # it begins with weights
+    "small-convnext": {"rate": 1e-3, "batch": 8, "epochs": 100},
+}
 RECIPES: dict[str, Recipe] = {
     f"{network}-{px}": Recipe(
-        network=network,
-        px=px,
-        rate=1e-3 if network == "reference" else 1e-4,
-        batch=8 if network == "reference" else 16,
-        epochs=100,
+        network=network, px=px, **_NUMBERS.get(network, {"rate": 1e-4, "epochs": 100})
     )
     for network in NETWORKS
     for px in (224, 512)
@@ -90,6 +95,7 @@ class LowResolution:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = SlideNetwork(self.config, len(SLIDE_CLASSES[task]), px)
+            begun = begin(network, self.config) if self.recipe.begin else ""
             known = Examples.of(validation, task, px)
             epochs = train_network(
                 network, self.recipe, Examples.of(train, task, px), known, seed, say
@@ -104,7 +110,9 @@ class LowResolution:
             input={"px": px, "pixels": "optical-density"},
             config=self.config,
             temperature=temperature,
-            trained=asdict(self.recipe) | epochs | {"seed": seed, "slides": len(train)},
+            trained=asdict(self.recipe)
+            | epochs
+            | {"seed": seed, "slides": len(train), "begun_with": begun},
         )
         return FittedLowResolution(spec, network)
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from models.errors import ManifestError
 from models.slide_level.convnext import ConvNext, ConvNextShape
 from models.slide_level.densenet import DenseNet, DenseNetShape
+from models.slide_level.shares import GRADES, Shares, SharesShape
 from models.vit import VisionTransformer, VitShape
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "reference": {
+    "reference": {"kind": "shares"},
+    "small-convnext": {
         "kind": "convnext",
         "depths": (1, 1, 1),
         "widths": (32, 64, 128),
@@ -49,7 +51,10 @@ class SlideNetwork(nn.Module):
 
     def forward(self, density: Tensor) -> SlideLogits:
         """Return logits of the optical density (N, 3, P, P) of sections, 0 for glass."""
-        return SlideLogits(self.head(self.body((density - MEAN) / STD)))
+        return SlideLogits(self.head(self.body(self._given(density))))
+
+    def _given(self, density: Tensor) -> Tensor:
+        return density if isinstance(self.body, Shares) else (density - MEAN) / STD
 
     def explained(self, density: Tensor, number: int) -> Tensor:
         """Return what speaks for a class place by place: (N, H, W), >= 0.
@@ -65,11 +70,13 @@ class SlideNetwork(nn.Module):
         if isinstance(self.body, _Vit):
             raise ManifestError("a vision transformer has no map of this kind")
         with torch.enable_grad():
-            places = self.body.places((density - MEAN) / STD).detach().requires_grad_()
+            places = self.body.places(self._given(density)).detach().requires_grad_()
             logits = self.head(self.body.pooled(places))
             (slope,) = torch.autograd.grad(logits[:, number].sum(), places)
-        weight = slope.mean((2, 3), keepdim=True)
-        return (weight * places.detach()).sum(dim=1).clamp(min=0)
+        weighted = slope.mean((2, 3), keepdim=True) * places.detach()
+        if isinstance(self.body, Shares):  # the rest is of the whole section
+            weighted = weighted[:, :GRADES]
+        return weighted.sum(dim=1).clamp(min=0)
 
 
 def density_of(pictures: Tensor) -> Tensor:
@@ -113,7 +120,7 @@ class _Vit(nn.Module):
         return tokens[:, 0]
 
 
-def _body(config: Mapping[str, Any], px: int) -> ConvNext | DenseNet | _ResNet | _Vit:
+def _body(config: Mapping[str, Any], px: int) -> ConvNext | DenseNet | Shares | _ResNet | _Vit:
     numbers: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
     kind = numbers.pop("kind", None)
     try:
@@ -124,8 +131,10 @@ def _body(config: Mapping[str, Any], px: int) -> ConvNext | DenseNet | _ResNet |
                 return DenseNet(DenseNetShape(**numbers))
             case "resnet":
                 return _ResNet(numbers)
+            case "shares":
+                return Shares(SharesShape(**numbers))
             case "vit":
                 return _Vit(VitShape(**numbers), px)
     except TypeError as err:
         raise ManifestError(f"config of a {kind}: {err}") from err
-    raise ManifestError(f"unknown network {kind!r}: convnext, densenet, resnet, vit")
+    raise ManifestError(f"unknown network {kind!r}: convnext, densenet, resnet, shares, vit")

@@ -86,7 +86,8 @@ _AGGREGATORS = {
     "transmil": "TransMIL",
 }
 _NETWORKS = {
-    "reference": "small ConvNeXt",
+    "reference": "small network that counts shares",
+    "small-convnext": "small ConvNeXt",
     "convnext-s": "ConvNeXt-S",
     "resnet-50": "ResNet-50",
     "densenet-201": "DenseNet-201",
@@ -110,7 +111,7 @@ SYSTEMS: dict[str, Listed] = {
             _PATCHES, PATCHES, f"{words} on patches of {resolution} resolution, counts, {by}"
         )
         for resolution in ("low", "moderate", "high")
-        for name, words in (("", "small ConvNeXt"), ("-convnext-s", "ConvNeXt-S"))
+        for name, words in (("", _NETWORKS["reference"]), ("-convnext-s", "ConvNeXt-S"))
         for aggregator, by in _COUNTED.items()
     },
     "mean-dab": Listed(_PLAIN, "plain", "mean DAB of the foreground, logistic regression"),

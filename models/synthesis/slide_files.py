@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from models.errors import SynthesisError
@@ -45,8 +48,7 @@ def write_slides(
         path = folder / OVERVIEWS / f"{draw.patient}-{stain}.jpg"
         if not path.exists():
             hidden = path.with_name(f".{path.name}")
-            picture = Image.fromarray(draw_slide(draw, stain).pixels)
-            picture.save(hidden, "JPEG", quality=_QUALITY)
+            hidden.write_bytes(_encoded(draw_slide(draw, stain).pixels))
             hidden.replace(path)
         slides.append(
             CohortSlide(
@@ -62,6 +64,18 @@ def write_slides(
         progress("drawing slides", number, len(wanted))
     write_cohort(folder, slides)
     return slides
+
+
+def as_stored(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an overview, uint8 RGB, as it is read again from the cohort's file."""
+    with Image.open(io.BytesIO(_encoded(pixels))) as picture:
+        return np.asarray(picture)
+
+
+def _encoded(pixels: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=_QUALITY)
+    return stream.getvalue()
 
 
 def _claim(folder: Path, draws: Sequence[SlideDraw]) -> None:

@@ -27,7 +27,13 @@ from models.slide_level.temperature import calibrated, fit_temperature
 from models.training.reader import train_reader
 
 TINY: dict[str, dict[str, Any]] = {
-    "reference": {"kind": "convnext", "depths": (1, 1), "widths": (8, 16), "layer_scale": 0.1},
+    "reference": {"kind": "shares", "pixel": 4, "widths": (8, 12, 16), "inner": 8},
+    "small-convnext": {
+        "kind": "convnext",
+        "depths": (1, 1),
+        "widths": (8, 16),
+        "layer_scale": 0.1,
+    },
     "convnext-s": {"kind": "convnext", "depths": (1, 1, 2, 1), "widths": (8, 8, 8, 8)},
     "resnet-50": {
         "kind": "resnet",
@@ -160,7 +166,7 @@ def test_what_speaks_for_a_class_is_in_the_section(painted: list[CohortSlide]) -
     fitted = SMALL.fit(painted[:24], painted[24:32], SlideTask.FOUR_WAY, seed=1, say=silent)
     picture = low_resolution.read_section(painted[35].overview, 32)
     heat = fitted.explain(picture, 3)
-    assert heat.shape == (4, 4) and heat.min() >= 0
+    assert heat.shape == (8, 8) and heat.min() >= 0
     with pytest.raises(ManifestError, match="no map"):
         SlideNetwork(TINY["vit-b"], 3, 32).explained(torch.rand(1, 3, 32, 32), 0)
 

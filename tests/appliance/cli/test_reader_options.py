@@ -1,0 +1,30 @@
+"""Options of `tandem train reader` and `tandem evaluate reader`: the recipe that they ask for."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import typer
+
+from appliance.cli.reader_options import chosen_system
+from models.patch_counts.system import PatchCounts
+from models.slide_level.low_resolution import LowResolution
+
+
+def test_options_change_the_recipe_of_networks_and_nothing_else() -> None:
+    low, asked = (
+        cast(LowResolution, chosen_system("reference-224", loss, augment, begin, epochs)).recipe
+        for loss, augment, begin, epochs in ((None, True, True, None), ("focal", False, False, 3))
+    )
+    assert (low.loss, low.augment, low.begin) == ("cross-entropy", True, True)
+    assert (asked.loss, asked.augment, asked.begin, asked.epochs) == ("focal", False, False, 3)
+    assert (asked.rate, asked.px) == (low.rate, low.px)
+    counted = cast(PatchCounts, chosen_system("patch-low-svm", None, True, False, None))
+    assert not counted.recipe.training.begin and counted.recipe.training.augment
+    assert chosen_system("mean-dab", "focal", False, False, 3).name == "mean-dab"
+
+
+def test_an_unknown_system_is_told_with_those_that_there_are() -> None:
+    with pytest.raises(typer.BadParameter, match=r"no system 'unet'"):
+        chosen_system("unet", None, True, True, None)
