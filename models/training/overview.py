@@ -1,6 +1,6 @@
 """Training of the overview's network that ships: shares of tumor by score on drawn HER2 slides.
 
-``python -m models.training.overview --out DIR [--seed 1] [--slides 3000] [--epochs 10]``
+``python -m models.training.overview --out DIR [--seed 1] [--slides 3000] [--epochs 20]``
 
 The generator knows of each place of a slide which share of it is tumor scored 0, 1+, 2+ and 3+, and
 what a reader said of the slide. The network learns both. Systems of low resolution and of patches
@@ -60,7 +60,7 @@ class Plan:
 
     seed: int = 1
     slides: int = 3000
-    epochs: int = 10
+    epochs: int = 20
     batch: int = 16
     rate: float = 2e-3
     weight_decay: float = 1e-3
@@ -246,7 +246,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slides", type=int, default=3000)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
