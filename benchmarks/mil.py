@@ -1,6 +1,7 @@
 """Multiple-instance learning on drawn slides (synthetic): classes, and where the attention lies.
 
 ``python benchmarks/mil.py --work DIR [--patients 300] [--seed 22] [--task 4way] [--systems …]``
+``[--all-tiles]``
 
 Trains each aggregator on 80 % of the patients and stops on 10 %. It is tested on other patients,
 half as many, whose tissue comes from a pool of another seed. It prints

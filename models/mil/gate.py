@@ -71,13 +71,14 @@ class TumorAlone(nn.Module):
 
 
 def fit_gate(bags: Sequence[Bag], seed: int) -> TumorGate | None:
-    """Return a gate that learned from the tiles of bags; None where no bag has their truth.
+    """Return a gate that learned from the tiles of bags; None where one lacks their truth.
 
-    Each bag gives as many tiles to a step as any other. Weights are rounded to float16, as they are
-    stored: what the gate chooses does not change by it.
+    A gate that learned from some slides alone would leave out tiles of the others unjudged. Each
+    bag gives as many tiles to a step as any other. Weights are rounded to float16, so that the
+    stored gate chooses the same tiles.
     """
     known = [(bag.vectors, _tumor(bag.truth)) for bag in bags if bag.truth is not None]
-    if not known:
+    if not known or len(known) < len(bags):
         return None
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 0x6A7E])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 GRADES = 4
+"""Scores that tumor of a place may have: 0, 1+, 2+, 3+."""
 PLACE_PX = 4
 """Edge of a place, px of the picture."""
 SHADOW = 0.01
@@ -53,12 +54,10 @@ class Shares(nn.Module):
         self.mixed = nn.Conv2d(quarter, quarter, 1)
         self.grades = nn.Conv2d(quarter, 1 + GRADES, 1)
         self.inner = nn.Linear(2 * GRADES - 1 + eighth, shape.inner)
-        # Twice as fast on a CPU.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def counted(self, density: Tensor) -> Counted:
         """Return what is counted on the optical density (N, 3, P, P) of sections; P % 16 == 0."""
-        density = density.contiguous(memory_format=torch.channels_last)
+        density = density.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
         tissue = (density.mean(1, keepdim=True) > SHADOW).to(density.dtype)
         pixels = functional.silu(self.pixel(_AMPLITUDE * density)) * tissue
         quarter = self.at_quarter(_halved(self.at_half(_halved(pixels))))

@@ -32,7 +32,7 @@ from models.slide_level.manifest import SlideSpec, save_slide_weights
 from models.slide_level.networks import NETWORKS, SlideNetwork, density_of
 from models.slide_level.shares import GRADES, PLACE_PX, Shares
 from models.slide_level.tasks import HER2_SCORES, SLIDE_CLASSES, SlideTask, class_of
-from models.slide_level.temperature import fit_temperature
+from models.slide_level.temperature import calibrated, fit_temperature
 from models.spec import CARD_NAME
 from models.synthesis.slide_cohort import SlideDraw, draw_slides
 from models.synthesis.slide_files import as_stored
@@ -126,7 +126,8 @@ def train(out: Path, plan: Plan) -> SlideSpec:
     _learn(network, Drawn(drawn.pictures[:kept], drawn.shares[:kept], drawn.labels[:kept]), plan)
     network.eval()
     logits, truth = slide_logits(network, drawn.pictures[kept:]), drawn.labels[kept:]
-    areas = [auc(truth == k, logits[:, k] - _others(logits, k)) for k in range(GRADES)]
+    said = calibrated(logits, 1.0)
+    areas = [auc(truth == k, said[:, k]) for k in range(GRADES)]
     spec = SlideSpec(
         name="reference-overview",
         version=VERSION,
@@ -147,14 +148,6 @@ def train(out: Path, plan: Plan) -> SlideSpec:
     spec = save_slide_weights(out / "overview", spec, state)
     (out / "overview" / CARD_NAME).write_text(_card(spec))
     return spec
-
-
-def _others(logits: NDArray[np.float64], k: int) -> NDArray[np.float64]:
-    """Logarithm of the summed exponentials of the other classes."""
-    rest = np.delete(logits, k, axis=1)
-    most = rest.max(axis=1)
-    found: NDArray[np.float64] = most + np.log(np.exp(rest - most[:, None]).sum(axis=1))
-    return found
 
 
 def _learn(network: SlideNetwork, drawn: Drawn, plan: Plan) -> None:

@@ -110,6 +110,12 @@ def test_a_bag_with_hardly_any_tumor_keeps_the_likeliest_tiles() -> None:
     )
 
 
+def test_one_bag_without_truth_leaves_the_gate_out() -> None:
+    bags = [bag_of(number, number % 2 == 0) for number in range(4)]
+    assert fit_gate(bags, seed=1) is not None
+    assert fit_gate([*bags[:3], replace(bags[3], truth=None)], seed=1) is None
+
+
 def test_equal_bags_and_seeds_give_equal_gates() -> None:
     bags = [bag_of(number, number % 2 == 0) for number in range(4)]
     first, second = fit_gate(bags, seed=4), fit_gate(bags, seed=4)

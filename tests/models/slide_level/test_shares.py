@@ -99,7 +99,7 @@ def test_the_weights_that_ship_read_drawn_slides_that_they_have_not_seen() -> No
     assert fitted.network.explained(density, 3).shape == (1, 56, 56)
 
 
-def test_a_training_that_goes_on_equals_one_that_was_not_stopped(tmp_path: Path) -> None:
+def test_drawn_slides_are_kept_and_equal_plans_give_equal_weights(tmp_path: Path) -> None:
     plan = Plan(slides=20, epochs=1, batch=4)
     first = train(tmp_path, plan)
     drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "slides").iterdir()}
