@@ -89,11 +89,22 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=1e9, help="no round is begun after them")
     parser.add_argument("--sites", type=int, default=1, help="rounds at the same time")
     parser.add_argument("--sum", action="store_true", help="sum the log up and run nothing")
+    parser.add_argument(
+        "--code",
+        action="append",
+        metavar="COMMIT",
+        help="sum up all rounds of it, whatever the seed",
+    )
     options = parser.parse_args()
+    if options.code and not options.sum:
+        parser.error("--code goes with --sum")
     heed_signals()
     if not options.sum:
         soak(options.log, options.faults, options.seed, options.hours, _one_round, options.sites)
-    return 0 if summed(rounds_of(options.log, options.seed), options.faults) else 1
+    rounds = rounds_of(options.log, None if options.code else options.seed)
+    if options.code:
+        rounds = [each for each in rounds if each.code in options.code]
+    return 0 if summed(rounds, options.faults) else 1
 
 
 def soak(
@@ -198,15 +209,15 @@ def _append(log: Path, seed: int, found: Round) -> None:
         stream.write(("\n" if cut_off else "").encode() + line.encode() + b"\n")
 
 
-def rounds_of(log: Path, seed: int) -> list[Round]:
-    """Return the finished rounds of a soak; a line that was cut off is no round."""
+def rounds_of(log: Path, seed: int | None) -> list[Round]:
+    """Return the finished rounds of a soak, None: of all; a line that was cut off is no round."""
     found = []
     for line in log.read_text().splitlines() if log.exists() else ():
         try:
             facts = json.loads(line)
         except ValueError:
             continue
-        if facts.pop("soak", None) == seed:
+        if facts.pop("soak", None) == seed or seed is None:
             found.append(Round(**facts))
     return found
 

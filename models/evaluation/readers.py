@@ -21,6 +21,7 @@ from models.evaluation.figures import auc, classification_of
 from models.evaluation.judged import Judged
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.folds import Fold, draw_folds, slides_of
+from models.slide_level.manifest import read_slide_manifest, reference_overview
 from models.slide_level.system import SYSTEMS, Say, System
 from models.slide_level.tasks import SLIDE_CLASSES, SlideLabel, SlideTask, class_of
 
@@ -132,15 +133,17 @@ def _answer(
 def _key(plan: Plan, name: str, task: SlideTask, fold: Fold) -> str:
     """Digest of all that a fold's answers depend on, but the code."""
 
-    def facts(slide: CohortSlide) -> list[Any]:
+    def known(slide: CohortSlide) -> list[Any]:
         paths = (slide.overview, slide.bag, *(path for _, path in slide.patches))
         files = [path.stat() for path in paths if path is not None]
         seen = [[file.st_size, file.st_mtime_ns] for file in files]
         return [slide.slide, slide.patient, asdict(slide.label), seen]
 
-    parts = [[facts(s) for s in part] for part in (fold.train, fold.validation, fold.test)]
-    shifted = [facts(s) for s in plan.shifted]
-    text = json.dumps([name, task, plan.seed, dict(plan.settings), parts, shifted], sort_keys=True)
+    parts = [[known(s) for s in part] for part in (fold.train, fold.validation, fold.test)]
+    shifted = [known(s) for s in plan.shifted]
+    begun = read_slide_manifest(reference_overview()).sha256  # systems may begin with it
+    facts = [name, task, plan.seed, dict(plan.settings), begun, parts, shifted]
+    text = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

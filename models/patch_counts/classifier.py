@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.patch_counts.examples import Labels, labeled_patches, read_patches
 from models.patch_counts.patches import CLASSES
-from models.slide_level.beginning import begin
+from models.slide_level.beginning import Begun, begin
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.folds import drawn_parts
 from models.slide_level.low_resolution import Examples, Recipe, slide_logits, train_network
@@ -130,8 +130,10 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = recipe.network()
-        begun = begin(network, recipe.numbers()) if recipe.training.begin else ""
+        begun = Begun()
+        if recipe.training.begin:
+            begun = begin(network, recipe.numbers(), SlideTask.FOUR_WAY, px)
         facts = train_network(
             network, recipe.training, learnt, judged, seed, say, outside="reflection"
         )
-    return network, facts | {"patches": len(learnt.truth), "begun_with": begun}
+    return network, facts | {"patches": len(learnt.truth), "begun_with": begun.sha256}

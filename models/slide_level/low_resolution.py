@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.errors import ManifestError
-from models.slide_level.beginning import begin
+from models.slide_level.beginning import Begun, begin, without_heads
 from models.slide_level.cohort import CohortSlide
 from models.slide_level.foreground import read_section
 from models.slide_level.manifest import SlideSpec, load_slide_weights, save_slide_weights
@@ -33,6 +33,8 @@ Loss = Literal["cross-entropy", "class-weights", "focal"]
 FOCUS = 2.0
 """Exponent of the focal loss (Lin et al., arXiv 1708.02002)."""
 PREDICTED_AT_ONCE = 32
+TINY = 1e-12
+"""Added to a probability, whose logarithm is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ _NUMBERS: dict[str, dict[str, Any]] = {
     "reference": {"rate": 3e-4, "batch": 8, "epochs": 15, "patience": 5},  # it begins with weights
     "small-convnext": {"rate": 1e-3, "batch": 8, "epochs": 100},
 }
+FROM_SCRATCH: dict[str, Any] = {"rate": 1e-3, "epochs": 100, "patience": 12}
+"""Numbers of the small network without weights that ship."""
 RECIPES: dict[str, Recipe] = {
     f"{network}-{px}": Recipe(
         network=network, px=px, **_NUMBERS.get(network, {"rate": 1e-4, "epochs": 100})
@@ -95,10 +99,11 @@ class LowResolution:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = SlideNetwork(self.config, len(SLIDE_CLASSES[task]), px)
-            begun = begin(network, self.config) if self.recipe.begin else ""
+            begun = begin(network, self.config, task, px) if self.recipe.begin else Begun()
             known = Examples.of(validation, task, px)
+            learnt = Examples.of(train, task, px)
             epochs = train_network(
-                network, self.recipe, Examples.of(train, task, px), known, seed, say
+                network, self.recipe, learnt, known, seed, say, keep=begun.is_reader
             )
         temperature = fit_temperature(slide_logits(network, known.pictures), known.truth)
         spec = SlideSpec(
@@ -112,7 +117,7 @@ class LowResolution:
             temperature=temperature,
             trained=asdict(self.recipe)
             | epochs
-            | {"seed": seed, "slides": len(train), "begun_with": begun},
+            | {"seed": seed, "slides": len(train), "begun_with": begun.sha256},
         )
         return FittedLowResolution(spec, network)
 
@@ -157,7 +162,12 @@ def system(name: str) -> LowResolution:
 
 
 def changed(given: LowResolution, **numbers: Any) -> LowResolution:
-    """Return a system with other numbers of its recipe, for ablations."""
+    """Return a system with other numbers of its recipe, for ablations.
+
+    What is not named of a network that is not to begin with weights becomes `FROM_SCRATCH`.
+    """
+    if given.recipe.network == "reference" and numbers.get("begin") is False:
+        numbers = FROM_SCRATCH | numbers
     return replace(given, recipe=replace(given.recipe, **numbers))
 
 
@@ -172,7 +182,7 @@ def load(folder: Path, spec: SlideSpec) -> FittedLowResolution:
     tensors = {name: torch.from_numpy(t) for name, t in load_slide_weights(folder).items()}
     try:
         network = SlideNetwork(spec.config, len(spec.classes), int(spec.input["px"]))
-        network.load_state_dict(tensors)
+        network.load_state_dict(without_heads(tensors))
     except (KeyError, RuntimeError, TypeError, ValueError) as err:
         raise ManifestError(f"{folder}: the weights do not fit the manifest: {err}") from err
     return FittedLowResolution(spec, network.eval())
@@ -203,15 +213,39 @@ def train_network(
     seed: int,
     say: Say,
     outside: Literal["zeros", "reflection"] = "zeros",
+    keep: bool = False,
 ) -> dict[str, Any]:
     """Train in place to the weights of least validation loss; return what happened.
 
-    `outside` says what augmentation brings in at the edges of a picture.
+    `outside` says what augmentation brings in at the edges of a picture. With `keep` the weights of
+    before stay, as epoch 0, unless the calibrated validation loss of the best epoch is less by more
+    than a standard error of the difference: of many epochs one is better by chance (rule of one
+    standard error, Breiman et al. 1984).
     """
+    given, before = _copied(network), _calibrated_losses(network, validation)
+    facts = _learn(network, recipe, train, validation, seed, say, outside)
+    if keep and not is_less(_calibrated_losses(network, validation), before):
+        network.load_state_dict(given)
+        facts |= {"best_epoch": 0, "validation_loss": round(float(before.mean()), 4)}
+        say(f"the weights that it began with stay, validation {before.mean():.3f}")
+    network.eval()
+    return facts
+
+
+def _learn(
+    network: SlideNetwork,
+    recipe: Recipe,
+    train: Examples,
+    validation: Examples,
+    seed: int,
+    say: Say,
+    outside: Literal["zeros", "reflection"],
+) -> dict[str, Any]:
+    """Train to the epoch of least validation loss."""
     rng = np.random.default_rng([seed, 0x10E5])
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.rate)
     weights = _class_weights(train.truth, network.head.out_features, recipe.loss)
-    best, best_epoch, best_state = np.inf, 0, network.state_dict()
+    best, best_epoch, best_state = np.inf, 0, _copied(network)
     epoch = 0
     for epoch in range(1, recipe.epochs + 1):
         for group in optimizer.param_groups:  # cosine decay; the paper names a schedule, not which
@@ -234,13 +268,30 @@ def train_network(
         now = float(functional.cross_entropy(logits, torch.from_numpy(validation.truth)))
         say(f"epoch {epoch}: loss {np.mean(losses):.3f}, validation {now:.3f}")
         if now < best:
-            best, best_epoch = now, epoch
-            best_state = {name: t.detach().clone() for name, t in network.state_dict().items()}
+            best, best_epoch, best_state = now, epoch, _copied(network)
         if epoch - best_epoch >= recipe.patience:
             break
     network.load_state_dict(best_state)
-    network.eval()
     return {"epochs_run": epoch, "best_epoch": best_epoch, "validation_loss": round(best, 4)}
+
+
+def is_less(losses: NDArray[np.float64], before: NDArray[np.float64]) -> bool:
+    """Return whether losses (n,) of examples are less on average than those `before`, by more than
+    a standard error of the difference."""
+    gain = before - losses
+    return len(gain) > 1 and bool(gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+def _calibrated_losses(network: SlideNetwork, examples: Examples) -> NDArray[np.float64]:
+    """Return the cross-entropy of each example, (n,), at the temperature that fits all best."""
+    logits, truth = slide_logits(network, examples.pictures), examples.truth
+    chances = calibrated(logits, fit_temperature(logits, truth))
+    losses: NDArray[np.float64] = -np.log(chances[np.arange(len(truth)), truth] + TINY)
+    return losses
+
+
+def _copied(network: SlideNetwork) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def loss_of(logits: Tensor, truth: Tensor, kind: Loss, weights: Tensor | None) -> Tensor:

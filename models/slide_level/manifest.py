@@ -65,6 +65,11 @@ class SlideSpec:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
 
+def reference_overview() -> Path:
+    """Folder of the overview's network that is part of this distribution."""
+    return Path(__file__).parents[1] / "reference" / "overview"
+
+
 def read_slide_manifest(folder: Path) -> SlideSpec:
     """Read ``folder/manifest.json``.
 

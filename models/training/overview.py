@@ -3,8 +3,9 @@
 ``python -m models.training.overview --out DIR [--seed 1] [--slides 3000] [--epochs 20]``
 
 The generator knows of each place of a slide which share of it is tumor scored 0, 1+, 2+ and 3+, and
-what a reader said of the slide. The network learns both. Systems of low resolution and of patches
-that have this network begin with it, as those of arXiv 2503.22069 begin with weights of ImageNet.
+what a reader said of the slide. The network learns both; on what it then counts a head is fitted
+for each task of HER2. Systems of low resolution and of patches that have this network begin with
+it, as those of arXiv 2503.22069 begin with weights of ImageNet.
 All is synthetic: patients and staining runs are none of a cohort of `models.synthesis.slide_cohort`
 for evaluation. A run that was stopped keeps what it has drawn.
 """
@@ -12,9 +13,12 @@ for evaluation. A run that was stopped keeps what it has drawn.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,16 +30,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.evaluation.figures import auc
+from models.slide_level.beginning import HEADS
 from models.slide_level.foreground import foreground, on_section, section_picture
-from models.slide_level.low_resolution import slide_logits
 from models.slide_level.manifest import SlideSpec, save_slide_weights
 from models.slide_level.networks import NETWORKS, SlideNetwork, density_of
 from models.slide_level.shares import GRADES, PLACE_PX, Shares
-from models.slide_level.tasks import HER2_SCORES, SLIDE_CLASSES, SlideTask, class_of
+from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
 from models.slide_level.temperature import calibrated, fit_temperature
 from models.spec import CARD_NAME
 from models.synthesis.slide_cohort import SlideDraw, draw_slides
-from models.synthesis.slide_files import as_stored
+from models.synthesis.slide_files import GENERATOR_VERSION, as_stored
 from models.synthesis.slide_overview import draw_slide
 
 PX = 224
@@ -49,9 +53,14 @@ HELD_OUT = 0.1
 """Share of the slides, the last ones, that give temperature and figures."""
 SLIDE_SHARE = 0.3
 """Weight of the slide's class beside the shares of its places."""
+TASKS = (SlideTask.BINARY, SlideTask.THREE_WAY, SlideTask.FOUR_WAY)
+RIDGE = 1e-3
+"""Factor of the squared weights of a head, on features of mean 0 and deviation 1."""
+STEADY = 0.01
+"""Deviation below which a feature is as good as constant."""
 AMOUNT = 0.03
 """Deviation of the factor by which the optical density of a slide is changed, on a log scale."""
-VERSION = "1.0"
+VERSION = "1.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +78,15 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Drawn:
     """Pictures uint8 (n, P, P, 3); shares of tumor of each place float16 (n, P / 4, P / 4, 4);
-    labels (n,)."""
+    labels by task (n,)."""
 
     pictures: NDArray[np.uint8]
     shares: NDArray[np.float16]
-    labels: NDArray[np.int64]
+    labels: Mapping[SlideTask, NDArray[np.int64]]
+
+    def part(self, some: slice) -> Drawn:
+        labels = {task: classes[some] for task, classes in self.labels.items()}
+        return Drawn(self.pictures[some], self.shares[some], labels)
 
 
 def draw(folder: Path, plan: Plan) -> Drawn:
@@ -87,22 +100,29 @@ def draw(folder: Path, plan: Plan) -> Drawn:
     ]
     parts: list[tuple[NDArray[np.uint8], NDArray[np.float16]]] = []
     for first in range(0, plan.slides, BLOCK):
-        paths = [folder / f"{seed}-{plan.slides}-{first}-{n}.npy" for n in ("pictures", "shares")]
+        block = draws[first : first + BLOCK]
+        paths = [folder / f"{_digest(block)}-{n}.npy" for n in ("pictures", "shares")]
         if not paths[-1].is_file():
             began = time.monotonic()
-            made = [_drawn(each) for each in draws[first : first + BLOCK]]
+            made = [_drawn(each) for each in block]
             for path, values in zip(paths, zip(*made, strict=True), strict=True):
                 part = path.with_suffix(".part.npy")
                 np.save(part, np.stack(values))
                 part.rename(path)
             say(f"{first + len(made)} slides are drawn, {time.monotonic() - began:.0f} s")
         parts.append((np.load(paths[0]), np.load(paths[1])))
-    labels = [class_of(each.label, SlideTask.FOUR_WAY) for each in draws]
+    labels = {task: [class_of(each.label, task) for each in draws] for task in TASKS}
     return Drawn(
         np.concatenate([part[0] for part in parts]),
         np.concatenate([part[1] for part in parts]),
-        np.array(labels, dtype=np.int64),
+        {task: np.array(classes, dtype=np.int64) for task, classes in labels.items()},
     )
+
+
+def _digest(block: Sequence[SlideDraw]) -> str:
+    """Return what the pictures of slides depend on, but the code of one version."""
+    text = json.dumps([GENERATOR_VERSION, PX, [asdict(each) for each in block]], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _drawn(slide: SlideDraw) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
@@ -120,14 +140,25 @@ def train(out: Path, plan: Plan) -> SlideSpec:
     """Draw, train, and write ``out/overview``; return its manifest."""
     drawn = draw(out / "slides", plan)
     kept = round(plan.slides * (1 - HELD_OUT))
+    learnt, held_out = drawn.part(slice(kept)), drawn.part(slice(kept, None))
     torch.manual_seed(plan.seed)
-    config = dict(NETWORKS["reference"])
-    network = SlideNetwork(config, GRADES, PX)
-    _learn(network, Drawn(drawn.pictures[:kept], drawn.shares[:kept], drawn.labels[:kept]), plan)
+    network = SlideNetwork(NETWORKS["reference"], GRADES, PX)
+    _learn(network, learnt, plan)
+    return finish(out / "overview", network, learnt, held_out, plan)
+
+
+def finish(
+    folder: Path, network: SlideNetwork, learnt: Drawn, held_out: Drawn, plan: Plan
+) -> SlideSpec:
+    """Fit the heads of a network that has learned to count, and write it; return its manifest."""
+    rounded = {name: t.half().float() for name, t in network.state_dict().items()}  # as it is kept
+    network.load_state_dict(rounded)
     network.eval()
-    logits, truth = slide_logits(network, drawn.pictures[kept:]), drawn.labels[kept:]
-    said = calibrated(logits, 1.0)
-    areas = [auc(truth == k, said[:, k]) for k in range(GRADES)]
+    heads = fit_heads(slide_features(network, learnt.pictures), learnt.labels)
+    network.head.load_state_dict(heads[SlideTask.FOUR_WAY])
+    features = slide_features(network, held_out.pictures)
+    logits = {task: functional.linear(features, **head).numpy() for task, head in heads.items()}
+    scores, truth = logits[SlideTask.FOUR_WAY], held_out.labels[SlideTask.FOUR_WAY]
     spec = SlideSpec(
         name="reference-overview",
         version=VERSION,
@@ -135,19 +166,66 @@ def train(out: Path, plan: Plan) -> SlideSpec:
         task=SlideTask.FOUR_WAY,
         classes=SLIDE_CLASSES[SlideTask.FOUR_WAY],
         input={"px": PX, "pixels": "optical-density"},
-        config=config,
-        temperature=fit_temperature(logits, truth),
+        config=dict(NETWORKS["reference"]),
+        temperature=fit_temperature(scores, truth),
         trained={**asdict(plan), "data": "drawn overviews of HER2 slides (synthetic)"},
         figures={
             "held_out_slides": len(truth),
-            "accuracy": round(float((logits.argmax(axis=1) == truth).mean()), 3),
-            "auc": dict(zip(HER2_SCORES, (round(float(a), 3) for a in areas), strict=True)),
+            "accuracy": round(float((scores.argmax(axis=1) == truth).mean()), 3),
+            "auc": {task: _areas(task, found, held_out) for task, found in logits.items()},
         },
     )
     state = {name: t.detach().numpy() for name, t in network.state_dict().items()}
-    spec = save_slide_weights(out / "overview", spec, state)
-    (out / "overview" / CARD_NAME).write_text(_card(spec))
+    for task in (SlideTask.BINARY, SlideTask.THREE_WAY):
+        state |= {f"{HEADS}{task}.{name}": t.numpy() for name, t in heads[task].items()}
+    spec = save_slide_weights(folder, spec, state)
+    (folder / CARD_NAME).write_text(_card(spec))
     return spec
+
+
+def _areas(task: SlideTask, logits: NDArray[np.float64], judged: Drawn) -> dict[str, float]:
+    said, truth = calibrated(logits, 1.0), judged.labels[task]
+    names = SLIDE_CLASSES[task]
+    return {name: round(float(auc(truth == k, said[:, k])), 3) for k, name in enumerate(names)}
+
+
+def slide_features(network: SlideNetwork, pictures: NDArray[np.uint8]) -> Tensor:
+    """Return what the head sees of pictures uint8 (n, P, P, 3), float32 (n, D)."""
+    some = range(0, len(pictures), BLOCK)
+    with torch.no_grad():
+        densities = (density_of(torch.from_numpy(pictures[k : k + BLOCK])) for k in some)
+        return torch.cat([network.body(density) for density in densities])
+
+
+def fit_heads(
+    features: Tensor, labels: Mapping[SlideTask, NDArray[np.int64]]
+) -> dict[SlideTask, dict[str, Tensor]]:
+    """Return weight and bias of a linear head for each task, by features (n, D)."""
+    mean, deviation = features.double().mean(0), features.double().std(0).clamp(min=STEADY)
+    given = (features.double() - mean) / deviation
+    heads = {}
+    for task, classes in labels.items():
+        truth = torch.from_numpy(classes)
+        weight = torch.zeros(len(SLIDE_CLASSES[task]), given.shape[1], dtype=torch.float64)
+        bias = torch.zeros(len(weight), dtype=torch.float64)
+        _fit(given, truth, weight.requires_grad_(), bias.requires_grad_())
+        own = weight.detach() / deviation
+        heads[task] = {"weight": own.float(), "bias": (bias.detach() - own @ mean).float()}
+    return heads
+
+
+def _fit(features: Tensor, truth: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """Fit a head in place by the least cross-entropy, with a ridge."""
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = functional.linear(features, weight, bias)
+        found = functional.cross_entropy(logits, truth) + RIDGE * weight.square().sum()
+        torch.autograd.backward(found)
+        return found
+
+    optimizer.step(loss)
 
 
 def _learn(network: SlideNetwork, drawn: Drawn, plan: Plan) -> None:
@@ -159,11 +237,12 @@ def _learn(network: SlideNetwork, drawn: Drawn, plan: Plan) -> None:
         network.parameters(), lr=plan.rate, weight_decay=plan.weight_decay
     )
     rng = np.random.default_rng([plan.seed, 0x0E11])
-    batches = len(drawn.labels) // plan.batch
+    count = len(drawn.pictures)
+    batches = count // plan.batch
     network.train()
     for epoch in range(plan.epochs):
         began, told = time.monotonic(), []
-        order = rng.permutation(len(drawn.labels))[: batches * plan.batch]
+        order = rng.permutation(count)[: batches * plan.batch]
         for number, some in enumerate(order.reshape(batches, plan.batch)):
             done = (epoch * batches + number) / (plan.epochs * batches)
             for group in optimizer.param_groups:
@@ -202,25 +281,30 @@ def _losses(
     each = -(wanted * found.logits.log_softmax(dim=1)).sum(1, keepdim=True)
     places = (each * found.tissue).sum() / found.tissue.sum().clamp(min=1)
     logits = network.head(body.pooled(body.laid(found)))
-    return places, functional.cross_entropy(logits, torch.from_numpy(drawn.labels[some]))
+    labels = drawn.labels[SlideTask.FOUR_WAY]
+    return places, functional.cross_entropy(logits, torch.from_numpy(labels[some]))
 
 
 def _card(spec: SlideSpec) -> str:
     figures = spec.figures
-    areas = ", ".join(f"{score}: {value}" for score, value in figures["auc"].items())
+    areas = "; ".join(
+        f"{task} " + ", ".join(f"{name}: {value}" for name, value in found.items())
+        for task, found in figures["auc"].items()
+    )
     trained = spec.trained
     return f"""# {spec.name} {spec.version}
 
 For research use only. Not for diagnostic use.
 
-Looks at the overview of a HER2 slide at {PX} px and says its score. Networks of low resolution
-and of patches begin with it.
+Looks at the overview of a HER2 slide at {PX} px and says its score; with two more heads whether it
+is positive, and whether it is 0, low or high. Networks of low resolution and of patches begin with
+it.
 
 - Trained on {trained["slides"]} drawn overviews (synthetic), no real slide, by `python -m
   models.training.overview --seed {trained["seed"]} --slides {trained["slides"]} --epochs
   {trained["epochs"]}`.
 - Held out: the last {figures["held_out_slides"]} of them, of the same staining runs. Accuracy
-  against one reader's labels {figures["accuracy"]}, AUC {areas}.
+  against one reader's labels {figures["accuracy"]} (4-way). AUC: {areas}.
   Readers disagree (`docs/readers.md`).
 - Of real slides nothing is known.
 """
@@ -244,6 +328,8 @@ def main() -> int:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     plan = Plan(seed=options.seed, slides=options.slides, epochs=options.epochs)
+    if plan.slides * (1 - HELD_OUT) < plan.batch:
+        parser.error(f"--slides {plan.slides}: too few for a batch of {plan.batch}")
     say(f"weights {train(options.out, plan).sha256}")
     return 0
 

@@ -71,6 +71,11 @@ def _card(spec: SlideSpec, seed: int) -> str:
     rows += [(f"F1 {name}", value) for name, value in figures["per_class_f1"].items()]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     trained = "; ".join(f"{name} {value}" for name, value in spec.trained.items())
+    if spec.trained.get("best_epoch") == 0:
+        trained += (
+            ". **These are the weights that it began with**, of drawn slides: no epoch was better "
+            "on the validation slides by more than a standard error"
+        )
     return f"""# {spec.name} {spec.version}
 
 Answers {_QUESTIONS[spec.task]} ({", ".join(spec.classes)}).

@@ -12,14 +12,16 @@ import torch
 
 from models.errors import ManifestError
 from models.evaluation.figures import auc
-from models.slide_level import beginning
-from models.slide_level.beginning import begin, reference_overview
+from models.slide_level import beginning, low_resolution
+from models.slide_level.beginning import begin
 from models.slide_level.foreground import foreground, on_section, section_picture
-from models.slide_level.low_resolution import FittedLowResolution
+from models.slide_level.low_resolution import FittedLowResolution, is_less, slide_logits
+from models.slide_level.manifest import reference_overview
 from models.slide_level.networks import NETWORKS, SlideNetwork, density_of
 from models.slide_level.shares import GRADES, Shares, SharesShape
 from models.slide_level.system import load_fitted
-from models.slide_level.tasks import SlideTask, class_of
+from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
+from models.slide_level.temperature import calibrated
 from models.synthesis.slide_cohort import draw_slides
 from models.synthesis.slide_files import as_stored
 from models.synthesis.slide_overview import draw_slide
@@ -64,15 +66,28 @@ def test_a_network_begins_with_the_weights_that_ship() -> None:
     shipped = load_fitted(reference_overview())
     assert isinstance(shipped, FittedLowResolution)
     given = shipped.network.state_dict()
-    same, other = (SlideNetwork(REFERENCE, classes, 224) for classes in (4, 3))
-    fresh = other.head.weight.detach().clone()
-    assert begin(same, REFERENCE) == begin(other, REFERENCE) == shipped.spec.sha256
+    same, other, er = (SlideNetwork(REFERENCE, classes, 224) for classes in (4, 3, 2))
+    fresh, own = other.head.weight.detach().clone(), er.head.weight.detach().clone()
+    assert begin(same, REFERENCE, SlideTask.FOUR_WAY, 224) == (shipped.spec.sha256, True)
     assert all(torch.equal(given[name], t) for name, t in same.state_dict().items())
-    assert torch.equal(other.head.weight, fresh)
+    assert begin(other, REFERENCE, SlideTask.THREE_WAY, 224) == (shipped.spec.sha256, True)
+    assert not torch.equal(other.head.weight, fresh)
     assert torch.equal(other.body.state_dict()["grades.weight"], given["body.grades.weight"])
+    # A head of chance, and pictures of another size, are nothing to keep.
+    assert begin(er, REFERENCE, SlideTask.ER, 224) == (shipped.spec.sha256, False)
+    assert torch.equal(er.head.weight, own)
+    assert begin(same, REFERENCE, SlideTask.FOUR_WAY, 512) == (shipped.spec.sha256, False)
     tiny = {"kind": "shares", "inner": 8}
-    network = SlideNetwork(tiny, 4, 224)
-    assert begin(network, tiny) == ""
+    assert begin(SlideNetwork(tiny, 4, 224), tiny, SlideTask.FOUR_WAY, 224) == ("", False)
+
+
+def test_without_weights_the_small_network_has_the_numbers_of_a_training_from_scratch() -> None:
+    begun = low_resolution.system("reference-224")
+    scratch = low_resolution.changed(begun, begin=False)
+    assert (begun.recipe.epochs, scratch.recipe.epochs) == (15, 100)
+    assert low_resolution.changed(begun, begin=False, epochs=7).recipe.epochs == 7
+    other = low_resolution.system("convnext-s-224")
+    assert low_resolution.changed(other, begin=False).recipe.rate == other.recipe.rate
 
 
 def test_damaged_weights_begin_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +97,7 @@ def test_damaged_weights_begin_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     monkeypatch.setattr(beginning, "reference_overview", lambda: folder)
     with pytest.raises(ManifestError, match="checksum"):
-        begin(SlideNetwork(REFERENCE, 4, 224), REFERENCE)
+        begin(SlideNetwork(REFERENCE, 4, 224), REFERENCE, SlideTask.FOUR_WAY, 224)
 
 
 def test_the_weights_that_ship_read_drawn_slides_that_they_have_not_seen() -> None:
@@ -92,9 +107,16 @@ def test_the_weights_that_ship_read_drawn_slides_that_they_have_not_seen() -> No
     for draw in draws:
         overview = as_stored(draw_slide(draw).pixels)
         pictures.append(section_picture(overview, foreground(overview), 224))
-    said = fitted.answer(np.stack(pictures))
-    labels = np.array([class_of(draw.label, SlideTask.FOUR_WAY) for draw in draws])
-    assert np.mean([auc(labels == k, said[:, k]) for k in range(4)]) > 0.8
+    for task in (SlideTask.BINARY, SlideTask.THREE_WAY, SlideTask.FOUR_WAY):
+        network = SlideNetwork(REFERENCE, len(SLIDE_CLASSES[task]), 224)
+        begin(network, REFERENCE, task, 224)
+        said = slide_logits(network, np.stack(pictures))
+        labels = np.array([class_of(draw.label, task) for draw in draws])
+        areas = [auc(labels == k, calibrated(said, 1.0)[:, k]) for k in range(said.shape[1])]
+        assert np.mean(areas) > 0.8
+    assert np.array_equal(
+        fitted.answer(np.stack(pictures)), calibrated(said, fitted.spec.temperature)
+    )
     density = density_of(torch.from_numpy(pictures[0][None]))
     assert fitted.network.explained(density, 3).shape == (1, 56, 56)
 
@@ -109,3 +131,10 @@ def test_drawn_slides_are_kept_and_equal_plans_give_equal_weights(tmp_path: Path
     manifest = json.loads((tmp_path / "overview" / "manifest.json").read_text())
     assert manifest["figures"]["held_out_slides"] == 2
     assert isinstance(load_fitted(tmp_path / "overview"), FittedLowResolution)
+
+
+def test_losses_are_less_only_beyond_a_standard_error() -> None:
+    before, noise = np.linspace(0.5, 1.5, 50), np.tile([0.5, -0.5], 25)
+    assert is_less(before - 0.2, before) and not is_less(before, before)
+    assert not is_less(before - 0.02 + noise, before)
+    assert not is_less(before[:1] - 1, before[:1])
