@@ -64,30 +64,36 @@ def has_result(state: CaseState) -> bool:
     return state in ENDED
 
 
-def confirm(settings: Settings, case: str, *, seen: str, by: Person) -> Answer:
-    """Sign the score of a case, which is still the one that the person saw."""
-    return _told(by, Role.PATHOLOGIST, lambda: confirm_score(settings, case, by=by.name, seen=seen))
-
-
-def correct(
-    settings: Settings, case: str, score: str, *, standing: str, by: Person, why: str
-) -> Answer:
-    """Give a case a person's score; the score that it has is confirmed by it.
-
-    `standing` is the score that the person saw.
-    """
-    if score == standing:
-        return confirm(settings, case, seen=standing, by=by)
-    if not why.strip():
-        return Answer(False, "Reason: say why, for the report.")
+def confirm(settings: Settings, case: str, *, seen: str, result: str, by: Person) -> Answer:
+    """Sign the score of a case; score and result are still those that the person saw."""
     return _told(
-        by, Role.PATHOLOGIST, lambda: correct_score(settings, case, score, by=by.name, why=why)
+        by,
+        Role.PATHOLOGIST,
+        lambda: confirm_score(settings, case, by=by.name, seen=seen, result=result),
     )
 
 
-def cannot_score(settings: Settings, case: str, *, by: Person, why: str) -> Answer:
-    """Say that a case cannot be scored."""
-    return correct(settings, case, NO_SCORE, standing="", by=by, why=why)
+def correct(
+    settings: Settings, case: str, score: str, *, standing: str, result: str, by: Person, why: str
+) -> Answer:
+    """Give a case a person's score; the score that it has is confirmed by it.
+
+    `standing` is the score that the person saw, `result` the key of the result.
+    """
+    if score == standing:
+        return confirm(settings, case, seen=standing, result=result, by=by)
+    if not why.strip():
+        return Answer(False, "Reason: say why, for the report.")
+    return _told(
+        by,
+        Role.PATHOLOGIST,
+        lambda: correct_score(settings, case, score, by=by.name, why=why, result=result),
+    )
+
+
+def cannot_score(settings: Settings, case: str, *, result: str, by: Person, why: str) -> Answer:
+    """Say that a case, whose result is still the one that the person saw, cannot be scored."""
+    return correct(settings, case, NO_SCORE, standing="", result=result, by=by, why=why)
 
 
 def rerun(settings: Settings, case: str, *, by: Person) -> Answer:
@@ -111,9 +117,18 @@ def retry_all(settings: Settings, subjects: Sequence[str], *, by: Person, why: s
     )
 
 
-def keep(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:
-    """Keep a slide before other scans of it, or let a held case go on."""
-    return _told(by, Role.OPERATOR, lambda: word.keep(settings, subject, Word(by=by.name, why=why)))
+def keep(settings: Settings, slide: str, *, by: Person, why: str) -> Answer:
+    """Keep a slide before other scans of it."""
+    return _told(by, Role.OPERATOR, lambda: word.keep(settings, slide, Word(by=by.name, why=why)))
+
+
+def let_go_on(settings: Settings, case: str, *, held: str, by: Person, why: str) -> Answer:
+    """Let a held case go on; `held` is the name of the hold that the person saw."""
+    return _told(
+        by,
+        Role.OPERATOR,
+        lambda: word.keep(settings, case, Word(by=by.name, why=why), held=held),
+    )
 
 
 def exclude(settings: Settings, slide: str, *, by: Person, why: str) -> Answer:

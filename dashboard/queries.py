@@ -23,6 +23,7 @@ from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.second_opinions import second_opinions_of
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named, id_of
+from appliance.operations.seen import hold_name
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from dashboard.interim import HintMap, hint_map
@@ -113,6 +114,7 @@ class CaseDetail:
     that its anatomy slide got before the score; empty for none. `hint_map` shows where the hint
     came from; None for no map, and where the case is scored: the deep zoom has it then. `second`
     has the sentences on second readers' opinions on its target slide while there is no result.
+    `held` is the name of what holds the case; empty for a case that is not held.
     """
 
     case: CaseLine
@@ -128,6 +130,7 @@ class CaseDetail:
     findings_key: str
     findings_folder: Path | None
     objects_key: str
+    held: str
 
     @property
     def moving(self) -> bool:
@@ -139,7 +142,7 @@ class CaseDetail:
         """Key that changes when other pictures or actions are to be shown."""
         thumbnails = [str(slide.thumbnail) for slide in self.slides.values()]
         shown = [str(self.findings_folder), self.objects_key, self.case.state, *sorted(thumbnails)]
-        shown += [str(self.hint_map)]
+        shown += [str(self.hint_map), self.held]
         return "|".join(shown)
 
 
@@ -269,6 +272,7 @@ def read_case(reader: LedgerReader, settings: Settings, case_id: int) -> CaseDet
             findings_key=row.findings_key,
             findings_folder=folder if folder is not None and folder.is_dir() else None,
             objects_key=row.objects_key,
+            held=hold_name(row),
         )
 
 

@@ -85,7 +85,7 @@ def _has_place(header: Dataset) -> bool:
         origin = header.TotalPixelMatrixOriginSequence[0]
         directions = [float(number) for number in header.ImageOrientationSlide]
         start = [float(origin.get(f"{axis}OffsetInSlideCoordinateSystem") or 0) for axis in "XYZ"]
-    except (AttributeError, IndexError, TypeError, ValueError):
+    except UNREADABLE:  # the elements of an item are parsed when they are asked for
         return False
     return len(directions) == 6 and all(isfinite(number) for number in (*directions, *start))
 

@@ -14,6 +14,13 @@ from appliance.cli.options import ConfigOption, JsonOption, settings_with_loggin
 
 out = Console(markup=False)  # texts hold names of files and of settings
 
+SeenOption = Annotated[
+    str,
+    typer.Option(
+        metavar="RESULT",
+        help="The result that you looked at, from tandem status --json. Another one is refused.",
+    ),
+]
 
 DEFAULT_LIMIT = 50
 """Rows of each table where nothing else is asked for."""
@@ -98,6 +105,7 @@ def correct(
     ],
     by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
     why: Annotated[str, typer.Option(help="The reason, for the report.")],
+    seen: SeenOption = "",
     config: ConfigOption = None,
 ) -> None:
     """Replace a case's score by a person's: a new report that names the old one; both are kept.
@@ -108,12 +116,13 @@ def correct(
     settings = settings_with_logging(config)
     from appliance.operations.corrections import correct_score
 
-    typer.echo(correct_score(settings, case, score, by=by, why=why))
+    typer.echo(correct_score(settings, case, score, by=by, why=why, result=seen))
 
 
 def confirm(
     case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
     by: Annotated[str, typer.Option(help="Who says so, as DICOM writes names: Meyer^Anna.")],
+    seen: SeenOption = "",
     config: ConfigOption = None,
 ) -> None:
     """Sign a case's result: a person found its score right, and stands for it.
@@ -128,7 +137,7 @@ def confirm(
     settings = settings_with_logging(config)
     from appliance.operations.corrections import confirm_score
 
-    typer.echo(confirm_score(settings, case, by=by))
+    typer.echo(confirm_score(settings, case, by=by, result=seen))
 
 
 def rerun(

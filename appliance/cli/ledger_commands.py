@@ -62,7 +62,13 @@ def restore(
         typer.echo(f"the replaced ledger is kept in {done.kept}")
     if done.lost is None:
         typer.echo("The replaced ledger could not be read: corrections since the backup are lost.")
-        typer.echo("So are confirmations. Ask who corrected or confirmed a score since then, and")
-        typer.echo("repeat it: tandem correct, tandem confirm.")
+        typer.echo("So is all else that people said of slides and cases. Ask who said something")
+        typer.echo("since then, and repeat it: tandem correct, confirm, rerun, retry, identify.")
     for word in done.lost or ():
-        typer.echo(f"MISSING word on {word}; repeat it: tandem correct or tandem confirm")
+        typer.echo(f"MISSING word on {word}")
+    if done.lost:
+        typer.echo("The daemon goes on without these words: repeat them before you start it.")
+        typer.echo("A slide that is not in the backup is taken in anew when the daemon runs, under")
+        typer.echo(
+            "another number: before, move the file of one that is wrongly named or left out."
+        )

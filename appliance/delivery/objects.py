@@ -59,14 +59,20 @@ class _Former:
 
 
 def write_objects(
-    findings_key: str, settings: Settings, previous: str = "", *, convert: bool = False
+    findings_key: str,
+    settings: Settings,
+    previous: str = "",
+    *,
+    convert: bool = False,
+    patient: str = "",
 ) -> str:
     """Write all objects of a case; return the key of the artifact with ``objects.json``.
 
     `previous` is the key of the objects that the case has. They stay where findings, software and
     object settings are the same; else the new report names their report as its predecessor. Files
     of them that are damaged are written again, with the same bytes; so are, with `convert`,
-    converted slides that retention removed.
+    converted slides that retention removed. `patient` tells objects apart that are written anew
+    for another patient; empty for the first one.
 
     Raises
     ------
@@ -85,6 +91,7 @@ def write_objects(
         "software": version("tandem-her2"),
         # A note is no part of the result: the setting alone gives no new objects.
         "objects": settings.objects.model_dump(exclude={"rejection_note"}),
+        **({"patient": patient} if patient else {}),
     }
     former = _former(previous, made_from, settings)
     replaced, note = previous, settings.objects.rejection_note

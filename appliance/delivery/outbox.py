@@ -19,6 +19,7 @@ from typing import Any
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
 from appliance.delivery.index import sound_contents
 from appliance.delivery.intact import is_intact, take_back, write_again
+from appliance.delivery.replaced_since import REPLACED_SINCE, ReplacedSince
 from appliance.delivery.scanned import ScannedFiles, is_scanned
 from appliance.errors import (
     DestinationRejectedError,
@@ -29,8 +30,8 @@ from appliance.errors import (
     TransientError,
 )
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, SLIDES
+from appliance.ledger.lifecycle import WITHOUT_RESULT, CaseState, DeliveryState
+from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, SLIDES, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.settings.destinations import DicomSlides
 from appliance.settings.settings import Settings
@@ -85,6 +86,7 @@ class Outbox:
         self._destinations = destinations
         self._slides_there = {each.name: each.slides_there for each in settings.destinations}
         self._clock = clock
+        self._replaced = ReplacedSince(ledger, settings)
         self._told: set[int] = set()  # cases whose trouble is in the log already
 
     def run(self) -> None:
@@ -210,6 +212,9 @@ class Outbox:
                 self._settle(row, answer)
             elif row.attempts >= self._settings.delivery.most_attempts and row.reason != AWAY:
                 self._give_up(row)
+            elif self._replaced.holds(row):
+                replaced = Trouble(code=REPLACED_SINCE, params={"destination": row.destination})
+                self._trouble(row, DeliveryState.REFUSED, replaced)
             elif self._is_found(row, files) if is_scanned(row) else self._is_intact(row):
                 by_uid[row.sop_instance_uid] = row
         if by_uid:
@@ -310,6 +315,9 @@ class Outbox:
                 self._advance(row, DeliveryState.PROVEN, "answered", {"answer": answer.text})
             case Proof.ABSENT if is_scanned(row) and self._way(row.destination) == "verify":
                 self._tell_absent(row, answer)
+            case Proof.ABSENT if self._is_void(row):
+                void = Trouble(code=WITHDRAWN, params={})
+                self._trouble(row, DeliveryState.REFUSED, void)
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.
                 absent = Trouble(code="not-there", params={"answer": answer.text})
@@ -320,6 +328,12 @@ class Outbox:
                 if row.state == DeliveryState.SENT:
                     self._trouble(row, DeliveryState.UNPROVEN, unknown)
                 self._postpone(row, unknown, self._clock() - row.changed_at)
+
+    def _is_void(self, row: DeliveryRow) -> bool:
+        """Return whether no case has the result any more that an object is of."""
+        with self._ledger.transaction() as tx:
+            cases = [tx.case(number) for number in tx.cases_of_deliveries([row])]
+        return all(case is None or case.state in WITHOUT_RESULT for case in cases)
 
     def _tell_absent(self, row: DeliveryRow, answer: Answer) -> None:
         """Let a scanner's image that the destination has not be asked for again, or give up."""

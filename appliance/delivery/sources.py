@@ -36,6 +36,8 @@ from dicom.times import zone_at
 from dicom.uids import deterministic_uid
 
 NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
+STAND_IN = "TANDEM-"
+"""Begin of a Patient ID that stands in place of an unknown one."""
 SLOWER = "(slower, and lossy once more)"
 
 
@@ -165,7 +167,7 @@ def _own_study(salt: str, parts: tuple[str, ...], settings: Settings) -> StudyFa
 def _stand_in(salt: str, parts: tuple[str, ...]) -> str:
     """Return a Patient ID in place of an unknown one: equal for all slides of an accession."""
     digest = hashlib.sha256("\0".join((salt, *parts)).encode()).digest()
-    return f"TANDEM-{base64.b32encode(digest[:10]).decode()}"
+    return f"{STAND_IN}{base64.b32encode(digest[:10]).decode()}"
 
 
 def _as_written(accession: str, headers: Mapping[Stain, list[Dataset]]) -> str:

@@ -10,7 +10,7 @@ from appliance.intake.arrange import NOTHING, Scan, Standing, standings
 from appliance.intake.patients import held_for
 from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
-from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.lifecycle import WITHOUT_RESULT, CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import GONE, PASSED, WITHDRAWN
 from appliance.ledger.tables import CaseRow, SlideRow, fact, id_of, set_reason
 from appliance.ledger.transaction import Transaction
@@ -48,11 +48,14 @@ def scans_of(rows: Iterable[SlideRow], *, hoped: bool = False) -> list[Scan]:
     return scans
 
 
-def settle(tx: Transaction, accession: str, block: str, now: float) -> None:
+def settle(
+    tx: Transaction, accession: str, block: str, now: float, passed: SlideRow | None = None
+) -> None:
     """Bring the states of a block's slides and cases in line with its scans.
 
     A scan that another one replaces is superseded. A superseded scan that nothing replaces any more
-    goes through the line again. Cases of which a slide was replaced wait for the new one.
+    goes through the line again. Cases of which a slide was replaced wait for the new one, as they
+    do where a scan that has just `passed` stands: no case was read from it.
     """
     rows = {id_of(row): row for row in tx.slides_of_block(accession, block)}
     found = standings(scans_of(rows.values()))
@@ -65,6 +68,8 @@ def settle(tx: Transaction, accession: str, block: str, now: float) -> None:
                     taken[stain] = rows[new]
                 code = CHOSEN if said_of(rows[new]).kept_at >= rows[old].created_at else NEWER_SCAN
                 supersede(tx, rows[old], rows[new], code, now)
+        if passed is not None and passed.id == each.place:
+            taken[stain] = passed  # the one before may be on its way again, and no scan now
         for slide_id in each.coming:
             row = rows[slide_id]
             if row.state == SlideState.SUPERSEDED and slide_id not in hoped[stain].replaced:
@@ -198,7 +203,8 @@ def leave_block(
     """Let the cases of a block go on without a slide that is no longer its own.
 
     `place` is the accession, the block and the stain that the slide had; the slide's row has
-    changed already. Objects that were not sent yet are withdrawn. Returns the subjects of the cases
+    changed already. Objects that were not sent yet are withdrawn; so are those of a former result,
+    which may be of this slide, of a case that waits or is held. Returns the subjects of the cases
     that lost their result.
     """
     accession, block, stain = place
@@ -208,10 +214,12 @@ def leave_block(
     for case in tx.cases_of_block(accession, block):
         if stain not in pairing_of(case).stains:
             continue
-        if case.state not in OPEN and found.place is None and not found.rivals:
+        left = found.place is None and not found.rivals
+        if left or case.state in WITHOUT_RESULT:
+            withdraw(tx, case, now)
+        if left and case.state not in OPEN:
             if case.objects_key:
                 lost.append(case.subject)
-            withdraw(tx, case, now)
             reopen(tx, case, "slide-left", {"slide": slide.subject}, now, by)
         stains = pairing_of(case).stains
         if case.state in OPEN and not tx.current_slides(accession, block, stains):

@@ -17,6 +17,7 @@ from appliance.errors import TandemError
 from appliance.intake.block import leave_block
 from appliance.intake.completeness import Signature
 from appliance.intake.content import lose_slide
+from appliance.intake.said import keep_former
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow, set_reason
@@ -101,6 +102,7 @@ def _apply(tx: Transaction, change: Change, now: float) -> None:
 def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> None:
     """Let a slide arrive again, whatever its state: facts of the former file no longer hold."""
     if row.state != SlideState.ARRIVING:
+        keep_former(row)
         row.fingerprint = ""
         row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
         set_reason(row)

@@ -17,7 +17,7 @@ from appliance.intake.block import (
     settle,
     supersede,
 )
-from appliance.intake.said import said_of, set_said
+from appliance.intake.said import said_of, said_of_bytes, set_said
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.queries import PASSED
@@ -110,10 +110,10 @@ def _takes_word(tx: Transaction, slide: SlideRow, twins: Sequence[SlideRow], now
     """
     if said_of(slide).names_it or slide.said != "{}":
         return False
-    told = [row for row in twins if said_of(row).accession or said_of(row).stain]
+    told = [row for row in twins if said_of_bytes(row).accession or said_of_bytes(row).stain]
     if not told:
         return False
-    set_said(slide, replace(said_of(told[-1]), kept_at=0.0, apart=()))
+    set_said(slide, replace(said_of(told[-1]), kept_at=0.0, apart=(), of="", heard=()))
     tx.advance(slide, SlideState.ARRIVED, now=now, code=SAME_CONTENT, params=_of(told[-1]))
     return True
 

@@ -50,7 +50,7 @@ def join_block(tx: Transaction, slide: SlideRow, pairings: Sequence[Pairing], no
 
 def take_place(tx: Transaction, slide: SlideRow, now: float) -> None:
     """Let a slide that passed inspection take the place of older scans of it."""
-    settle(tx, slide.accession, slide.block, now)
+    settle(tx, slide.accession, slide.block, now, slide)
 
 
 def expire_waiting(

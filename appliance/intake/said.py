@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from appliance.ledger.tables import SlideRow
@@ -19,7 +19,8 @@ class Said:
 
     `kept_at` is when a person chose this slide among the scans that were there (seconds since the
     epoch), `apart` the subjects of slides that it is not paired with. `by`, `why` and `at` belong
-    to the last word.
+    to the last word. Once the file changed, `of` is the fingerprint of the bytes that the words are
+    about, and `heard` the accessions that other sources stated of them.
     """
 
     accession: str = ""
@@ -34,11 +35,17 @@ class Said:
     by: str = ""
     why: str = ""
     at: float = 0.0
+    of: str = ""
+    heard: tuple[str, ...] = ()
 
     @property
     def names_it(self) -> bool:
         """Return whether a person said whose slide it is, or that its name is right."""
         return bool(self.accession or self.block or self.stain or self.kept_at)
+
+    def is_about(self, fingerprint: str) -> bool:
+        """Return whether the words are about these bytes, as far as it is known."""
+        return self.of in ("", fingerprint)
 
 
 _KEYS = frozenset(field.name for field in fields(Said))
@@ -48,7 +55,31 @@ def said_of(slide: SlideRow) -> Said:
     """Return a person's word on a slide; keys of another version are left out."""
     stored: dict[str, Any] = json.loads(slide.said)
     known = {key: value for key, value in stored.items() if key in _KEYS}
-    return Said(**known | {"apart": tuple(known.get("apart", ()))})
+    return Said(**known | {key: tuple(known.get(key, ())) for key in ("apart", "heard")})
+
+
+def keep_former(slide: SlideRow) -> None:
+    """Keep which bytes a person's word is about; call it before they count as changed."""
+    said = said_of(slide)
+    if said == Said() or said.of or not slide.fingerprint:
+        return
+    claims: list[dict[str, Any]] = json.loads(slide.evidence)
+    heard = {str(claim["accession"]) for claim in claims if claim["source"] != "person"}
+    set_said(slide, replace(said, of=slide.fingerprint, heard=tuple(sorted(heard - {""}))))
+
+
+def hold_on(slide: SlideRow) -> None:
+    """Let a word that held for other bytes be about those that a slide has now; the word on the
+    picture was about the former one."""
+    said = said_of(slide)
+    if not said.is_about(slide.fingerprint):
+        set_said(slide, replace(said, of="", heard=(), picture=""))
+
+
+def said_of_bytes(slide: SlideRow) -> Said:
+    """Return a person's word on the bytes that a slide has now: none where it is about others."""
+    said = said_of(slide)
+    return said if said.is_about(slide.fingerprint) else Said()
 
 
 def set_said(slide: SlideRow, said: Said) -> None:

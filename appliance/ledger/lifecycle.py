@@ -71,6 +71,10 @@ class CaseState(StrEnum):
     FAILED = "failed"  #: a step failed; see reason
 
 
+WITHOUT_RESULT = frozenset({CaseState.WAITING, CaseState.PARTNERLESS, CaseState.HELD})
+"""States of cases whose former result, where they had one, does not count any more."""
+
+
 class DeliveryState(StrEnum):
     """State of one object on its way to one destination."""
 

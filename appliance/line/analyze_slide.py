@@ -27,6 +27,7 @@ from appliance.delivery.frozen import (
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, SourceChangedError, WeightsUnusableError
 from appliance.intake.identity.evidence import Outcome as Verdicts
+from appliance.intake.identity.former_word import doubted
 from appliance.intake.identity.identify import Identifier
 from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
@@ -130,6 +131,9 @@ def _identified(
     is_known = verdict.outcome is Verdicts.IDENTIFIED
     ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
     facts = replace(facts, fingerprint=fingerprint(path))
+    verdict = doubted(verdict, word, facts.fingerprint, settings.identify)
+    if verdict.outcome is Verdicts.CONFLICT:
+        ordered = NOTHING_ORDERED
     remember_source(facts, before, store)
     try:
         _, headers = freeze_source(facts, store)

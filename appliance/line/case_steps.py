@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from appliance.delivery.index import read_notes
 from appliance.delivery.objects import write_objects
 from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.standing import standing
-from appliance.domain import Identity
+from appliance.domain import Identity, Stain
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
+from appliance.intake.patients import Patient
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import hint_of
 from appliance.ledger.lifecycle import CaseState
@@ -27,6 +28,7 @@ from appliance.line.analyze_case import align_case, analyze_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
 from appliance.line.outcomes import Outcome, ReadSlide, StepTime, artifact_folder
 from appliance.line.slide_steps import read_slide_of
+from appliance.line.study_patient import IN_ANOTHER_STUDY, require_patient, written_for
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
 
@@ -149,16 +151,30 @@ class WrittenCase:
 
 
 def write(
-    findings_key: str, objects_key: str, settings: Settings, convert: bool = False
+    findings_key: str,
+    objects_key: str,
+    settings: Settings,
+    patients: Mapping[Stain, Patient],
+    accepted: Sequence[str] = (),
+    convert: bool = False,
 ) -> WrittenCase:
     """Write the objects of a case; `objects_key` is that of the ones before, or empty.
 
-    With `convert`, a slide is converted again that retention removed.
+    `patients` are those of the case's slides. With `convert`, a slide is converted again that
+    retention removed.
+
+    Raises
+    ------
+    CaseHeldError
+        If the objects would name another patient than the slides do.
     """
     if not is_as_written(artifact_folder(findings_key, settings)):
         return WrittenCase(objects_key="", notes=())
-    key = write_objects(findings_key, settings, objects_key, convert=convert)
-    return WrittenCase(objects_key=key, notes=tuple(read_notes(key, settings)))
+    previous, patient = written_for(objects_key, patients, settings)
+    key = write_objects(findings_key, settings, previous, convert=convert, patient=patient)
+    require_patient(key, patients, accepted, settings)
+    left = (IN_ANOTHER_STUDY,) if previous != objects_key else ()
+    return WrittenCase(objects_key=key, notes=(*read_notes(key, settings), *left))
 
 
 def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
@@ -166,7 +182,9 @@ def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
     row = job.row
     # A destination wants a converted slide whose file is damaged, or was removed by retention.
     convert = row.reason == "object-damaged" and params_of(row).get("kind") == SLIDES
-    return Call(write, (row.findings_key, row.objects_key, context.settings, convert))
+    patients = {Stain(stain): Patient.of_json(row.patient) for stain, row in job.slides.items()}
+    keys = row.findings_key, row.objects_key
+    return Call(write, (*keys, context.settings, patients, _overruled(row), convert))
 
 
 def finish_write(

@@ -117,6 +117,11 @@ def _work_of(tx: Transaction, context: StepContext, row: CaseRow | SlideRow | No
 
 
 def wait_for_slides(tx: Transaction, case: CaseRow, now: float) -> None:
-    """Take back a case whose slide's file changed since the case became ready."""
+    """Take back a case whose slide's file changed since the case became ready.
+
+    Its result is of the former file, and so is what a person accepted.
+    """
+    case.findings_key = case.score = ""
+    case.review = case.overruled = "[]"
     set_reason(case, "slide-changed")
     tx.advance(case, CaseState.WAITING, now=now, code="slide-changed", reason=case.reason)

@@ -15,7 +15,7 @@ from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.identity.identify import evidence_json
 from appliance.intake.pair import join_block, take_place
-from appliance.intake.said import said_of
+from appliance.intake.said import KEEP, hold_on, keep_former, said_of_bytes
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import note_hint
 from appliance.ledger.lifecycle import SlideState
@@ -68,6 +68,8 @@ def finish_identify(
         tx.note(row.subject, "order-note", now, params={"note": note})
     for note in found.header_notes:
         tx.note(row.subject, "header-note", now, params={"note": note})
+    if verdict.reason is None:
+        hold_on(row)
     append_times(tx, row, (time_of("identify", done),), now)
     joins = _join(tx, context, row, verdict, now)
     if joins:
@@ -115,7 +117,7 @@ def finish_inspect(
     detail = wrong_picture(outcome.picture, Stain(row.stain))
     if outcome.tissue_mm2 <= 0:
         set_reason(row, QuarantineReason.NO_TISSUE)
-    elif detail and said_of(row).picture != "keep":
+    elif detail and said_of_bytes(row).picture != KEEP:
         set_reason(row, QuarantineReason.WRONG_PICTURE, {"detail": detail})
     else:
         tx.advance(row, SlideState.INSPECTED, now=now)
@@ -191,6 +193,7 @@ def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:
 
     The scan looks at the file again, also where size and time are those of the first one.
     """
+    keep_former(slide)
     slide.fingerprint = ""
     slide.size_bytes, slide.modified_ns = 0, 0
     set_reason(slide)
@@ -204,5 +207,5 @@ def read_slide_of(slide: SlideRow) -> ReadSlide:
         inspect_key=slide.inspect_key,
         organ=slide.organ,
         specimen=slide.specimen,
-        is_kept=said_of(slide).picture == "keep",
+        is_kept=said_of_bytes(slide).picture == KEEP,
     )

@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +22,9 @@ from pydicom.sr.coding import Code
 
 from appliance.artifacts import sync_tree, write_whole
 from appliance.delivery.destinations.network import web_address
-from appliance.delivery.scanned import is_scanned
+from appliance.delivery.index import read_index
+from appliance.errors import RecordDamagedError
+from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
@@ -53,6 +55,8 @@ _CASE_PERCENT: dict[str, int] = {
     CaseState.WRITTEN: 90,
     CaseState.UNPROVEN: 95,
 }
+_ASIDE = (SlideState.OTHER, SlideState.SUPERSEDED)
+"""States of slides that no result comes of."""
 _FOR_A_PERSON = frozenset(
     {CaseState.FAILED, CaseState.HELD, CaseState.UNDELIVERED, CaseState.PARTNERLESS}
 )
@@ -140,12 +144,12 @@ class WorkList:
                 self._try(self._noted(item))
 
     def _try(self, record: Record) -> None:
-        """Go on with one work item; one that the server refuses holds up no other."""
+        """Go on with one work item; one that cannot go on holds up no other."""
         if record.ended or self._stop.is_set():
             return
         try:
             self._go_on(record)
-        except PacsRejectedError as err:
+        except (PacsRejectedError, RecordDamagedError) as err:
             if self._refused.get(record.uid) != str(err):
                 log.warning("a work item cannot go on: %s", err)
             self._refused[record.uid] = str(err)
@@ -241,7 +245,14 @@ class WorkList:
             slides = tx.slides_below(str(self._folder(record.uid)))
             blocks = dict.fromkeys((row.accession, row.block) for row in slides if row.accession)
             cases = [case for block in blocks for case in tx.cases_of_block(*block)]
-        return standing_of(slides, cases)
+            used = {
+                id_of(slide)
+                for case in cases
+                for slide in tx.current_slides(
+                    case.accession, case.block, pairing_of(case).stains
+                ).values()
+            }
+        return standing_of(slides, cases, used)
 
     def _complete(self, record: Record, cases: Sequence[CaseRow]) -> None:
         ups.complete(
@@ -257,20 +268,35 @@ class WorkList:
         log.info("a work item is completed")
 
     def _outputs(self, cases: Sequence[CaseRow]) -> Iterator[Output]:
-        seen = set()
-        with self._ledger.transaction() as tx:
-            rows = [row for case in cases for row in tx.deliveries(id_of(case))]
-        for row in rows:
-            if is_scanned(row):  # the item's input
-                continue
-            if row.state == DeliveryState.PROVEN and row.sop_instance_uid not in seen:
-                seen.add(row.sop_instance_uid)
-                yield Output(
-                    study_uid=row.study_uid,
-                    series_uid=row.series_uid,
-                    sop_instance_uid=row.sop_instance_uid,
-                    sop_class_uid=row.sop_class_uid,
-                )
+        """Yield the proven objects of the results in force.
+
+        Objects of replaced results, and images of the scanner, are in no index of today's objects.
+        """
+        seen = set[str]()
+        for case in cases:
+            current = self._objects_of(case)
+            with self._ledger.transaction() as tx:
+                rows = tx.deliveries(id_of(case))
+            for row in rows:
+                uid = row.sop_instance_uid
+                if row.state == DeliveryState.PROVEN and uid in current - seen:
+                    seen.add(uid)
+                    yield Output(
+                        study_uid=row.study_uid,
+                        series_uid=row.series_uid,
+                        sop_instance_uid=uid,
+                        sop_class_uid=row.sop_class_uid,
+                    )
+
+    def _objects_of(self, case: CaseRow) -> set[str]:
+        """Return the SOP Instance UIDs of a case's objects of today."""
+        try:
+            return {each.sop_instance_uid for each in read_index(case.objects_key, self._settings)}
+        except (OSError, ValueError, LookupError) as err:
+            raise RecordDamagedError(
+                f"{case.subject}: the list of its objects cannot be read ({type(err).__name__}). "
+                "Restore artifacts/ of the state folder."
+            ) from err
 
     def _cancel(self, record: Record, reason: Code, words: str) -> None:
         transaction = self._transaction(record.uid)
@@ -312,22 +338,28 @@ class WorkList:
                 log.warning("%s: the record of a work item cannot be read; remove it", path)
 
 
-def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow]) -> Standing:
-    """Return how far the slides of a work item and the cases of their blocks are."""
+def standing_of(slides: Sequence[SlideRow], cases: Sequence[CaseRow], used: Set[int]) -> Standing:
+    """Return how far the slides of a work item and the cases of their blocks are.
+
+    `used` has the ids of the slides that the cases use. A case keeps the result of its former
+    scans until a new one passes inspection.
+    """
     if not slides:
         return Standing(10, "The slides are fetched; they are not taken up yet.")
     aside = [row for row in slides if row.state == SlideState.QUARANTINED]
     if aside:
         return Standing(20, f"A person is needed: a slide was set aside ({aside[0].reason}).")
-    if all(row.state in (SlideState.OTHER, SlideState.SUPERSEDED) for row in slides):
+    awaited = [row for row in slides if row.state not in _ASIDE]
+    if not awaited:
         return Standing(0, "No slide of it is for Tandem.", ended=True)
     for_a_person = [case for case in cases if case.state in _FOR_A_PERSON]
     if for_a_person:
         case = for_a_person[0]
         return Standing(50, f"A person is needed: {case.state} ({case.reason or case.state}).")
-    if cases and all(case.state == CaseState.DELIVERED for case in cases):
+    scored = all(row.state == SlideState.READ and id_of(row) in used for row in awaited)
+    if scored and cases and all(case.state == CaseState.DELIVERED for case in cases):
         return Standing(100, "Delivered.", ended=True, cases=tuple(cases))
-    slowest = min(_SLIDE_PERCENT.get(row.state, 10) for row in slides)
+    slowest = min(_SLIDE_PERCENT.get(row.state, 10) for row in awaited)
     if cases and slowest == _SLIDE_PERCENT[SlideState.READ]:
         slowest = min(_CASE_PERCENT.get(case.state, 50) for case in cases)
     return Standing(slowest, "In progress.")

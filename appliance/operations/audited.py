@@ -80,7 +80,12 @@ def service(settings: Settings) -> Iterator[tuple[Transaction, float]]:
 def note_word(
     tx: Transaction, row: SlideRow, code: str, word: Word, now: float, said: Said, **params: str
 ) -> None:
-    """Keep a person's word on a slide, with its event."""
+    """Keep a person's word on a slide, with its event.
+
+    A new word is about the bytes that the slide has now; trying it again is none.
+    """
+    if code != "word-retry":
+        said = replace(said, of="", heard=())
     set_said(row, replace(said, by=word.by, why=word.why, at=now))
     tx.session.add(row)
     tx.note(row.subject, code, now, params=params | {"why": word.why}, by=word.by)

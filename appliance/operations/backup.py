@@ -6,11 +6,12 @@ import fcntl
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from appliance.artifacts import copy_whole
 from appliance.errors import LedgerError, SettingsError
@@ -22,9 +23,25 @@ from appliance.ledger.queries import LEDGER, RESTORED
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
 from appliance.settings.settings import Settings
+from appliance.words.say import say
 
 REPLACED = "replaced"
 """Folder of ledgers that a backup replaced, below that of the backups."""
+_COMMANDS = {
+    "corrected-by": "correct",
+    "confirmed-by": "confirm",
+    "rerun": "rerun",
+    "retry": "retry",
+    "word-set": "identify set",
+    "word-pair": "identify pair",
+    "word-unpair": "identify unpair",
+    "word-exclude": "identify exclude",
+    "word-keep": "identify keep",
+    "word-retry": "identify retry",
+    "stat": "stat",
+    "stat-off": "stat --off",
+}
+"""Codes of the events of people's words on slides and cases, with the commands that say them."""
 _FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 
 
@@ -32,13 +49,30 @@ _FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 class Restored:
     """Result of a restore: `kept` holds the replaced ledger.
 
-    `lost` lists the corrections and confirmations of people that the replaced ledger had and the
-    backup has not; it is None where the replaced ledger could not be read.
+    `lost` lists the words of people that the replaced ledger had and the backup has not; it is None
+    where the replaced ledger could not be read. They name files, accessions and reasons: they are
+    for the person who restores, and for no log.
     """
 
     backup: Backup
     kept: Path | None
     lost: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Word:
+    """What a person said of a slide or case; `params` are those of its event."""
+
+    at: float
+    subject: str
+    code: str
+    by: str
+    params: Mapping[str, Any]
+
+    @property
+    def event(self) -> tuple[float, str, str]:
+        """Time, subject and code, which migrations keep; the id of the event changes."""
+        return self.at, self.subject, self.code
 
 
 def verify_ledger(settings: Settings) -> Verified:
@@ -143,34 +177,84 @@ def _take_up(settings: Settings, backup: Backup) -> None:
 def _lost_words(file: Path, backup: Path) -> tuple[str, ...] | None:
     if not file.is_file():
         return None
-    known = _words(backup)
-    try:
-        there = _words(file)
-    except sqlite3.Error:
-        return None
-    return tuple(text for event, text in there.items() if event not in known)
+    with _opened(backup) as then:
+        known = {word.event for word in _words(then)}
+        try:
+            with _opened(file) as now:
+                lost = [word for word in _words(now) if word.event not in known]
+                return tuple(_line(word, _places(now, then, word.subject)) for word in lost)
+        except (sqlite3.Error, ValueError, LookupError):  # damage may read as anything
+            return None
 
 
-def _words(file: Path) -> dict[tuple[float, str], str]:
-    """Return the sentence of each person's word on a score by time and subject, which migrations
-    keep."""
+@contextmanager
+def _opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a ledger of any schema, to be read alone."""
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        columns = {name for _, name, *_ in connection.execute("PRAGMA table_info(event)")}
-        facts = "code, params" if "code" in columns else "'', text"
-        notes = connection.execute(
-            f"SELECT at, subject, {facts} FROM event WHERE kind = 'note' ORDER BY id"  # noqa: S608
-        ).fetchall()
-    found = {}
-    for at, subject, code, params in notes:
-        note = {"code": code, "params": params} if code else of_event("note", params)
-        if note["code"] in ("corrected-by", "confirmed-by"):
+        yield connection
+
+
+def _words(ledger: sqlite3.Connection) -> list[_Word]:
+    """Return all that people said of slides and cases, oldest first."""
+    columns = {name for _, name, *_ in ledger.execute("PRAGMA table_info(event)")}
+    facts = "code, params" if "code" in columns else "'', text"
+    by = '"by"' if "by" in columns else "''"
+    query = (
+        f"SELECT at, subject, kind, {by}, {facts} FROM event WHERE kind IN ('note', 'state') "  # noqa: S608
+        "AND (subject LIKE 'slide-%' OR subject LIKE 'case-%') ORDER BY id"
+    )
+    found: dict[tuple[float, str, str], _Word] = {}
+    for at, subject, kind, person, code, params in ledger.execute(query):
+        note = {"code": code, "params": params} if code else of_event(kind, params)
+        if note["code"] in _COMMANDS:
             said = json.loads(note["params"])
-            when = datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
-            score = f"{said['score']} confirmed"
-            if note["code"] == "corrected-by":
-                score = f"{said['was'] or 'none'} to {said['score'] or 'none'}"
-            found[at, subject] = f"{subject}: {score} by {said['by']} ({when})"
-    return found
+            word = _Word(
+                at=at,
+                subject=subject,
+                code=note["code"],
+                by=person or said.get("by", ""),
+                params=said,
+            )
+            found[word.event] = word
+    # What follows of a retry with a reason is no word of its own.
+    return [
+        word
+        for word in found.values()
+        if word.code != "retry" or (word.at, word.subject, "word-retry") not in found
+    ]
+
+
+def _places(now: sqlite3.Connection, then: sqlite3.Connection, subject: str) -> str:
+    """Return what has a subject's number in the replaced ledger, and whether the backup has it."""
+    place = _place(now, subject)
+    return place if place == _place(then, subject) else f"{place}, not in the backup"
+
+
+def _place(ledger: sqlite3.Connection, subject: str) -> str:
+    """Return the file of a slide, or block and accession of a case; empty where there is none.
+
+    A number alone says little: after a restore the next slide that comes gets a lost one.
+    """
+    kind, _, number = subject.partition("-")
+    if kind == "slide":
+        row = ledger.execute("SELECT path FROM slide WHERE id = ?", (number,)).fetchone()
+        return "" if row is None else str(row[0])
+    row = ledger.execute('SELECT block, accession FROM "case" WHERE id = ?', (number,)).fetchone()
+    return "" if row is None else "block {} of {}".format(*row)
+
+
+def _line(word: _Word, place: str) -> str:
+    """Return a lost word for people, with the command that says it again."""
+    said, by = word.params, word.by
+    when = datetime.fromtimestamp(word.at, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if word.code == "corrected-by":
+        told = f"{said['was'] or 'none'} to {said['score'] or 'none'} by {by}"
+    elif word.code == "confirmed-by":
+        told = f"{said['score']} confirmed by {by}"
+    else:
+        told = say("event", word.code, said) + (f", by {by}" if by else "")
+    again = f"tandem {_COMMANDS[word.code]}"
+    return f"{word.subject}: {told} ({when}; {place}); repeat it: {again}"
 
 
 @contextmanager

@@ -20,11 +20,13 @@ from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Correction, Findings, SignOff
 from appliance.intake.identity.sidecar import Sidecar, has_sidecar, read_sidecar, sidecar_path
+from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_named, id_of, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.operations.seen import result_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text, readable
@@ -43,18 +45,21 @@ NO_SCORE = "none"
 ENDED = (CaseState.WRITTEN, CaseState.DELIVERED, CaseState.UNPROVEN, CaseState.UNDELIVERED)
 
 
-def correct_score(settings: Settings, subject: str, score: str, *, by: str, why: str) -> str:
+def correct_score(
+    settings: Settings, subject: str, score: str, *, by: str, why: str, result: str = ""
+) -> str:
     """Replace a case's score by a person's; the objects are written and sent anew.
 
     The score `NO_SCORE` says that the case cannot be scored. `by` is a DICOM person name such as
-    ``Meyer^Anna``: the new report is VERIFIED by that person alone. Returns what happened, for
-    people.
+    ``Meyer^Anna``: the new report is VERIFIED by that person alone. `result` is the key or the name
+    (`result_name`) of the result that the person saw; empty: the standing one. Returns what
+    happened, for people.
 
     Raises
     ------
     SettingsError
-        If there is no such case, `score` is none of its assay, it has no result yet, or has that
-        score already; or if `by` is no person name.
+        If there is no such case, `score` is none of its assay, it has no result yet, another one
+        than `result`, or that score already; or if `by` is no person name.
     """
     name = _person(by)
     ledger = open_ledger(settings)
@@ -63,6 +68,7 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
             case = _case(tx, subject)
         _require_score(case, score)  # first: waiting makes a wrong word no better
         _require_ended(case)
+        _require_seen(case, result)
         findings = _standing_findings(settings, case)
         signed = _corrected(settings, case, findings, score, by=name, why=why)
         scores = {"was": case.score, "score": signed.score or ""}
@@ -73,19 +79,22 @@ def correct_score(settings: Settings, subject: str, score: str, *, by: str, why:
     return f"{subject}: {say('event', 'corrected', scores)}; a new report is written and sent"
 
 
-def confirm_score(settings: Settings, subject: str, *, by: str, seen: str = "") -> str:
+def confirm_score(
+    settings: Settings, subject: str, *, by: str, seen: str = "", result: str = ""
+) -> str:
     """Sign a case's result: a person found its score right; the objects are written and sent anew.
 
     `by` is a DICOM person name such as ``Meyer^Anna``. The new report is VERIFIED by that person,
     and by those who signed the same result before. A person signs a result once: for a second word
-    of the same person nothing is done. `seen` is the score that the person saw, where that may be
-    another one by now; empty: the standing one. Returns what happened, for people.
+    of the same person nothing is done. `seen` is the score that the person saw, and `result` the
+    key or the name (`result_name`) of the result, where these may be others by now; empty: the
+    standing one. Returns what happened, for people.
 
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, or its result has no score or another one
-        than `seen`; or if `by` is no person name.
+        If there is no such case, it has no result yet or another one than `result`, or its result
+        has no score or another one than `seen`; or if `by` is no person name.
     """
     name = _person(by)
     ledger = open_ledger(settings)
@@ -101,6 +110,7 @@ def confirm_score(settings: Settings, subject: str, *, by: str, seen: str = "") 
             if each.by.casefold() == name.casefold():
                 return f"{subject}: {each.by} signed this result on {each.when}; nothing is done"
         _require_ended(case)
+        _require_seen(case, result)
         if not findings.score:
             raise SettingsError(
                 f"{subject} has no score to confirm. Give it one: tandem correct {subject}"
@@ -121,8 +131,9 @@ def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
 
     `by` is who asked for it, in any form; empty where nobody said so.
 
-    Sidecars that are there are read again: a corrected organ or specimen counts from here on. What
-    was frozen at identify stays for slides whose sidecar is gone.
+    Sidecars that are there are read again: a corrected organ or specimen counts from here on. One
+    that a person said of the slide (``tandem identify set``) stays. So does what was frozen at
+    identify, for slides whose sidecar is gone.
 
     Raises
     ------
@@ -192,7 +203,8 @@ def _sidecar_again(slide: SlideRow) -> Sidecar | None:
 def _take_words(tx: Transaction, slide: SlideRow, sidecar: Sidecar | None, now: float) -> None:
     if sidecar is None:
         return
-    organ, specimen = str(sidecar.organ), str(sidecar.specimen)
+    said = said_of(slide)  # a person's word comes first, as at identify
+    organ, specimen = said.organ or str(sidecar.organ), said.specimen or str(sidecar.specimen)
     if (organ, specimen) == (slide.organ, slide.specimen):
         return
     params = {"organ": organ, "specimen": specimen}
@@ -221,6 +233,14 @@ def _require_ended(case: CaseRow, *also: CaseState) -> None:
         raise SettingsError(
             f"{case.subject} is {case.state}: it has no delivered result yet. `tandem status` "
             "tells what it waits for."
+        )
+
+
+def _require_seen(case: CaseRow, result: str) -> None:
+    """Refuse a word on another result than the standing one; an empty `result` is any."""
+    if result and result_name(result) != result_name(case.findings_key):
+        raise SettingsError(
+            f"{case.subject}: its result changed since you opened it. Look at it again."
         )
 
 

@@ -21,6 +21,7 @@ from appliance.ledger.queries import Queries, current
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
 from appliance.operations.disk import forecast
+from appliance.operations.seen import result_name
 from appliance.settings.extensions import BUILT_IN_ASSAYS
 from appliance.settings.settings import Settings
 from appliance.text import readable
@@ -119,6 +120,7 @@ def _cases(
             "state": row.state,
             "stat": row.stat,
             "score": row.score,
+            "result": result_name(row.findings_key),
             "review": [say("review", fact["code"], fact["params"]) for fact in review],
             "review_facts": review,
             "remedy": say("case", reason, params | {"subject": row.subject}),

@@ -33,7 +33,7 @@ from appliance.intake.block import (
 from appliance.intake.content import EXCLUDED, lose_slide
 from appliance.intake.identity.evidence import MAX_ACCESSION
 from appliance.intake.identity.vocabulary import Vocabulary
-from appliance.intake.said import KEEP, said_of, set_said
+from appliance.intake.said import KEEP, said_of, said_of_bytes, set_said
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.queries import PASSED
@@ -49,6 +49,7 @@ from appliance.operations.audited import (
 )
 from appliance.operations.corrections import ENDED
 from appliance.operations.retry import retry_case
+from appliance.operations.seen import hold_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text
@@ -87,7 +88,7 @@ def say_slide(settings: Settings, slide: str, words: SlideWords, word: Word) -> 
     with service(settings) as (tx, now):
         row = find_slide(tx, slide)
         before, after = row.subject, told.get("accession", row.accession)
-        said = replace(said_of(row), **told, excluded=False)
+        said = replace(said_of_bytes(row), **told, excluded=False)
         note_word(tx, row, "word-set", word, now, said, **told)
         leaves = any(_is_other(row, key, told) for key in told)
         lost = send_back(tx, row, word, now, leaves=leaves)
@@ -124,7 +125,7 @@ def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> st
         ):
             told: dict[str, Any] = {"accession": accession, "block": block, "stain": str(stain)}
             new = {key: text for key, text in told.items() if getattr(row, key) != text}
-            said = said_of(row)
+            said = said_of_bytes(row)
             apart = tuple(each for each in said.apart if each != other.subject)
             said = replace(said, apart=apart, excluded=False, kept_at=now, **(told if new else {}))
             note_word(tx, row, "word-pair", word, now, said, slide=other.subject)
@@ -172,9 +173,8 @@ def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
     """
     with service(settings) as (tx, now):
         row, lost = find_slide(tx, slide), tuple[str, ...]()
-        note_word(
-            tx, row, "word-exclude", word, now, replace(said_of(row), excluded=True, kept_at=0.0)
-        )
+        said = replace(said_of_bytes(row), excluded=True, kept_at=0.0)
+        note_word(tx, row, "word-exclude", word, now, said)
         if row.state not in (SlideState.ARRIVING, SlideState.OTHER):
             set_reason(row, EXCLUDED)
             tx.advance(row, SlideState.OTHER, now=now, code=EXCLUDED, by=word.by)
@@ -186,21 +186,25 @@ def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
     return f"{subject} is left out; tandem identify keep {subject} takes it back{_told(lost)}"
 
 
-def keep(settings: Settings, subject: str, word: Word) -> str:
+def keep(settings: Settings, subject: str, word: Word, *, held: str = "") -> str:
     """Keep a slide as it is named, before other scans of it; or let a held case go on.
 
-    Returns what happens next.
+    `held` is the name (`hold_name`) of the hold that the person saw; empty: whatever holds the
+    case. Returns what happens next.
 
     Raises
     ------
     SettingsError
-        If there is no such slide or case, the case is not held, or it needs another word.
+        If there is no such slide or case, the case is not held, or not by `held`, or it
+        needs another word.
     """
     with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
-            return _keep_case(tx, find_case(tx, subject), word, now)
+            case = find_case(tx, subject)
+            _require_hold(case, held)
+            return _keep_case(tx, case, word, now)
         row = find_slide(tx, subject)
-        said = replace(said_of(row), picture=KEEP, kept_at=now, excluded=False)
+        said = replace(said_of_bytes(row), picture=KEEP, kept_at=now, excluded=False)
         note_word(tx, row, "word-keep", word, now, said)
         if row.state in (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER):
             send_back(tx, row, word, now, leaves=False)
@@ -262,7 +266,11 @@ def _retry_in_trouble(
 
 
 def _retry_slide(tx: Transaction, row: SlideRow, word: Word, now: float) -> None:
-    note_word(tx, row, "word-retry", word, now, replace(said_of(row), excluded=False))
+    """Send a slide through the line again; only one that is left out alone is taken back."""
+    said = said_of(row)
+    if row.state == SlideState.OTHER and row.reason == EXCLUDED:
+        said = replace(said, excluded=False)
+    note_word(tx, row, "word-retry", word, now, said)
     send_back(tx, row, word, now, leaves=False)
 
 
@@ -332,6 +340,14 @@ def _decide_block(tx: Transaction, accession: str, block: str, now: float, word:
     settle(tx, accession, block, now)
 
 
+def _require_hold(case: CaseRow, held: str) -> None:
+    """Refuse a word on another hold than the present one; an empty `held` is any."""
+    if held and case.state == CaseState.HELD and held != hold_name(case):
+        raise SettingsError(
+            f"{case.subject}: what holds it changed since you opened it. Look at it again."
+        )
+
+
 def _keep_case(tx: Transaction, case: CaseRow, word: Word, now: float) -> str:
     if case.state != CaseState.HELD:
         raise SettingsError(f"{case.subject} is {case.state}: only a held case needs this word.")
@@ -341,10 +357,13 @@ def _keep_case(tx: Transaction, case: CaseRow, word: Word, now: float) -> str:
     params = {"why": word.why}
     tx.note(case.subject, "word-keep", now, reason=case.reason, params=params, by=word.by)
     reopen(tx, case, "kept", {}, now, word.by)
+    if not all_read(tx, case):
+        # A slide of it is another file by now, which nobody has seen beside the other one.
+        return f"{case.subject} waits for its slides; they are compared anew"
     case.overruled = accepted
     tx.session.add(case)
-    ready = make_ready(tx, case, now)
-    return f"{case.subject} {'is analyzed' if ready else 'waits for its slides, then goes on'}"
+    make_ready(tx, case, now)
+    return f"{case.subject} is analyzed"
 
 
 def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, now: float) -> str:

@@ -10,6 +10,7 @@ import streamlit as st
 
 from appliance.ledger.heartbeat import life
 from appliance.ledger.lifecycle import CaseState
+from appliance.operations.seen import result_name
 from appliance.operations.users import Role
 from dashboard import actions
 from dashboard.access import of_server
@@ -73,45 +74,50 @@ def told() -> None:
 def case_buttons(detail: CaseDetail, *, readable: bool) -> None:
     """Show the four actions on a result, each where it can be taken.
 
-    `readable`: there are findings, and this build reads them.
+    `readable`: there are findings, and this build reads them. The keys of buttons name the result
+    or the hold: a press that comes when the case has another one by now opens no form, and the page
+    is drawn anew.
     """
     case = detail.case
     ended = actions.has_result(case.state)
     signable = ended and readable and may_act(Role.PATHOLOGIST)
     assay = assay_of(case.assay)
-    subject = f"case-{case.id}"
+    subject, seen = f"case-{case.id}", detail.findings_key
+    shown = result_name(seen)
     wait = None if ended else "The case is under way; its state beside the score says how far."
     with st.container(horizontal=True, gap="small", key="actions"):
         signs = signable and case.score
-        if st.button("Confirm", type="primary", disabled=not signs, help=wait):
-            _confirm(subject, case.score)
-        if st.button("Correct", disabled=not signable or assay is None, help=wait):
-            _correct(subject, case.score, () if assay is None else tuple(assay.scores))
-        if st.button("Cannot score", disabled=not signable, help=wait):
-            _cannot_score(subject)
+        if st.button("Confirm", f"confirm-{shown}", type="primary", disabled=not signs, help=wait):
+            _confirm(subject, case.score, seen)
+        scores = () if assay is None else tuple(assay.scores)
+        if st.button("Correct", f"correct-{shown}", disabled=not signable or not scores, help=wait):
+            _correct(subject, case.score, scores, seen)
+        if st.button("Cannot score", f"cannot-{shown}", disabled=not signable, help=wait):
+            _cannot_score(subject, seen)
         may_rerun = ended or case.state == CaseState.FAILED
         if st.button("Rerun", disabled=not may_rerun, help=None if may_rerun else wait):
             _rerun(subject)
         if detail.trouble is not None and st.button("Try again"):
             _retry(subject)
-        if case.state == CaseState.HELD and st.button("Let it go on"):
-            _keep(subject)
+        if detail.held and st.button("Let it go on", f"keep-{detail.held}"):
+            _let_go_on(detail)
 
 
 # dialogs
 
 
 @st.dialog("Confirm the score")
-def _confirm(case: str, score: str) -> None:
+def _confirm(case: str, score: str, seen: str) -> None:
     with st.form("confirm", border=False):
         st.write(f"You stand for the score **{score}**. A new report is VERIFIED by you.")
         by = _person()
         if st.form_submit_button(f"Confirm {score}", type="primary"):
-            _finish(actions.confirm(look.settings(), case, seen=score, by=by), by)
+            answer = actions.confirm(look.settings(), case, seen=score, result=seen, by=by)
+            _finish(answer, by)
 
 
 @st.dialog("Correct the score")
-def _correct(case: str, standing: str, scores: tuple[str, ...]) -> None:
+def _correct(case: str, standing: str, scores: tuple[str, ...], seen: str) -> None:
     with st.form("correct", border=False):
         score = st.radio("Score", scores, index=None, horizontal=True)
         st.write(f"The score is {standing or 'none'}. The same score again confirms it.")
@@ -121,18 +127,21 @@ def _correct(case: str, standing: str, scores: tuple[str, ...]) -> None:
             if score is None:
                 _refuse("Score: choose one.")
                 return
-            _finish(
-                actions.correct(look.settings(), case, score, standing=standing, by=by, why=why),
-                by,
+            answer = actions.correct(
+                look.settings(), case, score, standing=standing, result=seen, by=by, why=why
             )
+            _finish(answer, by)
 
 
 @st.dialog("This case cannot be scored")
-def _cannot_score(case: str) -> None:
+def _cannot_score(case: str, seen: str) -> None:
     with st.form("cannot", border=False):
         st.write("The report's score becomes Indeterminate, VERIFIED by you.")
         _because(
-            "Say so", lambda by, why: actions.cannot_score(look.settings(), case, by=by, why=why)
+            "Say so",
+            lambda by, why: actions.cannot_score(
+                look.settings(), case, result=seen, by=by, why=why
+            ),
         )
 
 
@@ -191,9 +200,15 @@ def _retry_all(group: TroubleGroup) -> None:
 
 
 @st.dialog("Let the case go on")
-def _keep(subject: str) -> None:
+def _let_go_on(detail: CaseDetail) -> None:
+    case, held = f"case-{detail.case.id}", detail.held
+    if detail.trouble is not None:
+        look.block(f"<div>{escape(detail.trouble.sentence)}</div>")
     with st.form("keep", border=False):
-        _because("Go on", lambda by, why: actions.keep(look.settings(), subject, by=by, why=why))
+        _because(
+            "Go on",
+            lambda by, why: actions.let_go_on(look.settings(), case, held=held, by=by, why=why),
+        )
 
 
 def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:

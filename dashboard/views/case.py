@@ -16,6 +16,7 @@ from appliance.findings.codec import MAX_EDGE_PX
 from appliance.findings.findings import Findings, Rasters
 from appliance.slides.overview import load_overview
 from dashboard.access import of_server
+from dashboard.answers import NotShownError
 from dashboard.assay_facts import binary_words, has_classes
 from dashboard.interim import ATTENDED, HintMap
 from dashboard.masking import HIDDEN
@@ -173,10 +174,12 @@ def _report(detail: CaseDetail) -> None:
             "patient.</div>"
         )
         return
-    if report_file(detail.objects_key, look.settings()) is None:
-        look.block('<div class="td-empty">There is no report page yet.</div>')
+    case_id, keys = detail.case.id, (detail.findings_key, detail.objects_key)
+    try:
+        report_file(f"case-{case_id}", *keys, look.settings())
+    except NotShownError as err:
+        look.block(f'<div class="td-empty">{escape(str(err))}</div>')
         return
-    case_id = detail.case.id
     version = ArtifactKey.parse(detail.objects_key).digest
     look.block(
         f'<p><a href="/reports/{case_id}.pdf" target="_blank">Open the report page (PDF)</a></p>'

@@ -281,12 +281,13 @@ def test_a_role_is_checked_where_the_action_is_done(lab: Lab, findings: Findings
     viewer, operator = Person("v", Role.VIEWER), Person("o", Role.OPERATOR)
     why = "So."
     refused = [
-        actions.confirm(settings, subject, seen="2+", by=operator),
-        actions.correct(settings, subject, "1+", standing="2+", by=operator, why=why),
-        actions.cannot_score(settings, subject, by=operator, why=why),
+        actions.confirm(settings, subject, seen="2+", result="", by=operator),
+        actions.correct(settings, subject, "1+", standing="2+", result="", by=operator, why=why),
+        actions.cannot_score(settings, subject, result="", by=operator, why=why),
         actions.rerun(settings, subject, by=viewer),
         actions.retry(settings, subject, by=viewer, why=why),
-        actions.keep(settings, subject, by=viewer, why=why),
+        actions.keep(settings, "slide-1", by=viewer, why=why),
+        actions.let_go_on(settings, subject, held="", by=viewer, why=why),
         actions.exclude(settings, "slide-1", by=viewer, why=why),
         actions.pair(settings, "slide-1", "slide-1", by=viewer, why=why),
         actions.name_slide(

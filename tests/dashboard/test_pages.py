@@ -17,6 +17,7 @@ import pytest
 import streamlit as st
 from fixtures.damage import flip
 from fixtures.hints import keep_hint
+from fixtures.kept_report import keep_report
 from streamlit.testing.v1 import AppTest
 
 import dashboard
@@ -229,6 +230,23 @@ def test_scored_case_shows_score_reasons_and_numbers(lab: Lab, findings: Finding
         "Slides of the block",
     ):
         assert wanted in page
+
+
+def test_the_report_of_a_former_result_is_not_shown_as_the_cases(
+    lab: Lab, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    assert f"case-{case_id} has no report page, or not yet." in open_case(case_id)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    objects_key = keep_report(lab.settings, lab.rows()[1][0].findings_key)
+    lab.move_case(case_id, CaseState.WRITTEN, objects_key=objects_key)
+    assert f"/reports/{case_id}.pdf" in open_case(case_id)
+    lab.move_case(case_id, CaseState.HELD, findings_key="", score="", reason="unpaired")
+    page = open_case(case_id)
+    assert f"The report page of case-{case_id} is of a former result, which is not in force" in page
+    assert "/reports/" not in page
 
 
 def test_a_confirmed_score_says_by_whom_and_when(findings: Findings) -> None:

@@ -387,3 +387,15 @@ def test_a_place_of_another_form_than_a_sequence_is_refused(real: Path, tmp_path
     damaged.save_as(tmp_path / "damaged.dcm", enforce_file_format=True)
     with pytest.raises(SourceError, match="no readable DICOM"):
         read_volumes([tmp_path / "damaged.dcm"])
+
+
+def test_a_place_with_a_value_of_an_unknown_kind_is_refused(real: Path, tmp_path: Path) -> None:
+    """A damaged file: the value representation of an element within an item is none."""
+    header = dcmread(real / "slides" / "sm_image.dcm", stop_before_pixels=True)
+    header.save_as(tmp_path / "damaged.dcm", enforce_file_format=True)
+    data = (tmp_path / "damaged.dcm").read_bytes()
+    element = b"\x40\x00\x2a\x07DS"  # XOffsetInSlideCoordinateSystem
+    assert data.count(element) == 1
+    (tmp_path / "damaged.dcm").write_bytes(data.replace(element, element[:4] + b"D\xd7"))
+    with pytest.raises(SourceError, match="not of numbers"):
+        read_volumes([tmp_path / "damaged.dcm"])

@@ -187,5 +187,10 @@ def _key(part: str, value: str, settings: Identify) -> str:
     return value
 
 
+def accession_key(accession: str, settings: Identify) -> str:
+    """Return an accession without its way of writing, for comparison."""
+    return _key("accession", accession, settings)
+
+
 def _same(accession: str, other: str, settings: Identify) -> bool:
-    return _key("accession", accession, settings) == _key("accession", other, settings)
+    return accession_key(accession, settings) == accession_key(other, settings)

@@ -61,6 +61,8 @@ _TIMES = re.compile(
     r")(?!\d)"
 )
 """Dates and times of day."""
+_RACK = re.compile(r"(?<![A-Za-z0-9])R\d{2}[-_]S\d{2}(?![A-Za-z0-9])", re.IGNORECASE)
+"""Rack and slot of a scanner, as in ``R03-S07``: the slot is no block."""
 _DAY = re.compile(
     r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:(?:19|20)\d{2}|\d{2})"
@@ -115,7 +117,7 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     parts = _Parts(unicodedata.normalize("NFC", letters).translate(_SIGNS))
     accession, end, block = _by_pattern(parts, patterns)
     if not accession:
-        for found in _TIMES.finditer(parts.text):
+        for found in (*_TIMES.finditer(parts.text), *_RACK.finditer(parts.text)):
             parts.blank(*found.span())
         accession, end = _by_form(parts, vocabulary)
     tokens = list(_tokens(parts.text, vocabulary))

@@ -64,6 +64,14 @@ def _patients_and_remedy(facts: Params) -> str:
     return f"{_patients(facts)} {_KEEP_CASE.format_map(facts)}"
 
 
+_STUDY = (
+    "The {stain} slide and the study that the results go to name different patients (by {what}): "
+    "the order became another one, or results of this case were sent before."
+)
+_ORDER = (
+    "Correct the order, then have both slides identified again: tandem identify retry SLIDE. If it "
+    "is one patient: tandem identify keep {subject} --by … --why …"
+)
 _SAME = "Both slides show the same section ({detail}): one of them is not what it is named for."
 _SET = "Look at both labels, then: tandem identify set SLIDE --stain … --by … --why …"
 _SCANS = "Two scans of the {stain} slide were made on the same day: {slides}."
@@ -78,6 +86,7 @@ _NAME = (
 
 CASE_REASONS: Words = {
     "patients-differ": _patients_and_remedy,
+    "study-differs": f"{_STUDY} {_ORDER}",
     "same-section": f"{_SAME} {_SET}",
     "two-scans": f"{_SCANS} {_CHOOSE}",
     "unpaired": f"{_UNPAIRED} {_PAIR}",
@@ -122,6 +131,7 @@ CASE_REASONS: Words = {
 
 CASE_TROUBLES: Words = {
     "patients-differ": _patients,
+    "study-differs": _STUDY,
     "same-section": _SAME,
     "two-scans": _SCANS,
     "unpaired": _UNPAIRED,
@@ -139,6 +149,7 @@ CASE_TROUBLES: Words = {
 
 CASE_REMEDIES: Words = {
     "patients-differ": _KEEP_CASE,
+    "study-differs": _ORDER,
     "same-section": _SET,
     "two-scans": _CHOOSE,
     "unpaired": _PAIR,

@@ -12,6 +12,11 @@ DELIVERY_REASONS: Words = {
     "not-allowed": "{message}",
     "object-damaged": "its file is not what was written; it is written again first",
     "object-replaced": "its file is damaged, and other objects took the place of this one",
+    "replaced-since": (
+        "a later result took its place before the ledger was restored from a backup, and "
+        "'{destination}' may have that one: say the word on the score again, or run the case again "
+        "(tandem rerun)"
+    ),
     "withdrawn": "it was withdrawn before it was sent: a slide of it is no slide of its case",
     "slide-absent": (
         "'{destination}' has not this image of the scanner's slide ({answer}): no viewer there "

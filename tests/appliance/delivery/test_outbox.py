@@ -203,6 +203,25 @@ def test_after_a_restore_each_object_is_looked_for_before_it_is_sent(tmp_path: P
     assert desk.told.sent == ["1.SEG"]
 
 
+def test_after_a_restore_no_result_goes_out_that_a_later_one_replaced(tmp_path: Path) -> None:
+    told = Hl7Destination(kind="hl7", name="told", host="lis", port=2575, before_sign_off=True)
+    desk = Desk(tmp_path, told, cases=0)
+    backup_ledger(desk.settings)
+    desk.add(1)
+    key = ArtifactKey.of("objects", of="the later result")
+    with ArtifactStore(desk.settings.artifacts_dir).writing(key) as folder:
+        (folder / "objects.json").write_text(json.dumps({"objects": [], "retired": ["1.SR"]}))
+    desk.outbox.run()
+    assert desk.told.sent == ["1.SR"]  # this ledger knows what it sent
+    desk.ledger.close()
+    restore_ledger(desk.settings)
+    desk.told.kept.clear()
+    desk.add(1)
+    Outbox(desk.ledger, desk.settings, {"told": desk.told}, lambda: desk.now).run()
+    assert desk.told.sent == ["1.SR"]
+    assert desk.rows()["1.SR"].reason == "replaced-since"
+
+
 def test_waits_double_with_each_attempt_and_are_spread(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.told.outcomes = {f"1.{kind}": classify(0xA700) for kind in KINDS}
@@ -459,6 +478,15 @@ class TestWithdrawn:
         desk.told.meanwhile["1.WSM"] = fail
         desk.outbox.run()
         assert {desk.rows()[f"1.{kind}"].state for kind in KINDS} == {"refused"}
+
+    def test_what_was_sent_and_is_not_there_is_not_sent_again(self, desk: Desk) -> None:
+        desk.told.proofs["1.SR"] = Proof.UNKNOWN
+        desk.outbox.run()
+        self.take_back(desk, 1)
+        desk.told.proofs["1.SR"] = Proof.ABSENT
+        desk.run_until(lambda: desk.rows()["1.SR"].state == "refused")
+        assert desk.rows()["1.SR"].reason == "withdrawn"
+        assert desk.told.sent.count("1.SR") == 1
 
 
 def test_a_daemon_that_stops_sends_no_further_object(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,8 @@ from appliance.line.case_steps import prepare_analyze
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
 from appliance.line.slide_steps import finish_identify, prepare_identify, take_slide_back
+from appliance.operations.audited import Word
+from appliance.operations.word import SlideWords, exclude_slide, keep, retry, say_slide
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from dicom.header import read_headers
@@ -56,11 +60,18 @@ def identified(context: StepContext, path: Path) -> SlideRow:
     scan = FolderScan(context.ledger, context.settings.watch)
     for second in (0.0, 2.0):
         scan.run(monotonic=second, now=second)
-    done = Done(value=identify_slide(path, context.settings), seconds=1.0)
+    return identified_again(context, path)
+
+
+def identified_again(context: StepContext, path: Path) -> SlideRow:
     with context.ledger.transaction() as tx:
         row = tx.slide_of_path(str(path))
         assert row is not None
-        finish_identify(tx, context, row, done, 3.0)
+    found = identify_slide(path, context.settings, json.loads(row.said))
+    with context.ledger.transaction() as tx:
+        row = tx.slide_of_path(str(path))
+        assert row is not None
+        finish_identify(tx, context, row, Done(value=found, seconds=1.0), 3.0)
     return row
 
 
@@ -161,3 +172,58 @@ def test_another_slide_lies_in_its_place_when_it_is_identified(context: StepCont
     path.write_bytes(kept)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert call.function(*call.arguments).verdict.accession == "S26-7"
+
+
+MEYER = Word(by="Meyer^Anna", why="read the label")
+NEW = "S26-99;A1;HER2"
+
+
+def test_a_word_on_a_name_is_not_taken_for_another_slide_that_has_it_later(
+    context: StepContext,
+) -> None:
+    path = context.settings.watch.folder / "R03-S07.svs"
+    assert identified(context, write_svs(path, 1)).state == SlideState.QUARANTINED
+    words = SlideWords(accession="S26-31", block="A1", stain="HER2", organ="gastric")
+    say_slide(context.settings, "slide-1", words, MEYER)
+    row = identified_again(context, path)
+    assert (row.state, row.accession, row.organ) == ("identified", "S26-31", "gastric")
+    for barcode in (NEW, ""):  # another patient's slide; one that says nothing
+        row = identified(context, write_svs(path, 2 + len(barcode), barcode))
+        assert (row.state, row.reason) == ("quarantined", "identity-conflict")
+        with context.ledger.transaction() as tx:
+            assert [case.state for case in tx.cases()] == ["waiting"]
+    retry(context.settings, "slide-1", MEYER)  # no word on this file
+    assert identified_again(context, path).reason == "identity-conflict"
+    say_slide(context.settings, "slide-1", replace(words, accession="S26-99", organ=""), MEYER)
+    row = identified_again(context, path)
+    assert (row.state, row.accession, row.organ) == ("identified", "S26-99", "")
+
+
+def test_a_word_holds_for_a_new_scan_of_its_slide(context: StepContext) -> None:
+    path = context.settings.watch.folder / "scan.svs"
+    identified(context, write_svs(path, 1, "S26-13;A1;HER2"))
+    keep(context.settings, "slide-1", MEYER)
+    words = SlideWords(accession="S26-31", block="A1")
+    say_slide(context.settings, "slide-1", words, MEYER)
+    row = identified_again(context, path)
+    assert (row.accession, json.loads(row.said)["picture"]) == ("S26-31", "keep")
+    row = identified(context, write_svs(path, 2, "S26-13;A1;HER2"))
+    assert (row.state, row.accession) == ("identified", "S26-31")
+    # The picture of the new scan was not looked at; the word on the name goes on.
+    assert "picture" not in json.loads(row.said)
+    say_slide(context.settings, "slide-1", SlideWords(organ="gastric"), MEYER)
+    assert identified_again(context, path).accession == "S26-31"
+
+
+def test_another_slide_under_the_name_of_one_that_is_left_out_is_asked_about(
+    context: StepContext,
+) -> None:
+    path = context.settings.watch.folder / "scan.svs"
+    identified(context, write_svs(path, 1, "S26-13;A1;HER2"))
+    exclude_slide(context.settings, "slide-1", MEYER)
+    row = identified(context, write_svs(path, 2, "S26-13;A1;HER2"))
+    assert (row.state, row.reason) == ("other", "excluded")
+    row = identified(context, write_svs(path, 3, NEW))
+    assert (row.state, row.reason) == ("quarantined", "identity-conflict")
+    keep(context.settings, "slide-1", MEYER)
+    assert identified_again(context, path).accession == "S26-99"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,14 @@ from fixtures.pairings import HER2_PAIR
 from fixtures.ups import UpsServer, work_item
 from pydantic import ValidationError
 
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.index import INDEX_NAME, ObjectFile
 from appliance.domain import HE, HER2, Identity
+from appliance.intake.arrange import DAY_S
+from appliance.intake.block import make_ready, settle
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, set_reason
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, id_of, set_reason
 from appliance.line import workitems
 from appliance.line.workitems import WorkList
 from appliance.operations.start_checks import folder_problems
@@ -25,6 +31,7 @@ from dicom.errors import PacsRejectedError, PacsUnavailableError
 from dicom.wado import Series
 
 UID = "1.2.3.4.5"
+READING = (SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED, SlideState.READ)
 ONE, TWO = ("1.2.9", "1.2.9.1"), ("1.2.9", "1.2.9.2")
 
 
@@ -61,15 +68,36 @@ class Site:
             self.ledger, self.settings, self.settings.workitems, threading.Event(), lambda: self.now
         ).turn()
 
+    def scan(self) -> None:
+        """Read both slides of the block as they came from the scanner, before any work item."""
+        with self.ledger.transaction() as tx:
+            for stain in (HE, HER2):
+                row = tx.add_slide(f"/scans/{stain}.svs", now=self.now)
+                row.accession, row.block, row.stain = "S26-9", "A1", str(stain)
+                for each in READING:
+                    tx.advance(row, each, now=self.now)
+
+    def go_on(self, *states: SlideState) -> None:
+        """Let the fetched slides reach these states, and their block follow."""
+        with self.ledger.transaction() as tx:
+            rows = tx.slides_below(str(self.spool / UID))
+            for row, last in zip(rows, states, strict=True):
+                row.scanned_at = 2 * DAY_S  # a newer day than that of the former scans
+                for each in READING[READING.index(SlideState(row.state)) + 1 :]:
+                    if SlideState(row.state) != last:
+                        tx.advance(row, each, now=self.now)
+            settle(tx, "S26-9", "A1", self.now)
+            for case in tx.cases_of_block("S26-9", "A1"):
+                make_ready(tx, case, self.now)
+
     def take_up(self, *states: SlideState) -> None:
         """Let the fetched slides be taken up from the spool, and reach these states."""
         with self.ledger.transaction() as tx:
             for (_, series), stain, state in zip((ONE, TWO), (HE, HER2), states, strict=True):
                 row = tx.add_slide(str(self.spool / UID / series / "1.dcm"), now=self.now)
                 row.accession, row.block, row.stain = "S26-9", "A1", str(stain)
-                path = [SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED]
-                if state == SlideState.READ:
-                    for each in (*path, state):
+                if state in READING:
+                    for each in READING[: READING.index(state) + 1]:
                         tx.advance(row, each, now=self.now)
                 else:
                     tx.advance(row, SlideState.ARRIVED, now=self.now)
@@ -83,18 +111,34 @@ class Site:
                 tx.advance(row, state, now=self.now)
             return row
 
-    def deliver(self, case: CaseRow) -> None:
+    def deliver(self, case: CaseRow, result: int = 1) -> None:
+        """Let a case have a result: one object is proven at a destination, one waits."""
+        objects = [
+            ObjectFile(
+                kind="SR", path="x", study_uid="1.5", series_uid=f"1.5.{result}",
+                sop_instance_uid=f"1.5.{result}.{number}",
+                sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+            )
+            for number in range(2)
+        ]  # fmt: skip
+        key = ArtifactKey.of("objects", result=result)
+        with ArtifactStore(self.settings.artifacts_dir).writing(key) as folder:
+            contents = {"objects": [asdict(each) for each in objects]}
+            (folder / INDEX_NAME).write_text(json.dumps(contents))
         with self.ledger.transaction() as tx:
-            for number, state in enumerate((DeliveryState.PROVEN, DeliveryState.QUEUED)):
-                row = DeliveryRow(
-                    case_id=case.id, destination=f"d{number}", kind="SR", path="x",
-                    study_uid="1.5", series_uid="1.5.1", sop_instance_uid=f"1.5.1.{number}",
-                    sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34", state=state,
+            row = tx.case(id_of(case))
+            assert row is not None
+            row.objects_key = str(key)
+            tx.session.add(row)
+            states = (DeliveryState.PROVEN, DeliveryState.QUEUED)
+            for number, (item, state) in enumerate(zip(objects, states, strict=True)):
+                sent = DeliveryRow(
+                    case_id=id_of(case), destination=f"d{number}", **asdict(item), state=state,
                     created_at=1.0, changed_at=1.0,
                 )  # fmt: skip
-                tx.session.add(row)
+                tx.session.add(sent)
                 tx.session.flush()
-                tx.session.add(CaseDeliveryRow(case_id=case.id, delivery_id=row.id))
+                tx.session.add(CaseDeliveryRow(case_id=id_of(case), delivery_id=sent.id))
 
 
 @pytest.fixture
@@ -124,6 +168,57 @@ def test_from_the_claim_to_the_objects_that_came_of_it(site: Site) -> None:
     assert percents == sorted(percents) and percents[-1] == 100
     site.turn()
     assert len(site.fetched) == 2
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        (SlideState.IDENTIFIED, SlideState.IDENTIFIED),
+        (SlideState.IDENTIFIED, SlideState.ARRIVED),
+    ],
+)
+def test_a_rescan_ends_with_its_own_result_alone(
+    site: Site, states: tuple[SlideState, ...]
+) -> None:
+    site.scan()
+    case = site.case(*WAY)
+    site.deliver(case, result=1)
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.turn()
+    site.now += 1
+    site.take_up(*states)
+    site.turn()
+    # The case has the result of the former scans until the new ones pass inspection.
+    assert site.server.state(UID) == "IN PROGRESS"
+    site.go_on(SlideState.READ, SlideState.READ)
+    site.turn()
+    assert site.server.state(UID) == "IN PROGRESS"
+    with site.ledger.transaction() as tx:
+        row = tx.case(id_of(case))
+        assert row is not None
+        for state in WAY[1:]:
+            tx.advance(row, state, now=site.now)
+    site.deliver(case, result=2)
+    site.turn()
+    assert site.server.state(UID) == "COMPLETED"
+    assert [uid for _, uid in site.server.outputs(UID)] == ["1.5.2.0"]
+
+
+def test_an_item_whose_objects_cannot_be_listed_holds_up_no_other(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.server.items[UID] = work_item(UID, [ONE, TWO])
+    site.turn()
+    site.take_up(SlideState.READ, SlideState.READ)
+    site.deliver(site.case(*WAY))
+    (index,) = site.settings.artifacts_dir.rglob(INDEX_NAME)
+    index.unlink()
+    other = "1.2.3.4.6"
+    site.server.items[other] = work_item(other, [ONE])
+    site.turn()
+    assert [site.server.state(uid) for uid in (UID, other)] == ["IN PROGRESS"] * 2
+    assert "the list of its objects cannot be read (FileNotFoundError)" in caplog.text
+    assert "S26-9" not in caplog.text
 
 
 def test_a_crash_at_any_answer_loses_and_doubles_nothing(site: Site) -> None:

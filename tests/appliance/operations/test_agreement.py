@@ -20,6 +20,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations.agreement import compare_with_people
 from appliance.operations.corrections import confirm_score, correct_score
+from appliance.operations.status import status_of
 from appliance.settings.settings import Settings
 
 BLANK = np.zeros((8, 8, 3), dtype=np.uint8)
@@ -118,6 +119,19 @@ def test_the_last_word_on_each_case_counts_beside_the_appliances_own_score(
     assert "agreement (2 of 4): 0.500 (95 % " in told
     assert "agreement, not accuracy" in told and "research use only" in told
     assert "S26-" not in told
+
+
+def test_a_command_names_the_result_that_the_person_saw(settings: Settings, tmp_path: Path) -> None:
+    cases = status_of(settings)["cases"]
+    assert len({case["result"] for case in cases}) == len(cases)
+    shared = ("--by", BERT, "--config", tmp_path / "tandem.toml", "--seen")
+    correct = ("correct", "case-1", "--score", "1+", "--why", "pale", *shared)
+    for command in (("confirm", "case-1", *shared), correct):
+        refused = tandem_here(*command, cases[1]["result"], check=False)
+        assert refused.returncode != 0
+        assert "its result changed since you opened it" in refused.stderr
+    assert status_of(settings)["cases"][0]["state"] == CaseState.DELIVERED
+    assert "corrected from 2+ to 1+" in tandem_here(*correct, cases[0]["result"]).stdout
 
 
 def test_a_correction_of_an_earlier_build_names_only_what_it_replaced(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -14,18 +15,21 @@ from fixtures.daemon import tandem
 from fixtures.ledgers import LEDGERS, load_ledger
 from fixtures.pairings import HER2_PAIR
 
-from appliance.domain import HE, Identity
+from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import LedgerError, SettingsError
 from appliance.ledger.backups import backups_of, folder_of, newest_good
 from appliance.ledger.daily import backup_if_due, backup_ledger, backup_trouble
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.start import open_at_start
 from appliance.ledger.verify import verify
+from appliance.operations.audited import Word
 from appliance.operations.backup import restore_ledger, verify_ledger
+from appliance.operations.corrections import rerun_case
 from appliance.operations.doctor import examine
 from appliance.operations.metrics import metrics_text
 from appliance.operations.status import status_of
+from appliance.operations.word import SlideWords, exclude_slide, retry, say_slide, unpair_case
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.settings import Settings
 
@@ -197,6 +201,59 @@ def test_restore_keeps_the_old_one_and_tells_missing_corrections(settings: Setti
     assert verify_ledger(settings).problems == ()
     # The daemon goes on from it, though the ledger is behind what was kept.
     open_at_start(settings.ledger_url, threading.Event()).close()
+
+
+def take_in(settings: Settings, name: str, stain: Stain) -> None:
+    """Let a slide of the case be there, and be read."""
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        slide = tx.add_slide(f"/scans/{name}", now=1.0)
+        slide.accession, slide.block, slide.stain = "S26-1", "A1", stain
+        for state in ("arrived", "identified", "inspected", "read"):
+            tx.advance(slide, SlideState(state), now=1.0)
+    ledger.close()
+
+
+def test_restore_lists_all_that_people_said_since_the_backup(settings: Settings) -> None:
+    take_in(settings, "a.svs", HE)
+    take_in(settings, "b.svs", HER2)
+    rerun_case(settings, "case-1", by="Early^Bird")
+    backup_ledger(settings)
+    take_in(settings, "c.svs", HER2)
+    word = Word(by="Ito^Bert", why="wrong label")
+    unpair_case(settings, "case-1", word)
+    retry(settings, "case-1", word)
+    exclude_slide(settings, "slide-3", word)
+    say_slide(settings, "slide-1", SlideWords(accession="S26-2"), word)
+    config = settings.state_dir.parent / "tandem.toml"
+    config.write_text(f'state_dir = "{settings.state_dir}"\n')
+    done = tandem("ledger", "restore", "--config", config)
+    lost = [line for line in done.stdout.splitlines() if line.startswith("MISSING word on ")]
+    assert [re.sub(r"\(.* UTC; ", "(", line.removeprefix("MISSING word on ")) for line in lost] == [
+        "case-1: a person took its slides apart: wrong label, by Ito^Bert (block A1 of S26-1); "
+        "repeat it: tandem identify unpair",
+        "case-1: a person had it tried again: wrong label, by Ito^Bert (block A1 of S26-1); "
+        "repeat it: tandem identify retry",
+        "slide-3: a person left it out: wrong label, by Ito^Bert (/scans/c.svs, not in the "
+        "backup); repeat it: tandem identify exclude",
+        "slide-1: a person said accession S26-2: wrong label, by Ito^Bert (/scans/a.svs); "
+        "repeat it: tandem identify set",
+    ]
+    assert "repeat them before you start it" in done.stdout
+    assert "S26-" not in done.stderr and "/scans/" not in done.stderr
+    assert restore_ledger(settings).lost == ()
+
+
+def test_a_word_of_an_earlier_edition_is_missing_only_where_it_is(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path)
+    load_ledger(LEDGERS[0], settings.ledger_file)
+    open_at_start(settings.ledger_url, threading.Event()).close()
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        tx.note("case-1", "word-keep", 9.0, params={"why": "same patient"}, by="Ito^Bert")
+    ledger.close()
+    lost = restore_ledger(settings).lost  # the backup is of the earlier edition
+    assert lost is not None and ["a person kept it" in text for text in lost] == [True]
 
 
 def test_restore_of_an_unreadable_ledger_says_that_it_cannot_know(settings: Settings) -> None:

@@ -9,6 +9,7 @@ from fixtures.pairings import HER2_PAIR
 
 from appliance.domain import HE, HER2, Identity
 from appliance.errors import SettingsError
+from appliance.intake.said import Said, set_said
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.reader import LedgerReader
@@ -64,6 +65,27 @@ def test_a_corrected_sidecar_counts_and_a_gone_slide_keeps_what_was_frozen(
         last = tx.events("case-1")[-1]
     reader.close()
     assert (last.code, last.to_state, last.by) == ("rerun", CaseState.READY, "Meyer^Anna")
+
+
+@pytest.mark.parametrize("sidecar", ['organ = "breast"', "mpp = 0.5"])
+def test_a_sidecar_takes_no_word_of_a_person_back(
+    settings: Settings, tmp_path: Path, sidecar: str
+) -> None:
+    ledger = Ledger(settings.ledger_url)
+    with ledger.transaction() as tx:
+        slide = tx.slide(2)
+        assert slide is not None
+        set_said(slide, Said(organ="gastric", specimen="biopsy", by="Meyer^Anna"))
+        slide.organ, slide.specimen, slide.mpp = "gastric", "biopsy", 0.5
+        tx.session.add(slide)
+    (tmp_path / "S26-1_A1_HER2.tandem.toml").write_text(sidecar)
+    rerun_case(settings, "case-1")
+    with ledger.transaction() as tx:
+        slide = tx.slide(2)
+        assert slide is not None
+        assert (slide.organ, slide.specimen) == ("gastric", "biopsy")
+        assert "sidecar-again" not in [event.code for event in tx.events("slide-2")]
+    ledger.close()
 
 
 def test_a_sidecar_that_cannot_be_read_is_named_and_nothing_changes(

@@ -49,6 +49,8 @@ from appliance.line.analyze_slide import open_facts
 from appliance.line.case_steps import write
 from appliance.operations.corrections import confirm_score, correct_score
 from appliance.operations.retention import retain
+from appliance.operations.seen import result_name
+from appliance.operations.status import status_of
 from appliance.settings.destinations import FolderDestination, Hl7Destination, PacsDestination
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.orders import Orders
@@ -87,7 +89,7 @@ class Clinic:
 
     def deliver(self) -> Clinic:
         """Write and queue the case's objects, as the daemon does."""
-        done = write(self.case.findings_key, self.case.objects_key, self.settings)
+        done = write(self.case.findings_key, self.case.objects_key, self.settings, {})
 
         def keep(tx: Transaction) -> None:
             case = tx.case(1)
@@ -344,7 +346,7 @@ def test_damage_changes_no_byte_of_a_signed_result(
     monkeypatch.setattr(time, "time", lambda: later)
     flip(report, at=2000)
     flip(report.with_name("objects.json"))
-    assert write(case.findings_key, case.objects_key, clinic.settings).objects_key == (
+    assert write(case.findings_key, case.objects_key, clinic.settings, {}).objects_key == (
         case.objects_key
     )
     assert {path: path.read_bytes() for path in before} == before
@@ -395,7 +397,7 @@ def test_a_case_is_corrected_when_its_converted_slides_and_the_scanners_files_ar
         # A destination that wants the pixels, now: they cannot be had, and this is told.
         case = clinic.case
         with pytest.raises(SlideError):
-            write(case.findings_key, case.objects_key, clinic.settings, True)
+            write(case.findings_key, case.objects_key, clinic.settings, {}, convert=True)
     finally:
         for path in moved:
             path.with_suffix(".away").rename(path)
@@ -407,7 +409,7 @@ def test_a_case_is_corrected_when_its_converted_slides_and_the_scanners_files_ar
     assert dicom_errors(clinic.file("SR")) == []
     # With the files they are converted again, under the names that the index has.
     case = clinic.case
-    write(case.findings_key, case.objects_key, clinic.settings, True)
+    write(case.findings_key, case.objects_key, clinic.settings, {}, convert=True)
     assert all(object_path(entry.path, clinic.settings).is_file() for entry in slides)
 
 
@@ -457,6 +459,39 @@ def test_a_result_that_changed_meanwhile_is_not_signed(
     assert notes == []
 
 
+def test_a_word_on_a_result_that_another_one_of_its_score_replaced_is_refused(
+    clinic: Clinic,
+) -> None:
+    store = ArtifactStore(clinic.settings.artifacts_dir)
+    seen, key = clinic.case.findings_key, ArtifactKey.of("findings", case=2)
+    shutil.copytree(store.path(ArtifactKey.parse(seen)), store.path(key))
+    review = json.dumps([{"code": "control-failed", "params": {}}])
+
+    def replaced(tx: Transaction) -> None:
+        case = tx.case(1)
+        assert case is not None
+        case.findings_key, case.review = str(key), review
+        tx.session.add(case)
+
+    clinic.do(replaced)
+    before, words = clinic.case, {"by": ANNA, "why": "pale"}
+    for speak in (
+        lambda: confirm_score(clinic.settings, "case-1", by=ANNA, seen="2+", result=seen),
+        lambda: correct_score(clinic.settings, "case-1", "1+", **words, result=result_name(seen)),
+        lambda: correct_score(clinic.settings, "case-1", "none", **words, result=seen),
+    ):
+        with pytest.raises(SettingsError, match="case-1: its result changed since you opened it"):
+            speak()
+    assert clinic.case == before
+    # The result that stands is signed under its name, a second time in vain.
+    (case,) = status_of(clinic.settings)["cases"]
+    assert case["result"] == key.digest[:12]
+    confirm_score(clinic.settings, "case-1", by=ANNA, seen="2+", result=case["result"])
+    assert (clinic.case.state, clinic.case.review) == ("scored", "[]")
+    again = confirm_score(clinic.settings, "case-1", by=ANNA, seen="2+", result=case["result"])
+    assert "nothing is done" in again
+
+
 @pytest.mark.judge
 def test_a_note_rejects_the_replaced_result_where_it_was_sent(
     clinic: Clinic, orthanc: Orthanc
@@ -471,7 +506,7 @@ def test_a_note_rejects_the_replaced_result_where_it_was_sent(
     )
     clinic, told = Clinic(site), Told()
     first, first_key = clinic.report, clinic.case.objects_key
-    assert write(clinic.case.findings_key, first_key, site).objects_key == first_key
+    assert write(clinic.case.findings_key, first_key, site, {}).objects_key == first_key
     clinic.do(lambda tx: enqueue_case(tx, tx.case(1), site, 0.0))
     ledger = Ledger(site.ledger_url)
     reached: dict[str, Destination] = {"pacs": Pacs(pacs), "told": told}
@@ -516,5 +551,5 @@ def test_a_note_rejects_the_replaced_result_where_it_was_sent(
     key, data = clinic.case.objects_key, clinic.file("KO").read_bytes()
     flip(clinic.file("KO"))
     silent = clinic.settings.model_copy(update={"objects": OBJECTS})
-    assert write(clinic.case.findings_key, key, silent).objects_key == key
+    assert write(clinic.case.findings_key, key, silent, {}).objects_key == key
     assert clinic.file("KO").read_bytes() == data

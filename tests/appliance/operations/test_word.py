@@ -12,12 +12,15 @@ from fixtures.lab import Lab
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SettingsError
+from appliance.intake.block import hold, reopen
 from appliance.intake.identity.evidence import Outcome
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import EventRow, params_of, set_reason
+from appliance.line.claiming import wait_for_slides
 from appliance.line.context import Done
 from appliance.line.slide_steps import finish_identify
 from appliance.operations.audited import Word
+from appliance.operations.seen import hold_name
 from appliance.operations.word import (
     SlideWords,
     exclude_slide,
@@ -25,6 +28,7 @@ from appliance.operations.word import (
     keep,
     pair_slides,
     retry,
+    retry_all,
     say_slide,
     unpair_case,
 )
@@ -136,6 +140,76 @@ def test_a_report_that_was_not_sent_yet_does_not_go_out(lab: Lab) -> None:
     assert lab.deliveries() == [("queued", "")]
 
 
+def test_what_waits_of_a_former_result_does_not_go_out_once_its_slide_left(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    wrong = lab.arrive("S26-1_A1_HER2")
+    lab.deliver(sent=False)
+    retry(lab.settings, wrong, WORD)
+    lab.step(wrong)
+    assert lab.case().state == CaseState.WAITING
+    assert lab.deliveries() == [("queued", "")]
+    exclude_slide(lab.settings, wrong, WORD)
+    assert lab.deliveries() == [("refused", "withdrawn")]
+
+
+def test_what_waits_of_one_of_two_scans_does_not_go_out_once_it_is_left_out(lab: Lab) -> None:
+    he = lab.arrive("S26-1_A1_HE")
+    wrong = lab.arrive("S26-1_A1_HER2", day=3)
+    lab.deliver(sent=False)
+    right = lab.arrive("S26-1_A1_HER2_2", day=3)
+    assert lab.case().reason == "two-scans"
+    exclude_slide(lab.settings, wrong, WORD)
+    assert lab.deliveries() == [("refused", "withdrawn")]
+    assert (lab.case().state, lab.used()) == (CaseState.READY, [he, right])
+
+
+def test_a_result_ends_when_a_newer_scan_stands_though_the_old_one_is_on_its_way(lab: Lab) -> None:
+    he, old = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_HER2", day=3)
+    lab.deliver(sent=False)
+    new = lab.arrive("S26-1_A1_HER2_2", day=4, work=False)
+    lab.step(new)
+    assert lab.case().state == CaseState.WRITTEN
+    move(lab, old, SlideState.ARRIVING)
+    lab.work()
+    case = lab.case()
+    assert (case.state, case.findings_key, lab.used()) == (CaseState.READY, "", [he, new])
+
+
+def test_what_a_person_accepted_is_void_when_a_slide_is_another_file(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    her2 = lab.arrive("S26-1_A1_HER2")
+    for after in ("keep", "claim"):
+        with lab.transaction() as tx:
+            case = tx.cases()[0]
+            case.reason, case.overruled = "patients-differ", "[]"
+            if case.state != CaseState.HELD:
+                tx.advance(case, CaseState.HELD, now=lab.now)
+        if after == "claim":
+            keep(lab.settings, "case-1", WORD)
+            assert lab.case().overruled == '["patients-differ"]'
+        move(lab, her2, SlideState.ARRIVING)
+        if after == "keep":
+            assert "compared anew" in keep(lab.settings, "case-1", WORD)
+        else:
+            with lab.transaction() as tx:
+                wait_for_slides(tx, tx.cases()[0], lab.now)
+        assert (lab.case().state, lab.case().overruled) == (CaseState.WAITING, "[]")
+        move(lab, her2, SlideState.ARRIVED)
+        lab.work()
+
+
+def test_a_slide_that_is_left_out_stays_so_when_all_in_trouble_are_tried_again(lab: Lab) -> None:
+    slide = lab.arrive("S26-1_A1_HER2")
+    exclude_slide(lab.settings, slide, WORD)
+    move(lab, slide, SlideState.QUARANTINED)
+    assert "1 of 1" in retry_all(lab.settings, [slide], WORD)
+    lab.work()
+    assert lab.slides()[slide].reason == "excluded"
+    retry(lab.settings, slide, WORD)
+    lab.work()
+    assert lab.states()[slide] == "read"
+
+
 def test_an_older_scan_is_taken_back_once_it_passed_inspection(lab: Lab) -> None:
     old = lab.arrive("S26-1_A1_HE", day=3)
     lab.arrive("S26-1_A1_HER2")
@@ -177,6 +251,36 @@ def test_a_held_case_goes_on_when_a_person_accepts_the_difference(lab: Lab) -> N
         keep(lab.settings, "case-1", WORD)
     lab.arrive("S26-1_A1_HE_2", day=99999)  # what was accepted of other slides is void
     assert lab.case().overruled == "[]"
+
+
+def test_a_word_accepts_only_the_hold_that_the_person_saw(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    lab.arrive("S26-1_A1_HER2")
+    assert hold_name(lab.case()) == ""
+
+    def held(reason: str, likeness: int) -> str:
+        with lab.transaction() as tx:
+            case = tx.cases()[0]
+            hold(tx, case, reason, {"likeness": likeness}, lab.now)
+            return hold_name(case)
+
+    seen = held("same-section", 97)
+    for reason, likeness in (("patients-differ", 97), ("same-section", 98)):
+        now = held(reason, likeness)
+        before = lab.case()
+        with pytest.raises(SettingsError, match="what holds it changed since you opened it"):
+            keep(lab.settings, "case-1", WORD, held=seen)
+        assert lab.case() == before and notes(lab, "case-1")[-1].code == "held"
+    # The same is found anew, of other files.
+    with lab.transaction() as tx:
+        reopen(tx, tx.cases()[0], "came-anew", {}, lab.now)
+    again = held("same-section", 98)
+    with pytest.raises(SettingsError, match="Look at it again"):
+        keep(lab.settings, "case-1", WORD, held=now)
+    keep(lab.settings, "case-1", WORD, held=again)
+    assert (lab.case().state, lab.case().overruled) == (CaseState.READY, '["same-section"]')
+    with pytest.raises(SettingsError, match="only a held case"):
+        keep(lab.settings, "case-1", WORD, held=again)
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,14 @@ def test_sources_that_disagree_hold_the_slide_with_both_shown() -> None:
     assert found.outcome is Outcome.IDENTIFIED
 
 
+def test_rack_and_slot_of_a_scanner_contradict_no_barcode() -> None:
+    barcode = {"aperio.Barcode": "S26-00031;A1;HER2"}
+    for name in ("R03-S07", "r03_s07", "R03-S07_2026-11-20"):
+        found = verdict(name, properties=barcode)
+        assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-00031 A1 HER2")
+    assert verdict("R03-S07").block == ""
+
+
 def test_a_persons_word_ends_the_question() -> None:
     barcode = {"aperio.Barcode": "S26-00031 A1"}
     told = Told(accession="S26-00099", block="B2", stain="HER-2/neu")

@@ -1,0 +1,95 @@
+"""The patient of a case's objects is that of its slides, also where the order changed meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.case_objects import BLANK, true_findings
+from pydicom import dcmread
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.assays.registry import vocabulary
+from appliance.delivery.index import read_index
+from appliance.domain import HE, HER2, Stain
+from appliance.errors import CaseHeldError
+from appliance.findings.codec import save_findings
+from appliance.intake.patients import Patient
+from appliance.line.case_steps import WrittenCase, write
+from appliance.line.ordered import ordered_for
+from appliance.line.study_patient import IN_ANOTHER_STUDY, STUDY_DIFFERS
+from appliance.settings.orders import Orders
+from appliance.settings.settings import Settings
+from models.synthesis.slides import SyntheticCase
+
+
+class Bench:
+    """One case, and the table that orders it."""
+
+    def __init__(self, folder: Path, made: SyntheticCase) -> None:
+        self.accession = made.accession
+        self.table = folder / "orders.csv"
+        self.settings = Settings(state_dir=folder / "state", orders=Orders(csv=self.table))
+        key = ArtifactKey.of("findings", of="bench")
+        with ArtifactStore(self.settings.artifacts_dir).writing(key) as place:
+            findings = true_findings(made)
+            save_findings(findings, place, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
+        self.findings = str(key)
+
+    def order(self, patient: str) -> dict[Stain, Patient]:
+        """Order the case for a patient; return what slides that are identified now say of it."""
+        self.table.write_text(f"Accession;Patient ID;Name\n{self.accession};{patient};{patient}\n")
+        ordered = ordered_for(self.accession, self.settings, vocabulary(self.settings))
+        return dict.fromkeys((HE, HER2), ordered.patients[0])
+
+    def write(
+        self, patients: dict[Stain, Patient], objects: str = "", accepted: tuple[str, ...] = ()
+    ) -> WrittenCase:
+        return write(self.findings, objects, self.settings, patients, accepted)
+
+    def patients_of(self, objects: str) -> set[str]:
+        files = [self.settings.artifacts_dir / o.path for o in read_index(objects, self.settings)]
+        return {str(dcmread(file, stop_before_pixels=True).PatientID) for file in files}
+
+
+@pytest.fixture
+def bench(small_case: SyntheticCase, tmp_path: Path) -> Bench:
+    return Bench(tmp_path, small_case)
+
+
+def test_an_order_that_changed_since_its_slides_were_identified_holds_the_case(
+    bench: Bench,
+) -> None:
+    then = bench.order("P-1")
+    bench.order("P-2")  # another slide of the accession is identified
+    with pytest.raises(CaseHeldError) as held:
+        bench.write(then)
+    assert held.value.reason == STUDY_DIFFERS
+    assert held.value.params == {"stain": "HE", "what": "patient ID, name"}
+    assert "P-1" not in str(held.value) and "P-2" not in str(held.value)
+    assert bench.patients_of(bench.write(then, accepted=(STUDY_DIFFERS,)).objects_key) == {"P-2"}
+
+
+def test_a_corrected_patient_gets_objects_of_its_own(bench: Bench) -> None:
+    first = bench.write(bench.order("P-1"))
+    again = bench.order("P-2")  # both slides are identified again
+    second = bench.write(again, first.objects_key)
+    assert second.objects_key != first.objects_key
+    assert IN_ANOTHER_STUDY in second.notes
+    assert bench.patients_of(second.objects_key) == {"P-2"}
+    assert bench.patients_of(first.objects_key) == {"P-1"}
+    uids = [
+        {each.sop_instance_uid for each in read_index(key, bench.settings)}
+        for key in (first.objects_key, second.objects_key)
+    ]
+    assert uids[0].isdisjoint(uids[1])
+    third = bench.write(again, second.objects_key)
+    assert third.objects_key == second.objects_key and IN_ANOTHER_STUDY not in third.notes
+
+
+def test_one_slide_that_was_identified_again_is_not_enough(bench: Bench) -> None:
+    then = bench.order("P-1")
+    first = bench.write(then)
+    mixed = then | {HER2: bench.order("P-2")[HER2]}
+    with pytest.raises(CaseHeldError):
+        bench.write(mixed, first.objects_key)

@@ -1,0 +1,149 @@
+"""Forms of the actions: each speaks on what its page showed, and on nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.domain import HE, HER2
+from appliance.findings.findings import Findings
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.tables import CaseRow
+from appliance.ledger.transaction import Transaction
+from appliance.operations.users import Role
+from appliance.words.say import say
+from dashboard import actions
+from dashboard.actions import Person
+
+if TYPE_CHECKING:
+    from conftest import Lab
+
+ANNA = Person("Meyer^Anna", Role.PATHOLOGIST)
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let each test be a server of its own, whose user may act."""
+    monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
+    st.cache_resource.clear()
+    yield
+    st.cache_resource.clear()
+
+
+def case_page() -> None:
+    from dashboard.views import case
+
+    case.render()
+
+
+def open_case() -> AppTest:
+    page = AppTest.from_function(case_page)
+    page.query_params["case"] = "1"
+    return page.run(timeout=180)
+
+
+def press(page: AppTest, label: str) -> None:
+    """Press a button as the page that is open has it."""
+    assert not page.exception
+    next(button for button in page.button if button.label == label).click().run(timeout=180)
+
+
+def labels(page: AppTest) -> list[str]:
+    assert not page.exception
+    return [button.label for button in page.button]
+
+
+@pytest.fixture
+def scored(lab: Lab, findings: Findings) -> Lab:
+    """Return a laboratory with a delivered case of 2+."""
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id)
+    lab.deliver(case_id)
+    return lab
+
+
+def replace_result(lab: Lab) -> None:
+    """Let the case have another result of the same score, as after a rerun."""
+    store, key = ArtifactStore(lab.settings.artifacts_dir), ArtifactKey.of("findings", case=7)
+    shutil.copytree(store.path(ArtifactKey.parse(the_case(lab).findings_key)), store.path(key))
+    change(lab, findings_key=str(key))
+
+
+def change(lab: Lab, **values: object) -> None:
+    def make(tx: Transaction, now: float) -> None:
+        row = tx.case(1)
+        assert row is not None
+        for name, value in values.items():
+            setattr(row, name, value)
+        tx.session.add(row)
+
+    lab.do(make)
+
+
+def the_case(lab: Lab) -> CaseRow:
+    (case,) = lab.rows()[1]
+    return case
+
+
+@pytest.mark.parametrize(
+    ("button", "within"),
+    [("Confirm", "Confirm 2+"), ("Correct", "Correct"), ("Cannot score", "Say so")],
+)
+def test_a_button_of_a_page_with_the_former_result_opens_no_form(
+    scored: Lab, button: str, within: str
+) -> None:
+    page = open_case()
+    offered = labels(page)
+    replace_result(scored)
+    press(page, button)
+    assert labels(page) == offered  # the page of the new result, without a form
+    press(page, button)
+    assert sorted(labels(page)) == sorted([*offered, within])
+
+
+def test_a_word_on_the_former_result_is_refused_and_changes_nothing(scored: Lab) -> None:
+    settings, seen, why = scored.settings, the_case(scored).findings_key, "The stain is pale."
+    replace_result(scored)
+    before = the_case(scored)
+    for answer in (
+        actions.confirm(settings, "case-1", seen="2+", result=seen, by=ANNA),
+        actions.correct(settings, "case-1", "2+", standing="2+", result=seen, by=ANNA, why=why),
+        actions.correct(settings, "case-1", "1+", standing="2+", result=seen, by=ANNA, why=why),
+        actions.cannot_score(settings, "case-1", result=seen, by=ANNA, why=why),
+    ):
+        assert not answer.done and "its result changed since you opened it" in answer.text
+    assert the_case(scored) == before
+    now = before.findings_key
+    assert actions.confirm(settings, "case-1", seen="2+", result=now, by=ANNA).done
+
+
+def test_a_held_case_goes_on_only_by_a_word_on_what_holds_it(lab: Lab) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    lab.move_case(case_id, CaseState.READY)
+    lab.move_case(case_id, CaseState.HELD, reason="same-section")
+    page = open_case()
+    offered = labels(page)
+    params = {"he": "A^One", "ihc": "B^Two"}
+    change(lab, reason="patients-differ", params=json.dumps(params))
+    press(page, "Let it go on")
+    assert labels(page) == offered
+    press(page, "Let it go on")
+    assert labels(page)[-1] == "Go on"
+    shown = "".join(element.proto.body for element in page.get("html"))
+    # It stands on the page, and in the form.
+    assert shown.count(say("case-trouble", "patients-differ", params)[:30]) == 2
+
+    answer = actions.let_go_on(lab.settings, "case-1", held="0" * 12, by=ANNA, why="Seen.")
+    assert not answer.done and "what holds it changed since you opened it" in answer.text
+    assert the_case(lab).state == CaseState.HELD
