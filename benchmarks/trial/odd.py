@@ -41,7 +41,7 @@ def judge_odd(found: Snapshot, odd: Sequence[Path]) -> list[str]:
     names = {str(path) for path in odd}
     rows = [row for row in found.slides if row.path in names]
     wrong = [
-        f"an odd file is {row.state} {row.reason}: {row.subject}"
+        f"an odd file is {row.state} {row.reason} {row.params}: {row.subject}"
         for row in rows
         if row.state in ON_ITS_WAY
         or row.state == "read"

@@ -98,8 +98,12 @@ def damage_ledger(site: Site) -> None:
         _command(site, "backup")
         time.sleep(site.dice.uniform(0, 5))  # the line goes on beyond the backup
     site.daemon.end(signal.SIGTERM)
-    with closing(sqlite3.connect(file, timeout=30)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    try:
+        with closing(sqlite3.connect(file, timeout=30)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.OperationalError as err:  # the small disk is full
+        site.daemon.start()
+        raise SkipError(f"the ledger cannot be written: {err}") from err
     damage = site.dice.choice(tuple(DAMAGES))
     DAMAGES[damage](file, site.dice)
     told = len(site.daemon.log)
