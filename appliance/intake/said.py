@@ -64,7 +64,8 @@ def keep_former(slide: SlideRow) -> None:
     if said == Said() or said.of or not slide.fingerprint:
         return
     claims: list[dict[str, Any]] = json.loads(slide.evidence)
-    heard = {str(claim["accession"]) for claim in claims if claim["source"] != "person"}
+    others = [claim for claim in claims if claim.get("source") != "person"]
+    heard = {str(claim.get("accession", "")) for claim in others}
     set_said(slide, replace(said, of=slide.fingerprint, heard=tuple(sorted(heard - {""}))))
 
 
