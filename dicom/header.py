@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
+from pydicom.datadict import keyword_for_tag
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 
@@ -116,13 +117,13 @@ def write_header(header: Dataset, path: Path) -> None:
 def _unwritable(header: Dataset) -> list[str]:
     """Return the keywords of the elements that cannot be written by themselves."""
     found = []
-    for element in header:
+    for tag in list(header.keys()):
         alone = Dataset()
-        alone.add(element)
         try:
+            alone.add(header[tag])
             alone.save_as(BytesIO(), implicit_vr=False, little_endian=True)
         except UNREADABLE:
-            found.append(element.keyword or str(element.tag))
+            found.append(keyword_for_tag(tag) or str(tag))
     return found
 
 

@@ -37,7 +37,7 @@ from dicom.uids import deterministic_uid
 
 NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
 STAND_IN = "TANDEM-"
-"""Begin of a Patient ID that stands in place of an unknown one."""
+"""Prefix of a Patient ID that stands in place of an unknown one."""
 SLOWER = "(slower, and lossy once more)"
 
 

@@ -70,11 +70,13 @@ def keep_former(slide: SlideRow) -> None:
 
 
 def hold_on(slide: SlideRow) -> None:
-    """Let a word that held for other bytes be about those that a slide has now; the word on the
-    picture was about the former one."""
+    """Let a word that held for other bytes be about those that a slide has now.
+
+    The choice among scans and the word on the picture (`keep`) were about the former file alone.
+    """
     said = said_of(slide)
     if not said.is_about(slide.fingerprint):
-        set_said(slide, replace(said, of="", heard=(), picture=""))
+        set_said(slide, replace(said, of="", heard=(), picture="", kept_at=0.0))
 
 
 def said_of_bytes(slide: SlideRow) -> Said:

@@ -61,7 +61,7 @@ class Restored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Word:
-    """What a person said of a slide or case; `params` are those of its event."""
+    """Word of a person on a slide or case; `params` are those of its event."""
 
     at: float
     subject: str

@@ -135,9 +135,10 @@ class GeneralSlide:
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """Header of the slide, under OpenSlide's names."""
-        properties: Mapping[str, str] = self._handle.properties
-        return properties
+        """Header of the slide, under OpenSlide's names; names that are no text are left out."""
+        stated = self._handle.properties
+        # OpenSlide lists a name with bytes of no text, and then does not find it.
+        return {name: text for name in stated if (text := stated.get(name)) is not None}
 
     def close(self) -> None:
         """Close the handle."""

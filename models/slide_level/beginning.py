@@ -17,7 +17,7 @@ from models.slide_level.networks import NETWORKS, SlideNetwork
 from models.slide_level.tasks import SlideTask
 
 HEADS = "heads."
-"""Begin of the names of tensors that are heads for other tasks than that of the weights."""
+"""Prefix of the names of tensors that are heads for other tasks than that of the weights."""
 
 
 class Begun(NamedTuple):

@@ -399,3 +399,16 @@ def test_a_place_with_a_value_of_an_unknown_kind_is_refused(real: Path, tmp_path
     (tmp_path / "damaged.dcm").write_bytes(data.replace(element, element[:4] + b"D\xd7"))
     with pytest.raises(SourceError, match="not of numbers"):
         read_volumes([tmp_path / "damaged.dcm"])
+
+
+def test_an_element_of_an_unknown_kind_is_named(tmp_path: Path) -> None:
+    header = written(AccessionNumber="S26-1")
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.3.4"
+    item = Tag(0xFFFE, 0xE000)  # it stands within sequences alone
+    header[item] = RawDataElement(item, "NONE", 2, b"ab", 0, False, True)
+    with disable_value_validation():
+        header.Rows = 70_000
+    with pytest.raises(SourceError, match="repeated: Item, Rows; export"):
+        write_header(header, tmp_path / "damaged.dcm")

@@ -210,7 +210,7 @@ def test_a_word_holds_for_a_new_scan_of_its_slide(context: StepContext) -> None:
     row = identified(context, write_svs(path, 2, "S26-13;A1;HER2"))
     assert (row.state, row.accession) == ("identified", "S26-31")
     # The picture of the new scan was not looked at; the word on the name goes on.
-    assert "picture" not in json.loads(row.said)
+    assert not {"picture", "kept_at"} & set(json.loads(row.said))
     say_slide(context.settings, "slide-1", SlideWords(organ="gastric"), MEYER)
     assert identified_again(context, path).accession == "S26-31"
 
@@ -227,3 +227,10 @@ def test_another_slide_under_the_name_of_one_that_is_left_out_is_asked_about(
     assert (row.state, row.reason) == ("quarantined", "identity-conflict")
     keep(context.settings, "slide-1", MEYER)
     assert identified_again(context, path).accession == "S26-99"
+
+
+def test_a_name_in_the_header_that_is_no_text_sets_no_slide_aside(context: StepContext) -> None:
+    path = write_svs(context.settings.watch.folder / "scan.svs", 1, "S26-13;A1;HER2")
+    path.write_bytes(path.read_bytes().replace(b"|AppMag", b"|\xffppMag"))
+    row = identified(context, path)
+    assert (row.state, row.accession) == ("identified", "S26-13")
