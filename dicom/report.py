@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
@@ -41,8 +42,8 @@ def build_report(
     """Build the report: complete, PRELIMINARY and UNVERIFIED until a person stands for it.
 
     The report belongs to the study of the target slide (`ihc_images`). It refers to both slides,
-    their overlays, and the reports (`predecessors`) that it replaces. Equal arguments give
-    equal bytes.
+    their overlays, and the reports (`predecessors`) that it replaces, with those that these
+    replaced: an archive may have refused one of them. Equal arguments give equal bytes.
 
     Raises
     ------
@@ -76,6 +77,7 @@ def build_report(
             previous_versions=predecessors or None,
             requested_procedures=_requests(facts, ihc_images[0]) or None,
         )
+    _name_earlier(dataset, predecessors)
     dataset.SeriesDescription = _description(facts)
     _add_equipment(dataset, software, facts.request.procedure_codes)
     _verify(dataset, facts.verifiers, ihc_images[0])
@@ -96,6 +98,28 @@ def _content(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, softwar
     )
     list_heatmaps(content, slides.heatmaps)
     return content
+
+
+def _name_earlier(dataset: Dataset, predecessors: Sequence[Dataset]) -> None:
+    """Add to the predecessors of a report those that its predecessors name (PS3.3 C.17.2).
+
+    Without them two reports would be in force where the one between them never came to an archive.
+    """
+    named = dataset.get("PredecessorDocumentsSequence", [])
+    studies = {study.StudyInstanceUID: study.ReferencedSeriesSequence for study in named}
+    for report in predecessors:
+        for study in deepcopy(list(report.get("PredecessorDocumentsSequence", ()))):
+            if study.StudyInstanceUID not in studies:
+                named.append(study)
+                studies[study.StudyInstanceUID] = study.ReferencedSeriesSequence
+                continue
+            there = studies[study.StudyInstanceUID]
+            series = {each.SeriesInstanceUID: each.ReferencedSOPSequence for each in there}
+            for each in study.ReferencedSeriesSequence:
+                if each.SeriesInstanceUID in series:
+                    series[each.SeriesInstanceUID].extend(each.ReferencedSOPSequence)
+                else:
+                    there.append(each)
 
 
 def _add_equipment(dataset: Dataset, software: str, ordered: Sequence[Code]) -> None:

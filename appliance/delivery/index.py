@@ -96,6 +96,17 @@ def read_retired(objects_key: str, settings: Settings) -> list[str]:
     return list(read_contents(objects_key, settings).get("retired", ()))
 
 
+def rejects_any(objects_key: str, settings: Settings) -> bool:
+    """Return whether a case's objects, or any before them, were written with a note that rejects.
+
+    Objects of earlier builds say it of themselves alone.
+    """
+    contents = sound_contents(objects_key, settings) if objects_key else None
+    if contents is None:
+        return False
+    return bool(contents.get("rejects")) or any(e["kind"] == "KO" for e in contents["objects"])
+
+
 def read_contents(objects_key: str, settings: Settings) -> dict[str, Any]:
     """Contents of ``objects.json``."""
     folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(objects_key))

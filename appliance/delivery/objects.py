@@ -26,6 +26,7 @@ from appliance.delivery.index import (
     ObjectFile,
     index_entry,
     read_reports,
+    rejects_any,
     sound_contents,
 )
 from appliance.delivery.optional import optional_objects
@@ -195,6 +196,8 @@ def _write(
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
     request, said = request_of(findings, assay.target.code, settings, first=not former.key)
     saved = _time_of(findings_folder, former, replaced)
+    rejects = note != "none" or rejects_any(replaced, settings)
+    seed = f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}"
     context = ObjectContext(
         findings=findings,
         assay=assay,
@@ -202,7 +205,8 @@ def _write(
         algorithms={model.task: algorithm_facts(model) for model in findings.models},
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
-        seed=f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}",
+        # A result that comes back after a note rejected it would stay hidden under its old UIDs.
+        seed=f"{seed}|{replaced}" if replaced and rejects else seed,
         software=software,
         request=request,
     )
@@ -224,6 +228,7 @@ def _write(
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
             "retired": [entry.sop_instance_uid for entry in retired],
+            "rejects": bool(replaced) and rejects,
             "scanned": [asdict(index_entry("WSM", file, store.root)) for file in sources.scanned],
         }
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")

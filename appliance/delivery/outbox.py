@@ -31,7 +31,7 @@ from appliance.errors import (
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import WITHOUT_RESULT, CaseState, DeliveryState
-from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, SLIDES, WITHDRAWN
+from appliance.ledger.queries import NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, SLIDES, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.settings.destinations import DicomSlides
 from appliance.settings.settings import Settings
@@ -44,6 +44,8 @@ AWAY = "away"
 ABSENT = "slide-absent"
 """Code of the trouble of a scanner's image that a destination has not; words of kind ``delivery``,
 and of kind ``case`` for a case that is sent but for that."""
+RESULT_REFUSED = "result-refused"
+"""Code of the trouble of a note that rejects a result, where the new result was refused."""
 _OPEN = (DeliveryState.QUEUED, DeliveryState.SENT, DeliveryState.UNPROVEN)
 _GONE_OUT = (DeliveryState.SENT, DeliveryState.PROVEN)
 
@@ -215,6 +217,9 @@ class Outbox:
             elif self._replaced.holds(row):
                 replaced = Trouble(code=REPLACED_SINCE, params={"destination": row.destination})
                 self._trouble(row, DeliveryState.REFUSED, replaced)
+            elif row.kind == NOTES and self._is_alone(row):
+                alone = Trouble(code=RESULT_REFUSED, params={"destination": row.destination})
+                self._trouble(row, DeliveryState.REFUSED, alone)
             elif self._is_found(row, files) if is_scanned(row) else self._is_intact(row):
                 by_uid[row.sop_instance_uid] = row
         if by_uid:
@@ -334,6 +339,11 @@ class Outbox:
         with self._ledger.transaction() as tx:
             cases = [tx.case(number) for number in tx.cases_of_deliveries([row])]
         return all(case is None or case.state in WITHOUT_RESULT for case in cases)
+
+    def _is_alone(self, row: DeliveryRow) -> bool:
+        """Return whether a note would reject a result where the one in its place was refused."""
+        with self._ledger.transaction() as tx:
+            return tx.refused_beside(row)
 
     def _tell_absent(self, row: DeliveryRow, answer: Answer) -> None:
         """Let a scanner's image that the destination has not be asked for again, or give up."""

@@ -208,6 +208,18 @@ class Queries:
         )
         return list(self.session.exec(query.order_by(col(DeliveryRow.id))).all())
 
+    def refused_beside(self, row: DeliveryRow) -> bool:
+        """Return whether an object that was written with this one was refused where it goes."""
+        place = row.path.rpartition("/")[0]
+        query = select(DeliveryRow.id).where(
+            DeliveryRow.case_id == row.case_id,
+            DeliveryRow.destination == row.destination,
+            DeliveryRow.state == DeliveryState.REFUSED,
+            col(DeliveryRow.path).startswith(f"{place}/", autoescape=True),
+            DeliveryRow.kind != NOTES,
+        )
+        return self.session.exec(query).first() is not None
+
     def cases_of_deliveries(self, rows: Iterable[DeliveryRow]) -> list[int]:
         """Return the ids of all cases that have one of these deliveries, each once."""
         ids = [row.id for row in rows]

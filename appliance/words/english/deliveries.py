@@ -17,6 +17,10 @@ DELIVERY_REASONS: Words = {
         "'{destination}' may have that one: say the word on the score again, or run the case again "
         "(tandem rerun)"
     ),
+    "result-refused": (
+        "'{destination}' refused an object of the new result, so the replaced result is not "
+        "rejected there: it would be left without any. Mend that, then: tandem retry"
+    ),
     "withdrawn": "it was withdrawn before it was sent: a slide of it is no slide of its case",
     "slide-absent": (
         "'{destination}' has not this image of the scanner's slide ({answer}): no viewer there "

@@ -1,0 +1,170 @@
+"""Results that a newer one replaces: what its report names, and notes that reject them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from fixtures.clinic import OBJECTS, Clinic, copy_of, open_clinic, predecessors
+from fixtures.damage import flip
+from fixtures.judges import dicom_errors
+from fixtures.orthanc import Orthanc
+from fixtures.told import Told
+from highdicom.ko import KeyObjectSelectionDocument
+from pydicom import dcmread
+
+from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.delivery.destinations.contract import Destination
+from appliance.delivery.destinations.dimse import Pacs
+from appliance.delivery.index import object_path, read_index
+from appliance.delivery.outbox import Outbox
+from appliance.delivery.queueing import enqueue_case
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.transaction import Transaction
+from appliance.line.case_steps import write
+from appliance.operations.corrections import correct_score
+from appliance.operations.retry import retry_case
+from appliance.settings.destinations import FolderDestination, PacsDestination
+from dicom.status import classify
+
+KINDS = ("SEG", "PM")
+ANNA = "Müller^Anna"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return open_clinic(tmp_path_factory.mktemp("clinic"))
+
+
+@pytest.fixture
+def clinic(state: Path, tmp_path: Path) -> Clinic:
+    return copy_of(state, tmp_path)
+
+
+def rejecting(clinic: Clinic) -> Clinic:
+    """Return the clinic with the setting under which a note rejects a replaced result."""
+    objects = OBJECTS.model_copy(update={"rejection_note": "quality"})
+    told = (FolderDestination(name="told"),)
+    return Clinic(clinic.settings.model_copy(update={"objects": objects, "destinations": told}))
+
+
+def test_no_note_rejects_a_result_where_the_one_in_its_place_was_refused(clinic: Clinic) -> None:
+    clinic, told = rejecting(clinic), Told()
+    clinic.do(lambda tx: enqueue_case(tx, tx.case(1), clinic.settings, 0.0))
+    ledger = Ledger(clinic.settings.ledger_url)
+    outbox = Outbox(ledger, clinic.settings, {"told": told})
+    outbox.run()
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="torn")
+    clinic.deliver()
+    report, note = (dcmread(clinic.file(kind)).SOPInstanceUID for kind in ("SR", "KO"))
+    told.outcomes[report] = classify(0xC000, "not this one")
+    for _ in range(3):
+        outbox.run()
+    assert report in told.sent and note not in told.sent
+    ways = {row.sop_instance_uid: (row.state, row.reason) for row in clinic.deliveries()}
+    assert ways[report] == ("refused", "refused") and ways[note] == ("refused", "result-refused")
+
+    def retry(tx: Transaction) -> None:
+        case = tx.case(1)
+        assert case is not None
+        case.state = CaseState.UNDELIVERED  # as the outbox leaves a case that is written by now
+        retry_case(tx, case, clinic.settings, 0.0)
+
+    told.outcomes.clear()  # the archive takes it now: both go, the note last
+    clinic.do(retry)
+    for _ in range(3):
+        outbox.run()
+    ledger.close()
+    states = {row.state for row in clinic.deliveries() if row.destination == "told"}
+    assert told.sent[-1] == note and states == {"proven"}
+
+
+def test_a_result_that_comes_back_after_a_note_has_names_of_its_own(clinic: Clinic) -> None:
+    """An archive hides for ever what a note rejected: it is not sent under the same UIDs."""
+    first = clinic.case
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="torn")
+    second = clinic.case.findings_key
+
+    def back(site: Clinic) -> tuple[set[str], set[str], list[str]]:
+        """UIDs of the results of the case at first and at last, and what the last one replaces."""
+        key = first.objects_key
+        for findings in (second, first.findings_key):
+            key = write(findings, key, site.settings, {}).objects_key
+        # What is written again, whatever the settings are by now, keeps its names.
+        shutil.rmtree(ArtifactStore(site.settings.artifacts_dir).path(ArtifactKey.parse(key)))
+        assert write(first.findings_key, key, clinic.settings, {}).objects_key == key
+        before, after = (
+            {e.sop_instance_uid for e in read_index(each, site.settings) if e.kind in KINDS}
+            for each in (first.objects_key, key)
+        )
+        (report,) = (e for e in read_index(key, site.settings) if e.kind == "SR")
+        return before, after, predecessors(dcmread(object_path(report.path, site.settings)))
+
+    before, after, _ = back(rejecting(clinic))
+    assert not before & after
+    before, after, replaced = back(clinic)
+    assert before & after and len(replaced) == 2
+
+
+@pytest.mark.judge
+def test_a_note_rejects_the_replaced_result_where_it_was_sent(
+    clinic: Clinic, orthanc: Orthanc
+) -> None:
+    """A result is withdrawn: Orthanc lists both, and the note names every object of the first."""
+    pacs = PacsDestination(
+        kind="dicom", host="127.0.0.1", port=orthanc.dicom_port, called_aet="ORTHANC"
+    )
+    clinic, told = rejecting(clinic), Told()
+    places = {"destinations": (pacs, *clinic.settings.destinations)}
+    site = clinic.settings.model_copy(update=places)
+    clinic = Clinic(site)
+    first, first_key = clinic.report, clinic.case.objects_key
+    assert write(clinic.case.findings_key, first_key, site, {}).objects_key == first_key
+    clinic.do(lambda tx: enqueue_case(tx, tx.case(1), site, 0.0))
+    ledger = Ledger(site.ledger_url)
+    reached: dict[str, Destination] = {"pacs": Pacs(pacs), "told": told}
+    Outbox(ledger, site, reached).run()
+    assert {row.state for row in clinic.deliveries() if row.destination == "pacs"} == {"proven"}
+
+    correct_score(site, "case-1", "none", by=ANNA, why="torn")
+    late = FolderDestination(name="late", folder=site.state_dir / "late")
+    clinic = Clinic(site.model_copy(update={"destinations": (*site.destinations, late)})).deliver()
+    for _ in range(2):  # the note comes after what is in force
+        Outbox(ledger, clinic.settings, reached).run()
+    ledger.close()
+    note = dcmread(clinic.file("KO"))
+    assert dicom_errors(clinic.file("KO")) == []
+    assert told.sent[-1] == note.SOPInstanceUID
+    ways = {row.destination: row.state for row in clinic.deliveries() if row.kind == "KO"}
+    assert ways == {"pacs": "proven", "told": "proven"}  # the late one never had the first result
+
+    title = note.ConceptNameCodeSequence[0]
+    assert (title.CodeValue, title.CodingSchemeDesignator) == ("113001", "DCM")
+    entries = read_index(first_key, site)
+    retired = {e.sop_instance_uid: (e.study_uid, e.series_uid) for e in entries if e.kind != "WSM"}
+    read = KeyObjectSelectionDocument.from_dataset(note)
+    named = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in read.content.get_references()
+    }
+    assert named == set(retired) and first.SOPInstanceUID in named
+    assert all(read.resolve_reference(uid)[:2] == place for uid, place in retired.items())
+    assert predecessors(clinic.report) == [first.SOPInstanceUID]
+    assert clinic.report.SOPInstanceUID in str(note.ContentSequence[-len(named) - 1].TextValue)
+    listed = orthanc.qido(f"studies/{note.StudyInstanceUID}/series")
+    found = [series["00080060"]["Value"][0] for series in listed]
+    assert {kind: found.count(kind) for kind in found if kind != "SM"} == {
+        "SEG": 4,
+        "SR": 2,
+        "DOC": 2,
+        "KO": 1,
+    }
+
+    # A damaged note is written again as it was, whatever the settings say by now.
+    key, data = clinic.case.objects_key, clinic.file("KO").read_bytes()
+    flip(clinic.file("KO"))
+    silent = clinic.settings.model_copy(update={"objects": OBJECTS})
+    assert write(clinic.case.findings_key, key, silent, {}).objects_key == key
+    assert clinic.file("KO").read_bytes() == data
