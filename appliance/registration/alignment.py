@@ -20,7 +20,7 @@ from appliance.registration.likeness import likeness
 from appliance.registration.mapping import SlideMapping
 from appliance.registration.picture import Picture, picture_of, size_um
 from appliance.registration.pieces import mapping_of, pieces_of
-from appliance.registration.placing import PLACED, Placed, bend, place_by_nuclei, place_pieces
+from appliance.registration.placing import PLACED, Placed, bend_all, place_by_nuclei, place_pieces
 from appliance.registration.votes import FEWEST
 from appliance.slides.overview import LONGEST_PX
 from appliance.slides.tissue import Tissue
@@ -90,7 +90,7 @@ def align(
     moving, fixed = picture_of(he, he_tissue, mpp), picture_of(ihc, ihc_tissue, mpp)
     if not moving.mask.any() or not fixed.mask.any():
         raise AlignmentError("a slide without tissue cannot be aligned; look at the slide")
-    placed = [bend(moving, fixed, p) for p in place_pieces(moving, fixed, pieces_of(moving))]
+    placed = bend_all(moving, fixed, place_pieces(moving, fixed, pieces_of(moving)))
     method = METHOD
     if len(placed) == 1 and placed[0].agreement < PLACED:
         by_nuclei = place_by_nuclei(moving, fixed)

@@ -1,0 +1,68 @@
+"""Placing of pieces: a crumb that the IHC slide lacks is given no place on other tissue."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from appliance.registration.picture import Picture
+from appliance.registration.pieces import pieces_of
+from appliance.registration.placing import bend_all, place_pieces
+
+MPP = 4.5
+SHAPE = (700, 900)
+
+
+def texture(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Structure of random tissue, 0-1."""
+    layers = [
+        cv2.GaussianBlur(rng.normal(0, 1, SHAPE).astype(np.float32), (0, 0), s) * s
+        for s in (1.2, 3, 8)
+    ]
+    total = np.sum(layers, axis=0)
+    found: NDArray[np.float32] = (total - total.mean()) / total.std() * 0.15 + 0.4
+    return np.clip(found, 0.05, 1).astype(np.float32)
+
+
+def disc(x: int, y: int, radius_um: float) -> NDArray[np.bool_]:
+    rows, columns = np.ogrid[: SHAPE[0], : SHAPE[1]]
+    inside: NDArray[np.bool_] = (columns - x) ** 2 + (rows - y) ** 2 <= (radius_um / MPP) ** 2
+    return inside
+
+
+def picture(structure: NDArray[np.float32], mask: NDArray[np.bool_]) -> Picture:
+    layers = np.stack([structure * mask, mask.astype(np.float32)], axis=2)
+    return Picture(layers=layers.astype(np.float32), mask=mask, mpp=MPP)
+
+
+@pytest.mark.parametrize("seed", [4, 21, 22])
+def test_a_crumb_that_the_ihc_slide_lacks_is_not_laid_on_control_tissue(seed: int) -> None:
+    """Of these seeds, coarse patches find the crumb of 0.31 mm² somewhere on other tissue."""
+    rng = np.random.default_rng(seed)
+    section, crumb, core = (texture(rng) for _ in range(3))
+    large, small, control = disc(350, 350, 990), disc(800, 120, 314), disc(800, 560, 502)
+    he = picture(np.where(small, crumb, section), large | small)
+    noise = rng.normal(0, 0.05, SHAPE).astype(np.float32)
+    ihc = picture(np.where(control, core, section + noise), large | control)
+    coarse = place_pieces(he, ihc, pieces_of(he))
+    assert [each.piece is not None for each in coarse] == [True, True]
+    fine = bend_all(he, ihc, coarse)
+    assert [each.piece is not None for each in fine] == [True, False]
+
+
+def test_a_crumb_that_is_there_is_found(seed: int = 3) -> None:
+    rng = np.random.default_rng(seed)
+    section, crumb = texture(rng), texture(rng)
+    large, small, there = disc(350, 350, 990), disc(800, 120, 314), disc(780, 540, 314)
+    he = picture(np.where(small, crumb, section), large | small)
+    moved = np.roll(crumb, (420, -20), axis=(0, 1))
+    noise = rng.normal(0, 0.05, SHAPE).astype(np.float32)
+    ihc = picture(np.where(there, moved, section) + noise, large | there)
+    fine = bend_all(he, ihc, place_pieces(he, ihc, pieces_of(he)))
+    assert all(each.piece is not None for each in fine)
+    piece = fine[1].piece
+    assert piece is not None
+    center = piece.forward(np.array([[800.5, 120.5]]) * MPP) / MPP
+    assert np.abs(center - (780.5, 540.5)).max() < 3
