@@ -149,9 +149,13 @@ def segment_class(name: str) -> Code:
     return SEGMENT_CLASSES[name] if name in SEGMENT_CLASSES else _private_class(name)
 
 
-def opinion_class(name: str) -> Code:
-    """Return the code of a class that a reader answers: of scores and statuses the standard one."""
-    standard = SCORES | STATUSES
+def opinion_class(name: str, about: str) -> Code:
+    """Return the code of a class that a reader answers: of scores and statuses the standard one.
+
+    `about` is the reader's question. A nucleus that is negative is no negative slide: only a
+    question for the status is answered by one.
+    """
+    standard = STATUSES if about == "status" else SCORES
     return standard[name] if name in standard else _private_class(name)
 
 

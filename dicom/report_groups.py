@@ -151,8 +151,8 @@ def _opinion(sr: Any, facts: ReportFacts, opinion: OpinionFacts, slides: Slides,
     judged = [(name, share) for name, share in opinion.shares if any(s for _, s in opinion.shares)]
     said = codes.INDETERMINATE
     if judged:
-        said = codes.opinion_class(max(judged, key=lambda each: each[1])[0])
-    measurements = [_share(sr, name, share) for name, share in judged]
+        said = codes.opinion_class(max(judged, key=lambda each: each[1])[0], opinion.about)
+    measurements = [_share(sr, name, share, opinion.about) for name, share in judged]
     if opinion.certainty is not None:
         certainty = round(100 * opinion.certainty, 2)
         measurements.append(sr.Measurement(codes.CERTAINTY, certainty, codes.PERCENT))
@@ -178,14 +178,14 @@ def _opinion(sr: Any, facts: ReportFacts, opinion: OpinionFacts, slides: Slides,
     )
 
 
-def _share(sr: Any, name: str, share: float) -> Any:
+def _share(sr: Any, name: str, share: float, about: str) -> Any:
     """Measurement of a class's share in percent; a modifier names the class (TID 300)."""
     measurement = sr.Measurement(codes.OPINION_SHARE, round(100 * share, 2), codes.PERCENT)
     measurement[0].ContentSequence = sr.ContentSequence(
         [
             sr.CodeContentItem(
                 name=codes.OPINION_CLASS,
-                value=codes.opinion_class(name),
+                value=codes.opinion_class(name, about),
                 relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
             )
         ]

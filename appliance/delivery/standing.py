@@ -90,6 +90,7 @@ def _unscored(findings: Findings) -> Findings:
         category=None,
         binary_by_pixels=None,
         comment="",
+        rois=(),
         read_outs=None,
     )
 

@@ -37,6 +37,9 @@ from models.spec import Task
 
 RASTER_UM = 1.117
 """Wanted resolution of the label map, as of M's: a nucleus is some 8 px wide."""
+FEWEST_NUCLEI = 20
+"""Nuclei of a tile, some 1,000 per mm², below which its blue ones were perhaps not seen. Where all
+are brown, none is blue either, but there are more of them."""
 OUTSIDE_TILES = 40
 """Tissue tiles outside the tumor whose nuclei are looked at as internal control."""
 TILES_NAME, CONTROL_NAME = "tiles.npz", "control.json"
@@ -57,10 +60,14 @@ class NucleiReading:
         int64 (n, 5): px per class of the label map.
     brown_px
         int64 (n, 2): brown px near these nuclei, and those of them in pieces as wide as nuclei.
+    unseen
+        bool (n,): no blue nucleus stands out, and fewer than `FEWEST_NUCLEI` were counted.
     outside
         Nuclei of the same shape per class on tissue outside the tumor, and brown px as above.
     labels, mpp
         Label map of the slide (uint8, 0-4), margin included, and its µm per px.
+    unreadable_control_percent
+        Share (0-100) of the tiles of control tissue that the file does not give.
     """
 
     opinion: Opinion
@@ -69,10 +76,12 @@ class NucleiReading:
     counts: NDArray[np.int64]
     label_px: NDArray[np.int64]
     brown_px: NDArray[np.int64]
+    unseen: NDArray[np.bool_]
     outside: OutsideReading
     control: ControlReading
     labels: StoredLabels
     mpp: float
+    unreadable_control_percent: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,7 @@ class NucleiSession:
         self._counts: list[NDArray[np.int64]] = []
         self._label_px: list[NDArray[np.int64]] = []
         self._brown_px: list[tuple[int, int]] = []
+        self._unseen: list[bool] = []
         self._open = True
 
     def answer(self, pixels: NDArray[np.uint8]) -> list[TileNuclei]:
@@ -115,7 +125,9 @@ class NucleiSession:
             self._labels.paint(index, labels)
             self._places.append((index.column, index.row))
             self._judged.append(judged)
-            self._counts.append(count_nuclei(found, self._limits))
+            counts = count_nuclei(found, self._limits)
+            self._counts.append(counts)
+            self._unseen.append(found.brown_alone and int(counts.sum()) < FEWEST_NUCLEI)
             self._label_px.append(count_classes(labels))
             self._brown_px.append((found.brown_px, found.wide_px))
 
@@ -127,7 +139,7 @@ class NucleiSession:
         counts = np.array(self._counts, dtype=np.int64).reshape(-1, 4)
         total = counts[judged].sum(axis=0).tolist()
         classes, probabilities = shares(dict(zip(NUCLEAR_CLASSES, total, strict=True)))
-        control, control_tiles = self._control()
+        control, control_tiles, lost = self._control()
         return NucleiReading(
             opinion=Opinion(
                 reader=NucleiReader.name,
@@ -143,10 +155,12 @@ class NucleiSession:
             counts=counts,
             label_px=np.array(self._label_px, dtype=np.int64).reshape(-1, 5),
             brown_px=np.array(self._brown_px, dtype=np.int64).reshape(-1, 2),
+            unseen=np.array(self._unseen, dtype=bool),
             outside=self._outside(control_tiles),
             control=control,
             labels=StoredLabels.open(self._path),
             mpp=self._raster.mpp,
+            unreadable_control_percent=lost,
         )
 
     def close(self) -> None:
@@ -156,21 +170,23 @@ class NucleiSession:
             self._labels.close(whole=False)
             self._open = False
 
-    def _control(self) -> tuple[ControlReading, frozenset[TileIndex]]:
-        """Control tissue, and all tiles that hold some."""
+    def _control(self) -> tuple[ControlReading, frozenset[TileIndex], float]:
+        """Control tissue, all tiles that hold some, and the share (0-100) that was not given."""
         given = self._given
         if given.beside is None:
-            return ControlReading(area_mm2=0.0, counts=[]), frozenset()
+            return ControlReading(area_mm2=0.0, counts=[]), frozenset(), 0.0
         tissue, slide = given.tissue, given.slide
         pen = find_pen(given.picture, tissue)
         control = find_control(given.beside.mapping, given.beside.tissue, tissue, pen)
+        stream = self._stream(control.tiles(slide.grid))
         counts = [
             count_classes(control.within(index, self._painted(pixels))).tolist()
-            for index, pixels in self._streamed(control.tiles(slide.grid))
+            for index, pixels in _one_by_one(stream)
         ]
         rows, columns = np.nonzero(control.share(slide.grid) > 0)
         held = frozenset(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
-        return ControlReading(area_mm2=control.area_mm2, counts=counts), held
+        reading = ControlReading(area_mm2=control.area_mm2, counts=counts)
+        return reading, held, stream.unreadable_percent
 
     def _outside(self, control: frozenset[TileIndex]) -> OutsideReading:
         """Nuclei of some tissue tiles outside the tumor and its neighborhood of one tile."""
@@ -184,7 +200,7 @@ class NucleiSession:
         tissue = tissue_tiles(tissue_share(given.tissue, given.slide.grid))
         rest = [tile for tile in tissue if tile not in tumor and tile not in control]
         wanted = sorted(spread(rest, OUTSIDE_TILES), key=row_by_row)
-        found = [measure_nuclei(pixels) for _, pixels in self._streamed(wanted)]
+        found = [measure_nuclei(pixels) for _, pixels in _one_by_one(self._stream(wanted))]
         none = np.zeros(4, dtype=np.int64)
         counts = sum((count_nuclei(each, self._limits) for each in found), start=none)
         return OutsideReading(
@@ -198,13 +214,15 @@ class NucleiSession:
         found = measure_nuclei(pixels)
         return paint_classes(found, grades(found.stain_od, self._limits))
 
-    def _streamed(
-        self, tiles: Sequence[TileIndex]
-    ) -> Iterator[tuple[TileIndex, NDArray[np.uint8]]]:
-        """Yield the tiles that the file gives with their px, whose memory is used again."""
-        stream = TileStream(self._given.slide, tiles, self._given.tissue.white_rgb, PLAIN_BATCH)
-        for indices, pixels in stream:
-            yield from zip(indices, pixels, strict=True)
+    def _stream(self, tiles: Sequence[TileIndex]) -> TileStream:
+        given = self._given
+        return TileStream(given.slide, tiles, given.tissue.white_rgb, PLAIN_BATCH)
+
+
+def _one_by_one(stream: TileStream) -> Iterator[tuple[TileIndex, NDArray[np.uint8]]]:
+    """Yield the tiles that the file gives with their px, whose memory is used again."""
+    for indices, pixels in stream:
+        yield from zip(indices, pixels, strict=True)
 
 
 @reader
@@ -212,7 +230,7 @@ class NucleiReader:
     """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
 
     name: ClassVar[str] = "nuclei"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
     task: ClassVar[Task | None] = None
@@ -230,7 +248,9 @@ class NucleiReader:
             counts=reading.counts,
             label_px=reading.label_px,
             brown_px=reading.brown_px,
+            unseen=reading.unseen,
             mpp=reading.mpp,
+            unreadable_control_percent=reading.unreadable_control_percent,
         )
         beside = {"control": asdict(reading.control), "outside": asdict(reading.outside)}
         (folder / CONTROL_NAME).write_text(json.dumps(beside))
@@ -248,10 +268,12 @@ class NucleiReader:
                 counts=arrays["counts"],
                 label_px=arrays["label_px"],
                 brown_px=arrays["brown_px"],
+                unseen=arrays["unseen"],
                 outside=OutsideReading(**outside | {"counts": tuple(outside["counts"])}),
                 control=ControlReading(**beside["control"]),
                 labels=StoredLabels.open(folder / IHC_CLASSES),
                 mpp=float(arrays["mpp"]),
+                unreadable_control_percent=float(arrays["unreadable_control_percent"]),
             )
 
 

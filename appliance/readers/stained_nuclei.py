@@ -13,7 +13,7 @@ upper left corner.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -86,6 +86,8 @@ class TileNuclei:
     brown_px, wide_px
         Brown px within `PALE_UM` of counted nuclei, and those of them in pieces that hold a disc of
         `WIDE_UM`. Nuclei are as wide, membranes are not.
+    brown_alone
+        No blue nucleus stands out from its surroundings: brown ones alone are found.
     """
 
     raster: Labels
@@ -93,6 +95,7 @@ class TileNuclei:
     counted: NDArray[np.bool_]
     brown_px: int
     wide_px: int
+    brown_alone: bool
 
 
 def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
@@ -110,9 +113,10 @@ def measure_nuclei(pixels: NDArray[np.uint8]) -> TileNuclei:
     excess = dab - np.maximum(pale, 0)
     brown = tissue & (excess > BROWN_OD)
     dark = brown & (excess > cv2.dilate(excess, disc(RING_UM)) / 2)
-    return _measured(
-        split_nuclei(_mask(blue, dark, tissue), SADDLE_UM), smooth(blue, 0.4), dab, brown
-    )
+    mask = _mask(blue, dark, tissue)
+    nuclei = split_nuclei(_opened(dark) if mask is None else mask, SADDLE_UM)
+    found = _measured(nuclei, smooth(blue, 0.4), dab, brown)
+    return replace(found, brown_alone=mask is None)
 
 
 def paint_classes(found: TileNuclei, grade: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -127,8 +131,8 @@ def paint_classes(found: TileNuclei, grade: NDArray[np.uint8]) -> NDArray[np.uin
 
 def _mask(
     hematoxylin: Array, brown: NDArray[np.bool_], tissue: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """Mask of nuclei (0 and 1)."""
+) -> NDArray[np.uint8] | None:
+    """Mask of nuclei (0 and 1); None where no blue nucleus stands out from its surroundings."""
     from skimage.filters import threshold_otsu  # slow to load; the daemon does not need it
 
     # Clipped: values below 0 are brown of another hue than the textbook's.
@@ -137,13 +141,13 @@ def _mask(
     # Brown nuclei would move the threshold that tells blue ones from the rest.
     free = tissue & (cv2.dilate(brown.astype(np.uint8), disc(0.6)) == 0)
     if np.count_nonzero(free) < _MIN_PX:
-        return _opened(brown)
+        return None
     flat = flattened(blue, free, 8.0)
     values = flat[free]
     threshold = threshold_otsu(np.clip(values, *np.percentile(values, (0.5, 99.5))))
     dark, pale = values[values > threshold], values[values <= threshold]
     if not dark.size or dark.mean() - pale.mean() < MIN_CONTRAST_OD:
-        return _opened(brown)
+        return None
     level = float(pale.mean())
     limit = level + NEAR_OTSU * (float(threshold) - level)
     mask = (brown | ((flat > limit) & stained)).astype(np.uint8)
@@ -182,6 +186,7 @@ def _measured(nuclei: Labels, blue: Array, dab: Array, brown: NDArray[np.bool_])
         counted=counted[1:],
         brown_px=int(np.count_nonzero(brown & near)),
         wide_px=int(np.count_nonzero(wide & near)),
+        brown_alone=False,
     )
 
 

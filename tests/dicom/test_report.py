@@ -293,6 +293,13 @@ def test_report_refers_to_slides_and_segmentations(
     assert referenced == {d.SOPInstanceUID for d in (*he_images, *ihc_images, *segs)}
 
 
+def test_a_negative_nucleus_is_no_negative_slide() -> None:
+    """Classes of nuclei have names of a slide's status; only a question for it has such codes."""
+    assert codes.opinion_class("negative", "status") == codes.STATUSES["negative"]
+    assert codes.opinion_class("negative", "score").scheme_designator == "99TANDEM"
+    assert codes.opinion_class("2+", "score") == codes.SCORES["2+"]
+
+
 def test_each_readers_opinion_is_coded_with_its_own_algorithm(made: Callable[..., Any]) -> None:
     """Reader by reader: question, answer, shares of classes, certainty, network, slide."""
     nothing = replace(report_facts().opinions[1], reader="plain", shares=(("0", 0.0), ("3+", 0.0)))
@@ -304,8 +311,9 @@ def test_each_readers_opinion_is_coded_with_its_own_algorithm(made: Callable[...
         for group in named(read, Code("125007", "DCM", ""))
         if named(group, codes.OPINION_ABOUT)
     )
+    other = codes.opinion_class("other", "tumor")
     for group, question, answer, network, version in (
-        (tumor, codes.OPINION_QUESTIONS["tumor"], codes.opinion_class("other"), "C: ViT", "2.0"),
+        (tumor, codes.OPINION_QUESTIONS["tumor"], other, "C: ViT", "2.0"),
         (stain, codes.OPINION_QUESTIONS["score"], codes.SCORES["2+"], "M: SegFormer", "1.0"),
         (silent, codes.OPINION_QUESTIONS["score"], codes.INDETERMINATE, "M: SegFormer", "1.0"),
     ):

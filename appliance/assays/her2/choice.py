@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from appliance.assays.assay import Declared
 from appliance.assays.her2.guideline import Guideline, all_guidelines, load_guideline
+from appliance.assays.stated import stated
 from appliance.errors import SettingsError
-from appliance.findings.reasons import Reason, ReviewReason
+from appliance.findings.reasons import ReviewReason
 from appliance.settings.scoring import Scoring, Specimen
 
 SPECIMENS = get_args(Specimen)
 """Kinds of specimen that guidelines name."""
-SHOWN_WORD = 40
-"""Most characters of a sidecar's word that a reason for review repeats."""
 NOTHING = Declared()
 
 
@@ -42,8 +40,8 @@ def choose_guideline(scoring: Scoring, declared: Declared = NOTHING) -> ChosenGu
     if scoring.guideline is not None:
         return ChosenGuideline(guideline=load_guideline(scoring.guideline))
     known = all_guidelines()
-    organ, of_organ = _stated("organ", declared.organ, {g.organ for g in known}, scoring.organ)
-    specimen, of_specimen = _stated("specimen", declared.specimen, SPECIMENS, scoring.specimen)
+    organ, of_organ = stated("organ", declared.organ, {g.organ for g in known}, scoring.organ)
+    specimen, of_specimen = stated("specimen", declared.specimen, SPECIMENS, scoring.specimen)
     for guideline in known:
         if guideline.organ == organ and specimen in guideline.specimens:
             return ChosenGuideline(guideline=guideline, reasons=(*of_organ, *of_specimen))
@@ -52,35 +50,3 @@ def choose_guideline(scoring: Scoring, declared: Declared = NOTHING) -> ChosenGu
         f"scoring.organ = {organ!r}, specimen {specimen!r}: no guideline fits. There are: {there}. "
         "Set scoring.organ, or name a guideline in scoring.guideline."
     )
-
-
-def _stated(
-    what: str, words: Sequence[object], known: Collection[str], default: str
-) -> tuple[str, tuple[ReviewReason, ...]]:
-    """Return the first word if it is known, else the site's default, and reasons for review."""
-    # People write sidecars: a number or a list in place of a word must not stop the line.
-    said = [word for word in (str(raw).strip().casefold() for raw in words) if word]
-    if not said:
-        return default.strip().casefold(), ()
-    reasons = []
-    if len(set(said)) > 1:
-        reasons.append(
-            ReviewReason(
-                code=Reason(f"{what}-contradicted"),
-                params={"what": what},
-            )
-        )
-    if said[0] in known:
-        return said[0], tuple(reasons)
-    reasons.append(
-        ReviewReason(
-            code=Reason(f"{what}-unknown"),
-            params={
-                "what": what,
-                "word": said[0][:SHOWN_WORD],
-                "known": sorted(known),
-                "default": default,
-            },
-        )
-    )
-    return default.strip().casefold(), tuple(reasons)

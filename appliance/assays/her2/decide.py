@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from appliance.assays.alignment import alignment_facts
 from appliance.assays.assay import StepOutputs
 from appliance.assays.her2.choice import choose_guideline
@@ -19,7 +22,7 @@ from appliance.assays.her2.readouts import read_outs
 from appliance.assays.her2.rois import deciding_rois
 from appliance.domain import HE, Her2Score, Stain
 from appliance.findings.classes import h_score
-from appliance.findings.findings import Findings, Rasters
+from appliance.findings.findings import MARGIN, SCORED, Findings, Rasters
 from appliance.geometry import TILE_UM
 from appliance.readers.segmentation import SegmentationReading
 from appliance.readers.tumor import TumorReading
@@ -81,7 +84,7 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         else None,
         tiles=measured.tiles,
         annotated=measured.annotated,
-        rasters=_rasters(outputs, settings),
+        rasters=_rasters(outputs, measured, settings),
     )
     return _with_paper(findings, measured, enough=enough)
 
@@ -90,8 +93,9 @@ def corrected(findings: Findings, score: str) -> Findings:
     """Findings with a person's score.
 
     Statements of the appliance on its own score do not hold for a person's: the rule, the category,
-    the shares that tell ultralow from null, the status by px, and the reasons for review, which are
-    answered and stay in the report that is replaced.
+    the shares that tell ultralow from null, the status by px, the regions that decided, and the
+    reasons for review, which are answered and stay in the report that is replaced. Where the scheme
+    has categories a score alone tells no status.
     """
     given = Her2Score(score)
     guideline = load_guideline(findings.guideline)
@@ -104,7 +108,8 @@ def corrected(findings: Findings, score: str) -> Findings:
         category=None,
         binary_by_pixels=None,
         comment="" if given is Her2Score.ZERO else guideline.comment(given, findings.percent),
-        read_outs=read_outs(given, organ=findings.organ),
+        rois=(),
+        read_outs=None if guideline.has_categories else read_outs(given, organ=findings.organ),
     )
 
 
@@ -127,7 +132,7 @@ def _keys(outputs: StepOutputs) -> tuple[tuple[str, Stain], tuple[str, Stain]]:
     return ("he", HE), ("ihc", outputs.identity.stain)
 
 
-def _rasters(outputs: StepOutputs, settings: Settings) -> Rasters:
+def _rasters(outputs: StepOutputs, measured: Measured, settings: Settings) -> Rasters:
     probability = outputs.reading("tumor", TumorReading).probability
     segmentation = outputs.reading("segmentation", SegmentationReading)
     grid = RasterGrid.of(outputs.anatomy, HE_RASTER_UM)
@@ -136,6 +141,14 @@ def _rasters(outputs: StepOutputs, settings: Settings) -> Rasters:
         he_mpp=grid.mpp,
         ihc_classes=segmentation.labels,
         ihc_mpp=segmentation.mpp,
-        ihc_read=outputs.read,
+        ihc_read=_read(outputs, measured),
         he_probability=probability,
     )
+
+
+def _read(outputs: StepOutputs, measured: Measured) -> NDArray[np.uint8]:
+    """Tiles that were read; those that hold control tissue, too, are annotated and not scored."""
+    read = np.where(outputs.read == SCORED, MARGIN, outputs.read).astype(np.uint8)
+    for tile in measured.tiles:
+        read[tile.row, tile.column] = SCORED
+    return read

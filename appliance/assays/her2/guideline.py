@@ -111,6 +111,11 @@ class Guideline:
         """True where a cluster of cells decides, provided that cells were counted."""
         return any(rule.cluster_from_cells is not None for rule in self.rules)
 
+    @property
+    def has_categories(self) -> bool:
+        """True where a result is a category, which the score alone does not tell."""
+        return any(rule.category is not None for rule in self.rules)
+
     def decide(
         self, percent: Mapping[str, float], cluster_cells: ClusterCells | None = None
     ) -> Rule:

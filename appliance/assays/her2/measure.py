@@ -60,7 +60,8 @@ def measure(outputs: StepOutputs, settings: Settings) -> Measured:
     segmentation = outputs.reading("segmentation", SegmentationReading)
     if not np.array_equal(intensity.places, segmentation.places):
         raise ValueError("L and M did not read the same tiles")
-    judged = segmentation.judged
+    # A tile at the rim of the section may hold control tissue, too, which is never scored.
+    judged = segmentation.judged & ~segmentation.on_control
     seen = [_seen(number, intensity, segmentation) for number in range(len(judged))]
     tiles = tuple(
         _scored(tile, outputs, tumor) for tile, scored in zip(seen, judged, strict=True) if scored
@@ -79,7 +80,7 @@ def measure(outputs: StepOutputs, settings: Settings) -> Measured:
         unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
         tumor_share=np.array([sum(tile.percent) for tile in tiles]) / 100,
         tumor_percent=_tumor_percent(tumor.probability, settings.scoring.tumor_threshold),
-        cells=add_up(segmentation.cells.values()),
+        cells=add_up(tally for number, tally in segmentation.cells.items() if judged[number]),
         control=_control(segmentation, settings),
         outside=_outside(outputs, segmentation),
     )

@@ -33,6 +33,9 @@ from appliance.slides.picture import PictureMatch
 
 NO_TUMOR_SHARE = 0.02
 """M finds no tumor on a tile when it calls less of it tumor."""
+INTENSE_PERCENT = 10.0
+"""Share of tumor cells with complete intense membranes that a breast score of 3+ is to exceed
+(ASCO/CAP 2018)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +204,12 @@ def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
         yield because(Reason.TUMOR_NOT_FOUND, percent=evidence.found_percent)
 
 
+def _complete_intense(evidence: Evidence) -> float | None:
+    """Share (0-100) of tumor cells with complete intense membranes; None: not measured."""
+    complete = evidence.cells.complete_percent["3+"]
+    return None if complete is None else evidence.cells.percent["3+"] * complete / 100
+
+
 def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:
     if evidence.score is None:
         return
@@ -211,6 +220,10 @@ def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterat
         yield because(Reason.READERS_DISAGREE, score=evidence.outcome, votes=others)
     elif abs(mean_grade - evidence.intensity_grade) > settings.max_reader_difference:
         yield because(Reason.READERS_DISAGREE, limit=settings.max_reader_difference)
+    intense = _complete_intense(evidence)
+    asked = guideline.organ == "breast" and evidence.score == "3+"
+    if asked and intense is not None and intense <= INTENSE_PERCENT:
+        yield because(Reason.MEMBRANES_INCOMPLETE, percent=intense)
     faint = percent["0"] + percent["1+"]
     if (
         percent["3+"] >= settings.heterogeneity_strong_percent

@@ -13,7 +13,7 @@ from appliance.assays.nuclear.decide import corrected, decide
 from appliance.assays.nuclear.guideline import load_guideline
 from appliance.assays.nuclear.page import page_of
 from appliance.assays.nuclear.receptor import Receptor
-from appliance.assays.nuclear.review import review
+from appliance.assays.nuclear.review import organ_reasons, review
 from appliance.assays.stains import HE_STAIN
 from appliance.findings.classes import NUCLEAR_CLASSES
 from appliance.readers.nuclei import NucleiReader
@@ -21,7 +21,7 @@ from appliance.readers.reader import Options
 from appliance.settings.settings import Settings
 from models.picture.kinds import MEMBRANE, NUCLEAR
 
-DECISION_VERSION = 1
+DECISION_VERSION = 2
 """Counted up when the decision changes: findings of other versions are made anew."""
 COLORS = ((68, 119, 170), (242, 205, 60), (230, 120, 25), (128, 14, 38))
 """Colors of negative to strong: those of HER2's classes, which color-blind readers tell apart."""
@@ -71,9 +71,10 @@ def _options(settings: Settings, _: Declared) -> Mapping[str, Options]:
     }
 
 
-def _depends_on(receptor: Receptor, settings: Settings, _: Declared) -> Mapping[str, Any]:
+def _depends_on(receptor: Receptor, settings: Settings, declared: Declared) -> Mapping[str, Any]:
     return {
         "version": DECISION_VERSION,
+        "organ": [reason.as_json() for reason in organ_reasons(declared)],
         "guideline": asdict(load_guideline(receptor.guideline)),
         "nuclear": settings.nuclear.model_dump(),
     }

@@ -89,7 +89,7 @@ def _texts(receptor: Receptor, findings: Findings, scheme: str) -> list[tuple[Co
         texts.append((codes.CORRECTION, findings.correction.why))
     if findings.rule:
         texts.append((codes.RULE, findings.rule))
-    if findings.comment:
+    if findings.comment and not findings.review:  # as on the page
         texts.append((codes.RESULT_COMMENT, findings.comment))
     return texts
 

@@ -35,6 +35,7 @@ class Measured:
     class. `unscored` counts tumor tiles without a partner, or with one that the file does not give.
     `outside`: nuclei per class on tissue outside the tumor. `wide_percent` (0-100): share of the
     brown px near nuclei in pieces as wide as a nucleus; None where hardly any px is brown.
+    `unseen_percent` (0-100): share of the scored tiles on which no blue nucleus stands out.
     """
 
     tiles: tuple[TileFinding, ...]
@@ -44,6 +45,7 @@ class Measured:
     outside: tuple[int, ...]
     control: ControlFacts | None
     wide_percent: float | None
+    unseen_percent: float = 0.0
 
     @property
     def percent(self) -> tuple[float, ...]:
@@ -98,6 +100,7 @@ def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
         outside=found.outside.counts,
         control=_control(found, settings),
         wide_percent=_wide(found),
+        unseen_percent=100 * float(found.unseen[found.judged].mean()) if found.judged.any() else 0,
     )
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from appliance.assays.assay import StepOutputs
+from appliance.assays.assay import Declared, StepOutputs
 from appliance.assays.nuclear.guideline import Guideline, load_guideline
 from appliance.assays.nuclear.measure import PROOF_NUCLEI, Measured, measure
 from appliance.assays.nuclear.receptor import Receptor
-from appliance.assays.nuclear.scores import positive_percent
+from appliance.assays.nuclear.scores import interval, positive_percent
 from appliance.assays.slide_reasons import alignment_reasons, because, picture_reasons
+from appliance.assays.stated import stated
 from appliance.findings.findings import Findings
 from appliance.findings.reasons import Reason, ReviewReason, in_order
 from appliance.settings.nuclear import Nuclear
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
+
+ORGAN = "breast"
+"""Organ that the guidelines of nuclear receptors are for."""
+MOST_UNSEEN_PERCENT = 10.0
+"""Share of the scored tiles without visible blue nuclei above which a person looks: of a tile with
+5 % positive nuclei the reader would count the positive ones alone."""
 
 
 def review(
@@ -24,6 +31,7 @@ def review(
     measured = measure(outputs, settings.nuclear)
     return in_order(
         (
+            *organ_reasons(outputs.declared),
             *alignment_reasons(settings.review, outputs.alignment),
             *picture_reasons(
                 settings.review,
@@ -35,6 +43,12 @@ def review(
             *result_reasons(load_guideline(receptor.guideline), measured, findings.score, settings),
         )
     )
+
+
+def organ_reasons(declared: Declared) -> tuple[ReviewReason, ...]:
+    """Reasons where the sidecars name another organ than that of the guidelines."""
+    _, reasons = stated("organ", declared.organ, (ORGAN,), ORGAN)
+    return reasons
 
 
 def result_reasons(
@@ -67,6 +81,8 @@ def _tumor(guideline: Guideline, measured: Measured, settings: Review) -> Iterat
     if not nuclei:
         yield because(Reason.NO_TUMOR)
         return
+    if measured.unseen_percent > MOST_UNSEEN_PERCENT:
+        yield because(Reason.NUCLEI_UNSEEN, percent=measured.unseen_percent)
     if nuclei < guideline.least_nuclei:
         yield because(Reason.LITTLE_TUMOR, area_mm2=measured.tumor_area_mm2, cells=nuclei)
     if measured.unscored_percent > settings.max_unscored_tumor_percent:
@@ -84,7 +100,12 @@ def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Ite
         )
     # The first limit tells negative from positive, the second one low positive from positive.
     bands = (settings.positive_band_percent, settings.low_positive_band_percent)
+    # Few nuclei are a poor sample: 0 of 105 is no rare draw of 2 %.
+    low, high = interval(int(measured.nuclei[1:].sum()), int(measured.nuclei.sum()))
     for limit, band in zip(guideline.limits, bands, strict=False):
         if abs(percent - limit) < band:
             yield because(Reason.NEAR_THRESHOLD, band=band)
+            return
+        if low < limit < high:
+            yield because(Reason.NEAR_THRESHOLD, band=round(max(limit - low, high - limit), 1))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,18 @@ def positive_percent(percent: Sequence[float]) -> float:
     """Percentage (0-100) of positive nuclei, of the shares of negative, weak, moderate, strong."""
     # Rounded: float shares of exactly 1 % may sum to 0.9999999999999999 %.
     return round(sum(percent[1:]), 9)
+
+
+def interval(positive: int, total: int) -> tuple[float, float]:
+    """Percentages between which the true one lies in 95 of 100 draws of so many nuclei.
+
+    Wilson's interval of `positive` of `total` nuclei (J Am Stat Assoc 1927;22:209).
+    """
+    share, z2 = positive / total, 1.96**2
+    middle = share + z2 / (2 * total)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * total)) / total)
+    low, high = ((middle + sign * half) / (1 + z2 / total) for sign in (-1, 1))
+    return 100 * low, 100 * high
 
 
 def average_intensity(percent: Sequence[float]) -> float | None:

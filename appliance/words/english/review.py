@@ -120,6 +120,10 @@ REVIEW: Words = {
         "No stained nucleus was found, in the tumor, beside it or on control tissue: nothing shows "
         "that this slide was stained for nuclei, and it is not scored."
     ),
+    "nuclei-unseen": (
+        "On {percent:.0f} % of the tumor's tiles hardly a nucleus is seen but brown ones: the "
+        "counterstain may be too pale, and the percentage too high."
+    ),
     "no-tumor": "No tumor was found that both slides show: there is nothing to score.",
     "little-tumor": (
         "Only {area_mm2:.2f} mm² of tumor with {cells} cells could be scored: too little for a "
@@ -150,6 +154,10 @@ REVIEW: Words = {
     "internal-control-missing": (
         "No internal control was seen: of {nuclei} nuclei outside the tumor {stained} are stained. "
         "A result of at most {percent:g} % needs one."
+    ),
+    "membranes-incomplete": (
+        "Complete intense membranes were measured on {percent:.0f} % of the tumor cells, and 3+ "
+        "asks for more than 10 %: the score rests on areas."
     ),
     "near-threshold": (
         "A class lies within {band:g} points of a limit of the guideline: the neighboring result "

@@ -274,7 +274,11 @@ def test_findings_page_and_report_say_the_same_of_each_reader(
     assert len(groups) == len(opinions)
     for group, opinion, slide in zip(groups, opinions, (HE, HER2, HER2, HER2), strict=True):
         facts = opinion.as_json()
-        said = codes.opinion_class(opinion.said) if opinion.said else codes.INDETERMINATE
+        said = (
+            codes.opinion_class(opinion.said, opinion.about)
+            if opinion.said
+            else codes.INDETERMINATE
+        )
         assert values_of(group, codes.OPINION) == [said.meaning]
         shares = values_of(group, codes.OPINION_SHARE)
         assert shares == [f"{100 * p:.2f}" for p in facts["probabilities"] if opinion.said]

@@ -127,6 +127,15 @@ def test_pale_brown_without_counterstain_is_no_nucleus() -> None:
     assert counts_of(measure_nuclei(drawn_tile(nuclei, stroma))).tolist() == [9, 0, 0, 0]
 
 
+def test_a_tile_whose_blue_nuclei_are_too_pale_says_so() -> None:
+    """There the brown ones are all that is found; a percentage of them would be 100 %."""
+    places = [(x, y, 5.0) for x in (20.0, 60.0, 100.0) for y in (20.0, 60.0, 100.0)]
+    seen = measure_nuclei(drawn_tile(places, places[:3]))
+    pale = measure_nuclei(drawn_tile(places[:3], places[:3]))
+    assert not seen.brown_alone
+    assert counts_of(pale).tolist() == [0, 3, 0, 0] and pale.brown_alone
+
+
 def test_a_larger_nucleus_among_lymphocytes_is_no_tumor_nucleus() -> None:
     tumor = [(x, 110.0, 5.0) for x in (20.0, 50.0, 80.0, 110.0)]
     larger = (40.0, 40.0, 4.2)  # as lymphocytes that touch
@@ -185,7 +194,7 @@ def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
     reader.save(reading, out)
     loaded = reader.load(out)
     assert loaded.opinion == reading.opinion and loaded.outside == reading.outside
-    for name in ("places", "judged", "counts", "label_px", "brown_px"):
+    for name in ("places", "judged", "counts", "label_px", "brown_px", "unseen"):
         assert np.array_equal(getattr(loaded, name), getattr(reading, name)), name
     return loaded
 

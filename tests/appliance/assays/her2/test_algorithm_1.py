@@ -52,6 +52,7 @@ stay as they are: the five are annotated.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +66,7 @@ from appliance.assays.registry import readers_in_use
 from appliance.domain import HE, HER2, Identity, SlideFacts
 from appliance.findings.classes import count_classes
 from appliance.findings.codec import IHC_CLASSES
-from appliance.findings.findings import Findings
+from appliance.findings.findings import MARGIN, SCORED, Findings
 from appliance.findings.label_map import StoredLabels, save_labels
 from appliance.findings.measured import StainFocus
 from appliance.geometry import TILE_MPP, TILE_PX, TILE_UM, Affine, TileGrid, TileIndex
@@ -126,11 +127,16 @@ def findings(tmp_path: Path, request: pytest.FixtureRequest) -> Findings:
 
 
 def decided(
-    tmp_path: Path, *, read_all_tissue: bool, outside: StainFocus | None = None
+    tmp_path: Path,
+    *,
+    read_all_tissue: bool,
+    outside: StainFocus | None = None,
+    control: Collection[TileIndex] = (),
 ) -> Findings:
     """Through the mapping of the tiles and from the files that the readers leave.
 
-    `outside` is what the plain reader sees outside the tumor.
+    `outside` is what the plain reader sees outside the tumor, `control` are tiles that hold some
+    control tissue.
     """
     # The twelve tiles hold less tumor than a score is interpreted on.
     settings = Settings.model_validate(
@@ -175,7 +181,7 @@ def decided(
             places=places,
             judged=judged,
             counts=np.array(counts),
-            on_control=np.zeros(len(counts), dtype=bool),
+            on_control=np.array([t in control for t in read]),
             cells={number: CellTally() for number in range(len(counts))},
             labels=StoredLabels.open(labels),
             mpp=TILE_UM / 2,
@@ -262,6 +268,29 @@ def test_tiles_without_a_tumor_partner_are_annotated_and_enter_no_score(tmp_path
     assert (percent[0, 0], percent[1, 0]) == ((0, 0, 0, 100), (0, 50, 0, 0))
     # They touch the tumor, and are no focus outside of it.
     assert made.outside_tumor is None
+
+
+def test_a_tumor_tile_that_holds_control_tissue_too_is_not_scored(tmp_path: Path) -> None:
+    """Control tissue lies close to the section: its 3+ would be that of the tumor."""
+    rim = TileIndex(1, 1)
+    made = decided(tmp_path, read_all_tissue=False, control=(rim,))
+    assert rim not in [TileIndex(t.column, t.row) for t in made.tiles]
+    assert rim in [TileIndex(t.column, t.row) for t in made.annotated]
+    assert made.percent["3+"] == 0 and len(made.tiles) == 5
+    assert made.unscored_tumor_area_mm2 == pytest.approx(2 * TILE_UM**2 / 1e6)
+    read = made.rasters.ihc_read
+    assert (read[1, 1], read[1, 2], (read == SCORED).sum()) == (MARGIN, SCORED, 5)
+
+
+def test_a_persons_score_has_no_regions_and_no_status_that_it_does_not_tell(
+    findings: Findings,
+) -> None:
+    assert findings.rois
+    corrected = HER2_ASSAY.corrected(findings, "3+")
+    assert corrected.rois == () and corrected.read_outs is not None
+    # Of a colon 3+ is positive from 50 % on: the score alone does not tell it.
+    colon = replace(findings, guideline="colorectal-heracles-2015", organ="colorectal")
+    assert HER2_ASSAY.corrected(colon, "3+").read_outs is None
 
 
 def test_what_the_plain_reader_sees_outside_the_tumor_is_in_the_findings(tmp_path: Path) -> None:

@@ -124,6 +124,19 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
         (Reason.READERS_DISAGREE, {"votes": {}}, {"votes": {"intensity": "2+"}}),
         (Reason.READERS_DISAGREE, {"votes": {"plain": "3+"}}, {"votes": {"plain": "2+"}}),
         (
+            Reason.MEMBRANES_INCOMPLETE,
+            {
+                "cells": CellTally(
+                    counted=(0, 0, 0, 250), measured=(0, 0, 0, 100), complete=(0, 0, 0, 11)
+                )
+            },
+            {
+                "cells": CellTally(
+                    counted=(0, 0, 0, 250), measured=(0, 0, 0, 100), complete=(0, 0, 0, 10)
+                )
+            },
+        ),
+        (
             Reason.HETEROGENEOUS,
             {"percent": percent(20, 4.9, 0.1, 75)},
             {"percent": percent(20, 5, 0, 75)},

@@ -83,6 +83,61 @@ def test_pr_has_no_limit_at_ten_percent(pr: Assay, tmp_path: Path) -> None:
     assert pr.scores == ("negative", "positive")
 
 
+@pytest.mark.parametrize(
+    ("nuclei", "of_er", "of_pr"),
+    [
+        ((105, 0, 0, 0), ["near-threshold"], ["near-threshold"]),  # 2 % has 0 of 105 one time in 8
+        ((103, 2, 0, 0), ["near-threshold"], ["near-threshold"]),
+        ((100, 5, 0, 0), ["near-threshold"], []),  # up to 10.7 %
+        ((100, 30, 0, 0), [], []),
+        ((990, 0, 0, 0), [], []),
+    ],
+)
+def test_a_limit_that_so_few_nuclei_cannot_exclude_goes_to_review(
+    er: Assay,
+    pr: Assay,
+    tmp_path: Path,
+    nuclei: tuple[int, ...],
+    of_er: list[str],
+    of_pr: list[str],
+) -> None:
+    assert codes_of(reviewed(er, nuclear_outputs(tmp_path, nuclei))) == of_er
+    assert codes_of(reviewed(pr, nuclear_outputs(tmp_path / "pr", nuclei, stain=PR))) == of_pr
+
+
+def test_tiles_without_blue_nuclei_go_to_review(er: Assay, tmp_path: Path) -> None:
+    """Of their nuclei only the brown ones are counted, so that the percentage is too high."""
+    found = reviewed(er, nuclear_outputs(tmp_path, (200, 100, 60, 40), unseen=(True, False)))
+    assert codes_of(found) == ["nuclei-unseen"] and "On 50 %" in found.review[0].sentence
+
+
+def test_the_guideline_is_of_the_breast(er: Assay, tmp_path: Path) -> None:
+    outputs = nuclear_outputs(tmp_path, (200, 100, 60, 40), organ="endometrial")
+    found = reviewed(er, outputs)
+    assert codes_of(found) == ["organ-unknown"]
+    assert "'endometrial' (they know breast): the case was scored as breast" in str(
+        found.review[0].sentence
+    )
+    breast = nuclear_outputs(tmp_path / "breast", (200, 100, 60, 40), organ="Breast ")
+    assert codes_of(reviewed(er, breast)) == []
+    # Another word in the sidecar makes the findings anew.
+    assert er.depends_on(CPU, outputs.declared) != er.depends_on(CPU, breast.declared)
+
+
+def test_what_the_page_withholds_is_not_in_the_report(er: Assay, tmp_path: Path) -> None:
+    outputs = nuclear_outputs(tmp_path, (970, 30, 0, 0))
+    sure = reviewed(er, outputs)
+    comments = [
+        text for name, text in er.objects.report(sure).texts if name == codes.RESULT_COMMENT
+    ]
+    assert codes_of(sure) == [] and "endocrine therapy" in comments[0]
+    doubted = replace(
+        sure, review=reviewed(er, nuclear_outputs(tmp_path / "few", (98, 2, 0, 0))).review
+    )
+    assert doubted.review
+    assert codes.RESULT_COMMENT not in [name for name, _ in er.objects.report(doubted).texts]
+
+
 def test_few_nuclei_go_to_review_and_none_is_no_result(er: Assay, tmp_path: Path) -> None:
     assert codes_of(reviewed(er, nuclear_outputs(tmp_path, (50, 0, 0, 49)))) == ["little-tumor"]
     none = reviewed(er, nuclear_outputs(tmp_path, (0, 0, 0, 0)))
