@@ -31,7 +31,7 @@ PLACED = 0.25
 """Share of a piece's patches that must agree for the piece to count as found."""
 SURE = 0.5
 """Share of the fine patches of a small piece that must agree, where other pieces are found too. Of
-drawn crumbs that the IHC slide lacks, one in twelve was laid on a control core, with 0.35."""
+drawn crumbs at a wrong place 0.35 agreed at most (`docs/alignment.md`)."""
 LIKENESS_UM = 12.0
 """Smoothing of the pictures whose correlation ranks poses."""
 
