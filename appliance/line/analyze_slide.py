@@ -192,7 +192,7 @@ def inspect_slide(facts: SlideFacts, settings: Settings) -> InspectedSlide:
     except ManifestError as err:
         raise WeightsUnusableError(str(err)) from err
     key = ArtifactKey.of(
-        "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=5
+        "inspect", slide=facts.fingerprint, mpp=facts.mpp, picture=seen_by, version=6
     )
     with timed("inspect", key, store) as (times, reused):
         if not reused:

@@ -23,6 +23,7 @@ from PIL.ImageCms import ImageCmsProfile, PyCMSError
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.encoded import Pixels
+from appliance.slides.ome import is_ome, ome_pictures
 from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
 from appliance.slides.tiff_tiles import coded_levels
 from appliance.slides.trouble import why_no_format, why_not_open, without_path
@@ -110,17 +111,27 @@ def _opened_tiff(path: Path) -> openslide.OpenSlide:
         pyramid = open_pyramid(path)
         if pyramid is None:
             raise
-        return pyramid
+        return _of_one_picture(pyramid)
     if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) != "generic-tiff":
         return handle
     pyramid = open_pyramid(path)
     if pyramid is None:
-        return handle
+        return _of_one_picture(handle)
     more = math.prod(pyramid.dimensions), pyramid.level_count
     if more > (math.prod(handle.dimensions), handle.level_count):
         handle.close()
-        return pyramid
+        return _of_one_picture(pyramid)
     pyramid.close()
+    return _of_one_picture(handle)
+
+
+def _of_one_picture(handle: openslide.OpenSlide) -> openslide.OpenSlide:
+    """Return a handle; raise SlideError UNSUPPORTED, and close it, where the file has several
+    scenes or focal planes, of which one would be taken unsaid."""
+    text = handle.properties.get("tiff.ImageDescription") or ""
+    if is_ome(text) and (count := ome_pictures(text)) > 1:
+        handle.close()
+        raise SlideError(QuarantineReason.UNSUPPORTED, f"{count} scenes or focal planes in a file")
     return handle
 
 

@@ -10,6 +10,10 @@ DARK = 40
 """Gray level up to which a px is pen, edge or unscanned: neither tissue nor glass."""
 ASSUMED_WHITE = (245, 245, 245)
 """Color of the glass of a slide that shows none."""
+TINT, UNEVEN = 16, 8
+"""Difference of the glass's channels above which it is colored, and spread of the brightest px
+(from their 10th to their 90th percentile) above which they are no glass. Slides have a spread of 0
+to 2, real fields without glass 7 to 41."""
 FILL = 255
 """Pure white, with which scanners that write no transparency fill unscanned areas."""
 FLAT_SIGMA = 3.0
@@ -19,13 +23,16 @@ FLAT_SIGMA = 3.0
 def glass_rgb(pixels: NDArray[np.uint8]) -> tuple[int, int, int]:
     """Color of the glass from scanned px, uint8 RGB (n, 3): median of the brightest tenth.
 
-    A field full of tissue has hardly any glass. A median darker than any glass is tissue; the usual
-    scanner's white is assumed then.
+    A field full of tissue has hardly any glass. A median darker than any glass is tissue, and so is
+    a colored one of px that are not alike; the usual scanner's white is assumed then.
     """
     gray = pixels.min(axis=-1)
     at_least = np.searchsorted(np.cumsum(np.bincount(gray, minlength=256)), 0.9 * gray.size)
-    r, g, b = (int(v) for v in np.median(pixels[gray >= at_least], axis=0))
-    return (r, g, b) if min(r, g, b) >= 180 else ASSUMED_WHITE
+    brightest = pixels[gray >= at_least]
+    r, g, b = (int(v) for v in np.median(brightest, axis=0))
+    spread = np.subtract(*np.percentile(brightest, (90, 10), axis=0)).max()
+    tissue = max(r, g, b) - min(r, g, b) > TINT and spread > UNEVEN
+    return (r, g, b) if min(r, g, b) >= 180 and not tissue else ASSUMED_WHITE
 
 
 def usable_px(overview: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -9,6 +9,9 @@ import openslide
 from appliance.domain import SlideFacts
 from appliance.slides.resolution import check_range, stated_mpp
 
+MOST_SKEW = 0.02
+"""Largest relative difference of the two axes' factors; levels drop or round px at the edge."""
+
 
 def read_facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideFacts:
     """Facts of an open slide, without fingerprint; `mpp` (µm per level-0 px) overrides the header.
@@ -46,3 +49,10 @@ def true_downsample(base: tuple[int, int], level: tuple[int, int]) -> float:
     whole = max(1, round(quotient))
     exact = all(abs(b / whole - n) < 1 for b, n in zip(base, level, strict=True))
     return float(whole) if exact else quotient
+
+
+def shows_the_same(base: tuple[int, int], level: tuple[int, int]) -> bool:
+    """Return whether a level may show what level 0 shows: by the ratios of both sizes."""
+    across, down = base[0] / level[0], base[1] / level[1]
+    rounding = max(1 / level[0], 1 / level[1])
+    return abs(across - down) <= (MOST_SKEW + rounding) * min(across, down)

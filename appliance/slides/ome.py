@@ -26,8 +26,13 @@ UNITS_UM = {
 }
 """µm of the units of length that an OME document may name. The µ of a document that is no UTF-8
 arrives as a replacement character."""
+COARSER = 1.9
+"""Factor of the finest resolution from which on an image is a level, an overview or a label."""
 _MICRO_SIGN, _MU = "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"
 _ELEMENT = r"<(?:\w+:)?{}\b([^<>]*)>"
+_IMAGE = re.compile(_ELEMENT.format("Image"))
+_BESIDE = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
+"""Word in the name of an image that is no picture of the section."""
 _PIXELS = re.compile(_ELEMENT.format("Pixels"))
 _OBJECTIVE = re.compile(_ELEMENT.format("Objective"))
 _ATTRIBUTE = re.compile(r"""([\w:]+)\s*=\s*(?:"([^"]*)"|'([^']*)')""")
@@ -44,7 +49,7 @@ def ome_resolution_um(text: str, size_px: tuple[int, int]) -> tuple[float, float
 
     A document with one image needs no size. None where it does not say, or in no unit of length.
     """
-    images = [_attributes(found) for found in _PIXELS.findall(text[:MOST_CHARACTERS])]
+    images = _images(text)
     width, height = (str(edge) for edge in size_px)
     fit = [a for a in images if (a.get("SizeX"), a.get("SizeY")) == (width, height)]
     for image in fit or (images if len(images) == 1 else []):
@@ -52,6 +57,34 @@ def ome_resolution_um(text: str, size_px: tuple[int, int]) -> tuple[float, float
         if x is not None and y is not None:
             return x, y
     return None
+
+
+def ome_size_px(text: str) -> tuple[int, int] | None:
+    """Return the size (width, height) of the only image of a document; None where there are more,
+    or it does not say."""
+    images = _images(text)
+    try:
+        (image,) = images
+        return int(image["SizeX"]), int(image["SizeY"])
+    except (KeyError, ValueError):
+        return None
+
+
+def ome_pictures(text: str) -> int:
+    """Return how many pictures of the section a document has: scenes, focal planes and times.
+
+    Label and overview are none, and neither are coarser levels, which some programs list.
+    """
+    parts = _IMAGE.split(text[:MOST_CHARACTERS])
+    found: list[tuple[int, float]] = []
+    # Parts alternate: attributes of an image, and what follows up to the next one.
+    for attributes, rest in zip(parts[1::2], parts[2::2], strict=True):
+        pixels = _images(rest)[:1]
+        if pixels and not _BESIDE.search(_attributes(attributes).get("Name", "")):
+            planes = _number(pixels[0], "SizeZ") * _number(pixels[0], "SizeT")
+            found.append((planes, _length_um(pixels[0], "PhysicalSizeX") or 0.0))
+    finest = min((um for _, um in found if um > 0), default=0.0)
+    return sum(planes for planes, um in found if um < COARSER * finest or um == 0)
 
 
 def ome_power(text: str) -> str:
@@ -62,6 +95,16 @@ def ome_power(text: str) -> str:
         if (power := _attributes(element).get("NominalMagnification"))
     }
     return found.pop() if len(found) == 1 else ""
+
+
+def _images(text: str) -> list[dict[str, str]]:
+    return [_attributes(found) for found in _PIXELS.findall(text[:MOST_CHARACTERS])]
+
+
+def _number(attributes: dict[str, str], name: str) -> int:
+    """Return a count; 1 where none is stated."""
+    stated = attributes.get(name, "")
+    return max(1, int(stated)) if stated.isdecimal() else 1
 
 
 def _attributes(element: str) -> dict[str, str]:

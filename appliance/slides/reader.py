@@ -23,7 +23,7 @@ from appliance.slides.direct_level import Covered
 from appliance.slides.encoded import Pixels
 from appliance.slides.general import PART_PX, GeneralSlide, open_handle
 from appliance.slides.glass import glass_rgb
-from appliance.slides.header import read_facts, true_downsample
+from appliance.slides.header import read_facts, shows_the_same, true_downsample
 from appliance.slides.places import place_of
 from appliance.slides.resample import Span
 from appliance.slides.trouble import without_path
@@ -31,6 +31,8 @@ from appliance.slides.window import sample_window
 
 PROBE_GRID = 4
 """Places per row and per column of each level that `SlideReader.probe` decodes."""
+PROBE_PX = 1 << 22
+"""Px of the coarsest level that are read at once where the probe finds none."""
 MOST_LOST = 0.01
 """Largest share of an overview that may be damaged: unseen tissue is not analyzed."""
 HALVED_FROM = 1.99
@@ -49,7 +51,11 @@ class SlideReader:
         self._general = GeneralSlide(handle, path)
         self._direct = DirectSlide(path, handle.level_dimensions, self._general.read)
         self._downsamples = [
-            true_downsample(handle.dimensions, size) for size in handle.level_dimensions
+            # Never chosen: another picture, such as a macro or a second scan of a series.
+            true_downsample(handle.dimensions, size)
+            if shows_the_same(handle.dimensions, size)
+            else math.inf
+            for size in handle.level_dimensions
         ]
 
     @classmethod
@@ -119,8 +125,19 @@ class SlideReader:
                         bad.add((x // PART_PX, y // PART_PX))
                         if len(bad) > 1:
                             raise
-        if not anything:
+        if not anything and not self._shows_anything():
             raise SlideError(QuarantineReason.DAMAGED, "no level holds any pixels")
+
+    def _shows_anything(self) -> bool:
+        """Return whether the coarsest level holds px: what was scanned may lie between the places
+        of the probe, as that of a biopsy does."""
+        last = len(self._general.level_sizes) - 1
+        width, height = self._general.level_sizes[last]
+        rows = max(1, PROBE_PX // width)
+        return any(
+            bool(self._general.read(last, 0, top, width, min(rows, height - top))[..., 3].any())
+            for top in range(0, height, rows)
+        )
 
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
         """Overview of the whole slide at exactly `mpp`: uint8 RGB (rows, columns, 3).
@@ -160,7 +177,8 @@ class SlideReader:
 
         512 px are at `TILE_MPP`, and accurate in place to 1/16 px of the level. Fewer px come from
         the cheapest level that has them, or from a codec that decodes to half the size. Raises
-        SlideError DAMAGED where the tile cannot be decoded.
+        SlideError DAMAGED where the tile cannot be decoded, or the slide has no px of it: who asks
+        for a tile saw tissue there on a coarser level.
         """
         level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
         left, top = index.column * px, index.row * px
@@ -169,8 +187,13 @@ class SlideReader:
             def read(x: Span, y: Span) -> tuple[Pixels, Covered]:
                 return half.read(x.first, y.first, x.count, y.count)
 
-            return sample_window(read, scale / 2, left, top, px, px)[0]
-        return self._sample(level, scale, left, top, px, px)[0]
+            tile, covered = sample_window(read, scale / 2, left, top, px, px)
+        else:
+            tile, covered = self._sample(level, scale, left, top, px, px)
+        inside = index.column < self.grid.columns and index.row < self.grid.rows
+        if inside and covered is not None and not covered.any():
+            raise SlideError(QuarantineReason.DAMAGED, "a tile of tissue holds no px")
+        return tile
 
     def read_window(
         self, downsample: float, left: int, top: int, columns: int, rows: int

@@ -10,7 +10,7 @@ import openslide
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.slides.ome import is_ome, ome_power, ome_resolution_um
+from appliance.slides.ome import is_ome, ome_power, ome_resolution_um, ome_size_px
 
 MPP_RANGE = (0.1, 1.1)
 """Plausible µm per px of level 0: 100x oil to 10x."""
@@ -30,6 +30,13 @@ SCANNERS_UM = (0.2, 0.28)
 centimeter was labeled as one per inch."""
 POWER_RANGE = (1.0, 150.0)
 _POWER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)")
+SAME_FACTOR, LEAST_RESIZED = 0.02, 0.1
+"""Largest relative difference of the factors of both sides of a picture that was resized as a
+whole, and the least change of size that counts: levels drop or round px at the edge."""
+_APERIO_SIZE = re.compile(
+    r"Aperio[^\r\n]*\r?\n(?P<whole_w>[0-9]{1,7})x(?P<whole_h>[0-9]{1,7})"
+    r"(?: \[[0-9]+,[0-9]+ (?P<w>[0-9]{1,7})x(?P<h>[0-9]{1,7})\])?"
+)
 _APP_MAG = re.compile(r"\bAppMag\s*=\s*([0-9.]+)")
 
 
@@ -60,6 +67,7 @@ def stated_mpp(properties: Mapping[str, str], size_px: tuple[int, int]) -> float
     SlideError
         NO_MPP, IMPLAUSIBLE_MPP, ANISOTROPIC.
     """
+    _require_own_size(properties, size_px)
     x, y = _axes_um(properties, size_px)
     for one in (x, y):
         check_range(one, _would_be(one, objective_of(properties)))
@@ -78,6 +86,32 @@ def stated_mpp(properties: Mapping[str, str], size_px: tuple[int, int]) -> float
             detail = f"{mpp:g} µm per px from px per inch; if they are per cm it is {metric:.4g}"
             raise SlideError(QuarantineReason.IMPLAUSIBLE_MPP, detail)
     return mpp
+
+
+def _require_own_size(properties: Mapping[str, str], size_px: tuple[int, int]) -> None:
+    """Raise SlideError IMPLAUSIBLE_MPP where the description is of this picture at another size.
+
+    A program that shrank a slide may have kept its description, with the resolution of before. A
+    part cut out of a slide keeps its resolution; its sides differ by two factors.
+    """
+    text = properties.get("tiff.ImageDescription", "")
+    stated = ome_size_px(text) if is_ome(text) else _aperio_size_px(text)
+    if stated is None or not all(stated):
+        return
+    across, down = (one / other for one, other in zip(size_px, stated, strict=True))
+    if abs(across - down) > SAME_FACTOR * down or abs(across - 1) <= LEAST_RESIZED:
+        return
+    detail = f"the description is of {stated[0]} x {stated[1]} px, the picture has {size_px[0]} x "
+    raise SlideError(QuarantineReason.IMPLAUSIBLE_MPP, f"{detail}{size_px[1]}")
+
+
+def _aperio_size_px(text: str) -> tuple[int, int] | None:
+    """Return the size of level 0 that an Aperio description states; None where it is another."""
+    found = _APERIO_SIZE.match(text)
+    if found is None:
+        return None
+    width, height = (found["w"], found["h"]) if found["w"] else (found["whole_w"], found["whole_h"])
+    return int(width), int(height)
 
 
 def _is_in_inches(properties: Mapping[str, str]) -> bool:

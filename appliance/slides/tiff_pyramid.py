@@ -21,6 +21,7 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffPage
 from appliance.errors import SlideError
 from appliance.slides.direct_level import DirectLevel
 from appliance.slides.encoded import EncodedLevel
+from appliance.slides.header import shows_the_same
 from appliance.slides.ome import is_ome
 from appliance.slides.tiff_index import tiff_reaches_end
 from appliance.slides.tiff_tiles import CODECS, is_color_tiled, level_of_page, tiff_pages
@@ -29,8 +30,6 @@ from appliance.slides.untouched import open_untouched
 
 LEAST_STEP = 1.2
 """Least factor between the sizes of two levels."""
-MOST_SKEW = 0.02
-"""Largest relative difference of the two axes' factors; levels drop or round px at the edge."""
 UNITS_UM = {2: ("inch", 25400.0), 3: ("centimeter", 10000.0)}
 """Name and µm of ResolutionUnit (TIFF 6.0)."""
 TEXT_TAGS = ("DateTime", "DocumentName", "HostComputer", "Make", "Model", "Software")
@@ -128,17 +127,16 @@ def _levels(tiff: TiffFile) -> list[TiffPage]:
         if not found:
             found.append(page)
             continue
-        base, last = found[0], found[-1]
-        if (page.imagewidth, page.imagelength) == (base.imagewidth, base.imagelength):
+        base, last = (_size(each) for each in (found[0], found[-1]))
+        if _size(page) == base:
             return []
-        across, down = base.imagewidth / page.imagewidth, base.imagelength / page.imagelength
-        rounding = max(1 / page.imagewidth, 1 / page.imagelength)
-        if (
-            abs(across - down) <= (MOST_SKEW + rounding) * min(across, down)
-            and last.imagewidth >= LEAST_STEP * page.imagewidth
-        ):
+        if shows_the_same(base, _size(page)) and last[0] >= LEAST_STEP * page.imagewidth:
             found.append(page)
     return found
+
+
+def _size(page: TiffPage) -> tuple[int, int]:
+    return page.imagewidth, page.imagelength
 
 
 def _is_named_otherwise(page: TiffPage) -> bool:

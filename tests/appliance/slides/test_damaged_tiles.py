@@ -19,6 +19,8 @@ from appliance.geometry import TILE_MPP, TileIndex
 from appliance.settings.scoring import Review
 from appliance.settings.settings import Settings
 from appliance.slides.direct import DirectSlide
+from appliance.slides.encoded import Pixels
+from appliance.slides.general import GeneralSlide
 from appliance.slides.reader import SlideReader
 from appliance.slides.resample import Raster
 from appliance.slides.stream import TileStream
@@ -54,6 +56,21 @@ def with_bad_tiles(sound: Path, numbers: list[int]) -> Path:
     return path
 
 
+def without_tiles(sound: Path, numbers: list[int]) -> Path:
+    """Copy a slide whose first level does not have these tiles of the file: TIFF's sparse files."""
+    data = bytearray(sound.read_bytes())
+    with TiffFile(sound) as tiff:
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag = tiff.pages.first.tags[name]
+            size = tag.valuebytecount // tag.count
+            for number in numbers:
+                at = tag.valueoffset + number * size
+                data[at : at + size] = bytes(size)
+    path = sound.with_name("sparse.svs")
+    path.write_bytes(data)
+    return path
+
+
 EVERY = [TileIndex(c, r) for r in range(ROWS) for c in range(COLUMNS)]
 
 
@@ -81,6 +98,39 @@ def test_the_rest_of_the_slide_is_read(sound: Path) -> None:
     with SlideReader.open(sound) as slide:
         for tile, pixels in found.items():
             assert np.array_equal(slide.read_tile(tile), pixels)
+
+
+@pytest.mark.usefixtures("way")
+def test_a_tile_that_the_first_level_lacks_is_not_white_glass(sound: Path) -> None:
+    """The overview comes from a coarser level and shows tissue there."""
+    lacking, row = TileIndex(3, 2), 2 * COLUMNS
+    path = without_tiles(sound, [r * row + c for r in (4, 5) for c in (6, 7)])
+    with SlideReader.open(path) as slide:
+        stream = TileStream(slide, EVERY, WHITE, 8)
+        read = [tile for tiles, _ in stream for tile in tiles]
+        overview = slide.thumbnail(TILE_MPP * 4)
+    assert stream.unreadable == [lacking] and len(read) == len(EVERY) - 1
+    assert overview[2 * 128 : 3 * 128, 3 * 128 : 4 * 128].max() < 250
+
+
+def test_the_probe_finds_a_scan_between_its_places(
+    sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A biopsy on a slide of which little was scanned is no damaged slide; an empty file is."""
+    first, last = 0.4, 0.6
+
+    def read(self: GeneralSlide, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        rgba = np.zeros((height, width, 4), np.uint8)
+        whole = self.level_sizes[level][0]
+        rgba[:, max(0, round(first * whole) - x) : max(0, round(last * whole) - x)] = 255
+        return rgba
+
+    monkeypatch.setattr(GeneralSlide, "read", read)
+    with SlideReader.open(sound) as slide:
+        slide.probe()
+        last = 0.4
+        with pytest.raises(SlideError, match="no level holds any pixels"):
+            slide.probe()
 
 
 @pytest.mark.usefixtures("way")

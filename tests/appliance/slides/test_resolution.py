@@ -197,3 +197,29 @@ def test_the_image_of_an_ome_document_is_found_by_its_size(tmp_path: Path) -> No
     label = '<Image><Pixels SizeX="100" SizeY="100" PhysicalSizeX="40" PhysicalSizeY="40"/></Image>'
     path = write_tiff(tmp_path / "a.ome.tiff", text=ome("0.25", "0.25", "µm", images=label))
     assert mpp_of(path) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("size", "refused"),
+    [("512x512", False), ("1024x1024", True), ("9000x512", False), ("0x0", False)],
+)
+def test_a_description_of_the_picture_before_it_was_resized_is_not_believed(
+    tmp_path: Path, size: str, refused: bool
+) -> None:
+    """The file has 512 x 512 px; a part cut out of a slide has its resolution."""
+    line = f"Aperio Image Library v11.2.1\r\n{size} (256x256) JPEG/RGB Q=70|AppMag = 40|MPP = 0.25"
+    cut = line.replace(" (", " [0,0 512x512] (")
+    width, _, height = size.partition("x")
+    edges = f'SizeX="{EDGE}" SizeY="{EDGE}"'
+    document = ome("0.25", "0.25", "µm").replace(edges, f'SizeX="{width}" SizeY="{height}"')
+    for number, text in enumerate((line, document)):
+        path = write_tiff(tmp_path / f"{number}.tiff", text=text)
+        if refused:
+            with pytest.raises(
+                SlideError, match=r"is of 1024 x 1024 px, the picture has"
+            ) as caught:
+                mpp_of(path)
+            assert caught.value.reason is QuarantineReason.IMPLAUSIBLE_MPP
+        else:
+            assert mpp_of(path) == pytest.approx(0.25)
+    assert mpp_of(write_tiff(tmp_path / "cut.tiff", text=cut)) == pytest.approx(0.25)

@@ -100,6 +100,38 @@ def test_two_pictures_of_one_size_are_not_chosen_between(tmp_path: Path) -> None
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
 
 
+@pytest.mark.parametrize(("sizes", "planes"), [([(1024, 1536)] * 2, 1), ([(512, 512)], 3)])
+def test_scenes_and_focal_planes_of_an_ome_tiff_are_not_chosen_between(
+    tmp_path: Path, sizes: list[tuple[int, int]], planes: int
+) -> None:
+    path = tmp_path / "S26-1_A1_HE.ome.tiff"
+    facts = {"PhysicalSizeX": MPP, "PhysicalSizeY": MPP}
+    with TiffWriter(path, ome=True) as writer:
+        for rows, columns in sizes:
+            image = np.full((planes, rows, columns, 3), 200, np.uint8)
+            axes = {"axes": "ZYXS"} if planes > 1 else {"axes": "YXS"}
+            shown = image if planes > 1 else image[0]
+            writer.write(shown, photometric="rgb", tile=(256, 256), metadata=axes | facts)
+    with pytest.raises(SlideError, match="scenes or focal planes in a file") as caught:
+        open_facts(path)
+    assert caught.value.reason is QuarantineReason.UNSUPPORTED
+
+
+def test_another_picture_among_the_levels_is_no_overview(tmp_path: Path) -> None:
+    """A tiled macro is a level for OpenSlide; tissue would be looked for on it."""
+    path = tmp_path / "S26-1_A1_HE.tiff"
+    with TiffWriter(path) as writer:
+        write_level(writer, picture(), 1)
+        write_level(writer, picture()[::4, ::4].copy(), 4, reduced=True)
+        write_level(writer, np.full((128, 256, 3), 250, np.uint8), 6, reduced=True)
+    with openslide.OpenSlide(path) as handle:
+        assert handle.level_count == 3
+    with SlideReader.open(path) as slide:
+        overview = slide.thumbnail(MPP * 8)
+    expected = cv2.resize(picture(), (WIDTH // 8, HEIGHT // 8), interpolation=cv2.INTER_AREA)
+    assert np.abs(overview.astype(int) - expected).mean() < 8
+
+
 @pytest.mark.parametrize("tiled", [False, True], ids=["strips", "tiles"])
 def test_such_a_slide_is_converted_without_its_label(tmp_path: Path, tiled: bool) -> None:
     path = label_first(tmp_path / "a.tiff", picture(), tiled=tiled)

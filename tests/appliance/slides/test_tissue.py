@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from appliance.geometry import TILE_UM, TileGrid
+from appliance.slides.glass import ASSUMED_WHITE
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.tissue import SPECK_MM2, Tissue, find_tissue, tissue_share
 
@@ -103,6 +104,21 @@ def test_real_fields_are_tissue(real: Path) -> None:
             field = np.asarray(image.convert("RGB").resize((471, 471), Image.Resampling.BOX))
         # The field is full; at 1 µm per px its clefts are wide.
         assert find_tissue(field, 1.0).mask.mean() > 0.85, path.name
+
+
+def test_colored_tissue_is_not_taken_for_the_glass_of_a_slide_without_any(real: Path) -> None:
+    """Its eosin would be divided out of every tile."""
+    with Image.open(real / "he_tumor_masks" / "bcss-1015.jpg") as image:
+        size = image.width // 2, image.height // 2
+        field = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BOX))
+    brightest = field.reshape(-1, 3)[field.min(axis=2).ravel() > 190]
+    assert np.ptp(np.median(brightest, axis=0)) > 15
+    assert find_tissue(field, 0.5).white_rgb == ASSUMED_WHITE
+    # Colored glass is even.
+    warm = np.clip(np.random.default_rng(2).normal((250, 240, 225), 1.5, (200, 200, 3)), 0, 255)
+    assert find_tissue(warm.astype(np.uint8), 8.0).white_rgb == pytest.approx(
+        (250, 240, 225), abs=2
+    )
 
 
 def test_share_of_each_tile() -> None:
