@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.ledger.hints import Hint
-from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState, SlideState
 from appliance.ledger.progress import StepProgress, read_progress
 from appliance.ledger.second_opinions import SecondOpinion
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
@@ -46,8 +46,8 @@ class CaseLine:
 class SlideLine:
     """Slide in the table.
 
-    `reason` is the sentence that tells why the slide is set aside, or empty. `thumbnail` is None
-    until the slide has been inspected.
+    `reason` is the sentence that tells why the slide is set aside, or empty; `held` the one that
+    tells what a slide under way waits for. `thumbnail` is None until the slide has been inspected.
     """
 
     id: int
@@ -56,6 +56,7 @@ class SlideLine:
     stain: str
     state: SlideState
     reason: str
+    held: str
     detail: str
     claimed: bool
     progress: StepProgress | None
@@ -190,6 +191,7 @@ def second_words(said: Sequence[SecondOpinion], stain: str, case: CaseRow) -> tu
 def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideLine:
     """Return the line of a slide; `case_id` is the case that its name links to."""
     thumbnail, hidden = None, hides(settings)
+    waits, facts = row.state in SLIDES_UNDER_WAY, facts_shown(params_of(row), hidden=hidden)
     if row.inspect_key:
         folder = ArtifactStore(settings.artifacts_dir).path(ArtifactKey.parse(row.inspect_key))
         thumbnail = folder / "thumbnail.png"
@@ -199,8 +201,9 @@ def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideL
         name=slide_name(id_of(row)) if hidden else row.file_name,
         stain=row.stain,
         state=SlideState(row.state),
-        reason=say("quarantine", row.reason),
-        detail=say("slide-detail", row.reason or OTHER, facts_shown(params_of(row), hidden=hidden)),
+        reason="" if waits else say("quarantine", row.reason),
+        held=say("case", row.reason, facts) if waits else "",
+        detail=say("slide-detail", row.reason or OTHER, facts),
         claimed=row.claimed_by != "",
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
         thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,

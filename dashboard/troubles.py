@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from appliance.domain import Pairing, QuarantineReason
 from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
-from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState, SlideState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
@@ -93,12 +93,13 @@ class HeldDestination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldCases:
-    """Cases that wait for the same thing outside of Tandem.
+    """Cases, or `slides`, that wait for the same thing outside of Tandem.
 
     Tandem retries them without a person, at once where `next_try_at` is 0.
     """
 
     cases: int
+    slides: int
     error: str
     next_try_at: float
 
@@ -303,24 +304,28 @@ def read_held(tx: Queries, *, hidden: bool) -> tuple[HeldDestination, ...]:
 
 
 def read_held_cases(tx: Queries, *, hidden: bool) -> tuple[HeldCases, ...]:
-    """Return the cases under way that are held back, grouped by the reason.
+    """Return the cases and slides under way that are held back, grouped by the reason.
 
     `hidden`: for a screen with hidden names.
     """
-    rows = tx.session.exec(
-        select(CaseRow.reason, CaseRow.params, func.count(), func.min(CaseRow.not_before))
-        .where(few(col(CaseRow.state).in_(CASES_HELD)), CaseRow.reason != "")
-        .group_by(CaseRow.reason, CaseRow.params)
-        .order_by(CaseRow.reason, CaseRow.params)
-    )
-    return tuple(
-        HeldCases(
-            cases=number,
-            error=say("case", reason, facts_shown(json.loads(params), hidden=hidden)),
-            next_try_at=at,
+    held = []
+    for table, states in ((CaseRow, CASES_HELD), (SlideRow, SLIDES_UNDER_WAY)):
+        rows = tx.session.exec(
+            select(table.reason, table.params, func.count(), func.min(table.not_before))
+            .where(few(col(table.state).in_(states)), table.reason != "")
+            .group_by(table.reason, table.params)
+            .order_by(table.reason, table.params)
         )
-        for reason, params, number, at in rows
-    )
+        held += [
+            HeldCases(
+                cases=number if table is CaseRow else 0,
+                slides=number if table is SlideRow else 0,
+                error=say("case", reason, facts_shown(json.loads(params), hidden=hidden)),
+                next_try_at=at,
+            )
+            for reason, params, number, at in rows
+        ]
+    return tuple(held)
 
 
 def few(condition: ColumnElement[bool]) -> ColumnElement[bool]:

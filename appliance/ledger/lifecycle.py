@@ -55,6 +55,10 @@ class SlideState(StrEnum):
     OTHER = "other"  #: known, and not for any assay: another stain, a control, excluded
 
 
+SLIDES_UNDER_WAY = (SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED)
+"""States of slides whose next step is to be done; one with a reason waits for something."""
+
+
 class CaseState(StrEnum):
     """State of a case."""
 

@@ -40,7 +40,7 @@ class SlideRow(SQLModel, table=True):
     modified_ns: int = 0
     fingerprint: str = Field(default="", index=True)  # equal bytes are found at each identify
     state: str
-    reason: str = ""  # a QuarantineReason
+    reason: str = ""  # a QuarantineReason; of a slide under way: what it waits for, as a case's
     params: str = "{}"  # of the reason, a JSON object
     accession: str = ""
     block: str = ""

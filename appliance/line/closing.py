@@ -45,6 +45,8 @@ def close_slide(
     with context.ledger.transaction() as tx:
         row = _released_slide(tx, job.row)
         if row is not None:
+            if row.reason:  # what it waited for is there
+                set_reason(row)
             finish(tx, row, now)
             row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
 
@@ -183,12 +185,13 @@ def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -
         if row is not None:
             row.worker_crashes, row.step_tries = crashes, tries
             row.not_before = wait_until(now, err.wait_seconds * 2**crashes)
+            params = {"message": str(err)}
             # One note of each trouble, not one for each attempt: a share may be away for days.
-            if crashes + tries > job.row.worker_crashes + job.row.step_tries or (
-                not job.row.not_before
+            if row.reason != err.code or (
+                crashes + tries > job.row.worker_crashes + job.row.step_tries
             ):
-                params = {"message": str(err)}
                 tx.note(row.subject, "try-again", now, reason=err.code, params=params)
+            set_reason(row, err.code, params)
 
 
 def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> None:

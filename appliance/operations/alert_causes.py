@@ -18,7 +18,7 @@ from sqlmodel import col, select
 
 from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import read_sign
-from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named
 from appliance.operations.disk import forecast
@@ -35,7 +35,7 @@ OF_THE_SITE = (
     "worklist-away",
     "cluster-away",
 )
-"""Reasons of cases that wait for the site; each has a sentence of kind "alert"."""
+"""Reasons of slides and cases that wait for the site; each has a sentence of kind "alert"."""
 NEWS_SECONDS = 86400.0
 """Age from which a STAT result, or the end of a cause, is no news any more."""
 MOST_EVENTS = 2000
@@ -104,13 +104,8 @@ def _disk(settings: Settings, now: float) -> Iterator[Cause]:
 
 
 def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Cause]:
-    """Yield what the ledger tells: cases that wait for the site, destinations, silence."""
-    held = tx.session.exec(
-        select(CaseRow.reason)
-        .where(col(CaseRow.state).in_(_HELD), col(CaseRow.reason).in_(OF_THE_SITE))
-        .distinct()
-    )
-    for reason in held:
+    """Yield what the ledger tells: work that waits for the site, destinations, silence."""
+    for reason in held_by_site(tx):
         yield Cause(key=reason, kind=AlertKind.SITE, sentence=say("alert", reason))
     destination = col(DeliveryRow.destination)
     waiting = tx.session.connection().execute(
@@ -130,6 +125,17 @@ def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Ca
         return
     told = say("alert", "silence", {"hours": f"{hours:g}"})
     yield Cause(key="silence", kind=AlertKind.SILENCE, sentence=told)
+
+
+def held_by_site(tx: Queries) -> list[str]:
+    """Return the reasons for which slides and cases under way wait for the site."""
+    found: set[str] = set()
+    for table, states in ((SlideRow, SLIDES_UNDER_WAY), (CaseRow, _HELD)):
+        held = select(table.reason).where(
+            col(table.state).in_(states), col(table.reason).in_(OF_THE_SITE)
+        )
+        found.update(tx.session.exec(held.distinct()))
+    return sorted(found)
 
 
 def is_of_ledger(key: str) -> bool:

@@ -33,6 +33,7 @@ from appliance.ledger.overview import ENDED
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow
+from appliance.operations.alert_causes import held_by_site
 from appliance.operations.disk import forecast
 from appliance.settings.settings import Settings
 
@@ -98,27 +99,29 @@ class _Appliance(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all figures; those of the ledger are left out while it cannot be read."""
-        yield from _life(self._settings)
         yield from _places(self._settings)
         reader = LedgerReader(self._settings.ledger_url)
-        readable = False
+        readable, found, held = False, list[Metric](), False
         try:
             if reader.ready:
                 with reader.reading() as tx:
-                    found = list(_ledger(tx, time.time()))
+                    found, held = list(_ledger(tx, time.time())), bool(held_by_site(tx))
                 readable = True
-                yield from found
         except LedgerError:
             pass  # told by `tandem_ledger_readable`
         finally:
             reader.close()
+        yield from _life(self._settings, held=held)
+        yield from found
         yield _gauge("ledger_readable", "1 if the ledger can be read.", float(readable))
 
 
-def _life(settings: Settings) -> Iterator[Metric]:
+def _life(settings: Settings, *, held: bool) -> Iterator[Metric]:
+    """Yield what the sign of life tells; `held`: slides or cases wait for the site."""
     found, sign = life(settings), read_sign(settings)
     yield _gauge("alive", "1 if the daemon gives its sign of life.", float(found.alive))
-    yield _gauge("held_up", "1 if the daemon lives and is held up.", float(found.trouble))
+    held_up = found.trouble or (found.alive and held)
+    yield _gauge("held_up", "1 if the daemon lives and is held up.", float(held_up))
     lanes = sign.lanes if sign is not None and found.alive else {}
     troubles = {(name,): float(bool(lane.trouble)) for name, lane in lanes.items()}
     yield _by("lane_trouble", "1 if a lane is held up.", ("lane",), troubles)

@@ -14,7 +14,7 @@ from appliance.ledger.blocks import case_of_slide, pairing_of
 from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import life
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import SlideState
+from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, SlideState
 from appliance.ledger.lost import check_not_lost
 from appliance.ledger.progress import read_progress
 from appliance.ledger.queries import Queries, current
@@ -151,9 +151,10 @@ def _slides(
     events = overview.events_by_subject(tx, rows)
     for row in rows:
         case = case_of_slide(row, cases.get((row.accession, row.block), ()))
-        reason = row.reason if row.state == SlideState.QUARANTINED else ""
+        waits = row.state in SLIDES_UNDER_WAY
+        reason = row.reason if waits or row.state == SlideState.QUARANTINED else ""
         params = params_of(row)
-        sentence = say("quarantine", reason)
+        sentence = say("case", reason, params) if waits else say("quarantine", reason)
         if row.state == SlideState.OTHER:
             sentence = say("not-for-an-assay", row.reason, params)
         yield {
@@ -166,7 +167,7 @@ def _slides(
             "reason": reason,
             "sentence": sentence,
             "detail": say("slide-detail", row.reason or OTHER, params),
-            "remedy": say("remedy", reason),
+            "remedy": sentence if waits else say("remedy", reason),
             "params": params,
             "sources": json.loads(row.evidence),
             "age_seconds": round(now - row.created_at, 1),

@@ -195,7 +195,8 @@ def _watched(first: int, second: int) -> None:
 
 
 def _slide_line(slide: SlideLine) -> str:
-    """Markup of a slide of the pair: its name, and why it is set aside."""
+    """Markup of a slide of the pair: its name, and why it is set aside or what it waits for."""
     name = look.slide_link(slide.id, f"slide-{slide.id}: {slide.name}")
-    why = f'<div class="remedy">{escape(slide.reason)}</div>' if slide.reason else ""
+    said = slide.reason or slide.held
+    why = f'<div class="remedy">{escape(said)}</div>' if said else ""
     return f"<div>{name} {look.progress_line(slide.progress)}{why}</div>"

@@ -13,7 +13,7 @@ from appliance.ledger.tables import id_named
 from dashboard.flow import read_flow
 from dashboard.lines import CaseLine, SlideLine
 from dashboard.queries import Counts, Queue, read_queue
-from dashboard.troubles import LIMIT, Trouble, TroubleGroup
+from dashboard.troubles import LIMIT, HeldCases, Trouble, TroubleGroup
 from dashboard.views import acting, look
 from dashboard.views.flow import flow_markup
 from dashboard.wording import CASE_WORDS, SLIDE_WORDS, stain_word
@@ -202,12 +202,16 @@ def _held_markup(queue: Queue) -> str:
         for held in queue.held
     )
     lines += "".join(
-        f"<div><b>{_many(waiting.cases, 'case')}</b> waiting; "
+        f"<div><b>{_waiting(waiting)}</b> waiting; "
         f"Tandem tries again by itself{_at(waiting.next_try_at)}. "
         f'<span class="muted small">{escape(waiting.error)}</span></div>'
         for waiting in queue.held_cases
     )
     return f'<div class="td-held">{lines}</div>'
+
+
+def _waiting(held: HeldCases) -> str:
+    return _many(held.slides, "slide") if held.slides else _many(held.cases, "case")
 
 
 def _at(time: float) -> str:
@@ -232,7 +236,7 @@ def _case_cells(case: CaseLine) -> tuple[str, ...]:
 
 def _slide_cells(slide: SlideLine) -> tuple[str, ...]:
     words = SLIDE_WORDS[slide.state]
-    note = slide.reason or words.sentence
+    note = slide.reason or slide.held or words.sentence
     name = look.slide_link(slide.id, slide.name)
     if slide.case_id is not None:
         name = look.case_link(slide.case_id, slide.name)

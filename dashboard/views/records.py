@@ -148,7 +148,7 @@ def slides_markup(detail: CaseDetail) -> str:
             escape(stain_word(slide.stain)),
             look.state_pill(SLIDE_WORDS[slide.state], slide.claimed),
             "yes" if slide.id in used else "no",
-            escape(slide.reason or (detail.interim if slide is anatomy else "")),
+            escape(slide.reason or slide.held or (detail.interim if slide is anatomy else "")),
         )
         for slide in (*detail.slides.values(), *detail.others)
     ]

@@ -31,7 +31,8 @@ def render() -> None:
     case = "" if slide.case_id is None else look.case_link(slide.case_id, f"case-{slide.case_id}")
     look.block(
         f'<div class="td-card"><h1>slide-{slide.id}: {escape(slide.name)}</h1>'
-        f"<div>{look.state_pill(words, slide.claimed)} {escape(words.sentence)} {case}</div>"
+        f"<div>{look.state_pill(words, slide.claimed)} {escape(slide.held or words.sentence)} "
+        f"{case}</div>"
         f'<div class="muted">Accession {escape(detail.accession or "unknown")}, block '
         f"{escape(detail.block or 'unknown')}, stain {escape(stain_word(detail.stain))}</div></div>"
     )

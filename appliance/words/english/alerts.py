@@ -11,7 +11,7 @@ ALERTS: Words = {
     "disk-full": "The disk of the state folder is full. Make room; work goes on by itself.",
     "ledger-unwritable": "The ledger cannot be written now; work goes on by itself when it can.",
     "weights-unusable": "Weights cannot be used: tandem doctor says which. Work goes on by itself.",
-    "worklist-away": "The worklist does not answer; cases wait for their orders.",
+    "worklist-away": "The worklist does not answer; slides and cases wait for their orders.",
     "cluster-away": "The cluster's scheduler does not answer; steps wait for it.",
     "ledger": "The ledger cannot be read: run tandem ledger verify, and do not delete it.",
     "destination": (

@@ -15,7 +15,7 @@ from fixtures.alerts import NOW, changed, lanes, stat_case
 
 from appliance.errors import AlertUnsentError
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import set_reason
 from appliance.ledger.transaction import NewDelivery
 from appliance.operations.alert_channels import Message
@@ -225,6 +225,33 @@ def test_a_stat_result_is_told_once_and_again_after_a_rerun(
     )
     watch.look(NOW + 3)
     assert len(told.keys) == 2
+    watch.close()
+
+
+def test_slides_that_wait_for_the_worklist_are_a_cause_until_they_go_on(
+    settings: Settings, ledger: Ledger
+) -> None:
+    told = Told()
+
+    def arrived(reason: str) -> None:
+        with ledger.transaction() as tx:
+            for row in tx.slides():
+                set_reason(row, reason, {"message": "worklist: S26-0000001"})
+
+    with ledger.transaction() as tx:
+        row = tx.add_slide("/scans/S26-0000001_A1_HE.svs", NOW)
+        tx.advance(row, SlideState.ARRIVED, now=NOW)
+    watch = AlertWatch(changed(settings, after_minutes=0), {"mail": told})
+    arrived("look-again")
+    watch.look(NOW)
+    assert told.keys == []  # not the site's
+    arrived("worklist-away")
+    watch.look(NOW + 1)
+    assert told.keys == ["worklist-away"] and "S26" not in told.messages[0].sentence
+    arrived("")
+    for later in (2, 400, 800):
+        watch.look(NOW + later)
+    assert told.ends == ["worklist-away"]
     watch.close()
 
 

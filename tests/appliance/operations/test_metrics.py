@@ -127,6 +127,24 @@ def test_life_and_readiness(
     assert said.ready is ready and said.sentence
 
 
+def test_a_slide_that_waits_for_the_site_holds_up(ledger: Ledger, settings: Settings) -> None:
+    write_sign(settings, sign())
+    with ledger.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        tx.advance(row, SlideState.ARRIVED, now=300.0)
+    assert values(metrics_text(settings))["tandem_held_up",] == 0
+    with ledger.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        set_reason(row, "weights-unusable", {"message": "network C cannot be used"})
+    found = values(metrics_text(settings))
+    assert found["tandem_held_up",] == 1
+    assert ("tandem_slides_set_aside", "weights-unusable") not in found
+    write_sign(settings, sign(ended="SIGTERM"))
+    assert values(metrics_text(settings))["tandem_held_up",] == 0
+
+
 def test_a_damaged_ledger_is_a_figure_and_no_error(settings: Settings) -> None:
     settings.state_dir.mkdir()
     settings.ledger_file.write_bytes(b"not a database, and longer than a header" * 40)
