@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,10 +108,39 @@ def describe(connection: sqlite3.Connection, now: float) -> Backup:
 
 
 def backups_of(file: Path) -> list[Backup]:
-    """Return the backups of a ledger that are there, newest first."""
+    """Return the backups of a ledger that are there, newest first.
+
+    One that was made under a wrong clock comes after the others: it is of the future, or one of an
+    earlier time goes on from it.
+    """
     described = [_read(path) for path in folder_of(file).glob("ledger-*.json")]
     there = [each for each in described if each and (folder_of(file) / each.name).is_file()]
-    return sorted(there, key=lambda backup: -backup.made_at)
+    now = time.time()
+    misdated = {
+        each.name
+        for each in there
+        if each.made_at > now or any(_goes_on(file, other, each) for other in there)
+    }
+    return sorted(there, key=lambda backup: (backup.name in misdated, -backup.made_at))
+
+
+def _goes_on(file: Path, backup: Backup, former: Backup) -> bool:
+    """Return whether a backup of an earlier time has all events of another one, and more.
+
+    The number of events alone does not tell: a ledger that was restored has fewer.
+    """
+    if backup.made_at >= former.made_at or backup.event <= former.event:
+        return False
+    try:
+        with closing(sqlite3.connect(f"{_uri(file, backup)}?mode=ro", uri=True)) as opened:
+            row = opened.execute("SELECT hash FROM event WHERE id = ?", (former.event,)).fetchone()
+    except sqlite3.Error:  # a damaged one tells nothing
+        return False
+    return row is not None and row[0] == former.head
+
+
+def _uri(file: Path, backup: Backup) -> str:
+    return (folder_of(file) / backup.name).absolute().as_uri()
 
 
 def newest_good(file: Path) -> Backup | None:

@@ -68,7 +68,7 @@ def backup_if_due(settings: Settings) -> None:
     """
     now = time.time()
     newest = next(iter(backups_of(settings.ledger_file)), None)
-    # One of the future was made under a wrong clock.
+    # It is of the future where all of them were made under a wrong clock.
     if newest is not None and newest.made_at <= now:
         at_night = newest.made_at < last_time_of(settings.ledger.backup_hour, now)
         if not at_night and now - newest.made_at < 3600 * settings.ledger.backup_hours:

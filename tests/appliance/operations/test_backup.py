@@ -17,7 +17,7 @@ from fixtures.pairings import HER2_PAIR
 
 from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import LedgerError, SettingsError
-from appliance.ledger.backups import backups_of, folder_of, newest_good
+from appliance.ledger.backups import Backup, backups_of, folder_of, newest_good
 from appliance.ledger.daily import backup_if_due, backup_ledger, backup_trouble
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
@@ -115,6 +115,61 @@ def test_a_backup_is_made_when_the_newest_is_too_old(
     backup_if_due(settings)
     assert len(folder_of(settings.ledger_file).joinpath("newest.json").read_text()) > 0
     assert max(each.made_at for each in backups_of(settings.ledger_file)) > first.made_at
+
+
+def test_a_backup_of_a_clock_that_was_ahead_replaces_no_others(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, file = time.mktime((2026, 11, 28, 12, 0, 0, 0, 0, -1)), settings.ledger_file
+    settings = settings.model_copy(
+        update={"ledger": LedgerSettings(backup_hours=24, keep_backups=3)}
+    )
+
+    def check(at: float) -> list[Backup]:
+        monkeypatch.setattr(time, "time", lambda: at)
+        backup_if_due(settings)
+        correct(settings, "Meyer^Anna")
+        return backups_of(file)
+
+    before = check(start)
+    ahead, *_ = check(start + 5 * 86400)
+    for minutes in range(0, 120, 10):
+        last = check(start + 86400 + 60 * minutes)
+    assert len(last) == 3 and set(last) >= {*before, ahead}  # one was made, not twelve
+    assert newest_good(file) == last[0] and ahead == last[-1]
+    assert restore_ledger(settings).backup == last[0]
+    # The days go by; what was made under the wrong clock is the first to go.
+    for day in range(2, 6):
+        last = check(start + day * 86400)
+    assert ahead not in last
+    monkeypatch.setattr(time, "time", lambda: start + 6 * 86400)
+    assert newest_good(file) == max(last, key=lambda each: each.made_at)
+
+
+def test_a_backup_of_a_clock_that_was_ahead_is_none_of_today_when_its_day_comes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, file = time.mktime((2026, 11, 28, 12, 0, 0, 0, 0, -1)), settings.ledger_file
+    monkeypatch.setattr(time, "time", lambda: start + 86400)
+    ahead = backup_ledger(settings)
+    correct(settings, "Meyer^Anna")
+    monkeypatch.setattr(time, "time", lambda: start)
+    real = backup_ledger(settings)
+    monkeypatch.setattr(time, "time", lambda: start + 86400 + 60)
+    assert backups_of(file) == [real, ahead]
+    backup_if_due(settings)
+    assert len(backups_of(file)) == 2 and ahead not in backups_of(file)
+
+
+def test_after_a_restore_the_newest_is_the_one_of_the_restored_ledger(settings: Settings) -> None:
+    first = backup_ledger(settings)
+    for name in ("Meyer^Anna", "Ito^Bert"):
+        correct(settings, name)
+    longer = backup_ledger(settings)
+    restore_ledger(settings, first.name)
+    after = backup_ledger(settings)
+    assert after.event < longer.event
+    assert backups_of(settings.ledger_file) == [after, longer]
 
 
 def test_a_backup_is_due_from_its_hour_on_and_is_caught_up(
