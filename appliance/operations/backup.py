@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import sqlite3
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.artifacts import copy_whole
-from appliance.errors import LedgerError, SettingsError
+from appliance.artifacts import becoming, copy_whole
+from appliance.errors import DiskFullError, LedgerError, SettingsError
 from appliance.ledger.backups import Backup, backups_of, folder_of, newest_good, set_goes_on_from
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
@@ -108,17 +109,19 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
     """Put a backup in the ledger's place: that of a name, or the newest good one.
 
     The backup is verified first; `anyway` takes it also where that finds something. The replaced
-    ledger is kept.
+    ledger is kept; it stays in its place until the other one is whole beside it.
 
     Raises
     ------
     SettingsError
         If a daemon runs, there is no such backup, or it is damaged.
+    DiskFullError
+        If there is no room; nothing is replaced.
     """
     file = settings.ledger_file
     backup = _chosen(file, name)
     source = folder_of(file) / backup.name
-    with no_daemon(settings.state_dir):
+    with _room_told(settings), no_daemon(settings.state_dir):
         with told(source, writing=False):
             verified = verify(source)
         if verified.problems and not anyway:
@@ -126,13 +129,56 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
                 f"{source}: the backup is damaged ({verified.problems[0]}). Name another one, or "
                 "take it as it is: --anyway."
             )
-        lost = _lost_words(file, source)
-        kept = _set_aside(file)
-        copy_whole(file, source)
-        set_goes_on_from(file, backup)
-        if not verified.older:
-            _take_up(settings, backup)
+        lost = _lost_words(_last_of(file), source)
+        with _copied(file, source) as copy:
+            if not verified.older:
+                _take_up(copy, backup)
+            kept = _kept_folder(file)
+            # Last of what needs room: moving files needs none.
+            set_goes_on_from(file, backup)
+            if kept is not None:
+                _set_aside(file, kept)
+            with becoming(file) as whole:
+                copy.replace(whole)
     return Restored(backup=backup, kept=kept, lost=lost)
+
+
+@contextmanager
+def _room_told(settings: Settings) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, DiskFullError) as err:
+        if isinstance(err, OSError) and err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(
+            f"The disk of the state folder {settings.state_dir} is full; no ledger was replaced. "
+            "Make room, then again: tandem ledger restore"
+        ) from err
+
+
+@contextmanager
+def _copied(file: Path, source: Path) -> Iterator[Path]:
+    """Copy a backup to a file beside the ledger, which is removed at the end if it is there."""
+    copy = file.with_name(f"{file.name}.restored")
+    files = [copy.with_name(f"{copy.name}{end}") for end in ("", "-wal", "-shm")]
+    try:
+        for path in files:
+            path.unlink(missing_ok=True)
+        copy_whole(copy, source)
+        yield copy
+    finally:
+        for path in files:
+            path.unlink(missing_ok=True)
+
+
+def _last_of(file: Path) -> Path:
+    """Return the ledger, or the one that an interrupted restore has moved away."""
+    moved = sorted((folder_of(file) / REPLACED).glob(f"*/{file.name}"))
+    if file.is_file() or not moved:
+        return file
+    made = [backup.name.split("-")[1] for backup in backups_of(file)]
+    # One that was replaced before a backup was made is none of this restore.
+    return moved[-1] if moved[-1].parent.name > max(made) else file
 
 
 def _chosen(file: Path, name: str) -> Backup:
@@ -147,22 +193,29 @@ def _chosen(file: Path, name: str) -> Backup:
     return found
 
 
-def _set_aside(file: Path) -> Path | None:
-    """Move the ledger with its write-ahead log to a folder of its own and return it."""
-    there = [file.with_name(name) for name in _FILES if file.with_name(name).exists()]
-    if not there:
+def _files_of(file: Path) -> list[Path]:
+    return [file.with_name(name) for name in _FILES if file.with_name(name).exists()]
+
+
+def _kept_folder(file: Path) -> Path | None:
+    """Make the folder that the ledger is moved to; None where there is no ledger."""
+    if not _files_of(file):
         return None
     stamp = datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%S%fZ")
     kept = folder_of(file) / REPLACED / stamp
     kept.mkdir(parents=True)
-    for path in there:
-        path.replace(kept / path.name)
     return kept
 
 
-def _take_up(settings: Settings, backup: Backup) -> None:
-    """Say in the restored ledger what happened; objects may have been sent since the backup."""
-    ledger = Ledger(settings.ledger_url)
+def _set_aside(file: Path, kept: Path) -> None:
+    """Move the ledger with its write-ahead log to a folder."""
+    for path in _files_of(file):
+        path.replace(kept / path.name)
+
+
+def _take_up(copy: Path, backup: Backup) -> None:
+    """Say in a ledger to be restored what happens; objects may have been sent since the backup."""
+    ledger = Ledger(f"sqlite:///{copy}")
     try:
         with ledger.transaction() as tx:
             tx.note(LEDGER, RESTORED, time.time(), params={"backup": backup.name})
@@ -172,6 +225,9 @@ def _take_up(settings: Settings, backup: Backup) -> None:
                 tx.session.add(row)
     finally:
         ledger.close()
+    # One file again; it raises where its last pages find no room.
+    with told(copy, writing=True), closing(sqlite3.connect(copy)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _lost_words(file: Path, backup: Path) -> tuple[str, ...] | None:

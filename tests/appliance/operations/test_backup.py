@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
 import threading
 import time
@@ -32,6 +33,7 @@ from appliance.operations.status import status_of
 from appliance.operations.word import SlideWords, exclude_slide, retry, say_slide, unpair_case
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.settings import Settings
+from benchmarks.trial.disk import small_disk
 
 SCORE = {"was": "1+", "score": "2+"}
 
@@ -321,6 +323,44 @@ def test_restore_of_an_unreadable_ledger_says_that_it_cannot_know(settings: Sett
     done = tandem("ledger", "restore", "--config", config)
     assert "could not be read: corrections since the backup are lost" in done.stdout
     assert "The ledger is whole." in tandem("ledger", "verify", "--config", config).stdout
+
+
+def test_a_restore_on_a_full_disk_replaces_nothing(settings: Settings, tmp_path: Path) -> None:
+    backup_ledger(settings)
+    correct(settings, "Meyer^Anna")
+    with small_disk(tmp_path / "disk") as disk:
+        if disk is None:
+            pytest.skip("no small disk: that needs root")
+        moved = disk.place / "state"
+        shutil.copytree(settings.state_dir, moved)
+        config = tmp_path / "tandem.toml"
+        config.write_text(f'state_dir = "{moved}"\n')
+        before = (moved / "ledger.sqlite").read_bytes()
+        ballast = disk.fill()
+        failed = tandem("ledger", "restore", "--config", config, check=False)
+        assert failed.returncode == 1 and "Traceback" not in failed.stderr
+        assert "is full; no ledger was replaced. Make room" in " ".join(failed.stderr.split())
+        assert (moved / "ledger.sqlite").read_bytes() == before
+        ballast.unlink()
+        done = tandem("ledger", "restore", "--config", config)
+        assert "MISSING word on case-1: 1+ to 2+ by Meyer^Anna" in done.stdout
+        assert "The ledger is whole." in tandem("ledger", "verify", "--config", config).stdout
+        assert not list(moved.glob("*restored*"))
+
+
+def test_a_restore_that_was_interrupted_still_tells_the_lost_words(settings: Settings) -> None:
+    backup_ledger(settings)
+    correct(settings, "Meyer^Anna")
+    assert restore_ledger(settings).lost
+    for path in settings.state_dir.glob("ledger.sqlite*"):
+        path.unlink()  # the power went before the other one was in its place
+    again = restore_ledger(settings)
+    assert again.kept is None and again.lost is not None
+    assert [text.partition(" (")[0] for text in again.lost] == ["case-1: 1+ to 2+ by Meyer^Anna"]
+    # A ledger that was replaced before the newest backup was made says nothing of it.
+    backup_ledger(settings)
+    settings.ledger_file.unlink()
+    assert restore_ledger(settings).lost is None
 
 
 def test_restore_of_an_older_backup_by_name(settings: Settings) -> None:
