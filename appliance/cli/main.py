@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.metadata import entry_points, version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -35,6 +36,7 @@ app = typer.Typer(
         "scores them, and delivers the overlay and the report to PACS. For research use only."
     ),
 )
+log = logging.getLogger(__name__)
 err = Console(stderr=True, markup=False)  # texts hold names of files and of settings
 
 
@@ -81,7 +83,7 @@ app.add_typer(train.app, name="train")
 
 
 def main() -> None:
-    """Run ``tandem``: errors that Tandem knows become one line and exit status 1."""
+    """Run ``tandem``: errors of Tandem and of the system become one line and exit status 1."""
     # Results name patients: what any command writes is its user's alone.
     os.umask(0o077)
     from dicom.errors import DicomError
@@ -90,5 +92,21 @@ def main() -> None:
     try:
         app()
     except (TandemError, DicomError, ModelError) as problem:
-        err.print(Text.assemble(("error:", "red"), f" {problem}"), soft_wrap=True)
-        raise SystemExit(1) from None
+        _end(str(problem))
+    except OSError as problem:
+        log.debug("details", exc_info=problem)
+        _end(_told(problem))
+
+
+def _told(problem: OSError) -> str:
+    """Return what the system says of a file, and what to do where the user has no right to it."""
+    said = problem.strerror or str(problem) or type(problem).__name__
+    named = said if problem.filename is None else f"{problem.filename}: {said}"
+    if isinstance(problem, PermissionError):
+        return f"{named}. Run this as the service's user: sudo -u tandem tandem …"
+    return f"{named}."
+
+
+def _end(said: str) -> NoReturn:
+    err.print(Text.assemble(("error:", "red"), f" {said}"), soft_wrap=True)
+    raise SystemExit(1) from None

@@ -99,9 +99,9 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try("disk", lambda: forecast(settings).sentence)
         yield _try("rights", partial(_rights, settings))
     yield _try("ledger", partial(_ledger, settings))
-    daemon = life(settings)
-    if daemon.told:
-        yield Examined("daemon", daemon.alive and not daemon.trouble, daemon.sentence)
+    daemon = _try("daemon", partial(_daemon, settings))
+    if daemon.text:
+        yield daemon
     yield _try("assays", partial(_assays, settings))
     for assay in assays():
         if assay.has_guideline:
@@ -193,6 +193,14 @@ def _ledger(settings: Settings) -> str:
     backup = newest_good(settings.ledger_file)
     made = "no backup yet" if backup is None else f"last backup {backup.made}"
     return f"{cases} cases, {made}"
+
+
+def _daemon(settings: Settings) -> str:
+    """Return that the daemon lives; empty where none has run yet."""
+    found = life(settings)
+    if found.told and (not found.alive or found.trouble):
+        raise TandemError(found.sentence)
+    return found.sentence if found.told else ""
 
 
 def _assays(settings: Settings) -> str:

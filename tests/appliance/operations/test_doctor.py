@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from fixtures.daemon import tandem
+from fixtures.daemon import TANDEM, tandem
 from fixtures.oidc import oidc_provider
 
 from appliance.intake.scan import FolderScan
@@ -52,6 +55,36 @@ def test_the_watched_folders_and_formats_are_told(tmp_path: Path) -> None:
     FolderScan(ledger, settings.watch, state).run()
     ledger.close()
     assert folder_lines(settings) == [away, line]
+
+
+def as_another_user(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a command without the rights of root, who does not own the state folder."""
+    less = ("--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all")
+    command = ["setpriv", *less, str(TANDEM), *(str(each) for each in arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+def test_another_user_gets_one_line_and_the_doctor_all_of_its_own(tmp_path: Path) -> None:
+    config, state = tmp_path / "tandem.toml", tmp_path / "state"
+    config.write_text(f"state_dir = '{state}'\n")
+    Ledger(load_settings(config).ledger_url).close()
+    state.chmod(0o700)
+    os.chown(state, 65534, 65534)
+    done = as_another_user("status", "--config", config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: {state}/ledger.sqlite: Permission denied. Run this as the service's user: sudo -u "
+        "tandem tandem …\n"
+    )
+    told = as_another_user("doctor", "--config", config)
+    assert told.returncode == 1 and told.stderr == ""
+    lines = told.stdout.splitlines()
+    (daemon,) = [line for line in lines if line.startswith("TROUBLE daemon:")]
+    assert "Permission denied" in daemon
+    assert lines[0].startswith("ok      settings") and any("patients" in line for line in lines)
 
 
 def test_the_provider_of_the_sign_in_is_asked(tmp_path: Path) -> None:
