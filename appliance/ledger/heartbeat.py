@@ -22,6 +22,10 @@ BEAT_SECONDS = 2.0
 SILENT_SECONDS = 8.0
 """Age of the sign from which the daemon counts as stopped."""
 SIZE_BYTES = 16384
+TROUBLE_LETTERS = (1000, 200, 60)
+"""Most letters of a lane's trouble where not all lanes fit into the file, tried in this order."""
+OTHERS = "others"
+"""Name of the lane that stands for those held up for which there is no room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +68,7 @@ def boot_id() -> str:
 
 def write_sign(settings: Settings, sign: Sign) -> None:
     """Write the daemon's sign; trouble with the file is not the line's."""
-    text = json.dumps(asdict(sign)).encode()
-    if len(text) > SIZE_BYTES:
-        text = json.dumps(asdict(replace(sign, lanes={}))).encode()
+    text = _encoded(_fitted(sign))
     with suppress(OSError):
         handle = os.open(_path(settings), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
@@ -75,6 +77,50 @@ def write_sign(settings: Settings, sign: Sign) -> None:
             os.pwrite(handle, text[:SIZE_BYTES].ljust(SIZE_BYTES), 0)
         finally:
             os.close(handle)
+
+
+def _encoded(sign: Sign) -> bytes:
+    return json.dumps(asdict(sign)).encode()
+
+
+def _fitted(sign: Sign) -> Sign:
+    """Return a sign that fits into the file.
+
+    Lanes without trouble go first, idle ones before others. A lane that is held up is never left
+    out in silence: its text is cut, or `OTHERS` counts it.
+    """
+    if len(_encoded(sign)) <= SIZE_BYTES:
+        return sign
+    held = {name: lane for name, lane in sign.lanes.items() if lane.trouble}
+    free = {name: lane for name, lane in sign.lanes.items() if not lane.trouble}
+    free = dict(sorted(free.items(), key=lambda named: not named[1].doing))
+    for most in TROUBLE_LETTERS:
+        held = {name: _cut(lane, most) for name, lane in held.items()}
+        if len(_encoded(replace(sign, lanes=held))) <= SIZE_BYTES:
+            return _with_room(sign, held, free)
+    left = len(held)
+    others = LaneSign(doing="", since=sign.at, trouble=f"{left} more lanes are held up")
+    kept = _with_room(sign, {OTHERS: others}, held).lanes
+    others = replace(others, trouble=f"{left - len(kept) + 1} more lanes are held up")
+    return replace(sign, lanes={**kept, OTHERS: others})
+
+
+def _with_room(sign: Sign, lanes: Mapping[str, LaneSign], more: Mapping[str, LaneSign]) -> Sign:
+    """Return the sign with some lanes, and with the first of others for which there is room."""
+    found = dict(lanes)
+    size = len(_encoded(replace(sign, lanes=found)))
+    for name, lane in more.items():
+        size += len(json.dumps({name: asdict(lane)}))  # its braces are as long as a separator
+        if size > SIZE_BYTES:
+            break
+        found[name] = lane
+    return replace(sign, lanes=found)
+
+
+def _cut(lane: LaneSign, most: int) -> LaneSign:
+    if len(lane.trouble) <= most:
+        return replace(lane, doing="")
+    return replace(lane, doing="", trouble=lane.trouble[: most - 1] + "…")
 
 
 def read_sign(settings: Settings) -> Sign | None:

@@ -103,3 +103,39 @@ def test_a_sign_that_is_too_long_leaves_out_the_lanes(settings: Settings) -> Non
     some = {name: lane for name, lane in lanes.items() if name in ("gpu 1", "gpu 2")}
     write_sign(settings, replace(sign_now(), lanes=some))
     assert life(settings).sentence.count("x" * 300) == 1
+
+
+def many_lanes(number: int, trouble: str = "") -> dict[str, LaneSign]:
+    return {
+        f"delivery {number}": LaneSign(
+            doing="", since=1.0, trouble=trouble and f"{trouble} {number}"
+        )
+        for number in range(number)
+    }
+
+
+def test_a_lane_that_is_held_up_is_told_among_many_that_are_not(settings: Settings) -> None:
+    held = {"gpu 1": LaneSign(doing="read slide-3", since=1.0, trouble="the share is away " * 100)}
+    works = {"gpu 2": LaneSign(doing="read slide-4", since=1.0)}
+    write_sign(settings, replace(sign_now(), lanes={**many_lanes(400), **works, **held}))
+    found = life(settings)
+    assert found.alive and found.trouble and "gpu 1: the share is away" in found.sentence
+    sign = read_sign(settings)
+    assert sign is not None and sign.lanes["gpu 2"] == works["gpu 2"]
+    assert 100 < len(sign.lanes) < 400  # as many as have room
+
+
+@pytest.mark.parametrize(("number", "told"), [(50, 50), (110, 110), (2000, None)])
+def test_no_lane_that_is_held_up_is_left_out_in_silence(
+    settings: Settings, number: int, told: int | None
+) -> None:
+    lanes = many_lanes(number, trouble="the share is away " * 20)
+    write_sign(settings, replace(sign_now(), lanes=lanes))
+    sign = read_sign(settings)
+    assert sign is not None and all(lane.trouble for lane in sign.lanes.values())
+    assert life(settings).trouble
+    if told is not None:
+        assert len(sign.lanes) == told
+        return
+    more = f"{number - len(sign.lanes) + 1} more lanes are held up"
+    assert sign.lanes["others"].trouble == more and more in life(settings).sentence
