@@ -160,12 +160,14 @@ def set_goes_on_from(file: Path, backup: Backup) -> None:
 
 
 def prune(file: Path, keep: int) -> int:
-    """Remove all but the newest `keep` backups; return how many were removed.
+    """Remove all but the newest `keep` good backups and the newest damaged one.
 
-    The newest good backup stays in any case.
+    Returns how many were removed. A damaged ledger is backed up again and again: its backups must
+    neither take the place of good ones nor fill the disk.
     """
-    good = newest_good(file)
-    gone = [backup for backup in backups_of(file)[keep:] if backup != good]
+    known = backups_of(file)
+    gone = [backup for backup in known if backup.whole][keep:]
+    gone += [backup for backup in known if not backup.whole][1:]
     for backup in gone:
         path = folder_of(file) / backup.name
         path.unlink(missing_ok=True)

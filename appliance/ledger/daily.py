@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from appliance.errors import TandemError
 from appliance.ledger.backups import (
     Backup,
-    backups_of,
     folder_of,
     make_backup,
     newest_good,
@@ -38,16 +37,16 @@ def backup_ledger(settings: Settings) -> Backup:
     Raises
     ------
     LedgerError
-        If the ledger is damaged, or locked by another process; no backup is removed then.
+        If the ledger is damaged, or locked by another process; no good backup is removed then.
     DiskFullError, LedgerUnwritableError
         If there is no room for it, or it cannot be written.
     """
     file = settings.ledger_file
     with told(file, writing=True):
         backup = make_backup(file)
+    prune(file, settings.ledger.keep_backups)
     if not backup.whole:
         raise damaged(file, "the ledger is damaged, as its backup shows.")
-    prune(file, settings.ledger.keep_backups)
     (folder_of(file) / FAILED).unlink(missing_ok=True)
     log.info("the ledger was backed up; its last event has the hash %s", backup.head)
     return backup
@@ -63,11 +62,11 @@ def last_time_of(hour: int, now: float) -> float:
 def backup_if_due(settings: Settings) -> None:
     """Make a backup where one is due; log what hinders it, and keep it for `backup_trouble`.
 
-    One is due where ``ledger.backup_hour`` has passed since the newest, or that is older than
-    ``ledger.backup_hours``.
+    One is due where ``ledger.backup_hour`` has passed since the newest good one, or that is older
+    than ``ledger.backup_hours``.
     """
     now = time.time()
-    newest = next(iter(backups_of(settings.ledger_file)), None)
+    newest = newest_good(settings.ledger_file)
     # It is of the future where all of them were made under a wrong clock.
     if newest is not None and newest.made_at <= now:
         at_night = newest.made_at < last_time_of(settings.ledger.backup_hour, now)

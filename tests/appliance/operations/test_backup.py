@@ -238,6 +238,39 @@ def test_a_damaged_ledger_costs_no_good_backup(settings: Settings) -> None:
     assert newest_good(settings.ledger_file) == good
 
 
+def test_a_damaged_backup_is_tried_again_and_takes_the_place_of_no_good_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, start = settings.ledger_file, time.time()
+    with sqlite3.connect(file) as connection:
+        connection.executescript("CREATE TABLE odd (a); CREATE INDEX ix_odd ON odd (a)")
+        connection.executescript("INSERT INTO odd VALUES (1); PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    good = [backup_ledger(settings) for _ in range(2)]
+    with sqlite3.connect(file) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'ix_odd'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    whole = file.read_bytes()
+    with file.open("r+b") as opened:  # readable, and integrity_check finds it
+        opened.seek((page - 1) * size)
+        opened.write(bytes([10, 0, 0, 0, 0]))
+    for minutes in (1500, 1510, 1520):
+        monkeypatch.setattr(time, "time", lambda at=start + 60 * minutes: at)
+        backup_if_due(settings)
+        damaged, *others = backups_of(file)
+        assert (damaged.made_at, damaged.whole) == (time.time(), False)
+        assert others == good[::-1]
+    assert "damaged, as its backup shows" in backup_trouble(settings, time.time())
+    file.write_bytes(whole)
+    monkeypatch.setattr(time, "time", lambda: start + 60 * 1530)
+    backup_if_due(settings)
+    assert newest_good(file) == backups_of(file)[0] != good[-1]
+    assert backup_trouble(settings, time.time()) == ""
+
+
 def test_restore_keeps_the_old_one_and_tells_missing_corrections(settings: Settings) -> None:
     correct(settings, "Early^Bird")
     backup = backup_ledger(settings)
