@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from appliance.delivery.index import ObjectFile, read_index, read_notes
 from appliance.delivery.objects import PAGE_NAME, write_objects
 from appliance.domain import UNIDENTIFIED, Identity, QuarantineReason, Stain
 from appliance.errors import SettingsError, SlideError, TandemError
+from appliance.intake.identity.evidence import Verdict
 from appliance.intake.identity.identify import Identifier, require_identity
 from appliance.intake.identity.opened import evidence_in
 from appliance.intake.identity.sidecar import read_sidecar
@@ -197,25 +198,47 @@ def _identity(
     """Identity from the options, else from the slides, else `UNIDENTIFIED`.
 
     A slide without accession, block or known stain is accepted, because the caller chose the files.
+
+    Raises
+    ------
+    SettingsError
+        If the slides are of different accessions or blocks, and no option says which it is.
     """
-    for path in (ihc_path, he_path):
-        sidecar = read_sidecar(path)
-        with SlideReader.open(path, mpp=sidecar.mpp) as slide:
-            evidence = evidence_in(path, slide.properties, sidecar, settings.identify, {})
-            try:
-                verdict = Identifier(vocabulary(settings), settings.identify).verdict(
-                    path, evidence
-                )
-                found = require_identity(verdict)
-            except SlideError as err:
-                if err.reason not in (
-                    QuarantineReason.NO_ACCESSION,
-                    QuarantineReason.NO_BLOCK,
-                    QuarantineReason.UNKNOWN_STAIN,
-                ):
-                    raise
-                continue
-        return Identity(
-            accession=accession or found.accession, block=block or found.block, stain=target
+    ihc, he = (_verdict(path, settings) for path in (ihc_path, he_path))
+    apart = _differ(ihc.accession, he.accession) and not accession
+    if not (ihc.reason or he.reason or block):  # a block that is in doubt says nothing
+        apart = apart or _differ(ihc.block, he.block)
+    if apart:
+        told = " and ".join(
+            f"{path.name} is of accession {found.accession}, block {found.block or 'unknown'}"
+            for path, found in ((he_path, he), (ihc_path, ihc))
         )
-    return Identity(accession=accession or UNIDENTIFIED, block=block or UNIDENTIFIED, stain=target)
+        raise SettingsError(
+            f"{told}. Choose slides of one block, or say which it is: --accession, --block."
+        )
+    found = next((each for each in (ihc, he) if each.reason is None), None)
+    return Identity(
+        accession=accession or (UNIDENTIFIED if found is None else found.accession),
+        block=block or (UNIDENTIFIED if found is None else found.block),
+        stain=target,
+    )
+
+
+def _differ(one: str, other: str) -> bool:
+    return one != other and one != "" != other
+
+
+def _verdict(path: Path, settings: Settings) -> Verdict:
+    """Return what is known of a slide; a part may be missing, and no two contradict each other."""
+    sidecar = read_sidecar(path)
+    with SlideReader.open(path, mpp=sidecar.mpp) as slide:
+        evidence = evidence_in(path, slide.properties, sidecar, settings.identify, {})
+        found = Identifier(vocabulary(settings), settings.identify).verdict(path, evidence)
+    try:
+        require_identity(found)
+    except SlideError as err:
+        if err.reason is QuarantineReason.IDENTITY_CONFLICT:
+            raise TandemError(f"{path}: {err}") from err
+        if err.reason is QuarantineReason.NO_ACCESSION:  # what was read may be no accession
+            return replace(found, accession="")
+    return found

@@ -202,3 +202,34 @@ def test_a_bad_slide_is_one_clear_line(real: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "does not say its resolution" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("A24-1_A1_HE.svs", "A24-2_A1_HER2.svs"), ("A24-1, block A1", "A24-2, block A1")),
+        (("A24-1_A1_HE.svs", "A24-1_B2_HER2.svs"), ("A24-1, block A1", "A24-1, block B2")),
+        (("A24-1_HE.svs", "A24-2_A1_HER2.svs"), ("A24-1, block", "A24-2, block A1")),
+    ],
+)
+def test_slides_of_two_names_are_refused(
+    names: tuple[str, str], told: tuple[str, str], small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    he, ihc = (tmp_path / name for name in names)
+    he.hardlink_to(small_case.he_path)
+    ihc.hardlink_to(small_case.ihc_path)
+    done = tandem_here("process", he, ihc, "--out", tmp_path / "out", check=False)
+    assert done.returncode == 1 and list((tmp_path / "out").iterdir()) == []
+    line = " ".join(done.stderr.split())
+    assert f"{names[0]} is of accession {told[0]}" in line
+    assert f" and {names[1]} is of accession {told[1]}" in line
+    assert line.endswith("or say which it is: --accession, --block.")
+
+
+def test_an_option_says_which_of_two_names_it_is(small_case: SyntheticCase, tmp_path: Path) -> None:
+    he, ihc, out = tmp_path / "A24-1_A1_HE.svs", tmp_path / "A24-2_A1_HER2.svs", tmp_path / "out"
+    he.hardlink_to(small_case.he_path)
+    ihc.hardlink_to(small_case.ihc_path)
+    tandem_here("process", he, ihc, "--out", out, "--accession", "A24-1")
+    summary = json.loads((out / "findings.json").read_text())
+    assert (summary["accession"], summary["block"]) == ("A24-1", "A1")
