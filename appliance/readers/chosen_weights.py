@@ -71,7 +71,8 @@ def with_chosen_weights(settings: Settings, tasks: Sequence[Task]) -> Settings:
         See `chosen_weights`.
     """
     folders = {task.value: chosen_weights(task, settings)[0] for task in tasks}
-    folders["calibrations"] = calibrations_folder(settings)
+    if (calibrations := calibrations_folder(settings)).is_dir():
+        folders["calibrations"] = calibrations
     return settings.model_copy(update={"models": settings.models.model_copy(update=folders)})
 
 

@@ -39,13 +39,20 @@ def with_site_calibration(spec: ModelSpec, settings: Settings) -> ModelSpec:
     Raises
     ------
     WeightsError
-        If the file cannot be read, was changed, or belongs to other weights: scores without the
-        calibration would differ, so that none are given.
+        If the file cannot be read, was changed, or belongs to other weights, or if the folder that
+        the settings name is not there: scores without the calibration would differ, so that none
+        are given.
     """
     path = calibration_path(spec, settings)
     try:
         return replace(spec, site=SiteCalibration.of_json(path.read_text()))
     except FileNotFoundError:
+        named = settings.models.calibrations
+        if named is not None and not named.is_dir():
+            raise WeightsError(
+                f"models.calibrations = {named}: no folder is there. Mount or create it, or "
+                "correct the setting."
+            ) from None
         return spec
     except (OSError, UnicodeDecodeError, CalibrationError) as err:
         why = err.strerror if isinstance(err, OSError) else str(err)

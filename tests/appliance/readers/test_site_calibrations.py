@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from fixtures.weights import tiny_weights
 from scipy.special import softmax
 
-from appliance.errors import WeightsError, WeightsUnusableError
+from appliance.errors import SettingsError, WeightsError, WeightsUnusableError
 from appliance.line.readings import reader_facts, require_unchanged
+from appliance.operations.doctor import examine
+from appliance.operations.start_checks import check_start
 from appliance.readers.chosen_weights import chosen_weights, with_chosen_weights
 from appliance.readers.inference import Network, Runtime
 from appliance.readers.networks import network_for
@@ -104,6 +107,42 @@ def test_the_next_step_uses_it_and_no_result_of_another_is_reused(
     calibration_path(spec, settings).unlink()
     assert reader_facts(reader, settings, {}) == facts[0]
     assert network_for(Task.TUMOR, settings).classify(tile) == pytest.approx(before)
+
+
+def test_a_folder_of_calibrations_that_is_away_stops_the_reader(
+    settings: Settings, tmp_path: Path
+) -> None:
+    share, reader = tmp_path / "share", find_reader("tumor")
+    named = settings.models.model_copy(update={"calibrations": share / "calibrations"})
+    settings = settings.model_copy(update={"models": named})
+    spec = read_manifest(reference_folder(Task.TUMOR))
+    put(made_for(spec, 1.0, 0.0, 2.0), spec, settings)
+    facts = reader_facts(reader, settings, {})
+    assert facts["weights"] != spec.weights_fingerprint
+    share.rename(tmp_path / "away")
+    share.mkdir()  # the bare mount point
+    told = f"models.calibrations = {share / 'calibrations'}: no folder is there. Mount or create it"
+    with pytest.raises(WeightsUnusableError, match=re.escape(told)):
+        reader_facts(reader, settings, {})
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        check_start(settings)
+    share.rmdir()
+    (tmp_path / "away").rename(share)
+    assert reader_facts(reader, settings, {}) == facts
+    # A folder without a calibration of these weights says that there is none.
+    calibration_path(spec, settings).unlink()
+    assert reader_facts(reader, settings, {})["weights"] == spec.weights_fingerprint
+    check_start(settings)
+
+
+def test_the_doctor_names_a_folder_of_calibrations_that_is_away(tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f"state_dir = '{tmp_path / 'state'}'\nmodels.calibrations = '{tmp_path / 'share'}'\n"
+    )
+    lines = [line for line in examine(config) if line.what == "weights for tumor"]
+    assert [line.ok for line in lines] == [False]
+    assert f"models.calibrations = {tmp_path / 'share'}: no folder is there" in lines[0].text
 
 
 def test_a_damaged_calibration_stops_the_reader_and_names_the_remedy(settings: Settings) -> None:
