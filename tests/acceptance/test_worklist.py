@@ -285,6 +285,7 @@ def test_a_worklist_that_is_away_holds_the_slides_and_blames_none(
             )
         )
         assert {slide["state"] for slide in waiting["slides"]} == {"arrived"}
+        assert {slide["reason"] for slide in waiting["slides"]} == {"worklist-away"}
         assert waiting["cases"] == []
         address = Worklist(host="127.0.0.1", port=server.orthanc.dicom_port, called_aet="ORTHANC")
         with pytest.raises(WorklistUnavailableError, match="cannot be reached"):
@@ -293,6 +294,7 @@ def test_a_worklist_that_is_away_holds_the_slides_and_blames_none(
         assert "answered" in check_worklist(address)
         done = daemon.wait(case_state("delivered"))
         for slide in done["slides"]:
+            assert slide["reason"] == ""
             assert sum("worklist" in step["text"] for step in slide["steps"]) == 1
         files = list((daemon.state / "archive").rglob("*.dcm"))
         assert {str(dcmread(f, stop_before_pixels=True).PatientID) for f in files} == {"P-4711"}

@@ -22,7 +22,6 @@ from dashboard.actions import Person
 from dashboard.quality import read_quality
 from dashboard.queries import Queue, read_case, read_queue, read_subjects
 from dashboard.troubles import GROUP_ROWS, LIMIT, Trouble
-from dashboard.views.queue import _held_markup
 from dashboard.worklist import PAGE_CASES, SpokenCases, read_work_list
 
 if TYPE_CHECKING:
@@ -212,27 +211,6 @@ def test_cases_that_wait_for_the_worklist_are_held_and_no_trouble(
         7e9 + 1,
     )
     assert (queue.troubles, queue.held) == ((), ())
-
-
-def test_slides_that_wait_for_the_worklist_are_held_and_not_set_aside(
-    lab: Lab, reader: LedgerReader
-) -> None:
-    def wait(tx: Transaction, now: float) -> None:
-        for number in (1, 2):
-            row = tx.add_slide(f"/scans/{number}.svs", now)
-            tx.advance(row, SlideState.ARRIVED, now=now)
-            set_reason(row, "worklist-away", {"message": "worklist: RIS cannot be reached"})
-            row.not_before = 7e9 + number
-
-    lab.do(wait)
-    queue = read_queue(reader, lab.settings)
-    (held,) = queue.held_cases
-    assert (held.slides, held.cases, held.next_try_at) == (2, 0, 7e9 + 1)
-    assert held.error == "worklist: RIS cannot be reached"
-    assert "<b>2 slides</b> waiting" in _held_markup(queue)
-    assert "worklist: RIS cannot be reached" in _held_markup(queue)
-    assert [(line.reason, line.held) for line in queue.slides] == [("", held.error)] * 2
-    assert queue.troubles == ()
 
 
 def test_what_cannot_be_proven_is_shown_as_that(

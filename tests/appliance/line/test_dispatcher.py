@@ -35,7 +35,6 @@ from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, Sl
 from appliance.line.site_trouble import folder_is_away
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.retry import retry_subject
-from appliance.operations.status import status_of
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.slides.picture import SlidePicture
@@ -354,24 +353,6 @@ def test_a_worklist_that_is_away_holds_the_case_with_one_note(line: Line) -> Non
     assert say("case", row.reason, params_of(row)) == "worklist: RIS is away"
     assert row.worker_crashes == 0 and line.notes("case-1") == ["try-again"]
     assert line.told.calls.count("write") == 4
-
-
-def test_a_worklist_that_is_away_is_the_reason_of_each_slide_until_it_answers(line: Line) -> None:
-    line.told.answers["identify_slide"] = WorklistUnavailableError("worklist: RIS is away")
-    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
-    for _ in range(3):
-        line.work()
-        line.now += 100
-    row = line.slide()
-    assert (row.state, row.reason) == (SlideState.ARRIVED, "worklist-away")
-    assert params_of(row) == {"message": "worklist: RIS is away"}
-    assert line.notes("slide-1") == ["try-again"]
-    (shown, _) = status_of(line.settings)["slides"]
-    assert shown["reason"] == "worklist-away"
-    assert shown["remedy"] == shown["sentence"] == "worklist: RIS is away"
-    line.told.answers["identify_slide"] = identified
-    line.work()
-    assert (line.slide().state, line.slide().reason, line.slide().params) == ("read", "", "{}")
 
 
 def test_an_outcome_is_dropped_when_the_file_changed_meanwhile(line: Line) -> None:
