@@ -376,7 +376,8 @@ def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, 
     if case.state in OPEN:
         ready = make_ready(tx, case, now)
         return f"{case.subject} {'is analyzed again' if ready else f'is {case.state}'}"
-    if case.state in ENDED and all_read(tx, case):
+    # What was refused is sent again: a new result would take a person's signature with it.
+    if case.state in ENDED and case.state != CaseState.UNDELIVERED and all_read(tx, case):
         accepted = case.overruled
         reopen(tx, case, "retry", {}, now, word.by)
         case.overruled = accepted
