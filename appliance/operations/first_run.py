@@ -128,22 +128,34 @@ def first_settings(folder: str, state: str, organization: str, pacs: PacsDestina
 def try_pair(settings: Settings, anatomy: str, target: str, word: Word) -> str:
     """Have the daemon analyze one pair of known slides before all others. Returns what follows.
 
-    Slides that their names did not bring into one block are paired by the person's word.
+    Slides that their names did not bring into one block are paired by the person's word, unless
+    their names say two blocks: that word needs a reason of its own.
 
     Raises
     ------
     SettingsError
-        If there are no such slides, or `pair_slides` refuses them.
+        If there are no such slides, they are known as of two blocks, or `pair_slides` refuses them.
     """
     with service(settings) as (tx, _):
         first, second = find_slide(tx, anatomy), find_slide(tx, target)
         paired = _are_current(tx, first, second)
         subjects = first.subject, second.subject
+        if _are_apart(first, second):
+            raise SettingsError(
+                f"{subjects[0]} and {subjects[1]} are known as slides of two blocks, and one would "
+                "get the other's names. If they are a pair: pair them on the slide's page."
+            )
     if not paired:
         pair_slides(settings, *subjects, word)
     for subject in subjects:
         mark_stat(settings, subject, on=True)
     return f"{subjects[0]} and {subjects[1]} go through the line before all others"
+
+
+def _are_apart(first: SlideRow, second: SlideRow) -> bool:
+    """Return whether what is known of two slides says that they are of two blocks."""
+    places = (first.accession, second.accession), (first.block, second.block)
+    return any(one and other and one != other for one, other in places)
 
 
 def _are_current(tx: Transaction, first: SlideRow, second: SlideRow) -> bool:

@@ -260,10 +260,16 @@ def pair_form(
 
     with st.form("pair-first"):
         left, right = st.columns(2)
-        first = left.selectbox("H&E slide", anatomy, format_func=name)
-        second = right.selectbox("Stained slide of the same block", others, format_func=name)
+        # Nothing is chosen beforehand: one press would pair slides of two patients.
+        first = left.selectbox("H&E slide", anatomy, index=None, format_func=name)
+        second = right.selectbox(
+            "Stained slide of the same block", others, index=None, format_func=name
+        )
         by = _person()
         if not st.form_submit_button("Analyze this pair", type="primary"):
+            return None
+        if first is None or second is None:
+            _refuse("Choose both slides.")
             return None
         answer = actions.try_pair(look.settings(), f"slide-{first.id}", f"slide-{second.id}", by=by)
         if not answer.done:

@@ -153,9 +153,15 @@ def try_pair(browser: Browser, address: str) -> Page:
     page.goto(f"{address}/first-run")
     form = page.locator('[data-testid="stForm"]').filter(has_text="Stained slide of the same block")
     expect(form).to_be_visible()
-    # The file that is no slide is set aside, and so is not the one that is offered first.
-    chosen = form.get_by_role("combobox", name="H&E slide")
-    expect(chosen).to_have_value(re.compile(f"{ACCESSION}_A1_HE"))
+    for box, stain in (("H&E slide", "HE"), ("Stained slide of the same block", "HER2")):
+        chosen = form.get_by_role("combobox", name=box)
+        expect(chosen).to_have_value("")
+        chosen.click()
+        # The file that is no slide is set aside, and so is not the one that is offered first.
+        first = page.get_by_role("option").first
+        expect(first).to_have_text(re.compile(rf"{ACCESSION}_A1_{stain}\b"))
+        first.click()
+        expect(chosen).to_have_value(re.compile(rf"{ACCESSION}_A1_{stain}\b"))
     form.get_by_role("textbox", name="Your name").fill("Meyer^Anna")
     form.get_by_role("button", name="Analyze this pair").click()
     expect(page.get_by_role("link", name=f"{ACCESSION}_A1_HER2", exact=False)).to_be_visible()

@@ -172,11 +172,16 @@ def test_one_pair_goes_first_by_a_person_and_is_shown_until_it_is_delivered(
 ) -> None:
     monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
     lab.slide("S26-0000009", HE)
-    lab.slide("S26-0000008", HER2)
+    lab.quarantine("R03-S07.svs", "no-accession")
     page = AppTest.from_function(first_run_page).run(timeout=180)
     assert any("tandem synth" in each.value for each in page.markdown)  # no daemon: it says how
     lab.sign()
     page.run(timeout=180)
+    assert [box.value for box in page.selectbox] == [None, None]
+    page.button[-1].click().run(timeout=180)
+    assert "Choose both slides" in markup(page)
+    for box, slide in zip(page.selectbox, ("slide-1", "slide-2"), strict=True):
+        box.select(next(text for text in box.options if slide in text))
     page.button[-1].click().run(timeout=180)
     assert "--by" not in markup(page) and "Your name: say who says so" in markup(page)
     page.text_input[-1].input(ADMIN.name)
@@ -203,3 +208,14 @@ def test_one_pair_goes_first_by_a_person_and_is_shown_until_it_is_delivered(
         assert len([e for e in tx.events("slide-2") if e.code == "word-pair"]) == 1
     viewer = Person("v", Role.VIEWER)
     assert not actions.try_pair(lab.settings, "slide-1", "slide-2", by=viewer).done
+
+
+def test_slides_of_two_patients_are_no_pair_of_the_first_run(lab: Lab) -> None:
+    lab.slide("S26-0000009", HE)
+    lab.slide("S26-0000008", HER2)
+    lab.slide("S26-0000009", HER2, block="B2")
+    before = lab.rows()
+    for other in ("slide-2", "slide-3"):
+        said = actions.try_pair(lab.settings, "slide-1", other, by=ADMIN)
+        assert not said.done and "on the slide's page" in said.text
+    assert lab.rows() == before
