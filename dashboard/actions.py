@@ -117,9 +117,11 @@ def retry_all(settings: Settings, subjects: Sequence[str], *, by: Person, why: s
     )
 
 
-def keep(settings: Settings, slide: str, *, by: Person, why: str) -> Answer:
-    """Keep a slide before other scans of it."""
-    return _told(by, Role.OPERATOR, lambda: word.keep(settings, slide, Word(by=by.name, why=why)))
+def keep(settings: Settings, slide: str, *, by: Person, why: str, seen: str = "") -> Answer:
+    """Keep a slide before other scans of it; `seen` is the name of the file that the person saw."""
+    return _told(
+        by, Role.OPERATOR, lambda: word.keep(settings, slide, Word(by=by.name, why=why), seen=seen)
+    )
 
 
 def let_go_on(settings: Settings, case: str, *, held: str, by: Person, why: str) -> Answer:
@@ -127,23 +129,33 @@ def let_go_on(settings: Settings, case: str, *, held: str, by: Person, why: str)
     return _told(
         by,
         Role.OPERATOR,
-        lambda: word.keep(settings, case, Word(by=by.name, why=why), held=held),
+        lambda: word.keep(settings, case, Word(by=by.name, why=why), seen=held),
     )
 
 
-def exclude(settings: Settings, slide: str, *, by: Person, why: str) -> Answer:
-    """Leave a slide out of every case."""
-    return _told(
-        by, Role.OPERATOR, lambda: word.exclude_slide(settings, slide, Word(by=by.name, why=why))
-    )
-
-
-def pair(settings: Settings, anatomy: str, target: str, *, by: Person, why: str) -> Answer:
-    """Say that two slides are a pair."""
+def exclude(settings: Settings, slide: str, *, by: Person, why: str, seen: str = "") -> Answer:
+    """Leave a slide out of every case; `seen` is the name of the file that the person saw."""
     return _told(
         by,
         Role.OPERATOR,
-        lambda: word.pair_slides(settings, anatomy, target, Word(by=by.name, why=why)),
+        lambda: word.exclude_slide(settings, slide, Word(by=by.name, why=why), seen=seen),
+    )
+
+
+def pair(
+    settings: Settings,
+    anatomy: str,
+    target: str,
+    *,
+    by: Person,
+    why: str,
+    seen: tuple[str, str] = ("", ""),
+) -> Answer:
+    """Say that two slides are a pair; `seen` are the names of the files that the person saw."""
+    return _told(
+        by,
+        Role.OPERATOR,
+        lambda: word.pair_slides(settings, anatomy, target, Word(by=by.name, why=why), seen=seen),
     )
 
 
@@ -166,11 +178,17 @@ def name_slide(
     stain: str,
     by: Person,
     why: str,
+    seen: str = "",
 ) -> Answer:
-    """Say whose slide it is, or which stain it has; what is empty stays."""
+    """Say whose slide it is, or which stain it has; what is empty stays.
+
+    `seen` is the name of the file that the person saw.
+    """
     words = word.SlideWords(accession=accession, block=block, stain=stain)
     return _told(
-        by, Role.OPERATOR, lambda: word.say_slide(settings, slide, words, Word(by=by.name, why=why))
+        by,
+        Role.OPERATOR,
+        lambda: word.say_slide(settings, slide, words, Word(by=by.name, why=why), seen=seen),
     )
 
 

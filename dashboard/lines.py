@@ -13,6 +13,7 @@ from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryStat
 from appliance.ledger.progress import StepProgress, read_progress
 from appliance.ledger.second_opinions import SecondOpinion
 from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_of, params_of
+from appliance.operations.seen import bytes_name
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 from appliance.words.template import OTHER
@@ -48,6 +49,7 @@ class SlideLine:
 
     `reason` is the sentence that tells why the slide is set aside, or empty; `held` the one that
     tells what a slide under way waits for. `thumbnail` is None until the slide has been inspected.
+    `seen` is the name of the file that is shown.
     """
 
     id: int
@@ -62,6 +64,7 @@ class SlideLine:
     progress: StepProgress | None
     thumbnail: Path | None
     changed_at: float
+    seen: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,4 +211,5 @@ def slide_line(row: SlideRow, case_id: int | None, settings: Settings) -> SlideL
         progress=read_progress(settings, row.subject) if row.claimed_by else None,
         thumbnail=thumbnail if thumbnail is not None and thumbnail.is_file() else None,
         changed_at=row.changed_at,
+        seen=bytes_name(row),
     )

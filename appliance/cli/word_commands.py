@@ -17,6 +17,10 @@ AnyArgument = Annotated[
 ]
 ByOption = Annotated[str, typer.Option("--by", help="Who says so.")]
 WhyOption = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+_BYTES = "from tandem status --json. Another one is refused."
+SeenOption = Annotated[
+    str, typer.Option("--seen", metavar="BYTES", help=f"The file that you looked at, {_BYTES}")
+]
 
 
 def set_(
@@ -28,6 +32,7 @@ def set_(
     stain: Annotated[str, typer.Option(help="The code of its stain, such as HE.")] = "",
     organ: Annotated[str, typer.Option(help="The organ, which chooses the guideline.")] = "",
     specimen: Annotated[str, typer.Option(help="resection or biopsy.")] = "",
+    seen: SeenOption = "",
     config: ConfigOption = None,
 ) -> None:
     """Say whose slide it is, at any state; reports that were delivered are corrected."""
@@ -38,7 +43,7 @@ def set_(
     words = SlideWords(
         accession=accession, block=block, stain=stain, organ=organ, specimen=specimen
     )
-    typer.echo(say_slide(settings, slide, words, Word(by=by, why=why)))
+    typer.echo(say_slide(settings, slide, words, Word(by=by, why=why), seen=seen))
 
 
 def pair(
@@ -46,6 +51,12 @@ def pair(
     ihc: Annotated[str, typer.Argument(metavar="IHC", help="The other slide of the pair.")],
     by: ByOption,
     why: WhyOption,
+    seen_he: Annotated[
+        str, typer.Option(metavar="BYTES", help=f"The H&E file that you looked at, {_BYTES}")
+    ] = "",
+    seen_ihc: Annotated[
+        str, typer.Option(metavar="BYTES", help=f"The other file that you looked at, {_BYTES}")
+    ] = "",
     config: ConfigOption = None,
 ) -> None:
     """Say that two slides are a pair, whatever their names are."""
@@ -53,7 +64,7 @@ def pair(
     from appliance.operations.audited import Word
     from appliance.operations.word import pair_slides
 
-    typer.echo(pair_slides(settings, he, ihc, Word(by=by, why=why)))
+    typer.echo(pair_slides(settings, he, ihc, Word(by=by, why=why), seen=(seen_he, seen_ihc)))
 
 
 def unpair(case: CaseArgument, by: ByOption, why: WhyOption, config: ConfigOption = None) -> None:
@@ -66,23 +77,39 @@ def unpair(case: CaseArgument, by: ByOption, why: WhyOption, config: ConfigOptio
 
 
 def exclude(
-    slide: SlideArgument, by: ByOption, why: WhyOption, config: ConfigOption = None
+    slide: SlideArgument,
+    by: ByOption,
+    why: WhyOption,
+    seen: SeenOption = "",
+    config: ConfigOption = None,
 ) -> None:
     """Leave a slide out of every case."""
     settings = settings_with_logging(config)
     from appliance.operations.audited import Word
     from appliance.operations.word import exclude_slide
 
-    typer.echo(exclude_slide(settings, slide, Word(by=by, why=why)))
+    typer.echo(exclude_slide(settings, slide, Word(by=by, why=why), seen=seen))
 
 
-def keep(subject: AnyArgument, by: ByOption, why: WhyOption, config: ConfigOption = None) -> None:
+def keep(
+    subject: AnyArgument,
+    by: ByOption,
+    why: WhyOption,
+    seen: Annotated[
+        str,
+        typer.Option(
+            metavar="BYTES|HELD",
+            help=f"The file that you looked at, or what held the case, {_BYTES}",
+        ),
+    ] = "",
+    config: ConfigOption = None,
+) -> None:
     """Keep a slide before other scans of it, or let a held case go on."""
     settings = settings_with_logging(config)
     from appliance.operations.audited import Word
     from appliance.operations.word import keep as keep_subject
 
-    typer.echo(keep_subject(settings, subject, Word(by=by, why=why)))
+    typer.echo(keep_subject(settings, subject, Word(by=by, why=why), seen=seen))
 
 
 def retry(subject: AnyArgument, by: ByOption, why: WhyOption, config: ConfigOption = None) -> None:

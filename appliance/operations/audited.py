@@ -14,6 +14,7 @@ from appliance.intake.said import Said, set_said
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_named, set_reason
 from appliance.ledger.transaction import Transaction
+from appliance.operations.seen import bytes_name
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 from appliance.text import is_text
@@ -34,13 +35,15 @@ class Word:
                 raise SettingsError(f"{option}: say who says so, and why, in readable text.")
 
 
-def find_slide(tx: Transaction, text: str) -> SlideRow:
+def find_slide(tx: Transaction, text: str, seen: str = "") -> SlideRow:
     """Return a slide by its subject, its number or its path.
+
+    `seen` is the name (`bytes_name`) of the file that the person saw; empty: whichever it is now.
 
     Raises
     ------
     SettingsError
-        If there is none.
+        If there is none, or it has another file than `seen`.
     """
     number = id_named(f"slide-{text.removeprefix('slide-')}", "slide")
     row = tx.slide(number) if number is not None else None
@@ -48,6 +51,11 @@ def find_slide(tx: Transaction, text: str) -> SlideRow:
     row = row or tx.slide_of_path(text) or tx.slide_of_path(os.path.abspath(text))  # noqa: PTH100
     if row is None:
         raise SettingsError(f"no slide {text!r}. `tandem status` lists ids such as slide-3.")
+    if seen and seen != bytes_name(row):
+        raise SettingsError(
+            f"{row.subject}: its file changed since you opened it, or is identified by now. Look "
+            "at it again."
+        )
     return row
 
 

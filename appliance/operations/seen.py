@@ -1,12 +1,12 @@
-"""Names by which a person says what they looked at: a result, or what holds a case."""
+"""Names by which a person says what they looked at: a result, a file, or what holds a case."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 
-from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.tables import CaseRow, SlideRow
 
 DIGITS = 12
 """Digits of a name; the key of a result has 32."""
@@ -27,5 +27,19 @@ def hold_name(case: CaseRow) -> str:
     """
     if case.state != CaseState.HELD:
         return ""
-    text = json.dumps([case.reason, case.params, case.changed_at])
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    return _digest(case.reason, case.params, case.changed_at)
+
+
+def bytes_name(slide: SlideRow) -> str:
+    """Return the name of the bytes that a slide has, as far as they are known, a digest.
+
+    Another file of the same name has another name. So has the same file once it is identified.
+    While a file is being written, its arrival is named.
+    """
+    if slide.state == SlideState.ARRIVING:
+        return _digest(slide.state, slide.changed_at)
+    return _digest(slide.size_bytes, slide.modified_ns, slide.fingerprint)
+
+
+def _digest(*facts: str | float) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:DIGITS]

@@ -73,20 +73,23 @@ class SlideWords:
     specimen: str = ""
 
 
-def say_slide(settings: Settings, slide: str, words: SlideWords, word: Word) -> str:
+def say_slide(
+    settings: Settings, slide: str, words: SlideWords, word: Word, *, seen: str = ""
+) -> str:
     """Say whose slide it is; it is identified again by that word. Returns what happens next.
 
     Raises
     ------
     SettingsError
-        If there is no such slide, nothing is said, or the words cannot be a slide's.
+        If there is no such slide, it has another file than `seen`, nothing is said, or the words
+        cannot be a slide's.
     """
     told: dict[str, Any] = {
         key: text.strip() for key, text in asdict(words).items() if text.strip()
     }
     told = _checked(settings, told)
     with service(settings) as (tx, now):
-        row = find_slide(tx, slide)
+        row = find_slide(tx, slide, seen)
         before, after = row.subject, told.get("accession", row.accession)
         said = replace(said_of_bytes(row), **told, excluded=False)
         note_word(tx, row, "word-set", word, now, said, **told)
@@ -96,7 +99,9 @@ def say_slide(settings: Settings, slide: str, words: SlideWords, word: Word) -> 
     return f"{before} is identified again by this word{unknown}{_told(lost)}"
 
 
-def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> str:
+def pair_slides(
+    settings: Settings, anatomy: str, target: str, word: Word, *, seen: tuple[str, str] = ("", "")
+) -> str:
     """Say that two slides are a pair, whatever their names are. Returns what happens next.
 
     The block is that of the anatomy slide, or of the other one where the first has none.
@@ -104,11 +109,12 @@ def pair_slides(settings: Settings, anatomy: str, target: str, word: Word) -> st
     Raises
     ------
     SettingsError
-        If there are no such slides, neither has a block, or no assay pairs their stains.
+        If there are no such slides, one has another file than `seen`, neither has a block, or no
+        assay pairs their stains.
     """
     assays = pairings(settings)
     with service(settings) as (tx, now):
-        first, second = find_slide(tx, anatomy), find_slide(tx, target)
+        first, second = find_slide(tx, anatomy, seen[0]), find_slide(tx, target, seen[1])
         if first.id == second.id:
             raise SettingsError("name two slides: the H&E slide, then the other one.")
         place = first if first.accession and first.block else second
@@ -163,16 +169,16 @@ def unpair_case(settings: Settings, case: str, word: Word) -> str:
     return f"{row.subject} is held: {named} are not paired with each other again"
 
 
-def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
+def exclude_slide(settings: Settings, slide: str, word: Word, *, seen: str = "") -> str:
     """Leave a slide out of every case. Returns what happens next.
 
     Raises
     ------
     SettingsError
-        If there is no such slide.
+        If there is no such slide, or it has another file than `seen`.
     """
     with service(settings) as (tx, now):
-        row, lost = find_slide(tx, slide), tuple[str, ...]()
+        row, lost = find_slide(tx, slide, seen), tuple[str, ...]()
         said = replace(said_of_bytes(row), excluded=True, kept_at=0.0)
         note_word(tx, row, "word-exclude", word, now, said)
         if row.state not in (SlideState.ARRIVING, SlideState.OTHER):
@@ -186,24 +192,24 @@ def exclude_slide(settings: Settings, slide: str, word: Word) -> str:
     return f"{subject} is left out; tandem identify keep {subject} takes it back{_told(lost)}"
 
 
-def keep(settings: Settings, subject: str, word: Word, *, held: str = "") -> str:
+def keep(settings: Settings, subject: str, word: Word, *, seen: str = "") -> str:
     """Keep a slide as it is named, before other scans of it; or let a held case go on.
 
-    `held` is the name (`hold_name`) of the hold that the person saw; empty: whatever holds the
-    case. Returns what happens next.
+    `seen` is the name of what the person saw: the file (`bytes_name`), or what holds the case
+    (`hold_name`); empty: whatever it is now. Returns what happens next.
 
     Raises
     ------
     SettingsError
-        If there is no such slide or case, the case is not held, or not by `held`, or it
+        If there is no such slide or case, it is not as `seen`, the case is not held, or it
         needs another word.
     """
     with service(settings) as (tx, now):
         if subject.partition("-")[0] == "case":
             case = find_case(tx, subject)
-            _require_hold(case, held)
+            _require_hold(case, seen)
             return _keep_case(tx, case, word, now)
-        row = find_slide(tx, subject)
+        row = find_slide(tx, subject, seen)
         said = replace(said_of_bytes(row), picture=KEEP, kept_at=now, excluded=False)
         note_word(tx, row, "word-keep", word, now, said)
         if row.state in (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from html import escape
 
 import streamlit as st
@@ -23,9 +24,9 @@ from dashboard.troubles import TroubleGroup
 from dashboard.views import look
 from dashboard.wording import stain_word
 
-PERSON, TOLD, GROUP = "person", "told", "group"
-"""Keys of the session: the name that was given last, what the last action did, and the trouble of
-which all is to be tried again."""
+PERSON, TOLD, GROUP, SHOWN = "person", "told", "group", "shown"
+"""Keys of the session: the name that was given last, what the last action did, the trouble of
+which all is to be tried again, and the slide whose forms are shown, with the name of its file."""
 NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and in the report."
 
 
@@ -211,8 +212,16 @@ def _let_go_on(detail: CaseDetail) -> None:
         )
 
 
-def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
-    """Show the forms of a slide: what it is, its pair, leave out, try again, keep."""
+def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> None:
+    """Show the forms of a slide: what it is, its pair, leave out, try again, keep.
+
+    A word is about the file that the page showed before the press, whatever it shows now.
+    """
+    subject = f"slide-{slide.id}"
+    before, seen = st.session_state.get(SHOWN, ("", ""))
+    if before != subject:
+        seen = slide.seen
+    st.session_state[SHOWN] = subject, slide.seen
     names, pairs, rest = st.tabs(["What it is", "Pair it", "Leave out, try again, keep"])
     with names, st.form("name"):
         columns = st.columns(3)
@@ -229,6 +238,7 @@ def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
                 stain=stain_said,
                 by=by,
                 why=why,
+                seen=seen,
             ),
         )
     with pairs, st.form("pair"):
@@ -237,13 +247,23 @@ def slide_forms(subject: str, accession: str, block: str, stain: str) -> None:
         target = second.text_input("Other slide", value="" if stain == "HE" else subject)
         _because(
             "Pair them",
-            lambda by, why: actions.pair(look.settings(), anatomy, target, by=by, why=why),
+            lambda by, why: actions.pair(
+                look.settings(),
+                anatomy,
+                target,
+                by=by,
+                why=why,
+                seen=(
+                    seen if anatomy.strip() == subject else "",
+                    seen if target.strip() == subject else "",
+                ),
+            ),
         )
     with rest, st.form("rest"):
-        choices = {
+        choices: dict[str, Callable[..., Answer]] = {
             "Try again": actions.retry,
-            "Leave out of every case": actions.exclude,
-            "Keep before other scans": actions.keep,
+            "Leave out of every case": partial(actions.exclude, seen=seen),
+            "Keep before other scans": partial(actions.keep, seen=seen),
         }
         chosen = st.radio("Action", list(choices), horizontal=True)
         _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))

@@ -45,7 +45,7 @@ def render() -> None:
             f'<span class="muted small">{escape(slide.detail)}</span>{remedy}</div></div>'
         )
     if acting.may_act():
-        acting.slide_forms(f"slide-{slide.id}", detail.accession, detail.block, detail.stain)
+        acting.slide_forms(slide, detail.accession, detail.block, detail.stain)
     else:
         acting.off()
     if slide.thumbnail is not None and not is_sound(slide.thumbnail):

@@ -15,7 +15,7 @@ from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.operations.users import Role
 from appliance.words.say import say
@@ -147,3 +147,50 @@ def test_a_held_case_goes_on_only_by_a_word_on_what_holds_it(lab: Lab) -> None:
     answer = actions.let_go_on(lab.settings, "case-1", held="0" * 12, by=ANNA, why="Seen.")
     assert not answer.done and "what holds it changed since you opened it" in answer.text
     assert the_case(lab).state == CaseState.HELD
+
+
+def slide_page() -> None:
+    from dashboard.views import slide
+
+    slide.render()
+
+
+@pytest.mark.parametrize(
+    ("button", "form", "action"),
+    [
+        ("Say what it is", 0, "Try again"),
+        ("Pair them", 1, "Try again"),
+        ("Do it", 2, "Leave out of every case"),
+        ("Do it", 2, "Keep before other scans"),
+    ],
+)
+def test_a_form_of_a_slide_speaks_of_the_file_that_its_page_showed(
+    lab: Lab, button: str, form: int, action: str
+) -> None:
+    lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    page = AppTest.from_function(slide_page)
+    page.query_params["slide"] = "1"
+    page.run(timeout=180)
+
+    def press_it() -> list[SlideRow]:
+        for name, text in (("Reason", "Seen."), ("Your name", ANNA.name)):
+            [box for box in page.text_input if box.label == name][form].input(text)
+        page.text_input[1].input("B2")
+        next(box for box in page.text_input if box.label == "Other slide").input("slide-2")
+        page.radio[0].set_value(action)
+        press(page, button)
+        return lab.rows()[0]
+
+    def write(tx: Transaction, _now: float) -> None:
+        row = tx.slide(1)
+        assert row is not None
+        row.size_bytes, row.modified_ns, row.fingerprint = 7, 8, "of another patient"
+        tx.session.add(row)
+
+    lab.do(write)
+    before = lab.rows()[0]
+    assert press_it() == before
+    shown = "".join(element.proto.body for element in page.get("html"))
+    assert "its file changed since you opened it" in shown
+    assert press_it() != before  # the page showed the other file meanwhile

@@ -269,18 +269,18 @@ def test_a_word_accepts_only_the_hold_that_the_person_saw(lab: Lab) -> None:
         now = held(reason, likeness)
         before = lab.case()
         with pytest.raises(SettingsError, match="what holds it changed since you opened it"):
-            keep(lab.settings, "case-1", WORD, held=seen)
+            keep(lab.settings, "case-1", WORD, seen=seen)
         assert lab.case() == before and notes(lab, "case-1")[-1].code == "held"
     # The same is found anew, of other files.
     with lab.transaction() as tx:
         reopen(tx, tx.cases()[0], "came-anew", {}, lab.now)
     again = held("same-section", 98)
     with pytest.raises(SettingsError, match="Look at it again"):
-        keep(lab.settings, "case-1", WORD, held=now)
-    keep(lab.settings, "case-1", WORD, held=again)
+        keep(lab.settings, "case-1", WORD, seen=now)
+    keep(lab.settings, "case-1", WORD, seen=again)
     assert (lab.case().state, lab.case().overruled) == (CaseState.READY, '["same-section"]')
     with pytest.raises(SettingsError, match="only a held case"):
-        keep(lab.settings, "case-1", WORD, held=again)
+        keep(lab.settings, "case-1", WORD, seen=again)
 
 
 @pytest.mark.parametrize(
