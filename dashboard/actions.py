@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from appliance.errors import TandemError
+from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations import first_run, word
 from appliance.operations.audited import Word, service
@@ -24,6 +25,8 @@ from appliance.operations.corrections import (
     confirm_score,
     correct_score,
     rerun_case,
+    signed_words,
+    undone_words,
 )
 from appliance.operations.doctor import check_destination, find_destination
 from appliance.operations.first_run import pacs_section
@@ -57,6 +60,12 @@ class Answer:
 
     done: bool
     text: str
+
+
+def undone_by_rerun(findings: Findings | None) -> str:
+    """Return what a rerun undoes of people's words on a result; empty where nobody signed it."""
+    signed = "" if findings is None else signed_words(findings)
+    return undone_words(signed) if signed else ""
 
 
 def has_result(state: CaseState) -> bool:
@@ -96,11 +105,19 @@ def cannot_score(settings: Settings, case: str, *, result: str, by: Person, why:
     return correct(settings, case, NO_SCORE, standing="", result=result, by=by, why=why)
 
 
-def rerun(settings: Settings, case: str, *, by: Person) -> Answer:
-    """Analyze a case with a result again."""
+def rerun(settings: Settings, case: str, *, by: Person, result: str = "") -> Answer:
+    """Analyze a case with a result again; it is still the one that the person saw.
+
+    A result that somebody signed takes a pathologist.
+    """
     if not by.name.strip():
         return Answer(False, "Your name: say who asks for it.")
-    return _told(by, Role.OPERATOR, lambda: rerun_case(settings, case, by=by.name))
+    may = by.role.covers(Role.PATHOLOGIST)
+    return _told(
+        by,
+        Role.OPERATOR,
+        lambda: rerun_case(settings, case, by=by.name, result=result, also_signed=may),
+    )
 
 
 def retry(settings: Settings, subject: str, *, by: Person, why: str) -> Answer:

@@ -143,13 +143,17 @@ def confirm(
 def rerun(
     case: Annotated[str, typer.Argument(metavar="CASE", help="case-1, see status.")],
     by: Annotated[str, typer.Option(help="Who asks for it, for the history.")] = "",
+    seen: SeenOption = "",
     config: ConfigOption = None,
 ) -> None:
-    """Analyze a case with a result again, by today's weights and settings; old results are kept."""
+    """Analyze a case with a result again, by today's weights and settings; old results are kept.
+
+    The answer says so where a person had signed the result.
+    """
     settings = settings_with_logging(config)
     from appliance.operations.corrections import rerun_case
 
-    typer.echo(rerun_case(settings, case, by=by))
+    typer.echo(rerun_case(settings, case, by=by, result=seen))
 
 
 def export(

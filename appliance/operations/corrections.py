@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
 from appliance.assays.registry import find_assay
@@ -126,10 +127,14 @@ def confirm_score(
     return f"{subject}: {say('event', CONFIRMED, note)}; a new report is written and sent"
 
 
-def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
+def rerun_case(
+    settings: Settings, subject: str, *, by: str = "", result: str = "", also_signed: bool = True
+) -> str:
     """Analyze a case that has a result once more, with the weights and settings of today.
 
-    `by` is who asked for it, in any form; empty where nobody said so.
+    `by` is who asked for it, in any form; empty where nobody said so. `result` is the key or the
+    name (`result_name`) of the result that the person saw; empty: the standing one. `also_signed`
+    tells whether this person may take a result away that somebody signed.
 
     Sidecars that are there are read again: a corrected organ or specimen counts from here on. One
     that a person said of the slide (``tandem identify set``) stays. So does what was frozen at
@@ -138,20 +143,27 @@ def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
     Raises
     ------
     SettingsError
-        If there is no such case, it has no result yet, its assay is not installed, a slide of it
-        is not read, a sidecar cannot be read or names another slide, or `by` is not readable.
+        If there is no such case, it has no result yet or another one than `result`, its result is
+        signed and `also_signed` is not given, its assay is not installed, a slide of it is not
+        read, a sidecar cannot be read or names another slide, or `by` is not readable.
     """
     if not by.isprintable() or not is_text(by):
         raise SettingsError("--by: say who asks for it, in readable text.")
     ledger: Ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:
-            slides = _slides_to_rerun(tx, _ended(tx, subject, CaseState.FAILED))
+            case = _ended(tx, subject, CaseState.FAILED)
+            _require_seen(case, result)
+            slides = _slides_to_rerun(tx, case)
+        signed = _who_signed(ledger, settings, case)
+        if signed and not also_signed:
+            raise SettingsError(f"{subject} is {signed}: it takes a pathologist to rerun it.")
         # Outside of any transaction: a share that hangs must not hold the ledger.
         found = {id_of(slide): _sidecar_again(slide) for slide in slides}
         now = time.time()
         with ledger.transaction() as tx:
             row = _ended(tx, subject, CaseState.FAILED)
+            _require_seen(row, case.findings_key)
             for slide in _slides_to_rerun(tx, row):
                 _take_words(tx, slide, found.get(id_of(slide)), now)
             row.findings_key = row.score = ""
@@ -161,7 +173,33 @@ def rerun_case(settings: Settings, subject: str, *, by: str = "") -> str:
             tx.advance(row, CaseState.READY, now=now, code="rerun", by=by.strip())
     finally:
         ledger.close()
-    return f"{subject} is analyzed again; what is already known and unchanged is not computed twice"
+    told = "is analyzed again; what is already known and unchanged is not computed twice"
+    return f"{subject} {told}. {undone_words(signed)}" if signed else f"{subject} {told}"
+
+
+def signed_words(findings: Findings) -> str:
+    """Return who stands for a result, in words; empty where nobody signed it."""
+    correction = findings.correction
+    said = [] if correction is None else [f"corrected by {correction.by}"]
+    return " and ".join([*said, *(f"confirmed by {each.by}" for each in findings.confirmations)])
+
+
+def undone_words(signed: str) -> str:
+    """Return what a rerun does to the words of who signed a result (`signed_words`)."""
+    return f"The result is {signed}: this is undone, unless the new result is the same."
+
+
+def _who_signed(ledger: Ledger, settings: Settings, case: CaseRow) -> str:
+    """Return who stands for a case's result, in words; by the ledger where it cannot be read."""
+    if not case.findings_key:
+        return ""
+    try:
+        return signed_words(_standing_findings(settings, case))
+    except (SettingsError, ValueError, OSError, LookupError, BadZipFile):
+        with ledger.transaction() as tx:
+            is_signed = tx.scored_by(case.subject) in SIGNED
+            spoken = [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)]
+        return f"signed by {spoken[-1]}" if is_signed and spoken else ""
 
 
 def _slides_to_rerun(tx: Transaction, case: CaseRow) -> list[SlideRow]:

@@ -9,6 +9,7 @@ from html import escape
 
 import streamlit as st
 
+from appliance.findings.findings import Findings
 from appliance.ledger.heartbeat import life
 from appliance.ledger.lifecycle import CaseState
 from appliance.operations.seen import result_name
@@ -72,16 +73,16 @@ def told() -> None:
         look.block(f'<div class="td-said" role="status">{escape(text)}</div>')
 
 
-def case_buttons(detail: CaseDetail, *, readable: bool) -> None:
+def case_buttons(detail: CaseDetail, findings: Findings | None) -> None:
     """Show the four actions on a result, each where it can be taken.
 
-    `readable`: there are findings, and this build reads them. The keys of buttons name the result
-    or the hold: a press that comes when the case has another one by now opens no form, and the page
-    is drawn anew.
+    `findings` is None without any, and where this build does not read them. The keys of buttons
+    name the result or the hold: a press that comes when the case has another one by now opens no
+    form, and the page is drawn anew.
     """
     case = detail.case
     ended = actions.has_result(case.state)
-    signable = ended and readable and may_act(Role.PATHOLOGIST)
+    signable = ended and findings is not None and may_act(Role.PATHOLOGIST)
     assay = assay_of(case.assay)
     subject, seen = f"case-{case.id}", detail.findings_key
     shown = result_name(seen)
@@ -95,9 +96,12 @@ def case_buttons(detail: CaseDetail, *, readable: bool) -> None:
             _correct(subject, case.score, scores, seen)
         if st.button("Cannot score", f"cannot-{shown}", disabled=not signable, help=wait):
             _cannot_score(subject, seen)
-        may_rerun = ended or case.state == CaseState.FAILED
-        if st.button("Rerun", disabled=not may_rerun, help=None if may_rerun else wait):
-            _rerun(subject)
+        undone, failed = actions.undone_by_rerun(findings), case.state == CaseState.FAILED
+        why_not = None if failed else wait
+        if undone and not may_act(Role.PATHOLOGIST):
+            why_not = f"{undone} It takes a pathologist."
+        if st.button("Rerun", f"rerun-{shown}", disabled=why_not is not None, help=why_not):
+            _rerun(subject, seen, undone, failed=failed)
         if detail.trouble is not None and st.button("Try again"):
             _retry(subject)
         if detail.held and st.button("Let it go on", f"keep-{detail.held}"):
@@ -147,12 +151,16 @@ def _cannot_score(case: str, seen: str) -> None:
 
 
 @st.dialog("Analyze the case again")
-def _rerun(case: str) -> None:
+def _rerun(case: str, seen: str, undone: str, *, failed: bool) -> None:
     with st.form("rerun", border=False):
         st.write("By today's weights and settings. The present result is kept, and replaced.")
+        if undone:
+            look.block(f"<div>{escape(undone)}</div>")
+        if seen and failed:
+            st.write("Only the writing of its objects failed: *Try again* keeps the result.")
         by = _person()
         if st.form_submit_button("Rerun", type="primary"):
-            _finish(actions.rerun(look.settings(), case, by=by), by)
+            _finish(actions.rerun(look.settings(), case, result=seen, by=by), by)
 
 
 @st.dialog("Try again")

@@ -57,7 +57,7 @@ def render() -> None:
     line, buttons = st.columns([5, 4], vertical_alignment="center", gap="small")
     with buttons:
         if acting.may_act():
-            acting.case_buttons(detail, readable=findings is not None)
+            acting.case_buttons(detail, findings)
         else:
             acting.off()
     if findings is None:

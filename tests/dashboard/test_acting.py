@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 import streamlit as st
+from fixtures.damage import flip
 from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.cli.main import app
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
@@ -58,6 +62,10 @@ def press(page: AppTest, label: str) -> None:
 def labels(page: AppTest) -> list[str]:
     assert not page.exception
     return [button.label for button in page.button]
+
+
+def markup(page: AppTest) -> str:
+    return "".join(element.proto.body for element in page.get("html"))
 
 
 @pytest.fixture
@@ -140,7 +148,7 @@ def test_a_held_case_goes_on_only_by_a_word_on_what_holds_it(lab: Lab) -> None:
     assert labels(page) == offered
     press(page, "Let it go on")
     assert labels(page)[-1] == "Go on"
-    shown = "".join(element.proto.body for element in page.get("html"))
+    shown = markup(page)
     # It stands on the page, and in the form.
     assert shown.count(say("case-trouble", "patients-differ", params)[:30]) == 2
 
@@ -191,6 +199,77 @@ def test_a_form_of_a_slide_speaks_of_the_file_that_its_page_showed(
     lab.do(write)
     before = lab.rows()[0]
     assert press_it() == before
-    shown = "".join(element.proto.body for element in page.get("html"))
-    assert "its file changed since you opened it" in shown
+    assert "its file changed since you opened it" in markup(page)
     assert press_it() != before  # the page showed the other file meanwhile
+
+
+BERT = Person("Ito^Bert", Role.OPERATOR)
+
+
+def sign(lab: Lab) -> str:
+    """Let the result be confirmed, and be delivered again; return the key of what is signed."""
+    seen = the_case(lab).findings_key
+    assert actions.confirm(lab.settings, "case-1", seen="2+", result=seen, by=ANNA).done
+    for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+        lab.move_case(1, state)
+    return the_case(lab).findings_key
+
+
+def rerun(lab: Lab, by: Person, seen: str) -> str:
+    """Ask for a rerun; return what is said, and check that a refusal changes nothing."""
+    before = the_case(lab)
+    answer = actions.rerun(lab.settings, "case-1", result=seen, by=by)
+    assert answer.done == (the_case(lab).state == CaseState.READY)
+    assert answer.done or the_case(lab) == before
+    return answer.text
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_signed_result_is_given_up_by_a_pathologist_who_saw_it(
+    scored: Lab, damaged: bool
+) -> None:
+    first = the_case(scored).findings_key
+    signed = sign(scored)
+    if damaged:
+        folder = ArtifactStore(scored.settings.artifacts_dir).path(ArtifactKey.parse(signed))
+        flip(folder / "rasters.npz")
+    assert "its result changed since you opened it" in rerun(scored, ANNA, first)
+    told = rerun(scored, BERT, signed)
+    assert "by Meyer^Anna: it takes a pathologist" in told
+    said = "signed by" if damaged else "confirmed by"
+    told = rerun(scored, ANNA, signed)
+    assert f"The result is {said} Meyer^Anna: this is undone, unless" in told
+
+
+def test_the_command_says_what_a_rerun_undoes(scored: Lab) -> None:
+    first, config = the_case(scored).findings_key, os.environ["TANDEM_CONFIG"]
+    sign(scored)
+    stale = ["rerun", "case-1", "--config", config, "--seen", first]
+    assert "its result changed" in str(CliRunner().invoke(app, stale).exception)
+    done = CliRunner().invoke(app, ["rerun", "case-1", "--config", config])
+    assert "The result is confirmed by Meyer^Anna: this is undone" in done.output
+
+
+def test_an_operator_has_what_nobody_signed_analyzed_again(scored: Lab) -> None:
+    told = rerun(scored, BERT, the_case(scored).findings_key)
+    assert "analyzed again" in told and "undone" not in told
+
+
+def test_the_form_of_a_rerun_says_what_it_undoes(
+    scored: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign(scored)
+    page = open_case()
+    press(page, "Rerun")
+    assert "The result is confirmed by Meyer^Anna: this is undone" in markup(page)
+    assert not any("Try again" in each.value for each in page.markdown)
+    scored.move_case(1, CaseState.SCORED)
+    scored.move_case(1, CaseState.FAILED)
+    page = open_case()
+    press(page, "Rerun")
+    assert any("Try again* keeps the result" in each.value for each in page.markdown)
+
+    may = lambda needed=Role.OPERATOR: needed == Role.OPERATOR  # noqa: E731
+    monkeypatch.setattr("dashboard.views.acting.may_act", may)
+    (button,) = [each for each in open_case().button if each.label == "Rerun"]
+    assert button.disabled and button.help is not None and "takes a pathologist" in button.help
