@@ -11,6 +11,7 @@ from sqlmodel import col, select
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, EventRow, SlideRow, id_named, id_of, params_of
+from appliance.operations.audited import cases_of_accession
 from appliance.settings.settings import Settings
 from dashboard.masking import case_name, event_shown, hides, slide_name
 
@@ -41,12 +42,14 @@ class Record:
     """A page of the record, the newest first.
 
     `older`: the address of the next page names it; None where there is none. `since`: time of the
-    oldest event that was looked at, in s since the epoch; 0 without events.
+    oldest event that was looked at, in s since the epoch; 0 without events. `is_case` is False
+    where a case was looked for that the ledger does not have.
     """
 
     lines: tuple[RecordLine, ...]
     older: int | None
     since: float
+    is_case: bool = True
 
 
 def read_record(
@@ -54,9 +57,9 @@ def read_record(
 ) -> Record:
     """Return what people did before an event (0: until now), by person and by case.
 
-    `who` is looked for in names. `case` is an accession, or a case's number; with hidden names its
-    number alone. At most `MOST_READ` events are read, so a page may have fewer rows than it holds,
-    and name an older one.
+    `who` is looked for in names. `case` is an accession, in any way of writing, or a case's number;
+    with hidden names its number alone. At most `MOST_READ` events are read, so a page may have
+    fewer rows than it holds, and name an older one.
     """
     hidden = hides(settings)
     is_a_persons = or_(col(EventRow.by) != "", col(EventRow.code) == FAILED)
@@ -65,7 +68,10 @@ def read_record(
         chosen.append(col(EventRow.by).icontains(who, autoescape=True))
     with reader.reading() as tx:
         if case:
-            chosen.append(_about_case(tx, case, hidden=hidden))
+            cases = _cases(tx, case, settings, hidden=hidden)
+            if not cases:
+                return Record(lines=(), older=None, since=0.0, is_case=False)
+            chosen.append(_about_cases(tx, cases))
         newest = tx.session.exec(select(EventRow.id).order_by(col(EventRow.id).desc()).limit(1))
         last = (newest.first() or 0) + 1
         end = min(before, last) if before > 0 else last
@@ -84,15 +90,18 @@ def read_record(
         )
 
 
-def _about_case(tx: Queries, case: str, *, hidden: bool) -> ColumnElement[bool]:
-    """Return the condition of events of cases, of the slides of their blocks, and of openings."""
-    found: list[CaseRow] = []
-    if not hidden:  # else a search would tell an accession letter by letter
-        query = select(CaseRow).where(CaseRow.accession == case)
-        found = list(tx.session.exec(query).all())
+def _cases(tx: Queries, case: str, settings: Settings, *, hidden: bool) -> list[CaseRow]:
+    """Return the cases of an accession or a number."""
+    # With hidden names, a search would tell an accession letter by letter.
+    found = [] if hidden else cases_of_accession(tx, case, settings)
     number = id_named(f"case-{case.removeprefix('case-')}", "case")
     if not found and number is not None and (row := tx.case(number)) is not None:
         found = [row]
+    return found
+
+
+def _about_cases(tx: Queries, found: Sequence[CaseRow]) -> ColumnElement[bool]:
+    """Return the condition of events of cases, of the slides of their blocks, and of openings."""
     subjects, opened = [], []
     for row in found:
         subjects.append(row.subject)

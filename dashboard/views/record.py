@@ -15,6 +15,12 @@ WHO, CASE, BEFORE = "who", "case", "before"
 """Names in the address."""
 
 
+_NO_CASE = (
+    "There is no such case, so this says nothing of who opened one. Write the whole accession, or "
+    "the number of the case; on a screen with hidden names its number."
+)
+
+
 @look.telling_trouble()
 def render() -> None:
     """Render the page (``record?who=meyer&case=S26-0000001&before=1200``)."""
@@ -66,7 +72,7 @@ def _markup(found: Record, wanted: dict[str, str], before: int) -> str:
         + look.table(
             ("When", "Person", "What", "Case or slide"),
             [_cells(line) for line in found.lines],
-            "Nobody did this in the time that was looked at.",
+            "Nobody did this in the time that was looked at." if found.is_case else _NO_CASE,
         )
         + f'<div class="td-pages">{" ".join(links)}</div></div>'
     )

@@ -68,11 +68,13 @@ def test_people_are_found_by_name_and_by_case(seen: Lab) -> None:
     # The newest first; the appliance's own steps are left out, a failed sign-in is not.
     assert told(read(seen)) == [("", ""), *left_out, again, second, first]
     assert told(read(seen, who="meyer")) == [again, first]
-    for name in (SECOND, "case-2", "2"):
+    for name in (SECOND, "case-2", "2", "s26 0000002", "S26/0000002"):
         assert told(read(seen, case=name)) == [*left_out, again, second]
-    assert told(read(seen, case=FIRST, who="zweig")) == []
+    nobody = read(seen, case=FIRST, who="zweig")
+    assert not nobody.lines and nobody.is_case
     for nothing in ("S26", "case-99", "%"):  # no part of an accession, and no pattern
-        assert told(read(seen, case=nothing)) == []
+        found = read(seen, case=nothing)
+        assert not found.lines and not found.is_case
     assert told(read(seen, who="%")) == []
 
 
@@ -135,3 +137,8 @@ def test_an_admin_alone_sees_the_page(
     if sees:
         page.text_input(key="record-who").set_value("meyer").run(timeout=180)
         assert page.query_params["who"] == "meyer"
+        for case, says in (("S26-9999999", "no such case"), (FIRST, "Nobody did this")):
+            page.text_input(key="record-who").set_value("nobody")
+            page.text_input(key="record-case").set_value(case).run(timeout=180)
+            shown = "".join(element.proto.body for element in page.get("html"))
+            assert says in shown
