@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from scipy.stats import binomtest
-from sqlalchemy import func
+from sqlalchemy import Integer, String, cast, func, literal
 from sqlmodel import col, select
 
 from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.queries import REASONS
 from appliance.ledger.reader import LedgerReader
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.tables import CaseRow, EventRow
 from appliance.operations.agreement import compare_with_people
 from appliance.settings.settings import Settings
 from dashboard.actions import has_result
 
 MONTHS = 12
 """Most months of the review rate, the newest ones."""
+_GIVEN = f"$.{REASONS}"
 FEW = 20
 """Fewer cases than these are too few for a proportion to say much."""
 
@@ -43,9 +45,9 @@ class Share:
 class Quality:
     """Facts of the quality page.
 
-    `scores` has each assay's scores as shares of its results, `review` the results to be reviewed
-    by the month (UTC) in which the case began, newest first. `people` is that of
-    `compare_with_people`, by assay.
+    `scores` has each assay's scores as shares of its results, `review` the results that the
+    appliance gave for review, by the month (UTC) in which the case began, newest first. `people` is
+    that of `compare_with_people`, by assay.
     """
 
     scores: dict[str, tuple[Share, ...]]
@@ -63,6 +65,18 @@ def read_quality(reader: LedgerReader, settings: Settings) -> Quality:
     """
     ended = col(CaseRow.state).in_([state for state in CaseState if has_result(state)])
     month = func.strftime("%Y-%m", CaseRow.created_at, "unixepoch")
+    # A person's word answers the reasons, and empties the case's list of them.
+    last = select(func.max(EventRow.id)).where(
+        EventRow.to_state == CaseState.SCORED, func.json_extract(EventRow.params, _GIVEN) >= 0
+    )
+    given = (
+        select(EventRow.subject, func.json_extract(EventRow.params, _GIVEN).label("reasons"))
+        .where(col(EventRow.id).in_(last.group_by(EventRow.subject)))
+        .subquery()
+    )
+    subject = literal("case-") + cast(CaseRow.id, String)
+    # A sum of truth values would be a truth value again, never more than 1.
+    to_review = func.coalesce(given.c.reasons > 0, col(CaseRow.review) != "[]")
     with reader.reading() as tx:
         by_score = tx.session.exec(
             select(CaseRow.assay, CaseRow.score, func.count())
@@ -71,7 +85,8 @@ def read_quality(reader: LedgerReader, settings: Settings) -> Quality:
             .order_by(CaseRow.assay, CaseRow.score)
         ).all()
         by_month = tx.session.exec(
-            select(month, func.sum(col(CaseRow.review) != "[]"), func.count())
+            select(month, func.sum(cast(to_review, Integer)), func.count())
+            .join(given, given.c.subject == subject, isouter=True)
             .where(ended)
             .group_by(month)
             .order_by(month.desc())

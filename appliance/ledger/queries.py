@@ -27,6 +27,9 @@ SLIDE_CHANGED = "slide-changed"
 """Reason of a delivery of a scanner's image whose file is another one than was identified."""
 SLIDE_TRUSTED = "slide-trusted"
 """Reason of a delivery of a scanner's image that the settings neither send nor ask for any more."""
+REASONS = "reasons"
+"""Parameter of the event that scores a case: how many reasons for review the appliance gave. Events
+of earlier editions lack it."""
 WITHDRAWN = "withdrawn"
 """Reason of a delivery that was taken out of the outbox before it was sent."""
 

@@ -21,7 +21,7 @@ from appliance.intake.patients import Patient
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import hint_of
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.queries import SLIDES
+from appliance.ledger.queries import REASONS, SLIDES
 from appliance.ledger.tables import CaseRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyze_case import align_case, analyze_case
@@ -51,12 +51,17 @@ def finish_align(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalyzedCase:
-    """Findings of a case: their key, the score (empty for none), the reasons for review."""
+    """Findings of a case: their key, the score (empty for none), the reasons for review.
+
+    `reasons` is the number of those that the appliance gave; a person's word that stands answers
+    them, so that `review` is empty.
+    """
 
     findings_key: str
     score: str
     review: list[dict[str, Any]]
     times: tuple[StepTime, ...]
+    reasons: int = 0
 
 
 def analyze(
@@ -78,11 +83,15 @@ def analyze(
     findings_key = standing(outcome.key, objects_key, settings)
     folder = artifact_folder(findings_key, settings)
     findings = load_findings(folder)
+    given = findings
+    if findings_key != outcome.key:
+        given = load_findings(artifact_folder(outcome.key, settings))
     return AnalyzedCase(
         findings_key=findings_key,
         score=findings.score or "",
         review=[{"code": reason.code, "params": dict(reason.params)} for reason in findings.review],
         times=outcome.times,
+        reasons=len(given.review),
     )
 
 
@@ -136,7 +145,7 @@ def finish_analyze(
     row.findings_key, row.score = found.findings_key, found.score
     row.review = json.dumps(found.review, ensure_ascii=False)
     append_times(tx, row, found.times, now)
-    tx.advance(row, CaseState.SCORED, now=now)
+    tx.advance(row, CaseState.SCORED, now=now, params={REASONS: found.reasons})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
