@@ -264,7 +264,9 @@ def _places(tx: Queries, settings: Settings) -> tuple[Place, ...]:
             .group_by(newest.c.destination)
         )
     }
-    held = {each.destination: each for each in read_held(tx, hidden=hides(settings))}
+    # What failed comes first: a destination that cannot be reached is not one that cannot say.
+    told = read_held(tx, hidden=hides(settings))
+    held = {each.destination: each for each in reversed(told)}
     return tuple(
         Place(
             name=section.name,

@@ -95,6 +95,29 @@ def test_lanes_destinations_and_readers_are_told(lab: Lab, findings: Findings) -
     assert "analyze case-1" not in page and "The appliance does not run." in page
 
 
+def test_a_destination_that_cannot_be_reached_is_told_before_what_it_cannot_say(
+    lab: Lab, findings: Findings
+) -> None:
+    case_id = lab.slide("S26-0000001", HE)
+    lab.move_case(case_id, CaseState.READY)
+    lab.score(case_id, findings)
+    lab.write(case_id, ("folder",))
+    (name,) = [section.name for section in lab.settings.destinations]
+
+    def fail(tx: Transaction, now: float) -> None:
+        for row in tx.deliveries(case_id):
+            row.destination = name
+        first, second, _ = tx.deliveries(case_id)
+        tx.advance(first, DeliveryState.SENT, now=now)
+        tx.advance(first, DeliveryState.UNPROVEN, now=now)
+        first.reason, first.params = "cannot-say", '{"answer": "it cannot say"}'
+        second.reason, second.params = "away", '{"message": "no route to it"}'
+
+    lab.do(fail)
+    page = markup(AppTest.from_function(system_page).run(timeout=180))
+    assert "no route to it" in page
+
+
 def test_checks_run_when_somebody_asks_and_are_kept(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
