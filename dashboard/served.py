@@ -62,6 +62,7 @@ def application(address: str) -> App:
     from starlette.middleware import Middleware
     from streamlit.starlette import App
 
+    from appliance.settings.logs import configure_logging
     from appliance.settings.settings_file import load_settings
     from dashboard.access import Access, serve_by
     from dashboard.guard import Guard, needs_login
@@ -72,6 +73,7 @@ def application(address: str) -> App:
     from dashboard.zoom.routes import zoom_routes
 
     settings = load_settings()
+    configure_logging(settings.logging)
     access = Access(settings, required=needs_login(settings, address))
     serve_by(access)
     routes = [*zoom_routes(settings), *report_routes(settings), *monitoring_routes(settings)]

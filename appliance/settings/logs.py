@@ -1,4 +1,4 @@
-"""Configuration of logging, the same in the daemon and in its workers."""
+"""Configuration of logging, the same in the daemon, its workers and the dashboard's server."""
 
 from __future__ import annotations
 

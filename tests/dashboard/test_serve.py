@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,3 +37,24 @@ def test_an_address_of_another_machine_is_told(
     assert lab.settings.dashboard.login == "beyond"
     assert main(["--port", "8501", "--address", "192.0.2.1"]) == 2
     assert "192.0.2.1, port 8501: the dashboard cannot listen there" in capsys.readouterr().err
+
+
+_SERVER = """
+import logging
+from dashboard.served import application
+application("127.0.0.1")
+logging.getLogger("dashboard.access").debug("somebody came")
+logging.getLogger("dashboard.names").debug("not told")
+"""
+
+
+def test_the_servers_log_has_the_form_and_the_levels_of_the_settings(lab: Lab) -> None:
+    config = Path(os.environ["TANDEM_CONFIG"])
+    told = '[logs]\nformat = "json"\n[logs.levels]\n"dashboard.access" = "DEBUG"\n'
+    config.write_text(config.read_text() + told)
+    command = [sys.executable, "-c", _SERVER]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=180)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("{")]
+    (said,) = [json.loads(line) for line in lines]
+    assert (said["level"], said["logger"]) == ("DEBUG", "dashboard.access")
+    assert said["message"] == "somebody came" and lab.settings.logs.format == "text"
