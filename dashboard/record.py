@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, EventRow, SlideRow, id_named, id_of, params_of
-from appliance.operations.audited import cases_of_accession
+from appliance.operations.accessions import cases_of_accession
 from appliance.settings.settings import Settings
 from dashboard.masking import case_name, event_shown, hides, slide_name
 

@@ -8,14 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from sqlmodel import col, select
-
 from appliance.errors import SettingsError
 from appliance.intake.block import leave_block
-from appliance.intake.identity.evidence import accession_key
 from appliance.intake.said import Said, set_said
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, SlideRow, id_named, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.seen import bytes_name
@@ -76,17 +72,6 @@ def find_case(tx: Transaction, text: str) -> CaseRow:
     if row is None:
         raise SettingsError(f"no case {text!r}. `tandem status` lists ids such as case-1.")
     return row
-
-
-def cases_of_accession(tx: Queries, text: str, settings: Settings) -> list[CaseRow]:
-    """Return the cases of an accession, however the site writes it, oldest first."""
-    wanted = accession_key(text, settings.identify)
-    known = tx.session.exec(select(CaseRow.accession).distinct()).all()
-    same = [each for each in known if wanted and accession_key(each, settings.identify) == wanted]
-    if not same:
-        return []
-    query = select(CaseRow).where(col(CaseRow.accession).in_(same)).order_by(col(CaseRow.id))
-    return list(tx.session.exec(query).all())
 
 
 @contextmanager
