@@ -115,7 +115,12 @@ def selected_weights(settings: Settings) -> dict[str, dict[str, str]]:
             Task(task), entry["name"], entry["fingerprint"]
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+    except OSError as err:
+        raise WeightsError(
+            f"{path}: {err.strerror}. It says which weights are selected: make it readable for the "
+            "service's user."
+        ) from err
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise WeightsError(
             f"{path} cannot be read ({err}). Delete it, then select again: tandem weights use"
         ) from err

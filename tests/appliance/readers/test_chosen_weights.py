@@ -68,6 +68,11 @@ def test_a_selection_that_cannot_be_read_is_refused(settings: Settings) -> None:
     (settings.weights_dir / "selected.json").write_text('{"tumor": 3}')
     with pytest.raises(WeightsError, match=r"selected\.json cannot be read"):
         chosen_weights(Task.TUMOR, settings)
+    # A file that the system does not give is not to be deleted: it says what is in use.
+    (settings.weights_dir / "selected.json").unlink()
+    (settings.weights_dir / "selected.json").mkdir()
+    with pytest.raises(WeightsError, match=r"selected\.json: Is a directory\. It says which"):
+        chosen_weights(Task.TUMOR, settings)
 
 
 def test_the_next_step_runs_what_was_selected(settings: Settings, tmp_path: Path) -> None:
