@@ -7,6 +7,7 @@ process and never touch the ledger. Torch is loaded only by those that run a net
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,9 @@ from appliance.line.whose import stated_by, whose_slide
 from appliance.readers.reader import AnyReader
 from appliance.readers.tile_pass import Progress, silent
 from appliance.settings.settings import Settings
+from appliance.slides.dicom_header import header_of
 from appliance.slides.files import fingerprint, slide_files
+from appliance.slides.header import shows_the_same
 from appliance.slides.overview import OVERVIEW_NAME, load_overview, thumbnail_mpp
 from appliance.slides.picture import (
     SlidePicture,
@@ -122,7 +125,7 @@ def _identified(
     with SlideReader.open(path, mpp=sidecar.mpp) as slide:
         slide.probe()
         if slide.facts.is_dicom:
-            _check_uids(path)
+            _check_series(path)
         properties, facts = dict(slide.properties), slide.facts
     evidence = evidence_in(path, properties, sidecar, settings.identify, word)
     words = vocabulary(settings)
@@ -153,13 +156,21 @@ def _identified(
     )
 
 
-def _check_uids(path: Path) -> None:
+def _check_series(path: Path) -> None:
+    """Check a DICOM series: its UIDs, and that it shows one picture."""
     try:
-        wrong = wrong_uids(slide_files(path))
+        files = slide_files(path)
+        wrong = wrong_uids(files)
     except SourceError as err:
         raise SlideError(QuarantineReason.DAMAGED, str(err)) from err
     if wrong:
         raise SlideError(QuarantineReason.INVALID_UID, ", ".join(wrong))
+    headers = [header_of(file, (at := file.stat()).st_size, at.st_mtime_ns) for file in files]
+    bases = {(h.matrix_columns, h.matrix_rows) for h in headers if h is not None and h.is_base}
+    largest = max(bases, key=math.prod, default=(0, 0))
+    if not all(shows_the_same(largest, base) for base in bases if all(base)):
+        detail = "its series holds scans of several regions, of which one would be read"
+        raise SlideError(QuarantineReason.UNSUPPORTED, detail)
 
 
 def open_facts(path: Path) -> SlideFacts:
@@ -169,7 +180,7 @@ def open_facts(path: Path) -> SlideFacts:
         slide.probe()
         facts = slide.facts
         if facts.is_dicom:
-            _check_uids(path)
+            _check_series(path)
     facts = replace(facts, fingerprint=fingerprint(path))
     require_signature(path, before)
     return facts

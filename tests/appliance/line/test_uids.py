@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fixtures.slide_objects import MPP, identity, write_svs
 from pydicom import dcmread
@@ -13,6 +14,7 @@ from appliance.errors import SlideError
 from appliance.line.analyze_slide import identify_slide, open_facts
 from appliance.settings.settings import Settings
 from dicom.source import convert_slide
+from models.synthesis.pyramid import write_pyramid
 
 KEYWORDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
 
@@ -72,3 +74,24 @@ def test_a_uid_that_is_too_long(series: list[Path], tmp_path: Path) -> None:
     path.write_bytes(data[:at] + field + data[end:])
     with pytest.raises(SlideError, match="no valid UID"):
         identify_slide(path, Settings(state_dir=tmp_path / "state"))
+
+
+def test_a_series_of_two_scans_is_set_aside(series: list[Path], tmp_path: Path) -> None:
+    """Two regions of one glass, each with levels of its own: one would never be read."""
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    other = tmp_path / "b.svs"
+    gray = np.full((512, 1024, 3), 200, np.uint8)
+    write_pyramid(other, [gray], width_px=1024, height_px=512, mpp=MPP, file_format="svs")
+    second = convert_slide(other, tmp_path, identity("HE"), mpp=MPP).paths
+    uid = dcmread(series[0], stop_before_pixels=True).SeriesInstanceUID
+    for path in series:
+        (folder / path.name).write_bytes(path.read_bytes())
+    for number, path in enumerate(second):
+        dataset = dcmread(path)
+        dataset.SeriesInstanceUID = uid
+        dataset.save_as(folder / f"second-{number}.dcm", enforce_file_format=True)
+    base = folder / max(series, key=lambda path: path.stat().st_size).name
+    with pytest.raises(SlideError, match="scans of several regions") as told:
+        open_facts(base)
+    assert told.value.reason is QuarantineReason.UNSUPPORTED
