@@ -37,6 +37,8 @@ BLOCK_PX = 16
 """Edge of these blocks: the edges of a TIFF's tiles are multiples of it (TIFF 6.0, section 15)."""
 COMPARED = 4
 """Frames that are tried for this comparison; one that decodes is enough."""
+BOUNDS = ("x", "y", "width", "height")
+"""Ends of OpenSlide's names of the scanned area, which some formats state (MRXS, SCN, BIF)."""
 FILL_QUALITY = 90
 """Quality of tiles that the scanner left out."""
 
@@ -72,6 +74,21 @@ class Pyramid:
     pictures: Mapping[str, Image.Image]
     profile: Any = None
     own: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the file states bounds that leave out px; the converter's readers crop to
+        them."""
+        return is_bounded(self.properties, self.levels.level_dimensions[0])
+
+
+def is_bounded(properties: Mapping[str, str], size_px: tuple[int, int]) -> bool:
+    """Return whether `properties` state a scanned area that is not all of `size_px`."""
+    stated = [properties.get(f"openslide.bounds-{side}") for side in BOUNDS]
+    return any(
+        text is not None and text != str(whole)
+        for text, whole in zip(stated, (0, 0, *size_px), strict=True)
+    )
 
 
 def passing_source(pyramid: Pyramid, mpp: float) -> type[Any]:
@@ -165,10 +182,18 @@ def _source_type(pyramid: Pyramid, mpp: float, level_type: type[Any]) -> type[An
     from wsidicomizer.sources.openslide_like.openslide_like_metadata import OpenSlideLikeMetadata
 
     levels, vendor = pyramid.levels, pyramid.properties.get("openslide.vendor")
+    power = pyramid.properties.get("openslide.objective-power") if pyramid.bounded else None
 
     class PyramidSource(OpenSlideLikeSource):
         def __init__(self, filepath: Path, *arguments: Any, **named: Any) -> None:
-            stated = OpenSlideLikeProperties(mpp_x=str(mpp), mpp_y=str(mpp), vendor=vendor)
+            # Without bounds: all levels are whole, as rasters and outlines take them.
+            stated = OpenSlideLikeProperties(
+                mpp_x=str(mpp),
+                mpp_y=str(mpp),
+                vendor=vendor,
+                objective_power=power,
+                background_color=pyramid.properties.get("openslide.background-color"),
+            )
             metadata = OpenSlideLikeMetadata(stated, pyramid.profile)
             super().__init__(
                 filepath,

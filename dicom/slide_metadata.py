@@ -148,11 +148,18 @@ class SlideUids:
     """UIDs of a slide from everything that determines the bytes: equal UIDs mean equal bytes.
 
     That includes the way of conversion and the versions of the encoding libraries. `own_frames`:
-    frames are those of `dicom.coded_frames`.
+    frames are those of `dicom.coded_frames`. `whole`: the file states bounds, and the instances are
+    not cropped to them, as those of former editions were.
     """
 
     def __init__(
-        self, identity: SlideIdentity, mpp: float, how: str, *, own_frames: bool = False
+        self,
+        identity: SlideIdentity,
+        mpp: float,
+        how: str,
+        *,
+        own_frames: bool = False,
+        whole: bool = False,
     ) -> None:
         self.how = how
         libraries = ["wsidicomizer", "wsidicom", "opentile", "pydicom"]
@@ -176,6 +183,7 @@ class SlideUids:
             "on the glass",
             *(("own frames",) if own_frames else ()),
             *(("derived",) if how == ENCODED_AGAIN else ()),
+            *(("whole",) if whole else ()),
             *(f"{name} {version(name)}" for name in libraries),
         )
 

@@ -115,7 +115,7 @@ def convert_slide(
         return replace(made, paths=tuple(sorted(parts)))
 
     try:
-        if pyramid is None or pyramid.coded or not pyramid.own:
+        if pyramid is None or pyramid.coded or not (pyramid.own or pyramid.bounded):
             return convert(PASSED_THROUGH)
     except failures as err:
         _raise_disk_trouble(err)
@@ -198,7 +198,8 @@ def _convert(
     out_dir.mkdir(parents=True, exist_ok=True)
     scanned = in_utc(identity.scanned)
     source, encoding = _source(pyramid, mpp, how)
-    uids = SlideUids(identity, mpp, how, own_frames=encoding is not None)
+    whole = pyramid is not None and pyramid.bounded
+    uids = SlideUids(identity, mpp, how, own_frames=encoding is not None, whole=whole)
     written = WsiDicomizer.convert(
         path,
         out_dir,
@@ -230,7 +231,7 @@ def _source(pyramid: Pyramid | None, mpp: float, how: str) -> tuple[Any, Any]:
         if pyramid is None or not pyramid.coded:
             return OpenTileSource, None
         return passing_source(pyramid, mpp), coding_of(pyramid)
-    if pyramid is not None and (pyramid.own or pyramid.coded):
+    if pyramid is not None and (pyramid.own or pyramid.coded or pyramid.bounded):
         return encoding_source(pyramid, mpp), None
     from wsidicomizer.extras.openslide.openslide_source import OpenSlideSource
 

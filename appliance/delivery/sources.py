@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.slides.general import pyramid_of
 from appliance.slides.places import place_of
+from dicom.errors import ObjectError
 from dicom.header import read_headers
 from dicom.order import OrderedSpecimen
 from dicom.source import ENCODED_AGAIN, SlideIdentity, convert_slide
@@ -38,6 +39,8 @@ from dicom.uids import deterministic_uid
 NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
 STAND_IN = "TANDEM-"
 """Prefix of a Patient ID that stands in place of an unknown one."""
+BOUNDED = frozenset({"leica", "mirax", "ventana", "zeiss"})
+"""Formats whose files may state bounds: former editions cropped the converted slide to them."""
 SLOWER = "(slower, and lossy once more)"
 
 
@@ -216,7 +219,7 @@ def _converted(
         "with_label": with_label,
         "stain": stain,
         "mpp": facts.mpp,
-        "version": 2,
+        "version": 3 if facts.format in BOUNDED else 2,
     }
     container = f"{findings.accession}-{findings.block}-{stain}"
     identity = SlideIdentity(
@@ -245,9 +248,23 @@ def _converted(
                     pyramid=pyramid,
                     max_bytes=int(settings.objects.max_slide_mib * 2**20),
                 )
+            _check_whole(done.paths, facts)
             slower = f"{stain} slide to DICOM: {done.how} {SLOWER}"
             (folder / NOTE_NAME).write_text(slower if done.how == ENCODED_AGAIN else "")
     return store.path(key)
+
+
+def _check_whole(paths: Sequence[Path], facts: SlideFacts) -> None:
+    """Raise ObjectError unless level 0 of converted files has the size of the slide that was
+    read."""
+    base = read_headers(paths)[0]
+    size = int(base.TotalPixelMatrixColumns), int(base.TotalPixelMatrixRows)
+    if size != (facts.width_px, facts.height_px):
+        raise ObjectError(
+            f"the converted slide has {size[0]} x {size[1]} px, and the slide's file "
+            f"{facts.width_px} x {facts.height_px}; results would lie beside the tissue. Export "
+            "DICOM on the scanner, or report the slide's format."
+        )
 
 
 def _converted_key(

@@ -27,7 +27,7 @@ from appliance.slides.ome import is_ome, ome_pictures
 from appliance.slides.tiff_pyramid import TiffPyramid, open_pyramid
 from appliance.slides.tiff_tiles import coded_levels
 from appliance.slides.trouble import why_no_format, why_not_open, without_path
-from dicom.pyramid_source import Pyramid
+from dicom.pyramid_source import Pyramid, is_bounded
 
 PLAIN_TIFFS = {"aperio", "generic-tiff"}
 """OpenSlide's names of formats whose tiles lie in the file as they lie on the slide."""
@@ -74,17 +74,19 @@ def _opened(path: Path) -> openslide.OpenSlide:
 def pyramid_of(path: Path) -> Iterator[Pyramid | None]:
     """Open the levels of a TIFF whose compressed tiles are known, for conversion to DICOM.
 
-    None for other formats, which the converter reads by itself. Raises SlideError as `open_handle`.
+    Also those of a file whose bounds leave out px, to which the converter would crop. None for
+    other formats, which the converter reads by itself. Raises SlideError as `open_handle`.
     """
     handle = open_handle(path)
     try:
         own = isinstance(handle, TiffPyramid)
-        if handle.properties.get(openslide.PROPERTY_NAME_VENDOR) not in PLAIN_TIFFS:
+        plain = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) in PLAIN_TIFFS
+        if not plain and not is_bounded(handle.properties, handle.dimensions):
             yield None
         else:
             yield Pyramid(
                 levels=handle,
-                coded=coded_levels(path, handle.level_dimensions),
+                coded=coded_levels(path, handle.level_dimensions) if plain else (),
                 properties=handle.properties,
                 pictures={} if own else handle.associated_images,
                 profile=None if own else _profile(handle),

@@ -15,10 +15,12 @@ _LEVELS = 3
 _VERSION = "01.02"
 
 
-def mirax(section: Section) -> dict[str, bytes]:
+def mirax(section: Section, left_out: tuple[int, int, int, int] = (0, 0, 0, 0)) -> dict[str, bytes]:
     """Return the files of a slide, in the order of writing; ``""`` is the index file.
 
-    Level 0 lies in the first data file, the reduced levels in the second.
+    Level 0 lies in the first data file, the reduced levels in the second. `left_out` are rows or
+    columns of camera pictures that lie on empty glass and are not written: at the left, at the top,
+    at the right and at the bottom.
     """
     rows, columns = (n // IMAGE_PX for n in section.pixels.shape[:2])
     data = (bytearray(16), bytearray(16))
@@ -31,6 +33,10 @@ def mirax(section: Section) -> dict[str, bytes]:
         records = []
         for y in range(0, rows, step):
             for x in range(0, columns, step):
+                if not _written(x, left_out[0::2], columns, step) or not _written(
+                    y, left_out[1::2], rows, step
+                ):
+                    continue
                 top, left = y // step * IMAGE_PX, x // step * IMAGE_PX
                 image = pixels[top : top + IMAGE_PX, left : left + IMAGE_PX]
                 missing = [(0, IMAGE_PX - n) for n in image.shape[:2]]
@@ -54,6 +60,11 @@ def mirax(section: Section) -> dict[str, bytes]:
         "Data0000.dat": bytes(data[0]),
         "Data0001.dat": bytes(data[1]),
     }
+
+
+def _written(first: int, left_out: tuple[int, ...], count: int, step: int) -> bool:
+    """Return whether a picture that shows `step` of `count` of the camera's shows one of these."""
+    return first + step > left_out[0] and first < count - left_out[1]
 
 
 def _slidedat(section: Section, rows: int, columns: int) -> str:

@@ -1,0 +1,86 @@
+"""Slides with margins that the scanner left out: results lie where the file has the tissue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from fixtures.findings import some_findings
+from fixtures.judges import dicom_errors
+from fixtures.margins import LEFT_OUT, write_mrxs
+from fixtures.slide_objects import MPP, segmentation, write_svs
+from pydicom import Dataset, dcmread
+from pydicom.pixels import pixel_array
+
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.delivery.sources import slide_sources
+from appliance.domain import HER2
+from appliance.line.analyze_slide import open_facts
+from appliance.settings.settings import Settings
+from appliance.slides.raster import RasterGrid
+from appliance.slides.reader import SlideReader
+from dicom.errors import ObjectError
+
+TILE = 512
+
+
+def test_a_slide_with_margins_is_converted_whole_and_results_lie_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "ihc.mrxs"
+    pixels = write_mrxs(path)
+    ihc = open_facts(path)
+    with SlideReader.of(ihc) as slide:
+        assert slide.properties["openslide.bounds-x"] == str(256 * LEFT_OUT[0])
+    assert (ihc.height_px, ihc.width_px) == pixels.shape[:2]
+    he = replace(open_facts(write_svs(tmp_path / "he.svs")), mpp=MPP)
+    findings = replace(some_findings(), he=he, ihc=ihc)
+    made = slide_sources(findings, HER2_ASSAY, Settings(state_dir=tmp_path / "state"))
+    base = made.headers[HER2][0]
+    assert (base.TotalPixelMatrixRows, base.TotalPixelMatrixColumns) == pixels.shape[:2]
+    (file,) = (
+        path for path in made.converted if dcmread(path).SOPInstanceUID == base.SOPInstanceUID
+    )
+    assert dicom_errors(file) == []
+    scan = whole(dcmread(file))
+    scanned = np.s_[256:-512, 512:-256]  # LEFT_OUT
+    difference = np.abs(scan.astype(int) - pixels)[scanned]
+    assert difference.mean() < 3
+    assert (scan[:240] > 250).all() and (scan[:, :500] > 250).all()
+    grid = RasterGrid.of(ihc, 1.0)
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    labels[scanned[0].start // 2, scanned[1].start // 2] = 1  # the first px of tissue
+    overlay = segmentation(made.headers[HER2], labels, mpp=grid.mpp)[0]
+    read = hd.seg.Segmentation.from_dataset(overlay).get_total_pixel_matrix(combine_segments=True)
+    assert np.argwhere(read).tolist() == [[scanned[0].start // 2, scanned[1].start // 2]]
+    assert overlay.FrameOfReferenceUID == base.FrameOfReferenceUID
+    factor = base.TotalPixelMatrixColumns / overlay.TotalPixelMatrixColumns
+    assert (factor, base.TotalPixelMatrixRows / overlay.TotalPixelMatrixRows) == (2, 2)
+    measures = [
+        each.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing[0]
+        for each in (base, overlay)
+    ]
+    assert measures[1] == 2 * measures[0]
+
+
+def test_a_conversion_of_another_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the converter's reader would make it, which crops to the bounds."""
+    path = tmp_path / "ihc.mrxs"
+    write_mrxs(path)
+    he = replace(open_facts(write_svs(tmp_path / "he.svs")), mpp=MPP)
+    findings = replace(some_findings(), he=he, ihc=open_facts(path))
+    monkeypatch.setattr("appliance.slides.general.is_bounded", lambda *_: False)
+    settings = Settings(state_dir=tmp_path / "state")
+    with pytest.raises(ObjectError, match="2304 x 1280 px, and the slide's file 3072 x 2048"):
+        slide_sources(findings, HER2_ASSAY, settings)
+
+
+def whole(image: Dataset) -> np.ndarray:
+    """Px of a level, from its frames in their order."""
+    rows, columns = image.TotalPixelMatrixRows, image.TotalPixelMatrixColumns
+    across, down = -(-columns // TILE), -(-rows // TILE)
+    frames = pixel_array(image).reshape(down, across, TILE, TILE, 3)
+    return frames.swapaxes(1, 2).reshape(down * TILE, across * TILE, 3)[:rows, :columns]
