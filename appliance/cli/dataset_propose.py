@@ -57,10 +57,10 @@ def propose(
     with ProgressBars() as progress:
         for number, (slide, path) in enumerate(paths.items(), 1):
             with open_as_the_daemon(slide) as opened:
-                areas = list(_areas(opened, tiles, size_um))
+                areas, offset_px = list(_areas(opened, tiles, size_um)), opened.offset_px
             if not areas:
                 raise DataSetError(f"{slide}: no whole tile with tissue. Name a HER2 slide.")
-            write_annotations(path, areas, colors)
+            write_annotations(path, areas, colors, offset_px)
             progress("slides", number, len(slides))
             typer.echo(f"{path}: {len(areas)} superpixels")
 

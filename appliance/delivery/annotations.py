@@ -29,16 +29,20 @@ RGB = tuple[int, int, int]
 Points = NDArray[np.float64]
 
 
-def slide_annotations(findings: Findings, assay: Assay, stain: Stain) -> bytes:
+def slide_annotations(
+    findings: Findings, assay: Assay, stain: Stain, offset_px: tuple[int, int] = (0, 0)
+) -> bytes:
     """Return the areas on a slide of a case as a GeoJSON feature collection (RFC 7946).
 
     On the anatomy slide: tumor. On the target slide: each class on the scored tiles, the tumor that
     was scored, and the regions that decided the score. Coordinates are (x, y) in level-0 px of the
-    slide, from its top left corner. Classes are outlined on px of about `OUTLINE_UM`. Nothing names
+    slide, from `offset_px`: its top left corner, or that of the bounds that its file states, from
+    which QuPath counts. Classes are outlined on px of about `OUTLINE_UM`. Nothing names
     case or patient. Equal findings give equal bytes.
     """
     on_anatomy = stain == assay.anatomy.code
-    features = _on_anatomy(findings) if on_anatomy else _on_target(findings, assay)
+    start = np.array(offset_px)
+    features = _on_anatomy(findings, start) if on_anatomy else _on_target(findings, assay, start)
     document = {
         "type": "FeatureCollection",
         "notice": RESEARCH_USE,
@@ -47,27 +51,27 @@ def slide_annotations(findings: Findings, assay: Assay, stain: Stain) -> bytes:
     return (json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
 
 
-def _on_anatomy(findings: Findings) -> Iterator[dict[str, Any] | None]:
+def _on_anatomy(findings: Findings, start: Points) -> Iterator[dict[str, Any] | None]:
     rasters = findings.rasters
     tumor = _areas(rasters.he_tumor, rasters.he_mpp, findings.he, value=1)
-    yield _feature("Tumor", TUMOR, TUMOR_COLOR, tumor)
+    yield _feature("Tumor", TUMOR, TUMOR_COLOR, tumor, start)
 
 
-def _on_target(findings: Findings, assay: Assay) -> Iterator[dict[str, Any] | None]:
+def _on_target(findings: Findings, assay: Assay, start: Points) -> Iterator[dict[str, Any] | None]:
     rasters, slide = findings.rasters, findings.ihc
     if rasters.ihc_classes is not None:
         step = max(1, round(OUTLINE_UM / rasters.ihc_mpp))
         coarse = thinned(scored_labels(rasters, rasters.ihc_classes), step)
         for value, named in enumerate(assay.classes, start=1):
             areas = _areas(coarse, rasters.ihc_mpp * step, slide, value=value)
-            yield _feature(f"{assay.title} {named.name}", named.name, named.color, areas)
+            yield _feature(f"{assay.title} {named.name}", named.name, named.color, areas, start)
     scored = _areas((rasters.ihc_read == SCORED).astype(np.uint8), TILE_UM, slide, value=1)
-    yield _feature("Scored tumor", SCORED_TUMOR, SCORED_COLOR, scored)
+    yield _feature("Scored tumor", SCORED_TUMOR, SCORED_COLOR, scored, start)
     for roi in findings.rois:
         outline = np.array([*roi.outline_um, roi.outline_um[0]]) / slide.mpp
         measured = {f"{assay.title} {name}, %": share for name, share in roi.percent.items()}
         measured["Tumor area, mm^2"] = roi.tumor_area_mm2
-        yield _feature(roi.name, REGION, REGION_COLOR, [[outline]], measured)
+        yield _feature(roi.name, REGION, REGION_COLOR, [[outline]], start, measured)
 
 
 def _areas(
@@ -87,12 +91,14 @@ def _feature(
     class_name: str,
     color: RGB,
     polygons: Sequence[Sequence[Points]],
+    start: Points,
     measurements: dict[str, float] | None = None,
 ) -> dict[str, Any] | None:
-    """Annotation object of QuPath; None without an area, which is no feature."""
+    """Annotation object of QuPath, from the px `start`; None without an area, which is no
+    feature."""
     if not polygons:
         return None
-    rings = [[_written(ring) for ring in polygon] for polygon in polygons]
+    rings = [[_written(ring - start) for ring in polygon] for polygon in polygons]
     geometry: dict[str, Any] = {"type": "MultiPolygon", "coordinates": rings}
     if len(rings) == 1:
         geometry = {"type": "Polygon", "coordinates": rings[0]}

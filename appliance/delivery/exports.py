@@ -9,14 +9,15 @@ import hashlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from appliance.artifacts import becoming
+from appliance.artifacts import ArtifactStore, becoming
 from appliance.assays.assay import Assay
 from appliance.delivery.annotations import slide_annotations
+from appliance.delivery.frozen import frozen_offset
 from appliance.delivery.scored_labels import scored_labels
 from appliance.domain import Stain
 from appliance.findings.findings import RESEARCH_USE, Findings
@@ -26,6 +27,7 @@ from dicom.uids import NAMESPACE
 
 ExportKind = Literal["geojson", "label_map"]
 SUFFIXES: dict[ExportKind, str] = {"geojson": ".geojson", "label_map": ".ome.tif"}
+Offset: TypeAlias = tuple[int, int]
 TILE_PX = 512
 LEVEL_STEP = 4
 """Reduction from each level of a picture to the next."""
@@ -33,17 +35,29 @@ COARSEST_PX = 1024
 """Longest edge of the coarsest level."""
 
 
+def offsets_of(findings: Findings, assay: Assay, store: ArtifactStore) -> dict[Stain, Offset]:
+    """Return the bounds' offset of both slides; raises as `frozen_offset`."""
+    slides = {assay.anatomy.code: findings.he, assay.target.code: findings.ihc}
+    return {stain: frozen_offset(facts, store) for stain, facts in slides.items()}
+
+
 def write_export(
-    kind: ExportKind, findings: Findings, assay: Assay, stain: Stain, path: Path
+    kind: ExportKind,
+    findings: Findings,
+    assay: Assay,
+    stain: Stain,
+    path: Path,
+    offset_px: Offset = (0, 0),
 ) -> bool:
     """Write a slide's areas or label map to `path`; return whether there is one.
 
     Its folder is there. The file gets its name only when all of it is on disk. Equal findings give
-    equal bytes.
+    equal bytes. `offset_px` is the first px (x, y) within the bounds of the slide's file, from
+    which QuPath counts.
     """
     if kind == "geojson":
         with becoming(path) as temporary:
-            temporary.write_bytes(slide_annotations(findings, assay, stain))
+            temporary.write_bytes(slide_annotations(findings, assay, stain, offset_px))
         return True
     rasters = findings.rasters
     on_anatomy = stain == assay.anatomy.code

@@ -18,12 +18,14 @@ from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
 from appliance.slides.files import fingerprint, slide_files
+from appliance.slides.general import open_handle
+from appliance.slides.header import BOUNDED, bounds_offset
 from appliance.slides.places import place_of
 from dicom.header import read_volumes, write_header
 
 SOURCE = "source"
 """Step of the artifacts that hold what was frozen of a slide."""
-SCANNED_NAME = "scanned.txt"
+SCANNED_NAME, OFFSET_NAME = "scanned.txt", "bounds-offset.txt"
 SEEN_NAME = "seen.txt"
 Signature: TypeAlias = tuple[tuple[int, int, int, int], ...]
 """Size, mtime (ns), inode and ctime (ns) of each file of a slide, in order of their names."""
@@ -155,6 +157,34 @@ def freeze_source(facts: SlideFacts, store: ArtifactStore) -> tuple[datetime, li
             headers = read_volumes(slide_files(path)) if facts.is_dicom else []
             for number, header in enumerate(headers):
                 write_header(header, folder / f"{number:02d}.dcm")
+            if facts.format in BOUNDED:
+                (folder / OFFSET_NAME).write_text("{} {}".format(*_offset(path)))
     folder = store.path(key)
     scanned = datetime.fromtimestamp(int((folder / SCANNED_NAME).read_text()), tz=UTC)
     return scanned, sorted(folder.glob("*.dcm"))
+
+
+def _offset(path: Path) -> tuple[int, int]:
+    handle = open_handle(path)
+    try:
+        return bounds_offset(handle.properties)
+    finally:
+        handle.close()
+
+
+def frozen_offset(facts: SlideFacts, store: ArtifactStore) -> tuple[int, int]:
+    """Return `bounds_offset` of a slide as it was frozen; (0, 0) where an earlier edition froze it.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is not what was written.
+    """
+    folder = store.path(ArtifactKey.of(SOURCE, slide=facts.fingerprint))
+    file = folder / OFFSET_NAME
+    if facts.format not in BOUNDED or not file.is_file():
+        return 0, 0
+    if not is_as_written(folder):
+        raise ValueError(f"{folder.name} is not what was written")
+    x, y = file.read_text().split()
+    return int(x), int(y)

@@ -27,6 +27,7 @@ from appliance.findings.findings import Findings
 from appliance.settings.installation import installation_salt
 from appliance.settings.settings import Settings
 from appliance.slides.general import pyramid_of
+from appliance.slides.header import BOUNDED
 from appliance.slides.places import place_of
 from dicom.errors import ObjectError
 from dicom.header import read_headers
@@ -39,8 +40,6 @@ from dicom.uids import deterministic_uid
 NOTE_NAME, STARTED_NAME = "note.txt", "scanned.txt"
 STAND_IN = "TANDEM-"
 """Prefix of a Patient ID that stands in place of an unknown one."""
-BOUNDED = frozenset({"leica", "mirax", "ventana", "zeiss"})
-"""Formats whose files may state bounds: former editions cropped the converted slide to them."""
 SLOWER = "(slower, and lossy once more)"
 
 
@@ -219,6 +218,7 @@ def _converted(
         "with_label": with_label,
         "stain": stain,
         "mpp": facts.mpp,
+        # Former editions cropped these to their bounds.
         "version": 3 if facts.format in BOUNDED else 2,
     }
     container = f"{findings.accession}-{findings.block}-{stain}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
 from appliance.assays.assay import Assay
 from appliance.assays.registry import find_assay
-from appliance.delivery.exports import SUFFIXES, ExportKind, write_export
+from appliance.delivery.exports import SUFFIXES, ExportKind, offsets_of, write_export
 from appliance.domain import Stain
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
@@ -49,6 +49,13 @@ def export_case(
         known = ", ".join(codes.values())
         raise SettingsError(f"{subject} has no slide {slide!r}. Its slides are {known}.")
     only = codes.get(slide.casefold())
+    try:
+        offsets = offsets_of(findings, assay, ArtifactStore(settings.artifacts_dir))
+    except (OSError, ValueError) as err:
+        raise SettingsError(
+            f"{subject}: what is stored of its slides cannot be read. Have it made again first: "
+            f"tandem rerun {subject}"
+        ) from err
     written: list[Path] = []
     places: dict[ExportKind, Path | None] = {"geojson": geojson, "label_map": label_map}
     for kind, place in places.items():
@@ -58,7 +65,7 @@ def export_case(
         try:
             for stain, path in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if write_export(kind, findings, assay, stain, path):
+                if write_export(kind, findings, assay, stain, path, offsets[stain]):
                     written.append(path)
         except OSError as err:
             raise SettingsError(

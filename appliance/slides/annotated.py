@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from appliance.errors import SlideError
 from appliance.geometry import TILE_UM, TileIndex
 from appliance.slides.glass import calibrate, white_gain
+from appliance.slides.header import bounds_offset
 from appliance.slides.overview import thumbnail_mpp
 from appliance.slides.reader import SlideReader
 from appliance.slides.tissue import Tissue, find_tissue, tissue_share, tissue_tiles
@@ -28,6 +29,7 @@ class CalibratedSlide:
     def __init__(self, reader: SlideReader) -> None:
         facts = reader.facts
         self.width_px, self.height_px, self.mpp = facts.width_px, facts.height_px, facts.mpp
+        self.offset_px = bounds_offset(reader.properties)
         self._reader = reader
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:

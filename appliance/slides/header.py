@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import openslide
@@ -11,6 +12,18 @@ from appliance.slides.resolution import check_range, stated_mpp
 
 MOST_SKEW = 0.02
 """Largest relative difference of the two axes' factors; levels drop or round px at the edge."""
+BOUNDED = frozenset({"leica", "mirax", "ventana", "zeiss"})
+"""Formats whose files may state bounds: the scanned area, without margins that were left out."""
+
+
+def bounds_offset(properties: Mapping[str, str]) -> tuple[int, int]:
+    """Return the first px (x, y) within the bounds that a file states; (0, 0) without bounds.
+
+    QuPath shows such a file cropped to its bounds, and counts from there.
+    """
+    names = openslide.PROPERTY_NAME_BOUNDS_X, openslide.PROPERTY_NAME_BOUNDS_Y
+    x, y = (properties.get(name, "") for name in names)
+    return (int(x), int(y)) if x.isdecimal() and y.isdecimal() else (0, 0)
 
 
 def read_facts(path: Path, handle: openslide.OpenSlide, mpp: float | None) -> SlideFacts:

@@ -34,7 +34,7 @@ _NOTHING, _PASSED_OVER = 255, 254
 
 
 class Slide(Protocol):
-    """An open slide; `mpp` in µm per level-0 px."""
+    """An open slide; `mpp` in µm per level-0 px, `offset_px` where QuPath counts from (x, y)."""
 
     @property
     def width_px(self) -> int: ...
@@ -42,6 +42,8 @@ class Slide(Protocol):
     def height_px(self) -> int: ...
     @property
     def mpp(self) -> float: ...
+    @property
+    def offset_px(self) -> tuple[int, int]: ...
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (512, 512, 3) at 0.2793 µm/px, glass at 255."""
@@ -167,9 +169,7 @@ def samples_of_slides(
     slides = []
     for each in annotated:
         with open_slide(each.slide) as slide:
-            drawn = drawn_areas(
-                each.annotations, task, slide.width_px, slide.height_px, rules.names
-            )
+            drawn = drawn_areas(each.annotations, task, slide, rules.names)
             cells = _cells(slide, drawn, everything=rest is not None)
         slides.append((each, drawn, cells))
     total = sum(len(cells) for _, _, cells in slides)
@@ -201,10 +201,8 @@ def samples_of_slides(
             )
 
 
-def drawn_areas(
-    path: Path, task: Task, width_px: int, height_px: int, names: Mapping[str, str]
-) -> list[Drawn]:
-    """Return the annotated areas of a slide of `width_px` x `height_px` (level 0), largest first.
+def drawn_areas(path: Path, task: Task, slide: Slide, names: Mapping[str, str]) -> list[Drawn]:
+    """Return the annotated areas of a slide, largest first.
 
     Raises
     ------
@@ -212,7 +210,7 @@ def drawn_areas(
         If the file is unusable or names an unknown class.
     """
     drawn = []
-    for area in read_annotations(path, width_px, height_px):
+    for area in read_annotations(path, slide.width_px, slide.height_px, slide.offset_px):
         if labels_nothing(area.name, names):
             continue
         try:

@@ -46,6 +46,7 @@ class _Drawn:
 
     pixels: NDArray[np.uint8]
     mpp: float
+    offset_px: tuple[int, int] = (0, 0)
 
     @property
     def width_px(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,14 @@ class Area:
         return outline - sum(holes)
 
 
-def read_annotations(path: Path, width_px: int, height_px: int) -> list[Area]:
+def read_annotations(
+    path: Path, width_px: int, height_px: int, offset_px: tuple[int, int] = (0, 0)
+) -> list[Area]:
     """Return the annotated areas of a slide of `width_px` x `height_px` (level 0).
 
-    The file holds a feature collection, a list of features, or one feature. A multipolygon becomes
-    several areas.
+    `offset_px` is the px (x, y) of the slide from which the file counts: QuPath shows a slide whose
+    file states bounds cropped to them. The file holds a feature collection, a list of features, or
+    one feature. A multipolygon becomes several areas.
 
     Raises
     ------
@@ -76,23 +79,28 @@ def read_annotations(path: Path, width_px: int, height_px: int) -> list[Area]:
             raise DataSetError(f"{path}, feature {number}: {what}") from err
     if not areas:
         raise DataSetError(f"{path}: no annotated area. Export annotations, not detections.")
+    x, y = offset_px
     for area in areas:
         left, top, right, bottom = area.box_px
-        low, high = min(left, top), max(right - width_px, bottom - height_px)
+        low, high = min(left + x, top + y), max(right + x - width_px, bottom + y - height_px)
         if low < -_TOLERANCE_PX or high > _TOLERANCE_PX:
             raise DataSetError(
                 f"{path}, feature {area.number}: reaches from ({left:g}, {top:g}) to ({right:g}, "
                 f"{bottom:g}), outside the slide of {width_px} x {height_px} px. Is it another "
                 "slide's, or was it exported in µm or at another downsample?"
             )
-    return areas
+    return [replace(area, rings=tuple(ring + offset_px for ring in area.rings)) for area in areas]
 
 
 def write_annotations(
-    path: Path, areas: Iterable[Area], colors: Mapping[str, tuple[int, int, int]]
+    path: Path,
+    areas: Iterable[Area],
+    colors: Mapping[str, tuple[int, int, int]],
+    offset_px: tuple[int, int] = (0, 0),
 ) -> None:
     """Write areas as a feature collection of QuPath's annotations; `colors` are RGB by class.
 
+    `offset_px` is the px (x, y) of the slide from which QuPath counts, as when they are read.
     Folders on the way are made.
 
     Raises
@@ -107,7 +115,7 @@ def write_annotations(
             "type": "Feature",
             "geometry": {
                 "type": "Polygon",
-                "coordinates": [ring.round(2).tolist() for ring in area.rings],
+                "coordinates": [(ring - offset_px).round(2).tolist() for ring in area.rings],
             },
             "properties": {
                 "objectType": "annotation",

@@ -83,7 +83,7 @@ def cut_patches(
         raise DataSetError(f"resolution {resolution!r} is none of {', '.join(RESOLUTIONS)}")
     areas = []
     if annotations is not None:
-        areas = drawn_areas(annotations, Task.INTENSITY, slide.width_px, slide.height_px, names)
+        areas = drawn_areas(annotations, Task.INTENSITY, slide, names)
     mpp = RESOLUTIONS[resolution]
     read = _tile_reader(slide) if resolution == "high" else _picture_reader(slide.picture(mpp))
     parts, places, labels = [], [], []

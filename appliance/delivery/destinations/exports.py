@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from pynetdicom.sop_class import Comprehensive3DSRStorage
 
@@ -16,14 +17,17 @@ from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_un
 from appliance.assays.assay import Assay
 from appliance.assays.registry import find_assay
 from appliance.delivery.destinations.contract import Instance
-from appliance.delivery.exports import SUFFIXES, ExportKind, write_export
+from appliance.delivery.exports import SUFFIXES, ExportKind, Offset, offsets_of, write_export
 from appliance.delivery.index import INDEX_NAME
+from appliance.domain import Stain
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
 from appliance.settings.destinations import FolderDestination
 from dicom.status import InstanceRef
 from dicom.uids import uid_as_name
 
+Result: TypeAlias = tuple[Findings, Assay, dict[Stain, Offset]]
+"""Findings, their assay, and the bounds' offset of both slides."""
 LEAST: dict[ExportKind, int] = {"geojson": 2, "label_map": 1}
 """Fewest exports of a report: both slides have areas, and not each has a label map."""
 
@@ -41,8 +45,8 @@ class Exports:
     artifacts: Path
     kinds: tuple[ExportKind, ...]
 
-    def result_of(self, instance: Instance) -> tuple[Findings, Assay] | None:
-        """Return what a report was made from, and its assay; None for any other object.
+    def result_of(self, instance: Instance) -> Result | None:
+        """Return what a report was made from; None for any other object.
 
         All of it is checked here: a label map is read only while it is exported, when the report is
         under way already.
@@ -62,9 +66,10 @@ class Exports:
         if not is_unchecked(folder) and not is_as_written(folder):
             raise ValueError(f"{folder.name} is not what was written")
         findings = load_findings(folder)
-        return findings, find_assay(findings.assay)
+        assay = find_assay(findings.assay)
+        return findings, assay, offsets_of(findings, assay, ArtifactStore(self.artifacts))
 
-    def write(self, findings: Findings, assay: Assay, report: InstanceRef, archive: Path) -> None:
+    def write(self, result: Result, report: InstanceRef, archive: Path) -> None:
         """Write the exports of a report.
 
         Raises
@@ -72,11 +77,12 @@ class Exports:
         OSError
             If the archive cannot be written.
         """
-        for stain in (assay.anatomy.code, assay.target.code):
+        findings, assay, offsets = result
+        for stain, offset_px in offsets.items():
             for kind in self.kinds:
                 name = f"{uid_as_name(report.sop_instance_uid)}-{stain}{SUFFIXES[kind]}"
                 place = archive / uid_as_name(report.study_uid) / name
-                write_export(kind, findings, assay, stain, place)
+                write_export(kind, findings, assay, stain, place, offset_px)
 
     def are_there(self, ref: InstanceRef, archive: Path) -> bool:
         """Return whether the exports of a report are there; true for any other object."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from appliance.artifacts import copy_whole, file_sha256
-from appliance.assays.assay import Assay
 from appliance.delivery.destinations.contract import (
     After,
     Answer,
@@ -19,7 +18,7 @@ from appliance.delivery.destinations.contract import (
     Proof,
     destination,
 )
-from appliance.delivery.destinations.exports import Exports, wanted_exports
+from appliance.delivery.destinations.exports import Exports, Result, wanted_exports
 from appliance.delivery.destinations.fileset import (
     has_valid_uids,
     is_taken,
@@ -27,7 +26,6 @@ from appliance.delivery.destinations.fileset import (
     update_directory,
 )
 from appliance.errors import DestinationUnavailableError, SettingsError
-from appliance.findings.findings import Findings
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.objects import OBJECT_KINDS, ObjectKind
 from appliance.settings.settings import Settings
@@ -90,11 +88,11 @@ class FolderArchive:
                 self._make(place.parent)
                 # Before the report: if it is there, its exports are whole.
                 if self._exports is not None and result is not None:
-                    self._exports.write(*result, instance.ref, self.folder)
+                    self._exports.write(result, instance.ref, self.folder)
                 copy_whole(place, instance.path)
             after(instance, Outcome(verdict=Verdict.STORED))
 
-    def _readable(self, exports: Exports, instance: Instance) -> tuple[Findings, Assay] | None:
+    def _readable(self, exports: Exports, instance: Instance) -> Result | None:
         try:
             return exports.result_of(instance)
         except FileNotFoundError as err:

@@ -29,6 +29,7 @@ class PlainSlide:
     width_px: int = 4096
     height_px: int = 3072
     mpp: float = 0.2793 / 2
+    offset_px: tuple[int, int] = (0, 0)
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:
         if (column, row) == (3, 0):

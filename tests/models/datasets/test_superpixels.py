@@ -69,6 +69,7 @@ class OneTile:
     width_px: int = 700
     height_px: int = 700
     mpp: float = TILE_MPP * 512 / 700
+    offset_px: tuple[int, int] = (0, 0)
 
     def tile(self, column: int, row: int) -> NDArray[np.uint8]:
         assert (column, row) == (0, 0)

@@ -37,6 +37,7 @@ class PaintedSlide:
     width_px: int = 3 * LEVEL_0_PX
     height_px: int = 2 * LEVEL_0_PX
     mpp: float = MPP
+    offset_px: tuple[int, int] = (0, 0)
 
     def picture(self, mpp: float) -> NDArray[np.uint8]:
         rng = np.random.default_rng(3)
