@@ -33,6 +33,7 @@ def build_annotations(
     *,
     assay: str = "HER2",
     image: Dataset,
+    read_mpp: float | None = None,
     algorithm: AlgorithmFacts,
     created: datetime,
     uid_seed: str,
@@ -41,8 +42,8 @@ def build_annotations(
     """Build one group of rectangles per label; equal arguments give equal bytes.
 
     `tiles_um`: boxes (N, 4) per label, as left, top, right, bottom in µm of the slide from its top
-    left corner. Groups are numbered in the order of their labels. Coordinates are in mm of the
-    frame of reference of `image`, level 0 of the slide.
+    left corner, `read_mpp` its µm per px (see `slide_mpp`). Groups are numbered in the order of
+    their labels. Coordinates are in mm of the frame of reference of `image`, level 0 of the slide.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def build_annotations(
             annotated_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             annotated_property_type=codes.NEOPLASM,
             graphic_type="RECTANGLE",
-            graphic_data=_corners(label, tiles_um[label], image),
+            graphic_data=_corners(label, tiles_um[label], image, read_mpp),
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm_identification(algorithm),
         )
@@ -90,12 +91,12 @@ def build_annotations(
 
 
 def _corners(
-    label: str, boxes_um: NDArray[np.float64], image: Dataset
+    label: str, boxes_um: NDArray[np.float64], image: Dataset, read_mpp: float | None
 ) -> list[NDArray[np.float32]]:
     """Corners (4, 3) of each box in mm, clockwise from the top left corner (PS3.3 C.37.1.2)."""
     if boxes_um.ndim != 2 or boxes_um.shape[0] < 1 or boxes_um.shape[1] != 4:
         raise ObjectError(f"boxes of {label!r} have the shape {boxes_um.shape}, not (N >= 1, 4)")
     corners = boxes_um[:, [[0, 1], [2, 1], [2, 3], [0, 3]]].reshape(-1, 2)
     # float32 resolves 4 nm over the 75 mm of a slide.
-    points = to_frame_of_reference(corners, image).astype(np.float32)
+    points = to_frame_of_reference(corners, image, read_mpp).astype(np.float32)
     return list(points.reshape(-1, 4, 3))

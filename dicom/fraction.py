@@ -22,6 +22,7 @@ def write_fraction(
     source_images: Sequence[Dataset],
     probability: NDArray[np.float32],
     mpp: float,
+    read_mpp: float | None = None,
     segment: SegmentFacts,
     series_description: str,
     content_description: str,
@@ -31,7 +32,8 @@ def write_fraction(
 ) -> None:
     """Write a FRACTIONAL Segmentation: `probability` 0-1 (rows, columns), NaN as 0, in 255 steps.
 
-    For coarse maps: it is built in memory. Viewers show a mask of one color with varying opacity.
+    `mpp` is µm per px of the map, `read_mpp` that of the slide as `slide_mpp` takes it. For coarse
+    maps: it is built in memory. Viewers show a mask of one color with varying opacity.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def write_fraction(
         If `mpp` is no multiple of the slide's, or the map does not lie on the slide.
     """
     base = source_images[0]
-    factor = px_per_value(base, probability.shape, mpp)
+    factor = px_per_value(base, probability.shape, mpp, read_mpp)
     pixels = np.nan_to_num(probability).astype(np.float32)
     digest = hashlib.sha256(pixels.tobytes()).digest()
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(mpp)]

@@ -42,6 +42,7 @@ def build_heatmap(
     *,
     source_images: Sequence[Dataset],
     levels: Sequence[HeatLevel],
+    read_mpp: float | None = None,
     highest: float,
     quantity: Code,
     label: str,
@@ -60,8 +61,8 @@ def build_heatmap(
     `quantity` is the concept of the values, `label` its name in 16 characters. `cielab` are colors
     (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that interpolates
     linearly in CIELAB; without them the viewer chooses. `source_images` are the slide's headers,
-    level 0 first. `series_offset` keeps the series of one slide apart. Equal arguments give equal
-    bytes.
+    level 0 first, `read_mpp` its µm per px as `slide_mpp` takes it. `series_offset` keeps the
+    series of one slide apart. Equal arguments give equal bytes.
 
     Raises
     ------
@@ -77,7 +78,8 @@ def build_heatmap(
     mapping = _mapping(highest, quantity, label, content_description)
     made: list[Dataset] = []
     for level, pixels in zip(levels, stored, strict=True):
-        spacing = [px_per_value(base, pixels.shape, level.mpp) * v for v in spacing_mm(base)]
+        factor = px_per_value(base, pixels.shape, level.mpp, read_mpp)
+        spacing = [factor * value for value in spacing_mm(base)]
         if not pixels.any():
             continue
         dataset = _made_by_highdicom(

@@ -10,16 +10,21 @@ from pydicom import Dataset
 
 from dicom.errors import ObjectError
 
+ROUNDING = 1e-6
+"""Largest relative difference of two resolutions that are one: 0.1 px on the widest slides."""
 
-def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
-    """Return the width of a raster's px (`mpp` µm) in px of the slide.
+
+def px_per_value(
+    base: Dataset, shape: tuple[int, ...], mpp: float, read_mpp: float | None = None
+) -> int:
+    """Return the width of a raster's px (`mpp` µm) in px of the slide; `read_mpp` as `slide_mpp`.
 
     Raises
     ------
     ObjectError
         If it is no whole number, or the raster (rows, columns) does not lie on the slide.
     """
-    base_mpp = slide_mpp(base)
+    base_mpp = slide_mpp(base, read_mpp)
     factor = max(1, round(mpp / base_mpp))
     # Rounding errors accumulate over the slide: at its far edge they must stay below half a px.
     drift_px = abs(mpp / base_mpp / factor - 1) * max(shape)
@@ -27,8 +32,9 @@ def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
         raise ObjectError(f"{mpp:g} µm is no whole multiple of the slide's {base_mpp:g} µm")
     size = (int(base.TotalPixelMatrixRows), int(base.TotalPixelMatrixColumns))
     for what, cells, px in zip(("rows", "columns"), shape, size, strict=True):
-        # One px more than covers the slide is padding; beyond that the raster is of another slide.
-        if cells > -(-px // factor) + 1:
+        # One px more than covers the slide is padding; beyond that the raster is of another slide,
+        # as is one that does not reach its end.
+        if abs(cells - -(-px // factor)) > 1:
             raise ObjectError(
                 f"{cells} {what} of {factor} px do not lie on a slide of {px} px; the label map "
                 "belongs to another slide or has another resolution"
@@ -36,13 +42,20 @@ def px_per_value(base: Dataset, shape: tuple[int, ...], mpp: float) -> int:
     return factor
 
 
-def slide_mpp(image: Dataset) -> float:
-    """Return µm per px of an image, mean of rows and columns; they must agree to 1%
-    (ObjectError)."""
+def slide_mpp(image: Dataset, read_mpp: float | None = None) -> float:
+    """Return µm per px of an image, as results count them: the mean of rows and columns.
+
+    `read_mpp` is that with which the slide was read: where a sidecar corrects the header, places
+    count in its px. Without it the spacings must agree to a factor of 1.01 (ObjectError).
+    """
     rows, columns = spacing_mm(image)
+    stated = (rows + columns) / 2 * 1000
+    # Equal but for rounding: the header's, which earlier editions took.
+    if read_mpp is not None and abs(read_mpp - stated) > ROUNDING * stated:
+        return read_mpp
     if abs(rows - columns) > 0.01 * rows:
         raise ObjectError("the slide's pixels are not square")
-    return (rows + columns) / 2 * 1000
+    return stated
 
 
 def spacing_mm(image: Dataset) -> tuple[float, float]:
@@ -85,8 +98,12 @@ def onto_glass(image: Dataset, size_mm: tuple[float, float]) -> None:
             setattr(start, keyword, round(-lowest, 6))
 
 
-def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDArray[np.float64]:
+def to_frame_of_reference(
+    points_um: NDArray[np.float64], image: Dataset, read_mpp: float | None = None
+) -> NDArray[np.float64]:
     """Convert slide µm (x, y), shape (N, 2), to mm of the slide's frame of reference, shape (N, 3).
+
+    `read_mpp` as `slide_mpp`: the slide's µm are those of its px, mm those of its header.
 
     PS3.3 C.8.12.4.1.1: the total pixel matrix starts, with the center of its first px, at
     TotalPixelMatrixOriginSequence and runs along ImageOrientationSlide.
@@ -102,6 +119,6 @@ def to_frame_of_reference(points_um: NDArray[np.float64], image: Dataset) -> NDA
     along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
     measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     down, right = (float(v) for v in measures.PixelSpacing)
-    from_center_px = points_um / slide_mpp(image) - 0.5
+    from_center_px = points_um / slide_mpp(image, read_mpp) - 0.5
     result: NDArray[np.float64] = start + (from_center_px * [right, down]) @ along
     return result

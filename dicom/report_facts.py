@@ -99,6 +99,8 @@ class ReportFacts:
         Meaning of the score by the guideline; empty where it states none.
     measurements, evaluations, texts
         (name, value, unit), (name, value) and (name, text) of the case, in the order of writing.
+    read_mpp
+        µm per level-0 px with which the target slide was read; None: that of its header.
     opinions
         Opinions of the readers, each in a group of its own.
     verifiers
@@ -120,6 +122,7 @@ class ReportFacts:
     texts: Sequence[tuple[Code, str]]
     algorithms: Sequence[AlgorithmFacts]
     rois: Sequence[RoiFacts]
+    read_mpp: float | None = None
     opinions: Sequence[OpinionFacts] = ()
     correction: CorrectionFacts | None = None
     verifiers: Sequence[VerifierFacts] = ()

@@ -129,7 +129,7 @@ def _roi(
     closed = np.vstack([roi.outline_um, roi.outline_um[:1]])
     region = sr.ImageRegion3D(
         graphic_type=sr.GraphicTypeValues3D.POLYGON,
-        graphic_data=to_frame_of_reference(closed, slides.target),
+        graphic_data=to_frame_of_reference(closed, slides.target, facts.read_mpp),
         frame_of_reference_uid=slides.target.FrameOfReferenceUID,
     )
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(

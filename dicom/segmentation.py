@@ -114,6 +114,7 @@ def write_segmentation(
     source_images: Sequence[Dataset],
     layers: Sequence[Layer],
     mpp: float,
+    read_mpp: float | None = None,
     factors: Sequence[int],
     max_bytes: int = NATIVE_BYTES,
     max_frames: int = 0,
@@ -127,21 +128,20 @@ def write_segmentation(
     """Write one series of SEG instances, finest first: ``stem-1.dcm``, ``stem-2.dcm``, …
 
     The layers' label maps have one shape, start at the slide's top left corner, and their px is
-    `mpp` µm, a whole multiple of the slide's. `source_images` are the slide's headers, level 0
-    first. Levels (`factors`, see `pyramid_factors`) whose file could exceed `max_bytes`, or with
-    more than `max_frames` (0: any number), are left out before anything is written. Layers without
-    segments give valid objects with an empty frame. Equal arguments give equal bytes. Memory: see
-    `frames.survey`. Other forms than SPARSE take one layer, and no level beyond `IN_MEMORY_PX`.
+    `mpp` µm, a whole multiple of the slide's (`read_mpp`: see `slide_mpp`). `source_images` are the
+    slide's headers, level 0 first. Levels (`factors`, see `pyramid_factors`) whose file could
+    exceed `max_bytes`, or with more than `max_frames` (0: any), are left out beforehand. Layers
+    without segments give valid objects with an empty frame. Equal arguments give equal bytes.
+    Memory: `frames.survey`. Forms but SPARSE take one layer, and levels up to `IN_MEMORY_PX`.
 
     Raises
     ------
     ObjectError
-        If `mpp` is no multiple of the slide's, the label maps do not lie on the slide, a value is
-        no segment, segments are not numbered 1, 2, …, the form does not take so many layers, or no
-        level is within the limits.
+        If the label maps do not lie on the slide in whole px, a value is no segment, segments are
+        not numbered 1, 2, …, the form takes fewer layers, or no level is within the limits.
     """
     base = source_images[0]
-    factor = px_per_value(base, _check_layers(layers), mpp)
+    factor = px_per_value(base, _check_layers(layers), mpp, read_mpp)
     segments = [segment for layer in layers for segment in layer.segments]
     counts = [len(layer.segments) for layer in layers]
     levels, digest = survey([layer.labels for layer in layers], counts, factors)

@@ -53,6 +53,11 @@ class ObjectContext:
         """Stain of the target slide."""
         return self.assay.target.code
 
+    def mpp(self, stain: Stain) -> float:
+        """Return the µm per level-0 px with which a slide was read."""
+        findings = self.findings
+        return findings.he.mpp if stain == self.anatomy else findings.ihc.mpp
+
     def algorithm(self, task: str) -> AlgorithmFacts:
         """Network of a task; the appliance itself where the reader used none."""
         return self.algorithms.get(task) or AlgorithmFacts(

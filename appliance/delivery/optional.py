@@ -60,6 +60,7 @@ def optional_objects(
             tiles_by_label(context.findings),
             assay=context.assay.title,
             image=ihc,
+            read_mpp=context.mpp(context.target),
             algorithm=context.algorithm("segmentation"),
             created=context.created,
             uid_seed=f"{context.seed}|annotations",

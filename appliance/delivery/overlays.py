@@ -164,6 +164,7 @@ def _fraction(folder: Path, context: ObjectContext) -> Path:
         source_images=context.sources[context.anatomy],
         probability=grid.sampled(context.findings.rasters.he_probability),
         mpp=grid.mpp,
+        read_mpp=context.mpp(context.anatomy),
         segment=_tumor_segment(1, "Tumor probability", context),
         series_description="Tumor probability on H&E (research use only)",
         content_description=f"Tumor probability. {RESEARCH_USE}",
@@ -195,6 +196,7 @@ def _segmentation(
         stem,
         source_images=context.sources[stain],
         mpp=mpp,
+        read_mpp=context.mpp(stain),
         factors=pyramid_factors(mpp, finest_um=context.settings.finest_um, coarsest_um=TILE_UM),
         form=Form(context.settings.segmentation),
         max_bytes=int(context.settings.max_mib * MIB),
@@ -311,6 +313,7 @@ def _heatmap(
     for number, dataset in enumerate(
         build_heatmap(
             source_images=context.sources[stain],
+            read_mpp=context.mpp(stain),
             cielab=cielab if context.settings.heatmap_palette else (),
             uid_seed=f"{context.seed}|{stem.name}",
             created=context.created,

@@ -58,6 +58,7 @@ def structured_report(
             category=findings.category or "",
             measurements=content.measurements,
             evaluations=content.evaluations,
+            read_mpp=context.mpp(context.target),
             texts=[*content.texts, *_superseded(findings)],
             algorithms=list(context.algorithms.values()),
             rois=[

@@ -153,7 +153,7 @@ def test_equal_values_are_equal_bytes_and_other_values_other_uids(
 
 
 def test_nothing_read_is_no_object(ihc_images: list[Dataset]) -> None:
-    empty = HeatLevel(values=np.full((5, 5), np.nan, np.float32), mpp=50.0)
+    empty = HeatLevel(values=np.full((6, 7), np.nan, np.float32), mpp=50.0)
     assert heatmap(ihc_images, [empty]) == []
 
 
