@@ -63,7 +63,7 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
     Raises
     ------
     SourceError
-        If none of the files is a VL WSM volume image.
+        If none of the files is a VL WSM volume image, or level 0 cannot bear results.
     OSError
         If the file system fails.
     """
@@ -77,7 +77,25 @@ def read_volumes(paths: Sequence[Path]) -> list[Dataset]:
                 found.append(header)
     if not found:
         raise SourceError("none of the files is a whole slide volume image; export the slide again")
-    return sorted(found, key=_place)
+    found.sort(key=_place)
+    _require_placing(found[0])
+    return found
+
+
+def _require_placing(base: Dataset) -> None:
+    """Raise SourceError where level 0 lacks a value by which results are placed (all type 1)."""
+    try:
+        origin = base.TotalPixelMatrixOriginSequence[0]
+        keywords = [f"{axis}OffsetInSlideCoordinateSystem" for axis in "XY"]
+        lacking = [keyword for keyword in keywords if origin.get(keyword) in (None, "")]
+        measures = base.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+        spacing = measures[0].get("PixelSpacing") if measures else None
+        if not spacing or len([float(value) for value in spacing]) != 2:
+            lacking.append("PixelSpacing")
+    except UNREADABLE as err:
+        _raise_no_dicom(err)
+    if lacking:
+        raise SourceError(f"the slide lacks {', '.join(lacking)}; export it again")
 
 
 def _has_place(header: Dataset) -> bool:

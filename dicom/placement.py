@@ -108,17 +108,9 @@ def to_frame_of_reference(
     PS3.3 C.8.12.4.1.1: the total pixel matrix starts, with the center of its first px, at
     TotalPixelMatrixOriginSequence and runs along ImageOrientationSlide.
     """
-    origin = image.TotalPixelMatrixOriginSequence[0]
-    start = np.array(
-        [
-            float(origin.XOffsetInSlideCoordinateSystem),
-            float(origin.YOffsetInSlideCoordinateSystem),
-            float(origin.get("ZOffsetInSlideCoordinateSystem", 0) or 0),
-        ]
-    )
+    start, _ = axes_mm(image, spacing_mm(image))
     along = np.array([float(v) for v in image.ImageOrientationSlide]).reshape(2, 3)
-    measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    down, right = (float(v) for v in measures.PixelSpacing)
+    down, right = spacing_mm(image)
     from_center_px = points_um / slide_mpp(image, read_mpp) - 0.5
     result: NDArray[np.float64] = start + (from_center_px * [right, down]) @ along
     return result

@@ -21,8 +21,11 @@ from appliance.delivery.context import ObjectContext
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
 from appliance.delivery.structured_report import structured_report
-from appliance.domain import HE, HER2
+from appliance.domain import HE, HER2, QuarantineReason
+from appliance.errors import SlideError
+from appliance.line.analyze_slide import identify_slide
 from appliance.settings.objects import ObjectSettings
+from appliance.settings.settings import Settings
 from dicom.errors import ObjectError
 from dicom.source import convert_slide, read_headers
 
@@ -125,3 +128,27 @@ def test_a_raster_of_a_part_of_the_slide_is_refused(
     labels = np.ones((round(HEIGHT_PX / 4 * share), round(WIDTH_PX / 4 * share)), dtype=np.uint8)
     with pytest.raises(ObjectError, match="do not lie on a slide of 18000 px"):
         segmentation([header], labels, mpp=4 * MPP)
+
+
+@pytest.mark.parametrize("lacking", ["XOffsetInSlideCoordinateSystem", "PixelSpacing"])
+@pytest.mark.parametrize("how", ["empty", "missing"])
+def test_a_slide_that_cannot_bear_results_is_set_aside_at_identify(
+    how: str, lacking: str, tmp_path: Path
+) -> None:
+    """Before anything is scored, also where a sidecar states the resolution."""
+    made = convert_slide(write_svs(tmp_path / "a.svs"), tmp_path / "wsm", identity(), mpp=MPP)
+    slide = max(made.paths, key=lambda path: int(dcmread(path).TotalPixelMatrixColumns))
+    image = dcmread(slide)
+    measures = image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    holder = measures if lacking == "PixelSpacing" else image.TotalPixelMatrixOriginSequence[0]
+    if how == "empty":
+        setattr(holder, lacking, None)
+    else:
+        delattr(holder, lacking)
+    image.save_as(slide, enforce_file_format=True)
+    slide.with_suffix(".tandem.toml").write_text(
+        f'accession = "S26-0042"\nblock = "A1"\nstain = "HER2"\nmpp = {MPP}\n'
+    )
+    with pytest.raises(SlideError, match=f"lacks {lacking}; export it again") as caught:
+        identify_slide(slide, Settings(state_dir=tmp_path / "state"))
+    assert caught.value.reason is QuarantineReason.MISSING_TAGS
