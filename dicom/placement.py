@@ -10,6 +10,9 @@ from pydicom import Dataset
 
 from dicom.errors import ObjectError
 
+MOST_ANISOTROPY = 1.05
+"""Largest ratio of the resolutions of the two axes; those of scanners differ by under 1 %. Results
+count in px on both axes, so that they lie right whatever it is; areas are off by under 0.1 %."""
 ROUNDING = 1e-6
 """Largest relative difference of two resolutions that are one: 0.1 px on the widest slides."""
 
@@ -45,17 +48,18 @@ def px_per_value(
 def slide_mpp(image: Dataset, read_mpp: float | None = None) -> float:
     """Return µm per px of an image, as results count them: the mean of rows and columns.
 
-    `read_mpp` is that with which the slide was read: where a sidecar corrects the header, places
-    count in its px. Without it the spacings must agree to a factor of 1.01 (ObjectError).
+    `read_mpp` is that with which the slide was read, whose axes were judged then: where a sidecar
+    corrects the header, places count in its px. Without it the spacings must agree to a factor of
+    `MOST_ANISOTROPY` (ObjectError).
     """
     rows, columns = spacing_mm(image)
     stated = (rows + columns) / 2 * 1000
+    if read_mpp is None:
+        if max(rows, columns) > MOST_ANISOTROPY * min(rows, columns):
+            raise ObjectError("the slide's pixels are not square")
+        return stated
     # Equal but for rounding: the header's, which earlier editions took.
-    if read_mpp is not None and abs(read_mpp - stated) > ROUNDING * stated:
-        return read_mpp
-    if abs(rows - columns) > 0.01 * rows:
-        raise ObjectError("the slide's pixels are not square")
-    return stated
+    return stated if abs(read_mpp - stated) <= ROUNDING * stated else read_mpp
 
 
 def spacing_mm(image: Dataset) -> tuple[float, float]:

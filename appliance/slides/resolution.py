@@ -11,11 +11,11 @@ import openslide
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.ome import is_ome, ome_power, ome_resolution_um, ome_size_px
+from appliance.slides.ome import is_ome, ome_power, ome_resolution_um
+from dicom.placement import MOST_ANISOTROPY
 
 MPP_RANGE = (0.1, 1.1)
 """Plausible µm per px of level 0: 100x oil to 10x."""
-MOST_ANISOTROPY = 1.05
-"""Largest ratio of the resolutions of the two axes; those of scanners differ by under 1 %."""
 OBJECTIVE_UM = 10.0
 """µm per px times power: 40x has about 0.25 µm per px, 20x about 0.5."""
 MOST_OFF = 1.6

@@ -26,6 +26,7 @@ from appliance.errors import SlideError
 from appliance.line.analyze_slide import identify_slide
 from appliance.settings.objects import ObjectSettings
 from appliance.settings.settings import Settings
+from appliance.slides.resolution import stated_mpp
 from dicom.errors import ObjectError
 from dicom.source import convert_slide, read_headers
 
@@ -119,6 +120,27 @@ def test_results_lie_on_the_px_where_a_sidecar_corrects_the_header(
             assert found[name][side] == right[name][side]
     assert np.allclose(points(found, "ANN", header), 2 * tiles, atol=1e-4)
     assert np.allclose(points(found, "sr", header), 2 * outline)
+
+
+def test_results_lie_on_the_px_of_a_slide_with_unequal_axes(
+    header: Dataset, tmp_path: Path
+) -> None:
+    """By 4 %, which identify accepts: it reads the slide at the mean."""
+    right = objects(tmp_path / "right", header)
+    tiles, outline = (points(right, name, header) for name in ("ANN", "sr"))
+    down, across = 1.02, 0.98
+    spacing = [down * MPP / 1000, across * MPP / 1000]
+    stated(header, spacing)
+    properties = {"openslide.mpp-x": str(across * MPP), "openslide.mpp-y": str(down * MPP)}
+    mpp = stated_mpp(properties, (WIDTH_PX, HEIGHT_PX))
+    assert mpp == pytest.approx(MPP)
+    found = objects(tmp_path / "found", header, mpp)
+    # The slide lies on its side: rows follow one another along x, columns along y.
+    for name in (name for name in found if name.endswith(".dcm")):
+        expected = frames(right[name]) * [1, 1, down, across, down, across]
+        assert np.allclose(frames(found[name]), expected)
+    assert np.allclose(points(found, "ANN", header), tiles * [down, across], atol=1e-4)
+    assert np.allclose(points(found, "sr", header), outline * [down, across])
 
 
 @pytest.mark.parametrize("share", [0.5, 2.0])
