@@ -11,7 +11,6 @@ import openslide
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.slides.ome import is_ome, ome_power, ome_resolution_um, ome_size_px
-from appliance.slides.ome import is_ome, ome_power, ome_resolution_um
 from dicom.placement import MOST_ANISOTROPY
 
 MPP_RANGE = (0.1, 1.1)
