@@ -42,8 +42,10 @@ def read_notes(objects_key: str, settings: Settings) -> list[str]:
     return list(read_contents(objects_key, settings)["notes"])
 
 
-def read_reports(objects_key: str, settings: Settings) -> list[Dataset]:
+def read_reports(objects_key: str, settings: Settings, *, alone: bool = False) -> list[Dataset]:
     """Report among a case's objects; empty without objects.
+
+    `alone`: without the names of the reports that it replaced.
 
     Raises
     ------
@@ -57,7 +59,10 @@ def read_reports(objects_key: str, settings: Settings) -> list[Dataset]:
     files = [object_path(entry["path"], settings) for entry in entries if entry["kind"] == "SR"]
     if contents is None or not all(is_unchecked(f.parent) or file_is_as_written(f) for f in files):
         raise damaged("report")
-    return [dcmread(file) for file in files]
+    reports = [dcmread(file) for file in files]
+    for report in reports if alone else ():
+        report.pop("PredecessorDocumentsSequence", None)
+    return reports
 
 
 def damaged(what: str) -> RecordDamagedError:

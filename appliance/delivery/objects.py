@@ -31,7 +31,7 @@ from appliance.delivery.index import (
 )
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
-from appliance.delivery.rejection import retired_by, write_notes
+from appliance.delivery.rejection import rejected_before, retired_by, write_notes
 from appliance.delivery.requests import request_of
 from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
@@ -184,10 +184,7 @@ def _write(
     replacing: tuple[str, RejectionNote],
     settings: Settings,
 ) -> None:
-    """Write the artifact of the objects, which replace others and may reject them.
-
-    The report names the one among those replaced.
-    """
+    """Write the artifact of the objects, which replace others and may reject them."""
     replaced, note = replacing
     store = ArtifactStore(settings.artifacts_dir)
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
@@ -196,7 +193,8 @@ def _write(
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
     request, said = request_of(findings, assay.target.code, settings, first=not former.key)
     saved = _time_of(findings_folder, former, replaced)
-    rejects = note != "none" or rejects_any(replaced, settings)
+    of_before = _is_of_before(former, replaced)
+    rejects = not of_before and (note != "none" or rejects_any(replaced, settings))
     seed = f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}"
     context = ObjectContext(
         findings=findings,
@@ -212,10 +210,12 @@ def _write(
     )
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
-        written = _write_all(folder, findings_folder, context, read_reports(replaced, settings))
+        reports = read_reports(replaced, settings, alone=of_before)
+        written = _write_all(folder, findings_folder, context, reports)
         place = store.path(key).relative_to(store.root)
         results = [_entry(kind, file, place, store.root) for kind, file in written]
         retired = retired_by(results, replaced, settings)
+        retired += rejected_before(results, "" if of_before else replaced, settings)
         report = next(entry.sop_instance_uid for entry in results if entry.kind == "SR")
         notes = write_notes(folder, retired, report, note, context, settings)
         results += [_entry(kind, file, place, store.root) for kind, file in notes]
@@ -228,15 +228,26 @@ def _write(
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
             "retired": [entry.sop_instance_uid for entry in retired],
-            "rejects": bool(replaced) and rejects,
             "scanned": [asdict(index_entry("WSM", file, store.root)) for file in sources.scanned],
         }
+        if not of_before:
+            contents["rejects"] = bool(replaced) and rejects
+            contents["rejected"] = [asdict(entry) for entry in retired] if rejects else []
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
 
 
 def _entry(kind: str, file: Path, place: Path, root: Path) -> ObjectFile:
     """Return the index entry of a file of the artifact that will lie at `place` below `root`."""
     return replace(index_entry(kind, file, root), path=str(place / file.name))
+
+
+def _is_of_before(former: _Former, replaced: str) -> bool:
+    """Return whether objects are written again that an edition without ``rejects`` wrote.
+
+    They have its UIDs and bytes: an archive may have them.
+    """
+    again = former.predecessor is not None and replaced == former.predecessor
+    return again and former.contents is not None and "rejects" not in former.contents
 
 
 def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:

@@ -45,6 +45,26 @@ def retired_by(
     return [e for e in entries if e.kind not in _SHARED and e.sop_instance_uid not in still]
 
 
+def rejected_before(
+    written: Sequence[ObjectFile], replaced: str, settings: Settings
+) -> list[ObjectFile]:
+    """Return the result objects that the notes of the objects `replaced` name, and those before.
+
+    A note is not sent where the result in its place was refused; the next one names the same
+    objects again. Those whose files are not there any more, or that are `written` again, are left
+    out.
+    """
+    contents = sound_contents(replaced, settings) if replaced else None
+    still = {item.sop_instance_uid for item in written}
+    named = [] if contents is None else contents.get("rejected", ())
+    entries = [ObjectFile(**entry) for entry in named]
+    return [
+        each
+        for each in entries
+        if each.sop_instance_uid not in still and object_path(each.path, settings).is_file()
+    ]
+
+
 def write_notes(
     folder: Path,
     retired: Sequence[ObjectFile],

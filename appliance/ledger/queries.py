@@ -14,8 +14,8 @@ from appliance.ledger.waits import LONGEST_WAIT_S, due
 
 SLIDES, NOTES = "WSM", "KO"
 """Kinds of the objects that are sent before all others, and of those that are sent after them."""
-REPORT = "SR"
-"""Kind of the object that a newer one may correct."""
+REPORT, OVERLAY = "SR", "SEG"
+"""Kinds of the object that a newer one may correct, and of its label maps."""
 GONE = (SlideState.SUPERSEDED, SlideState.QUARANTINED, SlideState.OTHER)
 """States of slides that no case uses."""
 PASSED = (SlideState.INSPECTED, SlideState.READ)
@@ -212,14 +212,14 @@ class Queries:
         return list(self.session.exec(query.order_by(col(DeliveryRow.id))).all())
 
     def refused_beside(self, row: DeliveryRow) -> bool:
-        """Return whether an object that was written with this one was refused where it goes."""
+        """Return whether the report or an overlay written with this one was refused there."""
         place = row.path.rpartition("/")[0]
         query = select(DeliveryRow.id).where(
             DeliveryRow.case_id == row.case_id,
             DeliveryRow.destination == row.destination,
             DeliveryRow.state == DeliveryState.REFUSED,
             col(DeliveryRow.path).startswith(f"{place}/", autoescape=True),
-            DeliveryRow.kind != NOTES,
+            col(DeliveryRow.kind).in_((REPORT, OVERLAY)),
         )
         return self.session.exec(query).first() is not None
 

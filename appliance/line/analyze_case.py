@@ -25,7 +25,7 @@ from appliance.findings.codec import save_findings
 from appliance.findings.findings import FINDINGS_VERSION, Findings
 from appliance.findings.opinion import Opinion
 from appliance.geometry import TileGrid, TileIndex
-from appliance.line.analyze_slide import read_alone, require_inspected
+from appliance.line.analyze_slide import read_alone, with_overview
 from appliance.line.bag_readers import read_bags
 from appliance.line.outcomes import Outcome, ReadSlide, declared_by, timed
 from appliance.line.readings import (
@@ -66,11 +66,12 @@ def align_case(
     CaseHeldError
         If both slides show one section.
     """
-    again = [time for slide in (anatomy, target) for time in require_inspected(slide, settings)]
+    anatomy, of_anatomy = with_overview(anatomy, settings)
+    target, of_target = with_overview(target, settings)
     aligned = align_slides(anatomy, target, settings)
     if SAME_SECTION_REASON not in accepted:
         _require_two_sections(aligned.key, settings)
-    return Outcome(key=aligned.key, times=(*again, *aligned.times))
+    return Outcome(key=aligned.key, times=(*of_anatomy, *of_target, *aligned.times))
 
 
 def analyze_case(
@@ -97,6 +98,8 @@ def analyze_case(
         If both slides show one section.
     """
     assay = find_assay(assay_name)
+    anatomy, of_anatomy = with_overview(anatomy, settings)
+    target, of_target = with_overview(target, settings)
     alone = [
         read_alone(slide, stain.code, [assay.name], settings, progress)
         for slide, stain in zip((anatomy, target), assay.stains, strict=True)
@@ -113,7 +116,7 @@ def analyze_case(
     read = case.read_target(aligned.key, progress)
     decided = case.decide(identity, aligned.key, read.key)
     times = [time for outcome in (*alone, aligned, read, decided) for time in outcome.times]
-    return Outcome(key=decided.key, times=tuple(times))
+    return Outcome(key=decided.key, times=(*of_anatomy, *of_target, *times))
 
 
 def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> Outcome:
@@ -142,7 +145,7 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
 
 
 def _align_key(anatomy: ReadSlide, target: ReadSlide) -> ArtifactKey:
-    return ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=6)
+    return ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=7)
 
 
 def kept_mapping(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> SlideMapping | None:

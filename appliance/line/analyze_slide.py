@@ -250,7 +250,8 @@ def read_alone(
     ------
     SlideError, SourceChangedError, ArtifactDamagedError, WeightsUnusableError
     """
-    key, times = "", list(require_inspected(slide, settings))
+    slide, again = with_overview(slide, settings)
+    key, times = "", list(again)
     for name in assay_names:
         readers = readers_alone(find_assay(name), stain)
         if readers:
@@ -260,10 +261,11 @@ def read_alone(
     return Outcome(key=key, times=tuple(times))
 
 
-def require_inspected(slide: ReadSlide, settings: Settings) -> tuple[StepTime, ...]:
+def with_overview(slide: ReadSlide, settings: Settings) -> tuple[ReadSlide, tuple[StepTime, ...]]:
     """Make overview and tissue of a slide again where they were damaged or lost.
 
-    Returns the times of the work for it; none where they are there.
+    Returns the slide with their key, another one where those of a former edition are lost, and the
+    times of the work; none where they are there.
 
     Raises
     ------
@@ -271,14 +273,9 @@ def require_inspected(slide: ReadSlide, settings: Settings) -> tuple[StepTime, .
     """
     key = ArtifactKey.parse(slide.inspect_key)
     if ArtifactStore(settings.artifacts_dir).has(key):
-        return ()
+        return slide, ()
     outcome = inspect_slide(slide.facts, settings)
-    if outcome.key != slide.inspect_key:
-        raise SlideError(
-            QuarantineReason.FAILED,
-            "its overview of a former version is lost; touch the file to have it read again",
-        )
-    return outcome.times
+    return replace(slide, inspect_key=outcome.key), outcome.times
 
 
 def _read_alone(
@@ -290,7 +287,7 @@ def _read_alone(
 ) -> Outcome:
     store = ArtifactStore(settings.artifacts_dir)
     asked = [reader_facts(reader, settings, {}) for reader in readers]
-    key = ArtifactKey.of("tumor", slide=slide.inspect_key, readers=asked, version=7)
+    key = ArtifactKey.of("tumor", slide=slide.inspect_key, readers=asked, version=8)
     with timed("tumor", key, store) as (times, reused):
         if not reused:
             inspected = store.path(ArtifactKey.parse(slide.inspect_key))

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from appliance.assays.registry import pairings, vocabulary
+from appliance.delivery.index import is_signed, sound_contents
 from appliance.domain import Pairing
 from appliance.errors import SettingsError
 from appliance.intake.block import (
@@ -372,6 +373,15 @@ def _keep_case(tx: Transaction, case: CaseRow, word: Word, now: float) -> str:
     return f"{case.subject} is analyzed"
 
 
+def _may_be_signed(case: CaseRow, settings: Settings) -> bool:
+    """Return whether a person stands for a case's result, or its objects do not tell."""
+    if not case.objects_key:
+        return False
+    return sound_contents(case.objects_key, settings) is None or is_signed(
+        case.objects_key, settings
+    )
+
+
 def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, now: float) -> str:
     params = {"why": word.why}
     tx.note(case.subject, "word-retry", now, params=params, by=word.by)
@@ -382,8 +392,16 @@ def _retry_case(tx: Transaction, case: CaseRow, settings: Settings, word: Word, 
     if case.state in OPEN:
         ready = make_ready(tx, case, now)
         return f"{case.subject} {'is analyzed again' if ready else f'is {case.state}'}"
-    # What was refused is sent again: a new result would take a person's signature with it.
-    if case.state in ENDED and case.state != CaseState.UNDELIVERED and all_read(tx, case):
+    # What was refused is sent again. A new result would take a person's signature with it, also by
+    # a second press on a page that shows the case as it was.
+    signed = case.state in ENDED and _may_be_signed(case, settings)
+    if signed and case.state == CaseState.DELIVERED:
+        raise SettingsError(
+            f"{case.subject}: a person signed its result. To have it analyzed again: tandem rerun "
+            f"{case.subject}"
+        )
+    to_analyze = case.state in ENDED and case.state != CaseState.UNDELIVERED
+    if to_analyze and not signed and all_read(tx, case):
         accepted = case.overruled
         reopen(tx, case, "retry", {}, now, word.by)
         case.overruled = accepted

@@ -75,30 +75,30 @@ def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Plac
     chance, or where an outline is alike, such as on control tissue. Half of its fine patches have
     to agree, unless no piece would be left.
     """
-    done = [bend(moving, fixed, each) for each in placed]
-    found = [
-        fine.piece is not None
-        and not (coarse.votes.few and (fine is coarse or fine.agreement < SURE))
-        for coarse, fine in zip(placed, done, strict=True)
-    ]
+    done, found = [], []
+    for coarse in placed:
+        if coarse.piece is None:
+            done.append(coarse)
+            found.append(False)
+            continue
+        votes = _fine(moving, fixed, coarse, coarse.piece)
+        # A piece with too few patches for a displacement stays where it was placed.
+        bent = votes.few or len(votes) >= 2 * FEWEST
+        fit = replace(coarse, piece=fitted(votes, size_um(moving)), votes=votes) if bent else coarse
+        done.append(fit)
+        found.append(not coarse.votes.few or len(votes) >= SURE * max(1, votes.tried))
     if not any(found):
         return done
     return [p if ok else replace(p, piece=None) for p, ok in zip(done, found, strict=True)]
 
 
-def bend(moving: Picture, fixed: Picture, placed: Placed) -> Placed:
-    """The piece with its fine displacement; itself where too few fine patches are found."""
-    if placed.piece is None:
-        return placed
-    piece = placed.piece
+def _fine(moving: Picture, fixed: Picture, placed: Placed, piece: Piece) -> Votes:
+    """The fine patches of a piece that agree."""
     if placed.votes.few:
         piece = Piece.rigid(refined(moving.within(placed.mask), fixed, piece.affine))
     patch = min(NARROW_UM, shortest_um(moving, fixed) / 2)
     reach = min(NARROW_REACH_UM, patch / 3)
-    votes = agreeing(vote(moving, fixed, placed.mask, piece, patch_um=patch, reach_um=reach))
-    if len(votes) < 2 * FEWEST and not votes.few:
-        return placed
-    return replace(placed, piece=fitted(votes, size_um(moving)), votes=votes)
+    return agreeing(vote(moving, fixed, placed.mask, piece, patch_um=patch, reach_um=reach))
 
 
 def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:

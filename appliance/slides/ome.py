@@ -31,7 +31,7 @@ COARSER = 1.9
 _MICRO_SIGN, _MU = "\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"
 _ELEMENT = r"<(?:\w+:)?{}\b([^<>]*)>"
 _IMAGE = re.compile(_ELEMENT.format("Image"))
-_BESIDE = re.compile(r"\b(label|macro|thumbnail|overview)\b", re.IGNORECASE)
+_BESIDE = re.compile(r"(?<![a-z])(label|macro|thumbnail|overview)(?![a-z])", re.IGNORECASE)
 """Word in the name of an image that is no picture of the section."""
 _PIXELS = re.compile(_ELEMENT.format("Pixels"))
 _OBJECTIVE = re.compile(_ELEMENT.format("Objective"))
@@ -76,15 +76,21 @@ def ome_pictures(text: str) -> int:
     Label and overview are none, and neither are coarser levels, which some programs list.
     """
     parts = _IMAGE.split(text[:MOST_CHARACTERS])
-    found: list[tuple[int, float]] = []
+    found: list[tuple[int, float, int]] = []
     # Parts alternate: attributes of an image, and what follows up to the next one.
     for attributes, rest in zip(parts[1::2], parts[2::2], strict=True):
         pixels = _images(rest)[:1]
         if pixels and not _BESIDE.search(_attributes(attributes).get("Name", "")):
             planes = _number(pixels[0], "SizeZ") * _number(pixels[0], "SizeT")
-            found.append((planes, _length_um(pixels[0], "PhysicalSizeX") or 0.0))
-    finest = min((um for _, um in found if um > 0), default=0.0)
-    return sum(planes for planes, um in found if um < COARSER * finest or um == 0)
+            um = _length_um(pixels[0], "PhysicalSizeX") or 0.0
+            found.append((planes, um, _number(pixels[0], "SizeX")))
+    finest = min((um for _, um, _ in found if um > 0), default=0.0)
+    widest = max((width for _, _, width in found), default=0)
+    return sum(
+        planes
+        for planes, um, width in found
+        if (um < COARSER * finest if um > 0 else COARSER * width > widest)
+    )
 
 
 def ome_power(text: str) -> str:

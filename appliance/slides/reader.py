@@ -172,13 +172,15 @@ class SlideReader:
             image[~scanned] = glass_rgb(image[scanned])
         return image
 
-    def read_tile(self, index: TileIndex, px: int = TILE_PX) -> NDArray[np.uint8]:
+    def read_tile(
+        self, index: TileIndex, px: int = TILE_PX, *, of_tissue: bool = False
+    ) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (`px`, `px`, 3), white outside the slide.
 
         512 px are at `TILE_MPP`, and accurate in place to 1/16 px of the level. Fewer px come from
         the cheapest level that has them, or from a codec that decodes to half the size. Raises
-        SlideError DAMAGED where the tile cannot be decoded, or the slide has no px of it: who asks
-        for a tile saw tissue there on a coarser level.
+        SlideError DAMAGED where the tile cannot be decoded, and where the slide has no px of a tile
+        `of_tissue`: a coarser level showed tissue there.
         """
         level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
         left, top = index.column * px, index.row * px
@@ -190,8 +192,7 @@ class SlideReader:
             tile, covered = sample_window(read, scale / 2, left, top, px, px)
         else:
             tile, covered = self._sample(level, scale, left, top, px, px)
-        inside = index.column < self.grid.columns and index.row < self.grid.rows
-        if inside and covered is not None and not covered.any():
+        if of_tissue and covered is not None and not covered.any():
             raise SlideError(QuarantineReason.DAMAGED, "a tile of tissue holds no px")
         return tile
 

@@ -124,7 +124,8 @@ class TileStream:
 
     def _read(self, index: TileIndex, into: Pixels) -> bool:
         try:
-            calibrate(self._slide.read_tile(index, self._px), self._white, into)
+            tile = self._slide.read_tile(index, self._px, of_tissue=True)
+            calibrate(tile, self._white, into)
         except SlideError as err:
             log.warning("tile %d, %d: %s", index.column, index.row, err.reason)
             return False

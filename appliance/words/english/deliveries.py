@@ -18,8 +18,8 @@ DELIVERY_REASONS: Words = {
         "(tandem rerun)"
     ),
     "result-refused": (
-        "'{destination}' refused an object of the new result, so the replaced result is not "
-        "rejected there: it would be left without any. Mend that, then: tandem retry"
+        "'{destination}' refused the report or an overlay of the new result, so the replaced "
+        "result is not rejected there. Mend that, then: tandem retry"
     ),
     "withdrawn": "it was withdrawn before it was sent: a slide of it is no slide of its case",
     "slide-absent": (

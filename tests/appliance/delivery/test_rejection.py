@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.clinic import OBJECTS, Clinic, copy_of, open_clinic, predecessors
@@ -14,10 +16,11 @@ from fixtures.told import Told
 from highdicom.ko import KeyObjectSelectionDocument
 from pydicom import dcmread
 
-from appliance.artifacts import ArtifactKey, ArtifactStore
+from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
+from appliance.delivery import objects
 from appliance.delivery.destinations.contract import Destination
 from appliance.delivery.destinations.dimse import Pacs
-from appliance.delivery.index import object_path, read_index
+from appliance.delivery.index import object_path, read_index, read_retired
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.ledger.ledger import Ledger
@@ -106,6 +109,54 @@ def test_a_result_that_comes_back_after_a_note_has_names_of_its_own(clinic: Clin
     assert not before & after
     before, after, replaced = back(clinic)
     assert before & after and len(replaced) == 2
+
+
+def test_the_next_note_names_what_a_note_that_was_not_sent_named(clinic: Clinic) -> None:
+    """The first result would stay in force beside the third, as nothing named it any more."""
+    clinic = rejecting(clinic)
+    first = {e.sop_instance_uid for e in read_index(clinic.case.objects_key, clinic.settings)}
+    for score in ("1+", "3+"):
+        correct_score(clinic.settings, "case-1", score, by=ANNA, why="torn")
+        clinic.deliver()
+    note = KeyObjectSelectionDocument.from_dataset(dcmread(clinic.file("KO")))
+    named = {
+        item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+        for item in note.content.get_references()
+    }
+    slides = {e.sop_instance_uid for e in read_index(clinic.case.objects_key, clinic.settings)}
+    assert first - slides <= named
+    retired = read_retired(clinic.case.objects_key, clinic.settings)
+    assert first - slides <= set(retired)
+
+
+def test_objects_of_a_former_edition_are_written_again_as_they_were(clinic: Clinic) -> None:
+    """Their UIDs are in an archive: under others two results would be in force."""
+    clinic = rejecting(clinic)
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="torn")
+    clinic.deliver()
+    key = clinic.case.objects_key
+    folder = ArtifactStore(clinic.settings.artifacts_dir).path(ArtifactKey.parse(key))
+    index = json.loads((folder / "objects.json").read_text())
+    for name in ("rejects", "rejected"):  # as the edition before wrote it
+        del index[name]
+    seeds = []
+
+    def seen(*arguments: Any, **named: Any) -> Any:
+        context = arguments[2]
+        seeds.append(context.seed)
+        return write_all(*arguments, **named)
+
+    write_all = objects._write_all
+    (folder / SUMS_NAME).unlink()
+    (folder / "objects.json").write_text(json.dumps(index))
+    adopt(folder)
+    (folder / "sr.dcm").unlink()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(objects, "_write_all", seen)
+        assert write(clinic.case.findings_key, key, clinic.settings, {}).objects_key == key
+    (seed,) = seeds
+    assert "objects/" not in seed
+    assert "rejects" not in json.loads((folder / "objects.json").read_text())
 
 
 @pytest.mark.judge

@@ -23,7 +23,12 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.progress import ProgressFile
 from appliance.ledger.tables import SlideRow, facts_of
-from appliance.line.analyze_slide import identify_slide
+from appliance.line.analyze_slide import (
+    identify_slide,
+    inspect_slide,
+    open_facts,
+    with_overview,
+)
 from appliance.line.case_steps import prepare_analyze
 from appliance.line.context import Done, Job, StepContext
 from appliance.line.outcomes import ReadSlide
@@ -234,3 +239,15 @@ def test_a_name_in_the_header_that_is_no_text_sets_no_slide_aside(context: StepC
     path.write_bytes(path.read_bytes().replace(b"|AppMag", b"|\xffppMag"))
     row = identified(context, path)
     assert (row.state, row.accession) == ("identified", "S26-13")
+
+
+def test_a_slide_whose_overview_of_a_former_edition_is_lost_is_looked_at_again(
+    context: StepContext, tmp_path: Path
+) -> None:
+    """Retention removed it: a case that is run again goes on with an overview of today."""
+    facts = open_facts(write_svs(tmp_path / "a.svs"))
+    key = inspect_slide(facts, context.settings).key
+    before = ReadSlide(facts=facts, inspect_key="inspect/" + "0" * 32)
+    slide, _ = with_overview(before, context.settings)
+    assert slide.inspect_key == key and slide.facts == facts
+    assert with_overview(slide, context.settings) == (slide, ())

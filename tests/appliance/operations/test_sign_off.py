@@ -31,13 +31,15 @@ from appliance.errors import ArtifactDamagedError, SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import SignOff
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.transaction import Transaction
 from appliance.line.case_steps import write
+from appliance.operations.audited import Word
 from appliance.operations.corrections import confirm_score, correct_score
 from appliance.operations.retention import retain
 from appliance.operations.seen import result_name
 from appliance.operations.status import status_of
+from appliance.operations.word import retry
 from dicom import codes
 from dicom.air import check_report
 from dicom.result import read_result
@@ -354,3 +356,26 @@ def test_a_word_on_a_result_that_another_one_of_its_score_replaced_is_refused(
     assert (clinic.case.state, clinic.case.review) == ("scored", "[]")
     again = confirm_score(clinic.settings, "case-1", by=ANNA, seen="2+", result=case["result"])
     assert "nothing is done" in again
+
+
+@pytest.mark.parametrize("left", [CaseState.DELIVERED, CaseState.WRITTEN])
+def test_a_second_press_on_try_again_takes_no_signature_away(
+    clinic: Clinic, left: CaseState
+) -> None:
+    """The page still shows the case undelivered; the first press has sent its result."""
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="torn")
+    clinic.deliver()
+
+    def leave(tx: Transaction) -> None:
+        case = tx.case(1)
+        assert case is not None
+        case.state = left
+
+    clinic.do(leave)
+    key = clinic.case.findings_key
+    if left is CaseState.DELIVERED:
+        with pytest.raises(SettingsError, match=r"a person signed its result.*tandem rerun case-1"):
+            retry(clinic.settings, "case-1", Word(by=BERT, why="again"))
+    else:  # what waits is sent at once
+        assert "are tried again now" in retry(clinic.settings, "case-1", Word(by=BERT, why="again"))
+    assert (clinic.case.findings_key, clinic.case.score, clinic.case.state) == (key, "1+", left)

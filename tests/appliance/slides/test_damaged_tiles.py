@@ -108,6 +108,8 @@ def test_a_tile_that_the_first_level_lacks_is_not_white_glass(sound: Path) -> No
     with SlideReader.open(path) as slide:
         stream = TileStream(slide, EVERY, WHITE, 8)
         read = [tile for tiles, _ in stream for tile in tiles]
+        # Who reads all of a slide, such as a data set, asks for tiles of margins, too.
+        assert (slide.read_tile(lacking) == 255).all()
         overview = slide.thumbnail(TILE_MPP * 4)
     assert stream.unreadable == [lacking] and len(read) == len(EVERY) - 1
     assert overview[2 * 128 : 3 * 128, 3 * 128 : 4 * 128].max() < 250

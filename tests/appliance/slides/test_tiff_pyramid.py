@@ -17,6 +17,7 @@ from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.line.analyze_slide import open_facts
 from appliance.slides.general import pyramid_of
+from appliance.slides.ome import ome_pictures
 from appliance.slides.reader import SlideReader
 from dicom.source import convert_slide
 
@@ -115,6 +116,20 @@ def test_scenes_and_focal_planes_of_an_ome_tiff_are_not_chosen_between(
     with pytest.raises(SlideError, match="scenes or focal planes in a file") as caught:
         open_facts(path)
     assert caught.value.reason is QuarantineReason.UNSUPPORTED
+
+
+def test_labels_and_levels_of_an_ome_document_are_no_scenes() -> None:
+    def image(name: str, width: int, size: str = "") -> str:
+        return f'<Image Name="{name}"><Pixels SizeX="{width}" SizeY="9" SizeZ="1" {size}/></Image>'
+
+    fine, coarse = 'PhysicalSizeX="0.25"', 'PhysicalSizeX="1.0"'
+    one = image("Series 1", 46000, fine)
+    for beside in ("label_image", "Macro image", "slide-overview"):
+        assert ome_pictures(one + image(beside, 40000)) == 1
+    assert ome_pictures(one + image("Series 2", 387)) == 1
+    assert ome_pictures(one + image("Series 2", 11500, coarse)) == 1
+    assert ome_pictures(one + image("Series 2", 11500, fine)) == 2
+    assert ome_pictures(one + image("Series 2", 40000)) == 2
 
 
 def test_another_picture_among_the_levels_is_no_overview(tmp_path: Path) -> None:
