@@ -172,15 +172,12 @@ class SlideReader:
             image[~scanned] = glass_rgb(image[scanned])
         return image
 
-    def read_tile(
-        self, index: TileIndex, px: int = TILE_PX, *, of_tissue: bool = False
-    ) -> NDArray[np.uint8]:
+    def read_tile(self, index: TileIndex, px: int = TILE_PX) -> NDArray[np.uint8]:
         """A tile of the grid: uint8 RGB (`px`, `px`, 3), white outside the slide.
 
         512 px are at `TILE_MPP`, and accurate in place to 1/16 px of the level. Fewer px come from
         the cheapest level that has them, or from a codec that decodes to half the size. Raises
-        SlideError DAMAGED where the tile cannot be decoded, and where the slide has no px of a tile
-        `of_tissue`: a coarser level showed tissue there.
+        SlideError DAMAGED where the tile cannot be decoded.
         """
         level, scale = self.level_for(TILE_MPP * TILE_PX / px)  # level px per tile px
         left, top = index.column * px, index.row * px
@@ -189,12 +186,15 @@ class SlideReader:
             def read(x: Span, y: Span) -> tuple[Pixels, Covered]:
                 return half.read(x.first, y.first, x.count, y.count)
 
-            tile, covered = sample_window(read, scale / 2, left, top, px, px)
-        else:
-            tile, covered = self._sample(level, scale, left, top, px, px)
-        if of_tissue and covered is not None and not covered.any():
-            raise SlideError(QuarantineReason.DAMAGED, "a tile of tissue holds no px")
-        return tile
+            return sample_window(read, scale / 2, left, top, px, px)[0]
+        return self._sample(level, scale, left, top, px, px)[0]
+
+    def has_px(self, index: TileIndex, px: int = TILE_PX) -> bool:
+        """Return whether the slide has px of a tile at the level that `read_tile` reads."""
+        level, scale = self.level_for(TILE_MPP * TILE_PX / px)
+        left, top = index.column * px, index.row * px
+        covered = self._sample(level, scale, left, top, px, px)[1]
+        return covered is None or bool(covered.any())
 
     def read_window(
         self, downsample: float, left: int, top: int, columns: int, rows: int

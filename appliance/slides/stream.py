@@ -13,9 +13,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.domain import QuarantineReason
 from appliance.errors import LookAgainError, SlideError
 from appliance.geometry import TILE_PX, TileIndex
-from appliance.slides.glass import calibrate, white_gain
+from appliance.slides.glass import FILL, calibrate, white_gain
 from appliance.slides.reader import SlideReader
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,10 @@ class TileStream:
 
     def _read(self, index: TileIndex, into: Pixels) -> bool:
         try:
-            tile = self._slide.read_tile(index, self._px, of_tissue=True)
+            tile = self._slide.read_tile(index, self._px)
+            # Who asks for a tile saw tissue there on a coarser level.
+            if tile.min() == FILL and not self._slide.has_px(index, self._px):
+                raise SlideError(QuarantineReason.DAMAGED, "a tile of tissue holds no px")
             calibrate(tile, self._white, into)
         except SlideError as err:
             log.warning("tile %d, %d: %s", index.column, index.row, err.reason)

@@ -28,6 +28,7 @@ class Reader:
         self._colors = colors
         width_px = int((len(colors) * TILE_UM - 2) / 0.25)
         self.facts = Facts(width_px=width_px, height_px=573, mpp=0.25)
+        self.properties: dict[str, str] = {}
         self.grid = TileGrid.of(width_px * 0.25, 573 * 0.25)
 
     def thumbnail(self, mpp: float) -> NDArray[np.uint8]:
