@@ -77,7 +77,7 @@ class Pyramid:
 
     @property
     def bounded(self) -> bool:
-        """Whether the file states bounds that leave out px; the converter's readers crop to
+        """True where the file states bounds that leave out px: the converter's readers crop to
         them."""
         return is_bounded(self.properties, self.levels.level_dimensions[0])
 

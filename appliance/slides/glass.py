@@ -12,8 +12,8 @@ ASSUMED_WHITE = (245, 245, 245)
 """Color of the glass of a slide that shows none."""
 TINT, UNEVEN = 16, 8
 """Difference of the glass's channels above which it is colored, and spread of the brightest px
-(from their 10th to their 90th percentile) above which they are no glass. Slides have a spread of 0
-to 2, real fields without glass 7 to 41."""
+(from their 10th to their 90th percentile) above which they are no glass, in gray levels (0-255).
+Slides have a spread of 0 to 2, real fields without glass 7 to 41."""
 FILL = 255
 """Pure white, with which scanners that write no transparency fill unscanned areas."""
 FLAT_SIGMA = 3.0

@@ -34,7 +34,7 @@ SAME_FACTOR, LEAST_RESIZED = 0.02, 0.1
 whole, and the least change of size that counts: levels drop or round px at the edge."""
 _APERIO_SIZE = re.compile(
     r"Aperio[^\r\n]*\r?\n(?P<whole_w>[0-9]{1,7})x(?P<whole_h>[0-9]{1,7})"
-    r"(?: \[[0-9]+,[0-9]+ (?P<w>[0-9]{1,7})x(?P<h>[0-9]{1,7})\])?"
+    r"(?: \[[0-9]+, ?[0-9]+[ ,]+(?P<w>[0-9]{1,7})x(?P<h>[0-9]{1,7})\])?"
 )
 _APP_MAG = re.compile(r"\bAppMag\s*=\s*([0-9.]+)")
 

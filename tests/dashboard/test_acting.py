@@ -269,7 +269,9 @@ def test_the_form_of_a_rerun_says_what_it_undoes(
     press(page, "Rerun")
     assert any("Try again* keeps the result" in each.value for each in page.markdown)
 
-    may = lambda needed=Role.OPERATOR: needed == Role.OPERATOR  # noqa: E731
+    def may(needed: Role = Role.OPERATOR) -> bool:
+        return needed == Role.OPERATOR
+
     monkeypatch.setattr("dashboard.views.acting.may_act", may)
     (button,) = [each for each in open_case().button if each.label == "Rerun"]
     assert button.disabled and button.help is not None and "takes a pathologist" in button.help

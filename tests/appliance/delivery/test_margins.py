@@ -82,7 +82,7 @@ def test_a_slide_with_margins_is_converted_whole_and_results_lie_on_it(tmp_path:
 def test_a_conversion_of_another_size_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the converter's reader would make it, which crops to the bounds."""
+    """The converter's reader would make it so: it crops to the bounds."""
     path = tmp_path / "ihc.mrxs"
     write_mrxs(path)
     he = replace(open_facts(write_svs(tmp_path / "he.svs")), mpp=MPP)

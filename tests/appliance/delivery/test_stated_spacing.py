@@ -125,7 +125,7 @@ def test_results_lie_on_the_px_where_a_sidecar_corrects_the_header(
 def test_results_lie_on_the_px_of_a_slide_with_unequal_axes(
     header: Dataset, tmp_path: Path
 ) -> None:
-    """By 4 %, which identify accepts: it reads the slide at the mean."""
+    """Identify accepts 4 %, and reads the slide at the mean."""
     right = objects(tmp_path / "right", header)
     tiles, outline = (points(right, name, header) for name in ("ANN", "sr"))
     down, across = 1.02, 0.98

@@ -1,4 +1,4 @@
-"""Which backup is the newest, and which ones go: wrong clocks, restored and damaged ledgers."""
+"""The order of backups, and which ones go: wrong clocks, restored and damaged ledgers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from appliance.cli.main import app
 from appliance.intake.block import hold
-from appliance.intake.changes import Change, apply_changes
+from appliance.intake.changes import Change, Kind, apply_changes
 from appliance.intake.completeness import Signature
 
 PATH = "/scans/S26-1_A1_HE.svs"
@@ -27,9 +27,9 @@ def named(config: Path, table: str, key: str) -> str:
     return str(json.loads(run(config, "status", "--json")[1])[table][0][key])
 
 
-def write(lab: Lab, size: int, kind: str = "changed") -> None:
+def write(lab: Lab, size: int, kind: Kind = "changed") -> None:
     """Let the scan find that slide-1 has other bytes, or that they are whole."""
-    change = Change(kind=kind, path=PATH, signature=Signature(size, size))  # type: ignore[arg-type]
+    change = Change(kind=kind, path=PATH, signature=Signature(size, size))
     assert apply_changes(lab.ledger, [change], lab.now) == []
 
 

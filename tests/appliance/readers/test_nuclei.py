@@ -12,13 +12,16 @@ import pytest
 from fixtures.readings import CPU, WHITE
 from numpy.typing import NDArray
 
-from appliance.geometry import TILE_MPP, TILE_PX, TileIndex
+from appliance.domain import QuarantineReason
+from appliance.errors import SlideError
+from appliance.geometry import TILE_MPP, TILE_PX, Affine, TileIndex
 from appliance.readers.nuclei import NucleiReader, NucleiReading, count_nuclei, grades
-from appliance.readers.reader import TileInput
+from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.readers.stained_nuclei import TileNuclei, measure_nuclei, paint_classes
 from appliance.readers.tile_pass import Tiles, read_tiles, silent
+from appliance.registration.mapping import SlideMapping
 from appliance.slides.reader import SlideReader
-from appliance.slides.tissue import Tissue
+from appliance.slides.tissue import Tissue, find_tissue
 from models.synthesis.canvas import STRAIGHT, Canvas
 from models.synthesis.cells import Kind
 from models.synthesis.plan import TissuePlan
@@ -197,6 +200,39 @@ def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
     for name in ("places", "judged", "counts", "label_px", "brown_px", "unseen"):
         assert np.array_equal(getattr(loaded, name), getattr(reading, name)), name
     return loaded
+
+
+def test_tiles_of_control_tissue_that_the_file_does_not_give_are_told(
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No H&E tissue lies on the slide's: all of it is control tissue, and none of it is read."""
+
+    def lost(*_: object) -> NDArray[np.uint8]:
+        raise SlideError(QuarantineReason.DAMAGED)
+
+    monkeypatch.setattr(SlideReader, "read_tile", lost)
+    with SlideReader.open(small_case.ihc_path) as slide:
+        picture = slide.thumbnail(8.0)
+        tissue = find_tissue(picture, 8.0)
+        away = SlideMapping.of(Affine((1, 0, 0, 1), (1e7, 1e7)))
+        given = TileInput(
+            slide=slide,
+            picture=picture,
+            tissue=tissue,
+            tiles=(),
+            margin=(),
+            settings=CPU,
+            options={"limits_od": list(LIMITS)},
+            beside=AnatomySlide(tissue=tissue, mapping=away),
+            out=tmp_path,
+        )
+        session = NucleiReader().begin(given)
+        try:
+            reading = session.finish()
+        finally:
+            session.close()
+    assert reading.control.area_mm2 > 0.1 and reading.control.counts == []
+    assert reading.unreadable_control_percent == 100
 
 
 def test_the_readings_file_holds_what_was_counted(

@@ -39,7 +39,7 @@ def picture(structure: NDArray[np.float32], mask: NDArray[np.bool_]) -> Picture:
 
 @pytest.mark.parametrize("seed", [4, 21, 22])
 def test_a_crumb_that_the_ihc_slide_lacks_is_not_laid_on_control_tissue(seed: int) -> None:
-    """Of these seeds, coarse patches find the crumb of 0.31 mm² somewhere on other tissue."""
+    """Coarse patches find the crumb (0.31 mm²) of these seeds somewhere on other tissue."""
     rng = np.random.default_rng(seed)
     section, crumb, core = (texture(rng) for _ in range(3))
     large, small, control = disc(350, 350, 990), disc(800, 120, 314), disc(800, 560, 502)

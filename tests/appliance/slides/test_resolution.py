@@ -222,4 +222,5 @@ def test_a_description_of_the_picture_before_it_was_resized_is_not_believed(
             assert caught.value.reason is QuarantineReason.IMPLAUSIBLE_MPP
         else:
             assert mpp_of(path) == pytest.approx(0.25)
-    assert mpp_of(write_tiff(tmp_path / "cut.tiff", text=cut)) == pytest.approx(0.25)
+    for number, text in enumerate((cut, cut.replace("0,0 512", "0,0,512"))):
+        assert mpp_of(write_tiff(tmp_path / f"cut{number}.tiff", text=text)) == pytest.approx(0.25)

@@ -106,7 +106,7 @@ def test_a_limit_that_so_few_nuclei_cannot_exclude_goes_to_review(
 
 
 def test_tiles_without_blue_nuclei_go_to_review(er: Assay, tmp_path: Path) -> None:
-    """Of their nuclei only the brown ones are counted, so that the percentage is too high."""
+    """The brown ones of their nuclei alone are counted, so that the percentage is too high."""
     found = reviewed(er, nuclear_outputs(tmp_path, (200, 100, 60, 40), unseen=(True, False)))
     assert codes_of(found) == ["nuclei-unseen"] and "On 50 %" in found.review[0].sentence
 
