@@ -8,6 +8,7 @@ from typing import Any
 from appliance.domain import HE, Stain
 from appliance.findings.reasons import Reason, ReviewReason
 from appliance.registration.alignment import Alignment
+from appliance.registration.placing import SURE
 from appliance.settings.scoring import Review
 from appliance.slides.appearance import Appearance
 from appliance.slides.picture import PictureMatch
@@ -26,7 +27,9 @@ def alignment_reasons(settings: Review, alignment: Alignment) -> tuple[ReviewRea
 def _alignment(settings: Review, alignment: Alignment) -> Iterator[ReviewReason]:
     if alignment.agreement < settings.min_agreement:
         yield because(Reason.MISMATCH, percent=100 * alignment.agreement)
-    elif alignment.overlap < settings.min_overlap:
+    elif alignment.inside < SURE:
+        yield because(Reason.MATCH_UNSURE, percent=100 * alignment.inside)
+    if alignment.agreement >= settings.min_agreement and alignment.overlap < settings.min_overlap:
         yield because(Reason.TISSUE_MISSING, percent=100 * alignment.overlap)
     if alignment.error_um > settings.max_alignment_error_um:
         yield because(Reason.ALIGNMENT_ERROR, error_um=alignment.error_um)

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     """
 
     MISMATCH = "slides-do-not-match"
+    MATCH_UNSURE = "match-unsure"
     TISSUE_MISSING = "tissue-missing"
     ALIGNMENT_ERROR = "alignment-error"
     MIRRORED = "mirrored"

@@ -145,7 +145,7 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
 
 
 def _align_key(anatomy: ReadSlide, target: ReadSlide) -> ArtifactKey:
-    return ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=7)
+    return ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=8)
 
 
 def kept_mapping(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> SlideMapping | None:

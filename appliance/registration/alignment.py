@@ -43,6 +43,9 @@ class Alignment:
     tissue that were found where their neighbors indicate. `overlap`: share of the H&E tissue that
     lies on IHC tissue. `lost_mm2`: area of H&E tissue without a place. `mirrored`: one section lies
     face down. `likeness`: that of the pixels (`likeness.likeness`), near 1 for one section twice.
+    `inside`: as `agreement`, without the outline of the tissue, where all of it is too small for
+    patches side by side: overlapping patches agree by chance more often, and only those that fit
+    the pose measure the error. 1 where some tissue is larger.
     """
 
     mapping: SlideMapping
@@ -53,6 +56,7 @@ class Alignment:
     mirrored: bool = False
     method: str = METHOD
     likeness: float = 0.0
+    inside: float = 1.0
 
     def save(self, folder: Path) -> None:
         """Write ``mapping.npz`` and ``alignment.json``."""
@@ -85,7 +89,8 @@ def align(
     Raises
     ------
     AlignmentError
-        If one slide has no tissue, or no pose makes the slides overlap.
+        If one slide has no tissue, no pose makes the slides overlap, or the H&E slide has more
+        pieces than `pieces.MOST_PIECES`.
     """
     moving, fixed = picture_of(he, he_tissue, mpp), picture_of(ihc, ihc_tissue, mpp)
     if not moving.mask.any() or not fixed.mask.any():
@@ -96,18 +101,18 @@ def align(
         by_nuclei = place_by_nuclei(moving, fixed)
         if by_nuclei is not None:
             placed, method = [by_nuclei], METHOD_NUCLEI
-    found = _measured(placed, moving, fixed, method)
+    found = measured(placed, moving, fixed, method)
     return replace(found, likeness=likeness(he, ihc, moving.mask, found.mapping, mpp))
 
 
-def _measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str) -> Alignment:
+def measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str) -> Alignment:
     """The alignment of placed pieces, with its measures of quality."""
     found = [p for p in placed if p.piece is not None]
     if not found:
         raise AlignmentError("no position was found in which the slides overlap")
     errors = np.concatenate([held_out_errors(p.votes, size_um(moving)) for p in found])
-    mapping = mapping_of([p.mask for p in placed], [p.piece for p in placed], moving.mpp)
-    lost_px = sum(int(p.mask.sum()) for p in placed if p.piece is None)
+    mapping = mapping_of([p.part for p in placed], [p.piece for p in placed], moving.mpp)
+    lost_px = sum(int(p.part.inside.sum()) for p in placed if p.piece is None)
     return Alignment(
         mapping=mapping,
         error_um=float(np.median(errors)) if len(errors) >= FEWEST else UNKNOWN_ERROR_UM,
@@ -116,6 +121,7 @@ def _measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str
         lost_mm2=lost_px * moving.mpp**2 / 1e6,
         mirrored=mapping.main.mirrors,
         method=method,
+        inside=max(p.inside for p in found),
     )
 
 

@@ -87,7 +87,7 @@ class SlideMapping:
     def forward(self, he_um: Points) -> Points:
         """IHC µm (n, 2) of H&E µm (n, 2); NaN where the IHC slide has no such tissue."""
         placed = np.full(he_um.shape, np.nan)
-        label = self._label(he_um)
+        label = self.piece_at(he_um)
         for number, piece in enumerate(self.pieces, start=1):
             mine = label == number
             if mine.any():
@@ -102,7 +102,7 @@ class SlideMapping:
         found = np.full(ihc_um.shape, np.nan)
         for number, piece in reversed(list(enumerate(self.pieces, start=1))):
             back = piece.inverse(ihc_um)
-            mine = self._label(back) == number
+            mine = self.piece_at(back) == number
             found[mine] = back[mine]
         return found
 
@@ -132,8 +132,8 @@ class SlideMapping:
                 pieces=tuple(pieces), labels=raw["labels"], labels_mpp=float(raw["labels_mpp"])
             )
 
-    def _label(self, he_um: Points) -> NDArray[np.uint8]:
-        """Number of the piece at each place; outside the slide that of its edge."""
+    def piece_at(self, he_um: Points) -> NDArray[np.uint8]:
+        """Number of the piece at each place, as `labels`; outside the slide that of its edge."""
         rows, columns = self.labels.shape
         place = np.floor(he_um / self.labels_mpp)
         column = np.clip(place[:, 0], 0, columns - 1).astype(int)

@@ -27,15 +27,17 @@ def vote(
     patch_um: float,
     reach_um: float,
     least_like: float = LIKE,
+    inner: bool = False,
 ) -> Votes:
     """Search each patch in `mask` of `moving` within `reach_um` of where `piece` puts it.
 
-    A patch counts as found from a correlation of `least_like` on.
+    A patch counts as found from a correlation of `least_like` on. With `inner` the outline of the
+    tissue is not compared.
     """
     mpp = moving.mpp
     patch, reach = max(12, round(patch_um / mpp)), max(2, round(reach_um / mpp))
     side = patch + 2 * reach
-    a, b = moving.detail, fixed.detail
+    a, b = (p.inner_detail if inner else p.detail for p in (moving, fixed))
     few = bool(mask.sum() < FEW_PATCHES * patch**2)
     centers = _centers(mask, patch, max(1, patch // 4) if few else patch)
     he_um = (centers + 0.5).astype(np.float64) * mpp

@@ -18,6 +18,8 @@ from appliance.slides.tissue import Tissue
 
 DETAIL_UM = 5.0
 """Width of the finest structure that is alike in both stains, whatever lies between the cuts."""
+RIM_UM = 15.0
+"""Width of the tissue's rim that belongs to its outline."""
 SOLID_DENSITY = 0.3
 """Density, summed over red, green and blue, of all tissue; lumens and clefts have less."""
 
@@ -48,8 +50,24 @@ class Picture:
     @cached_property
     def detail(self) -> Array:
         """Band-pass of both layers, of equal weight: finer than a lobule, coarser than noise."""
+        return self._detail_of(self.layers)
+
+    @cached_property
+    def inner_detail(self) -> Array:
+        """`detail` without the outline of the tissue, which small pieces of any two blocks share.
+
+        Outside the tissue, and within `RIM_UM` of its edge, both layers have the mean of the rest.
+        """
+        px = max(1, round(RIM_UM / self.mpp))
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * px + 1, 2 * px + 1))
+        inner = cv2.erode(self.mask.astype(np.uint8), kernel) > 0
+        mean = self.layers[inner].mean(axis=0) if inner.any() else np.zeros(2)
+        layers: Array = np.where(inner[..., None], self.layers, mean.astype(np.float32))
+        return self._detail_of(layers)
+
+    def _detail_of(self, layers: Array) -> Array:
         sigma = max(0.7, self.detail_um / self.mpp)
-        fine = cv2.GaussianBlur(self.layers, (0, 0), sigma)
+        fine = cv2.GaussianBlur(layers, (0, 0), sigma)
         step = max(1, round(2 * sigma))
         rows, columns = fine.shape[:2]
         # Blur widely on a reduced picture, which costs little.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from appliance.errors import AlignmentError
 from appliance.registration.mapping import Piece, SlideMapping
 from appliance.registration.picture import Picture, shrunk_mask
 
@@ -15,12 +17,54 @@ LEAST_PIECE_MM2 = 0.3
 """Area below which tissue belongs to its nearest piece."""
 JOIN_UM = 150.0
 """Distance up to which tissue is one piece."""
+MOST_PIECES = 100
+"""Pieces beyond which slides are taken for a tissue microarray, which holds many patients."""
 LABELS_UM = 64.0
 """Target resolution of the labels of a mapping."""
 
 
-def pieces_of(moving: Picture) -> list[NDArray[np.bool_]]:
-    """Masks of the section's pieces, largest first; crumbs belong to their nearest piece."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The mask of a piece: `inside`, bool, from px (`top`, `left`) of a picture of `shape` on.
+
+    Sixty masks of a whole overview would take gigabytes.
+    """
+
+    shape: tuple[int, int]
+    top: int
+    left: int
+    inside: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_]) -> Part:
+        """Return the part that a mask of the whole picture shows."""
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if not len(rows):
+            return cls(mask.shape, 0, 0, np.zeros((0, 0), dtype=bool))
+        top, left = int(rows[0]), int(columns[0])
+        inside = mask[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1].copy()
+        return cls(mask.shape, top, left, inside)
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the mask of the whole picture."""
+        whole = np.zeros(self.shape, dtype=bool)
+        rows, columns = self.inside.shape
+        whole[self.top : self.top + rows, self.left : self.left + columns] = self.inside
+        return whole
+
+    def shrunk(self, step: int) -> Part:
+        """Return the part of the picture `step` times as coarse."""
+        return Part.of(shrunk_mask(self.mask(), step))
+
+
+def pieces_of(moving: Picture) -> list[Part]:
+    """Return the section's pieces, largest first; crumbs belong to their nearest piece.
+
+    Raises
+    ------
+    AlignmentError
+        If there are more than `MOST_PIECES`.
+    """
     step = max(1, round(JOIN_UM / 8 / moving.mpp))
     small = moving.shrunk(step)
     reach = max(1, round(JOIN_UM / 2 / small.mpp))
@@ -31,19 +75,22 @@ def pieces_of(moving: Picture) -> list[NDArray[np.bool_]]:
     order = [int(k) for k in np.argsort(-area) if k > 0]
     large = [k for k in order if area[k] >= LEAST_PIECE_MM2]
     if len(large) <= 1:
-        return [moving.mask]
-    nearest = _nearest([labels == k for k in large]).astype(np.uint8)
+        return [Part.of(moving.mask)]
+    if len(large) > MOST_PIECES:
+        raise AlignmentError(
+            f"the H&E slide has {len(large)} pieces of tissue, more than {MOST_PIECES}: is it a "
+            "tissue microarray? Its cores are of many patients and are not scored as one block"
+        )
+    nearest = _nearest(labels == k for k in large).astype(np.uint8)
     rows, columns = moving.mask.shape
     fine = nearest.repeat(step, axis=0).repeat(step, axis=1)[:rows, :columns]
-    return [moving.mask & (fine == k) for k in range(len(large))]
+    return [Part.of(moving.mask & (fine == k)) for k in range(len(large))]
 
 
-def mapping_of(
-    masks: Sequence[NDArray[np.bool_]], pieces: Sequence[Piece | None], mpp: float
-) -> SlideMapping:
-    """The mapping of pieces with their masks at `mpp`; None: the IHC slide lacks the piece."""
+def mapping_of(parts: Sequence[Part], pieces: Sequence[Piece | None], mpp: float) -> SlideMapping:
+    """The mapping of pieces with their parts at `mpp`; None: the IHC slide lacks the piece."""
     step = max(1, round(LABELS_UM / mpp))
-    nearest = _nearest([shrunk_mask(mask, step) for mask in masks])
+    nearest = _nearest(part.shrunk(step).mask() for part in parts)
     numbers = np.cumsum([piece is not None for piece in pieces])
     table = np.array(
         [n if piece is not None else 0 for n, piece in zip(numbers, pieces, strict=True)]
@@ -55,8 +102,13 @@ def mapping_of(
     )
 
 
-def _nearest(masks: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
-    """Index of the mask nearest to each px."""
-    distances = [cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3) for mask in masks]
-    nearest: NDArray[np.int64] = np.argmin(distances, axis=0)
+def _nearest(masks: Iterable[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """Index of the mask nearest to each px; of two as near the first one."""
+    nearest, least = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
+    for number, mask in enumerate(masks):
+        distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
+        if not number:
+            nearest, least = np.zeros(mask.shape, dtype=np.int64), distance
+        closer = distance < least
+        nearest[closer], least[closer] = number, distance[closer]
     return nearest

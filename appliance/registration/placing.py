@@ -12,7 +12,8 @@ from appliance.geometry import Affine
 from appliance.registration.deformation import fitted
 from appliance.registration.mapping import Piece
 from appliance.registration.patches import vote
-from appliance.registration.picture import Picture, shortest_um, shrunk_mask, size_um
+from appliance.registration.picture import Picture, shortest_um, size_um
+from appliance.registration.pieces import Part
 from appliance.registration.rigid import find_poses, refined
 from appliance.registration.rotation_search import pose_by_nuclei, shows_nuclei
 from appliance.registration.votes import FEWEST, Votes, agreeing, fitting_start
@@ -30,19 +31,25 @@ WIDE_MPP = 9.0
 PLACED = 0.25
 """Share of a piece's patches that must agree for the piece to count as found."""
 SURE = 0.5
-"""Share of the fine patches of a small piece that must agree, where other pieces are found too. Of
-drawn crumbs at a wrong place 0.35 agreed at most (`docs/alignment.md`)."""
+"""Share of the fine patches of a small piece that must agree, where other pieces are found too; and
+of those compared without the outline, for slides of small tissue alone to be surely of one block
+(`docs/alignment.md`)."""
+INSIDE = 0.25
+"""Share of the patches of a small piece that must agree without the outline, where other pieces are
+found too: a round crumb has the outline of a round core of control tissue."""
 LIKENESS_UM = 12.0
 """Smoothing of the pictures whose correlation ranks poses."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A piece of tissue (`mask`, H&E px) and its place; `piece` None: the IHC slide lacks it."""
+    """A piece of tissue (`part`, H&E px) and its place; `piece` None: the IHC slide lacks it."""
 
-    mask: NDArray[np.bool_]
+    part: Part
     piece: Piece | None
     votes: Votes
+    inside: float = 1.0
+    """Share (0-1) of the patches of a small piece that agree where the outline is not compared."""
 
     @property
     def agreement(self) -> float:
@@ -50,11 +57,11 @@ class Placed:
         return len(self.votes) / max(1, self.votes.tried)
 
 
-def place_pieces(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[Placed]:
+def place_pieces(moving: Picture, fixed: Picture, parts: list[Part]) -> list[Placed]:
     """Place each piece where the section as a whole lies, else where it lies on its own."""
     step = max(1, round(WIDE_MPP / moving.mpp))
     pair = moving.shrunk(step), fixed.shrunk(step)
-    small = [shrunk_mask(mask, step) for mask in masks]
+    small = [part.shrunk(step) for part in parts]
     best = _best(*pair, small)
     placed = [p if p.agreement >= PLACED else replace(p, piece=None) for p in best]
     if not any(p.piece for p in placed):
@@ -62,18 +69,18 @@ def place_pieces(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]
         placed = best
     for k, lost in enumerate(placed):
         if lost.piece is None:
-            alone = _best(pair[0].within(small[k]), pair[1], [small[k]])[0]
+            alone = _best(pair[0].within(small[k].mask()), pair[1], [small[k]])[0]
             if alone.agreement >= PLACED:
                 placed[k] = alone
-    return [replace(p, mask=mask) for p, mask in zip(placed, masks, strict=True)]
+    return [replace(p, part=part) for p, part in zip(placed, parts, strict=True)]
 
 
 def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Placed]:
     """The pieces with their fine displacement; those that it does not find are given up.
 
     Patches of a small piece overlap, so that a quarter of them may agree at a wrong place by
-    chance, or where an outline is alike, such as on control tissue. Half of its fine patches have
-    to agree, unless no piece would be left.
+    chance, and more where the outline is alike. Half of its fine patches have to agree, and a
+    quarter without the outline, unless no piece would be left.
     """
     done, found = [], []
     for coarse in placed:
@@ -81,24 +88,31 @@ def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Plac
             done.append(coarse)
             found.append(False)
             continue
-        votes = _fine(moving, fixed, coarse, coarse.piece)
+        votes, inside = _fine(moving, fixed, coarse, coarse.piece)
         # A piece with too few patches for a displacement stays where it was placed.
         bent = votes.few or len(votes) >= 2 * FEWEST
         fit = replace(coarse, piece=fitted(votes, size_um(moving)), votes=votes) if bent else coarse
-        done.append(fit)
-        found.append(not coarse.votes.few or len(votes) >= SURE * max(1, votes.tried))
+        done.append(replace(fit, inside=inside))
+        sure = len(votes) >= SURE * max(1, votes.tried) and inside >= INSIDE
+        found.append(sure or not coarse.votes.few)
     if not any(found):
         return done
     return [p if ok else replace(p, piece=None) for p, ok in zip(done, found, strict=True)]
 
 
-def _fine(moving: Picture, fixed: Picture, placed: Placed, piece: Piece) -> Votes:
-    """The fine patches of a piece that agree."""
+def _fine(moving: Picture, fixed: Picture, placed: Placed, piece: Piece) -> tuple[Votes, float]:
+    """The fine patches of a piece that agree; of a small one the share without its outline."""
+    mask = placed.part.mask()
     if placed.votes.few:
-        piece = Piece.rigid(refined(moving.within(placed.mask), fixed, piece.affine))
+        piece = Piece.rigid(refined(moving.within(mask), fixed, piece.affine))
     patch = min(NARROW_UM, shortest_um(moving, fixed) / 2)
     reach = min(NARROW_REACH_UM, patch / 3)
-    return agreeing(vote(moving, fixed, placed.mask, piece, patch_um=patch, reach_um=reach))
+    both = [
+        agreeing(vote(moving, fixed, mask, piece, patch_um=patch, reach_um=reach, inner=inner))
+        for inner in ((False, True) if placed.votes.few else (False,))
+    ]
+    inside = len(both[1]) / max(1, both[1].tried) if placed.votes.few else 1.0
+    return both[0], inside
 
 
 def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:
@@ -116,7 +130,7 @@ def place_by_nuclei(moving: Picture, fixed: Picture) -> Placed | None:
         if pose is None:
             return None
         votes = agreeing(_nuclei(moving, fixed, pose))
-    return Placed(moving.mask, fitted(votes, size_um(moving)), votes)
+    return Placed(Part.of(moving.mask), fitted(votes, size_um(moving)), votes)
 
 
 def _nuclei(moving: Picture, fixed: Picture, pose: Affine) -> Votes:
@@ -131,15 +145,15 @@ def _nuclei(moving: Picture, fixed: Picture, pose: Affine) -> Votes:
     )
 
 
-def _best(moving: Picture, fixed: Picture, masks: list[NDArray[np.bool_]]) -> list[Placed]:
+def _best(moving: Picture, fixed: Picture, parts: list[Part]) -> list[Placed]:
     """All pieces at the pose that patches and the whole picture support best."""
     best: list[Placed] = []
     most = -np.inf
     for pose in find_poses(moving, fixed):
-        votes = [_wide(moving, fixed, mask, Piece.rigid(pose)) for mask in masks]
+        votes = [_wide(moving, fixed, part.mask(), Piece.rigid(pose)) for part in parts]
         placed = [
-            Placed(mask, fitted(v, size_um(moving)), v)
-            for mask, v in zip(masks, votes, strict=True)
+            Placed(part, fitted(v, size_um(moving)), v)
+            for part, v in zip(parts, votes, strict=True)
         ]
         agreement = sum(len(v) for v in votes) / max(1, sum(v.tried for v in votes))
         quality = agreement + _likeness(moving, fixed, pose)

@@ -14,6 +14,9 @@ from appliance.slides.tissue import MIN_TISSUE_SHARE
 
 REACH_TILES = 1.0
 """Largest distance between the centers of partners, in tiles."""
+SAME_TILES = 0.71
+"""Distance on the IHC slide, in tiles, up to which tumor tiles of two pieces show the same tissue:
+that of a place from the nearest of a grid."""
 NO_EDGE = 1e6
 """Cost of a tumor tile without partner, which no pairing reaches."""
 
@@ -25,7 +28,8 @@ class TilePlan:
     `ihc_tiles` are scored; `partner` takes each to an H&E tile, one to one. `margin` are tiles with
     tissue around them, or all others with tissue, which are read and annotated, not scored. Both go
     row by row. `unscored_he` are
-    tumor tiles of the H&E slide without partner: tumor that is not scored.
+    tumor tiles of the H&E slide without partner: tumor that is not scored. Where the H&E slide has
+    several sections of tissue that the IHC slide has once, a tile counts once.
     """
 
     ihc_tiles: tuple[TileIndex, ...]
@@ -53,7 +57,8 @@ def map_tumor(
     `margin_tiles` is the width of the margin in tiles; None: all other tiles with tissue.
     """
     rows, columns = np.nonzero(np.nan_to_num(he_tumor, nan=-1.0) >= threshold)
-    tumor = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
+    found = [TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True)]
+    tumor = _once(found, mapping, he_grid)
     pairs = _pair(tumor, mapping, he_grid, ihc_grid, ihc_tissue_share)
     partner = {ihc: tumor[number] for number, ihc in pairs.items()}
     order = sorted(partner, key=lambda index: (index.row, index.column))
@@ -63,6 +68,27 @@ def map_tumor(
         margin=_margin(order, ihc_tissue_share, margin_tiles),
         unscored_he=tuple(t for number, t in enumerate(tumor) if number not in pairs),
     )
+
+
+def _once(tumor: list[TileIndex], mapping: SlideMapping, he_grid: TileGrid) -> list[TileIndex]:
+    """The tumor tiles without those whose tissue an earlier piece's tumor tile shows already.
+
+    An H&E slide often has two or three levels of a biopsy and the IHC slide one. Their tiles would
+    take neighbors' places, beyond the tumor.
+    """
+    if len(mapping.pieces) < 2 or not tumor:
+        return tumor
+    from scipy.spatial import cKDTree  # slow to load; the daemon does not need it
+
+    centers = he_grid.centers_um()[[t.row for t in tumor], [t.column for t in tumor]]
+    place, piece = mapping.forward(centers) / TILE_UM, mapping.piece_at(centers)
+    kept = np.ones(len(tumor), dtype=bool)
+    for number in range(2, len(mapping.pieces) + 1):
+        before = (piece > 0) & (piece < number) & kept
+        mine = np.flatnonzero(piece == number)
+        if before.any() and len(mine):
+            kept[mine] = cKDTree(place[before]).query(place[mine])[0] > SAME_TILES
+    return [tile for tile, stays in zip(tumor, kept.tolist(), strict=True) if stays]
 
 
 def _pair(

@@ -83,6 +83,11 @@ REVIEW: Words = {
         "Only {percent:.0f} % of the H&E tissue's structure is found again on the IHC slide: are "
         "the slides of the same block?"
     ),
+    "match-unsure": (
+        "The tissue is so small that slides of two blocks may fit by its outline alone, and only "
+        "{percent:.0f} % of its inner structure is found again on the IHC slide: check on the "
+        "labels that both are of one block."
+    ),
     "tissue-missing": (
         "Only {percent:.0f} % of the H&E tissue lies on IHC tissue: the rest is not scored."
     ),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from appliance.geometry import TILE_UM, Affine, TileGrid, TileIndex
 from appliance.registration import placing
 from appliance.registration.alignment import Alignment, align, alignment_mpp
-from appliance.registration.mapping import SlideMapping
+from appliance.registration.mapping import Piece, SlideMapping
 from appliance.registration.tile_plan import map_tumor
 from appliance.settings.scoring import Review
 from appliance.slides.reader import SlideReader
@@ -185,6 +185,25 @@ def test_mapping_is_one_to_one(
         place = centers[he.row, he.column] / TILE_UM - 0.5
         assert np.hypot(place[0] - ihc.column, place[1] - ihc.row) <= 1.0
         assert tissue[ihc.row, ihc.column] > 0
+
+
+def test_two_levels_of_a_biopsy_are_scored_once() -> None:
+    """The H&E slide has the same tissue twice, the IHC slide once."""
+    he_grid, ihc_grid = TileGrid(20, 8), TileGrid(10, 8)
+    tumor = np.full(he_grid.shape, np.nan, dtype=np.float32)
+    tumor[2:6, 3:7] = tumor[2:6, 13:17] = 0.9
+    shift = Affine((1.0, 0.0, 0.0, 1.0), (-10 * TILE_UM + 40, 25.0))
+    labels = np.ones(he_grid.shape, dtype=np.uint8)
+    labels[:, 10:] = 2
+    pieces = (Piece.rigid(Affine.identity()), Piece.rigid(shift))
+    mapping = SlideMapping(pieces=pieces, labels=labels, labels_mpp=TILE_UM)
+    tissue = np.ones(ihc_grid.shape, dtype=np.float32)
+    plan = map_tumor(tumor, mapping, he_grid, ihc_grid, tissue, threshold=0.5)
+    assert set(plan.ihc_tiles) == {TileIndex(c, r) for c in range(3, 7) for r in range(2, 6)}
+    assert plan.unscored_he == ()
+    tumor[3, 18] = 0.9  # the second level has a focus that the first one lacks
+    plan = map_tumor(tumor, mapping, he_grid, ihc_grid, tissue, threshold=0.5)
+    assert set(plan.ihc_tiles) > {TileIndex(8, 3)} and len(plan.ihc_tiles) == 17
 
 
 def test_identity_maps_each_tile_to_itself_and_control_tissue_has_no_partner() -> None:

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from appliance.assays.slide_reasons import alignment_reasons
+from appliance.errors import AlignmentError
+from appliance.registration.alignment import METHOD, Alignment, measured
 from appliance.registration.picture import Picture
-from appliance.registration.pieces import pieces_of
+from appliance.registration.pieces import MOST_PIECES, Part, pieces_of
 from appliance.registration.placing import bend_all, place_pieces
+from appliance.settings.scoring import Review
 
 MPP = 4.5
 SHAPE = (700, 900)
@@ -66,3 +70,50 @@ def test_a_crumb_that_is_there_is_found(seed: int = 3) -> None:
     assert piece is not None
     center = piece.forward(np.array([[800.5, 120.5]]) * MPP) / MPP
     assert np.abs(center - (780.5, 540.5)).max() < 3
+
+
+def test_a_crumb_is_not_laid_on_control_tissue_of_its_own_outline(seed: int = 4) -> None:
+    rng = np.random.default_rng(seed)
+    section, crumb, core = (texture(rng) for _ in range(3))
+    large, small, control = disc(350, 350, 990), disc(800, 120, 314), disc(800, 560, 314)
+    he = picture(np.where(small, crumb, section), large | small)
+    noise = rng.normal(0, 0.05, SHAPE).astype(np.float32)
+    ihc = picture(np.where(control, core, section + noise), large | control)
+    fine = bend_all(he, ihc, place_pieces(he, ihc, pieces_of(he)))
+    assert [each.piece is not None for each in fine] == [True, False]
+
+
+def aligned(he: Picture, ihc: Picture) -> Alignment:
+    return measured(bend_all(he, ihc, place_pieces(he, ihc, pieces_of(he))), he, ihc, METHOD)
+
+
+@pytest.mark.parametrize("seed", [1, 15, 26])
+def test_single_fragments_of_two_blocks_are_never_taken_for_one(seed: int) -> None:
+    """Their outlines agree, by more than `min_agreement` asks for; the tissue within does not."""
+    rng = np.random.default_rng(seed)
+    one, other = texture(rng), texture(rng)
+    here, there = disc(300, 200, 400), disc(340, 230, 400)
+    mixed = aligned(picture(one, here), picture(other, there))
+    assert mixed.agreement > 0.4
+    assert "match-unsure" in [reason.code for reason in alignment_reasons(Review(), mixed)]
+    again = np.roll(one, (30, 40), axis=(0, 1)) + rng.normal(0, 0.05, SHAPE).astype(np.float32)
+    right = aligned(picture(one, here), picture(again, there))
+    assert right.inside > 0.9 and alignment_reasons(Review(), right) == ()
+
+
+def test_a_tissue_microarray_is_no_block() -> None:
+    """Its cores are of many patients."""
+    core = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (149, 149))  # 0.35 mm²
+    mask = np.tile(np.pad(core, 40), (11, 10)).astype(bool)
+    layers = np.stack([mask, mask], axis=2).astype(np.float32)
+    with pytest.raises(AlignmentError, match=f"110 pieces of tissue, more than {MOST_PIECES}"):
+        pieces_of(Picture(layers=layers, mask=mask, mpp=MPP))
+
+
+def test_the_parts_of_a_section_are_its_tissue() -> None:
+    large, small = disc(350, 350, 990), disc(800, 120, 314)
+    pieces = pieces_of(picture(texture(np.random.default_rng(1)), large | small))
+    assert [(part.mask() == mask).all() for part, mask in zip(pieces, (large, small), strict=True)]
+    assert sum(part.inside.nbytes for part in pieces) < (large | small).nbytes
+    nothing = Part.of(np.zeros(SHAPE, dtype=bool))
+    assert not nothing.mask().any() and nothing.mask().shape == SHAPE
