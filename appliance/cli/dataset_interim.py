@@ -12,7 +12,7 @@ from appliance.cli.options import ConfigOption, settings_with_logging
 
 
 def interim(
-    out_dir: Annotated[Path, typer.Option("--out", help="Folder for pairs.csv and the bags.")],
+    out_dir: Annotated[Path, typer.Option("--out", help="New folder for pairs.csv and the bags.")],
     encoder: Annotated[
         Path | None,
         typer.Option(help="Folder of the encoder. Default: the small one that ships."),

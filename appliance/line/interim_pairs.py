@@ -29,10 +29,11 @@ from appliance.readers.bags import centers_um
 from appliance.readers.tile_pass import Progress
 from appliance.registration.mapping import SlideMapping
 from appliance.settings.settings import Settings
+from models.datasets.build import new_folder
 from models.encoders.spec import EncoderSpec, reference_encoder, verify_encoder
 from models.errors import DataSetError
 from models.interim.pairs import COLUMNS, PAIRS_NAME, PARTNERS, Places, save_partners
-from models.mil.bag import SUFFIX, save_bag
+from models.mil.bag import SUFFIX, Bag, save_bag
 
 Partners = tuple[Places, Places]
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def write_signed_pairs(
     Where the slides' alignment is kept, a table names the tiles that show the same tissue.
     Cases and patients are numbered; no accession, name or date is written. Patients are told apart
     by accession where the slides name none. Returns the number of cases that were written, and of
-    those whose slides are gone, changed or have no tissue.
+    those whose slides are gone, changed or have no tissue. Everything is written beside `out` and
+    renamed at the end: a run that stops leaves no pairs.
 
     Raises
     ------
@@ -66,6 +68,8 @@ def write_signed_pairs(
         If the ledger is damaged or locked.
     models.errors.ManifestError
         If the encoder cannot be used.
+    models.errors.DataSetError
+        If `out` exists or cannot be written.
     """
     require_ledger(settings)
     scores = find_assay(assay).scores
@@ -76,31 +80,41 @@ def write_signed_pairs(
                 cases = [case for case in _signed(tx, assay) if case.score in scores]
     folder = encoder or reference_encoder()
     spec = verify_encoder(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    patients = {name: f"P{n}" for n, name in enumerate(dict.fromkeys(c.patient for c in cases), 1)}
-    rows, left = [], 0
-    for number, case in enumerate(cases, 1):
-        try:
-            kept = [
-                keep_bag(each.facts, settings, progress, encoder=folder) for each in case.slides
-            ]
-        except (SlideError, SourceChangedError, DataSetError, OSError) as err:
-            log.warning("%s is left out: %s", case.subject, type(err).__name__)
-            left += 1
-            continue
-        names = [f"{number}-{stain}{SUFFIX}" for stain in COLUMNS[-2:]]
-        bags = [kept_bag(done.key, settings) for done in kept]
-        for bag, name in zip(bags, names, strict=True):
-            save_bag(replace(bag, slide=name), out / name)
-        table = ""
-        if (mapping := kept_mapping(*case.slides, settings)) is not None:
-            table = f"{number}-{PARTNERS}.csv"
-            places = [bag.places for bag in bags]
-            save_partners(out / table, *partners_of(places[0], places[1], mapping, spec))
-        rows.append((f"C{number}", patients[case.patient], case.score, *names, table))
-    with (out / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([(*COLUMNS, PARTNERS), *rows])
-    return len(rows), left
+    with new_folder(out) as part:
+        rows: list[tuple[str, ...]] = []
+        patients = {
+            name: f"P{n}" for n, name in enumerate(dict.fromkeys(c.patient for c in cases), 1)
+        }
+        for number, case in enumerate(cases, 1):
+            try:
+                kept = [
+                    keep_bag(each.facts, settings, progress, encoder=folder) for each in case.slides
+                ]
+            except (SlideError, SourceChangedError, DataSetError, OSError) as err:
+                log.warning("%s is left out: %s", case.subject, type(err).__name__)
+                continue
+            bags = [kept_bag(done.key, settings) for done in kept]
+            mapping = kept_mapping(*case.slides, settings)
+            files = _save(part, number, bags, mapping, spec)
+            rows.append((f"C{number}", patients[case.patient], case.score, *files))
+        with (part / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([(*COLUMNS, PARTNERS), *rows])
+    return len(rows), len(cases) - len(rows)
+
+
+def _save(
+    folder: Path, number: int, bags: list[Bag], mapping: SlideMapping | None, spec: EncoderSpec
+) -> tuple[str, str, str]:
+    """Write the bags of a case and the table of partners; return their names, empty for none."""
+    he, ihc = (f"{number}-{stain}{SUFFIX}" for stain in COLUMNS[-2:])
+    for bag, name in zip(bags, (he, ihc), strict=True):
+        save_bag(replace(bag, slide=name), folder / name)
+    if mapping is None:
+        return he, ihc, ""
+    table = f"{number}-{PARTNERS}.csv"
+    places = [bag.places for bag in bags]
+    save_partners(folder / table, *partners_of(places[0], places[1], mapping, spec))
+    return he, ihc, table
 
 
 def partners_of(he: Places, ihc: Places, mapping: SlideMapping, spec: EncoderSpec) -> Partners:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,21 +72,35 @@ def build_data_set(
         If `out` exists or cannot be written, there are no samples, a class has none, a patient is
         in two splits, or there are too few patients. Errors of `samples` pass through.
     """
+    with new_folder(out) as part:
+        for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
+            (part / folder).mkdir()
+        kept = [_keep(part, k, sample, task) for k, sample in enumerate(samples)]
+        manifest = _manifest(out, kept, task, source, shares, seed)
+        (part / MANIFEST_NAME).write_text(manifest.to_json())
+    return manifest
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` to write into; it becomes `out` at the end, if there is no error.
+
+    Raises
+    ------
+    DataSetError
+        If `out` exists or cannot be written.
+    """
     if out.exists():
         raise DataSetError(f"{out} exists. A data set is never changed: choose a new folder.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             part = Path(temporary) / "part"
-            for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
-                (part / folder).mkdir(parents=True)
-            kept = [_keep(part, k, sample, task) for k, sample in enumerate(samples)]
-            manifest = _manifest(out, kept, task, source, shares, seed)
-            (part / MANIFEST_NAME).write_text(manifest.to_json())
+            part.mkdir()
+            yield part
             part.rename(out)
     except OSError as err:
         raise DataSetError(f"{out}: {err.strerror}. Choose another folder.") from err
-    return manifest
 
 
 def _keep(folder: Path, number: int, sample: Sample, task: Task) -> _Kept:

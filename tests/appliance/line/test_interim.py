@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -43,6 +44,7 @@ from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
 from appliance.words.say import say
 from models.encoders.spec import reference_encoder, verify_encoder
+from models.errors import DataSetError
 from models.interim.pairs import load_partners, read_pairs, tiles_of
 from models.mil.bag import load_bag
 from models.spec import MANIFEST_NAME
@@ -254,9 +256,12 @@ def test_signed_cases_become_pairs_without_names(
     context: StepContext, bench: Bench, tmp_path: Path
 ) -> None:
     rows = [inspected_row(context, bench, stain) for stain in (HE, HER2)]
-    out = tmp_path / "pairs"
+    tries = (tmp_path / f"pairs-{n}" for n in count())
+    out = tmp_path
 
     def write() -> tuple[int, int]:
+        nonlocal out
+        out = next(tries)
         return write_signed_pairs(context.settings, "her2", out, silent, encoder=None)
 
     with context.ledger.transaction() as tx:
@@ -297,3 +302,35 @@ def test_signed_cases_become_pairs_without_names(
         gone.path = str(tmp_path / "gone.svs")
         gone.fingerprint = "another"
     assert write() == (0, 1)
+
+
+def sign(context: StepContext) -> None:
+    """Score all cases 2+, deliver them, and have a person confirm the score."""
+    with context.ledger.transaction() as tx:
+        for case in tx.cases():
+            case.score, case.state = "2+", CaseState.DELIVERED
+            tx.note(case.subject, CONFIRMED, 3.0, by="Meyer^Anna")
+            scored = Event(at=4.0, subject=case.subject, kind="state", code="confirmed",
+                           to_state=CaseState.SCORED)  # fmt: skip
+            tx.append_event(scored)
+
+
+def test_pairs_are_written_whole_or_not_at_all_and_never_over_others(
+    context: StepContext, bench: Bench, tmp_path: Path
+) -> None:
+    for stain in (HE, HER2):
+        inspected_row(context, bench, stain)
+    sign(context)
+
+    def stop(phase: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_signed_pairs(context.settings, "her2", tmp_path / "new" / "a", stop, encoder=None)
+    assert list((tmp_path / "new").iterdir()) == []
+    out = tmp_path / "new" / "a"
+    assert write_signed_pairs(context.settings, "her2", out, silent, encoder=None) == (1, 0)
+    kept = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(DataSetError, match=r"a exists\..* choose a new folder"):
+        write_signed_pairs(context.settings, "her2", out, silent, encoder=None)
+    assert {path: path.read_bytes() for path in out.iterdir()} == kept and len(kept) == 3
