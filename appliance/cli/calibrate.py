@@ -95,6 +95,7 @@ def calibrate(
         mpp=mpp,
         patient_of=patient_of(pattern, patients, depth=0) if pattern or patients else None,
         open_slide=open_as_the_daemon,
+        say=_say,
     )
     _fit(given, task, settings, dry_run=dry_run, as_json=as_json)
 
@@ -111,6 +112,11 @@ def _fit(
     from models.training.site_fit import fit_site, site_calibration
 
     folder, spec = uncalibrated_weights(task, settings)
+    if kind := _learned_from(spec):
+        _say(
+            f"{task}: these weights learned from a data set of {kind}: label other patients than "
+            "those of the train split."
+        )
     network = Network(folder, settings.models.device, settings.models.runtime)
     with ProgressBars(quiet=as_json) as progress:
         labeled = labeled_logits(labels, network, progress)
@@ -131,6 +137,19 @@ def _fit(
         typer.echo(f"{task}: would be calibrated ({fingerprint}); nothing is stored.")
     else:
         typer.echo(f"{task}: calibrated for this site from now on ({fingerprint}): {stored}")
+
+
+def _say(text: str) -> None:
+    """Print beside the figures, which may be JSON."""
+    typer.echo(text, err=True)
+
+
+def _learned_from(spec: ModelSpec) -> str:
+    """Kind of the data set that taught weights; empty where none did, or the generator made it."""
+    made: Any = spec.trained.get("data_set")
+    source = made.get("source") if isinstance(made, dict) else None
+    kind = str(source.get("kind", "")) if isinstance(source, dict) else ""
+    return "" if kind == "generated" else kind
 
 
 def _remove(task: Task, settings: Settings) -> None:

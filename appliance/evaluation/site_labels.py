@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +24,7 @@ from models.datasets.annotated import (
 )
 from models.datasets.images import read_rgb
 from models.datasets.patients import PatientOf
+from models.datasets.splits import Split
 from models.errors import DataSetError
 from models.evaluation.folders import LabeledImage, find_images
 from models.evaluation.truth_tiles import (
@@ -50,6 +51,7 @@ class SiteLabels:
     `path` is a CSV table of annotated slides, a folder of slides with their GeoJSON, or a folder of
     images (`models.evaluation.folders`). `rules` are for annotations, `mpp` (µm/px) for images;
     `patient_of` replaces the patients that the layout tells. `open_slide` opens annotated slides.
+    `say` tells what is left out.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class SiteLabels:
     mpp: float | None = None
     patient_of: PatientOf | None = None
     open_slide: OpenSlide = open_calibrated
+    say: Callable[[str], None] = lambda _text: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
     if not slides:
         yield from _image_tiles(labels, task, progress)
         return
+    _tell_taught(labels, [each.split for each in slides])
+    slides = [each for each in slides if _is_free(each.split)]
     for sample in samples_of_slides(slides, task, labels.open_slide, labels.rules, progress):
         yield _Tile(sample.pixels, sample.label, sample.patient)
 
@@ -124,13 +129,43 @@ def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator
     values = read_mask_values(labels.path, task)
     # Without a patient each image is named for itself. Crops of one slide are no patients.
     unknown = all(image.patient in _own_names(image) for image in images)
-    for number, image in enumerate(images):
-        patient = "" if unknown else image.patient
-        if labels.patient_of is not None:
-            patient, _ = labels.patient_of(PurePosixPath(image.name))
-        for pixels, truth in _tiles_of(image, values, task):
-            yield _Tile(pixels, truth, patient)
+    told = [_told(image, "" if unknown else image.patient, labels) for image in images]
+    _tell_taught(labels, [split for _, split in told])
+    for number, (image, (patient, split)) in enumerate(zip(images, told, strict=True)):
+        if _is_free(split):
+            for pixels, truth in _tiles_of(image, values, task):
+                yield _Tile(pixels, truth, patient)
         progress("images", number + 1, len(images))
+
+
+def _told(image: LabeledImage, patient: str, labels: SiteLabels) -> tuple[str, Split | None]:
+    """Patient and split of an image whose layout tells `patient`."""
+    if labels.patient_of is None:
+        return patient, None
+    return labels.patient_of(PurePosixPath(image.name))
+
+
+def _is_free(split: Split | None) -> bool:
+    """Whether no network learned from what lies in a split, nor was chosen by it."""
+    return split in (None, "test")
+
+
+def _tell_taught(labels: SiteLabels, splits: Iterable[Split | None]) -> None:
+    """Say how many slides or images are left out because a network may have learned from them.
+
+    Raises
+    ------
+    DataSetError
+        If none is left.
+    """
+    free = [_is_free(split) for split in splits]
+    if not any(free):
+        raise DataSetError(
+            f"{labels.path}: all are of the split train or validation, on which a network is "
+            "surer than on others. Label other patients."
+        )
+    if taught := free.count(False):
+        labels.say(f"{taught} of {len(free)} left out: their split is train or validation.")
 
 
 def _own_names(image: LabeledImage) -> tuple[str, str]:

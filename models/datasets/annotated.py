@@ -139,9 +139,12 @@ def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[
             raise DataSetError(f"{marks}: needs one slide of its name beside it; there is {many}.")
         inside = PurePosixPath(slides[0].relative_to(folder).as_posix())
         patient = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+        split = None
         if patient_of is not None:
-            patient, _ = patient_of(inside)
-        found.append(AnnotatedSlide(slide=slides[0], annotations=marks, patient=patient))
+            patient, split = patient_of(inside)
+        found.append(
+            AnnotatedSlide(slide=slides[0], annotations=marks, patient=patient, split=split)
+        )
     return found
 
 

@@ -135,6 +135,42 @@ def test_from_geojson_to_weights_in_use_and_back(site: Site) -> None:
     assert "there is no calibration" in site.run("calibrate", "--task", "tumor", "--remove")[1]
 
 
+def test_slides_that_trained_a_network_do_not_calibrate_it(site: Site) -> None:
+    labels = annotated(site.folder / "labels")
+    # Their annotations are mistaken: taken along, they would have the calibration refused.
+    annotated(labels / "taught", swap=True)
+    table = labels / "slides.csv"
+    header = "slide,annotations,patient,split"
+
+    def write(split: str, other: str) -> None:
+        rows = [
+            f"{folder}patient-{n}/slide.svs,{folder}patient-{n}/slide.geojson,{folder}{n},{part}"
+            for folder, part in (("", split), ("taught/", other))
+            for n in range(PATIENTS)
+        ]
+        table.write_text("\n".join([header, *rows]))
+
+    for other in ("train", "validation"):
+        write("test", other)
+        code, text = site.run("calibrate", table, "--task", "tumor")
+        assert (code, "5 of 10 left out: their split is train or" in text) == (0, True), text
+        made = site.calibration()
+        assert made is not None and (made.tiles, made.patients) == (8 * PATIENTS, PATIENTS)
+        assert "learned from" not in text
+    write("train", "validation")
+    code, text = site.run("calibrate", table, "--task", "tumor")
+    assert (code, "Label other patients" in text) == (1, True)
+
+
+def test_weights_that_learned_from_a_sites_slides_say_so(site: Site) -> None:
+    learned = {"data_set": {"source": {"kind": "annotations"}}}
+    tiny_weights(site.folder / "taught", seed=4, temperature=0.02, trained=learned)
+    assert site.run("weights", "use", site.folder / "taught", "--name", "taught")[0] == 0
+    labels = annotated(site.folder / "labels")
+    text = site.run("calibrate", labels, "--task", "tumor", "--dry-run")[1]
+    assert "learned from a data set of annotations: label other patients than those" in text
+
+
 def test_mistaken_labels_change_nothing_and_are_refused(site: Site) -> None:
     labels = annotated(site.folder / "labels", swap=True)
     code, text = site.run("calibrate", labels, "--task", "tumor")
