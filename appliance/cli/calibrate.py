@@ -41,7 +41,11 @@ RestOption = Annotated[
     typer.Option(help="Class of unannotated tissue, if all tumor is annotated: --rest other."),
 ]
 MppOption = Annotated[
-    float | None, typer.Option(help="µm per px of images. Default: LABELS/mpp, else 0.2793.")
+    float | None,
+    typer.Option(
+        help="µm per px of images. Default: a column mpp of labels.csv, or LABELS/mpp; images of "
+        "which neither says it are refused."
+    ),
 ]
 DryOption = Annotated[bool, typer.Option("--dry-run", help="Show before and after; store nothing.")]
 RemoveOption = Annotated[

@@ -36,7 +36,7 @@ from models.evaluation.truth_tiles import (
     read_mask,
     read_mask_values,
 )
-from models.spec import TILE_MPP, Task
+from models.spec import Task
 from models.training.site_fit import LabeledLogits
 
 BATCH = 8
@@ -178,7 +178,12 @@ def _tiles_of(
     image: LabeledImage, values: MaskValues | None, task: Task
 ) -> Iterator[tuple[NDArray[np.uint8], int | NDArray[np.uint8]]]:
     """The tiles with tissue of an image as ``tandem evaluate tiles`` cuts them, and their truth."""
-    pixels, mpp = read_rgb(image.path), image.mpp or TILE_MPP
+    if image.mpp is None:
+        raise DataSetError(
+            f"{image.path}: no resolution. Say --mpp, in µm per px: tiles of another size than the "
+            "network's would pass for the site's color."
+        )
+    pixels, mpp = read_rgb(image.path), image.mpp
     gain = white_gain(glass_of_field(pixels))
     tiles = calibrate(cut(at_tile_mpp(pixels, mpp, labels=False)), gain)
     read = tiles_with_tissue(tiles)

@@ -22,6 +22,8 @@ from models.synthesis.pyramid import write_pyramid
 
 PATIENTS = 5
 PX = 512
+MPP = ("--mpp", "0.2793")
+"""Resolution of images, which state none."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,8 @@ def test_from_class_folders(site: Site) -> None:
                     tile(label, 10 * patient + number),
                 )
     code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor")
+    assert (code, "other/P0/0.png: no resolution. Say --mpp" in text) == (1, True), text
+    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)
     assert code == 0, text
     made = site.calibration()
     assert made is not None
@@ -198,7 +202,7 @@ def test_from_class_folders(site: Site) -> None:
     path = calibration_path(chosen_weights(Task.TUMOR, site.settings)[1], site.settings)
     path.write_text("{")
     assert "tandem calibrate --remove" in site.run("weights", "verify")[1]
-    assert site.run("calibrate", site.folder / "labels", "--task", "tumor")[0] == 0
+    assert site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)[0] == 0
     assert site.calibration() == SiteCalibration.of_json(path.read_text())
 
 
@@ -206,7 +210,7 @@ def test_crops_without_a_patient_are_not_a_patient_each(site: Site) -> None:
     for label, name in enumerate(("other", "tumor")):
         for number in range(20):
             save(site.folder / "labels" / name / f"{number}.png", tile(label, number))
-    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor")
+    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)
     assert code == 1
     assert "refused: the tiles come from 1 patients" in " ".join(text.split())
     assert site.calibration() is None
@@ -216,7 +220,7 @@ def test_patients_of_one_crop_each_are_patients(site: Site) -> None:
     for label, name in enumerate(("other", "tumor")):
         for number in range(20):
             save(site.folder / "labels" / name / f"P{number}" / "0.png", tile(label, number))
-    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor")
+    code, text = site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)
     assert code == 0, text
     made = site.calibration()
     assert made is not None and made.patients == 20
@@ -234,5 +238,5 @@ def test_what_cannot_be_used_is_told_in_a_line(site: Site) -> None:
         assert code != 0
         assert words in text
     (site.folder / "labels" / "a.geojson").write_text("[]")
-    text = site.run("calibrate", site.folder / "labels", "--task", "tumor")[1]
+    text = site.run("calibrate", site.folder / "labels", "--task", "tumor", *MPP)[1]
     assert "needs one slide of its name beside it; there is none" in text
