@@ -105,9 +105,9 @@ def slides_of_table(table: Path) -> list[AnnotatedSlide]:
     Raises
     ------
     DataSetError
-        If the table is unusable.
+        If the table is unusable, or names a slide twice.
     """
-    return [
+    found = [
         AnnotatedSlide(
             slide=table.parent / row["slide"],
             annotations=table.parent / row["annotations"],
@@ -116,6 +116,19 @@ def slides_of_table(table: Path) -> list[AnnotatedSlide]:
         )
         for row in read_table(table, ("slide", "annotations", "patient"))
     ]
+    _check_once(found, [f"{table}, line {line}" for line in range(2, len(found) + 2)])
+    return found
+
+
+def _check_once(slides: Sequence[AnnotatedSlide], where: Sequence[str]) -> None:
+    """Check that no file is there twice: its tiles would count twice, or for two patients."""
+    first: dict[Path, str] = {}
+    for each, place in zip(slides, where, strict=True):
+        if (other := first.setdefault(each.slide.resolve(), place)) != place:
+            raise DataSetError(
+                f"{place}: the slide {each.slide.name} is in {other}, too. Name it once; one "
+                "GeoJSON file can hold all its annotations."
+            )
 
 
 def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[AnnotatedSlide]:
@@ -127,7 +140,8 @@ def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[
     Raises
     ------
     DataSetError
-        If a GeoJSON file has no slide, or several, or the patient is unknown.
+        If a GeoJSON file has no slide, or several, a slide has several such files, or the patient
+        is unknown.
     """
     found = []
     for marks in sorted(folder.rglob("*.geojson")):
@@ -145,6 +159,7 @@ def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[
         found.append(
             AnnotatedSlide(slide=slides[0], annotations=marks, patient=patient, split=split)
         )
+    _check_once(found, [str(each.annotations) for each in found])
     return found
 
 

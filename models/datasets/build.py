@@ -22,7 +22,15 @@ from models.datasets.splits import (
     patients_per_split,
     split_patients,
 )
-from models.datasets.store import Counts, Manifest, Tile, labels_path, tile_path
+from models.datasets.store import (
+    Counts,
+    Manifest,
+    Tile,
+    check_copies,
+    is_plain,
+    labels_path,
+    tile_path,
+)
 from models.errors import DataSetError
 from models.spec import CLASSES, MANIFEST_NAME, Task
 
@@ -49,6 +57,7 @@ class _Kept:
 
     tile: Tile
     decided: bool
+    plain: bool
     counts: NDArray[np.int64]
 
 
@@ -69,8 +78,8 @@ def build_data_set(
     Raises
     ------
     DataSetError
-        If `out` exists or cannot be written, there are no samples, a class has none, a patient is
-        in two splits, or there are too few patients. Errors of `samples` pass through.
+        If `out` exists or cannot be written, there are no samples, a class has none, a patient or a
+        tile is in two splits, or there are too few patients. Errors of `samples` pass through.
     """
     with new_folder(out) as part:
         for folder in ("tiles", "labels") if task is Task.SEGMENTATION else ("tiles",):
@@ -117,7 +126,7 @@ def _keep(folder: Path, number: int, sample: Sample, task: Task) -> _Kept:
         labels_sha256=labels_sha256,
     )
     counts = np.bincount(values.ravel(), minlength=len(CLASSES[task])).astype(np.int64)
-    return _Kept(tile, sample.split is not None, counts)
+    return _Kept(tile, sample.split is not None, is_plain(sample.pixels), counts)
 
 
 def _manifest(
@@ -151,13 +160,9 @@ def _manifest(
                 f"{out}: class {name!r} is empty: it has to be in split train and is {where}. "
                 "Add tiles or patients of it."
             )
-    return Manifest(
-        task=task,
-        classes=CLASSES[task],
-        source=source,
-        counts=counts,
-        tiles=tuple(item.tile for item in kept),
-    )
+    tiles = tuple(item.tile for item in kept)
+    check_copies(tiles, str(out), lambda number: kept[number].plain)
+    return Manifest(task=task, classes=CLASSES[task], source=source, counts=counts, tiles=tiles)
 
 
 def _strata(kept: list[_Kept]) -> dict[str, int]:

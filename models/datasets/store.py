@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -110,13 +111,13 @@ def labels_path(folder: Path, number: int) -> Path:
 
 
 def read_data_set_manifest(folder: Path) -> Manifest:
-    """Read and validate the manifest of a data set; no tile is read.
+    """Read and validate the manifest of a data set; of the tiles, at most copies are read.
 
     Raises
     ------
     DataSetError
         If it is missing, damaged or of another format, has classes that the task lacks, no tiles,
-        or a patient in two splits.
+        or a patient or a tile in two splits.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -141,7 +142,43 @@ def read_data_set_manifest(folder: Path) -> Manifest:
         if not known or mapped != (tile.labels_sha256 is not None):
             raise DataSetError(f"{path}: tile {number} has no label of {manifest.task}")
     check_splits(((tile.patient, tile.split) for tile in manifest.tiles), str(path))
+    check_copies(
+        manifest.tiles,
+        str(path),
+        lambda k: is_plain(_pixels(tile_path(folder, k), manifest.tiles[k].sha256)),
+    )
     return manifest
+
+
+def check_copies(tiles: Sequence[Tile], where: str, plain: Callable[[int], bool]) -> None:
+    """Check that no tile is in two splits, under two patients; `where` names the set in the error.
+
+    `plain` says of a tile's number whether it has one color, such as glass: such tiles are equal by
+    chance.
+
+    Raises
+    ------
+    DataSetError
+        If a tile is in two splits.
+    """
+    first: dict[str, int] = {}
+    by_chance: set[str] = set()
+    for number, tile in enumerate(tiles):
+        other = tiles[first.setdefault(tile.sha256, number)]
+        if other.split == tile.split or tile.sha256 in by_chance:
+            continue
+        if not plain(number):
+            raise DataSetError(
+                f"{where}: one tile is in {other.split} ({other.origin}) and in {tile.split} "
+                f"({tile.origin}), of patients {other.patient} and {tile.patient}. Name one "
+                "patient, or leave one of the two out."
+            )
+        by_chance.add(tile.sha256)
+
+
+def is_plain(pixels: NDArray[np.uint8]) -> bool:
+    """Return whether all px of a tile, uint8 (rows, columns, 3), have one color."""
+    return bool((pixels == pixels[0, 0]).all())
 
 
 def load_dataset(
@@ -245,7 +282,7 @@ def _read(
     folder: Path, manifest: Manifest, number: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | int]:
     tile, path = manifest.tiles[number], tile_path(folder, number)
-    image = decode_rgb(_verified(path, tile.sha256), path)
+    image = _pixels(path, tile.sha256)
     if image.shape != (TILE_PX, TILE_PX, 3):
         raise DataSetError(f"{path}: {image.shape[1]} x {image.shape[0]} px is no tile")
     if tile.labels_sha256 is None:
@@ -255,6 +292,10 @@ def _read(
     if labels.shape != (LABEL_PX, LABEL_PX) or labels.max() >= len(manifest.classes):
         raise DataSetError(f"{path}: not a label map of {len(manifest.classes)} classes")
     return image, labels.astype(np.uint8)
+
+
+def _pixels(path: Path, sha256: str) -> NDArray[np.uint8]:
+    return decode_rgb(_verified(path, sha256), path)
 
 
 def _verified(path: Path, sha256: str) -> bytes:

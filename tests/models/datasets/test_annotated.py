@@ -14,7 +14,7 @@ import pytest
 from fixtures.tiles import tile
 from numpy.typing import NDArray
 
-from models.datasets.annotated import Rules, annotated_samples
+from models.datasets.annotated import Rules, annotated_samples, slides_of_folder, slides_of_table
 from models.datasets.build import Sample
 from models.datasets.rules import class_of, labels_nothing
 from models.errors import DataSetError
@@ -172,3 +172,20 @@ def test_classes_with_an_asterisk_are_no_labels() -> None:
     assert not labels_nothing("Region*", {"region*": "tumor"})
     assert not labels_nothing("Ignore*", {})
     assert class_of(Task.TUMOR, "Ignore*", {}) is None
+
+
+def test_a_slide_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "b.svs").symlink_to("a.svs")
+    table = tmp_path / "slides.csv"
+    round_about = f"../{tmp_path.name}/a.svs"
+    for second in ("a.svs,other.geojson,p1", f"{round_about},a.geojson,p2", "b.svs,b.geojson,p2"):
+        table.write_text(f"slide,annotations,patient\na.svs,a.geojson,p1\n{second}\n")
+        with pytest.raises(DataSetError, match=r"slides\.csv, line 3: .*slides\.csv, line 2, too"):
+            slides_of_table(table)
+    (tmp_path / "b.svs").unlink()
+    for name in ("a.geojson", "a.svs.geojson"):
+        (tmp_path / name).write_text("[]")
+    (tmp_path / "slides.csv").unlink()
+    with pytest.raises(DataSetError, match=r"a\.svs\.geojson: the slide a\.svs is in .*a\.geojson"):
+        slides_of_folder(tmp_path)

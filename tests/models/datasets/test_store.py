@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fixtures.tiles import made, samples, tile
+from numpy.typing import NDArray
 from PIL import Image
 
 from models.datasets.build import Sample, build_data_set
@@ -156,6 +159,9 @@ def _sample(label: int, patient: str, split: Split | None = None) -> Sample:
     return Sample(pixels=tile(label), label=label, patient=patient, origin="x", split=split)
 
 
+TRAINED_AND_TESTED: tuple[tuple[str, Split], ...] = (("a", "train"), ("b", "test"))
+
+
 def _breaks_off() -> Iterator[Sample]:
     yield _sample(0, "a")
     raise DataSetError("the disk of somebody else broke")
@@ -191,3 +197,31 @@ def test_an_existing_folder_is_never_written_to(tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match="never changed"):
         made(tmp_path / "set", Task.TUMOR)
     assert list((tmp_path / "set").iterdir()) == []
+
+
+def test_a_tile_of_two_patients_is_refused_unless_it_has_one_color(tmp_path: Path) -> None:
+    def build(shared: NDArray[np.uint8]) -> Path:
+        both = [replace(_sample(0, p, s), pixels=shared) for p, s in TRAINED_AND_TESTED]
+        build_data_set(
+            tmp_path / "set",
+            [_sample(0, "a", "train"), _sample(1, "a", "train"), *both],
+            task=Task.TUMOR,
+            source={},
+            shares=(0.4, 0.3, 0.3),
+            seed=0,
+        )
+        return tmp_path / "set"
+
+    says = r"one tile is in train .* and in test .* of patients a and b"
+    with pytest.raises(DataSetError, match=says):
+        build(tile(0, 7))
+    assert list(tmp_path.iterdir()) == []
+    folder = build(np.full((512, 512, 3), 255, dtype=np.uint8))
+    assert check_data_set(folder).counts["test"].tiles == 1
+    # A set that another build wrote.
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    manifest["tiles"][3]["sha256"] = manifest["tiles"][0]["sha256"]
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+    shutil.copyfile(tile_path(folder, 0), tile_path(folder, 3))
+    with pytest.raises(DataSetError, match=rf"manifest\.json: {says}"):
+        load_dataset(folder, "train")
