@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from models.datasets.splits import SPLITS, Split, check_splits
 from models.errors import DataSetError
+from models.slide_level.tables import check_patients, rows_of
 
 PatientOf = Callable[[PurePosixPath], tuple[str, Split | None]]
 """Function from a path below the data's folder to the patient, and the split if a table has it."""
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the rows of a CSV file with `columns` and optionally ``split``; no cell is empty.
+    """Return the rows of a CSV file with `columns` and optionally ``split``; no such cell is empty.
 
     Raises
     ------
     DataSetError
         If it cannot be read, a column is missing, a cell is empty, a split is unknown, there is no
-        row, or a patient is in two splits.
+        row, a patient is in two splits, or written in two ways.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+    rows = rows_of(path)
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(columns)}")
     for line, row in enumerate(rows, 2):
@@ -39,6 +35,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
             raise DataSetError(
                 f"{path}, line {line}: split {row['split']!r} is none of {', '.join(SPLITS)}"
             )
+    if "patient" in columns:
+        check_patients((row["patient"] for row in rows), str(path))
     check_splits(((r["patient"], s) for r in rows if (s := split_of(r)) is not None), str(path))
     return rows
 

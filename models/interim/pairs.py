@@ -28,6 +28,7 @@ from models.errors import DataSetError
 from models.interim.places import TileFeatures, Whole
 from models.mil.bag import Bag, load_bag
 from models.slide_level.cohort import file_below
+from models.slide_level.tables import check_patients, rows_of
 from models.slide_level.tasks import HER2_SCORES
 
 PAIRS_NAME = "pairs.csv"
@@ -58,15 +59,11 @@ def read_pairs(folder: Path) -> list[PairFiles]:
     Raises
     ------
     DataSetError
-        If the table cannot be read, lacks a column, has no row, names a case twice, an unknown
-        score, or a file that is missing.
+        If the table cannot be read, lacks a column, has no row, names a case twice, a patient in
+        two ways, an unknown score, or a file that is missing.
     """
     path = folder / PAIRS_NAME
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+    rows = rows_of(path)
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(COLUMNS)}")
     if lacking := [column for column in COLUMNS if column not in rows[0]]:
@@ -77,6 +74,7 @@ def read_pairs(folder: Path) -> list[PairFiles]:
         if pair.case in found:
             raise DataSetError(f"{path}, line {line}: case {pair.case!r} is there twice")
         found[pair.case] = pair
+    check_patients((pair.patient for pair in found.values()), str(path))
     return list(found.values())
 
 

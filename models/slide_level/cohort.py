@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from models.errors import DataSetError
+from models.slide_level.tables import check_patients, rows_of
 from models.slide_level.tasks import HER2_SCORES, Her2, SlideLabel, Status
 
 COHORT_NAME = "cohort.csv"
@@ -66,14 +67,11 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
     ------
     DataSetError
         If the table cannot be read, lacks a column, has no row, names a slide twice, an unknown
-        label, a file that is missing, folds for some slides only, or a patient in two folds.
+        label, a file that is missing, folds for some slides only, or a patient in two folds or
+        written in two ways.
     """
     path = folder / COHORT_NAME
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as err:
-        raise DataSetError(f"{path}: not a readable CSV table ({err})") from err
+    rows = rows_of(path)
     if not rows:
         raise DataSetError(f"{path}: no rows; it needs the columns {', '.join(_REQUIRED)}")
     if lacking := [column for column in _REQUIRED if column not in rows[0]]:
@@ -86,6 +84,7 @@ def read_cohort(folder: Path) -> list[CohortSlide]:
         if slide.slide in names:
             raise DataSetError(f"{path}, line {line}: slide {slide.slide!r} is there twice")
         names.add(slide.slide)
+    check_patients((slide.patient for slide in slides), str(path))
     _check_folds(path, slides)
     return slides
 

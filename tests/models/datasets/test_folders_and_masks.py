@@ -123,6 +123,11 @@ def test_patients_from_pattern_and_table(root: Path, tmp_path: Path) -> None:
         ("file,patient\n", r"t\.csv: no rows"),
         ("file,patient,split\na,p,dev\n", r"t\.csv, line 2: split 'dev' is none of"),
         ("file,patient,split\na,p,train\nb,p,test\n", r"t\.csv: patient p is in train and in test"),
+        (
+            "file,patient,split\na,p,train\nb,p ,test\n",
+            r"t\.csv: patient p is in train and in test",
+        ),
+        ("file, patient\na,p01\nb,P01\n", r"t\.csv: patients 'p01' and 'P01' differ in case alone"),
     ],
 )
 def test_tables_that_are_refused(text: str, says: str, tmp_path: Path) -> None:

@@ -165,5 +165,9 @@ def test_a_table_that_cannot_be_meant_is_told_with_its_line(tmp_path: Path) -> N
     refused([head], "no rows")
     refused([head[:-1], rows[0][:-1]], "no column ihc")
     refused([head, rows[0], rows[0]], "line 3: case 'case 0' is there twice")
+    refused([head, rows[0], [rows[1][0], "p0", *rows[1][2:]]], "patients 'P0' and 'p0' differ in")
     refused([head, [*rows[0][:2], "4+", *rows[0][3:]]], r"line 2: her2 '4\+' is none of")
     refused([head, [*rows[0][:3], "away.safetensors", ""]], "away.safetensors is missing")
+    with (tmp_path / PAIRS_NAME).open("w", newline="") as stream:
+        csv.writer(stream).writerows([head, rows[0], [rows[1][0], " P0 ", *rows[1][2:]]])
+    assert [pair.patient for pair in read_pairs(tmp_path)] == ["P0", "P0"]

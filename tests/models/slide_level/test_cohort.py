@@ -66,6 +66,9 @@ def test_classes_are_those_of_table_2(
         (("S1,P1,a.png,0,,0", "S2,P2,a.png,0,,"), "slide 'S2' has no fold, others have"),
         (("S1,P1,a.png,0,,²",), "line 2: fold '²' is no number"),
         (("S1,,a.png,0,,",), "line 2: no patient"),
+        (("S1,P1,a.png,0,,0", "S2, P1 ,a.png,0,,1"), "patient P1 is in fold 0 and in fold 1"),
+        (("S1,P1,a.png,0,,0", "S2,p1,a.png,0,,1"), "patients 'P1' and 'p1' differ in case alone"),
+        (("S1,P1,a.png,0,,", "S1 ,P2,a.png,0,,"), "line 3: slide 'S1' is there twice"),
         ((), "no rows"),
     ],
 )
