@@ -37,7 +37,7 @@ from models.evaluation.truth_tiles import (
     read_mask_values,
 )
 from models.spec import Task
-from models.training.site_fit import LabeledLogits
+from models.training.site_fit import UNLABELED, LabeledLogits
 
 BATCH = 8
 GRID = 32
@@ -120,7 +120,9 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
         return
     _tell_taught(labels, [each.split for each in slides])
     slides = [each for each in slides if _is_free(each.split)]
-    for sample in samples_of_slides(slides, task, labels.open_slide, labels.rules, progress):
+    for sample in samples_of_slides(
+        slides, task, labels.open_slide, labels.rules, progress, ignored=UNLABELED
+    ):
         yield _Tile(sample.pixels, sample.label, sample.patient)
 
 

@@ -24,6 +24,7 @@ from models.datasets.progress import Progress
 from models.datasets.rules import class_of, labels_nothing, tile_label
 from models.datasets.splits import Split
 from models.errors import DataSetError
+from models.patch_counts.patches import OVERLAP
 from models.patch_counts.quality import clahe, usable
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
@@ -169,11 +170,15 @@ def samples_of_slides(
     open_slide: OpenSlide,
     rules: Rules,
     progress: Progress,
+    *,
+    ignored: int | None = None,
 ) -> Iterator[Sample]:
     """Yield the labeled tiles of annotated slides.
 
     A tile counts if 5 % of it are annotated and it is neither too white nor too black; see `rules`.
-    The smaller of overlapping areas wins. All annotations are read before the first tile.
+    The smaller of overlapping areas wins. All annotations are read before the first tile. Px of
+    label maps that are to be ignored get the value `ignored`. A data set has none: without it
+    a tile is left out if 5 % of it are to be ignored.
 
     Raises
     ------
@@ -199,7 +204,7 @@ def samples_of_slides(
                 done += 1
                 progress("cutting tiles", done, total)
                 raster = class_raster(drawn, column, line, slide.mpp / TILE_MPP)
-                label = _label(task, raster, rest)
+                label = _label(task, raster, rest, ignored)
                 if label is None:
                     continue
                 pixels = slide.tile(column, line)
@@ -215,7 +220,8 @@ def samples_of_slides(
                 )
         if not found:
             raise DataSetError(
-                f"{each.slide}: no tile: what is annotated covers no tile by 5 %, or is glass"
+                f"{each.slide}: no tile: what is annotated covers no tile by 5 %, or is glass or "
+                "ignored"
             )
 
 
@@ -278,7 +284,7 @@ def class_raster(
 
 
 def _label(
-    task: Task, raster: NDArray[np.uint8], rest: int | None
+    task: Task, raster: NDArray[np.uint8], rest: int | None, ignored: int | None
 ) -> int | NDArray[np.uint8] | None:
     counts = np.bincount(raster.ravel(), minlength=_NOTHING + 1)
     shares = counts[: len(CLASSES[task])] / raster.size
@@ -287,4 +293,8 @@ def _label(
     label = tile_label(task, shares)
     if task is not Task.SEGMENTATION or label is None:
         return label
-    return thinned(np.where(raster >= _PASSED_OVER, 0, raster).astype(np.uint8))
+    if ignored is None and counts[_PASSED_OVER] >= OVERLAP * raster.size:
+        return None
+    classes = np.where(raster == _PASSED_OVER, ignored or 0, raster).astype(np.uint8)
+    classes[raster == _NOTHING] = 0
+    return thinned(classes)

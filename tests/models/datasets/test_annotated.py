@@ -14,7 +14,13 @@ import pytest
 from fixtures.tiles import tile
 from numpy.typing import NDArray
 
-from models.datasets.annotated import Rules, annotated_samples, slides_of_folder, slides_of_table
+from models.datasets.annotated import (
+    Rules,
+    annotated_samples,
+    samples_of_slides,
+    slides_of_folder,
+    slides_of_table,
+)
 from models.datasets.build import Sample
 from models.datasets.rules import class_of, labels_nothing
 from models.errors import DataSetError
@@ -135,6 +141,20 @@ def test_the_smaller_area_counts_and_lies_where_it_was_drawn(tmp_path: Path) -> 
     expected[64:96, 32:64] = 4
     assert float((label == expected).mean()) > 0.995  # an outline's own px belong to it
     assert (label[66:94, 34:62] == 4).all()
+
+
+def test_what_is_to_be_ignored_is_no_background(tmp_path: Path) -> None:
+    areas = [area("3+", box(0, 0, 3, 1)), area("Ignore*", box(0.5, 0, 1.04, 1))]
+    samples = cut(tmp_path, *areas, task=Task.SEGMENTATION)
+    # Half of the first tile is to be ignored, of the second 4 %.
+    assert set(places(samples)) == {(1, 0), (2, 0)}
+    slides = slides_of_table(tmp_path / "slides.csv")
+    rules = Rules(names={})
+    (first, *_) = samples_of_slides(
+        slides, Task.SEGMENTATION, opened, rules, lambda *_: None, ignored=255
+    )
+    assert isinstance(first.label, np.ndarray)
+    assert (first.label[:, :63] == 4).all() and (first.label[:, 65:] == 255).all()
 
 
 def test_clahe_changes_pixels_only(tmp_path: Path) -> None:

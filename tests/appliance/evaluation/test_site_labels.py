@@ -1,0 +1,66 @@
+"""Labels of a site as the calibration takes them: which tiles, with which truth, of whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from fixtures.tiles import tile
+from numpy.typing import NDArray
+
+from appliance.evaluation.site_labels import GRID, SiteLabels, labeled_logits
+from appliance.readers.tile_pass import silent
+from models.spec import CLASSES, Task
+from models.training.site_fit import UNLABELED, LabeledLogits
+
+
+@dataclass
+class PlainSlide:
+    """Two tiles side by side at their own resolution."""
+
+    width_px: int = 1024
+    height_px: int = 512
+    mpp: float = 0.2793
+    offset_px: tuple[int, int] = (0, 0)
+
+    def tile(self, column: int, row: int) -> NDArray[np.uint8]:
+        return tile(1, 10 * column + row)
+
+
+@contextmanager
+def opened(_path: Path) -> Iterator[PlainSlide]:
+    yield PlainSlide()
+
+
+def judged(labels: SiteLabels, task: Task) -> LabeledLogits:
+    """Labels beside the answers of a network that knows nothing."""
+
+    def logits(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        shape = (128, 128) if task is Task.SEGMENTATION else ()
+        return np.zeros((len(tiles), len(CLASSES[task]), *shape), dtype=np.float32)
+
+    network: Any = SimpleNamespace(logits=logits, spec=SimpleNamespace(task=task))
+    return labeled_logits(labels, network, silent)
+
+
+def area(name: str, left: int, right: int) -> dict[str, Any]:
+    ring = [[left, 0], [right, 0], [right, 512], [left, 512], [left, 0]]
+    return {
+        "type": "Feature",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": name}},
+    }
+
+
+def test_what_is_to_be_ignored_is_unlabeled_and_no_background(tmp_path: Path) -> None:
+    (tmp_path / "a.svs").touch()
+    (tmp_path / "a.geojson").write_text(json.dumps([area("3+", 0, 400), area("Ignore*", 256, 400)]))
+    found = judged(SiteLabels(path=tmp_path, open_slide=opened), Task.SEGMENTATION)
+    (row,) = found.truth.reshape(-1, GRID, GRID)[:, GRID // 2]
+    assert row.tolist() == 16 * [4] + 9 * [UNLABELED] + 7 * [0]
