@@ -227,10 +227,21 @@ def _is_he(path: Path) -> bool:
 
 
 def _score_of(path: Path, root: Path) -> int | None:
-    """Return the score in the file's name, else in the name of a folder between it and `root`."""
+    """Return the score in the file's name, else in the name of a folder between it and `root`.
+
+    A lone 0 may be a place or a number: of several scores the one that is written with + is meant.
+    """
     for part in (path.stem, *reversed(path.relative_to(root).parts[:-1])):
-        if scores := _SCORE.findall(part):
-            return class_number(scores[-1], Task.INTENSITY)
+        scores = set(_SCORE.findall(part))
+        if len(scores) > 1:
+            scores.discard("0")
+        if len(scores) > 1:
+            raise DataSetError(
+                f"{path}: several scores ({', '.join(sorted(scores))}) in {part!r}. Rename it, or "
+                "list the images in labels.csv."
+            )
+        if scores:
+            return class_number(scores.pop(), Task.INTENSITY)
     return None
 
 

@@ -69,14 +69,18 @@ def test_masks_beside_and_in_folders(tmp_path: Path) -> None:
 
 
 def test_scores_in_names_leave_the_he_fields_out(tmp_path: Path) -> None:
-    for name in ("bci-1_1+_he", "bci-1_1+_her2", "bci-2_3+_her2", "c_0_HER2"):
+    for name in ("bci-1_1+_he", "bci-1_1+_her2", "bci-2_3+_her2", "c_0_HER2", "d_3+_0_512"):
         put(tmp_path / f"{name}.png")
     images = find_images(tmp_path, Task.INTENSITY)
     assert {i.name: i.label for i in images} == {
         "bci-1_1+_her2.png": 1,
         "bci-2_3+_her2.png": 3,
         "c_0_HER2.png": 0,
+        "d_3+_0_512.png": 3,  # 0 and 512 are a place
     }
+    put(tmp_path / "e_1+_2+.png")
+    with pytest.raises(DataSetError, match=r"e_1\+_2\+\.png: several scores \(1\+, 2\+\)"):
+        find_images(tmp_path, Task.INTENSITY)
 
 
 def test_a_table_of_labels(tmp_path: Path) -> None:
