@@ -13,14 +13,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from models.errors import DataSetError
+from models.slide_level.tables import check_patients, rows_of
 from models.spec import CLASSES, Task
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
@@ -84,7 +84,7 @@ def find_images(folder: Path, task: Task, *, mpp: float | None = None) -> list[L
     elif task is not Task.SEGMENTATION and _class_folders(folder, task):
         images = _from_class_folders(folder, task)
     elif pair := _two_folders(folder):
-        images = _with_masks(folder, _images(pair[0]), _images(pair[1]))
+        images = _of_two_folders(folder, *pair)
     else:
         images = _flat(folder, task)
     common = _checked(mpp, "--mpp") or _stored_mpp(folder)
@@ -139,7 +139,7 @@ def _flat(folder: Path, task: Task) -> list[LabeledImage]:
     masks = [p for p in found if _MASK_NAME.match(p.stem)]
     images = [p for p in found if p not in masks]
     if masks:
-        return _with_masks(folder, images, masks)
+        return _with_masks(folder, _keyed(folder, images), _keyed(folder, masks))
     if task is Task.INTENSITY:
         # Both fields of a pair lie in one folder: only the IHC fields have a stain intensity.
         images = [p for p in images if not _is_he(p)]
@@ -159,33 +159,54 @@ def _flat(folder: Path, task: Task) -> list[LabeledImage]:
     )
 
 
-def _with_masks(root: Path, images: list[Path], masks: list[Path]) -> list[LabeledImage]:
-    by_stem: dict[str, Path] = {}
-    for mask in masks:
-        match = _MASK_NAME.match(mask.stem)
-        by_stem[match["stem"] if match else mask.stem] = mask
+def _of_two_folders(root: Path, images: Path, masks: Path) -> list[LabeledImage]:
+    return _with_masks(root, _keyed(images, _images(images)), _keyed(masks, _images(masks)))
+
+
+def _keyed(folder: Path, files: Iterable[Path]) -> list[tuple[PurePosixPath, Path]]:
+    """Files with their paths below `folder` without suffix and, of a mask, without ``_mask``."""
     found = []
-    for path in images:
-        mask_of = by_stem.pop(path.stem, None)
+    for path in files:
+        match = _MASK_NAME.match(path.stem)
+        inside = PurePosixPath(path.relative_to(folder).as_posix())
+        found.append((inside.with_name(match["stem"] if match else path.stem), path))
+    return found
+
+
+def _with_masks(
+    root: Path,
+    images: list[tuple[PurePosixPath, Path]],
+    masks: list[tuple[PurePosixPath, Path]],
+) -> list[LabeledImage]:
+    """Images with the masks of the same key. One of no folder is its own patient by its name."""
+    by_key: dict[PurePosixPath, Path] = {}
+    for key, mask in masks:
+        if (other := by_key.setdefault(key, mask)) != mask:
+            raise DataSetError(f"{mask}: {other.name} is a mask of the same image. Leave one.")
+    found = []
+    for key, path in images:
+        mask_of = by_key.pop(key, None)
         if mask_of is None:
-            raise DataSetError(f"{path}: no mask. It would be called {path.stem}_mask.png.")
-        name = str(path.relative_to(root))
-        found.append(LabeledImage(path=path, name=name, patient=path.stem, mask=mask_of))
-    if by_stem:
-        raise DataSetError(f"{next(iter(by_stem.values()))}: a mask without its image.")
+            raise DataSetError(f"{path}: no mask. It would be called {key}_mask.png.")
+        inside = path.relative_to(root)
+        patient = path.stem if len(key.parts) == 1 else inside.with_suffix("").as_posix()
+        found.append(LabeledImage(path=path, name=str(inside), patient=patient, mask=mask_of))
+    if by_key:
+        raise DataSetError(f"{next(iter(by_key.values()))}: a mask without its image.")
     return found
 
 
 def _from_table(table: Path, task: Task) -> list[LabeledImage]:
     folder = table.parent
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream))
-    masked = {}
+    rows = rows_of(table)
+    masked: list[LabeledImage] = []
     found = _images(folder)
-    if any(_MASK_NAME.match(p.stem) for p in found) or _two_folders(folder):
-        pair = _two_folders(folder)
-        masks = _images(pair[1]) if pair else [p for p in found if _MASK_NAME.match(p.stem)]
-        masked = {i.path: i for i in _with_masks(folder, _others(found, masks), masks)}
+    if pair := _two_folders(folder):
+        masked = _of_two_folders(folder, *pair)
+    elif masks := [p for p in found if _MASK_NAME.match(p.stem)]:
+        others = [p for p in found if p not in masks]
+        masked = _with_masks(folder, _keyed(folder, others), _keyed(folder, masks))
+    mask_of = {image.path: image.mask for image in masked}
     images = []
     for line, raw in enumerate(rows, start=2):
         row = {key.strip().lower(): (value or "").strip() for key, value in raw.items() if key}
@@ -199,7 +220,7 @@ def _from_table(table: Path, task: Task) -> list[LabeledImage]:
         if not path.is_file():
             raise DataSetError(f"{where}: there is no {cells['file']} in the folder.")
         label = class_number(cells["label"], task) if cells["label"] else None
-        mask = masked[path].mask if path in masked else None
+        mask = mask_of.get(path)
         if label is None and mask is None:
             raise DataSetError(f"{where}: unknown label {cells['label']!r}. {_classes(task)}")
         images.append(
@@ -212,13 +233,10 @@ def _from_table(table: Path, task: Task) -> list[LabeledImage]:
                 mpp=_checked(_number(cells["mpp"], where), where),
             )
         )
+    check_patients((image.patient for image in images), str(table))
     if not images:
         raise DataSetError(f"{table}: no lines. Columns are file, label, patient, mpp.")
     return images
-
-
-def _others(found: list[Path], masks: list[Path]) -> list[Path]:
-    return [p for p in found if p not in set(masks)]
 
 
 def _is_he(path: Path) -> bool:

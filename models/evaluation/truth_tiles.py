@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.datasets.images import open_whole
 from models.errors import DataSetError
@@ -20,6 +21,10 @@ MOST_FILL = 0.1
 """Largest share of an edge by which a last tile may be short; it is padded by mirroring."""
 BCSS_CODES = 21
 """Highest code of the BCSS data set: 1 is tumor, 0 lies outside the labeled region."""
+WHITE_FROM = 127
+"""Value above which a mask of several gray values is white."""
+JPEG_NOISE = 40
+"""Most that the channels of a gray JPEG mask may differ by."""
 USUAL_GLASS = (245, 245, 245)
 DARKEST_GLASS = 180
 TUMOR_FROM, OTHER_UP_TO = 0.5, 0.1
@@ -61,19 +66,18 @@ def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArr
     """Return the class of each px, uint8 (rows, columns): 0/1 for the tumor task, else 0-4;
     `IGNORED`.
 
-    Without `values`, white or any nonzero value of a tumor mask is tumor; a mask with several
-    values up to `BCSS_CODES` holds BCSS codes. Masks of other tasks hold 0-4 in the numbering of
-    network M.
+    Without `values`, the one nonzero value of a tumor mask is tumor; several values up to
+    `BCSS_CODES` are BCSS codes, and of others those above `WHITE_FROM` are tumor. Masks of other
+    tasks hold 0-4 in the numbering of network M.
 
     Raises
     ------
     DataSetError
-        If the file is no image, or holds a value without meaning.
+        If the file is no image or in color, or holds a value without meaning.
     """
     image = open_whole(path)
     lossy = image.format == "JPEG"
-    plain = image if image.mode in ("L", "P", "1", "I;16", "I") else image.convert("L")
-    mask = np.asarray(plain, dtype=np.int64)
+    mask = _gray(image, path, lossy=lossy)
     present = np.unique(mask)
     if values is not None:
         found = np.full(mask.shape, 0 if task is Task.TUMOR else IGNORED, dtype=np.uint8)
@@ -85,11 +89,7 @@ def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArr
             raise DataSetError(f"{path}: mask value {min(strange)} is not in mask.json.")
         return found
     if task is Task.TUMOR:
-        if lossy or present[-1] > BCSS_CODES:
-            return (mask > 127).astype(np.uint8)
-        if present[-1] > 1 and len(present[present > 0]) > 1:
-            return np.where(mask == 0, IGNORED, mask == 1).astype(np.uint8)
-        return (mask > 0).astype(np.uint8)
+        return _tumor(mask, path, lossy=lossy)
     highest = len(CLASSES[Task.SEGMENTATION]) - 1
     if lossy or present[-1] > highest:
         why = "JPEG does not keep values" if lossy else f"value {present[-1]}"
@@ -98,6 +98,39 @@ def read_mask(path: Path, task: Task, values: MaskValues | None = None) -> NDArr
             "mask.json says what its values mean."
         )
     return mask.astype(np.uint8)
+
+
+def _gray(image: Image.Image, path: Path, *, lossy: bool) -> NDArray[np.int64]:
+    """Return the values of a mask, int64 (rows, columns).
+
+    Raises
+    ------
+    DataSetError
+        If it is in color. A color's brightness is no value: red would be black.
+    """
+    if image.mode in ("L", "P", "1", "I;16", "I"):
+        return np.asarray(image, dtype=np.int64)
+    if image.mode == "LA":
+        return np.asarray(image.convert("L"), dtype=np.int64)
+    colors = np.asarray(image.convert("RGB"), dtype=np.int64)
+    if np.ptp(colors, axis=2).max() > (JPEG_NOISE if lossy else 0):
+        raise DataSetError(f"{path}: a mask has one value per px, not colors; save it gray.")
+    return colors[..., 0]
+
+
+def _tumor(mask: NDArray[np.int64], path: Path, *, lossy: bool) -> NDArray[np.uint8]:
+    present = np.unique(mask)
+    if not lossy:
+        if (present > 0).sum() <= 1:
+            return (mask > 0).astype(np.uint8)
+        if present[-1] <= BCSS_CODES:
+            return np.where(mask == 0, IGNORED, mask == 1).astype(np.uint8)
+    if BCSS_CODES < present[-1] <= WHITE_FROM:
+        raise DataSetError(
+            f"{path}: several gray values, none above {present[-1]}; tumor is white, or one value "
+            "other than 0, or mask.json says what the values mean."
+        )
+    return (mask > WHITE_FROM).astype(np.uint8)
 
 
 def fitting_mask(

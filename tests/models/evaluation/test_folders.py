@@ -68,6 +68,22 @@ def test_masks_beside_and_in_folders(tmp_path: Path) -> None:
             assert image.mask.exists()
 
 
+def test_masks_of_equal_names_belong_to_the_images_of_their_folders(tmp_path: Path) -> None:
+    for patient in ("P1", "P2"):
+        put(tmp_path / "two" / "images" / patient / "x.png")
+        put(tmp_path / "two" / "masks" / patient / "x.png")
+        put(tmp_path / "flat" / patient / "x.png"), put(tmp_path / "flat" / patient / "x_mask.png")
+    for layout in ("two", "flat"):
+        images = find_images(tmp_path / layout, Task.TUMOR)
+        assert len({i.patient for i in images}) == 2
+        for image in images:
+            assert image.mask is not None and image.mask != image.path
+            assert image.mask.parent.name == image.path.parent.name
+    put(tmp_path / "flat" / "P1" / "x_seg.png")
+    with pytest.raises(DataSetError, match=r"x_seg\.png: x_mask\.png is a mask of the same image"):
+        find_images(tmp_path / "flat", Task.TUMOR)
+
+
 def test_scores_in_names_leave_the_he_fields_out(tmp_path: Path) -> None:
     for name in ("bci-1_1+_he", "bci-1_1+_her2", "bci-2_3+_her2", "c_0_HER2", "d_3+_0_512"):
         put(tmp_path / f"{name}.png")
@@ -120,6 +136,14 @@ def broken(folder: Path, kind: str) -> Task:
         case "label":
             put(folder / "a.png")
             (folder / "labels.csv").write_text("file,label\na.png,blue\n")
+        case "coded":
+            put(folder / "a.png")
+            (folder / "labels.csv").write_bytes(
+                "file,label,patient\na.png,1,M\xfc\n".encode("cp1252")
+            )
+        case "twice":
+            put(folder / "a.png")
+            (folder / "labels.csv").write_text("file,label,case\na.png,1,p1\na.png,0,P1\n")
         case "listed":
             folder.mkdir()
             (folder / "labels.csv").write_text("file,label\nz.png,tumor\n")
@@ -140,6 +164,8 @@ def broken(folder: Path, kind: str) -> Task:
         ("no image", "c_mask.png: a mask without its image"),
         ("layout", "no layout that the tumor task understands. Use class folders"),
         ("label", "line 2: unknown label 'blue'"),
+        ("coded", "labels.csv: not a readable CSV table"),
+        ("twice", "labels.csv: patients 'p1' and 'P1' differ in case alone"),
         ("listed", "line 2: there is no z.png"),
         ("mpp", "not a number"),
         ("implausible", "implausible"),
@@ -166,6 +192,23 @@ def test_tumor_masks_white_numbered_and_of_bcss(tmp_path: Path) -> None:
     (tmp_path / "mask.json").write_text('{"tumor": [2], "ignore": [0]}')
     values = read_mask_values(tmp_path, Task.TUMOR)
     assert (read_mask(tmp_path / "codes.png", Task.TUMOR, values)[1:] == half[1:]).all()
+
+
+def test_a_tumor_mask_that_would_be_read_as_none_is_refused(tmp_path: Path) -> None:
+    half = np.zeros((16, 16), np.uint8)
+    half[:, 8:] = 1
+    for value in (22, 100, 127):  # one value other than 0
+        assert read_mask(put(tmp_path / "one.png", half * value), Task.TUMOR).mean() == 0.5
+    assert read_mask(put(tmp_path / "rgb.png", np.dstack(3 * [half * 255])), Task.TUMOR).any()
+    red = np.dstack([half * 0, half * 0, half * 255])
+    for name in ("red.png", "red.jpg"):
+        with pytest.raises(DataSetError, match="one value per px, not colors"):
+            read_mask(put(tmp_path / name, red), Task.TUMOR)
+    blurred = cv2.blur(half * 120, (3, 3))
+    for name in ("gray.png", "gray.jpg"):
+        with pytest.raises(DataSetError, match="several gray values, none above 1"):
+            read_mask(put(tmp_path / name, blurred), Task.TUMOR)
+    assert not read_mask(put(tmp_path / "none.jpg", half * 0), Task.TUMOR).any()
 
 
 def test_label_masks_hold_0_to_4_and_nothing_else(tmp_path: Path) -> None:
