@@ -235,6 +235,16 @@ def _is_same_id(one: tuple[str, str], other: tuple[str, str]) -> bool:
     return one[0] == other[0] and all(a == b for a, b in issuers if a and b)
 
 
+def numbers_of(patient: Patient) -> frozenset[str]:
+    """Return all IDs by which the sources of a slide name its patient, folded, without issuers.
+
+    Slides that share one may be of one patient: an issuer that one side does not state is no
+    difference.
+    """
+    sources = (patient, *patient.also)
+    return frozenset(number for each in sources for number, _ in _ids(each) if _known(number))
+
+
 # names, days, sex
 
 

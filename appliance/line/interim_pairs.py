@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from appliance.assays.registry import find_assay
 from appliance.errors import SlideError, SourceChangedError
-from appliance.intake.patients import Patient
+from appliance.intake.patients import Patient, numbers_of
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.queries import Queries
 from appliance.ledger.reader import LedgerReader
@@ -41,10 +41,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedCase:
-    """A case whose score a person confirmed or gave: its slides, anatomy first."""
+    """A case whose score a person confirmed or gave: its slides, anatomy first.
+
+    `named` are the patient's IDs and the accession: what tells that two cases are one patient's.
+    """
 
     subject: str
-    patient: str
+    named: frozenset[str]
     score: str
     slides: tuple[ReadSlide, ReadSlide]
 
@@ -55,10 +58,11 @@ def write_signed_pairs(
     """Write ``pairs.csv`` and the bags of both slides of each signed case of an assay.
 
     Where the slides' alignment is kept, a table names the tiles that show the same tissue.
-    Cases and patients are numbered; no accession, name or date is written. Patients are told apart
-    by accession where the slides name none. Returns the number of cases that were written, and of
-    those whose slides are gone, changed or have no tissue. Everything is written beside `out` and
-    renamed at the end: a run that stops leaves no pairs.
+    Cases and patients are numbered; no accession, name or date is written. Cases that share an ID
+    of the patient or an accession, or whose IDs the settings declare to be one, are one patient's:
+    too large a group never has one person train and judge. Everything is written beside `out` and
+    renamed at the end: a run that stops leaves no pairs. Returns the number of cases that were
+    written, and of those whose slides are gone, changed or have no tissue.
 
     Raises
     ------
@@ -80,12 +84,10 @@ def write_signed_pairs(
                 cases = [case for case in _signed(tx, assay) if case.score in scores]
     folder = encoder or reference_encoder()
     spec = verify_encoder(folder)
+    patients = _pseudonyms([case.named for case in cases], settings.patients.merged)
+    rows: list[tuple[str, ...]] = []
     with new_folder(out) as part:
-        rows: list[tuple[str, ...]] = []
-        patients = {
-            name: f"P{n}" for n, name in enumerate(dict.fromkeys(c.patient for c in cases), 1)
-        }
-        for number, case in enumerate(cases, 1):
+        for number, (case, patient) in enumerate(zip(cases, patients, strict=True), 1):
             try:
                 kept = [
                     keep_bag(each.facts, settings, progress, encoder=folder) for each in case.slides
@@ -96,7 +98,7 @@ def write_signed_pairs(
             bags = [kept_bag(done.key, settings) for done in kept]
             mapping = kept_mapping(*case.slides, settings)
             files = _save(part, number, bags, mapping, spec)
-            rows.append((f"C{number}", patients[case.patient], case.score, *files))
+            rows.append((f"C{number}", patient, case.score, *files))
         with (part / PAIRS_NAME).open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([(*COLUMNS, PARTNERS), *rows])
     return len(rows), len(cases) - len(rows)
@@ -150,13 +152,31 @@ def _signed(tx: Queries, assay: str) -> Iterable[SignedCase]:
         anatomy, target = (slides[stain] for stain in stains)
         yield SignedCase(
             subject=subject,
-            patient=_patient(anatomy) or _patient(target) or f"accession {case.accession}",
+            named=_named(anatomy) | _named(target) | {f"accession {case.accession}"},
             score=case.score,
             slides=(read_slide_of(anatomy), read_slide_of(target)),
         )
 
 
-def _patient(slide: SlideRow) -> str:
-    """Return what tells the patient of a slide from others; empty where no source names one."""
-    named = Patient.of_json(slide.patient)
-    return f"{named.issuer} {named.patient_id}" if named.is_known else ""
+def _named(slide: SlideRow) -> frozenset[str]:
+    return _ids(Patient.of_json(slide.patient))
+
+
+def _ids(patient: Patient) -> frozenset[str]:
+    return frozenset(f"ID {number}" for number in numbers_of(patient))
+
+
+def _pseudonyms(named: Sequence[frozenset[str]], merged: Sequence[Sequence[str]]) -> list[str]:
+    """Return P1, P2, … for what names the patient of each case; `merged` are IDs of one patient."""
+    declared = [
+        frozenset(name for text in group for name in _ids(Patient(patient_id=text)))
+        for group in merged
+    ]
+    groups: list[frozenset[str]] = []
+    for names in (*declared, *named):
+        joined = [group for group in groups if group & names]
+        groups = [group for group in groups if not group & names]
+        groups.append(names.union(*joined))
+    mine = [next(k for k, group in enumerate(groups) if group & names) for names in named]
+    numbers = {group: n for n, group in enumerate(dict.fromkeys(mine), 1)}
+    return [f"P{numbers[group]}" for group in mine]

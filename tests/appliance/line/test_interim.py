@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,6 +20,7 @@ from appliance.errors import WeightsUnusableError
 from appliance.findings.attention import ATTENTION_NAME, AttentionMap
 from appliance.findings.codec import load_findings
 from appliance.findings.opinion import Opinion
+from appliance.intake.patients import Patient
 from appliance.ledger.events import Event
 from appliance.ledger.hints import TROUBLE, Hint, hint_of
 from appliance.ledger.ledger import Ledger
@@ -39,6 +41,7 @@ from appliance.operations.corrections import CONFIRMED
 from appliance.readers.bags import centers_um
 from appliance.readers.interim import InterimReader
 from appliance.readers.tile_pass import silent
+from appliance.settings.intake import Patients
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from appliance.slides.reader import SlideReader
@@ -185,16 +188,22 @@ def context(bench: Bench, tmp_path: Path) -> Iterator[StepContext]:
     ledger.close()
 
 
-def inspected_row(context: StepContext, bench: Bench, stain: Stain) -> SlideRow:
-    """Add an inspected slide of the block to the ledger."""
+def inspected_row(
+    context: StepContext,
+    bench: Bench,
+    stain: Stain,
+    identity: Identity = IDENTITY,
+    path: Path | None = None,
+) -> SlideRow:
+    """Add an inspected slide of the block to the ledger; `path` is another name of its file."""
     slide = bench.he if stain is HE else bench.ihc
     with context.ledger.transaction() as tx:
-        row = tx.add_slide(slide.facts.path, 1.0)
-        row.accession, row.block, row.stain = "S26-1", "A1", stain
+        row = tx.add_slide(str(path or slide.facts.path), 1.0)
+        row.accession, row.block, row.stain = identity.accession, identity.block, stain
         row.inspect_key = slide.inspect_key
         for name in ("fingerprint", "format", "width_px", "height_px", "mpp", "level_count"):
             setattr(row, name, getattr(slide.facts, name))
-        tx.case_for(replace(IDENTITY, stain=stain), 1.0, HER2_PAIR)
+        tx.case_for(replace(identity, stain=stain), 1.0, HER2_PAIR)
         for state in (SlideState.ARRIVED, SlideState.IDENTIFIED, SlideState.INSPECTED):
             tx.advance(row, state, now=1.0)
     return row
@@ -334,3 +343,33 @@ def test_pairs_are_written_whole_or_not_at_all_and_never_over_others(
     with pytest.raises(DataSetError, match=r"a exists\..* choose a new folder"):
         write_signed_pairs(context.settings, "her2", out, silent, encoder=None)
     assert {path: path.read_bytes() for path in out.iterdir()} == kept and len(kept) == 3
+
+
+def test_cases_of_one_person_are_one_patients_however_the_id_is_written(
+    context: StepContext, bench: Bench, tmp_path: Path
+) -> None:
+    persons = {
+        "S26-1": Patient(patient_id="ab12", issuer="HOSPITAL"),
+        "S26-2": Patient(patient_id=" AB12 "),  # no issuer, another way to write it
+        "S26-3": Patient(patient_id="77", other_ids=("ab12^^^OTHER",)),
+        "S26-4": Patient(patient_id="0815"),
+        "S26-5": Patient(patient_id="4711^^^HOSPITAL"),  # declared to be 0815
+        "S26-6": Patient(patient_id="unknown"),
+        "S26-7": Patient(patient_id="unknown"),
+    }
+    for accession, person in persons.items():
+        for stain, slide in ((HE, bench.he), (HER2, bench.ihc)):
+            path = tmp_path / f"{accession}-{stain}.svs"
+            os.link(slide.facts.path, path)
+            row = inspected_row(context, bench, stain, replace(IDENTITY, accession=accession), path)
+            with context.ledger.transaction() as tx:
+                kept = tx.slide(row.id or 0)
+                assert kept is not None
+                kept.patient = person.as_json()
+    sign(context)
+    merged = Patients(merged=(("0815", "4711"),))
+    settings = context.settings.model_copy(update={"patients": merged})
+    out = tmp_path / "pairs"
+    assert write_signed_pairs(settings, "her2", out, silent, encoder=None) == (7, 0)
+    found = [pair.patient for pair in read_pairs(out)]
+    assert found == ["P1", "P1", "P1", "P2", "P2", "P3", "P4"]
