@@ -129,8 +129,10 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
 def _image_tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile]:
     images = find_images(labels.path, task, mpp=labels.mpp)
     values = read_mask_values(labels.path, task)
+    unknown = {image.is_patient_told for image in images} == {False}
+    if labels.patient_of is None and not unknown:
+        _check_told(images)
     # Without a patient each image is named for itself. Crops of one slide are no patients.
-    unknown = all(image.patient in _own_names(image) for image in images)
     told = [_told(image, "" if unknown else image.patient, labels) for image in images]
     _tell_taught(labels, [split for _, split in told])
     for number, (image, (patient, split)) in enumerate(zip(images, told, strict=True)):
@@ -170,10 +172,20 @@ def _tell_taught(labels: SiteLabels, splits: Iterable[Split | None]) -> None:
         labels.say(f"{taught} of {len(free)} left out: their split is train or validation.")
 
 
-def _own_names(image: LabeledImage) -> tuple[str, str]:
-    """Names that an image has as its patient where the layout tells none."""
-    name = PurePosixPath(image.name)
-    return name.stem, name.with_suffix("").as_posix()
+def _check_told(images: Iterable[LabeledImage]) -> None:
+    """Check that each image has a patient: one without would count as a patient of its own.
+
+    Raises
+    ------
+    DataSetError
+        If one has none.
+    """
+    for image in images:
+        if not image.is_patient_told:
+            raise DataSetError(
+                f"{image.path}: no patient, others have one. Fill in the column of every row, put "
+                "each image into a patient's folder, or use --patient-pattern or --patients."
+            )
 
 
 def _tiles_of(

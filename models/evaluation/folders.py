@@ -56,12 +56,14 @@ _COLUMNS = {
 class LabeledImage:
     """An image with its truth: the class of the whole image, or a mask, or both.
 
-    `name` is its path inside the folder; `mpp` in µm per px, None if unknown.
+    `name` is its path inside the folder; `mpp` in µm per px, None if unknown. Where the layout
+    tells no patient, `patient` is the image's own name and `is_patient_told` false.
     """
 
     path: Path
     name: str
     patient: str
+    is_patient_told: bool = False
     label: int | None = None
     mask: Path | None = None
     mpp: float | None = None
@@ -122,9 +124,16 @@ def _from_class_folders(folder: Path, task: Task) -> list[LabeledImage]:
         for path in _images(subfolder):
             inside = path.relative_to(subfolder).parts
             # A folder below the class is a patient; without one each image is its own patient.
-            patient = inside[0] if len(inside) > 1 else f"{subfolder.name}/{path.stem}"
-            name = str(path.relative_to(folder))
-            images.append(LabeledImage(path=path, name=name, patient=patient, label=label))
+            told = len(inside) > 1
+            images.append(
+                LabeledImage(
+                    path=path,
+                    name=str(path.relative_to(folder)),
+                    patient=inside[0] if told else f"{subfolder.name}/{path.stem}",
+                    is_patient_told=told,
+                    label=label,
+                )
+            )
     return images
 
 
@@ -228,6 +237,7 @@ def _from_table(table: Path, task: Task) -> list[LabeledImage]:
                 path=path,
                 name=cells["file"],
                 patient=cells["patient"] or path.stem,
+                is_patient_told=bool(cells["patient"]),
                 label=label,
                 mask=mask,
                 mpp=_checked(_number(cells["mpp"], where), where),

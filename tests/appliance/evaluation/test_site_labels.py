@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from fixtures.tiles import tile
+import pytest
+from fixtures.tiles import save, tile
 from numpy.typing import NDArray
 
 from appliance.evaluation.site_labels import GRID, SiteLabels, labeled_logits
 from appliance.readers.tile_pass import silent
+from models.errors import DataSetError
 from models.spec import CLASSES, Task
 from models.training.site_fit import UNLABELED, LabeledLogits
 
@@ -64,3 +66,21 @@ def test_what_is_to_be_ignored_is_unlabeled_and_no_background(tmp_path: Path) ->
     found = judged(SiteLabels(path=tmp_path, open_slide=opened), Task.SEGMENTATION)
     (row,) = found.truth.reshape(-1, GRID, GRID)[:, GRID // 2]
     assert row.tolist() == 16 * [4] + 9 * [UNLABELED] + 7 * [0]
+
+
+def test_a_patient_in_the_first_row_alone_makes_no_patient_of_each_crop(tmp_path: Path) -> None:
+    for number in range(4):
+        save(tmp_path / f"{number}.png", tile(1, number))
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label,patient\n0.png,1,p1\n1.png,1,\n2.png,0,p2\n3.png,0,\n")
+    labels = SiteLabels(path=tmp_path, mpp=0.2793)
+    with pytest.raises(DataSetError, match=r"/1\.png: no patient, others have one"):
+        judged(labels, Task.TUMOR)
+    # A name that the table states is a patient, though an image has it, too.
+    table.write_text("file,label,patient\n0.png,1,0\n1.png,1,0\n2.png,0,2\n3.png,0,3\n")
+    assert judged(labels, Task.TUMOR).patient.tolist() == ["0", "0", "2", "3"]
+    table.write_text("file,label,patient\n0.png,1,\n1.png,1,\n2.png,0,\n3.png,0,\n")
+    assert judged(labels, Task.TUMOR).patient.tolist() == 4 * [""]
+    named = replace(labels, patient_of=lambda file: (file.stem, None))
+    table.write_text("file,label,patient\n0.png,1,p1\n1.png,1,\n")
+    assert judged(named, Task.TUMOR).patient.tolist() == ["0", "1"]
