@@ -14,6 +14,7 @@ from appliance.evaluation.labeled_images import tile_truth, tiles_with_tissue
 from appliance.readers.inference import Network
 from appliance.readers.tile_pass import Progress
 from appliance.slides.annotated import open_calibrated
+from appliance.slides.files import SLIDE_SUFFIXES
 from appliance.slides.glass import calibrate, white_gain
 from models.datasets.annotated import (
     OpenSlide,
@@ -114,7 +115,7 @@ def _tiles(labels: SiteLabels, task: Task, progress: Progress) -> Iterator[_Tile
     elif not path.is_dir():
         raise DataSetError(f"{path}: no such table or folder.")
     else:
-        slides = slides_of_folder(path, labels.patient_of)
+        slides = slides_of_folder(path, labels.patient_of, suffixes=SLIDE_SUFFIXES)
     if not slides:
         yield from _image_tiles(labels, task, progress)
         return

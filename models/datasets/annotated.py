@@ -6,7 +6,7 @@ A network thus learns from exactly the pixels that the appliance will show it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.build import Sample
+from models.datasets.folders import listed
 from models.datasets.geojson import Area, read_annotations
 from models.datasets.masked import thinned
 from models.datasets.patients import PatientOf, read_table, split_of
@@ -132,10 +133,14 @@ def _check_once(slides: Sequence[AnnotatedSlide], where: Sequence[str]) -> None:
             )
 
 
-def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[AnnotatedSlide]:
+def slides_of_folder(
+    folder: Path, patient_of: PatientOf | None = None, *, suffixes: Collection[str] = ()
+) -> list[AnnotatedSlide]:
     """Slides below `folder` that have a GeoJSON file of their name beside them.
 
-    The file is called ``NAME.geojson`` or ``NAME.svs.geojson``. The patient is that of `patient_of`
+    The file is called ``NAME.geojson`` or ``NAME.svs.geojson``. A file with one of the `suffixes`
+    of slides precedes folders (as of MRXS) and other files of its name; what is hidden is none of
+    them. The patient is that of `patient_of`
     (given the slide's path below `folder`), by default the folder below `folder`, else the slide.
 
     Raises
@@ -146,9 +151,12 @@ def slides_of_folder(folder: Path, patient_of: PatientOf | None = None) -> list[
     """
     found = []
     for marks in sorted(folder.rglob("*.geojson")):
+        if any(part.startswith(".") for part in marks.relative_to(folder).parts):
+            continue
         name = marks.stem
-        beside = [path for path in marks.parent.iterdir() if path != marks]
-        slides = [path for path in beside if name in (path.name, path.stem)]
+        beside = [path for path in listed(marks.parent) if path != marks]
+        named = [path for path in beside if name in (path.name, path.stem)]
+        slides = [p for p in named if p.suffix.lower() in suffixes and p.is_file()] or named
         if len(slides) != 1:
             many = ", ".join(sorted(path.name for path in slides)) or "none"
             raise DataSetError(f"{marks}: needs one slide of its name beside it; there is {many}.")

@@ -68,6 +68,29 @@ def test_what_is_to_be_ignored_is_unlabeled_and_no_background(tmp_path: Path) ->
     assert row.tolist() == 16 * [4] + 9 * [UNLABELED] + 7 * [0]
 
 
+def test_other_files_of_a_slides_name_beside_it_do_not_matter(tmp_path: Path) -> None:
+    marks = json.dumps([area("Tumor", 0, 512)])
+    for name in ("a.mrxs", "a/Slidedat.ini", "a.geojson", "b.svs", "b.xml", "b.svs.geojson"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(marks)
+    for name in ("._a.geojson", "._a.mrxs", "._b.svs"):  # of a Mac
+        (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    (tmp_path / "c").mkdir()  # of DICOM: the folder is the slide
+    (tmp_path / "c.geojson").write_text(marks)
+    asked = set()
+
+    @contextmanager
+    def asking(path: Path) -> Iterator[PlainSlide]:
+        asked.add(path.name)
+        yield PlainSlide()
+
+    found = judged(SiteLabels(path=tmp_path, open_slide=asking), Task.TUMOR)
+    assert found.patient.tolist() == ["a", "b", "c"] and asked == {"a.mrxs", "b.svs", "c"}
+    (tmp_path / "a.tif").touch()
+    with pytest.raises(DataSetError, match=r"beside it; there is a\.mrxs, a\.tif"):
+        judged(SiteLabels(path=tmp_path, open_slide=opened), Task.TUMOR)
+
+
 def test_a_patient_in_the_first_row_alone_makes_no_patient_of_each_crop(tmp_path: Path) -> None:
     for number in range(4):
         save(tmp_path / f"{number}.png", tile(1, number))
