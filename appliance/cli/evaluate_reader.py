@@ -55,6 +55,13 @@ ShiftedOption = Annotated[
 ShuffledOption = Annotated[
     bool, typer.Option("--shuffled", help="Shuffle labels: what is above chance then is a leak.")
 ]
+FoldsOption = Annotated[
+    int,
+    typer.Option(
+        min=3,
+        help="Folds, patient-wise and stratified. A cohort with a column fold has its own number.",
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for drawn slides and folds; a stopped run goes on there."),
@@ -67,7 +74,7 @@ def reader(
     cohort: CohortOption = None,
     synthetic: SyntheticOption = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of cohort, folds and weights.")] = 0,
-    folds: Annotated[int, typer.Option(min=3, help="Folds, patient-wise and stratified.")] = 10,
+    folds: FoldsOption = 10,
     shifted: ShiftedOption = False,
     shuffled: ShuffledOption = False,
     loss: LossOption = None,
@@ -84,9 +91,9 @@ def reader(
 
     tandem evaluate reader --cohort DIR --system all --html report.html --out RUNS
 
-    Each fold tests with a tenth of the patients, stops training and calibrates with another tenth,
-    and trains with the rest. Of drawn slides the ceiling is printed: what one who knows each
-    slide's truth reaches against the labels, which are a reader's and err.
+    Each of ten folds, which a cohort's own replace, tests with a tenth of the patients, stops and
+    calibrates with another and trains with the rest. Of drawn slides the ceiling is printed: what
+    one who knows each slide's truth reaches against the labels, which are a reader's and err.
     """
     if bool(synthetic) == (cohort is not None):
         raise typer.BadParameter("name a folder, or a number to --synthetic", param_hint="--cohort")
@@ -152,7 +159,7 @@ def _show(result: dict[str, Any], *, as_json: bool, html: Path | None) -> None:
     for task, found in result["tasks"].items():
         synthetic = " (synthetic)" if result["data"] == "synthetic" else ""
         table = Table(
-            task, title=f"{task}: {result['folds']} folds{synthetic}", title_justify="left"
+            task, title=f"{task}: {found['folds']} folds{synthetic}", title_justify="left"
         )
         for head in COLUMNS:
             table.add_column(head, justify="right")

@@ -45,7 +45,8 @@ def reader(
     tandem train reader reference-224 --task 4way --synthetic 500 --seed 1 --out WEIGHTS
 
     Writes model.safetensors, manifest.json and MODEL_CARD.md to --out. Drawn slides lie in its
-    folder "cohort". The printed figures are those of the patients that judge.
+    folder "cohort". The printed figures are those of the patients that judge. A cohort's own
+    folds replace the shares: its first fold judges, the second stops, the others train.
     """
     if bool(synthetic) == (cohort is not None):
         raise typer.BadParameter("name a folder, or a number to --synthetic", param_hint="--cohort")

@@ -42,7 +42,7 @@ def reader_report(result: Mapping[str, Any]) -> str:
     synthetic = result["data"] == "synthetic"
     kind = "Synthetic figures: the slides were drawn by Tandem itself. " if synthetic else ""
     labels = "Labels were shuffled. " if result["shuffled"] else ""
-    said = f"{result['patients']} patients, {result['slides']} slides, {result['folds']} folds"
+    said = f"{result['patients']} patients, {result['slides']} slides"
     body = [
         "<h1>Tandem: slide-level readers</h1>",
         f'<div class="muted">{escape(said)}, seed {result["seed"]}</div>',
@@ -58,7 +58,7 @@ def reader_report(result: Mapping[str, Any]) -> str:
 def _section(task: str, found: Mapping[str, Any]) -> Iterator[str]:
     names = found["classes"]
     sides = {name: system["details"] for name, system in found["systems"].items()}
-    yield f"<h2>{escape(task)}</h2>"
+    yield f"<h2>{escape(task)}, {found['folds']} folds</h2>"
     yield table(("system", *COLUMNS), [*table_rows(task, found), *published_rows(task)])
     per_class = [
         (name, *(number(d["per_class"][k]["f1"]) for k in names), number(d["ece"]))

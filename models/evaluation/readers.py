@@ -41,6 +41,7 @@ NOTICE = "For research use only. Systems saw slides at low resolution or tiles, 
 class Plan:
     """Plan of an evaluation: each system (by a name for tables) on each task in `folds` folds.
 
+    The folds of a cohort that has its own are those, whatever `folds` says.
     `shifted` are slides of another scanner and staining run, which each fold's system answers too.
     """
 
@@ -84,9 +85,13 @@ def evaluate_systems(plan: Plan, out: Path, say: Say) -> dict[str, Any]:
                 systems[name]["shifted"] = _shifted(plan.shifted, elsewhere, task)
             said = ", ".join(f"{f} {systems[name][f]['mean']:.3f}" for f in FIGURES)
             say(f"{task}, {name}: {said}")
-        tasks[task.value] = {"classes": list(SLIDE_CLASSES[task]), "systems": systems}
+        tasks[task.value] = {
+            "classes": list(SLIDE_CLASSES[task]),
+            "folds": len(folds),
+            "systems": systems,
+        }
     return {
-        "folds": plan.folds,
+        "folds": max(found["folds"] for found in tasks.values()),
         "seed": plan.seed,
         "slides": len(plan.slides),
         "patients": len({slide.patient for slide in plan.slides}),

@@ -11,7 +11,7 @@ import numpy as np
 from models.evaluation.confusion import classification_figures, confusion
 from models.evaluation.readers import fold_figures
 from models.slide_level.cohort import CohortSlide
-from models.slide_level.folds import draw_folds
+from models.slide_level.folds import Fold, draw_folds
 from models.slide_level.manifest import SlideSpec, add_figures
 from models.slide_level.system import Say, System
 from models.slide_level.tasks import SLIDE_CLASSES, SlideTask, class_of
@@ -38,6 +38,7 @@ def train_reader(
 ) -> SlideSpec:
     """Train with 80 % of the patients, stop and calibrate with 10 %, judge on 10 %.
 
+    Of a cohort with its own folds the first judges, the second stops and the others train.
     `data` says what the slides are, for the card. Returns the spec with its figures.
 
     Raises
@@ -57,12 +58,23 @@ def train_reader(
         {
             "data": data,
             "test_slides": len(truth),
+            "division": _divided(fold, own=slides[0].fold is not None),
             **fold_figures(truth, chance, task),
             "per_class_f1": {name: found["per_class"][name]["f1"] for name in names},
         },
     )
     (out / CARD_NAME).write_text(_card(spec, seed))
     return spec
+
+
+def _divided(fold: Fold, *, own: bool) -> str:
+    """Words on the slides and patients of each part of a division."""
+    parts = {"trained": fold.train, "stopped and calibrated": fold.validation, "judged": fold.test}
+    words = [
+        f"{len(part)} slides of {len({slide.patient for slide in part})} patients {did}"
+        for did, part in parts.items()
+    ]
+    return ", ".join(words) + (", by the cohort's own folds" if own else "")
 
 
 def _card(spec: SlideSpec, seed: int) -> str:
@@ -85,7 +97,7 @@ A site replaces these weights by its own.
 
 **System.** {spec.system}; input {spec.input}; numbers in `manifest.json`.
 
-**Data.** {figures["data"]}
+**Data.** {figures["data"]} Of those with a class in this task {figures["division"]}.
 
 **Training.** {trained}. To make it again: `tandem train reader {spec.system} --task {spec.task}
 --seed {seed} --out DIR` with the cohort named above.

@@ -275,7 +275,34 @@ def test_trained_weights_have_figures_and_a_card(
     assert spec == read_slide_manifest(tmp_path)
     assert spec.figures["test_slides"] == 6
     card = (tmp_path / "MODEL_CARD.md").read_text()
+    assert "48 slides of 48 patients trained, 6 slides of 6 patients stopped and" in card
+    assert "own folds" not in card
     assert "research only" in card and f"| auc | {spec.figures['auc']} |" in card
+
+
+def test_a_cohorts_own_folds_are_counted_as_they_are(
+    painted: list[CohortSlide], tmp_path: Path
+) -> None:
+    names = sorted({slide.patient for slide in painted})
+    own = [replace(slide, fold=2 + names.index(slide.patient) % 13 % 4) for slide in painted]
+    task = SlideTask.FOUR_WAY
+    chosen = system("dab-shares")
+    plan = Plan(slides=own, systems={"a": chosen}, tasks=[task], folds=10, seed=1, settings={})
+    result = evaluate_systems(plan, tmp_path / "runs", silent)
+    assert (result["folds"], result["tasks"]["4way"]["folds"]) == (4, 4)
+    assert len(result["tasks"]["4way"]["systems"]["a"]["by_fold"]) == 4
+    page = reader_report(result | {"data": "given", "shuffled": False})
+    assert "4way, 4 folds" in page and "10 folds" not in page
+
+    spec = train_reader(chosen, own, task, tmp_path, seed=1, data="A site's.", say=silent)
+    parts = [[s for s in own if s.fold in folds] for folds in ((4, 5), (3,), (2,))]
+    slides, patients = map(len, parts), (len({s.patient for s in part}) for part in parts)
+    did = ("trained", "stopped and calibrated", "judged")
+    words = ", ".join(
+        f"{n} slides of {m} patients {w}" for n, m, w in zip(slides, patients, did, strict=True)
+    )
+    assert spec.figures["test_slides"] == len(parts[2]) > 6
+    assert f"{words}, by the cohort's own folds" in (tmp_path / "MODEL_CARD.md").read_text()
 
 
 def test_every_listed_system_can_be_had() -> None:
