@@ -15,6 +15,7 @@ from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.evidence import Verdict
 from appliance.intake.identity.identify import evidence_json
 from appliance.intake.pair import join_block, take_place
+from appliance.intake.parts import another_part
 from appliance.intake.said import KEEP, hold_on, keep_former, said_of_bytes
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import note_hint
@@ -93,6 +94,12 @@ def _join(
     if verdict.outcome is Verdicts.OTHER:
         set_reason(row, verdict.kind, params)
         tx.advance(row, SlideState.OTHER, now=now, code="not-for-an-assay", params=params)
+        return False
+    if apart := another_part(row, tx.slides_of_block(row.accession, row.block)):
+        reason = QuarantineReason.IDENTITY_CONFLICT
+        set_reason(row, reason, {"detail": apart})
+        tx.advance(row, SlideState.QUARANTINED, now=now, code="set-aside", reason=row.reason)
+        lose_slide(tx, row, now)
         return False
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
     join_block(tx, row, context.pairings, now)

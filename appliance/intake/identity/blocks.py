@@ -42,10 +42,12 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockReading:
-    """Block, level of its section, doubts, and the places of the tokens that were read."""
+    """Block, level of its section, part of the specimen as a mark (P2) tells it, doubts, and the
+    places of the tokens that were read."""
 
     block: str = ""
     level: str = ""
+    part: str = ""
     doubts: tuple[Doubt, ...] = ()
     used: tuple[int, ...] = ()
 
@@ -61,14 +63,17 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
     """Read the block in the tokens that are no stain and stand behind the accession."""
     blocks: list[str] = []
     used: list[int] = []
-    level, odd = "", ""
+    level, part, odd = "", "", ""
     at = 0
     while at < len(tokens):
         token = tokens[at]
         later = any(_is_block(other) for other in tokens[at + 1 :])
         is_mark = _LEVEL.fullmatch(token.text) or _PART.fullmatch(token.text)
         if is_mark and (later or blocks):
-            level = token.text[1:] if _LEVEL.fullmatch(token.text) else level
+            if _LEVEL.fullmatch(token.text):
+                level = token.text[1:]
+            else:
+                part = str(int(token.text[1:]))
             used.append(token.start)
             at += 1
             continue
@@ -96,6 +101,7 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
     return BlockReading(
         block=distinct[0] if len(distinct) == 1 else "",
         level=level,
+        part=part,
         doubts=tuple(doubts),
         used=tuple(used),
     )

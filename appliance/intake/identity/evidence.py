@@ -45,6 +45,7 @@ class Claim:
     accession: str = ""
     block: str = ""
     level: str = ""
+    part: str = ""
     stain: str = ""
     kind: str = ""
     doubts: tuple[Doubt, ...] = ()
@@ -83,6 +84,9 @@ def weigh(claims: Sequence[Claim], settings: Identify) -> Verdict:
         and not any(getattr(c, doubt.part) for c in claims if c.source in TOLD)
     ]
     contradictions = [*apart, *blocks_apart, *stains_apart]
+    parts = dict.fromkeys(claim.part for claim in own if claim.part)
+    if len(parts) > 1 and not any(c.block for c in own if c.source in TOLD):
+        contradictions.append(f"part of the specimen: {', '.join(parts)}")
     contradictions += [f"{claim.source}: {doubt.text}" for claim, doubt in doubts if doubt.many]
     unclear = {
         str(doubt.part): f"{claim.source}: {doubt.text}"

@@ -93,6 +93,7 @@ def evidence_json(verdict: Verdict) -> list[dict[str, Any]]:
             "accession": claim.accession,
             "block": claim.block,
             "level": claim.level,
+            "part": claim.part,
             "stain": claim.stain,
             "doubts": [asdict(doubt)["text"] for doubt in claim.doubts],
         }

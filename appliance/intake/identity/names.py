@@ -90,6 +90,7 @@ class NameReading:
     accession: str = ""
     block: str = ""
     level: str = ""
+    part: str = ""
     stain: str = ""
     kind: str = ""
     doubts: tuple[Doubt, ...] = ()
@@ -136,6 +137,7 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
         accession=accession,
         block=block,
         level=blocks.level,
+        part=blocks.part,
         stain=stain,
         kind=kind,
         doubts=tuple(dict.fromkeys(parts.doubts)),

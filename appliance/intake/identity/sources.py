@@ -48,6 +48,7 @@ class NameSources:
             accession=readable(found.accession),
             block=readable(found.block),
             level=found.level,
+            part=found.part,
             stain=found.stain,
             kind=found.kind,
             doubts=found.doubts,

@@ -251,3 +251,20 @@ def test_a_slide_whose_overview_of_a_former_edition_is_lost_is_looked_at_again(
     slide, _ = with_overview(before, context.settings)
     assert slide.inspect_key == key and slide.facts == facts
     assert with_overview(slide, context.settings) == (slide, ())
+
+
+def test_blocks_of_two_parts_of_a_specimen_are_not_one(context: StepContext) -> None:
+    """P1 A1 may be the breast and P2 A1 the lymph node."""
+    scans = context.settings.watch.folder
+    names = [f"S26-31_{name}.svs" for name in ("P1_A1_HE", "P2_A1_HER2", "P1_A1_HER2")]
+    for number, name in enumerate(names):
+        write_svs(scans / name, seed=number)
+    breast, node, own = (identified(context, scans / name) for name in names)
+    assert [row.state for row in (breast, own)] == [SlideState.IDENTIFIED] * 2
+    assert breast.block == own.block == "A1"
+    assert node.state == SlideState.QUARANTINED
+    assert node.reason == QuarantineReason.IDENTITY_CONFLICT
+    assert "part 2" in node.params and breast.subject in node.params
+    say_slide(context.settings, node.subject, SlideWords(block="P2A1"), MEYER)
+    told = identified_again(context, Path(node.path))
+    assert told.state == SlideState.IDENTIFIED and told.block == "P2A1"
