@@ -94,7 +94,8 @@ class CellFacts:
 class ControlFacts:
     """Tissue that the target slide alone shows, taken for control tissue.
 
-    `tiles` of it were read. `percent` (0-100) is the share of each class of its cells' area.
+    `tiles` of it were read. `percent` (0-100) is the share of each class of its cells' area, or of
+    its nuclei where an assay counts these.
     `strongest` is the strongest class that enough of its tiles show. `works` tells whether that is
     the class that the site's control shows when the staining run worked.
     """

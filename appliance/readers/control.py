@@ -36,8 +36,8 @@ piece is read where no tile reaches it."""
 MOST_TILES = 64
 """Limit of tiles read of a slide's control tissue; sufficient for any size."""
 STAINED_SHARE = 0.1
-"""Least share (0-1) of a tile's px at which the tile shows a class, and least share of the tiles at
-which the control tissue shows it."""
+"""Least share (0-1) of a tile's px, or of its nuclei, at which the tile shows a class, and least
+share of the tiles at which the control tissue shows it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +76,24 @@ class ControlTissue:
 
         `labels` (rows, columns) covers the whole tile.
         """
+        on: NDArray[np.uint8] = labels[self.holds(index, labels.shape)]
+        return on
+
+    def holds(self, index: TileIndex, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return whether each px of a tile lies on control tissue, bool of `shape`.
+
+        `shape` (rows, columns) is that of a raster over the whole tile.
+        """
         places = [
             ((start + (np.arange(n) + 0.5) / n) * TILE_UM / self.mpp).astype(int)
-            for start, n in zip((index.row, index.column), labels.shape, strict=True)
+            for start, n in zip((index.row, index.column), shape, strict=True)
         ]
         rows, columns = (
             np.minimum(place, size - 1)
             for place, size in zip(places, self.pieces.shape, strict=True)
         )
-        on: NDArray[np.uint8] = labels[self.pieces[np.ix_(rows, columns)] > 0]
-        return on
+        held: NDArray[np.bool_] = self.pieces[np.ix_(rows, columns)] > 0
+        return held
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +125,14 @@ def find_control(
 
 
 def judge_control(
-    area_mm2: float, counts: Sequence[NDArray[np.int64]], strongest: int
+    area_mm2: float, counts: Sequence[NDArray[np.int64]], strongest: int, *, least: int = 0
 ) -> ControlFacts | None:
     """Judge the staining run by its control tissue; None without control tissue.
 
-    `counts` holds the px per class of network M, (5,), of each tile read. The run worked when
-    enough px on enough tiles show class `strongest` (0-3) or a higher one. Control tissue in which
-    M finds no tumor counts as unstained: it may be stroma or dirt, but a failed run looks the same.
+    `counts` holds the px per class of network M, (5,), of each tile read, or what else is counted
+    per class. The run worked when enough of them on enough tiles show class `strongest` (0-3) or a
+    higher one, and at least `least` on all tiles together. Control tissue in which M finds no tumor
+    counts as unstained: it may be stroma or dirt, but a failed run looks the same.
     """
     counts = [n for n in counts if n.any()]
     if not counts:
@@ -132,13 +141,17 @@ def judge_control(
         max((k for k in range(4) if n[k + 1 :].sum() >= STAINED_SHARE * n.sum()), default=0)
         for n in counts
     ]
+    total = np.sum(counts, axis=0)
     seen = max(
-        k for k in range(4) if sum(grade >= k for grade in shown) >= STAINED_SHARE * len(shown)
+        k
+        for k in range(4)
+        if sum(grade >= k for grade in shown) >= STAINED_SHARE * len(shown)
+        and (k == 0 or total[k + 1 :].sum() >= least)
     )
     return ControlFacts(
         area_mm2=area_mm2,
         tiles=len(counts),
-        percent=percent_of_tumor(np.sum(counts, axis=0)),
+        percent=percent_of_tumor(total),
         strongest=CLASS_NAMES[seen],
         works=seen >= strongest,
     )

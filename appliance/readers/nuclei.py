@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -64,6 +64,9 @@ class NucleiReading:
         bool (n,): no blue nucleus stands out, and fewer than `FEWEST_NUCLEI` were counted.
     outside
         Nuclei of the same shape per class on tissue outside the tumor, and brown px as above.
+    control_nuclei, control_brown_px
+        int64 (m, 4) and (m, 2): nuclei per class on control tissue, of the tiles of
+        `control.counts`, and brown px of these tiles as above.
     labels, mpp
         Label map of the slide (uint8, 0-4), margin included, and its µm per px.
     unreadable_control_percent
@@ -79,6 +82,8 @@ class NucleiReading:
     unseen: NDArray[np.bool_]
     outside: OutsideReading
     control: ControlReading
+    control_nuclei: NDArray[np.int64]
+    control_brown_px: NDArray[np.int64]
     labels: StoredLabels
     mpp: float
     unreadable_control_percent: float
@@ -112,6 +117,8 @@ class NucleiSession:
         self._label_px: list[NDArray[np.int64]] = []
         self._brown_px: list[tuple[int, int]] = []
         self._unseen: list[bool] = []
+        self._control_nuclei: list[NDArray[np.int64]] = []
+        self._control_brown_px: list[tuple[int, int]] = []
         self._open = True
 
     def answer(self, pixels: NDArray[np.uint8]) -> list[TileNuclei]:
@@ -158,6 +165,8 @@ class NucleiSession:
             unseen=np.array(self._unseen, dtype=bool),
             outside=self._outside(control_tiles),
             control=control,
+            control_nuclei=np.array(self._control_nuclei, dtype=np.int64).reshape(-1, 4),
+            control_brown_px=np.array(self._control_brown_px, dtype=np.int64).reshape(-1, 2),
             labels=StoredLabels.open(self._path),
             mpp=self._raster.mpp,
             unreadable_control_percent=lost,
@@ -179,14 +188,18 @@ class NucleiSession:
         pen = find_pen(given.picture, tissue)
         control = find_control(given.beside.mapping, given.beside.tissue, tissue, pen)
         stream = self._stream(control.tiles(slide.grid))
-        counts = [
-            count_classes(control.within(index, self._painted(pixels))).tolist()
-            for index, pixels in _one_by_one(stream)
-        ]
+        counts = []
+        for index, pixels in _one_by_one(stream):
+            found = measure_nuclei(pixels)
+            labels = paint_classes(found, grades(found.stain_od, self._limits))
+            counts.append(count_classes(control.within(index, labels)).tolist())
+            held = control.holds(index, found.raster.shape)
+            self._control_nuclei.append(count_nuclei(nuclei_in(found, held), self._limits))
+            self._control_brown_px.append((found.brown_px, found.wide_px))
         rows, columns = np.nonzero(control.share(slide.grid) > 0)
-        held = frozenset(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
+        tiles = frozenset(TileIndex(int(c), int(r)) for r, c in zip(rows, columns, strict=True))
         reading = ControlReading(area_mm2=control.area_mm2, counts=counts)
-        return reading, held, stream.unreadable_percent
+        return reading, tiles, stream.unreadable_percent
 
     def _outside(self, control: frozenset[TileIndex]) -> OutsideReading:
         """Nuclei of some tissue tiles outside the tumor and its neighborhood of one tile."""
@@ -210,10 +223,6 @@ class NucleiSession:
             wide_px=sum(each.wide_px for each in found),
         )
 
-    def _painted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        found = measure_nuclei(pixels)
-        return paint_classes(found, grades(found.stain_od, self._limits))
-
     def _stream(self, tiles: Sequence[TileIndex]) -> TileStream:
         given = self._given
         return TileStream(given.slide, tiles, given.tissue.white_rgb, PLAIN_BATCH)
@@ -230,7 +239,7 @@ class NucleiReader:
     """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
 
     name: ClassVar[str] = "nuclei"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
     task: ClassVar[Task | None] = None
@@ -249,6 +258,8 @@ class NucleiReader:
             label_px=reading.label_px,
             brown_px=reading.brown_px,
             unseen=reading.unseen,
+            control_nuclei=reading.control_nuclei,
+            control_brown_px=reading.control_brown_px,
             mpp=reading.mpp,
             unreadable_control_percent=reading.unreadable_control_percent,
         )
@@ -271,6 +282,8 @@ class NucleiReader:
                 unseen=arrays["unseen"],
                 outside=OutsideReading(**outside | {"counts": tuple(outside["counts"])}),
                 control=ControlReading(**beside["control"]),
+                control_nuclei=arrays["control_nuclei"],
+                control_brown_px=arrays["control_brown_px"],
                 labels=StoredLabels.open(folder / IHC_CLASSES),
                 mpp=float(arrays["mpp"]),
                 unreadable_control_percent=float(arrays["unreadable_control_percent"]),
@@ -289,6 +302,17 @@ def grades(stain_od: NDArray[np.float32], limits: Limits) -> NDArray[np.uint8]:
         np.uint8
     )
     return found
+
+
+def nuclei_in(found: TileNuclei, held: NDArray[np.bool_]) -> TileNuclei:
+    """Return a tile's nuclei without counting those of which most lies outside of `held`.
+
+    `held` is bool of the shape of `TileNuclei.raster`.
+    """
+    n = len(found.counted) + 1
+    whole = np.bincount(found.raster.ravel(), minlength=n)
+    inside = np.bincount(found.raster[held], minlength=n)
+    return replace(found, counted=found.counted & (2 * inside > whole)[1:])
 
 
 def count_nuclei(found: TileNuclei, limits: Limits) -> NDArray[np.int64]:

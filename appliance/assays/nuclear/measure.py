@@ -18,7 +18,8 @@ from appliance.settings.nuclear import Nuclear
 
 PROOF_NUCLEI, PROOF_PERCENT = 5, 0.2
 """Least number of stained nuclei, and least share of the nuclei that were looked at, that show that
-the slide is stained for nuclei. Single ones may be pigment, or membranes on top of each other."""
+the slide is stained for nuclei. Single ones may be pigment, or membranes on top of each other.
+Control tissue counts by itself, since it has few nuclei beside those of a large tumor."""
 WIDE_PERCENT = 45.0
 """Least share of the brown px near nuclei that lie in pieces as wide as a nucleus. Fields of drawn
 ER slides with most nuclei positive have 61 % and more, those of drawn HER2 slides 37 % and
@@ -33,8 +34,9 @@ class Measured:
 
     `tiles` have a tumor partner, `annotated` have none. `nuclei` int64 (4,): tumor nuclei per
     class. `unscored` counts tumor tiles without a partner, or with one that the file does not give.
-    `outside`: nuclei per class on tissue outside the tumor. `wide_percent` (0-100): share of the
-    brown px near nuclei in pieces as wide as a nucleus; None where hardly any px is brown.
+    `outside`, `control_nuclei`: nuclei per class on tissue outside the tumor, and on control
+    tissue. `wide_percent` (0-100): share of the brown px near nuclei in pieces as wide as a
+    nucleus; None where hardly any px is brown.
     `unseen_percent` (0-100): share of the scored tiles on which no blue nucleus stands out.
     """
 
@@ -44,6 +46,7 @@ class Measured:
     unscored: int
     outside: tuple[int, ...]
     control: ControlFacts | None
+    control_nuclei: tuple[int, ...]
     wide_percent: float | None
     unseen_percent: float = 0.0
 
@@ -71,15 +74,15 @@ class Measured:
     @property
     def is_nuclear(self) -> bool:
         """Return whether the brown, where there is some, has the width of nuclei."""
-        return self.wide_percent is None or self.wide_percent >= WIDE_PERCENT
+        return _is_wide(self.wide_percent)
 
     @property
     def is_proven(self) -> bool:
         """Return whether something on the slide shows that it is stained for nuclei."""
-        shown = self.control is not None and self.control.strongest != NUCLEAR_CLASSES[0]
-        stained = int(self.nuclei[1:].sum()) + self.stained_outside
-        seen = int(self.nuclei.sum()) + sum(self.outside)
-        return shown or stained >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * seen)
+        return any(
+            sum(counts[1:]) >= max(PROOF_NUCLEI, PROOF_PERCENT / 100 * sum(counts))
+            for counts in ((self.nuclei + self.outside).tolist(), self.control_nuclei)
+        )
 
 
 def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
@@ -92,13 +95,15 @@ def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
         _scored(tile, outputs, tumor) for tile, scored in zip(seen, judged, strict=True) if scored
     )
     plan = outputs.plan
+    on_control = _nuclei_of_control(found)
     return Measured(
         tiles=tiles,
         annotated=tuple(t for t, scored in zip(seen, judged, strict=True) if not scored),
         nuclei=found.counts[found.judged].sum(axis=0),
         unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
         outside=found.outside.counts,
-        control=_control(found, settings),
+        control=_control(found, on_control, settings),
+        control_nuclei=tuple(on_control.sum(axis=0).tolist()),
         wide_percent=_wide(found),
         unseen_percent=100 * float(found.unseen[found.judged].mean()) if found.judged.any() else 0,
     )
@@ -138,12 +143,34 @@ def _scored(tile: AnnotatedTile, outputs: StepOutputs, tumor: TumorReading) -> T
     )
 
 
-def _control(found: NucleiReading, settings: Nuclear) -> ControlFacts | None:
-    """Control tissue by the px of its nuclei, in the words of nuclear classes."""
-    counts = [np.array(tile, dtype=np.int64) for tile in found.control.counts]
+def _nuclei_of_control(found: NucleiReading) -> NDArray[np.int64]:
+    """Nuclei per class of each tile of control tissue, int64 (n, 4).
+
+    All are negative where the brown is not as wide as nuclei: of the control of a HER2 slide, which
+    may be strong beside a tumor of 0, membranes on top of each other pass for every fifth nucleus.
+    """
+    nuclei = found.control_nuclei.copy()
+    px = sum(sum(tile[1:]) for tile in found.control.counts)
+    brown, wide = found.control_brown_px.sum(axis=0).tolist()
+    if not _is_wide(_wide_percent(brown, wide, px)):
+        nuclei[:, 0] = nuclei.sum(axis=1)
+        nuclei[:, 1:] = 0
+    return nuclei
+
+
+def _control(
+    found: NucleiReading, nuclei: NDArray[np.int64], settings: Nuclear
+) -> ControlFacts | None:
+    """Control tissue by its nuclei, in the words of nuclear classes."""
+    # A tile without nuclei is an unstained one, as of other assays: its px stand for them.
+    px = (sum(tile) for tile in found.control.counts)
+    counts = [
+        np.array([0 if tile.any() else area, *tile], dtype=np.int64)
+        for tile, area in zip(nuclei, px, strict=True)
+    ]
     names = dict(zip(CLASS_NAMES, NUCLEAR_CLASSES, strict=True))
     expected = NUCLEAR_CLASSES.index(settings.control_strongest)
-    facts = judge_control(found.control.area_mm2, counts, expected)
+    facts = judge_control(found.control.area_mm2, counts, expected, least=PROOF_NUCLEI)
     if facts is None:
         return None
     return replace(
@@ -157,5 +184,14 @@ def _wide(found: NucleiReading) -> float | None:
     judged = found.brown_px[found.judged].sum(axis=0)
     brown = int(judged[0]) + found.outside.brown_px
     wide = int(judged[1]) + found.outside.wide_px
-    nuclei = int(found.label_px[found.judged][:, 1:].sum())
-    return None if brown < LEAST_BROWN * max(1, nuclei) else 100.0 * wide / brown
+    return _wide_percent(brown, wide, int(found.label_px[found.judged][:, 1:].sum()))
+
+
+def _wide_percent(brown_px: int, wide_px: int, nuclei_px: int) -> float | None:
+    """Share (0-100) of brown px in pieces as wide as a nucleus; None where hardly any is brown."""
+    return None if brown_px < LEAST_BROWN * max(1, nuclei_px) else 100.0 * wide_px / brown_px
+
+
+def _is_wide(percent: float | None) -> bool:
+    """Return whether brown, where there is some, has the width of nuclei."""
+    return percent is None or percent >= WIDE_PERCENT

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
 from appliance.geometry import TILE_MPP, TILE_PX, Affine, TileIndex
-from appliance.readers.nuclei import NucleiReader, NucleiReading, count_nuclei, grades
+from appliance.readers.nuclei import NucleiReader, NucleiReading, count_nuclei, grades, nuclei_in
 from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.readers.stained_nuclei import TileNuclei, measure_nuclei, paint_classes
 from appliance.readers.tile_pass import Tiles, read_tiles, silent
@@ -171,6 +171,9 @@ def test_a_stain_on_a_limit_belongs_to_the_higher_class() -> None:
     assert grades(stain, (0.25, 0.5, 0.75)).tolist() == [0, 1, 1, 2, 2, 3, 3]
 
 
+OF_CONTROL = ("control_nuclei", "control_brown_px")
+
+
 def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
     """Reading of some tiles of a slide, the last one a margin; saved and loaded."""
     out.mkdir()
@@ -197,21 +200,14 @@ def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
     reader.save(reading, out)
     loaded = reader.load(out)
     assert loaded.opinion == reading.opinion and loaded.outside == reading.outside
-    for name in ("places", "judged", "counts", "label_px", "brown_px", "unseen"):
+    for name in ("places", "judged", "counts", "label_px", "brown_px", "unseen", *OF_CONTROL):
         assert np.array_equal(getattr(loaded, name), getattr(reading, name)), name
     return loaded
 
 
-def test_tiles_of_control_tissue_that_the_file_does_not_give_are_told(
-    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No H&E tissue lies on the slide's: all of it is control tissue, and none of it is read."""
-
-    def lost(*_: object) -> NDArray[np.uint8]:
-        raise SlideError(QuarantineReason.DAMAGED)
-
-    monkeypatch.setattr(SlideReader, "read_tile", lost)
-    with SlideReader.open(small_case.ihc_path) as slide:
+def read_beside_nothing(path: Path, out: Path) -> NucleiReading:
+    """Reading of a slide without tumor, on which no H&E tissue lies: all is control tissue."""
+    with SlideReader.open(path) as slide:
         picture = slide.thumbnail(8.0)
         tissue = find_tissue(picture, 8.0)
         away = SlideMapping.of(Affine((1, 0, 0, 1), (1e7, 1e7)))
@@ -224,15 +220,54 @@ def test_tiles_of_control_tissue_that_the_file_does_not_give_are_told(
             settings=CPU,
             options={"limits_od": list(LIMITS)},
             beside=AnatomySlide(tissue=tissue, mapping=away),
-            out=tmp_path,
+            out=out,
         )
         session = NucleiReader().begin(given)
         try:
-            reading = session.finish()
+            return session.finish()
         finally:
             session.close()
+
+
+def test_tiles_of_control_tissue_that_the_file_does_not_give_are_told(
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No H&E tissue lies on the slide's: all of it is control tissue, and none of it is read."""
+
+    def lost(*_: object) -> NDArray[np.uint8]:
+        raise SlideError(QuarantineReason.DAMAGED)
+
+    monkeypatch.setattr(SlideReader, "read_tile", lost)
+    reading = read_beside_nothing(small_case.ihc_path, tmp_path)
     assert reading.control.area_mm2 > 0.1 and reading.control.counts == []
     assert reading.unreadable_control_percent == 100
+
+
+def test_nuclei_of_control_tissue_are_counted_and_kept(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    reading = read_beside_nothing(small_case.ihc_path, tmp_path)
+    NucleiReader().save(reading, tmp_path)
+    kept = NucleiReader().load(tmp_path)
+    for name in OF_CONTROL:
+        assert len(getattr(kept, name)) == len(kept.control.counts) > 1
+        assert np.array_equal(getattr(kept, name), getattr(reading, name)), name
+    assert kept.control_nuclei.sum() > 100
+    # A nucleus has at least 36 µm², some 115 px of the raster; off control tissue there is none.
+    px = np.array(kept.control.counts)[:, 1:].sum(axis=1)
+    assert (px >= 100 * kept.control_nuclei.sum(axis=1)).all()
+
+
+def test_a_nucleus_belongs_to_control_tissue_if_most_of_it_lies_there(
+    measured: TileNuclei,
+) -> None:
+    left = np.zeros(measured.raster.shape, bool)
+    left[:, : TILE_PX // 4] = True
+    parts = [counts_of(nuclei_in(measured, held)) for held in (left, ~left)]
+    assert min(part.sum() for part in parts) > 15
+    # One that the line halves exactly belongs to neither.
+    assert 0 <= counts_of(measured).sum() - sum(part.sum() for part in parts) <= 1
+    assert counts_of(nuclei_in(measured, left | ~left)).tolist() == counts_of(measured).tolist()
 
 
 def test_the_readings_file_holds_what_was_counted(
