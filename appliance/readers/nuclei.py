@@ -62,6 +62,8 @@ class NucleiReading:
         int64 (n, 2): brown px near these nuclei, and those of them in pieces as wide as nuclei.
     unseen
         bool (n,): no blue nucleus stands out, and fewer than `FEWEST_NUCLEI` were counted.
+    on_control
+        bool (n,): the tile holds control tissue.
     outside
         Nuclei of the same shape per class on tissue outside the tumor, and brown px as above.
     control_nuclei, control_brown_px
@@ -80,6 +82,7 @@ class NucleiReading:
     label_px: NDArray[np.int64]
     brown_px: NDArray[np.int64]
     unseen: NDArray[np.bool_]
+    on_control: NDArray[np.bool_]
     outside: OutsideReading
     control: ControlReading
     control_nuclei: NDArray[np.int64]
@@ -147,6 +150,7 @@ class NucleiSession:
         total = counts[judged].sum(axis=0).tolist()
         classes, probabilities = shares(dict(zip(NUCLEAR_CLASSES, total, strict=True)))
         control, control_tiles, lost = self._control()
+        on_control = [TileIndex(*place) in control_tiles for place in self._places]
         return NucleiReading(
             opinion=Opinion(
                 reader=NucleiReader.name,
@@ -163,6 +167,7 @@ class NucleiSession:
             label_px=np.array(self._label_px, dtype=np.int64).reshape(-1, 5),
             brown_px=np.array(self._brown_px, dtype=np.int64).reshape(-1, 2),
             unseen=np.array(self._unseen, dtype=bool),
+            on_control=np.array(on_control, dtype=bool),
             outside=self._outside(control_tiles),
             control=control,
             control_nuclei=np.array(self._control_nuclei, dtype=np.int64).reshape(-1, 4),
@@ -239,7 +244,7 @@ class NucleiReader:
     """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
 
     name: ClassVar[str] = "nuclei"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
     task: ClassVar[Task | None] = None
@@ -258,6 +263,7 @@ class NucleiReader:
             label_px=reading.label_px,
             brown_px=reading.brown_px,
             unseen=reading.unseen,
+            on_control=reading.on_control,
             control_nuclei=reading.control_nuclei,
             control_brown_px=reading.control_brown_px,
             mpp=reading.mpp,
@@ -280,6 +286,7 @@ class NucleiReader:
                 label_px=arrays["label_px"],
                 brown_px=arrays["brown_px"],
                 unseen=arrays["unseen"],
+                on_control=arrays["on_control"],
                 outside=OutsideReading(**outside | {"counts": tuple(outside["counts"])}),
                 control=ControlReading(**beside["control"]),
                 control_nuclei=arrays["control_nuclei"],

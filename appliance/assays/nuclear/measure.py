@@ -89,23 +89,24 @@ def measure(outputs: StepOutputs, settings: Nuclear) -> Measured:
     """Measure a case; the readings of C and of the reader of nuclei must be there."""
     tumor = outputs.reading("tumor", TumorReading)
     found = outputs.reading("nuclei", NucleiReading)
-    seen = [_seen(number, found) for number in range(len(found.judged))]
-    judged = found.judged.tolist()
+    # A tile at the rim of the section may hold control tissue, too, which is never scored.
+    judged = found.judged & ~found.on_control
+    seen = [_seen(number, found) for number in range(len(judged))]
     tiles = tuple(
         _scored(tile, outputs, tumor) for tile, scored in zip(seen, judged, strict=True) if scored
     )
     plan = outputs.plan
-    on_control = _nuclei_of_control(found)
+    control_nuclei = _nuclei_of_control(found)
     return Measured(
         tiles=tiles,
         annotated=tuple(t for t, scored in zip(seen, judged, strict=True) if not scored),
-        nuclei=found.counts[found.judged].sum(axis=0),
+        nuclei=found.counts[judged].sum(axis=0),
         unscored=len(plan.unscored_he) + len(plan.ihc_tiles) - len(tiles),
         outside=found.outside.counts,
-        control=_control(found, on_control, settings),
-        control_nuclei=tuple(on_control.sum(axis=0).tolist()),
-        wide_percent=_wide(found),
-        unseen_percent=100 * float(found.unseen[found.judged].mean()) if found.judged.any() else 0,
+        control=_control(found, control_nuclei, settings),
+        control_nuclei=tuple(control_nuclei.sum(axis=0).tolist()),
+        wide_percent=_wide(found, judged),
+        unseen_percent=100 * float(found.unseen[judged].mean()) if judged.any() else 0,
     )
 
 
@@ -180,11 +181,11 @@ def _control(
     )
 
 
-def _wide(found: NucleiReading) -> float | None:
-    judged = found.brown_px[found.judged].sum(axis=0)
-    brown = int(judged[0]) + found.outside.brown_px
-    wide = int(judged[1]) + found.outside.wide_px
-    return _wide_percent(brown, wide, int(found.label_px[found.judged][:, 1:].sum()))
+def _wide(found: NucleiReading, judged: NDArray[np.bool_]) -> float | None:
+    px = found.brown_px[judged].sum(axis=0)
+    brown = int(px[0]) + found.outside.brown_px
+    wide = int(px[1]) + found.outside.wide_px
+    return _wide_percent(brown, wide, int(found.label_px[judged][:, 1:].sum()))
 
 
 def _wide_percent(brown_px: int, wide_px: int, nuclei_px: int) -> float | None:

@@ -200,13 +200,22 @@ def read(path: Path, tiles: Sequence[TileIndex], out: Path) -> NucleiReading:
     reader.save(reading, out)
     loaded = reader.load(out)
     assert loaded.opinion == reading.opinion and loaded.outside == reading.outside
-    for name in ("places", "judged", "counts", "label_px", "brown_px", "unseen", *OF_CONTROL):
+    for name in (
+        "places",
+        "judged",
+        "counts",
+        "label_px",
+        "brown_px",
+        "unseen",
+        "on_control",
+        *OF_CONTROL,
+    ):
         assert np.array_equal(getattr(loaded, name), getattr(reading, name)), name
     return loaded
 
 
-def read_beside_nothing(path: Path, out: Path) -> NucleiReading:
-    """Reading of a slide without tumor, on which no H&E tissue lies: all is control tissue."""
+def read_beside_nothing(path: Path, out: Path, tiles: Sequence[TileIndex] = ()) -> NucleiReading:
+    """Reading of a slide on which no H&E tissue lies: all is control tissue."""
     with SlideReader.open(path) as slide:
         picture = slide.thumbnail(8.0)
         tissue = find_tissue(picture, 8.0)
@@ -215,7 +224,7 @@ def read_beside_nothing(path: Path, out: Path) -> NucleiReading:
             slide=slide,
             picture=picture,
             tissue=tissue,
-            tiles=(),
+            tiles=tuple(tiles),
             margin=(),
             settings=CPU,
             options={"limits_od": list(LIMITS)},
@@ -224,6 +233,8 @@ def read_beside_nothing(path: Path, out: Path) -> NucleiReading:
         )
         session = NucleiReader().begin(given)
         try:
+            wanted = Tiles(slide=slide, white_rgb=WHITE, judged=given.tiles)
+            read_tiles(wanted, [session], "nuclei", silent)
             return session.finish()
         finally:
             session.close()
@@ -256,6 +267,19 @@ def test_nuclei_of_control_tissue_are_counted_and_kept(
     # A nucleus has at least 36 µm², some 115 px of the raster; off control tissue there is none.
     px = np.array(kept.control.counts)[:, 1:].sum(axis=1)
     assert (px >= 100 * kept.control_nuclei.sum(axis=1)).all()
+
+
+def test_a_tile_that_holds_control_tissue_is_told(
+    small_case: SyntheticCase, tmp_path: Path
+) -> None:
+    with SlideReader.open(small_case.ihc_path) as slide:
+        bare = [TileIndex(column, 0) for column in range(slide.grid.columns)]
+    tiles = [bare[0], TileIndex(2, 3)]
+    reading = read_beside_nothing(small_case.ihc_path, tmp_path, tiles)
+    assert reading.judged.tolist() == [True, True]
+    assert reading.on_control.tolist() == [False, True]
+    # Without an H&E slide beside it nothing is control tissue.
+    assert not read(small_case.ihc_path, tiles, tmp_path / "alone").on_control.any()
 
 
 def test_a_nucleus_belongs_to_control_tissue_if_most_of_it_lies_there(

@@ -159,6 +159,19 @@ def test_a_negative_result_needs_an_internal_control(er: Assay, tmp_path: Path) 
     assert "internal control: 60 of 260 nuclei are stained" in told.comment
 
 
+def test_a_tile_that_holds_control_tissue_is_not_scored(er: Assay, tmp_path: Path) -> None:
+    """Its nuclei may be those of the control, which are stained."""
+    outputs = nuclear_outputs(
+        tmp_path, (990, 5, 5, 10), on_control=(False, True), unseen=(False, True)
+    )
+    found = reviewed(er, outputs)
+    assert [tile.column for tile in found.tiles] == [0]
+    assert [tile.column for tile in found.annotated] == [1]
+    assert found.cells is not None and found.cells.counted == 495 + 2 + 2 + 5
+    assert found.unscored_tumor_area_mm2 == pytest.approx(found.tumor_area_mm2)
+    assert "nuclei-unseen" not in codes_of(found) and "tumor-not-scored" in codes_of(found)
+
+
 def test_nothing_that_shows_the_stain_is_no_result(er: Assay, tmp_path: Path) -> None:
     """An H&E-blue slide may be a HER2 slide of 0, or a run that failed."""
     outputs = nuclear_outputs(tmp_path, (990, 2, 0, 0), outside=(300, 1, 0, 0), brown=(0, 0))
