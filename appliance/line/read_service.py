@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from appliance.domain import Stain
 from appliance.errors import (
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from starlette.responses import JSONResponse
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 ADDRESS = "127.0.0.1"
 UPLOADS = "uploads"
@@ -51,6 +52,8 @@ END_SECONDS = 5
 """Longest time that requests have to end when the service is stopped."""
 LOOK_BYTES = 1 << 26
 """Bytes of an upload between two looks at the room that is left."""
+LOOK_SECONDS = 1.0
+"""Time between two looks at whether the client of a request is still there."""
 LEAST_TOKEN = 16
 """Characters of the shortest token: one that nobody guesses."""
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8}){1,2}$")
@@ -163,7 +166,7 @@ class _Service:
         self._stop = threading.Event()
         self._child = Child(settings.logging, self._stop, settings.extensions, NICE["gpu"])
         self._turn = asyncio.Lock()
-        self._there = 0
+        self._there, self._is_over = 0, False
 
     async def answer(self, request: Request) -> dict[str, Any]:
         """Return the opinions on the request's slide.
@@ -183,21 +186,47 @@ class _Service:
                 else:
                     path = await self._uploaded(request, Path(work))
                     stain = Stain(request.query_params.get("stain", ""))
-                async with self._turn:
-                    if await request.is_disconnected():  # it waits no more
-                        raise RefusedError(499, "The client left.")
-                    return await asyncio.to_thread(self._in_child, path, stain, Path(work))
+                await self._wait_for_turn(request)
+                try:
+                    return await self._read(request, path, stain, Path(work))
+                finally:
+                    self._turn.release()
         finally:
             self._there -= 1
 
     def abandon(self) -> None:
         """Abandon the slide that is being read, and read no other one."""
+        self._is_over = True
         self._stop.set()
 
     def close(self) -> None:
         """End the process."""
-        self._stop.set()
+        self.abandon()
         self._child.close()
+
+    async def _wait_for_turn(self, request: Request) -> None:
+        """Wait until no other slide is read; give up the place of a client that left."""
+        turn = asyncio.ensure_future(self._turn.acquire())
+        try:
+            await _while_there(request, turn)
+        except BaseException:
+            if not turn.cancel():  # it came meanwhile
+                self._turn.release()
+            raise
+
+    async def _read(self, request: Request, path: Path, stain: Stain, work: Path) -> dict[str, Any]:
+        """Return the opinions; abandon the slide of a client that left."""
+        reading = asyncio.ensure_future(asyncio.to_thread(self._in_child, path, stain, work))
+        try:
+            return await _while_there(request, reading)
+        finally:
+            if not reading.done():
+                # The thread that waits for the process ends it: two would be in each other's way.
+                self._stop.set()
+            await asyncio.gather(reading, return_exceptions=True)
+            self._stop.clear()
+            if self._is_over:  # the signal may come between any two lines
+                self._stop.set()
 
     def _admit(self, request: Request) -> None:
         # A page in a browser of this machine may have a name that leads here.
@@ -296,6 +325,22 @@ class _Service:
             log.error("a slide could not be read: %s", type(err).__name__)
             log.debug("details", exc_info=err)
             raise RefusedError(500, f"The slide cannot be read: {type(err).__name__}.") from err
+
+
+async def _while_there(request: Request, wanted: asyncio.Future[T]) -> T:
+    """Wait for a result.
+
+    Raises
+    ------
+    RefusedError
+        If the client left; `wanted` goes on.
+    """
+    while True:
+        await asyncio.wait({wanted}, timeout=LOOK_SECONDS)
+        if await request.is_disconnected():  # also where its turn has just come
+            raise RefusedError(499, "The client left.")
+        if wanted.done():
+            return wanted.result()
 
 
 def _facts_of(body: bytes) -> tuple[str, str]:

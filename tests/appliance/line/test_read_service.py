@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import uvicorn
 
 from appliance.errors import SettingsError
+from appliance.line import read_service
 from appliance.line.read_service import ADDRESS, RefusedError, read_app, run_read_service
 from appliance.settings.intake import Watch
 from appliance.settings.read_service import ReadService
@@ -158,6 +160,50 @@ def test_an_upload_without_a_name_or_too_large_leaves_nothing(site: Site) -> Non
     status, answer = site.post(bytes(60_000_000), "?name=a.svs")
     assert status == 413 and "largest_gib" in answer["error"]
     assert list((site.settings.state_dir / "uploads").iterdir()) == []
+
+
+def hang(path: Path, *_: object) -> None:
+    """Stand for a slide that is read for long; tell the process that reads it."""
+    with path.with_suffix(".begun").open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    time.sleep(120)
+
+
+def until(seen: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not seen():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_clients_that_left_keep_neither_the_slide_nor_a_place(
+    site: Site, small_case: SyntheticCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = Path(shutil.copy(small_case.he_path, site.scans / "S26-4_A1_HE.svs"))
+    begun = slide.with_suffix(".begun")
+    uploads = site.settings.state_dir / "uploads"
+    body = json.dumps({"path": str(slide), "stain": "HE"}).encode()
+    given = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    with monkeypatch.context() as patched:
+        patched.setattr(read_service, "opinions_on", hang)
+        clients = []
+        for _ in range(1 + site.settings.read_service.waiting):  # type: ignore[union-attr]
+            clients.append(http.client.HTTPConnection(ADDRESS, site.port, timeout=60))
+            clients[-1].request("POST", "/read", body, given)
+        until(begun.exists)
+        until(lambda: len(list(uploads.iterdir())) == len(clients))
+        assert site.named(path=str(slide), stain="HE")[0] == 503
+        for client in clients[1:5]:
+            client.close()
+        until(lambda: len(list(uploads.iterdir())) == len(clients) - 4)
+        for client in (clients[0], *clients[5:]):
+            client.close()
+        until(lambda: not list(uploads.iterdir()))
+    (process,) = begun.read_text().split()  # of those that waited none was read
+    assert not Path(f"/proc/{process}").exists()
+    status, answer = site.named(path=str(slide), stain="HE")
+    assert status == 200 and answer["opinions"]
+    assert site.left() == []
 
 
 def test_a_stop_abandons_the_slide_that_is_read(site: Site, small_case: SyntheticCase) -> None:
