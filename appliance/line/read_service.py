@@ -36,6 +36,7 @@ from appliance.line.slide_opinions import opinions_on
 from appliance.settings.read_service import ReadService
 from appliance.settings.secrets import handed_over
 from appliance.settings.settings import Settings
+from appliance.slides.files import slide_files
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -300,7 +301,7 @@ class _Service:
     def _in_child(self, path: Path, stain: Stain, work: Path) -> dict[str, Any]:
         lanes = self._settings.lanes
         try:
-            gib = path.stat().st_size / 2**30
+            gib = sum(file.stat().st_size for file in slide_files(path)) / 2**30
             limits = Limits(
                 deadline_s=lanes.deadline_factor * (_DEADLINE_S + _DEADLINE_S_PER_GIB * gib),
                 silent_s=lanes.silent_seconds,

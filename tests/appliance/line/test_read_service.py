@@ -206,6 +206,29 @@ def test_clients_that_left_keep_neither_the_slide_nor_a_place(
     assert site.left() == []
 
 
+def test_a_slide_of_many_files_has_the_time_of_all_of_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ten-thousandth of an hour, and of four more for each of 3 GiB."""
+    slide = site.scans / "S26-5_A1_HE.mrxs"
+    slide.write_bytes(b"index")
+    data = slide.with_suffix("") / "Data0000.dat"
+    data.parent.mkdir()
+    with data.open("wb") as stream:
+        stream.truncate(3 * 2**30)
+    monkeypatch.setattr(read_service, "opinions_on", hang)
+    lanes = site.settings.lanes.model_copy(update={"deadline_factor": 1e-4})
+    app = read_app(site.settings.model_copy(update={"lanes": lanes}))
+    service = app.state.service
+    try:
+        with pytest.raises(RefusedError, match="longer than 5 s") as refused:
+            service._in_child(slide, "HE", site.scans)
+    finally:
+        service.close()
+        data.unlink()
+    assert refused.value.status == 504
+
+
 def test_a_stop_abandons_the_slide_that_is_read(site: Site, small_case: SyntheticCase) -> None:
     slide = shutil.copy(small_case.he_path, site.scans / "S26-3_A1_HE.svs")
     config = uvicorn.Config(read_app(site.settings), host=ADDRESS, port=0, log_config=None)
