@@ -252,11 +252,11 @@ class _Service:
                 raise RefusedError(413, wanted)
         try:
             name, stain = _facts_of(body)
-        except (ValueError, KeyError, TypeError) as err:
+        except (ValueError, KeyError, TypeError, RecursionError) as err:
             raise RefusedError(400, wanted) from err
         try:
             real = await asyncio.to_thread(Path(name).resolve, strict=True)
-        except (OSError, RuntimeError) as err:
+        except (OSError, RuntimeError, ValueError) as err:  # ValueError: no name that a file has
             raise RefusedError(404, "No such file.") from err
         roots = [root.resolve() for root in self._settings.watch.roots]
         if not any(real.is_relative_to(root) for root in roots):

@@ -135,6 +135,9 @@ def test_only_watched_folders_are_read_by_path(site: Site) -> None:
     for path in (site.outside, link, site.scans / ".." / "outside.svs", "/etc/passwd"):
         assert site.named(path=str(path), stain="HE")[0] == 403
     assert site.named(path=str(site.scans / "none.svs"), stain="HE")[0] == 404
+    # No file has a name of half a character, or one as long.
+    for name in ("\ud800.svs", "a" * 5000):
+        assert site.named(path=str(site.scans / name), stain="HE")[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -146,12 +149,17 @@ def test_only_watched_folders_are_read_by_path(site: Site) -> None:
         b'{"path": "a.svs"}',
         b'{"path": 3, "stain": "HE"}',
         b'{"path": "a\\u0000", "stain": "HE"}',
-        b'{"path": ' * 20000,
+        b'{"path": ' * 7000,
     ],
 )
 def test_a_body_that_names_no_file_is_refused_in_words(site: Site, body: bytes) -> None:
     status, answer = site.post(body, headers={"Content-Type": "application/json"})
-    assert status in (400, 413) and '{"path": "…"' in answer["error"]
+    assert status == 400 and '{"path": "…"' in answer["error"]
+
+
+def test_a_body_beyond_64_kib_is_refused(site: Site) -> None:
+    status, answer = site.post(b" " * 65537, headers={"Content-Type": "application/json"})
+    assert status == 413 and '{"path": "…"' in answer["error"]
 
 
 def test_an_upload_without_a_name_or_too_large_leaves_nothing(site: Site) -> None:
