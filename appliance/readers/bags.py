@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 BAG_VERSION = 1
 """Counted up when a slide's vectors change though slide and encoder are the same."""
+ROUNDED = 1.01
+"""Largest ratio of an encoder's tile to one of the grid at which it counts as that size. Encoders
+name their resolution with two digits, and 224 px at 0.64 µm/px are a px wider than the grid's."""
 BATCH = 8
 Progress = Callable[[str, int, int], None]
 
@@ -94,9 +97,12 @@ def cut_of(spec: EncoderSpec) -> tuple[int, int]:
         If not one fits.
     """
     grid_px = round(TILE_UM / spec.mpp)
+    edge_um = spec.tile_px * spec.mpp
+    if grid_px < spec.tile_px and edge_um <= ROUNDED * TILE_UM:
+        grid_px = spec.tile_px
     if grid_px < spec.tile_px:
         raise WeightsError(
-            f"The encoder {spec.name} takes tiles of {spec.tile_px * spec.mpp:.0f} µm; slides are "
-            f"read in tiles of {TILE_UM:.0f} µm. Use it at a finer resolution."
+            f"The encoder {spec.name} takes tiles of {edge_um:.2f} µm; slides are read in tiles of "
+            f"{TILE_UM:.2f} µm. Use it at a finer resolution."
         )
     return grid_px, grid_px // spec.tile_px

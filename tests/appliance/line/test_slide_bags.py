@@ -49,12 +49,15 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(state_dir=tmp_path / "state")
 
 
-def finer(folder: Path) -> Path:
-    """Return a copy of the encoder that ships, described for tiles at twice the resolution."""
+def described(folder: Path, mpp: float) -> Path:
+    """Return a copy of the encoder that ships, described for tiles at another resolution."""
     shutil.copytree(reference_encoder(), folder)
-    spec = read_encoder(folder)
-    (folder / MANIFEST_NAME).write_text(replace(spec, mpp=spec.mpp / 2).to_json())
+    (folder / MANIFEST_NAME).write_text(replace(read_encoder(folder), mpp=mpp).to_json())
     return folder
+
+
+def finer(folder: Path) -> Path:
+    return described(folder, read_encoder(reference_encoder()).mpp / 2)
 
 
 def test_a_bag_holds_the_tissue_tiles_at_their_places(slide: Path, settings: Settings) -> None:
@@ -93,8 +96,19 @@ def test_a_tile_larger_than_the_grids_is_refused() -> None:
     spec = verify_encoder(reference_encoder())
     assert cut_of(spec) == (spec.tile_px, 1)
     assert cut_of(replace(spec, mpp=0.25)) == (round(TILE_UM / 0.25), 2)
-    with pytest.raises(WeightsError, match="finer resolution"):
+    with pytest.raises(WeightsError, match=r"224\.00 µm.*143\.00 µm.*finer resolution"):
         cut_of(replace(spec, mpp=1.0))
+    with pytest.raises(WeightsError, match=r"145\.60 µm"):
+        cut_of(replace(spec, mpp=0.65))
+
+
+def test_a_tile_that_is_larger_by_rounding_alone_is_that_of_the_grid(
+    slide: Path, settings: Settings, tmp_path: Path
+) -> None:
+    exact = bag_of_slide(slide, settings, silent)
+    rounded = bag_of_slide(slide, settings, silent, encoder=described(tmp_path / "0.64", 0.64))
+    assert np.array_equal(rounded.places, exact.places)
+    assert np.array_equal(rounded.vectors, exact.vectors)
 
 
 def test_a_slide_without_tissue_is_told_in_one_line(settings: Settings, tmp_path: Path) -> None:
