@@ -12,13 +12,14 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import ArtifactDamagedError
+from appliance.errors import ArtifactDamagedError, StateFolderError
 
 SUMS_NAME = "SHA256SUMS"
 """File with the SHA-256 of every other file of an artifact."""
@@ -116,6 +117,29 @@ class ArtifactStore:
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         return len(left)
+
+
+def require_usable(root: Path) -> None:
+    """Check that results can be stored, by a nameless file in each step's folder.
+
+    Raises
+    ------
+    StateFolderError
+        If they cannot: a file system that is read-only or fails, or other rights.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(b"x")
+                probe.flush()
+                os.fsync(probe.fileno())
+    except OSError as err:
+        why = err.strerror or type(err).__name__
+        raise StateFolderError(
+            f"Results cannot be stored in {root} ({why}). See to the disk and the rights of the "
+            "state folder; the step is tried again by itself."
+        ) from err
 
 
 def is_as_written(folder: Path) -> bool:

@@ -8,6 +8,7 @@
     │   ├── WorklistUnavailableError
     │   ├── FolderAwayError
     │   ├── DiskFullError
+    │   ├── StateFolderError
     │   ├── LedgerUnwritableError
     │   ├── WeightsUnusableError
     │   ├── SourceChangedError
@@ -89,6 +90,13 @@ class DiskFullError(TransientError):
 
     wait_seconds = 15.0
     code = "disk-full"
+
+
+class StateFolderError(TransientError):
+    """No result can be stored: the site's trouble, of which no slide is to blame."""
+
+    wait_seconds = 15.0
+    code = "state-unusable"
 
 
 class LedgerUnwritableError(TransientError):

@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from appliance.artifacts import require_usable
 from appliance.domain import QuarantineReason
 from appliance.errors import (
     DiskFullError,
@@ -13,6 +14,7 @@ from appliance.errors import (
     LookAgainError,
     PermanentError,
     SlideError,
+    StateFolderError,
     TookTooLongError,
     TransientError,
     WorkerDiedError,
@@ -35,7 +37,7 @@ _MAY_COME_BACK = frozenset(
 )
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LOOK = Limits(deadline_s=30.0, silent_s=30.0)
-"""Limits of a look at the scanner's folder: a dead mount answers never."""
+"""Limits of a look at the scanner's folder, or at the state folder: a dead mount answers never."""
 
 
 def site_trouble(
@@ -52,6 +54,16 @@ def site_trouble(
             f"The disk of the state folder {settings.state_dir} is full. Make room; the step is "
             "tried again by itself."
         )
+    if isinstance(err, OSError):
+        try:
+            slot.run(LOOK, require_usable, settings.artifacts_dir)
+        except StateFolderError as unusable:
+            return unusable
+        except (TookTooLongError, WorkerDiedError):
+            return StateFolderError(
+                f"The state folder {settings.state_dir} does not answer. See to its disk; the step "
+                "is tried again by itself."
+            )
     # As `Path`, so that a worker on another machine looks where the folder lies there.
     paths = tuple(Path(slide.path) for slide in slides)
     try:

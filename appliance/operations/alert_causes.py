@@ -30,6 +30,7 @@ from appliance.words.say import say
 OF_THE_SITE = (
     "folder-away",
     "disk-full",
+    "state-unusable",
     "ledger-unwritable",
     "weights-unusable",
     "worklist-away",

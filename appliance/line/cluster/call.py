@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from appliance.artifacts import require_usable
 from appliance.errors import FolderAwayError, SlideError, SourceChangedError
 from appliance.intake.presence import KnownFolders, why_root_is_away
 from appliance.settings.settings import Settings
@@ -29,6 +30,8 @@ def run_call(work: bytes, pairs: PathPairs) -> Any:
     ------
     FolderAwayError
         If this machine does not see the state folder, or the scanner's folder.
+    StateFolderError
+        If this machine cannot store results in the state folder.
     Exception
         Any exception that the step raised.
     """
@@ -41,9 +44,11 @@ def run_call(work: bytes, pairs: PathPairs) -> Any:
         return function(*arguments)
     except SourceChangedError as err:
         raise SourceChangedError(daemons_path(err.path)) from err
-    except (SlideError, OSError):
+    except (SlideError, OSError) as err:
         if settings is not None:
             _require_state(settings)
+            if isinstance(err, OSError):
+                require_usable(settings.artifacts_dir)
             _require_scans(settings)
         raise
 

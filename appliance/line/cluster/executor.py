@@ -24,6 +24,7 @@ from appliance.errors import (
     ClusterAwayError,
     FolderAwayError,
     SettingsError,
+    StateFolderError,
     StoppedError,
     WorkerLostError,
 )
@@ -186,7 +187,7 @@ class _DaskSlot:
             return value
         if isinstance(value, StoppedError):  # the worker's, not the daemon's
             raise WorkerLostError("A worker was stopped; its steps are done again.") from value
-        if isinstance(value, FolderAwayError):
+        if isinstance(value, (FolderAwayError, StateFolderError)):
             self._executor.leave_out(self._address, str(value))
         raise value
 

@@ -9,6 +9,10 @@ ALERTS: Words = {
     "folder": "{line}",
     "folder-away": "The scanner's folder is away. Mount it; work goes on by itself.",
     "disk-full": "The disk of the state folder is full. Make room; work goes on by itself.",
+    "state-unusable": (
+        "The state folder's results cannot be read or written. See to its disk and its rights; "
+        "work goes on by itself."
+    ),
     "ledger-unwritable": "The ledger cannot be written now; work goes on by itself when it can.",
     "weights-unusable": "Weights cannot be used: tandem doctor says which. Work goes on by itself.",
     "worklist-away": "The worklist does not answer; slides and cases wait for their orders.",

@@ -102,6 +102,7 @@ CASE_REASONS: Words = {
     "folder-away": "{message}",
     "look-again": "{message}",
     "disk-full": "{message}",
+    "state-unusable": "{message}",
     "ledger-unwritable": "{message}",
     "weights-unusable": "{message}",
     "source-changed": "{message}",

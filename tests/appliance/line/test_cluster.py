@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import pickle
@@ -25,6 +26,7 @@ from appliance.errors import (
     SettingsError,
     SlideError,
     SourceChangedError,
+    StateFolderError,
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
@@ -304,6 +306,23 @@ def test_a_share_that_the_worker_does_not_see_blames_no_slide(mounted: tuple[Pat
     with pytest.raises(FolderAwayError, match="state folder"):
         run_call(call, pairs)
     assert not (state / "artifacts").exists()
+
+
+def no_room(_settings: Settings) -> None:
+    raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_state_folder_that_the_worker_cannot_write_blames_no_slide(
+    mounted: tuple[Path, Path],
+) -> None:
+    scans, state = mounted
+    settings, pairs = daemons(scans, state)
+    with pytest.raises(PermissionError):
+        run_call(pickled_call(no_room, (settings,)), pairs)
+    shutil.rmtree(state / "artifacts")
+    (state / "artifacts").touch()
+    with pytest.raises(StateFolderError, match="rights of the state folder"):
+        run_call(pickled_call(no_room, (settings,)), pairs)
 
 
 # Settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from fixtures.identities import identified_as
 
+from appliance.artifacts import require_usable
 from appliance.domain import HE, HER2, Identity, Pairing, QuarantineReason, SlideFacts, Stain
 from appliance.errors import (
     CaseHeldError,
@@ -34,6 +36,7 @@ from appliance.line.dispatcher import do_work
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, SlideRead
 from appliance.line.site_trouble import folder_is_away
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
+from appliance.operations.alert_causes import held_by_site
 from appliance.operations.retry import retry_subject
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
@@ -52,7 +55,7 @@ class Told:
     arguments: list[tuple[Any, ...]] = field(default_factory=list)
 
     def run(self, _limits: Limits, function: Callable[..., Any], *arguments: Any) -> Any:
-        if function is folder_is_away:
+        if function in (folder_is_away, require_usable):
             return function(*arguments)
         self.calls.append(function.__name__)
         self.arguments.append(arguments)
@@ -537,3 +540,32 @@ def test_a_full_disk_holds_case_and_slide(line: Line) -> None:
     line.arrive("S26-2_A1_HE.svs")
     line.work()
     assert line.slide(3).state == SlideState.IDENTIFIED
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_state_folder_that_takes_no_results_blames_no_slide(line: Line, number: int) -> None:
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    line.work(6)
+    # No rights keep root from a folder; a file in its place refuses everyone.
+    shutil.rmtree(line.settings.artifacts_dir, ignore_errors=True)
+    line.settings.artifacts_dir.write_bytes(b"")
+    reads, line.told.answers["align_case"] = line.told.answers["read_slide"], OSError(number, "no")
+    line.told.answers["read_slide"] = OSError(number, "no")
+    line.arrive(*[f"S26-{n}_A1_HE.svs" for n in range(2, 7)])
+    for _ in range(3):
+        line.work()
+        line.now += 20
+    with line.ledger.transaction() as tx:
+        held = {(row.state, row.reason) for row in tx.slides() if row.state != SlideState.READ}
+        assert held == {(SlideState.INSPECTED, "state-unusable")}
+        assert held_by_site(tx) == ["state-unusable"]
+        case = tx.cases()[0]
+    assert (case.state, case.reason) == (CaseState.READY, "state-unusable")
+    assert "rights of the state folder" in say("case", case.reason, params_of(case))
+    assert line.notes("slide-3") == ["try-again"]
+    line.settings.artifacts_dir.unlink()
+    line.told.answers |= {"read_slide": reads, "align_case": Outcome(key="align/1", times=())}
+    line.work()
+    with line.ledger.transaction() as tx:
+        assert tx.cases()[0].score == "2+"
+        assert {row.state for row in tx.slides()} == {SlideState.READ}
