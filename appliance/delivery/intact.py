@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from appliance.artifacts import file_is_as_written, sha256_as_written
 from appliance.delivery.destinations.contract import Instance
 from appliance.delivery.index import object_path, sound_contents
-from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.tables import CaseRow, DeliveryRow, set_reason
+from appliance.delivery.retired import CONVERTED
+from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.queries import SLIDES, Queries
+from appliance.ledger.tables import CaseRow, DeliveryRow, fact, id_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
 from dicom.header import read_instance_uid
 from dicom.status import InstanceRef
 
+UNCONVERTIBLE = "slide-unconvertible"
+"""Code of the trouble of a converted slide that is gone and cannot be converted again."""
 _SENT_FROM = (CaseState.WRITTEN, CaseState.UNPROVEN, CaseState.UNDELIVERED, CaseState.DELIVERED)
 
 
@@ -70,6 +76,39 @@ def take_back(tx: Transaction, case: CaseRow, kind: str, now: float) -> None:
     tx.advance(
         case, CaseState.SCORED, now=now, code="object-damaged", reason=case.reason, params=params
     )
+
+
+def slides_to_convert(tx: Queries, case: CaseRow, settings: Settings) -> list[DeliveryRow]:
+    """Return the deliveries for which a case was taken back to convert its slides again.
+
+    The case's own reason may be that of an attempt that failed since.
+    """
+    taken_back = [e for e in tx.events(case.subject) if e.to_state == CaseState.SCORED][-1:]
+    if not taken_back or taken_back[0].code != "object-damaged":
+        return []
+    if params_of(taken_back[0]).get("kind") != SLIDES:
+        return []
+    waiting = [
+        row
+        for row in tx.deliveries(id_of(case))
+        if row.state == DeliveryState.QUEUED and row.path.startswith(f"{CONVERTED}/")
+    ]
+    return [
+        row
+        for row in waiting
+        if row.reason == "object-damaged" or not object_path(row.path, settings).is_file()
+    ]
+
+
+def refuse_slides(tx: Transaction, rows: Sequence[DeliveryRow], now: float) -> None:
+    """Refuse converted slides that are gone and cannot be converted again."""
+    for row in rows:
+        set_reason(row, UNCONVERTIBLE)
+        row.changed_at = now
+        params = {"trouble": fact("delivery", row.reason)}
+        tx.advance(
+            row, DeliveryState.REFUSED, now=now, code="trouble", reason=row.reason, params=params
+        )
 
 
 def _has(case: CaseRow, row: DeliveryRow, settings: Settings) -> bool:

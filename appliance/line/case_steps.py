@@ -11,6 +11,7 @@ from typing import Any
 from appliance.artifacts import is_as_written
 from appliance.assays.registry import find_assay
 from appliance.delivery.index import read_notes
+from appliance.delivery.intact import slides_to_convert
 from appliance.delivery.objects import write_objects
 from appliance.delivery.queueing import enqueue_case
 from appliance.delivery.standing import standing
@@ -21,8 +22,8 @@ from appliance.intake.patients import Patient
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import hint_of
 from appliance.ledger.lifecycle import CaseState
-from appliance.ledger.queries import REASONS, SLIDES
-from appliance.ledger.tables import CaseRow, params_of, set_reason
+from appliance.ledger.queries import REASONS
+from appliance.ledger.tables import CaseRow, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.line.analyze_case import align_case, analyze_case
 from appliance.line.context import Call, Done, Job, StepContext, append_times, time_of
@@ -189,8 +190,9 @@ def write(
 def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
     """Prepare `write` of the case's objects."""
     row = job.row
-    # A destination wants a converted slide whose file is damaged, or was removed by retention.
-    convert = row.reason == "object-damaged" and params_of(row).get("kind") == SLIDES
+    with context.ledger.transaction() as tx:
+        # A destination wants a converted slide whose file is damaged, or was removed by retention.
+        convert = bool(slides_to_convert(tx, row, context.settings))
     patients = {Stain(stain): Patient.of_json(row.patient) for stain, row in job.slides.items()}
     keys = row.findings_key, row.objects_key
     return Call(write, (*keys, context.settings, patients, _overruled(row), convert))

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from appliance.delivery.intact import refuse_slides, slides_to_convert
 from appliance.domain import QuarantineReason
 from appliance.errors import (
     CaseHeldError,
@@ -128,12 +129,30 @@ def fail_case(
 
 
 def fail_step(context: StepContext, job: Job[CaseRow], err: Exception) -> None:
-    """Set a case aside for an error that its step raised."""
+    """Set a case aside for an error that its step raised.
+
+    A slide that cannot be converted again, as its file is gone, keeps no result from going out.
+    """
     log_failure(job.row, err)
+    if isinstance(err, SlideError) and _go_on_without_slides(context, job):
+        return
     message: Any = text_of(err)
     if isinstance(err, SlideError):
         message = fact("slide-error", err.reason, {"detail": err.detail})
     fail_case(context, job, "step-failed", {"error": type(err).__name__, "message": message})
+
+
+def _go_on_without_slides(context: StepContext, job: Job[CaseRow]) -> bool:
+    """Refuse the slides that a case should have converted again; return whether there are any."""
+    now = context.clock()
+    with context.ledger.transaction() as tx:
+        slides = slides_to_convert(tx, job.row, context.settings)
+        row = _released_case(tx, job.row) if slides else None
+        if row is not None:
+            refuse_slides(tx, slides, now)
+            row.worker_crashes = row.step_tries = 0
+            set_reason(row)
+    return bool(slides)
 
 
 def hold_case(context: StepContext, job: Job[CaseRow], err: CaseHeldError) -> None:

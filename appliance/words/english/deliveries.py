@@ -31,6 +31,10 @@ DELIVERY_REASONS: Words = {
         "the file of the scanner's image is not there, so it cannot be sent. Mount the scanner's "
         "folder, or put the file back; it is tried again."
     ),
+    "slide-unconvertible": (
+        "the converted slide was removed or is damaged, and the scanner's file is gone or cannot "
+        "be read, so it is not converted again. Put the file back, then: tandem retry"
+    ),
     "slide-changed": (
         "the slide's file is another one than was analyzed, so it is not sent. The case is done "
         "again once the slide is read again; if not, put the file back, then: tandem retry"
