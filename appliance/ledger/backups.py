@@ -1,7 +1,8 @@
 """Backups of the ledger: one file each, with a JSON file that says what is in it.
 
 ``<state>/backups/ledger-20261126T180000Z-3c1f….sqlite`` has the head of the chain of events in its
-name. ``newest.json`` beside them is the description of the backup that the ledger goes on from.
+name. ``newest.json`` beside them is the description of the backup that the ledger goes on from, and
+``to-take-up.json`` that of a restored one of an earlier build, until the ledger is migrated.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from appliance.settings.installation import copy_salt
 
 FOLDER = "backups"
 NEWEST = "newest.json"
+TO_TAKE_UP = "to-take-up.json"
 _HEAD_LETTERS = 12
 
 
@@ -156,6 +158,23 @@ def goes_on_from(file: Path) -> Backup | None:
 def set_goes_on_from(file: Path, backup: Backup) -> None:
     """Say that the ledger goes on from a backup."""
     _write(folder_of(file) / NEWEST, json.dumps(asdict(backup), indent=1))
+    _sync(folder_of(file))
+
+
+def to_take_up(file: Path) -> Backup | None:
+    """Return the backup of an earlier build that was restored, and is not taken up yet."""
+    return _read(folder_of(file) / TO_TAKE_UP)
+
+
+def set_to_take_up(file: Path, backup: Backup | None) -> None:
+    """Say which restored backup is to be taken up once it is migrated; None for none."""
+    path = folder_of(file) / TO_TAKE_UP
+    if backup is not None:
+        _write(path, json.dumps(asdict(backup), indent=1))
+    elif path.exists():
+        path.unlink()
+    else:
+        return
     _sync(folder_of(file))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Engine, NullPool, create_engine, event
 
 from appliance.ledger import events
-from appliance.ledger.backups import goes_on_from, make_backup
+from appliance.ledger.backups import goes_on_from, make_backup, set_to_take_up, to_take_up
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 def open_at_start(url: str, stop: threading.Event) -> Ledger:
     """Open the ledger for the daemon, which holds the lock of the state folder.
 
-    A ledger of an earlier build is migrated, after a backup. Another process that holds the ledger
+    A ledger of an earlier build is migrated, after a backup; one that was restored is taken up as
+    such then. Another process that holds the ledger
     locked is waited for, until `stop` is set.
 
     Raises
@@ -45,8 +46,13 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
             if _look_over(file):
                 _migrate(file, lock)
     ledger = Ledger(url, stop)
+    restored = to_take_up(file)
     with ledger.transaction() as tx:
+        if restored is not None:
+            tx.take_up(restored.name, time.time())
         head = events.head(tx.session)
+    if restored is not None:
+        set_to_take_up(file, None)
     if head:
         log.info("the ledger's last event has the hash %s", head)
     return ledger

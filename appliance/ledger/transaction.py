@@ -14,7 +14,14 @@ from appliance.ledger import events
 from appliance.ledger.claims import ahead, claim, release
 from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
-from appliance.ledger.queries import SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN, Queries
+from appliance.ledger.queries import (
+    LEDGER,
+    RESTORED,
+    SLIDE_CHANGED,
+    SLIDE_TRUSTED,
+    WITHDRAWN,
+    Queries,
+)
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow, set_reason
 
 _WANTED_AGAIN = (WITHDRAWN, SLIDE_CHANGED, SLIDE_TRUSTED)
@@ -63,6 +70,14 @@ class Transaction(Queries):
                 params=params or {},
             )
         )
+
+    def take_up(self, backup: str, now: float) -> None:
+        """Note that a backup took the ledger's place; objects may have been sent since it."""
+        self.note(LEDGER, RESTORED, now, params={"backup": backup})
+        for row in self.deliveries():
+            # An object with attempts is looked for at its destination before it is sent.
+            row.attempts = max(row.attempts, 1)
+            self.session.add(row)
 
     def advance(
         self,

@@ -16,11 +16,17 @@ from typing import Any
 
 from appliance.artifacts import becoming, copy_whole
 from appliance.errors import DiskFullError, LedgerError, SettingsError
-from appliance.ledger.backups import Backup, backups_of, folder_of, newest_good, set_goes_on_from
+from appliance.ledger.backups import (
+    Backup,
+    backups_of,
+    folder_of,
+    newest_good,
+    set_goes_on_from,
+    set_to_take_up,
+)
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.migrations.sentences import of_event
-from appliance.ledger.queries import LEDGER, RESTORED
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
 from appliance.settings.settings import Settings
@@ -134,6 +140,8 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
             if not verified.older:
                 _take_up(copy, backup)
             kept = _kept_folder(file)
+            # An earlier edition finds what it wrote; the start that migrates it takes it up.
+            set_to_take_up(file, backup if verified.older else None)
             # Last of what needs room: moving files needs none.
             set_goes_on_from(file, backup)
             if kept is not None:
@@ -218,11 +226,7 @@ def _take_up(copy: Path, backup: Backup) -> None:
     ledger = Ledger(f"sqlite:///{copy}")
     try:
         with ledger.transaction() as tx:
-            tx.note(LEDGER, RESTORED, time.time(), params={"backup": backup.name})
-            for row in tx.deliveries():
-                # An object with attempts is looked for at its destination before it is sent.
-                row.attempts = max(row.attempts, 1)
-                tx.session.add(row)
+            tx.take_up(backup.name, time.time())
     finally:
         ledger.close()
     # One file again; it raises where its last pages find no room.

@@ -22,6 +22,7 @@ from appliance.ledger.backups import backups_of, folder_of, newest_good
 from appliance.ledger.daily import backup_if_due, backup_ledger, backup_trouble
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.queries import RESTORED
 from appliance.ledger.start import open_at_start
 from appliance.ledger.verify import verify
 from appliance.operations.audited import Word
@@ -348,6 +349,29 @@ def test_the_backup_before_a_migration_can_be_restored(tmp_path: Path) -> None:
     restore_ledger(settings)
     assert verify_ledger(settings).older
     open_at_start(settings.ledger_url, threading.Event()).close()
+    assert verify_ledger(settings).problems == ()
+
+
+@pytest.mark.parametrize("dump", LEDGERS, ids=lambda dump: dump.stem)
+def test_the_backup_before_a_migration_is_taken_up_as_restored_once_it_is_migrated(
+    tmp_path: Path, dump: Path
+) -> None:
+    settings = Settings(state_dir=tmp_path)
+    load_ledger(dump, settings.ledger_file)
+    ledger = open_at_start(settings.ledger_url, threading.Event())
+    with ledger.transaction() as tx:
+        assert not tx.was_restored()
+        assert dump.stem != "0008" or 0 in {row.attempts for row in tx.deliveries()}
+    ledger.close()
+    restore_ledger(settings)
+    for _ in range(2):  # the second start takes nothing up again
+        ledger = open_at_start(settings.ledger_url, threading.Event())
+        with ledger.transaction() as tx:
+            assert tx.was_restored()
+            # Each is looked for at its destination before it is sent.
+            assert all(row.attempts >= 1 for row in tx.deliveries())
+            assert len(tx.notes(RESTORED)) == 1
+        ledger.close()
     assert verify_ledger(settings).problems == ()
 
 
