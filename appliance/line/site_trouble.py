@@ -19,11 +19,13 @@ from appliance.errors import (
     TransientError,
     WorkerDiedError,
 )
+from appliance.intake.listing import Identity, identity_of
 from appliance.intake.presence import KnownFolders, is_away
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.line.child import Limits
 from appliance.line.executors import Slot
 from appliance.settings.settings import Settings
+from appliance.slides.places import daemons_path
 
 _MAY_COME_BACK = frozenset(
     {
@@ -96,8 +98,22 @@ def second_look(err: Exception, row: SlideRow | CaseRow) -> LookAgainError | Non
 def folder_is_away(paths: Sequence[Path], settings: Settings) -> bool:
     """Return whether one of some slides is missing because its folder is away."""
     missing = [str(path) for path in paths if not _is_there(path)]
-    known = KnownFolders(settings.state_dir if missing else None)
+    state_dir = settings.state_dir if missing else None
+    on_worker = bool(settings.cluster.scheduler)
+    known = _FoldersOfDaemon(state_dir) if on_worker else KnownFolders(state_dir)
     return any(is_away(path, settings.watch, known) for path in missing)
+
+
+class _FoldersOfDaemon(KnownFolders):
+    """Folders as the daemon saw them, by a worker's paths; each machine numbers its mounts anew."""
+
+    def get(self, path: str) -> Identity | None:
+        """Return the identity of a folder, with the number of the device that it has here."""
+        before = super().get(daemons_path(path))
+        try:
+            return None if before is None else (identity_of(path)[0], before[1])
+        except OSError:
+            return before
 
 
 def _is_there(path: Path) -> bool:

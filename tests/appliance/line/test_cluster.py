@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.cluster import Cluster, wait_for
+from fixtures.cluster import Cluster as Machines
+from fixtures.cluster import wait_for
 from fixtures.manager import Manager
 
 from appliance.domain import SlideFacts
@@ -32,11 +33,14 @@ from appliance.errors import (
     WorkerDiedError,
     WorkerLostError,
 )
+from appliance.intake.presence import KnownFolders
 from appliance.line.analyze_slide import identify_slide, inspect_slide
 from appliance.line.child import Limits
 from appliance.line.cluster.call import LOCK_NAME, pickled_call, run_call
 from appliance.line.cluster.executor import DaskExecutor
+from appliance.line.site_trouble import folder_is_away
 from appliance.operations.cluster_check import check_cluster
+from appliance.settings.cluster import Cluster
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
@@ -53,7 +57,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.manager = Manager(folder)
-        self.cluster = Cluster(folder, self.manager.environment)
+        self.cluster = Machines(folder, self.manager.environment)
         self.config = folder / "tandem.toml"
         self.config.write_text(
             f'state_dir = "{folder}/state"\n{self.cluster.settings()}'
@@ -306,6 +310,31 @@ def test_a_share_that_the_worker_does_not_see_blames_no_slide(mounted: tuple[Pat
     with pytest.raises(FolderAwayError, match="state folder"):
         run_call(call, pairs)
     assert not (state / "artifacts").exists()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_slide_that_was_deleted_from_its_own_folder_is_not_away_on_a_worker(
+    mounted: tuple[Path, Path], elsewhere: bool
+) -> None:
+    scans, state = mounted
+    settings, pairs = daemons(scans, state)
+    if not elsewhere:
+        settings, pairs = Settings(state_dir=state, watch=Watch(folder=scans)), ()
+    cluster = Cluster(scheduler="tls://one:1", ca_file=state, certificate=state)
+    settings = settings.model_copy(update={"cluster": cluster})
+    own = scans / "S26-1"
+    own.mkdir()
+    theirs = settings.watch.roots[0] / own.name
+    seen = own.stat()
+    known = KnownFolders(state)
+    # The daemon's machine has another number for the share.
+    known.update({str(theirs): (seen.st_dev + 7, seen.st_ino)})
+    known.save()
+    looked = pickled_call(folder_is_away, ((theirs / "1.svs",), settings))
+    assert not run_call(looked, pairs)
+    own.rename(own.with_name("share"))
+    own.mkdir()  # the bare mount point of a share that went
+    assert run_call(looked, pairs)
 
 
 def no_room(_settings: Settings) -> None:
