@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from appliance.artifacts import require_usable
+from appliance.domain import SlideFacts
 from appliance.errors import FolderAwayError, SlideError, SourceChangedError
-from appliance.intake.presence import KnownFolders, why_root_is_away
+from appliance.intake.presence import KnownFolders, root_of, why_root_is_away
+from appliance.line.outcomes import ReadSlide
 from appliance.settings.settings import Settings
 from appliance.slides.places import PathPairs, daemons_path, place_of, use_places
 
@@ -29,7 +31,7 @@ def run_call(work: bytes, pairs: PathPairs) -> Any:
     Raises
     ------
     FolderAwayError
-        If this machine does not see the state folder, or the scanner's folder.
+        If this machine does not see the state folder, or the scanner's folder of a slide.
     StateFolderError
         If this machine cannot store results in the state folder.
     Exception
@@ -49,7 +51,7 @@ def run_call(work: bytes, pairs: PathPairs) -> Any:
             _require_state(settings)
             if isinstance(err, OSError):
                 require_usable(settings.artifacts_dir)
-            _require_scans(settings)
+            _require_scans(_slides_of(arguments), settings)
         raise
 
 
@@ -65,9 +67,22 @@ def _require_state(settings: Settings) -> None:
         )
 
 
-def _require_scans(settings: Settings) -> None:
-    for root in settings.watch.roots:
-        why = why_root_is_away(str(root), settings.watch.marker, KnownFolders(None))
+def _slides_of(arguments: Iterable[Any]) -> Iterator[str]:
+    """Yield the places of the slides that a step reads."""
+    for value in arguments:
+        if isinstance(value, Path):
+            yield str(value)
+        elif isinstance(value, ReadSlide):
+            yield str(place_of(value.facts.path))
+        elif isinstance(value, SlideFacts):
+            yield str(place_of(value.path))
+
+
+def _require_scans(slides: Iterable[str], settings: Settings) -> None:
+    """Check the watched folders of some slides; others may be away meanwhile, or empty."""
+    roots = {root_of(slide, settings.watch) for slide in slides}
+    for root in sorted(filter(None, roots)):
+        why = why_root_is_away(root, settings.watch.marker, KnownFolders(None))
         if why is not None:
             raise FolderAwayError(
                 f"A worker's machine does not see the scanner's folder at {root} ({why}). Mount it "

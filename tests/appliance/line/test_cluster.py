@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from fixtures.cluster import Cluster as Machines
 from fixtures.cluster import wait_for
 from fixtures.manager import Manager
 
-from appliance.domain import SlideFacts
+from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import (
     ClusterAwayError,
     FolderAwayError,
@@ -34,10 +35,11 @@ from appliance.errors import (
     WorkerLostError,
 )
 from appliance.intake.presence import KnownFolders
-from appliance.line.analyze_slide import identify_slide, inspect_slide
+from appliance.line.analyze_slide import identify_slide, inspect_slide, open_facts
 from appliance.line.child import Limits
 from appliance.line.cluster.call import LOCK_NAME, pickled_call, run_call
 from appliance.line.cluster.executor import DaskExecutor
+from appliance.line.outcomes import ReadSlide
 from appliance.line.site_trouble import folder_is_away
 from appliance.operations.cluster_check import check_cluster
 from appliance.settings.cluster import Cluster
@@ -310,6 +312,27 @@ def test_a_share_that_the_worker_does_not_see_blames_no_slide(mounted: tuple[Pat
     with pytest.raises(FolderAwayError, match="state folder"):
         run_call(call, pairs)
     assert not (state / "artifacts").exists()
+
+
+def damaged(_slide: Path | SlideFacts | ReadSlide, _settings: Settings) -> None:
+    raise SlideError(QuarantineReason.DAMAGED, "tile 7")
+
+
+@pytest.mark.parametrize("other", ["away", "empty"])
+def test_a_damaged_slide_is_not_held_while_another_scanners_folder_is_away(
+    mounted: tuple[Path, Path], small_case: SyntheticCase, other: str
+) -> None:
+    scans, state = mounted
+    second = scans.with_name("second")
+    if other == "empty":
+        second.mkdir()
+    settings = Settings(state_dir=state, watch=Watch(folder=scans, folders=(second,)))
+    name = small_case.he_path.name
+    for folder, error in ((scans, SlideError), (second, FolderAwayError)):
+        facts = replace(open_facts(small_case.he_path), path=str(folder / name))
+        for slide in (folder / name, facts, ReadSlide(facts=facts, inspect_key="")):
+            with pytest.raises(error):
+                run_call(pickled_call(damaged, (slide, settings)), ())
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
