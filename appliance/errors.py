@@ -11,6 +11,7 @@
     │   ├── StateFolderError
     │   ├── LedgerUnwritableError
     │   ├── WeightsUnusableError
+    │   ├── DeviceUnusableError
     │   ├── SourceChangedError
     │   ├── ArtifactDamagedError
     │   ├── TookTooLongError
@@ -111,6 +112,13 @@ class WeightsUnusableError(TransientError):
 
     wait_seconds = 60.0
     code = "weights-unusable"
+
+
+class DeviceUnusableError(TransientError):
+    """The networks' device fails, or has no memory left: the site's trouble, no slide's."""
+
+    wait_seconds = 60.0
+    code = "device-unusable"
 
 
 class SourceChangedError(TransientError):

@@ -25,6 +25,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 from appliance.errors import (
+    DeviceUnusableError,
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
@@ -136,6 +137,9 @@ class Child:
             raise WorkerDiedError("the worker process died")
         ended_well, value = pickle.loads(answer)  # noqa: S301  from our own process
         if not ended_well:
+            # After a fault of a GPU each call of the process fails: the next step gets another.
+            if isinstance(value, (DeviceUnusableError, RuntimeError)):
+                self.close()
             raise value
         return value
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.domain import SlideFacts
-from appliance.errors import WeightsError, WeightsUnusableError
+from appliance.errors import DeviceUnusableError, WeightsError, WeightsUnusableError
 from appliance.geometry import TileIndex
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import (
@@ -48,11 +48,21 @@ class PassFacts:
 
 @contextmanager
 def usable_weights() -> Iterator[None]:
-    """Raise errors of weights as trouble of the site: no slide is to blame."""
+    """Raise errors of weights and of the device as trouble of the site: no slide is to blame."""
     try:
         yield
     except (WeightsError, ModelError) as err:
         raise WeightsUnusableError(f"{err} The step is tried again by itself.") from err
+    except RuntimeError as err:
+        from appliance.readers.inference import is_of_device  # torch, which raised it
+
+        if not is_of_device(err):
+            raise
+        why = str(err).partition("\n")[0]
+        raise DeviceUnusableError(
+            f"The networks cannot compute ({why}). See nvidia-smi and the log; the step is tried "
+            "again by itself, in a new process."
+        ) from err
 
 
 @usable_weights()

@@ -33,6 +33,7 @@ OF_THE_SITE = (
     "state-unusable",
     "ledger-unwritable",
     "weights-unusable",
+    "device-unusable",
     "worklist-away",
     "cluster-away",
 )

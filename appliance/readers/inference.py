@@ -53,6 +53,9 @@ MOST_LANES = 4
 """Most concurrent forward passes on a CPU; each has its share of the cores."""
 DEVICE_LANES = 2
 """Concurrent batches on a GPU: one is computed while the answers of the other are processed."""
+_NO_MEMORY = ("can't allocate memory", "bad_alloc")
+"""Words of torch's CPU allocator, and of OpenVINO's."""
+_OF_DEVICE = ("CUDA", "cuDNN", "CUBLAS", *_NO_MEMORY)
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of mallopt(3)."""
 
@@ -287,11 +290,23 @@ class Network:
         return attended
 
 
+def is_of_device(error: Exception) -> bool:
+    """Return whether an error is the device's, or its memory's, and no input's.
+
+    A kernel's assertion is none: it fails where the input is odd.
+    """
+    text = str(error)
+    if "device-side assert" in text:
+        return False
+    if isinstance(error, (torch.OutOfMemoryError, torch.AcceleratorError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in text for words in _OF_DEVICE)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # torch's CPU allocator, and OpenVINO's.
-    return any(words in str(error) for words in ("can't allocate memory", "bad_alloc"))
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def _free_bytes(device: str) -> int:

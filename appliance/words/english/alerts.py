@@ -15,6 +15,10 @@ ALERTS: Words = {
     ),
     "ledger-unwritable": "The ledger cannot be written now; work goes on by itself when it can.",
     "weights-unusable": "Weights cannot be used: tandem doctor says which. Work goes on by itself.",
+    "device-unusable": (
+        "The device of the networks fails, or its memory is used up: see nvidia-smi and the log. "
+        "Work goes on by itself."
+    ),
     "worklist-away": "The worklist does not answer; slides and cases wait for their orders.",
     "cluster-away": "The cluster's scheduler does not answer; steps wait for it.",
     "ledger": "The ledger cannot be read: run tandem ledger verify, and do not delete it.",

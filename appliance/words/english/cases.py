@@ -105,6 +105,7 @@ CASE_REASONS: Words = {
     "state-unusable": "{message}",
     "ledger-unwritable": "{message}",
     "weights-unusable": "{message}",
+    "device-unusable": "{message}",
     "source-changed": "{message}",
     "artifact-damaged": "{message}",
     "object-damaged": "A DICOM object is not what was written; it is written again, then sent.",

@@ -22,6 +22,7 @@ from threading import Event, Thread, Timer
 import pytest
 
 from appliance.errors import (
+    DeviceUnusableError,
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
@@ -249,6 +250,28 @@ def test_what_a_step_started_ends_with_it(child: Child, tmp_path: Path) -> None:
     with pytest.raises(TookTooLongError):
         child.run(Limits(deadline_s=0.1, silent_s=300.0), time.sleep, 600.0)
     assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+BROKEN: list[int] = []
+
+
+def broken_context(error: type[Exception]) -> None:
+    """Fail as each call does once a GPU's context is broken; the text counts the calls before."""
+    BROKEN.append(1)
+    raise error(f"CUDA error: an illegal memory access was encountered; call {len(BROKEN)}")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, DeviceUnusableError])
+def test_a_process_whose_device_failed_gets_no_other_step(
+    child: Child, error: type[Exception]
+) -> None:
+    pid = child.run(PATIENT, os.getpid)
+    for _ in range(2):
+        with pytest.raises(error, match=r"call 1$"):
+            child.run(PATIENT, broken_context, error)
+    assert child.run(PATIENT, os.getpid) != pid
+    with pytest.raises(TimeoutError):
+        child.run(PATIENT, fail)
 
 
 def test_errors_of_a_step_come_back(child: Child) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from appliance.errors import DeviceUnusableError
+from appliance.line.readings import usable_weights
 from appliance.readers import inference
 from appliance.readers.inference import Network
 from models.spec import Task, reference_folder
@@ -87,3 +89,29 @@ def test_batches_fit_into_free_memory(network: Network, monkeypatch: pytest.Monk
     assert network.fitting_batch() == 2
     monkeypatch.setattr(inference, "_free_bytes", lambda _device: 1)
     assert network.fitting_batch() == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_site"),
+    [
+        (inference.torch.OutOfMemoryError("CUDA out of memory"), True),
+        (inference.torch.AcceleratorError("an illegal memory access was encountered"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (RuntimeError("shape mismatch"), False),
+    ],
+)
+def test_an_error_of_the_device_is_the_sites_and_any_other_its_own(
+    network: Network,
+    tiles: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+    error: RuntimeError,
+    is_site: bool,
+) -> None:
+    def fails(_given: object) -> object:
+        raise error
+
+    monkeypatch.setattr(network, "_answering", fails)
+    with pytest.raises(DeviceUnusableError if is_site else RuntimeError), usable_weights():
+        network.classify(tiles)
