@@ -6,6 +6,7 @@ artifact ``wsm/DIGEST`` stay in ``headers/DIGEST``.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore
 from appliance.delivery.index import ObjectFile, index_entry
 from appliance.errors import ArtifactDamagedError
 from dicom.characters import UNREADABLE
+
+log = logging.getLogger(__name__)
 
 CONVERTED, HEADERS = "wsm", "headers"
 
@@ -39,6 +42,20 @@ def keep_headers(key: ArtifactKey, store: ArtifactStore) -> None:
                 header.save_as(folder / file.name, enforce_file_format=True)
             elif file.name != SUMS_NAME:
                 shutil.copyfile(file, folder / file.name)
+
+
+def kept_headers(key: ArtifactKey, store: ArtifactStore) -> bool:
+    """Keep the headers of an artifact that has some; return False where it has to stay."""
+    if key.step != CONVERTED or not store.path(key).is_dir():
+        return True
+    try:
+        keep_headers(key, store)
+    except (ArtifactDamagedError, OSError) as err:
+        # One that cannot be read does not keep others from going.
+        why = err.strerror if isinstance(err, OSError) else err
+        log.warning("%s stays: %s", key, why)
+        return False
+    return True
 
 
 def _header(file: Path) -> Dataset:

@@ -80,8 +80,9 @@ def take_sample(settings: Settings, now: float) -> None:
 
 
 def set_retained(settings: Settings, now: float) -> None:
-    """Remember when retention ran."""
-    _write(settings, Samples(free=read_samples(settings).free, retained_at=now))
+    """Remember when retention ran, where there is room for it: a full disk needs retention most."""
+    with suppress(OSError):
+        _write(settings, Samples(free=read_samples(settings).free, retained_at=now))
 
 
 def forecast(settings: Settings, now: float | None = None) -> Forecast:

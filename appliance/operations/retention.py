@@ -30,8 +30,7 @@ from sqlmodel import col, select
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
-from appliance.delivery.retired import CONVERTED, keep_headers
-from appliance.errors import ArtifactDamagedError
+from appliance.delivery.retired import CONVERTED, kept_headers
 from appliance.ledger.daily import last_time_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
@@ -73,8 +72,8 @@ _REPLACED = (WITHDRAWN, SLIDE_TRUSTED, "object-replaced")
 class Stored:
     """An artifact on disk, with the subjects that it belongs to and the time of their last change.
 
-    `stays` says why it is not removed: ``young``, ``in-work``, ``unsigned``, ``unknown``; empty:
-    it goes, because of `why`, ``age`` or ``space``.
+    `stays` says why it is not removed: ``young``, ``in-work``, ``unsigned``, ``unknown``,
+    ``unreadable``; empty: it goes, because of `why`, ``age`` or ``space``.
     """
 
     key: ArtifactKey
@@ -150,14 +149,17 @@ def retain(settings: Settings, ledger: Ledger, now: float | None = None) -> Plan
     settle(settings, ledger)
     plan = plan_retention(settings, now)
     gone: list[Stored] = []
-    for group in _groups(plan):
-        try:
-            gone += _remove(group, settings, ledger, now)
-        except ArtifactDamagedError as err:
-            # One that is damaged does not keep the others; `tandem retain --dry-run` lists it.
-            log.warning("%s stays: %s", group[0].key, err)
-    went = {each.key for each in gone}
-    kept = [*plan.kept, *(each for each in plan.gone if each.key not in went)]
+    unreadable: list[Stored] = []
+    store = ArtifactStore(settings.artifacts_dir)
+    # Those without headers first: headers need room, of which there may be none.
+    for group in sorted(_groups(plan), key=lambda g: any(e.key.step == CONVERTED for e in g)):
+        stay = [each for each in group if not kept_headers(each.key, store)]
+        unreadable += stay
+        ready = [each for each in group if each not in stay]
+        gone += _remove(ready, settings, ledger, now) if ready else []
+    told = {each.key for each in (*gone, *unreadable)}
+    left = (each for each in plan.gone if each.key not in told)
+    kept = [*plan.kept, *left, *(replace(each, stays="unreadable") for each in unreadable)]
     return Plan(gone=tuple(gone), kept=tuple(kept), free=_free(settings))
 
 
@@ -222,9 +224,6 @@ def _remove(
 ) -> list[Stored]:
     """Remove the artifacts of the same owners; none where these are in work by now."""
     store = ArtifactStore(settings.artifacts_dir)
-    for stored in group:
-        if stored.key.step == CONVERTED and store.path(stored.key).is_dir():
-            keep_headers(stored.key, store)
     moved: list[tuple[Path, Path]] = []
     owners = group[0].owners
     (store.root / ASIDE).mkdir(exist_ok=True)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydicom import Dataset
 from typer.testing import CliRunner
 
 from appliance.artifacts import ArtifactKey
 from appliance.cli.main import app
+from appliance.delivery import retired
 from appliance.ledger.backups import newest_good
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.ledger.verify import verify
 from appliance.operations.backup import restore_ledger, verify_ledger
-from appliance.operations.retention import ASIDE, Plan, plan_retention, retain, settle
+from appliance.operations.retention import (
+    ASIDE,
+    Plan,
+    plan_retention,
+    report_of,
+    retain,
+    retain_if_due,
+    settle,
+)
 from appliance.settings.retention import Retention
 from appliance.settings.settings import Settings
 from appliance.words.events import event_text
@@ -197,3 +209,42 @@ def test_a_damaged_slide_stays_and_keeps_no_other_from_going(young: Settings) ->
     assert folder.is_dir() and damaged not in {each.key for each in done.gone}
     assert "wsm" in {each.key.step for each in done.gone}
     assert not (young.artifacts_dir / "headers" / damaged.digest).exists()
+
+
+def test_a_slide_that_the_disk_cannot_read_stays_and_keeps_no_other_from_going(
+    young: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    planned = plan_retention(young, LATER).gone
+    bad = next(each for each in planned if each.key.step == "wsm")
+    folder = young.artifacts_dir / "wsm" / bad.key.digest
+    real = retired.dcmread
+
+    def read(file: Path, **more: Any) -> Dataset:
+        if file.parent == folder:
+            raise OSError(errno.EIO, "Input/output error", str(file))
+        return real(file, **more)
+
+    monkeypatch.setattr(retired, "dcmread", read)
+    done = retain_later(young)
+    assert folder.is_dir()
+    assert {each.key for each in planned} - {bad.key} == {each.key for each in done.gone}
+    assert report_of(done)["stays"]["unreadable"] == {"count": 1, "bytes": bad.size}
+    assert "Input/output error" in caplog.text and str(young.state_dir) not in caplog.text
+    # The next night it goes, where the disk gives it.
+    monkeypatch.setattr(retired, "dcmread", real)
+    assert [each.key for each in retain_later(young).gone] == [bad.key]
+
+
+def test_retention_runs_on_a_disk_that_takes_no_byte(
+    young: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("appliance.operations.disk.write_whole", full)
+    monkeypatch.setattr(retired, "keep_headers", full)
+    planned = {each.key for each in plan_retention(young, LATER).gone}
+    with closing(Ledger(young.ledger_url)) as ledger:
+        retain_if_due(young, ledger, LATER)
+    left = {each.key for each in plan_retention(young, LATER).gone}
+    assert left == {key for key in planned if key.step == "wsm"} and left != planned
