@@ -36,6 +36,7 @@ OF_THE_SITE = (
     "device-unusable",
     "worklist-away",
     "cluster-away",
+    "worker-start",
 )
 """Reasons of slides and cases that wait for the site; each has a sentence of kind "alert"."""
 NEWS_SECONDS = 86400.0

@@ -27,6 +27,7 @@ from appliance.errors import (
     StateFolderError,
     StoppedError,
     WorkerLostError,
+    WorkerStartError,
 )
 from appliance.line.child import Limits
 from appliance.line.cluster.call import pickled_call
@@ -187,7 +188,8 @@ class _DaskSlot:
             return value
         if isinstance(value, StoppedError):  # the worker's, not the daemon's
             raise WorkerLostError("A worker was stopped; its steps are done again.") from value
-        if isinstance(value, (FolderAwayError, StateFolderError)):
+        if isinstance(value, (FolderAwayError, StateFolderError, WorkerStartError)):
+            # Its slots stay free and would be lent before those of workers that work.
             self._executor.leave_out(self._address, str(value))
         raise value
 

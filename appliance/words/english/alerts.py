@@ -21,6 +21,10 @@ ALERTS: Words = {
     ),
     "worklist-away": "The worklist does not answer; slides and cases wait for their orders.",
     "cluster-away": "The cluster's scheduler does not answer; steps wait for it.",
+    "worker-start": (
+        "No worker process can be started, here or on a worker of the cluster: the log says why. "
+        "Work goes on by itself."
+    ),
     "ledger": "The ledger cannot be read: run tandem ledger verify, and do not delete it.",
     "destination": (
         "The destination {name} does not take objects: {count} wait, and Tandem tries again by "

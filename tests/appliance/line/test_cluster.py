@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from appliance.errors import (
     TookTooLongError,
     WorkerDiedError,
     WorkerLostError,
+    WorkerStartError,
 )
 from appliance.intake.presence import KnownFolders
 from appliance.line.analyze_slide import identify_slide, inspect_slide, open_facts
@@ -224,6 +226,33 @@ def test_a_stopped_worker_is_left_out(site: Site) -> None:
         assert none is None
     os.kill(site.cluster.pid("one"), signal.SIGCONT)
     wait_for(lambda: not executor.trouble("gpu"), "the worker did not come back")
+
+
+def test_a_worker_that_can_start_no_process_attracts_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_children.py").write_text(
+        "import multiprocessing\nassert multiprocessing.parent_process() is None\n"
+    )
+    monkeypatch.setattr("appliance.line.cluster.executor.LEFT_OUT_SECONDS", 600.0)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    with closing(Site(tmp_path)) as site:
+        broken = site.config.with_name("broken.toml")
+        broken.write_text(f'extensions = ["no_children"]\n{site.config.read_text()}')
+        site.cluster.start("scheduler", site.config)
+        site.cluster.start("broken", broken, "--intake", 0, "--cpu", 1, "--gpu", 2)
+        executor = site.connect()
+        wait_for(lambda: not executor.trouble("gpu"), site.cluster.log("broken"))
+        with executor.slot("gpu") as slot:
+            assert slot is not None
+            with pytest.raises(WorkerStartError):
+                slot.run(PATIENT, max, 3, 5)
+        assert "before it had a step" in executor.trouble("gpu")
+        site.start_worker("sound")
+        wait_for(lambda: not executor.trouble("gpu"), site.cluster.log("sound"))
+        with executor.slot("gpu") as slot:
+            assert slot is not None
+            assert slot.run(PATIENT, max, 3, 5) == 5
 
 
 def test_a_stranger_is_refused(site: Site) -> None:

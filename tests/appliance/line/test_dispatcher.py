@@ -22,6 +22,7 @@ from appliance.errors import (
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
+    WorkerStartError,
     WorklistUnavailableError,
 )
 from appliance.intake.block import make_ready
@@ -36,8 +37,9 @@ from appliance.line.dispatcher import do_work
 from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, SlideRead
 from appliance.line.site_trouble import folder_is_away
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
-from appliance.operations.alert_causes import held_by_site
+from appliance.operations.alert_causes import causes_of_ledger, held_by_site
 from appliance.operations.retry import retry_subject
+from appliance.settings.alerts import AlertKind
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
 from appliance.slides.picture import SlidePicture
@@ -569,3 +571,16 @@ def test_a_state_folder_that_takes_no_results_blames_no_slide(line: Line, number
     with line.ledger.transaction() as tx:
         assert tx.cases()[0].score == "2+"
         assert {row.state for row in tx.slides()} == {SlideState.READ}
+
+
+def test_a_process_that_cannot_be_started_is_the_sites_and_told(line: Line) -> None:
+    line.told.answers["read_slide"] = WorkerStartError("A worker process ended with code 1.")
+    line.arrive("S26-1_A1_HE.svs")
+    for _ in range(5):
+        line.work()
+        line.now += 20
+    assert (line.slide().state, line.slide().reason) == (SlideState.INSPECTED, "worker-start")
+    with line.ledger.transaction() as tx:
+        (cause,) = causes_of_ledger(tx, line.settings, line.now)
+    assert (cause.key, cause.kind) == ("worker-start", AlertKind.SITE)
+    assert "log" in cause.sentence
