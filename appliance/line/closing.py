@@ -31,6 +31,7 @@ from appliance.ledger.transaction import Transaction
 from appliance.ledger.waits import wait_until
 from appliance.line.claiming import CaseWork, Work, wait_for_slides
 from appliance.line.context import Job, StepContext
+from appliance.line.site_trouble import LOOKED
 from appliance.line.slide_steps import take_slide_back
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,7 @@ def retry_slide(context: StepContext, job: Job[SlideRow], err: TransientError) -
     if crashes >= context.settings.worker_deaths:
         quarantine(context, job, QuarantineReason.WORKER_KILLED, {"crashes": crashes})
         return
-    if isinstance(err, TookTooLongError) and tries >= context.settings.lanes.attempts:
+    if isinstance(err, TookTooLongError) and tries % LOOKED >= context.settings.lanes.attempts:
         quarantine(context, job, QuarantineReason.TOOK_TOO_LONG, {"detail": str(err)})
         return
     now = context.clock()
@@ -220,7 +221,7 @@ def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> 
     if crashes >= context.settings.worker_deaths:
         fail_case(context, job, "worker-killed", {"crashes": crashes})
         return
-    if isinstance(err, TookTooLongError) and tries >= context.settings.lanes.attempts:
+    if isinstance(err, TookTooLongError) and tries % LOOKED >= context.settings.lanes.attempts:
         fail_case(context, job, "took-too-long", {"message": str(err)})
         return
     now = context.clock()
@@ -237,10 +238,11 @@ def retry_case(context: StepContext, job: Job[CaseRow], err: TransientError) -> 
 
 
 def _tries(row: SlideRow | CaseRow, err: TransientError) -> int:
-    """Count the attempts that failed; a folder that was away gives them back."""
+    """Count the attempts that failed, each kind alone; a folder that was away gives them back."""
     if isinstance(err, FolderAwayError):
         return 0
-    return row.step_tries + isinstance(err, (TookTooLongError, LookAgainError))
+    looked = LOOKED if isinstance(err, LookAgainError) else 0
+    return row.step_tries + isinstance(err, TookTooLongError) + looked
 
 
 def log_failure(row: SlideRow | CaseRow, err: Exception) -> None:

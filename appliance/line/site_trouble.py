@@ -42,6 +42,11 @@ LOOK = Limits(deadline_s=30.0, silent_s=30.0)
 """Limits of a look at the scanner's folder, or at the state folder: a dead mount answers never."""
 
 
+LOOKED = 2**16
+"""Part of `step_tries` that says that a step was tried once more, beside the attempts that exceeded
+its deadline: one of either kind takes none of the other."""
+
+
 def site_trouble(
     err: Exception, settings: Settings, slides: Sequence[SlideRow], slot: Slot
 ) -> TransientError | None:
@@ -90,7 +95,7 @@ def second_look(err: Exception, row: SlideRow | CaseRow) -> LookAgainError | Non
     is_final = isinstance(err, PermanentError)
     if isinstance(err, SlideError):
         is_final = err.reason not in _MAY_COME_BACK
-    if is_final or row.step_tries:
+    if is_final or row.step_tries >= LOOKED:
         return None
     return LookAgainError(f"A step failed ({type(err).__name__}). It is tried once more.")
 

@@ -584,3 +584,42 @@ def test_a_process_that_cannot_be_started_is_the_sites_and_told(line: Line) -> N
         (cause,) = causes_of_ledger(tx, line.settings, line.now)
     assert (cause.key, cause.kind) == ("worker-start", AlertKind.SITE)
     assert "log" in cause.sentence
+
+
+SLOW = TookTooLongError("The step took longer than 60 s.")
+ODD = SlideError(QuarantineReason.UNREADABLE, "a file of it is gone")
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        ([RuntimeError("odd"), SLOW], ""),
+        ([SLOW, ODD], ""),
+        ([RuntimeError("odd"), SLOW, SLOW], "took-too-long"),
+        ([SLOW, ODD, SLOW], "took-too-long"),
+        ([SLOW, ODD, ODD], "unreadable"),
+        ([ODD, WorkerDiedError("died"), ODD], "unreadable"),
+    ],
+)
+def test_attempts_past_the_deadline_and_a_second_look_are_counted_apart(
+    line: Line, errors: list[Exception], reason: str
+) -> None:
+    left, done = list(errors), line.told.answers["read_slide"]
+    line.told.answers["read_slide"] = lambda *_: left.pop(0) if left else done
+    line.arrive("S26-1_A1_HE.svs")
+    (line.scans / "S26-1_A1_HE.svs").touch()
+    for _ in range(6):
+        line.work()
+        line.now += 100
+    state = SlideState.QUARANTINED if reason else SlideState.READ
+    assert (line.slide().state, line.slide().reason, left) == (state, reason, [])
+
+
+def test_a_case_that_is_slow_once_is_looked_at_once_more(line: Line) -> None:
+    left, done = [SLOW, ODD], line.told.answers["analyze"]
+    line.told.answers["analyze"] = lambda *_: left.pop(0) if left else done
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    for _ in range(4):
+        line.work()
+        line.now += 100
+    assert (line.case().score, line.case().step_tries) == ("2+", 0)
