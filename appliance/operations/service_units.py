@@ -16,7 +16,7 @@ from pathlib import Path
 
 from appliance.errors import SettingsError
 from appliance.operations.start_checks import is_inside
-from appliance.settings.destinations import FolderDestination
+from appliance.settings.destinations import FolderDestination, Hl7Destination
 from appliance.settings.secrets import SIGN_IN, credential_name, key_file, secret_files
 from appliance.settings.settings import Settings
 
@@ -163,9 +163,12 @@ def _read(settings: Settings) -> Iterator[tuple[str, Path]]:
     for name in ("csv", "hl7"):
         if (path := getattr(settings.orders, name)) is not None:
             yield f"orders.{name}", path
-    for name in ("tumor", "intensity", "segmentation", "calibrations"):
-        if (path := getattr(settings.models, name)) is not None:
-            yield f"models.{name}", path
+    for name, value in settings.models:
+        if isinstance(value, Path):
+            yield f"models.{name}", value
+    for each in settings.destinations:
+        if isinstance(each, Hl7Destination) and each.template is not None:
+            yield f"template of the destination '{each.name}'", each.template
     sections = [
         *(settings.worklist, settings.workitems, settings.cluster),
         *(settings.alerts.mail, settings.alerts.webhook, settings.audit),

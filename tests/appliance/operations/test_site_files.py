@@ -19,10 +19,12 @@ from appliance.settings.cluster import Cluster
 from appliance.settings.destinations import (
     DicomWebDestination,
     FolderDestination,
+    Hl7Destination,
     PacsDestination,
     section_types,
 )
 from appliance.settings.intake import Watch
+from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
@@ -170,6 +172,23 @@ def test_the_daemon_may_write_where_the_settings_say() -> None:
     scans = "BindReadOnlyPaths=-/home/lab/scans"
     assert scans in lines and scans in dashboard  # the deep zoom reads the slides
     assert any("'/data/my tandem'" in line for line in commands(settings, CONFIG, Path("/u")))
+
+
+def test_all_weights_and_templates_in_home_folders_are_shown_to_who_reads_them() -> None:
+    named = {
+        name: f"/home/lab/{name}"
+        for name, field in ModelSettings.model_fields.items()
+        if field.annotation == Path | None
+    }
+    assert {"tumor", "mil_encoder", "interim", "calibrations"} < set(named)
+    lis = Hl7Destination(
+        kind="hl7", name="lis", host="lis", port=2575, template=Path("/home/lab/oru.txt")
+    )
+    cluster = Cluster(scheduler="tls://10.0.0.5:8786", ca_file=CONFIG, certificate=CONFIG)
+    settings = site(models=named, destinations=(lis,), cluster=cluster)
+    for unit in ("tandem", "tandem-worker"):
+        wanted = [*named.values(), "/home/lab/oru.txt"]
+        assert {f"BindReadOnlyPaths=-{path}" for path in wanted} <= set(lines_of(settings, unit))
 
 
 @pytest.mark.parametrize("name", ["it's", "a:b", "a;b", "a~b"])
