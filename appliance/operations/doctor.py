@@ -42,6 +42,9 @@ from appliance.settings.settings_file import find_settings_file, load_settings
 from models.errors import ModelError
 from models.spec import Task
 
+NVIDIA_SECONDS = 30.0
+"""Longest time for nvidia-smi to answer; with a GPU that hangs it never does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:
@@ -247,7 +250,15 @@ def _device(settings: Settings) -> str:
             raise OSError("models.device = 'cuda', but no NVIDIA driver is installed.")
         return "no GPU found: CPU is used"
     command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603
+    try:
+        found = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=False, timeout=NVIDIA_SECONDS
+        )
+    except subprocess.TimeoutExpired as err:
+        raise OSError(
+            f"nvidia-smi does not answer within {NVIDIA_SECONDS:.0f} s: a GPU that hangs needs a "
+            "restart of the machine."
+        ) from err
     if found.returncode != 0:
         raise OSError(f"nvidia-smi failed: {found.stderr.strip() or found.stdout.strip()}")
     return found.stdout.strip()

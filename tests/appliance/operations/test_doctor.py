@@ -152,3 +152,20 @@ def test_a_state_folder_that_others_can_enter_is_told(tmp_path: Path) -> None:
     for mode, ok in ((0o755, False), (0o750, False), (0o700, True)):
         state.chmod(mode)
         assert (line().ok, f"chmod -R go= {state}" in line().text) == (ok, not ok)
+
+
+def test_a_gpu_that_hangs_is_one_failed_line_of_the_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexec sleep 600\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("appliance.operations.doctor.NVIDIA_SECONDS", 0.2)
+    config = tmp_path / "tandem.toml"
+    config.write_text(f"state_dir = '{tmp_path}'\n")
+    lines = examine(config)
+    device = next(line for line in lines if line.what == "device")
+    assert not device.ok and "nvidia-smi does not answer" in device.text
+    assert lines[-1].what != "device"  # it goes on
