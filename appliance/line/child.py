@@ -77,7 +77,7 @@ class Limits:
 class Child:
     """Process that runs one step at a time; replaced when it died or was ended.
 
-    `nice` is added to its niceness; `gpu` is the number of the only GPU that it sees, None for all.
+    `nice` is added to its niceness; `gpu` is the only GPU that it sees, None for all.
     A `stop` that is set abandons the running step. A process that is `forked` comes from the server
     of `serve_processes`, with that server's environment; another one is spawned.
     """
@@ -88,7 +88,7 @@ class Child:
         stop: threading.Event | None = None,
         extensions: Sequence[str] = (),
         nice: int = 0,
-        gpu: int | None = None,
+        gpu: str | None = None,
         *,
         forked: bool = False,
     ) -> None:

@@ -7,6 +7,7 @@ never takes another step with it.
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -93,7 +94,7 @@ class LocalExecutor:
         settings = self._settings
         gpu = None
         if lane == "gpu" and settings.lanes.gpu > 1:
-            gpu = self._gpus
+            gpu = _gpu_of(self._gpus)
             self._gpus += 1
         child = Child(
             settings.logging,
@@ -112,6 +113,15 @@ class LocalExecutor:
             for child in self._all:
                 with suppress(Exception):  # the others are to end too
                     child.close()
+
+
+def _gpu_of(process: int) -> str:
+    """Return the only GPU that a process sees, of those that the site gave Tandem."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return str(process)
+    listed = given.split(",")
+    return listed[process % len(listed)].strip()
 
 
 def open_executor(settings: Settings, stop: threading.Event) -> Executor:

@@ -35,7 +35,7 @@ class WorkerSetup:
     logging: Logging
     extensions: tuple[str, ...]
     nice: int
-    gpu: int | None
+    gpu: str | None
 
 
 def serve(connection: Connection, parent_pid: int | None, setup: WorkerSetup) -> None:
@@ -52,7 +52,7 @@ def serve(connection: Connection, parent_pid: int | None, setup: WorkerSetup) ->
     os.setsid()  # what a step starts ends with it: `child._kill`
     os.nice(setup.nice)
     if setup.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(setup.gpu)  # before CUDA is loaded
+        os.environ["CUDA_VISIBLE_DEVICES"] = setup.gpu  # before CUDA is loaded
     # Ignored: the parent ends its process itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -26,7 +26,8 @@ class Lanes(Section):
     """Processes that inspect and align slides and write objects. Default: one per four cores, at
     least 2 (of one core 1) and 4 at most."""
     gpu: Annotated[int, Field(ge=1, le=16)] = 1
-    """Processes that run networks: one per GPU; without a GPU one, which uses all cores."""
+    """Processes that run networks: one per GPU, of those that ``CUDA_VISIBLE_DEVICES`` lists where
+    it is set; without a GPU one, which uses all cores."""
     deadline_factor: Annotated[float, Field(gt=0)] = 1.0
     """Factor of all deadlines. A slow machine, or large networks, may need more."""
     silent_seconds: Annotated[float, Field(ge=1)] = 120.0

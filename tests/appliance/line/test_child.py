@@ -281,7 +281,10 @@ def test_errors_of_a_step_come_back(child: Child) -> None:
         child.run(PATIENT, fail_oddly)
 
 
-def test_each_process_of_several_gpus_sees_its_own(tmp_path: Path, stop: Event) -> None:
+def test_each_process_of_several_gpus_sees_its_own(
+    tmp_path: Path, stop: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     settings = Settings(state_dir=tmp_path, lanes=Lanes(gpu=2))
     executor = LocalExecutor(settings, stop)
     seen = set()
@@ -294,6 +297,27 @@ def test_each_process_of_several_gpus_sees_its_own(tmp_path: Path, stop: Event) 
     executor.close()
     assert seen == {"0", "1"}
     assert niceness == [min(19, os.nice(0) + n) for n in (10, 5)]
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("2,3", ["2", "3"]),
+        ("GPU-8e, GPU-1f", ["GPU-8e", "GPU-1f"]),
+        ("5", ["5", "5"]),
+        ("", [""] * 2),
+    ],
+)
+def test_processes_share_the_gpus_that_the_site_gave(
+    tmp_path: Path, stop: Event, monkeypatch: pytest.MonkeyPatch, given: str, wanted: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    executor = LocalExecutor(Settings(state_dir=tmp_path, lanes=Lanes(gpu=2)), stop)
+    with executor.slot("gpu") as one, executor.slot("gpu") as two:
+        assert one is not None and two is not None
+        seen = [slot.run(PATIENT, os.getenv, "CUDA_VISIBLE_DEVICES") for slot in (one, two)]
+    executor.close()
+    assert seen == wanted
 
 
 def loaded(name: str) -> bool:
