@@ -106,6 +106,14 @@ class AuditTrail:
         self._away = False
 
 
+def tell_again_from(settings: Settings, event: int) -> None:
+    """Let the trail go on from the last event of a backup; what follows it has the same ids."""
+    path = settings.state_dir / NAME
+    until = _told_until(path)
+    if until is not None and until > event:
+        write_whole(path, json.dumps({"event": event}).encode())
+
+
 def _told_until(path: Path) -> int | None:
     try:
         return int(json.loads(path.read_text())["event"])

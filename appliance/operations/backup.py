@@ -29,6 +29,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.migrations.sentences import of_event
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
+from appliance.operations.audit import tell_again_from
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 
@@ -142,6 +143,7 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
             kept = _kept_folder(file)
             # An earlier edition finds what it wrote; the start that migrates it takes it up.
             set_to_take_up(file, backup if verified.older else None)
+            tell_again_from(settings, backup.event)
             # Last of what needs room: moving files needs none.
             set_goes_on_from(file, backup)
             if kept is not None:

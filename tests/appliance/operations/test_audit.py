@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,12 +19,14 @@ from fixtures.orthanc import free_port
 from fixtures.pairings import HER2_PAIR
 
 from appliance.domain import HER2, Identity
+from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.tables import DeliveryRow, id_of
 from appliance.ledger.transaction import NewDelivery
 from appliance.line.auditing import Auditing
 from appliance.operations.audit import AuditTrail
+from appliance.operations.backup import restore_ledger
 from appliance.settings.audit import Audit
 from appliance.settings.settings import Settings
 
@@ -198,6 +200,36 @@ def test_access_changes_and_transfers_are_told_once_over_a_restart_and_an_outage
     trail.close()
     assert told(again.wait_for(2)[1])["kind"] == "110121"  # the program stops
     again.stop()
+
+
+def test_words_that_are_repeated_after_a_restore_are_told(
+    settings: Settings, audit: Audit, certificates: Certificates
+) -> None:
+    def say(count: int, by: str) -> None:
+        with closing(Ledger(settings.ledger_url)) as ledger, ledger.transaction() as tx:
+            for _ in range(count):
+                tx.note("dashboard", "signed-in", NOW, params={"name": by}, by=by)
+
+    server = Repository(certificates, audit.port)
+    say(1, "Before^Doris")
+    trail = AuditTrail(settings, audit)
+    assert trail.tell() == 0
+    say(2, "Meyer^Anna")
+    assert trail.tell() == 2
+    backup_ledger(settings)
+    say(20, "Lost^Bert")
+    assert trail.tell() == 20
+    trail.close()
+    restore_ledger(settings)
+    say(5, "Again^Carla")  # before the daemon starts
+    trail = AuditTrail(settings, audit)
+    assert trail.tell() == 5
+    users = [told(each)["users"] for each in server.wait_for(28)]  # with an end
+    assert users[-5:] == [["Again^Carla"]] * 5
+    say(1, "Meyer^Anna")
+    assert (trail.tell(), trail.tell()) == (1, 0)
+    trail.close()
+    server.stop()
 
 
 def test_a_repository_with_the_certificate_of_another_host_is_told_nothing(
