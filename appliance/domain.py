@@ -101,6 +101,7 @@ class QuarantineReason(StrEnum):
     VANISHED = "vanished"
     WORKER_KILLED = "worker-killed"
     TOOK_TOO_LONG = "took-too-long"
+    FILE_TOUCHED = "file-touched"
     FAILED = "failed"
 
 

@@ -21,7 +21,7 @@ from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import note_hint
 from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.second_opinions import SecondOpinion, note_second_opinion
-from appliance.ledger.tables import SlideRow, facts_of, set_reason
+from appliance.ledger.tables import SlideRow, facts_of, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.ledger.urgency import follow_block
 from appliance.line.analyze_slide import (
@@ -36,6 +36,9 @@ from appliance.line.whose import let_merged_go
 from appliance.slides.scan_time import day_of_file
 
 log = logging.getLogger(__name__)
+
+MOST_TAKEN_BACK = 3
+"""Times that a slide is taken up anew although its bytes are the same."""
 
 
 def prepare_identify(context: StepContext, job: Job[SlideRow]) -> Call:
@@ -198,13 +201,32 @@ def finish_read(
 def take_slide_back(tx: Transaction, slide: SlideRow, now: float) -> None:
     """Take a slide up anew whose file is not the identified one any more (`SourceChangedError`).
 
-    The scan looks at the file again, also where size and time are those of the first one.
+    The scan looks at the file again, also where size and time are those of the first one. A slide
+    that had the same bytes each time is set aside: reading it would never end.
     """
+    times = _same_bytes_again(tx, slide)
+    if times >= MOST_TAKEN_BACK:
+        set_reason(slide, QuarantineReason.FILE_TOUCHED, {"times": times})
+        tx.advance(slide, SlideState.QUARANTINED, now=now, code="set-aside", reason=slide.reason)
+        lose_slide(tx, slide, now)
+        return
     keep_former(slide)
+    read = {"fingerprint": slide.fingerprint}
     slide.fingerprint = ""
     slide.size_bytes, slide.modified_ns = 0, 0
     set_reason(slide)
-    tx.advance(slide, SlideState.ARRIVING, now=now, code="file-changed")
+    tx.advance(slide, SlideState.ARRIVING, now=now, code="file-changed", params=read)
+
+
+def _same_bytes_again(tx: Transaction, slide: SlideRow) -> int:
+    """Return how often a slide was taken back with the bytes that it has, since a person's word."""
+    times = 0
+    for event in reversed(tx.events(slide.subject) if slide.fingerprint else []):
+        before = params_of(event).get("fingerprint") if event.code == "file-changed" else None
+        if event.code == "retry" or before not in (None, slide.fingerprint):
+            break
+        times += before is not None
+    return times
 
 
 def read_slide_of(slide: SlideRow) -> ReadSlide:

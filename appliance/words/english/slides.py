@@ -43,6 +43,9 @@ QUARANTINE: Words = {
     "vanished": "The file was renamed, moved or deleted before it was read.",
     "worker-killed": "Reading the slide killed its worker process several times.",
     "took-too-long": "Reading the slide took too long.",
+    "file-touched": (
+        "Something changes the file's attributes, but not its bytes, whenever the slide is read."
+    ),
     "failed": "A step failed with an error that Tandem does not know.",
     # Slides that others took the place of, or that a person left out: no trouble.
     "newer-scan": "A newer scan of the slide took its place.",
@@ -106,6 +109,10 @@ REMEDIES: Words = {
     ),
     "worker-killed": "Keep the file and report it; meanwhile score this case by hand.",
     "took-too-long": "Open it in a viewer. If it is sound: raise lanes.deadline_factor, retry.",
+    "file-touched": (
+        "Let no job change owner, rights or links of the scanner's files by the hour (chown -R, "
+        "snapshots by hard links), then: tandem retry."
+    ),
     "failed": "See the case's events and the log, then: tandem retry.",
     # A reason of a newer version.
     OTHER: "See the case's events and the log, then: tandem retry.",
@@ -122,6 +129,7 @@ DETAILS: Words = {
     "failed": "{error}: {message}",
     "worker-killed": "{crashes} times",
     "took-too-long": "{detail}",
+    "file-touched": "{times} times",
     "newer-scan": "{slide}",
     "chosen": "{slide}",
     "same-content": "{slide}",

@@ -19,6 +19,7 @@ from appliance.errors import (
     CaseHeldError,
     LookAgainError,
     SlideError,
+    SourceChangedError,
     StoppedError,
     TookTooLongError,
     WorkerDiedError,
@@ -34,7 +35,7 @@ from appliance.line.child import Limits
 from appliance.line.claiming import claim_work
 from appliance.line.context import StepContext
 from appliance.line.dispatcher import do_work
-from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, SlideRead
+from appliance.line.outcomes import IdentifiedSlide, InspectedSlide, Outcome, ReadSlide, SlideRead
 from appliance.line.site_trouble import folder_is_away
 from appliance.line.steps import CASE_STEPS, SLIDE_STEPS
 from appliance.operations.alert_causes import causes_of_ledger, held_by_site
@@ -623,3 +624,63 @@ def test_a_case_that_is_slow_once_is_looked_at_once_more(line: Line) -> None:
         line.work()
         line.now += 100
     assert (line.case().score, line.case().step_tries) == ("2+", 0)
+
+
+@pytest.mark.parametrize("step", ["read_slide", "analyze"])
+def test_a_file_that_is_touched_at_each_read_is_set_aside(line: Line, step: str) -> None:
+    """An hourly chown -R, or a snapshot by hard links: the bytes stay, and reading never ends."""
+    path = str(line.scans / "S26-1_A1_HE.svs")
+
+    def touched(slide: ReadSlide | str, *_: object) -> object:
+        if step == "read_slide" and isinstance(slide, ReadSlide) and slide.facts.path != path:
+            return SlideRead(times=())
+        raise SourceChangedError(path)
+
+    def work(turns: int) -> int:
+        """Let the scan find the file whole again after each turn; return how often it did."""
+        found = 0
+        for _ in range(turns):
+            line.work()
+            line.now += 4000
+            with line.ledger.transaction() as tx:
+                row = tx.slide(1)
+                assert row is not None
+                if row.state == SlideState.ARRIVING:
+                    found += 1
+                    row.size_bytes, row.modified_ns = 5, 7
+                    tx.advance(row, SlideState.ARRIVED, now=line.now)
+        return found
+
+    well, line.told.answers[step] = line.told.answers[step], touched
+    line.arrive("S26-1_A1_HE.svs", "S26-1_A1_HER2.svs")
+    assert work(10) == 3
+    row = line.slide()
+    assert (row.state, row.reason) == (SlideState.QUARANTINED, "file-touched")
+    assert (row.size_bytes, row.modified_ns) == (5, 7)  # to the scan it is the same file
+    assert say("slide-detail", row.reason, params_of(row)) == "3 times"
+    assert line.case().state == CaseState.WAITING
+    assert retry_subject(line.settings, "slide-1")
+    assert work(1) == 1  # counted from the person's word on
+    line.told.answers[step] = well
+    work(3)
+    assert line.case().score == "2+"
+
+
+def test_a_file_that_is_another_one_each_time_is_read_each_time(line: Line) -> None:
+    copies = iter(range(100))
+
+    def another(path: Path, *_: object) -> IdentifiedSlide:
+        found = identified(path)
+        return replace(found, facts=replace(found.facts, fingerprint=f"copy {next(copies)}"))
+
+    line.told.answers["identify_slide"] = another
+    line.told.answers["read_slide"] = lambda slide, *_: SourceChangedError(slide.facts.path)
+    line.arrive("S26-1_A1_HE.svs")
+    for _ in range(8):
+        line.work()
+        line.now += 4000
+        with line.ledger.transaction() as tx:
+            row = tx.slide(1)
+            assert row is not None
+            assert row.state == SlideState.ARRIVING
+            tx.advance(row, SlideState.ARRIVED, now=line.now)
