@@ -191,11 +191,12 @@ def _write(
     findings, software = load_findings(findings_folder), made_from["software"]
     assay = find_assay(findings.assay)
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
-    request, said = request_of(findings, assay.target.code, settings, first=not former.key)
+    case = findings, assay.target.code, str(made_from.get("patient", ""))
+    request, said = request_of(*case, settings, first=not former.key)
     saved = _time_of(findings_folder, former, replaced)
     of_before = _is_of_before(former, replaced)
     rejects = not of_before and (note != "none" or rejects_any(replaced, settings))
-    seed = f"{made_from['findings']}|{saved}|{software}|{_libraries()}|{study_uid}"
+    seed = _seed(made_from, saved, study_uid)
     context = ObjectContext(
         findings=findings,
         assay=assay,
@@ -260,6 +261,16 @@ def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
     if again and former.contents is not None and "created" in former.contents:
         return int(former.contents["created"])
     return int((findings_folder / "findings.json").stat().st_mtime)
+
+
+def _seed(made_from: Mapping[str, Any], saved: int, study_uid: str) -> str:
+    """Return what the UIDs of all objects derive from.
+
+    The patient is a part of it for objects that are written anew: the study may be that of the
+    former one.
+    """
+    seed = f"{made_from['findings']}|{saved}|{made_from['software']}|{_libraries()}|{study_uid}"
+    return f"{seed}|{made_from['patient']}" if made_from.get("patient") else seed
 
 
 def _libraries() -> str:

@@ -18,19 +18,21 @@ REQUEST_NAME, NOTE_NAME = "request.json", "note.txt"
 
 
 def request_of(
-    findings: Findings, stain: Stain, settings: Settings, *, first: bool
+    findings: Findings, stain: Stain, patient: str, settings: Settings, *, first: bool
 ) -> tuple[OrderedRequest, str]:
     """Return the request that the results of a case answer, and a note for the operator.
 
     It is frozen with the `first` objects of the case, even where none is known: a correction must
     answer the same request, and objects that are written again have equal bytes. A case whose
-    objects an earlier edition wrote has none.
+    objects an earlier edition wrote has none. Objects that are written anew for another `patient`,
+    else empty, answer a request of their own: the laboratory corrected the order.
     """
     accession, block = findings.accession, findings.block
     if accession == UNIDENTIFIED:
         return NO_REQUEST, ""
     store = ArtifactStore(settings.artifacts_dir)
-    key = ArtifactKey.of("request", accession=accession, block=block, stain=stain)
+    of_patient = {"patient": patient} if patient else {}
+    key = ArtifactKey.of("request", accession=accession, block=block, stain=stain, **of_patient)
     if not store.has(key):
         known = answered_request(accession, block, stain, settings) if first else (NO_REQUEST, "")
         with store.writing(key) as folder:

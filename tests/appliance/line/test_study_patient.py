@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fixtures.case_objects import BLANK, true_findings
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import vocabulary
@@ -38,7 +38,10 @@ class Bench:
 
     def order(self, patient: str) -> dict[Stain, Patient]:
         """Order the case for a patient; return what slides that are identified now say of it."""
-        self.table.write_text(f"Accession;Patient ID;Name\n{self.accession};{patient};{patient}\n")
+        self.table.write_text(
+            "Accession;Patient ID;Name;Placer;Stain;Study UID\n"
+            f"{self.accession};{patient};{patient};ORDER-OF-{patient};HER2;1.2.276.0.99.1\n"
+        )
         ordered = ordered_for(self.accession, self.settings, vocabulary(self.settings))
         return dict.fromkeys((HE, HER2), ordered.patients[0])
 
@@ -47,9 +50,12 @@ class Bench:
     ) -> WrittenCase:
         return write(self.findings, objects, self.settings, patients, accepted)
 
-    def patients_of(self, objects: str) -> set[str]:
+    def headers(self, objects: str) -> list[Dataset]:
         files = [self.settings.artifacts_dir / o.path for o in read_index(objects, self.settings)]
-        return {str(dcmread(file, stop_before_pixels=True).PatientID) for file in files}
+        return [dcmread(file, stop_before_pixels=True) for file in files]
+
+    def patients_of(self, objects: str) -> set[str]:
+        return {str(header.PatientID) for header in self.headers(objects)}
 
 
 @pytest.fixture
@@ -85,6 +91,23 @@ def test_a_corrected_patient_gets_objects_of_its_own(bench: Bench) -> None:
     assert uids[0].isdisjoint(uids[1])
     third = bench.write(again, second.objects_key)
     assert third.objects_key == second.objects_key and IN_ANOTHER_STUDY not in third.notes
+
+
+def test_a_corrected_order_is_answered_by_series_of_its_own(bench: Bench) -> None:
+    """The laboratory gives the corrected order the study of the first one."""
+    first = bench.write(bench.order("P-1"))
+    again = bench.order("P-2")
+    second = bench.write(again, first.objects_key)
+    numbers, series = [], []
+    for key in (first.objects_key, second.objects_key):
+        headers = bench.headers(key)
+        assert {str(header.StudyInstanceUID) for header in headers} == {"1.2.276.0.99.1"}
+        (report,) = [header for header in headers if header.Modality == "SR"]
+        (request,) = report.ReferencedRequestSequence
+        numbers.append(request.PlacerOrderNumberImagingServiceRequest)
+        series.append({str(header.SeriesInstanceUID) for header in headers})
+    assert numbers == ["ORDER-OF-P-1", "ORDER-OF-P-2"]
+    assert series[0].isdisjoint(series[1])
 
 
 def test_one_slide_that_was_identified_again_is_not_enough(bench: Bench) -> None:
