@@ -30,6 +30,7 @@ from appliance.delivery.sheet import (
     WHITE,
     Block,
     Sheet,
+    clipped,
     paragraph,
     round_length,
     text_width,
@@ -55,6 +56,9 @@ LEAST_PICTURES = 50.0
 """Least height in mm that the reasons for review leave to the pictures, caption and legend."""
 REASON_GAP = 0.6
 SCORE_WIDTH = 46.0
+BASIS_LINE = 36.0
+"""Most height in mm of a text beside the score, as of a person's reason; ten lines."""
+IN_REPORT = "(all of it: see the structured report)"
 OVERLAY_OPACITY = 0.5
 REASON_SIZES = (8.0, 7.5, 7.0, 6.5)
 """Type sizes in points that are tried for the reasons before some are left out."""
@@ -147,7 +151,15 @@ def _score(sheet: Sheet, y: float, findings: Findings, assay: Assay) -> float:
     unsure = bool(findings.review)
     x = LEFT + SCORE_WIDTH + GAP
     blocks = [
-        paragraph(words, WIDTH - SCORE_WIDTH - GAP, size, bold=bold, color=color)
+        clipped(
+            words,
+            WIDTH - SCORE_WIDTH - GAP,
+            size,
+            most=BASIS_LINE,
+            note=IN_REPORT,
+            bold=bold,
+            color=color,
+        )
         for words, size, bold, color in _basis(findings, assay)
     ]
     height = max(32.0, sum(block.height + 1.2 for block in blocks))
@@ -287,7 +299,7 @@ def _pictures(
     ):
         size_mm = np.array([slide.width_px, slide.height_px]) * slide.mpp / 1000
         sheet.text(x, y + 3, name, 8, width=HALF - 34, bold=True)
-        scale = min(HALF / size_mm[0], (room - CAPTION - LEGEND) / size_mm[1])
+        scale = min(HALF / size_mm[0], max(room - CAPTION - LEGEND, 1.0) / size_mm[1])
         width, height = (size_mm * scale).tolist()
         top = y + CAPTION
         sheet.picture(blend(picture, OVERLAY_OPACITY), x, top, width, height)

@@ -6,6 +6,7 @@ Equal calls give equal bytes: reportlab's `invariant` leaves out random ids and 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -211,6 +212,30 @@ def paragraph(
     text = Paragraph(escape(words), style)
     _, height = text.wrap(width * mm, A4[1])
     return Block(text, height / mm)
+
+
+def clipped(
+    words: str,
+    width: float,
+    size: float = 8,
+    *,
+    most: float,
+    note: str,
+    bold: bool = False,
+    color: RGB = INK,
+) -> Block:
+    """Break plain text into lines of `width` mm; text of more than `most` mm of height is cut, and
+    ends with the note."""
+
+    def first(count: int) -> Block:
+        told = words if count == len(words) else f"{words[:count].rstrip()}… {note}"
+        return paragraph(told, width, size, bold=bold, color=color)
+
+    whole = first(len(words))
+    if whole.height <= most:
+        return whole
+    fits = bisect_left(range(1, len(words)), True, key=lambda count: first(count).height > most)
+    return first(fits)
 
 
 @cache

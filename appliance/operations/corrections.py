@@ -60,9 +60,11 @@ def correct_score(
     ------
     SettingsError
         If there is no such case, `score` is none of its assay, it has no result yet, another one
-        than `result`, or that score already; or if `by` is no person name.
+        than `result`, or that score already; if `by` is no person name, or `why` says nothing.
     """
     name = _person(by)
+    if not why.strip():
+        raise SettingsError("--why: say why; the report states it.")
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:

@@ -14,10 +14,11 @@ from fixtures.findings import HEIGHT_PX, MPP, WIDTH_PX, calibrated_opinions, som
 
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.delivery.page import build_page, page_pixels
-from appliance.findings.findings import Findings
+from appliance.findings.findings import Correction, Findings, SignOff
 from appliance.findings.measured import AnnotatedTile, Roi
 from appliance.findings.reasons import Reason, ReviewReason
 
+LOW_RESOLUTION, MULTIPLE_INSTANCE = "low_resolution", "multiple_instance"
 MADE = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SOME = some_findings()
 WHITE = np.full((90, 120, 3), 255, np.uint8)
@@ -217,6 +218,54 @@ def test_what_does_not_fit_is_cut_with_a_note() -> None:
     assert "(the largest of 12)" in text
     assert "≥ 3 µm & < 5 mm²" in text
     assert "Ü26-ßWWW" in text
+
+
+def all_readers(findings: Findings) -> Findings:
+    """Return findings of all readers, each calibrated for the site, with five regions."""
+    opinions = list(calibrated_opinions(findings))
+    calibration = opinions[0].weights and opinions[0].weights.calibration
+    opinions += [replace(opinions[1], reader=name) for name in (LOW_RESOLUTION, MULTIPLE_INSTANCE)]
+    made = [
+        replace(
+            opinion,
+            weights=opinion.weights
+            and replace(
+                opinion.weights, task=opinion.reader, sha256=f"{n}" * 64, calibration=calibration
+            ),
+        )
+        for n, opinion in enumerate(opinions)
+    ]
+    return replace(findings, opinions=tuple(made), rois=5 * findings.rois)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("why", ["Only cytoplasm. " * 1000, 20_000 * "W"])
+def test_a_long_reason_of_a_person_is_cut_and_leaves_the_pictures_their_room(
+    full: bool, why: str
+) -> None:
+    signed = SignOff(by="Ito^Bert", organization="", at=1_772_600_767, signs="x")
+    corrected = replace(
+        all_readers(SOME) if full else SOME,
+        review=(),
+        rois=(),
+        correction=Correction(by="Ito^Bert", why=why, was="1+", corrects="x"),
+        sign_offs=(signed,),
+    )
+    pdf = page(corrected)
+    text = words(pdf)
+    assert f"Why: {why[:20]}" in text and len(text) < 4000
+    assert "… (all of it: see the structured report)" in text
+    assert "Corrected by Ito^Bert, on " in text and "Estimated" in text
+    assert min(picture_heights_mm(pdf)) > 25
+    short = replace(corrected, correction=Correction(by="I", why="pale", was="1+", corrects="x"))
+    assert "see the structured report" not in words(page(short))
+
+
+def picture_heights_mm(pdf: bytes) -> list[float]:
+    with pypdfium2.PdfDocument(pdf) as document:
+        images = document[0].get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE])
+        bounds = [image.get_bounds() for image in images]
+    return [(top - bottom) / 72 * 25.4 for _, bottom, _, top in bounds]
 
 
 def test_regions_are_drawn_where_they_lie() -> None:

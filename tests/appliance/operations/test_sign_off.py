@@ -92,6 +92,8 @@ def test_a_confirmed_result_is_verified_and_goes_to_the_lis(clinic: Clinic, then
     # A wrong word is told as such at once, whatever the case waits for.
     with pytest.raises(SettingsError, match="'4\\+' is no HER2 score"):
         correct_score(clinic.settings, "case-1", "4+", by=BERT, why="dark")
+    with pytest.raises(SettingsError, match="--why: say why"):
+        correct_score(clinic.settings, "case-1", "1+", by=BERT, why=" ")
 
     report = clinic.deliver().report
     assert dicom_errors(clinic.file("SR")) == [] == dicom_errors(clinic.file("PDF"))
