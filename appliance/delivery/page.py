@@ -53,7 +53,8 @@ HALF = (WIDTH - GAP) / 2
 """Width of a picture in mm."""
 CAPTION, LEGEND = 4.5, 6.0
 LEAST_PICTURES = 50.0
-"""Least height in mm that the reasons for review leave to the pictures, caption and legend."""
+"""Least height in mm that the reasons for review but the first leave to the pictures, caption and
+legend."""
 REASON_GAP = 0.6
 SCORE_WIDTH = 46.0
 BASIS_LINE = 36.0
@@ -259,20 +260,21 @@ def _review(sheet: Sheet, y: float, findings: Findings, room: float) -> float:
 def _reasons(sentences: Sequence[str], room: float) -> tuple[list[Block], float]:
     """Set the sentences in the largest type that fits into `room` mm of height.
 
-    The last ones are left out, with a note, where even the smallest type does not fit. Return the
-    blocks and their height in mm.
+    The last ones are left out, with a note, where even the smallest type does not fit. The first
+    one, the most serious, stays in any room: the pictures leave it. Return the blocks and their
+    height in mm.
     """
     for size in REASON_SIZES:
         blocks = [paragraph(f"• {sentence}", WIDTH - 9, size) for sentence in sentences]
         if _height(blocks) <= room:
             return blocks, _height(blocks)
-    while True:
-        # `blocks` holds the smallest type size here.
+    note: list[Block] = []
+    # `blocks` holds the smallest type size here.
+    while len(blocks) > 1 and _height([*blocks, *note]) > room:
         blocks.pop()
         words = f"… and {len(sentences) - len(blocks)} more: see the structured report."
-        note = paragraph(words, WIDTH - 9, REASON_SIZES[-1], bold=True)
-        if not blocks or _height([*blocks, note]) <= room:
-            return [*blocks, note], _height([*blocks, note])
+        note = [paragraph(words, WIDTH - 9, REASON_SIZES[-1], bold=True)]
+    return [*blocks, *note], _height([*blocks, *note])
 
 
 def _height(blocks: Sequence[Block]) -> float:

@@ -75,6 +75,24 @@ def longest() -> Findings:
     )
 
 
+def all_readers(findings: Findings) -> Findings:
+    """Return findings of all readers, each calibrated for the site, with five regions."""
+    opinions = list(calibrated_opinions(findings))
+    calibration = opinions[0].weights and opinions[0].weights.calibration
+    opinions += [replace(opinions[1], reader=name) for name in (LOW_RESOLUTION, MULTIPLE_INSTANCE)]
+    made = [
+        replace(
+            opinion,
+            weights=opinion.weights
+            and replace(
+                opinion.weights, task=opinion.reader, sha256=f"{n}" * 64, calibration=calibration
+            ),
+        )
+        for n, opinion in enumerate(opinions)
+    ]
+    return replace(findings, opinions=tuple(made), rois=5 * findings.rois)
+
+
 def test_page_says_what_the_findings_say() -> None:
     findings = replace(SOME, rule="weak staining in > 10 % of tumor cells")
     text = words(page(findings))
@@ -193,7 +211,11 @@ def test_equal_findings_make_equal_bytes() -> None:
     assert page(SOME) != page(replace(SOME, h_score=3.0))
 
 
-@pytest.mark.parametrize("findings", [SOME, longest()], ids=["usual", "longest"])
+@pytest.mark.parametrize(
+    "findings",
+    [SOME, longest(), all_readers(SOME), all_readers(longest())],
+    ids=["usual", "longest", "all readers", "longest of all readers"],
+)
 def test_nothing_leaves_the_page_and_no_words_lie_on_others(findings: Findings) -> None:
     with pypdfium2.PdfDocument(page(findings)) as document:
         assert len(document) == 1
@@ -220,22 +242,19 @@ def test_what_does_not_fit_is_cut_with_a_note() -> None:
     assert "Ü26-ßWWW" in text
 
 
-def all_readers(findings: Findings) -> Findings:
-    """Return findings of all readers, each calibrated for the site, with five regions."""
-    opinions = list(calibrated_opinions(findings))
-    calibration = opinions[0].weights and opinions[0].weights.calibration
-    opinions += [replace(opinions[1], reader=name) for name in (LOW_RESOLUTION, MULTIPLE_INSTANCE)]
-    made = [
-        replace(
-            opinion,
-            weights=opinion.weights
-            and replace(
-                opinion.weights, task=opinion.reader, sha256=f"{n}" * 64, calibration=calibration
-            ),
-        )
-        for n, opinion in enumerate(opinions)
-    ]
-    return replace(findings, opinions=tuple(made), rois=5 * findings.rois)
+def test_the_most_serious_reason_is_on_the_fullest_page() -> None:
+    some = all_readers(SOME)
+    text = words(page(some))
+    assert "REVIEW: a person has to look, 1 reason" in text
+    assert "neighboring result is almost as likely. [near-threshold]" in text
+    assert "more: see" not in text
+    failed = ReviewReason(code=Reason.CONTROL_FAILED, params={"sentence": "Stain it again."})
+    pdf = page(replace(some, review=(failed, *some.review, *some.review)))
+    text = words(pdf)
+    assert "REVIEW: a person has to look, 3 reasons" in text
+    assert "Stain it again. [control-failed]" in text
+    assert "… and 2 more: see the structured report." in text
+    assert min(picture_heights_mm(pdf)) > 20
 
 
 @pytest.mark.parametrize("full", [False, True])
