@@ -66,6 +66,7 @@ MODALITY = Code("121139", "DCM", "Modality")
 SLIDE_MICROSCOPY = Code("SM", "DCM", "Slide Microscopy")
 FRAME_OF_REFERENCE = Code("112227", "DCM", "Frame of Reference UID")
 COMMENT = Code("121106", "DCM", "Comment")
+ACCESSION = Code("121022", "DCM", "Accession Number")
 
 # No international code: private, and always beside the LOINC score.
 _PRIVATE = "99TANDEM"

@@ -18,6 +18,7 @@ from dicom.errors import ObjectError
 from dicom.report_facts import ReportFacts, VerifierFacts
 from dicom.report_groups import Slides, list_heatmaps, measurement_groups
 from dicom.request import request_item
+from dicom.study import SH_LENGTH
 from dicom.times import in_zone
 from dicom.uids import deterministic_uid, named_by_bytes
 
@@ -154,10 +155,9 @@ def _verify(dataset: Dataset, verifiers: Sequence[VerifierFacts], ihc: Dataset) 
 
 
 def _requests(facts: ReportFacts, ihc: Dataset) -> list[Dataset]:
-    """Request that the report answers, by the accession of the slide (PS3.3 C.17.2)."""
-    if not (facts.accession and ihc.get("AccessionNumber")):
-        return []
-    return [request_item(facts.request, ihc)]
+    """Request that the report answers, by the accession that was identified (PS3.3 C.17.2)."""
+    fits = len(facts.accession) <= SH_LENGTH and "\\" not in facts.accession
+    return [request_item(facts.request, ihc, facts.accession)] if facts.accession and fits else []
 
 
 def _description(facts: ReportFacts) -> str:

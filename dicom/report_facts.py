@@ -88,7 +88,8 @@ class ReportFacts:
     Attributes
     ----------
     accession
-        Accession that was identified; empty: the report answers no request.
+        Accession that was identified, as the header of the target slide writes it; empty: the
+        report answers no request.
     title
         Target of the score, such as ``HER2``.
     said

@@ -108,13 +108,19 @@ def _whole_slide(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, sof
         algorithm_id=_appliance(sr, facts.algorithms, software),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(slides.target)],
     )
-    for name, text in facts.texts:
+    for name, text in (*facts.texts, *_identified(facts, slides.target)):
         # TID 1501 also allows evaluations as text; highdicom offers only coded ones.
         item = sr.TextContentItem(
             name=name, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
         )
         group[0].ContentSequence.append(item)
     return group
+
+
+def _identified(facts: ReportFacts, target: Dataset) -> Iterator[tuple[Code, str]]:
+    """Yield the accession of the case where the slide's header states none, or another one."""
+    if facts.accession and facts.accession != str(target.get("AccessionNumber") or ""):
+        yield codes.ACCESSION, facts.accession
 
 
 def _roi(

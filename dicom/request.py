@@ -118,15 +118,15 @@ def with_later(
     return tuple(dict.fromkeys((*left, *later)))
 
 
-def request_item(request: OrderedRequest, study: Dataset) -> Dataset:
+def request_item(request: OrderedRequest, study: Dataset, accession: str) -> Dataset:
     """Return an item of the Referenced Request Sequence.
 
-    `study` is the header of an image of the study. It states the study, the accession and, before
-    the request, the issuer of the accession. Attributes of type 2 are there without a value.
+    `study` is the header of an image of the study. It states the study and, before the request, the
+    issuer of the accession. Attributes of type 2 are there without a value.
     """
     item = Dataset()
     item.StudyInstanceUID = study.StudyInstanceUID
-    item.AccessionNumber = study.AccessionNumber
+    item.AccessionNumber = accession
     if issuer := study.get("IssuerOfAccessionNumberSequence"):
         item.IssuerOfAccessionNumberSequence = issuer
     elif request.accession_issuer:

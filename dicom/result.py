@@ -27,8 +27,8 @@ GROUP = "125007"
 """Measurement Group (DCM)."""
 TRACKING = "112039"
 """Tracking Identifier (DCM)."""
-_NO_RESULT = frozenset({TRACKING, "112040", "121071"})
-"""Tracking Identifier, Tracking Unique Identifier, Finding (DCM)."""
+_NO_RESULT = frozenset({TRACKING, "112040", "121071", codes.ACCESSION.value})
+"""Tracking Identifier, Tracking Unique Identifier, Finding, Accession Number (DCM)."""
 PROCEDURE = "121058"
 """Procedure reported (DCM): the name of the score."""
 PERSON, ROLE = "121008", "121011"
@@ -49,11 +49,12 @@ class Result:
     """Result of a case.
 
     `patient_name` is a person name of DICOM; all components and dates are as in the report, empty
-    where it has none. `placer`, `filler` and `procedure_id` are the numbers of the order that it
-    answers; issuers are ``NAMESPACE&UNIVERSAL ID&TYPE`` (HL7 HD). `number` names the case among
-    those of its accession, and stays the same for its corrections. `is_signed` says whether a
-    person stands for the result: its report is VERIFIED, or the score is a person's. `corrects`
-    says whether the score is a person's and takes the place of that of an earlier report.
+    where it has none. `accession` is that by which the case was identified. `placer`, `filler` and
+    `procedure_id` are the numbers of the order that it answers; issuers are ``NAMESPACE&UNIVERSAL
+    ID&TYPE`` (HL7 HD). `number` names the case among those of its accession, and stays the same for
+    its corrections. `is_signed` says whether a person stands for the result: its report is
+    VERIFIED, or the score is a person's. `corrects` says whether the score is a person's and takes
+    the place of that of an earlier report.
     """
 
     sop_instance_uid: str
@@ -87,25 +88,39 @@ def read_result(path: Path) -> Result:
     Raises
     ------
     ObjectError
-        If the file is no report of Tandem.
+        If the file is no report of Tandem, or names no accession.
     """
     try:
         report = dcmread(path)
         group = next(item for item in _walk(report) if _name(item).value == GROUP)
         return _result(report, group)
-    except (InvalidDicomError, OSError, StopIteration, AttributeError, ValueError) as err:
+    except (
+        InvalidDicomError,
+        OSError,
+        LookupError,
+        StopIteration,
+        AttributeError,
+        ValueError,
+    ) as err:
         raise ObjectError("is no structured report of Tandem") from err
 
 
 def _result(report: Dataset, group: Dataset) -> Result:
     items = [item for part in group.ContentSequence for item in _items(part)]
-    tracked = next(
-        str(part.TextValue) for part in group.ContentSequence if _name(part).value == TRACKING
-    )
+    texts = {
+        _name(part).value: str(part.TextValue)
+        for part in group.ContentSequence
+        if part.ValueType == "TEXT"
+    }
+    tracked, accession = texts[TRACKING], texts.get(codes.ACCESSION.value, "")
+    accession = accession or _text(report, "AccessionNumber")
+    if not accession:
+        # It would take the place of the result of another case of the same block.
+        raise ObjectError("names no accession, so that its result has no number of its own")
     specimen = _specimen(report)
     request = (report.get("ReferencedRequestSequence") or [Dataset()])[0]
     by_person = _is_of_a_person(report)
-    accession, patient = _text(report, "AccessionNumber"), patient_of(report)
+    patient = patient_of(report)
     return Result(
         sop_instance_uid=str(report.SOPInstanceUID),
         study_uid=patient["study_uid"],

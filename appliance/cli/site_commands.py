@@ -134,12 +134,14 @@ def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""
     settings = settings_with_logging(config)
     from appliance.assays.registry import check_assays, vocabulary
-    from appliance.operations.start_checks import check_start
+    from appliance.operations.start_checks import check_start, start_notes
     from appliance.settings.secrets import printable
 
     plain = printable(settings)
     check_assays(settings)
     check_start(settings)
+    for note in start_notes(settings):
+        typer.echo(note, err=True)
     # The words of the assays, and those of the settings in their place.
     plain["identify"]["stains"] = vocabulary(settings)
     typer.echo(json.dumps(plain, indent=2, ensure_ascii=False))

@@ -94,7 +94,7 @@ def slide_sources(
         said = _two_studies(headers)
         return Sources(headers=headers, converted=(), scanned=scanned, notes=said, study=None)
     study, note = _study(findings, assay, headers, kept, settings)
-    accession = _as_written(findings.accession, headers)
+    accession = as_written(findings.accession, headers)
     if study.started is None:
         first = min(scanned for scanned, _ in known.values())
         study = replace(study, started=_started(study.uid, first, store))
@@ -172,7 +172,7 @@ def _stand_in(salt: str, parts: tuple[str, ...]) -> str:
     return f"{STAND_IN}{base64.b32encode(digest[:10]).decode()}"
 
 
-def _as_written(accession: str, headers: Mapping[Stain, list[Dataset]]) -> str:
+def as_written(accession: str, headers: Mapping[Stain, Sequence[Dataset]]) -> str:
     """Return an accession in the writing of the study's header, where that is the same one."""
     for images in headers.values():
         written = str(images[0].get("AccessionNumber") or "").strip()

@@ -11,6 +11,7 @@ from pydicom.sr.coding import Code
 
 from appliance.delivery.context import ObjectContext, algorithm_facts
 from appliance.delivery.page_tables import MAX_ROIS
+from appliance.delivery.sources import as_written
 from appliance.domain import UNIDENTIFIED
 from appliance.findings.findings import Findings
 from appliance.findings.opinion import NOT_CALIBRATED, OF_ANATOMY, Opinion
@@ -49,7 +50,7 @@ def structured_report(
     corrected = findings.correction
     return build_report(
         ReportFacts(
-            accession="" if findings.accession == UNIDENTIFIED else findings.accession,
+            accession=_accession(context),
             block=findings.block,
             title=context.assay.title,
             said=findings.score,
@@ -91,6 +92,14 @@ def structured_report(
         software=context.software,
         predecessors=predecessors,
     )
+
+
+def _accession(context: ObjectContext) -> str:
+    """Return the accession of the case in the writing of the target slide's header."""
+    accession, target = context.findings.accession, context.target
+    if accession == UNIDENTIFIED:
+        return ""
+    return as_written(accession, {target: context.sources[target]})
 
 
 def _superseded(findings: Findings) -> list[tuple[Code, str]]:

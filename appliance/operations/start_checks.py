@@ -17,7 +17,7 @@ from pathlib import Path
 from appliance.assays.registry import tasks, with_own_weights
 from appliance.errors import SettingsError, TandemError
 from appliance.readers.chosen_weights import chosen_weights
-from appliance.settings.destinations import FolderDestination
+from appliance.settings.destinations import RESULT_SYSTEM, FhirDestination, FolderDestination
 from appliance.settings.secrets import open_secrets
 from appliance.settings.settings import Settings
 from models.errors import ModelError
@@ -39,6 +39,17 @@ def check_start(settings: Settings) -> None:
     problems += open_secrets(settings)
     if problems:
         raise SettingsError("\n".join(problems))
+
+
+def start_notes(settings: Settings) -> Iterator[str]:
+    """Yield a line for each setting that works, and may do harm beside another installation."""
+    for section in settings.destinations:
+        if isinstance(section, FhirDestination) and section.identifier_system == RESULT_SYSTEM:
+            yield (
+                f"destination '{section.name}': identifier_system is the default. Where another "
+                "Tandem sends to the same server, results of equal accessions take each other's "
+                "place: give each installation its own."
+            )
 
 
 def folder_problems(settings: Settings) -> list[str]:

@@ -20,6 +20,8 @@ from appliance.settings.objects import ObjectKind
 from appliance.settings.section import Section
 from appliance.settings.tls import OverTls
 
+RESULT_SYSTEM = "urn:tandem:result"
+"""System of a result's identifiers where the settings name none."""
 DicomSlides = Literal["verify", "send", "trust"]
 """Choices of what a destination is asked about slides that the scanner wrote as DICOM."""
 
@@ -207,8 +209,8 @@ class FhirDestination(ResultDestination, NetworkDestination):
     name: str = "fhir"
     url: Url
     """Base of the FHIR service."""
-    identifier_system: str = "urn:tandem:result"
-    """System of the identifiers that name a case's result there."""
+    identifier_system: str = RESULT_SYSTEM
+    """System of the identifiers that name a case's result there: one for each installation."""
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -142,6 +142,36 @@ class TestResult:
             entries = transaction(found, FHIR)["entry"]
             assert {each["resource"]["status"] for each in entries} == {word}
 
+    @pytest.mark.parametrize("stated", [None, "S26-0042"])
+    def test_its_number_is_of_the_accession_that_was_identified(
+        self, stated: str | None, tmp_path: Path
+    ) -> None:
+        """The scanner's header names none, or that of another patient."""
+        numbers = []
+        for accession in ("S26-0077", "S26-0078", 20 * "7"):
+            made = written_report(tmp_path / "1.dcm", stated=stated, accession=accession)
+            assert dicom_errors(made.path) == []
+            found = read_result(made.path)
+            assert found.accession == accession
+            assert "121022" not in {item.name.value for item in found.items}
+            assert f"|{accession}-HER2-A1|" in hl7_message(found).text
+            requests = dcmread(made.path).get("ReferencedRequestSequence", [])
+            fits = [accession] if len(accession) <= 16 else []
+            assert [request.AccessionNumber for request in requests] == fits
+            (url,) = {
+                entry["request"]["url"].partition("?")[2]
+                for entry in transaction(found, FHIR)["entry"]
+            }
+            assert accession in url
+            numbers.append(found.number)
+        assert len(set(numbers)) == 3
+
+    def test_a_report_without_accession_has_no_result(self, tmp_path: Path) -> None:
+        """Such as an earlier edition wrote: its number would be that of other cases."""
+        made = written_report(tmp_path / "1.dcm", stated=None, accession="")
+        with pytest.raises(ObjectError, match="names no accession"):
+            read_result(made.path)
+
     def test_other_files_are_none(self, tmp_path: Path) -> None:
         made_object(tmp_path / "seg.dcm")
         (tmp_path / "text.dcm").write_text("no DICOM")

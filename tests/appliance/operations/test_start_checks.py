@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,19 @@ def test_weights_that_are_missing_or_changed(site: Path) -> None:
     assert refusal(given).startswith("weights for tumor: ")
     nope = given.model_copy(update={"models": ModelSettings(tumor=Path("/opt/nope"))})
     assert "/opt/nope" in refusal(nope)
+
+
+def test_config_check_tells_of_identifiers_that_another_installation_may_have(site: Path) -> None:
+    config = site / "tandem.toml"
+    fhir = (
+        f"state_dir = '{site / 'state'}'\n[watch]\nfolder = '{site / 'scans'}'\n"
+        "[[destinations]]\nkind = 'fhir'\nname = 'ehr'\nurl = 'https://fhir.example/r4'\n"
+    )
+    for own, told in (("", True), ("identifier_system = 'urn:clinic:tandem'\n", False)):
+        config.write_text(fhir + own)
+        done = tandem("config", "check", "--config", config)
+        assert json.loads(done.stdout)["destinations"][0]["name"] == "ehr"
+        assert ("destination 'ehr': identifier_system is the default." in done.stderr) == told
 
 
 @pytest.mark.parametrize("state", ["scans/state", "state"])
