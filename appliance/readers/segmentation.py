@@ -41,7 +41,8 @@ TILES_NAME, CELLS_NAME, CONTROL_NAME = "tiles.npz", "cells.json", "control.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentationReading:
-    """Answers of M on n tiles, row by row of the grid; the opinion is that on judged tiles.
+    """Answers of M on n tiles, row by row of the grid; the opinion is that on judged tiles
+    without control tissue.
 
     Attributes
     ----------
@@ -112,14 +113,15 @@ class SegmentationSession:
             self._known += 1
 
     def finish(self) -> SegmentationReading:
-        """Reading, with the share of each class of the judged tumor px as the opinion."""
+        """Reading, with the share of each class of the scored tumor px as the opinion."""
         tallies = self._cells.tallies()
         self._labels.close(whole=True)
         self._open = False
         places, judged = self._places[: self._known], self._judged[: self._known]
         control, on_control, lost = self._control(places)
         counts = self._counts[: self._known]
-        tumor = counts[judged].sum(axis=0)[1:].tolist()
+        # As the score, which no tile on control tissue counts for.
+        tumor = counts[judged & ~on_control].sum(axis=0)[1:].tolist()
         classes, probabilities = shares(dict(zip(CLASS_NAMES, tumor, strict=True)))
         opinion = Opinion(
             reader=SegmentationReader.name,
@@ -185,7 +187,7 @@ class SegmentationReader:
     """M, on the HER2 tiles that have a tumor partner, the margin, and control tissue."""
 
     name: ClassVar[str] = "segmentation"
-    version: ClassVar[int] = 9
+    version: ClassVar[int] = 10
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = Task.SEGMENTATION

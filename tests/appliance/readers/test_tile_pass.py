@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.readings import CPU, WHITE, read_with
+from fixtures.readings import CPU, WHITE, answer_by_hand, read_with
 from numpy.typing import NDArray
 
 from appliance.domain import QuarantineReason
 from appliance.errors import SlideError
-from appliance.geometry import TILE_PX, TileIndex
+from appliance.geometry import TILE_PX, TILE_UM, Affine, TileIndex
+from appliance.readers.control import ControlTissue
 from appliance.readers.networks import network_for
-from appliance.readers.reader import Batch
+from appliance.readers.reader import AnatomySlide, Batch
 from appliance.readers.tile_pass import Tiles, read_tiles, silent
+from appliance.registration.mapping import SlideMapping
 from appliance.slides.reader import SlideReader
-from appliance.slides.tissue import find_tissue, tissue_share, tissue_tiles
+from appliance.slides.tissue import Tissue, find_tissue, tissue_share, tissue_tiles
 from models.spec import Task
 from models.synthesis.slides import SyntheticCase
 
@@ -99,6 +101,36 @@ def test_a_margin_is_read_and_not_scored(small_case: SyntheticCase, tmp_path: Pa
     assert not readings["segmentation"].on_control.any()
     assert [int(facts.read[t.row, t.column]) for t in tiles] == [0, 2, 2, 2, 1, 1]
     assert np.count_nonzero(facts.read) == 5
+
+
+def test_the_opinion_of_m_counts_no_control_tissue(
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control, *scored = tissue_of(small_case.ihc_path, 4)
+    mpp = TILE_UM / 4
+    with SlideReader.open(small_case.ihc_path) as ihc:
+        pieces = np.zeros([4 * edge for edge in ihc.grid.shape], dtype=np.int32)
+        pieces[4 * control.row + 1, 4 * control.column + 1] = 1
+        monkeypatch.setattr(
+            "appliance.readers.segmentation.find_control",
+            lambda *_: ControlTissue(pieces=pieces, mpp=mpp),
+        )
+        answers = iter((3, 1, 1, 1, 3))  # the control tissue itself comes last
+
+        def answer(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            labels = [np.full((128, 128), next(answers), np.uint8) for _ in pixels]
+            return np.array(labels)
+
+        answer_by_hand(monkeypatch, {Task.SEGMENTATION: answer}, CPU)
+        tissue = Tissue(mask=np.ones((8, 8), bool), mpp=64.0, white_rgb=WHITE, area_mm2=1.0)
+        beside = AnatomySlide(mapping=SlideMapping.of(Affine.identity()), tissue=tissue)
+        readings, _ = read_with(
+            ["segmentation"], ihc, [control, *scored], tmp_path / "out", beside=beside
+        )
+    reading = readings["segmentation"]
+    assert reading.on_control.tolist() == [True, False, False, False]
+    assert reading.judged.all()
+    assert reading.opinion.probabilities == (1.0, 0.0, 0.0, 0.0)
 
 
 class Watcher:
