@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from pydicom.sr.coding import Code
 
 from appliance.assays.assay import ReportContent
-from appliance.assays.her2.guideline import Comments, load_guideline
+from appliance.assays.her2.guideline import Guideline, load_guideline
 from appliance.assays.her2.second_reader import second_opinions
+from appliance.domain import Her2Score
 from appliance.findings.findings import RESEARCH_USE, Findings
 from appliance.findings.measured import CellFacts
 from dicom import codes
@@ -30,7 +33,7 @@ def report(findings: Findings) -> ReportContent:
     """
     guideline = load_guideline(findings.guideline)
     evaluations = _paper_scores(findings) + _statuses(findings)
-    if low := _low_class(_comment(findings), guideline.comments):
+    if low := _low_class(findings, guideline):
         evaluations.append((codes.LOW_CLASS, codes.LOW_CLASSES[low]))
     breast = findings.organ == "breast"
     return ReportContent(
@@ -39,7 +42,7 @@ def report(findings: Findings) -> ReportContent:
         score=codes.INDETERMINATE if findings.score is None else _coded(findings.score),
         measurements=_measurements(findings),
         evaluations=evaluations,
-        texts=_texts(findings, f"{guideline.title}, {guideline.version}"),
+        texts=_texts(findings, f"{guideline.title}, {findings.guideline_version}"),
         roi_measurements=lambda number: _of_region(findings.rois[number].percent),
     )
 
@@ -161,10 +164,16 @@ def _comment(findings: Findings) -> str:
     return "" if findings.review else findings.comment
 
 
-def _low_class(comment: str, comments: Comments | None) -> str:
-    """Class of HER2-low that a guideline's comment states; empty where none."""
-    if comments is None:
+def _low_class(findings: Findings, guideline: Guideline) -> str:
+    """Class of HER2-low that the guideline's comment states; empty where none.
+
+    A comment that another version of the guideline worded is that of the score and the shares.
+    """
+    comments, comment = guideline.comments, _comment(findings)
+    if comments is None or not comment or findings.score is None:
         return ""
+    if comment not in asdict(comments).values():
+        comment = guideline.comment(Her2Score(_known(findings.score)), findings.percent)
     return {comments.low: "HER2-low", comments.ultralow: "HER2-ultralow"}.get(comment, "")
 
 

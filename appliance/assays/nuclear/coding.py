@@ -44,7 +44,7 @@ def report(receptor: Receptor, findings: Findings) -> ReportContent:
         score=score,
         measurements=_measurements(receptor, findings) if scored else _areas(findings),
         evaluations=evaluations,
-        texts=_texts(receptor, findings, f"{guideline.title}, {guideline.version}"),
+        texts=_texts(receptor, findings, f"{guideline.title}, {findings.guideline_version}"),
     )
 
 

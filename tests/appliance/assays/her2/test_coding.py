@@ -99,6 +99,18 @@ def test_a_low_class_is_coded_beside_the_score() -> None:
     assert codes.LOW_CLASS not in [name for name, _ in elsewhere.evaluations]
 
 
+def test_a_result_names_the_version_of_the_guideline_that_decided() -> None:
+    """The guideline was updated since, and words its comments otherwise."""
+    told = {"guideline_version": "2018", "review": ()}
+    made = content(score="1+", comment="HER2 low, as it was worded in 2018", **told)
+    assert texts(made, codes.GUIDELINE) == ["HER2 IHC, breast, ASCO/CAP 2018, 2018"]
+    assert (codes.LOW_CLASS, codes.LOW_CLASSES["HER2-low"]) in made.evaluations
+    for stained, low in ((9.0, [codes.LOW_CLASSES["HER2-ultralow"]]), (0.5, [])):
+        percent = {"0": 100 - stained, "1+": stained, "2+": 0.0, "3+": 0.0}
+        made = content(score="0", comment="as it was worded", percent=percent, **told)
+        assert [value for name, value in made.evaluations if name == codes.LOW_CLASS] == low
+
+
 @pytest.mark.parametrize("status", ["negative", "equivocal", "positive"])
 def test_the_binary_status_is_coded_unless_the_case_waits_for_a_person(status: str) -> None:
     read = replace(READ, binary=status)

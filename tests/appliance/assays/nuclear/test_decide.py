@@ -203,6 +203,9 @@ def test_the_report_codes_status_and_percentage(er: Assay, pr: Assay, tmp_path: 
     assert (measured["allred"], measured["allred-share"], measured["allred-intensity"]) == (4, 2, 2)
     assert measured["h-score"] == 10.0 and measured["mean-intensity"] == 2.0
     assert [text for code, text in content.texts if code == codes.RESULT_COMMENT] == [low.comment]
+    decided = er.objects.report(replace(low, guideline_version="of 2010"))
+    (scheme,) = (text for code, text in decided.texts if code == codes.GUIDELINE)
+    assert scheme.endswith(", of 2010")
     negative = pr.objects.report(reviewed(pr, nuclear_outputs(tmp_path, (990, 0, 0, 0), stain=PR)))
     assert (negative.score_name.value, negative.score) == ("85339-0", codes.STATUSES["negative"])
     assert negative.measurements[0][0] == codes.PR_CELLS
