@@ -124,15 +124,15 @@ class PageWords:
     """Words and tables of the report page.
 
     `score_label` stands over the score, `target_caption` over the picture of the target slide.
-    `scheme` names the guideline in full. `estimate` says why a score is an estimate. `class_rows`
-    has at most six columns, `measure_rows` two. `share_of` is what the findings' percentages are
-    shares of.
+    `scheme` names the guideline in full. `estimate` says why a score is an estimate, for all
+    findings or for each. `class_rows` has at most six columns, `measure_rows` two. `share_of` is
+    what the findings' percentages are shares of.
     """
 
     score_label: str
     target_caption: str
     scheme: Callable[[Findings], str]
-    estimate: str
+    estimate: str | Callable[[Findings], str]
     class_rows: Callable[[Findings], Rows]
     measure_rows: Callable[[Findings], Rows]
     share_of: str = SHARE_OF

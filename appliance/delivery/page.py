@@ -226,7 +226,8 @@ def _basis(findings: Findings, assay: Assay) -> list[tuple[str, float, bool, RGB
         people = "; ".join(_said_by(each) for each in findings.confirmations)
         lines.append((f"Confirmed by {people}.", 8.0, True, INK))
     if findings.estimated and findings.score is not None:
-        lines.append((page.estimate, 8.0, True, INK))
+        said = page.estimate if isinstance(page.estimate, str) else page.estimate(findings)
+        lines.append((said, 8.0, True, INK))
     return lines
 
 

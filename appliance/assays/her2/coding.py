@@ -153,7 +153,9 @@ def _origin(findings: Findings) -> str:
         was = findings.correction.was or "-"
         words.append(f"corrected by a person; the appliance had said {was}")
     elif findings.estimated:
-        words.append("estimated from areas, not from cells")
+        by_clusters = load_guideline(findings.guideline).is_by_clusters(findings.cells)
+        measured = "the largest cluster of cells" if by_clusters else "areas, not from cells"
+        words.append(f"estimated from {measured}")
     if findings.confirmations:
         words.append("confirmed by a person")
     return f" ({'; '.join(words)})" if words else ""

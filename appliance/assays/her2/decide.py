@@ -21,14 +21,16 @@ from appliance.assays.her2.paper import (
 from appliance.assays.her2.readouts import read_outs
 from appliance.assays.her2.rois import deciding_rois
 from appliance.domain import HE, Her2Score, Stain
-from appliance.findings.classes import h_score
+from appliance.findings.classes import CLASS_NAMES, h_score
 from appliance.findings.findings import MARGIN, SCORED, Findings, Rasters
+from appliance.findings.measured import Roi
 from appliance.geometry import TILE_UM
 from appliance.readers.segmentation import SegmentationReading
 from appliance.readers.tumor import TumorReading
 from appliance.settings.settings import Settings
 from appliance.slides.raster import RasterGrid
 
+NO_CLUSTER = (0, 0, 0, 0)
 HE_RASTER_UM = 4.5
 """Wanted resolution of the tumor map; a tile's answer needs no finer raster."""
 
@@ -78,7 +80,7 @@ def decide(outputs: StepOutputs, settings: Settings) -> Findings:
         cells=measured.cells.facts if measured.tiles else None,
         control=measured.control,
         outside_tumor=measured.outside,
-        rois=deciding_rois(measured.tiles, score),
+        rois=_rois(measured, rule),
         read_outs=read_outs(score, organ=guideline.organ, category=category)
         if score and enough
         else None,
@@ -111,6 +113,20 @@ def corrected(findings: Findings, score: str) -> Findings:
         rois=(),
         read_outs=None if guideline.has_categories else read_outs(given, organ=findings.organ),
     )
+
+
+def _rois(measured: Measured, rule: Rule | None) -> tuple[Roi, ...]:
+    """Regions that decided: tiles of the score's class, or those that hold a cluster of the size
+    that the rule asks for, where clusters were counted."""
+    if rule is None or rule.cluster_from_cells is None or measured.cells.cluster_cells is None:
+        return deciding_rois(measured.tiles, None if rule is None else rule.score)
+    least, lowest = rule.cluster_from_cells, min(map(CLASS_NAMES.index, rule.classes))
+    held = [
+        tile
+        for tile in measured.tiles
+        if measured.clusters.get((tile.column, tile.row), NO_CLUSTER)[lowest] >= least
+    ]
+    return deciding_rois(held, rule.score, all_decide=True)
 
 
 def _with_paper(findings: Findings, measured: Measured, *, enough: bool) -> Findings:

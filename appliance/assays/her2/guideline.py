@@ -10,6 +10,7 @@ from typing import Any
 
 from appliance.domain import Her2Score, ResultCategory
 from appliance.errors import SettingsError
+from appliance.findings.measured import CellFacts
 
 GUIDELINES = Path(__file__).parent / "guidelines"
 STEP_PERCENT = 1e-6
@@ -110,6 +111,10 @@ class Guideline:
     def asks_for_clusters(self) -> bool:
         """True where a cluster of cells decides, provided that cells were counted."""
         return any(rule.cluster_from_cells is not None for rule in self.rules)
+
+    def is_by_clusters(self, cells: CellFacts | None) -> bool:
+        """Return whether a cluster of the cells of a case decided its score."""
+        return self.asks_for_clusters and cells is not None and cells.counted > 0
 
     @property
     def has_categories(self) -> bool:

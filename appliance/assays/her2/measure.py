@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -32,7 +33,8 @@ class Measured:
     (0-1) of tumor px of each scored tile.
     `tumor_percent` (0-100) of the H&E's tissue tiles that are tumor; None where none was read.
     `outside`: largest strongly stained focus outside the tumor, of those that the plain reader and
-    M see.
+    M see. `clusters` (4,) are the cells in the largest cluster of a tile, per class or a higher
+    one, by (column, row); of tiles whose cells were measured.
     """
 
     tiles: tuple[TileFinding, ...]
@@ -44,6 +46,7 @@ class Measured:
     tumor_share: NDArray[np.float64]
     tumor_percent: float | None
     cells: CellTally
+    clusters: Mapping[tuple[int, int], tuple[int, ...]]
     control: ControlFacts | None
     outside: StainFocus | None
 
@@ -81,6 +84,10 @@ def measure(outputs: StepOutputs, settings: Settings) -> Measured:
         tumor_share=np.array([sum(tile.percent) for tile in tiles]) / 100,
         tumor_percent=_tumor_percent(tumor.probability, settings.scoring.tumor_threshold),
         cells=add_up(tally for number, tally in segmentation.cells.items() if judged[number]),
+        clusters={
+            (seen[number].column, seen[number].row): tally.cluster
+            for number, tally in segmentation.cells.items()
+        },
         control=_control(segmentation, settings),
         outside=_outside(outputs, segmentation),
     )

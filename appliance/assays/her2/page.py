@@ -13,8 +13,10 @@ from appliance.readers.multiple_instance import MultipleInstanceReader
 ESTIMATE = (
     "Estimated: shares are of tumor area, not of cells, and complete membranes were not asked for."
 )
-
-
+BY_CLUSTERS = (
+    "Estimated: the largest cluster of cells decides, by their class alone; complete membranes "
+    "were not asked for."
+)
 _LOOKS_AT = {MultipleInstanceReader.name: "tiles of the whole slide"}
 
 
@@ -106,6 +108,11 @@ def _control(control: ControlFacts | None) -> str:
     return f"{works}: {control.strongest}, {control.area_mm2:.2f} mm²"
 
 
+def _estimate(findings: Findings) -> str:
+    by_clusters = load_guideline(findings.guideline).is_by_clusters(findings.cells)
+    return BY_CLUSTERS if by_clusters else ESTIMATE
+
+
 def _scheme(findings: Findings) -> str:
     return load_guideline(findings.guideline).title
 
@@ -114,7 +121,7 @@ PAGE = PageWords(
     score_label="HER2 IHC score",
     target_caption="HER2 IHC: stain of the scored tumor",
     scheme=_scheme,
-    estimate=ESTIMATE,
+    estimate=_estimate,
     class_rows=class_rows,
     measure_rows=measure_rows,
 )

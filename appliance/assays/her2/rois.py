@@ -24,8 +24,13 @@ FINE = 16
 again at a corner has a simple polygon."""
 
 
-def deciding_rois(tiles: Sequence[TileFinding], score: Her2Score | None) -> tuple[Roi, ...]:
-    """Blocks of tiles, joined edge to edge, that decided the score; all scored tumor for a 0."""
+def deciding_rois(
+    tiles: Sequence[TileFinding], score: Her2Score | None, *, all_decide: bool = False
+) -> tuple[Roi, ...]:
+    """Blocks of tiles, joined edge to edge, that decided the score; all scored tumor for a 0.
+
+    With `all_decide` each of the tiles decided, whatever its share: it holds a cluster of cells.
+    """
     if score is None:
         return ()
     shares = {
@@ -36,7 +41,7 @@ def deciding_rois(tiles: Sequence[TileFinding], score: Her2Score | None) -> tupl
     most = max(shares.values(), default=0.0)
     if most <= 0:
         return ()
-    least = min(DECIDING_SHARE, most / 2)
+    least = 0.0 if all_decide else min(DECIDING_SHARE, most / 2)
     deciding = {(tile.row, tile.column): tile for tile, share in shares.items() if share >= least}
     mask = np.zeros([max(place[k] for place in deciding) + 1 for k in (0, 1)], dtype=np.uint8)
     for place in deciding:

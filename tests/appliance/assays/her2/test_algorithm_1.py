@@ -52,17 +52,20 @@ stay as they are: the five are annotated.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pypdfium2
 import pytest
 from fixtures.findings import some_opinions
 
 from appliance.assays.assay import Declared, StepOutputs
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.assays.registry import readers_in_use
+from appliance.delivery.page import build_page
 from appliance.domain import HE, HER2, Identity, SlideFacts
 from appliance.findings.classes import count_classes
 from appliance.findings.codec import IHC_CLASSES
@@ -84,6 +87,7 @@ from appliance.registration.mapping import SlideMapping
 from appliance.registration.tile_plan import map_tumor
 from appliance.settings.settings import Settings
 from appliance.slides.appearance import Appearance
+from dicom import codes
 
 TUMOR = np.array(
     [[0.9, 0.8, 0.2, 0.1], [0.9, 0.7, 0.6, 0.1], [0.4, 0.9, 0.5, np.nan]], dtype=np.float32
@@ -132,17 +136,19 @@ def decided(
     read_all_tissue: bool,
     outside: StainFocus | None = None,
     control: Collection[TileIndex] = (),
+    cells: Mapping[TileIndex, CellTally] | None = None,
+    **scoring: str,
 ) -> Findings:
     """Through the mapping of the tiles and from the files that the readers leave.
 
     `outside` is what the plain reader sees outside the tumor, `control` are tiles that hold some
-    control tissue.
+    control tissue, `cells` the cells of tiles, none elsewhere.
     """
     # The twelve tiles hold less tumor than a score is interpreted on.
     settings = Settings.model_validate(
         {
             "review": {"min_tumor_area_mm2": 0.0},
-            "scoring": {"read_all_tissue": read_all_tissue},
+            "scoring": {"read_all_tissue": read_all_tissue} | scoring,
         }
     )
     mapping = SlideMapping.of(Affine((1, 0, 0, 1), (1.2 * TILE_UM, 0.1 * TILE_UM)))
@@ -182,7 +188,10 @@ def decided(
             judged=judged,
             counts=np.array(counts),
             on_control=np.array([t in control for t in read]),
-            cells={number: CellTally() for number in range(len(counts))},
+            cells={
+                number: (cells or {}).get(TileIndex(*place), CellTally())
+                for number, place in enumerate(places.tolist())
+            },
             labels=StoredLabels.open(labels),
             mpp=TILE_UM / 2,
             control=ControlReading(area_mm2=0.0, counts=[]),
@@ -291,6 +300,44 @@ def test_a_persons_score_has_no_regions_and_no_status_that_it_does_not_tell(
     # Of a colon 3+ is positive from 50 % on: the score alone does not tell it.
     colon = replace(findings, guideline="colorectal-heracles-2015", organ="colorectal")
     assert HER2_ASSAY.corrected(colon, "3+").read_outs is None
+
+
+def test_of_a_gastric_biopsy_the_tile_with_the_cluster_decided(tmp_path: Path) -> None:
+    """Another tile has more of 2+, scattered."""
+    cluster, scattered = TileIndex(2, 0), TileIndex(1, 1)
+    cells = {
+        cluster: CellTally(counted=(0, 0, 6, 0), cluster=(6, 6, 6, 0)),
+        scattered: CellTally(counted=(0, 0, 30, 4), cluster=(4, 4, 4, 1)),
+    }
+    biopsy = {"organ": "gastric", "specimen": "biopsy"}
+    made = decided(tmp_path, read_all_tissue=False, cells=cells, **biopsy)
+    assert (made.guideline, made.score) == ("gastric-biopsy-2014", "2+")
+    (region,) = made.rois
+    assert (region.tiles, region.grades["1+"]) == (1, 1)
+    x, y = np.mean(region.outline_um, axis=0) / TILE_UM
+    assert (int(x), int(y)) == (cluster.column, cluster.row)
+    words = [text for code, text in HER2_ASSAY.objects.report(made).texts if code == codes.COMMENT]
+    assert words == ["HER2 IHC score: 2+ (estimated from the largest cluster of cells)"]
+    page = build_page(
+        made,
+        HER2_ASSAY,
+        he_thumbnail=np.zeros((8, 8, 3), np.uint8),
+        ihc_thumbnail=np.zeros((8, 8, 3), np.uint8),
+        created=datetime(2026, 3, 4, tzinfo=UTC),
+        software="0.1.0",
+    )
+    with pypdfium2.PdfDocument(page) as document:
+        text = " ".join(document[0].get_textpage().get_text_bounded().split())
+    assert "Estimated: the largest cluster of cells decides" in text and "not of cells" not in text
+
+
+def test_where_no_cell_of_a_biopsy_was_counted_areas_decided(tmp_path: Path) -> None:
+    made = decided(tmp_path, read_all_tissue=False, organ="gastric", specimen="biopsy")
+    (said,) = [
+        text for code, text in HER2_ASSAY.objects.report(made).texts if code == codes.COMMENT
+    ]
+    assert "estimated from areas, not from cells" in said
+    assert sum(region.tiles for region in made.rois) > 1
 
 
 def test_what_the_plain_reader_sees_outside_the_tumor_is_in_the_findings(tmp_path: Path) -> None:
