@@ -67,6 +67,8 @@ SLIDE_MICROSCOPY = Code("SM", "DCM", "Slide Microscopy")
 FRAME_OF_REFERENCE = Code("112227", "DCM", "Frame of Reference UID")
 COMMENT = Code("121106", "DCM", "Comment")
 ACCESSION = Code("121022", "DCM", "Accession Number")
+SPECIMEN_ID = Code("121041", "DCM", "Specimen Identifier")
+PARENT_SPECIMEN_ID = Code("111705", "DCM", "Parent Specimen Identifier")
 
 # No international code: private, and always beside the LOINC score.
 _PRIVATE = "99TANDEM"

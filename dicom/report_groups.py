@@ -108,7 +108,7 @@ def _whole_slide(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, sof
         algorithm_id=_appliance(sr, facts.algorithms, software),
         source_images=[sr.SourceImageForMeasurementGroup.from_source_image(slides.target)],
     )
-    for name, text in (*facts.texts, *_identified(facts, slides.target)):
+    for name, text in (*facts.texts, *_whose(facts, slides.target)):
         # TID 1501 also allows evaluations as text; highdicom offers only coded ones.
         item = sr.TextContentItem(
             name=name, value=text, relationship_type=sr.RelationshipTypeValues.CONTAINS
@@ -117,10 +117,27 @@ def _whole_slide(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, sof
     return group
 
 
-def _identified(facts: ReportFacts, target: Dataset) -> Iterator[tuple[Code, str]]:
-    """Yield the accession of the case where the slide's header states none, or another one."""
+def _whose(facts: ReportFacts, target: Dataset) -> Iterator[tuple[Code, str]]:
+    """Yield the accession of the case where the slide's header states none, or another one; and the
+    block, where the header tells that the specimen on the slide was sampled from it."""
     if facts.accession and facts.accession != str(target.get("AccessionNumber") or ""):
         yield codes.ACCESSION, facts.accession
+    if block := _parent((target.get("SpecimenDescriptionSequence") or [Dataset()])[0]):
+        yield codes.PARENT_SPECIMEN_ID, block
+
+
+def _parent(specimen: Dataset) -> str:
+    """Return the specimen from which another one was sampled (TID 8002); empty if not stated."""
+    for step in specimen.get("SpecimenPreparationSequence") or []:
+        texts = {
+            value: str(item.get("TextValue") or "").strip()
+            for item in step.get("SpecimenPreparationStepContentItemSequence") or []
+            for value in _codes(item.get("ConceptNameCodeSequence") or [])
+        }
+        parent = texts.get(codes.PARENT_SPECIMEN_ID.value, "")
+        if parent and texts.get(codes.SPECIMEN_ID.value) == specimen.get("SpecimenIdentifier"):
+            return parent
+    return ""
 
 
 def _roi(

@@ -27,8 +27,11 @@ GROUP = "125007"
 """Measurement Group (DCM)."""
 TRACKING = "112039"
 """Tracking Identifier (DCM)."""
-_NO_RESULT = frozenset({TRACKING, "112040", "121071", codes.ACCESSION.value})
-"""Tracking Identifier, Tracking Unique Identifier, Finding, Accession Number (DCM)."""
+_NO_RESULT = frozenset(
+    {TRACKING, "112040", "121071", codes.ACCESSION.value, codes.PARENT_SPECIMEN_ID.value}
+)
+"""Tracking Identifier, Tracking Unique Identifier, Finding, Accession Number, Parent Specimen
+Identifier (DCM)."""
 PROCEDURE = "121058"
 """Procedure reported (DCM): the name of the score."""
 PERSON, ROLE = "121008", "121011"
@@ -49,12 +52,13 @@ class Result:
     """Result of a case.
 
     `patient_name` is a person name of DICOM; all components and dates are as in the report, empty
-    where it has none. `accession` is that by which the case was identified. `placer`, `filler` and
-    `procedure_id` are the numbers of the order that it answers; issuers are ``NAMESPACE&UNIVERSAL
-    ID&TYPE`` (HL7 HD). `number` names the case among those of its accession, and stays the same for
-    its corrections. `is_signed` says whether a person stands for the result: its report is
-    VERIFIED, or the score is a person's. `corrects` says whether the score is a person's and takes
-    the place of that of an earlier report.
+    where it has none. `accession` is that by which the case was identified, `specimen` the block,
+    where the slide's header tells it. `placer`, `filler` and `procedure_id` are the numbers of the
+    order that it answers; issuers are ``NAMESPACE&UNIVERSAL ID&TYPE`` (HL7 HD). `number` names the
+    case among those of its accession, and stays the same for its corrections. `is_signed` says
+    whether a person stands for the result: its report is VERIFIED, or the score is a person's.
+    `corrects` says whether the score is a person's and takes the place of that of an earlier
+    report.
     """
 
     sop_instance_uid: str
@@ -137,7 +141,8 @@ def _result(report: Dataset, group: Dataset) -> Result:
         patient_name=patient["name"],
         birth_date=patient["birth_date"],
         sex=patient["sex"],
-        specimen=specimen.get("121041", ""),
+        # The block; reports of earlier editions name what lies on the slide alone.
+        specimen=texts.get(codes.PARENT_SPECIMEN_ID.value) or specimen.get("121041", ""),
         container=specimen.get("111700", ""),
         at=_time(report),
         device=" ".join(

@@ -17,7 +17,7 @@ from fixtures.instances import made_object
 from fixtures.judges import dicom_errors
 from fixtures.lis import FhirServer, MllpServer
 from fixtures.reports import written_report
-from fixtures.slide_objects import SCANNED
+from fixtures.slide_objects import MPP, SCANNED, identity, report, write_svs
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
 from pydantic import ValidationError
@@ -44,6 +44,7 @@ from dicom.errors import ObjectError
 from dicom.report_facts import VerifierFacts
 from dicom.request import OrderedRequest
 from dicom.result import Item, Result, read_result
+from dicom.source import convert_slide, read_headers
 from dicom.status import Outcome, Verdict
 
 
@@ -209,12 +210,33 @@ class TestOru:
         assert message.msh.msh_11.to_er7() == "T"
         assert message.oul_r22_patient.pid.pid_3.pid_3_1.to_er7() == r"P\F\1\T\2"
         specimen = message.oul_r22_specimen
-        assert specimen.spm.spm_2.to_er7() == result.specimen != ""
-        assert specimen.oul_r22_container.sac.sac_3.to_er7() == result.container != ""
+        assert specimen.spm.spm_2.to_er7() == result.specimen == "S26-0042-A1"
+        container = specimen.oul_r22_container.sac.sac_3.to_er7()
+        assert container == result.container == "S26-0042-A1-HER2"
         order = specimen.oul_r22_order
         assert order.orc.orc_3.to_er7() == order.obr.obr_3.to_er7() == "S26-0042-HER2-A1"
         seen = [each.obx.obx_3.obx_3_1.to_er7() for each in order.oul_r22_obxtcdsidnte_suppgrp]
         assert seen == [item.name.value for item in result.items]
+
+    def test_the_block_is_that_of_the_order_and_the_slide_its_container(
+        self, tmp_path: Path
+    ) -> None:
+        ordered = identity(container_id="GLASS-4711", specimen_id="S26-0042;A1")
+        slide = convert_slide(write_svs(tmp_path / "a.svs"), tmp_path / "wsm", ordered, mpp=MPP)
+        headers = read_headers(slide.paths)
+        report(headers, headers, []).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+        assert dicom_errors(tmp_path / "sr.dcm") == []
+        found = read_result(tmp_path / "sr.dcm")
+        assert "111705" not in {item.name.value for item in found.items}
+        text = hl7_message(found, hl7_section(message="OUL^R22")).text
+        assert "\rSPM|1|S26-0042;A1||" in text and "\rSAC|||GLASS-4711\r" in text
+        observation = transaction(found, FHIR)["entry"][0]["resource"]
+        assert observation["specimen"]["identifier"]["value"] == "S26-0042;A1"
+        # A scanner that tells no sampling: what lies on the slide.
+        for header in headers:
+            del header.SpecimenDescriptionSequence[0].SpecimenPreparationSequence
+        report(headers, headers, []).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+        assert read_result(tmp_path / "sr.dcm").specimen == "GLASS-4711"
 
     def test_by_container_the_order_holds_its_observations(self, result: Result) -> None:
         message = valid(hl7_message(result, hl7_section(message="OUL^R21")))
