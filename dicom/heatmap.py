@@ -20,6 +20,7 @@ from dicom import codes
 from dicom.derived import CREATOR, FIRST_SERIES_NUMBER, MANUFACTURER, SERIAL, finish
 from dicom.errors import ObjectError
 from dicom.placement import axes_mm, px_per_value, spacing_mm
+from dicom.study import SH_LENGTH
 from dicom.uids import deterministic_uid
 
 TILE_PX = 128
@@ -58,11 +59,11 @@ def build_heatmap(
 
     Values from 0 to `highest` are stored as 1 to 65535: a value is the stored one times
     highest/65535 (Real World Value Mapping); 0 means not read. Frames without any value are absent.
-    `quantity` is the concept of the values, `label` its name in 16 characters. `cielab` are colors
-    (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that interpolates
-    linearly in CIELAB; without them the viewer chooses. `source_images` are the slide's headers,
-    level 0 first, `read_mpp` its µm per px as `slide_mpp` takes it. `series_offset` keeps the
-    series of one slide apart. Equal arguments give equal bytes.
+    `quantity` is the concept of the values, `label` its name, cut to 16 characters. `cielab` are
+    colors (L*, a*, b*) of 0 to `highest` at equal steps, for a palette in the object that
+    interpolates linearly in CIELAB; without them the viewer chooses. `source_images` are the
+    slide's headers, level 0 first, `read_mpp` its µm per px as `slide_mpp` takes it.
+    `series_offset` keeps the series of one slide apart. Equal arguments give equal bytes.
 
     Raises
     ------
@@ -104,7 +105,7 @@ def _mapping(highest: float, quantity: Code, label: str, explanation: str) -> An
     import highdicom as hd
 
     return hd.pm.RealWorldValueMapping(
-        lut_label=label,
+        lut_label=label[:SH_LENGTH],
         lut_explanation=explanation[:64],
         unit=codes.NO_UNITS,
         value_range=(1, HIGHEST),

@@ -18,7 +18,7 @@ from dicom.errors import ObjectError
 from dicom.report_facts import ReportFacts, VerifierFacts
 from dicom.report_groups import Slides, list_heatmaps, measurement_groups
 from dicom.request import request_item
-from dicom.study import SH_LENGTH
+from dicom.study import LO_LENGTH, SH_LENGTH
 from dicom.times import in_zone
 from dicom.uids import deterministic_uid, named_by_bytes
 
@@ -164,7 +164,8 @@ def _description(facts: ReportFacts) -> str:
     # The category follows the score, so that a list of series does not show a bare 3+ that the
     # guideline calls negative.
     said = ", ".join(word for word in (facts.said or "not scored", facts.category) if word)
-    return f"{facts.title} {said} (research use only)"
+    notice = " (research use only)"
+    return f"{facts.title} {said}"[: LO_LENGTH - len(notice)] + notice
 
 
 def _context(sr: Any, facts: ReportFacts, ihc: Dataset, software: str) -> Any:

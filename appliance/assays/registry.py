@@ -20,6 +20,8 @@ from models.spec import Task
 
 _ASSAYS: dict[str, Assay] = {}
 MOST_CLASSES = 4
+LONGEST_TITLE = 24
+"""Most characters of an assay's title: descriptions of 64 hold it, what it names and the notice."""
 """Classes of a label map beside its background."""
 
 
@@ -171,8 +173,8 @@ def check_assays(settings: Settings) -> None:
     SettingsError
         If an assay names a reader that is not installed or reads neither of its slides, its tumor
         reader does not read tiles of its anatomy slide, or its interim reader the bag, it has more
-        classes than a label map of `MOST_CLASSES`, its own check fails, or the settings name an
-        unknown stain or assay.
+        classes than a label map of `MOST_CLASSES`, its title is too long for objects, its own check
+        fails, or the settings name an unknown stain or assay.
     """
     pairings(settings)
     vocabulary(settings)
@@ -200,6 +202,11 @@ def check_assays(settings: Settings) -> None:
             raise SettingsError(
                 f"assay {assay.name!r} has {len(assay.classes)} classes; a label map holds "
                 f"{MOST_CLASSES}."
+            )
+        if not 0 < len(assay.title) <= LONGEST_TITLE or "\\" in assay.title:
+            raise SettingsError(
+                f"assay {assay.name!r}: its title has {len(assay.title)} characters; objects hold "
+                f"1 to {LONGEST_TITLE}, and no \\."
             )
         assay.check(settings)
 

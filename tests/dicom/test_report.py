@@ -111,6 +111,14 @@ def test_a_category_stands_beside_the_score(made: Callable[..., Any]) -> None:
     assert len(dataset.SeriesDescription) <= 64  # LO
 
 
+def test_a_long_name_of_a_score_leaves_the_notice_its_room(made: Callable[..., Any]) -> None:
+    _, path = made(title="Claudin 18.2, clone 43-14A", category="positive after retest and ISH")
+    assert dicom_errors(path) == []
+    description = dcmread(path).SeriesDescription
+    assert description.startswith("Claudin 18.2, clone 43-14A 2+, positive")
+    assert description.endswith(" (research use only)") and len(description) == 64
+
+
 def test_content_is_written_in_its_order(made: Callable[..., Any]) -> None:
     """Names, values and units are the assay's; the score comes first of what is evaluated."""
     measurements = [

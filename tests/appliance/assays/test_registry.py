@@ -104,6 +104,7 @@ def test_the_laboratorys_words_take_the_place_of_the_assays() -> None:
             "reader 'tumor' reads neither of its slides",
         ),
         ({"classes": HER2_ASSAY.classes * 2}, "8 classes"),
+        ({"title": 25 * "t"}, "its title has 25 characters"),
     ],
 )
 def test_an_assay_that_could_not_decide_is_refused(changes: dict[str, Any], problem: str) -> None:

@@ -15,6 +15,7 @@ from fixtures.slide_objects import ALGORITHM, identity, write_svs
 from pydicom import Dataset, dcmread
 
 from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.assays.registry import LONGEST_TITLE
 from appliance.delivery.context import ObjectContext
 from appliance.delivery.overlays import block_sums, write_overlays
 from appliance.domain import HE, HER2
@@ -141,6 +142,21 @@ def test_heat_maps_hold_probability_and_mean_class(
     assert 0 < (within > 0).sum() < (counts > 0).sum()
     frames = np.frombuffer(heat["pm-ihc-1.dcm"].PixelData, "<u2")
     assert np.count_nonzero(frames) == (within > 0).sum()
+
+
+def test_overlays_of_a_sites_own_assay_hold_its_title(
+    findings: Findings, header: Dataset, tmp_path: Path
+) -> None:
+    own = replace(HER2_ASSAY, title="Claudin 18.2, 43-14A, RTU")
+    made = replace(making(findings, header), assay=replace(own, title=own.title[:LONGEST_TITLE]))
+    written = [path for _, path in write_overlays(tmp_path, made)]
+    assert {path.name for path in written} >= {"seg-ihc-1.dcm", "pm-ihc-1.dcm"}
+    for path in written:
+        dataset = dcmread(path)
+        assert dicom_errors(path) == []
+        assert "research use only" in dataset.SeriesDescription
+    values = dcmread(tmp_path / "pm-ihc-1.dcm").SharedFunctionalGroupsSequence[0]
+    assert values.RealWorldValueMappingSequence[0].LUTLabel == "Claudin 18.2, 43"
 
 
 def test_settings_leave_out_levels_and_heat_maps(
