@@ -87,7 +87,7 @@ LOW_CLASSES = {
 }
 TUMOR_AREA = Code("tumor-area", _PRIVATE, "Tumor area scored")
 UNSCORED_AREA = Code("unscored-area", _PRIVATE, "Tumor area without partner, not scored")
-STAIN_INTENSITY = Code("intensity", _PRIVATE, "Mean intensity class of stained tumor")
+STAIN_INTENSITY = Code("intensity", _PRIVATE, "Mean intensity class of tumor, 0 to 3")
 ATTENTION = Code("attention", _PRIVATE, "Weight of a tile in a reader's answer by an even share")
 H_SCORE = Code("h-score", _PRIVATE, "H-score")
 NUCLEI_SHARE = {

@@ -75,7 +75,7 @@ def build_heatmap(
     digest = hashlib.sha256(b"".join(pixels.tobytes() for pixels in stored)).digest()
     seed: list[str | bytes] = [uid_seed, str(base.SOPInstanceUID), digest, repr(highest)]
     seed += [f"{level.values.shape} {level.mpp!r}" for level in levels]
-    seed += [repr(cielab), created.isoformat(), software]
+    seed += [repr(cielab), created.isoformat(), software, *_reworded(quantity)]
     mapping = _mapping(highest, quantity, label, content_description)
     made: list[Dataset] = []
     for level, pixels in zip(levels, stored, strict=True):
@@ -98,6 +98,11 @@ def build_heatmap(
         finish(dataset, base, series_description, created)
         made.append(dataset)
     return made
+
+
+def _reworded(quantity: Code) -> list[str]:
+    """Meaning of a code whose meaning was another one in earlier editions, so that UIDs differ."""
+    return [quantity.meaning] if quantity == codes.STAIN_INTENSITY else []
 
 
 def _mapping(highest: float, quantity: Code, label: str, explanation: str) -> Any:

@@ -43,7 +43,7 @@ def heatmap(images: list[Dataset], levels: list[HeatLevel], **changes: Any) -> l
         "quantity": codes.STAIN_INTENSITY,
         "label": "HER2 intensity",
         "series_description": "HER2 intensity (research use only)",
-        "content_description": "Mean class of stained tumor",
+        "content_description": "Mean class of tumor",
         "uid_seed": "seed",
         "created": SCANNED,
         "software": "0.1.0",

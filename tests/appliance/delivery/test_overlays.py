@@ -142,6 +142,12 @@ def test_heat_maps_hold_probability_and_mean_class(
     assert 0 < (within > 0).sum() < (counts > 0).sum()
     frames = np.frombuffer(heat["pm-ihc-1.dcm"].PixelData, "<u2")
     assert np.count_nonzero(frames) == (within > 0).sum()
+    # Unstained tumor counts as class 0, and the quantity says what is averaged.
+    assert (classes == 1).any()
+    functional = heat["pm-ihc-1.dcm"].SharedFunctionalGroupsSequence[0]
+    (defined,) = functional.RealWorldValueMappingSequence[0].QuantityDefinitionSequence
+    (quantity,) = defined.ConceptCodeSequence
+    assert quantity.CodeMeaning == "Mean intensity class of tumor, 0 to 3"
 
 
 def test_overlays_of_a_sites_own_assay_hold_its_title(

@@ -87,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> list[Instance]:
         quantity=codes.STAIN_INTENSITY,
         label="HER2 intensity",
         series_description="HER2 intensity (research use only)",
-        content_description="Mean class of stained tumor",
+        content_description="Mean class of tumor",
         uid_seed="heat",
         **facts,
     )
