@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -39,6 +39,9 @@ FURTHER = (
 )
 """Further attributes of the modules of patient and study (PS3.3 C.7.1, C.7.2) that objects made
 from a header repeat: a slide that joins the study must not contradict them."""
+BEGUN = ("StudyDate", "StudyTime", "StudyID")
+"""Attributes of a header that are repeated as written where `started` and `study_id` do not give
+them: left open, short, or with a fraction of a second."""
 _TIME = re.compile(r"(\d\d)(\d\d)?(\d\d)?", re.ASCII)
 _DAY = re.compile(r"\d{8}", re.ASCII)
 ISSUER = ("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence")
@@ -115,6 +118,14 @@ class StudyFacts:
             found.update(stated)
         return found
 
+    def filled(self) -> StudyFacts:
+        """Return the facts as earlier editions had them, which filled what a header leaves open."""
+        if not self.further:
+            return self
+        tags = {f"{Tag(keyword):08X}" for keyword in BEGUN}
+        left = {tag: value for tag, value in json.loads(self.further).items() if tag not in tags}
+        return replace(self, further=_as_text(left))
+
     def as_json(self) -> dict[str, Any]:
         """Return a dictionary for `of_json`."""
         written = {
@@ -181,12 +192,14 @@ def study_of(header: Dataset) -> StudyFacts:
         If patient or UID do not fit.
     """
     sex, zone = _text(header, "PatientSex"), _text(header, "TimezoneOffsetFromUTC")
+    started, study_id = _started(header), _short(header, "StudyID", SH_LENGTH)
+    given = [] if started is None else [f"{started:%Y%m%d}", f"{started:%H%M%S}", study_id]
+    as_written = [_text(header, keyword) for keyword in BEGUN]
     return StudyFacts(
         uid=_text(header, "StudyInstanceUID"),
-        started=_started(header),
+        started=started,
         # The study ID of an order is its own ID, as scanners write it (PS3.17 J.6).
-        study_id=_short(header, "StudyID", SH_LENGTH)
-        or _short(header, "RequestedProcedureID", SH_LENGTH),
+        study_id=study_id or _short(header, "RequestedProcedureID", SH_LENGTH),
         referring_physician=_name(header, "ReferringPhysicianName"),
         patient_id=_text(header, "PatientID"),
         patient_name=_text(header, "PatientName"),
@@ -195,7 +208,7 @@ def study_of(header: Dataset) -> StudyFacts:
         issuer=_issuer(header),
         other_ids=tuple(_other_ids(header)),
         accession_issuer=_accession_issuer(header),
-        further=_further(header),
+        further=_further(header, () if study_id and given == as_written else BEGUN),
         zone=zone if is_zone(zone) else "",
     )
 
@@ -286,14 +299,21 @@ def _other_ids(header: Dataset) -> Iterator[str]:
         yield from (number for number in numbers if number and "^" not in number)
 
 
-def _further(header: Dataset) -> str:
-    """Return the further attributes of a header that have a value, as DICOM JSON."""
+def _further(header: Dataset, also: Sequence[str]) -> str:
+    """Return the further attributes of a header that have a value, as DICOM JSON; and those of
+    `also`, with or without one."""
     found = Dataset()
     with disable_value_validation():
         for keyword in FURTHER:
             if keyword in header and header[keyword].value:
                 found.add(header[keyword])
+        for keyword in also:
+            setattr(found, keyword, _short(header, keyword, SH_LENGTH))
         written = found.to_json_dict(suppress_invalid_tags=True)
+    return _as_text(written)
+
+
+def _as_text(written: Mapping[str, Any]) -> str:
     return json.dumps(written, ensure_ascii=False, sort_keys=True) if written else ""
 
 

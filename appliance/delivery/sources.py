@@ -213,7 +213,6 @@ def _converted(
         "slide": facts.fingerprint,
         "accession": accession,
         "block": findings.block,
-        "study": replace(study, zone="").stated(),
         "scanned": scanned,
         "with_label": with_label,
         "stain": stain,
@@ -221,6 +220,7 @@ def _converted(
         # Former editions cropped these to their bounds.
         "version": 3 if facts.format in BOUNDED else 2,
     }
+    study, key = _converted_into(study, depends_on, specimen, store)
     container = f"{findings.accession}-{findings.block}-{stain}"
     identity = SlideIdentity(
         accession=accession,
@@ -232,7 +232,6 @@ def _converted(
         fingerprint=facts.fingerprint,
         scanned=scanned,
     )
-    key = _converted_key(depends_on, specimen, study.zone, store)
     if not convert and is_retired(key, store) and store.has(headers_of(key)):
         return store.path(headers_of(key))
     if not store.has(key):
@@ -267,19 +266,29 @@ def _check_whole(paths: Sequence[Path], facts: SlideFacts) -> None:
         )
 
 
-def _converted_key(
-    depends_on: Mapping[str, Any], specimen: OrderedSpecimen | None, zone: str, store: ArtifactStore
-) -> ArtifactKey:
-    """Return the key of a converted slide.
+def _converted_into(
+    study: StudyFacts,
+    depends_on: Mapping[str, Any],
+    specimen: OrderedSpecimen | None,
+    store: ArtifactStore,
+) -> tuple[StudyFacts, ArtifactKey]:
+    """Return the study that a converted slide states, and its key.
 
     A slide that was converted before its specimen was known, or by an edition that wrote no zone,
-    stays as it was sent.
+    or that filled what the header of the study leaves open, stays as it was sent.
     """
     of_order = {} if specimen is None else {"specimen": asdict(specimen)}
     candidates = [
-        ArtifactKey.of("wsm", **depends_on, **of_specimen, **of_zone)
+        (
+            facts,
+            ArtifactKey.of("wsm", **depends_on, study=stated, **of_specimen, **of_zone),
+        )
+        for facts in (study.filled(), study)
+        for stated in (replace(facts, zone="").stated(),)
         for of_specimen in ({}, of_order)
-        for of_zone in ({}, {"zone": zone} if zone else {})
+        for of_zone in ({}, {"zone": study.zone} if study.zone else {})
     ]
-    there = (key for key in candidates if store.path(key).is_dir() or is_retired(key, store))
+    there = (
+        each for each in candidates if store.path(each[1]).is_dir() or is_retired(each[1], store)
+    )
     return next(there, candidates[-1])

@@ -11,7 +11,7 @@ import numpy as np
 import openslide
 import pytest
 from fixtures.findings import some_findings
-from fixtures.judges import dicom_errors
+from fixtures.judges import dicom_errors, entity_warnings
 from fixtures.slide_objects import MPP, STUDY_UID, identity, write_svs
 from pydicom import Dataset, dcmread
 
@@ -126,6 +126,44 @@ def test_a_scanners_study_is_stronger_than_the_former_one(mixed: Findings, tmp_p
     sources = slide_sources(mixed, HER2_ASSAY, Settings(state_dir=tmp_path / "state"), former)
     studies = {h.StudyInstanceUID for images in sources.headers.values() for h in images}
     assert studies == {STUDY_UID}
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        {"StudyTime": "094512.123000"},
+        {"StudyTime": "0945"},
+        {"StudyID": None},
+        {"StudyDate": None, "StudyTime": None},
+    ],
+)
+def test_a_converted_slide_repeats_how_the_scanner_writes_the_beginning_of_the_study(
+    begun: dict[str, str | None], mixed: Findings, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "he").glob("*.dcm"):
+        scanned = dcmread(path)
+        for keyword, value in begun.items():
+            setattr(scanned, keyword, value)
+        scanned.save_as(path)
+    findings = replace(mixed, he=open_facts(Path(mixed.he.path)))
+    settings = Settings(state_dir=tmp_path / "state")
+    sources = slide_sources(findings, HER2_ASSAY, settings)
+    headers = [*sources.headers[HE], *sources.headers[HER2]]
+    for keyword in KEYWORDS:
+        assert len({str(header.get(keyword) or "") for header in headers}) == 1, keyword
+    assert entity_warnings([*sources.scanned, *sources.converted]) == []
+    for path in sources.converted:
+        assert dicom_errors(path) == []
+    # One that an earlier edition converted, and filled the study, stays as it was sent.
+    assert sources.study is not None
+    former = Settings(state_dir=tmp_path / "former")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("appliance.delivery.sources.study_of", lambda _: sources.study.filled())
+        sent = slide_sources(findings, HER2_ASSAY, former)
+    assert {str(h.get(k) or "") for k in begun for h in sent.headers[HER2]} != {
+        str(h.get(k) or "") for k in begun for h in sent.headers[HE]
+    }
+    assert slide_sources(findings, HER2_ASSAY, former).converted == sent.converted
 
 
 def flavors(paths: tuple[Path, ...]) -> dict[str, Dataset]:
