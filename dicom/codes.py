@@ -143,6 +143,8 @@ CORRECTION = Code("correction", _PRIVATE, "Why a person corrected the score")
 RESEARCH_NOTICE = Code("research-notice", _PRIVATE, "Notice")
 # Titles of key object selections (CID 7010) that reject objects.
 REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
+TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")
+OTHER_FAILURE = Code("111220", "DCM", "Other failure")
 REJECTED_FOR_SAFETY = Code("113037", "DCM", "Rejected for Patient Safety Reasons")
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 

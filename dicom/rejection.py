@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
@@ -54,14 +55,17 @@ def build_rejection_note(
         ),
     )
     words = f"A newer result replaces these objects; its report is {replaced_by}."
+    content = ko.KeyObjectSelection(
+        document_title=title,
+        referenced_objects=rejected,
+        observer_device_context=device,
+        description=f"{words} For research use only.",
+    )
+    if title == codes.REJECTED_FOR_QUALITY:
+        content[0].ContentSequence.insert(0, _modifier(sr))
     note = ko.KeyObjectSelectionDocument(
         evidence=rejected,
-        content=ko.KeyObjectSelection(
-            document_title=title,
-            referenced_objects=rejected,
-            observer_device_context=device,
-            description=f"{words} For research use only.",
-        ),
+        content=content,
         series_instance_uid=deterministic_uid(uid_seed, "series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=deterministic_uid(uid_seed, "instance"),
@@ -76,3 +80,12 @@ def build_rejection_note(
     note.SoftwareVersions = software
     stamp(note, rejected[0], created)
     return named_by_bytes(note, uid_seed)
+
+
+def _modifier(sr: Any) -> Any:
+    """Reason that TID 2010 asks of the title of quality; none of CID 7011 says "replaced"."""
+    return sr.CodeContentItem(
+        name=codes.TITLE_MODIFIER,
+        value=codes.OTHER_FAILURE,
+        relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
+    )

@@ -193,6 +193,10 @@ def test_a_note_rejects_the_replaced_result_where_it_was_sent(
 
     title = note.ConceptNameCodeSequence[0]
     assert (title.CodeValue, title.CodingSchemeDesignator) == ("113001", "DCM")
+    modifier = note.ContentSequence[0]  # which TID 2010 asks of this title
+    assert modifier.RelationshipType == "HAS CONCEPT MOD"
+    assert modifier.ConceptNameCodeSequence[0].CodeValue == "113011"
+    assert modifier.ConceptCodeSequence[0].CodeValue == "111220"
     entries = read_index(first_key, site)
     retired = {e.sop_instance_uid: (e.study_uid, e.series_uid) for e in entries if e.kind != "WSM"}
     read = KeyObjectSelectionDocument.from_dataset(note)
