@@ -101,8 +101,9 @@ def build_heatmap(
 
 
 def _reworded(quantity: Code) -> list[str]:
-    """Meaning of a code whose meaning was another one in earlier editions, so that UIDs differ."""
-    return [quantity.meaning] if quantity == codes.STAIN_INTENSITY else []
+    """Meaning of the code that earlier editions worded otherwise, so that UIDs differ."""
+    is_it = quantity == codes.STAIN_INTENSITY  # which compares no meanings
+    return [quantity.meaning] if is_it and quantity.meaning == codes.STAIN_INTENSITY.meaning else []
 
 
 def _mapping(highest: float, quantity: Code, label: str, explanation: str) -> Any:

@@ -156,8 +156,11 @@ def _verify(dataset: Dataset, verifiers: Sequence[VerifierFacts], ihc: Dataset) 
 
 def _requests(facts: ReportFacts, ihc: Dataset) -> list[Dataset]:
     """Request that the report answers, by the accession that was identified (PS3.3 C.17.2)."""
-    fits = len(facts.accession) <= SH_LENGTH and "\\" not in facts.accession
-    return [request_item(facts.request, ihc, facts.accession)] if facts.accession and fits else []
+    accession = facts.accession
+    if accession and facts.as_before:
+        accession = str(ihc.get("AccessionNumber") or "")
+    fits = len(accession) <= SH_LENGTH and "\\" not in accession
+    return [request_item(facts.request, ihc, accession)] if accession and fits else []
 
 
 def _description(facts: ReportFacts) -> str:

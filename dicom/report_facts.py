@@ -109,6 +109,9 @@ class ReportFacts:
     request
         Numbers and procedure of the request that the report answers; empty where they are not
         known.
+    as_before
+        The report is written as by an edition that stated no block, and the accession of the
+        slide's header alone.
     """
 
     accession: str
@@ -128,3 +131,4 @@ class ReportFacts:
     correction: CorrectionFacts | None = None
     verifiers: Sequence[VerifierFacts] = ()
     request: OrderedRequest = NO_REQUEST
+    as_before: bool = False

@@ -120,6 +120,8 @@ def _whole_slide(sr: Any, facts: ReportFacts, slides: Slides, uid_seed: str, sof
 def _whose(facts: ReportFacts, target: Dataset) -> Iterator[tuple[Code, str]]:
     """Yield the accession of the case where the slide's header states none, or another one; and the
     block, where the header tells that the specimen on the slide was sampled from it."""
+    if facts.as_before:
+        return
     if facts.accession and facts.accession != str(target.get("AccessionNumber") or ""):
         yield codes.ACCESSION, facts.accession
     if block := _parent((target.get("SpecimenDescriptionSequence") or [Dataset()])[0]):

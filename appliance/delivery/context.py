@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import Dataset
+from pydicom.sr.coding import Code
 
 from appliance.assays.assay import Assay
 from appliance.domain import Stain
 from appliance.findings.findings import Findings
 from appliance.findings.opinion import ModelReference
 from appliance.settings.objects import ObjectSettings
+from dicom import codes
 from dicom.request import NO_REQUEST, OrderedRequest
 from dicom.segmentation import AlgorithmFacts
+
+FORMER_INTENSITY = Code(
+    codes.STAIN_INTENSITY.value,
+    codes.STAIN_INTENSITY.scheme_designator,
+    "Mean intensity class of stained tumor",
+)
+"""Concept of a mean intensity as earlier editions worded it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,8 @@ class ObjectContext:
         Text that UIDs are made from: equal findings give equal UIDs.
     request
         Request of the laboratory that the result answers; empty where none is known.
+    as_before
+        Objects of an earlier edition are written again, with its bytes.
     """
 
     findings: Findings
@@ -42,6 +53,7 @@ class ObjectContext:
     seed: str
     software: str
     request: OrderedRequest = NO_REQUEST
+    as_before: bool = False
 
     @property
     def anatomy(self) -> Stain:
@@ -52,6 +64,11 @@ class ObjectContext:
     def target(self) -> Stain:
         """Stain of the target slide."""
         return self.assay.target.code
+
+    @property
+    def intensity(self) -> Code:
+        """Concept of a mean intensity."""
+        return FORMER_INTENSITY if self.as_before else codes.STAIN_INTENSITY
 
     def mpp(self, stain: Stain) -> float:
         """Return the µm per level-0 px with which a slide was read."""

@@ -43,6 +43,8 @@ from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
 
 PAGE_NAME = "report.pdf"
+EDITION = 2
+"""Counted up when the same facts give other objects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,13 +192,13 @@ def _write(
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
     findings, software = load_findings(findings_folder), made_from["software"]
     assay = find_assay(findings.assay)
-    study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
-    case = findings, assay.target.code, str(made_from.get("patient", ""))
-    request, said = request_of(*case, settings, first=not former.key)
+    target, edition = assay.target.code, _edition(former, replaced)
+    study_uid = sources.headers[target][0].StudyInstanceUID
+    as_before, of_before = edition < EDITION, edition == 0
+    patient = "" if as_before else str(made_from.get("patient", ""))
+    request, said = request_of(findings, target, patient, settings, first=not former.key)
     saved = _time_of(findings_folder, former, replaced)
-    of_before = _is_of_before(former, replaced)
     rejects = not of_before and (note != "none" or rejects_any(replaced, settings))
-    seed = _seed(made_from, saved, study_uid)
     context = ObjectContext(
         findings=findings,
         assay=assay,
@@ -204,10 +206,10 @@ def _write(
         algorithms={model.task: algorithm_facts(model) for model in findings.models},
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
-        # A result that comes back after a note rejected it would stay hidden under its old UIDs.
-        seed=f"{seed}|{replaced}" if replaced and rejects else seed,
+        seed=_seed(made_from, saved, study_uid, patient, replaced if rejects else ""),
         software=software,
         request=request,
+        as_before=as_before,
     )
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
@@ -223,6 +225,7 @@ def _write(
         contents = {
             "made_from": made_from,
             "created": saved,
+            **({} if as_before else {"edition": EDITION}),
             "correction": correction_of(findings),
             "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
             "notes": [*sources.notes, *([said] if said else ())],
@@ -242,13 +245,17 @@ def _entry(kind: str, file: Path, place: Path, root: Path) -> ObjectFile:
     return replace(index_entry(kind, file, root), path=str(place / file.name))
 
 
-def _is_of_before(former: _Former, replaced: str) -> bool:
-    """Return whether objects are written again that an edition without ``rejects`` wrote.
+def _edition(former: _Former, replaced: str) -> int:
+    """Return the edition whose objects are written: `EDITION`, or that of objects that are written
+    again.
 
-    They have its UIDs and bytes: an archive may have them.
+    These have its UIDs and bytes: an archive may have them. 0 is the edition without ``rejects``,
+    1 the one without ``edition`` in the index.
     """
     again = former.predecessor is not None and replaced == former.predecessor
-    return again and former.contents is not None and "rejects" not in former.contents
+    if not again or former.contents is None:
+        return EDITION
+    return int(former.contents.get("edition", 1)) if "rejects" in former.contents else 0
 
 
 def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
@@ -263,14 +270,17 @@ def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
     return int((findings_folder / "findings.json").stat().st_mtime)
 
 
-def _seed(made_from: Mapping[str, Any], saved: int, study_uid: str) -> str:
+def _seed(
+    made_from: Mapping[str, Any], saved: int, study_uid: str, patient: str, rejected: str
+) -> str:
     """Return what the UIDs of all objects derive from.
 
     The patient is a part of it for objects that are written anew: the study may be that of the
-    former one.
+    former one. So are the objects that are `rejected`: a result that comes back after a note
+    rejected it would stay hidden under its old UIDs.
     """
     seed = f"{made_from['findings']}|{saved}|{made_from['software']}|{_libraries()}|{study_uid}"
-    return f"{seed}|{made_from['patient']}" if made_from.get("patient") else seed
+    return "|".join((seed, *filter(None, (patient, rejected))))
 
 
 def _libraries() -> str:

@@ -243,7 +243,7 @@ def _intensity(folder: Path, context: ObjectContext, labels: LabelMap) -> list[P
         stain=context.target,
         levels=levels,
         highest=float(len(context.assay.classes) - 1),
-        quantity=codes.STAIN_INTENSITY,
+        quantity=context.intensity,
         label=f"{title} intensity",
         cielab=tuple(named.cielab for named in context.assay.classes),
         series_description=f"{title} intensity on IHC (research use only)",

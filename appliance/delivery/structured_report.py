@@ -9,6 +9,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from appliance.assays.assay import ReportContent
 from appliance.delivery.context import ObjectContext, algorithm_facts
 from appliance.delivery.page_tables import MAX_ROIS
 from appliance.delivery.sources import as_written
@@ -62,13 +63,7 @@ def structured_report(
             read_mpp=context.mpp(context.target),
             texts=[*content.texts, *_superseded(findings)],
             algorithms=list(context.algorithms.values()),
-            rois=[
-                RoiFacts(
-                    outline_um=np.array(roi.outline_um),
-                    measurements=content.roi_measurements(number),
-                )
-                for number, roi in enumerate(findings.rois[:MAX_ROIS])
-            ],
+            rois=_rois(context, content),
             opinions=[_opinion(opinion, context) for opinion in findings.opinions],
             correction=None
             if corrected is None
@@ -82,6 +77,7 @@ def structured_report(
                 for each in findings.sign_offs
             ],
             request=context.request,
+            as_before=context.as_before,
         ),
         he_images=context.sources[context.anatomy],
         ihc_images=context.sources[context.target],
@@ -100,6 +96,20 @@ def _accession(context: ObjectContext) -> str:
     if accession == UNIDENTIFIED:
         return ""
     return as_written(accession, {target: context.sources[target]})
+
+
+def _rois(context: ObjectContext, content: ReportContent) -> list[RoiFacts]:
+    """Regions that decided, with their measurements as this edition or a former one names them."""
+    return [
+        RoiFacts(
+            outline_um=np.array(roi.outline_um),
+            measurements=[
+                (context.intensity if name == codes.STAIN_INTENSITY else name, value, unit)
+                for name, value, unit in content.roi_measurements(number)
+            ],
+        )
+        for number, roi in enumerate(context.findings.rois[:MAX_ROIS])
+    ]
 
 
 def _superseded(findings: Findings) -> list[tuple[Code, str]]:

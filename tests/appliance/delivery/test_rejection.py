@@ -14,7 +14,7 @@ from fixtures.judges import dicom_errors
 from fixtures.orthanc import Orthanc
 from fixtures.told import Told
 from highdicom.ko import KeyObjectSelectionDocument
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from appliance.artifacts import SUMS_NAME, ArtifactKey, ArtifactStore, adopt
 from appliance.delivery import objects
@@ -30,6 +30,7 @@ from appliance.line.case_steps import write
 from appliance.operations.corrections import correct_score
 from appliance.operations.retry import retry_case
 from appliance.settings.destinations import FolderDestination, PacsDestination
+from dicom.result import read_result
 from dicom.status import classify
 
 KINDS = ("SEG", "PM")
@@ -157,6 +158,32 @@ def test_objects_of_a_former_edition_are_written_again_as_they_were(clinic: Clin
     (seed,) = seeds
     assert "objects/" not in seed
     assert "rejects" not in json.loads((folder / "objects.json").read_text())
+
+
+def test_a_report_of_a_former_edition_is_written_again_with_its_uid(clinic: Clinic) -> None:
+    """Today's report states the block, too, which changes its bytes and so its UID."""
+    key = clinic.case.objects_key
+    folder = ArtifactStore(clinic.settings.artifacts_dir).path(ArtifactKey.parse(key))
+    stated = json.loads((folder / "objects.json").read_text())
+    assert stated["edition"] == objects.EDITION
+
+    def again() -> tuple[Dataset, str]:
+        (folder / SUMS_NAME).unlink()
+        (folder / "objects.json").write_text(json.dumps(stated))
+        adopt(folder)
+        (folder / "sr.dcm").unlink()
+        assert write(clinic.case.findings_key, key, clinic.settings, {}).objects_key == key
+        return clinic.report, str(read_result(clinic.file("SR")).specimen)
+
+    accession = clinic.report.AccessionNumber
+    today, block = again()
+    assert block == f"{accession}-A1"
+    del stated["edition"]
+    former, glass = again()
+    assert glass == f"{accession}-A1-HER2"
+    assert former.SOPInstanceUID != today.SOPInstanceUID
+    assert "edition" not in json.loads((folder / "objects.json").read_text())
+    assert again()[0].SOPInstanceUID == former.SOPInstanceUID
 
 
 @pytest.mark.judge
