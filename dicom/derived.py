@@ -56,6 +56,11 @@ def stamp(dataset: Dataset, base: Dataset, created: datetime) -> None:
             setattr(dataset, keyword, time)
 
 
+def observer_uid(software: str, installation: str) -> str:
+    """Return the Device Observer UID of Tandem in an installation, empty for none."""
+    return deterministic_uid("device", software, *filter(None, (installation,)))
+
+
 def content_label(text: str) -> str:
     """Content Label (CS) from the first word of a text: ``HER2 0`` gives ``HER2``."""
     first = text.split()[0] if text.split() else ""

@@ -15,7 +15,7 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.characters import CHARACTER_SET
-from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, stamp
+from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, observer_uid, stamp
 from dicom.errors import ObjectError
 from dicom.uids import deterministic_uid, named_by_bytes
 
@@ -30,11 +30,13 @@ def build_rejection_note(
     created: datetime,
     uid_seed: str,
     software: str,
+    installation: str = "",
 ) -> Dataset:
     """Build the note in the study of the rejected objects; equal arguments give equal bytes.
 
     `rejected` are headers of objects of one study, `title` says why they are rejected, and
-    `replaced_by` is the SOP Instance UID of the report that is in force.
+    `replaced_by` is the SOP Instance UID of the report that is in force, `installation` the name of
+    the one that rejects them.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def build_rejection_note(
     device = sr.ObserverContext(
         observer_type=codes.DEVICE,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=deterministic_uid("device", software),
+            uid=observer_uid(software, installation),
             name=DEVICE_NAME,
             manufacturer_name=MANUFACTURER,
             model_name=f"{DEVICE_NAME} {software}",

@@ -13,7 +13,7 @@ from pydicom.sr.coding import Code
 
 from dicom import codes
 from dicom.characters import CHARACTER_SET
-from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, stamp
+from dicom.derived import DEVICE_NAME, MANUFACTURER, SERIAL, observer_uid, stamp
 from dicom.errors import ObjectError
 from dicom.report_facts import ReportFacts, VerifierFacts
 from dicom.report_groups import Slides, list_heatmaps, measurement_groups
@@ -185,17 +185,17 @@ def _context(sr: Any, facts: ReportFacts, ihc: Dataset, software: str) -> Any:
         if by != gave
     ]
     context = sr.ObservationContext()
-    for observer in (*people, _device(sr, software), _subject(sr, ihc) or ()):
+    for observer in (*people, _device(sr, software, facts.installation), _subject(sr, ihc) or ()):
         context.extend(observer)
     return context
 
 
-def _device(sr: Any, software: str) -> Any:
+def _device(sr: Any, software: str, installation: str) -> Any:
     """Observer context of the appliance (TID 1004)."""
     return sr.ObserverContext(
         observer_type=codes.DEVICE,
         observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-            uid=deterministic_uid("device", software),
+            uid=observer_uid(software, installation),
             name=DEVICE_NAME,
             manufacturer_name=MANUFACTURER,
             model_name=f"{DEVICE_NAME} {software}",

@@ -109,6 +109,8 @@ class ReportFacts:
     request
         Numbers and procedure of the request that the report answers; empty where they are not
         known.
+    installation
+        Name of the installation, of which its Device Observer UID is made; empty: of none.
     as_before
         The report is written as by an edition that stated no block, and the accession of the
         slide's header alone.
@@ -131,4 +133,5 @@ class ReportFacts:
     correction: CorrectionFacts | None = None
     verifiers: Sequence[VerifierFacts] = ()
     request: OrderedRequest = NO_REQUEST
+    installation: str = ""
     as_before: bool = False

@@ -40,6 +40,8 @@ class ObjectContext:
         Text that UIDs are made from: equal findings give equal UIDs.
     request
         Request of the laboratory that the result answers; empty where none is known.
+    installation
+        Name of the installation, of which its Device Observer UID is made.
     as_before
         Objects of an earlier edition are written again, with its bytes.
     """
@@ -53,6 +55,7 @@ class ObjectContext:
     seed: str
     software: str
     request: OrderedRequest = NO_REQUEST
+    installation: str = ""
     as_before: bool = False
 
     @property

@@ -38,6 +38,7 @@ from appliance.delivery.sources import Sources, slide_sources
 from appliance.delivery.standing import correction_of
 from appliance.delivery.structured_report import structured_report
 from appliance.findings.codec import load_findings, load_pictures
+from appliance.settings.installation import installation_name
 from appliance.settings.objects import RejectionNote
 from appliance.settings.settings import Settings
 from dicom.study import StudyFacts
@@ -192,11 +193,10 @@ def _write(
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
     findings, software = load_findings(findings_folder), made_from["software"]
     assay = find_assay(findings.assay)
-    target, edition = assay.target.code, _edition(former, replaced)
-    study_uid = sources.headers[target][0].StudyInstanceUID
-    as_before, of_before = edition < EDITION, edition == 0
+    study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
+    as_before, of_before = (_edition(former, replaced) < each for each in (EDITION, 1))
     patient = "" if as_before else str(made_from.get("patient", ""))
-    request, said = request_of(findings, target, patient, settings, first=not former.key)
+    request, said = request_of(findings, assay.target.code, patient, settings, first=not former.key)
     saved = _time_of(findings_folder, former, replaced)
     rejects = not of_before and (note != "none" or rejects_any(replaced, settings))
     context = ObjectContext(
@@ -210,6 +210,7 @@ def _write(
         software=software,
         request=request,
         as_before=as_before,
+        installation="" if as_before else installation_name(settings.state_dir),
     )
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:

@@ -98,6 +98,7 @@ def write_notes(
             created=context.created,
             uid_seed=f"{context.seed}|rejection|{study_uid}",
             software=context.software,
+            installation=context.installation,
         )
         written.append((NOTES, folder / f"ko-{number}.dcm"))
         note.save_as(written[-1][1], enforce_file_format=True)

@@ -77,6 +77,7 @@ def structured_report(
                 for each in findings.sign_offs
             ],
             request=context.request,
+            installation=context.installation,
             as_before=context.as_before,
         ),
         he_images=context.sources[context.anatomy],

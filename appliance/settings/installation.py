@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -38,6 +39,17 @@ def installation_salt(state_dir: Path) -> str:
         salt = secrets.token_hex(32)
     _write_new(path, salt)
     return _read(path)
+
+
+def installation_name(state_dir: Path) -> str:
+    """Return a name of an installation that tells it from others, and does not tell its salt.
+
+    Raises
+    ------
+    SettingsError, OSError
+        As `installation_salt`.
+    """
+    return hashlib.sha256(f"device {installation_salt(state_dir)}".encode()).hexdigest()[:32]
 
 
 def copy_salt(state_dir: Path) -> None:

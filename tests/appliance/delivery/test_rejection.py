@@ -30,6 +30,7 @@ from appliance.line.case_steps import write
 from appliance.operations.corrections import correct_score
 from appliance.operations.retry import retry_case
 from appliance.settings.destinations import FolderDestination, PacsDestination
+from appliance.settings.installation import SALT_NAME
 from dicom.result import read_result
 from dicom.status import classify
 
@@ -158,6 +159,33 @@ def test_objects_of_a_former_edition_are_written_again_as_they_were(clinic: Clin
     (seed,) = seeds
     assert "objects/" not in seed
     assert "rejects" not in json.loads((folder / "objects.json").read_text())
+
+
+def observer(dataset: Dataset) -> str:
+    """Return the Device Observer UID."""
+    (uid,) = (
+        str(item.UID)
+        for item in dataset.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeValue == "121012"
+    )
+    return uid
+
+
+def test_each_installation_is_a_device_of_its_own(
+    clinic: Clinic, state: Path, tmp_path: Path
+) -> None:
+    clinic = rejecting(clinic)
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="torn")
+    clinic.deliver()
+    report, note = (dcmread(clinic.file(kind)) for kind in ("SR", "KO"))
+    assert observer(report) == observer(note)
+    (tmp_path / "other").mkdir()
+    other = copy_of(state, tmp_path / "other")
+    assert observer(other.report) == observer(report)
+    (other.settings.state_dir / SALT_NAME).unlink()
+    correct_score(other.settings, "case-1", "1+", by=ANNA, why="torn")
+    other.deliver()
+    assert observer(other.report) != observer(report)
 
 
 def test_a_report_of_a_former_edition_is_written_again_with_its_uid(clinic: Clinic) -> None:
