@@ -143,7 +143,19 @@ class AuditServer:
         PacsUnavailableError
             If the server cannot be reached, TLS fails, or the connection broke.
         """
-        data = syslog_frame(message, source)
+        self._say(syslog_frame(message, source))
+
+    def connect(self) -> None:
+        """Connect where there is no connection; no message is sent.
+
+        Raises
+        ------
+        PacsUnavailableError
+            See `send`.
+        """
+        self._say(b"")
+
+    def _say(self, data: bytes) -> None:
         try:
             if self._socket is not None and _is_closed(self._socket):
                 self.close()

@@ -180,7 +180,7 @@ class Daemon:
         signs = {"scan": self._scan.sign()}
         signs |= self._lanes.signs() if self._lanes is not None else {}
         signs |= self._deliveries.signs() if self._deliveries is not None else {}
-        signs |= {"work list": self._work.turns.sign()} if self._work is not None else {}
+        signs |= {"work list": self._work.sign()} if self._work is not None else {}
         trouble = "it is being stopped" if self._stop.is_set() else self._trouble
         if trouble:
             signs["daemon"] = LaneSign(doing="", since=now, trouble=trouble)

@@ -25,6 +25,7 @@ from appliance.delivery.destinations.network import web_address
 from appliance.delivery.index import read_index
 from appliance.errors import RecordDamagedError
 from appliance.ledger.blocks import pairing_of
+from appliance.ledger.heartbeat import LaneSign
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, SlideRow, id_of
@@ -107,10 +108,15 @@ class WorkList:
         self._address = web_address(wanted, wanted.url)
         self._told: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self._trouble = ""
+
+    def sign(self) -> LaneSign:
+        """Return the lane's sign: held up while the last turn failed, or where one goes on long."""
+        sign = self.turns.sign()
+        return replace(sign, trouble=sign.trouble or self._trouble)
 
     def run(self) -> None:
         """Ask the server at each period; trouble of it is said once and ends by itself."""
-        trouble = ""
         while not self._stop.is_set():
             found = ""
             try:
@@ -121,9 +127,9 @@ class WorkList:
             except Exception as err:  # boundary of the loop: the work list goes on
                 log.debug("details", exc_info=err)
                 found = f"the work list failed: {type(err).__name__}"
-            if found and found != trouble:
+            if found and found != self._trouble:
                 log.warning("%s", found)
-            trouble = found
+            self._trouble = found
             self._stop.wait(self._wanted.poll_seconds)
 
     def turn(self) -> None:

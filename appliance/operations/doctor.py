@@ -15,6 +15,7 @@ from pathlib import Path
 
 from appliance.assays.registry import assays, check_assays, tasks, with_own_weights
 from appliance.delivery.destinations.contract import KindCheck, open_destination
+from appliance.delivery.destinations.network import tls_files, web_address
 from appliance.delivery.order_csv import read_csv
 from appliance.delivery.order_files import OrdersRead
 from appliance.delivery.order_hl7 import read_hl7
@@ -34,11 +35,16 @@ from appliance.operations.start_checks import folder_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import OwnWeights
 from appliance.readers.site_calibrations import calibration_words
+from appliance.settings.audit import Audit
 from appliance.settings.destinations import DestinationSection, FolderDestination
 from appliance.settings.orders import Orders
 from appliance.settings.secrets import open_secrets
 from appliance.settings.settings import Settings
 from appliance.settings.settings_file import find_settings_file, load_settings
+from appliance.settings.workitems import WorkItems
+from dicom.audit import AuditServer
+from dicom.errors import DicomError
+from dicom.ups import find_work
 from models.errors import ModelError
 from models.spec import Task
 
@@ -126,6 +132,13 @@ def _checks(settings: Settings) -> Iterator[Examined]:
         yield _try("orders.hl7", partial(_orders, read_hl7, orders.hl7, orders))
     if orders.csv is not None:
         yield _try("orders.csv", partial(_orders, read_csv, orders.csv, orders))
+    if settings.workitems is not None:
+        yield _try("workitems", partial(_work_items, settings.workitems))
+    if settings.alerts.mail is not None or settings.alerts.webhook is not None:
+        test = "set, not asked here: tandem alerts --test sends a test by each channel"
+        yield Examined("alerts", True, test)
+    if settings.audit is not None:
+        yield _try("audit", partial(_audit, settings.audit))
     yield Examined("patients", True, _patients(settings))
     for section in settings.destinations:
         if problems and isinstance(section, FolderDestination):
@@ -136,7 +149,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
 def _try(what: str, check: Callable[[], str]) -> Examined:
     try:
         return Examined(what, True, check())
-    except (TandemError, ModelError, OSError) as err:
+    except (TandemError, ModelError, DicomError, OSError) as err:
         return Examined(what, False, str(err))
 
 
@@ -147,6 +160,20 @@ def _orders(read: Callable[[Path, Orders], OrdersRead], path: Path, settings: Or
         raise WorklistUnavailableError(
             f"{path} cannot be read ({err.strerror}): mount or create it, or correct the setting."
         ) from err
+
+
+def _work_items(wanted: WorkItems) -> str:
+    """Return that the server of work items answers; none is claimed."""
+    found = find_work(web_address(wanted, wanted.url))
+    return f"{wanted.url} answers; scheduled work items: {len(found)}"
+
+
+def _audit(audit: Audit) -> str:
+    """Return that the audit repository takes a connection over TLS; no message is sent."""
+    server = AuditServer(audit.host, audit.port, tls_files(audit), audit.timeout_seconds)
+    with closing(server):
+        server.connect()
+    return f"{audit.host}:{audit.port} takes a connection over TLS"
 
 
 def check_destination(settings: Settings, section: DestinationSection) -> str:

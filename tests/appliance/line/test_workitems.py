@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.daemon import Daemon, tandem_here
 from fixtures.pairings import HER2_PAIR
 from fixtures.ups import UpsServer, work_item
 from pydantic import ValidationError
@@ -325,6 +327,50 @@ def test_an_item_that_its_server_ended_is_followed_no_more(site: Site) -> None:
     requests = len(site.server.requests)
     site.turn()
     assert len(site.server.requests) == requests + 1  # the search alone
+
+
+@pytest.mark.parametrize("refusal", [503, 401])
+def test_a_server_that_answers_not_holds_a_lane_that_status_and_doctor_tell(
+    tmp_path: Path, refusal: int
+) -> None:
+    server, spool = UpsServer(), tmp_path / "spool"
+    spool.mkdir()
+    daemon = Daemon(
+        tmp_path,
+        f"[workitems]\nurl = {json.dumps(server.url)}\nfolder = {json.dumps(str(spool))}\n"
+        "poll_seconds = 0.2\n",
+        watch=f"folders = [{json.dumps(str(spool))}]",
+    )
+    server.away, server.refusal = True, refusal
+    daemon.start()
+    try:
+        _until(lambda: f"work list: {server.url}: UPS-RS answered {refusal}" in _said(daemon))
+        (line,) = _asked(daemon)
+        assert line.startswith("TROUBLE ") and f"UPS-RS answered {refusal}" in line
+        server.away = False
+        _until(lambda: "Tandem runs." in _said(daemon))
+        assert _asked(daemon) == [
+            f"ok      workitems: {server.url} answers; scheduled work items: 0"
+        ]
+    finally:
+        daemon.close()
+        server.close()
+
+
+def _said(daemon: Daemon) -> str:
+    return tandem_here("status", "--config", daemon.config, check=False).stdout
+
+
+def _asked(daemon: Daemon) -> list[str]:
+    told = tandem_here("doctor", "--config", daemon.config, check=False).stdout
+    return [line for line in told.splitlines() if " workitems: " in line]
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.3)
 
 
 @pytest.mark.parametrize(

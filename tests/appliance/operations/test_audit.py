@@ -27,6 +27,7 @@ from appliance.ledger.transaction import NewDelivery
 from appliance.line.auditing import Auditing
 from appliance.operations.audit import AuditTrail
 from appliance.operations.backup import restore_ledger
+from appliance.operations.doctor import examine
 from appliance.settings.audit import Audit
 from appliance.settings.settings import Settings
 
@@ -257,3 +258,26 @@ def test_the_thread_tells_of_start_and_end(
     thread.join(timeout=60)
     assert told(server.wait_for(2)[1])["kind"] == "110121"
     server.stop()
+
+
+def test_the_doctor_asks_the_repository_for_a_connection_and_tells_it_nothing(
+    audit: Audit, certificates: Certificates, tmp_path: Path
+) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f"state_dir = '{tmp_path / 'state'}'\n[audit]\nhost = '127.0.0.1'\nport = {audit.port}\n"
+        f"ca_file = '{audit.ca_file}'\ncertificate = '{audit.certificate}'\n"
+        f"key = '{audit.key}'\n[alerts.webhook]\nurl = 'https://chat.example/hook'\n"
+    )
+
+    def lines(what: str) -> list[tuple[bool, str]]:
+        return [(line.ok, line.text) for line in examine(config) if line.what == what]
+
+    ((ok, text),) = lines("audit")
+    assert not ok and "ConnectionRefusedError" in text
+    server = Repository(certificates, audit.port)
+    assert lines("audit") == [(True, f"127.0.0.1:{audit.port} takes a connection over TLS")]
+    assert server.messages == []
+    server.stop()
+    ((ok, text),) = lines("alerts")
+    assert ok and "tandem alerts --test" in text
