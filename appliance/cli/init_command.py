@@ -36,8 +36,16 @@ def init(
     for unit in written.units:
         typer.echo(f"{unit}: written")
     if written.commands:
-        typer.echo("\nLook through tandem.toml, then run as root:\n")
+        where = ", on the daemon's machine" if written.worker_commands else ""
+        typer.echo(f"\nLook through tandem.toml, then run as root{where}:\n")
         typer.echo("\n".join(f"  {line}" for line in written.commands))
+        if written.worker_commands:
+            typer.echo(
+                "\nThe daemon is on one machine. As root, on each machine that does steps, with "
+                "the state\nfolder mounted; the user tandem needs the number that it has on the "
+                "daemon's machine (id -u tandem):\n"
+            )
+            typer.echo("\n".join(f"  {line}" for line in written.worker_commands))
         typer.echo("\nThen: tandem doctor, as the user tandem (sudo -u tandem).")
     else:
         typer.echo("Look through it, then: tandem config check, tandem doctor, tandem run.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -180,6 +180,20 @@ def life(settings: Settings) -> Life:
         held = f"Tandem runs, held up in part: {'; '.join(trouble)}"
         return Life(alive=True, sentence=held, trouble=True)
     return Life(alive=True, sentence="Tandem runs.")
+
+
+def lives_elsewhere(settings: Settings, wait: Callable[[float], object]) -> bool:
+    """Return whether a daemon on another machine gives the sign of this state folder.
+
+    Its sign is looked at twice, for clocks of two machines differ. `wait` waits between, only
+    where the sign is of another boot.
+    """
+    sign = read_sign(settings)
+    if sign is None or sign.ended or sign.boot == boot_id():
+        return False
+    wait(3 * BEAT_SECONDS)
+    later = read_sign(settings)
+    return later is not None and not later.ended and later.at != sign.at
 
 
 def born(pid: int) -> int:

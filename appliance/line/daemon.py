@@ -24,7 +24,7 @@ from appliance.artifacts import ArtifactStore
 from appliance.assays.registry import check_assays, pairings
 from appliance.errors import SettingsError, StoppedError, TransientError
 from appliance.intake.watch import FolderWatch
-from appliance.ledger.heartbeat import LaneSign
+from appliance.ledger.heartbeat import LaneSign, lives_elsewhere
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.start import open_at_start
 from appliance.line.alerting import Alerting
@@ -76,8 +76,8 @@ class Daemon:
         ------
         SettingsError
             If the folders cannot be used, no guideline fits the site's organ, a destination cannot
-            hold the objects that its settings name, another daemon runs on the same state folder,
-            or the ledger cannot be used.
+            hold the objects that its settings name, another daemon runs on the same state folder
+            (also on another machine), or the ledger cannot be used.
         """
         settings = self.settings
         check_assays(settings)
@@ -89,6 +89,12 @@ class Daemon:
             raise SettingsError(f"watch.folder = {folder}: no such folder. Create it, or mount it.")
         settings.state_dir.mkdir(parents=True, exist_ok=True)
         with _only_daemon(settings.state_dir):
+            # The lock is not seen by another machine that has mounted the folder.
+            if lives_elsewhere(settings, self._stop.wait):
+                raise SettingsError(
+                    f"{settings.state_dir}: tandem run on another machine uses this state folder. "
+                    "Stop one of them; a worker's machine runs tandem worker alone."
+                )
             with suppress(OSError):  # a full disk: it is drawn when it is first needed
                 installation_salt(settings.state_dir)
             self._pulse.start()

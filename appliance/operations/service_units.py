@@ -22,6 +22,7 @@ from appliance.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_DROP_IN = "gpu.conf"
+WORKER = "tandem-worker"
 _PLAIN = re.compile(r"[\w./+@,=-]+")
 """Paths that need no quotes: no blank, quote, ``:``, ``;`` or specifier is in them."""
 _NO_PROGRAM = re.compile(r"""["'\\]""")
@@ -37,7 +38,7 @@ _PRIVATE = tuple(Path(each) for each in ("/tmp", "/var/tmp"))  # noqa: S108  ref
 def unit_names(settings: Settings) -> tuple[str, ...]:
     """Return the units of a site: those of a cluster only where the settings name one."""
     if settings.cluster.scheduler:
-        return ("tandem", "tandem-dashboard", "tandem-scheduler", "tandem-worker")
+        return ("tandem", "tandem-dashboard", "tandem-scheduler", WORKER)
     return ("tandem", "tandem-dashboard")
 
 
@@ -64,17 +65,50 @@ def unit_files(settings: Settings, config: Path, command: Path) -> dict[str, str
 
 
 def commands(settings: Settings, config: Path, units: Path) -> list[str]:
-    """Return what an administrator runs as root: user, rights, folders, units, start."""
+    """Return what an administrator runs as root: user, rights, folders, units, start.
+
+    The unit of the worker is not started: see `worker_commands`.
+    """
     owned = [_quoted(folder) for _, folder, away in _written(settings) if not away]
+    started = [name for name in unit_names(settings) if name != WORKER]
     return [
-        "id tandem >/dev/null 2>&1 || useradd --system --no-create-home "
-        f"--home-dir {_quoted(settings.state_dir)} --shell /usr/sbin/nologin tandem",
-        f"chown root:tandem {_quoted(config)} && chmod 640 {_quoted(config)}",
+        _user(settings),
+        _closed(config),
         f"install -d -m 700 -o tandem -g tandem {' '.join(owned)}",
         f"cp -r {_quoted(units)}/. /etc/systemd/system/",
         "systemctl daemon-reload",
-        f"systemctl enable --now {' '.join(unit_names(settings))}",
+        f"systemctl enable --now {' '.join(started)}",
     ]
+
+
+def worker_commands(settings: Settings, config: Path, units: Path) -> list[str]:
+    """Return what is run as root on each worker of a cluster; nothing without one.
+
+    A second daemon would write the same ledger: file locks of NFS and of the daemon's machine do
+    not see each other. The state folder there is a mount, whose owner the user must be.
+    """
+    if not settings.cluster.scheduler:
+        return []
+    unit = _quoted(units / f"{WORKER}.service")
+    owner = f'--uid "$(stat -c %u {_quoted(settings.state_dir)})" '
+    return [
+        _user(settings, owner),
+        _closed(config),
+        f"cp -r {unit} {unit}.d /etc/systemd/system/",
+        "systemctl daemon-reload",
+        f"systemctl enable --now {WORKER}",
+    ]
+
+
+def _user(settings: Settings, number: str = "") -> str:
+    return (
+        f"id tandem >/dev/null 2>&1 || useradd --system {number}--no-create-home "
+        f"--home-dir {_quoted(settings.state_dir)} --shell /usr/sbin/nologin tandem"
+    )
+
+
+def _closed(config: Path) -> str:
+    return f"chown root:tandem {_quoted(config)} && chmod 640 {_quoted(config)}"
 
 
 def _shipped() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from appliance.artifacts import write_whole
 from appliance.errors import SettingsError
-from appliance.operations.service_units import commands, unit_files
+from appliance.operations.service_units import commands, unit_files, worker_commands
 from appliance.operations.settings_text import settings_text
 from appliance.settings.settings_file import load_settings
 
@@ -19,12 +19,16 @@ UNITS_NAME = "systemd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteFiles:
-    """What was written: the settings file, None where there was one; the units; the commands."""
+    """What was written: the settings file, None where there was one; the units; the commands.
+
+    `worker_commands` are those for each worker's machine; empty without a cluster.
+    """
 
     config: Path
     made_config: bool
     units: tuple[Path, ...] = ()
     commands: tuple[str, ...] = ()
+    worker_commands: tuple[str, ...] = ()
 
 
 def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> SiteFiles:
@@ -61,6 +65,7 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
         made_config=made,
         units=tuple(written),
         commands=tuple(commands(settings, config, units)),
+        worker_commands=tuple(worker_commands(settings, config, units)),
     )
 
 

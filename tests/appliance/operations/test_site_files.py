@@ -102,6 +102,25 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert "useradd --system" in done.stdout and "systemctl enable --now tandem" in done.stdout
 
 
+def test_the_commands_for_a_worker_start_no_second_daemon(tmp_path: Path) -> None:
+    (tmp_path / "tandem.toml").write_text(
+        "state_dir = '/data/my tandem'\n[watch]\nfolder = '/mnt/scans'\n[cluster]\n"
+        "scheduler = 'tls://10.0.0.5:8786'\nca_file = '/etc/tandem/ca.pem'\n"
+        "certificate = '/etc/tandem/c.pem'\nkey = '/etc/tandem/c.key'\n"
+    )
+    said = tandem_here("init", "--out", tmp_path, "--systemd").stdout
+    daemons, _, workers = said.partition("on each machine that does steps")
+    assert "systemctl enable --now tandem tandem-dashboard tandem-scheduler\n" in daemons
+    assert "  install -d -m 700 -o tandem -g tandem '/data/my tandem'\n" in daemons
+    lines = [line.strip() for line in workers.splitlines() if line.startswith("  ")]
+    assert lines[-1] == "systemctl enable --now tandem-worker"
+    assert not any("install" in line or "chown root:tandem /data" in line for line in lines)
+    unit = tmp_path / "systemd" / "tandem-worker.service"
+    assert f"cp -r {unit} {unit}.d /etc/systemd/system/" in lines
+    (user,) = [line for line in lines if "useradd" in line]
+    assert """--uid "$(stat -c %u '/data/my tandem')" """ in user
+
+
 def test_nothing_else_beside_the_units_is_touched(tmp_path: Path) -> None:
     closed, link = tmp_path / "closed", tmp_path / "etc" / "systemd" / "system" / "masked.service"
     closed.write_text("others' own")
