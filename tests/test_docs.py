@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.settings.read_service import ReadService
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
@@ -28,3 +30,11 @@ def test_links_and_tests_that_a_page_names_are_there(page: Path) -> None:
 
 def test_the_pages_are_found() -> None:
     assert {"README.md", "software.md"} <= {page.name for page in PAGES}
+
+
+def test_the_security_sheet_names_each_port_that_tandem_opens() -> None:
+    """A site opens its firewall by this table."""
+    table = (ROOT / "docs" / "security-sheet.md").read_text().partition("## Ports")[2]
+    opened = ("8501", "`commitment_port`", "`[read_service]`", "`cluster.scheduler`")
+    assert [name for name in opened if name not in table] == []
+    assert str(ReadService.model_fields["port"].default) in table

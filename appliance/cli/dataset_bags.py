@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli.bars import ProgressBars
+from appliance.cli.dataset_options import tell_names
 from appliance.cli.options import ConfigOption, settings_with_logging
 
 
@@ -38,6 +39,7 @@ def bags(
     from models.mil.bag import SUFFIX, save_bag
 
     out_dir.mkdir(parents=True, exist_ok=True)
+    tell_names(out_dir)
     with ProgressBars() as progress:
         for slide in slides:
             bag = bag_of_slide(slide, settings, progress, encoder=encoder)

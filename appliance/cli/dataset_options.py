@@ -45,6 +45,15 @@ WhiteOption = Annotated[
 DEFAULT_SPLITS = "0.7,0.15,0.15"
 
 
+def tell_names(out_dir: Path) -> None:
+    """Tell, beside what the command prints, that its files are named as the slides are."""
+    typer.echo(
+        f"{out_dir}: files have the names of the slides, which may hold accession and block. "
+        "Rename both before they leave the house.",
+        err=True,
+    )
+
+
 def patient_of(pattern: str, patients: Path | None, *, depth: int) -> PatientOf:
     """Function from an image's path to its patient: by table, by pattern, else by the folder at
     `depth`."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from appliance.cli.bars import ProgressBars
-from appliance.cli.dataset_options import ClassOption, pairs_of
+from appliance.cli.dataset_options import ClassOption, pairs_of, tell_names
 
 
 def patches(
@@ -39,6 +39,7 @@ def patches(
 
     names = pairs_of(classes, "--class")
     slides = slides_to_cut(table)
+    tell_names(out_dir)
     with ProgressBars() as progress:
         for number, (path, annotations) in enumerate(slides, 1):
             with open_as_the_daemon(path) as slide:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appliance.cli.bars import ProgressBars
+from appliance.cli.dataset_options import tell_names
 from models.errors import DataSetError
 from models.spec import CLASSES, TILE_MPP, TILE_PX, Task
 
@@ -52,6 +53,7 @@ def propose(
     for path in paths.values():
         if path.exists():
             raise DataSetError(f"{path}: is there already. Move it away, or choose another --out.")
+    tell_names(out_dir)
     colors = {each.name: each.color for each in find_assay("her2").classes}
     colors[CLASSES[Task.SEGMENTATION][0]] = BACKGROUND_RGB
     with ProgressBars() as progress:

@@ -144,7 +144,9 @@ def test_proposed_labels_are_corrected_and_come_back(
 ) -> None:
     drawn = tmp_path / "drawn"
     command = ("dataset", "propose", small_case.ihc_path, "--out", drawn, "--tiles", 4)
-    said = tandem_here(*command).stdout
+    done = tandem_here(*command)
+    said = done.stdout
+    assert f"{drawn}: files have the names of the slides" in done.stderr
     path = drawn / f"{small_case.ihc_path.stem}.geojson"
     features = json.loads(path.read_text())["features"]
     assert said == f"{path}: {len(features)} superpixels\n"
@@ -203,6 +205,7 @@ def test_annotated_slides_to_files_of_patches(tmp_path: Path) -> None:
     done = tandem("dataset", "patches", table, "--resolution", "moderate", "--out", out)
     found, bare = (load_patches(out / f"{name}.safetensors") for name in "ab")
     assert f"{out / 'b.safetensors'}: {len(bare)} patches, 0 annotated" in done.stdout
+    assert f"{out}: files have the names of the slides" in done.stderr
     # Patches of 730 µm: the right half begins in the second column, the third row is glass alone.
     assert found.places.max(axis=0).tolist() == [2, 1]
     right = found.places[:, 0] >= 1

@@ -125,3 +125,5 @@ def test_the_command_writes_a_bag_for_each_slide(slide: Path, tmp_path: Path) ->
     )
     assert done.exit_code == 0, done.output
     assert len(load_bag(out / "S26-1_A1_HER2.safetensors")) >= 4
+    assert f"{out}: files have the names of the slides" in done.stderr
+    assert "names of the slides" not in done.stdout
