@@ -23,6 +23,7 @@ from appliance.settings.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 GPU_DROP_IN = "gpu.conf"
 WORKER = "tandem-worker"
+LINK = Path("/usr/local/bin/tandem")
 _PLAIN = re.compile(r"[\w./+@,=-]+")
 """Paths that need no quotes: no blank, quote, ``:``, ``;`` or specifier is in them."""
 _NO_PROGRAM = re.compile(r"""["'\\]""")
@@ -79,6 +80,13 @@ def commands(settings: Settings, config: Path, units: Path) -> list[str]:
         "systemctl daemon-reload",
         f"systemctl enable --now {' '.join(started)}",
     ]
+
+
+def link_commands(program: Path) -> list[str]:
+    """Return what lets ``sudo -u tandem tandem`` find the program: a name in the path of sudo."""
+    if program == LINK:
+        return []
+    return [f"ln -sf {_quoted(program)} {LINK}"]
 
 
 def worker_commands(settings: Settings, config: Path, units: Path) -> list[str]:

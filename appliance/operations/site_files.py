@@ -9,7 +9,12 @@ from pathlib import Path
 
 from appliance.artifacts import write_whole
 from appliance.errors import SettingsError
-from appliance.operations.service_units import commands, unit_files, worker_commands
+from appliance.operations.service_units import (
+    commands,
+    link_commands,
+    unit_files,
+    worker_commands,
+)
 from appliance.operations.settings_text import settings_text
 from appliance.settings.settings_file import load_settings
 
@@ -64,7 +69,7 @@ def write_site(folder: Path, scans: Path, state: Path, *, systemd: bool) -> Site
         config=config,
         made_config=made,
         units=tuple(written),
-        commands=tuple(commands(settings, config, units)),
+        commands=(*link_commands(program), *commands(settings, config, units)),
         worker_commands=tuple(worker_commands(settings, config, units)),
     )
 

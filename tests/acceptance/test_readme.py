@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from fixtures.daemon import tandem_here
 
+from appliance.operations.service_units import link_commands
 from models.synthesis.slides import SyntheticCase
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +32,7 @@ REPLAYED = (
     "sudo -u tandem .venv/bin/tandem doctor --config /etc/tandem/tandem.toml",
 )
 NOT_REPLAYED = {
+    f"ln -sf {AT}/.venv/bin/tandem /usr/local/bin/tandem": "/usr is this machine's, read-only",
     "editor /etc/tandem/tandem.toml": "the settings stay as init wrote them",
     "systemctl daemon-reload": "systemd is not there: the replay runs ExecStart as the unit's user",
     "systemctl enable --now tandem tandem-dashboard": "as above",
@@ -72,7 +74,8 @@ def test_the_replay_knows_each_command_of_readme() -> None:
 def test_the_replay_knows_what_init_prints(tmp_path: Path) -> None:
     said = tandem_here("init", "--out", tmp_path, "--scans", SCANS, "--systemd").stdout
     words = {each.split()[0] for each in printed_commands(said)}
-    assert words == {"id", "chown", "install", "cp", "systemctl"}
+    assert words == {"ln", "id", "chown", "install", "cp", "systemctl"}
+    assert link_commands(Path(AT) / ".venv/bin/tandem")[0] in NOT_REPLAYED
     assert {each for each in printed_commands(said) if each.startswith("systemctl")} == {
         each for each in NOT_REPLAYED if each.startswith("systemctl")
     }

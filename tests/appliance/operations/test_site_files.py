@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.daemon import tandem_here
+from fixtures.daemon import TANDEM, tandem_here
 from pydantic import BaseModel
 
 from appliance.errors import SettingsError
@@ -100,6 +102,18 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert "ReadWritePaths=/data/tandem\n" in drop_in.read_text()
     assert drop_in.stat().st_mode & 0o777 == 0o644
     assert "useradd --system" in done.stdout and "systemctl enable --now tandem" in done.stdout
+
+
+def test_the_program_is_found_by_the_name_that_pages_and_remedies_use(tmp_path: Path) -> None:
+    said = tandem_here("init", "--out", tmp_path, "--systemd").stdout
+    (line,) = [line for line in said.splitlines() if line.startswith("  ln ")]
+    ln, option, program, link = shlex.split(line)
+    assert (ln, option, program) == ("ln", "-sf", str(TANDEM))
+    assert link == "/usr/local/bin/tandem"  # Debian's sudo looks there
+    subprocess.run([ln, option, program, tmp_path / "tandem"], check=True)
+    found = ["sh", "-c", "tandem --version"]
+    done = subprocess.run(found, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False)
+    assert done.returncode == 0
 
 
 def test_the_commands_for_a_worker_start_no_second_daemon(tmp_path: Path) -> None:
