@@ -112,3 +112,11 @@ def test_the_settings_of_the_containers_load(
     assert isinstance(pacs, PacsDestination) and pacs.host in services()
     host = settings.cluster.scheduler.removeprefix("tls://").split(":")[0]
     assert (host in services()) is clustered
+
+
+def test_the_page_tells_how_a_container_that_hangs_is_started_again() -> None:
+    """No engine of Docker does so by a health check: it restarts what has ended."""
+    page = (ROOT / "docs" / "service.md").read_text()
+    health, _, remedy = page.partition("**only marks** a container that hangs")
+    assert "`HEALTHCHECK` asks" in health and "docker restart" in remedy
+    assert all(services()[name]["restart"] == "unless-stopped" for name in TANDEM)
