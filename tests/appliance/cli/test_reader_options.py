@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 import typer
+from fixtures.daemon import tandem_here
+from fixtures.painted_slides import paint_slides
 
 from appliance.cli.reader_options import chosen_system
 from models.patch_counts.system import PatchCounts
+from models.slide_level.cohort import write_cohort
 from models.slide_level.low_resolution import LowResolution
 
 
@@ -29,3 +34,16 @@ def test_options_change_the_recipe_of_networks_and_nothing_else() -> None:
 def test_an_unknown_system_is_told_with_those_that_there_are() -> None:
     with pytest.raises(typer.BadParameter, match=r"no system 'unet'"):
         chosen_system("unet", None, True, True, None)
+
+
+def test_own_folds_that_leave_no_slide_of_a_class_to_learn_from_are_told(tmp_path: Path) -> None:
+    """All 3+ lie in two of four folds, so that one division trains without any."""
+    slides = paint_slides(tmp_path, 32)
+    strong = [slide.label.her2 == "3+" for slide in slides]
+    folds = [k // 4 % (2 if brown else 4) for k, brown in enumerate(strong)]
+    write_cohort(tmp_path, [replace(s, fold=f) for s, f in zip(slides, folds, strict=True)])
+    asked = ("--cohort", tmp_path, "--system", "dab-shares", "--task", "4way")
+    done = tandem_here("evaluate", "reader", *asked, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "no slide of class '3+' in the training part" in last
