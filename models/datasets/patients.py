@@ -37,7 +37,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
             )
     if "patient" in columns:
         check_patients((row["patient"] for row in rows), str(path))
-    check_splits(((r["patient"], s) for r in rows if (s := split_of(r)) is not None), str(path))
+        stated = ((r["patient"], s) for r in rows if (s := split_of(r)) is not None)
+        check_splits(stated, str(path))
     return rows
 
 

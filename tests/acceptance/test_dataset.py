@@ -200,7 +200,8 @@ def test_annotated_slides_to_files_of_patches(tmp_path: Path) -> None:
     }
     (tmp_path / "a.geojson").write_text(json.dumps([feature]))
     table = tmp_path / "slides.csv"
-    table.write_text("slide,annotations\na.svs,a.geojson\nb.svs,\n")
+    # A column of splits says nothing here, for patches of slides have no patient.
+    table.write_text("slide,annotations,split\na.svs,a.geojson,train\nb.svs,,test\n")
     out = tmp_path / "patches"
     done = tandem("dataset", "patches", table, "--resolution", "moderate", "--out", out)
     found, bare = (load_patches(out / f"{name}.safetensors") for name in "ab")
