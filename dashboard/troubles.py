@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from appliance.domain import Pairing, QuarantineReason
 from appliance.ledger.blocks import case_of_slide, is_installed, pairing_of
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import Queries
+from appliance.ledger.queries import NOT_WANTED, Queries
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_of, params_of
 from appliance.words.say import say
 from appliance.words.template import OTHER
@@ -276,7 +276,11 @@ def case_trouble(
         missing = [stain_word(stain) for stain in stains if stain not in there]
         reason, params = "stain-missing", params | {"stains": missing}
     elif state is CaseState.UNDELIVERED:
-        refused = [d for d in tx.deliveries(case_id) if d.state == DeliveryState.REFUSED]
+        refused = [
+            delivery
+            for delivery in tx.deliveries(case_id)
+            if delivery.state == DeliveryState.REFUSED and delivery.reason not in NOT_WANTED
+        ]
         destinations = sorted({delivery.destination for delivery in refused})
         reason, params = "refused", {"destinations": destinations, "count": len(refused)}
         first = next((delivery for delivery in refused if delivery.reason), None)

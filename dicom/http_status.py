@@ -47,7 +47,7 @@ HTTP_STATUSES: tuple[HttpStatus, ...] = (
     HttpStatus(412, 412, _NEVER, "several results of this identifier are there", SEE_ITS_LOG),
     HttpStatus(
         *(413, 413, _NEVER, "it is larger than the server allows"),
-        "Raise that limit, or lower objects.max_mib; then: tandem retry.",
+        "Raise that limit, then: tandem retry; or lower objects.max_mib, then: tandem rerun.",
     ),
     HttpStatus(415, 415, _NEVER, "its media type or transfer syntax is not taken", SEE_ITS_LOG),
     HttpStatus(422, 422, _NEVER, "its content breaks a rule of the server", SEE_ITS_LOG),

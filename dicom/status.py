@@ -107,8 +107,8 @@ STATUSES: tuple[Status, ...] = (
     ),
     Status(
         *(0xA777, 0xA777, _STORING, _NEVER, "the object names no Patient ID"),
-        "Set a source of orders or identify.without_patient, then: tandem rerun; or let the PACS "
-        "take objects without Patient ID, then: tandem retry.",
+        "Let the PACS take objects without Patient ID, then: tandem retry. A source of orders or "
+        "identify.without_patient gives one to later cases; a written case stays in its study.",
     ),
     Status(
         *(0xA778, 0xA778, _STORING, _NEVER, "the Patient ID is another patient's there"),

@@ -19,6 +19,8 @@ from typing import Any
 from appliance.delivery.destinations.contract import Answer, Destination, Instance, Proof
 from appliance.delivery.index import sound_contents
 from appliance.delivery.intact import is_intact, take_back, write_again
+from appliance.delivery.left_out import NO_DESTINATION, is_left_out, still_wanted
+from appliance.delivery.queueing import in_order
 from appliance.delivery.replaced_since import REPLACED_SINCE, ReplacedSince
 from appliance.delivery.scanned import ScannedFiles, is_scanned
 from appliance.errors import (
@@ -31,7 +33,7 @@ from appliance.errors import (
 )
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import WITHOUT_RESULT, CaseState, DeliveryState
-from appliance.ledger.queries import NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, SLIDES, WITHDRAWN
+from appliance.ledger.queries import LEFT_OUT, NOTES, SLIDE_CHANGED, SLIDE_TRUSTED, WITHDRAWN
 from appliance.ledger.tables import DeliveryRow, fact, params_of, set_reason
 from appliance.settings.destinations import DicomSlides
 from appliance.settings.settings import Settings
@@ -104,7 +106,7 @@ class Outbox:
             longest_wait_s = 2 * self._settings.delivery.last_retry_seconds
             due = tx.due_deliveries(self._clock(), longest_wait_s)
         away: dict[str, Trouble] = {}
-        for (case_id, name), found in _in_order([row for row in due if self._is_ours(row)]):
+        for (case_id, name), found in in_order([row for row in due if self._is_ours(row)]):
             if self._stop.is_set():
                 return
             self._step()
@@ -140,7 +142,7 @@ class Outbox:
         destination = self._destinations.get(name)
         if destination is None:
             for row in rows:
-                unknown = Trouble(code="no-destination", params={"destination": name})
+                unknown = Trouble(code=NO_DESTINATION, params={"destination": name})
                 self._trouble(row, DeliveryState.REFUSED, unknown)
             return None
         try:
@@ -190,8 +192,13 @@ class Outbox:
     def _not_to_be_sent(self, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
         """Return the queued images of the scanner that a destination is only asked for.
 
-        Those that it is not asked for either, as the settings changed, are taken out.
+        Those that it is not asked for either, as the settings changed, are taken out; so are other
+        objects that it does not get any more.
         """
+        for row in rows:
+            if row.state == DeliveryState.QUEUED and is_left_out(row, self._settings):
+                left_out = Trouble(code=LEFT_OUT, params={"destination": row.destination})
+                self._trouble(row, DeliveryState.REFUSED, left_out)
         scanned = [row for row in rows if is_scanned(row) and row.state == DeliveryState.QUEUED]
         match self._way(rows[0].destination) if scanned else "send":
             case "verify":
@@ -443,24 +450,12 @@ class Outbox:
                 return
             listed = (*contents["objects"], *contents.get("scanned", ()))
             current = {entry["sop_instance_uid"] for entry in listed}
-            rows = [row for row in tx.deliveries(case_id) if row.sop_instance_uid in current]
-            state, reason = _case_state([row for row in rows if row.reason != SLIDE_TRUSTED])
+            rows = still_wanted(tx, tx.deliveries(case_id), self._settings, now)
+            state, reason = _case_state([row for row in rows if row.sop_instance_uid in current])
             set_reason(case, reason)
             tx.session.add(case)
             if case.state != state:
                 tx.advance(case, state, now=now, reason=reason)
-
-
-def _in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[DeliveryRow]]]:
-    """Group by case and destination; rows with the fewest failed attempts come first.
-
-    Slides go before results: a viewer shows an overlay only on slides that it has.
-    """
-    groups: dict[tuple[int, str], list[DeliveryRow]] = {}
-    # One attempt may be that of an outage: such a slide stays before its results.
-    for row in sorted(due, key=lambda r: (max(1, r.attempts), r.kind != SLIDES, r.id or 0)):
-        groups.setdefault((row.case_id, row.destination), []).append(row)
-    return sorted(groups.items(), key=lambda group: (group[1][-1].attempts, group[0]))
 
 
 def _case_state(deliveries: Sequence[DeliveryRow]) -> tuple[CaseState, str]:

@@ -1,4 +1,4 @@
-"""Choice of what of a written case is put into the outbox of each destination."""
+"""Choice of what of a written case is put into the outbox of each destination; order of sending."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import asdict
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import ObjectFile, is_signed, read_index, read_retired, read_scanned
 from appliance.ledger.lifecycle import DeliveryState
-from appliance.ledger.queries import NOTES
-from appliance.ledger.tables import CaseRow
+from appliance.ledger.queries import NOTES, SLIDES
+from appliance.ledger.tables import CaseRow, DeliveryRow
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.destinations import DestinationSection
 from appliance.settings.settings import Settings
@@ -54,3 +54,15 @@ def _wanted(
     for item in read_index(case.objects_key, settings):
         if wants(destination, item.kind) and (item.kind != NOTES or knows_retired):
             yield item
+
+
+def in_order(due: list[DeliveryRow]) -> list[tuple[tuple[int, str], list[DeliveryRow]]]:
+    """Group by case and destination; rows with the fewest failed attempts come first.
+
+    Slides go before results: a viewer shows an overlay only on slides that it has.
+    """
+    groups: dict[tuple[int, str], list[DeliveryRow]] = {}
+    # One attempt may be that of an outage: such a slide stays before its results.
+    for row in sorted(due, key=lambda r: (max(1, r.attempts), r.kind != SLIDES, r.id or 0)):
+        groups.setdefault((row.case_id, row.destination), []).append(row)
+    return sorted(groups.items(), key=lambda group: (group[1][-1].attempts, group[0]))

@@ -27,6 +27,10 @@ SLIDE_CHANGED = "slide-changed"
 """Reason of a delivery of a scanner's image whose file is another one than was identified."""
 SLIDE_TRUSTED = "slide-trusted"
 """Reason of a delivery of a scanner's image that the settings neither send nor ask for any more."""
+LEFT_OUT = "left-out"
+"""Reason of a delivery of an object that the settings do not send to its destination any more."""
+NOT_WANTED = (SLIDE_TRUSTED, LEFT_OUT)
+"""Reasons of deliveries that the settings took out: their case is delivered without them."""
 REASONS = "reasons"
 """Parameter of the event that scores a case: how many reasons for review the appliance gave. Events
 of earlier editions lack it."""
@@ -218,6 +222,7 @@ class Queries:
             DeliveryRow.case_id == row.case_id,
             DeliveryRow.destination == row.destination,
             DeliveryRow.state == DeliveryState.REFUSED,
+            DeliveryRow.reason != LEFT_OUT,
             col(DeliveryRow.path).startswith(f"{place}/", autoescape=True),
             col(DeliveryRow.kind).in_((REPORT, OVERLAY)),
         )

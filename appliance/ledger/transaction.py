@@ -16,15 +16,15 @@ from appliance.ledger.events import Event
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, State, advance
 from appliance.ledger.queries import (
     LEDGER,
+    NOT_WANTED,
     RESTORED,
     SLIDE_CHANGED,
-    SLIDE_TRUSTED,
     WITHDRAWN,
     Queries,
 )
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow, set_reason
 
-_WANTED_AGAIN = (WITHDRAWN, SLIDE_CHANGED, SLIDE_TRUSTED)
+_WANTED_AGAIN = (WITHDRAWN, SLIDE_CHANGED, *NOT_WANTED)
 """Reasons of deliveries that are queued again where a case has their object once more."""
 
 

@@ -30,11 +30,12 @@ from sqlmodel import col, select
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
+from appliance.delivery.left_out import is_over
 from appliance.delivery.retired import CONVERTED, kept_headers
 from appliance.ledger.daily import last_time_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
-from appliance.ledger.queries import SLIDE_TRUSTED, SLIDES, WITHDRAWN, Queries
+from appliance.ledger.queries import SLIDES, Queries
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import (
     CaseDeliveryRow,
@@ -65,7 +66,6 @@ CODE = "retired"
 MOST_KEYS = 200
 """Most artifacts that one event names."""
 _SETTLED = (SlideState.READ, SlideState.SUPERSEDED, SlideState.OTHER)
-_REPLACED = (WITHDRAWN, SLIDE_TRUSTED, "object-replaced")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,10 +375,9 @@ def _why_it_stays(tx: Queries, case: CaseRow, settings: Settings) -> str:
     """Return why the working data of a case stay; empty where it is finished."""
     if case.state != CaseState.DELIVERED or case.claimed_by:
         return "in-work"
-    for row in tx.deliveries(id_of(case)):
-        replaced = row.state == DeliveryState.REFUSED and row.reason in _REPLACED
-        if row.state != DeliveryState.PROVEN and not replaced:
-            return "in-work"
+    rows = [row for row in tx.deliveries(id_of(case)) if row.state != DeliveryState.PROVEN]
+    if not all(is_over(row, case.objects_key, settings) for row in rows):
+        return "in-work"
     if _asks_for_signature(settings):
         contents = sound_contents(case.objects_key, settings)
         if contents is None or not (contents.get("sign_offs") or contents.get("correction")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from appliance.delivery.index import read_index, read_scanned
+from appliance.delivery.left_out import NO_DESTINATION, leave_out
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_named, id_of, set_reason
@@ -75,7 +76,15 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
             f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
             "undelivered cases are retried."
         )
+    there = {section.name for section in settings.destinations}
+    left_out = [
+        row for row in waiting if row.reason == NO_DESTINATION and row.destination not in there
+    ]
+    for row in left_out:
+        leave_out(tx, row, now)
     for row in waiting:
+        if row in left_out:
+            continue
         row.not_before = 0.0
         set_reason(row)
         # Reset to 1, not 0, so that delivery queries before it resends.
@@ -89,7 +98,11 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
         if sharing is not None and sharing.state == CaseState.UNDELIVERED:
             set_reason(sharing)
             tx.advance(sharing, CaseState.WRITTEN, now=now, code="retry")
-    return f"{case.subject}: {len(waiting)} deliveries are tried again now"
+    told = f"{case.subject}: {len(waiting) - len(left_out)} deliveries are tried again now"
+    if left_out:
+        gone = ", ".join(sorted({f"'{row.destination}'" for row in left_out}))
+        told += f"; {len(left_out)} are left out, as the settings have no {gone}"
+    return told
 
 
 def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:

@@ -34,7 +34,7 @@ NAMED_FAILURES_THAT_ARE_DELIVERED = {0x0111, 0xA770, 0xA774}
         (0x0213, "later", "resources.*tried again"),
         (0x0110, "later", "failed while processing.*tried again"),
         (0xFE00, "later", "canceled"),
-        (0xA777, "never", "no Patient ID.*tandem retry"),
+        (0xA777, "never", "no Patient ID.*tandem retry.*later cases"),
         (0xA778, "never", "another patient's.*tandem retry"),
         (0xA7FF, "never", "rule of its own.*tandem retry"),
         (0xA900, "never", "does not fit its SOP class.*tandem retry"),
@@ -124,3 +124,8 @@ def test_what_an_http_status_means(http: int, verdict: str, of_server: bool) -> 
     outcome = classify_http(http)
     assert (outcome.verdict, find_http_status(http).of_server) == (verdict, of_server)
     assert (f"(HTTP {http})" in outcome.text) == (verdict != "stored")
+
+
+def test_an_object_that_is_too_large_becomes_smaller_by_a_rerun_alone() -> None:
+    text = classify_http(413).text
+    assert re.search("limit, then: tandem retry.*max_mib, then: tandem rerun", text)

@@ -6,7 +6,8 @@ from appliance.words.template import Words
 
 DELIVERY_REASONS: Words = {
     "no-destination": (
-        "no destination '{destination}' in the settings any more; add it, then: tandem retry"
+        "no destination '{destination}' in the settings any more; add it, then: tandem retry. "
+        "Where it is not added, tandem retry leaves the object out"
     ),
     "away": "{message}",
     "not-allowed": "{message}",
@@ -44,6 +45,7 @@ DELIVERY_REASONS: Words = {
         "be damaged. Delete it there, then: tandem retry"
     ),
     "slide-trusted": 'dicom_slides is "trust" by now: it is neither sent nor asked for',
+    "left-out": "by now the settings do not send it to '{destination}'",
     "unforeseen": "{error}: {message}. It is tried again.",
     "given-up": lambda facts: (
         f"given up after {facts['attempts']} attempts: {facts['last'] or 'no answer'}"

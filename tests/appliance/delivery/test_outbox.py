@@ -614,3 +614,67 @@ class TestDamage:
         flip(desk.settings.artifacts_dir / "objects" / "1" / "objects.json")
         desk.outbox.run()
         assert desk.case() == CaseState.SCORED
+
+
+def refuse(desk: Desk, uid: str, status: int) -> None:
+    desk.told.outcomes[uid] = classify(status)
+    desk.outbox.run()
+    assert desk.case() == CaseState.UNDELIVERED
+
+
+def set_destinations(desk: Desk, *sections: DestinationSection) -> None:
+    desk.settings = desk.settings.model_copy(update={"destinations": sections})
+    there = {"told": desk.told} if any(each.name == "told" for each in sections) else {}
+    desk.outbox = Outbox(desk.ledger, desk.settings, there, lambda: desk.now)
+
+
+class TestLeftOut:
+    """Objects that the settings do not send any more."""
+
+    no_overlays = FolderDestination(name="told", objects=("SR", "WSM"))
+
+    def test_a_refused_kind_that_objects_leaves_out_holds_up_no_case_after_a_retry(
+        self, tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path)
+        refuse(desk, "1.SEG", 0x0122)
+        set_destinations(desk, self.no_overlays)
+        retry_subject(desk.settings, "case-1")
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        row = desk.rows()["1.SEG"]
+        assert (row.state, row.reason) == (DeliveryState.REFUSED, "left-out")
+        assert error_of(row) == "by now the settings do not send it to 'told'"
+        assert desk.told.sent.count("1.SEG") == 1
+
+    def test_so_does_a_rerun_with_the_same_objects_and_the_kind_comes_back_with_the_setting(
+        self, tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path)
+        refuse(desk, "1.SEG", 0x0122)
+        for sections in ((self.no_overlays,), (FolderDestination(name="told"),)):
+            set_destinations(desk, *sections)
+            with desk.ledger.transaction() as tx:
+                (case,) = tx.cases()
+                for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED):
+                    tx.advance(case, state, now=desk.now)
+                enqueue_case(tx, case, desk.settings, desk.now)
+                tx.advance(case, CaseState.WRITTEN, now=desk.now)
+            desk.told.outcomes.clear()
+            desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert desk.rows()["1.SEG"].state == DeliveryState.PROVEN
+        assert desk.told.sent.count("1.SEG") == 2
+
+    def test_a_destination_that_is_gone_is_left_out_by_a_persons_retry_alone(
+        self, tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path)
+        set_destinations(desk, FolderDestination(name="other"))
+        desk.outbox.run()
+        assert desk.case() == CaseState.UNDELIVERED
+        assert "tandem retry leaves the object out" in error_of(desk.rows()["1.SEG"])
+        told = retry_subject(desk.settings, "case-1")
+        assert told.endswith("3 are left out, as the settings have no 'told'")
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert {row.reason for row in desk.all_rows()} == {"left-out"}
+        with desk.ledger.transaction() as tx:
+            assert "do not send it to 'told'" in event_text(tx.events("delivery-1")[-1])

@@ -14,11 +14,13 @@ import pytest
 from pydicom import Dataset
 from typer.testing import CliRunner
 
-from appliance.artifacts import ArtifactKey
+from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.cli.main import app
 from appliance.delivery import retired
+from appliance.delivery.left_out import leave_out
 from appliance.ledger.backups import newest_good
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.start import open_at_start
 from appliance.ledger.verify import verify
 from appliance.operations.backup import restore_ledger, verify_ledger
@@ -248,3 +250,29 @@ def test_retention_runs_on_a_disk_that_takes_no_byte(
         retain_if_due(young, ledger, LATER)
     left = {each.key for each in plan_retention(young, LATER).gone}
     assert left == {key for key in planned if key.step == "wsm"} and left != planned
+
+
+def objects_after_a_rerun(settings: Settings) -> str:
+    key = ArtifactKey.of("objects", rerun=1)
+    if not (store := ArtifactStore(settings.artifacts_dir)).has(key):
+        with store.writing(key) as folder:
+            (folder / "objects.json").write_text(json.dumps({"objects": []}))
+    return str(key)
+
+
+@pytest.mark.parametrize("how", ["left out", "replaced"])
+def test_a_refused_object_that_is_not_sent_again_keeps_nothing(how: str, young: Settings) -> None:
+    with closing(Ledger(young.ledger_url)) as ledger, ledger.transaction() as tx:
+        case = next(case for case in tx.cases() if case.state == "undelivered")
+        refused = [row for row in tx.deliveries(case.id) if row.state == "refused"]
+        for row in refused:
+            if how == "left out":
+                leave_out(tx, row, FIRST)
+            else:
+                case.objects_key = objects_after_a_rerun(young)
+        for state in (CaseState.WRITTEN, CaseState.DELIVERED):
+            tx.advance(case, state, now=FIRST)
+        subject = case.subject
+    assert refused
+    kept = [each for each in plan_retention(young, LATER).kept if subject in each.owners]
+    assert [each.stays for each in kept if each.stays == "in-work"] == []

@@ -1,0 +1,65 @@
+"""Deliveries that the settings of today do not want any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.delivery.destinations.contract import wants
+from appliance.delivery.index import sound_contents
+from appliance.delivery.scanned import is_scanned
+from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, WITHDRAWN
+from appliance.ledger.tables import DeliveryRow, fact, set_reason
+from appliance.ledger.transaction import Transaction
+from appliance.settings.settings import Settings
+
+REPLACED = (WITHDRAWN, *NOT_WANTED, "object-replaced")
+"""Reasons of refused deliveries that no person has to do anything about."""
+NO_DESTINATION = "no-destination"
+"""Code of the trouble of an object whose destination the settings do not have any more."""
+
+
+def is_left_out(row: DeliveryRow, settings: Settings) -> bool:
+    """Return whether the destination of a row gets objects of its kind no more.
+
+    Images of the scanner follow `dicom_slides`. A destination that is gone may have been renamed:
+    what was to go there is left out by a person's retry alone.
+    """
+    section = next((each for each in settings.destinations if each.name == row.destination), None)
+    return section is not None and not is_scanned(row) and not wants(section, row.kind)
+
+
+def still_wanted(
+    tx: Transaction, rows: Sequence[DeliveryRow], settings: Settings, now: float
+) -> list[DeliveryRow]:
+    """Return the rows by which their case goes on; refused ones are left out first where the
+    settings want them no more."""
+    for row in rows:
+        taken_out = row.reason in (*NOT_WANTED, WITHDRAWN)
+        if row.state == DeliveryState.REFUSED and not taken_out and is_left_out(row, settings):
+            leave_out(tx, row, now)
+    return [row for row in rows if row.reason not in NOT_WANTED]
+
+
+def leave_out(tx: Transaction, row: DeliveryRow, now: float) -> None:
+    """Give a refused row the reason that its case is delivered without it."""
+    params = {"destination": row.destination}
+    set_reason(row, LEFT_OUT, params)
+    tx.session.add(row)
+    why = {"trouble": fact("delivery", LEFT_OUT, params)}
+    tx.note(row.subject, "trouble", now, reason=LEFT_OUT, params=why)
+
+
+def is_over(row: DeliveryRow, objects_key: str, settings: Settings) -> bool:
+    """Return whether a row of a case with these objects is refused and is not sent again.
+
+    That holds for what was taken out, and for what the case has no more. The list of its objects is
+    read where the reason alone does not tell.
+    """
+    if row.state != DeliveryState.REFUSED or row.reason in REPLACED:
+        return row.state == DeliveryState.REFUSED
+    contents = sound_contents(objects_key, settings)
+    listed = () if contents is None else (*contents["objects"], *contents.get("scanned", ()))
+    return contents is not None and all(
+        entry["sop_instance_uid"] != row.sop_instance_uid for entry in listed
+    )
