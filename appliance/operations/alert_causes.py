@@ -16,11 +16,20 @@ from sqlalchemy import func
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
+from appliance.delivery.left_out import REPLACED
+from appliance.delivery.outbox import ABSENT
 from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import read_sign
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState
 from appliance.ledger.queries import Queries
-from appliance.ledger.tables import CaseRow, DeliveryRow, EventRow, SlideRow, id_named
+from appliance.ledger.tables import (
+    CaseDeliveryRow,
+    CaseRow,
+    DeliveryRow,
+    EventRow,
+    SlideRow,
+    id_named,
+)
 from appliance.operations.disk import forecast
 from appliance.operations.scanner_folders import away_lines
 from appliance.settings.alerts import AlertKind
@@ -39,6 +48,9 @@ OF_THE_SITE = (
     "worker-start",
 )
 """Reasons of slides and cases that wait for the site; each has a sentence of kind "alert"."""
+WAITS_THERE, REFUSED_THERE = "destination", "refused"
+OF_DESTINATIONS = (WAITS_THERE, ABSENT, REFUSED_THERE)
+"""First words of keys of causes, each followed by a destination; sentences of kind "alert"."""
 NEWS_SECONDS = 86400.0
 """Age from which a STAT result, or the end of a cause, is no news any more."""
 MOST_EVENTS = 2000
@@ -110,24 +122,38 @@ def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Ca
     """Yield what the ledger tells: work that waits for the site, destinations, silence."""
     for reason in held_by_site(tx):
         yield Cause(key=reason, kind=AlertKind.SITE, sentence=say("alert", reason))
-    destination = col(DeliveryRow.destination)
-    waiting = tx.session.connection().execute(
-        columns(destination, func.count())
-        .where(
-            col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT)),
-            col(DeliveryRow.reason) != "",
-        )
-        .group_by(destination)
-    )
-    for name, count in waiting:
-        told = say("alert", "destination", {"name": name, "count": count})
-        yield Cause(key=f"destination {name}", kind=AlertKind.SITE, sentence=told)
+    yield from _of_destinations(tx)
     hours = settings.alerts.nothing_arrived_hours
     newest = tx.session.exec(select(SlideRow).order_by(col(SlideRow.id).desc()).limit(1)).first()
     if hours is None or newest is None or now - newest.created_at < 3600 * hours:
         return
     told = say("alert", "silence", {"hours": f"{hours:g}"})
     yield Cause(key="silence", kind=AlertKind.SILENCE, sentence=told)
+
+
+def _of_destinations(tx: Queries) -> Iterator[Cause]:
+    """Yield what each destination does not take, has not yet, and refused for good."""
+    name, reason = col(DeliveryRow.destination), col(DeliveryRow.reason)
+    waits = col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT))
+    refused = (
+        select(CaseDeliveryRow.delivery_id)
+        .join(CaseRow, col(CaseRow.id) == CaseDeliveryRow.case_id)
+        .where(CaseRow.state == CaseState.UNDELIVERED)
+    )
+    of_undelivered = (
+        col(DeliveryRow.state) == DeliveryState.REFUSED,
+        reason.not_in(REPLACED),
+        col(DeliveryRow.id).in_(refused),
+    )
+    for word, rows in (
+        (WAITS_THERE, (waits, reason.not_in(("", ABSENT)))),
+        (ABSENT, (waits, reason == ABSENT)),
+        (REFUSED_THERE, of_undelivered),
+    ):
+        counted = columns(name, func.count()).where(*rows).group_by(name)
+        for there, count in tx.session.connection().execute(counted):
+            told = say("alert", word, {"name": there, "count": count})
+            yield Cause(key=f"{word} {there}", kind=AlertKind.SITE, sentence=told)
 
 
 def held_by_site(tx: Queries) -> list[str]:
@@ -143,7 +169,7 @@ def held_by_site(tx: Queries) -> list[str]:
 
 def is_of_ledger(key: str) -> bool:
     """Return whether `causes_of_ledger` yields the cause of a key."""
-    return key in (*OF_THE_SITE, "silence") or key.startswith("destination ")
+    return key in (*OF_THE_SITE, "silence") or key.partition(" ")[0] in OF_DESTINATIONS
 
 
 def last_event(tx: Queries) -> int:

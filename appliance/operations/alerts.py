@@ -20,6 +20,8 @@ from appliance.errors import AlertUnsentError, LedgerError
 from appliance.ledger.reader import LedgerReader
 from appliance.operations.alert_causes import (
     NEWS_SECONDS,
+    REFUSED_THERE,
+    WAITS_THERE,
     Cause,
     causes_of_ledger,
     causes_of_machine,
@@ -233,9 +235,11 @@ class AlertWatch:
     def _owes_end(self, key: str, known: Standing, now: float) -> bool:
         """Return whether the end of a cause is to be told still; after a day it is no news."""
         wanted = self._alerts.tell_end and known.kind in self._alerts.kinds
-        heirs = key.startswith(OF_THE_DISK) and any(
-            other.startswith(OF_THE_DISK) and not standing.gone
-            for other, standing in self._memory.causes.items()
+        lasting = [other for other, each in self._memory.causes.items() if not each.gone]
+        # What waited for a destination until it was given up has not ended well.
+        word, _, place = key.partition(" ")
+        heirs = (word == WAITS_THERE and f"{REFUSED_THERE} {place}" in lasting) or (
+            key.startswith(OF_THE_DISK) and any(other.startswith(OF_THE_DISK) for other in lasting)
         )
         missing = set(known.told) & set(self._channels) - set(known.ended)
         return wanted and not heirs and bool(missing) and now - known.gone <= NEWS_SECONDS

@@ -30,6 +30,14 @@ ALERTS: Words = {
         "The destination {name} does not take objects: {count} wait, and Tandem tries again by "
         "itself. tandem doctor asks it."
     ),
+    "slide-absent": (
+        "The destination {name} takes objects, but has not these images of the scanner's slides "
+        "yet: {count}. Send them there from the scanner or its archive. Tandem asks again."
+    ),
+    "refused": (
+        "Objects that the destination {name} refused for good: {count}. Their cases wait for a "
+        "person: the dashboard says why. After a change: tandem retry."
+    ),
     "stat": "The STAT case {case} has a result{where}. The dashboard shows it.",
     "silence": (
         "No slide arrived for {hours} hours. Is it a holiday? Else: does the scanner write to the "

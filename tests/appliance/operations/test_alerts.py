@@ -15,7 +15,7 @@ from fixtures.alerts import NOW, changed, lanes, stat_case
 
 from appliance.errors import AlertUnsentError
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import set_reason
 from appliance.ledger.transaction import NewDelivery
 from appliance.operations.alert_channels import Message
@@ -252,6 +252,49 @@ def test_slides_that_wait_for_the_worklist_are_a_cause_until_they_go_on(
     for later in (2, 400, 800):
         watch.look(NOW + later)
     assert told.ends == ["worklist-away"]
+    watch.close()
+
+
+def test_objects_that_are_given_up_do_not_end_well_and_are_told_until_a_person_acts(
+    settings: Settings, ledger: Ledger
+) -> None:
+    case_id = stat_case(ledger, NOW, stat=False)
+    new = NewDelivery(
+        destination="pacs", kind="SR", path="x.dcm", study_uid="2.25.1", series_uid="2.25.2",
+        sop_instance_uid="2.25.3", sop_class_uid="1.2.840",
+    )  # fmt: skip
+
+    def change(delivery: DeliveryState, reason: str, case: CaseState) -> None:
+        with ledger.transaction() as tx:
+            (row,), of_row = tx.deliveries(case_id), tx.case(case_id)
+            assert of_row is not None
+            set_reason(row, reason, {"answer": "S26-0000001"})
+            row.state, of_row.state = delivery, case
+            tx.session.add(row)
+            tx.session.add(of_row)
+
+    with ledger.transaction() as tx:
+        tx.enqueue(case_id, new, NOW)
+    told = Told()
+    watch = AlertWatch(changed(settings, after_minutes=5), {"mail": told})
+    change(DeliveryState.QUEUED, "not-now", CaseState.WRITTEN)
+    for later in (0, 301):
+        watch.look(NOW + later)
+    change(DeliveryState.REFUSED, "given-up", CaseState.UNDELIVERED)
+    for later in (400, 701, 1200, 5000):
+        watch.look(NOW + later)
+    assert told.keys == ["destination pacs", "refused pacs"] and told.ends == []
+    assert "the destination pacs refused for good: 1." in told.messages[-1].sentence
+    assert "S26" not in told.messages[-1].sentence
+    change(DeliveryState.PROVEN, "", CaseState.DELIVERED)
+    for later in (5100, 5500, 6000):
+        watch.look(NOW + later)
+    assert "refused pacs" in told.ends
+    change(DeliveryState.QUEUED, "slide-absent", CaseState.WRITTEN)
+    for later in (7000, 7400):
+        watch.look(NOW + later)
+    assert told.keys[-1] == "slide-absent pacs"
+    assert "takes objects" in told.messages[-1].sentence
     watch.close()
 
 
