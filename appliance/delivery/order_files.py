@@ -6,6 +6,7 @@ import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from appliance.settings.identify import Writing
 from dicom.order import Order
 
 MOST_PROBLEMS = 100
@@ -42,9 +43,17 @@ class OrdersRead:
     orders: Mapping[str, tuple[Order, ...]]
     problems: tuple[OrderProblem, ...]
 
-    def of(self, accession: str) -> tuple[Order, ...]:
-        """Return the orders of an accession; case does not count."""
-        return self.orders.get(accession.casefold(), ())
+    def of(self, accession: str, writing: Writing | None = None) -> tuple[Order, ...]:
+        """Return the orders of an accession by the site's rule of writing; case never counts."""
+        wanted = accession.casefold()
+        if writing is None or (writing.separators, writing.leading_zeros) == ("keep", "keep"):
+            return self.orders.get(wanted, ())
+        found = (
+            orders
+            for written, orders in self.orders.items()
+            if writing.of_accession(written).casefold() == wanted
+        )
+        return tuple(order for orders in found for order in orders)
 
 
 def decoded(data: bytes) -> str:

@@ -176,7 +176,7 @@ def _ask(accession: str, settings: Settings, longest_s: float | None = None) -> 
         found += sorted(answers, key=lambda each: (each.uid, each.study_id) if each else ("", ""))
     problems: list[OrderProblem] = []
     for read in _files(settings, longest_s):
-        found += read.of(accession)
+        found += read.of(accession, settings.identify.writing)
         problems += read.problems
     answer = _agreed(found, accession, settings)
     return replace(answer, problems=tuple(_by_file(problems)))

@@ -27,6 +27,8 @@ from appliance.errors import WorklistUnavailableError
 from appliance.intake.patients import combined
 from appliance.line.ordered import Ordered, ordered_for
 from appliance.operations.doctor import Examined, examine
+from appliance.operations.identify import identify_paths
+from appliance.settings.identify import Identify, Writing
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from appliance.settings.tls import Worklist
@@ -88,6 +90,37 @@ def test_sources_that_agree_are_joined_and_kept(lab: Laboratory) -> None:
     (lab.hl7 / "one.hl7").unlink()
     assert ask_orders("S26-1", lab.settings).order == order
     assert order_of("S26-1", lab.settings) == (study, "")
+
+
+@pytest.mark.parametrize(
+    ("rule", "accession", "patients"),
+    [
+        (Writing(), "S26-00031", ["4711"]),
+        (Writing(), "S26-31", []),
+        (Writing(leading_zeros="drop"), "S26-31", ["4711"]),
+        (Writing(separators="drop"), "S2600031", ["4711"]),
+        (Writing(separators="drop", leading_zeros="drop"), "S2631", ["4711"]),
+    ],
+)
+def test_the_sites_rule_of_writing_holds_for_orders_too(
+    rule: Writing, accession: str, patients: list[str], lab: Laboratory
+) -> None:
+    lab.table("S26-00031;4711;Müller^Jana;KLINIK;A1;HER2 IHC;S26-00031-A1-2")
+    lab.message(HL7.replace("S26-1|", "S26-00031|"))
+    settings = lab.settings.model_copy(update={"identify": Identify(writing=rule)})
+    (facts,) = identify_paths([Path("S26-00031_A1_HE.svs")], settings)
+    assert (facts["accession"] == accession) == bool(patients)
+    order = ask_orders(accession, settings).order
+    assert ([] if order is None else [order.patient_id]) == patients
+    assert order is None or (order.issuer, order.asked) == ("KLINIK", ("H&E", "HER2 IHC"))
+
+
+def test_two_orders_that_the_rule_makes_one_are_a_conflict(lab: Laboratory) -> None:
+    lab.table("S26-001;4711;Müller^Jana;KLINIK;A1;;", "S26-1;4712;Maier^Eva;KLINIK;A1;;")
+    (lab.hl7 / "one.hl7").unlink()
+    rule = Identify(writing=Writing(leading_zeros="drop"))
+    answer = ask_orders("S26-1", lab.settings.model_copy(update={"identify": rule}))
+    assert answer.order is None and len(answer.conflict) == 2
 
 
 def test_sources_that_name_different_patients_give_no_patient(lab: Laboratory) -> None:
