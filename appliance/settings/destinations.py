@@ -71,9 +71,16 @@ class FolderDestination(DestinationSection):
     """Beside each structured report its areas as GeoJSON, for QuPath."""
     label_map: bool = False
     """Beside each structured report its label maps as OME-TIFF."""
+    only_signed: bool = False
+    """Put nothing of a case there before a person has corrected or confirmed its result."""
     dicom_slides: Literal["send", "trust"] = "trust"
     """Slides that the scanner wrote as DICOM. send: copy them into the folder. trust: do not, they
     lie in the scanner's folder."""
+
+    @property
+    def signed_only(self) -> bool:
+        """The setting `only_signed`."""
+        return self.only_signed
 
     @property
     def slides_there(self) -> DicomSlides:
@@ -97,6 +104,13 @@ class ArchiveDestination(NetworkDestination):
     dicom_slides: DicomSlides = "verify"
     """Slides that the scanner wrote as DICOM. verify: ask whether they are there, and say so where
     they are not. send: send the scanner's files as they are. trust: neither."""
+    only_signed: bool = False
+    """Send nothing of a case there before a person has corrected or confirmed its result."""
+
+    @property
+    def signed_only(self) -> bool:
+        """The setting `only_signed`."""
+        return self.only_signed
 
     @property
     def slides_there(self) -> DicomSlides:

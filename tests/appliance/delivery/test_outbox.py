@@ -39,6 +39,7 @@ from appliance.operations.backup import restore_ledger
 from appliance.operations.retry import retry_subject
 from appliance.settings.destinations import DestinationSection, FhirDestination, Hl7Destination
 from appliance.settings.settings import Delivery, FolderDestination, Settings
+from appliance.settings.settings_file import load_settings
 from appliance.words.events import event_text
 from appliance.words.say import say
 from dicom.status import classify
@@ -523,6 +524,29 @@ def test_a_laboratorys_system_gets_what_a_person_signed(
         assert case is not None
         enqueue_case(tx, case, desk.settings, 0.0)
     assert queued() == {("fhir", "1.SR"), ("lis", "1.SR")}
+
+
+@pytest.mark.parametrize("kind", ["dicom", "dicomweb", "folder"])
+def test_an_archive_may_wait_for_the_signature_too(kind: str, tmp_path: Path) -> None:
+    place = {
+        "dicom": 'host = "pacs.lab"\nport = 104\ncalled_aet = "PACS"\n',
+        "dicomweb": 'url = "https://pacs.lab/dicom-web"\n',
+        "folder": "",
+    }[kind]
+    config = tmp_path / "tandem.toml"
+    section = f'[[destinations]]\nkind = "{kind}"\nname = "told"\nonly_signed = true\n{place}'
+    config.write_text(f'state_dir = "{tmp_path / "state"}"\n{section}')
+    (read,) = load_settings(config).destinations
+    desk = Desk(tmp_path, read)
+    desk.outbox.run()
+    assert desk.all_rows() == [] and desk.case() == CaseState.DELIVERED
+    index = desk.settings.artifacts_dir / "objects" / "1" / "objects.json"
+    signed = {"sign_offs": [{"by": "Meyer^Anna"}]}
+    index.write_text(json.dumps(json.loads(index.read_text()) | signed))
+    with desk.ledger.transaction() as tx:
+        (case,) = tx.cases()
+        enqueue_case(tx, case, desk.settings, 0.0)
+    assert {row.kind for row in desk.all_rows()} == set(KINDS)
 
 
 def test_a_retry_does_not_send_a_report_that_was_replaced(tmp_path: Path) -> None:
