@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import or_
+from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
 from appliance.delivery.scanned import is_scanned
-from appliance.ledger.lifecycle import DeliveryState
+from appliance.ledger.lifecycle import CaseState, DeliveryState
 from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, WITHDRAWN
-from appliance.ledger.tables import DeliveryRow, fact, set_reason
+from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
 
@@ -62,4 +66,24 @@ def is_over(row: DeliveryRow, objects_key: str, settings: Settings) -> bool:
     listed = () if contents is None else (*contents["objects"], *contents.get("scanned", ()))
     return contents is not None and all(
         entry["sop_instance_uid"] != row.sop_instance_uid for entry in listed
+    )
+
+
+def waiting_for_a_person() -> SelectOfScalar[int]:
+    """Return a query for the ids of refused deliveries that keep a case *undelivered*.
+
+    Results that the case has no more lie in another folder than those of today.
+    """
+    reason, path = col(DeliveryRow.reason), col(DeliveryRow.path)
+    of_today = or_(~path.startswith("objects/"), path.startswith(col(CaseRow.objects_key)))
+    return (
+        select(CaseDeliveryRow.delivery_id)
+        .join(CaseRow, col(CaseRow.id) == CaseDeliveryRow.case_id)
+        .join(DeliveryRow, col(DeliveryRow.id) == CaseDeliveryRow.delivery_id)
+        .where(
+            CaseRow.state == CaseState.UNDELIVERED,
+            DeliveryRow.state == DeliveryState.REFUSED,
+            reason.not_in(REPLACED),
+            of_today,
+        )
     )

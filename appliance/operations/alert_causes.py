@@ -16,14 +16,13 @@ from sqlalchemy import func
 from sqlalchemy import select as columns
 from sqlmodel import col, select
 
-from appliance.delivery.left_out import REPLACED
+from appliance.delivery.left_out import waiting_for_a_person
 from appliance.delivery.outbox import ABSENT
 from appliance.ledger.daily import backup_trouble
 from appliance.ledger.heartbeat import read_sign
 from appliance.ledger.lifecycle import SLIDES_UNDER_WAY, CaseState, DeliveryState
 from appliance.ledger.queries import Queries
 from appliance.ledger.tables import (
-    CaseDeliveryRow,
     CaseRow,
     DeliveryRow,
     EventRow,
@@ -135,20 +134,10 @@ def _of_destinations(tx: Queries) -> Iterator[Cause]:
     """Yield what each destination does not take, has not yet, and refused for good."""
     name, reason = col(DeliveryRow.destination), col(DeliveryRow.reason)
     waits = col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT))
-    refused = (
-        select(CaseDeliveryRow.delivery_id)
-        .join(CaseRow, col(CaseRow.id) == CaseDeliveryRow.case_id)
-        .where(CaseRow.state == CaseState.UNDELIVERED)
-    )
-    of_undelivered = (
-        col(DeliveryRow.state) == DeliveryState.REFUSED,
-        reason.not_in(REPLACED),
-        col(DeliveryRow.id).in_(refused),
-    )
     for word, rows in (
         (WAITS_THERE, (waits, reason.not_in(("", ABSENT)))),
         (ABSENT, (waits, reason == ABSENT)),
-        (REFUSED_THERE, of_undelivered),
+        (REFUSED_THERE, (col(DeliveryRow.id).in_(waiting_for_a_person()),)),
     ):
         counted = columns(name, func.count()).where(*rows).group_by(name)
         for there, count in tx.session.connection().execute(counted):

@@ -19,11 +19,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import SQLModel
 
 from appliance.artifacts import write_whole
+from appliance.delivery.left_out import waiting_for_a_person
 from appliance.errors import LedgerError, TandemError
 from appliance.ledger.backups import newest_good
 from appliance.ledger.daily import backup_trouble
@@ -174,8 +175,10 @@ def _ledger(tx: Queries, now: float) -> Iterator[Metric]:
     review = select(func.count()).select_from(case.id.table).where(case.review != "[]")
     said = "Cases with reasons for review."
     yield _gauge("cases_for_review", said, float(_first(tx, review)))
-    sent = _count(tx, delivery.destination, delivery.state)
-    said = "Objects by destination and state."
+    # Those that a person need do nothing about would keep an alert for ever.
+    counts = or_(delivery.state != DeliveryState.REFUSED, delivery.id.in_(waiting_for_a_person()))
+    sent = _count(tx, delivery.destination, delivery.state, where=counts)
+    said = "Objects by destination and state; refused: those that keep a case undelivered."
     yield _by("deliveries", said, ("destination", "state"), sent)
     for name, columns in (("slide", slide), ("case", case)):
         yield _longest_waits(tx, name, columns, now)
@@ -223,9 +226,12 @@ def _columns(table: type[SQLModel]) -> Columns:
     return SQLModel.metadata.tables[str(table.__tablename__)].c
 
 
-def _count(tx: Queries, *columns: ColumnElement[Any]) -> dict[tuple[str, ...], float]:
+def _count(
+    tx: Queries, *columns: ColumnElement[Any], where: ColumnElement[bool] | None = None
+) -> dict[tuple[str, ...], float]:
     """Return the number of rows for each combination of values of some columns."""
     query = select(*columns, func.count()).group_by(*columns)
+    query = query if where is None else query.where(where)
     rows = tx.session.connection().execute(query)
     return {tuple(str(name) for name in row[:-1]): float(row[-1]) for row in rows}
 

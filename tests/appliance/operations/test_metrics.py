@@ -25,8 +25,9 @@ from appliance.domain import HE, HER2, Identity
 from appliance.ledger.backups import make_backup
 from appliance.ledger.heartbeat import LaneSign, Sign, boot_id, born, write_sign
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import set_reason
+from appliance.ledger.transaction import NewDelivery
 from appliance.operations.metrics import health, metrics_text
 from appliance.settings.settings import Settings
 
@@ -97,6 +98,36 @@ def test_figures_are_those_of_the_ledger(ledger: Ledger, settings: Settings) -> 
     assert found["tandem_backup_timestamp_seconds",] > 1e9
     free = shutil.disk_usage(settings.state_dir).free
     assert found["tandem_disk_free_bytes",] == pytest.approx(free, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("reason", "path", "state", "refused"),
+    [
+        ("refused", "objects/b/sr.dcm", CaseState.UNDELIVERED, 1),
+        ("given-up", "wsm/a/1.dcm", CaseState.UNDELIVERED, 1),
+        ("refused", "objects/a/sr.dcm", CaseState.UNDELIVERED, 0),  # of a result before this one
+        ("refused", "objects/a/sr.dcm", CaseState.DELIVERED, 0),
+        *((reason, "objects/b/sr.dcm", CaseState.UNDELIVERED, 0) for reason in (
+            "withdrawn", "slide-trusted", "object-replaced", "left-out",
+        )),
+    ],
+)  # fmt: skip
+def test_what_nobody_has_to_do_anything_about_is_not_refused(
+    reason: str, path: str, state: CaseState, refused: int, ledger: Ledger, settings: Settings
+) -> None:
+    uids = {"study_uid": "1.2", "series_uid": "1.3", "sop_class_uid": "1.4"}
+    new = NewDelivery(destination="pacs", kind="SR", path=path, sop_instance_uid="1.5", **uids)
+    with ledger.transaction() as tx:
+        (case,) = tx.cases()
+        case.objects_key = "objects/b"
+        tx.enqueue(case.id or 0, new, 100.0)
+        (row,) = tx.deliveries()
+        set_reason(row, reason)
+        tx.advance(row, DeliveryState.REFUSED, now=100.0)
+        tx.advance(case, CaseState.WRITTEN, now=100.0)
+        tx.advance(case, state, now=100.0)
+    found = values(metrics_text(settings))
+    assert found.get(("tandem_deliveries", "pacs", "refused"), 0) == refused
 
 
 def test_no_figure_names_a_patient(ledger: Ledger, settings: Settings) -> None:
