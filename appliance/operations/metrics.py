@@ -25,6 +25,7 @@ from sqlmodel import SQLModel
 
 from appliance.artifacts import write_whole
 from appliance.delivery.left_out import waiting_for_a_person
+from appliance.domain import QuarantineReason
 from appliance.errors import LedgerError, TandemError
 from appliance.ledger.backups import newest_good
 from appliance.ledger.daily import backup_trouble
@@ -163,10 +164,11 @@ def _places(settings: Settings) -> Iterator[Metric]:
 def _ledger(tx: Queries, now: float) -> Iterator[Metric]:
     slide, case, delivery = (_columns(table) for table in (SlideRow, CaseRow, DeliveryRow))
     yield _by("slides", "Slides by state.", ("state",), _count(tx, slide.state))
-    aside = _count(tx, slide.state, slide.reason)
-    aside = {
-        (reason,): n for (state, reason), n in aside.items() if state == SlideState.QUARANTINED
-    }
+    # A reason without slides has a 0: of a series that begins at 40, `delta` is 0.
+    aside: dict[tuple[str, ...], float] = {(reason.value,): 0.0 for reason in QuarantineReason}
+    for (state, reason), number in _count(tx, slide.state, slide.reason).items():
+        if state == SlideState.QUARANTINED:
+            aside[reason,] = number
     yield _by("slides_set_aside", "Slides that are set aside, by reason.", ("reason",), aside)
     cases = _count(tx, case.assay, case.state)
     yield _by("cases", "Cases by assay and state.", ("assay", "state"), cases)

@@ -89,6 +89,7 @@ def test_figures_are_those_of_the_ledger(ledger: Ledger, settings: Settings) -> 
     assert found["tandem_slides", "arriving"] == 2
     assert found["tandem_slides", "quarantined"] == 1
     assert found["tandem_slides_set_aside", "damaged"] == 1
+    assert found["tandem_slides_set_aside", "no-accession"] == 0
     assert found["tandem_cases", "her2", "scored"] == 1
     assert found["tandem_cases_scored", "her2", "2+"] == 1
     assert found["tandem_cases_for_review",] == 1
