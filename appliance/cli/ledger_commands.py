@@ -60,7 +60,11 @@ def restore(
     typer.echo(f"restored {done.backup.name} ({done.backup.made})")
     if done.kept is not None:
         typer.echo(f"the replaced ledger is kept in {done.kept}")
-    if done.lost is None:
+    if not done.found:
+        typer.echo("There was no ledger here: what happened since the backup is not known here.")
+        typer.echo("Is its state folder still there? Then: tandem ledger backup with its settings,")
+        typer.echo("copy backups/ of it, and restore again.")
+    elif done.lost is None:
         typer.echo("The replaced ledger could not be read: corrections since the backup are lost.")
         typer.echo("So is all else that people said of slides and cases. Ask who said something")
         typer.echo("since then, and repeat it: tandem correct, confirm, rerun, retry, identify.")

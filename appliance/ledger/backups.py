@@ -21,6 +21,9 @@ from appliance.settings.installation import copy_salt
 FOLDER = "backups"
 NEWEST = "newest.json"
 TO_TAKE_UP = "to-take-up.json"
+LEFT_ALONE = "left_alone-*.txt"
+"""Files of the state folder that name what was there at the first start (`intake.left_alone`).
+Without them all that waits in a watched folder would be left alone by ``start_from_now``."""
 _HEAD_LETTERS = 12
 
 
@@ -71,6 +74,7 @@ def make_backup(file: Path) -> Backup:
     for name in (Path(backup.name).with_suffix(".json").name, NEWEST):
         _write(folder / name, json.dumps(asdict(backup), indent=1))
     copy_salt(file.parent)
+    _copy_left_alone(file.parent, folder, over=True)
     _sync(folder)
     return backup
 
@@ -176,6 +180,18 @@ def set_to_take_up(file: Path, backup: Backup | None) -> None:
     else:
         return
     _sync(folder_of(file))
+
+
+def bring_left_alone(file: Path) -> None:
+    """Put the files of `LEFT_ALONE` back from the backups into a state folder that lacks them."""
+    _copy_left_alone(folder_of(file), file.parent, over=False)
+
+
+def _copy_left_alone(source: Path, to: Path, *, over: bool) -> None:
+    for path in source.glob(LEFT_ALONE):
+        there, text = to / path.name, path.read_text()
+        if not there.is_file() or (over and there.read_text() != text):
+            _write(there, text)
 
 
 def prune(file: Path, keep: int) -> int:

@@ -19,6 +19,7 @@ from appliance.errors import DiskFullError, LedgerError, SettingsError
 from appliance.ledger.backups import (
     Backup,
     backups_of,
+    bring_left_alone,
     folder_of,
     newest_good,
     set_goes_on_from,
@@ -55,15 +56,16 @@ _FILES = ("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """Result of a restore: `kept` holds the replaced ledger.
+    """Result of a restore: `kept` holds the replaced ledger; `found` says whether there was one.
 
     `lost` lists the words of people that the replaced ledger had and the backup has not; it is None
-    where the replaced ledger could not be read. They name files, accessions and reasons: they are
+    where there was none, or it could not be read. They name files, accessions and reasons: they are
     for the person who restores, and for no log.
     """
 
     backup: Backup
     kept: Path | None
+    found: bool
     lost: tuple[str, ...] | None
 
 
@@ -136,7 +138,8 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
                 f"{source}: the backup is damaged ({verified.problems[0]}). Name another one, or "
                 "take it as it is: --anyway."
             )
-        lost = _lost_words(_last_of(file), source)
+        replaced = _last_of(file)
+        found, lost = replaced.is_file(), _lost_words(replaced, source)
         with _copied(file, source) as copy:
             if not verified.older:
                 _take_up(copy, backup)
@@ -145,12 +148,13 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
             set_to_take_up(file, backup if verified.older else None)
             tell_again_from(settings, backup.event)
             # Last of what needs room: moving files needs none.
+            bring_left_alone(file)
             set_goes_on_from(file, backup)
             if kept is not None:
                 _set_aside(file, kept)
             with becoming(file) as whole:
                 copy.replace(whole)
-    return Restored(backup=backup, kept=kept, lost=lost)
+    return Restored(backup=backup, kept=kept, found=found, lost=lost)
 
 
 @contextmanager

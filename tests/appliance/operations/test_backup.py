@@ -18,6 +18,7 @@ from fixtures.pairings import HER2_PAIR
 
 from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import LedgerError, SettingsError
+from appliance.intake.scan import FolderScan
 from appliance.ledger.backups import backups_of, folder_of, newest_good
 from appliance.ledger.daily import backup_if_due, backup_ledger, backup_trouble
 from appliance.ledger.ledger import Ledger
@@ -32,6 +33,7 @@ from appliance.operations.doctor import examine
 from appliance.operations.metrics import metrics_text
 from appliance.operations.status import status_of
 from appliance.operations.word import SlideWords, exclude_slide, retry, say_slide, unpair_case
+from appliance.settings.intake import Watch
 from appliance.settings.ledger import LedgerSettings
 from appliance.settings.settings import Settings
 from benchmarks.trial.disk import small_disk
@@ -269,6 +271,43 @@ def test_restore_of_an_unreadable_ledger_says_that_it_cannot_know(settings: Sett
     done = tandem("ledger", "restore", "--config", config)
     assert "could not be read: corrections since the backup are lost" in done.stdout
     assert "The ledger is whole." in tandem("ledger", "verify", "--config", config).stdout
+
+
+def test_a_new_machine_takes_what_came_since_the_backup_and_leaves_alone_what_was_there_before(
+    tmp_path: Path,
+) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    watch = Watch(folder=scans, start_from_now=True, stable_seconds=1)
+    first, second = (Settings(state_dir=tmp_path / name, watch=watch) for name in "ab")
+
+    def arrive(name: str) -> None:
+        (scans / name).write_bytes(b"II*\0" + name.encode() * 100)
+
+    def scan(settings: Settings) -> set[str]:
+        settings.state_dir.mkdir(exist_ok=True)
+        ledger = Ledger(settings.ledger_url)
+        folder = FolderScan(ledger, watch, settings.state_dir)
+        for turn in range(3):
+            folder.run(monotonic=1000.0 * turn, now=time.time())
+        folder.close()
+        with ledger.transaction() as tx:
+            found = {Path(slide.path).name for slide in tx.slides()}
+        ledger.close()
+        return found
+
+    arrive("before.svs")
+    assert scan(first) == set()
+    arrive("S26-1_A1_HE.svs")
+    assert scan(first) == {"S26-1_A1_HE.svs"}
+    backup_ledger(first)
+    arrive("S26-1_A1_HER2.svs")
+    shutil.copytree(first.state_dir / "backups", second.state_dir / "backups")
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{second.state_dir}"\n')
+    done = tandem("ledger", "restore", "--config", config)
+    assert "There was no ledger here" in done.stdout and "could not be read" not in done.stdout
+    assert scan(second) == {"S26-1_A1_HE.svs", "S26-1_A1_HER2.svs"}
 
 
 def test_a_restore_on_a_full_disk_replaces_nothing(settings: Settings, tmp_path: Path) -> None:
