@@ -27,9 +27,9 @@ def run(config: ConfigOption = None) -> None:
 
 
 def read_service(config: ConfigOption = None) -> None:
-    """Answer POST /read on this machine: a slide in, its readers' opinions out (docs/readers.md).
+    r"""Answer POST /read on this machine: a slide in, its readers' opinions out (docs/readers.md).
 
-    Off without a section [read_service] in tandem.toml. No case, no ledger, no score.
+    Off without a section \[read_service] in tandem.toml. No case, no ledger, no score.
     """
     settings = settings_with_logging(config)
     from appliance.line.read_service import run_read_service

@@ -17,11 +17,11 @@ def retain(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Remove working data of finished cases whose days are over, as the daemon does each night.
+    r"""Remove working data of finished cases whose days are over, as the daemon does each night.
 
     Overviews, readings and converted slides go, where each object of the case is proven at its
     destination. Findings, results and headers stay: such a case can be corrected. The section
-    [retention] says when; docs/retention.md says what. The daemon may run.
+    \[retention] says when; docs/retention.md says what. The daemon may run.
 
     tandem retain --dry-run
     """

@@ -87,7 +87,7 @@ def alerts(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Show what people were told by e-mail and webhook, or try it; settings: [alerts].
+    r"""Show what people were told by e-mail and webhook, or try it; settings: \[alerts].
 
     The running daemon sends the alerts. A daemon that has stopped sends none: docs/monitoring.md.
 

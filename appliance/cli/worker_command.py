@@ -10,7 +10,7 @@ import typer
 
 from appliance.cli.options import ConfigOption, settings_with_logging
 
-Slots = Annotated[int | None, typer.Option(min=0, help="Default: the setting in [lanes].")]
+Slots = Annotated[int | None, typer.Option(min=0, help=r"Default: the setting in \[lanes].")]
 
 
 def worker(
