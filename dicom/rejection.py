@@ -20,6 +20,7 @@ from dicom.errors import ObjectError
 from dicom.uids import deterministic_uid, named_by_bytes
 
 SERIES_NUMBER = 204
+NOTICE = "For research use only."
 
 
 def build_rejection_note(
@@ -31,12 +32,13 @@ def build_rejection_note(
     uid_seed: str,
     software: str,
     installation: str = "",
+    as_before: bool = False,
 ) -> Dataset:
     """Build the note in the study of the rejected objects; equal arguments give equal bytes.
 
     `rejected` are headers of objects of one study, `title` says why they are rejected, and
     `replaced_by` is the SOP Instance UID of the report that is in force, `installation` the name of
-    the one that rejects them.
+    the one that rejects them. `as_before`: as by an edition whose notes had no modifier.
 
     Raises
     ------
@@ -58,12 +60,9 @@ def build_rejection_note(
     )
     words = f"A newer result replaces these objects; its report is {replaced_by}."
     content = ko.KeyObjectSelection(
-        document_title=title,
-        referenced_objects=rejected,
-        observer_device_context=device,
-        description=f"{words} For research use only.",
+        title, rejected, observer_device_context=device, description=f"{words} {NOTICE}"
     )
-    if title == codes.REJECTED_FOR_QUALITY:
+    if title == codes.REJECTED_FOR_QUALITY and not as_before:
         content[0].ContentSequence.insert(0, _modifier(sr))
     note = ko.KeyObjectSelectionDocument(
         evidence=rejected,

@@ -32,6 +32,7 @@ from appliance.delivery.index import (
 from appliance.delivery.optional import optional_objects
 from appliance.delivery.overlays import write_overlays
 from appliance.delivery.rejection import rejected_before, retired_by, write_notes
+from appliance.delivery.renumbered import renumbered
 from appliance.delivery.requests import request_of
 from appliance.delivery.retired import is_retired, slide_entry
 from appliance.delivery.sources import Sources, slide_sources
@@ -176,7 +177,9 @@ def _sources(findings_key: str, former: _Former, settings: Settings, *, convert:
     kept = contents["study"] if contents is not None else None
     study = StudyFacts.of_json(kept) if kept else None
     assay = find_assay(findings.assay)
-    return slide_sources(findings, assay, settings, study, convert=convert)
+    listed = [entry["path"] for entry in contents["objects"]] if contents is not None else []
+    before = {path.rpartition("/")[0] for path in listed}
+    return slide_sources(findings, assay, settings, study, before=before, convert=convert)
 
 
 def _write(
@@ -191,8 +194,7 @@ def _write(
     replaced, note = replacing
     store = ArtifactStore(settings.artifacts_dir)
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
-    findings, software = load_findings(findings_folder), made_from["software"]
-    assay = find_assay(findings.assay)
+    assay = find_assay((findings := load_findings(findings_folder)).assay)
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
     as_before, of_before = (_edition(former, replaced) < each for each in (EDITION, 1))
     patient = "" if as_before else str(made_from.get("patient", ""))
@@ -207,7 +209,7 @@ def _write(
         settings=settings.objects,
         created=datetime.fromtimestamp(saved, tz=UTC),
         seed=_seed(made_from, saved, study_uid, patient, replaced if rejects else ""),
-        software=software,
+        software=made_from["software"],
         request=request,
         as_before=as_before,
         installation="" if as_before else installation_name(settings.state_dir),
@@ -218,6 +220,7 @@ def _write(
         written = _write_all(folder, findings_folder, context, reports)
         place = store.path(key).relative_to(store.root)
         results = [_entry(kind, file, place, store.root) for kind, file in written]
+        numbered = renumbered("" if as_before else replaced, folder / "sr.dcm", settings)
         retired = retired_by(results, replaced, settings)
         retired += rejected_before(results, "" if of_before else replaced, settings)
         report = next(entry.sop_instance_uid for entry in results if entry.kind == "SR")
@@ -229,7 +232,7 @@ def _write(
             **({} if as_before else {"edition": EDITION}),
             "correction": correction_of(findings),
             "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
-            "notes": [*sources.notes, *([said] if said else ())],
+            "notes": [*sources.notes, *filter(None, [said]), *numbered],
             "study": None if sources.study is None else sources.study.as_json(),
             "objects": [asdict(entry) for entry in (*slides, *results)],
             "retired": [entry.sop_instance_uid for entry in retired],

@@ -99,6 +99,7 @@ def write_notes(
             uid_seed=f"{context.seed}|rejection|{study_uid}",
             software=context.software,
             installation=context.installation,
+            as_before=context.as_before,
         )
         written.append((NOTES, folder / f"ko-{number}.dcm"))
         note.save_as(written[-1][1], enforce_file_format=True)

@@ -34,7 +34,8 @@ def request_of(
     of_patient = {"patient": patient} if patient else {}
     key = ArtifactKey.of("request", accession=accession, block=block, stain=stain, **of_patient)
     if not store.has(key):
-        known = answered_request(accession, block, stain, settings) if first else (NO_REQUEST, "")
+        asks = first or patient
+        known = answered_request(accession, block, stain, settings) if asks else (NO_REQUEST, "")
         with store.writing(key) as folder:
             (folder / REQUEST_NAME).write_text(json.dumps(known[0].as_json()))
             (folder / NOTE_NAME).write_text(known[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -66,11 +66,13 @@ def slide_sources(
     settings: Settings,
     kept: StudyFacts | None = None,
     *,
+    before: Collection[str] = (),
     convert: bool = False,
 ) -> Sources:
     """Return both slides, converted where the scanner wrote no DICOM.
 
-    `kept` is the study into which the slides of the case's former objects were converted. With
+    `kept` is the study into which the slides of the case's former objects were converted, `before`
+    the keys of these slides: one that is damaged gets the same bytes again. With
     `convert`, a slide is converted again that retention removed; else its headers stand for it.
 
     Raises
@@ -102,9 +104,8 @@ def slide_sources(
         study = replace(study, zone=zone_at(study.started))
     notes, converted = [note], []
     for stain in missing:
-        folder = _converted(
-            (slides[stain], stain, known[stain][0]), findings, study, settings, accession, convert
-        )
+        slide = slides[stain], stain, known[stain][0]
+        folder = _converted(slide, findings, (study, before), settings, accession, convert)
         files = sorted(folder.glob("*.dcm"))
         headers[stain] = read_headers(files)
         converted += files
@@ -196,16 +197,18 @@ def _two_studies(headers: Mapping[Stain, list[Dataset]]) -> tuple[str, ...]:
 def _converted(
     slide: tuple[SlideFacts, Stain, datetime],
     findings: Findings,
-    study: StudyFacts,
+    into: tuple[StudyFacts, Collection[str]],
     settings: Settings,
     accession: str,
     convert: bool,
 ) -> Path:
     """Folder of the slide's VL WSM instances: a separate artifact, reused by later runs.
 
-    `slide` are its facts, its stain and the time of its scan.
+    `slide` are its facts, its stain and the time of its scan; `into` the study, and the keys of the
+    slides that were converted before.
     """
     facts, stain, scanned = slide
+    study, before = into
     store = ArtifactStore(settings.artifacts_dir)
     with_label = settings.objects.label_images
     specimen = ordered_specimen(findings.accession, findings.block, stain, settings)
@@ -220,7 +223,7 @@ def _converted(
         # Former editions cropped these to their bounds.
         "version": 3 if facts.format in BOUNDED else 2,
     }
-    study, key = _converted_into(study, depends_on, specimen, store)
+    study, specimen, key = _converted_into(study, before, depends_on, specimen, store)
     container = f"{findings.accession}-{findings.block}-{stain}"
     identity = SlideIdentity(
         accession=accession,
@@ -268,27 +271,30 @@ def _check_whole(paths: Sequence[Path], facts: SlideFacts) -> None:
 
 def _converted_into(
     study: StudyFacts,
+    before: Collection[str],
     depends_on: Mapping[str, Any],
     specimen: OrderedSpecimen | None,
     store: ArtifactStore,
-) -> tuple[StudyFacts, ArtifactKey]:
-    """Return the study that a converted slide states, and its key.
+) -> tuple[StudyFacts, OrderedSpecimen | None, ArtifactKey]:
+    """Return the study and the specimen that a converted slide states, and its key.
 
     A slide that was converted before its specimen was known, or by an edition that wrote no zone,
-    or that filled what the header of the study leaves open, stays as it was sent.
+    or that filled what the header of the study leaves open, stays as it was sent, also where its
+    file is gone.
     """
-    of_order = {} if specimen is None else {"specimen": asdict(specimen)}
-    candidates = [
-        (
-            facts,
-            ArtifactKey.of("wsm", **depends_on, study=stated, **of_specimen, **of_zone),
-        )
-        for facts in (study.filled(), study)
-        for stated in (replace(facts, zone="").stated(),)
-        for of_specimen in ({}, of_order)
-        for of_zone in ({}, {"zone": study.zone} if study.zone else {})
-    ]
+    candidates = []
+    for facts in (study.filled(), study):
+        unzoned = replace(facts, zone="")
+        for of_order in (None, specimen):
+            of_specimen = {} if of_order is None else {"specimen": asdict(of_order)}
+            for into in (unzoned, facts):
+                of_zone = {"zone": into.zone} if into.zone else {}
+                key = ArtifactKey.of(
+                    "wsm", **depends_on, study=unzoned.stated(), **of_specimen, **of_zone
+                )
+                candidates.append((into, of_order, key))
     there = (
-        each for each in candidates if store.path(each[1]).is_dir() or is_retired(each[1], store)
+        each for each in candidates if store.path(each[2]).is_dir() or is_retired(each[2], store)
     )
-    return next(there, candidates[-1])
+    named = (each for each in candidates if str(each[2]) in before)
+    return next(there, next(named, candidates[-1]))

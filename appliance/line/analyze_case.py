@@ -145,13 +145,20 @@ def align_slides(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> O
 
 
 def _align_key(anatomy: ReadSlide, target: ReadSlide) -> ArtifactKey:
-    return ArtifactKey.of("align", he=anatomy.inspect_key, ihc=target.inspect_key, version=8)
+    return _align_keys(anatomy, target)[0]
+
+
+def _align_keys(anatomy: ReadSlide, target: ReadSlide) -> list[ArtifactKey]:
+    """Keys of today's alignment, and of that of a former version, which it reads."""
+    keys = {"he": anatomy.inspect_key, "ihc": target.inspect_key}
+    return [ArtifactKey.of("align", **keys, version=version) for version in (8, 7)]
 
 
 def kept_mapping(anatomy: ReadSlide, target: ReadSlide, settings: Settings) -> SlideMapping | None:
     """Map of anatomy µm to target µm, where `align_slides` made it and it is kept; else None."""
-    folder = ArtifactStore(settings.artifacts_dir).path(_align_key(anatomy, target))
-    return Alignment.load(folder).mapping if is_as_written(folder) else None
+    store = ArtifactStore(settings.artifacts_dir)
+    folders = map(store.path, _align_keys(anatomy, target))
+    return next((Alignment.load(f).mapping for f in folders if is_as_written(f)), None)
 
 
 def _require_two_sections(align_key: str, settings: Settings) -> None:

@@ -142,15 +142,16 @@ class NucleiSession:
             self._brown_px.append((found.brown_px, found.wide_px))
 
     def finish(self) -> NucleiReading:
-        """Reading, with the share of each class of the judged tiles' nuclei as the opinion."""
+        """Reading, with the share of each class of the scored tiles' nuclei as the opinion."""
         self._labels.close(whole=True)
         self._open = False
         judged = np.array(self._judged, dtype=bool)
         counts = np.array(self._counts, dtype=np.int64).reshape(-1, 4)
-        total = counts[judged].sum(axis=0).tolist()
-        classes, probabilities = shares(dict(zip(NUCLEAR_CLASSES, total, strict=True)))
         control, control_tiles, lost = self._control()
-        on_control = [TileIndex(*place) in control_tiles for place in self._places]
+        on_control = np.array([TileIndex(*p) in control_tiles for p in self._places], dtype=bool)
+        # As the score, which no tile on control tissue counts for.
+        total = counts[judged & ~on_control].sum(axis=0).tolist()
+        classes, probabilities = shares(dict(zip(NUCLEAR_CLASSES, total, strict=True)))
         return NucleiReading(
             opinion=Opinion(
                 reader=NucleiReader.name,
@@ -167,7 +168,7 @@ class NucleiSession:
             label_px=np.array(self._label_px, dtype=np.int64).reshape(-1, 5),
             brown_px=np.array(self._brown_px, dtype=np.int64).reshape(-1, 2),
             unseen=np.array(self._unseen, dtype=bool),
-            on_control=np.array(on_control, dtype=bool),
+            on_control=on_control,
             outside=self._outside(control_tiles),
             control=control,
             control_nuclei=np.array(self._control_nuclei, dtype=np.int64).reshape(-1, 4),
@@ -244,7 +245,7 @@ class NucleiReader:
     """Color deconvolution on the tiles of an ER or PR slide that have a tumor partner."""
 
     name: ClassVar[str] = "nuclei"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (ER, PR)
     task: ClassVar[Task | None] = None

@@ -243,7 +243,7 @@ def _from_table(table: Path, task: Task) -> list[LabeledImage]:
                 mpp=_checked(_number(cells["mpp"], where), where),
             )
         )
-    check_patients((image.patient for image in images), str(table))
+    check_patients((image.patient for image in images if image.is_patient_told), str(table))
     if not images:
         raise DataSetError(f"{table}: no lines. Columns are file, label, patient, mpp.")
     return images

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
@@ -104,6 +105,14 @@ def test_the_specimen_of_an_order_names_new_slides_and_leaves_those_that_were_se
     assert named[HER2][0].ContainerIdentifier == "G-2"
     assert named[HE][0].ContainerIdentifier == f"{first.accession}-B2-HE"
     assert slide_sources(first, HER2_ASSAY, settings, sent.study).converted == sent.converted
+    # One of them is lost, and converted again: the archive has it under its UIDs.
+    folder = sent.converted[0].parent
+    key = f"wsm/{folder.name}"
+    bytes_before = sent.converted[0].read_bytes()
+    shutil.rmtree(folder)
+    again = slide_sources(first, HER2_ASSAY, settings, sent.study, before={key})
+    assert again.converted == sent.converted
+    assert sent.converted[0].read_bytes() == bytes_before
 
 
 def test_a_file_that_changed_is_not_converted_under_the_first_ones_identity(

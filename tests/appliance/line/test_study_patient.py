@@ -11,9 +11,10 @@ from pydicom import Dataset, dcmread
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import vocabulary
 from appliance.delivery.index import read_index
+from appliance.delivery.requests import request_of
 from appliance.domain import HE, HER2, Stain
 from appliance.errors import CaseHeldError
-from appliance.findings.codec import save_findings
+from appliance.findings.codec import load_findings, save_findings
 from appliance.intake.patients import Patient
 from appliance.line.case_steps import WrittenCase, write
 from appliance.line.ordered import ordered_for
@@ -30,7 +31,7 @@ class Bench:
         self.accession = made.accession
         self.table = folder / "orders.csv"
         self.settings = Settings(state_dir=folder / "state", orders=Orders(csv=self.table))
-        key = ArtifactKey.of("findings", of="bench")
+        self.key = key = ArtifactKey.of("findings", of="bench")
         with ArtifactStore(self.settings.artifacts_dir).writing(key) as place:
             findings = true_findings(made)
             save_findings(findings, place, he_thumbnail=BLANK, ihc_thumbnail=BLANK)
@@ -116,3 +117,11 @@ def test_one_slide_that_was_identified_again_is_not_enough(bench: Bench) -> None
     mixed = then | {HER2: bench.order("P-2")[HER2]}
     with pytest.raises(CaseHeldError):
         bench.write(mixed, first.objects_key)
+
+
+def test_a_correction_for_a_corrected_patient_answers_the_corrected_order(bench: Bench) -> None:
+    """Also where an earlier edition wrote the objects that it corrects, without a request."""
+    bench.order("P-2")
+    made = load_findings(ArtifactStore(bench.settings.artifacts_dir).path(bench.key))
+    request, _ = request_of(made, HER2, "of-P-2", bench.settings, first=False)
+    assert request.placer == "ORDER-OF-P-2"

@@ -278,6 +278,11 @@ def test_a_tile_that_holds_control_tissue_is_told(
     reading = read_beside_nothing(small_case.ihc_path, tmp_path, tiles)
     assert reading.judged.tolist() == [True, True]
     assert reading.on_control.tolist() == [False, True]
+    # The opinion counts other tiles alone, as the score does.
+    assert reading.counts[1].sum() > 0 and any(reading.opinion.probabilities)
+    (tmp_path / "held").mkdir()
+    held = read_beside_nothing(small_case.ihc_path, tmp_path / "held", tiles[1:])
+    assert not any(held.opinion.probabilities)
     # Without an H&E slide beside it nothing is control tissue.
     assert not read(small_case.ihc_path, tiles, tmp_path / "alone").on_control.any()
 

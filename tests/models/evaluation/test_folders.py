@@ -56,6 +56,13 @@ def test_class_folders(task: Task, names: tuple[str, ...], tmp_path: Path) -> No
     assert all(i.mpp is None for i in images)
 
 
+def test_names_of_images_are_no_patients_that_a_table_names(tmp_path: Path) -> None:
+    for name in ("a/Tile1.png", "b/tile1.png"):
+        put(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("file,label,mpp\na/Tile1.png,1,0.5\nb/tile1.png,0,0.5\n")
+    assert len(find_images(tmp_path, Task.TUMOR)) == 2
+
+
 def test_masks_beside_and_in_folders(tmp_path: Path) -> None:
     put(tmp_path / "beside" / "one.jpg"), put(tmp_path / "beside" / "one-mask.png")
     put(tmp_path / "folders" / "images" / "two.png")
