@@ -15,16 +15,25 @@ from appliance.ledger.queries import PASSED
 from appliance.ledger.tables import SlideRow
 
 FIRST = "1"
-"""Part of a slide without a mark: others are marked."""
+"""Part of a slide whose name has a block without a mark: others are marked."""
+_MARKING = ("name", "folder")
+"""Sources that carry the mark of a part wherever there is one; a barcode may not."""
 
 
 def part_of(slide: SlideRow) -> str:
-    """Return the part that an identified slide's sources mark; empty where a person or a sidecar
-    names its block."""
+    """Return the part that an identified slide's sources mark; empty where that is not known.
+
+    It is not where a person or a sidecar names the block, where a barcode alone does, and of a
+    slide that an edition identified which kept no mark.
+    """
     claims = json.loads(slide.evidence)
     if any(claim["block"] for claim in claims if claim["source"] in TOLD):
         return ""
-    return next((claim["part"] for claim in claims if claim.get("part")), FIRST)
+    looked_for = [claim for claim in claims if "part" in claim]
+    marked = next((claim["part"] for claim in looked_for if claim["part"]), "")
+    if marked or not any(c["block"] for c in looked_for if c["source"] in _MARKING):
+        return str(marked)
+    return FIRST
 
 
 def another_part(slide: SlideRow, block: Iterable[SlideRow]) -> str:

@@ -268,3 +268,30 @@ def test_blocks_of_two_parts_of_a_specimen_are_not_one(context: StepContext) -> 
     say_slide(context.settings, node.subject, SlideWords(block="P2A1"), MEYER)
     told = identified_again(context, Path(node.path))
     assert told.state == SlideState.IDENTIFIED and told.block == "P2A1"
+
+
+def test_a_slide_of_an_edition_that_kept_no_mark_is_of_any_part(context: StepContext) -> None:
+    scans = context.settings.watch.folder
+    former = identified(context, write_svs(scans / "S26-31_P2_A1_HE.svs", 1))
+    with context.ledger.transaction() as tx:
+        row = tx.slide(former.id or 0)
+        assert row is not None
+        claims = json.loads(row.evidence)
+        row.evidence = json.dumps([{k: v for k, v in c.items() if k != "part"} for c in claims])
+        tx.session.add(row)
+    row = identified(context, write_svs(scans / "S26-31_P2_A1_HER2.svs", 2))
+    assert (row.state, row.block) == (SlideState.IDENTIFIED, "A1")
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("scan", SlideState.IDENTIFIED), ("S26-31_A1", SlideState.QUARANTINED)],
+)
+def test_a_barcode_alone_does_not_say_that_a_block_is_of_the_first_part(
+    name: str, state: SlideState, context: StepContext
+) -> None:
+    """A name has the mark wherever there is one."""
+    scans = context.settings.watch.folder
+    identified(context, write_svs(scans / f"{name}.svs", 1, "S26-31;A1;HE"))
+    row = identified(context, write_svs(scans / "S26-31_P2_A1_HER2.svs", 2))
+    assert row.state == state
