@@ -70,9 +70,10 @@ def is_over(row: DeliveryRow, objects_key: str, settings: Settings) -> bool:
 
 
 def waiting_for_a_person() -> SelectOfScalar[int]:
-    """Return a query for the ids of refused deliveries that keep a case *undelivered*.
+    """Return a query for the ids of refused deliveries that make a case *undelivered*.
 
-    Results that the case has no more lie in another folder than those of today.
+    It is *written* while another object of it waits, for a destination that is away, too. Results
+    that the case has no more lie in another folder than those of today.
     """
     reason, path = col(DeliveryRow.reason), col(DeliveryRow.path)
     of_today = or_(~path.startswith("objects/"), path.startswith(col(CaseRow.objects_key)))
@@ -81,7 +82,7 @@ def waiting_for_a_person() -> SelectOfScalar[int]:
         .join(CaseRow, col(CaseRow.id) == CaseDeliveryRow.case_id)
         .join(DeliveryRow, col(DeliveryRow.id) == CaseDeliveryRow.delivery_id)
         .where(
-            CaseRow.state == CaseState.UNDELIVERED,
+            col(CaseRow.state).in_((CaseState.WRITTEN, CaseState.UNDELIVERED)),
             DeliveryRow.state == DeliveryState.REFUSED,
             reason.not_in(REPLACED),
             of_today,

@@ -180,7 +180,7 @@ def _ledger(tx: Queries, now: float) -> Iterator[Metric]:
     # Those that a person need do nothing about would keep an alert for ever.
     counts = or_(delivery.state != DeliveryState.REFUSED, delivery.id.in_(waiting_for_a_person()))
     sent = _count(tx, delivery.destination, delivery.state, where=counts)
-    said = "Objects by destination and state; refused: those that keep a case undelivered."
+    said = "Objects by destination and state; refused: those that need a person."
     yield _by("deliveries", said, ("destination", "state"), sent)
     for name, columns in (("slide", slide), ("case", case)):
         yield _longest_waits(tx, name, columns, now)

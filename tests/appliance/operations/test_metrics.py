@@ -28,6 +28,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.tables import set_reason
 from appliance.ledger.transaction import NewDelivery
+from appliance.operations.alert_causes import causes_of_ledger
 from appliance.operations.metrics import health, metrics_text
 from appliance.settings.settings import Settings
 
@@ -106,6 +107,8 @@ def test_figures_are_those_of_the_ledger(ledger: Ledger, settings: Settings) -> 
     [
         ("refused", "objects/b/sr.dcm", CaseState.UNDELIVERED, 1),
         ("given-up", "wsm/a/1.dcm", CaseState.UNDELIVERED, 1),
+        ("refused", "objects/b/sr.dcm", CaseState.WRITTEN, 1),  # another destination is away
+        ("withdrawn", "objects/b/sr.dcm", CaseState.WRITTEN, 0),
         ("refused", "objects/a/sr.dcm", CaseState.UNDELIVERED, 0),  # of a result before this one
         ("refused", "objects/a/sr.dcm", CaseState.DELIVERED, 0),
         *((reason, "objects/b/sr.dcm", CaseState.UNDELIVERED, 0) for reason in (
@@ -126,9 +129,13 @@ def test_what_nobody_has_to_do_anything_about_is_not_refused(
         set_reason(row, reason)
         tx.advance(row, DeliveryState.REFUSED, now=100.0)
         tx.advance(case, CaseState.WRITTEN, now=100.0)
-        tx.advance(case, state, now=100.0)
+        if case.state != state:
+            tx.advance(case, state, now=100.0)
     found = values(metrics_text(settings))
     assert found.get(("tandem_deliveries", "pacs", "refused"), 0) == refused
+    with ledger.transaction() as tx:
+        keys = [cause.key for cause in causes_of_ledger(tx, settings, 100.0)]
+    assert keys.count("refused pacs") == refused
 
 
 def test_no_figure_names_a_patient(ledger: Ledger, settings: Settings) -> None:
