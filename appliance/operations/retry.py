@@ -6,8 +6,10 @@ import time
 
 from appliance.delivery.index import read_index, read_scanned
 from appliance.delivery.left_out import NO_DESTINATION, leave_out
+from appliance.delivery.queueing import enqueue_case
 from appliance.errors import SettingsError
 from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
+from appliance.ledger.queries import NOT_WANTED
 from appliance.ledger.tables import CaseRow, DeliveryRow, SlideRow, id_named, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.status import open_ledger
@@ -76,12 +78,7 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
             f"{case.subject} is {case.state}: only waiting, failed, written, unproven and "
             "undelivered cases are retried."
         )
-    there = {section.name for section in settings.destinations}
-    left_out = [
-        row for row in waiting if row.reason == NO_DESTINATION and row.destination not in there
-    ]
-    for row in left_out:
-        leave_out(tx, row, now)
+    left_out = _leave_out_gone(tx, case, waiting, settings, now)
     for row in waiting:
         if row in left_out:
             continue
@@ -103,6 +100,35 @@ def retry_case(tx: Transaction, case: CaseRow, settings: Settings, now: float) -
         gone = ", ".join(sorted({f"'{row.destination}'" for row in left_out}))
         told += f"; {len(left_out)} are left out, as the settings have no {gone}"
     return told
+
+
+def _leave_out_gone(
+    tx: Transaction, case: CaseRow, waiting: list[DeliveryRow], settings: Settings, now: float
+) -> list[DeliveryRow]:
+    """Leave out what was to go to destinations that are gone; return it.
+
+    They may have another name by now: the destinations of today get the case's objects.
+    """
+    there = {section.name for section in settings.destinations}
+    gone = [row for row in waiting if row.reason == NO_DESTINATION and row.destination not in there]
+    if not gone:
+        return []
+    for row in gone:
+        leave_out(tx, row, now)
+    enqueue_case(tx, case, settings, now)
+    current = {item.sop_instance_uid for item in read_index(case.objects_key, settings)}
+    has = (DeliveryState.SENT, DeliveryState.UNPROVEN, DeliveryState.PROVEN)
+    if not any(
+        row.state in has or row.destination in there
+        for row in tx.deliveries(id_of(case))
+        if row.sop_instance_uid in current and row.reason not in NOT_WANTED
+    ):
+        names = ", ".join(sorted({f"'{row.destination}'" for row in gone}))
+        raise SettingsError(
+            f"{case.subject}: the settings have no {names}, and no destination has its objects or "
+            "gets them as it is. Add a destination, or sign the result where one waits for that."
+        )
+    return gone
 
 
 def _waiting(tx: Transaction, case: CaseRow, settings: Settings) -> list[DeliveryRow]:

@@ -7,7 +7,8 @@ from appliance.words.template import Words
 DELIVERY_REASONS: Words = {
     "no-destination": (
         "no destination '{destination}' in the settings any more; add it, then: tandem retry. "
-        "Where it is not added, tandem retry leaves the object out"
+        "Where it is not added, tandem retry leaves the object out, and sends the case's objects "
+        "to the destinations of today"
     ),
     "away": "{message}",
     "not-allowed": "{message}",

@@ -27,7 +27,7 @@ from appliance.delivery.destinations.contract import (
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
-from appliance.errors import DestinationUnavailableError, StoppedError
+from appliance.errors import DestinationUnavailableError, SettingsError, StoppedError
 from appliance.intake.block import withdraw
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
@@ -698,7 +698,24 @@ class TestLeftOut:
         assert "tandem retry leaves the object out" in error_of(desk.rows()["1.SEG"])
         told = retry_subject(desk.settings, "case-1")
         assert told.endswith("3 are left out, as the settings have no 'told'")
+        assert desk.case() == CaseState.WRITTEN
+        desk.outbox = Outbox(desk.ledger, desk.settings, {"other": desk.told}, lambda: desk.now)
         desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
-        assert {row.reason for row in desk.all_rows()} == {"left-out"}
+        rows = {(row.destination, row.state, row.reason) for row in desk.all_rows()}
+        assert rows == {("told", "refused", "left-out"), ("other", "proven", "")}
+        assert sorted(desk.told.sent) == ["1.SEG", "1.SR", "1.WSM"]
         with desk.ledger.transaction() as tx:
             assert "do not send it to 'told'" in event_text(tx.events("delivery-1")[-1])
+
+    @pytest.mark.parametrize("sections", [(), (FolderDestination(name="other", only_signed=True),)])
+    def test_no_retry_makes_a_case_delivered_whose_objects_no_destination_gets(
+        self, sections: Sequence[DestinationSection], tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path)
+        set_destinations(desk, *sections)
+        desk.outbox.run()
+        with pytest.raises(SettingsError, match="no 'told', and no destination has its objects"):
+            retry_subject(desk.settings, "case-1")
+        desk.outbox.run()
+        assert desk.case() == CaseState.UNDELIVERED
+        assert {row.reason for row in desk.all_rows()} == {"no-destination"}
