@@ -66,11 +66,15 @@ _DIGITS = re.compile(r"\d+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """A cause: its key, which stays the same while it lasts, its kind, and the sentence."""
+    """A cause: its key, which stays the same while it lasts, its kind, and the sentence.
+
+    `newest` is when the last of what it counts came to be, where later ones are told as well.
+    """
 
     key: str
     kind: AlertKind
     sentence: str
+    newest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,10 +143,12 @@ def _of_destinations(tx: Queries) -> Iterator[Cause]:
         (ABSENT, (waits, reason == ABSENT)),
         (REFUSED_THERE, (col(DeliveryRow.id).in_(waiting_for_a_person()),)),
     ):
-        counted = columns(name, func.count()).where(*rows).group_by(name)
-        for there, count in tx.session.connection().execute(counted):
+        last = func.max(col(DeliveryRow.changed_at))
+        counted = columns(name, func.count(), last).where(*rows).group_by(name)
+        for there, count, at in tx.session.connection().execute(counted):
             told = say("alert", word, {"name": there, "count": count})
-            yield Cause(key=f"{word} {there}", kind=AlertKind.SITE, sentence=told)
+            newest = at if word == REFUSED_THERE else 0.0
+            yield Cause(key=f"{word} {there}", kind=AlertKind.SITE, sentence=told, newest=newest)
 
 
 def held_by_site(tx: Queries) -> list[str]:

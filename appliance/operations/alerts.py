@@ -1,6 +1,7 @@
 """Alerts: one message for each cause, kept in a file so that a restart repeats none.
 
-A cause is told once it has lasted ``alerts.after_minutes``. Once it was away for as long its end is
+A cause is told once it has lasted ``alerts.after_minutes``; what a destination refused for good is
+told again where it grew, once an hour at most. Once it was away for as long its end is
 told to those who had the message, and it may be told again. A channel that takes no message is
 tried again later; the others are not.
 """
@@ -42,6 +43,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 3600.0
 """Wait after a failed attempt of a channel; it doubles."""
 OF_THE_DISK = "disk-"
 """Beginning of the keys of causes of the disk: one follows another, and that is no end."""
+AGAIN_S = 3600.0
+"""Least time between two messages of a cause that grows."""
 MOST_CASES = 1000
 """Most STAT cases that are remembered as told, the newest ones."""
 
@@ -51,7 +54,8 @@ class Standing:
     """A cause that holds, or did just now; `told` names the channels that took its message.
 
     `since` and `gone` are seconds since the epoch; `gone` is 0 while it holds. `ended` names the
-    channels that took the message of its end.
+    channels that took the message of its end. `newest` is that of the cause when it was told, and
+    `before` names the channels that took an earlier message, of less.
     """
 
     kind: AlertKind
@@ -60,6 +64,21 @@ class Standing:
     gone: float = 0.0
     told: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
+    newest: float = 0.0
+    before: tuple[str, ...] = ()
+
+    @property
+    def heard(self) -> set[str]:
+        """Channels that took any message of it."""
+        return {*self.told, *self.before}
+
+    def with_more(self, newest: float, now: float) -> Standing:
+        """Return it as it is to be told again, where it grew since it was told."""
+        if not self.told:
+            return replace(self, newest=newest)
+        if newest <= self.newest or now - self.since < AGAIN_S:
+            return self
+        return replace(self, since=now, told=(), before=tuple(self.heard), newest=newest)
 
     def is_over(self, now: float, after_s: float) -> bool:
         """Return whether it has been away for long enough to count as ended."""
@@ -107,7 +126,7 @@ def read_memory(settings: Settings) -> Memory:
 
 
 def _standing(kept: Mapping[str, Any]) -> Standing:
-    names = {name: tuple(kept.get(name, ())) for name in ("told", "ended")}
+    names = {name: tuple(kept.get(name, ())) for name in ("told", "ended", "before")}
     return Standing(**{**kept, **names, "kind": AlertKind(kept["kind"])})
 
 
@@ -214,6 +233,7 @@ class AlertWatch:
             known = causes.get(key)
             if known is None or known.is_over(now, after_s):
                 known = Standing(kind=cause.kind, sentence="", since=now)
+            known = known.with_more(cause.newest, now)
             since = min(known.since, now)  # the clock was set back
             causes[key] = replace(known, sentence=cause.sentence, since=since, gone=0.0)
         for key, known in list(causes.items()):
@@ -223,7 +243,7 @@ class AlertWatch:
                 continue  # of a ledger that cannot be read nothing is known
             else:
                 causes[key] = known = replace(known, gone=known.gone or now)
-                over = not known.told or (
+                over = not known.heard or (
                     known.is_over(now, after_s) and not self._owes_end(key, known, now)
                 )
             if over:
@@ -238,10 +258,12 @@ class AlertWatch:
         lasting = [other for other, each in self._memory.causes.items() if not each.gone]
         # What waited for a destination until it was given up has not ended well.
         word, _, place = key.partition(" ")
-        heirs = (word == WAITS_THERE and f"{REFUSED_THERE} {place}" in lasting) or (
+        refused = f"{REFUSED_THERE} {place}"
+        given_up = refused in lasting and self._memory.causes[refused].since >= known.since
+        heirs = (word == WAITS_THERE and given_up) or (
             key.startswith(OF_THE_DISK) and any(other.startswith(OF_THE_DISK) for other in lasting)
         )
-        missing = set(known.told) & set(self._channels) - set(known.ended)
+        missing = known.heard & set(self._channels) - set(known.ended)
         return wanted and not heirs and bool(missing) and now - known.gone <= NEWS_SECONDS
 
     def _send(self, now: float) -> None:
@@ -250,7 +272,7 @@ class AlertWatch:
             is_news = known.kind is AlertKind.STAT
             if known.is_over(now, after_s) and not is_news:
                 if not quiet and self._owes_end(key, known, now):
-                    self._tell(key, now, "ended", set(known.told))
+                    self._tell(key, now, "ended", known.heard)
                 continue
             due = is_news or (not known.gone and not quiet and now - known.since >= after_s)
             if due and known.kind in self._alerts.kinds:

@@ -298,6 +298,52 @@ def test_objects_that_are_given_up_do_not_end_well_and_are_told_until_a_person_a
     watch.close()
 
 
+def test_what_was_refused_long_ago_hides_neither_the_end_of_an_outage_nor_what_is_refused_later(
+    settings: Settings, ledger: Ledger
+) -> None:
+    of = dict.fromkeys(("path", "study_uid", "series_uid", "sop_class_uid"), "1.2")
+    case_id = stat_case(ledger, NOW, stat=False)
+
+    def change(uid: str, state: DeliveryState, at: float) -> None:
+        with ledger.transaction() as tx:
+            new = NewDelivery(destination="pacs", kind="SR", sop_instance_uid=uid, **of)
+            tx.enqueue(case_id, new, at)
+            row = next(one for one in tx.deliveries(case_id) if one.sop_instance_uid == uid)
+            set_reason(row, "away" if state == DeliveryState.QUEUED else "refused")
+            row.state, row.changed_at = state, at
+            tx.session.add(row)
+            case = tx.case(case_id)
+            assert case is not None
+            case.state = CaseState.WRITTEN
+            tx.session.add(case)
+
+    told = Told()
+    watch = AlertWatch(changed(settings, after_minutes=5), {"mail": told})
+
+    def look(*times: float) -> None:
+        for later in times:
+            watch.look(NOW + later)
+
+    change("1.1", DeliveryState.REFUSED, NOW)
+    look(0, 301)
+    change("1.2", DeliveryState.QUEUED, NOW + 500)
+    look(500, 801)
+    assert told.keys == ["refused pacs", "destination pacs"]
+    change("1.2", DeliveryState.PROVEN, NOW + 1000)
+    look(1000, 1301)
+    assert told.ends == ["destination pacs"]
+    change("1.3", DeliveryState.REFUSED, NOW + 1400)
+    look(1400, 1800, 3500)
+    assert told.keys.count("refused pacs") == 1  # once an hour
+    look(3700, 4001, 9000)
+    assert told.keys.count("refused pacs") == 2 and "good: 2." in told.messages[-1].sentence
+    for uid in ("1.1", "1.3"):
+        change(uid, DeliveryState.PROVEN, NOW + 9100)
+    look(9100, 9500, 9600)
+    assert told.ends == ["destination pacs", "refused pacs"]
+    watch.close()
+
+
 def test_silence_disk_backup_and_a_destination_are_causes(
     settings: Settings, ledger: Ledger
 ) -> None:
