@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Engine, NullPool, create_engine, event
 
 from appliance.ledger import events
-from appliance.ledger.backups import goes_on_from, make_backup, set_to_take_up, to_take_up
+from appliance.ledger.backups import Backup, goes_on_from, make_backup, set_to_take_up, to_take_up
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lock import LOCK_SLICE_MS, WriteLock
 from appliance.ledger.lost import ARTIFACTS, check_not_emptied, check_not_lost
@@ -36,6 +36,7 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
         If `stop` was set while the ledger was locked.
     """
     file = Path(url.removeprefix("sqlite:///"))
+    restored: Backup | None = None
     check_not_lost(file)
     if not file.is_file() and (file.parent / ARTIFACTS).is_dir():
         log.warning("results are there, and no ledger: a new one begins")
@@ -43,10 +44,10 @@ def open_at_start(url: str, stop: threading.Event) -> Ledger:
         lock = WriteLock(file, stop)
         with told(file, writing=True):
             lock.patiently(lambda: _open(file))
+            restored = _restored(file)
             if _look_over(file):
                 _migrate(file, lock)
     ledger = Ledger(url, stop)
-    restored = to_take_up(file)
     with ledger.transaction() as tx:
         if restored is not None:
             tx.take_up(restored.name, time.time())
@@ -63,6 +64,27 @@ def _open(file: Path) -> None:
     with _reader(file).connect() as connection:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {LOCK_SLICE_MS}")
         has_tables(connection)
+
+
+def _restored(file: Path) -> Backup | None:
+    """Return the backup that took the ledger's place and is not taken up yet, or None.
+
+    A restore that failed named one, and left the ledger as it was: that is forgotten.
+    """
+    backup = to_take_up(file)
+    if backup is None:
+        return None
+    with _reader(file).connect() as connection:
+        query = "SELECT id, hash FROM event ORDER BY id DESC LIMIT 1"
+        last = connection.exec_driver_sql(query).first() if has_tables(connection) else None
+    # A start that ended after the migration had made a backup of the same events before.
+    since = goes_on_from(file)
+    known = (since.event, since.head) if since and since.name != backup.name else None
+    if (backup.event, backup.head) in (tuple(last or (0, "")), known):
+        return backup
+    log.warning("the restore of %s did not come to its end", backup.name)
+    set_to_take_up(file, None)
+    return None
 
 
 def _look_over(file: Path) -> bool:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,23 @@ class AuditTrail:
         self._away = False
 
 
-def tell_again_from(settings: Settings, event: int) -> None:
-    """Let the trail go on from the last event of a backup; what follows it has the same ids."""
+@contextmanager
+def telling_again_from(settings: Settings, event: int) -> Iterator[None]:
+    """Let the trail go on from the last event of a backup, if the block ends without error.
+
+    What follows that event has the same ids. The block begins when nothing more needs room.
+    """
     path = settings.state_dir / NAME
-    until = _told_until(path)
-    if until is not None and until > event:
-        write_whole(path, json.dumps({"event": event}).encode())
+    until, part = _told_until(path), path.with_suffix(".part")
+    if until is None or until <= event:
+        yield
+        return
+    try:
+        write_whole(part, json.dumps({"event": event}).encode())
+        yield
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _told_until(path: Path) -> int | None:

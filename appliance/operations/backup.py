@@ -30,7 +30,7 @@ from appliance.ledger.ledger import Ledger
 from appliance.ledger.migrations.sentences import of_event
 from appliance.ledger.trouble import told
 from appliance.ledger.verify import Verified, verify
-from appliance.operations.audit import tell_again_from
+from appliance.operations.audit import telling_again_from
 from appliance.settings.settings import Settings
 from appliance.words.say import say
 
@@ -145,15 +145,18 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
                 _take_up(copy, backup)
             kept = _kept_folder(file)
             # An earlier edition finds what it wrote; the start that migrates it takes it up.
-            set_to_take_up(file, backup if verified.older else None)
-            tell_again_from(settings, backup.event)
-            # Last of what needs room: moving files needs none.
+            if verified.older:
+                set_to_take_up(file, backup)
             bring_left_alone(file)
             set_goes_on_from(file, backup)
-            if kept is not None:
-                _set_aside(file, kept)
-            with becoming(file) as whole:
-                copy.replace(whole)
+            # Last of what needs room: moving files needs none.
+            with telling_again_from(settings, backup.event):
+                if kept is not None:
+                    _set_aside(file, kept)
+                with becoming(file) as whole:
+                    copy.replace(whole)
+            if not verified.older:
+                set_to_take_up(file, None)
     return Restored(backup=backup, kept=kept, found=found, lost=lost)
 
 
