@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Engine, NullPool, create_engine, event
@@ -69,18 +70,28 @@ def _open(file: Path) -> None:
 def _restored(file: Path) -> Backup | None:
     """Return the backup that took the ledger's place and is not taken up yet, or None.
 
-    A restore that failed named one, and left the ledger as it was: that is forgotten.
+    A restore that failed named one, and left the ledger as it was: that is forgotten. An earlier
+    edition may have gone on from the backup.
     """
     backup = to_take_up(file)
     if backup is None:
         return None
     with _reader(file).connect() as connection:
-        query = "SELECT id, hash FROM event ORDER BY id DESC LIMIT 1"
-        last = connection.exec_driver_sql(query).first() if has_tables(connection) else None
+        last, goes_on = (0, ""), False
+        if has_tables(connection):
+            query = "SELECT id, hash FROM event WHERE id = ? OR id = (SELECT max(id) FROM event)"
+            found = connection.exec_driver_sql(query, (backup.event,))
+            hashes = {int(number): str(digest) for number, digest in found}
+            last = max(hashes.items(), default=last)
+            goes_on = is_older(connection) and hashes.get(backup.event) == backup.head
     # A start that ended after the migration had made a backup of the same events before.
     since = goes_on_from(file)
     known = (since.event, since.head) if since and since.name != backup.name else None
-    if (backup.event, backup.head) in (tuple(last or (0, "")), known):
+    if (backup.event, backup.head) in (last, known):
+        return backup
+    if goes_on:
+        backup = replace(backup, event=last[0], head=last[1])
+        set_to_take_up(file, backup)
         return backup
     log.warning("the restore of %s did not come to its end", backup.name)
     set_to_take_up(file, None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,10 +66,24 @@ def test_a_restore_that_fails_leaves_the_trail_and_the_ledger_as_they_were(
     assert [restored(settings), restored(settings)] == [1, 1]
 
 
+def go_on(settings: Settings) -> None:
+    """Let an earlier edition append an event."""
+    with closing(sqlite3.connect(settings.ledger_file)) as ledger, ledger:
+        names = [name for _, name, *_ in ledger.execute("PRAGMA table_info(event)")]
+        kept = ", ".join(f'"{name}"' for name in names if name not in ("id", "hash"))
+        ledger.execute(
+            f"INSERT INTO event (hash, {kept}) "  # noqa: S608
+            f"SELECT 'another', {kept} FROM event ORDER BY id DESC LIMIT 1"
+        )
+
+
+@pytest.mark.parametrize("gone_on", [False, True])
 def test_a_start_that_ends_after_the_migration_does_not_forget_the_restore(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    gone_on: bool, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore_ledger(settings)
+    if gone_on:
+        go_on(settings)
     with monkeypatch.context() as ended:
         ended.setattr(Transaction, "take_up", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
