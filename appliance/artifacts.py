@@ -24,6 +24,7 @@ from appliance.errors import ArtifactDamagedError, StateFolderError
 SUMS_NAME = "SHA256SUMS"
 """File with the SHA-256 of every other file of an artifact."""
 _KEY = re.compile(r"([a-z]+)/([0-9a-z]{1,64})")
+_STEP, _DIGEST = re.compile(r"[a-z][a-z0-9_-]*"), re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ class ArtifactStore:
 def require_usable(root: Path) -> None:
     """Check that results can be stored, by a nameless file in each step's folder.
 
+    Folders of others, such as lost+found, do not matter.
+
     Raises
     ------
     StateFolderError
@@ -129,7 +132,7 @@ def require_usable(root: Path) -> None:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for folder in (root, *(path for path in root.iterdir() if path.is_dir())):
+        for folder in (root, *(path for path in root.iterdir() if _is_of_a_step(path))):
             with tempfile.TemporaryFile(dir=folder) as probe:
                 probe.write(b"x")
                 probe.flush()
@@ -140,6 +143,21 @@ def require_usable(root: Path) -> None:
             f"Results cannot be stored in {root} ({why}). See to the disk and the rights of the "
             "state folder; the step is tried again by itself."
         ) from err
+
+
+def _is_of_a_step(folder: Path) -> bool:
+    """Return whether a folder is a step's: by its name, and it is ours or holds results.
+
+    The owner alone does not tell: a command that an administrator ran may have made it.
+    """
+    if not _STEP.fullmatch(folder.name) or not folder.is_dir():
+        return False
+    if folder.stat().st_uid == os.geteuid():
+        return True
+    try:
+        return any(_DIGEST.fullmatch(entry.name) for entry in folder.iterdir())
+    except PermissionError:
+        return False
 
 
 def is_as_written(folder: Path) -> bool:

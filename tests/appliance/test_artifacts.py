@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.damage import flip
@@ -17,9 +22,10 @@ from appliance.artifacts import (
     file_is_as_written,
     is_as_written,
     is_unchecked,
+    require_usable,
     write_whole,
 )
-from appliance.errors import ArtifactDamagedError
+from appliance.errors import ArtifactDamagedError, StateFolderError
 
 
 def test_an_interrupted_writer_leaves_no_artifact(tmp_path: Path) -> None:
@@ -151,3 +157,33 @@ def test_what_another_process_made_again_meanwhile_stays(
 def test_no_path_is_built_from_what_is_no_key(text: str) -> None:
     with pytest.raises(ValueError, match="not the key"):
         ArtifactKey.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "owner", "holds", "usable"),
+    [
+        ("lost+found", 0, "", True),
+        ("@eaDir", 0, "", True),
+        ("snapshots", 1, "daily", True),
+        ("wsm", 0, "", False),
+        ("wsm", 1, "0" * 32, False),  # a command of an administrator made it
+    ],
+)
+def test_folders_of_others_among_the_results_do_not_say_that_none_can_be_stored(
+    name: str, owner: int, holds: str, usable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    if holds:
+        (tmp_path / name / holds).mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / name).stat().st_uid + owner)
+    made = tempfile.TemporaryFile
+
+    def refused(dir: Path) -> Any:
+        """No rights keep root from a folder."""
+        if dir.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return made(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with nullcontext() if usable else pytest.raises(StateFolderError, match="rights"):
+        require_usable(tmp_path)
