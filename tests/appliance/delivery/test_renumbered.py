@@ -22,8 +22,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return open_clinic(tmp_path_factory.mktemp("clinic"))
 
 
-@pytest.mark.parametrize("accession", ["", "S26-9", None])
-@pytest.mark.parametrize("lis", [True, False])
+@pytest.mark.parametrize(
+    ("accession", "lis"), [("", True), ("S26-9", True), ("S26-9", False), (None, True)]
+)
 def test_a_result_that_a_laboratory_has_under_another_number(
     accession: str | None, lis: bool, state: Path, tmp_path: Path
 ) -> None:
