@@ -236,11 +236,11 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     ledger.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def twin_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Return a laboratory with case 1, scored, of slides 1 and 2, whose files are there.
 
-    Tests that change it put it back.
+    Of each file of tests its own: a case that was sent back has no result for the others.
     """
     folder = tmp_path_factory.mktemp("twins")
     made = Lab(
