@@ -151,7 +151,7 @@ def _told(image: LabeledImage, patient: str, labels: SiteLabels) -> tuple[str, S
 
 
 def _is_free(split: Split | None) -> bool:
-    """Whether no network learned from what lies in a split, nor was chosen by it."""
+    """Return whether no network learned from a split, nor was chosen by it."""
     return split in (None, "test")
 
 

@@ -24,7 +24,7 @@ UNITS_NAME = "systemd"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiteFiles:
-    """What was written: the settings file, None where there was one; the units; the commands.
+    """Files that were written, and commands: the settings file, the units, and what root runs.
 
     `worker_commands` are those for each worker's machine; empty without a cluster.
     """

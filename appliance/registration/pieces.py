@@ -25,9 +25,9 @@ LABELS_UM = 64.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The mask of a piece: `inside`, bool, from px (`top`, `left`) of a picture of `shape` on.
+    """Mask of a piece: `inside`, bool, lies at px (`top`, `left`) of a picture of `shape` px.
 
-    Sixty masks of a whole overview would take gigabytes.
+    Only the box is kept: sixty masks of a whole overview would take gigabytes.
     """
 
     shape: tuple[int, int]

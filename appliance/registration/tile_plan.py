@@ -15,8 +15,8 @@ from appliance.slides.tissue import MIN_TISSUE_SHARE
 REACH_TILES = 1.0
 """Largest distance between the centers of partners, in tiles."""
 SAME_TILES = 0.71
-"""Distance on the IHC slide, in tiles, up to which tumor tiles of two pieces show the same tissue:
-that of a place from the nearest of a grid."""
+"""Distance on the IHC slide, in tiles, up to which tumor tiles of two pieces show the same tissue.
+No place is farther from the nearest center of a grid of tiles (half a diagonal)."""
 NO_EDGE = 1e6
 """Cost of a tumor tile without partner, which no pairing reaches."""
 

@@ -11,7 +11,8 @@ _LETTERS_NUMBER = re.compile(r"(?P<letters>[A-Z]{1,3})(?P<number>\d{1,3})", re.I
 _NUMBER_LETTER = re.compile(r"\d{1,2}[A-Z]", re.IGNORECASE)
 _ROMAN = re.compile(r"I{1,3}|IV|VI{0,3}|IX|X", re.IGNORECASE)
 _LEVEL = re.compile(r"L\d{1,2}", re.IGNORECASE)
-_PART = re.compile(r"P\d{1,2}", re.IGNORECASE)
+_PART = re.compile(r"(?:P|PT|PART|SPECIMEN|TEIL|PROBE)(?P<number>\d{1,2})", re.IGNORECASE)
+_PART_WORD = re.compile(r"PART|SPECIMEN|TEIL|PROBE", re.IGNORECASE)
 _TOO_LONG = re.compile(r"[A-Z]{1,2}\d{4,6}", re.IGNORECASE)
 _NO_BLOCK = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|dp\d+|dx\d+|ts\d+|bs\d+|x\d{2}|\d{2}x|v\d{1,2}|nr\d+|no\d+|lvl\d+"
@@ -68,12 +69,17 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
     while at < len(tokens):
         token = tokens[at]
         later = any(_is_block(other) for other in tokens[at + 1 :])
-        is_mark = _LEVEL.fullmatch(token.text) or _PART.fullmatch(token.text)
-        if is_mark and (later or blocks):
-            if _LEVEL.fullmatch(token.text):
-                level = token.text[1:]
+        marked = _PART.fullmatch(token.text)
+        if _PART_WORD.fullmatch(token.text) and later and NUMBER.fullmatch(tokens[at + 1].text):
+            part = str(int(tokens[at + 1].text))
+            used += [each.start for each in tokens[at : at + 2]]
+            at += 2
+            continue
+        if (marked or _LEVEL.fullmatch(token.text)) and (later or blocks):
+            if marked:
+                part = str(int(marked["number"]))
             else:
-                part = str(int(token.text[1:]))
+                level = token.text[1:]
             used.append(token.start)
             at += 1
             continue

@@ -253,10 +253,11 @@ def test_a_slide_whose_overview_of_a_former_edition_is_lost_is_looked_at_again(
     assert with_overview(slide, context.settings) == (slide, ())
 
 
-def test_blocks_of_two_parts_of_a_specimen_are_not_one(context: StepContext) -> None:
+@pytest.mark.parametrize("second", ["P2_A1", "p02-A1", "Part2_A1", "Part 2 A1", "PT2_A1"])
+def test_blocks_of_two_parts_of_a_specimen_are_not_one(context: StepContext, second: str) -> None:
     """P1 A1 may be the breast and P2 A1 the lymph node."""
     scans = context.settings.watch.folder
-    names = [f"S26-31_{name}.svs" for name in ("P1_A1_HE", "P2_A1_HER2", "P1_A1_HER2")]
+    names = [f"S26-31_{name}.svs" for name in ("P1_A1_HE", f"{second}_HER2", "P1_A1_HER2")]
     for number, name in enumerate(names):
         write_svs(scans / name, seed=number)
     breast, node, own = (identified(context, scans / name) for name in names)
