@@ -44,6 +44,10 @@ PACKAGES = {
     "tiatoolbox": ["tiatoolbox", "torch<2.13"],
 }
 
+IMPORTED = "import runpy, sys; runpy.run_path(sys.argv[1])"
+"""Imports what a peer's program needs: pip may succeed where that fails. The peer itself may need a
+network for its import, which its program knows to avoid."""
+
 
 def command(python: str | Path, peer: str) -> list[str]:
     """Return the command of a peer, isolated (-I) from Tandem whatever PYTHONPATH says."""
@@ -126,7 +130,7 @@ def install(
         steps: tuple[list[str | Path], ...] = (
             [sys.executable, "-m", "venv", root / name],
             [python, "-m", "pip", "install", "--quiet", *packages],
-            [python, "-I", "-c", f"import {name}"],  # pip may succeed where the import fails
+            [python, "-I", "-c", IMPORTED, HERE / f"peer_{name}.py"],
         )
         said[name] = "installed"
         for step in steps:
