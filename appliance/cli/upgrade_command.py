@@ -33,12 +33,11 @@ def upgrade(
     from appliance.operations.upgrade import check_upgrade, sentences_of, upgrade_now
 
     found = check_upgrade(settings)
-    if check or found.trouble:
-        lines = [json.dumps(asdict(found))] if as_json else sentences_of(found)
-        for line in lines:
-            typer.echo(line)
-        raise typer.Exit(1 if found.trouble else WOULD_MIGRATE if found.is_older else 0)
-    if found.is_older:
+    ends = check or bool(found.trouble)
+    if not ends and found.is_older:
         upgrade_now(settings)
-    for line in sentences_of(check_upgrade(settings)):
+    told = found if ends else check_upgrade(settings)
+    for line in [json.dumps(asdict(told))] if as_json else sentences_of(told):
         typer.echo(line)
+    if ends:
+        raise typer.Exit(1 if found.trouble else WOULD_MIGRATE if found.is_older else 0)

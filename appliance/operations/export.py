@@ -13,6 +13,7 @@ from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import Findings
 from appliance.ledger.tables import id_named
+from appliance.operations.start_checks import require_outside
 from appliance.operations.status import open_ledger
 from appliance.settings.settings import Settings
 
@@ -40,8 +41,11 @@ def export_case(
     ------
     SettingsError
         If there is no such case or slide, it has no result, the result is not what was written, or
-        a place cannot be written.
+        a place cannot be written or lies inside of a scanner's folder.
     """
+    places: dict[ExportKind, Path | None] = {"geojson": geojson, "label_map": label_map}
+    for each in filter(None, (geojson, label_map)):
+        require_outside(settings, each)
     findings = _findings(settings, subject)
     assay = find_assay(findings.assay)
     codes = {code.casefold(): code for code in (assay.anatomy.code, assay.target.code)}
@@ -57,7 +61,6 @@ def export_case(
             f"tandem rerun {subject}"
         ) from err
     written: list[Path] = []
-    places: dict[ExportKind, Path | None] = {"geojson": geojson, "label_map": label_map}
     for kind, place in places.items():
         if place is None:
             continue

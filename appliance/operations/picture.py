@@ -22,6 +22,7 @@ from appliance.errors import SettingsError, SlideError, SourceChangedError
 from appliance.findings.codec import load_findings
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.tables import CaseRow, id_named
+from appliance.operations.start_checks import require_outside
 from appliance.operations.status import require_ledger
 from appliance.readers.tile_pass import Progress
 from appliance.settings.settings import Settings
@@ -47,10 +48,11 @@ def write_pictures(
     ------
     SettingsError
         If there is no such case, it has no result, a slide's file is gone or another one, or `out`
-        cannot be written.
+        cannot be written or lies inside of a scanner's folder.
     WeightsError, models.errors.ManifestError
         See `make_pictures`.
     """
+    require_outside(settings, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as err:

@@ -86,6 +86,22 @@ def _nested(settings: Settings) -> Iterator[str]:
             )
 
 
+def require_outside(settings: Settings, place: Path) -> None:
+    """Require that a place to write to lies outside of the folders of scanners.
+
+    Raises
+    ------
+    SettingsError
+        If it lies inside of one.
+    """
+    for watched in settings.watch.roots:
+        if is_inside(place, watched):
+            raise SettingsError(
+                f"{place}: lies inside watch.folder = {watched}, to which nothing is written. Name "
+                "a folder outside of it."
+            )
+
+
 def is_inside(inner: Path, outer: Path) -> bool:
     """Return whether a folder is another one, or lies inside of it.
 

@@ -110,8 +110,8 @@ def pair_slides(
     Raises
     ------
     SettingsError
-        If there are no such slides, one has another file than `seen`, neither has a block, or no
-        assay pairs their stains.
+        If there are no such slides, one has another file than `seen`, neither has a block, no assay
+        pairs their stains, or they are named the wrong way round.
     """
     assays = pairings(settings)
     with service(settings) as (tx, now):
@@ -330,6 +330,12 @@ def _pairing_for(assays: tuple[Pairing, ...], first: SlideRow, second: SlideRow)
             raise SettingsError(
                 f"{row.subject} is known as {row.stain or row.reason}, which no assay pairs. If it "
                 f"is not: tandem identify set {row.subject} --stain … --by … --why …"
+            )
+    for each in assays:
+        if (first.stain, second.stain) == (each.target, each.anatomy):
+            raise SettingsError(
+                f"{first.subject} is known as {first.stain}, {second.subject} as {second.stain}: "
+                f"name the {each.anatomy} slide first."
             )
     fitting = [each for each in assays if second.stain in ("", each.target)]
     fitting = fitting or [each for each in assays if each.expected]

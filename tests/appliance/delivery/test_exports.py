@@ -197,6 +197,20 @@ def test_a_case_is_exported_by_its_number(findings: Findings, tmp_path: Path) ->
     assert file.read_bytes() == (out / "case-1-HER2.geojson").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["--geojson", "--label-map", "--out"])
+def test_nothing_is_written_into_a_scanners_folder(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "scans").mkdir()
+    config = tmp_path / "tandem.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path / "state"}"\n[watch]\nfolder = "{tmp_path / "scans"}"\n'
+    )
+    command = "picture" if kind == "--out" else "export"
+    place = tmp_path / "scans" / "day"
+    done = tandem_here(command, "case-1", kind, place, "--config", config, check=False)
+    assert done.returncode == 1 and "to which nothing is written" in " ".join(done.stderr.split())
+    assert not list((tmp_path / "scans").iterdir())
+
+
 def refuse(folder: Path) -> Findings:
     raise OSError(errno.EIO, "Input/output error")
 

@@ -69,6 +69,20 @@ def test_a_check_of_each_earlier_ledger_names_the_migrations_and_changes_nothing
         assert kept == list(first.iterdump())
 
 
+def test_an_upgrade_for_programs_prints_json_alone(tmp_path: Path) -> None:
+    settings = Settings(state_dir=tmp_path / "state")
+    load_ledger(LEDGERS[-1], settings.ledger_file)
+    for _ in ("it migrates", "there is nothing to do"):
+        code, text = run(settings, "--json")
+        report = json.loads(text)
+        assert (code, report["schema"], report["is_older"], report["trouble"]) == (
+            0,
+            SCHEMA,
+            False,
+            "",
+        )
+
+
 def test_a_check_beside_a_write_ahead_log_changes_nothing_and_sees_what_is_in_it(
     tmp_path: Path,
 ) -> None:

@@ -342,6 +342,14 @@ def test_two_slides_are_paired_whatever_their_names_are(lab: Lab) -> None:
     assert lab.case("C3", "S26-7").reason == "no-slides"
 
 
+def test_a_pair_that_is_named_the_wrong_way_round_keeps_its_stains(lab: Lab) -> None:
+    he, her2 = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_HER2")
+    with pytest.raises(SettingsError, match="name the HE slide first"):
+        pair_slides(lab.settings, her2, he, WORD)
+    lab.work()
+    assert (lab.case().state, lab.used()) == (CaseState.READY, [he, her2])
+
+
 def test_a_slide_of_no_assay_is_not_paired_on_the_way(lab: Lab) -> None:
     he, ish = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_HER2-ISH")
     with lab.transaction() as tx:
