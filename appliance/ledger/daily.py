@@ -8,6 +8,7 @@ import sqlite3
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from appliance.errors import TandemError
 from appliance.ledger.backups import (
@@ -18,6 +19,7 @@ from appliance.ledger.backups import (
     prune,
 )
 from appliance.ledger.trouble import damaged, told
+from appliance.settings.installation import SALT_NAME
 from appliance.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,9 @@ CHECK_SECONDS = 600.0
 """Period at which the daemon looks whether a backup is due."""
 FIRST_CHECK_SECONDS = 60.0
 FAILED = "failed.json"
-"""File beside the backups: time and cause of the last backup of the daemon, if it failed."""
+"""File beside the backups: time and cause of the last backup of the daemon, if it failed.
+
+Where their folder cannot be written, ``backup-failed.json`` beside the ledger says it."""
 LATE_HOURS = 24.0
 """Time after which a backup that is due counts as missing: a machine may be off for a night."""
 
@@ -47,7 +51,8 @@ def backup_ledger(settings: Settings) -> Backup:
     prune(file, settings.ledger.keep_backups)
     if not backup.whole:
         raise damaged(file, "the ledger is damaged, as its backup shows.")
-    (folder_of(file) / FAILED).unlink(missing_ok=True)
+    for path in _failed_files(file):
+        path.unlink(missing_ok=True)
     log.info("the ledger was backed up; its last event has the hash %s", backup.head)
     return backup
 
@@ -77,33 +82,61 @@ def backup_if_due(settings: Settings) -> None:
     except (TandemError, OSError, sqlite3.Error) as err:
         log.error("the ledger could not be backed up: %s; it is tried again", type(err).__name__)
         log.debug("details", exc_info=err)
-        failed = folder_of(settings.ledger_file) / FAILED
-        with suppress(OSError):  # a full disk; the age of the newest backup tells it, too
-            failed.parent.mkdir(exist_ok=True)
-            failed.write_text(json.dumps({"at": now, "why": str(err).rstrip(".")}))
+        for path in _failed_files(settings.ledger_file):
+            with suppress(OSError):  # a full disk; the age of the newest backup tells it, too
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps({"at": now, "why": str(err).rstrip(".")}))
+                break
 
 
 def backup_trouble(settings: Settings, now: float) -> str:
     """Return the sentence that the ledger is not backed up as it should be; empty where it is.
 
-    A ledger that is younger than the time in which a backup is due needs none yet.
+    An installation that is younger than the time in which a backup is due needs none yet.
     """
     file = settings.ledger_file
-    try:
-        failed = json.loads((folder_of(file) / FAILED).read_text())
+    if (failed := _last_failure(file)) is not None:
+        at, why = failed
         return (
-            f"The backup of the ledger failed at {_when(failed['at'])}: {failed['why']}. It is "
+            f"The backup of the ledger failed at {_when(at)}: {why}. It is "
             "tried again every ten minutes; to try now: tandem ledger backup."
         )
-    except (OSError, ValueError, TypeError, KeyError):
-        pass
     newest, late_s = newest_good(file), 3600 * (settings.ledger.backup_hours + LATE_HOURS)
-    if newest is None or now - newest.made_at <= late_s:
+    since = _begun(file, now) if newest is None else newest.made_at
+    if now - since <= late_s:
         return ""
+    said = f"The newest good backup of the ledger is of {_when(since)}."
+    if newest is None:
+        said = f"There is no good backup of the ledger in {folder_of(file)}."
     return (
-        f"The newest good backup of the ledger is of {_when(newest.made_at)}. Does the daemon run, "
-        "and is there room on the disk? To make one now: tandem ledger backup."
+        f"{said} Does the daemon run, and is there room on the disk? To make one now: tandem "
+        "ledger backup."
     )
+
+
+def _failed_files(file: Path) -> tuple[Path, Path]:
+    """Return the files that may hold the last failure, the one to be written first."""
+    return folder_of(file) / FAILED, file.with_name(f"backup-{FAILED}")
+
+
+def _last_failure(file: Path) -> tuple[float, str] | None:
+    found = []
+    for path in _failed_files(file):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            failed = json.loads(path.read_text())
+            found.append((float(failed["at"]), str(failed["why"])))
+    return max(found, default=None)
+
+
+def _begun(file: Path, now: float) -> float:
+    """Return when the daemon began here: the salt's file is written at its first start.
+
+    Where there is no ledger yet, or no salt, it is now.
+    """
+    with suppress(OSError):
+        if file.is_file():
+            return file.with_name(SALT_NAME).stat().st_mtime
+    return now
 
 
 def _when(at: float) -> str:
