@@ -26,6 +26,7 @@ from appliance.ledger.backups import (
     set_to_take_up,
 )
 from appliance.ledger.daily import backup_ledger
+from appliance.ledger.heartbeat import lives_elsewhere
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.migrations.sentences import of_event
 from appliance.ledger.trouble import told
@@ -130,7 +131,7 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
     file = settings.ledger_file
     backup = _chosen(file, name)
     source = folder_of(file) / backup.name
-    with _room_told(settings), no_daemon(settings.state_dir):
+    with _room_told(settings), no_daemon(settings):
         with told(source, writing=False):
             verified = verify(source)
         if verified.problems and not anyway:
@@ -327,8 +328,15 @@ def _line(word: _Word, place: str) -> str:
 
 
 @contextmanager
-def no_daemon(state_dir: Path) -> Iterator[None]:
-    """Hold the lock of the state folder, which a running daemon holds."""
+def no_daemon(settings: Settings) -> Iterator[None]:
+    """Hold the lock of the state folder, which a running daemon holds.
+
+    Raises
+    ------
+    SettingsError
+        If a daemon runs on the state folder, also on another machine.
+    """
+    state_dir = settings.state_dir
     with (state_dir / "daemon.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -336,4 +344,10 @@ def no_daemon(state_dir: Path) -> Iterator[None]:
             raise SettingsError(
                 f"{state_dir}: a daemon runs on this state folder. Stop it first."
             ) from err
+        # The lock is not seen by another machine that has mounted the folder.
+        if lives_elsewhere(settings, time.sleep):
+            raise SettingsError(
+                f"{state_dir}: a daemon on another machine runs on this state folder. Stop it "
+                "first."
+            )
         yield

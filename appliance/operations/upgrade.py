@@ -100,11 +100,11 @@ def upgrade_now(settings: Settings) -> None:
     Raises
     ------
     SettingsError
-        If a daemon runs on the state folder.
+        If a daemon runs on the state folder, also on another machine.
     LedgerError
         If the ledger cannot be migrated; it stays as it was.
     """
-    with no_daemon(settings.state_dir):
+    with no_daemon(settings):
         open_at_start(settings.ledger_url, threading.Event()).close()
 
 
