@@ -125,7 +125,7 @@ def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Ca
     """Yield what the ledger tells: work that waits for the site, destinations, silence."""
     for reason in held_by_site(tx):
         yield Cause(key=reason, kind=AlertKind.SITE, sentence=say("alert", reason))
-    yield from _of_destinations(tx)
+    yield from _of_destinations(tx, now)
     hours = settings.alerts.nothing_arrived_hours
     newest = tx.session.exec(select(SlideRow).order_by(col(SlideRow.id).desc()).limit(1)).first()
     if hours is None or newest is None or now - newest.created_at < 3600 * hours:
@@ -134,7 +134,7 @@ def causes_of_ledger(tx: Queries, settings: Settings, now: float) -> Iterator[Ca
     yield Cause(key="silence", kind=AlertKind.SILENCE, sentence=told)
 
 
-def _of_destinations(tx: Queries) -> Iterator[Cause]:
+def _of_destinations(tx: Queries, now: float) -> Iterator[Cause]:
     """Yield what each destination does not take, has not yet, and refused for good."""
     name, reason = col(DeliveryRow.destination), col(DeliveryRow.reason)
     waits = col(DeliveryRow.state).in_((DeliveryState.QUEUED, DeliveryState.SENT))
@@ -143,11 +143,13 @@ def _of_destinations(tx: Queries) -> Iterator[Cause]:
         (ABSENT, (waits, reason == ABSENT)),
         (REFUSED_THERE, (col(DeliveryRow.id).in_(waiting_for_a_person()),)),
     ):
-        last = func.max(col(DeliveryRow.changed_at))
+        changed_at = col(DeliveryRow.changed_at)
+        # What a clock that was ahead wrote would hide all that comes later.
+        last = func.max(changed_at).filter(changed_at <= now)
         counted = columns(name, func.count(), last).where(*rows).group_by(name)
         for there, count, at in tx.session.connection().execute(counted):
             told = say("alert", word, {"name": there, "count": count})
-            newest = at if word == REFUSED_THERE else 0.0
+            newest = at or 0.0 if word == REFUSED_THERE else 0.0
             yield Cause(key=f"{word} {there}", kind=AlertKind.SITE, sentence=told, newest=newest)
 
 

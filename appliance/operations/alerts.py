@@ -76,8 +76,9 @@ class Standing:
         """Return it as it is to be told again, where it grew since it was told."""
         if not self.told:
             return replace(self, newest=newest)
-        if newest <= self.newest or now - self.since < AGAIN_S:
-            return self
+        known = min(self.newest, now)  # the clock was set back
+        if newest <= known or now - self.since < AGAIN_S:
+            return replace(self, newest=known)
         return replace(self, since=now, told=(), before=tuple(self.heard), newest=newest)
 
     def is_over(self, now: float, after_s: float) -> bool:
@@ -242,7 +243,7 @@ class AlertWatch:
             elif key in found or (not readable and is_of_ledger(key)):
                 continue  # of a ledger that cannot be read nothing is known
             else:
-                causes[key] = known = replace(known, gone=known.gone or now)
+                causes[key] = known = replace(known, gone=min(known.gone or now, now))
                 over = not known.heard or (
                     known.is_over(now, after_s) and not self._owes_end(key, known, now)
                 )
@@ -299,7 +300,7 @@ class AlertWatch:
     def _try(self, name: str, send: Send, message: Message, now: float) -> bool:
         """Send a message by a channel that is not waiting; return whether it was taken."""
         until, last_s = self._waits.get(name, (0.0, 0.0))
-        if now < until:
+        if now < until <= now + LONGEST_WAIT_S:  # one further ahead is of a clock that was ahead
             return False
         try:
             send(message)
