@@ -151,6 +151,8 @@ def post(section: Webhook, message: Message, site: str) -> None:
     except DicomError as err:
         why = str(err).replace(section.url.rstrip("/"), host)
         raise AlertUnsentError(f"the webhook: {why}") from err
+    except ValueError as err:  # of a host or a secret that cannot be sent; its text may show it
+        raise AlertUnsentError(f"the webhook {host}: {type(err).__name__}") from err
     if not 200 <= answer.status < 300:
         raise AlertUnsentError(f"the webhook {host} answered {answer.status}")
 

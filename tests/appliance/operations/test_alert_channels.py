@@ -190,6 +190,26 @@ def test_mail_goes_over_starttls_with_the_password_and_names_no_patient(
         assert "broken" not in str(caught.value)
 
 
+def test_a_host_that_is_none_is_told_and_holds_no_other_channel(
+    settings: Settings, ledger: Ledger, tmp_path: Path
+) -> None:
+    url, mails = "https://chat..lab/hooks/secret", list[Message]()
+    given = changed(settings, webhook=Webhook(url=url), after_minutes=0)
+    watch = AlertWatch(given, {"mail": mails.append, "webhook": channels_of(given)["webhook"]})
+    for later, lane in enumerate(("gpu", "cpu", "io")):
+        lanes(settings, **{lane: f"{lane} is held"})
+        watch.look(NOW + later)
+    watch.close()
+    assert [mail.key for mail in mails if not mail.ended] == [
+        "lane gpu is held", "lane cpu is held", "lane io is held",
+    ]  # fmt: skip
+    config = tmp_path / "tandem.toml"
+    config.write_text(f'state_dir = "{tmp_path}"\n[alerts.webhook]\nurl = "{url}"\n')
+    tried = CliRunner().invoke(app, ["alerts", "--test", "--config", str(config)])
+    assert tried.exit_code == 1 and "webhook: the webhook chat..lab" in tried.output
+    assert "secret" not in tried.output
+
+
 def test_settings_send_no_secret_that_can_be_read_and_are_off_by_default(
     tmp_path: Path, posted: tuple[list[dict[str, Any]], str]
 ) -> None:
