@@ -52,7 +52,10 @@ def restore(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Put a backup in the ledger's place; the daemon must be stopped. The old one is kept."""
+    """Put a backup in the ledger's place; the daemon must be stopped. The old one is kept.
+
+    Stop the dashboard, too: what people say in it at the end of a restore may be lost.
+    """
     settings = settings_with_logging(config)
     from appliance.operations.backup import restore_ledger
 

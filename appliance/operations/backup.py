@@ -158,6 +158,8 @@ def restore_ledger(settings: Settings, name: str = "", *, anyway: bool = False) 
                     copy.replace(whole)
             if not verified.older:
                 set_to_take_up(file, None)
+        if kept is not None:  # a dashboard that is up may have taken words meanwhile
+            lost = _lost_words(kept / file.name, source) or lost
     return Restored(backup=backup, kept=kept, found=found, lost=lost)
 
 
