@@ -19,7 +19,7 @@ from appliance.cli.dataset_options import (
     pairs_of,
     patient_of,
 )
-from appliance.cli.options import ConfigOption, JsonOption
+from appliance.cli.options import ConfigOption, JsonOption, refuse_root
 from appliance.settings.settings_file import load_settings
 from models.spec import ModelSpec, Task
 
@@ -86,6 +86,7 @@ def calibrate(
     if remove and dry_run:
         raise typer.BadParameter("--remove has no dry run", param_hint="--dry-run")
     settings = load_settings(config)
+    refuse_root(settings)
     if labels is None:
         _remove(task, settings)
         return

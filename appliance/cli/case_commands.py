@@ -41,7 +41,7 @@ def status(
 
     With a limit, those under way or in trouble come first, and the newest change first.
     """
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     from appliance.operations.scanner_folders import folder_lines
     from appliance.operations.status import life_of, status_of
 

@@ -19,7 +19,7 @@ def people(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     confusion, agreement, and kappa with quadratic weights, each with its 95 % interval. People saw
     the appliance's score first, and chose the cases: this is agreement, not accuracy.
     """
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     from appliance.operations.agreement import compare_with_people
 
     result = compare_with_people(settings)

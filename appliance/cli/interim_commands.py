@@ -30,7 +30,7 @@ def report(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     tandem interim report
     """
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     from appliance.operations.interim import interim_report
 
     found = interim_report(settings)

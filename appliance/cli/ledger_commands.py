@@ -16,7 +16,7 @@ ledger_app = typer.Typer(
 @ledger_app.command()
 def verify(config: ConfigOption = None) -> None:
     """Check the file, the chain of events, and each row against it; the daemon may run."""
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     from appliance.operations.backup import verify_ledger
 
     found = verify_ledger(settings)

@@ -33,7 +33,7 @@ def doctor(
         table = Table(title=f"What '{pacs}' takes", title_justify="left")
         for column in ("object", "", "remedy"):
             table.add_column(column, overflow="fold")
-        checks = examine_destination(settings_with_logging(config), pacs)
+        checks = examine_destination(settings_with_logging(config, writes=False), pacs)
         for check in checks:
             mark = Text("taken", "green") if check.ok else Text("NOT TAKEN", "red")
             table.add_row(check.title, mark, check.text)
@@ -70,7 +70,7 @@ def metrics(
     """Print figures for Prometheus: life, queue, trouble, deliveries, disk; no patient data."""
     from appliance.operations.metrics import health, metrics_text, write_metrics
 
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     if probe:
         found = health(settings)
         typer.echo(found.sentence)
@@ -95,7 +95,7 @@ def alerts(
     """
     from appliance.operations.alerts import alert_lines, send_test
 
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     if not test:
         typer.echo("\n".join(alert_lines(settings)))
         return
@@ -132,7 +132,7 @@ def dashboard(
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Validate the settings and print them as Tandem will use them."""
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=False)
     from appliance.assays.registry import check_assays, vocabulary
     from appliance.operations.start_checks import check_start, start_notes
     from appliance.settings.secrets import printable

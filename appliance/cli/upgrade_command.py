@@ -29,7 +29,7 @@ def upgrade(
 
     tandem upgrade --check
     """
-    settings = settings_with_logging(config)
+    settings = settings_with_logging(config, writes=not check)
     from appliance.operations.upgrade import check_upgrade, sentences_of, upgrade_now
 
     found = check_upgrade(settings)

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from appliance.cli.options import ConfigOption, JsonOption
+from appliance.cli.options import ConfigOption, JsonOption, refuse_root
 from appliance.errors import WeightsError
 from appliance.settings.settings_file import load_settings
 from models.errors import ModelError
@@ -105,7 +105,9 @@ def install(
     """Verify a folder of weights and copy it into the state folder; nothing is selected yet."""
     from appliance.operations.install_weights import install_weights
 
-    done = install_weights(folder, load_settings(config), name)
+    settings = load_settings(config)
+    refuse_root(settings)
+    done = install_weights(folder, settings, name)
     typer.echo(
         f"installed {done.task} {done.name}. Next: tandem weights use {done.task} {done.name}"
     )
@@ -126,6 +128,7 @@ def use(
     from appliance.operations.install_weights import install_weights, select_weights
 
     settings = load_settings(config)
+    refuse_root(settings)
     if known is None:
         installed = install_weights(Path(what), settings, name)
         task, known = installed.task, installed.name
