@@ -86,7 +86,13 @@ def associate(
     watched = (evt.EVT_CONN_OPEN, lambda event: deadline.watch(lambda: _line(event.assoc)))
     deadline.start(address.limit_s())
     try:
-        association = negotiate(address, kinds, [*handlers, watched])
+        try:
+            association = negotiate(address, kinds, [*handlers, watched])
+        except (OSError, ValueError) as err:  # the name has no address, or a title is none
+            raise PacsUnavailableError(
+                f"{address.title} cannot be reached: {getattr(err, 'strerror', None) or err}; "
+                "check host, called_aet and calling_aet"
+            ) from err
         if not association.is_established:
             raise _refusal(address, association)
         _leave_answers(association)

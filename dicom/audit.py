@@ -162,7 +162,7 @@ class AuditServer:
             if self._socket is None:
                 self._socket = self._connected()
             self._socket.sendall(data)
-        except OSError as err:  # SSLError is one
+        except (OSError, ValueError) as err:  # SSLError is an OSError
             self.close()
             where = f"{self._host}:{self._port}"
             raise PacsUnavailableError(

@@ -149,7 +149,7 @@ def _checks(settings: Settings) -> Iterator[Examined]:
 def _try(what: str, check: Callable[[], str]) -> Examined:
     try:
         return Examined(what, True, check())
-    except (TandemError, ModelError, DicomError, OSError) as err:
+    except (TandemError, ModelError, DicomError, OSError, ValueError) as err:
         return Examined(what, False, str(err))
 
 

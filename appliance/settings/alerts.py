@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from appliance.settings.network import Url, WithSecret, is_loopback
 from appliance.settings.section import Section
+from appliance.settings.tls import Host
 
 Mailbox = Annotated[
     str, StringConstraints(pattern=r"^[^\s@,;<>\"]+@[^\s@,;<>\"]+$", max_length=254)
@@ -30,7 +31,7 @@ class AlertKind(StrEnum):
 class Mail(WithSecret):
     """E-mail over SMTP, which is sent where this section stands."""
 
-    host: str
+    host: Host
     """Name or address of the mail server."""
     port: Annotated[int, Field(gt=0, lt=65536)] = 587
     """TCP port: that of message submission (RFC 6409)."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from appliance.settings.tls import OverTls
+from appliance.settings.tls import Host, OverTls
 
 
 class Audit(OverTls):
@@ -17,7 +17,7 @@ class Audit(OverTls):
     where. Messages name patients by their ID: this is the hospital's own record of access.
     """
 
-    host: str
+    host: Host
     """Name or address of the repository; its certificate must be for it."""
     port: Annotated[int, Field(gt=0, lt=65536)] = 6514
     """Port of syslog over TLS (RFC 5425)."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     SerializeAsAny,
@@ -18,7 +19,7 @@ from pydantic import (
 from appliance.settings.network import Network, Url
 from appliance.settings.objects import ObjectKind
 from appliance.settings.section import Section
-from appliance.settings.tls import OverTls
+from appliance.settings.tls import AeTitle, Host, OverTls, check_host
 
 RESULT_SYSTEM = "urn:tandem:result"
 """System of a result's identifiers where the settings name none."""
@@ -123,19 +124,19 @@ class PacsDestination(ArchiveDestination):
 
     kind: Literal["dicom"]
     name: str = "pacs"
-    host: str
+    host: Host
     """Name or address of the PACS's machine."""
     port: Annotated[int, Field(gt=0, lt=65536)]
     """TCP port of the PACS."""
-    called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    called_aet: AeTitle
     """Application entity title of the PACS."""
-    calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    calling_aet: AeTitle = "TANDEM"
     """Own application entity title, as the PACS knows it."""
     tls: bool = False
     """DICOM over TLS; the PACS's certificate must be for `host`."""
     commitment_port: Annotated[int, Field(gt=0, lt=65536)] | None = None
     """Own port for the PACS's storage commitment reports. None: no commitment is requested."""
-    commitment_host: str = ""
+    commitment_host: Annotated[str, AfterValidator(lambda host: host and check_host(host))] = ""
     """Address that the port is opened on. Empty: all addresses of this machine."""
     dicomweb_url: Url | None = None
     """Base of QIDO-RS, queried where commitment gives no answer. None: C-FIND is used."""
@@ -185,7 +186,7 @@ class Hl7Destination(ResultDestination, OverTls):
 
     kind: Literal["hl7"]
     name: str = "lis"
-    host: str
+    host: Host
     """Name or address of the system."""
     port: Annotated[int, Field(gt=0, lt=65536)]
     """Port of its MLLP listener."""

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from appliance.settings.tls import OverTls
+from appliance.settings.tls import OverTls, check_host
 
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$")]
+
+def _check_url(value: str) -> str:
+    check_host(urlsplit(value).hostname or "")
+    return value
+
+
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^@\s?#]+$"), AfterValidator(_check_url)]
 """URL without user, password and query: these may be secrets, and settings are printed."""
 
 

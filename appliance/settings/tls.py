@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from appliance.settings.section import Section
+
+_TITLE = re.compile(r"(?=.*[^ ])[ -\[\]-~]{1,16}")
+
+
+def check_host(value: str) -> str:
+    """Return a host's name or address as it is.
+
+    Raises
+    ------
+    ValueError
+        If no machine can have it, such as ``ris..lab``. Sockets would raise that at each use.
+    """
+    try:
+        fits = bool(value.encode("idna")) and value.isprintable() and " " not in value
+    except UnicodeError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            "no machine has such a name: 1 to 63 characters stand between two dots, and no blank"
+        )
+    return value
+
+
+def _check_title(value: str) -> str:
+    if not _TITLE.fullmatch(value):
+        raise ValueError(
+            "an AE title has 1 to 16 characters of ASCII, no backslash, and not blanks alone"
+        )
+    return value
+
+
+Host = Annotated[str, AfterValidator(check_host)]
+"""Name or address of a machine."""
+AeTitle = Annotated[str, AfterValidator(_check_title)]
+"""Application entity title (AE, PS3.5 6.2)."""
 
 
 class OverTls(Section):
@@ -36,13 +72,13 @@ class Worklist(OverTls):
     Their objects then name the order's patient and lie in its study.
     """
 
-    host: str
+    host: Host
     """Name or address of the worklist's machine."""
     port: Annotated[int, Field(gt=0, lt=65536)]
     """TCP port of the worklist."""
-    called_aet: Annotated[str, Field(min_length=1, max_length=16)]
+    called_aet: AeTitle
     """Application entity title of the worklist."""
-    calling_aet: Annotated[str, Field(min_length=1, max_length=16)] = "TANDEM"
+    calling_aet: AeTitle = "TANDEM"
     """Own application entity title, as the worklist knows it."""
     tls: bool = False
     """DICOM over TLS; the worklist's certificate must be for `host`."""

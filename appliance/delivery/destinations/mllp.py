@@ -168,7 +168,7 @@ class Hl7:
                 reader, writer = await mllp.open_hl7_connection(
                     section.host, section.port, limit=MOST_ANSWER_BYTES, **secure
                 )
-        except (OSError, TimeoutError) as err:
+        except (OSError, ValueError) as err:  # ValueError: no host can have the name
             why = f"{type(err).__name__}; is it up, is the port open?"
             if isinstance(err, ssl.SSLError):
                 why = _why(err)

@@ -29,6 +29,16 @@ def test_too_little_disk_is_trouble(tmp_path: Path, limit_gib: float, ok: bool) 
     assert ("make room" in found.text) is not ok
 
 
+def test_a_check_that_fails_in_its_own_way_hides_no_other(tmp_path: Path) -> None:
+    config = tmp_path / "tandem.toml"
+    config.write_text(f"state_dir = '{tmp_path}'\n[orders]\ncsv = \"/a\\u0000b\"\n")
+    done = tandem("doctor", "--config", config, check=False)
+    assert done.returncode == 1 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert "TROUBLE orders.csv: embedded null byte" in lines
+    assert lines[-1].startswith("ok      destination archive")
+
+
 def test_the_watched_folders_and_formats_are_told(tmp_path: Path) -> None:
     scans, state = tmp_path / "scans", tmp_path / "state"
     scans.mkdir()

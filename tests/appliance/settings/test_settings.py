@@ -13,6 +13,7 @@ from appliance.settings.settings import Settings
 from appliance.settings.settings_file import load_settings
 
 WEB = "[[destinations]]\nkind = 'dicomweb'\n"
+WORKLIST = "[worklist]\nport = 104\n"
 PACS = (
     "[[destinations]]\nkind = 'dicom'\nhost = 'h'\nport = 1\ncalled_aet = 'A'\n"
     "commitment_port = 2\n"
@@ -53,6 +54,40 @@ def load(tmp_path: Path, text: str) -> Settings:
 def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=f"(?s){message}"):
         load(tmp_path, text)
+
+
+MAIL = "[alerts.mail]\nsender = 'a@b'\nto = ['a@b']\nhost = "
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (WORKLIST + "host = 'ris..lab'\ncalled_aet = 'RIS'\n", "worklist.host"),
+        (WORKLIST + "host = 'ris'\ncalled_aet = 'ÄRZTE'\n", "worklist.called_aet"),
+        (WORKLIST + "host = 'ris'\ncalled_aet = 'R\\IS'\n", "worklist.called_aet"),
+        (WORKLIST + "host = 'ris'\ncalled_aet = '   '\n", "worklist.called_aet"),
+        (WORKLIST + f"host = 'ris'\ncalled_aet = '{17 * 'R'}'\n", "worklist.called_aet"),
+        (PACS + "calling_aet = 'PATHO_MÜNCHEN'\n", "destinations.0.dicom.calling_aet"),
+        (PACS.replace("'h'", "'pacs lab'"), "destinations.0.dicom.host"),
+        (PACS + "commitment_host = 'a..b'\n", "destinations.0.dicom.commitment_host"),
+        ("[[destinations]]\nkind = 'hl7'\nport = 1\nhost = ''\n", "destinations.0.hl7.host"),
+        (WEB + "url = 'https://pacs..lab/web'\n", "destinations.0.dicomweb.url"),
+        (WEB + "url = 'https://[::1/web'\n", "destinations.0.dicomweb.url"),
+        ("[alerts.webhook]\nurl = 'https://chat..lab/hooks/1'\n", "alerts.webhook.url"),
+        (MAIL + "'mail..lab'\n", "alerts.mail.host"),
+        ("[audit]\nhost = 'a..b'\n", "audit.host"),
+    ],
+)
+def test_names_that_can_never_work_are_refused(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(SettingsError, match=f"'{key}'.*(no machine|an AE title|Invalid IPv6)"):
+        load(tmp_path, text)
+
+
+def test_names_that_work_are_taken_as_they_are(tmp_path: Path) -> None:
+    for host in ("ris.lab.", "ris_1", "münchen.lab", "10.0.0.5", "fe80::1%eth0"):
+        text = WORKLIST + f"host = '{host}'\ncalled_aet = 'RIS 1^A'\n"
+        worklist = load(tmp_path, text + WEB + "url = 'https://münchen.lab:8042/web'\n").worklist
+        assert worklist is not None and worklist.host == host
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8042", "[::1]:8042"])
