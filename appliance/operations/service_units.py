@@ -7,6 +7,7 @@ credentials (``LoadCredential=``), and names the command and the settings file o
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -26,6 +27,7 @@ WORKER = "tandem-worker"
 LINK = Path("/usr/local/bin/tandem")
 _PLAIN = re.compile(r"[\w./+@,=-]+")
 """Paths that need no quotes: no blank, quote, ``:``, ``;`` or specifier is in them."""
+_TABLE = "orders.csv"
 _NO_PROGRAM = re.compile(r"""["'\\]""")
 _NVIDIA = Path("/dev/nvidiactl")
 _STATE = Path("/var/lib/tandem")
@@ -153,7 +155,8 @@ def _drop_in(name: str, settings: Settings, config: Path, command: Path) -> str:
         reads = [("watch.folder", root) for root in settings.watch.roots]
         reads += _tls_files(settings.dashboard.oidc)
     program = [ROOT, command.parent.parent, Path(sys.prefix), Path(sys.base_prefix), config]
-    lines += _homes([path for _, path, _ in writes], [*program, *(path for _, path in reads)])
+    seen = [each for name, path in reads for each in _seen(name, path)]
+    lines += _homes([path for _, path, _ in writes], [*program, *seen])
     lines += [
         # The path ends the line as it is: quotes would be part of it.
         "LoadCredential=" + f"{credential_name(file)}:{file}".replace("%", "%%")
@@ -177,10 +180,19 @@ def _secrets_of(name: str, settings: Settings) -> list[Path]:
     return list(dict.fromkeys(file for file in needed.get(name, ()) if file is not None))
 
 
+def _seen(name: str, path: Path) -> set[Path]:
+    """Paths that show a folder or file to a service, whose setting is `name`."""
+    if name != _TABLE:
+        return {path}
+    # A table is replaced by renaming another: a mount of the file would stay at the former one.
+    return {path.parent, Path(os.path.realpath(path)).parent}
+
+
 def _homes(writes: Iterable[Path], reads: Iterable[Path]) -> Iterator[str]:
     """Yield the lines that show what a service needs of home folders, which are hidden from it."""
     binds = []
-    for key, paths in (("BindPaths", writes), ("BindReadOnlyPaths", reads)):
+    # Of two lines for one folder systemd takes the stricter: what is written is named once.
+    for key, paths in (("BindPaths", writes), ("BindReadOnlyPaths", {*reads} - {*writes})):
         hidden = sorted({path for path in paths if _lies_in(path, _HIDDEN)})
         binds += [f"{key}={_word(path, away=True)}" for path in hidden]
     if binds:
@@ -248,6 +260,11 @@ def _check(settings: Settings, config: Path, command: Path) -> None:
                 f"{name} = {path}: a service has a folder for temporary files of its own, and does "
                 "not see this one. Name a folder elsewhere."
             )
+        elif name == _TABLE and any(map(_is_home, _seen(name, path))):
+            problems.append(
+                f"{name} = {path}: a service is shown the whole folder of this table, and this "
+                "folder is shown to none. Name a table in a folder of its own."
+            )
     names: dict[str, Path] = {}
     for _, file in secret_files(settings):
         other = names.setdefault(credential_name(file), file)
@@ -259,6 +276,10 @@ def _check(settings: Settings, config: Path, command: Path) -> None:
 
 def _lies_in(path: Path, folders: Iterable[Path]) -> bool:
     return any(folder.exists() and is_inside(path, folder) for folder in folders)
+
+
+def _is_home(path: Path) -> bool:
+    return _lies_in(path, _HIDDEN) and any(is_inside(folder, path) for folder in _HIDDEN)
 
 
 def _has_gpu(settings: Settings) -> bool:

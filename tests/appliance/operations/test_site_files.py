@@ -224,6 +224,23 @@ def test_all_weights_and_templates_in_home_folders_are_shown_to_who_reads_them()
         assert {f"BindReadOnlyPaths=-{path}" for path in wanted} <= set(lines_of(settings, unit))
 
 
+def test_a_table_of_orders_that_is_replaced_is_seen_by_its_folder(tmp_path: Path) -> None:
+    """A mount of the file would show the former table for ever."""
+    table, link = Path("/home/lis/export/orders.csv"), tmp_path / "orders.csv"
+    link.symlink_to(table)
+    cluster = Cluster(scheduler="tls://10.0.0.5:8786", ca_file=CONFIG, certificate=CONFIG)
+    for named in (table, link):
+        settings = site(orders={"csv": named}, cluster=cluster)
+        for unit in ("tandem", "tandem-worker"):
+            lines = lines_of(settings, unit)
+            assert "BindReadOnlyPaths=-/home/lis/export" in lines
+            assert not any("orders.csv" in line for line in lines)
+    archive = FolderDestination(folder=table.parent)
+    lines = lines_of(site(orders={"csv": table}, destinations=(archive,)), "tandem")
+    assert "BindPaths=-/home/lis/export" in lines
+    assert "BindReadOnlyPaths=-/home/lis/export" not in lines
+
+
 @pytest.mark.parametrize("name", ["it's", "a:b", "a;b", "a~b"])
 def test_names_that_mean_something_to_systemd_are_quoted(name: str) -> None:
     """systemd ignores a line whose quotes do not close, and divides BindPaths= at a colon."""
@@ -278,6 +295,8 @@ def test_secrets_become_credentials_of_the_services_that_need_them() -> None:
         (Settings(), "state_dir = tandem-state: a service needs an absolute path"),
         (Settings(state_dir=Path("/tmp/x")), "of its own"),  # noqa: S108
         (Settings(state_dir=Path("/a\nExecStartPre=/b")), "a unit file cannot name this path"),
+        (site(orders={"csv": "/root/orders.csv"}), "Name a table in a folder of its own"),
+        (site(orders={"csv": "/home/orders.csv"}), "Name a table in a folder of its own"),
         (
             site(
                 destinations=(
