@@ -1,7 +1,7 @@
 """Settings: one TOML file plus environment, read once at start and passed on as a value.
 
 Order of precedence: environment (``TANDEM_WATCH__FOLDER=…``), the TOML file, the defaults. Unknown
-keys are refused. Each field states its unit, its default and the reason.
+keys and variables are refused. Each field states its unit, its default and the reason.
 """
 
 from __future__ import annotations

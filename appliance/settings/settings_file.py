@@ -13,8 +13,10 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as NotReadError
 
 from appliance.errors import SettingsError
+from appliance.settings.environment import check_variables, not_read, variable_of
 from appliance.settings.secrets import check_settings_file
 from appliance.settings.settings import Settings
 
@@ -56,8 +58,8 @@ def load_settings(explicit: Path | None = None) -> Settings:
     Raises
     ------
     SettingsError
-        With one line per wrong key: its name, the problem and the remedy. Or if the file holds a
-        secret and everyone can read it.
+        With one line per wrong key: its name, the problem and the remedy; the same for variables
+        of the environment. Or if the file holds a secret and everyone can read it.
     """
     path = find_settings_file(explicit)
 
@@ -85,12 +87,18 @@ def load_settings(explicit: Path | None = None) -> Settings:
             f"{path}: cannot be read ({err.strerror}). Run this as a user who may, such as: "
             "sudo -u tandem."
         ) from err
+    except NotReadError as err:
+        raise SettingsError(
+            f"environment variable {', '.join(not_read())}: no JSON. In the environment a list is "
+            'written as ["/a", "/b"], a table as {"folder": "/a"}.'
+        ) from err
     except ValueError as err:  # TOML syntax
         raise SettingsError(f"{path}: not valid TOML: {err}.{_remedy(str(err))}") from err
     # A plain Settings: the local class cannot be pickled for a worker.
     settings = Settings.model_construct(
         **{name: getattr(loaded, name) for name in Settings.model_fields}
     )
+    check_variables(settings)
     if path is not None:
         check_settings_file(path, settings)
     return settings
@@ -104,9 +112,11 @@ def _remedy(wrong: str) -> str:
 
 
 def _explain(err: ValidationError, path: Path | None) -> str:
-    where = path or "environment (no settings file was read)"
     lines = []
     for problem in err.errors():
+        where: object = path or "environment (no settings file was read)"
+        if variable := variable_of(problem["loc"], problem["input"]):
+            where = f"environment variable {variable}"
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key '{key}'. Remove it{_nearest(key)}.")

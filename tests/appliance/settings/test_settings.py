@@ -128,6 +128,54 @@ def test_environment_is_stronger_than_the_file(
     assert (settings.watch.stable_seconds, settings.watch.rescan_seconds) == (42, 8)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TANDEM_WATCH__FOLDERS", "/a,/b", 'TANDEM_WATCH__FOLDERS: no JSON.*["/a", "/b"]'),
+        ("TANDEM_DESTINATIONS", "[{kind", "TANDEM_DESTINATIONS: no JSON"),
+        ("TANDEM_WATCH__FOLDRE", "/a", "TANDEM_WATCH__FOLDRE: unknown key 'watch.foldre'"),
+        ("TANDEM_WATCH", '{"foldre": 1}', "TANDEM_WATCH: unknown key 'watch.foldre'"),
+        ("TANDEM_DESTINATIONS", '[{"kind": "fold"}]', "TANDEM_DESTINATIONS: 'destinations.0'"),
+        ("TANDEM_LOW_DISK_GIB", "much", "TANDEM_LOW_DISK_GIB: 'low_disk_gib' = 'much'"),
+        ("TANDEM_STATEDIR", "/data", "TANDEM_STATEDIR: no setting.*mean TANDEM_STATE_DIR?"),
+        ("TANDEM_LOW_DISK", "99", "TANDEM_LOW_DISK: no setting has this name"),
+        ("TANDEM_READ_SERVICE_PORT", "1", "TANDEM_READ_SERVICE_PORT: no setting has this name"),
+    ],
+)
+def test_trouble_of_the_environment_names_the_variable_and_not_the_file(
+    name: str, value: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    # Beside it stands what is right, in the same table.
+    monkeypatch.setenv("TANDEM_WATCH__FOLDER", "/scans")
+    first, _, rest = says.partition(".*")
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, "[watch]\nrescan_seconds = 8\n")
+    assert str(caught.value).startswith(f"environment variable {first}")
+    assert rest in str(caught.value) and "tandem.toml" not in str(caught.value)
+
+
+def test_trouble_of_the_file_is_the_files_whatever_the_environment_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TANDEM_WATCH", '{"folder": "/scans"}')
+    with pytest.raises(SettingsError, match=r"^.*tandem\.toml: unknown key 'watch\.foldre'"):
+        load(tmp_path, "[watch]\nfoldre = '/a'\n")
+
+
+def test_variables_of_others_are_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret's name is the site's own; Kubernetes tells of a service that is called tandem."""
+    kubernetes = {"PORT": "tcp://10.0.0.1:1", "SERVICE_HOST": "10.0.0.1", "PORT_1_TCP_ADDR": "a"}
+    for name, value in (kubernetes | {"CLOUD_TOKEN": "x", "DASHBOARD_NAMES": "lab"}).items():
+        monkeypatch.setenv(f"TANDEM_{name}", value)
+    web = WEB + "url = 'https://pacs'\n"
+    load(tmp_path, web + "secret_env = 'TANDEM_CLOUD_TOKEN'\n")
+    with pytest.raises(SettingsError, match="TANDEM_CLOUD_TOKEN: no setting"):
+        load(tmp_path, web)
+
+
 def test_defaults_need_no_file_and_survive_the_way_to_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
