@@ -31,7 +31,7 @@ from appliance.operations.cluster_check import check_cluster
 from appliance.operations.disk import forecast
 from appliance.operations.scanner_folders import check_folders
 from appliance.operations.sign_in_provider import check_provider
-from appliance.operations.start_checks import folder_problems
+from appliance.operations.start_checks import folder_problems, word_problems
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.readers.reader import OwnWeights
 from appliance.readers.site_calibrations import calibration_words
@@ -235,6 +235,8 @@ def _daemon(settings: Settings) -> str:
 
 def _assays(settings: Settings) -> str:
     check_assays(settings)
+    if problems := list(word_problems(settings)):
+        raise SettingsError(" ".join(problems))
     return ", ".join(
         f"{assay.name} ({assay.anatomy.label} and {assay.target.label})" for assay in assays()
     )

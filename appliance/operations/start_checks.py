@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from appliance.assays.registry import tasks, with_own_weights
+from appliance.assays.registry import tasks, vocabulary, with_own_weights
 from appliance.errors import SettingsError, TandemError
+from appliance.intake.identity.vocabulary import shared_words
 from appliance.readers.chosen_weights import chosen_weights
 from appliance.settings.destinations import RESULT_SYSTEM, FhirDestination, FolderDestination
 from appliance.settings.secrets import open_secrets
@@ -27,7 +28,7 @@ _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 
 def check_start(settings: Settings) -> None:
-    """Check folders, secrets and weights.
+    """Check folders, secrets, weights and words of stains.
 
     Raises
     ------
@@ -36,7 +37,7 @@ def check_start(settings: Settings) -> None:
     """
     # Weights that were selected lie in the state folder.
     problems = folder_problems(settings) or list(_weights_problems(settings))
-    problems += open_secrets(settings)
+    problems += [*open_secrets(settings), *word_problems(settings)]
     if problems:
         raise SettingsError("\n".join(problems))
 
@@ -56,6 +57,15 @@ def folder_problems(settings: Settings) -> list[str]:
     """Return a line for each folder of the settings that cannot be used."""
     # Where folders lie within each other nothing is tried: a probe would be a file for a scan.
     return list(_nested(settings)) or list(_not_writable(settings))
+
+
+def word_problems(settings: Settings) -> Iterator[str]:
+    """Yield a line for each word that two stains have: a slide with it would be taken for one."""
+    for word, *codes in shared_words(vocabulary(settings)):
+        yield (
+            f"identify.stains: the word {word!r} is one of {' and of '.join(codes)}. Leave it to "
+            "one of them."
+        )
 
 
 def _written(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,6 +57,16 @@ def folded(word: str) -> str:
     plain = unicodedata.normalize("NFKD", word)
     bare = "".join(c for c in plain if c.isalnum()).casefold()
     return unicodedata.normalize("NFC", bare)
+
+
+def shared_words(stains: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
+    """Yield each word that two stains have, with the codes of both."""
+    taken: dict[str, str] = {}
+    for code, words in stains.items():
+        for word in (code, *words):
+            other = taken.setdefault(folded(word), code)
+            if folded(word) and other != code:
+                yield word, other, code
 
 
 class Vocabulary:

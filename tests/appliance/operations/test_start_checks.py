@@ -138,3 +138,24 @@ def test_config_check_and_doctor_say_the_same(site: Path, state: str) -> None:
     found = [found for found in examine(config) if not found.ok]
     assert line in [text for each in found for text in (each.text, f"{each.what}: {each.text}")]
     assert not (site / "scans" / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("stains", "word"),
+    [
+        ("HER2 = ['HER2', 'H-E']", "H-E"),  # HE keeps the assay's words
+        ("HER2 = ['CB11']\nHE = ['cb 11']", "CB11"),
+        ("HER2 = ['CB11', 'he']\nHE = ['H&E']", "he"),  # the code is a word, too
+    ],
+)
+def test_a_word_of_two_stains_is_refused(site: Path, stains: str, word: str) -> None:
+    config = site / "tandem.toml"
+    text = f"state_dir = '{site}/state'\n[watch]\nfolder = '{site}/scans'\n[identify.stains]\n"
+    config.write_text(text + stains + "\n")
+    says = f"identify.stains: the word '{word}' is one of HE and of HER2."
+    refused = tandem("config", "check", "--config", config, check=False)
+    assert refused.returncode == 1 and says in refused.stderr
+    (line,) = [line for line in examine(config) if line.what == "assays"]
+    assert not line.ok and says in line.text
+    config.write_text(text + "HER2 = ['CB11', 'cb-11']\nHE = ['H&E', 'HES']\n")
+    tandem("config", "check", "--config", config)
