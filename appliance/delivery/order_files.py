@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from appliance.settings.identify import Writing
@@ -58,6 +59,16 @@ class OrdersRead:
 
 def decoded(data: bytes) -> str:
     """Decode the text of a file as Windows and Linux write it: UTF-8, UTF-16 or Windows-1252."""
+    if (text := marked(data)) is not None:
+        return text
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def marked(data: bytes) -> str | None:
+    """Decode a text that is surely Unicode: of UTF-16, or with a byte order mark; else None."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     start = data[:400]
@@ -65,7 +76,7 @@ def decoded(data: bytes) -> str:
         # Without a mark: every second byte of plain letters is zero.
         if start[zero::2].count(0) * 3 > len(start):
             return data.decode(encoding, errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
+    if data.startswith(codecs.BOM_UTF8):
+        with suppress(UnicodeDecodeError):
+            return data.decode("utf-8-sig")
+    return None

@@ -21,6 +21,7 @@ from typing import Any
 
 import hl7
 
+from appliance.delivery.hl7_characters import CharactersError, header_of, text_of
 from appliance.delivery.hl7_fields import (
     Segment,
     entity_issuer,
@@ -37,7 +38,7 @@ from appliance.delivery.order_files import (
     WRITING_S,
     OrderProblem,
     OrdersRead,
-    decoded,
+    marked,
 )
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
@@ -62,7 +63,7 @@ MOST_MESSAGE_BYTES = 4 * 2**20
 """Largest file of messages that is read."""
 _BROKEN = (hl7.HL7Exception, ValueError, IndexError, KeyError, AssertionError, TypeError)
 """Errors of the parser for texts that are no messages."""
-_ENVELOPE = ("FHS", "BHS", "BTS", "FTS")
+_ENVELOPE = (b"FHS", b"BHS", b"BTS", b"FTS")
 _NAME_GROUPS = {"I": 1, "P": 2}
 
 
@@ -157,29 +158,39 @@ def parse_messages(
     """Parse the messages of a file; `fields` may hold the accession, the first filled one does."""
     entries: list[_Entry] = []
     problems: list[OrderProblem] = []
-    for line, text in _messages(data):
+    text = marked(data)
+    for line, message in _messages(data if text is None else text.encode()):
         try:
-            entries += _entries(text, fields)
-        except (_MessageError, ObjectError) as err:
+            if text is None and not _is_left_alone(message):
+                entries += _entries(text_of(message), fields)
+            else:
+                entries += _entries(message.decode(errors="replace"), fields)
+        except (_MessageError, CharactersError, ObjectError) as err:
             told = f"the message is not used: {err}"
             problems.append(OrderProblem(file=name, line=line, text=told))
     return tuple(entries), tuple(problems)
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, str]]:
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Messages of a file with the numbers of their first lines; frames of MLLP are left out."""
-    text = decoded(data).replace("\x0b", "").replace("\x1c", "")
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    first, segments = 1, list[str]()
+    plain = data.replace(b"\x0b", b"").replace(b"\x1c", b"")
+    lines = plain.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    first, segments = 1, list[bytes]()
     for number, line in enumerate(lines, start=1):
-        if line.startswith("MSH") and segments:
-            yield first, "\r".join(segments)
+        if line.startswith(b"MSH") and segments:
+            yield first, b"\r".join(segments)
             segments = []
         if line.strip() and not line.startswith(_ENVELOPE):
             first = first if segments else number
             segments.append(line.rstrip())
     if segments:
-        yield first, "\r".join(segments)
+        yield first, b"\r".join(segments)
+
+
+def _is_left_alone(message: bytes) -> bool:
+    """Return whether a message is of a type that holds no orders, whatever its characters."""
+    kind = "".join(header_of(message)[9:10])[:3]
+    return bool(kind) and kind not in ORDERS
 
 
 def _entries(text: str, fields: Sequence[str]) -> list[_Entry]:

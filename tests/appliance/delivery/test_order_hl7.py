@@ -149,6 +149,70 @@ def test_files_hold_messages_in_any_writing(ending: str, encoding: str, tmp_path
     assert found.of("S26-00031")[0].patient_name.startswith("Müller^Jana")
 
 
+@pytest.mark.parametrize(
+    ("stated", "encoding", "name"),
+    [
+        ("8859/2", "iso8859-2", "Żak^Łukasz"),
+        ("ISO-8859-2", "iso8859-2", "Dvořák^Šárka"),
+        ("8859/2", "utf-8", "Żak^Łukasz"),
+        ("8859/5", "iso8859-5", "ТАТА^Юрий"),
+        ("8859/5", "iso8859-5", "ТАТА"),
+        ("8859/7", "iso8859-7", "Παπαδάκη^Ελένη"),
+        ("8859/9", "iso8859-9", "Yıldız^Ayşe"),
+        ("8859/15", "iso8859-15", "Šimon^Œuvre"),
+        ("8859/1", "latin-1", "Müller^Jörg"),
+        ("8859/1", "utf-8", "Müller^Jörg"),
+        ("ASCII", "cp1252", "Müller^Jörg"),
+        ("", "cp1252", "Müller^Jörg"),
+        ("WINDOWS-1250", "cp1250", "Żak^Śliwa"),
+        ("~ISO IR87", "iso2022_jp", "山田^花子"),
+        ("ASCII~ISO IR87~ISO IR159", "iso2022_jp_1", "山田^丂子"),
+        ("GB 18030-2000", "gb18030", "張^丂"),
+        ("KS X 1001", "euc_kr", "김^희중"),
+        ("BIG-5", "big5", "許^功蓋"),
+        ("UNICODE UTF-8", "utf-8", "山田^花子"),
+    ],
+)
+def test_the_text_is_in_the_set_that_the_message_states(
+    stated: str, encoding: str, name: str
+) -> None:
+    text = message("ORM^O01", ORC, OBR, pid=f"PID|1||4711||{name}\r", charset=stated)
+    other = message("ORM^O01", ORC, OBR.replace("00031", "00032"))
+    entries, problems = parse_messages("a.hl7", text.encode(encoding) + other.encode(), FIELDS)
+    assert problems == ()
+    names = [entry.order.patient_name for entry in entries if entry.order]
+    assert names == [name, "Müller^Jana^Maria^Dr."]
+
+
+def test_escaped_bytes_are_in_the_set_of_the_message() -> None:
+    pid = "PID|1||4711||\\XAF\\ak^\\XA3\\ukasz\r"
+    text = message("ORM^O01", ORC, OBR, pid=pid, charset="8859/2")
+    assert only(text).patient_name == "Żak^Łukasz"
+
+
+@pytest.mark.parametrize(
+    ("stated", "encoding", "told"),
+    [
+        ("KOI8-R", "koi8-r", "does not know"),
+        ("8859/2~8859/5", "iso8859-2", "several"),
+        ("8859/2", "cp1250", "another character set"),
+        ("BIG-5", "cp1252", "another character set"),
+    ],
+)
+def test_a_set_that_cannot_be_read_is_told(stated: str, encoding: str, told: str) -> None:
+    pid = {"koi8-r": "Юрий", "cp1252": "M\xdf"}.get(encoding, "Śliwa")
+    text = message("ORM^O01", ORC, OBR, pid=f"PID|1||4711||{pid}\r", charset=stated)
+    good = message("ORM^O01", ORC, OBR)
+    entries, problems = parse_messages("a.hl7", text.encode(encoding) + good.encode(), FIELDS)
+    assert [entry.order.patient_name for entry in entries if entry.order] == [
+        "Müller^Jana^Maria^Dr."
+    ]
+    (problem,) = problems
+    assert told in problem.sentence and problem.line == 1
+    others = text.replace("ORM^O01", "ADT^A08").encode(encoding)
+    assert parse_messages("a.hl7", others, FIELDS) == ((), ())
+
+
 def test_frames_of_a_connection_are_left_out(tmp_path: Path) -> None:
     framed = b"\x0b" + message("ORM^O01", ORC, OBR).encode() + b"\x1c\r"
     put(tmp_path / "in", "framed.hl7", framed)
