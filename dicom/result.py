@@ -57,8 +57,8 @@ class Result:
     order that it answers; issuers are ``NAMESPACE&UNIVERSAL ID&TYPE`` (HL7 HD). `number` names the
     case among those of its accession, and stays the same for its corrections. `is_signed` says
     whether a person stands for the result: its report is VERIFIED, or the score is a person's.
-    `corrects` says whether the score is a person's and takes the place of that of an earlier
-    report.
+    `replaces` says whether the report names an earlier one of the case, `corrects` whether it does
+    and the score is a person's.
     """
 
     sop_instance_uid: str
@@ -83,6 +83,7 @@ class Result:
     score_name: Code
     items: Sequence[Item]
     is_signed: bool
+    replaces: bool
     corrects: bool
 
 
@@ -124,6 +125,7 @@ def _result(report: Dataset, group: Dataset) -> Result:
     specimen = _specimen(report)
     request = (report.get("ReferencedRequestSequence") or [Dataset()])[0]
     by_person = _is_of_a_person(report)
+    replaces = bool(report.get("PredecessorDocumentsSequence"))
     patient = patient_of(report)
     return Result(
         sop_instance_uid=str(report.SOPInstanceUID),
@@ -155,7 +157,8 @@ def _result(report: Dataset, group: Dataset) -> Result:
         ),
         items=items,
         is_signed=report.get("VerificationFlag") == "VERIFIED" or by_person,
-        corrects=by_person and bool(report.get("PredecessorDocumentsSequence")),
+        replaces=replaces,
+        corrects=by_person and replaces,
     )
 
 

@@ -83,6 +83,7 @@ class Hl7:
         self._template = read_template(section)
         self._where = f"{section.host}:{section.port}"
         self._acknowledged: dict[str, str] = {}  # SOP Instance UID → ACK
+        self._perhaps_there: set[str] = set()  # control ids whose message may have been kept
 
     @classmethod
     def open(cls, section: Hl7Destination, settings: Settings) -> Hl7:
@@ -122,9 +123,15 @@ class Hl7:
 
     def _send(self, result: Result) -> Outcome:
         message = message_of(result, self._section, self._template)
-        ack = asyncio.run(self._exchange(message))
-        outcome = classify_ack(ack)
+        try:
+            ack = asyncio.run(self._exchange(message))
+        except ConnectionLostError:
+            self._perhaps_there.add(message.control_id)
+            raise
+        replaces = result.replaces and message.control_id not in self._perhaps_there
+        outcome = classify_ack(ack, replaces=replaces)
         if outcome.verdict in (Verdict.STORED, Verdict.WARNED):
+            self._perhaps_there.add(message.control_id)
             said = f"ACK {ack.code} of {message.control_id}"
             self._acknowledged[result.sop_instance_uid] = said
         return outcome
@@ -196,8 +203,11 @@ def _why(err: Exception) -> str:
             return f"it ended the connection ({type(err).__name__})"
 
 
-def classify_ack(ack: _Ack) -> Outcome:
-    """Return the outcome of an acknowledgment (MSA-1); the code of its error (ERR-3) precedes."""
+def classify_ack(ack: _Ack, *, replaces: bool = False) -> Outcome:
+    """Return the outcome of an acknowledgment (MSA-1); the code of its error (ERR-3) precedes.
+
+    `replaces` says that the message was not there before, and another result of its number may be.
+    """
     said = ", ".join(part for part in (ack.code, ack.error, ack.text) if part)
     if ack.code in ACCEPTED:
         return Outcome(verdict=Verdict.STORED, text=said)
@@ -207,6 +217,8 @@ def classify_ack(ack: _Ack) -> Outcome:
     elif ack.code in NOT_NOW:
         verdict, sentence = Verdict.LATER, "it rejects the message for reasons outside of it"
     verdict, sentence = _OF_ERRORS.get(ack.error, (verdict, sentence))
+    if replaces and verdict is Verdict.WARNED:
+        verdict, sentence = Verdict.NEVER, "it keeps the former result of this number (OBR-3)"
     remedy = SEE_ITS_LOG if verdict is Verdict.NEVER else "It is tried again."
     if verdict is Verdict.WARNED:
         remedy = ""

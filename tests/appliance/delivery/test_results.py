@@ -460,6 +460,30 @@ def test_what_an_acknowledgment_means(fault: str, verdict: str, words: str, sent
     assert re.search(words, outcome.text)
 
 
+def test_a_correction_that_the_system_does_not_take_over_is_refused(
+    sent: Instance, tmp_path: Path
+) -> None:
+    newer = written_report(
+        tmp_path / "1.dcm",
+        **{"by": "Meyer^Anna", "score": codes.SCORES["3+"], "said": "3+", "evaluations": []},
+        predecessors=[dcmread(sent.path)],
+    )
+    server = MllpServer().start()
+    section = hl7_section(port=server.port)
+    server.faults = ["AA", "AE 205", "mute", "AE 205"]
+    try:
+        _, refused = deliver(section, sent, newer)
+        kept = dict(server.results)
+        # Its acknowledgment was lost: the system may mean this message.
+        _, again = deliver(section, newer, newer)
+    finally:
+        server.stop()
+    assert refused.verdict is Verdict.NEVER
+    assert "keeps the former result of this number" in refused.text
+    assert kept == {"S26-0042-HER2-A1": hl7_message(read_result(sent.path), section).control_id}
+    assert again.verdict is Verdict.WARNED
+
+
 @pytest.mark.parametrize("message", TEMPLATES)
 @pytest.mark.parametrize("fault", ["mute", "half", "late"])
 def test_a_lost_acknowledgment_does_not_double_a_result(
