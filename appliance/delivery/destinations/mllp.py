@@ -24,7 +24,7 @@ from appliance.delivery.destinations.contract import (
     Proof,
     destination,
 )
-from appliance.delivery.destinations.network import send_results, tls_files, translated
+from appliance.delivery.destinations.network import LostInARow, send_results, tls_files, translated
 from appliance.delivery.result_hl7 import Hl7Message, header_field, message_of, read_template
 from appliance.settings.destinations import Hl7Destination
 from appliance.settings.objects import ObjectKind
@@ -82,6 +82,7 @@ class Hl7:
         self._section = section
         self._template = read_template(section)
         self._where = f"{section.host}:{section.port}"
+        self._lost = LostInARow()
         self._acknowledged: dict[str, str] = {}  # SOP Instance UID → ACK
         self._perhaps_there: set[str] = set()  # control ids whose message may have been kept
 
@@ -92,7 +93,7 @@ class Hl7:
 
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Send a message for each report and wait for its ACK."""
-        send_results(self.name, instances, before, after, self._send)
+        send_results(self.name, instances, before, after, self._send, self._lost)
 
     def prove(self, instances: Sequence[Instance]) -> dict[str, Answer]:
         """Return the ACKs of this run; a report without one is absent, and is sent again."""

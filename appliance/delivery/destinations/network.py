@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from appliance.delivery.destinations.contract import After, Answer, Before, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
@@ -103,24 +104,33 @@ def prove_by(
     return answers | {ref.sop_instance_uid: Answer(Proof.UNKNOWN, why) for ref in left}
 
 
+@dataclass(slots=True)
+class LostInARow:
+    """Connections to a destination that were lost in a row; any answer ends the row."""
+
+    times: int = 0
+
+
 def send_results(
     name: str,
     instances: Sequence[Instance],
     before: Before,
     after: After,
     send: Callable[[Result], Outcome],
+    lost: LostInARow | None = None,
 ) -> None:
     """Send the result in each report by `send`, in order; `name` is the destination's.
 
     A report that is none, or whose result `send` refuses by ObjectError, is refused for good.
+    `lost` is kept by a destination whose proof does not show that the system behind it is away.
 
     Raises
     ------
     DestinationUnavailableError
         If `send` raises PacsUnavailableError, or loses `MAX_LOST` connections in a row.
     """
-    lost = 0
-    for number, instance in enumerate(instances, start=1):
+    lost = lost or LostInARow()
+    for instance in instances:
         try:
             result = read_result(instance.path)
         except ObjectError as err:
@@ -129,14 +139,15 @@ def send_results(
         before(instance)
         with translated(name):
             try:
-                outcome, lost = send(result), 0
+                outcome, lost.times = send(result), 0
             except ConnectionLostError as err:
-                outcome, lost = Outcome(verdict=Verdict.LATER, text=str(err)), lost + 1
+                lost.times += 1
+                if lost.times >= MAX_LOST:
+                    raise PacsUnavailableError(f"{err}, {lost.times} times in a row") from err
+                outcome = Outcome(verdict=Verdict.LATER, text=str(err))
             except ObjectError as err:
                 outcome = Outcome(verdict=Verdict.NEVER, text=str(err))
-            after(instance, outcome)
-            if lost == MAX_LOST and number < len(instances):
-                raise PacsUnavailableError(f"{outcome.text}, {lost} times in a row")
+        after(instance, outcome)
 
 
 @contextmanager

@@ -546,6 +546,29 @@ def test_a_system_that_does_not_answer_is_left(sent: Instance) -> None:
     assert len(server.messages) == 2
 
 
+def test_a_system_away_behind_a_proxy_is_left_also_by_single_reports(sent: Instance) -> None:
+    server = MllpServer().start()
+    server.faults = ["mute"] * 3
+    section = hl7_section(port=server.port)
+    verdicts: list[Verdict] = []
+    try:
+        with closing(open_destination(Settings(destinations=(section,)), section)) as lis:
+
+            def send() -> None:
+                lis.send([sent], lambda _: None, lambda _, said: verdicts.append(said.verdict))
+
+            send()
+            for times in (2, 3):  # no report has an outcome, so that none loses an attempt
+                with pytest.raises(DestinationUnavailableError, match=f"{times} times in a row"):
+                    send()
+            send()
+            server.faults = ["mute"]
+            send()  # an answer ended the row
+    finally:
+        server.stop()
+    assert verdicts == [Verdict.LATER, Verdict.STORED, Verdict.LATER]
+
+
 class TestFhirServer:
     """Answers of a FHIR server."""
 
