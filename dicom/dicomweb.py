@@ -21,6 +21,7 @@ from dicom.errors import ConnectionLostError, PacsRejectedError, PacsUnavailable
 from dicom.http_status import classify_http, find_http_status
 from dicom.pace import Pace
 from dicom.status import (
+    FILE_GONE,
     MAX_LOST,
     SUCCESS,
     After,
@@ -269,7 +270,7 @@ def stow(
     lost, pace = 0, Pace(address.mib_s)
     for number, (ref, path) in enumerate(items, start=1):
         if not path.is_file():
-            after(path, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
+            after(path, Outcome(verdict=Verdict.LATER, text=FILE_GONE))
             continue
         before(path)
         try:

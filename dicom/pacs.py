@@ -27,6 +27,7 @@ from dicom.errors import (
 )
 from dicom.implicit import EXPLICIT, IMPLICIT, write_implicit
 from dicom.status import (
+    FILE_GONE,
     MAX_LOST,
     After,
     Before,
@@ -69,10 +70,12 @@ def store(address: PacsAddress, paths: Sequence[Path], *, before: Before, after:
     """
     kinds: dict[Path, Kind] = {}
     for path in paths:
-        if (kind := _kind(path)) is None:
+        try:
+            kinds[path] = _kind(path)
+        except InvalidDicomError:
             after(path, Outcome(verdict=Verdict.NEVER, text="is no DICOM file any more"))
-        else:
-            kinds[path] = kind
+        except OSError:
+            after(path, Outcome(verdict=Verdict.LATER, text=FILE_GONE))
     # Send a slide of some GB from disk in pieces instead of reading it into memory first.
     _config.STORE_SEND_CHUNKED_DATASET = True
     left, lost, deadline = list(kinds), 0, Deadline()
@@ -232,9 +235,6 @@ def check_answer(address: PacsAddress, status: Dataset, service: Service) -> Non
         raise PacsRejectedError(f"{address.title} {outcome.text}")
 
 
-def _kind(path: Path) -> Kind | None:
-    try:
-        meta = read_file_meta_info(path)
-    except (OSError, InvalidDicomError):
-        return None
+def _kind(path: Path) -> Kind:
+    meta = read_file_meta_info(path)
     return str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)

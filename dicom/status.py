@@ -14,6 +14,11 @@ from pathlib import Path
 SUCCESS = 0x0000
 MAX_LOST = 2
 """Number of lost connections in a row that counts as trouble of the PACS, not of an object."""
+FILE_GONE = (
+    "has not got it: its file is gone or cannot be read. Mount its folder, or put the file back; "
+    "it is tried again."
+)
+"""Text of an object whose file went away after it was looked for, as that of a share may."""
 SEE_ITS_LOG = "Look into its log; after a change there: tandem retry."
 """Remedy for a refusal whose cause only the other side knows."""
 

@@ -30,7 +30,7 @@ from appliance.settings.destinations import FolderDestination
 from appliance.settings.objects import OBJECT_KINDS, ObjectKind
 from appliance.settings.settings import Settings
 from dicom.directory import NAME
-from dicom.status import InstanceRef, Outcome, Verdict
+from dicom.status import FILE_GONE, InstanceRef, Outcome, Verdict
 from dicom.uids import uid_as_name
 
 
@@ -67,7 +67,7 @@ class FolderArchive:
                 after(instance, Outcome(verdict=Verdict.NEVER, text="has no valid UID"))
                 continue
             if not instance.path.is_file():
-                after(instance, Outcome(verdict=Verdict.NEVER, text="is no file any more"))
+                after(instance, Outcome(verdict=Verdict.LATER, text=FILE_GONE))
                 continue
             result = None
             if self._exports is not None:

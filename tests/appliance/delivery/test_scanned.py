@@ -220,6 +220,36 @@ def test_a_folder_gets_the_bytes_of_the_scanner(make: Make, tmp_path: Path) -> N
     assert given < {file.read_bytes() for file in (tmp_path / "archive").rglob("*.dcm")}
 
 
+def test_a_share_that_goes_away_while_its_slide_is_sent_costs_no_image(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make("trust")
+    (tmp_path / "archive").mkdir()
+    section = FolderDestination(name="told", folder=tmp_path / "archive", dicom_slides="send")
+    case.use(case.settings.state_dir, section)
+    row = case.case()
+    with case.ledger.transaction() as tx:
+        enqueue_case(tx, row, case.settings, 0.0)
+    archive, scans = open_destination(case.settings, section), case.slide.parent
+    send = archive.send
+
+    def send_without(instances: Sequence[Instance], before: Before, after: After) -> None:
+        # Each image was found and compared; then the share is unmounted.
+        scans.rename(tmp_path / "away")
+        monkeypatch.undo()
+        send(instances, before, after)
+
+    monkeypatch.setattr(archive, "send", send_without)
+    case.run(archive)
+    assert case.states() == ({"queued"}, "proven")
+    assert "Mount its folder" in case.said()
+    case.run(archive, after_s=1000)
+    assert "Mount the scanner's folder" in case.said()
+    (tmp_path / "away").rename(scans)
+    case.run(archive, after_s=1000)
+    assert case.case().state == CaseState.DELIVERED
+
+
 def test_slides_are_not_sent_where_no_slides_are_wanted() -> None:
     with pytest.raises(ValidationError, match="add WSM to objects"):
         FolderDestination(objects=("SEG", "SR"), dicom_slides="send")

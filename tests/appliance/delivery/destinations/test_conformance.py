@@ -44,20 +44,19 @@ def _away(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 @contextmanager
 def folder(tmp_path: Path) -> Iterator[Place]:
-    """Folder archive. A folder takes any file, and refuses only an object whose file is gone."""
+    """Folder archive. A folder takes any file, and refuses only an object whose UID is none."""
     archive = tmp_path / "archive"
     archive.mkdir()
     section = FolderDestination(folder=archive)
     objects = three_objects(tmp_path / "objects")
     leave, come_back = _away(archive)
-    gone = made_object(tmp_path / "gone.dcm")
-    (tmp_path / "gone.dcm").unlink()
+    nameless = replace(made_object(tmp_path / "nameless.dcm"), sop_instance_uid="../1")
     yield Place(
         settings=Settings(state_dir=tmp_path / "state", destinations=(section,)),
         section=section,
         instances=objects,
-        refused=Instance(path=tmp_path / "gone.dcm", ref=gone),
-        refused_because="is no file any more",
+        refused=Instance(path=tmp_path / "nameless.dcm", ref=nameless),
+        refused_because="has no valid UID",
         leave=leave,
         come_back=come_back,
         lose=lambda lost: (
