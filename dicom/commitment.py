@@ -7,7 +7,8 @@ association or on one that it opens to our port.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from pydicom import Dataset
@@ -29,6 +30,8 @@ UNSAID = 0x0110
 INVALID_ARGUMENT = 0x0115
 REPORT_WAIT_S = 5.0
 """Longest wait for a report; a later report serves the next request."""
+MOST_TRANSACTIONS = 200
+"""Transactions of an instance that may still be reported, some two days of questions."""
 
 
 class Commitment:
@@ -42,7 +45,8 @@ class Commitment:
         self._listen_at = (host, port)
         self._server: Any = None
         self._changed = threading.Condition()
-        self._asked: dict[str, str] = {}  # SOP Instance UID → its newest transaction
+        # SOP Instance UID → its transactions since it was sent, the newest last
+        self._asked: dict[str, deque[str]] = {}
         self._reasons: dict[str, int] = {}  # SOP Instance UID → failure reason, 0: committed
 
     def ask(self, wanted: Sequence[InstanceRef]) -> dict[str, bool | str]:
@@ -62,7 +66,11 @@ class Commitment:
             return said
         transaction = str(generate_uid())
         with self._changed:
-            self._asked.update((ref.sop_instance_uid, transaction) for ref in left)
+            for ref in left:
+                asked = self._asked.setdefault(
+                    ref.sop_instance_uid, deque(maxlen=MOST_TRANSACTIONS)
+                )
+                asked.append(transaction)
         question = Dataset()
         question.TransactionUID = transaction
         question.ReferencedSOPSequence = [_item(ref) for ref in left]
@@ -81,6 +89,12 @@ class Commitment:
                     min(REPORT_WAIT_S, max(timeout_s / 2, timeout_s - 1)),
                 )
         return said | self._take(left)
+
+    def forget(self, sop_instance_uid: str) -> None:
+        """Forget what was asked about an instance that is sent again: answers would be outdated."""
+        with self._changed:
+            self._asked.pop(sop_instance_uid, None)
+            self._reasons.pop(sop_instance_uid, None)
 
     def check(self) -> None:
         """Check that the PACS negotiates storage commitment; no request, no open port.
@@ -134,19 +148,20 @@ class Commitment:
         told = event.event_information
         transaction = str(told.get("TransactionUID", ""))
         with self._changed:
-            # Accept a known transaction only, and only the newest one of an instance: an older
-            # answer may be outdated.
-            ours = {uid for uid, newest in self._asked.items() if newest == transaction}
+            # A PACS may be slower than the next question: what it keeps counts by any transaction,
+            # what it lacks by the newest one, as it may have come since.
+            ours = {uid: asked[-1] for uid, asked in self._asked.items() if transaction in asked}
             if not ours:
                 return INVALID_ARGUMENT, None
+            newest = {uid for uid, last in ours.items() if last == transaction}
             for item in told.get("ReferencedSOPSequence") or []:
                 self._note(ours, item, SUCCESS)
             for item in told.get("FailedSOPSequence") or []:
-                self._note(ours, item, int(item.get("FailureReason", UNSAID)))
+                self._note(newest, item, int(item.get("FailureReason", UNSAID)))
             self._changed.notify_all()
         return SUCCESS, None
 
-    def _note(self, ours: set[str], item: Dataset, reason: int) -> None:
+    def _note(self, ours: Container[str], item: Dataset, reason: int) -> None:
         uid = str(item.get("ReferencedSOPInstanceUID", ""))
         if uid in ours:
             del self._asked[uid]

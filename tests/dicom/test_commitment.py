@@ -79,6 +79,31 @@ def test_a_pacs_commits_itself_to_what_it_has(peer_of: Callable[..., Peer], tmp_
         commitment.close()
 
 
+def test_a_report_that_is_slower_than_the_next_question_counts(
+    peer_of: Callable[..., Peer], tmp_path: Path
+) -> None:
+    port = free_port()
+    peer = peer_of(report_to=port)
+    peer.silent, peer.faults = True, [None, "lose"]
+    kept, lost = send(peer, tmp_path, "kept", "lost")
+    commitment = Commitment(replace(peer.address, timeout_s=2.0), port, "127.0.0.1")
+    try:
+        for _ in range(3):
+            assert commitment.ask([kept, lost]) == {}
+        peer.report_late(0)
+        # The PACS may have got since what it lacked at the first question.
+        assert commitment.ask([kept, lost]) == {kept.sop_instance_uid: True}
+        peer.report_late(-1)
+        assert commitment.ask([lost]) == {lost.sop_instance_uid: False}
+        # An object that is sent again is asked for anew.
+        assert commitment.ask([kept]) == {}
+        commitment.forget(kept.sop_instance_uid)
+        peer.report_late(-1)
+        assert commitment.ask([kept]) == {}
+    finally:
+        commitment.close()
+
+
 def test_without_the_service_the_class_is_rejected(
     peer_of: Callable[..., Peer], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar, Self
 
 from appliance.delivery.destinations.contract import (
@@ -79,11 +80,17 @@ class Pacs:
     def send(self, instances: Sequence[Instance], before: Before, after: After) -> None:
         """Send over as few associations as the objects' kinds allow."""
         by_path = {instance.path: instance for instance in instances}
+
+        def begin(path: Path) -> None:
+            before(by_path[path])
+            if self._commitment is not None:
+                self._commitment.forget(by_path[path].ref.sop_instance_uid)
+
         with translated(self.name):
             pacs.store(
                 self.address,
                 list(by_path),
-                before=lambda path: before(by_path[path]),
+                before=begin,
                 after=lambda path, outcome: after(by_path[path], outcome),
             )
 
