@@ -10,10 +10,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
 from sqlmodel import col, select
 
 from appliance.artifacts import write_whole
 from appliance.delivery.destinations.network import tls_files
+from appliance.delivery.index import object_path
 from appliance.errors import LedgerError
 from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import Queries
@@ -23,7 +25,9 @@ from appliance.operations.alert_causes import last_event
 from appliance.settings.audit import Audit
 from appliance.settings.settings import Settings
 from dicom.audit import DCM, AuditMessage, AuditObject, AuditServer, ObjectKind, Outcome
+from dicom.characters import UNREADABLE
 from dicom.errors import PacsUnavailableError
+from dicom.study import patient_of
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class AuditTrail:
 
     def __init__(self, settings: Settings, audit: Audit) -> None:
         self._reader = LedgerReader(settings.ledger_url)
+        self._settings = settings
         self._path = settings.state_dir / NAME
         self._source = audit.source
         tls = tls_files(audit)
@@ -66,7 +71,7 @@ class AuditTrail:
                 if self._until is None or self._until > last:  # the first time, or after a restore
                     self._keep(last)
                     return 0
-                pending = list(_messages(tx, self._until))
+                pending = list(_messages(tx, self._until, self._settings))
             for event, message in pending:
                 if message is not None:
                     self._server.send(message, self._source)
@@ -132,14 +137,16 @@ def _told_until(path: Path) -> int | None:
         return None
 
 
-def _messages(tx: Queries, after: int) -> Iterator[tuple[int, AuditMessage | None]]:
+def _messages(
+    tx: Queries, after: int, settings: Settings
+) -> Iterator[tuple[int, AuditMessage | None]]:
     """Yield the ids of events after one, each with what is told of it."""
     query = select(EventRow).where(col(EventRow.id) > after).order_by(col(EventRow.id))
     for row in tx.session.exec(query.limit(MOST_EVENTS)):
-        yield row.id or after, _message(tx, row)
+        yield row.id or after, _message(tx, row, settings)
 
 
-def _message(tx: Queries, row: EventRow) -> AuditMessage | None:
+def _message(tx: Queries, row: EventRow, settings: Settings) -> AuditMessage | None:
     """Return what is told of an event; None where it concerns nobody's access."""
     if row.code in _SIGNING:
         params = json.loads(row.params)
@@ -154,7 +161,7 @@ def _message(tx: Queries, row: EventRow) -> AuditMessage | None:
             address=str(params.get("address", "")),
         )
     if row.subject.startswith("delivery-"):
-        return _transfer(tx, row) if row.to_state == DeliveryState.PROVEN else None
+        return _transfer(tx, row, settings) if row.to_state == DeliveryState.PROVEN else None
     if not row.by:
         return None
     case, slide = _case_of(tx, row), _slide_of(tx, row)
@@ -163,15 +170,17 @@ def _message(tx: Queries, row: EventRow) -> AuditMessage | None:
         event=DCM.PatientRecord,
         action="R" if row.code == "case-opened" else "U",
         user=row.by,
-        objects=_patients([*([slide] if slide else []), *_slides(tx, case)]),
+        objects=_patients(_numbers([*([slide] if slide else []), *_slides(tx, case)])),
     )
 
 
-def _transfer(tx: Queries, row: EventRow) -> AuditMessage | None:
+def _transfer(tx: Queries, row: EventRow, settings: Settings) -> AuditMessage | None:
     delivery = tx.session.get(DeliveryRow, _number(row.subject))
     if delivery is None:
         return None
+    stated = _stated_patient(delivery, settings)
     case = tx.session.get(CaseRow, delivery.case_id)
+    numbers = _numbers(_slides(tx, case)) if stated is None else [stated]
     study = AuditObject(kind=ObjectKind.STUDY, identifier=delivery.study_uid)
     return AuditMessage(
         at=row.at,
@@ -179,8 +188,21 @@ def _transfer(tx: Queries, row: EventRow) -> AuditMessage | None:
         action="C",
         user=PROGRAM,
         receiver=delivery.destination,
-        objects=(study, *_patients(_slides(tx, case))),
+        objects=(study, *_patients(numbers)),
     )
+
+
+def _stated_patient(delivery: DeliveryRow, settings: Settings) -> str | None:
+    """Return the Patient ID that an object states, None where its file cannot be read.
+
+    The slides of its case may be another patient's by now.
+    """
+    try:
+        path = object_path(delivery.path, settings)
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"])
+        return str(patient_of(header)["patient_id"])
+    except UNREADABLE:
+        return None
 
 
 def _case_of(tx: Queries, row: EventRow) -> CaseRow | None:
@@ -201,8 +223,11 @@ def _slides(tx: Queries, case: CaseRow | None) -> list[SlideRow]:
     return list(tx.session.exec(query.where(SlideRow.block == case.block)))
 
 
-def _patients(slides: list[SlideRow]) -> tuple[AuditObject, ...]:
-    numbers = (str(json.loads(row.patient).get("patient_id", "")) for row in slides)
+def _numbers(slides: list[SlideRow]) -> list[str]:
+    return [str(json.loads(row.patient).get("patient_id", "")) for row in slides]
+
+
+def _patients(numbers: list[str]) -> tuple[AuditObject, ...]:
     return tuple(
         AuditObject(kind=ObjectKind.PATIENT, identifier=number)
         for number in dict.fromkeys(numbers)

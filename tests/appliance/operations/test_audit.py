@@ -15,14 +15,16 @@ from xml.etree import ElementTree
 
 import pytest
 from fixtures.certificates import Certificates, make_certificates
+from fixtures.instances import made_object
 from fixtures.orthanc import free_port
 from fixtures.pairings import HER2_PAIR
+from pydicom import dcmread
 
 from appliance.domain import HER2, Identity
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import DeliveryState
-from appliance.ledger.tables import DeliveryRow, id_of
+from appliance.ledger.tables import DeliveryRow, SlideRow, id_of
 from appliance.ledger.transaction import NewDelivery
 from appliance.line.auditing import Auditing
 from appliance.operations.audit import AuditTrail
@@ -201,6 +203,32 @@ def test_access_changes_and_transfers_are_told_once_over_a_restart_and_an_outage
     trail.close()
     assert told(again.wait_for(2)[1])["kind"] == "110121"  # the program stops
     again.stop()
+
+
+def test_a_transfer_names_the_patient_of_its_object(
+    settings: Settings, ledger: Ledger, audit: Audit, certificates: Certificates
+) -> None:
+    trail = AuditTrail(settings, audit)
+    assert trail.tell() == 0
+    happen(ledger)
+    file = settings.artifacts_dir / "objects" / "1" / "sr.dcm"
+    file.parent.mkdir(parents=True)
+    made_object(file)
+    report = dcmread(file)
+    report.PatientID = "4711"
+    report.save_as(file)
+    with ledger.transaction() as tx:
+        delivery, slide = tx.session.get(DeliveryRow, 1), tx.session.get(SlideRow, 1)
+        assert delivery is not None and slide is not None
+        delivery.path = "objects/1/sr.dcm"
+        # The order is corrected before the repository is there.
+        slide.patient = json.dumps({"patient_id": "815"})
+        tx.session.add_all([delivery, slide])
+    server = Repository(certificates, audit.port)
+    assert trail.tell() == 5
+    assert told(server.wait_for(5)[-1])["objects"] == [("2", STUDY), ("1", "4711")]
+    trail.close()
+    server.stop()
 
 
 def test_words_that_are_repeated_after_a_restore_are_told(
