@@ -7,12 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from appliance.intake.identity.words import COUNTED, LEVELS
+
 _LETTERS_NUMBER = re.compile(r"(?P<letters>[A-Z]{1,3})(?P<number>\d{1,3})", re.IGNORECASE)
 _NUMBER_LETTER = re.compile(r"\d{1,2}[A-Z]", re.IGNORECASE)
 _ROMAN = re.compile(r"I{1,3}|IV|VI{0,3}|IX|X", re.IGNORECASE)
 _LEVEL = re.compile(r"L\d{1,2}", re.IGNORECASE)
-_PART = re.compile(r"(?:P|PT|PART|SPECIMEN|TEIL|PROBE)(?P<number>\d{1,2})", re.IGNORECASE)
-_PART_WORD = re.compile(r"PART|SPECIMEN|TEIL|PROBE", re.IGNORECASE)
+_PARTS = "PART|SPECIMEN|SPEC|TEIL|PROBE|POT|JAR|TOPF|GLAS|CONTAINER|PRÄPARAT|PRAE?PARAT"
+_PART = re.compile(
+    rf"(?i:P|PT|{_PARTS})(?P<number>\d{{1,2}})|(?i:{_PARTS})(?P<letter>[A-DF-MO-RT-Z])"
+)
+"""Mark of a part in one word; ``Teile``, ``Proben`` and ``Pots`` are none."""
+_PART_WORD = re.compile(_PARTS, re.IGNORECASE)
+_MARK = re.compile(r"\d{1,2}|[A-Z]|I{1,3}|IV|VI{0,3}|IX", re.IGNORECASE)
 _TOO_LONG = re.compile(r"[A-Z]{1,2}\d{4,6}", re.IGNORECASE)
 _NO_BLOCK = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|dp\d+|dx\d+|ts\d+|bs\d+|x\d{2}|\d{2}x|v\d{1,2}|nr\d+|no\d+|lvl\d+"
@@ -60,26 +67,25 @@ class _Found:
     doubt: str = ""
 
 
-def read_blocks(tokens: Sequence[Token]) -> BlockReading:
-    """Read the block in the tokens that are no stain and stand behind the accession."""
+def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
+    """Read the block in the tokens that are no stain and stand behind the accession.
+
+    `end` is the place behind the accession; 0 where there is none.
+    """
     blocks: list[str] = []
     used: list[int] = []
-    level, part, odd = "", "", ""
+    level, part, loose, odd = "", "", "", ""
     at = 0
     while at < len(tokens):
         token = tokens[at]
-        later = any(_is_block(other) for other in tokens[at + 1 :])
-        marked = _PART.fullmatch(token.text)
-        if _PART_WORD.fullmatch(token.text) and later and NUMBER.fullmatch(tokens[at + 1].text):
-            part = str(int(tokens[at + 1].text))
-            used += [each.start for each in tokens[at : at + 2]]
-            at += 2
+        mark, width = _part_at(tokens, at)
+        if mark and (blocks or _is_ahead(tokens, at + width)):
+            part = mark
+            used += [each.start for each in tokens[at : at + width]]
+            at += width
             continue
-        if (marked or _LEVEL.fullmatch(token.text)) and (later or blocks):
-            if marked:
-                part = str(int(marked["number"]))
-            else:
-                level = token.text[1:]
+        if _LEVEL.fullmatch(token.text) and (blocks or _is_ahead(tokens, at + 1)):
+            level = token.text[1:]
             used.append(token.start)
             at += 1
             continue
@@ -87,10 +93,13 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
         if found is None:
             if not blocks and _TOO_LONG.fullmatch(token.text):
                 odd = token.text
+            if not blocks and _is_loose_mark(tokens, at, end):
+                loose = loose or _mark(token.text)
             at += 1
             continue
         blocks.append(found.block)
         odd = found.doubt or odd
+        loose = loose or found.doubt
         used += [each.start for each in tokens[at : at + found.tokens]]
         at += found.tokens
         # A number right behind the block, or behind part and block, counts levels or slides.
@@ -104,13 +113,58 @@ def read_blocks(tokens: Sequence[Token]) -> BlockReading:
         doubts.append(Doubt(part="block", many=True, text=f"two blocks: {', '.join(distinct)}"))
     if not distinct and odd:
         doubts.append(Doubt(part="block", many=False, text=f"no usual block: {odd}"))
+    block = distinct[0] if len(distinct) == 1 else ""
     return BlockReading(
-        block=distinct[0] if len(distinct) == 1 else "",
+        block=block,
         level=level,
-        part=part,
+        part=_apart(part or loose, block) if distinct else part,
         doubts=tuple(doubts),
         used=tuple(used),
     )
+
+
+def _part_at(tokens: Sequence[Token], at: int) -> tuple[str, int]:
+    """Return the mark of a part that begins with a token, and the number of its tokens."""
+    marked = _PART.fullmatch(tokens[at].text)
+    if marked:
+        return _mark(marked["number"] or marked["letter"]), 1
+    after = tokens[at + 1] if at + 1 < len(tokens) else None
+    if after and _PART_WORD.fullmatch(tokens[at].text) and _MARK.fullmatch(after.text):
+        return _mark(after.text), 2
+    return "", 0
+
+
+def _is_ahead(tokens: Sequence[Token], at: int) -> bool:
+    """Return whether a block begins with one of the tokens from a place on."""
+    return any(
+        _block_at(tokens, number, first=True) is not None for number in range(at, len(tokens))
+    )
+
+
+def _is_loose_mark(tokens: Sequence[Token], at: int, end: int) -> bool:
+    """Return whether a number in front of the block may be a part's: ``S26-00031-2_A1``.
+
+    One behind a stain, or behind a word that counts slides or levels, is none. Without an accession
+    it may count the files of a folder.
+    """
+    token = tokens[at]
+    if not end or NUMBER.fullmatch(token.text) is None:
+        return False
+    if at == 0:
+        return token.start - len(token.before) <= end
+    after = _right_behind(tokens, at - 1)
+    word = tokens[at - 1].text.lower()
+    return after is not None and word not in COUNTED and word not in LEVELS
+
+
+def _mark(text: str) -> str:
+    return str(int(text)) if text.isdecimal() else text.upper()
+
+
+def _apart(mark: str, block: str) -> str:
+    """Return the mark of a part; none where the block begins with it: A1 of specimen A."""
+    letters = _LETTERS_NUMBER.fullmatch(block)
+    return "" if letters and letters["letters"] == mark else mark
 
 
 def _right_behind(tokens: Sequence[Token], at: int) -> Token | None:

@@ -126,7 +126,7 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     stain, kind = _stain(hits, parts)
     taken = {number for hit in hits for number in range(hit.first, hit.stop)}
     rest = [t for n, t in enumerate(tokens) if n not in taken and t.start >= end]
-    blocks = read_blocks(rest)
+    blocks = read_blocks(rest, end if accession else 0)
     if not block and (accession or not blocks.block.replace("-", "").isdigit()):
         block = blocks.block  # a number without an accession is no block: UIDs have many
         is_open = accession and kind in ("", "stain")  # two blocks on a control: no question

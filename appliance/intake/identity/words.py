@@ -48,6 +48,10 @@ dualcolor dualcolour mutation sequencing cellline cellines zelllinie zelllinien 
 phantom overlay annotated annotation cropped heatmap segmentation mask label macro thumbnail spare
 reserve ersatz negatief positief positiv positive
 """
+_LEVELS = """
+level levels lvl stufe stufen schnitt schnitte section sections sect cut recut deeper tief copy
+kopie slides scans serie series batch charge block blk
+"""
 
 OTHER_STAINS = (*_ANTIBODIES.split(), *_SPECIAL_STAINS.split())
 """Antibodies, clones and special stains that come with a breast or stomach case."""
@@ -57,3 +61,5 @@ HARMLESS = frozenset(_HARMLESS.split())
 """Words beside a stain that change nothing of it."""
 METHODS = frozenset(_METHODS.split())
 """Words beside a stain that change what the slide is: a person is asked."""
+LEVELS = frozenset(_LEVELS.split())
+"""Words before a number that count sections, copies or blocks, but no parts of a specimen."""

@@ -271,6 +271,36 @@ def test_blocks_of_two_parts_of_a_specimen_are_not_one(context: StepContext, sec
     assert told.state == SlideState.IDENTIFIED and told.block == "P2A1"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "part"),
+    [
+        ("S26-31_A1", "S26-31-2_A1", "2"),
+        ("S26-31-1-A1", "S26-31.2 A1", "2"),
+        ("S26-31#1_A1", "S26-31(2)_A1", "2"),
+        ("S26-31 Pot 1 A1", "S26-31 Präparat 2 A1", "2"),
+        ("S26-31_Specimen A_A1", "S26-31_Specimen B_A1", "B"),
+    ],
+)
+def test_a_mark_of_a_part_in_front_of_the_block_is_not_dropped(
+    context: StepContext, first: str, second: str, part: str
+) -> None:
+    scans = context.settings.watch.folder
+    names = (f"{first}_HE.svs", f"{second}_HER2.svs", f"{first}_HER2.svs", f"{second}_HE.svs")
+    rows = [identified(context, write_svs(scans / name, n)) for n, name in enumerate(names)]
+    aside, joined = SlideState.QUARANTINED, SlideState.IDENTIFIED
+    assert [row.state for row in rows] == [joined, aside, joined, aside]
+    assert rows[0].block == rows[2].block == "A1"
+    assert f"part {part}" in rows[1].params and f"part {part}" in rows[3].params
+
+
+@pytest.mark.parametrize("form", ["S26-31-2_A1", "S26-31_Pot B_A1", "S26-31 Level 2 A1"])
+def test_slides_of_one_marked_part_are_of_one_block(context: StepContext, form: str) -> None:
+    scans = context.settings.watch.folder
+    for number, stain in enumerate(("HE", "HER2")):
+        row = identified(context, write_svs(scans / f"{form}_{stain}.svs", number))
+        assert (row.state, row.block) == (SlideState.IDENTIFIED, "A1")
+
+
 def test_a_slide_of_an_edition_that_kept_no_mark_is_of_any_part(context: StepContext) -> None:
     scans = context.settings.watch.folder
     former = identified(context, write_svs(scans / "S26-31_P2_A1_HE.svs", 1))
