@@ -141,7 +141,17 @@ def not_an_accession(text: str) -> str:
         return "what was found exceeds 16 characters"
     if "\\" in text or not text.isprintable():
         return "what was found is no readable text, or has a backslash"
+    if text and names_nothing(text):
+        return "what was found holds no number, or a wildcard, * or ?"
     return ""
+
+
+def names_nothing(text: str) -> bool:
+    """Return whether a text can name no specimen: ``UNKNOWN``, ``N/A``, ``-``, ``0000``, ``S26*``.
+
+    A worklist that is asked with a wildcard answers with the orders of many.
+    """
+    return re.search(r"(?!0)\d", text) is None or re.search(r"[*?]", text) is not None
 
 
 def _agreed(part: str, claims: Sequence[Claim], settings: Identify) -> tuple[str, list[str]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from appliance.intake.identity.blocks import Doubt
-from appliance.intake.identity.evidence import Claim
+from appliance.intake.identity.evidence import Claim, names_nothing
 from appliance.intake.identity.names import read_name
 from appliance.intake.identity.vocabulary import Vocabulary
+from appliance.intake.identity.words import COUNTED
 from appliance.settings.identify import Identify, SourceName
 from appliance.text import readable
 
@@ -27,6 +29,11 @@ BARCODE_PROPERTIES = (
 )
 """OpenSlide properties in which scanners store the barcode of the label."""
 ACCESSION_PROPERTY = "dicom.AccessionNumber"
+_DAY = re.compile(
+    r"(?:19|20)\d{2}([-./]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])(?:\d{6})?"
+    r"|(?:0[1-9]|[12]\d|3[01])([-./]?)(?:0[1-9]|1[0-2])\2(?:19|20)\d{2}"
+)
+_COUNTER = re.compile(r"(?P<word>[a-z]{2,})[ _-]?\d+", re.IGNORECASE)
 
 
 class NameSources:
@@ -73,7 +80,10 @@ class NameSources:
             yield replace(folder, doubts=())
 
     def of_header(self, properties: Mapping[str, str]) -> Iterator[Claim]:
-        """Return what the header's own fields say: accession and stain."""
+        """Return what the header's own fields say: accession and stain.
+
+        A scanner without a worklist fills AccessionNumber with a word, a day or a counter.
+        """
         accession = properties.get(ACCESSION_PROPERTY, "").strip()
         stains = [v for key, v in properties.items() if "stain" in key.lower() and v]
         texts = [self.of_text("header", text) for text in stains]
@@ -84,7 +94,7 @@ class NameSources:
             yield Claim(
                 source="header",
                 text=readable("; ".join((accession, *stains)).strip("; ")),
-                accession=readable(accession),
+                accession="" if _is_filler(accession) else readable(accession),
                 stain=stain.stain if stain else "",
                 kind=stain.kind if stain else "",
                 doubts=(both,) if len(named) > 1 else (),
@@ -119,6 +129,16 @@ class NameSources:
             kind=kind,
             doubts=(unknown,) if stain and not known else (),
         )
+
+
+def _is_filler(accession: str) -> bool:
+    """Return whether an AccessionNumber states none: ``UNKNOWN``, ``20261120``, ``Slide1``."""
+    counter = _COUNTER.fullmatch(accession)
+    return (
+        names_nothing(accession)
+        or _DAY.fullmatch(accession) is not None
+        or (counter is not None and counter["word"].lower() in COUNTED)
+    )
 
 
 def _clear_text(value: str) -> str:

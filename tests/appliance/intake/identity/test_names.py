@@ -257,6 +257,25 @@ def test_a_stain_that_a_person_states_and_nobody_knows_is_asked_about() -> None:
     assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-00031 A1 HE")
 
 
+@pytest.mark.parametrize(
+    "filler", ["UNKNOWN", "N/A", "0", "0000", "-", "*", "S26*", "20261120", "20.11.2026", "Slide1"]
+)
+def test_a_header_without_a_worklist_states_no_accession(filler: str) -> None:
+    header = {"dicom.AccessionNumber": filler}
+    for name in ("Müller_A1_HE", "Meier_A1_HER2", "A1_HE"):
+        found = verdict(name, properties=header)
+        assert (found.outcome, found.accession) == (Outcome.UNIDENTIFIED, "")
+        assert filler in [claim.text for claim in found.claims]
+    found = verdict("S26-00031_A1_HE", properties=header)
+    assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-00031 A1 HE")
+
+
+@pytest.mark.parametrize("stated", ["123", "2026-1120", "S26-7", "1", "U20261120"])
+def test_a_header_that_states_an_accession_is_believed(stated: str) -> None:
+    found = verdict("A1_HE", properties={"dicom.AccessionNumber": stated})
+    assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, f"{stated} A1 HE")
+
+
 def test_one_source_counts_once_however_many_fields_hold_it() -> None:
     header = {
         "dicom.AccessionNumber": "S26-00031",
@@ -302,7 +321,7 @@ def test_a_sites_own_form_comes_first() -> None:
 
 
 def test_accessions_that_no_object_can_carry_are_refused() -> None:
-    for accession in ("A\nB", "A\\B", "S26-0123456789012345"):
+    for accession in ("A\nB", "A\\B", "S26-0123456789012345", "S26-*", "S?", "UNKNOWN", "0"):
         told = Told(accession=accession, block="A1", stain="HE")
         found = verdict("x", sidecar=told)
         assert found.outcome is Outcome.UNIDENTIFIED
