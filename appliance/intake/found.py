@@ -21,12 +21,14 @@ class FoundSlide:
     """A slide as its files lie in the folder; `path` is the file that stands for it.
 
     `series` is a DICOM slide's; empty for others. `has_base`: level 0 of the series is there.
+    `unreadable` is the folder of an MRXS slide whose files cannot be looked at; they are left out.
     """
 
     path: str
     files: tuple[ListedFile, ...]
     series: str = ""
     has_base: bool = True
+    unreadable: str = ""
 
     @property
     def signature(self) -> Signature:
@@ -53,7 +55,7 @@ def slides_in(folder: Folder, known: Container[str]) -> Iterator[FoundSlide]:
             elif header is not None or suffix_of(name) in SLIDE_SUFFIXES:
                 yield FoundSlide(file.path, (file,))
         elif suffix_of(name) == ".mrxs":
-            yield FoundSlide(file.path, (file, *_data_of_mrxs(file.path)))
+            yield _mrxs(file)
         else:
             yield FoundSlide(file.path, (file,))
     for uid, parts in series.items():
@@ -99,6 +101,14 @@ def _header(file: ListedFile) -> Part:
         return header_of(*file)
     except OSError:
         return None
+
+
+def _mrxs(file: ListedFile) -> FoundSlide:
+    """Return an MRXS slide; without its data where a right or the share lacks, or a file goes."""
+    try:
+        return FoundSlide(file.path, (file, *_data_of_mrxs(file.path)))
+    except OSError:
+        return FoundSlide(file.path, (file,), unreadable=str(Path(file.path).with_suffix("")))
 
 
 def _data_of_mrxs(path: str) -> list[ListedFile]:

@@ -52,6 +52,7 @@ class FolderScan:
         self._bases: dict[str, str] = {}
         self._report = ScanReport() if state_dir is None else read_report(state_dir)
         self._left_alone: dict[str, LeftAlone] = {}
+        self._first_folders: set[str] = set()
         if settings.start_from_now and state_dir is not None:
             self._left_alone = {root: LeftAlone(state_dir, root) for root in self._roots}
 
@@ -159,11 +160,20 @@ class FolderScan:
         self, folder: Folder, listing: Listing, look: Look, first: LeftAlone | None = None
     ) -> None:
         found = False
+        # Where the first listing breaks off, what comes later into a folder that it saw is new.
+        is_first = first is not None and not first.is_recorded
+        is_first = is_first and folder.path not in self._first_folders
         for slide in slides_in(folder, look.known):
             found = True
-            if first is not None and not first.is_recorded:
+            if first is not None and is_first:
                 first.add(slide.files)
+            if slide.unreadable:
+                listing.unreadable.add(slide.unreadable)
+                if slide.path in look.known and slide.path not in look.arriving:
+                    continue  # its size is not known: it did not change
             look.take(slide, self._is_left_alone(slide))
+        if is_first:
+            self._first_folders.add(folder.path)
         if found:
             self._presence.update(_with_parents(folder.path, listing.folders, self._walked))
 

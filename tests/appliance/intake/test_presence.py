@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fixtures.site import WINDOW_S, Site
 
+import appliance.intake.found
 from appliance.errors import FolderAwayError
+from appliance.intake.listing import Folder, ListedFile, Listing
 from appliance.intake.report import read_report
 from appliance.ledger.tables import SlideRow
 from appliance.line.child import Limits
@@ -126,6 +129,46 @@ def test_start_from_now_leaves_alone_what_is_there(site: Site) -> None:
     assert site.start(start_from_now=True).run(1) == wanted
     assert site.look(site.scans / "S26-1_A1_HE.svs") == wanted
     assert len(site.start().run(1)) == 7
+
+
+def test_a_slide_that_comes_after_a_first_start_that_failed_is_new(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(site.scans)
+    fill(site.scans / "old")
+    under = Listing.under
+
+    def broken(listing: Listing, root: str) -> Iterator[Folder]:
+        yield next(under(listing, root))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    site.start(start_from_now=True)
+    with monkeypatch.context() as share:
+        share.setattr(Listing, "under", broken)
+        assert site.run() == {}
+        (site.scans / "new.svs").write_bytes(b"II*\0")
+        assert site.run(1) == {"new.svs": "arriving"}
+    assert site.run(1) == {"new.svs": "arriving"}
+    assert site.start(start_from_now=True).run(1) == {"new.svs": "arriving"}
+
+
+def test_an_mrxs_folder_that_cannot_be_entered_does_not_put_off_the_first_start(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(site.scans)
+    data = site.scans / "z" / "S26-9_A1_HE"
+    data.mkdir(parents=True)
+    data.with_suffix(".mrxs").write_bytes(b"x")
+    (data / "Slidedat.ini").write_text("x")
+
+    def refuse(path: str) -> ListedFile:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(appliance.intake.found, "_listed", refuse)
+    assert site.start(start_from_now=True).run() == {}
+    (site.scans / "new.svs").write_bytes(b"II*\0")
+    assert site.run(1) == {"new.svs": "arriving"}
+    assert site.scan.report.unreadable_folders == 1
 
 
 def test_the_first_start_waits_for_a_folder_that_is_away(site: Site) -> None:

@@ -14,9 +14,10 @@ import pytest
 from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
 import appliance.intake.changes
+import appliance.intake.found
 import appliance.intake.pending
 from appliance.errors import SlideError
-from appliance.intake.listing import Listing
+from appliance.intake.listing import ListedFile, Listing
 from appliance.intake.watch import FolderWatch
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
@@ -325,6 +326,42 @@ def test_a_subfolder_that_cannot_be_listed_hides_nothing_else(
     assert site.scan.report.unreadable_folders == 1
     monkeypatch.undo()
     assert site.run(WINDOW_S)["closed/S26-1_A1_HE.svs"] == "arrived"
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOENT])
+def test_a_folder_of_mrxs_that_cannot_be_entered_hides_nothing_else(
+    site: Site, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, new = site.scans / "b" / "S26-1_A1_HE", site.scans / "b" / "S26-2_A1_HE"
+    for folder in (done, new):
+        folder.mkdir(parents=True)
+        folder.with_suffix(".mrxs").write_bytes(b"x")
+        (folder / "Slidedat.ini").write_text("x")
+        if folder is done:
+            site.run()
+            site.set("b/S26-1_A1_HE.mrxs", read)
+    for name in ("a", "z"):
+        (site.scans / name).mkdir()
+        (site.scans / name / "S26-3_A1_HE.svs").write_bytes(TIFF)
+    listed = appliance.intake.found._listed
+
+    def answer(path: str) -> ListedFile:
+        if path.endswith("Slidedat.ini"):
+            raise OSError(number, os.strerror(number), path)
+        return listed(path)
+
+    with monkeypatch.context() as share:
+        share.setattr(appliance.intake.found, "_listed", answer)
+        states = site.arrive()
+        assert states["a/S26-3_A1_HE.svs"] == states["z/S26-3_A1_HE.svs"] == "arrived"
+        assert states["b/S26-1_A1_HE.mrxs"] == "read"
+        assert states["b/S26-2_A1_HE.mrxs"] == "arriving"
+        assert (site.scan.report.away, site.scan.report.unreadable_folders) == ({}, 2)
+        # The step that opens it says what it lacks.
+        assert site.run(WINDOW_S + PATIENCE_S)["b/S26-2_A1_HE.mrxs"] == "arrived"
+    states = site.run(WINDOW_S)
+    assert (states["b/S26-1_A1_HE.mrxs"], states["b/S26-2_A1_HE.mrxs"]) == ("read", "arriving")
+    assert site.scan.report.unreadable_folders == 0
 
 
 class Turn:
