@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
-from appliance.intake.identity.blocks import Doubt, Token, read_blocks
+from appliance.intake.identity.blocks import BlockReading, Doubt, Token, read_blocks
 from appliance.intake.identity.vocabulary import Hit, Vocabulary, folded
-from appliance.intake.identity.words import COUNTED, HARMLESS, METHODS
+from appliance.intake.identity.words import COUNTED, HARMLESS, METHODS, REAGENTS
 
 _END = r"(?![A-Za-z0-9])"
 _GLUED = rf"(?:{_END}|(?=[A-Z]{{1,2}}\d{{1,2}}{_END}))"
@@ -73,6 +73,12 @@ _DAY = re.compile(
 _DEVICES = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|p1000|dp200|dp600|x\d{2}|\d{2}x|v\d)"
 )
+_METHOD = re.compile(
+    r"^(d|f|s|c)ish[^eo]|[dfsc]ish$|kontr|contr|^dilu|verdunn|^omi[ts]|noprim|ohneprim|^secondar|^sekundar"
+    r"|buffer|puffer|serum|reagen[tz]|^negat|destain|entfarb|bleach|bleich|fluor|ringvers|zellblock"
+    r"|cellblock|cytolog|zytolog|[ck]alibr|[ad]bsor|^valid|testlauf|probelauf|specific|spezif|neqas"
+)
+"""Part of a word that names a reagent, a trial or a treatment instead of an assay's section."""
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(r"[A-Za-z0-9\u00C0-\u024F]+|[^\W_A-Za-z0-9\u00C0-\u024F]+")
 """Runs of letters and digits of one alphabet: ``HER2`` stands apart from what follows in kanji."""
@@ -132,7 +138,7 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
         is_open = accession and kind in ("", "stain")  # two blocks on a control: no question
         parts.doubts += blocks.doubts if is_open else ()
     if kind == "stain":
-        _unknown_words(tokens, hits, blocks.used, parts)
+        _unknown_words(tokens, hits, blocks, parts)
     return NameReading(
         accession=accession,
         block=block,
@@ -273,31 +279,53 @@ def _is_name(text: str) -> bool:
 
 def _is_method(word: str) -> bool:
     """Return whether a word tells, or may tell, that a slide is no usual section of its stain."""
+    return word in METHODS or word in REAGENTS or _METHOD.search(word) is not None
+
+
+def _says_nothing(token: Token, words: Set[str]) -> bool:
+    """Return whether a word beside a stain is known to change nothing of it, or is a name."""
+    word = folded(token.text)
+    if word == "rabbit":  # alone it may be the serum of a negative reagent control
+        return not words.isdisjoint(("anti", "monoclonal"))
     return (
-        word in METHODS or re.search(r"^(d|f|s|c)ish[^eo]|[dfsc]ish$|kontr|contr", word) is not None
+        not re.search(r"[^\W\d_]", word)
+        or word in HARMLESS
+        or word.rstrip("0123456789") in HARMLESS
+        or _DEVICES.fullmatch(word) is not None
+        or re.fullmatch(r"[a-z]\d{1,2}|[0-9a-f]{8,}|l\d|lvl\d", word) is not None
+        or (_is_name(token.text) and not _is_method(word))
     )
 
 
 def _unknown_words(
-    tokens: Sequence[Token], hits: Sequence[Hit], used: Sequence[int], parts: _Parts
+    tokens: Sequence[Token], hits: Sequence[Hit], blocks: BlockReading, parts: _Parts
 ) -> None:
-    """Doubt a stain with a short word behind it that is not known: it may name another method."""
-    last = max(hit.stop for hit in hits)
+    """Doubt a stain with a word beside it that is not known: it may name another method.
+
+    Words behind the block are looked at. Of those in front of it, which are of the whole specimen,
+    a method alone counts.
+    """
+    first, last = min(hit.first for hit in hits), max(hit.stop for hit in hits)
+    taken = {number for hit in hits for number in range(hit.first, hit.stop)}
+    behind = min((t.start for t in tokens if _begins(t, blocks)), default=len(parts.text))
+    words = {folded(token.text) for token in tokens}
     for number, token in enumerate(tokens):
         word = folded(token.text)
-        if number < last and word not in METHODS:
+        if number < last and token.start <= behind and word not in METHODS:
             continue
+        is_apart = number > last or number + 1 < first
         if (
-            token.start in used
-            or not re.search(r"[^\W\d_]", word)
-            or (len(word) < 2 and number > last)
-            or word in HARMLESS
-            or word.rstrip("0123456789") in HARMLESS
-            or _DEVICES.fullmatch(word)
-            or re.fullmatch(r"[a-z]\d{1,2}|[0-9a-f]{8,}|l\d|lvl\d", word)
-            or (_is_name(token.text) and not _is_method(word))
+            number in taken
+            or token.start in blocks.used
+            or (len(word) < 2 and is_apart)
+            or _says_nothing(token, words)
         ):
             continue
         unknown = f"a word beside the stain is not known: {token.text}"
         parts.doubts.append(Doubt(part="stain", many=False, text=unknown))
         return
+
+
+def _begins(token: Token, blocks: BlockReading) -> bool:
+    """Return whether the block begins with a token."""
+    return token.start in blocks.used and blocks.block.startswith(token.text.upper())

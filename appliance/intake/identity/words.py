@@ -37,7 +37,7 @@ ihc ihk ffpe copy kopie copie copia kopia rescan scan scanned new newer neu old 
 good final right left rechts links li re lt rt droit gauche wsi slide slides level
 lvl stufe levels x20 x40 x10 breast mamma mammakarzinom mammaca bx biopsy biopsie core stanze
 resection resektat excision exzisat gastric stomach magen tumor tumour ca nst qp tif tiff svs ndpi
-mrxs scn bif ome image img and und et of sect section schnitt recut serie series anti rabbit
+mrxs scn bif ome image img and und et of sect section schnitt recut serie series anti
 monoclonal dab ventana dako roche leica aperio hamamatsu benchmark ultra bond auto manual case
 fall patient export original orig wiederholung repeat wdh rpt alt low ultralow dr prof
 score deeper dieper staining faerbung farbung 染色
@@ -47,6 +47,10 @@ fluorescence fluoreszenz immunofluorescence multiplex duplex dual doppel cocktai
 dualcolor dualcolour mutation sequencing cellline cellines zelllinie zelllinien zellinie xenograft
 phantom overlay annotated annotation cropped heatmap segmentation mask label macro thumbnail spare
 reserve ersatz negatief positief positiv positive
+"""
+_REAGENTS = """
+leer universal test only ohne without null none minus dummy mock sham vehicle saline
+preimmune nordiqc
 """
 _LEVELS = """
 level levels lvl stufe stufen schnitt schnitte section sections sect cut recut deeper tief copy
@@ -61,5 +65,7 @@ HARMLESS = frozenset(_HARMLESS.split())
 """Words beside a stain that change nothing of it."""
 METHODS = frozenset(_METHODS.split())
 """Words beside a stain that change what the slide is: a person is asked."""
+REAGENTS = frozenset(_REAGENTS.split())
+"""Words behind a block that may name a control or a trial; elsewhere they may be names."""
 LEVELS = frozenset(_LEVELS.split())
 """Words before a number that count sections, copies or blocks, but no parts of a specimen."""

@@ -1,0 +1,59 @@
+"""Words beside a stain: those that may name another method, and those that say nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.assays.her2.assay import HER2_ASSAY
+from appliance.intake.identity.evidence import Outcome, Verdict
+from appliance.intake.identity.identify import Identifier
+from appliance.settings.identify import Identify
+
+WORDS = {stain.code: stain.words for stain in HER2_ASSAY.stains}
+OF_CONTROLS = (
+    *("Diluent", "diluent", "Omitted", "secondary", "noprimary", "Buffer", "Puffer", "Nullserum"),
+    *("Universal", "Reagenz", "Leer", "Negat", "Rabbit", "Destained", "Bleached", "Fluor"),
+    *("Ringversuch", "Zellblock", "Validierung", "Test", "Kalibrator", "XQZ"),
+)
+
+
+def verdict(name: str) -> Verdict:
+    return Identifier(WORDS, Identify()).verdict(Path(f"{name}.svs"))
+
+
+@pytest.mark.parametrize("word", OF_CONTROLS)
+@pytest.mark.parametrize("form", ["S26-00031_A1_HER2_{}", "S26-00031_A1_{}_HER2"])
+def test_a_word_of_a_control_does_not_pass_as_a_name(form: str, word: str) -> None:
+    found = verdict(form.format(word))
+    assert found.outcome is Outcome.UNIDENTIFIED
+    assert word in found.detail
+
+
+@pytest.mark.parametrize(
+    "name", ["S26-00031_A1_p-HER2", "S26-00031_A1_TMA_HER2", "S26-00031_P1_A-1_L2_XQZ_HER2"]
+)
+def test_an_unknown_word_between_block_and_stain_is_asked_about(name: str) -> None:
+    assert verdict(name).outcome is Outcome.UNIDENTIFIED
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Contreras_S26-00031_A1_HER2",
+        "Leer_S26-00031_A1_HER2",
+        "XQZ_S26-00031_A1_HER2",
+        "S26-00031 A1 Müller, Änne HER2",
+        "S26-00031 MUELLER A1 HER2",
+        "S26-00031_A1_L2_HER2",
+        "S26-00031_A1_2_Mamma_li_GT450_HER2",
+        "S26-00031_A1_anti-HER2 rabbit",
+        "S26-00031_A1_HER2 rabbit monoclonal",
+        "S26-00031_A1_c-erbB-2",
+    ],
+)
+def test_names_of_persons_and_organs_leave_the_stain(name: str) -> None:
+    found = verdict(name)
+    assert found.outcome is Outcome.IDENTIFIED
+    assert (found.accession, found.block, found.stain) == ("S26-00031", "A1", "HER2")
