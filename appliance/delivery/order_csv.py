@@ -10,6 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from appliance.delivery.order_files import (
     MOST_BYTES,
     MOST_PROBLEMS,
+    UNENDED_S,
     WRITING_S,
     OrderProblem,
     OrdersRead,
@@ -61,12 +63,19 @@ def read_csv(path: Path, settings: Orders) -> OrdersRead:
         facts.st_size,
         tuple(sorted(settings.columns.items())),
         settings.date,
+        # A clock of the share that is ahead makes a file young, too.
+        time.time() - facts.st_mtime < UNENDED_S,
     )
 
 
 @lru_cache(maxsize=4)
 def _read(
-    path: Path, modified_ns: int, size: int, columns: tuple[tuple[str, str], ...], form: str
+    path: Path,
+    modified_ns: int,
+    size: int,
+    columns: tuple[tuple[str, str], ...],
+    form: str,
+    young: bool,
 ) -> OrdersRead:
     if size > MOST_BYTES:
         return _unusable(path.name, 1, f"the table is larger than {MOST_BYTES // 2**20} MiB")
@@ -78,7 +87,24 @@ def _read(
         fresh and not text.endswith("\n")
     ):
         raise WorklistUnavailableError("orders.csv is being written. It is read again by itself.")
-    return parse_csv(path.name, text, dict(columns), form)
+    return _with_end(path.name, text, dict(columns), form, young)
+
+
+def _with_end(
+    name: str, text: str, columns: Mapping[str, str], form: str, young: bool
+) -> OrdersRead:
+    """Parse a table; a last line without an end may be cut, within a number, too.
+
+    While the table is `young` its row is not used. Later it is: spreadsheets write no last end.
+    """
+    lines = list(io.StringIO(text, newline=None))
+    if len(lines) < 2 or lines[-1].endswith("\n") or not lines[-1].strip():
+        return parse_csv(name, text, columns, form)
+    read = parse_csv(name, "".join(lines[:-1]) if young else text, columns, form)
+    told = "it has no line end, and may be cut: its row is "
+    told += "not used while the file is new" if young else "used as it stands"
+    problem = OrderProblem(file=name, line=len(lines), text=f"{told}.", used=not young)
+    return replace(read, problems=(*read.problems, problem))
 
 
 def parse_csv(name: str, text: str, columns: Mapping[str, str], form: str) -> OrdersRead:

@@ -16,6 +16,8 @@ MOST_BYTES = 32 * 2**20
 """Largest file of orders that is read: some 300,000 rows, within the time that identify has."""
 WRITING_S = 2.0
 """Age in seconds below which a file may be half written."""
+UNENDED_S = 60.0
+"""Age in seconds below which a last line without an end is not used: systems write with pauses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +25,14 @@ class OrderProblem:
     """A row or a message that is not used, or used without one of its values.
 
     `file` is the file's name, which may hold an accession (PHI). `whole`: nothing of the file can
-    be used.
+    be used. `used`: the row is used as it stands.
     """
 
     file: str
     line: int
     text: str
     whole: bool = False
+    used: bool = False
 
     @property
     def sentence(self) -> str:

@@ -338,12 +338,14 @@ def check_order_files(read: OrdersRead) -> str:
     WorklistUnavailableError
         If nothing of the table can be used.
     """
-    told = "; ".join(problem.sentence for problem in read.problems[:3])
+    unused = [problem for problem in read.problems if not problem.used]
+    told = "; ".join(problem.sentence for problem in unused[:3])
     if not read.orders and any(problem.whole for problem in read.problems):
         raise WorklistUnavailableError(told)
-    more = len(read.problems) - 3
+    more = len(unused) - 3
     told += f"; and {more} more" if more > 0 else ""
-    known = f"orders of {len(read.orders)} accessions"
+    notes = (f"; {problem.sentence}" for problem in read.problems if problem.used)
+    known = "".join((f"orders of {len(read.orders)} accessions", *notes))
     return f"{known}; not used: {told} Correct them at their source." if told else known
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from appliance.delivery.order_csv import parse_csv, read_csv
 from appliance.delivery.order_files import OrdersRead, decoded
+from appliance.delivery.orders import ask_orders, check_order_files, order_of
 from appliance.errors import WorklistUnavailableError
 from appliance.settings.orders import Orders
+from appliance.settings.settings import Settings
 
 GERMAN = (
     "Fallnummer;Pat.-Nr.;Nachname;Vorname;Geb.-Datum;Geschlecht;Färbung;Block;Objektträger-ID\n"
@@ -141,6 +143,50 @@ def test_a_table_that_is_being_written_is_read_later(tmp_path: Path) -> None:
     assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P4711"
     written(path, b"Accession;Patient ID\nS26-1;P4712\n")
     assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P4712"
+
+
+@pytest.mark.parametrize("age_s", [3, 50, -30, -3600, 3600])
+def test_a_last_line_without_an_end_is_used_late_and_with_a_note(
+    age_s: float, tmp_path: Path
+) -> None:
+    """The cut lies within the patient ID 4711234."""
+    path, when = tmp_path / "orders.csv", time.time() - age_s
+    path.write_text("Accession;Patient ID\nS26-1;P1\nS26-2;471")
+    os.utime(path, (when, when))
+    read = read_csv(path, Orders())
+    old = age_s > 60
+    assert [order.patient_id for order in read.of("S26-1")] == ["P1"]
+    assert [order.patient_id for order in read.of("S26-2")] == (["471"] if old else [])
+    assert [(problem.line, problem.used) for problem in read.problems] == [(3, old)]
+    told = check_order_files(read)
+    assert "line 3: it has no line end" in told and ("not used" in told) != old
+    assert "471" not in told
+
+
+def test_a_last_line_without_an_end_is_used_a_minute_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now = tmp_path / "orders.csv", time.time()
+    path.write_text("Accession;Patient ID\nS26-1;P1")
+    monkeypatch.setattr(time, "time", lambda: now + 5)
+    assert read_csv(path, Orders()).of("S26-1") == ()
+    monkeypatch.setattr(time, "time", lambda: now + 65)
+    assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P1"
+
+
+def test_the_whole_table_replaces_an_order_whose_row_was_cut(tmp_path: Path) -> None:
+    path, table = tmp_path / "orders.csv", b"Name;Accession;Patient ID\nMuster^Anna;S26-1;4711234"
+    settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=path))
+    written(path, table[:-4])
+    answer = ask_orders("S26-1", settings)
+    assert answer.order is not None and answer.order.patient_id == "471"
+    assert "may be cut" in answer.problems[0]
+    written(path, table)
+    answer = ask_orders("S26-1", settings)
+    assert answer.order is not None and answer.order.patient_id == "4711234"
+    assert "another patient" in answer.note
+    study, _ = order_of("S26-1", settings)
+    assert study is not None and study.patient_id == "4711234"
 
 
 @given(st.binary(max_size=400))
