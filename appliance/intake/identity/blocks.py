@@ -20,7 +20,11 @@ _PART = re.compile(
 """Mark of a part in one word; ``Teile``, ``Proben`` and ``Pots`` are none."""
 _PART_WORD = re.compile(_PARTS, re.IGNORECASE)
 _MARK = re.compile(r"\d{1,2}|[A-Z]|I{1,3}|IV|VI{0,3}|IX", re.IGNORECASE)
-_TOO_LONG = re.compile(r"[A-Z]{1,2}\d{4,6}", re.IGNORECASE)
+_ODD = re.compile(
+    r"[A-Z]{1,2}\d{4,6}|\d{1,2}(?!of)[A-Z]{1,2}\d{1,2}|[A-Z]{1,2}\d{1,2}[A-Z]{1,2}\d{0,2}",
+    re.IGNORECASE,
+)
+"""Words that may tell a block in a form that is not known: ``A0001``, ``1A1``, ``A1a``."""
 _NO_BLOCK = re.compile(
     r"(s60|s210|s360|gt450|at2|cs2|p250|p480|dp\d+|dx\d+|ts\d+|bs\d+|x\d{2}|\d{2}x|v\d{1,2}|nr\d+|no\d+|lvl\d+"
     r"|scan\d*|img\d*|ser\d*|cut\d+|r\d{2}|t\d{2})",
@@ -91,7 +95,7 @@ def read_blocks(tokens: Sequence[Token], end: int = 0) -> BlockReading:
             continue
         found = _block_at(tokens, at, first=not blocks)
         if found is None:
-            if not blocks and _TOO_LONG.fullmatch(token.text):
+            if not blocks and _ODD.fullmatch(token.text):
                 odd = token.text
             if not blocks and _is_loose_mark(tokens, at, end):
                 loose = loose or _mark(token.text)

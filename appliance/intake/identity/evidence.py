@@ -115,7 +115,7 @@ def _judged(known: Verdict, contradictions: Sequence[str], unclear: Mapping[str,
     missing = Outcome.UNIDENTIFIED
     if not known.accession or wrong:
         return _ended(known, missing, QuarantineReason.NO_ACCESSION, wrong)
-    if not known.block:
+    if not known.block or "block" in unclear:
         return _ended(known, missing, QuarantineReason.NO_BLOCK, unclear.get("block", ""))
     if not known.stain or "stain" in unclear:
         return _ended(known, missing, QuarantineReason.UNKNOWN_STAIN, unclear.get("stain", ""))

@@ -65,18 +65,23 @@ class NameSources:
         """Return what the names of a file and of its folder say.
 
         A folder whose file has a name of the device's, as DICOM files have, names the slide. Else
-        it is told only where it names an accession, or where the file's name lacks a part.
+        it is told only where it names an accession, or is named by nothing but the block that the
+        file's name lacks and lies in one that does. A folder of a stain alone is not told.
         """
         name = self.of_text("name", path.stem)
         if self._last_folder[0] != path.parent.name:
             self._last_folder = (path.parent.name, self.of_text("folder", path.parent.name))
         folder = self._last_folder[1]
+        # KW48 and Lab2 are no blocks: a folder may be named by a week or a place.
+        if not (folder.accession or name.block) and folder.block == folder.text.strip().upper():
+            above = self.of_text("folder", path.parent.parent.name)
+            folder = replace(folder, accession=above.accession)
         says_nothing = not (name.accession or name.block or name.stain or name.doubts)
         if says_nothing and folder.accession:
             yield replace(folder, source="name")
             return
         yield name
-        if folder.accession or (folder.block and not name.block):
+        if folder.accession:
             yield replace(folder, doubts=())
 
     def of_header(self, properties: Mapping[str, str]) -> Iterator[Claim]:
