@@ -20,7 +20,7 @@ from appliance.intake.content import lose_slide
 from appliance.intake.said import keep_former
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import SlideState
-from appliance.ledger.tables import SlideRow, set_reason
+from appliance.ledger.tables import SlideRow, params_of, set_reason
 from appliance.ledger.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ MOST_TOGETHER = 100
 """Most changes of one transaction: other writers wait for no more than some tenths of a second."""
 NO_SIGNATURE = Signature(0, 0)
 """Signature of a change that keeps the row's."""
+READ = "read"
+"""Parameter of the event by which a slide that was read arrives again: the bytes that were read."""
 Kind = Literal[
     "added", "changed", "came-back", "arrived", "not-whole", "no-base", "gone", "part-of"
 ]
@@ -103,12 +105,29 @@ def _take_back(tx: Transaction, row: SlideRow, change: Change, now: float) -> No
     """Let a slide arrive again, whatever its state: facts of the former file no longer hold."""
     if row.state != SlideState.ARRIVING:
         keep_former(row)
+        read = {READ: row.fingerprint} if row.state == SlideState.READ else {}
         row.fingerprint = ""
         row.worker_crashes, row.step_tries, row.not_before = 0, 0, 0.0
         set_reason(row)
         code = "came-back" if change.kind == "came-back" else "file-changed"
-        tx.advance(row, SlideState.ARRIVING, now=now, code=code)
+        tx.advance(row, SlideState.ARRIVING, now=now, code=code, params=read)
     _set_signature(tx, row, change.signature)
+
+
+def bytes_read(tx: Transaction, row: SlideRow) -> str:
+    """Return the fingerprint that an arrived slide had when it was read; empty where it was not.
+
+    A slide that went through anything else since its file changed was not, nor one of which a
+    person said anything since.
+    """
+    for event in reversed(tx.events(row.subject)):
+        if event.to_state in (SlideState.ARRIVING, SlideState.ARRIVED):
+            read = str(params_of(event).get(READ, ""))
+            if read or event.from_state == SlideState.READ:
+                return read
+        elif event.kind == "state" or event.by:
+            return ""
+    return ""
 
 
 def _leave_case(tx: Transaction, row: SlideRow, now: float) -> None:

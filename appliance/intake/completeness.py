@@ -18,6 +18,9 @@ from appliance.slides.files import TIFF_SUFFIXES, may_be_dicom
 from appliance.slides.tiff_index import TiffIndexError, tiff_reaches_end
 from appliance.slides.untouched import open_untouched
 
+MOUNTS_DIFFER_NS = 2_000_000_000
+"""Most by which two mounts of a share round the time of a file differently: 2 s, of FAT."""
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -25,6 +28,11 @@ class Signature:
 
     size_bytes: int
     modified_ns: int
+
+
+def is_same_time(one_ns: int, other_ns: int) -> bool:
+    """Return whether two times of change are those of one file, as far as mounts tell."""
+    return abs(one_ns - other_ns) <= MOUNTS_DIFFER_NS
 
 
 def is_whole(path: Path, files: list[Path]) -> bool:

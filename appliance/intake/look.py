@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 
 from appliance.intake.changes import Change, Kind
-from appliance.intake.completeness import Signature
+from appliance.intake.completeness import Signature, is_same_time
 from appliance.intake.found import FoundSlide
 from appliance.intake.known import Known
 from appliance.intake.listing import Listing
@@ -78,18 +78,17 @@ class Look:
     def _compare(self, slide: FoundSlide, row: Known | None) -> None:
         self.seen.add(slide.path)
         signature = slide.signature
-        same = row is not None and (row.size_bytes, row.modified_ns) == (
-            signature.size_bytes,
-            signature.modified_ns,
-        )
         if row is None:
             self._change("added", slide.path, signature)
         elif row.state != SlideState.ARRIVING.value:
+            # Another mount of the share rounds times differently.
+            same_time = is_same_time(row.modified_ns, signature.modified_ns)
+            same = same_time and row.size_bytes == signature.size_bytes
             if same and not row.gone:
                 self._pending.forget(slide.path)
                 return
             self._change("came-back" if same else "changed", slide.path, signature)
-        elif not same:
+        elif (row.size_bytes, row.modified_ns) != (signature.size_bytes, signature.modified_ns):
             self._change("changed", slide.path, signature)
         quiet = self._pending.quiet_seconds(slide, self._monotonic)
         if self._pending.is_due(slide, self._monotonic):

@@ -27,6 +27,7 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, SourceChangedError, WeightsUnusableError
+from appliance.intake.completeness import is_same_time
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.former_word import doubted
 from appliance.intake.identity.identify import Identifier
@@ -74,9 +75,6 @@ from dicom.errors import SourceError
 from dicom.header import wrong_uids
 from models.errors import ManifestError
 
-MOUNTS_DIFFER_NS = 2_000_000_000
-"""Most by which two mounts of a share round the time of a file differently: 2 s, of FAT."""
-
 
 def identify_slide(
     path: Path,
@@ -108,7 +106,7 @@ def identify_slide(
     if whole[0] and (len(before) == 1 or path.suffix.lower() == ".mrxs"):
         size_bytes = sum(file[0] for file in before)
         modified_ns = max(file[1] for file in before)
-        if size_bytes != whole[0] or abs(modified_ns - whole[1]) > MOUNTS_DIFFER_NS:
+        if size_bytes != whole[0] or not is_same_time(modified_ns, whole[1]):
             raise SourceChangedError(str(path))
     try:
         return _identified(path, before, settings, said or {})

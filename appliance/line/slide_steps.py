@@ -10,6 +10,7 @@ from appliance.assays.registry import find_assay, interim_reader, is_read_alone
 from appliance.delivery.orders import told_by
 from appliance.domain import QuarantineReason, Stain
 from appliance.intake.block import leave_block, make_ready
+from appliance.intake.changes import bytes_read
 from appliance.intake.content import lose_slide
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.evidence import Verdict
@@ -53,11 +54,13 @@ def finish_identify(
 ) -> None:
     """Keep facts, evidence, patient, organ and specimen; join the block.
 
-    A slide of no assay is known and left alone; one that is not identified is set aside.
+    A slide of no assay is known and left alone; one that is not identified is set aside. One that
+    was read, and whose file was touched alone, is read.
     """
     found: IdentifiedSlide = done.value
     facts, verdict = found.facts, found.verdict
     before = row.accession, row.block, row.stain
+    former, scanned_at, read = _asked_of(row), row.scanned_at, bytes_read(tx, row)
     row.scanned_at = found.scanned_at or day_of_file(row.modified_ns)
     row.fingerprint, row.format, row.mpp = facts.fingerprint, facts.format, facts.mpp
     row.width_px, row.height_px = facts.width_px, facts.height_px
@@ -75,7 +78,10 @@ def finish_identify(
     if verdict.reason is None:
         hold_on(row)
     append_times(tx, row, (time_of("identify", done),), now)
-    joins = _join(tx, context, row, verdict, now)
+    is_read = read == row.fingerprint != "" and former == _asked_of(row)
+    if is_read:
+        row.scanned_at = scanned_at  # where it is the day of the file, a touch makes it no newer
+    joins = _join(tx, context, row, verdict, now, is_read=is_read)
     if joins:
         follow_block(tx, row, now)
     # A slide that is set aside under its former name leaves its case, too.
@@ -83,10 +89,25 @@ def finish_identify(
         leave_block(tx, row, before, now)
 
 
+def _asked_of(row: SlideRow) -> tuple[object, ...]:
+    """Return what the results of a slide depend on, beside its bytes."""
+    whose = row.accession, row.block, row.stain, row.patient
+    return *whose, row.mpp, row.organ, row.specimen
+
+
 def _join(
-    tx: Transaction, context: StepContext, row: SlideRow, verdict: Verdict, now: float
+    tx: Transaction,
+    context: StepContext,
+    row: SlideRow,
+    verdict: Verdict,
+    now: float,
+    *,
+    is_read: bool,
 ) -> bool:
-    """Put a slide into its block; return False where it belongs to none, or it is not known."""
+    """Put a slide into its block; return False where it belongs to none, or it is not known.
+
+    One that is read already joins as such: the cases that used it keep their results.
+    """
     if verdict.reason is not None:
         log.warning("%s quarantined: %s", row.subject, verdict.reason)
         set_reason(row, verdict.reason, {"detail": verdict.detail})
@@ -105,6 +126,8 @@ def _join(
         lose_slide(tx, row, now)
         return False
     tx.advance(row, SlideState.IDENTIFIED, now=now, code="identified", params=params)
+    for state in (SlideState.INSPECTED, SlideState.READ) if is_read else ():
+        tx.advance(row, state, now=now)
     join_block(tx, row, context.pairings, now)
     return True
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures.lab import Lab
+from fixtures.lab import DAY_S, Lab
 
 from appliance.intake.changes import Change, Kind, apply_changes
 from appliance.intake.content import lose_slide
 from appliance.ledger.lifecycle import CaseState, SlideState
 from appliance.ledger.tables import params_of
 from appliance.operations.audited import Word
-from appliance.operations.word import SlideWords, exclude_slide, keep, say_slide
+from appliance.operations.word import SlideWords, exclude_slide, keep, retry, say_slide
 from appliance.words.say import say
 
 WORD = Word(by="Meyer^Anna", why="read the label")
@@ -168,3 +168,48 @@ def test_a_touched_slide_whose_bytes_have_another_name_by_now_holds_its_case(lab
     lab.work()
     assert lab.states()[first] == SlideState.QUARANTINED
     assert (lab.case().state, lab.case().reason) == (CaseState.HELD, "same-slide")
+
+
+@pytest.mark.parametrize("other", ["", "bytes", "organ", "patient", "person"])
+def test_a_touched_slide_with_the_same_bytes_leaves_its_case_delivered(
+    lab: Lab, other: str
+) -> None:
+    lab.arrive("S26-1_A1_HE", "bytes", day=5)
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    before = lab.case()
+    apply_changes(lab.ledger, [Change(kind="changed", path="/scans/S26-1_A1_HE.svs")], lab.now)
+    with lab.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        tx.advance(row, SlideState.ARRIVED, now=lab.now)
+        if other == "organ":  # results depend on it
+            row.organ = "gastric"
+        if other == "patient":
+            row.patient = '{"patient_id": "P1"}'
+    lab.touch("S26-1_A1_HE", "other bytes" if other == "bytes" else "bytes", day=6)
+    if other == "person":
+        retry(lab.settings, "slide-1", WORD)
+    lab.step("slide-1")
+    states = (lab.states()["slide-1"], lab.case().state, lab.case().score)
+    if other:
+        assert states == (SlideState.IDENTIFIED, CaseState.WAITING, "")
+    else:
+        assert states == (SlideState.READ, CaseState.DELIVERED, "2+")
+        assert lab.case().findings_key == before.findings_key != ""
+        assert lab.slides()["slide-1"].scanned_at == 5 * DAY_S
+
+
+def test_a_touched_slide_gives_way_to_a_scan_that_came_meanwhile(lab: Lab) -> None:
+    first = lab.arrive("S26-1_A1_HE", day=5)
+    lab.arrive("S26-1_A1_HER2")
+    lab.deliver()
+    apply_changes(lab.ledger, [Change(kind="changed", path="/scans/S26-1_A1_HE.svs")], lab.now)
+    lab.arrive("S26-1_A1_HE_2", day=6)
+    with lab.transaction() as tx:
+        row = tx.slide(1)
+        assert row is not None
+        tx.advance(row, SlideState.ARRIVED, now=lab.now)
+    lab.work()
+    assert lab.states()[first] == SlideState.SUPERSEDED
+    assert (lab.case().state, lab.case().score) == (CaseState.READY, "")

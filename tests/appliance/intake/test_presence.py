@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from fixtures.site import WINDOW_S, Site
+from fixtures.slide_objects import write_svs
 
 import appliance.intake.found
 from appliance.errors import FolderAwayError
@@ -169,6 +171,60 @@ def test_an_mrxs_folder_that_cannot_be_entered_does_not_put_off_the_first_start(
     (site.scans / "new.svs").write_bytes(b"II*\0")
     assert site.run(1) == {"new.svs": "arriving"}
     assert site.scan.report.unreadable_folders == 1
+
+
+def remounted(folder: Path, step_ns: int) -> None:
+    """Let a mount that counts in such steps tell the times of a folder's files."""
+    for path in folder.iterdir():
+        facts = path.stat()
+        rounded_ns = -(-facts.st_mtime_ns // step_ns) * step_ns
+        os.utime(path, ns=(facts.st_atime_ns, rounded_ns))
+
+
+@pytest.mark.parametrize("step_ns", [100, 1_000_000_000, 2_000_000_000])
+@pytest.mark.parametrize("former", [False, True])
+def test_a_remount_that_rounds_times_takes_nothing_in(
+    site: Site, step_ns: int, former: bool
+) -> None:
+    fill(site.scans)
+    for number, path in enumerate(sorted(site.scans.iterdir())):
+        os.utime(path, ns=(0, 1_700_000_000_123_456_789 + number))
+    site.start(start_from_now=True)
+    assert site.run() == {}
+    if former:  # as a former edition wrote it: exact times alone
+        (record,) = site.state.glob("left_alone-*.txt")
+        exact = {
+            hashlib.blake2b(
+                f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}".encode(), digest_size=8
+            ).hexdigest()
+            for path in site.scans.iterdir()
+        }
+        assert exact < set(record.read_text().split())
+        record.write_text("".join(f"{line}\n" for line in sorted(exact)))
+        (site.scans / "new.svs").write_bytes(b"II*\0")
+        assert site.start(start_from_now=True).run() == {"new.svs": "arriving"}
+        (site.scans / "new.svs").unlink()
+        assert site.run() == {"new.svs": "quarantined"}
+    before = site.states()
+    remounted(site.scans, step_ns)
+    assert site.start(start_from_now=True).run() == before
+    assert site.look(site.scans / "S26-1_A1_HE.svs") == before
+    path = site.scans / "S26-2_A1_HE.svs"
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10_000_000_000))
+    assert site.run() == before | {"S26-2_A1_HE.svs": "arriving"}
+
+
+@pytest.mark.parametrize(("later_ns", "state"), [(100, "read"), (3_000_000_000, "arriving")])
+def test_a_remount_that_rounds_times_leaves_a_read_slide_read(
+    site: Site, later_ns: int, state: str
+) -> None:
+    path = write_svs(site.scans / "S26-0_A1_HE.svs")
+    assert site.arrive() == {path.name: "arrived"}
+    site.set(path.name, lambda row: setattr(row, "state", "read"))
+    facts = path.stat()
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + later_ns))
+    assert site.run() == {path.name: state}
+    assert site.look(path) == {path.name: state}
 
 
 def test_the_first_start_waits_for_a_folder_that_is_away(site: Site) -> None:
