@@ -17,7 +17,7 @@ from typing import TypeAlias
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written
 from appliance.domain import QuarantineReason, SlideFacts
 from appliance.errors import SlideError, SourceChangedError
-from appliance.slides.files import fingerprint, slide_files
+from appliance.slides.files import fingerprints, slide_files
 from appliance.slides.general import open_handle
 from appliance.slides.header import BOUNDED, bounds_offset
 from appliance.slides.places import place_of
@@ -70,7 +70,7 @@ def same_source(facts: SlideFacts, store: ArtifactStore) -> Iterator[None]:
     path = place_of(facts.path)
     before = signature(path)
     if not store.has(_seen_key(facts, before)):
-        if fingerprint(path) != facts.fingerprint:
+        if facts.fingerprint not in fingerprints(path):
             raise SourceChangedError(facts.path)
         remember_source(facts, before, store)
     try:
@@ -95,10 +95,20 @@ def require_identified(facts: SlideFacts, store: ArtifactStore) -> Signature:
     path = place_of(facts.path)
     found = signature(path)
     if not is_as_written(store.path(_seen_key(facts, found))) and (
-        fingerprint(path) != facts.fingerprint
+        facts.fingerprint not in fingerprints(path)
     ):
         raise SourceChangedError(facts.path)
     return found
+
+
+def known_fingerprint(path: Path, store: ArtifactStore) -> str:
+    """Return the fingerprint of a slide: that of former editions where it was frozen under it.
+
+    So a DICOM series that is known keeps its results.
+    """
+    now, former = fingerprints(path)
+    is_known = store.path(ArtifactKey.of(SOURCE, slide=former)).is_dir()
+    return former if is_known else now
 
 
 def require_signature(path: Path, before: Signature) -> None:

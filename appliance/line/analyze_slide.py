@@ -20,6 +20,7 @@ from appliance.assays.registry import find_assay, readers_alone, stains, vocabul
 from appliance.delivery.frozen import (
     Signature,
     freeze_source,
+    known_fingerprint,
     remember_source,
     require_signature,
     same_source,
@@ -131,7 +132,7 @@ def _identified(
     # Before the file is hashed: a slide that waits for a worklist comes here each minute.
     is_known = verdict.outcome is Verdicts.IDENTIFIED
     ordered = ordered_for(verdict.accession, settings, words) if is_known else NOTHING_ORDERED
-    facts = replace(facts, fingerprint=fingerprint(path))
+    facts = replace(facts, fingerprint=known_fingerprint(path, store))
     verdict = doubted(verdict, word, facts.fingerprint, settings.identify)
     if verdict.outcome is Verdicts.CONFLICT:
         ordered = NOTHING_ORDERED
@@ -171,15 +172,19 @@ def _check_series(path: Path) -> None:
         raise SlideError(QuarantineReason.UNSUPPORTED, detail)
 
 
-def open_facts(path: Path) -> SlideFacts:
-    """Facts of a slide whose identity does not matter; raises as `identify_slide`."""
+def open_facts(path: Path, store: ArtifactStore | None = None) -> SlideFacts:
+    """Facts of a slide whose identity does not matter; raises as `identify_slide`.
+
+    The fingerprint is the one that the slide has in the store, where it is there.
+    """
     before = signature(path)
     with SlideReader.open(path, mpp=read_sidecar(path).mpp) as slide:
         slide.probe()
         facts = slide.facts
         if facts.is_dicom:
             _check_series(path)
-    facts = replace(facts, fingerprint=fingerprint(path))
+    known = fingerprint(path) if store is None else known_fingerprint(path, store)
+    facts = replace(facts, fingerprint=known)
     require_signature(path, before)
     return facts
 

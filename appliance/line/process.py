@@ -171,7 +171,7 @@ def _of_stain(
     path: Path, stain: Stain, settings: Settings
 ) -> tuple[ReadSlide, tuple[StepTime, ...]]:
     """Inspect a slide; raises SlideError where it holds no tissue or is of another stain."""
-    facts = open_facts(path)
+    facts = open_facts(path, ArtifactStore(settings.artifacts_dir))
     sidecar = read_sidecar(path)
     outcome = inspect_slide(facts, settings)
     if outcome.tissue_mm2 <= 0:

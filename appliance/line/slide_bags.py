@@ -34,7 +34,8 @@ def bag_of_slide(
     models.errors.DataSetError
         If the slide has no tissue.
     """
-    kept = keep_bag(open_facts(path), settings, progress, encoder=encoder or reference_encoder())
+    facts = open_facts(path, ArtifactStore(settings.artifacts_dir))
+    kept = keep_bag(facts, settings, progress, encoder=encoder or reference_encoder())
     return kept_bag(kept.key, settings)
 
 

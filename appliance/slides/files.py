@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.slides.dicom_header import header_of
@@ -58,12 +59,26 @@ def slide_files(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 (hex) over the bytes of all files of a slide, in order of their names."""
-    digest = hashlib.sha256()
+    """SHA-256 (hex) over the bytes of all files of a slide.
+
+    Files of a DICOM series count in order of their own digests, and equal ones once: exports write
+    the same series again under other names.
+    """
+    return fingerprints(path)[0]
+
+
+def fingerprints(path: Path) -> tuple[str, str]:
+    """Return the fingerprint of a slide, and that of former editions: files in order of names."""
+    digests = []
     for file in slide_files(path):
         with open_untouched(file) as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+            digests.append(hashlib.file_digest(stream, "sha256").digest())
+    ordered = digests if path.suffix.lower() == ".mrxs" else sorted(set(digests))
+    return _over(ordered), _over(digests)
+
+
+def _over(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def series_of(path: Path) -> str | None:

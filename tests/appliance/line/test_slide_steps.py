@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from fixtures.pairings import HER2_PAIR
 from fixtures.slide_objects import MPP, identity, write_svs
 
 from appliance.artifacts import ArtifactStore
-from appliance.delivery.frozen import freeze_source
+from appliance.delivery.frozen import freeze_source, same_source
 from appliance.domain import HE, HER2, QuarantineReason
 from appliance.errors import SlideError, SourceChangedError
 from appliance.intake.patients import Patient
@@ -37,6 +39,7 @@ from appliance.operations.audited import Word
 from appliance.operations.word import SlideWords, exclude_slide, keep, retry, say_slide
 from appliance.settings.intake import Watch
 from appliance.settings.settings import Settings
+from appliance.slides.files import fingerprint
 from dicom.header import read_headers
 from dicom.source import convert_slide
 
@@ -326,3 +329,46 @@ def test_a_barcode_alone_does_not_say_that_a_block_is_of_the_first_part(
     identified(context, write_svs(scans / f"{name}.svs", 1, "S26-31;A1;HE"))
     row = identified(context, write_svs(scans / "S26-31_P2_A1_HER2.svs", 2))
     assert row.state == state
+
+
+def write_series(context: StepContext) -> list[Path]:
+    """Write a DICOM series of several files: the order of their names is not that of digests."""
+    made = context.settings.state_dir.with_name("made")
+    paths = convert_slide(write_svs(made.with_suffix(".svs")), made, identity("HE"), mpp=MPP).paths
+    paths = sorted(paths, key=lambda path: digest_of(path), reverse=True)
+    folder = context.settings.watch.folder / "first"
+    folder.mkdir()
+    assert len(paths) > 1
+    return [Path(shutil.copy(path, folder / f"{n}.dcm")) for n, path in enumerate(paths)]
+
+
+def digest_of(path: Path) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def test_a_dicom_series_under_other_file_names_is_the_same_slide(context: StepContext) -> None:
+    files = write_series(context)
+    first = identified(context, files[0])
+    other = context.settings.watch.folder / "second"
+    other.mkdir()
+    copies = [shutil.copy(file, other / f"level-{n}.dcm") for n, file in enumerate(files[::-1])]
+    copy = identified(context, Path(copies[0]))
+    assert (first.state, copy.state, copy.reason) == ("identified", "superseded", "same-content")
+    shutil.copy(files[0], files[0].with_name("again.dcm"))  # into the same folder
+    assert fingerprint(files[0]) == first.fingerprint
+
+
+def test_a_dicom_series_that_a_former_edition_identified_keeps_its_fingerprint(
+    context: StepContext,
+) -> None:
+    """The order of names counted then."""
+    files = write_series(context)
+    store = ArtifactStore(context.settings.artifacts_dir)
+    former = hashlib.sha256(b"".join(digest_of(file) for file in files)).hexdigest()
+    facts = replace(open_facts(files[0]), fingerprint=former)
+    freeze_source(facts, store)
+    shutil.rmtree(context.settings.artifacts_dir / "seen")
+    with same_source(facts, store):  # its bytes are compared
+        pass
+    assert identified(context, files[0]).fingerprint == former
+    assert open_facts(files[0], store).fingerprint == former

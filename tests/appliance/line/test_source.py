@@ -141,14 +141,14 @@ def test_changed_while_it_is_identified(
     settings: Settings, slide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = write_slide(tmp_path / "other", seed=2)
-    hashed = analyze_slide.fingerprint
+    hashed = analyze_slide.known_fingerprint
 
-    def then_overwritten(path: Path) -> str:
-        found = hashed(path)
+    def then_overwritten(path: Path, store: ArtifactStore) -> str:
+        found = hashed(path, store)
         overwrite(slide, other)
         return found
 
-    monkeypatch.setattr(analyze_slide, "fingerprint", then_overwritten)
+    monkeypatch.setattr(analyze_slide, "known_fingerprint", then_overwritten)
     with pytest.raises(SourceChangedError):
         identify_slide(slide, settings)
     assert not list(settings.artifacts_dir.glob("source/*"))
