@@ -13,7 +13,7 @@ from appliance.intake.listing import Folder, ListedFile
 from appliance.intake.path_names import name_of, suffix_of
 from appliance.intake.series import Part, has_base
 from appliance.slides.dicom_header import header_of
-from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom
+from appliance.slides.files import SLIDE_SUFFIXES, data_of_mrxs, may_be_dicom
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +112,4 @@ def _mrxs(file: ListedFile) -> FoundSlide:
 
 
 def _data_of_mrxs(path: str) -> list[ListedFile]:
-    folder = Path(path).with_suffix("")
-    return [_listed(str(file)) for file in sorted(folder.rglob("*")) if file.is_file()]
+    return [_listed(str(file)) for file in data_of_mrxs(Path(path))]

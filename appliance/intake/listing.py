@@ -18,32 +18,7 @@ from typing import NamedTuple
 from appliance.intake.formats import UNREADABLE_SUFFIXES, channels_of
 from appliance.intake.path_names import is_below, name_of, suffix_of
 from appliance.slides.files import SLIDE_SUFFIXES, may_be_dicom
-
-JUNK_NAMES = frozenset(
-    {
-        "#recycle",
-        "#snapshot",
-        "$recycle.bin",
-        "@eadir",
-        "@recently-snapshot",
-        "@recycle",
-        "@sharebin",
-        "@tmp",
-        "config.msi",
-        "desktop.ini",
-        "found.000",
-        "lost+found",
-        "network trash folder",
-        "recycled",
-        "recycler",
-        "system volume information",
-        "temporary items",
-        "thumbs.db",
-    }
-)
-"""Names, in lower case, that file servers and desktops leave in shared folders."""
-JUNK_BEGINNINGS = (".", "~", "@gmt-")
-"""Beginnings of hidden and temporary names: ``.Trash-1000``, ``._x``, ``~$x``, ``@GMT-…``."""
+from appliance.slides.junk import is_junk
 
 Identity = tuple[int, int]
 """Device and inode of a folder or file."""
@@ -195,14 +170,6 @@ class Listing:
         return any(fnmatchcase(name_of(below), p) for p in self._names) or any(
             fnmatchcase(below, p) or fnmatchcase(below + "/", p) for p in self._patterns
         )
-
-
-def is_junk(name: str) -> bool:
-    """Return whether a name is hidden, temporary, or one that servers leave."""
-    if name[:1] in ".~#@$" or not name:
-        lower = name.lower()
-        return lower.startswith(JUNK_BEGINNINGS) or lower in JUNK_NAMES
-    return name.lower() in JUNK_NAMES
 
 
 def identity_of(path: str) -> Identity:

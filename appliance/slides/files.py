@@ -6,9 +6,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.slides.dicom_header import header_of
+from appliance.slides.junk import is_junk
 from appliance.slides.untouched import open_untouched
 
 TIFF_SUFFIXES = frozenset({".svs", ".tif", ".tiff", ".ndpi", ".bif", ".scn", ".svslide"})
@@ -47,8 +49,7 @@ def slide_files(path: Path) -> list[Path]:
     of the same series in the folder.
     """
     if path.suffix.lower() == ".mrxs":
-        folder = path.with_suffix("")
-        return [path, *sorted(p for p in folder.rglob("*") if p.is_file())]
+        return [path, *data_of_mrxs(path)]
     if may_be_dicom(path.name):
         series = series_of(path)
         if series:
@@ -56,6 +57,16 @@ def slide_files(path: Path) -> list[Path]:
             files = [path.parent / name for name in names]
             return [file for file in files if file == path or series_of(file) == series]
     return [path]
+
+
+def data_of_mrxs(path: Path, *, junk: bool = False) -> list[Path]:
+    """Files of the folder of an MRXS slide, sorted; those that servers leave only with `junk`."""
+    folder = path.with_suffix("")
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if (junk or not any(map(is_junk, file.relative_to(folder).parts))) and file.is_file()
+    ]
 
 
 def fingerprint(path: Path) -> str:
@@ -68,13 +79,23 @@ def fingerprint(path: Path) -> str:
 
 
 def fingerprints(path: Path) -> tuple[str, str]:
-    """Return the fingerprint of a slide, and that of former editions: files in order of names."""
-    digests = []
-    for file in slide_files(path):
-        with open_untouched(file) as stream:
-            digests.append(hashlib.file_digest(stream, "sha256").digest())
-    ordered = digests if path.suffix.lower() == ".mrxs" else sorted(set(digests))
-    return _over(ordered), _over(digests)
+    """Return the fingerprint of a slide, and that of former editions.
+
+    These took all files in order of their names, and what servers leave in an MRXS folder, too.
+    """
+    digests = {file: _digest(file) for file in slide_files(path)}
+    if path.suffix.lower() != ".mrxs":
+        return _over(sorted(set(digests.values()))), _over(digests.values())
+    now = former = _over(digests.values())
+    with suppress(OSError):
+        every = [path, *data_of_mrxs(path, junk=True)]
+        former = _over(digests.get(file) or _digest(file) for file in every)
+    return now, former
+
+
+def _digest(file: Path) -> bytes:
+    with open_untouched(file) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _over(digests: Iterable[bytes]) -> str:

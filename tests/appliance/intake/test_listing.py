@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import struct
@@ -11,6 +12,7 @@ import pytest
 from fixtures.site import PATIENCE_S, WINDOW_S, Site
 
 from appliance.intake.report import read_report
+from appliance.slides.files import fingerprint, fingerprints
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -136,6 +138,28 @@ def test_an_mrxs_slide_waits_for_all_its_parts(site: Site, suffix: str) -> None:
     assert site.look(data / "Data0001.dat") == {slide.name: "arriving"}
     slide.unlink()
     assert site.look(after_s=PATIENCE_S) == {slide.name: "quarantined"}
+
+
+@pytest.mark.parametrize("junk", [".DS_Store", "Thumbs.db", "@eaDir/Data0000.dat@SynoEAStream"])
+def test_what_servers_leave_in_the_folder_of_an_mrxs_slide_is_no_part_of_it(
+    site: Site, junk: str
+) -> None:
+    slide = mrxs(site.scans)
+    assert site.arrive() == {slide.name: "arrived"}
+    before = fingerprint(slide)
+    by_name = sorted(slide.with_suffix("").iterdir())
+    digests = [hashlib.sha256(file.read_bytes()).digest() for file in (slide, *by_name)]
+    assert before == hashlib.sha256(b"".join(digests)).hexdigest()  # that of former editions
+    site.set(slide.name, lambda row: setattr(row, "state", "read"))
+    touch(slide.with_suffix(""), junk)
+    assert site.run() == {slide.name: "read"}
+    assert site.look(slide.with_suffix("") / "Data0001.dat") == {slide.name: "read"}
+    assert fingerprint(slide) == before
+    # A former edition counted it; a slide that it identified so keeps that fingerprint.
+    assert fingerprints(slide)[1] != before
+    touch(slide.with_suffix(""), "Data0002.dat")
+    assert fingerprint(slide) != before
+    assert site.run() == {slide.name: "arriving"}
 
 
 def test_an_index_of_mrxs_that_leads_nowhere_ends(site: Site) -> None:
