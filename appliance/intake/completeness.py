@@ -21,6 +21,9 @@ from appliance.slides.untouched import open_untouched
 MOUNTS_DIFFER_NS = 2_000_000_000
 """Most by which two mounts of a share round the time of a file differently: 2 s, of FAT."""
 
+_STEPS_NS = (100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, MOUNTS_DIFFER_NS)
+"""Steps in which file systems count: SMB 100 ns, others µs, ms, 10 ms or s, FAT 2 s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
@@ -30,9 +33,15 @@ class Signature:
     modified_ns: int
 
 
-def is_same_time(one_ns: int, other_ns: int) -> bool:
-    """Return whether two times of change are those of one file, as far as mounts tell."""
-    return abs(one_ns - other_ns) <= MOUNTS_DIFFER_NS
+def is_rounded(one_ns: int, other_ns: int) -> bool:
+    """Return whether two times of change are one time, which two mounts may tell so.
+
+    One of them is a multiple of a mount's step, and no farther away than that.
+    """
+    apart_ns = abs(one_ns - other_ns)
+    return apart_ns == 0 or any(
+        apart_ns <= step_ns and 0 in (one_ns % step_ns, other_ns % step_ns) for step_ns in _STEPS_NS
+    )
 
 
 def is_whole(path: Path, files: list[Path]) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 
 from appliance.intake.changes import Change, Kind
-from appliance.intake.completeness import Signature, is_same_time
+from appliance.intake.completeness import Signature, is_rounded
 from appliance.intake.found import FoundSlide
 from appliance.intake.known import Known
 from appliance.intake.listing import Listing
@@ -82,7 +82,7 @@ class Look:
             self._change("added", slide.path, signature)
         elif row.state != SlideState.ARRIVING.value:
             # Another mount of the share rounds times differently.
-            same_time = is_same_time(row.modified_ns, signature.modified_ns)
+            same_time = is_rounded(row.modified_ns, signature.modified_ns)
             same = same_time and row.size_bytes == signature.size_bytes
             if same and not row.gone:
                 self._pending.forget(slide.path)

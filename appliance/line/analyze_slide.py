@@ -28,7 +28,7 @@ from appliance.delivery.frozen import (
 )
 from appliance.domain import QuarantineReason, SlideFacts, Stain
 from appliance.errors import SlideError, SourceChangedError, WeightsUnusableError
-from appliance.intake.completeness import is_same_time
+from appliance.intake.completeness import MOUNTS_DIFFER_NS
 from appliance.intake.identity.evidence import Outcome as Verdicts
 from appliance.intake.identity.former_word import doubted
 from appliance.intake.identity.identify import Identifier
@@ -107,7 +107,7 @@ def identify_slide(
     if whole[0] and (len(before) == 1 or path.suffix.lower() == ".mrxs"):
         size_bytes = sum(file[0] for file in before)
         modified_ns = max(file[1] for file in before)
-        if size_bytes != whole[0] or not is_same_time(modified_ns, whole[1]):
+        if size_bytes != whole[0] or abs(modified_ns - whole[1]) > MOUNTS_DIFFER_NS:
             raise SourceChangedError(str(path))
     try:
         return _identified(path, before, settings, said or {})

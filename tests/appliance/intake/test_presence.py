@@ -214,17 +214,18 @@ def test_a_remount_that_rounds_times_takes_nothing_in(
     assert site.run() == before | {"S26-2_A1_HE.svs": "arriving"}
 
 
-@pytest.mark.parametrize(("later_ns", "state"), [(100, "read"), (3_000_000_000, "arriving")])
-def test_a_remount_that_rounds_times_leaves_a_read_slide_read(
-    site: Site, later_ns: int, state: str
-) -> None:
+@pytest.mark.parametrize("step_ns", [100, 1_000_000, 2_000_000_000])
+def test_a_remount_that_rounds_times_leaves_a_read_slide_read(site: Site, step_ns: int) -> None:
     path = write_svs(site.scans / "S26-0_A1_HE.svs")
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
     assert site.arrive() == {path.name: "arrived"}
     site.set(path.name, lambda row: setattr(row, "state", "read"))
-    facts = path.stat()
-    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + later_ns))
-    assert site.run() == {path.name: state}
-    assert site.look(path) == {path.name: state}
+    remounted(site.scans, step_ns)
+    assert site.run() == {path.name: "read"}
+    assert site.look(path) == {path.name: "read"}
+    # Another file of that size, within the step.
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789 + step_ns // 2 + 3))
+    assert site.run() == {path.name: "arriving"}
 
 
 def test_the_first_start_waits_for_a_folder_that_is_away(site: Site) -> None:
