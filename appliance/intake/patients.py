@@ -22,8 +22,17 @@ PATIENTS_DIFFER = "patients-differ"
 """Reason of a case whose slides, or orders, name different patients."""
 STUDY = "study"
 """The one difference that is no difference of the patient."""
-PLACEHOLDERS = frozenset({"unknown", "unbekannt", "anonymous", "anonym", "none", "n/a", "-"})
-"""Texts that scanners and labs write where they know nothing."""
+_WORDS = """
+unknown unk notknown unknownpatient patientunknown unknownname unbekannt nichtbekannt
+unbekannterpatient anonymous anonymized anonymised anonym anonymisiert anonyme anonymouspatient
+none null nil na notavailable notapplicable unspecified notspecified notstated notprovided
+undefined missing noname noid nopatient nopatientid ka keineangabe keineangaben ohneangabe
+inconnu sconosciuto desconocido onbekend
+"""
+_PLACEHOLDERS = frozenset(_WORDS.split())
+"""Texts that scanners and labs write where they know nothing: their letters and digits."""
+_LEAST_COMPONENT = 5
+"""Fewest letters of a placeholder beside a name: Na and Null are names of families."""
 _IDEOGRAPHIC = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _ACCENTS = re.compile(r"[\u0300-\u036f]")
@@ -55,7 +64,7 @@ class Patient:
     @property
     def is_known(self) -> bool:
         """Return whether the source names a patient by an ID."""
-        return bool(_known(self.patient_id))
+        return bool(_known(_parsed(self.patient_id)[0]))
 
     def as_json(self) -> str:
         """Return the JSON object that a slide's row holds; what is unknown is left out."""
@@ -107,9 +116,11 @@ def _completed(first: Patient, other: Patient) -> Patient:
     added = {
         name: getattr(other, name)
         for name in ("name", "birth_date", "sex", "other_ids", "study_uid", "accession_issuer")
-        if not getattr(first, name)
+        if not getattr(first, name) or (name == "name" and not _known(first.name))
     }
-    if same_id:
+    if other.is_known and not first.is_known:
+        added |= {"patient_id": other.patient_id, "issuer": other.issuer}
+    elif same_id:
         # An issuer goes with its own ID.
         added["patient_id"] = first.patient_id or other.patient_id
         added["issuer"] = first.issuer or other.issuer
@@ -269,10 +280,18 @@ def _group_agrees(one: str, other: str) -> bool:
     parts = [[part.strip() for part in group.split("^")] for group in (one, other)]
     if min(map(len, parts)) == 1:
         # Not divided into components: "Muster, Anna".
-        words = [set(re.split(r"[\s,^]+", group)) - {""} for group in (one, other)]
+        words = [set(filter(_is_stated, re.split(r"[\s,^]+", group))) for group in (one, other)]
         return words[0] <= words[1] or words[1] <= words[0]
     pairs = enumerate(zip(*parts, strict=False))
-    return all(a == b for place, (a, b) in pairs if a and b and place != _PREFIX)
+    return all(
+        a == b for place, (a, b) in pairs if _is_stated(a) and _is_stated(b) and place != _PREFIX
+    )
+
+
+def _is_stated(component: str) -> bool:
+    """Return whether a component of a name is there, and no placeholder beside others."""
+    letters = _letters(component)
+    return component != "" and (letters not in _PLACEHOLDERS or len(letters) < _LEAST_COMPONENT)
 
 
 def _days_agree(one: str, other: str) -> bool:
@@ -301,9 +320,14 @@ def _sex(text: str) -> str:
 
 
 def _known(text: str) -> str:
-    """Return a text, folded; empty where it is a placeholder."""
+    """Return a text, folded; empty where all its components are placeholders or zeros."""
     folded = _folded(text).strip("^= ")
-    return "" if folded in PLACEHOLDERS else folded
+    told = (_letters(component) for component in re.split(r"[\^=]", folded))
+    return folded if any(each.strip("0") and each not in _PLACEHOLDERS for each in told) else ""
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text))
 
 
 def _folded(text: str) -> str:

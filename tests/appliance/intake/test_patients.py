@@ -49,6 +49,19 @@ JANE: dict[str, Any] = {
         ({"patient_id": "PAT-0001", "other_ids": ("X-9",)}, []),
         ({"patient_id": ""}, []),
         ({"patient_id": "Unknown"}, []),
+        ({"patient_id": "UNKNOWN^^^HOSP", "name": "Unknown^Unknown"}, []),
+        ({"patient_id": "NA", "name": "NA^NA"}, []),
+        ({"patient_id": "n.a.", "name": "Unknown Patient"}, []),
+        ({"patient_id": "N/A", "name": "Anonymized"}, []),
+        ({"patient_id": "0", "name": "-"}, []),
+        ({"patient_id": "000-00", "name": "?^?"}, []),
+        ({"patient_id": "?", "name": "Müller^Unknown"}, []),
+        ({"patient_id": "Unspecified", "name": "Unknown, Jana"}, []),
+        ({"patient_id": "NOT AVAILABLE"}, []),
+        ({"patient_id": "100"}, ["patient ID"]),
+        ({"name": "Na^Jana"}, ["name"]),
+        ({"name": "Null^Jana"}, ["name"]),
+        ({"name": "Maier^Unknown"}, ["name"]),
         ({"name": "MUELLER^JANA"}, []),
         ({"name": "Mu\u0308ller^Jana^^Prof.^^^"}, []),
         ({"name": "Müller, Jana"}, []),
@@ -262,3 +275,10 @@ def test_what_the_rows_of_an_earlier_schema_hold_is_no_difference(ledger: Ledger
         slides = tx.current_slides("S26-1", "A1", (HE, HER2))
         assert slides[HE].patient == "{}"
     assert case.state == CaseState.READY and held_for(case, slides) is None
+
+
+def test_an_order_names_the_patient_in_place_of_a_placeholder() -> None:
+    header = Patient(patient_id="NA", issuer="SCANNER", name="NA^NA", sex="F", source="header")
+    said = combined([header, Patient(**JANE, source="worklist")])
+    assert (said.patient_id, said.issuer, said.name) == ("PAT-0001", "HOSP", JANE["name"])
+    assert said.also == () and said.is_known and not header.is_known
