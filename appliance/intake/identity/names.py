@@ -63,6 +63,11 @@ _TIMES = re.compile(
 """Dates and times of day."""
 _RACK = re.compile(r"(?<![A-Za-z0-9])R\d{2}[-_]S\d{2}(?![A-Za-z0-9])", re.IGNORECASE)
 """Rack and slot of a scanner, as in ``R03-S07``: the slot is no block."""
+_UUID = re.compile(
+    r"(?<![A-Za-z0-9])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![A-Za-z0-9])", re.IGNORECASE
+)
+_FILE_SET = re.compile(r"(?:sm|im|wsm|dcm)0\d+", re.IGNORECASE)
+"""Names of files of a DICOM file set, as in ``SM000001``."""
 _DAY = re.compile(
     r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
     r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:(?:19|20)\d{2}|\d{2})"
@@ -123,6 +128,8 @@ def read_name(text: str, vocabulary: Vocabulary, patterns: Iterable[str] = ()) -
     letters = _NO_TEXT.sub("e", text[:MOST_CHARACTERS])
     parts = _Parts(unicodedata.normalize("NFC", letters).translate(_SIGNS))
     accession, end, block = _by_pattern(parts, patterns)
+    for found in _UUID.finditer(parts.text):
+        parts.blank(*found.span())
     if not accession:
         for found in (*_TIMES.finditer(parts.text), *_RACK.finditer(parts.text)):
             parts.blank(*found.span())
@@ -190,6 +197,8 @@ def _by_pattern(parts: _Parts, patterns: Iterable[str]) -> tuple[str, int, str]:
 def _by_form(parts: _Parts, vocabulary: Vocabulary) -> tuple[str, int]:
     """Return accession and its end by the known forms; a second one is a doubt."""
     text = parts.text
+    if _FILE_SET.fullmatch(text.strip()):
+        return "", 0
     found = next(
         (m for form in _FORMS for m in form.finditer(text) if _plausible(m, vocabulary)), None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from appliance.assays.her2.assay import HER2_ASSAY
 from appliance.intake.identity.evidence import Claim, Outcome, Verdict, weigh
 from appliance.intake.identity.identify import Evidence, Identifier, Told
-from appliance.intake.identity.names import read_name
+from appliance.intake.identity.names import NameReading, read_name
 from appliance.intake.identity.vocabulary import Vocabulary
 from appliance.settings.identify import Identify, Writing
 
@@ -371,3 +372,42 @@ def test_a_header_that_names_two_stains_is_a_conflict() -> None:
 def test_a_new_accession_leaves_the_stain_of_the_name() -> None:
     found = verdict("S26-00031_A1_HER2", said=Told(accession="S26-77777", block="B1"))
     assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-77777 B1 HER2")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+        "78e51061-ab12-4cd2-8bd9-48fd8712aa31",  # 78e51061 and S26 have one form
+        "0a1b2c3d-48fd-8712-BD91-0123456789ab",
+        "{5C6D7E8F-CD12-4D40-A1B2-C3D4E5F60718}",  # CD12 is an antibody
+        "SM000001",
+        "IM000001",
+        "WSM000001",
+        "dcm00001",
+    ],
+)
+def test_a_name_of_the_devices_own_contradicts_nothing(name: str) -> None:
+    alone = verdict(f"/scans/2026/{name}")
+    assert (alone.outcome, alone.reason) == (Outcome.UNIDENTIFIED, "no-accession")
+    assert identity(verdict(f"/scans/S26-00031_A1_HE/{name}")) == "S26-00031 A1 HE"
+    header = {"dicom.AccessionNumber": "S26-00031", "dicom.ContainerIdentifier": "S26-00031 A1 HE"}
+    found = verdict(name, properties=header)
+    assert (found.outcome, identity(found)) == (Outcome.IDENTIFIED, "S26-00031 A1 HE")
+    found = verdict(f"S26-00031_A1_HE_{name}")
+    assert identity(found) == "S26-00031 A1 HE"
+
+
+def test_letters_of_a_file_set_may_be_a_laboratorys() -> None:
+    assert identity(verdict("SM26-00031_A1_HE")) == "SM26-00031 A1 HE"
+    assert identity(verdict("SM0000312_A1_HE")) == "SM0000312 A1 HE"
+    assert verdict("IM2600031").accession == "IM2600031"
+    own = Identify(patterns=(r"(?P<accession>[0-9a-f]{8})-",))
+    name = "3f2504e0-4f89-11d3-9a0c-0305e82c3301"
+    assert verdict(name, own).accession == "3F2504E0"
+
+
+def test_uuids_are_read_as_nothing() -> None:
+    for number in range(2000):
+        name = str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
+        assert read_name(name, VOCABULARY) == NameReading(), name
