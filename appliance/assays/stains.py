@@ -10,7 +10,9 @@ HE_STAIN = StainFacts(
     label="H&E",
     words=(
         *("HE", "H&E", "HNE", "HES", "HPS", "HEMATOXYLIN-EOSIN", "HAEMATOXYLIN-EOSIN"),
-        *("HÄMATOXYLIN-EOSIN", "H&E STAIN", "HE-STAIN", "H AND E"),
+        *("HÄMATOXYLIN-EOSIN", "H&E STAIN", "HE-STAIN", "H AND E", "H UND E", "HÄMEO"),
+        *("HEMATOXYLIN AND EOSIN", "HAEMATOXYLIN AND EOSIN", "HÄMATOXYLIN UND EOSIN"),
+        *("HEMATOXYLIN AND EOSIN STAIN", "HAEMATOXYLIN AND EOSIN STAIN"),
     ),
     reading="tumor on H&E",
     pictures=("he", "pas"),

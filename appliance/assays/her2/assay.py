@@ -47,7 +47,7 @@ HER2_STAIN = StainFacts(
     label="HER2 IHC",
     words=(
         *("HER2", "HER2/NEU", "C-ERBB-2", "ERBB2", "HERCEPTEST", "4B5", "HER2-4B5", "4B5-HER2"),
-        *("HER2-IHC", "PATHWAY-HER2", "VENTANA-4B5", "CB11", "A0485", "HERCEP-TEST"),
+        *("HER2-IHC", "PATHWAY-HER2", "VENTANA-4B5", "CB11", "A0485", "HERCEP-TEST", "HERCEP"),
     ),
     reading="stain on IHC",
     pictures=("membrane",),

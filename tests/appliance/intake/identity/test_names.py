@@ -115,6 +115,12 @@ def test_an_assay_of_receptors_changes_the_meaning_of_its_own_names_alone(
         ("S26-00031_A1_HER2_Mu\u0308ller", "S26-00031 A1 HER2"),
         ("S26-00031_A1_HÄMATOXYLIN-EOSIN", "S26-00031 A1 HE"),
         ("S26-00031_A1_HER2 (4B5)", "S26-00031 A1 HER2"),
+        ("S26-00031_A1_Hematoxylin and Eosin", "S26-00031 A1 HE"),
+        ("S26-00031_A1_haematoxylin_and_eosin_stain", "S26-00031 A1 HE"),
+        ("S26-00031_A1_Hämatoxylin und Eosin", "S26-00031 A1 HE"),
+        ("S26-00031_A1_H und E", "S26-00031 A1 HE"),
+        ("S26-00031_A1_HämEo", "S26-00031 A1 HE"),
+        ("S26-00031_A1_Hercep", "S26-00031 A1 HER2"),
         ("S26-00031_A1_hes", "S26-00031 A1 HE"),
         ("T2026-12345_A1_HE", "T2026-12345 A1 HE"),
         ("H2026.012345_1_HE", "H2026.012345 1 HE"),
@@ -411,3 +417,15 @@ def test_uuids_are_read_as_nothing() -> None:
     for number in range(2000):
         name = str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))
         assert read_name(name, VOCABULARY) == NameReading(), name
+
+
+@pytest.mark.parametrize(
+    "stain", ["Hematoxylin and Eosin", "Haematoxylin and eosin stain", "HämEo"]
+)
+def test_plain_words_of_a_header_name_the_stain(stain: str) -> None:
+    header = {
+        "dicom.AccessionNumber": "S26-00031",
+        "dicom.ContainerIdentifier": "S26-00031 A1",
+        "dicom.StainName": stain,
+    }
+    assert identity(verdict("1.2.3", properties=header)) == "S26-00031 A1 HE"
