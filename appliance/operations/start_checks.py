@@ -43,7 +43,13 @@ def check_start(settings: Settings) -> None:
 
 
 def start_notes(settings: Settings) -> Iterator[str]:
-    """Yield a line for each setting that works, and may do harm beside another installation."""
+    """Yield a line for each setting that may do harm beside another installation, or has no effect
+    any more."""
+    if not settings.identify.writing.fold_case:
+        yield (
+            "identify.writing.fold_case = false: has no effect, s26-00031 and S26-00031 are one "
+            "accession. Remove it."
+        )
     for section in settings.destinations:
         if isinstance(section, FhirDestination) and section.identifier_system == RESULT_SYSTEM:
             yield (

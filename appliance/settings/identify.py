@@ -23,10 +23,11 @@ _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 class Writing(Section):
-    """The site's rule of writing: what makes two numbers one. Default: upper and lower case do."""
+    """The site's rule of writing: what makes two numbers one. Upper and lower case always do:
+    ``s26-00031`` is written S26-00031, block ``a1`` A1."""
 
     fold_case: bool = True
-    """``s26-00031`` is written S26-00031, block ``a1`` A1."""
+    """Without effect; settings files of earlier editions name it."""
     separators: Literal["keep", "drop"] = "keep"
     """``drop``: S26-00031 and S2600031 are one accession, written without separators."""
     leading_zeros: Literal["keep", "drop"] = "keep"
@@ -34,14 +35,14 @@ class Writing(Section):
 
     def of_accession(self, text: str) -> str:
         """Return an accession as this site writes it."""
-        written = text.strip().upper() if self.fold_case else text.strip()
+        written = text.strip().upper()
         if self.leading_zeros == "drop":
             written = _ZEROS.sub("", written)
         return re.sub(r"[-._/ ]", "", written) if self.separators == "drop" else written
 
     def of_block(self, text: str) -> str:
         """Return a block as this site writes it."""
-        return text.strip().upper() if self.fold_case else text.strip()
+        return text.strip().upper()
 
 
 class Identify(Section):

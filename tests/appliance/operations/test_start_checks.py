@@ -11,12 +11,14 @@ from fixtures.damage import flip
 from fixtures.weights import tiny_weights
 
 from appliance.errors import SettingsError
+from appliance.intake.identity.identify import NO_EVIDENCE, Evidence, Identifier
 from appliance.operations.doctor import examine
 from appliance.operations.start_checks import check_start
 from appliance.settings.destinations import FolderDestination
 from appliance.settings.intake import Watch
 from appliance.settings.networks import ModelSettings
 from appliance.settings.settings import Settings
+from appliance.settings.settings_file import load_settings
 from models.spec import WEIGHTS_NAME
 
 
@@ -123,6 +125,20 @@ def test_config_check_tells_of_identifiers_that_another_installation_may_have(si
         done = tandem("config", "check", "--config", config)
         assert json.loads(done.stdout)["destinations"][0]["name"] == "ehr"
         assert ("destination 'ehr': identifier_system is the default." in done.stderr) == told
+
+
+def test_case_makes_no_two_numbers_whatever_a_former_settings_file_says(site: Path) -> None:
+    config = site / "tandem.toml"
+    plain = f"state_dir = '{site / 'state'}'\n[watch]\nfolder = '{site / 'scans'}'\n"
+    for own, told in (("", False), ("[identify.writing]\nfold_case = false\n", True)):
+        config.write_text(plain + own)
+        done = tandem("config", "check", "--config", config)
+        assert ("identify.writing.fold_case = false: has no effect" in done.stderr) == told
+        header = Evidence(properties={"dicom.AccessionNumber": "s26-00031"})
+        for known in (header, NO_EVIDENCE):
+            identifier = Identifier({"HE": ("HE",)}, load_settings(config).identify)
+            found = identifier.verdict(Path("s26-00031_a1_HE.svs"), known)
+            assert (found.accession, found.block) == ("S26-00031", "A1")
 
 
 @pytest.mark.parametrize("state", ["scans/state", "state"])
