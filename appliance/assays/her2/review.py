@@ -205,9 +205,14 @@ def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
 
 
 def _complete_intense(evidence: Evidence) -> float | None:
-    """Share (0-100) of tumor cells with complete intense membranes; None: not measured."""
+    """Most (0-100) of the tumor cells that may have complete intense membranes; None without cells.
+
+    Where no 3+ cell lies wholly on its tile, each of them may.
+    """
+    if not any(evidence.cells.counted):
+        return None
     complete = evidence.cells.complete_percent["3+"]
-    return None if complete is None else evidence.cells.percent["3+"] * complete / 100
+    return evidence.cells.percent["3+"] * (100 if complete is None else complete) / 100
 
 
 def _score(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:

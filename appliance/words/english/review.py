@@ -161,8 +161,8 @@ REVIEW: Words = {
         "A result of at most {percent:g} % needs one."
     ),
     "membranes-incomplete": (
-        "Complete intense membranes were measured on {percent:.0f} % of the tumor cells, and 3+ "
-        "asks for more than 10 %: the score rests on areas."
+        "Complete intense membranes were measured on at most {percent:.0f} % of the tumor cells, "
+        "and 3+ asks for more than 10 %: the score rests on areas."
     ),
     "near-threshold": (
         "A class lies within {band:g} points of a limit of the guideline: the neighboring result "

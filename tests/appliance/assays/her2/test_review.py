@@ -136,6 +136,16 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
                 )
             },
         ),
+        (  # No cell is 3+: none has a complete intense membrane.
+            Reason.MEMBRANES_INCOMPLETE,
+            {"cells": CellTally()},
+            {"cells": CellTally(counted=(20, 80, 400, 0), measured=(10, 40, 200, 0))},
+        ),
+        (  # No 3+ cell lies wholly on its tile: each may be complete.
+            Reason.MEMBRANES_INCOMPLETE,
+            {"cells": CellTally(counted=(0, 0, 445, 55), measured=(0, 0, 200, 0))},
+            {"cells": CellTally(counted=(0, 0, 450, 50), measured=(0, 0, 200, 0))},
+        ),
         (
             Reason.HETEROGENEOUS,
             {"percent": percent(20, 4.9, 0.1, 75)},
