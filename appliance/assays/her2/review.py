@@ -160,7 +160,7 @@ def review_reasons(
             marked_percent=evidence.marked_percent,
         ),
         *_outside(settings, evidence),
-        *_tumor(settings, evidence),
+        *_tumor(settings, guideline, evidence),
         *_score(settings, guideline, evidence),
     )
 
@@ -189,19 +189,38 @@ def _outside(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
         )
 
 
-def _tumor(settings: Review, evidence: Evidence) -> Iterator[ReviewReason]:
+def _tumor(settings: Review, guideline: Guideline, evidence: Evidence) -> Iterator[ReviewReason]:
     if evidence.score is None:
         yield because(Reason.NO_TUMOR)
         return
     cells = sum(evidence.cells.counted)
     if evidence.tumor_area_mm2 < settings.min_tumor_area_mm2 or cells < settings.min_tumor_cells:
         yield because(Reason.LITTLE_TUMOR, area_mm2=evidence.tumor_area_mm2, cells=cells)
-    if evidence.unscored_tumor_percent > settings.max_unscored_tumor_percent:
-        yield because(Reason.TUMOR_NOT_SCORED, percent=evidence.unscored_tumor_percent)
+    unscored = evidence.unscored_tumor_percent
+    decides = unscored > settings.max_unscored_deciding_percent
+    other = _with_unscored(guideline, evidence) if decides else {}
+    if other or unscored > settings.max_unscored_tumor_percent:
+        yield because(Reason.TUMOR_NOT_SCORED, percent=unscored, **other)
     if evidence.without_tumor_percent > settings.max_tumor_disagreement_percent:
         yield because(Reason.TUMOR_DISAGREES, percent=evidence.without_tumor_percent)
     elif evidence.found_percent < settings.min_found_tumor_percent:
         yield because(Reason.TUMOR_NOT_FOUND, percent=evidence.found_percent)
+
+
+def _with_unscored(guideline: Guideline, evidence: Evidence) -> dict[str, str]:
+    """Other outcome that the case has if all unscored tumor is of one class; empty if it has none.
+
+    The classes are 3+ and 0: those between lie between in the outcome, too.
+    """
+    unscored, clusters = evidence.unscored_tumor_percent, evidence.cells.cluster_cells
+    here = guideline.decide(evidence.percent, clusters).outcome
+    for name in ("3+", "0"):
+        mixed = {k: (1 - unscored / 100) * share for k, share in evidence.percent.items()}
+        mixed[name] += unscored
+        rule = guideline.decide(mixed, clusters)
+        if rule.outcome != here:
+            return {"all_of": name, "score": _outcome(rule)}
+    return {}
 
 
 def _complete_intense(evidence: Evidence) -> float | None:

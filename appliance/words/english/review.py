@@ -64,6 +64,16 @@ def _outside(p: Params) -> str:
     )
 
 
+def _not_scored(p: Params) -> str:
+    said = (
+        f"{p['percent']:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is "
+        "not scored."
+    )
+    if "all_of" in p:
+        said += f" If all of it were {p['all_of']}, the result would be {p['score']}."
+    return said
+
+
 def _unknown(p: Params) -> str:
     return (
         f"No guideline knows the sidecar's {p['what']} {p['word']!r} (they know "
@@ -135,10 +145,7 @@ REVIEW: Words = {
         "percentage."
     ),
     "stain-outside-tumor": _outside,
-    "tumor-not-scored": (
-        "{percent:.0f} % of the tumor on the H&E slide has no place on the HER2 slide and is not "
-        "scored."
-    ),
+    "tumor-not-scored": _not_scored,
     "tumor-disagrees": (
         "On {percent:.0f} % of the tiles that are tumor on the H&E slide none is found on the HER2 "
         "slide."

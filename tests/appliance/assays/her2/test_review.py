@@ -114,6 +114,11 @@ def test_nothing_is_wrong_with_a_sure_case() -> None:
             {"unscored_tumor_percent": 30.0},
             {"unscored_tumor_percent": 30.1},
         ),
+        (  # 14.1 % of 71 % is more than a tenth, 14 % is not.
+            Reason.TUMOR_NOT_SCORED,
+            {"unscored_tumor_percent": 29.0, "percent": percent(0, 0, 85.9, 14.1)},
+            {"unscored_tumor_percent": 29.0, "percent": percent(0, 0, 86, 14)},
+        ),
         (
             Reason.TUMOR_DISAGREES,
             {"without_tumor_percent": 50.0},
@@ -206,6 +211,22 @@ def test_nobody_votes_where_clusters_decide_or_nothing_was_seen() -> None:
     for opinion in (blank, strange):
         found = replace(findings, opinions=(opinion,))
         assert _votes(found, load_guideline("breast-asco-cap-2018")) == {}
+
+
+def test_unscored_tumor_that_may_change_the_score_is_told_with_the_score() -> None:
+    faint = {"score": "0", "outcome": "0", "votes": {}, "percent": percent(96, 4, 0, 0)}
+    of_zero = replace(sure(), **faint, intensity_grade=0.0, unscored_tumor_percent=10.1)
+    guideline = load_guideline("breast-asco-cap-2018")
+    (reason,) = review_reasons(Review(), guideline, of_zero)
+    assert (reason.code, reason.sentence) == (
+        Reason.TUMOR_NOT_SCORED,
+        "10 % of the tumor on the H&E slide has no place on the HER2 slide and is not scored. If "
+        "all of it were 3+, the result would be 3+.",
+    )
+    less = replace(of_zero, unscored_tumor_percent=10.0)
+    assert review_reasons(Review(), guideline, less) == ()
+    much = Review(max_unscored_deciding_percent=50)
+    assert review_reasons(much, guideline, of_zero) == ()
 
 
 def test_tiles_without_any_tumor_are_not_told_twice() -> None:
