@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -140,19 +141,29 @@ class Guideline:
     def distance(
         self, percent: Mapping[str, float], cluster_cells: ClusterCells | None = None
     ) -> float:
-        """Percentage points to the nearest limit at which the outcome changes.
+        """Percentage points to the nearest limits at which the outcome changes.
 
-        The outcome is the category where the scheme has one, else the score. The distance is 100
+        The outcome is the category where the scheme has one, else the score. Where two rules give
+        it, both have to cease to hold, and the farther of their limits counts. The distance is 100
         where no limit changes the outcome, for example where counted clusters decide.
         """
         totals = self._totals(percent)
         here = self._first(totals, cluster_cells).outcome
+        places = {classes: [(0.0, total)] for classes, total in totals.items()}
+        for rule in self.rules:
+            total = totals[rule.classes]
+            places[rule.classes] += [
+                (abs(total - limit), beside)
+                for limit in rule.limits
+                for beside in (limit - STEP_PERCENT, limit, limit + STEP_PERCENT)
+            ]
         distances = [
-            abs(totals[rule.classes] - limit)
-            for rule in self.rules
-            for limit in rule.limits
-            for beside in (limit - STEP_PERCENT, limit, limit + STEP_PERCENT)
-            if self._first(totals | {rule.classes: beside}, cluster_cells).outcome != here
+            max(distance for distance, _ in moved)
+            for moved in product(*places.values())
+            if self._first(
+                {name: at for name, (_, at) in zip(places, moved, strict=True)}, cluster_cells
+            ).outcome
+            != here
         ]
         return min(distances, default=100.0)
 

@@ -311,6 +311,35 @@ def test_distance_to_the_nearest_limit() -> None:
     assert ENDOMETRIAL.distance(percent(0, 0, 28)) == pytest.approx(2)
 
 
+def test_distance_is_to_the_farther_limit_where_two_rules_give_the_score() -> None:
+    # 2+ by its share with 3+ of 11.1 > 10, and by 3+ in 4.1 >= 3: 1.1 points less of both is 1+.
+    shares = percent(48.9, 7, 4.1)
+    assert BREAST.score(shares) is Her2Score.TWO
+    assert BREAST.score(percent(50.2, 6.9, 2.9)) is Her2Score.ONE
+    assert BREAST.distance(shares) == pytest.approx(1.1)
+    assert BREAST.distance(percent(40, 4, 7.5)) == pytest.approx(2.5)  # to 3+ in 10
+    assert BREAST.distance(percent(40, 9, 6)) == pytest.approx(4)
+    assert ENDOMETRIAL.distance(percent(40, 6, 5.5)) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("guideline", all_guidelines(), ids=lambda g: g.name)
+@given(values=SHARES, others=SHARES, step=st.floats(0, 0.2))
+def test_no_mix_that_is_nearer_has_another_outcome(
+    guideline: Guideline, values: list[float], others: list[float], step: float
+) -> None:
+    names = ("0", "1+", "2+", "3+")
+    here = {name: 100 * v / sum(values) for name, v in zip(names, values, strict=True)}
+    other = {
+        name: (1 - step) * here[name] + step * 100 * v / sum(others)
+        for name, v in zip(names, others, strict=True)
+    }
+    far = max(
+        abs(sum(here[name] - other[name] for name in rule.classes)) for rule in guideline.rules
+    )
+    if far < guideline.distance(here) - 1e-5:
+        assert guideline.decide(other).outcome == guideline.decide(here).outcome
+
+
 def test_distance_is_to_another_category_where_there_are_some() -> None:
     # 0 and 1+ are the same result; the next different one is 3+ in more than 10 %.
     assert COLORECTAL.distance(percent(3, 0, 0)) == pytest.approx(10)
