@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
+from dicom import codes
 from dicom.errors import ObjectError
 from dicom.result import Item, Result
 
@@ -27,6 +28,9 @@ def standing_of(result: Result) -> Standing:
 def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:
     """Return the items with the codes of `contents`, in its order; all of them without.
 
+    Reasons for review follow the items of a result that nobody signed, whatever `contents` names:
+    the score alone would look as sure as one without any.
+
     Raises
     ------
     ObjectError
@@ -40,4 +44,6 @@ def chosen(result: Result, contents: Sequence[str] | None) -> list[Item]:
             f"gets no result of {', '.join(contents)}: the report has none of these. Correct "
             "contents; then: tandem retry."
         )
-    return found
+    if result.is_signed or codes.REVIEW.value in contents:
+        return found
+    return found + [item for item in result.items if item.name == codes.REVIEW]

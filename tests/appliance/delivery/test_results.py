@@ -346,9 +346,24 @@ class TestOru:
         )
         section = hl7_section(template=own, contents=("share-2", "nothing", "85319-2"))
         with closing(open_destination(Settings(), section)):
-            lines = hl7_message(result, section).text.split("\r")
+            lines = hl7_message(replace(result, is_signed=True), section).text.split("\r")
         assert [line[:3] for line in lines] == ["MSH", "PID", "OBR", "OBX", "OBX", "ZTA", ""]
         assert lines[3].startswith("OBX|1|NM|share-2^") and lines[4].startswith("OBX|2|CWE|85319-2")
+
+    def test_reasons_for_review_of_what_nobody_signed_are_no_choice(self, result: Result) -> None:
+        text = hl7_message(result, hl7_section(contents=("85319-2",))).text
+        last = [line for line in text.split("\r") if line.startswith("OBX")][1:]
+        assert [line.split("|")[2:6] for line in last] == [
+            [
+                "TX",
+                "review^Reason for review^99TANDEM",
+                "",
+                "The registration error is 31 µm, ≥ 30 µm.",
+            ]
+        ]
+        twice = hl7_message(result, hl7_section(contents=("85319-2", "review"))).text
+        assert twice.count("OBX|") == 2
+        valid(hl7_message(result, hl7_section(contents=("85319-2",))))
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -415,8 +430,18 @@ class TestFhir:
 
     def test_contents_are_the_sites(self, result: Result) -> None:
         section = FHIR.model_copy(update={"contents": ("85319-2",)})
-        observation, report = (entry["resource"] for entry in transaction(result, section)["entry"])
+        signed = replace(result, is_signed=True)
+        observation, report = (entry["resource"] for entry in transaction(signed, section)["entry"])
         assert "component" not in observation and "µm" not in report["conclusion"]
+
+    def test_reasons_for_review_of_what_nobody_signed_are_no_choice(self, result: Result) -> None:
+        section = FHIR.model_copy(update={"contents": ("85319-2",)})
+        bundle = transaction(result, section)
+        observation, report = (entry["resource"] for entry in bundle["entry"])
+        said = "The registration error is 31 µm, ≥ 30 µm."
+        assert [each["valueString"] for each in observation["component"]] == [said]
+        assert report["conclusion"].endswith(said)
+        Bundle.model_validate_json(json.dumps(bundle))
 
 
 @pytest.mark.parametrize("section", [hl7_section(), FHIR])
