@@ -22,6 +22,9 @@ ORGAN = "breast"
 MOST_UNSEEN_PERCENT = 10.0
 """Share of the scored tiles without visible blue nuclei above which a person looks: of a tile with
 5 % positive nuclei the reader would count the positive ones alone."""
+MOST_STAINED_OUTSIDE_PERCENT = 50.0
+"""Share of the nuclei outside the tumor, of those as large as tumor's, above which a person looks
+for tumor that C missed. Of the nuclei of normal ducts a part is stained."""
 
 
 def review(
@@ -98,6 +101,11 @@ def _percent(guideline: Guideline, measured: Measured, settings: Nuclear) -> Ite
             stained=measured.stained_outside,
             percent=guideline.control_up_to,
         )
+    nuclei = sum(measured.outside)
+    stained = 100 * measured.stained_outside / max(1, nuclei)
+    enough = nuclei >= guideline.least_nuclei and stained > MOST_STAINED_OUTSIDE_PERCENT
+    if percent <= guideline.control_up_to and enough:
+        yield because(Reason.STAIN_OUTSIDE_TUMOR, nuclei=nuclei, percent=stained, inside=percent)
     # The first limit tells negative from positive, the second one low positive from positive.
     bands = (settings.positive_band_percent, settings.low_positive_band_percent)
     # Few nuclei are a poor sample: 0 of 105 is no rare draw of 2 %.

@@ -56,6 +56,12 @@ def _disagree(p: Params) -> str:
 
 
 def _outside(p: Params) -> str:
+    if "nuclei" in p:
+        return (
+            f"{p['percent']:.0f} % of {p['nuclei']} nuclei outside the tumor are stained, and "
+            f"{p['inside']:.0f} % of those in it: tumor that was not found there is not counted. "
+            "Nuclei of normal ducts are stained, too, but seldom most of them."
+        )
     reader = READERS.get(p["reader"], p["reader"])
     return (
         f"{p['area_mm2']:.2f} mm² outside the tumor are stained strongly, as {reader} sees it, at "

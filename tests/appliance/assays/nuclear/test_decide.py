@@ -159,6 +159,29 @@ def test_a_negative_result_needs_an_internal_control(er: Assay, tmp_path: Path) 
     assert "internal control: 60 of 260 nuclei are stained" in told.comment
 
 
+@pytest.mark.parametrize(
+    ("positive", "outside", "reasons"),
+    [
+        (0, (400, 200, 1500, 2500), ["stain-outside-tumor"]),
+        (0, (49, 51, 0, 0), ["stain-outside-tumor"]),
+        (0, (50, 50, 0, 0), []),
+        (0, (40, 0, 0, 59), []),  # too few for a percentage
+        (0, (200, 20, 20, 20), []),  # normal ducts
+        (50, (400, 200, 1500, 2500), ["stain-outside-tumor"]),  # 5 %
+        (160, (400, 200, 1500, 2500), []),  # 16 %
+    ],
+)
+def test_a_result_of_at_most_ten_percent_beside_positive_nuclei_goes_to_review(
+    er: Assay, tmp_path: Path, positive: int, outside: tuple[int, ...], reasons: list[str]
+) -> None:
+    nuclei = (1000 - positive, positive, 0, 0)
+    found = reviewed(er, nuclear_outputs(tmp_path, nuclei, outside=outside))
+    assert codes_of(found) == reasons
+    if outside[0] == 400 and reasons:
+        words = f"outside the tumor are stained, and {positive / 10:.0f} % of those in it: "
+        assert found.review[0].sentence.startswith(f"91 % of 4600 nuclei {words}")
+
+
 def test_a_tile_that_holds_control_tissue_is_not_scored(er: Assay, tmp_path: Path) -> None:
     """Its nuclei may be those of the control, which are stained."""
     outputs = nuclear_outputs(
