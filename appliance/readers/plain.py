@@ -8,6 +8,7 @@ the tumor (`appliance.readers.outside`).
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +22,14 @@ from appliance.domain import HER2, Stain
 from appliance.findings.classes import CLASS_NAMES
 from appliance.findings.measured import StainFocus
 from appliance.findings.opinion import Opinion, shares
-from appliance.geometry import TILE_PX
+from appliance.geometry import TILE_PX, TileIndex
 from appliance.readers.cells import measure_cells
+from appliance.readers.control import find_control
 from appliance.readers.opinions import load_opinion, save_opinion
 from appliance.readers.outside import focus_on_overview
 from appliance.readers.reader import Batch, Needs, TileInput, reader
 from appliance.readers.tile_pass import spread
+from appliance.slides.artefacts import find_pen
 from models.spec import Task
 
 OUTSIDE_NAME = "outside.json"
@@ -62,7 +65,7 @@ class PlainSession:
         self.network = None
         self.px = TILE_PX
         self._given = given
-        self._wanted = spread(given.tiles, PLAIN_TILES)
+        self._wanted = spread(_scored(given), PLAIN_TILES)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="plain")
         self._counts: list[Future[NDArray[np.int64]]] = []
 
@@ -102,7 +105,7 @@ class PlainReader:
     """Color deconvolution, on some HER2 tiles with a tumor partner and on the overview."""
 
     name: ClassVar[str] = "plain"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Needs] = "tiles"
     stains: ClassVar[tuple[Stain, ...]] = (HER2,)
     task: ClassVar[Task | None] = None
@@ -123,6 +126,16 @@ class PlainReader:
         return PlainReading(
             opinion=load_opinion(folder), outside=None if focus is None else StainFocus(**focus)
         )
+
+
+def _scored(given: TileInput) -> Sequence[TileIndex]:
+    """Judged tiles without control tissue, as the score counts them."""
+    if given.beside is None:
+        return given.tiles
+    pen = find_pen(given.picture, given.tissue)
+    control = find_control(given.beside.mapping, given.beside.tissue, given.tissue, pen)
+    held = control.share(given.slide.grid) > 0
+    return [tile for tile in given.tiles if not held[tile.row, tile.column]]
 
 
 def count_cells(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ from appliance.domain import HER2, Her2Score
 from appliance.readers.reader import Options
 from appliance.settings.settings import Settings
 
-DECISION_VERSION = 14
+DECISION_VERSION = 15
 """Counted up when the decision changes: findings of other versions are made anew."""
 
 

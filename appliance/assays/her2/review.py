@@ -124,20 +124,28 @@ def _votes(findings: Findings, guideline: Guideline) -> dict[str, str]:
     """Outcomes by the guideline from the shares of each reader but M, which made the score.
 
     None where clusters decide, which M alone counts. L's classes have names of their own (none,
-    faint, weak, strong), in the order of the scores.
+    faint, weak, strong), in the order of the scores. L's vote is that of the scored tiles: its
+    opinion counts those that hold control tissue, too.
     """
     if guideline.asks_for_clusters:
         return {}
     found = {}
     for opinion in findings.opinions:
-        named = opinion.reader == IntensityReader.name or opinion.classes == CLASS_NAMES
+        of_tiles = opinion.reader == IntensityReader.name
+        named = of_tiles or opinion.classes == CLASS_NAMES
         makes_score = opinion.reader == SegmentationReader.name
         votes = opinion.about == "score" and not makes_score and not of_whole_slide(opinion)
-        if named and votes and any(opinion.probabilities):
-            pairs = zip(CLASS_NAMES, opinion.probabilities, strict=True)
-            percent = {name: 100 * share for name, share in pairs}
+        shares = _shares_of_tiles(findings) if of_tiles else opinion.probabilities
+        if named and votes and any(shares):
+            percent = {name: 100 * share for name, share in zip(CLASS_NAMES, shares, strict=True)}
             found[opinion.reader] = _outcome(guideline.decide(percent))
     return found
+
+
+def _shares_of_tiles(findings: Findings) -> Sequence[float]:
+    """Share (0-1) of the scored tiles in each class of L; zeros without tiles."""
+    said = [tile.intensity for tile in findings.tiles]
+    return [said.count(grade) / max(1, len(said)) for grade in range(len(CLASS_NAMES))]
 
 
 def _outcome(rule: Rule) -> str:

@@ -133,6 +133,27 @@ def test_the_opinion_of_m_counts_no_control_tissue(
     assert reading.opinion.probabilities == (1.0, 0.0, 0.0, 0.0)
 
 
+def test_the_opinion_of_the_plain_reader_counts_no_control_tissue(
+    small_case: SyntheticCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control, *scored = tissue_of(small_case.ihc_path, 12)
+    tissue = Tissue(mask=np.ones((8, 8), bool), mpp=64.0, white_rgb=WHITE, area_mm2=1.0)
+    beside = AnatomySlide(mapping=SlideMapping.of(Affine.identity()), tissue=tissue)
+    with SlideReader.open(small_case.ihc_path) as ihc:
+        pieces = np.zeros([4 * edge for edge in ihc.grid.shape], dtype=np.int32)
+        pieces[4 * control.row + 1, 4 * control.column + 1] = 1
+        alone, _ = read_with(["plain"], ihc, scored, tmp_path / "alone")
+        whole, _ = read_with(["plain"], ihc, [control, *scored], tmp_path / "whole")
+        monkeypatch.setattr(
+            "appliance.readers.plain.find_control",
+            lambda *_: ControlTissue(pieces=pieces, mpp=TILE_UM / 4),
+        )
+        out = tmp_path / "out"
+        readings, _ = read_with(["plain"], ihc, [control, *scored], out, beside=beside)
+    assert any(alone["plain"].opinion.probabilities)
+    assert readings["plain"].opinion == alone["plain"].opinion != whole["plain"].opinion
+
+
 class Watcher:
     """Session of a reader without a network, which keeps what it is given."""
 

@@ -200,6 +200,20 @@ def test_votes_are_outcomes_and_not_scores_alone(strong: float, vote: str) -> No
     assert _votes(findings, load_guideline(COLON)) == {"plain": vote}
 
 
+def test_l_votes_by_the_scored_tiles_and_not_by_control_tissue() -> None:
+    _, of_l, _ = some_opinions({})
+    findings = some_findings()
+    scored = tuple(replace(findings.tiles[0], intensity=0) for _ in range(88))
+    # 12 more tiles hold control tissue of 3+.
+    opinion = replace(of_l, probabilities=(0.88, 0.0, 0.0, 0.12))
+    findings = replace(findings, opinions=(opinion,), tiles=scored)
+    guideline = load_guideline("breast-asco-cap-2018")
+    assert _votes(findings, guideline) == {"intensity": "0"}
+    strong = (*scored[:79], *(replace(tile, intensity=3) for tile in scored[79:]))
+    assert _votes(replace(findings, tiles=strong), guideline) == {"intensity": "3+"}
+    assert _votes(replace(findings, tiles=()), guideline) == {}
+
+
 def test_nobody_votes_where_clusters_decide_or_nothing_was_seen() -> None:
     names = ("0", "1+", "2+", "3+")
     plain, *_ = some_opinions({})
