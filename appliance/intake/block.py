@@ -229,14 +229,19 @@ def leave_block(
     return tuple(lost)
 
 
-def withdraw(tx: Transaction, case: CaseRow, now: float) -> None:
-    """Withdraw the objects of a case that were not sent yet, but for those that others need."""
+def withdraw(tx: Transaction, case: CaseRow, now: float, *, leaves: bool = False) -> None:
+    """Withdraw the objects of a case that were not sent yet, but for those that others need.
+
+    With `leaves` the case goes on without them: no other case keeps them for it.
+    """
     why = fact("delivery", WITHDRAWN)
     for row in tx.deliveries(id_of(case)):
         if row.state != DeliveryState.QUEUED:
             continue
         sharing = [tx.case(i) for i in tx.cases_of_deliveries([row]) if i != case.id]
         if any(other is not None and other.state not in OPEN for other in sharing):
+            if leaves:
+                tx.unlink(id_of(case), row)
             continue
         set_reason(row, WITHDRAWN)
         tx.advance(

@@ -174,6 +174,11 @@ class Transaction(Queries):
             self.session.add(CaseDeliveryRow(case_id=case_id, delivery_id=row.id or 0))
             self.session.flush()
 
+    def unlink(self, case_id: int, row: DeliveryRow) -> None:
+        """Leave an object that several cases share to the others."""
+        self.session.delete(self.session.get_one(CaseDeliveryRow, (case_id, row.id)))
+        self.session.flush()
+
     # claims
 
     def claim_slide(

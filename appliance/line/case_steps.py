@@ -18,6 +18,7 @@ from appliance.delivery.standing import standing
 from appliance.domain import Identity, Stain
 from appliance.errors import SettingsError
 from appliance.findings.codec import load_findings
+from appliance.intake.block import withdraw
 from appliance.intake.patients import Patient
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.hints import hint_of
@@ -154,10 +155,12 @@ class WrittenCase:
     """Objects of a case: their key, and the notes for the operator.
 
     The key is empty where the findings were damaged, or are gone: nothing was written.
+    `leaves_former`: the former objects name another patient, and are not replaced by these.
     """
 
     objects_key: str
     notes: tuple[str, ...]
+    leaves_former: bool = False
 
 
 def write(
@@ -183,8 +186,9 @@ def write(
     previous, patient = written_for(objects_key, patients, settings)
     key = write_objects(findings_key, settings, previous, convert=convert, patient=patient)
     require_patient(key, patients, accepted, settings)
-    left = (IN_ANOTHER_STUDY,) if previous != objects_key else ()
-    return WrittenCase(objects_key=key, notes=(*read_notes(key, settings), *left))
+    leaves = previous != objects_key
+    notes = (*read_notes(key, settings), *([IN_ANOTHER_STUDY] if leaves else []))
+    return WrittenCase(objects_key=key, notes=notes, leaves_former=leaves)
 
 
 def prepare_write(context: StepContext, job: Job[CaseRow]) -> Call:
@@ -211,6 +215,8 @@ def finish_write(
     for note in written.notes:
         log.info("%s: %s", row.subject, note)
         tx.note(row.subject, "object-note", now, params={"note": note})
+    if written.leaves_former:
+        withdraw(tx, row, now, leaves=True)
     queued = enqueue_case(tx, row, context.settings, now)
     tx.advance(row, CaseState.WRITTEN, now=now, code="objects-queued", params={"count": queued})
 

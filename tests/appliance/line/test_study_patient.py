@@ -6,19 +6,25 @@ from pathlib import Path
 
 import pytest
 from fixtures.case_objects import BLANK, true_findings
+from fixtures.pairings import HER2_PAIR, TOY_PAIR
 from pydicom import Dataset, dcmread
 
 from appliance.artifacts import ArtifactKey, ArtifactStore
 from appliance.assays.registry import vocabulary
 from appliance.delivery.index import read_index
 from appliance.delivery.requests import request_of
-from appliance.domain import HE, HER2, Stain
+from appliance.domain import HE, HER2, Identity, Stain
 from appliance.errors import CaseHeldError
 from appliance.findings.codec import load_findings, save_findings
+from appliance.intake.block import reopen
 from appliance.intake.patients import Patient
-from appliance.line.case_steps import WrittenCase, write
+from appliance.ledger.ledger import Ledger
+from appliance.ledger.lifecycle import CaseState
+from appliance.line.case_steps import WrittenCase, finish_write, write
+from appliance.line.context import Done, StepContext
 from appliance.line.ordered import ordered_for
 from appliance.line.study_patient import IN_ANOTHER_STUDY, STUDY_DIFFERS
+from appliance.settings.destinations import FolderDestination
 from appliance.settings.orders import Orders
 from appliance.settings.settings import Settings
 from models.synthesis.slides import SyntheticCase
@@ -92,6 +98,41 @@ def test_a_corrected_patient_gets_objects_of_its_own(bench: Bench) -> None:
     assert uids[0].isdisjoint(uids[1])
     third = bench.write(again, second.objects_key)
     assert third.objects_key == second.objects_key and IN_ANOTHER_STUDY not in third.notes
+
+
+def test_what_waits_for_the_former_patient_is_not_sent(bench: Bench) -> None:
+    """The archive is away meanwhile; two cases of the block share the H&E slide."""
+    told = (FolderDestination(name="told"),)
+    settings = bench.settings.model_copy(update={"destinations": told})
+    ledger = Ledger(settings.ledger_url)
+    context = StepContext(ledger=ledger, settings=settings, name="test", pairings=(HER2_PAIR,))
+    with ledger.transaction() as tx:
+        for pairing in (HER2_PAIR, TOY_PAIR):
+            block = Identity(accession=bench.accession, block="A1", stain=pairing.target)
+            tx.case_for(block, 0.0, pairing)
+
+    def finish(written: WrittenCase, case_id: int) -> None:
+        with ledger.transaction() as tx:
+            case = tx.case(case_id)
+            assert case is not None
+            if case.state != CaseState.WAITING:
+                reopen(tx, case, "came-anew", {}, 0.0)
+            for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED):
+                tx.advance(case, state, now=0.0)
+            finish_write(tx, context, case, Done(value=written, seconds=1.0), 0.0)
+
+    objects = ""
+    for patient in ("P-1", "P-2"):
+        written = bench.write(bench.order(patient), objects)
+        objects = written.objects_key
+        for case_id in (1, 2):
+            finish(written, case_id)
+    with ledger.transaction() as tx:
+        rows = tx.deliveries()
+        queued = [settings.artifacts_dir / row.path for row in rows if row.state == "queued"]
+    assert {row.reason for row in rows if row.state == "refused"} == {"withdrawn"}
+    assert {str(dcmread(file).PatientID) for file in queued} == {"P-2"}
+    ledger.close()
 
 
 def test_a_corrected_order_is_answered_by_series_of_its_own(bench: Bench) -> None:
