@@ -165,7 +165,11 @@ def _two_scans(tx: Transaction, mine: Mapping[Stain, Standing]) -> tuple[str, di
 def hold(
     tx: Transaction, case: CaseRow, code: str, params: Mapping[str, Any], now: float, by: str = ""
 ) -> None:
-    """Hold a case for a person; its result does not count any more."""
+    """Hold a case for a person; its result does not count any more, and is not sent.
+
+    What is withdrawn is queued again once the case goes on and has it again.
+    """
+    withdraw(tx, case, now)
     _forget(case)
     was = case.reason, case.params
     set_reason(case, code, params)
@@ -239,7 +243,7 @@ def withdraw(tx: Transaction, case: CaseRow, now: float, *, leaves: bool = False
         if row.state != DeliveryState.QUEUED:
             continue
         sharing = [tx.case(i) for i in tx.cases_of_deliveries([row]) if i != case.id]
-        if any(other is not None and other.state not in OPEN for other in sharing):
+        if any(other is not None and other.state not in WITHOUT_RESULT for other in sharing):
             if leaves:
                 tx.unlink(id_of(case), row)
             continue

@@ -29,7 +29,6 @@ from appliance.intake.block import (
     make_ready,
     reopen,
     settle,
-    withdraw,
 )
 from appliance.intake.content import EXCLUDED, lose_slide
 from appliance.intake.identity.evidence import MAX_ACCESSION
@@ -164,7 +163,6 @@ def unpair_case(settings: Settings, case: str, word: Word) -> str:
             set_said(slide, replace(said, apart=apart, by=word.by, why=word.why, at=now))
             tx.session.add(slide)
         tx.note(row.subject, "word-unpair", now, params={"why": word.why}, by=word.by)
-        withdraw(tx, row, now)
         named = " and ".join(slide.subject for slide in slides)
         hold(tx, row, UNPAIRED, {"slides": named}, now, word.by)
     return f"{row.subject} is held: {named} are not paired with each other again"

@@ -23,7 +23,10 @@ DELIVERY_REASONS: Words = {
         "'{destination}' refused the report or an overlay of the new result, so the replaced "
         "result is not rejected there. Mend that, then: tandem retry"
     ),
-    "withdrawn": "it was withdrawn before it was sent: a slide of it is no slide of its case",
+    "withdrawn": (
+        "it was withdrawn before it was sent: a slide of it is no slide of its case, the case is "
+        "held, or its slides name another patient"
+    ),
     "slide-absent": (
         "'{destination}' has not this image of the scanner's slide ({answer}): no viewer there "
         "shows the overlays on it. Send the slide there from the scanner or its archive, or set "

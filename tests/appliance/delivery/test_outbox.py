@@ -28,7 +28,7 @@ from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError, SettingsError, StoppedError
-from appliance.intake.block import withdraw
+from appliance.intake.block import hold, withdraw
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
@@ -390,6 +390,16 @@ class TestSharedSlide:
         assert [shared.case(n) for n in (1, 2)] == [CaseState.WRITTEN] * 2
         shared.outbox.run()
         assert [shared.case(n) for n in (1, 2)] == [CaseState.DELIVERED] * 2
+
+    def test_it_stays_until_both_cases_are_held(self, shared: Desk) -> None:
+        for number, state in ((1, "queued"), (2, "refused")):
+            with shared.ledger.transaction() as tx:
+                case = tx.case(number)
+                assert case is not None
+                hold(tx, case, "two-scans", {"stain": "HE", "slides": "slide-1, slide-2"}, 0.0)
+            assert shared.rows()["1.WSM"].state == state
+        shared.outbox.run()
+        assert shared.told.sent == []
 
     def test_a_kill_after_the_last_proof_leaves_no_case_unproven(
         self, shared: Desk, monkeypatch: pytest.MonkeyPatch

@@ -163,6 +163,20 @@ def test_what_waits_of_one_of_two_scans_does_not_go_out_once_it_is_left_out(lab:
     assert (lab.case().state, lab.used()) == (CaseState.READY, [he, right])
 
 
+def test_what_waits_of_a_case_that_is_held_goes_out_once_a_person_accepted_it(lab: Lab) -> None:
+    lab.arrive("S26-1_A1_HE")
+    first = lab.arrive("S26-1_A1_HER2", day=3)
+    lab.deliver(sent=False)
+    lab.arrive("S26-1_A1_HER2_2", day=3)
+    assert (lab.case().state, lab.case().reason) == (CaseState.HELD, "two-scans")
+    with lab.transaction() as tx:
+        assert tx.due_deliveries(lab.now + 1e6) == []
+    keep(lab.settings, first, WORD)
+    lab.work()
+    lab.deliver(sent=False)
+    assert (lab.case().state, lab.deliveries()) == (CaseState.WRITTEN, [("queued", "")])
+
+
 def test_a_result_ends_when_a_newer_scan_stands_though_the_old_one_is_on_its_way(lab: Lab) -> None:
     he, old = lab.arrive("S26-1_A1_HE"), lab.arrive("S26-1_A1_HER2", day=3)
     lab.deliver(sent=False)
