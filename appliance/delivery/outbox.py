@@ -328,7 +328,8 @@ class Outbox:
             case Proof.ABSENT if is_scanned(row) and self._way(row.destination) == "verify":
                 self._tell_absent(row, answer)
             case Proof.ABSENT if self._is_void(row):
-                void = Trouble(code=WITHDRAWN, params={})
+                tried = {"destination": row.destination, "attempts": row.attempts}
+                void = Trouble(code=WITHDRAWN, params=tried)
                 self._trouble(row, DeliveryState.REFUSED, void)
             case Proof.ABSENT:
                 # Perhaps it only indexes late: it is looked for again before it is sent again.

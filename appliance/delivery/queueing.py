@@ -8,7 +8,7 @@ from dataclasses import asdict
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import ObjectFile, is_signed, read_index, read_retired, read_scanned
 from appliance.ledger.lifecycle import DeliveryState
-from appliance.ledger.queries import NOTES, SLIDES
+from appliance.ledger.queries import NOTES, SLIDES, WITHDRAWN
 from appliance.ledger.tables import CaseRow, DeliveryRow
 from appliance.ledger.transaction import NewDelivery, Transaction
 from appliance.settings.destinations import DestinationSection
@@ -32,7 +32,7 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
         sent = {
             row.sop_instance_uid
             for row in tx.deliveries(case.id)
-            if row.destination == destination.name and row.state != DeliveryState.REFUSED
+            if row.destination == destination.name and _may_be_there(row)
         }
         for item in _wanted(case, destination, sent, settings):
             queued += 1
@@ -41,12 +41,18 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     return queued
 
 
+def _may_be_there(row: DeliveryRow) -> bool:
+    """Return whether a destination has an object, is about to get it, or got it without a proof."""
+    withdrawn = row.reason == WITHDRAWN and row.attempts > 0
+    return row.state != DeliveryState.REFUSED or withdrawn
+
+
 def _wanted(
     case: CaseRow, destination: DestinationSection, sent: set[str], settings: Settings
 ) -> Iterator[ObjectFile]:
     """Yield what a destination gets, or is asked for, in the order of sending.
 
-    `sent` are the UIDs that it has, or is about to get.
+    `sent` are the UIDs that it has, may have, or is about to get.
     """
     knows_retired = not sent.isdisjoint(read_retired(case.objects_key, settings))
     if destination.slides_there != "trust":

@@ -238,7 +238,6 @@ def withdraw(tx: Transaction, case: CaseRow, now: float, *, leaves: bool = False
 
     With `leaves` the case goes on without them: no other case keeps them for it.
     """
-    why = fact("delivery", WITHDRAWN)
     for row in tx.deliveries(id_of(case)):
         if row.state != DeliveryState.QUEUED:
             continue
@@ -247,12 +246,9 @@ def withdraw(tx: Transaction, case: CaseRow, now: float, *, leaves: bool = False
             if leaves:
                 tx.unlink(id_of(case), row)
             continue
-        set_reason(row, WITHDRAWN)
-        tx.advance(
-            row,
-            DeliveryState.REFUSED,
-            now=now,
-            code="trouble",
-            reason=row.reason,
-            params={"trouble": why},
-        )
+        # An answer may have been lost: such an object may be there.
+        tried = {"destination": row.destination, "attempts": row.attempts} if row.attempts else {}
+        set_reason(row, WITHDRAWN, tried)
+        why = {"trouble": fact("delivery", WITHDRAWN, tried)}
+        refused, reason = DeliveryState.REFUSED, row.reason
+        tx.advance(row, refused, now=now, code="trouble", reason=reason, params=why)

@@ -23,9 +23,15 @@ DELIVERY_REASONS: Words = {
         "'{destination}' refused the report or an overlay of the new result, so the replaced "
         "result is not rejected there. Mend that, then: tandem retry"
     ),
-    "withdrawn": (
-        "it was withdrawn before it was sent: a slide of it is no slide of its case, the case is "
-        "held, or its slides name another patient"
+    "withdrawn": lambda facts: (
+        (
+            f"it was withdrawn after {facts['attempts']} attempts, so '{facts['destination']}' may "
+            "have it: look for it there, and reject it unless the scanner sent it. Why: "
+            if facts.get("attempts")
+            else "it was withdrawn before it was sent: "
+        )
+        + "a slide of it is no slide of its case, the case is held, or its slides name another "
+        "patient"
     ),
     "slide-absent": (
         "'{destination}' has not this image of the scanner's slide ({answer}): no viewer there "

@@ -497,7 +497,28 @@ class TestWithdrawn:
         desk.told.proofs["1.SR"] = Proof.ABSENT
         desk.run_until(lambda: desk.rows()["1.SR"].state == "refused")
         assert desk.rows()["1.SR"].reason == "withdrawn"
+        assert "after 1 attempts, so 'told' may have it" in error_of(desk.rows()["1.SR"])
         assert desk.told.sent.count("1.SR") == 1
+
+    def test_what_may_be_there_is_told_and_rejected_there(self, desk: Desk) -> None:
+        """The archive keeps the report, and its answer is lost."""
+        desk.told.outcomes["1.SR"] = classify(0x0110)
+        desk.told.meanwhile["1.SR"] = lambda: self.take_back(desk, 1)
+        desk.outbox.run()
+        assert "1 attempts, so 'told' may have it: look" in error_of(desk.rows()["1.SR"])
+        assert "before it was sent" in error_of(desk.rows()["1.SEG"])
+        index = desk.settings.artifacts_dir / desk.write(9) / "objects.json"
+        for retired, notes in ((["1.SEG"], 0), (["1.SR"], 1)):
+            made = json.loads(index.read_text())
+            note = made["objects"][0] | {"kind": "KO", "sop_instance_uid": f"9.{retired[0]}"}
+            made["objects"].append(note)
+            index.write_text(json.dumps(made | {"retired": retired}))
+            with desk.ledger.transaction() as tx:
+                case = tx.case(1)
+                assert case is not None
+                case.objects_key = "objects/9"
+                enqueue_case(tx, case, desk.settings, desk.now)
+            assert [row.kind for row in desk.all_rows()].count("KO") == notes * 2
 
 
 def test_a_daemon_that_stops_sends_no_further_object(tmp_path: Path) -> None:
