@@ -12,12 +12,12 @@ from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import sound_contents
 from appliance.delivery.scanned import is_scanned
 from appliance.ledger.lifecycle import CaseState, DeliveryState
-from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, WITHDRAWN
+from appliance.ledger.queries import LEFT_OUT, NOT_WANTED, OBJECT_REPLACED, WITHDRAWN
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, fact, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.settings.settings import Settings
 
-REPLACED = (WITHDRAWN, *NOT_WANTED, "object-replaced")
+REPLACED = (WITHDRAWN, *NOT_WANTED, OBJECT_REPLACED)
 """Reasons of refused deliveries that no person has to do anything about."""
 NO_DESTINATION = "no-destination"
 """Code of the trouble of an object whose destination the settings do not have any more."""

@@ -31,6 +31,8 @@ LEFT_OUT = "left-out"
 """Reason of a delivery of an object that the settings do not send to its destination any more."""
 NOT_WANTED = (SLIDE_TRUSTED, LEFT_OUT)
 """Reasons of deliveries that the settings took out: their case is delivered without them."""
+OBJECT_REPLACED = "object-replaced"
+"""Reason of a delivery whose file is damaged, and whose object its case has no more."""
 REASONS = "reasons"
 """Parameter of the event that scores a case: how many reasons for review the appliance gave. Events
 of earlier editions lack it."""

@@ -17,6 +17,7 @@ from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState, Sta
 from appliance.ledger.queries import (
     LEDGER,
     NOT_WANTED,
+    OBJECT_REPLACED,
     RESTORED,
     SLIDE_CHANGED,
     WITHDRAWN,
@@ -24,7 +25,7 @@ from appliance.ledger.queries import (
 )
 from appliance.ledger.tables import CaseDeliveryRow, CaseRow, DeliveryRow, SlideRow, set_reason
 
-_WANTED_AGAIN = (WITHDRAWN, SLIDE_CHANGED, *NOT_WANTED)
+_WANTED_AGAIN = (WITHDRAWN, SLIDE_CHANGED, OBJECT_REPLACED, *NOT_WANTED)
 """Reasons of deliveries that are queued again where a case has their object once more."""
 
 
@@ -145,9 +146,10 @@ class Transaction(Queries):
         """Put an object of a case into the outbox.
 
         An object that is there already, as a slide that another case of the block shares, stays as
-        it is and becomes the case's too. One that was taken out before it was sent
-        (`_WANTED_AGAIN`) is queued again. In a ledger that was restored each has an attempt, so
-        that it is looked for at its destination first: it may have been sent since the backup.
+        it is and becomes the case's too; one that waits is sent from the file of today. One that
+        was taken out before it was sent (`_WANTED_AGAIN`) is queued again. In a ledger that was
+        restored each has an attempt, so that it is looked for at its destination first: it may have
+        been sent since the backup.
         """
         known = self.session.exec(
             select(DeliveryRow).where(
@@ -163,13 +165,16 @@ class Transaction(Queries):
             changed_at=now,
             **asdict(new),
         )
+        again = row.state == DeliveryState.REFUSED and row.reason in _WANTED_AGAIN
         if known is None:
             self._created(row)
-        elif known.state == DeliveryState.REFUSED and known.reason in _WANTED_AGAIN:
-            # Another file of the scanner may hold the same instance by now.
+        elif again or known.state == DeliveryState.QUEUED:
+            # Another file of the scanner, or of a result that came back, may hold the instance now.
             known.path, known.series_uid, known.study_uid = new.path, new.series_uid, new.study_uid
-            set_reason(known)
-            self.advance(known, DeliveryState.QUEUED, now=now, code="retry")
+            self.session.add(known)
+        if again:
+            set_reason(row)
+            self.advance(row, DeliveryState.QUEUED, now=now, code="retry")
         if self.session.get(CaseDeliveryRow, (case_id, row.id)) is None:
             self.session.add(CaseDeliveryRow(case_id=case_id, delivery_id=row.id or 0))
             self.session.flush()

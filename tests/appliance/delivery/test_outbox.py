@@ -654,6 +654,39 @@ class TestDamage:
         assert desk.rows()["1.SR"].reason == "object-replaced"
         assert "1.SR" not in desk.told.sent and "9.SR" in desk.told.sent
 
+    @pytest.mark.parametrize("noticed", [True, False])
+    def test_a_damaged_overlay_is_sent_once_its_result_comes_back(
+        self, tmp_path: Path, noticed: bool
+    ) -> None:
+        desk = Desk(tmp_path)
+        desk.told.away = True
+        desk.outbox.run()
+        flip(desk.settings.artifacts_dir / "objects" / "1" / "SEG.dcm")
+
+        def become(number: int, overlay: str) -> None:
+            folder = desk.settings.artifacts_dir / desk.write(number, WSM="1.WSM")
+            write_object(folder / "SEG.dcm", overlay)
+            index = (folder / "objects.json").read_text().replace(f"{number}.SEG", overlay)
+            (folder / "objects.json").write_text(index)
+            (folder / SUMS_NAME).unlink()
+            adopt(folder)
+            with desk.ledger.transaction() as tx:
+                case = tx.case(1)
+                assert case is not None
+                tx.advance(case, CaseState.SCORED, now=desk.now)
+                case.objects_key = f"objects/{number}"
+                enqueue_case(tx, case, desk.settings, desk.now)
+                tx.advance(case, CaseState.WRITTEN, now=desk.now)
+
+        become(7, "7.SEG")
+        desk.told.away, desk.now = not noticed, 2000.0
+        if noticed:
+            desk.run_until(lambda: desk.rows()["1.SEG"].reason == "object-replaced")
+        become(8, "1.SEG")  # an overlay that comes back has its former UID
+        desk.told.away = False
+        desk.run_until(lambda: desk.rows()["1.SEG"].state == "proven")
+        assert "1.SEG" in desk.told.sent
+
     def test_another_object_in_the_place_of_one_is_not_sent_for_it(self, tmp_path: Path) -> None:
         desk = Desk(tmp_path)
         folder = desk.settings.artifacts_dir / "objects" / "1"
