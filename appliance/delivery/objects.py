@@ -2,7 +2,8 @@
 
 All objects of a case lie in one artifact with an index, ``objects.json``, which the outbox reads.
 UIDs derive from the content: equal findings give equal bytes under equal UIDs, and changed findings
-give new objects.
+give new objects. The report of a result that comes back is new, and has a later time than the one
+that it replaces.
 """
 
 from __future__ import annotations
@@ -191,8 +192,7 @@ def _write(
     settings: Settings,
 ) -> None:
     """Write the artifact of the objects, which replace others and may reject them."""
-    replaced, note = replacing
-    store = ArtifactStore(settings.artifacts_dir)
+    store, (replaced, note) = ArtifactStore(settings.artifacts_dir), replacing
     findings_folder = store.path(ArtifactKey.parse(made_from["findings"]))
     assay = find_assay((findings := load_findings(findings_folder)).assay)
     study_uid = sources.headers[assay.target.code][0].StudyInstanceUID
@@ -214,21 +214,23 @@ def _write(
         as_before=as_before,
         installation="" if as_before else installation_name(settings.state_dir),
     )
+    later = _later(context, _stated(saved, former, replaced, settings))
     slides = [slide_entry(file, store.root) for file in sources.converted]
     with store.writing(key) as folder:
         reports = read_reports(replaced, settings, alone=of_before)
-        written = _write_all(folder, findings_folder, context, reports)
+        written = _write_all(folder, findings_folder, context, reports, later)
         place = store.path(key).relative_to(store.root)
         results = [_entry(kind, file, place, store.root) for kind, file in written]
         numbered = renumbered("" if as_before else replaced, folder / "sr.dcm", settings)
         retired = retired_by(results, replaced, settings)
         retired += rejected_before(results, "" if of_before else replaced, settings)
         report = next(entry.sop_instance_uid for entry in results if entry.kind == "SR")
-        notes = write_notes(folder, retired, report, note, context, settings)
+        notes = write_notes(folder, retired, report, note, later, settings)
         results += [_entry(kind, file, place, store.root) for kind, file in notes]
         contents = {
             "made_from": made_from,
             "created": saved,
+            "stated": int(later.created.timestamp()),
             **({} if as_before else {"edition": EDITION}),
             "correction": correction_of(findings),
             "sign_offs": [asdict(sign_off) for sign_off in findings.sign_offs],
@@ -237,10 +239,9 @@ def _write(
             "objects": [asdict(entry) for entry in (*slides, *results)],
             "retired": [entry.sop_instance_uid for entry in retired],
             "scanned": [asdict(index_entry("WSM", file, store.root)) for file in sources.scanned],
+            **({} if of_before else {"rejects": bool(replaced) and rejects}),
+            **({} if of_before else {"rejected": [asdict(e) for e in retired if rejects]}),
         }
-        if not of_before:
-            contents["rejects"] = bool(replaced) and rejects
-            contents["rejected"] = [asdict(entry) for entry in retired] if rejects else []
         (folder / INDEX_NAME).write_text(json.dumps(contents, indent=2) + "\n")
 
 
@@ -274,6 +275,32 @@ def _time_of(findings_folder: Path, former: _Former, replaced: str) -> int:
     return int((findings_folder / "findings.json").stat().st_mtime)
 
 
+def _stated(saved: int, former: _Former, replaced: str, settings: Settings) -> int:
+    """Return the time that the report and all but the overlays state, in seconds since the epoch.
+
+    It is that of the findings, but later than that of the report that they replace: a result that
+    comes back, as weights did, would be taken for the older one.
+    """
+    again = former.predecessor is not None and replaced == former.predecessor
+    if again and former.contents is not None:
+        return int(former.contents.get("stated", saved))
+    before = sound_contents(replaced, settings) if replaced else None
+    if before is None:
+        return saved
+    return max(saved, 1 + int(before.get("stated", before.get("created", 0))))
+
+
+def _later(context: ObjectContext, stated: int) -> ObjectContext:
+    """Return the context of objects that state a later time than the findings have.
+
+    Their series are others, too: a series has one time.
+    """
+    created = datetime.fromtimestamp(stated, tz=UTC)
+    if created == context.created:
+        return context
+    return replace(context, created=created, seed=f"{context.seed}|{stated}")
+
+
 def _seed(
     made_from: Mapping[str, Any], saved: int, study_uid: str, patient: str, rejected: str
 ) -> str:
@@ -293,9 +320,16 @@ def _libraries() -> str:
 
 
 def _write_all(
-    folder: Path, findings_folder: Path, context: ObjectContext, predecessors: Sequence[Dataset]
+    folder: Path,
+    findings_folder: Path,
+    context: ObjectContext,
+    predecessors: Sequence[Dataset],
+    later: ObjectContext,
 ) -> list[tuple[str, Path]]:
-    """Write overlays, report, page and optional objects; return (kind, file) in sending order."""
+    """Write overlays, report, page and optional objects; return (kind, file) in sending order.
+
+    `later` is the context of all but the overlays.
+    """
     from appliance.delivery.page import build_page  # slow to load; the daemon does not need it
 
     written = write_overlays(folder, context)
@@ -303,18 +337,18 @@ def _write_all(
         [dcmread(file, stop_before_pixels=True) for kind, file in written if kind == wanted]
         for wanted in ("SEG", "PM")
     )
-    report = structured_report(context, segmentations, heatmaps, predecessors)
+    report = structured_report(later, segmentations, heatmaps, predecessors)
     he, ihc = load_pictures(findings_folder)
     page = build_page(
-        context.findings,
-        context.assay,
+        later.findings,
+        later.assay,
         he_thumbnail=he,
         ihc_thumbnail=ihc,
-        created=context.created,
-        software=context.software,
+        created=later.created,
+        software=later.software,
     )
     (folder / PAGE_NAME).write_bytes(page)
-    for kind, dataset in [("SR", report), *optional_objects(context, page, report)]:
+    for kind, dataset in [("SR", report), *optional_objects(later, page, report)]:
         written.append((kind, folder / f"{kind.lower()}.dcm"))
         dataset.save_as(written[-1][1], enforce_file_format=True)
     return written

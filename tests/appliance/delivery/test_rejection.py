@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from appliance.delivery.destinations.dimse import Pacs
 from appliance.delivery.index import object_path, read_index, read_retired
 from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
+from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.transaction import Transaction
 from appliance.line.case_steps import write
 from appliance.operations.corrections import correct_score
 from appliance.operations.retry import retry_case
-from appliance.settings.destinations import FolderDestination, PacsDestination
+from appliance.settings.destinations import FolderDestination, Hl7Destination, PacsDestination
 from appliance.settings.installation import SALT_NAME
 from dicom.result import read_result
 from dicom.status import classify
@@ -111,6 +113,43 @@ def test_a_result_that_comes_back_after_a_note_has_names_of_its_own(clinic: Clin
     assert not before & after
     before, after, replaced = back(clinic)
     assert before & after and len(replaced) == 2
+
+
+@pytest.mark.parametrize("note", ["none", "quality"])
+def test_a_result_that_comes_back_is_dated_after_the_one_it_replaces(
+    clinic: Clinic, note: str
+) -> None:
+    """As after a rollback of weights: its findings are older than those that it replaces."""
+    site = (rejecting(clinic) if note != "none" else clinic).settings
+    first, store = clinic.case, ArtifactStore(site.artifacts_dir)
+    correct_score(site, "case-1", "1+", by=ANNA, why="torn")
+    second = store.path(ArtifactKey.parse(clinic.case.findings_key)) / "findings.json"
+    later = second.stat().st_mtime + 100
+    os.utime(second, (later, later))
+    keys, lis = [first.objects_key], Hl7Destination(kind="hl7", host="lis", port=1)
+    for findings in (clinic.case.findings_key, first.findings_key):
+        keys.append(write(findings, keys[-1], site, {}).objects_key)
+
+    def stated(key: str, kind: str) -> tuple[str, str]:
+        (entry,) = (e for e in read_index(key, site) if e.kind == kind)
+        file = object_path(entry.path, site)
+        header, sent = dcmread(file), ""
+        if kind == "SR":
+            text = message_of(read_result(file), lis, read_template(lis)).text
+            sent = text.split("|")[6]
+        return f"{header.ContentDate}{header.ContentTime}", sent
+
+    reports = [stated(key, "SR") for key in keys]
+    for times in zip(*reports, strict=True):
+        assert len(set(times)) == len(keys) and list(times) == sorted(times)
+    if note != "none":
+        assert stated(keys[2], "KO")[0] == reports[2][0]
+    series = [{e.series_uid for e in read_index(k, site) if e.kind == "SR"} for k in keys]
+    assert not series[0] & series[2]
+    before = read_index(keys[2], site)
+    shutil.rmtree(store.path(ArtifactKey.parse(keys[2])))
+    assert write(first.findings_key, keys[2], site, {}).objects_key == keys[2]
+    assert read_index(keys[2], site) == before
 
 
 def test_the_next_note_names_what_a_note_that_was_not_sent_named(clinic: Clinic) -> None:
