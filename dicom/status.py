@@ -105,9 +105,17 @@ STATUSES: tuple[Status, ...] = (
         *(0xA771, 0xA771, _STORING, _NEVER, "it has rejected or deleted the object before"),
         "Undo the rejection in the PACS; then: tandem retry.",
     ),
-    Status(0xA774, 0xA774, _STORING, _WARNED, "the objects that the note rejects are rejected"),
+    # It keeps no such note, and rejects nothing that the note names.
     Status(
-        *(0xA772, 0xA776, _STORING, _NEVER, "its rules of rejection and retention forbid it"),
+        *(0xA772, 0xA773, _STORING, _NEVER, "it lacks an object that the note of rejection names"),
+        "Reject the replaced result there by hand.",
+    ),
+    Status(
+        *(0xA774, 0xA774, _STORING, _NEVER, "it has rejected an object of the note by another"),
+        "Look there whether the replaced result is rejected; if not, reject it by hand.",
+    ),
+    Status(
+        *(0xA775, 0xA776, _STORING, _NEVER, "its rules of rejection and retention forbid it"),
         "Look into these rules in the PACS; after a change there: tandem retry.",
     ),
     Status(

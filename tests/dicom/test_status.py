@@ -16,7 +16,7 @@ from pynetdicom.status import (
 from dicom.http_status import HTTP_STATUSES, classify_http, find_http_status
 from dicom.status import STATUSES, Service, Status, Verdict, classify, find_status
 
-NAMED_FAILURES_THAT_ARE_DELIVERED = {0x0111, 0xA770, 0xA774}
+NAMED_FAILURES_THAT_ARE_DELIVERED = {0x0111, 0xA770}
 """The object, or what it asks for, is there already."""
 
 
@@ -34,6 +34,11 @@ NAMED_FAILURES_THAT_ARE_DELIVERED = {0x0111, 0xA770, 0xA774}
         (0x0213, "later", "resources.*tried again"),
         (0x0110, "later", "failed while processing.*tried again"),
         (0xFE00, "later", "canceled"),
+        (0xA770, "stored with a warning", "note already"),
+        (0xA772, "never", "lacks an object that the note.*by hand"),
+        (0xA773, "never", "lacks an object that the note.*by hand"),
+        (0xA774, "never", "rejected an object of the note by another.*by hand"),
+        (0xA775, "never", "rules of rejection and retention"),
         (0xA777, "never", "no Patient ID.*tandem retry.*later cases"),
         (0xA778, "never", "another patient's.*tandem retry"),
         (0xA7FF, "never", "rule of its own.*tandem retry"),
