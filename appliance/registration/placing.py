@@ -91,8 +91,9 @@ def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Plac
         votes, inside = _fine(moving, fixed, coarse, coarse.piece)
         # A piece with too few patches for a displacement stays where it was placed.
         bent = votes.few or len(votes) >= 2 * FEWEST
-        fit = replace(coarse, piece=fitted(votes, size_um(moving)), votes=votes) if bent else coarse
-        done.append(replace(fit, inside=inside))
+        piece = fitted(votes, size_um(moving)) if bent else coarse.piece
+        # Coarse patches lie at the rim of a piece of 2 to 3 mm: its outline alone makes them agree.
+        done.append(replace(coarse, piece=piece, votes=votes, inside=inside))
         sure = len(votes) >= SURE * max(1, votes.tried) and inside >= INSIDE
         found.append(sure or not coarse.votes.few)
     if not any(found):

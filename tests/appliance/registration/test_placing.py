@@ -100,6 +100,29 @@ def test_single_fragments_of_two_blocks_are_never_taken_for_one(seed: int = 15) 
     assert right.inside > 0.9 and alignment_reasons(Review(), right) == ()
 
 
+@pytest.mark.parametrize("seed", [0, 3])
+def test_round_tissue_of_two_blocks_does_not_match_where_fine_patches_reject_it(seed: int) -> None:
+    """Of 4.5 mm² most coarse patches lie at the rim: 12 and 14 of 28 agree by the outline."""
+    rng = np.random.default_rng(seed)
+    one, other = texture(rng), texture(rng)
+    here, there = disc(330, 330, 1200), disc(420, 370, 1200)
+    mixed = aligned(picture(one, here), picture(other, there))
+    assert mixed.agreement < 0.2
+    assert "slides-do-not-match" in [each.code for each in alignment_reasons(Review(), mixed)]
+
+
+def test_round_tissue_of_one_block_keeps_its_place(seed: int = 0) -> None:
+    """Two fifths of what the second section shows are its own."""
+    rng = np.random.default_rng(seed)
+    one, own = texture(rng), texture(rng)
+    here, there = disc(330, 330, 1200), disc(420, 370, 1200)
+    again = np.roll(one, (40, 90), axis=(0, 1)) * 0.6 + own * 0.4
+    right = aligned(picture(one, here), picture(again.astype(np.float32), there))
+    center = right.mapping.forward(np.array([[330.5, 330.5]]) * MPP) / MPP
+    assert np.abs(center - (420.5, 370.5)).max() < 2
+    assert alignment_reasons(Review(), right) == ()
+
+
 def test_a_tissue_microarray_is_no_block() -> None:
     """Its cores are of many patients."""
     core = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (149, 149))  # 0.35 mm²
