@@ -40,12 +40,12 @@ class Alignment:
 
     `error_um`: median distance, over patches that took no part in the fit, between the place of
     their structure and where the fit puts it. `agreement`: share (0-1) of the patches of placed
-    tissue that were found where their neighbors indicate. `overlap`: share of the H&E tissue that
-    lies on IHC tissue. `lost_mm2`: area of H&E tissue without a place. `mirrored`: one section lies
-    face down. `likeness`: that of the pixels (`likeness.likeness`), near 1 for one section twice.
-    `inside`: as `agreement`, without the outline of the tissue, where all of it is too small for
-    patches side by side: overlapping patches agree by chance more often, and only those that fit
-    the pose measure the error. 1 where some tissue is larger.
+    tissue that were found where their neighbors indicate; tissue whose place the fine patches
+    rejected counts as not found. `overlap`: share of the H&E tissue that lies on IHC tissue.
+    `lost_mm2`: area of H&E tissue without a place. `mirrored`: one section lies face down.
+    `likeness`: that of the pixels (`likeness.likeness`), near 1 for one section twice.
+    `inside`: as `agreement`, without the outline of the tissue, where all pieces are so small that
+    it may mislead; 1 where one is larger (`placing.OUTLINE_MM2`).
     """
 
     mapping: SlideMapping
@@ -110,6 +110,7 @@ def measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str)
     found = [p for p in placed if p.piece is not None]
     if not found:
         raise AlignmentError("no position was found in which the slides overlap")
+    tried = sum(p.votes.tried for p in placed if p.piece is not None or p.refused)
     errors = np.concatenate([held_out_errors(p.votes, size_um(moving)) for p in found])
     mapping = mapping_of([p.part for p in placed], [p.piece for p in placed], moving.mpp)
     lost_px = sum(int(p.part.inside.sum()) for p in placed if p.piece is None)
@@ -117,7 +118,7 @@ def measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str)
         mapping=mapping,
         error_um=float(np.median(errors)) if len(errors) >= FEWEST else UNKNOWN_ERROR_UM,
         overlap=_overlap(mapping, moving, fixed),
-        agreement=sum(len(p.votes) for p in found) / max(1, sum(p.votes.tried for p in found)),
+        agreement=sum(len(p.votes) for p in found) / max(1, tried),
         lost_mm2=lost_px * moving.mpp**2 / 1e6,
         mirrored=mapping.main.mirrors,
         method=method,

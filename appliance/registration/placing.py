@@ -35,8 +35,10 @@ SURE = 0.5
 of those compared without the outline, for slides of small tissue alone to be surely of one block
 (`docs/alignment.md`)."""
 INSIDE = 0.25
-"""Share of the patches of a small piece that must agree without the outline, where other pieces are
-found too: a round crumb has the outline of a round core of control tissue."""
+"""Share of the patches of a piece of up to `OUTLINE_MM2` that must agree without the outline, where
+other pieces are found too: a round crumb has the outline of a round core of control tissue."""
+OUTLINE_MM2 = 8.0
+"""Area of a piece up to which its outline may make a quarter of its patches agree."""
 LIKENESS_UM = 12.0
 """Smoothing of the pictures whose correlation ranks poses."""
 
@@ -49,7 +51,10 @@ class Placed:
     piece: Piece | None
     votes: Votes
     inside: float = 1.0
-    """Share (0-1) of the patches of a small piece that agree where the outline is not compared."""
+    """Share (0-1) of the patches that agree where the outline is not compared; 1 for a piece of
+    more than `OUTLINE_MM2`."""
+    refused: bool = False
+    """Coarse patches side by side gave it a place, and the fine ones rejected it."""
 
     @property
     def agreement(self) -> float:
@@ -78,41 +83,46 @@ def place_pieces(moving: Picture, fixed: Picture, parts: list[Part]) -> list[Pla
 def bend_all(moving: Picture, fixed: Picture, placed: list[Placed]) -> list[Placed]:
     """The pieces with their fine displacement; those that it does not find are given up.
 
-    Patches of a small piece overlap, so that a quarter of them may agree at a wrong place by
-    chance, and more where the outline is alike. Half of its fine patches have to agree, and a
-    quarter without the outline, unless no piece would be left.
+    A quarter of the fine patches has to agree, and a quarter without the outline, unless no piece
+    would be left. Patches of a small piece overlap, so that a quarter of them may agree at a wrong
+    place by chance: half of them have to.
     """
-    done, found = [], []
+    done, sure = [], []
     for coarse in placed:
         if coarse.piece is None:
             done.append(coarse)
-            found.append(False)
+            sure.append(False)
             continue
         votes, inside = _fine(moving, fixed, coarse, coarse.piece)
         # A piece with too few patches for a displacement stays where it was placed.
         bent = votes.few or len(votes) >= 2 * FEWEST
         piece = fitted(votes, size_um(moving)) if bent else coarse.piece
         # Coarse patches lie at the rim of a piece of 2 to 3 mm: its outline alone makes them agree.
-        done.append(replace(coarse, piece=piece, votes=votes, inside=inside))
-        sure = len(votes) >= SURE * max(1, votes.tried) and inside >= INSIDE
-        found.append(sure or not coarse.votes.few)
-    if not any(found):
+        least = SURE if coarse.votes.few else PLACED
+        sure.append(len(votes) >= least * max(1, votes.tried) and inside >= INSIDE)
+        refused = not sure[-1] and not coarse.votes.few
+        done.append(replace(coarse, piece=piece, votes=votes, inside=inside, refused=refused))
+    if not any(sure):
+        # The larger pieces stay where they are; their agreement reports how poor that is.
+        sure = [p.refused for p in done]
+    if not any(sure):
         return done
-    return [p if ok else replace(p, piece=None) for p, ok in zip(done, found, strict=True)]
+    return [p if ok else replace(p, piece=None) for p, ok in zip(done, sure, strict=True)]
 
 
 def _fine(moving: Picture, fixed: Picture, placed: Placed, piece: Piece) -> tuple[Votes, float]:
-    """The fine patches of a piece that agree; of a small one the share without its outline."""
+    """The fine patches of a piece that agree, and the share without its outline (`inside`)."""
     mask = placed.part.mask()
+    outlined = mask.sum() * moving.mpp**2 / 1e6 <= OUTLINE_MM2
     if placed.votes.few:
         piece = Piece.rigid(refined(moving.within(mask), fixed, piece.affine))
     patch = min(NARROW_UM, shortest_um(moving, fixed) / 2)
     reach = min(NARROW_REACH_UM, patch / 3)
     both = [
         agreeing(vote(moving, fixed, mask, piece, patch_um=patch, reach_um=reach, inner=inner))
-        for inner in ((False, True) if placed.votes.few else (False,))
+        for inner in ((False, True) if outlined else (False,))
     ]
-    inside = len(both[1]) / max(1, both[1].tried) if placed.votes.few else 1.0
+    inside = len(both[1]) / max(1, both[1].tried) if outlined else 1.0
     return both[0], inside
 
 

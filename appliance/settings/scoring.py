@@ -48,7 +48,7 @@ class Review(Section):
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.25
     """Least share of the H&E tissue's patches whose structure must be found on the IHC slide at the
     place that their neighbors predict. Two slides of one block reach more than half, two blocks
-    less than a tenth, but for tissue of about a square millimeter (`match-unsure`)."""
+    less than a tenth, but for tissue of some square millimeters (`match-unsure`)."""
     min_tumor_area_mm2: Annotated[float, Field(ge=0)] = 0.1
     """Least tumor area of a score."""
     min_tumor_cells: Annotated[int, Field(ge=0)] = 100

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -81,6 +83,27 @@ def test_a_crumb_is_not_laid_on_control_tissue_of_its_own_outline(seed: int = 4)
     ihc = picture(np.where(control, core, section + noise), large | control)
     fine = bend_all(he, ihc, place_pieces(he, ihc, pieces_of(he)))
     assert [each.piece is not None for each in fine] == [True, False]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_other_tissue_of_a_pieces_outline_is_not_taken_for_it(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of seed 0 more than a quarter of the fine patches agree, of seed 3 none."""
+    monkeypatch.setattr(sys.modules[__name__], "SHAPE", (800, 1300))
+    rng = np.random.default_rng(seed)
+    section, fragment, other = (texture(rng) for _ in range(3))
+    large, second, there = disc(380, 400, 1500), disc(1040, 400, 950), disc(1055, 415, 950)
+    he = picture(np.where(second, fragment, section), large | second)
+    noise = rng.normal(0, 0.05, SHAPE).astype(np.float32)
+    same = np.roll(fragment, (15, 15), axis=(0, 1)) * 0.6 + other * 0.4
+    for tissue, placed in ((other, [True, False]), (same, [True, True])):
+        shown = np.where(there, tissue, section + noise).astype(np.float32)
+        ihc = picture(shown, large | there)
+        fine = bend_all(he, ihc, place_pieces(he, ihc, pieces_of(he)))
+        assert [each.piece is not None for each in fine] == placed
+        found = measured(fine, he, ihc, METHOD)
+        assert found.lost_mm2 == pytest.approx(0 if all(placed) else 2.84, abs=0.02)
 
 
 def aligned(he: Picture, ihc: Picture) -> Alignment:
