@@ -42,8 +42,8 @@ class Alignment:
     their structure and where the fit puts it. `agreement`: share (0-1) of the patches of placed
     tissue that were found where their neighbors indicate; tissue whose place the fine patches
     rejected counts as not found. `overlap`: share of the H&E tissue that lies on IHC tissue.
-    `lost_mm2`: area of H&E tissue without a place. `mirrored`: one section lies face down.
-    `likeness`: that of the pixels (`likeness.likeness`), near 1 for one section twice.
+    `lost_mm2`: area of H&E tissue without a place. `mirrored`: one section, or a piece of it, lies
+    face down. `likeness`: that of the pixels (`likeness.likeness`), near 1 for one section twice.
     `inside`: as `agreement`, without the outline of the tissue, where all pieces are so small that
     it may mislead; 1 where one is larger (`placing.OUTLINE_MM2`).
     """
@@ -120,7 +120,7 @@ def measured(placed: list[Placed], moving: Picture, fixed: Picture, method: str)
         overlap=_overlap(mapping, moving, fixed),
         agreement=sum(len(p.votes) for p in found) / max(1, tried),
         lost_mm2=lost_px * moving.mpp**2 / 1e6,
-        mirrored=mapping.main.mirrors,
+        mirrored=any(piece.affine.mirrors for piece in mapping.pieces),
         method=method,
         inside=max(p.inside for p in found),
     )

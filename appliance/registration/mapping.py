@@ -64,8 +64,9 @@ class Piece:
 class SlideMapping:
     """The pieces of a section, and the piece of each place.
 
-    `labels` is uint8 (rows, columns) at `labels_mpp` over the H&E slide: the number of the nearest
-    piece, counted from 1, and 0 nearest to tissue that the IHC slide lacks.
+    The first piece is the largest. `labels` is uint8 (rows, columns) at `labels_mpp` over the H&E
+    slide: the number of the nearest piece, counted from 1, and 0 nearest to tissue that the IHC
+    slide lacks.
     """
 
     pieces: tuple[Piece, ...]
@@ -80,9 +81,8 @@ class SlideMapping:
 
     @property
     def main(self) -> Affine:
-        """Affine part of the largest piece."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.pieces) + 1)[1:]
-        return self.pieces[int(counts.argmax())].affine
+        """Affine part of the largest piece; `labels` would count the glass around each, too."""
+        return self.pieces[0].affine
 
     def forward(self, he_um: Points) -> Points:
         """IHC µm (n, 2) of H&E µm (n, 2); NaN where the IHC slide has no such tissue."""

@@ -111,7 +111,7 @@ REVIEW: Words = {
         "The slides fit onto each other only within {error_um:.0f} µm: the H&E tumor may lie on "
         "other IHC tissue."
     ),
-    "mirrored": "One section lies face down on its slide.",
+    "mirrored": "One section, or a piece of it, lies face down on its slide.",
     "control-failed": (
         "The control tissue is stained {strongest} at most, not {expected}: the staining run may "
         "have failed."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 
 from appliance.assays.slide_reasons import alignment_reasons
 from appliance.errors import AlignmentError
+from appliance.geometry import Affine
 from appliance.registration.alignment import METHOD, Alignment, measured
+from appliance.registration.mapping import Piece
 from appliance.registration.picture import Picture
 from appliance.registration.pieces import MOST_PIECES, Part, pieces_of
-from appliance.registration.placing import bend_all, place_pieces
+from appliance.registration.placing import Placed, bend_all, place_pieces
+from appliance.registration.votes import Votes
 from appliance.settings.scoring import Review
 
 MPP = 4.5
@@ -144,6 +148,34 @@ def test_round_tissue_of_one_block_keeps_its_place(seed: int = 0) -> None:
     center = right.mapping.forward(np.array([[330.5, 330.5]]) * MPP) / MPP
     assert np.abs(center - (420.5, 370.5)).max() < 2
     assert alignment_reasons(Review(), right) == ()
+
+
+def test_the_largest_piece_is_the_main_one_whatever_glass_lies_around_a_crumb(
+    tmp_path: Path,
+) -> None:
+    large, crumb = disc(180, 350, 780), disc(480, 350, 330)  # 1.91 and 0.34 mm²
+    he = picture(texture(np.random.default_rng(1)), large | crumb)
+    parts = pieces_of(he)
+    level, flipped = Affine.identity(), Affine((-1.0, 0.0, 0.0, 1.0), (3000.0, 0.0))
+    for poses, mirrored in (
+        ((flipped, level), True),
+        ((level, flipped), True),
+        ((level,) * 2, False),
+    ):
+        placed = [
+            Placed(part, Piece.rigid(pose), no_votes(pose))
+            for part, pose in zip(parts, poses, strict=True)
+        ]
+        measured(placed, he, he, METHOD).save(tmp_path)
+        found = Alignment.load(tmp_path)
+        assert (found.mapping.main, found.mirrored) == (poses[0], mirrored)
+        assert np.bincount(found.mapping.labels.ravel())[1:].argmax() == 1
+
+
+def no_votes(start: Affine) -> Votes:
+    none = np.zeros((0, 2))
+    odd = np.zeros(0, dtype=bool)
+    return Votes(tried=9, reach_um=60.0, start=start, few=True, he_um=none, ihc_um=none, odd=odd)
 
 
 def test_a_tissue_microarray_is_no_block() -> None:
