@@ -124,6 +124,12 @@ def find_control(
     return ControlTissue(pieces=np.where(alone[pieces] & mask, pieces, 0), mpp=mpp)
 
 
+def lost_share(mapping: SlideMapping, he_tissue: Tissue) -> float:
+    """Share (0-1) of the H&E tissue that has no place on the IHC slide."""
+    placed = mapping.forward(_places(he_tissue))
+    return float(np.isnan(placed[:, 0]).mean()) if len(placed) else 0.0
+
+
 def judge_control(
     area_mm2: float, counts: Sequence[NDArray[np.int64]], strongest: int, *, least: int = 0
 ) -> ControlFacts | None:
@@ -169,10 +175,7 @@ def _covered(
     mapping: SlideMapping, he_tissue: Tissue, shape: tuple[int, ...], mpp: float
 ) -> NDArray[np.bool_]:
     """Mask of H&E tissue mapped onto the IHC slide, widened by `NEAR_UM`: bool of `shape`."""
-    step = max(1, round(LOOK_UM / he_tissue.mpp))
-    row, column = (n * step for n in np.nonzero(he_tissue.mask[::step, ::step]))
-    places = np.stack([column, row], axis=1).astype(np.float64) + 0.5
-    placed = mapping.forward(places * he_tissue.mpp)
+    placed = mapping.forward(_places(he_tissue))
     px = np.floor(placed[~np.isnan(placed[:, 0])] / mpp).astype(int)
     px = px[((px >= 0) & (px < shape[::-1])).all(axis=1)]
     empty = np.ones(shape, dtype=np.uint8)
@@ -180,3 +183,11 @@ def _covered(
     far = cv2.distanceTransform(empty, cv2.DIST_L2, 3) if len(px) else np.full(shape, np.inf)
     covered: NDArray[np.bool_] = far * mpp <= NEAR_UM + LOOK_UM
     return covered
+
+
+def _places(he_tissue: Tissue) -> NDArray[np.float64]:
+    """Points (n, 2) of H&E tissue in µm, `LOOK_UM` apart."""
+    step = max(1, round(LOOK_UM / he_tissue.mpp))
+    row, column = (n * step for n in np.nonzero(he_tissue.mask[::step, ::step]))
+    places: NDArray[np.float64] = np.stack([column, row], axis=1).astype(np.float64) + 0.5
+    return places * he_tissue.mpp

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from appliance.findings.measured import StainFocus
 from appliance.geometry import TILE_UM, TileGrid, TileIndex
-from appliance.readers.control import find_control
+from appliance.readers.control import find_control, lost_share
 from appliance.readers.nucleus_shapes import STAIN_VECTORS
 from appliance.readers.reader import AnatomySlide, TileInput
 from appliance.slides.artefacts import find_artefacts
@@ -30,6 +30,9 @@ STRONG_OD = 0.15
 """Mean DAB of such a px, as optical density, from which it is strongly stained."""
 JOIN_PX = 5
 """Edge of the closing that joins nests: those less than 100 µm apart are one focus."""
+MOST_LOST = 0.1
+"""Share (0-1) of the H&E tissue without a place beyond which what has no partner on the target
+slide may be that tissue, not control tissue."""
 LEAST_SHARE = 0.05
 """Least share (0-1) of a tile's px that M calls strongly stained for the tile to be part of a
 focus: stray px would join foci that lie apart."""
@@ -39,7 +42,8 @@ def focus_on_overview(given: TileInput, reader: str) -> StainFocus | None:
     """Largest strongly stained focus of the overview outside the tumor tiles, by its DAB.
 
     It is rich in nuclei, as stroma with brown background is not. Control tissue, pen, folds and
-    lines narrower than 3 px of `CELL_UM`, such as a stained edge of the section, are left out. None
+    lines narrower than 3 px of `CELL_UM`, such as a stained edge of the section, are left out;
+    control tissue not where more than `MOST_LOST` of the H&E tissue has no place. None
     without a focus, and without an anatomy slide beside, where nothing tells control tissue.
     """
     if given.beside is None:
@@ -74,12 +78,13 @@ def _solid(strong: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def _usable(given: TileInput, beside: AnatomySlide) -> NDArray[np.float32]:
-    """Tissue that is no control tissue and lies under no pen or fold: 0 and 1, of the overview."""
+    """Tissue without what is taken for control tissue, pen and folds: 0 and 1, of the overview."""
     tissue = given.tissue
     marks = find_artefacts(given.picture, tissue)
-    control = find_control(beside.mapping, beside.tissue, tissue, marks)
-    usable: NDArray[np.float32] = (tissue.mask & ~marks & (control.pieces == 0)).astype(np.float32)
-    return usable
+    usable = tissue.mask & ~marks
+    if lost_share(beside.mapping, beside.tissue) <= MOST_LOST:
+        usable &= find_control(beside.mapping, beside.tissue, tissue, marks).pieces == 0
+    return usable.astype(np.float32)
 
 
 def focus_on_tiles(

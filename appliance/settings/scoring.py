@@ -60,7 +60,8 @@ class Review(Section):
     tumor from which most guidelines change a score."""
     max_stain_outside_tumor_mm2: Annotated[float, Field(ge=0)] = 0.1
     """Largest area in mm² of one strongly stained focus outside the tumor that C finds. 0.1 mm² are
-    five tiles, and the least tumor area of a score. Control tissue does not count."""
+    five tiles, and the least tumor area of a score. Control tissue does not count, but where more
+    than a tenth of the H&E tissue has no place, which it may be."""
     max_tumor_disagreement_percent: Annotated[float, Field(ge=0, le=100)] = 50.0
     """Most of the tiles that C calls tumor on which M may find none."""
     min_found_tumor_percent: Annotated[float, Field(ge=0, le=100)] = 20.0

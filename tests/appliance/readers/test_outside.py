@@ -148,6 +148,26 @@ def test_what_is_no_focus_outside_the_tumor(picture: NDArray[np.uint8], why: str
     assert focus_on_overview(given(picture), "plain") is None, why
 
 
+@pytest.mark.parametrize(("radius_um", "is_told"), [(900.0, True), (600.0, False)])
+def test_what_may_be_a_fragment_without_a_place_is_not_taken_for_control_tissue(
+    radius_um: float, is_told: bool
+) -> None:
+    """The fragment is 11 and 5 % of the H&E tissue; on the target slide it lies elsewhere."""
+    here, there = (7900.0, 1100.0, radius_um), (1100.0, 5900.0, radius_um)
+    labels = np.ones((7, 9), dtype=np.uint8)
+    labels[:2, 7:] = 0
+    mapping = replace(SlideMapping.of(Affine.identity()), labels=labels, labels_mpp=1000.0)
+    anatomy = disc_mask(SECTION, MPP) | disc_mask(here, MPP)
+    beside = AnatomySlide(
+        tissue=Tissue(mask=anatomy, mpp=MPP, white_rgb=WHITE, area_mm2=0.0), mapping=mapping
+    )
+    picture = drawn((disc_mask(there, MPP), STRONG), tissue=(SECTION, there))
+    focus = focus_on_overview(given(picture, beside=beside), "plain")
+    assert (focus is not None) == is_told
+    if focus is not None:
+        assert (focus.x_um, focus.y_um) == pytest.approx(there[:2], abs=25)
+
+
 def test_dark_nuclei_and_pen_are_no_brown() -> None:
     picture = drawn()
     density = 0.6 * np.array(HEMATOXYLIN)
