@@ -1,6 +1,6 @@
 """Training of the overview's network that ships: shares of tumor by score on drawn HER2 slides.
 
-``python -m models.training.overview --out DIR [--seed 1] [--slides 3000] [--epochs 20]``
+``python -m models.training.overview --out DIR [--seed 1] [--slides 6000] [--epochs 20]``
 
 The generator knows of each place of a slide which share of it is tumor scored 0, 1+, 2+ and 3+, and
 what a reader said of the slide. The network learns both; on what it then counts a head is fitted
@@ -45,6 +45,9 @@ from models.synthesis.slide_overview import draw_slide
 PX = 224
 BLOCK = 100
 """Slides of a file."""
+COHORT = 3000
+"""Slides drawn as one cohort; further ones are a cohort of their own, so that more slides keep the
+first ones."""
 FIRST_RUN, RUNS = 1000, 400
 """Staining runs of the slides; those of cohorts have small numbers."""
 COHORT_SEED = 770_000
@@ -54,13 +57,15 @@ HELD_OUT = 0.1
 SLIDE_SHARE = 0.3
 """Weight of the slide's class beside the shares of its places."""
 TASKS = (SlideTask.BINARY, SlideTask.THREE_WAY, SlideTask.FOUR_WAY)
+LEAST_TISSUE = 0.1
+"""Share of a place from which on its tumor is divided by its tissue; with less it counts little."""
 RIDGE = 1e-3
 """Factor of the squared weights of a head, on features of mean 0 and deviation 1."""
 STEADY = 0.01
 """Deviation below which a feature is as good as constant."""
 AMOUNT = 0.03
 """Deviation of the factor by which the optical density of a slide is changed, on a log scale."""
-VERSION = "1.1"
+VERSION = "1.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,7 @@ class Plan:
     """Numbers that determine the weights."""
 
     seed: int = 1
-    slides: int = 3000
+    slides: int = 6000
     epochs: int = 20
     batch: int = 16
     rate: float = 2e-3
@@ -92,11 +97,10 @@ class Drawn:
 def draw(folder: Path, plan: Plan) -> Drawn:
     """Return the slides of a plan; blocks whose files are there are not drawn again."""
     folder.mkdir(parents=True, exist_ok=True)
-    seed = COHORT_SEED + plan.seed
-    runs = np.random.default_rng([seed, 0x12A5]).integers(FIRST_RUN, FIRST_RUN + RUNS, plan.slides)
     draws = [
-        replace(each, run=int(run))
-        for each, run in zip(draw_slides(seed, plan.slides), runs, strict=True)
+        each
+        for first in range(0, plan.slides, COHORT)
+        for each in _cohort(COHORT_SEED + plan.seed + first, min(COHORT, plan.slides - first))
     ]
     parts: list[tuple[NDArray[np.uint8], NDArray[np.float16]]] = []
     for first in range(0, plan.slides, BLOCK):
@@ -117,6 +121,12 @@ def draw(folder: Path, plan: Plan) -> Drawn:
         np.concatenate([part[1] for part in parts]),
         {task: np.array(classes, dtype=np.int64) for task, classes in labels.items()},
     )
+
+
+def _cohort(seed: int, count: int) -> list[SlideDraw]:
+    runs = np.random.default_rng([seed, 0x12A5]).integers(FIRST_RUN, FIRST_RUN + RUNS, count)
+    drawn = zip(draw_slides(seed, count), runs, strict=True)
+    return [replace(each, run=int(run)) for each, run in drawn]
 
 
 def _digest(block: Sequence[SlideDraw]) -> str:
@@ -277,6 +287,8 @@ def _losses(
         density, shares = density.flip(3), shares.flip(3)
     factor = np.exp(rng.normal(0, AMOUNT, (len(some), 1, 1, 1))).astype(np.float32)
     found = body.counted(density * torch.from_numpy(factor))
+    shares = shares / found.tissue.clamp(min=LEAST_TISSUE)  # of its tissue, as the network says it
+    shares = shares / shares.sum(1, keepdim=True).clamp(min=1)
     wanted = torch.cat(((1 - shares.sum(1, keepdim=True)).clamp(min=0), shares), dim=1)
     each = -(wanted * found.logits.log_softmax(dim=1)).sum(1, keepdim=True)
     places = (each * found.tissue).sum() / found.tissue.sum().clamp(min=1)
@@ -322,7 +334,7 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--slides", type=int, default=3000)
+    parser.add_argument("--slides", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     torch.set_num_threads(1)
