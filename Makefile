@@ -39,7 +39,9 @@ demo: install
 # each other sleep: by default they spin, and took up to seven eighths of the time of such tests.
 test: export OMP_WAIT_POLICY := passive
 test: install judges
-	@$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --durations 25
+	@scratch=$$(sh tests/scratch.sh); trap 'rm -rf "$$scratch"' EXIT; trap 'exit 1' INT TERM; \
+		PYTEST_DEBUG_TEMPROOT=$$scratch $(BIN)/python -m pytest -n 5 --dist loadfile \
+		--no-loadscope-reorder --durations 25
 
 # Ruff, strict types, the arrows of the architecture, dead code, sizes of rooms and functions.
 check: install
