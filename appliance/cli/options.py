@@ -26,6 +26,10 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
+CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+"""Files by which Docker and Podman mark a container's root."""
+
+
 def settings_with_logging(config: Path | None, *, writes: bool = True) -> Settings:
     """Load the settings and configure logging at their level.
 
@@ -49,14 +53,16 @@ def refuse_root(settings: Settings) -> None:
     Raises
     ------
     SettingsError
-        If root runs this command, and neither the state folder nor the ledger is root's.
+        If root runs this command, and neither the state folder nor the ledger is root's. In a
+        container root may begin a ledger in a folder that the host gave to somebody.
     """
     owners = []
     for path in (settings.state_dir, settings.ledger_file):
         with suppress(OSError):  # not there, or not to be seen: the command tells
             owners.append(path.stat().st_uid)
-    # In a container root may run all of it, in a folder that the host gave to somebody.
     if os.geteuid() != 0 or not owners or 0 in owners:
+        return
+    if not settings.ledger_file.exists() and any(Path(mark).exists() for mark in CONTAINER_MARKS):
         return
     try:
         user = pwd.getpwuid(owners[0]).pw_name

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from appliance.delivery.destinations.contract import wants
 from appliance.delivery.index import ObjectFile, is_signed, read_index, read_retired, read_scanned
+from appliance.delivery.left_out import leave_out
 from appliance.ledger.lifecycle import DeliveryState
 from appliance.ledger.queries import NOTES, SLIDES, WITHDRAWN
 from appliance.ledger.tables import CaseRow, DeliveryRow
@@ -21,11 +22,13 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
     A destination that gets signed results alone gets none of a case that no person has signed; the
     objects of the signed result are others, and are queued when they are written. Images of slides
     that the scanner wrote as DICOM are queued where they are sent or asked for, and a note that
-    rejects a replaced result where that result was sent. Returns how many.
+    rejects a replaced result where that result was sent. What was withdrawn and is wanted no more
+    is left out, unless nobody gets anything. Returns how many.
     """
     if case.id is None:
         return 0
     queued = 0
+    objects = {item.sop_instance_uid for item in read_index(case.objects_key, settings)}
     for destination in settings.destinations:
         if destination.signed_only and not is_signed(case.objects_key, settings):
             continue
@@ -38,6 +41,9 @@ def enqueue_case(tx: Transaction, case: CaseRow, settings: Settings, now: float)
             queued += 1
             new = NewDelivery(destination=destination.name, **asdict(item))
             tx.enqueue(case.id, new, now)
+    for row in tx.deliveries(case.id):
+        if queued and row.reason == WITHDRAWN and row.sop_instance_uid in objects:
+            leave_out(tx, row, now)
     return queued
 
 

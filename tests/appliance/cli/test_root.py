@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from fixtures.daemon import tandem
 from typer.testing import CliRunner
 
+from appliance.cli import options
 from appliance.cli.main import app
 from appliance.errors import SettingsError
 from appliance.ledger.ledger import Ledger
@@ -86,3 +88,19 @@ def test_where_all_is_roots_root_may_write(config: Path) -> None:
     os.chown(state / "ledger.sqlite", 0, 0)
     assert CliRunner().invoke(app, ["ledger", "backup", "--config", str(config)]).exit_code == 0
     assert list((state / "backups").glob("*.sqlite"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_root_may_begin_in_a_container_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """The folder is empty, and the host gave it to somebody."""
+    mark = tmp_path / "mark"
+    if there:
+        mark.touch()
+    monkeypatch.setattr(options, "CONTAINER_MARKS", (str(mark),))
+    settings = Settings(state_dir=tmp_path / "state")
+    settings.state_dir.mkdir()
+    os.chown(settings.state_dir, USER, USER)
+    with nullcontext() if there else pytest.raises(SettingsError, match="is not root's"):
+        options.refuse_root(settings)

@@ -28,7 +28,7 @@ from appliance.delivery.outbox import Outbox
 from appliance.delivery.queueing import enqueue_case
 from appliance.domain import HE, Identity
 from appliance.errors import DestinationUnavailableError, SettingsError, StoppedError
-from appliance.intake.block import hold, withdraw
+from appliance.intake.block import hold, reopen, withdraw
 from appliance.ledger.daily import backup_ledger
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, DeliveryState
@@ -770,6 +770,27 @@ class TestLeftOut:
         assert sorted(desk.told.sent) == ["1.SEG", "1.SR", "1.WSM"]
         with desk.ledger.transaction() as tx:
             assert "do not send it to 'told'" in event_text(tx.events("delivery-1")[-1])
+
+    @pytest.mark.parametrize("section", [no_overlays, FolderDestination(name="other")])
+    def test_what_was_withdrawn_and_is_wanted_no_more_holds_up_no_case(
+        self, section: FolderDestination, tmp_path: Path
+    ) -> None:
+        desk = Desk(tmp_path)
+        desk.told.away = True
+        desk.outbox.run()
+        with desk.ledger.transaction() as tx:
+            (case,) = tx.cases()
+            hold(tx, case, "unpaired", {}, desk.now)
+            settings = desk.settings.model_copy(update={"destinations": (section,)})
+            reopen(tx, case, "kept", {}, desk.now)
+            for state in (CaseState.READY, CaseState.ALIGNED, CaseState.SCORED):
+                tx.advance(case, state, now=desk.now)
+            enqueue_case(tx, case, settings, desk.now)
+            tx.advance(case, CaseState.WRITTEN, now=desk.now)
+        desk.told.away = False
+        desk.outbox = Outbox(desk.ledger, settings, {section.name: desk.told}, lambda: desk.now)
+        desk.run_until(lambda: desk.case() == CaseState.DELIVERED)
+        assert {row.reason for row in desk.all_rows() if row.state == "refused"} == {"left-out"}
 
     @pytest.mark.parametrize("sections", [(), (FolderDestination(name="other", only_signed=True),)])
     def test_no_retry_makes_a_case_delivered_whose_objects_no_destination_gets(
