@@ -9,11 +9,12 @@ from appliance.delivery.order_files import decoded
 
 _JAPANESE = "iso2022_jp_ext"
 """Japanese sets are switched by the escapes of ISO 2022, which one codec reads."""
-_ASCII = ("", "ASCII", "IR6")
+_ASCII = ("", "ASCII", "USASCII", "ANSIX341968", "IR6")
 """Sets that are a part of each of the others."""
+_LATIN = ("88591", "885911987", "LATIN1", "CP1252", "MS1252", "IR100")
 _UNICODE = ("UNICODE", "UNICODEUTF8", "UNICODEUTF16", "UNICODEUTF32", "UTF8", "UTF16", "IR192")
 _CODECS = (
-    dict.fromkeys(("88591", "CP1252", "IR100", *_UNICODE), "")
+    dict.fromkeys((*_LATIN, *_UNICODE, "10646UTF8"), "")
     | {f"8859{part}": f"iso8859-{part}" for part in (2, 3, 4, 5, 6, 7, 8, 9, 13, 15)}
     | {f"CP125{part}": f"cp125{part}" for part in (0, 1, 3, 4, 5, 6, 7, 8)}
     | dict.fromkeys(("IR14", "IR87", "IR159"), _JAPANESE)
@@ -47,7 +48,12 @@ def text_of(message: bytes) -> str:
     header = [*header_of(message), *[""] * 19]
     marks = header[2]
     names = header[18].split(marks[1:2] or "~")
-    codec = _codec_of(names)
+    try:
+        codec = _codec_of(names)
+    except CharactersError:
+        if _is_plain(message, marks[2:3]):
+            return message.decode("ascii")
+        raise
     if not codec:
         return decoded(message)
     try:
@@ -76,6 +82,17 @@ def _codec_of(names: list[str]) -> str:
     return codec
 
 
+def _is_plain(message: bytes, escape: str) -> bool:
+    r"""Return whether the text is the same in every set: ASCII, and no escape to another one.
+
+    Bytes that are escaped (``\X..\``, as ``\X0D\``) may be of another set.
+    """
+    if not message.isascii() or b"\x1b" in message:
+        return False
+    found = re.findall(_escaped_bytes(escape), message.decode("ascii")) if escape else ()
+    return all(re.fullmatch("(?:[0-7].)*", digits) for digits in found)
+
+
 def _decoded(message: bytes, codec: str) -> str:
     # Letters of one byte are no UTF-8 by accident, but for capitals of Cyrillic; and systems pass
     # messages on in UTF-8 that state what they were in.
@@ -89,11 +106,15 @@ def _with_bytes_read(text: str, escape: str, codec: str) -> str:
     r"""Return a text whose escaped bytes (``\X..\``) are those of UTF-8, as its reader expects."""
     if not escape:
         return text
-    mark = re.escape(escape)
 
     def put(found: re.Match[str]) -> str:
         with suppress(ValueError):
             return f"{escape}X{bytes.fromhex(found[1]).decode(codec).encode().hex()}{escape}"
         return found[0]
 
-    return re.sub(f"{mark}X([0-9A-Fa-f]+){mark}", put, text)
+    return re.sub(_escaped_bytes(escape), put, text)
+
+
+def _escaped_bytes(escape: str) -> str:
+    mark = re.escape(escape)
+    return f"{mark}X([0-9A-Fa-f]+){mark}"

@@ -171,6 +171,12 @@ def test_files_hold_messages_in_any_writing(ending: str, encoding: str, tmp_path
         ("KS X 1001", "euc_kr", "김^희중"),
         ("BIG-5", "big5", "許^功蓋"),
         ("UNICODE UTF-8", "utf-8", "山田^花子"),
+        ("US-ASCII", "cp1252", "Müller^Jörg"),
+        ("ANSI_X3.4-1968", "utf-8", "Müller^Jörg"),
+        ("LATIN-1", "cp1252", "Müller^Jörg"),
+        ("ISO_8859-1:1987", "latin-1", "Müller^Jörg"),
+        ("MS1252", "cp1252", "Müller^Jörg"),
+        ("ISO-10646-UTF-8", "utf-8", "Müller^Jörg"),
     ],
 )
 def test_the_text_is_in_the_set_that_the_message_states(
@@ -188,6 +194,16 @@ def test_escaped_bytes_are_in_the_set_of_the_message() -> None:
     pid = "PID|1||4711||\\XAF\\ak^\\XA3\\ukasz\r"
     text = message("ORM^O01", ORC, OBR, pid=pid, charset="8859/2")
     assert only(text).patient_name == "Żak^Łukasz"
+
+
+@pytest.mark.parametrize("stated", ["ANSI", "NONE", "KOI8-R", "8859/15~UNICODE UTF-8"])
+def test_a_message_of_ascii_alone_is_read_whatever_set_it_states(stated: str) -> None:
+    pid = "PID|1||4711||Meyer^Anna\\X0A\\\r"
+    assert only(message("ORM^O01", ORC, OBR, pid=pid, charset=stated)).patient_id == "4711"
+    for other in ("\\XD8\\rij", "\x1b-LOrij", "Юрий"):
+        text = message("ORM^O01", ORC, OBR, pid=f"PID|1||4711||{other}\r", charset=stated)
+        entries, problems = parse_messages("a.hl7", text.encode(), FIELDS)
+        assert (len(entries), len(problems)) == (0, 1)
 
 
 @pytest.mark.parametrize(
