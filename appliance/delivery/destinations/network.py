@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from appliance.delivery.destinations.contract import After, Answer, Before, Instance, Proof
 from appliance.errors import DestinationRejectedError, DestinationUnavailableError
@@ -106,9 +106,14 @@ def prove_by(
 
 @dataclass(slots=True)
 class LostInARow:
-    """Connections to a destination that were lost in a row; any answer ends the row."""
+    """Connections to a destination that were lost in a row; any answer ends the row.
+
+    The destination is away once several reports lost theirs: a report that alone is lost again and
+    again may be what ends them, and is given up as others are.
+    """
 
     times: int = 0
+    reports: set[str] = field(default_factory=set)  # SOP Instance UIDs
 
 
 def send_results(
@@ -127,7 +132,7 @@ def send_results(
     Raises
     ------
     DestinationUnavailableError
-        If `send` raises PacsUnavailableError, or loses `MAX_LOST` connections in a row.
+        If `send` raises PacsUnavailableError, or loses those of `MAX_LOST` reports in a row.
     """
     lost = lost or LostInARow()
     for instance in instances:
@@ -140,9 +145,11 @@ def send_results(
         with translated(name):
             try:
                 outcome, lost.times = send(result), 0
+                lost.reports.clear()
             except ConnectionLostError as err:
                 lost.times += 1
-                if lost.times >= MAX_LOST:
+                lost.reports.add(instance.ref.sop_instance_uid)
+                if len(lost.reports) >= MAX_LOST:
                     raise PacsUnavailableError(f"{err}, {lost.times} times in a row") from err
                 outcome = Outcome(verdict=Verdict.LATER, text=str(err))
             except ObjectError as err:

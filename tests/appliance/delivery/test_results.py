@@ -559,19 +559,21 @@ def test_over_tls_the_system_must_be_the_one_that_is_named(sent: Instance, tmp_p
     assert len(server.messages) == 1 and elsewhere.messages == []
 
 
-def test_a_system_that_does_not_answer_is_left(sent: Instance) -> None:
+def test_a_system_that_does_not_answer_is_left(sent: Instance, ordered: Instance) -> None:
     server = MllpServer().start()
     server.faults = ["hang", "hang"]
     section = hl7_section(port=server.port, timeout_seconds=0.2)
     try:
         with pytest.raises(DestinationUnavailableError, match="2 times in a row"):
-            deliver(section, sent, sent, sent)
+            deliver(section, sent, ordered, sent)
     finally:
         server.stop()
     assert len(server.messages) == 2
 
 
-def test_a_system_away_behind_a_proxy_is_left_also_by_single_reports(sent: Instance) -> None:
+def test_a_system_away_behind_a_proxy_is_left_also_by_single_reports(
+    sent: Instance, ordered: Instance
+) -> None:
     server = MllpServer().start()
     server.faults = ["mute"] * 3
     section = hl7_section(port=server.port)
@@ -579,16 +581,16 @@ def test_a_system_away_behind_a_proxy_is_left_also_by_single_reports(sent: Insta
     try:
         with closing(open_destination(Settings(destinations=(section,)), section)) as lis:
 
-            def send() -> None:
-                lis.send([sent], lambda _: None, lambda _, said: verdicts.append(said.verdict))
+            def send(report: Instance) -> None:
+                lis.send([report], lambda _: None, lambda _, said: verdicts.append(said.verdict))
 
-            send()
-            for times in (2, 3):  # no report has an outcome, so that none loses an attempt
+            send(sent)
+            for times, report in ((2, ordered), (3, sent)):  # none loses an attempt
                 with pytest.raises(DestinationUnavailableError, match=f"{times} times in a row"):
-                    send()
-            send()
+                    send(report)
+            send(sent)
             server.faults = ["mute"]
-            send()  # an answer ended the row
+            send(ordered)  # an answer ended the row
     finally:
         server.stop()
     assert verdicts == [Verdict.LATER, Verdict.STORED, Verdict.LATER]
