@@ -50,6 +50,13 @@ _OF_ERRORS = {
     "207": (Verdict.LATER, "it failed while processing it"),
 }
 """Meaning of an error's code (ERR-3, HL7 table 0357)."""
+_ONE_OF_TWO = (
+    "it has a result of this number (OBR-3): this one, if its answer was lost, or the former one"
+)
+_LOOK_THERE = (
+    "Look there which one it has. The former one: let it take corrections, or remove that result "
+    "there; then: tandem retry. This one: leave it, or remove it there; then: tandem retry."
+)
 END_OF_BLOCK = b"\x1c"
 """End of a block of MLLP. The carriage return after it is passed over: some systems send none."""
 MOST_ANSWER_BYTES = 2**20
@@ -84,7 +91,6 @@ class Hl7:
         self._where = f"{section.host}:{section.port}"
         self._lost = LostInARow()
         self._acknowledged: dict[str, str] = {}  # SOP Instance UID → ACK
-        self._perhaps_there: set[str] = set()  # control ids whose message may have been kept
 
     @classmethod
     def open(cls, section: Hl7Destination, settings: Settings) -> Hl7:
@@ -124,15 +130,9 @@ class Hl7:
 
     def _send(self, result: Result) -> Outcome:
         message = message_of(result, self._section, self._template)
-        try:
-            ack = asyncio.run(self._exchange(message))
-        except ConnectionLostError:
-            self._perhaps_there.add(message.control_id)
-            raise
-        replaces = result.replaces and message.control_id not in self._perhaps_there
-        outcome = classify_ack(ack, replaces=replaces)
+        ack = asyncio.run(self._exchange(message))
+        outcome = classify_ack(ack, replaces=result.replaces)
         if outcome.verdict in (Verdict.STORED, Verdict.WARNED):
-            self._perhaps_there.add(message.control_id)
             said = f"ACK {ack.code} of {message.control_id}"
             self._acknowledged[result.sop_instance_uid] = said
         return outcome
@@ -207,7 +207,8 @@ def _why(err: Exception) -> str:
 def classify_ack(ack: _Ack, *, replaces: bool = False) -> Outcome:
     """Return the outcome of an acknowledgment (MSA-1); the code of its error (ERR-3) precedes.
 
-    `replaces` says that the message was not there before, and another result of its number may be.
+    `replaces` says that another result of the same number may be there. A duplicate key does not
+    tell which of them the system has: the same message may have come before, its answer been lost.
     """
     said = ", ".join(part for part in (ack.code, ack.error, ack.text) if part)
     if ack.code in ACCEPTED:
@@ -218,11 +219,11 @@ def classify_ack(ack: _Ack, *, replaces: bool = False) -> Outcome:
     elif ack.code in NOT_NOW:
         verdict, sentence = Verdict.LATER, "it rejects the message for reasons outside of it"
     verdict, sentence = _OF_ERRORS.get(ack.error, (verdict, sentence))
-    if replaces and verdict is Verdict.WARNED:
-        verdict, sentence = Verdict.NEVER, "it keeps the former result of this number (OBR-3)"
     remedy = SEE_ITS_LOG if verdict is Verdict.NEVER else "It is tried again."
     if verdict is Verdict.WARNED:
         remedy = ""
+    if replaces and verdict is Verdict.WARNED:
+        verdict, sentence, remedy = Verdict.NEVER, _ONE_OF_TWO, _LOOK_THERE
     return Outcome(verdict=verdict, text=sentence_of(verdict, sentence, said, remedy))
 
 

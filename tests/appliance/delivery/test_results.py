@@ -485,7 +485,7 @@ def test_what_an_acknowledgment_means(fault: str, verdict: str, words: str, sent
     assert re.search(words, outcome.text)
 
 
-def test_a_correction_that_the_system_does_not_take_over_is_refused(
+def test_a_correction_that_is_a_duplicate_there_is_never_delivered_unseen(
     sent: Instance, tmp_path: Path
 ) -> None:
     newer = written_report(
@@ -495,18 +495,22 @@ def test_a_correction_that_the_system_does_not_take_over_is_refused(
     )
     server = MllpServer().start()
     section = hl7_section(port=server.port)
-    server.faults = ["AA", "AE 205", "mute", "AE 205"]
+    server.faults = ["AA", "AE 205", "mute", "AE 205", "AE 205"]
     try:
         _, refused = deliver(section, sent, newer)
         kept = dict(server.results)
-        # Its acknowledgment was lost: the system may mean this message.
+        # Its acknowledgment was lost: the system may mean this message, or a proxy has lost it.
         _, again = deliver(section, newer, newer)
+        (restarted,) = deliver(section, newer)
+        (taken,) = deliver(section, newer)  # a person removed the former one there
     finally:
         server.stop()
-    assert refused.verdict is Verdict.NEVER
-    assert "keeps the former result of this number" in refused.text
     assert kept == {"S26-0042-HER2-A1": hl7_message(read_result(sent.path), section).control_id}
-    assert again.verdict is Verdict.WARNED
+    for outcome in (refused, again, restarted):
+        assert outcome.verdict is Verdict.NEVER
+        assert "this one, if its answer was lost, or the former one (AE, 205" in outcome.text
+        assert "Look there which one it has." in outcome.text and "tandem retry" in outcome.text
+    assert taken.verdict is Verdict.STORED
 
 
 @pytest.mark.parametrize("message", TEMPLATES)
