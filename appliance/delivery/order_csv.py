@@ -42,6 +42,10 @@ _SEXES = {
 }
 
 
+_last_lines: dict[Path, tuple[int, str, int]] = {}
+"""Last line of each table: its number, its text, and the table's first time of change with it."""
+
+
 class _RowError(Exception):
     """A row that cannot be used; the text does not hold its values (PHI)."""
 
@@ -87,7 +91,22 @@ def _read(
         fresh and not text.endswith("\n")
     ):
         raise WorklistUnavailableError("orders.csv is being written. It is read again by itself.")
+    young = young and not _has_stood(path, text, modified_ns)
     return _with_end(path.name, text, dict(columns), form, young)
+
+
+def _has_stood(path: Path, text: str, modified_ns: int) -> bool:
+    """Return whether the last line is that of a table which was changed a minute before this one.
+
+    Such a line is whole in a table that is always young, as it is rewritten each minute. Readings
+    of one writing do not count: a copy may set the time of a table that is cut.
+    """
+    lines = list(io.StringIO(text, newline=None))
+    number, last = len(lines), lines[-1] if lines else ""
+    known = _last_lines.get(path)
+    since = min(known[2], modified_ns) if known and known[:2] == (number, last) else modified_ns
+    _last_lines[path] = number, last, since
+    return modified_ns - since >= UNENDED_S * 1e9
 
 
 def _with_end(
@@ -95,7 +114,8 @@ def _with_end(
 ) -> OrdersRead:
     """Parse a table; a last line without an end may be cut, within a number, too.
 
-    While the table is `young` its row is not used. Later it is: spreadsheets write no last end.
+    While the table is `young` its row is not used. Later, or where the line has stood a minute, it
+    is: spreadsheets write no last end.
     """
     lines = list(io.StringIO(text, newline=None))
     if len(lines) < 2 or lines[-1].endswith("\n") or not lines[-1].strip():

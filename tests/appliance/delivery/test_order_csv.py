@@ -174,6 +174,26 @@ def test_a_last_line_without_an_end_is_used_a_minute_later(
     assert read_csv(path, Orders()).of("S26-1")[0].patient_id == "P1"
 
 
+def test_a_last_line_without_an_end_is_used_in_a_table_that_is_always_young(tmp_path: Path) -> None:
+    """The laboratory's system rewrites the table twice a minute; each is read when 20 s old."""
+    path, now = tmp_path / "orders.csv", time.time() - 20
+
+    def rewritten(rows: str, at_s: float) -> list[str]:
+        path.write_text(f"Accession;Patient ID\nS26-1;P1\n{rows}")
+        os.utime(path, (now + at_s, now + at_s))
+        return sorted(read_csv(path, Orders()).orders)
+
+    assert rewritten("S26-2;P2", -90) == ["s26-1", "s26-2"]  # old enough by itself
+    for at_s in (-30, -29, 0):  # another cut of a new row, and a time that is set anew
+        assert rewritten("S26-2;P2\nS26-3;P3", at_s) == ["s26-1", "s26-2"]
+    assert rewritten("S26-2;P2\nS26-3;P34", 1) == ["s26-1", "s26-2"]
+    assert rewritten("S26-2;P2\nS26-3;P34", 35) == ["s26-1", "s26-2"]
+    assert rewritten("S26-2;P2\nS26-3;P34", 65) == ["s26-1", "s26-2", "s26-3"]
+    (problem,) = read_csv(path, Orders()).problems
+    assert problem.used and problem.line == 4
+    assert rewritten("S26-2;P2\nS26-4;P4", 66) == ["s26-1", "s26-2"]
+
+
 def test_the_whole_table_replaces_an_order_whose_row_was_cut(tmp_path: Path) -> None:
     path, table = tmp_path / "orders.csv", b"Name;Accession;Patient ID\nMuster^Anna;S26-1;4711234"
     settings = Settings(state_dir=tmp_path / "state", orders=Orders(csv=path))
