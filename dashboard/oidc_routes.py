@@ -32,8 +32,8 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
     """Return the routes; the guard lets everyone reach them."""
     provider = Provider(oidc)
 
-    def refused(why: str, to: str = "/") -> Response:
-        page = sign_in_page(access, to, why, 401)
+    def refused(request: Request, why: str, to: str = "/") -> Response:
+        page = sign_in_page(access, request, to, why, 401)
         page.delete_cookie(COOKIE, path="/access/", httponly=True, samesite="lax")
         return page
 
@@ -45,7 +45,7 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
             )
         except NotVouchedError as err:
             _LOG.warning("%s", err)
-            return refused(str(err), to)
+            return refused(request, str(err), to)
         return _sent_there(request, place, state, to)
 
     async def back(request: Request) -> Response:
@@ -54,12 +54,14 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
         to = local(unquote(asked) or "/")
         # Else another page could sign the browser in as somebody else.
         if not state or not hmac.compare_digest(state.encode(), given.get("state", "").encode()):
-            return refused("This sign-in was not begun in this browser, or is over. Begin again.")
+            return refused(
+                request, "This sign-in was not begun in this browser, or is over. Begin again."
+            )
         if "code" not in given:
-            return refused("The provider did not sign you in. Begin again.", to)
+            return refused(request, "The provider did not sign you in. Begin again.", to)
         peer = request.client.host if request.client else ""
         if access.try_of_provider(peer) > 0:
-            return refused("Too many failed tries. Wait, and try again.", to)
+            return refused(request, "Too many failed tries. Wait, and try again.", to)
 
         def finish() -> tuple[str, str]:
             try:
@@ -74,10 +76,10 @@ def oidc_routes(access: Access, oidc: Oidc) -> list[BaseRoute]:
             token, why = await get_running_loop().run_in_executor(_WORKERS, finish)
         except NotVouchedError as err:
             _LOG.warning("%s", err)
-            return refused(str(err), to)
+            return refused(request, str(err), to)
         if not token:
-            return refused(why, to)
-        answer = let_in(request, token, to)
+            return refused(request, why, to)
+        answer = await let_in(access, request, token, to)
         answer.delete_cookie(COOKIE, path="/access/", httponly=True, samesite="lax")
         return answer
 

@@ -139,5 +139,10 @@ class Tries:
         return max(0.0, at + delay - self._clock())
 
 
+def session_name(token: str) -> str:
+    """Return a name by which a page tells its session from another one; it opens none."""
+    return _hashed(token)[:12]
+
+
 def _hashed(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()

@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from appliance.findings.findings import RESEARCH_USE
 from dashboard.access import COOKIE, Access, token_of
 from dashboard.answers import NOT_KEPT
+from dashboard.sessions import session_name
 
 SIGN_IN = "/access/in"
 STATIC = Path(__file__).with_name("static")
@@ -54,7 +55,7 @@ def access_routes(access: Access) -> list[BaseRoute]:
     async def sign_in(request: Request) -> Response:
         to = local(request.query_params.get("to", "/"))
         if request.method != "POST":
-            return sign_in_page(access, to)
+            return sign_in_page(access, request, to)
         given = await _form(request)
         peer = request.client.host if request.client else ""
         told = await get_running_loop().run_in_executor(
@@ -62,26 +63,26 @@ def access_routes(access: Access) -> list[BaseRoute]:
         )
         if not told.token:
             status = 429 if told.wait_s else 401
-            page = sign_in_page(access, to, told.why, status)
+            page = sign_in_page(access, request, to, told.why, status)
             if told.wait_s:
                 page.headers["Retry-After"] = str(ceil(told.wait_s))
             return page
-        return let_in(request, told.token, to)
+        return await let_in(access, request, told.token, to)
 
     async def sign_out(request: Request) -> Response:
         token = token_of(request.headers.get("cookie", ""))
-        user = access.user(token)
         if request.method != "POST":
-            who = f"<p>Signed in: {escape(user.person)} ({user.role}).</p>" if user else ""
-            return small_page("sign out", "out", "Sign out", told=who)
+            return small_page("sign out", "out", "Sign out", told=_who(access, token))
         await get_running_loop().run_in_executor(_WORKERS, access.sign_out, token)
         answer = Response(status_code=303, headers=NOT_KEPT | {"Location": SIGN_IN})
         answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="lax")
         return answer
 
     async def alive(request: Request) -> Response:
-        known = access.user(token_of(request.headers.get("cookie", ""))) is not None
-        return PlainTextResponse("" if known else "Sign in.", 200 if known else 401, NOT_KEPT)
+        token = token_of(request.headers.get("cookie", ""))
+        if access.user(token) is None:
+            return PlainTextResponse("Sign in.", 401, NOT_KEPT)
+        return PlainTextResponse(session_name(token), 200, NOT_KEPT)
 
     styled = Route("/access/access.css", _style)
     if not access.required:
@@ -121,8 +122,13 @@ def is_https(request: Request) -> bool:
     return "https" in (request.url.scheme, request.headers.get("x-forwarded-proto", ""))
 
 
-def let_in(request: Request, token: str, to: str) -> Response:
-    """Return the answer that begins a session in a browser and leads to a page of this server."""
+async def let_in(access: Access, request: Request, token: str, to: str) -> Response:
+    """Return the answer that begins a session in a browser and leads to a page of this server.
+
+    The session that the browser had ends: its other pages would go on as the former person.
+    """
+    former = token_of(request.headers.get("cookie", ""))
+    await get_running_loop().run_in_executor(_WORKERS, access.sign_out, former)
     answer = Response(status_code=303, headers=NOT_KEPT | {"Location": to})
     answer.set_cookie(
         COOKIE, token, httponly=True, samesite="lax", secure=is_https(request), path="/"
@@ -130,9 +136,16 @@ def let_in(request: Request, token: str, to: str) -> Response:
     return answer
 
 
-def sign_in_page(access: Access, to: str, why: str = "", status: int = 200) -> Response:
-    """Return the page to sign in: by a password, by the hospital's account, or either."""
+def sign_in_page(
+    access: Access, request: Request, to: str, why: str = "", status: int = 200
+) -> Response:
+    """Return the page to sign in: by a password, by the hospital's account, or either.
+
+    It says who is signed in already.
+    """
     told = f'<p role="alert">{escape(why)}</p>' if why else ""
+    if who := _who(access, token_of(request.headers.get("cookie", ""))):
+        told += f"{who}<p>Signing in ends that session, also in other tabs.</p>"
     asked = urlencode({"to": to})
     if access.oidc is not None:
         words = f"Sign in with {access.oidc.title}"
@@ -155,6 +168,12 @@ def small_page(
     form = _FORM.format(action=escape(action), fields=fields, button=button) if action else ""
     text = _PAGE.format(title=title, research=escape(RESEARCH_USE), told=told, form=form)
     return HTMLResponse(text, status, NOT_KEPT | {"Content-Security-Policy": RULES})
+
+
+def _who(access: Access, token: str) -> str:
+    """Return who is signed in, as markup; empty for nobody."""
+    user = access.user(token)
+    return f"<p>Signed in: {escape(user.person)} ({user.role}).</p>" if user else ""
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -114,7 +114,8 @@ def case_buttons(detail: CaseDetail, findings: Findings | None) -> None:
 @st.dialog("Confirm the score")
 def _confirm(case: str, score: str, seen: str) -> None:
     with st.form("confirm", border=False):
-        st.write(f"You stand for the score **{score}**. A new report is VERIFIED by you.")
+        st.write(f"You stand for the score **{score}**.")
+        _verified_by()
         by = _person()
         if st.form_submit_button(f"Confirm {score}", type="primary"):
             answer = actions.confirm(look.settings(), case, seen=score, result=seen, by=by)
@@ -127,6 +128,7 @@ def _correct(case: str, standing: str, scores: tuple[str, ...], seen: str) -> No
         score = st.radio("Score", scores, index=None, horizontal=True)
         st.write(f"The score is {standing or 'none'}. The same score again confirms it.")
         why = st.text_input("Reason", help="For the report.")
+        _verified_by()
         by = _person()
         if st.form_submit_button("Correct", type="primary"):
             if score is None:
@@ -141,7 +143,8 @@ def _correct(case: str, standing: str, scores: tuple[str, ...], seen: str) -> No
 @st.dialog("This case cannot be scored")
 def _cannot_score(case: str, seen: str) -> None:
     with st.form("cannot", border=False):
-        st.write("The report's score becomes Indeterminate, VERIFIED by you.")
+        st.write("The report's score becomes Indeterminate.")
+        _verified_by()
         _because(
             "Say so",
             lambda by, why: actions.cannot_score(
@@ -354,6 +357,14 @@ def _person() -> Person:
         max_chars=64,
     )
     return Person(name, Role.ADMIN)
+
+
+def _verified_by() -> None:
+    """Say in whose name the new report is: on a shared computer it may be another person's."""
+    user = look.user()
+    look.block(
+        f"<div>The new report is VERIFIED by {escape(user.person if user else 'you')}.</div>"
+    )
 
 
 def _refuse(text: str) -> None:

@@ -172,6 +172,28 @@ def test_signing_in_opens_and_signing_out_closes(client: TestClient, lab: Lab) -
     assert told == [("signed-in", who), ("case-opened", who), ("signed-out", who)]
 
 
+def test_signing_in_ends_the_session_that_the_browser_had(client: TestClient, lab: Lab) -> None:
+    sign_in(client, "p")
+    former = client.cookies["tandem_session"]
+    name = client.get("/access/alive").text
+    assert "Signed in: Meyer^Anna (pathologist)" in client.get("/access/in").text
+    with client.websocket_connect(SOCKET) as socket:  # of another tab
+        assert sign_in(client, "v", "not this one") == 401
+        socket.send_bytes(refresh(auto=False))
+        assert socket.receive_bytes()
+        assert sign_in(client, "v") == 303
+        socket.send_bytes(refresh(auto=False))
+        with pytest.raises(WebSocketDisconnect):
+            socket.receive_bytes()
+    assert client.get("/access/alive").text not in ("", name)  # by this that tab is drawn anew
+    client.cookies.clear()
+    assert "Signed in" not in client.get("/access/in").text
+    client.cookies.set("tandem_session", former)
+    assert client.get("/access/alive").status_code == 401
+    told = [(each.code, each.by) for each in events(lab.settings)]
+    assert told[0] == ("signed-in", "Meyer^Anna") and told[-1] == ("signed-out", "Meyer^Anna")
+
+
 def test_a_session_leads_only_to_addresses_of_this_server(client: TestClient) -> None:
     form = {"name": "v", "password": SECRET}
     for to, lands in {
@@ -327,7 +349,8 @@ def browser_page(twin_lab: Lab) -> Iterator[Page]:
     users.add("anna", "pathologist", "Meyer^Anna", SECRET)
     try:
         with dashboard_server(config, folder / "login.log") as address, open_browser() as browser:
-            opened = browser.new_page(viewport={"width": 1280, "height": 720}, base_url=address)
+            size = {"width": 1280, "height": 720}
+            opened = browser.new_context(viewport=size, base_url=address).new_page()
             opened.set_default_timeout(180_000)
             yield opened
     finally:
@@ -391,3 +414,14 @@ def test_people_sign_in_act_by_their_role_and_leave(browser_page: Page, twin_lab
     Users(twin_lab.settings).remove("anna")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     assert "S26-0000001" not in page.content()
+
+
+def test_a_page_goes_on_as_who_signs_in_beside(browser_page: Page) -> None:
+    page, beside = browser_page, browser_page.context.new_page()
+    page.goto("/worklist")
+    enter(page, "anna")
+    expect(page.get_by_role("link", name="Meyer^Anna: sign out")).to_be_visible()
+    beside.goto("/access/in")
+    expect(beside.get_by_text("Signing in ends that session")).to_be_visible()
+    enter(beside, "vera")
+    expect(page.get_by_role("link", name="Viewer^Vera: sign out")).to_be_visible()

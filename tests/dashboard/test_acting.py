@@ -21,7 +21,7 @@ from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
 from appliance.ledger.tables import CaseRow, SlideRow
 from appliance.ledger.transaction import Transaction
-from appliance.operations.users import Role
+from appliance.operations.users import Role, User
 from appliance.words.say import say
 from dashboard import actions
 from dashboard.actions import Person
@@ -117,6 +117,19 @@ def test_a_button_of_a_page_with_the_former_result_opens_no_form(
     assert labels(page) == offered  # the page of the new result, without a form
     press(page, button)
     assert sorted(labels(page)) == sorted([*offered, within])
+
+
+@pytest.mark.parametrize("button", ["Confirm", "Correct", "Cannot score"])
+def test_the_form_names_the_person_who_signs(
+    scored: Lab, monkeypatch: pytest.MonkeyPatch, button: str
+) -> None:
+    page = open_case()
+    press(page, button)
+    assert "VERIFIED by you." in markup(page)
+    anna = User(name="anna", role=Role.PATHOLOGIST, person="Meyer^Anna", password="")
+    monkeypatch.setattr("dashboard.views.look.user", lambda: anna)
+    press(page, button)
+    assert "VERIFIED by Meyer^Anna." in markup(page)
 
 
 def test_a_word_on_the_former_result_is_refused_and_changes_nothing(scored: Lab) -> None:

@@ -125,6 +125,19 @@ def test_who_the_provider_vouches_for_has_a_session_of_ours(browser: Browser, la
     assert '"account": "0815"' in events(lab)[0].params
 
 
+def test_who_comes_from_the_provider_ends_the_session_that_the_browser_had(
+    browser: Browser, provider: OidcProvider
+) -> None:
+    browser.sign_in()
+    former = browser.client.cookies["tandem_session"]
+    assert "Signed in: Meyer^Anna" in browser.client.get("/access/in").text
+    provider.claims = {"sub": "0816", "family_name": "Ito", "given_name": "Bert"}
+    assert browser.sign_in().status_code == 303
+    user = browser.access.user(browser.client.cookies["tandem_session"])
+    assert user is not None and user.person == "Ito^Bert"
+    assert browser.access.user(former) is None
+
+
 def test_a_session_of_the_provider_ends_by_our_own_limits(browser: Browser) -> None:
     browser.sign_in()
     browser.clock.now += 29 * 60
