@@ -176,13 +176,25 @@ def pair(
     )
 
 
-def try_pair(settings: Settings, anatomy: str, target: str, *, by: Person) -> Answer:
-    """Have one pair analyzed before all others, to see that the site's settings work."""
+def try_pair(
+    settings: Settings,
+    anatomy: str,
+    target: str,
+    *,
+    by: Person,
+    seen: tuple[str, str] = ("", ""),
+) -> Answer:
+    """Have one pair analyzed before all others, to see that the site's settings work.
+
+    `seen` are the names of the files that the person saw.
+    """
     said = "First run: one pair."
     return _told(
         by,
         Role.OPERATOR,
-        lambda: first_run.try_pair(settings, anatomy, target, Word(by=by.name, why=said)),
+        lambda: first_run.try_pair(
+            settings, anatomy, target, Word(by=by.name, why=said), seen=seen
+        ),
     )
 
 

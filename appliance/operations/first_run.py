@@ -17,6 +17,7 @@ from appliance.domain import Stain
 from appliance.errors import SettingsError
 from appliance.intake.found import slides_in
 from appliance.intake.listing import Listing
+from appliance.ledger.lifecycle import SlideState
 from appliance.ledger.tables import SlideRow
 from appliance.ledger.transaction import Transaction
 from appliance.operations.audited import Word, find_slide, service
@@ -125,7 +126,9 @@ def first_settings(folder: str, state: str, organization: str, pacs: PacsDestina
     return settings_text(values, pacs)
 
 
-def try_pair(settings: Settings, anatomy: str, target: str, word: Word) -> str:
+def try_pair(
+    settings: Settings, anatomy: str, target: str, word: Word, *, seen: tuple[str, str] = ("", "")
+) -> str:
     """Have the daemon analyze one pair of known slides before all others. Returns what follows.
 
     Slides that their names did not bring into one block are paired by the person's word, unless
@@ -134,19 +137,23 @@ def try_pair(settings: Settings, anatomy: str, target: str, word: Word) -> str:
     Raises
     ------
     SettingsError
-        If there are no such slides, they are known as of two blocks, or `pair_slides` refuses them.
+        If there are no such slides, one has another file than `seen` or is not identified yet,
+        they are known as of two blocks, or `pair_slides` refuses them.
     """
     with service(settings) as (tx, _):
-        first, second = find_slide(tx, anatomy), find_slide(tx, target)
+        first, second = find_slide(tx, anatomy, seen[0]), find_slide(tx, target, seen[1])
         paired = _are_current(tx, first, second)
         subjects = first.subject, second.subject
+        for row in (first, second):
+            if row.state in (SlideState.ARRIVING, SlideState.ARRIVED):
+                raise SettingsError(f"{row.subject} is not identified yet: wait until it is.")
         if _are_apart(first, second):
             raise SettingsError(
                 f"{subjects[0]} and {subjects[1]} are known as slides of two blocks, and one would "
                 "get the other's names. If they are a pair: pair them on the slide's page."
             )
     if not paired:
-        pair_slides(settings, *subjects, word)
+        pair_slides(settings, *subjects, word, seen=seen)
     for subject in subjects:
         mark_stat(settings, subject, on=True)
     return f"{subjects[0]} and {subjects[1]} go through the line before all others"

@@ -23,11 +23,14 @@ from dashboard.lines import SlideLine
 from dashboard.queries import CaseDetail, read_subjects
 from dashboard.troubles import TroubleGroup
 from dashboard.views import look
+from dashboard.views.both import NOT_SHOWN, show_both
 from dashboard.wording import stain_word
 
 PERSON, TOLD, GROUP, SHOWN = "person", "told", "group", "shown"
 """Keys of the session: the name that was given last, what the last action did, the trouble of
 which all is to be tried again, and the slide whose forms are shown, with the name of its file."""
+BOTH, OFFERED = "both", "offered"
+"""Keys of the session: slides that are shown or offered for a pair, with their files' names."""
 NAME_HELP = "As DICOM writes names: Meyer^Anna. It is kept with the action, and in the report."
 
 
@@ -252,24 +255,8 @@ def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> Non
                 seen=seen,
             ),
         )
-    with pairs, st.form("pair"):
-        first, second = st.columns(2)
-        anatomy = first.text_input("H&E slide", value=subject if stain == "HE" else "")
-        target = second.text_input("Other slide", value="" if stain == "HE" else subject)
-        _because(
-            "Pair them",
-            lambda by, why: actions.pair(
-                look.settings(),
-                anatomy,
-                target,
-                by=by,
-                why=why,
-                seen=(
-                    seen if anatomy.strip() == subject else "",
-                    seen if target.strip() == subject else "",
-                ),
-            ),
-        )
+    with pairs:
+        _pair_it(subject, is_anatomy=stain == "HE")
     with rest, st.form("rest"):
         choices: dict[str, Callable[..., Answer]] = {
             "Try again": actions.retry,
@@ -278,6 +265,23 @@ def slide_forms(slide: SlideLine, accession: str, block: str, stain: str) -> Non
         }
         chosen = st.radio("Action", list(choices), horizontal=True)
         _because("Do it", lambda by, why: choices[chosen](look.settings(), subject, by=by, why=why))
+
+
+def _pair_it(subject: str, *, is_anatomy: bool) -> None:
+    """Show both slides, and the form that pairs them as the page showed them before the press."""
+    left, right = st.columns(2)
+    anatomy = left.text_input("H&E slide", value=subject if is_anatomy else "").strip()
+    target = right.text_input("Other slide", value="" if is_anatomy else subject).strip()
+    before = st.session_state.get(BOTH, {})
+    st.session_state[BOTH] = show_both((anatomy, target))
+    seen = before.get(anatomy, NOT_SHOWN), before.get(target, NOT_SHOWN)
+    with st.form("pair"):
+        _because(
+            "Pair them",
+            lambda by, why: actions.pair(
+                look.settings(), anatomy, target, by=by, why=why, seen=seen
+            ),
+        )
 
 
 def pair_form(
@@ -289,6 +293,8 @@ def pair_form(
         aside = ", set aside" if slide.reason else ""
         return f"{slide.name} (slide-{slide.id}, {stain_word(slide.stain)}{aside})"
 
+    before = st.session_state.get(OFFERED, {})
+    st.session_state[OFFERED] = {slide.id: slide.seen for slide in (*anatomy, *others)}
     with st.form("pair-first"):
         left, right = st.columns(2)
         # Nothing is chosen beforehand: one press would pair slides of two patients.
@@ -302,7 +308,10 @@ def pair_form(
         if first is None or second is None:
             _refuse("Choose both slides.")
             return None
-        answer = actions.try_pair(look.settings(), f"slide-{first.id}", f"slide-{second.id}", by=by)
+        seen = before.get(first.id, NOT_SHOWN), before.get(second.id, NOT_SHOWN)
+        answer = actions.try_pair(
+            look.settings(), f"slide-{first.id}", f"slide-{second.id}", by=by, seen=seen
+        )
         if not answer.done:
             _refuse(answer.text)
             return None

@@ -216,6 +216,37 @@ def test_a_form_of_a_slide_speaks_of_the_file_that_its_page_showed(
     assert press_it() != before  # the page showed the other file meanwhile
 
 
+def test_a_pair_is_of_both_files_that_the_page_showed(lab: Lab) -> None:
+    lab.slide("S26-0000001", HE)
+    lab.slide("S26-0000001", HER2)
+    page = AppTest.from_function(slide_page)
+    page.query_params["slide"] = "1"
+    page.run(timeout=180)
+
+    def press_it() -> bool:
+        """Press the button; return whether something was done."""
+        for name, text in (("Reason", "Seen."), ("Your name", ANNA.name)):
+            [box for box in page.text_input if box.label == name][1].input(text)
+        before = lab.rows()[0]
+        press(page, "Pair them")
+        return lab.rows()[0] != before
+
+    def replace_file(tx: Transaction, _now: float) -> None:
+        row = tx.slide(2)
+        assert row is not None
+        row.size_bytes, row.fingerprint = 7, "of another patient"
+        tx.session.add(row)
+
+    next(box for box in page.text_input if box.label == "Other slide").input("slide-2")
+    assert not press_it()  # it is named, and was not looked at
+    assert "slide-2: S26-0000001_A1_HER2.svs" in markup(page)
+    assert "Accession S26-0000001, block A1, stain HER2" in markup(page)
+    lab.do(replace_file)
+    assert not press_it()
+    assert "slide-2: its file changed since you opened it" in markup(page)
+    assert press_it()
+
+
 BERT = Person("Ito^Bert", Role.OPERATOR)
 
 

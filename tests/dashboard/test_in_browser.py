@@ -432,6 +432,10 @@ def test_each_form_of_a_slide_is_in_the_audit_trail_with_its_person(
     page.get_by_role("tab", name="Pair it").click()
     page.get_by_role("textbox", name="H&E slide").fill("slide-1")
     page.get_by_role("textbox", name="Other slide").fill(subject)
+    page.get_by_role("textbox", name="Other slide").press("Tab")
+    panel = page.get_by_role("tabpanel")
+    for name in ("slide-1: ", f"{subject}: label.svs"):  # both are shown first
+        expect(panel.get_by_text(name)).to_be_visible()
     submit(page, "Pair them", why="One block.")
     expect(page.get_by_text(f"slide-1 and {subject} are paired")).to_be_visible()
     assert last_event(twin_lab, subject, "word-pair").by == PERSON

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 from appliance.domain import HE, HER2
 from appliance.findings.findings import Findings
 from appliance.ledger.heartbeat import LaneSign, write_sign
-from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.reader import LedgerReader
 from appliance.ledger.transaction import Transaction
 from appliance.operations.doctor import Examined
@@ -242,3 +242,32 @@ def test_slides_of_two_patients_are_no_pair_of_the_first_run(lab: Lab) -> None:
         said = actions.try_pair(lab.settings, "slide-1", other, by=ADMIN)
         assert not said.done and "on the slide's page" in said.text
     assert lab.rows() == before
+
+
+def test_the_first_run_pairs_no_slide_whose_name_is_not_read_and_no_other_file(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.views.acting.may_act", lambda *_: True)
+    lab.slide("S26-0000009", HE)
+    number = lab.arrive("S26-0000077_A1_HER2.svs")
+    lab.move_slide(number, SlideState.ARRIVED)
+    lab.sign()
+    page = AppTest.from_function(first_run_page).run(timeout=180)
+
+    def press() -> str:
+        for box, slide in zip(page.selectbox, ("slide-1", "slide-2"), strict=True):
+            box.select(next(text for text in box.options if slide in text))
+        page.text_input[-1].input(ADMIN.name)
+        page.button[-1].click().run(timeout=180)
+        return markup(page)
+
+    assert "slide-2 is not identified yet" in press()
+    lab.move_slide(number, SlideState.QUARANTINED, reason="no-accession")
+    page.run(timeout=180)
+    lab.move_slide(number, SlideState.ARRIVED)
+    lab.move_slide(number, SlideState.QUARANTINED, reason="no-accession", size_bytes=7)
+    before = lab.rows()
+    assert "slide-2: its file changed since you opened it" in press()
+    assert lab.rows() == before
+    press()
+    assert dict(page.query_params) == {"he": "1", "other": "2"}
