@@ -63,8 +63,8 @@ def correct_score(
         than `result`, or that score already; if `by` is no person name, or `why` says nothing.
     """
     name = _person(by)
-    if not why.strip():
-        raise SettingsError("--why: say why; the report states it.")
+    if not why.strip() or not why.isprintable() or not is_text(why):
+        raise SettingsError("--why: say why; the report states it, in readable text.")
     ledger = open_ledger(settings)
     try:
         with ledger.transaction() as tx:

@@ -76,6 +76,25 @@ def evaluated(report: Dataset) -> set[str]:
     return {str(item.name.value) for item in read_result(Path(report.filename)).items}
 
 
+@pytest.mark.parametrize("text", ["torn \udcff", "torn\x0bsection", "torn\x00", "torn\nsection"])
+def test_a_word_that_no_report_can_carry_is_refused_before_it_is_kept(
+    clinic: Clinic, text: str
+) -> None:
+    before = clinic.case, clinic.do(lambda tx: tx.events("case-1"))
+    with pytest.raises(SettingsError, match="--why: say why; the report states it, in readable"):
+        correct_score(clinic.settings, "case-1", "1+", by=ANNA, why=text)
+    for sign in (
+        lambda by: confirm_score(clinic.settings, "case-1", by=by),
+        lambda by: correct_score(clinic.settings, "case-1", "1+", by=by, why="pale"),
+    ):
+        with pytest.raises(SettingsError, match="--by: "):
+            sign(f"{text}^Anna")
+    assert (clinic.case, clinic.do(lambda tx: tx.events("case-1"))) == before
+    correct_score(clinic.settings, "case-1", "1+", by=ANNA, why="blass, 5 µm")
+    assert clinic.deliver().case.state == "delivered"
+    assert "blass, 5 µm" in clinic.page and dicom_errors(clinic.file("SR")) == []
+
+
 def test_a_confirmed_result_is_verified_and_goes_to_the_lis(clinic: Clinic, then: None) -> None:
     first = clinic.report
     assert (first.PreliminaryFlag, first.VerificationFlag) == ("PRELIMINARY", "UNVERIFIED")
