@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from appliance.errors import TandemError
 from appliance.findings.findings import Findings
 from appliance.ledger.lifecycle import CaseState
+from appliance.ledger.reader import LedgerReader
 from appliance.operations import first_run, word
 from appliance.operations.audited import Word, service
 from appliance.operations.corrections import (
@@ -25,6 +26,7 @@ from appliance.operations.corrections import (
     confirm_score,
     correct_score,
     rerun_case,
+    signed_by,
     signed_words,
     undone_words,
 )
@@ -62,9 +64,20 @@ class Answer:
     text: str
 
 
-def undone_by_rerun(findings: Findings | None) -> str:
-    """Return what a rerun undoes of people's words on a result; empty where nobody signed it."""
-    signed = "" if findings is None else signed_words(findings)
+def undone_by_rerun(
+    settings: Settings, reader: LedgerReader, case: int, findings: Findings | None
+) -> str:
+    """Return what a rerun undoes of people's words on a result; empty where nobody signed it.
+
+    `findings` is None for a case without a result, and where they cannot be read: the ledger and
+    the objects tell who signed them.
+    """
+    if findings is not None:
+        signed = signed_words(findings)
+    else:
+        with reader.reading() as tx:
+            row = tx.case(case)
+            signed = signed_by(tx, row, settings) if row is not None and row.findings_key else ""
     return undone_words(signed) if signed else ""
 
 

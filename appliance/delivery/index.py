@@ -82,6 +82,15 @@ def is_signed(objects_key: str, settings: Settings) -> bool:
     return bool(contents.get("sign_offs")) or contents.get("correction") is not None
 
 
+def signers_of(objects_key: str, settings: Settings) -> list[str]:
+    """Return who signed the result of a case's objects; none where the index cannot be read."""
+    contents = sound_contents(objects_key, settings) if objects_key else None
+    if contents is None:
+        return []
+    said = contents.get("sign_offs") or [contents.get("correction")]
+    return [each["by"] for each in said if each is not None]
+
+
 def read_index(objects_key: str, settings: Settings) -> list[ObjectFile]:
     """Objects of a case, in the order of sending: slides first, then results."""
     return [ObjectFile(**entry) for entry in read_contents(objects_key, settings)["objects"]]

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 from appliance.artifacts import ArtifactKey, ArtifactStore, is_as_written, is_unchecked
 from appliance.assays.registry import find_assay
+from appliance.delivery.index import signers_of
 from appliance.delivery.standing import confirmed, corrected, save_signed
 from appliance.errors import SettingsError, SlideError
 from appliance.findings.codec import load_findings
@@ -25,6 +26,7 @@ from appliance.intake.said import said_of
 from appliance.ledger.blocks import pairing_of
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.lifecycle import CaseState, SlideState
+from appliance.ledger.queries import Queries
 from appliance.ledger.tables import CaseRow, SlideRow, id_named, id_of, set_reason
 from appliance.ledger.transaction import Transaction
 from appliance.operations.seen import result_name
@@ -199,9 +201,18 @@ def _who_signed(ledger: Ledger, settings: Settings, case: CaseRow) -> str:
         return signed_words(_standing_findings(settings, case))
     except (SettingsError, ValueError, OSError, LookupError, BadZipFile):
         with ledger.transaction() as tx:
-            is_signed = tx.scored_by(case.subject) in SIGNED
-            spoken = [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)]
-        return f"signed by {spoken[-1]}" if is_signed and spoken else ""
+            return signed_by(tx, case, settings)
+
+
+def signed_by(tx: Queries, case: CaseRow, settings: Settings) -> str:
+    """Return who signed a result that cannot be read, in words; empty where nobody did.
+
+    After a retry of the writing the ledger does not tell it of the result, so the objects do.
+    """
+    by = [e.by for e in tx.events(case.subject) if e.code in (CORRECTED, CONFIRMED)]
+    if tx.scored_by(case.subject) not in SIGNED:
+        by = signers_of(case.objects_key, settings)
+    return f"signed by {by[-1]}" if by else ""
 
 
 def _slides_to_rerun(tx: Transaction, case: CaseRow) -> list[SlideRow]:

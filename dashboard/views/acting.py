@@ -99,7 +99,8 @@ def case_buttons(detail: CaseDetail, findings: Findings | None) -> None:
             _correct(subject, case.score, scores, seen)
         if st.button("Cannot score", f"cannot-{shown}", disabled=not signable, help=wait):
             _cannot_score(subject, seen)
-        undone, failed = actions.undone_by_rerun(findings), case.state == CaseState.FAILED
+        undone = actions.undone_by_rerun(look.settings(), look.ledger(), case.id, findings)
+        failed = case.state == CaseState.FAILED
         why_not = None if failed else wait
         if undone and not may_act(Role.PATHOLOGIST):
             why_not = f"{undone} It takes a pathologist."

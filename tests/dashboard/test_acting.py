@@ -299,6 +299,10 @@ def test_an_operator_has_what_nobody_signed_analyzed_again(scored: Lab) -> None:
     assert "analyzed again" in told and "undone" not in told
 
 
+def may_no_more_than_an_operator(needed: Role = Role.OPERATOR) -> bool:
+    return needed == Role.OPERATOR
+
+
 def test_the_form_of_a_rerun_says_what_it_undoes(
     scored: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,9 +317,23 @@ def test_the_form_of_a_rerun_says_what_it_undoes(
     press(page, "Rerun")
     assert any("Try again* keeps the result" in each.value for each in page.markdown)
 
-    def may(needed: Role = Role.OPERATOR) -> bool:
-        return needed == Role.OPERATOR
-
-    monkeypatch.setattr("dashboard.views.acting.may_act", may)
+    monkeypatch.setattr("dashboard.views.acting.may_act", may_no_more_than_an_operator)
     (button,) = [each for each in open_case().button if each.label == "Rerun"]
     assert button.disabled and button.help is not None and "takes a pathologist" in button.help
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_the_form_of_a_rerun_says_who_signed_a_result_that_cannot_be_read(
+    scored: Lab, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    signed = ArtifactStore(scored.settings.artifacts_dir).path(ArtifactKey.parse(sign(scored)))
+    if gone:
+        shutil.rmtree(signed)
+    else:
+        flip(signed / "rasters.npz")
+    page = open_case()
+    press(page, "Rerun")
+    assert "The result is signed by Meyer^Anna: this is undone" in markup(page)
+    monkeypatch.setattr("dashboard.views.acting.may_act", may_no_more_than_an_operator)
+    (button,) = [each for each in open_case().button if each.label == "Rerun"]
+    assert button.disabled and "takes a pathologist" in (button.help or "")

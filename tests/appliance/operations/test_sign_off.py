@@ -26,16 +26,16 @@ from appliance.delivery.requests import answered_request
 from appliance.delivery.result_hl7 import message_of, read_template
 from appliance.delivery.result_items import Standing, standing_of
 from appliance.delivery.standing import confirmed, standing
-from appliance.domain import HER2
+from appliance.domain import HE, HER2
 from appliance.errors import ArtifactDamagedError, SettingsError, SlideError
 from appliance.findings.codec import load_findings
 from appliance.findings.findings import SignOff
 from appliance.ledger.ledger import Ledger
-from appliance.ledger.lifecycle import CaseState, DeliveryState
+from appliance.ledger.lifecycle import CaseState, DeliveryState, SlideState
 from appliance.ledger.transaction import Transaction
 from appliance.line.case_steps import write
 from appliance.operations.audited import Word
-from appliance.operations.corrections import confirm_score, correct_score
+from appliance.operations.corrections import confirm_score, correct_score, rerun_case
 from appliance.operations.retention import retain
 from appliance.operations.seen import result_name
 from appliance.operations.status import status_of
@@ -400,3 +400,28 @@ def test_a_second_press_on_try_again_takes_no_signature_away(
     else:  # what waits is sent at once
         assert "are tried again now" in retry(clinic.settings, "case-1", Word(by=BERT, why="again"))
     assert (clinic.case.findings_key, clinic.case.score, clinic.case.state) == (key, "1+", left)
+
+
+def test_who_signed_a_damaged_result_is_known_after_a_retry_of_its_writing(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    confirm_score(clinic.settings, "case-1", by=ANNA)
+    clinic.deliver()
+
+    def retry_writing(tx: Transaction) -> None:
+        case = tx.case(1)
+        assert case is not None
+        tx.advance(case, CaseState.SCORED, now=2.0, code="retry")
+        tx.advance(case, CaseState.FAILED, now=2.0)
+        for stain in (HE, HER2):
+            slide = tx.add_slide(str(tmp_path / f"{stain}.svs"), 1.0)
+            slide.accession, slide.block, slide.stain = case.accession, case.block, stain
+            for state in list(SlideState)[1:5]:
+                tx.advance(slide, state, now=1.0)
+
+    clinic.do(retry_writing)
+    key = ArtifactKey.parse(clinic.case.findings_key)
+    flip(ArtifactStore(clinic.settings.artifacts_dir).path(key) / "rasters.npz")
+    with pytest.raises(SettingsError, match=r"is signed by .*: it takes a pathologist"):
+        rerun_case(clinic.settings, "case-1", also_signed=False)
+    assert f"signed by {ANNA}: this is undone" in rerun_case(clinic.settings, "case-1")
